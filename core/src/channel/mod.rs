@@ -1,0 +1,1 @@
+//! A channel: a cursor over its topic.

@@ -1,0 +1,135 @@
+//! What a message is: its place in a topic, its id, its attributes.
+
+use crate::clock::Wall;
+
+/// Bits of an offset that count within a block.
+pub(crate) const SEQ_BITS: u32 = 16;
+/// Bits of an offset: `block:38 | seq:16`.
+pub(crate) const OFFSET_BITS: u32 = 54;
+
+/// A message's place in its topic: `block:38 | seq:16`. Offsets of a topic rise, are never used again (not even by
+/// a topic re-created under the same name), and are ordered but not dense.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Offset(pub u64);
+
+impl Offset {
+    /// First offset of `block`.
+    pub(crate) fn of_block(block: u64) -> Self {
+        Self(block << SEQ_BITS)
+    }
+
+    /// The offset `n` messages on, within one dense run.
+    pub(crate) fn plus(self, n: u64) -> Self {
+        Self(self.0 + n)
+    }
+}
+
+/// A position between two messages of a topic: the next offset to come, and how many messages came before.
+///
+/// `rank` is dense and lives only as long as the process: differences of ranks are counts of messages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pos {
+    /// Everything below this offset lies before the position.
+    pub offset: Offset,
+    /// Messages of the topic before the position, counted from an arbitrary start.
+    pub rank: u64,
+}
+
+/// A message's id, unique across topics, restarts and brokers of different node ids: `node:10 | offset:54`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct MessageId(pub u64);
+
+impl MessageId {
+    /// The id of the message at `offset` of a broker with `node` (0 to 1023).
+    pub fn new(node: u16, offset: Offset) -> Self {
+        Self(u64::from(node) << OFFSET_BITS | offset.0)
+    }
+
+    /// The offset in the id, whatever its node.
+    pub fn offset(self) -> Offset {
+        Offset(self.0 & ((1 << OFFSET_BITS) - 1))
+    }
+
+    /// The node in the id.
+    pub fn node(self) -> u16 {
+        (self.0 >> OFFSET_BITS) as u16
+    }
+
+    /// Sixteen lowercase hexadecimal digits, the id's form on NSQ's wire.
+    pub fn to_hex(self) -> [u8; 16] {
+        const DIGITS: [u8; 16] = *b"0123456789abcdef";
+        let mut hex = [0; 16];
+        for (i, byte) in self.0.to_be_bytes().into_iter().enumerate() {
+            hex[2 * i] = DIGITS[usize::from(byte >> 4)];
+            hex[2 * i + 1] = DIGITS[usize::from(byte & 15)];
+        }
+        hex
+    }
+
+    /// Reads what [`MessageId::to_hex`] wrote. `None` for anything but sixteen hexadecimal digits.
+    pub fn from_hex(hex: &[u8]) -> Option<Self> {
+        if hex.len() != 16 {
+            return None;
+        }
+        let mut id = 0;
+        for &digit in hex {
+            let value = match digit {
+                b'0'..=b'9' => digit - b'0',
+                b'a'..=b'f' => digit - b'a' + 10,
+                _ => return None,
+            };
+            id = id << 4 | u64::from(value);
+        }
+        Some(Self(id))
+    }
+}
+
+/// What travels with a body. All are stored; what acts on each comes with its feature.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Attributes<'a> {
+    /// Deliver no earlier than this wall time: a deferral counts from the publish.
+    pub not_before: Option<Wall>,
+    /// Drop undelivered from this wall time on.
+    pub expires: Option<Wall>,
+    /// A publisher's id for this message, at most 64 KiB.
+    pub dedup_id: Option<&'a [u8]>,
+    /// 0 (least) to 255.
+    pub priority: Option<u8>,
+    /// Encoded headers: see `docs/format.md`.
+    pub headers: Option<&'a [u8]>,
+}
+
+impl Attributes<'_> {
+    /// No attribute at all: the common case on NSQ's wire.
+    pub const NONE: Self = Self { not_before: None, expires: None, dedup_id: None, priority: None, headers: None };
+}
+
+/// One message as it is handed to a subscriber. Borrowed from memory that lasts as long as the call.
+#[derive(Clone, Copy, Debug)]
+pub struct Delivery<'a> {
+    /// Its id.
+    pub id: MessageId,
+    /// When it was published.
+    pub time: Wall,
+    /// 1 on the first delivery to this channel. Saturates.
+    pub attempts: u16,
+    /// Its attributes.
+    pub attributes: Attributes<'a>,
+    /// Its body.
+    pub body: &'a [u8],
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_survive_hex_and_keep_node_and_offset() {
+        let id = MessageId::new(1023, Offset((1 << OFFSET_BITS) - 2));
+        assert_eq!(MessageId::from_hex(&id.to_hex()), Some(id));
+        assert_eq!((id.node(), id.offset()), (1023, Offset((1 << OFFSET_BITS) - 2)));
+        assert_eq!(MessageId::new(1, Offset(0xab)).to_hex(), *b"00400000000000ab");
+        assert_eq!(MessageId::from_hex(b"00400000000000AB"), None);
+        assert_eq!(MessageId::from_hex(b"00400000000000a"), None);
+    }
+}

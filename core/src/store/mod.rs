@@ -1,0 +1,3 @@
+//! The broker log: one sequence of files that holds everything that must survive.
+
+pub mod disk;

@@ -1,0 +1,2 @@
+//! The libmq server and command line.
+fn main() {}
