@@ -182,9 +182,7 @@ impl Event {
     /// Reads one entry and moves `bytes` past it. `None` if it is cut short or unknown.
     pub fn decode(bytes: &mut &[u8]) -> Option<Self> {
         let event = match get_u8(bytes)? {
-            1 => {
-                Self::Counters { topic: get_u32(bytes)?, channel: get_u32(bytes)?, block: get_u64(bytes)? }
-            }
+            1 => Self::Counters { topic: get_u32(bytes)?, channel: get_u32(bytes)?, block: get_u64(bytes)? },
             2 => Self::Topic {
                 topic: get_u32(bytes)?,
                 name: get_name(bytes)?,
