@@ -236,14 +236,6 @@ mod tests {
         (temp, disk)
     }
 
-    fn write(file: &dyn File, at: u64, bytes: &[u8]) {
-        file.write_at(&mut [IoSlice::new(bytes)], at).unwrap();
-    }
-
-    fn kind<T>(result: io::Result<T>) -> io::ErrorKind {
-        result.map(|_| ()).unwrap_err().kind()
-    }
-
     #[test]
     fn a_folder_opens_once_and_again_after_closing() {
         let (temp, disk) = disk();
@@ -269,102 +261,6 @@ mod tests {
     fn a_file_in_the_way_of_the_folder_is_an_io_error() {
         let temp = tempfile::NamedTempFile::new().unwrap();
         assert_eq!(RealDisk::open(temp.path()).map(|_| ()).unwrap_err().kind(), ErrorKind::Io);
-    }
-
-    #[test]
-    fn open_modes() {
-        let (_temp, disk) = disk();
-        assert_eq!(kind(disk.open("f", OpenMode::Read)), io::ErrorKind::NotFound);
-        assert_eq!(kind(disk.open("f", OpenMode::Write)), io::ErrorKind::NotFound);
-        write(&*disk.open("f", OpenMode::Create).unwrap(), 0, b"abc");
-        assert_eq!(kind(disk.open("f", OpenMode::Create)), io::ErrorKind::AlreadyExists);
-        let read = disk.open("f", OpenMode::Read).unwrap();
-        assert!(read.write_at(&mut [IoSlice::new(b"x")], 0).is_err());
-        assert_eq!(disk.open("f", OpenMode::Write).unwrap().len().unwrap(), 3);
-    }
-
-    #[test]
-    fn names_that_lead_elsewhere_are_refused() {
-        let (_temp, disk) = disk();
-        disk.open("f", OpenMode::Create).unwrap();
-        for name in ["", ".", "..", "a/b", "../x", "/x", "a\\b", "a\0b", LOCK_NAME] {
-            assert_eq!(kind(disk.open(name, OpenMode::Create)), io::ErrorKind::InvalidInput, "{name:?}");
-            assert_eq!(kind(disk.rename("f", name)), io::ErrorKind::InvalidInput, "{name:?}");
-            assert_eq!(kind(disk.rename(name, "f")), io::ErrorKind::InvalidInput, "{name:?}");
-            assert_eq!(kind(disk.remove(name)), io::ErrorKind::InvalidInput, "{name:?}");
-        }
-    }
-
-    #[test]
-    fn more_slices_than_one_call_takes() {
-        let (_temp, disk) = disk();
-        let file = disk.open("f", OpenMode::Create).unwrap();
-        let parts: Vec<Vec<u8>> = (0..3000u32).map(|i| i.to_le_bytes()[..i as usize % 4].to_vec()).collect();
-        let mut slices: Vec<_> = parts.iter().map(|part| IoSlice::new(part)).collect();
-        slices.splice(0..0, std::iter::repeat_n(IoSlice::new(b""), 2000));
-        file.write_at(&mut slices, 7).unwrap();
-
-        let want = parts.concat();
-        let mut got = vec![1; want.len() + 7];
-        assert_eq!(file.read_at(&mut got, 0).unwrap(), got.len());
-        assert_eq!(got[..7], [0; 7]);
-        assert_eq!(got[7..], want);
-        file.write_at(&mut [], 0).unwrap();
-        file.write_at(&mut [IoSlice::new(b"")], 0).unwrap();
-        assert_eq!(file.len().unwrap(), got.len() as u64);
-    }
-
-    #[test]
-    fn a_read_is_short_only_at_the_end() {
-        let (_temp, disk) = disk();
-        let file = disk.open("f", OpenMode::Create).unwrap();
-        write(&*file, 0, b"0123456789");
-        let mut buf = [0; 8];
-        assert_eq!(file.read_at(&mut buf, 4).unwrap(), 6);
-        assert_eq!(&buf[..6], b"456789");
-        assert_eq!(file.read_at(&mut buf, 10).unwrap(), 0);
-        assert_eq!(file.read_at(&mut buf, 1 << 40).unwrap(), 0);
-        // Whether just-written bytes are known to be cached is up to the file system.
-        match file.read_at_nowait(&mut buf, 4) {
-            Ok(n) => assert_eq!(&buf[..n], b"456789"),
-            Err(e) => assert_eq!(e.kind(), io::ErrorKind::WouldBlock),
-        }
-    }
-
-    #[test]
-    fn truncate_and_allocate() {
-        let (_temp, disk) = disk();
-        let file = disk.open("f", OpenMode::Create).unwrap();
-        file.allocate(0).unwrap();
-        file.allocate(1 << 16).unwrap();
-        assert_eq!(file.len().unwrap(), 0);
-        write(&*file, 0, b"abcdef");
-        file.truncate(2).unwrap();
-        file.truncate(4).unwrap();
-        file.write_behind(0, 4);
-        file.sync().unwrap();
-        let mut buf = [9; 6];
-        assert_eq!(file.read_at(&mut buf, 0).unwrap(), 4);
-        assert_eq!(&buf[..4], b"ab\0\0");
-    }
-
-    #[test]
-    fn rename_replaces_and_removed_files_stay_readable() {
-        let (_temp, disk) = disk();
-        write(&*disk.open("old", OpenMode::Create).unwrap(), 0, b"old");
-        write(&*disk.open("new", OpenMode::Create).unwrap(), 0, b"new");
-        let old = disk.open("old", OpenMode::Read).unwrap();
-        disk.rename("new", "old").unwrap();
-        disk.sync_dir().unwrap();
-        let mut buf = [0; 3];
-        disk.open("old", OpenMode::Read).unwrap().read_at(&mut buf, 0).unwrap();
-        assert_eq!(&buf, b"new");
-        old.read_at(&mut buf, 0).unwrap();
-        assert_eq!(&buf, b"old");
-        assert_eq!(disk.list().unwrap(), ["old"]);
-        disk.remove("old").unwrap();
-        assert_eq!(kind(disk.remove("old")), io::ErrorKind::NotFound);
-        assert!(disk.list().unwrap().is_empty());
     }
 
     #[test]
