@@ -13,7 +13,6 @@ use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 
-use fastrand::Rng;
 use parking_lot::Mutex;
 
 use super::disk::{Disk, File, OpenMode, check_name};
@@ -22,32 +21,16 @@ use model::{Event, Inode, Model};
 
 mod faults;
 mod model;
+mod replay;
 
 #[cfg(test)]
 mod tests;
 
 pub use faults::{Call, Fault, FaultHook, Op};
+pub use replay::{Crash, Replay};
 
 /// A longer file is refused: no test means to have one, but a damaged length may ask for it.
 const FILE_BYTES_MAX: u64 = 1 << 30;
-
-/// What is struck by the crash.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Crash {
-    /// The process: what it did survives whole, synced or not. What was unsynced still is, for the next crash.
-    Kill,
-    /// The process, in the middle of the next write, of which a prefix survives. The same as [`Crash::Kill`] where the
-    /// next event is no write.
-    KillTorn {
-        /// Chooses the length of the prefix.
-        seed: u64,
-    },
-    /// The machine. What was synced survives; of the rest a random part, torn and out of order.
-    Power {
-        /// Chooses what survives.
-        seed: u64,
-    },
-}
 
 /// An in-memory disk with a history. Clones are handles of the same disk.
 #[derive(Clone, Default)]
@@ -104,7 +87,7 @@ impl CrashDisk {
     /// Goes through the history so far from its beginning.
     pub fn replay(&self) -> Replay {
         let state = self.shared.state.lock();
-        Replay { model: state.base.clone(), events: state.events.clone(), event: 0 }
+        Replay::new(state.base.clone(), state.events.clone())
     }
 
     /// Asks `hook` about every call from now on. It may not set a hook itself, and a hook that blocks stops the disk.
@@ -365,59 +348,5 @@ impl File for CrashFile {
 
     fn len(&self) -> io::Result<u64> {
         Ok(self.shared.state.lock().now.bytes(self.inode).len() as u64)
-    }
-}
-
-/// A walk through a disk's history, one event at a time. Images share what they hold with it and with each other until
-/// one of them changes it, so one of each kind can be taken at every event.
-pub struct Replay {
-    model: Model,
-    events: Vec<Event>,
-    event: usize,
-}
-
-impl Replay {
-    /// How many events this has gone past.
-    pub fn event(&self) -> usize {
-        self.event
-    }
-
-    /// Goes past one more event; `false` if there is none. A new replay stands before the first, and images can be
-    /// taken there too.
-    pub fn step(&mut self) -> bool {
-        let Some(event) = self.events.get(self.event) else { return false };
-        self.model.apply(event);
-        self.event += 1;
-        true
-    }
-
-    /// See [`Crash::Kill`].
-    pub fn kill_image(&self) -> CrashDisk {
-        CrashDisk::holding(self.model.clone())
-    }
-
-    /// See [`Crash::KillTorn`]; `None` if the next event is no write, or too short to tear.
-    pub fn torn_image(&self, seed: u64) -> Option<CrashDisk> {
-        let mut event = self.events.get(self.event)?.clone();
-        let Event::Write { bytes, .. } = &mut event else { return None };
-        if bytes.len() < 2 {
-            return None;
-        }
-        let kept = self.rng(seed).usize(1..bytes.len());
-        *bytes = bytes[..kept].into();
-        let mut model = self.model.clone();
-        model.apply(&event);
-        Some(CrashDisk::holding(model))
-    }
-
-    /// See [`Crash::Power`].
-    pub fn power_image(&self, seed: u64) -> CrashDisk {
-        CrashDisk::holding(self.model.after_power_loss(&mut self.rng(seed)))
-    }
-
-    /// The same seed makes other choices at other events; else a test with one seed would tear every image alike.
-    fn rng(&self, seed: u64) -> Rng {
-        let mut mix = Rng::with_seed(seed);
-        Rng::with_seed(mix.u64(..) ^ Rng::with_seed(self.event as u64).u64(..).rotate_left(32))
     }
 }

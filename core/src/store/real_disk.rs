@@ -15,6 +15,7 @@ const SLICES_MAX: usize = 1024;
 
 /// A folder of the file system. It stays locked until this and nothing else of it is left: files opened through it do
 /// not hold the lock.
+#[derive(Debug)]
 pub struct RealDisk {
     folder: PathBuf,
     /// Opened once, so that a sync reaches this very folder.
@@ -240,7 +241,7 @@ mod tests {
     fn a_folder_opens_once_and_again_after_closing() {
         let (temp, disk) = disk();
         let folder = temp.path().join("a/b");
-        let error = RealDisk::open(&folder).map(|_| ()).unwrap_err();
+        let error = RealDisk::open(&folder).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Locked);
         let text = error.to_string();
         assert!(text.contains(&process::id().to_string()), "{text}");
@@ -260,7 +261,7 @@ mod tests {
     #[test]
     fn a_file_in_the_way_of_the_folder_is_an_io_error() {
         let temp = tempfile::NamedTempFile::new().unwrap();
-        assert_eq!(RealDisk::open(temp.path()).map(|_| ()).unwrap_err().kind(), ErrorKind::Io);
+        assert_eq!(RealDisk::open(temp.path()).unwrap_err().kind(), ErrorKind::Io);
     }
 
     #[test]

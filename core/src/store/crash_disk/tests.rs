@@ -1,5 +1,7 @@
 use std::collections::BTreeSet;
 
+use fastrand::Rng;
+
 use super::*;
 
 const SEEDS: u64 = 200;
