@@ -251,6 +251,18 @@ mod tests {
     }
 
     #[test]
+    fn a_stale_lock_file_is_taken_over() {
+        let temp = TempDir::new().unwrap();
+        let lock = temp.path().join(LOCK_NAME);
+        fs::write(&lock, "12345678901234567890").unwrap();
+        let _disk = RealDisk::open(temp.path()).unwrap();
+        assert_eq!(fs::read_to_string(&lock).unwrap(), process::id().to_string());
+        fs::write(&lock, "not a pid\n").unwrap();
+        let error = RealDisk::open(temp.path()).unwrap_err();
+        assert!(error.kind() == ErrorKind::Locked && !error.to_string().contains("not a pid"), "{error}");
+    }
+
+    #[test]
     fn only_this_user_may_read() {
         let (temp, disk) = disk();
         disk.open("f", OpenMode::Create).unwrap();

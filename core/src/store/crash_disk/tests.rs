@@ -291,6 +291,10 @@ fn a_full_disk_takes_what_fits() {
     disk.open("reserve", OpenMode::Create).unwrap().allocate(50).unwrap();
     assert_eq!(disk.used(), 70);
     assert!(write(&*file, 20, &[4; 31]).is_err());
+    let reserve = disk.open("reserve", OpenMode::Write).unwrap();
+    reserve.truncate(0).unwrap();
+    assert_eq!(disk.used(), 50, "truncating gives a reservation back");
+    reserve.allocate(50).unwrap();
     disk.remove("reserve").unwrap();
     write(&*file, 50, &[4; 50]).unwrap();
     disk.capacity(None);
@@ -318,4 +322,13 @@ fn planted_bytes_are_durable_and_part_of_the_history() {
     let mut buf = [0; 2];
     file.read_at(&mut buf, 0).unwrap();
     assert_eq!(&buf, b"ce", "open handles see it");
+}
+
+#[test]
+fn nothing_older_takes_a_planted_file_back() {
+    let disk = CrashDisk::new();
+    disk.open("f", OpenMode::Create).unwrap();
+    disk.remove("f").unwrap();
+    disk.set_bytes("f", "planted");
+    assert_eq!(power_f(&disk), [b"planted".to_vec()].into());
 }
