@@ -14,7 +14,7 @@ use crate::clock::Wall;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::Offset;
 use crate::store::catalog::Catalog;
-use crate::store::disk::Disk;
+use crate::store::disk::{Disk, File};
 use crate::store::file::FileHeader;
 use crate::store::frame::{HEADER_BYTES, Header, Kind};
 use crate::store::manifest::Manifest;
@@ -159,6 +159,9 @@ pub(super) struct Entry {
 pub(crate) struct Opened {
     pub(crate) manifest: Manifest,
     pub(crate) writer: Writer,
+    /// Files before the writer's that have no index yet.
+    pub(crate) full: Vec<(FileHeader, Arc<dyn File>)>,
+    /// Position after the last frame; all below is fsync'd.
     pub(crate) end: u64,
 }
 
@@ -169,9 +172,9 @@ impl Log {
         file_bytes: u64,
         opened: Opened,
     ) -> Arc<Self> {
-        let Opened { manifest, writer, end } = opened;
+        let Opened { manifest, writer, full, end } = opened;
         let FileHeader { base, salt, .. } = writer.header;
-        let files = Files::new(&writer);
+        let files = Files::new(&writer, full);
         Arc::new(Self {
             disk,
             catalog,

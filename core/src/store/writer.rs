@@ -53,8 +53,8 @@ impl Writer {
 }
 
 impl Files {
-    pub(super) fn new(writer: &Writer) -> Self {
-        Self { current: writer.file.clone(), full: Vec::new(), spare: None }
+    pub(super) fn new(writer: &Writer, full: Vec<(FileHeader, Arc<dyn File>)>) -> Self {
+        Self { current: writer.file.clone(), full, spare: None }
     }
 }
 
