@@ -22,13 +22,10 @@ impl Gaps {
     /// Adds `from..to`, which must not begin before the last gap does. A range that touches the last one joins it.
     pub(super) fn push(&mut self, from: Pos, to: Pos) {
         match self.0.back_mut() {
-            Some((_, end)) if from.rank <= end.rank => {
-                if end.rank < to.rank {
-                    *end = to;
-                }
-            }
-            _ if from.rank < to.rank => self.0.push_back((from, to)),
-            _ => {}
+            _ if from.rank >= to.rank => {}
+            Some((_, end)) if to.rank <= end.rank => {}
+            Some((_, end)) if from.rank <= end.rank => *end = to,
+            _ => self.0.push_back((from, to)),
         }
     }
 

@@ -26,7 +26,8 @@ pub(super) struct Released {
 ///
 /// First deliveries happen in offset order, so they form a sorted queue that is only appended to; redeliveries are the
 /// rare path. Cost: a first delivery is 24 bytes, with at most one in eight removed but still there, and an eighth of
-/// room to grow: 31 bytes. A redelivery is 32 bytes plus the tree's slack (nodes are half full at worst).
+/// room to grow: 31 bytes. A redelivery is 32 bytes in a tree whose nodes are half full at worst:
+/// up to 61.
 ///
 /// There is no timer and no order by deadline: `earliest` is a lower bound, and when it is reached one scan finds what
 /// timed out and the next bound. Deadlines are a message timeout away, so scans are rare, and acknowledgements need

@@ -235,5 +235,5 @@ fn i6_a_million_in_flight_then_deferred_take_32_bytes_each() {
     state.expire(MINUTE);
     assert_eq!((state.depth(at(COUNT)), state.deferred(), state.floor()), (COUNT, 0, Offset(0)));
     state.tidy();
-    assert!(state.bytes() <= 34 * COUNT as usize, "{}", state.bytes());
+    assert!(state.bytes() <= 32 * COUNT as usize, "{}", state.bytes());
 }
