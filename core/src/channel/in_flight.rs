@@ -266,14 +266,27 @@ impl Fresh {
     }
 
     fn find(&self, offset: Offset) -> Option<usize> {
-        let front = self.queue.front()?.offset;
-        let distance = usize::try_from(offset.0.checked_sub(front.0)?).unwrap_or(usize::MAX);
-        // Within a block and with nothing compacted away, the distance is the index; it is never less.
-        let index = match self.queue.get(distance) {
-            Some(entry) if entry.offset == offset => distance,
-            _ => self.queue.binary_search_by_key(&offset, |entry| entry.offset).ok()?,
-        };
-        (self.queue[index].hold.owner != GONE).then_some(index)
+        let (front, back) = (self.queue.front()?.offset.0, self.queue.back()?.offset.0);
+        // Offsets rise by at least one from entry to entry, which bounds the index from both ends; the bounds are
+        // exact unless a compaction or a change of block lies on that side.
+        let from_front = usize::try_from(offset.0.checked_sub(front)?).unwrap_or(usize::MAX);
+        let from_back = usize::try_from(back.checked_sub(offset.0)?).unwrap_or(usize::MAX);
+        let mut low = (self.queue.len() - 1).saturating_sub(from_back);
+        let mut high = (self.queue.len() - 1).min(from_front);
+        let mut index = if self.queue[high].offset == offset { high } else { low };
+        if self.queue[index].offset != offset {
+            while low < high {
+                let middle = low.midpoint(high);
+                if self.queue[middle].offset < offset {
+                    low = middle + 1;
+                } else {
+                    high = middle;
+                }
+            }
+            index = low;
+        }
+        let entry = &self.queue[index];
+        (entry.offset == offset && entry.hold.owner != GONE).then_some(index)
     }
 
     fn hold_of(&mut self, index: usize, owner: u32) -> Result<&mut Hold, AckError> {

@@ -206,7 +206,10 @@ impl World {
         let share = self.state.share(id, end) as usize;
         let takes = self.subs[sub].here && !self.paused && self.spare(sub) > 0 && self.depth() > 0;
         assert_eq!(share > 0, takes);
-        assert!(share <= self.spare(sub).min(64));
+        if takes {
+            let able = (0..self.subs.len()).filter(|&sub| self.is_able(sub)).count().max(1);
+            assert_eq!(share, self.depth().div_ceil(able).min(self.spare(sub)).min(64));
+        }
         for _ in 0..share.min(most) {
             if !self.take_one(sub) {
                 break;
@@ -439,10 +442,12 @@ impl World {
     }
 
     fn someone_able(&self) -> bool {
-        (0..self.subs.len()).any(|sub| {
-            let Sub { here, resting, .. } = self.subs[sub];
-            here && !resting && self.spare(sub) > 0
-        })
+        (0..self.subs.len()).any(|sub| self.is_able(sub))
+    }
+
+    fn is_able(&self, sub: usize) -> bool {
+        let Sub { here, resting, .. } = self.subs[sub];
+        here && !resting && self.spare(sub) > 0
     }
 
     /// Lets those who are woken run until nobody is.
