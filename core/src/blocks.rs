@@ -30,6 +30,18 @@ impl Blocks {
         Self { next, reserved: next, asked: None, step }
     }
 
+    /// Reserves the first blocks and waits until they are.
+    ///
+    /// # Errors
+    /// `Full`, `Io`.
+    pub(crate) fn reserve(&mut self, log: &Log, now: Wall) -> Result<()> {
+        self.ask(0, log, now);
+        log.write_queued();
+        log.sync()?;
+        self.settle(log);
+        Ok(())
+    }
+
     /// Hands out `count` neighbouring blocks. Waits for an fsync only where reservations made ahead ran out.
     ///
     /// # Errors
@@ -45,7 +57,10 @@ impl Blocks {
             self.settle(log);
             if self.next + count > self.reserved {
                 log.check()?;
-                return Err(crate::Error::new(crate::ErrorKind::Full, "no offsets could be reserved on disk"));
+                return Err(crate::Error::new(
+                    crate::ErrorKind::Full,
+                    "no offsets could be reserved on disk",
+                ));
             }
         }
         let first = self.next;

@@ -1,29 +1,31 @@
 //! A channel: a cursor over its topic.
 //!
-//! - `state`: the whole channel as plain data; events and times in, answers and the next wake-up out
-//! - `in_flight`: who holds which message until when
-//! - `ready`: what waits for its next delivery
-//! - `deferred`: what must not be delivered yet
-//! - `gaps`: what lies ahead and is to be skipped
-//! - `subscribers`: credit, fair turns, who is woken
-//! - `delta`: what the log has yet to learn
-//!
-//! Nothing here locks, waits, reads a clock or does I/O: the broker holds a channel under a short mutex, reads the
-//! bodies, and tells it the time.
+//! - `state`: what the channel knows and does, pure
+//!   - `state/delivery`: what a subscriber may take, and taking it
+//!   - `in_flight`, `ready`, `deferred`: the messages below the cursor that are not finished
+//!   - `gaps`: what the cursor has yet to skip; `lowest`: the floor of a set
+//!   - `subscribers`: credit, fairness, who is woken
+//!   - `delta`: what the log must learn
+//! - [`Channel`]: the state behind its lock, and what the topic, the log and administrators do with it
+//! - [`Subscription`]: one subscriber's handle; `window`: what was read ahead from disk
 
-// Until the broker wraps it.
-#![allow(dead_code, unused_imports)]
-
+#[expect(clippy::module_inception, reason = "the noun is the module's")]
+mod channel;
 mod deferred;
 mod delta;
 mod gaps;
 mod in_flight;
 mod lowest;
 mod ready;
-pub(crate) mod state;
+mod state;
 mod subscribers;
+mod subscription;
+mod window;
 
+pub use channel::{Channel, ChannelStats, SubscribeOptions};
+pub(crate) use channel::{ChannelSetup, Load};
 pub(crate) use delta::{Delta, Unfinished};
 pub(crate) use in_flight::AckError;
 pub(crate) use state::{Pick, State, Taken};
-pub(crate) use subscribers::{SubId, SubscriberStats};
+pub(crate) use subscribers::SubId;
+pub use subscription::{Acks, Pulled, Subscription};

@@ -72,8 +72,7 @@ impl Pool {
 
     /// Whether another chunk would pass the budget.
     pub(crate) fn is_full(&self) -> bool {
-        self.used() + self.chunk_bytes as u64 > self.limit
-            && self.state.lock().free.is_empty()
+        self.used() + self.chunk_bytes as u64 > self.limit && self.state.lock().free.is_empty()
     }
 
     /// Whether the budget is passed, which only what can't be given up yet does.
@@ -221,6 +220,13 @@ pub(crate) struct Payload {
     pub(crate) chunk: u64,
 }
 
+impl Payload {
+    /// Bytes of the bodies and attributes.
+    pub(crate) fn body_bytes(&self) -> u64 {
+        (self.bytes.len() - self.count as usize * frame::RECORD_HEADER_BYTES) as u64
+    }
+}
+
 impl Batch {
     /// Adds a message.
     ///
@@ -285,8 +291,13 @@ impl Batch {
 
     /// Ends the batch for the topic with number `topic`.
     pub(crate) fn finish(mut self, topic: u32) -> Payload {
-        let mut out =
-            Payload { bytes: Bytes::new(), count: self.count, crc: self.chain, deferred: self.deferred, chunk: 0 };
+        let mut out = Payload {
+            bytes: Bytes::new(),
+            count: self.count,
+            crc: self.chain,
+            deferred: self.deferred,
+            chunk: 0,
+        };
         if let Some(mut chunk) = self.chunk.take() {
             out.bytes = chunk.tail.split().freeze();
             out.chunk = chunk.id;

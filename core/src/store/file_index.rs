@@ -56,9 +56,7 @@ impl TopicRuns {
             _ => self.spans.push((first, last)),
         }
         match self.runs.last_mut() {
-            Some(run)
-                if run.at + run.len == at && run.len + len <= RUN_BYTES_MAX && run.first < first =>
-            {
+            Some(run) if run.at + run.len == at && run.len + len <= RUN_BYTES_MAX && run.first < first => {
                 run.len += len;
             }
             _ => self.runs.push(Run { at, len, first }),

@@ -121,7 +121,7 @@ pub(crate) struct Log {
     /// The last write took long: the log's own thread writes.
     pub(super) slow: AtomicBool,
     /// Rung when the log's thread has something to do.
-    pub(crate) bell: Bell,
+    pub(crate) bell: Arc<Bell>,
 }
 
 /// What is handed out next.
@@ -171,6 +171,7 @@ impl Log {
         catalog: Arc<Catalog>,
         file_bytes: u64,
         opened: Opened,
+        bell: Arc<Bell>,
     ) -> Arc<Self> {
         let Opened { manifest, writer, full, end } = opened;
         let FileHeader { base, salt, .. } = writer.header;
@@ -180,14 +181,7 @@ impl Log {
             catalog,
             file_bytes,
             manifest: Mutex::new(manifest),
-            assign: Mutex::new(Assign {
-                end,
-                base,
-                salt,
-                queue: VecDeque::new(),
-                data_end: end,
-                marked: 0,
-            }),
+            assign: Mutex::new(Assign { end, base, salt, queue: VecDeque::new(), data_end: end, marked: 0 }),
             writer: Mutex::new(writer),
             files: Mutex::new(files),
             syncing: Mutex::new(()),
@@ -199,11 +193,12 @@ impl Log {
             broken: Mutex::default(),
             is_broken: AtomicBool::new(false),
             slow: AtomicBool::new(false),
-            bell: Bell::default(),
+            bell,
         })
     }
 
-    /// Queues a data frame of `topic`. `landing` hears when it is written.
+    /// Queues a data frame of `topic`. `landing` hears when it is written. `None`, and nothing queued, if `epoch` is
+    /// given and is over: a write has failed since.
     pub(crate) fn enqueue(
         &self,
         topic: u32,
@@ -211,7 +206,8 @@ impl Log {
         landed: Landed,
         landing: Arc<dyn Landing>,
         wake: Option<Arc<dyn Wake>>,
-    ) -> Ticket {
+        epoch: Option<u64>,
+    ) -> Option<Ticket> {
         let Frame { first, count, time, ref payload, .. } = landed.frame;
         let header = Header {
             kind: Kind::Data,
@@ -223,7 +219,7 @@ impl Log {
             time,
             synced_to: 0,
         };
-        self.push(header, payload.clone(), Some((landing, topic, landed)), wake)
+        self.push(header, payload.clone(), Some((landing, topic, landed)), wake, epoch)
     }
 
     /// Queues a state frame with `count` encoded events.
@@ -238,7 +234,7 @@ impl Log {
             time,
             synced_to: 0,
         };
-        self.push(header, events.into(), None, None)
+        self.push(header, events.into(), None, None, None).unwrap_or(Ticket::DONE)
     }
 
     /// Queues a mark if the log's end is synced and no frame says so yet. Returns whether it did.
@@ -253,15 +249,10 @@ impl Log {
             time,
             synced_to: 0,
         };
-        {
-            let assign = self.assign.lock();
-            let synced = self.synced();
-            if assign.data_end > synced || assign.marked >= assign.data_end {
-                return false;
-            }
+        if !self.wants_mark() {
+            return false;
         }
-        self.push(header, Bytes::new(), None, None);
-        true
+        self.push(header, Bytes::new(), None, None, None).is_some()
     }
 
     fn push(
@@ -270,9 +261,15 @@ impl Log {
         payload: Bytes,
         landing: Option<(Arc<dyn Landing>, u32, Landed)>,
         wake: Option<Arc<dyn Wake>>,
-    ) -> Ticket {
+        epoch: Option<u64>,
+    ) -> Option<Ticket> {
         let len = header.frame_len();
         let mut assign = self.assign.lock();
+        let epoch_now = self.epoch();
+        if epoch.is_some_and(|epoch| epoch != epoch_now) {
+            return None;
+        }
+        let was_clean = assign.data_end <= self.synced();
         if assign.end > assign.base && assign.end - assign.base + len > self.file_bytes {
             (assign.base, assign.salt) = (assign.end, fastrand::u64(..));
             let (base, salt) = (assign.base, assign.salt);
@@ -288,7 +285,12 @@ impl Log {
         }
         self.unwritten.fetch_add(len, Ordering::Relaxed);
         assign.queue.push_back(Item::Frame(Entry { header: encoded, payload, position, landing, wake }));
-        Ticket { epoch: self.epoch.load(Ordering::Acquire), position: assign.end }
+        let ticket = Ticket { epoch: epoch_now, position: assign.end };
+        drop(assign);
+        if was_clean {
+            self.bell.ring();
+        }
+        Some(ticket)
     }
 
     /// What became of the frame that `ticket` was given for.
@@ -297,7 +299,7 @@ impl Log {
         if ticket.position == 0 {
             return Outcome::Done;
         }
-        if ticket.epoch == self.epoch.load(Ordering::Acquire) {
+        if ticket.epoch == self.epoch() {
             return if written >= ticket.position { Outcome::Done } else { Outcome::Pending };
         }
         let cuts = self.cuts.lock();
@@ -317,7 +319,7 @@ impl Log {
     /// # Errors
     /// `Io` once the files are in doubt.
     pub(crate) fn check(&self) -> Result<()> {
-        if !self.is_broken.load(Ordering::Acquire) {
+        if !self.is_broken() {
             return Ok(());
         }
         let why = self.broken.lock().clone().unwrap_or_default();
@@ -334,7 +336,7 @@ impl Log {
     /// Ends the epoch: everything above `position` failed with an error of `kind`.
     pub(super) fn cut(&self, position: u64, kind: ErrorKind) {
         let mut cuts = self.cuts.lock();
-        cuts.push_back((self.epoch.load(Ordering::Acquire), position, kind));
+        cuts.push_back((self.epoch(), position, kind));
         if cuts.len() > CUTS_MAX {
             cuts.pop_front();
         }
@@ -359,6 +361,33 @@ impl Log {
     /// Whether something other than a mark waits for an fsync.
     pub(crate) fn needs_sync(&self) -> bool {
         self.assign.lock().data_end > self.synced()
+    }
+
+    /// Whether the log's end is fsync'd and no frame says so yet.
+    pub(crate) fn wants_mark(&self) -> bool {
+        let assign = self.assign.lock();
+        assign.data_end <= self.synced() && assign.marked < assign.data_end && !self.is_broken()
+    }
+
+    /// How many times writing has failed, and one.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    fn is_broken(&self) -> bool {
+        self.is_broken.load(Ordering::Acquire)
+    }
+
+    /// Log position of the checkpoint in force.
+    pub(crate) fn checkpoint_position(&self) -> u64 {
+        self.manifest.lock().checkpoint.map_or(0, |(_, position)| position)
+    }
+
+    /// A number for a new file. It is not used again by this process, named or not.
+    pub(crate) fn take_file_no(&self) -> u64 {
+        let mut manifest = self.manifest.lock();
+        manifest.next_no += 1;
+        manifest.next_no - 1
     }
 
     /// Whether so much is unwritten that sessions should stop reading.

@@ -94,7 +94,8 @@ impl Manifest {
     }
 
     fn decode(bytes: &[u8]) -> Result<Self> {
-        let damaged = || Error::new(ErrorKind::Damaged, "the manifest is damaged; `mq repair` can rebuild it");
+        let damaged =
+            || Error::new(ErrorKind::Damaged, "the manifest is damaged; `mq repair` can rebuild it");
         let (body, crc) = bytes.split_last_chunk::<4>().ok_or_else(damaged)?;
         if !body.starts_with(MAGIC) || crc32c::crc32c(body) != u32::from_le_bytes(*crc) {
             return Err(damaged());

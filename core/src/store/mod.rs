@@ -9,6 +9,7 @@
 pub(crate) mod catalog;
 pub(crate) mod checkpoint;
 pub(crate) mod chunk;
+pub(crate) mod cleaner;
 #[cfg(any(test, feature = "crash-disk"))]
 pub mod crash_disk;
 pub mod disk;

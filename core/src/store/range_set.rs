@@ -18,10 +18,8 @@ impl RangeSet {
             return;
         }
         let touching = self.ranges.range(..=last.saturating_add(1)).rev();
-        let absorbed: Vec<(u64, u64)> = touching
-            .map(|(f, l)| (*f, *l))
-            .take_while(|(_, l)| l.saturating_add(1) >= first)
-            .collect();
+        let absorbed: Vec<(u64, u64)> =
+            touching.map(|(f, l)| (*f, *l)).take_while(|(_, l)| l.saturating_add(1) >= first).collect();
         for (f, l) in absorbed {
             self.ranges.remove(&f);
             first = first.min(f);

@@ -179,10 +179,10 @@ mod tests {
             replay.apply(event.clone());
         }
         let state = channel(&replay);
-        assert_eq!(state.finished.missing(Offset(0), Offset(12)), [
-            (Offset(7), Offset(7)),
-            (Offset(10), Offset(12))
-        ]);
+        assert_eq!(
+            state.finished.missing(Offset(0), Offset(12)),
+            [(Offset(7), Offset(7)), (Offset(10), Offset(12))]
+        );
         assert_eq!(state.requeued[&Offset(7)], (2, 9));
         assert_eq!((replay.next_topic, replay.next_channel), (2, 2));
     }
@@ -201,11 +201,10 @@ mod tests {
         replay.apply(Event::Cursor { channel: 1, next: Offset(10), unfinished });
         replay.apply(Event::Hole { topic: 1, first: Offset(12), last: Offset(13) });
         let state = channel(&replay);
-        assert_eq!(state.finished.missing(Offset(0), Offset(14)), [
-            (Offset(3), Offset(3)),
-            (Offset(10), Offset(11)),
-            (Offset(14), Offset(14))
-        ]);
+        assert_eq!(
+            state.finished.missing(Offset(0), Offset(14)),
+            [(Offset(3), Offset(3)), (Offset(10), Offset(11)), (Offset(14), Offset(14))]
+        );
         replay.apply(Event::Finished { channel: 1, ranges: vec![(Offset(3), Offset(3))] });
         assert!(channel(&replay).requeued.is_empty());
     }

@@ -81,6 +81,21 @@ impl Log {
         self.bell.ring();
     }
 
+    /// Writes all that is queued, waiting for whoever is writing.
+    ///
+    /// # Errors
+    /// `Io` if the log is closed to writes.
+    pub(crate) fn finish_writing(&self) -> Result<()> {
+        self.wait_written();
+        self.check()
+    }
+
+    /// Waits until what is queued was written, or refused.
+    pub(crate) fn wait_written(&self) {
+        let mut writer = self.writer.lock();
+        self.write_round(&mut writer);
+    }
+
     /// Writes what was queued when it began.
     fn write_round(&self, writer: &mut Writer) {
         let mut round = std::mem::take(&mut writer.round);
@@ -136,7 +151,13 @@ impl Log {
         let entries = round.iter().take(frames).filter_map(|item| match item {
             Item::Frame(Entry { landing: Some((_, topic, landed)), position, payload, .. }) => {
                 let frame_len = crate::store::frame::HEADER_BYTES as u64 + payload.len() as u64;
-                Some((writer.header.at(*position), frame_len, *topic, landed.frame.first, landed.frame.last()))
+                Some((
+                    writer.header.at(*position),
+                    frame_len,
+                    *topic,
+                    landed.frame.first,
+                    landed.frame.last(),
+                ))
             }
             _ => None,
         });

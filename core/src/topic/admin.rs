@@ -82,7 +82,10 @@ impl Topic {
     /// `InvalidArgument` for an ephemeral topic, which is always at `memory`; `Closed`; `Full`, `Io`.
     pub fn set_durability(&self, level: Durability) -> Result<Ticket> {
         if self.name.is_ephemeral() && level != Durability::Memory {
-            return Err(Error::new(ErrorKind::InvalidArgument, "an ephemeral topic is always at level memory"));
+            return Err(Error::new(
+                ErrorKind::InvalidArgument,
+                "an ephemeral topic is always at level memory",
+            ));
         }
         let mut state = self.state.lock();
         self.check(&state)?;
@@ -104,7 +107,10 @@ impl Topic {
     pub fn delete_channel(&self, name: &ChannelName) -> Result<Ticket> {
         let mut state = self.state.lock();
         let Some(at) = state.channels.iter().position(|c| c.name() == name) else {
-            return Err(Error::new(ErrorKind::NotFound, format!("topic {} has no channel {name}", self.name)));
+            return Err(Error::new(
+                ErrorKind::NotFound,
+                format!("topic {} has no channel {name}", self.name),
+            ));
         };
         let channel = state.channels.remove(at);
         let wakes = channel.close();

@@ -19,7 +19,9 @@ impl Landing for Topic {
                     held.on_disk
                 });
                 if done {
-                    state.ring.retain(|h| !(h.on_disk && h.frame.first <= frame.first && frame.first <= h.frame.last()));
+                    state.ring.retain(|h| {
+                        !(h.on_disk && h.frame.first <= frame.first && frame.first <= h.frame.last())
+                    });
                 }
                 continue;
             }

@@ -43,20 +43,19 @@ impl Topic {
     /// offsets, after what says which channel has finished which of them: a finished message never touches the disk.
     pub(super) fn spill(&self, state: &mut TopicState, until: Offset) {
         let Some(me) = self.me.upgrade() else { return };
-        let spill_end = state
-            .ring
-            .iter_mut()
-            .filter(|h| !h.on_disk && h.frame.first <= until)
-            .map(|h| h.frame.last().plus(1))
-            .last();
-        let Some(spill_end) = spill_end else { return };
+        let mut waiting =
+            state.ring.iter_mut().filter(|h| !h.on_disk && h.spilling == 0 && h.frame.first <= until);
+        let Some(first) = waiting.next() else { return };
+        let spill_start = first.frame.first;
+        let first_end = first.frame.last().plus(1);
+        let spill_end = waiting.last().map_or(first_end, |h| h.frame.last().plus(1));
         state.spilled_end = state.spilled_end.max(spill_end);
         let pending = Pending::of(state);
         let events: Vec<Event> = state
             .channels
             .iter()
             .filter(|c| !c.is_ephemeral())
-            .map(|c| c.cursor_event(&self.shared))
+            .flat_map(|c| c.spill_events(spill_start, spill_end))
             .collect();
         let mut events_due = true;
         let mut dead = Vec::new();

@@ -5,7 +5,7 @@
 
 mod admin;
 mod landing;
-mod memory;
+pub(crate) mod memory;
 mod peek;
 mod recovered;
 pub(crate) mod ring;
@@ -74,26 +74,31 @@ impl Topic {
     /// A new topic.
     pub(crate) fn new(no: u32, name: TopicName, level: Durability, shared: Arc<Shared>) -> Arc<Self> {
         let level = if name.is_ephemeral() { Durability::Memory } else { level };
-        Self::with_state(no, name, shared, TopicState {
-            level,
-            paused: false,
-            deleted: false,
-            damaged: None,
-            time: 0,
-            next: Offset(0),
-            block_end: Offset(0),
-            epoch: 0,
-            queued: 0,
-            end: Pos::default(),
-            pump: Pos::default(),
-            pump_logged: Offset(0),
-            ring: RingFrames::default(),
-            extents: Extents::default(),
-            channels: Vec::new(),
-            spilled_end: Offset(0),
-            message_count: 0,
-            message_bytes: 0,
-        })
+        Self::with_state(
+            no,
+            name,
+            shared,
+            TopicState {
+                level,
+                paused: false,
+                deleted: false,
+                damaged: None,
+                time: 0,
+                next: Offset(0),
+                block_end: Offset(0),
+                epoch: 0,
+                queued: 0,
+                end: Pos::default(),
+                pump: Pos::default(),
+                pump_logged: Offset(0),
+                ring: RingFrames::default(),
+                extents: Extents::default(),
+                channels: Vec::new(),
+                spilled_end: Offset(0),
+                message_count: 0,
+                message_bytes: 0,
+            },
+        )
     }
 
     fn with_state(no: u32, name: TopicName, shared: Arc<Shared>, state: TopicState) -> Arc<Self> {
@@ -135,7 +140,7 @@ impl Topic {
             return Ok(Ticket::DONE);
         }
         let payload = batch.finish(self.no);
-        let body_bytes = payload.body_bytes();
+        let (messages, bytes) = (u64::from(payload.count), payload.body_bytes());
         let now = self.shared.clock.wall();
         let mut state = self.state.lock();
         self.check(&state)?;
@@ -155,8 +160,8 @@ impl Topic {
             self.enqueue(&mut state, payload, time, wake)?
         };
         state.time = time;
-        state.message_count += u64::from(body_bytes.0);
-        state.message_bytes += body_bytes.1;
+        state.message_count += messages;
+        state.message_bytes += bytes;
         Ok(ticket)
     }
 
@@ -189,8 +194,14 @@ impl Topic {
             let first = self.allocate(state, count)?;
             let frame = Frame { first, count, time, deferred, payload: bytes.clone() };
             let landed = Landed { frame, chunk, spilled: false };
-            let ticket =
-                self.shared.log.enqueue(self.no, crc, landed, me.clone(), Some(wake.clone()), Some(state.epoch));
+            let ticket = self.shared.log.enqueue(
+                self.no,
+                crc,
+                landed,
+                me.clone(),
+                Some(wake.clone()),
+                Some(state.epoch),
+            );
             if let Some(ticket) = ticket {
                 state.queued += 1;
                 return Ok(ticket);
@@ -301,7 +312,8 @@ impl Topic {
         }
         let no = self.shared.next_channel.fetch_add(1, Ordering::Relaxed);
         let start = state.pump;
-        let setup = ChannelSetup { no, name: name.clone(), topic: self.me.clone() };
+        let setup =
+            ChannelSetup { no, name: name.clone(), topic: self.me.clone(), shared: self.shared.clone() };
         let channel = Channel::new(setup, start);
         let mut ticket = Ticket::DONE;
         if self.is_logged() && !name.is_ephemeral() {
