@@ -263,6 +263,7 @@ impl Threads {
             Ok::<_, Error>(())
         };
         start("mq-log", serve_log)?;
+        shared.log.set_thread(true);
         start("mq-timers", serve_timers)?;
         start("mq-cleaner", serve_cleaner)?;
         Ok(Self { threads })
@@ -270,6 +271,7 @@ impl Threads {
 
     /// Ends them. The broker is marked closed already.
     pub(crate) fn stop(self, shared: &Shared) {
+        shared.log.set_thread(false);
         shared.log.bell.ring();
         shared.timers.bell.ring();
         shared.cleaner_bell.ring();

@@ -120,6 +120,8 @@ pub(crate) struct Log {
     pub(super) is_broken: AtomicBool,
     /// The last write took long: the log's own thread writes.
     pub(super) slow: AtomicBool,
+    /// Whether there is such a thread.
+    pub(super) has_thread: AtomicBool,
     /// Rung when the log's thread has something to do.
     pub(crate) bell: Arc<Bell>,
 }
@@ -193,6 +195,7 @@ impl Log {
             broken: Mutex::default(),
             is_broken: AtomicBool::new(false),
             slow: AtomicBool::new(false),
+            has_thread: AtomicBool::new(false),
             bell,
         })
     }
@@ -376,6 +379,11 @@ impl Log {
 
     fn is_broken(&self) -> bool {
         self.is_broken.load(Ordering::Acquire)
+    }
+
+    /// Tells that a thread listens to the bell, or no longer does.
+    pub(crate) fn set_thread(&self, has_thread: bool) {
+        self.has_thread.store(has_thread, Ordering::Relaxed);
     }
 
     /// Log position of the checkpoint in force.

@@ -64,15 +64,12 @@ impl Manifest {
             let file = disk.open(NAME_NEW, OpenMode::Create)?;
             file.write_at(&mut [IoSlice::new(&bytes)], 0)?;
             file.sync()?;
+            // The names of the files it speaks of must be durable before it is.
+            disk.sync_dir()?;
             disk.rename(NAME_NEW, NAME)?;
             disk.sync_dir()
         };
         write().map_err(|e| Error::io("could not replace the manifest", e))
-    }
-
-    /// Whether `name` is the manifest's own or left over from writing it.
-    pub fn owns(name: &str) -> bool {
-        name == NAME
     }
 
     fn encode(&self) -> Vec<u8> {

@@ -51,6 +51,13 @@ struct LogFile {
     index: Option<(Footer, Table)>,
 }
 
+impl LogFile {
+    /// Where the frames end, as far as the file itself tells.
+    fn frames_end(&self) -> u64 {
+        self.index.as_ref().map_or(self.len, |(footer, _)| footer.frames_end)
+    }
+}
+
 /// Opens the folder.
 ///
 /// # Errors
@@ -146,6 +153,13 @@ impl Recovery {
             let (header, file) = &written[i];
             let expected = end.unwrap_or(self.from);
             if header.base > self.from && header.base != expected {
+                for (header, file) in &written[i..] {
+                    self.raise_synced(Scanner::new(&file.file, *header, FILE_HEADER_BYTES, file.frames_end()))?;
+                }
+                if expected >= self.synced_to {
+                    drop_from = i;
+                    break;
+                }
                 let place = format!("the log from position {expected} to {} is missing", header.base);
                 self.damage.places.push(place);
                 self.damage.all_topics = true;
@@ -291,7 +305,7 @@ impl Recovery {
             }
         }
         self.catalog.open_file(header, file.file.clone());
-        let until = file.index.as_ref().map_or(file.len, |(footer, _)| footer.frames_end);
+        let until = file.frames_end();
         let mut scan = Scanner::new(&file.file, header, FILE_HEADER_BYTES, until);
         loop {
             match scan.next()? {
@@ -299,6 +313,10 @@ impl Recovery {
                 Scanned::Frame(at, frame) => {
                     self.synced_to = self.synced_to.max(frame.synced_to);
                     self.note(&header, at, &frame, scan.payload(at, &frame)?);
+                }
+                // The next file goes on here: what stands here is an index whose writing was cut short.
+                Scanned::Bad(at) if later.first().is_some_and(|(h, _)| h.base == header.position(at)) => {
+                    return Ok((header.position(at), false));
                 }
                 bad @ (Scanned::BadPayload(at, _) | Scanned::Bad(at)) => {
                     self.look_ahead(header, file, until, at, later)?;
@@ -342,8 +360,7 @@ impl Recovery {
         scan.resync(at)?;
         self.raise_synced(scan)?;
         for (header, file) in later {
-            let until = file.index.as_ref().map_or(file.len, |(footer, _)| footer.frames_end);
-            self.raise_synced(Scanner::new(&file.file, *header, FILE_HEADER_BYTES, until))?;
+            self.raise_synced(Scanner::new(&file.file, *header, FILE_HEADER_BYTES, file.frames_end()))?;
         }
         Ok(())
     }

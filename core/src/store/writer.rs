@@ -61,7 +61,7 @@ impl Files {
 impl Log {
     /// Writes all that is queued, unless another thread is writing: then that one does it.
     pub(crate) fn commit(&self) {
-        if self.slow.load(Ordering::Relaxed) {
+        if self.slow.load(Ordering::Relaxed) && self.has_thread.load(Ordering::Relaxed) {
             self.bell.ring();
             return;
         }

@@ -11,8 +11,8 @@ impl Landing for Topic {
         let mut wakes = Vec::new();
         let mut state = self.state.lock();
         for Landed { frame, chunk, spilled } in frames.drain(..) {
+            state.spilled_end = state.spilled_end.max(frame.last().plus(1));
             if spilled {
-                state.spilled_end = state.spilled_end.max(frame.last().plus(1));
                 let done = state.ring.find_mut(frame.first).is_some_and(|held| {
                     held.spilling = held.spilling.saturating_sub(1);
                     held.on_disk = held.spilling == 0;

@@ -64,7 +64,7 @@ pub(crate) struct TopicState {
     pub(crate) ring: RingFrames,
     pub(crate) extents: Extents,
     pub(crate) channels: Vec<Arc<Channel>>,
-    /// Offsets below may stand on disk; at level `memory`, finishes above need not be logged.
+    /// Offsets from here on stand in no file: at level `memory`, their finishes need not be logged.
     pub(crate) spilled_end: Offset,
     pub(crate) message_count: u64,
     pub(crate) message_bytes: u64,

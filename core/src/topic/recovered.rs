@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use crate::broker::Shared;
 use crate::channel::{Channel, ChannelSetup};
-use crate::config::Durability;
 use crate::error::Result;
 use crate::message::{Offset, Pos};
 use crate::name::{ChannelName, TopicName};
@@ -34,8 +33,10 @@ impl Topic {
             extents.note(at, end);
             end = Pos { offset: last.plus(1), rank: end.rank + (last.0 - first.0 + 1) };
         }
+        // What was handed out below and stands nowhere is gone: cursors that have read all stand after it.
+        end.offset = end.offset.max(told.end);
         // Offsets are handed out on from the last block only if nothing in it can have been lost.
-        let next = if clean_stop { told.end.max(end.offset) } else { Offset(0) };
+        let next = if clean_stop { end.offset } else { Offset(0) };
         let block_end = Offset(next.0.next_multiple_of(1 << crate::message::SEQ_BITS));
         let flows = !channels.is_empty() && !told.paused;
         let pump = if flows { end } else { extents.seek(told.pump, end) };
@@ -83,10 +84,6 @@ impl Topic {
         Ok(topic)
     }
 
-    /// The level at which publishes are acknowledged now.
-    pub(crate) fn is_held_in_memory(state: &TopicState) -> bool {
-        state.level == Durability::Memory
-    }
 }
 
 /// A channel's read position and what it has not finished below: of what stands on disk, all that the log does not

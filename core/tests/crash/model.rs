@@ -1,0 +1,144 @@
+//! The naive model: for each channel, every message it was given, and what may be said of each after a crash.
+
+use std::collections::BTreeMap;
+
+/// What a channel's message may do after a crash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// Published at level `memory`: may be lost by a crash.
+    Held,
+    /// Acknowledged at `flush`: must come.
+    Due,
+    /// Finished, and the log does not know: may come.
+    Finished,
+    /// Finished, and the log was written: may come only after a power loss.
+    FinishedWritten,
+}
+
+/// A message that may come.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry {
+    pub status: Status,
+    /// Whether what it is due for was fsync'd.
+    pub synced: bool,
+    /// Deferred by its publisher: not before this wall time.
+    pub not_before: u64,
+    /// Requeued or published for later: comes out of order.
+    pub unordered: bool,
+}
+
+impl Entry {
+    pub fn must_come(&self, power: bool) -> bool {
+        self.status == Status::Due && (self.synced || !power)
+    }
+
+    pub fn may_come(&self, power: bool) -> bool {
+        self.status != Status::FinishedWritten || power
+    }
+}
+
+/// Messages by their number, which is their body.
+pub type Messages = BTreeMap<u64, Entry>;
+
+#[derive(Clone, Debug, Default)]
+pub struct Channel {
+    pub messages: Messages,
+    /// Messages dropped by an empty or a deletion since the last fsync: may come after a power loss.
+    pub dropped: Messages,
+    pub created_synced: bool,
+    pub paused: bool,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Topic {
+    pub channels: BTreeMap<String, Channel>,
+    /// What lies at or above the pump position.
+    pub waiting: Messages,
+    /// What did until the last fsync, and does not any more.
+    pub waited: Messages,
+    pub in_memory: bool,
+    pub paused: bool,
+    pub created_synced: bool,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Model {
+    pub topics: BTreeMap<String, Topic>,
+    /// Names whose deletion was acknowledged and fsync'd, or only acknowledged.
+    pub deleted_topics: BTreeMap<String, bool>,
+    pub deleted_channels: BTreeMap<(String, String), bool>,
+}
+
+impl Topic {
+    pub fn flows(&self) -> bool {
+        !self.channels.is_empty() && !self.paused
+    }
+
+    pub fn publish(&mut self, number: u64, not_before: u64) {
+        let status = if self.in_memory { Status::Held } else { Status::Due };
+        let entry = Entry { status, synced: false, not_before, unordered: not_before > 0 };
+        self.waiting.insert(number, entry);
+        self.pump();
+    }
+
+    /// Gives what waits to all channels where the topic flows.
+    pub fn pump(&mut self) {
+        if self.flows() {
+            let waiting = std::mem::take(&mut self.waiting);
+            for channel in self.channels.values_mut() {
+                channel.messages.extend(waiting.iter().map(|(n, e)| (*n, *e)));
+            }
+            // That the channels have them may not be durable: they may wait again.
+            self.waited.extend(waiting);
+        }
+    }
+
+    fn all(&mut self) -> impl Iterator<Item = &mut Entry> {
+        let channels = self.channels.values_mut().flat_map(|c| c.messages.values_mut());
+        channels.chain(self.waiting.values_mut())
+    }
+
+    /// What was held in memory is on disk now.
+    pub fn spilled(&mut self) {
+        for entry in self.all() {
+            if entry.status == Status::Held {
+                entry.status = Status::Due;
+                entry.synced = false;
+            }
+        }
+    }
+}
+
+impl Model {
+    /// Finishes are in the log.
+    pub fn state_written(&mut self) {
+        for topic in self.topics.values_mut() {
+            for entry in topic.all() {
+                if entry.status == Status::Finished {
+                    entry.status = Status::FinishedWritten;
+                }
+            }
+        }
+    }
+
+    /// All that is in the log is fsync'd.
+    pub fn synced(&mut self) {
+        for topic in self.topics.values_mut() {
+            topic.created_synced = true;
+            topic.waited.clear();
+            for entry in topic.waiting.values_mut() {
+                entry.synced = true;
+            }
+            for channel in topic.channels.values_mut() {
+                channel.created_synced = true;
+                channel.dropped.clear();
+                channel.messages.retain(|_, e| e.status != Status::FinishedWritten);
+                for entry in channel.messages.values_mut() {
+                    entry.synced = true;
+                }
+            }
+        }
+        self.deleted_topics.values_mut().for_each(|synced| *synced = true);
+        self.deleted_channels.values_mut().for_each(|synced| *synced = true);
+    }
+}

@@ -1,0 +1,425 @@
+//! The workload: random actions on a broker and on the model, with the disk's event numbers around each.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use mq_core::store::crash_disk::CrashDisk;
+use mq_core::{
+    Attributes, Broker, ChannelName, Clock, Durability, ManualClock, MessageId, Options, Outcome, Pulled, Step,
+    StoreSizes, SubscribeOptions, Subscription, Ticket, TopicName, Wake,
+};
+
+use crate::model::{Channel, Model, Status, Topic};
+
+pub const SIZES: StoreSizes =
+    StoreSizes { file_bytes: 4 << 10, chunk_bytes: 1 << 10, read_bytes: 1 << 10, blocks: 4 };
+pub const START: u64 = 1_800_000_000_000_000_000;
+const ACTIONS: usize = 150;
+const TOPICS_MAX: usize = 4;
+
+pub struct Nobody;
+
+impl Wake for Nobody {
+    fn wake(&self) {}
+}
+
+pub fn nobody() -> Arc<dyn Wake> {
+    Arc::new(Nobody)
+}
+
+/// What a run leaves to be checked.
+pub struct Run {
+    pub disk: CrashDisk,
+    /// The model after each action, with the number of disk events and the wall time by then.
+    pub states: Vec<State>,
+    /// Ids as they were seen, by message, and the number of events by then.
+    pub seen: HashMap<u64, (MessageId, usize)>,
+    pub options: Options,
+}
+
+pub struct State {
+    pub events: usize,
+    pub wall: u64,
+    pub model: Arc<Model>,
+    pub action: String,
+}
+
+pub fn options() -> Options {
+    Options { memory_limit: 4 << 20, ..Options::default() }
+}
+
+/// A subscriber and what it holds.
+struct Reader {
+    topic: String,
+    channel: String,
+    subscription: Subscription,
+    credit: u32,
+    held: Vec<(MessageId, u64)>,
+}
+
+struct Driver {
+    random: fastrand::Rng,
+    clock: Arc<ManualClock>,
+    disk: CrashDisk,
+    broker: Broker,
+    readers: Vec<Reader>,
+    model: Model,
+    next_message: u64,
+    next_name: u32,
+    seen: HashMap<u64, (MessageId, usize)>,
+    by_id: BTreeMap<MessageId, u64>,
+}
+
+/// Runs the workload of `seed`.
+pub fn run(seed: u64) -> Run {
+    let disk = CrashDisk::new();
+    let clock = Arc::new(ManualClock::new(START));
+    let broker = Broker::open_on(Arc::new(disk.clone()), clock.clone(), SIZES, options()).unwrap();
+    let mut driver = Driver {
+        random: fastrand::Rng::with_seed(seed),
+        clock,
+        disk: disk.clone(),
+        broker,
+        readers: Vec::new(),
+        model: Model::default(),
+        next_message: 0,
+        next_name: 0,
+        seen: HashMap::new(),
+        by_id: BTreeMap::new(),
+    };
+    let mut states = vec![driver.state("open".into())];
+    for _ in 0..ACTIONS {
+        let action = driver.act();
+        states.push(driver.state(action));
+    }
+    let Driver { seen, .. } = driver;
+    Run { disk, states, seen, options: options() }
+}
+
+impl Driver {
+    fn state(&self, action: String) -> State {
+        State {
+            events: self.disk.events(),
+            wall: self.clock.wall(),
+            model: Arc::new(self.model.clone()),
+            action,
+        }
+    }
+
+    fn act(&mut self) -> String {
+        let pick = self.random.u32(0..100);
+        match pick {
+            0..30 => self.publish(),
+            30..34 => self.create_topic(),
+            34..40 => self.create_channel(),
+            40..46 => self.subscribe(),
+            46..64 => self.consume(),
+            64..68 => self.time(),
+            68..75 => self.state_step(),
+            75..80 => self.sync(),
+            80..83 => self.housekeep(Step::Checkpoint),
+            83..88 => self.housekeep(Step::Clean),
+            88..90 => self.unsubscribe(),
+            90..92 => self.pause_topic(),
+            92..93 => self.pause_channel(),
+            93..94 => self.empty_channel(),
+            94..95 => self.empty_topic(),
+            95..96 => self.delete_channel(),
+            96..97 => self.delete_topic(),
+            97..99 => self.change_level(),
+            _ => self.reopen(),
+        }
+    }
+
+    fn done(&self, ticket: Ticket) {
+        assert!(matches!(self.broker.outcome(ticket), Outcome::Done));
+    }
+
+    fn topic(&self, name: &str) -> Arc<mq_core::Topic> {
+        self.broker.topic(&TopicName::parse(name).unwrap()).unwrap()
+    }
+
+    fn any_topic(&mut self) -> Option<String> {
+        let names: Vec<_> = self.model.topics.keys().cloned().collect();
+        (!names.is_empty()).then(|| names[self.random.usize(..names.len())].clone())
+    }
+
+    fn any_channel(&mut self) -> Option<(String, String)> {
+        let topic = self.any_topic()?;
+        let names: Vec<_> = self.model.topics[&topic].channels.keys().cloned().collect();
+        (!names.is_empty()).then(|| (topic, names[self.random.usize(..names.len())].clone()))
+    }
+
+    fn create_topic(&mut self) -> String {
+        if self.model.topics.len() >= TOPICS_MAX {
+            return self.publish();
+        }
+        self.next_name += 1;
+        let name = format!("t{}", self.next_name);
+        let topic = self.topic(&name);
+        let in_memory = self.random.u8(0..3) == 0;
+        if in_memory {
+            self.done(topic.set_durability(Durability::Memory).unwrap());
+        }
+        self.model.topics.insert(name.clone(), Topic { in_memory, ..Topic::default() });
+        format!("create topic {name}, memory {in_memory}")
+    }
+
+    fn publish(&mut self) -> String {
+        let Some(name) = self.any_topic() else { return self.create_topic() };
+        let topic = self.topic(&name);
+        let count = if self.random.u8(0..8) == 0 { self.random.u32(5..40) } else { self.random.u32(1..4) };
+        let mut batch = topic.batch();
+        let mut published = Vec::new();
+        for _ in 0..count {
+            self.next_message += 1;
+            let later = self.random.u8(0..12) == 0;
+            let delay = self.random.u64(1..20) * 1_000_000_000;
+            let not_before = if later { self.clock.wall() + delay } else { 0 };
+            let attributes = Attributes { not_before: later.then_some(not_before), ..Attributes::NONE };
+            batch.push(&attributes, &body(self.next_message)).unwrap();
+            published.push((self.next_message, not_before));
+        }
+        let ticket = topic.publish(batch, &nobody()).unwrap();
+        self.broker.commit();
+        self.done(ticket);
+        let model = self.model.topics.get_mut(&name).unwrap();
+        for (number, not_before) in &published {
+            model.publish(*number, *not_before);
+        }
+        format!("publish {:?} to {name}", published.iter().map(|(n, _)| n).collect::<Vec<_>>())
+    }
+
+    fn create_channel(&mut self) -> String {
+        let Some(topic) = self.any_topic() else { return self.create_topic() };
+        self.next_name += 1;
+        let name = format!("c{}", self.next_name);
+        let (_, ticket) = self.topic(&topic).channel(&ChannelName::parse(&name).unwrap()).unwrap();
+        self.done(ticket);
+        let model = self.model.topics.get_mut(&topic).unwrap();
+        model.channels.insert(name.clone(), Channel::default());
+        model.pump();
+        format!("create channel {topic}/{name}")
+    }
+
+    fn subscribe(&mut self) -> String {
+        let Some((topic, channel)) = self.any_channel() else { return self.create_channel() };
+        let found = self.topic(&topic).find_channel(&ChannelName::parse(&channel).unwrap()).unwrap();
+        let options = SubscribeOptions { msg_timeout: Duration::from_secs(5), sample_rate: 0 };
+        let subscription = found.subscribe(options, nobody()).unwrap();
+        let credit = self.random.u32(1..30);
+        subscription.acks().set_credit(credit);
+        let text = format!("subscribe {topic}/{channel}, credit {credit}");
+        self.readers.push(Reader { topic, channel, subscription, credit, held: Vec::new() });
+        text
+    }
+
+    fn consume(&mut self) -> String {
+        if self.readers.is_empty() {
+            return self.subscribe();
+        }
+        let index = self.random.usize(..self.readers.len());
+        let mut got = Vec::new();
+        {
+            let reader = &mut self.readers[index];
+            let room = self.random.usize(1..4000);
+            let pulled = reader.subscription.pull(room, &mut |m| got.push((m.id, number(m.body))));
+            if pulled == Pulled::More {
+                reader.subscription.rest();
+            }
+            // I4: never more than the credit.
+            let in_flight = reader.subscription.in_flight();
+            assert!(in_flight <= u64::from(reader.credit), "{in_flight} over {}", reader.credit);
+            reader.held.extend(got.iter().copied());
+        }
+        let events = self.disk.events();
+        for (id, number) in &got {
+            // I9: one id for one message, for good.
+            assert_eq!(*self.by_id.entry(*id).or_insert(*number), *number);
+            let seen = self.seen.entry(*number).or_insert((*id, events));
+            assert_eq!(seen.0, *id);
+        }
+        self.acknowledge(index)
+    }
+
+    /// Finishes, requeues, touches some of what a reader holds.
+    fn acknowledge(&mut self, index: usize) -> String {
+        let reader = &mut self.readers[index];
+        let channel = self
+            .model
+            .topics
+            .get_mut(&reader.topic)
+            .and_then(|topic| topic.channels.get_mut(&reader.channel));
+        let Some(channel) = channel else { return "consume of what is deleted".into() };
+        let mut finished = Vec::new();
+        let mut kept = Vec::new();
+        let mut acks = reader.subscription.acks();
+        for (id, number) in reader.held.drain(..) {
+            match self.random.u8(0..10) {
+                0..6 => {
+                    if acks.finish(id).is_ok() {
+                        finished.push(number);
+                        let entry = channel.messages.get_mut(&number).unwrap_or_else(|| {
+                            panic!("message {number} was delivered, which the channel does not have")
+                        });
+                        entry.status = Status::Finished;
+                        // I5: a late finish changes nothing.
+                        assert!(acks.finish(id).is_err());
+                    }
+                }
+                6 => {
+                    let delay = Duration::from_secs(self.random.u64(0..5));
+                    if acks.requeue(id, delay).is_ok() {
+                        channel.messages.get_mut(&number).unwrap().unordered = true;
+                    }
+                }
+                7 => {
+                    let _ = acks.touch(id);
+                    kept.push((id, number));
+                }
+                _ => kept.push((id, number)),
+            }
+        }
+        drop(acks);
+        for (_, number) in &kept {
+            if let Some(entry) = channel.messages.get_mut(number) {
+                entry.unordered = true;
+            }
+        }
+        reader.held = kept;
+        format!("consume {}/{}: finished {finished:?}, holds {:?}", reader.topic, reader.channel, reader.held)
+    }
+
+    fn unsubscribe(&mut self) -> String {
+        if self.readers.is_empty() {
+            return self.subscribe();
+        }
+        let index = self.random.usize(..self.readers.len());
+        let reader = self.readers.swap_remove(index);
+        format!("unsubscribe {}/{}", reader.topic, reader.channel)
+    }
+
+    fn time(&mut self) -> String {
+        let ns = self.random.u64(1..8_000_000_000);
+        self.clock.advance(ns);
+        self.broker.maintain(Step::Timers).unwrap();
+        format!("{ns} ns pass")
+    }
+
+    fn state_step(&mut self) -> String {
+        self.broker.maintain(Step::State).unwrap();
+        self.model.state_written();
+        "state".into()
+    }
+
+    fn sync(&mut self) -> String {
+        self.broker.maintain(Step::Sync).unwrap();
+        self.model.synced();
+        "sync".into()
+    }
+
+    fn housekeep(&mut self, step: Step) -> String {
+        if self.random.bool() {
+            self.broker.maintain(Step::Memory).unwrap();
+        }
+        self.broker.maintain(step).unwrap();
+        format!("{step:?}")
+    }
+
+    fn pause_topic(&mut self) -> String {
+        let Some(name) = self.any_topic() else { return self.create_topic() };
+        let model = self.model.topics.get_mut(&name).unwrap();
+        model.paused = !model.paused;
+        model.pump();
+        let paused = model.paused;
+        let topic = self.topic(&name);
+        self.done(if paused { topic.pause() } else { topic.unpause() }.unwrap());
+        format!("pause {name}: {paused}")
+    }
+
+    fn pause_channel(&mut self) -> String {
+        let Some((topic, name)) = self.any_channel() else { return self.create_channel() };
+        let channel = self.topic(&topic).find_channel(&ChannelName::parse(&name).unwrap()).unwrap();
+        let model = self.model.topics.get_mut(&topic).unwrap().channels.get_mut(&name).unwrap();
+        model.paused = !model.paused;
+        let paused = model.paused;
+        self.done(if paused { channel.pause() } else { channel.unpause() }.unwrap());
+        format!("pause {topic}/{name}: {paused}")
+    }
+
+    fn empty_channel(&mut self) -> String {
+        let Some((topic, name)) = self.any_channel() else { return self.create_channel() };
+        let channel = self.topic(&topic).find_channel(&ChannelName::parse(&name).unwrap()).unwrap();
+        self.done(channel.empty().unwrap());
+        let model = self.model.topics.get_mut(&topic).unwrap().channels.get_mut(&name).unwrap();
+        let dropped = std::mem::take(&mut model.messages);
+        model.dropped.extend(dropped);
+        format!("empty {topic}/{name}")
+    }
+
+    fn empty_topic(&mut self) -> String {
+        let Some(name) = self.any_topic() else { return self.create_topic() };
+        self.done(self.topic(&name).empty().unwrap());
+        let model = self.model.topics.get_mut(&name).unwrap();
+        let waiting = std::mem::take(&mut model.waiting);
+        model.waited.extend(waiting);
+        format!("empty {name}")
+    }
+
+    fn delete_channel(&mut self) -> String {
+        let Some((topic, name)) = self.any_channel() else { return self.create_channel() };
+        self.done(self.topic(&topic).delete_channel(&ChannelName::parse(&name).unwrap()).unwrap());
+        self.model.topics.get_mut(&topic).unwrap().channels.remove(&name);
+        self.model.deleted_channels.insert((topic.clone(), name.clone()), false);
+        format!("delete {topic}/{name}")
+    }
+
+    fn delete_topic(&mut self) -> String {
+        let Some(name) = self.any_topic() else { return self.create_topic() };
+        self.done(self.broker.delete_topic(&TopicName::parse(&name).unwrap()).unwrap());
+        self.model.topics.remove(&name);
+        self.model.deleted_topics.insert(name.clone(), false);
+        format!("delete {name}")
+    }
+
+    fn change_level(&mut self) -> String {
+        let Some(name) = self.any_topic() else { return self.create_topic() };
+        let model = self.model.topics.get_mut(&name).unwrap();
+        model.in_memory = !model.in_memory;
+        if !model.in_memory {
+            model.spilled();
+        }
+        let level = if model.in_memory { Durability::Memory } else { Durability::Flush };
+        self.done(self.topic(&name).set_durability(level).unwrap());
+        format!("{name} to {level:?}")
+    }
+
+    /// A clean stop and start on the same disk.
+    fn reopen(&mut self) -> String {
+        self.readers.clear();
+        self.broker.close().unwrap();
+        self.broker =
+            Broker::open_on(Arc::new(self.disk.clone()), self.clock.clone(), SIZES, options()).unwrap();
+        self.model.state_written();
+        self.model.topics.values_mut().for_each(Topic::spilled);
+        self.model.synced();
+        "stop and start".into()
+    }
+}
+
+/// The body of message `number`: its number and some filling that depends on it, now and then larger than a chunk.
+pub fn body(number: u64) -> Vec<u8> {
+    let mut random = fastrand::Rng::with_seed(number);
+    let len = if random.u8(0..30) == 0 { random.usize(300..2000) } else { random.usize(0..60) };
+    let mut body = number.to_le_bytes().to_vec();
+    body.extend((0..len).map(|_| random.u8(..)));
+    body
+}
+
+/// The number of a message, from its body, all of which must be right (I8).
+pub fn number(bytes: &[u8]) -> u64 {
+    let number = u64::from_le_bytes(*bytes.first_chunk().expect("a body begins with its number"));
+    assert_eq!(bytes, body(number), "the body of message {number} is wrong");
+    number
+}
