@@ -296,13 +296,13 @@ impl Session {
         }
     }
 
-    /// Reads off the async workers; no command is executed until it is answered.
+    /// Reads off the async workers, after what came before it.
     fn peek(&mut self, topic: Name<'_>, from: Option<u64>, max: u16) {
         match TopicName::parse(topic.as_str()) {
             Ok(topic) => {
                 let broker = self.shared.broker.clone();
                 let read = move || peek(&broker, &topic, from, max.into());
-                self.replies.later(tokio::task::spawn_blocking(read));
+                self.replies.later(Box::new(read));
             }
             Err(error) => self.fail(WireError::refused(Code::PeekFailed, "PEEK", &error)),
         }

@@ -27,9 +27,14 @@ enum Reply {
     Response(Vec<u8>),
     /// An error.
     Error(WireError),
-    /// What a thread of the blocking pool is busy with.
-    Later(JoinHandle<Result<Vec<u8>, WireError>>),
+    /// What a thread of the blocking pool is to find out once everything before it is answered.
+    Later(Option<Work>),
+    /// What it is busy with.
+    Running(JoinHandle<Result<Vec<u8>, WireError>>),
 }
+
+/// What may block, and gives the data of a response.
+pub(super) type Work = Box<dyn FnOnce() -> Result<Vec<u8>, WireError> + Send>;
 
 /// How a failed publish is told.
 pub(super) type Refusal = (Code, &'static str);
@@ -53,7 +58,7 @@ pub(super) struct Replies {
     unanswered: usize,
     /// Whether something was handed to the log since the last commit.
     uncommitted: bool,
-    /// Whether a [`Reply::Later`] is in the queue.
+    /// Whether a [`Reply::Later`] or [`Reply::Running`] is in the queue.
     later: bool,
 }
 
@@ -70,6 +75,11 @@ impl Replies {
     /// Whether commands have to wait, since there are too many answers due already.
     pub(super) fn is_full(&self) -> bool {
         self.later || self.unanswered >= UNANSWERED_MAX || self.queue.len() >= UNANSWERED_MAX
+    }
+
+    /// Whether what comes next is not due, and the core will wake nobody when it is.
+    pub(super) fn wait_unwoken(&self) -> bool {
+        matches!(self.queue.front(), Some(Reply::Subscribed(_)))
     }
 
     pub(super) fn published(&mut self, ticket: Ticket, count: u32, refusal: Refusal) {
@@ -91,9 +101,10 @@ impl Replies {
         self.queue.push_back(Reply::Error(error));
     }
 
-    pub(super) fn later(&mut self, handle: JoinHandle<Result<Vec<u8>, WireError>>) {
+    /// No command is executed until this one is answered.
+    pub(super) fn later(&mut self, work: Work) {
         self.later = true;
-        self.queue.push_back(Reply::Later(handle));
+        self.queue.push_back(Reply::Later(Some(work)));
     }
 
     /// Lets the log write what was published, then appends to `out` every answer that is due. What did not end well
@@ -131,7 +142,13 @@ impl Replies {
                     None
                 }
                 Reply::Error(error) => Some(error.clone()),
-                Reply::Later(handle) => match Pin::new(handle).poll(cx) {
+                Reply::Later(work) => {
+                    if let Some(work) = work.take() {
+                        *reply = Reply::Running(tokio::task::spawn_blocking(work));
+                    }
+                    continue;
+                }
+                Reply::Running(handle) => match Pin::new(handle).poll(cx) {
                     Poll::Pending => break,
                     Poll::Ready(result) => {
                         self.later = false;
