@@ -3,13 +3,14 @@
 //! - [`args`]: Go's flag grammar on top of clap
 //! - [`config`], [`setting`], [`units`]: what `mq serve` runs with, and how values are written
 //! - [`serve`]: the broker as a process; [`paste`] what it prints when it is ready
-//! - [`publish`], [`lines`]: `mq pub`; [`tail`]: `mq tail`
+//! - [`publish`], [`lines`]: `mq pub`; [`tail`], [`printer`]: `mq tail`
 //! - [`telemetry`]: the log
 
 mod args;
 mod config;
 mod lines;
 mod paste;
+mod printer;
 mod publish;
 mod serve;
 mod setting;

@@ -1,6 +1,5 @@
 //! `mq tail`: a topic's messages as they come.
 
-use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -9,6 +8,7 @@ use mq_nsq::client::{Connection, Error, Identify, Message};
 
 use crate::Outcome;
 use crate::paste::DEFAULT_ADDRESS;
+use crate::printer::Printer;
 
 /// How often a topic without a channel is looked at.
 const PEEK_EVERY: Duration = Duration::from_millis(150);
@@ -16,10 +16,6 @@ const PEEK_EVERY: Duration = Duration::from_millis(150);
 const PEEK_MAX: u16 = 256;
 /// Messages in flight: few, so that a slow terminal holds little; enough to keep the broker busy.
 const CREDIT: u32 = 256;
-/// Messages printed before they are finished together, if more are there to print.
-const SETTLE_EVERY: usize = 128;
-/// Output is written in pieces of this size while more is there to print.
-const OUT_BYTES: usize = 64 << 10;
 
 /// Flags of `mq tail`.
 #[derive(clap::Args)]
@@ -65,141 +61,143 @@ impl From<Error> for Stop {
 }
 
 async fn tail(options: &Tail) -> Result<(), Stop> {
-    let mut printer = Printer::new(options.max);
-    if printer.credit() == 0 {
-        return Ok(());
-    }
+    let mut printer = Printer::start(options.max);
     if let Some(channel) = &options.channel {
-        let mut consumer = subscribe(options, channel, printer.credit()).await?;
-        return consume(&mut consumer, &mut printer, None).await;
+        let consumer = subscribe(options, channel, printer.credit(CREDIT)).await?;
+        return consume(consumer, &mut printer, None).await;
     }
     // An ephemeral first channel would take the topic's backlog, so without a channel there is only looking.
     let mut peeker = connect(options).await?;
-    let mut from = None;
-    let mut last = None;
-    loop {
-        let peeked = peeker.peek(&options.topic, from, PEEK_MAX).await.map_err(explain_peek)?;
-        if peeked.channels > 0 {
-            break;
-        }
-        from = peeked.next.or(from);
-        if peeked.messages.is_empty() {
-            pause(&mut peeker).await?;
-        }
-        last = printer.print_all(&peeked.messages)?.or(last);
-    }
-    let mut consumer = subscribe(options, &own_channel()?, printer.credit()).await?;
-    if from.is_some() {
-        last = catch_up(&mut peeker, options, from, &mut printer).await?.or(last);
-    }
-    consume(&mut consumer, &mut printer, last).await
-}
-
-/// Prints what was published between the last look and the subscription: it is not the new channel's.
-async fn catch_up(
-    peeker: &mut Connection,
-    options: &Tail,
-    mut from: Option<MessageId>,
-    printer: &mut Printer,
-) -> Result<Option<MessageId>, Stop> {
-    let mut last = None;
-    loop {
-        let peeked = peeker.peek(&options.topic, from, PEEK_MAX).await?;
-        last = printer.print_all(&peeked.messages)?.or(last);
-        from = peeked.next.or(from);
-        if peeked.messages.len() < usize::from(PEEK_MAX) {
-            return Ok(last);
-        }
-    }
-}
-
-/// Prints and finishes what comes, but prints nothing up to `seen`: within a topic ids rise.
-async fn consume(
-    consumer: &mut Connection,
-    printer: &mut Printer,
-    seen: Option<MessageId>,
-) -> Result<(), Stop> {
-    let mut unsettled = Vec::new();
-    loop {
-        let next = tokio::select! {
-            biased;
-            next = consumer.next(), if unsettled.len() < SETTLE_EVERY => next,
-            () = std::future::ready(()) => {
-                settle(consumer, printer, &mut unsettled)?;
-                consumer.next().await
-            }
-        };
-        let Some(message) = next? else {
-            return Err(Stop::Failed("the broker closed the connection".to_owned()));
-        };
-        unsettled.push(message.id);
-        if Some(message.id) > seen {
-            printer.print(&message)?;
-        }
-        if printer.credit() == 0 {
-            settle(consumer, printer, &mut unsettled)?;
-            consumer.flush().await?;
+    let mut look = Look::default();
+    while look.channels == 0 {
+        if printer.is_done() {
             return Err(Stop::Enough);
         }
+        if look.go_on(&mut peeker, options, &mut printer).await? == 0 && look.channels == 0 {
+            pause(&mut peeker).await?;
+        }
     }
+    let mut consumer = subscribe(options, &own_channel()?, printer.credit(CREDIT)).await?;
+    if look.began_without_channel {
+        look.catch_up(&mut peeker, options, &mut printer, &mut consumer).await?;
+    }
+    consume(consumer, &mut printer, Some(look.last)).await
 }
 
-/// Finishes what was printed, once it has left this process.
-fn settle(consumer: &mut Connection, printer: &mut Printer, ids: &mut Vec<MessageId>) -> Result<(), Stop> {
-    printer.flush()?;
-    if printer.credit() < CREDIT {
-        // Never more in flight than will be printed; said before the FINs that would make room.
-        consumer.ready(printer.credit());
-    }
-    ids.drain(..).for_each(|id| consumer.finish(id));
-    Ok(())
+/// How far a topic was looked at.
+#[derive(Default)]
+struct Look {
+    /// Channels the topic had at the last look.
+    channels: u32,
+    /// Nobody else took messages at first, so all were to be shown.
+    began_without_channel: bool,
+    from: Option<MessageId>,
+    /// The last message shown. Ids of a topic rise.
+    last: Option<MessageId>,
 }
 
-/// Writes bodies to stdout, a newline after each.
-struct Printer {
-    out: BufWriter<io::Stdout>,
-    /// Messages still to print; `None` = without end.
-    left: Option<u64>,
-}
-
-impl Printer {
-    fn new(max: Option<u64>) -> Self {
-        Self { out: BufWriter::with_capacity(OUT_BYTES, io::stdout()), left: max }
+impl Look {
+    /// Shows what was published since the last look, and gives how many messages that was. The first look at a topic
+    /// that has a channel shows nothing: its backlog is not new.
+    async fn go_on(
+        &mut self,
+        peeker: &mut Connection,
+        options: &Tail,
+        printer: &mut Printer,
+    ) -> Result<usize, Stop> {
+        let peeked = peeker.peek(&options.topic, self.from, PEEK_MAX).await.map_err(explain_peek)?;
+        self.channels = peeked.channels;
+        if peeked.channels > 0 && !self.began_without_channel {
+            return Ok(0);
+        }
+        self.began_without_channel = true;
+        self.from = peeked.next.or(self.from);
+        let count = peeked.messages.len();
+        for message in peeked.messages {
+            self.last = Some(message.id);
+            printer.put(message).await;
+        }
+        tokio::select! {
+            error = peeker.drive() => Err(error.into()),
+            drained = printer.drain() => drained.map_err(output_failed),
+        }?;
+        Ok(count)
     }
 
-    /// Messages it makes sense to ask for.
-    fn credit(&self) -> u32 {
-        self.left.map_or(CREDIT, |left| u32::try_from(left).map_or(CREDIT, |left| left.min(CREDIT)))
-    }
-
-    fn print(&mut self, message: &Message) -> Result<(), Stop> {
-        self.out.write_all(&message.body).and_then(|()| self.out.write_all(b"\n")).map_err(output_failed)?;
-        self.left = self.left.map(|left| left.saturating_sub(1));
-        Ok(())
-    }
-
-    /// Prints what was peeked and gives the last id; `Enough` after the last message asked for.
-    fn print_all(&mut self, messages: &[Message]) -> Result<Option<MessageId>, Stop> {
-        for message in messages {
-            self.print(message)?;
-            if self.credit() == 0 {
-                self.flush()?;
-                return Err(Stop::Enough);
+    /// Shows what was published before the subscription: it is not the new channel's. Ends when a look finds nothing,
+    /// or what the channel has got.
+    async fn catch_up(
+        &mut self,
+        peeker: &mut Connection,
+        options: &Tail,
+        printer: &mut Printer,
+        consumer: &mut Connection,
+    ) -> Result<(), Stop> {
+        let mut first = None;
+        while self.go_on(peeker, options, printer).await? > 0 && !printer.is_done() {
+            tokio::select! {
+                biased;
+                message = consumer.next(), if first.is_none() => first = message?,
+                () = std::future::ready(()) => {}
+            }
+            if first.as_ref().is_some_and(|first: &Message| Some(first.id) <= self.last) {
+                break;
             }
         }
-        self.flush()?;
-        Ok(messages.last().map(|message| message.id))
+        if let Some(first) = first {
+            let id = first.id;
+            if Some(id) > self.last {
+                self.last = Some(id);
+                printer.put(first).await;
+                printer.drain().await.map_err(output_failed)?;
+            }
+            consumer.finish(id);
+        }
+        Ok(())
     }
+}
 
-    fn flush(&mut self) -> Result<(), Stop> {
-        self.out.flush().map_err(output_failed)
+/// Prints and finishes what comes. On a channel of our own, `seen` holds the last message shown: what is not above it
+/// was shown already. On a channel shared with others, a message that comes again was not finished, and is printed again.
+async fn consume(
+    mut consumer: Connection,
+    printer: &mut Printer,
+    mut seen: Option<Option<MessageId>>,
+) -> Result<(), Stop> {
+    while !printer.is_done() {
+        tokio::select! {
+            message = consumer.next(), if printer.has_room() => {
+                let Some(message) = message? else {
+                    return Err(Stop::Failed("the broker closed the connection".to_owned()));
+                };
+                match &mut seen {
+                    Some(last) if Some(message.id) <= *last => consumer.finish(message.id),
+                    Some(last) => {
+                        *last = Some(message.id);
+                        printer.put(message).await;
+                    }
+                    None => printer.put(message).await,
+                }
+            }
+            printed = printer.printed() => {
+                let ids = printed.map_err(output_failed)?;
+                // Never more with us than will be printed; said before the FINs that would make room.
+                if printer.credit(CREDIT) < CREDIT {
+                    consumer.ready(printer.credit(CREDIT));
+                }
+                ids.into_iter().for_each(|id| consumer.finish(id));
+            }
+        }
     }
+    // Waits for the broker's word, so that the last FINs are sure to have come.
+    consumer.close().await?;
+    Err(Stop::Enough)
 }
 
 /// A reader that has seen enough (`| head`) is no failure.
-fn output_failed(error: io::Error) -> Stop {
+fn output_failed(error: std::io::Error) -> Stop {
     match error.kind() {
-        io::ErrorKind::BrokenPipe => Stop::Enough,
+        std::io::ErrorKind::BrokenPipe => Stop::Enough,
         _ => Stop::Failed(format!("stdout: {error}")),
     }
 }

@@ -1,5 +1,5 @@
 //! The real binary, its commands and its crashes.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
 mod clients;
 mod commands;
