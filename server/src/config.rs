@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::{Arg, ArgMatches, Command, value_parser};
 
-use crate::setting::{Address, LogFormat, LogLevel, NodeId, Size, Value};
+use crate::setting::{Address, LogFormat, LogLevel, NodeId, Size, Value, WireSize};
 use crate::telemetry::Telemetry;
 
 /// One setting as far as its type does not matter.
@@ -66,20 +66,18 @@ settings! {
     /// The longest delay of a requeue or a deferred publish
     max_req_timeout: Duration = "1h",
     /// The largest message
-    max_msg_size: Size = "1048576",
+    max_msg_size: WireSize = "1048576",
     /// The largest body of one command (MPUB)
-    max_body_size: Size = "5242880",
+    max_body_size: WireSize = "5242880",
     /// The most messages a consumer may have in flight (RDY)
-    max_rdy_count: u64 = "2500",
+    max_rdy_count: u32 = "2500",
     /// The longest interval between heartbeats a client may ask for
     max_heartbeat_interval: Duration = "60s",
     /// The largest output buffer a client may ask for
-    max_output_buffer_size: Size = "65536",
-    /// How long output waits in a client's buffer, unless it asks for something else
-    output_buffer_timeout: Duration = "250ms",
-    /// The shortest such time a client may ask for
+    max_output_buffer_size: WireSize = "65536",
+    /// The shortest time a client may ask its output to be held back for
     min_output_buffer_timeout: Duration = "25ms",
-    /// The longest such time a client may ask for
+    /// The longest such time
     max_output_buffer_timeout: Duration = "30s",
     /// The most consumers of a channel, 0 = any number
     max_channel_consumers: u64 = "0",
@@ -156,7 +154,7 @@ impl Config {
         at_most("min_output_buffer_timeout", min, "max_output_buffer_timeout", max)?;
         let zeros = [
             ("msg_timeout", self.msg_timeout.is_zero()),
-            ("max_msg_size", self.max_msg_size == Size(0)),
+            ("max_msg_size", self.max_msg_size == WireSize(0)),
             ("memory_limit", self.memory_limit == Size(0)),
             ("max_rdy_count", self.max_rdy_count == 0),
         ];
@@ -196,7 +194,7 @@ impl ShowSetting for Duration {
     }
 }
 
-impl ShowSetting for Size {
+impl ShowSetting for WireSize {
     fn show(&self) -> String {
         self.0.to_string()
     }

@@ -86,7 +86,6 @@ fn server_config(config: &Config) -> server::Config {
         max_rdy_count: config.max_rdy_count,
         max_heartbeat_interval: config.max_heartbeat_interval,
         max_output_buffer_size: config.max_output_buffer_size.0,
-        output_buffer_timeout: config.output_buffer_timeout,
         min_output_buffer_timeout: config.min_output_buffer_timeout,
         max_output_buffer_timeout: config.max_output_buffer_timeout,
         ..server::Config::default()

@@ -55,6 +55,20 @@ impl Value for Size {
     }
 }
 
+/// A number of bytes that a length on NSQ's wire can say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
+pub(crate) struct WireSize(pub(crate) u32);
+
+impl Value for WireSize {
+    const FORM: &'static str = "a number of bytes below 2GiB, or one with a unit such as 64KiB, 1MiB";
+
+    fn parse(text: &str) -> Option<Self> {
+        // Lengths are signed 32-bit numbers there.
+        let bytes = units::parse_size(text).and_then(|bytes| i32::try_from(bytes).ok())?;
+        u32::try_from(bytes).ok().map(Self)
+    }
+}
+
 impl Value for Duration {
     const FORM: &'static str = units::DURATION_FORM;
 
@@ -76,6 +90,14 @@ impl Value for u64 {
 
     fn parse(text: &str) -> Option<Self> {
         text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten()
+    }
+}
+
+impl Value for u32 {
+    const FORM: &'static str = "a whole number below 2^32";
+
+    fn parse(text: &str) -> Option<Self> {
+        u64::parse(text).and_then(|number| Self::try_from(number).ok())
     }
 }
 
@@ -175,6 +197,13 @@ mod tests {
         for bad in ["", "127.0.0.1", "4150", "host:", "host:65536", "host:+1", "::1:4150"] {
             assert_eq!(Address::parse(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn sizes_on_the_wire_fit_its_lengths() {
+        assert_eq!(WireSize::parse("1MiB"), Some(WireSize(1 << 20)));
+        assert_eq!(WireSize::parse("2147483647"), Some(WireSize(i32::MAX as u32)));
+        assert_eq!(WireSize::parse("2GiB"), None);
     }
 
     #[test]
