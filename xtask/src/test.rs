@@ -133,8 +133,9 @@ fn is_reachable(host: (&str, u16)) -> bool {
     addresses.iter().any(|address| std::net::TcpStream::connect_timeout(address, PATIENCE).is_ok())
 }
 
-/// The binary under test, freshly built in the profile the tests are built in, so that nothing is built twice.
+/// The binary under test, freshly built. In the tests' profile and with the whole workspace's features, so that no
+/// dependency is built twice.
 fn mq() -> Result<PathBuf, String> {
-    run(cargo().args(["build", "--quiet", "--locked", "--package", "mq"]))?;
+    run(cargo().args(["build", "--quiet", "--locked", "--workspace", "--bins"]))?;
     Ok(target().join("debug").join("mq"))
 }
