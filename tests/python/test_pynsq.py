@@ -99,7 +99,7 @@ async def test_dpub_waits(broker):
 @timed
 async def test_refusals_reach_the_callback(broker):
     for command, args in [
-        ("pub", ("bad topic", b"x")),
+        ("pub", ("bad!topic", b"x")),
         ("pub", ("t", b"x" * (1024 * 1024 + 1))),
         ("dpub", ("t", 3_600_001, b"x")),
     ]:
@@ -192,7 +192,7 @@ async def test_a_requeue_waits_its_delay_and_others_pass(broker):
 @pytest.mark.parametrize("touched", [False, True])
 @timed
 async def test_a_message_times_out_unless_it_is_touched(broker, touched):
-    timeout_s = 0.6
+    timeout_s = 1.0  # The shortest a client may ask for.
     writer = Writer(broker)
     assert await writer.ask(writer.pub, "t", b"slow") == b"OK"
     attempts, began, done = [], time.monotonic(), asyncio.Event()
