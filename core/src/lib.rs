@@ -1,19 +1,34 @@
 //! The core of libmq: a broker with topics, channels and one log on disk. No sockets, no wire formats.
 //!
-//! - [`name`]: topic and channel names, parsed once
-//! - [`message`]: offsets, ids, attributes
-//! - [`channel`]: a channel's pure state machine
+//! - [`Broker`]: the handle; `blocks` (offsets), `timers`, `io_pool` and `maintenance` are what topics share
+//! - [`Topic`]: offsets, the pump position, publishing
+//! - [`Channel`], [`Subscription`]: a cursor over its topic, and who reads through it
 //! - [`store`]: the broker log behind a small disk interface
+//! - [`name`], [`message`], [`config`]: names parsed once; offsets, ids, attributes; settings
 //! - [`clock`], [`error`]: injected time; the one error type
 
-pub mod channel;
+mod blocks;
+mod broker;
+mod channel;
 pub mod clock;
+pub mod config;
 pub mod error;
+mod io_pool;
+mod maintenance;
 pub mod message;
 pub mod name;
 pub mod store;
+mod timers;
+mod topic;
 
+pub use broker::Broker;
+pub use channel::{Acks, Channel, ChannelStats, Pulled, SubscribeOptions, Subscription};
 pub use clock::{Clock, ManualClock, SystemClock};
+pub use config::{Durability, Options, StoreSizes};
 pub use error::{Error, ErrorKind, Result};
+pub use maintenance::Step;
 pub use message::{Attributes, Delivery, MessageId, Offset};
 pub use name::{ChannelName, TopicName};
+pub use store::chunk::Batch;
+pub use store::log::{Outcome, Ticket, Wake};
+pub use topic::Topic;

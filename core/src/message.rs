@@ -101,7 +101,8 @@ pub struct Attributes<'a> {
 
 impl Attributes<'_> {
     /// No attribute at all: the common case on NSQ's wire.
-    pub const NONE: Self = Self { not_before: None, expires: None, dedup_id: None, priority: None, headers: None };
+    pub const NONE: Self =
+        Self { not_before: None, expires: None, dedup_id: None, priority: None, headers: None };
 }
 
 /// One message as it is handed to a subscriber. Borrowed from memory that lasts as long as the call.

@@ -91,9 +91,17 @@ mod tests {
         }
         let too_long = "x".repeat(65);
         let ephemeral_too_long = format!("{}#ephemeral", "x".repeat(55));
-        for bad in
-            ["", "#ephemeral", "test:ephemeral", "a b", "a#ephemera", "ä", "a\n", &too_long, &ephemeral_too_long]
-        {
+        for bad in [
+            "",
+            "#ephemeral",
+            "test:ephemeral",
+            "a b",
+            "a#ephemera",
+            "ä",
+            "a\n",
+            &too_long,
+            &ephemeral_too_long,
+        ] {
             assert_eq!(ChannelName::parse(bad).unwrap_err().kind(), ErrorKind::InvalidName, "{bad}");
         }
     }

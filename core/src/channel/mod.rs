@@ -1,1 +1,31 @@
 //! A channel: a cursor over its topic.
+//!
+//! - `state`: what the channel knows and does, pure
+//!   - `state/delivery`: what a subscriber may take, and taking it
+//!   - `in_flight`, `ready`, `deferred`: the messages below the cursor that are not finished
+//!   - `gaps`: what the cursor has yet to skip; `lowest`: the floor of a set
+//!   - `subscribers`: credit, fairness, who is woken
+//!   - `delta`: what the log must learn
+//! - [`Channel`]: the state behind its lock, and what the topic, the log and administrators do with it
+//! - [`Subscription`]: one subscriber's handle; `window`: what was read ahead from disk
+
+#[expect(clippy::module_inception, reason = "the noun is the module's")]
+mod channel;
+mod deferred;
+mod delta;
+mod gaps;
+mod in_flight;
+mod lowest;
+mod ready;
+mod state;
+mod subscribers;
+mod subscription;
+mod window;
+
+pub use channel::{Channel, ChannelStats, SubscribeOptions};
+pub(crate) use channel::{ChannelSetup, Load};
+pub(crate) use delta::{Delta, Unfinished};
+pub(crate) use in_flight::AckError;
+pub(crate) use state::{Pick, State, Taken};
+pub(crate) use subscribers::SubId;
+pub use subscription::{Acks, Pulled, Subscription};

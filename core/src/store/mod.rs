@@ -1,3 +1,27 @@
 //! The broker log: one sequence of files that holds everything that must survive.
+//!
+//! - [`disk`]: the files as the store sees them; [`real_disk`] is the system's, `crash_disk` the crash tests'
+//! - [`frame`], [`event`]: the bytes of the log; `file`, `file_index`, `manifest`, `checkpoint`: those of its files
+//! - `chunk`: memory for frames; `log`, `writer`: positions, rounds of writes, fsync
+//! - `catalog`: which file holds what; `reader` reads it back; `cleaner` keeps only what is pending
+//! - `replay`, `recovery`: from files back to topics and channels
 
+pub(crate) mod catalog;
+pub(crate) mod checkpoint;
+pub(crate) mod chunk;
+pub(crate) mod cleaner;
+#[cfg(any(test, feature = "crash-disk"))]
+pub mod crash_disk;
 pub mod disk;
+pub mod event;
+pub(crate) mod file;
+pub(crate) mod file_index;
+pub mod frame;
+pub(crate) mod log;
+pub(crate) mod manifest;
+pub(crate) mod range_set;
+pub(crate) mod reader;
+pub mod real_disk;
+pub(crate) mod recovery;
+pub(crate) mod replay;
+pub(crate) mod writer;

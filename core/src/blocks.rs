@@ -1,0 +1,103 @@
+//! Blocks of offsets, from one persistent counter: what was handed out is never handed out again.
+
+use crate::clock::Wall;
+use crate::error::Result;
+use crate::store::event::Event;
+use crate::store::log::Log;
+
+/// 2025-01-01T00:00:00Z in nanoseconds since 1970.
+const EPOCH: Wall = 1_735_689_600_000_000_000;
+/// Blocks per second by which the counter follows the wall clock, so that a wiped folder does not repeat offsets.
+const PER_SECOND: u64 = 256;
+
+/// The counter. Behind a lock of its own, between topic and log.
+pub(crate) struct Blocks {
+    /// Next block to hand out.
+    next: u64,
+    /// Blocks below may be handed out: their reservation is fsync'd.
+    reserved: u64,
+    /// A reservation on its way: up to this block, in the log before this position.
+    asked: Option<(u64, u64)>,
+    /// How many are reserved at a time.
+    step: u64,
+}
+
+impl Blocks {
+    /// Goes on above `next`, all below which may have been handed out.
+    pub(crate) fn new(next: u64, now: Wall, step: u64) -> Self {
+        let by_clock = now.saturating_sub(EPOCH) / (1_000_000_000 / PER_SECOND);
+        let next = next.max(by_clock).max(1);
+        Self { next, reserved: next, asked: None, step }
+    }
+
+    /// Reserves the first blocks and waits until they are.
+    ///
+    /// # Errors
+    /// `Full`, `Io`.
+    pub(crate) fn reserve(&mut self, log: &Log, now: Wall) -> Result<()> {
+        self.ask(0, log, now);
+        log.write_queued();
+        log.sync()?;
+        self.settle(log);
+        Ok(())
+    }
+
+    /// Hands out `count` neighbouring blocks. Waits for an fsync only where reservations made ahead ran out.
+    ///
+    /// # Errors
+    /// `Full`, `Io` if no reservation could be stored.
+    pub(crate) fn draw(&mut self, count: u64, log: &Log, now: Wall) -> Result<u64> {
+        if self.next + count > self.reserved {
+            self.settle(log);
+        }
+        if self.next + count > self.reserved {
+            self.ask(count, log, now);
+            log.write_queued();
+            log.sync()?;
+            self.settle(log);
+            if self.next + count > self.reserved {
+                log.check()?;
+                return Err(crate::Error::new(
+                    crate::ErrorKind::Full,
+                    "no offsets could be reserved on disk",
+                ));
+            }
+        }
+        let first = self.next;
+        self.next += count;
+        Ok(first)
+    }
+
+    /// Keeps enough reserved ahead; for a housekeeping tick. Returns whether an fsync is wanted soon.
+    pub(crate) fn top_up(&mut self, log: &Log, now: Wall) -> bool {
+        self.settle(log);
+        let low = self.reserved - self.next < self.step / 2;
+        if low && self.asked.is_none() {
+            self.ask(0, log, now);
+        }
+        low
+    }
+
+    /// The first block above all reserved ones.
+    pub(crate) fn ceiling(&self) -> u64 {
+        self.asked.map_or(self.reserved, |(upto, _)| upto.max(self.reserved))
+    }
+
+    fn ask(&mut self, count: u64, log: &Log, now: Wall) {
+        let upto = self.ceiling().max(self.next) + count + self.step;
+        let mut bytes = Vec::new();
+        Event::Counters { topic: 0, channel: 0, block: upto }.encode(&mut bytes);
+        log.enqueue_state(bytes, 1, now);
+        self.asked = Some((upto, log.end()));
+    }
+
+    /// Takes a reservation in force once it is fsync'd.
+    fn settle(&mut self, log: &Log) {
+        if let Some((upto, position)) = self.asked
+            && log.synced() >= position
+        {
+            self.reserved = upto;
+            self.asked = None;
+        }
+    }
+}

@@ -1,0 +1,408 @@
+//! The broker: what its topics share, and the handle users hold.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+
+use crate::blocks::Blocks;
+use crate::channel::{Channel, Load};
+use crate::clock::{Clock, SystemClock};
+use crate::config::{Options, StoreSizes};
+use crate::error::{Error, ErrorKind, Result};
+use crate::io_pool::IoPool;
+use crate::maintenance::{Maintenance, Threads};
+use crate::name::TopicName;
+use crate::store::catalog::Catalog;
+use crate::store::chunk::{Pool, Ring};
+use crate::store::disk::Disk;
+use crate::store::event::Event;
+use crate::store::log::{Bell, Log, Outcome, Ticket};
+use crate::store::real_disk::RealDisk;
+use crate::store::recovery::{self, Recovered};
+use crate::timers::Timers;
+use crate::topic::{Topic, TopicState};
+
+/// A broker: topics, channels and the log, open on one data folder. A handle, cheap to clone; the last one dropped
+/// stops the broker cleanly, as [`Broker::close`] does.
+#[derive(Clone)]
+pub struct Broker {
+    handle: Arc<Handle>,
+}
+
+struct Handle {
+    shared: Arc<Shared>,
+    threads: Mutex<Option<Threads>>,
+}
+
+/// What all topics share.
+pub(crate) struct Shared {
+    pub(crate) options: Options,
+    pub(crate) sizes: StoreSizes,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) log: Arc<Log>,
+    pub(crate) blocks: Mutex<Blocks>,
+    pub(crate) timers: Timers,
+    pub(crate) dirty: Dirty,
+    pub(crate) maintenance: Mutex<Maintenance>,
+    pub(crate) io: IoPool,
+    /// Rung when there may be files to clean or a checkpoint to take.
+    pub(crate) cleaner_bell: Bell,
+    registry: Mutex<Registry>,
+    next_topic: AtomicU32,
+    pub(crate) next_channel: AtomicU32,
+    closed: AtomicBool,
+    /// What was found damaged when the folder was opened.
+    damage: Vec<String>,
+}
+
+#[derive(Default)]
+struct Registry {
+    by_name: HashMap<TopicName, Arc<Topic>>,
+    by_no: HashMap<u32, Arc<Topic>>,
+}
+
+/// Who has something for the log at its next turn.
+#[derive(Default)]
+pub(crate) struct Dirty {
+    channels: Mutex<Vec<Weak<Channel>>>,
+    topics: Mutex<Vec<Weak<Topic>>>,
+    /// Of the log's thread.
+    bell: Arc<Bell>,
+}
+
+impl Dirty {
+    /// Adds a channel, which makes sure that it is added once.
+    pub(crate) fn channel(&self, channel: &Weak<Channel>) {
+        let mut channels = self.channels.lock();
+        channels.push(channel.clone());
+        let first = channels.len() == 1;
+        drop(channels);
+        if first {
+            self.bell.ring();
+        }
+    }
+
+    /// Adds a topic whose pump position moved without a lasting channel.
+    pub(crate) fn topic(&self, topic: &Weak<Topic>) {
+        let mut topics = self.topics.lock();
+        if topics.iter().any(|t| t.ptr_eq(topic)) {
+            return;
+        }
+        topics.push(topic.clone());
+        drop(topics);
+        self.bell.ring();
+    }
+
+    /// Takes all.
+    pub(crate) fn take(&self) -> (Vec<Weak<Channel>>, Vec<Weak<Topic>>) {
+        (std::mem::take(&mut self.channels.lock()), std::mem::take(&mut self.topics.lock()))
+    }
+
+    /// Whether there is any.
+    pub(crate) fn any(&self) -> bool {
+        !self.channels.lock().is_empty() || !self.topics.lock().is_empty()
+    }
+}
+
+impl Broker {
+    /// Opens the data folder, recovers what is in it, and starts the broker's threads.
+    ///
+    /// # Errors
+    /// `Locked` if the folder is open elsewhere; `Damaged` if its manifest or checkpoint is; `Version`;
+    /// `InvalidArgument`; `Io`, `Full`.
+    pub fn open(options: Options) -> Result<Self> {
+        let path: &Path = &options.data_path;
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(path)?);
+        let broker = Self::open_on(disk, Arc::new(SystemClock::new()), StoreSizes::default(), options)?;
+        broker.handle.shared.io.start();
+        *broker.handle.threads.lock() = Some(Threads::start(&broker.handle.shared)?);
+        Ok(broker)
+    }
+
+    /// Opens a broker on any disk and clock, without threads: what they would do is done by [`Broker::maintain`].
+    ///
+    /// # Errors
+    /// As [`Broker::open`].
+    pub fn open_on(
+        disk: Arc<dyn Disk>,
+        clock: Arc<dyn Clock>,
+        sizes: StoreSizes,
+        options: Options,
+    ) -> Result<Self> {
+        options.check()?;
+        let Recovered { replay, catalog, opened, clean_stop, damage } = recovery::recover(&disk)?;
+        let bell = Arc::new(Bell::default());
+        let position = opened.manifest.checkpoint.map_or(0, |(_, position)| position);
+        let log = Log::new(disk.clone(), catalog.clone(), sizes.file_bytes, opened, bell.clone());
+        for place in &damage.places {
+            tracing::error!("damage in the data folder: {place}");
+        }
+        let shared = Arc::new(Shared {
+            pool: Pool::new(options.memory_limit, sizes.chunk_bytes),
+            blocks: Mutex::new(Blocks::new(replay.next_block, clock.wall(), sizes.blocks)),
+            timers: Timers::default(),
+            dirty: Dirty { bell, ..Dirty::default() },
+            maintenance: Mutex::new(Maintenance::new(position)),
+            io: IoPool::default(),
+            cleaner_bell: Bell::default(),
+            registry: Mutex::default(),
+            next_topic: AtomicU32::new(replay.next_topic.max(1)),
+            next_channel: AtomicU32::new(replay.next_channel.max(1)),
+            closed: AtomicBool::new(false),
+            damage: damage.places.clone(),
+            options,
+            sizes,
+            clock,
+            disk,
+            catalog,
+            log,
+        });
+        shared.blocks.lock().reserve(&shared.log, shared.clock.wall())?;
+        for (&no, told) in &replay.topics {
+            let channels: Vec<_> =
+                replay.channels.iter().filter(|(_, c)| c.topic == no).map(|(no, c)| (*no, c)).collect();
+            let stopped = damage.all_topics || damage.topics.contains(&no);
+            let why =
+                stopped.then(|| "its messages are damaged; `mq repair` salvages what is whole".to_owned());
+            let topic = Topic::recovered(no, told, &channels, clean_stop, why, &shared)?;
+            shared.registry.lock().insert(topic);
+        }
+        Ok(Self { handle: Arc::new(Handle { shared, threads: Mutex::new(None) }) })
+    }
+
+    /// Finds or creates a topic, at the broker's level.
+    ///
+    /// # Errors
+    /// `LimitReached` at the limit of topics; `Closed` while the broker is closing.
+    pub fn topic(&self, name: &TopicName) -> Result<Arc<Topic>> {
+        let shared = &self.handle.shared;
+        let mut registry = shared.registry.lock();
+        if let Some(topic) = registry.by_name.get(name) {
+            return Ok(topic.clone());
+        }
+        if shared.is_closed() {
+            return Err(Error::new(ErrorKind::Closed, "the broker is closing"));
+        }
+        let max = shared.options.max_topics;
+        if registry.by_name.len() >= max {
+            return Err(Error::new(ErrorKind::LimitReached, format!("there are {max} topics, the limit")));
+        }
+        let no = shared.next_topic.fetch_add(1, Ordering::Relaxed);
+        let topic = Topic::new(no, name.clone(), shared.options.durability, shared.clone());
+        if topic.is_logged() {
+            let event = topic.event(&topic.state.lock());
+            shared.log_events(&[event]);
+        }
+        registry.insert(topic.clone());
+        drop(registry);
+        shared.commit();
+        Ok(topic)
+    }
+
+    /// The topic of that name, if there is one.
+    pub fn find_topic(&self, name: &TopicName) -> Option<Arc<Topic>> {
+        self.handle.shared.registry.lock().by_name.get(name).cloned()
+    }
+
+    /// All topics, sorted by name.
+    pub fn topics(&self) -> Vec<Arc<Topic>> {
+        let mut topics = self.handle.shared.topics();
+        topics.sort_by(|a, b| a.name().cmp(b.name()));
+        topics
+    }
+
+    /// Deletes a topic, its channels and all that waits in them. Wait for the ticket before answering for it.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn delete_topic(&self, name: &TopicName) -> Result<Ticket> {
+        let topic = self
+            .find_topic(name)
+            .ok_or_else(|| Error::new(ErrorKind::NotFound, format!("there is no topic {name}")))?;
+        Ok(self.handle.shared.remove_topic(&topic))
+    }
+
+    /// Writes all that was published since, in one go, unless another thread is at it. Call it after a burst.
+    pub fn commit(&self) {
+        self.handle.shared.commit();
+    }
+
+    /// What became of a publish.
+    pub fn outcome(&self, ticket: Ticket) -> Outcome {
+        self.handle.shared.log.outcome(ticket)
+    }
+
+    /// Whether so much waits to be written that sessions should stop reading until their tickets are decided.
+    pub fn is_congested(&self) -> bool {
+        self.handle.shared.log.is_congested()
+    }
+
+    /// Nanoseconds since 1970, by the broker's clock.
+    pub fn wall(&self) -> u64 {
+        self.handle.shared.clock.wall()
+    }
+
+    /// What was found damaged when the folder was opened, one line for each place.
+    pub fn damage(&self) -> &[String] {
+        &self.handle.shared.damage
+    }
+
+    /// Bytes of memory held for messages.
+    pub fn memory_used(&self) -> u64 {
+        self.handle.shared.pool.used()
+    }
+
+    /// Bytes of frames in log files, and how many files there are.
+    pub fn disk_used(&self) -> (u64, usize) {
+        self.handle.shared.catalog.totals()
+    }
+
+    /// Does what the broker's threads would do by now, for brokers opened without them.
+    ///
+    /// # Errors
+    /// `Io`, `Full`.
+    pub fn maintain(&self, step: crate::maintenance::Step) -> Result<()> {
+        self.handle.shared.maintain(step)
+    }
+
+    /// Stops the broker: refuses publishes, spills what is pending in memory, and leaves everything fsync'd. What was
+    /// in flight is delivered again after the next start. A second call does nothing.
+    ///
+    /// # Errors
+    /// `Io`, `Full`: what could not be stored is lost as by a kill.
+    pub fn close(&self) -> Result<()> {
+        self.handle.close()
+    }
+}
+
+impl Handle {
+    fn close(&self) -> Result<()> {
+        if self.shared.closed.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        let threads = self.threads.lock().take();
+        if let Some(threads) = threads {
+            threads.stop(&self.shared);
+        }
+        self.shared.io.stop();
+        let result = self.shared.stop_cleanly();
+        let topics = std::mem::take(&mut *self.shared.registry.lock());
+        for topic in topics.by_no.into_values() {
+            topic.close().iter().for_each(|w| w.wake());
+        }
+        result
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        if let Err(error) = self.close() {
+            tracing::error!("the broker could not stop cleanly: {error}");
+        }
+    }
+}
+
+impl Shared {
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn commit(&self) {
+        self.log.commit();
+    }
+
+    /// Queues events as one state frame.
+    pub(crate) fn log_events(&self, events: &[Event]) -> Ticket {
+        if events.is_empty() {
+            return Ticket::DONE;
+        }
+        let mut bytes = Vec::new();
+        events.iter().for_each(|event| event.encode(&mut bytes));
+        self.log.enqueue_state(bytes, events.len() as u32, self.clock.wall())
+    }
+
+    /// All topics, in no order.
+    pub(crate) fn topics(&self) -> Vec<Arc<Topic>> {
+        self.registry.lock().by_no.values().cloned().collect()
+    }
+
+    pub(crate) fn next_topic_no(&self) -> u32 {
+        self.next_topic.load(Ordering::Relaxed)
+    }
+
+    /// How many messages may wait for an ephemeral channel of a topic: few enough that they take at most 1/16 of the
+    /// memory.
+    pub(crate) fn ephemeral_limit(&self, topic: &TopicState) -> u64 {
+        let average = topic.message_bytes / topic.message_count.max(1);
+        self.options.ephemeral_queue.min(self.options.memory_limit / 16 / average.max(1)).max(1)
+    }
+
+    /// Takes a topic out of the registry and ends it.
+    pub(crate) fn remove_topic(&self, topic: &Topic) -> Ticket {
+        {
+            let mut registry = self.registry.lock();
+            if registry.by_no.remove(&topic.no).is_none() {
+                return Ticket::DONE;
+            }
+            registry.by_name.remove(topic.name());
+        }
+        let wakes = topic.close();
+        let ticket = match topic.is_logged() {
+            true => self.log_events(&[Event::TopicDeleted { topic: topic.no }]),
+            false => Ticket::DONE,
+        };
+        self.commit();
+        wakes.iter().for_each(|w| w.wake());
+        ticket
+    }
+
+    /// Makes topics give up memory until another chunk fits the budget, or nothing more can be given up now.
+    pub(crate) fn make_room(&self) {
+        if !self.pool.is_full() {
+            return;
+        }
+        self.pool.reclaim();
+        while self.pool.is_full() {
+            let mut victims = self.pool.victims(Ring::Written, 1);
+            if victims.is_empty() {
+                victims = self.pool.victims(Ring::Held, SPILL_CHUNKS);
+            }
+            if victims.is_empty() {
+                break;
+            }
+            let chunks: Vec<u64> = victims.iter().map(|(id, _)| *id).collect();
+            let mut numbers: Vec<u32> = victims.into_iter().flat_map(|(_, topics)| topics).collect();
+            numbers.sort_unstable();
+            numbers.dedup();
+            for no in numbers {
+                let topic = self.registry.lock().by_no.get(&no).cloned();
+                if let Some(topic) = topic {
+                    topic.give_up(&chunks);
+                }
+            }
+            self.log.commit();
+            self.pool.reclaim();
+        }
+    }
+
+    /// Has a read done where waiting for a disk hurts nobody.
+    pub(crate) fn read_later(&self, load: Load) {
+        self.io.submit(load);
+    }
+}
+
+/// Chunks of unwritten messages spilled at a time: many chunks a write.
+const SPILL_CHUNKS: usize = 8;
+
+impl Registry {
+    fn insert(&mut self, topic: Arc<Topic>) {
+        self.by_name.insert(topic.name().clone(), topic.clone());
+        self.by_no.insert(topic.no, topic);
+    }
+}

@@ -1,0 +1,372 @@
+//! The state of a channel: plain data that is told of events and times.
+//!
+//! Everything of the topic below `next` is finished unless it is in flight, ready or deferred, in at most one of the
+//! three. Everything from `next` on is fresh, except for gaps. That is the whole truth; the counts follow from it.
+//!
+//! Rules for the caller, who holds the lock:
+//! - after any calls that change something, [`State::notify`] before letting the lock go, and wake what it gives;
+//! - whoever was woken ends its turn with [`State::park`], [`State::rest`] or [`State::unsubscribe`];
+//! - [`State::expire`] no later than [`State::wake_at`] says.
+
+mod delivery;
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod model_test;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use delivery::{Pick, Taken};
+
+use super::deferred::{Deferred, Due};
+use super::delta::{Delta, Unfinished};
+use super::gaps::Gaps;
+use super::in_flight::{AckError, InFlight};
+use super::ready::Ready;
+use super::subscribers::{SubId, SubscriberStats, Subscribers, timeout_ms};
+use crate::clock::Mono;
+use crate::message::{Offset, Pos};
+
+/// A channel. `W` is what wakes a subscriber.
+pub(crate) struct State<W> {
+    /// The cursor. Never at a gap.
+    next: Pos,
+    gaps: Gaps,
+    in_flight: InFlight,
+    ready: Ready,
+    deferred: Deferred,
+    subscribers: Subscribers<W>,
+    delta: Delta,
+    paused: bool,
+    requeue_count: u64,
+    timeout_count: u64,
+    /// For sampling only.
+    random: fastrand::Rng,
+}
+
+/// A message that a leaving subscriber held, and others before it too, waits this long for each of its attempts.
+const BACK_OFF: Mono = 1_000_000_000;
+
+impl<W: Clone> State<W> {
+    /// A channel that has seen nothing below `start`.
+    pub(crate) fn new(start: Pos, seed: u64) -> Self {
+        Self {
+            next: start,
+            gaps: Gaps::new(),
+            in_flight: InFlight::new(),
+            ready: Ready::new(),
+            deferred: Deferred::new(),
+            subscribers: Subscribers::new(),
+            delta: Delta::default(),
+            paused: false,
+            requeue_count: 0,
+            timeout_count: 0,
+            random: fastrand::Rng::with_seed(seed),
+        }
+    }
+
+    /// A channel as it was when the broker stopped; `unfinished` in any order, all below `next`. What was in flight or
+    /// ready comes before everything else, in offset order (I2).
+    pub(crate) fn restore(next: Pos, seed: u64, unfinished: impl IntoIterator<Item = Unfinished>) -> Self {
+        let mut state = Self::new(next, seed);
+        for Unfinished { offset, attempts, due } in unfinished {
+            if due == 0 {
+                state.ready.push_returned(offset, attempts);
+            } else {
+                state.deferred.push(Due { due, offset, attempts });
+            }
+        }
+        state
+    }
+
+    // Subscribers.
+
+    /// Adds a subscriber, without credit. `sample_rate` as nsqd's: 0 takes all, else about that many percent.
+    pub(crate) fn subscribe(&mut self, msg_timeout_ns: Mono, sample_rate: u8, wake: W) -> SubId {
+        self.subscribers.add(timeout_ms(msg_timeout_ns), sample_rate, wake)
+    }
+
+    /// Removes a subscriber. What it held returns at once, before everything else; but what has been returned,
+    /// requeued or timed out before backs off, so that a message that kills its consumer can't race through all.
+    pub(crate) fn unsubscribe(&mut self, id: SubId, now: Mono) {
+        let Some(slot) = self.subscribers.slot(id) else { return };
+        let timeout = Mono::from(self.subscribers.timeout_ms(slot)) * 1_000_000;
+        let held = self.subscribers.stats(slot).in_flight as usize;
+        for message in self.in_flight.release(slot, held) {
+            let (offset, attempts) = (message.offset, message.attempts);
+            let mut due = 0;
+            if attempts > 1 {
+                due = now.saturating_add((BACK_OFF * Mono::from(attempts)).min(timeout));
+                self.deferred.push(Due { due, offset, attempts });
+            } else {
+                self.ready.push_returned(offset, attempts);
+            }
+            self.delta.requeue(Unfinished { offset, attempts, due });
+        }
+        self.subscribers.remove(slot);
+    }
+
+    /// How many messages the subscriber may have in flight at once; deliveries don't use it up (RDY).
+    pub(crate) fn set_credit(&mut self, id: SubId, credit: u32) {
+        if let Some(slot) = self.subscribers.slot(id) {
+            self.subscribers.set_credit(slot, credit);
+        }
+    }
+
+    /// Ends a subscriber's turn and puts it at the back of the ring, now or when it has credit again. Gives who is to
+    /// be woken next: maybe itself.
+    pub(crate) fn park(&mut self, id: SubId, end: Pos) -> Option<W> {
+        if let Some(slot) = self.subscribers.slot(id) {
+            self.subscribers.park(slot);
+        }
+        self.notify(end)
+    }
+
+    /// Ends a subscriber's turn because it can take nothing for now, whatever its credit: its output is full. It isn't
+    /// woken until it has parked again. Gives who is to be woken in its place.
+    pub(crate) fn rest(&mut self, id: SubId, end: Pos) -> Option<W> {
+        if let Some(slot) = self.subscribers.slot(id) {
+            self.subscribers.rest(slot);
+        }
+        self.notify(end)
+    }
+
+    /// Who is to be woken, if messages wait that those already woken are not going to take.
+    pub(crate) fn notify(&mut self, end: Pos) -> Option<W> {
+        let available = self.available(end);
+        self.subscribers.wake_next(available)
+    }
+
+    // Acknowledgements: only by the subscriber that holds the message; anything else changes nothing (I5).
+
+    /// The message is done.
+    pub(crate) fn finish(&mut self, id: SubId, offset: Offset) -> Result<(), AckError> {
+        let slot = self.subscribers.slot(id).ok_or(AckError::NotInFlight)?;
+        self.in_flight.remove(offset, slot)?;
+        self.subscribers.finished(slot);
+        self.delta.finish(offset);
+        Ok(())
+    }
+
+    /// The message is to be delivered again, after `delay_ns`.
+    pub(crate) fn requeue(
+        &mut self,
+        id: SubId,
+        offset: Offset,
+        delay_ns: Mono,
+        now: Mono,
+    ) -> Result<(), AckError> {
+        let slot = self.subscribers.slot(id).ok_or(AckError::NotInFlight)?;
+        let attempts = self.in_flight.remove(offset, slot)?;
+        self.subscribers.requeued(slot);
+        self.requeue_count += 1;
+        let mut due = 0;
+        if delay_ns == 0 {
+            self.ready.push(offset, attempts);
+        } else {
+            due = now.saturating_add(delay_ns);
+            self.deferred.push(Due { due, offset, attempts });
+        }
+        self.delta.requeue(Unfinished { offset, attempts, due });
+        Ok(())
+    }
+
+    /// The message needs longer: its timeout starts anew, up to `msg_timeout_ns_max` after its delivery.
+    pub(crate) fn touch(
+        &mut self,
+        id: SubId,
+        offset: Offset,
+        now: Mono,
+        msg_timeout_ns_max: Mono,
+    ) -> Result<(), AckError> {
+        let slot = self.subscribers.slot(id).ok_or(AckError::NotInFlight)?;
+        let timeout = self.subscribers.timeout_ms(slot);
+        self.in_flight.touch(offset, slot, now, timeout, timeout_ms(msg_timeout_ns_max))
+    }
+
+    // Time.
+
+    /// Makes ready what has come due or timed out by `now`. Gives the next [`wake_at`](State::wake_at).
+    ///
+    /// A call that finds a deadline reached scans all that is in flight, so where many time out one after the other
+    /// it pays to come a few milliseconds late (nsqd looks every 100).
+    pub(crate) fn expire(&mut self, now: Mono) -> Mono {
+        while let Some(due) = self.deferred.pop_due(now) {
+            self.ready.push(due.offset, due.attempts);
+        }
+        for message in self.in_flight.expire(now) {
+            let (offset, attempts) = (message.offset, message.attempts);
+            self.timeout_count += 1;
+            self.subscribers.released(message.owner);
+            self.ready.push(offset, attempts);
+            self.delta.requeue(Unfinished { offset, attempts, due: 0 });
+        }
+        self.wake_at()
+    }
+
+    /// Nothing times out or comes due before; `Mono::MAX` if nothing will.
+    pub(crate) fn wake_at(&self) -> Mono {
+        self.in_flight.wake_at().min(self.deferred.wake_at())
+    }
+
+    // What administrators and the topic do.
+
+    pub(crate) fn pause(&mut self, paused: bool) {
+        self.paused = paused;
+    }
+
+    pub(crate) fn is_paused(&self) -> bool {
+        self.paused
+    }
+
+    /// Drops everything below `end`, in flight, ready and deferred too.
+    pub(crate) fn empty(&mut self, end: Pos) {
+        let first = self.floor();
+        self.in_flight.clear();
+        self.ready.clear();
+        self.deferred.clear();
+        self.subscribers.released_all();
+        self.delta.forget_requeues();
+        if end.rank > self.next.rank {
+            self.next = end;
+        }
+        self.finish_range(first, self.next.offset);
+        self.leap();
+    }
+
+    /// Skips fresh messages below `to`, and gives how many. What is in flight, ready or deferred stays.
+    pub(crate) fn jump(&mut self, to: Pos) -> u64 {
+        let skipped = self.fresh_waiting(to);
+        if to.rank > self.next.rank {
+            self.finish_range(self.next.offset, to.offset);
+            self.next = to;
+            self.leap();
+        }
+        skipped
+    }
+
+    /// The topic dropped `from..to` while the cursor could not read that far: it will skip what it has not read yet.
+    /// Ranges must rise.
+    pub(crate) fn add_gap(&mut self, from: Pos, to: Pos) {
+        if to.rank > self.next.rank {
+            self.gaps.push(from, to);
+            self.leap();
+        }
+    }
+
+    // For the log.
+
+    /// Moves what changed since the last time into `out`, whose buffers are used for the next. Normalise it before
+    /// use, outside the lock.
+    pub(crate) fn take_delta(&mut self, out: &mut Delta) {
+        out.clear();
+        std::mem::swap(&mut self.delta, out);
+        out.next = self.next.offset;
+    }
+
+    pub(crate) fn delta_is_empty(&self) -> bool {
+        self.delta.is_empty()
+    }
+
+    /// The lowest unfinished offset; the cursor's if nothing below it is unfinished.
+    pub(crate) fn floor(&mut self) -> Offset {
+        let ready = self.ready.lowest();
+        let deferred = self.deferred.lowest();
+        let lowest = [ready, deferred, self.in_flight.lowest()].into_iter().flatten().min();
+        lowest.unwrap_or(self.next.offset)
+    }
+
+    /// Appends every unfinished message below the cursor to `out`, sorted. What is in flight counts as due at once:
+    /// so it is after a crash.
+    pub(crate) fn unfinished(&self, out: &mut Vec<Unfinished>) {
+        let start = out.len();
+        let at_once = |(offset, attempts)| Unfinished { offset, attempts, due: 0 };
+        out.extend(self.in_flight.iter().map(at_once));
+        out.extend(self.ready.iter().map(at_once));
+        out.extend(self.deferred.iter().map(|Due { due, offset, attempts }| Unfinished {
+            offset,
+            attempts,
+            due,
+        }));
+        out[start..].sort_unstable_by_key(|message| message.offset);
+    }
+
+    /// The cursor.
+    pub(crate) fn next(&self) -> Pos {
+        self.next
+    }
+
+    /// What [`State::add_gap`] added and the cursor has not reached.
+    pub(crate) fn gaps(&self) -> impl Iterator<Item = (Pos, Pos)> + '_ {
+        self.gaps.iter()
+    }
+
+    // Counts.
+
+    /// Messages waiting for a subscriber; neither in flight nor deferred (nsqd's depth).
+    pub(crate) fn depth(&self, end: Pos) -> u64 {
+        self.fresh_waiting(end) + self.ready.len() as u64
+    }
+
+    pub(crate) fn in_flight(&self) -> u64 {
+        self.in_flight.len() as u64
+    }
+
+    pub(crate) fn deferred(&self) -> u64 {
+        self.deferred.len() as u64
+    }
+
+    pub(crate) fn requeue_count(&self) -> u64 {
+        self.requeue_count
+    }
+
+    pub(crate) fn timeout_count(&self) -> u64 {
+        self.timeout_count
+    }
+
+    pub(crate) fn subscribers(&self) -> usize {
+        self.subscribers.len()
+    }
+
+    pub(crate) fn subscriber_stats(&self, id: SubId) -> Option<SubscriberStats> {
+        self.subscribers.slot(id).map(|slot| self.subscribers.stats(slot))
+    }
+
+    /// Bytes held for messages (I6): at most 32 for each one in flight, ready or deferred (redeliveries in flight up to
+    /// twice that), what the log has yet to learn, and what a burst needed before the last [`tidy`](State::tidy).
+    pub(crate) fn bytes(&self) -> usize {
+        self.in_flight.bytes() + self.ready.bytes() + self.deferred.bytes() + self.delta.bytes()
+    }
+
+    /// Gives back memory that a past burst needed; for a housekeeping tick.
+    pub(crate) fn tidy(&mut self) {
+        self.in_flight.tidy();
+        self.ready.tidy();
+        self.deferred.tidy();
+        self.delta.tidy();
+    }
+
+    /// Messages that a subscriber could take now.
+    fn available(&self, end: Pos) -> u64 {
+        if self.paused { 0 } else { self.depth(end) }
+    }
+
+    fn fresh_waiting(&self, end: Pos) -> u64 {
+        let ahead = end.rank.saturating_sub(self.next.rank);
+        if self.gaps.is_empty() { ahead } else { ahead.saturating_sub(self.gaps.below(end)) }
+    }
+
+    /// Moves the cursor over the gap it stands at.
+    fn leap(&mut self) {
+        if let Some(landing) = self.gaps.jump(self.next) {
+            self.finish_range(self.next.offset, landing.offset);
+            self.next = landing;
+        }
+    }
+
+    fn finish_range(&mut self, first: Offset, end: Offset) {
+        if first < end {
+            self.delta.finish_range(first, Offset(end.0 - 1));
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! Delivery: what a subscriber may take next, and taking it.
+//!
+//! Two steps, because the body is read in between, maybe from a disk and without the channel's lock. `end` is how far
+//! the channel may read now.
+
+use super::State;
+use crate::channel::deferred::Due;
+use crate::channel::subscribers::SubId;
+use crate::clock::Mono;
+use crate::message::{Offset, Pos};
+
+/// What a subscriber may take next. Nothing is taken yet: the caller first reads the message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pick {
+    /// The message at this offset, below the cursor: [`State::take_again`].
+    Again(Offset),
+    /// The first message at or after the position: [`State::take_fresh`].
+    Fresh(Pos),
+    /// No credit, paused, or nothing there.
+    Nothing,
+}
+
+/// What became of the message that was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// In flight at the subscriber: deliver it, with this count of attempts.
+    Deliver(u16),
+    /// It waits for its time; not delivered.
+    Deferred,
+    /// Left out by the subscriber's sample rate, and so finished; not delivered.
+    Sampled,
+    /// Things have changed since the pick, and nothing now: pick again.
+    Stale,
+}
+
+impl<W: Clone> State<W> {
+    /// What the subscriber may take next. Fresh messages and those requeued, timed out or come due take turns.
+    pub(crate) fn pick(&self, id: SubId, end: Pos) -> Pick {
+        if self.taker(id).is_none() {
+            return Pick::Nothing;
+        }
+        let fresh_waits = self.fresh_waiting(end) > 0;
+        match self.ready.front(fresh_waits) {
+            Some(offset) => Pick::Again(offset),
+            None if fresh_waits => Pick::Fresh(self.next),
+            None => Pick::Nothing,
+        }
+    }
+
+    /// How many messages the subscriber may take this turn.
+    pub(crate) fn share(&self, id: SubId, end: Pos) -> u32 {
+        self.taker(id).map_or(0, |slot| self.subscribers.share(slot, self.available(end)))
+    }
+
+    /// Takes what [`Pick::Again`] named. `not_before` is the time its publisher asked for, if it did.
+    pub(crate) fn take_again(
+        &mut self,
+        id: SubId,
+        offset: Offset,
+        not_before: Option<Mono>,
+        now: Mono,
+    ) -> Taken {
+        let Some(slot) = self.taker(id) else { return Taken::Stale };
+        let Some(attempts) = self.ready.take(offset) else { return Taken::Stale };
+        if attempts == 0
+            && let Some(taken) = self.withhold(slot, offset, not_before, now)
+        {
+            return taken;
+        }
+        let attempts = attempts.saturating_add(1);
+        let timeout_ms = self.subscribers.timeout_ms(slot);
+        self.in_flight.push_again(offset, attempts, slot, now, timeout_ms);
+        self.subscribers.delivered(slot);
+        Taken::Deliver(attempts)
+    }
+
+    /// Takes the first message at or after [`Pick::Fresh`]'s position, found at `offset`, and moves the cursor past
+    /// it. A reader may go on to the message after it while the next picks are `Fresh` too; where the cursor has jumped
+    /// ahead of the reader, the answer is `Stale`.
+    pub(crate) fn take_fresh(
+        &mut self,
+        id: SubId,
+        offset: Offset,
+        not_before: Option<Mono>,
+        now: Mono,
+    ) -> Taken {
+        let Some(slot) = self.taker(id) else { return Taken::Stale };
+        if offset < self.next.offset {
+            return Taken::Stale;
+        }
+        self.pass(offset);
+        self.ready.fresh_taken();
+        if let Some(taken) = self.withhold(slot, offset, not_before, now) {
+            return taken;
+        }
+        self.in_flight.push_fresh(offset, slot, now, self.subscribers.timeout_ms(slot));
+        self.subscribers.delivered(slot);
+        Taken::Deliver(1)
+    }
+
+    /// Counts the message at `at`, published for later, as deferred at once, without any subscriber, if the cursor has
+    /// come that far. If it hasn't, the message counts as waiting until it is reached.
+    pub(crate) fn absorb(&mut self, at: Pos, due: Mono) -> bool {
+        let caught_up = self.next.rank == at.rank;
+        if caught_up {
+            self.pass(at.offset);
+            self.deferred.push(Due { due, offset: at.offset, attempts: 0 });
+        }
+        caught_up
+    }
+
+    /// The slot of a subscriber that may be sent a message now (I4).
+    fn taker(&self, id: SubId) -> Option<u32> {
+        let slot = self.subscribers.slot(id)?;
+        (!self.paused && self.subscribers.spare(slot) > 0).then_some(slot)
+    }
+
+    /// A first delivery that is not to be: too early, or left out by sampling.
+    fn withhold(&mut self, slot: u32, offset: Offset, not_before: Option<Mono>, now: Mono) -> Option<Taken> {
+        if let Some(due) = not_before
+            && due > now
+        {
+            self.deferred.push(Due { due, offset, attempts: 0 });
+            return Some(Taken::Deferred);
+        }
+        // As nsqd compares, so that a rate of 99 takes all.
+        let rate = self.subscribers.sample_rate(slot);
+        if rate > 0 && self.random.u8(0..100) > rate {
+            self.delta.finish(offset);
+            return Some(Taken::Sampled);
+        }
+        None
+    }
+
+    /// Moves the cursor past the message at `offset`.
+    fn pass(&mut self, offset: Offset) {
+        self.next = Pos { offset: offset.plus(1), rank: self.next.rank + 1 };
+        self.leap();
+    }
+}

@@ -1,0 +1,239 @@
+//! Single cases, each with its name; `model_test` has the rest.
+
+use super::*;
+
+const MS: u64 = 1_000_000;
+const MINUTE: u64 = 60_000 * MS;
+
+fn at(n: u64) -> Pos {
+    Pos { offset: Offset(n), rank: n }
+}
+
+fn channel() -> State<&'static str> {
+    State::new(at(0), 1)
+}
+
+fn joins(state: &mut State<&'static str>, name: &'static str, credit: u32) -> SubId {
+    let id = state.subscribe(MINUTE, 0, name);
+    state.set_credit(id, credit);
+    id
+}
+
+/// Takes up to `count` messages and gives their offsets and attempts.
+fn takes(state: &mut State<&'static str>, id: SubId, count: usize, end: u64, now: Mono) -> Vec<(u64, u16)> {
+    let mut got = Vec::new();
+    while got.len() < count {
+        let (offset, taken) = match state.pick(id, at(end)) {
+            Pick::Again(offset) => (offset, state.take_again(id, offset, None, now)),
+            Pick::Fresh(from) => (from.offset, state.take_fresh(id, from.offset, None, now)),
+            Pick::Nothing => break,
+        };
+        if let Taken::Deliver(attempts) = taken {
+            got.push((offset.0, attempts));
+        }
+    }
+    got
+}
+
+#[test]
+fn i4_redeliveries_and_fresh_messages_take_turns() {
+    let mut state = channel();
+    let id = joins(&mut state, "a", 100);
+    takes(&mut state, id, 3, 10, 0);
+    for offset in 0..3 {
+        state.requeue(id, Offset(offset), 0, 0).unwrap();
+    }
+    let got: Vec<u64> = takes(&mut state, id, 100, 10, 0).iter().map(|taken| taken.0).collect();
+    assert_eq!(got, [0, 3, 1, 4, 2, 5, 6, 7, 8, 9]);
+}
+
+#[test]
+fn i5_a_late_finish_and_a_strangers_change_nothing() {
+    let mut state = channel();
+    let (a, b) = (joins(&mut state, "a", 1), joins(&mut state, "b", 1));
+    assert_eq!(takes(&mut state, a, 1, 1, 0), [(0, 1)]);
+    assert_eq!(state.finish(b, Offset(0)), Err(AckError::NotOwner));
+    assert_eq!(state.expire(MINUTE - 1), MINUTE);
+    assert_eq!(state.expire(MINUTE), Mono::MAX);
+    assert_eq!(state.finish(a, Offset(0)), Err(AckError::NotInFlight));
+    assert_eq!(takes(&mut state, b, 1, 1, MINUTE), [(0, 2)]);
+    assert_eq!(state.finish(a, Offset(0)), Err(AckError::NotOwner));
+    assert_eq!(state.touch(a, Offset(0), MINUTE, MINUTE), Err(AckError::NotOwner));
+    assert_eq!(state.requeue(a, Offset(0), 0, MINUTE), Err(AckError::NotOwner));
+    assert_eq!(state.finish(b, Offset(0)), Ok(()));
+    assert_eq!((state.in_flight(), state.depth(at(1)), state.timeout_count()), (0, 0, 1));
+}
+
+#[test]
+fn i5_a_stale_subscriber_id_acts_on_nobody() {
+    let mut state = channel();
+    let gone = joins(&mut state, "gone", 5);
+    state.unsubscribe(gone, 0);
+    let heir = joins(&mut state, "heir", 5);
+    assert_eq!(takes(&mut state, heir, 1, 9, 0), [(0, 1)]);
+    assert_eq!(state.finish(gone, Offset(0)), Err(AckError::NotInFlight));
+    state.set_credit(gone, 0);
+    state.unsubscribe(gone, 0);
+    assert_eq!(state.pick(gone, at(9)), Pick::Nothing);
+    assert_eq!(state.subscriber_stats(heir).map(|stats| (stats.credit, stats.in_flight)), Some((5, 1)));
+}
+
+#[test]
+fn a_poison_message_does_not_race_through_all_consumers() {
+    let mut state = channel();
+    let mut now = 0;
+    for attempts in 1..=4u16 {
+        let id = joins(&mut state, "victim", 1);
+        assert_eq!(takes(&mut state, id, 1, 1, now), [(0, attempts)]);
+        state.unsubscribe(id, now);
+        if attempts > 1 {
+            let wait = u64::from(attempts) * 1_000 * MS;
+            assert_eq!(state.expire(now), now + wait);
+            now += wait;
+            state.expire(now);
+        }
+    }
+}
+
+#[test]
+fn touch_is_capped_and_its_deadline_is_found() {
+    let mut state = channel();
+    let id = joins(&mut state, "a", 1);
+    takes(&mut state, id, 1, 1, 0);
+    state.touch(id, Offset(0), MINUTE / 2, 2 * MINUTE).unwrap();
+    // The bound is reached, nothing is due, the scan finds the new deadline.
+    assert_eq!(state.expire(MINUTE), MINUTE * 3 / 2);
+    state.touch(id, Offset(0), MINUTE, MINUTE + MS).unwrap();
+    assert_eq!(state.wake_at(), MINUTE + MS);
+    assert_eq!(state.expire(MINUTE + MS), Mono::MAX);
+    assert_eq!(state.depth(at(1)), 1);
+}
+
+#[test]
+fn i1_a_deferral_found_after_a_crash_is_kept() {
+    let unfinished = [Unfinished { offset: Offset(0), attempts: 0, due: 0 }];
+    let mut state = State::restore(at(1), 1, unfinished);
+    let id = joins(&mut state, "a", 1);
+    assert_eq!(state.pick(id, at(1)), Pick::Again(Offset(0)));
+    assert_eq!(state.take_again(id, Offset(0), Some(MINUTE), 0), Taken::Deferred);
+    assert_eq!((state.deferred(), state.expire(0)), (1, MINUTE));
+    state.expire(MINUTE);
+    assert_eq!(takes(&mut state, id, 1, 1, MINUTE), [(0, 1)]);
+}
+
+#[test]
+fn sampling_follows_nsqd_and_consumes_what_it_skips() {
+    let mut state = channel();
+    let id = state.subscribe(MINUTE, 24, "a");
+    state.set_credit(id, u32::MAX);
+    let got = takes(&mut state, id, usize::MAX, 100_000, 0).len();
+    // 25 of 100 draws are not above 24.
+    assert!((24_000..26_000).contains(&got), "{got}");
+    let mut delta = Delta::default();
+    state.take_delta(&mut delta);
+    let sampled: u64 = delta.finished.iter().map(|(first, last)| last.0 - first.0 + 1).sum();
+    assert_eq!(sampled as usize + got, 100_000);
+    assert_eq!((state.depth(at(100_000)), state.in_flight()), (0, got as u64));
+}
+
+#[test]
+fn i3_an_emptied_topic_is_skipped_and_not_counted() {
+    let mut state = channel();
+    let id = joins(&mut state, "a", 100);
+    state.add_gap(at(5), at(10));
+    state.add_gap(at(10), at(12));
+    assert_eq!((state.depth(at(12)), state.depth(at(15))), (5, 8));
+    let got: Vec<u64> = takes(&mut state, id, 100, 15, 0).iter().map(|taken| taken.0).collect();
+    assert_eq!(got, [0, 1, 2, 3, 4, 12, 13, 14]);
+}
+
+#[test]
+fn i3_an_emptied_channel_forgets_what_is_in_flight() {
+    let mut state = channel();
+    let id = joins(&mut state, "a", 2);
+    takes(&mut state, id, 2, 9, 0);
+    state.empty(at(9));
+    assert_eq!(state.finish(id, Offset(1)), Err(AckError::NotInFlight));
+    assert_eq!((state.depth(at(9)), state.in_flight(), state.wake_at()), (0, 0, Mono::MAX));
+    assert_eq!(takes(&mut state, id, 9, 12, 0), [(9, 1), (10, 1)]);
+    let mut delta = Delta::default();
+    state.take_delta(&mut delta);
+    assert_eq!(delta.finished, [(Offset(0), Offset(8))]);
+}
+
+#[test]
+fn i4_turns_are_fair() {
+    let mut state = channel();
+    let (a, b) = (joins(&mut state, "a", 1_000), joins(&mut state, "b", 3));
+    assert_eq!(state.share(a, at(10)), 5);
+    assert_eq!(state.share(b, at(10)), 3);
+    assert_eq!(state.share(a, at(1)), 1);
+    assert_eq!(state.share(a, at(1_000)), 64);
+    assert_eq!(state.share(a, at(0)), 0);
+}
+
+#[test]
+fn one_is_woken_then_the_next_and_a_leaver_passes_it_on() {
+    let mut state = channel();
+    let (a, b, c) = (joins(&mut state, "a", 9), joins(&mut state, "b", 9), joins(&mut state, "c", 9));
+    assert_eq!(state.notify(at(0)), None);
+    assert_eq!(state.notify(at(4)), Some("a"));
+    // "a" is going to take all four.
+    assert_eq!(state.notify(at(4)), None);
+    // It can't: its output is full.
+    assert_eq!(state.rest(a, at(4)), Some("b"));
+    // "b" is closed before it comes.
+    state.unsubscribe(b, 0);
+    assert_eq!(state.notify(at(4)), Some("c"));
+    // "c" loses its credit before it comes, and "a" is back.
+    state.set_credit(c, 0);
+    assert_eq!(state.notify(at(4)), None);
+    assert_eq!(state.park(a, at(4)), Some("a"));
+    assert_eq!(takes(&mut state, a, 2, 4, 0).len(), 2);
+    // Alone, it is woken again itself.
+    assert_eq!(state.park(a, at(4)), Some("a"));
+    state.set_credit(a, 2);
+    assert_eq!(state.park(a, at(4)), None);
+    // A timeout gives credit and a message: that wakes it without any call of its own.
+    state.expire(MINUTE);
+    assert_eq!(state.notify(at(4)), Some("a"));
+}
+
+#[test]
+fn i4_nothing_is_taken_with_a_pick_that_has_become_stale() {
+    let mut state = channel();
+    let id = joins(&mut state, "a", 5);
+    state.empty(at(3));
+    assert_eq!(state.take_fresh(id, Offset(2), None, 0), Taken::Stale);
+    assert_eq!(state.take_again(id, Offset(2), None, 0), Taken::Stale);
+    state.pause(true);
+    assert_eq!(state.take_fresh(id, Offset(3), None, 0), Taken::Stale);
+    state.pause(false);
+    state.set_credit(id, 0);
+    assert_eq!(state.take_fresh(id, Offset(3), None, 0), Taken::Stale);
+    assert_eq!((state.in_flight(), state.depth(at(4))), (0, 1));
+}
+
+#[test]
+fn i6_a_million_in_flight_then_deferred_take_32_bytes_each() {
+    const COUNT: u64 = 1_000_000;
+    let mut state = channel();
+    let id = joins(&mut state, "a", u32::MAX);
+    for offset in 0..COUNT {
+        state.take_fresh(id, Offset(offset), None, 0);
+    }
+    assert!(state.bytes() <= 32 * COUNT as usize);
+    let mut delta = Delta::default();
+    for offset in (0..COUNT).rev() {
+        state.requeue(id, Offset(offset), MINUTE, 0).unwrap();
+        if offset % 1_000 == 0 {
+            state.take_delta(&mut delta);
+        }
+    }
+    state.tidy();
+    assert!(state.bytes() <= 32 * COUNT as usize, "{}", state.bytes());
+    state.expire(MINUTE);
+    assert_eq!((state.depth(at(COUNT)), state.deferred(), state.floor()), (COUNT, 0, Offset(0)));
+    state.tidy();
+    assert!(state.bytes() <= 32 * COUNT as usize, "{}", state.bytes());
+}

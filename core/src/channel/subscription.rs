@@ -1,0 +1,365 @@
+//! One subscriber's handle: pulls messages, acknowledges them.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use parking_lot::MutexGuard;
+
+use crate::channel::channel::{Channel, Inner, due_at};
+use crate::channel::{AckError, Load, Pick, SubId, Taken};
+use crate::clock::Mono;
+use crate::error::{Error, ErrorKind, Result};
+use crate::message::{Attributes, Delivery, MessageId, Offset};
+use crate::store::frame::Record;
+use crate::store::log::{Frame, Wake};
+use crate::topic::{Topic, TopicState};
+
+/// A subscription. Dropping it ends it: what it holds returns to the channel at once.
+///
+/// Being woken is a duty: after each wake, pull until the answer is not [`Pulled::More`], or [`rest`](Self::rest);
+/// else the messages meant for this subscriber wait although others could take them.
+pub struct Subscription {
+    channel: Arc<Channel>,
+    topic: Arc<Topic>,
+    id: SubId,
+    wake: Arc<dyn Wake>,
+    /// Frames of the messages taken this turn; the last is the one being read.
+    frames: Vec<Frame>,
+    taken: Vec<Message>,
+}
+
+/// A message taken this turn.
+struct Message {
+    frame: u32,
+    /// Where its record stands in the frame's payload.
+    at: u32,
+    attempts: u16,
+    offset: Offset,
+}
+
+/// What a pull leaves to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pulled {
+    /// Nothing for this subscriber now: it will be woken.
+    Idle,
+    /// It is this subscriber's turn again: pull, or rest.
+    More,
+    /// The channel was deleted, or the broker is closing.
+    Closed,
+}
+
+/// What a turn under the locks came to.
+enum Turn {
+    Taken(Pulled),
+    /// Nothing could be taken before this is read.
+    Load {
+        from: Offset,
+        again: bool,
+    },
+}
+
+/// Messages looked at in one turn, taken or not: bounds the time under the lock where most are sampled out.
+const LOOKED_AT_MAX: usize = 1024;
+/// What a message costs of the caller's room besides its body.
+const OVERHEAD_BYTES: usize = 34;
+
+impl Subscription {
+    pub(super) fn new(channel: Arc<Channel>, topic: Arc<Topic>, id: SubId, wake: Arc<dyn Wake>) -> Self {
+        Self { channel, topic, id, wake, frames: Vec::new(), taken: Vec::new() }
+    }
+
+    /// Hands a fair share of the ready messages, within this subscriber's credit, to `sink`; they are in flight from
+    /// then on. `room` is how many bytes the caller has room for; one message is given even if it is larger.
+    pub fn pull(&mut self, room: usize, sink: &mut dyn FnMut(&Delivery<'_>)) -> Pulled {
+        loop {
+            match self.turn(room) {
+                Turn::Taken(pulled) => {
+                    self.deliver(sink);
+                    return pulled;
+                }
+                Turn::Load { from, again } => {
+                    if !self.load(from, again) {
+                        return Pulled::Idle;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Ends this subscriber's turn because it can take nothing for now, whatever its credit. It is not woken until it
+    /// has pulled again.
+    pub fn rest(&mut self) {
+        let mut inner = self.channel.inner.lock();
+        let end = inner.end;
+        let wake = inner.state.rest(self.id, end);
+        drop(inner);
+        if let Some(wake) = wake {
+            wake.wake();
+        }
+    }
+
+    /// Begins a run of acknowledgements: one lock for all, which other subscribers wait for. Pull after it is dropped:
+    /// it wakes others, but not this subscriber.
+    pub fn acks(&self) -> Acks<'_> {
+        let now = self.channel.shared.clock.mono();
+        Acks { subscription: self, inner: Some(self.channel.inner.lock()), now }
+    }
+
+    /// Messages in flight here.
+    pub fn in_flight(&self) -> u64 {
+        let inner = self.channel.inner.lock();
+        inner.state.subscriber_stats(self.id).map_or(0, |stats| u64::from(stats.in_flight))
+    }
+
+    /// The channel.
+    pub fn channel(&self) -> &Arc<Channel> {
+        &self.channel
+    }
+
+    /// Takes messages under the locks, noting where their bodies are.
+    fn turn(&mut self, room: usize) -> Turn {
+        self.frames.clear();
+        self.taken.clear();
+        let channel = self.channel.clone();
+        let topic = self.topic.clone();
+        let topic = topic.state.lock();
+        let mut inner = channel.inner.lock();
+        if inner.closed || topic.deleted {
+            return Turn::Taken(Pulled::Closed);
+        }
+        if topic.damaged.is_some() {
+            let end = inner.end;
+            inner.state.rest(self.id, end);
+            return Turn::Taken(Pulled::Idle);
+        }
+        let missing = self.take(&topic, &mut inner, room);
+        drop(topic);
+        let end = inner.end;
+        if let Some((from, again)) = missing
+            && self.taken.is_empty()
+        {
+            if !inner.loading {
+                inner.loading = true;
+                return Turn::Load { from, again };
+            }
+            inner.waiting.push(self.wake.clone());
+            let wake = inner.state.rest(self.id, end);
+            channel.note(&mut inner);
+            drop(inner);
+            if let Some(wake) = wake {
+                wake.wake();
+            }
+            return Turn::Taken(Pulled::Idle);
+        }
+        let next = inner.state.park(self.id, end);
+        channel.note(&mut inner);
+        drop(inner);
+        let pulled = match next {
+            Some(wake) if Arc::ptr_eq(&wake, &self.wake) => Pulled::More,
+            Some(wake) => {
+                wake.wake();
+                Pulled::Idle
+            }
+            None => Pulled::Idle,
+        };
+        Turn::Taken(pulled)
+    }
+
+    /// Takes what is this subscriber's share and in memory. Returns what has to be read first, if that ended it.
+    fn take(&mut self, topic: &TopicState, inner: &mut Inner, room: usize) -> Option<(Offset, bool)> {
+        let shared = &self.channel.shared;
+        let now = shared.clock.mono();
+        let end = inner.end;
+        let share = inner.state.share(self.id, end) as usize;
+        let mut used = 0;
+        // Where the reader stands in the last of `frames`.
+        let (mut at, mut offset_at) = (0, Offset(u64::MAX));
+        for _ in 0..LOOKED_AT_MAX {
+            if self.taken.len() >= share {
+                break;
+            }
+            let (offset, again) = match inner.state.pick(self.id, end) {
+                Pick::Nothing => break,
+                Pick::Again(offset) => (offset, true),
+                Pick::Fresh(pos) if pos.offset == offset_at => (pos.offset, false),
+                Pick::Fresh(pos) => {
+                    let pos = topic.extents.seek(pos.offset, topic.end);
+                    if pos.rank >= end.rank {
+                        break;
+                    }
+                    (pos.offset, false)
+                }
+            };
+            let here = self.frames.last().is_some_and(|f| f.first <= offset && offset <= f.last());
+            if !here {
+                let Some(frame) = find(topic, inner, offset, again) else { return Some((offset, again)) };
+                self.frames.push(frame);
+            }
+            let Some(frame) = self.frames.last() else { break };
+            if !here || offset < offset_at {
+                (at, offset_at) = match inner.hint {
+                    (first, hinted, hinted_at) if first == frame.first && hinted <= offset => {
+                        (hinted_at, hinted)
+                    }
+                    _ => (0, frame.first),
+                };
+            }
+            while offset_at < offset {
+                at += Record::parse(&frame.payload[at..])?.len;
+                offset_at = offset_at.plus(1);
+            }
+            let record = Record::parse(&frame.payload[at..])?;
+            let cost = record.body.len() + OVERHEAD_BYTES;
+            if !self.taken.is_empty() && used + cost > room {
+                break;
+            }
+            let not_before = if record.is_plain() { None } else { record.attributes().not_before };
+            let due = not_before.map(|at| due_at(at, shared.clock.wall(), now));
+            let taken = if again {
+                inner.state.take_again(self.id, offset, due, now)
+            } else {
+                inner.state.take_fresh(self.id, offset, due, now)
+            };
+            if let Taken::Deliver(attempts) = taken {
+                used += cost;
+                let frame = self.frames.len() as u32 - 1;
+                self.taken.push(Message { frame, at: at as u32, attempts, offset });
+            }
+            at += record.len;
+            offset_at = offset.plus(1);
+            if !again {
+                inner.hint = (self.frames.last().map_or(offset_at, |f| f.first), offset_at, at);
+            }
+        }
+        None
+    }
+
+    /// Hands out what was taken, without a lock.
+    fn deliver(&mut self, sink: &mut dyn FnMut(&Delivery<'_>)) {
+        let node = self.channel.shared.options.node_id;
+        for message in &self.taken {
+            let frame = &self.frames[message.frame as usize];
+            let Some(record) = Record::parse(&frame.payload[message.at as usize..]) else { continue };
+            let attributes = if record.is_plain() { Attributes::NONE } else { record.attributes() };
+            sink(&Delivery {
+                id: MessageId::new(node, message.offset),
+                time: frame.time,
+                attempts: message.attempts,
+                attributes,
+                body: record.body,
+            });
+        }
+        self.frames.clear();
+        self.taken.clear();
+    }
+
+    /// Reads from disk, at once if nothing need be waited for. Whether it did.
+    fn load(&mut self, from: Offset, again: bool) -> bool {
+        let load = Load { channel: self.channel.clone(), from, again };
+        if load.run(true) {
+            return true;
+        }
+        let mut inner = self.channel.inner.lock();
+        inner.waiting.push(self.wake.clone());
+        let end = inner.end;
+        let wake = inner.state.rest(self.id, end);
+        drop(inner);
+        if let Some(wake) = wake {
+            wake.wake();
+        }
+        self.channel.shared.read_later(load);
+        false
+    }
+}
+
+/// The frame that holds `offset`, in memory or in what was read ahead.
+fn find(topic: &TopicState, inner: &mut Inner, offset: Offset, again: bool) -> Option<Frame> {
+    if let Some(frame) = topic.ring.find(offset) {
+        return Some(frame.clone());
+    }
+    let found = if again { inner.again.find(offset, Offset(0)) } else { inner.fresh.find(offset, offset) };
+    found.cloned()
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.channel.unsubscribe(self.id);
+    }
+}
+
+/// A run of acknowledgements. Only the subscriber that holds a message can acknowledge it; anything else is an error
+/// that changes nothing.
+pub struct Acks<'a> {
+    subscription: &'a Subscription,
+    /// `None` only while it is dropped.
+    inner: Option<MutexGuard<'a, Inner>>,
+    now: Mono,
+}
+
+impl Acks<'_> {
+    /// How many messages may be in flight here at once; 0 stops delivery.
+    pub fn set_credit(&mut self, credit: u32) {
+        if let Some(inner) = &mut self.inner {
+            inner.state.set_credit(self.subscription.id, credit);
+        }
+    }
+
+    /// The message is done.
+    ///
+    /// # Errors
+    /// `NotInFlight` if it is unknown, finished, timed out or emptied; `NotOwner` if it is in flight elsewhere.
+    pub fn finish(&mut self, id: MessageId) -> Result<()> {
+        self.with(id, |inner, sub, offset, _| inner.state.finish(sub, offset))
+    }
+
+    /// The message is to be delivered again after `delay`.
+    ///
+    /// # Errors
+    /// As [`finish`](Self::finish).
+    pub fn requeue(&mut self, id: MessageId, delay: Duration) -> Result<()> {
+        let delay = nanos(delay);
+        self.with(id, |inner, sub, offset, now| inner.state.requeue(sub, offset, delay, now))
+    }
+
+    /// The message's timeout starts anew, up to the longest the broker allows.
+    ///
+    /// # Errors
+    /// As [`finish`](Self::finish).
+    pub fn touch(&mut self, id: MessageId) -> Result<()> {
+        let max = nanos(self.subscription.channel.shared.options.max_msg_timeout);
+        self.with(id, |inner, sub, offset, now| inner.state.touch(sub, offset, now, max))
+    }
+
+    fn with(
+        &mut self,
+        id: MessageId,
+        act: impl FnOnce(&mut Inner, SubId, Offset, Mono) -> Result<(), AckError>,
+    ) -> Result<()> {
+        let sub = self.subscription;
+        let ours = id.node() == sub.channel.shared.options.node_id;
+        let result = match &mut self.inner {
+            Some(inner) if ours => act(inner, sub.id, id.offset(), self.now),
+            _ => Err(AckError::NotInFlight),
+        };
+        result.map_err(|e| match e {
+            AckError::NotInFlight => Error::new(ErrorKind::NotInFlight, "ID not in flight"),
+            AckError::NotOwner => Error::new(ErrorKind::NotOwner, "client does not own message"),
+        })
+    }
+}
+
+impl Drop for Acks<'_> {
+    fn drop(&mut self) {
+        let Some(inner) = self.inner.take() else { return };
+        let sub = self.subscription;
+        sub.channel.settle_but(inner, &sub.wake);
+        if sub.channel.floor.load(Ordering::Relaxed) > sub.topic.trim_at.load(Ordering::Relaxed) {
+            sub.topic.trim();
+        }
+    }
+}
+
+fn nanos(duration: Duration) -> Mono {
+    u64::try_from(duration.as_nanos()).unwrap_or(Mono::MAX)
+}

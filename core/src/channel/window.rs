@@ -1,0 +1,55 @@
+//! Frames read ahead from disk for one channel: a small window of its own, so that a lagging reader never evicts what
+//! others have in memory.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::message::Offset;
+use crate::store::chunk::Pool;
+use crate::store::log::Frame;
+
+/// The window.
+#[derive(Default)]
+pub(super) struct Window {
+    frames: VecDeque<Frame>,
+    bytes: usize,
+    /// Counts the bytes; absent while there are none.
+    pool: Option<Arc<Pool>>,
+}
+
+impl Window {
+    /// The frame that holds `offset`. Frames that end before `keep_from` are dropped.
+    pub(super) fn find(&mut self, offset: Offset, keep_from: Offset) -> Option<&Frame> {
+        while self.frames.front().is_some_and(|f| f.last() < keep_from) {
+            self.frames.pop_front();
+        }
+        if self.frames.is_empty() {
+            self.clear();
+            return None;
+        }
+        let at = self.frames.partition_point(|f| f.last() < offset);
+        self.frames.get(at).filter(|f| f.first <= offset)
+    }
+
+    /// Puts `frames` in the place of what was there.
+    pub(super) fn fill(&mut self, frames: Vec<Frame>, pool: &Arc<Pool>) {
+        self.clear();
+        self.bytes = frames.iter().map(|f| f.payload.len()).sum();
+        self.frames = frames.into();
+        pool.charge(self.bytes);
+        self.pool = Some(pool.clone());
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.frames = VecDeque::new();
+        if let Some(pool) = self.pool.take() {
+            pool.discharge(std::mem::take(&mut self.bytes));
+        }
+    }
+}
+
+impl Drop for Window {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}

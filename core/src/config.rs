@@ -1,0 +1,83 @@
+//! What a broker is opened with.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::error::{Error, ErrorKind, Result};
+pub use crate::store::event::Durability;
+
+/// Settings of a broker. `Default` is what `mq serve` runs with.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The data folder; created if missing. Default `mq-data`.
+    pub data_path: PathBuf,
+    /// Bytes of memory for messages. Default 256 MiB, at least 4 MiB.
+    pub memory_limit: u64,
+    /// Level of topics that are created. Default [`Durability::Flush`].
+    pub durability: Durability,
+    /// The broker's part of message ids, below 1024. Ids are unique across brokers whose nodes differ.
+    pub node_id: u16,
+    /// How many messages wait at most for an ephemeral channel; older ones are skipped. Default 10,000.
+    pub ephemeral_queue: u64,
+    /// How long a message can stay in flight, however often it is touched. Default 15 minutes.
+    pub max_msg_timeout: Duration,
+    /// Subscribers of one channel; 0 is no limit, the default.
+    pub max_channel_consumers: u64,
+    /// Topics. Default 100,000.
+    pub max_topics: usize,
+    /// Channels of one topic. Default 10,000.
+    pub max_channels: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            data_path: "mq-data".into(),
+            memory_limit: 256 << 20,
+            durability: Durability::Flush,
+            node_id: 0,
+            ephemeral_queue: 10_000,
+            max_msg_timeout: Duration::from_secs(15 * 60),
+            max_channel_consumers: 0,
+            max_topics: 100_000,
+            max_channels: 10_000,
+        }
+    }
+}
+
+impl Options {
+    /// # Errors
+    /// `InvalidArgument` names the setting and its range.
+    pub(crate) fn check(&self) -> Result<()> {
+        let invalid = |text: String| Err(Error::new(ErrorKind::InvalidArgument, text));
+        if self.memory_limit < 4 << 20 {
+            return invalid(format!("memory limit {} is below 4 MiB", self.memory_limit));
+        }
+        if self.node_id >= 1024 {
+            return invalid(format!("node id {} is not below 1024", self.node_id));
+        }
+        if self.max_msg_timeout.is_zero() {
+            return invalid("the longest message timeout must be above 0".into());
+        }
+        Ok(())
+    }
+}
+
+/// Sizes of the store, which tests make small.
+#[derive(Clone, Copy, Debug)]
+pub struct StoreSizes {
+    /// Bytes of frames in a log file before the next begins.
+    pub file_bytes: u64,
+    /// Bytes of a chunk of memory.
+    pub chunk_bytes: usize,
+    /// Bytes a cold read fetches at once.
+    pub read_bytes: u64,
+    /// Blocks of offsets reserved at a time.
+    pub blocks: u64,
+}
+
+impl Default for StoreSizes {
+    fn default() -> Self {
+        Self { file_bytes: 64 << 20, chunk_bytes: 256 << 10, read_bytes: 256 << 10, blocks: 1 << 14 }
+    }
+}

@@ -1,0 +1,373 @@
+//! What goes on behind: finishes to the log every 100 ms, fsync every second, checkpoints, cleaning, timers.
+//!
+//! Each is a function that can be called at any time; the threads only decide when. Tests call them by hand.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crate::broker::Shared;
+use crate::channel::Delta;
+use crate::config::Durability;
+use crate::error::{Error, Result};
+use crate::store::event::Event;
+use crate::store::file::checkpoint_name;
+use crate::store::log::Outcome;
+use crate::store::{checkpoint, cleaner};
+use crate::topic::Topic;
+use crate::topic::memory::Pending;
+
+/// What can be done by hand on a broker without threads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Messages that timed out or came due.
+    Timers,
+    /// Finishes, requeues and deferrals to the log.
+    State,
+    /// An fsync, if one is due, and the mark that tells of it.
+    Sync,
+    /// A checkpoint, whether due or not.
+    Checkpoint,
+    /// Removal and cleaning of files.
+    Clean,
+    /// Giving up memory that is not needed.
+    Memory,
+}
+
+/// How far the housekeeping has come.
+pub(crate) struct Maintenance {
+    /// Log position of the last checkpoint, and its size.
+    checkpoint_at: u64,
+    checkpoint_bytes: u64,
+    delta: Delta,
+}
+
+/// Longest a finish stays out of the log.
+const STATE_EVERY: Duration = Duration::from_millis(100);
+/// Longest a written frame stays unsynced at level `flush`.
+const SYNC_EVERY: Duration = Duration::from_secs(1);
+/// How often memory is looked after while there is traffic.
+const MEMORY_EVERY: Duration = Duration::from_secs(1);
+/// Bytes of events in one state frame, about.
+const STATE_BYTES: usize = 64 * 1024;
+/// Shortest time between two looks at the timers, so that a channel in which messages time out one after the other is
+/// not scanned for each.
+const TIMERS_EVERY: Duration = Duration::from_millis(4);
+
+impl Maintenance {
+    pub(crate) fn new(checkpoint_at: u64) -> Self {
+        Self { checkpoint_at, checkpoint_bytes: 0, delta: Delta::default() }
+    }
+}
+
+impl Shared {
+    pub(crate) fn maintain(&self, step: Step) -> Result<()> {
+        match step {
+            Step::Timers => self.run_timers(),
+            Step::State => self.write_state(),
+            Step::Sync => self.sync_if_due()?,
+            Step::Checkpoint => self.checkpoint(false)?,
+            Step::Clean => self.clean()?,
+            Step::Memory => self.look_after_memory(),
+        }
+        Ok(())
+    }
+
+    /// Returns messages that timed out or came due to their channels.
+    pub(crate) fn run_timers(&self) {
+        let now = self.clock.mono();
+        while let Some((at, channel)) = self.timers.pop(now) {
+            channel.expire(at, now);
+        }
+    }
+
+    /// Writes what channels have to tell the log.
+    pub(crate) fn write_state(&self) {
+        let mut maintenance = self.maintenance.lock();
+        let (channels, topics) = self.dirty.take();
+        let mut events = Vec::new();
+        for channel in channels.iter().filter_map(std::sync::Weak::upgrade) {
+            let facts = channel.topic().map(|topic| {
+                let state = topic.state.lock();
+                (topic.is_logged(), state.level, state.spilled_end)
+            });
+            let (logged, level, spilled_end) =
+                facts.unwrap_or((false, Durability::Memory, Default::default()));
+            let before = events.len();
+            channel.take_events(level, spilled_end, &mut maintenance.delta, &mut events);
+            if !logged {
+                events.truncate(before);
+            }
+        }
+        for topic in topics.iter().filter_map(std::sync::Weak::upgrade) {
+            let mut state = topic.state.lock();
+            if state.pump.offset != state.pump_logged && !state.deleted {
+                state.pump_logged = state.pump.offset;
+                events.push(topic.event(&state));
+            }
+        }
+        self.log_in_parts(&events);
+        drop(maintenance);
+        self.log.write_queued();
+    }
+
+    fn log_in_parts(&self, events: &[Event]) {
+        let (mut bytes, mut count) = (Vec::new(), 0);
+        for event in events {
+            event.encode(&mut bytes);
+            count += 1;
+            if bytes.len() >= STATE_BYTES {
+                self.log.enqueue_state(std::mem::take(&mut bytes), count, self.clock.wall());
+                count = 0;
+            }
+        }
+        if count > 0 {
+            self.log.enqueue_state(bytes, count, self.clock.wall());
+        }
+    }
+
+    fn sync_if_due(&self) -> Result<()> {
+        let reserve = self.blocks.lock().top_up(&self.log, self.clock.wall());
+        if reserve {
+            self.log.write_queued();
+        }
+        if self.log.needs_sync() {
+            self.log.sync()?;
+        } else if self.log.enqueue_mark(self.clock.wall()) {
+            self.log.write_queued();
+        }
+        Ok(())
+    }
+
+    fn checkpoint_is_due(&self) -> bool {
+        let maintenance = self.maintenance.lock();
+        let grown = self.log.written().saturating_sub(maintenance.checkpoint_at);
+        grown >= self.sizes.file_bytes.max(4 * maintenance.checkpoint_bytes)
+    }
+
+    /// Stores the whole state, so that the log before it need not be replayed.
+    ///
+    /// State frames from the position noted first are replayed over it: what the picture holds of them already does
+    /// no harm, as every event is absolute.
+    pub(crate) fn checkpoint(&self, clean_stop: bool) -> Result<()> {
+        let epoch = self.log.epoch();
+        let position = self.log.end();
+        let mut bytes = Vec::new();
+        Event::Counters {
+            topic: self.next_topic_no(),
+            channel: self.next_channel.load(std::sync::atomic::Ordering::Relaxed),
+            block: self.blocks.lock().ceiling(),
+        }
+        .encode(&mut bytes);
+        for topic in self.topics().into_iter().filter(|t| t.is_logged()) {
+            let state = topic.state.lock();
+            topic.event(&state).encode(&mut bytes);
+            let channels = state.channels.clone();
+            drop(state);
+            for channel in channels.iter().filter(|c| !c.is_ephemeral()) {
+                channel.snapshot(topic.no).iter().for_each(|event| event.encode(&mut bytes));
+            }
+        }
+        // The picture may speak of messages that are only queued: all of them must be durable before it is named.
+        self.log.write_queued();
+        let spoken_of = self.log.end();
+        while self.log.written() < spoken_of && self.log.epoch() == epoch {
+            self.log.wait_written();
+        }
+        self.log.sync()?;
+        if self.log.epoch() != epoch {
+            return Err(Error::new(
+                crate::ErrorKind::Io,
+                "writing failed during a checkpoint; the next one holds",
+            ));
+        }
+        let no = self.log.take_file_no();
+        checkpoint::store(&*self.disk, no, position, &bytes)?;
+        let old = self.log.change_manifest(|manifest| {
+            manifest.clean_stop = clean_stop;
+            Ok(manifest.checkpoint.replace((no, position)))
+        })?;
+        let mut maintenance = self.maintenance.lock();
+        (maintenance.checkpoint_at, maintenance.checkpoint_bytes) = (position, bytes.len() as u64);
+        drop(maintenance);
+        if let Some((old, _)) = old {
+            let name = checkpoint_name(old);
+            // It is not named any more: at worst it is removed at the next open.
+            if let Err(error) = self.disk.remove(&name) {
+                tracing::warn!("could not remove {name}, which nothing needs any more: {error}");
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes what nothing needs from the disk.
+    pub(crate) fn clean(&self) -> Result<()> {
+        // The picture first: everything it calls finished is then in the log, and durable after the fsync.
+        let pending: HashMap<u32, Pending> =
+            self.topics().iter().map(|topic| (topic.no, Pending::of(&topic.state.lock()))).collect();
+        let checkpoint = self.log.checkpoint_position();
+        let plan = cleaner::plan(&self.catalog.files(), &pending, checkpoint, self.sizes.file_bytes);
+        if plan == cleaner::Plan::default() {
+            return Ok(());
+        }
+        self.write_state();
+        let told = self.log.end();
+        let epoch = self.log.epoch();
+        while self.log.written() < told && self.log.epoch() == epoch {
+            self.log.wait_written();
+        }
+        if self.log.epoch() != epoch {
+            return Ok(());
+        }
+        if self.log.synced() < told {
+            self.log.sync()?;
+        }
+        cleaner::run(&plan, &pending, &self.log, &self.catalog, &*self.disk)
+    }
+
+    fn look_after_memory(&self) {
+        for topic in self.topics() {
+            topic.trim();
+        }
+        self.pool.release_idle();
+    }
+
+    /// Leaves everything on disk: what is pending in memory too.
+    pub(crate) fn stop_cleanly(&self) -> Result<()> {
+        for topic in self.topics() {
+            topic.spill_all();
+        }
+        self.write_state();
+        self.log.finish_writing()?;
+        self.checkpoint(true)
+    }
+}
+
+/// The broker's threads.
+pub(crate) struct Threads {
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Threads {
+    /// Starts them.
+    ///
+    /// # Errors
+    /// `Io` if the system refuses a thread.
+    pub(crate) fn start(shared: &Arc<Shared>) -> Result<Self> {
+        let mut threads = Vec::new();
+        let mut start = |name: &str, run: fn(&Shared)| {
+            let shared = shared.clone();
+            let spawned = std::thread::Builder::new().name(name.into()).spawn(move || run(&shared));
+            threads.push(spawned.map_err(|e| Error::io("could not start a thread", e))?);
+            Ok::<_, Error>(())
+        };
+        start("mq-log", serve_log)?;
+        start("mq-timers", serve_timers)?;
+        start("mq-cleaner", serve_cleaner)?;
+        Ok(Self { threads })
+    }
+
+    /// Ends them. The broker is marked closed already.
+    pub(crate) fn stop(self, shared: &Shared) {
+        shared.log.bell.ring();
+        shared.timers.bell.ring();
+        shared.cleaner_bell.ring();
+        for thread in self.threads {
+            // A panic there has been reported by its thread.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Writes when the disk is slow, and keeps the rhythm of state, fsync and memory. Sleeps when nothing is due.
+fn serve_log(shared: &Shared) {
+    let (mut state_at, mut sync_at, mut memory_at) = (Instant::now(), Instant::now(), Instant::now());
+    let mut idle_rounds = 0;
+    loop {
+        let state_due = shared.dirty.any().then(|| state_at + STATE_EVERY);
+        let sync_due = shared.log.needs_sync().then(|| sync_at + SYNC_EVERY);
+        let mark_due = shared.log.wants_mark().then(|| sync_at + STATE_EVERY);
+        let memory_due = (idle_rounds < 3).then(|| memory_at + MEMORY_EVERY);
+        let due = [state_due, sync_due, mark_due, memory_due].into_iter().flatten().min();
+        shared.log.bell.wait(due.map(|at| at.saturating_duration_since(Instant::now())));
+        if shared.is_closed() {
+            return;
+        }
+        if shared.log.has_queued() {
+            shared.log.write_queued();
+        }
+        let now = Instant::now();
+        let reached = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        if reached(state_due) {
+            shared.write_state();
+            state_at = now;
+            idle_rounds = 0;
+        }
+        if reached(sync_due) || reached(mark_due) {
+            if let Err(error) = shared.sync_if_due() {
+                tracing::error!("fsync failed: {error}");
+            }
+            sync_at = Instant::now();
+            idle_rounds = 0;
+            shared.cleaner_bell.ring();
+        }
+        if reached(memory_due) {
+            shared.look_after_memory();
+            memory_at = now;
+            idle_rounds += 1;
+        }
+    }
+}
+
+fn serve_timers(shared: &Shared) {
+    loop {
+        let wait =
+            shared.timers.next().map(|at| Duration::from_nanos(at.saturating_sub(shared.clock.mono())));
+        shared.timers.bell.wait(wait);
+        if shared.is_closed() {
+            return;
+        }
+        let begun = Instant::now();
+        let due = shared.timers.next().is_some_and(|at| at <= shared.clock.mono());
+        if due {
+            shared.run_timers();
+            std::thread::sleep(TIMERS_EVERY.saturating_sub(begun.elapsed()));
+        }
+    }
+}
+
+/// Prepares the next file, takes checkpoints and cleans.
+fn serve_cleaner(shared: &Shared) {
+    loop {
+        let work = || {
+            shared.log.prepare_next()?;
+            if shared.checkpoint_is_due() {
+                shared.checkpoint(false)?;
+            }
+            shared.clean()
+        };
+        if let Err(error) = work() {
+            tracing::error!("housekeeping failed, and will be tried again: {error}");
+        }
+        shared.cleaner_bell.wait(None);
+        if shared.is_closed() {
+            return;
+        }
+    }
+}
+
+impl Shared {
+    /// Whether a frame was acknowledged; for tests and housekeeping that can wait for nobody.
+    pub(crate) fn is_done(&self, ticket: crate::store::log::Ticket) -> bool {
+        matches!(self.log.outcome(ticket), Outcome::Done)
+    }
+}
+
+impl Topic {
+    /// Stops the topic: some of its messages can't be read.
+    pub(crate) fn stop(&self, why: String) {
+        tracing::error!("topic {} is stopped: {why}", self.name());
+        self.state.lock().damaged = Some(why);
+    }
+}

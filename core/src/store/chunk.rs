@@ -1,0 +1,374 @@
+//! Memory for frames: one pool of recycled chunks under one budget.
+//!
+//! A batch is encoded into the free tail of a chunk that nobody else holds, and split off as [`Bytes`] when it is
+//! published: the one copy of each body. A chunk is free again when all the frames in it were dropped, which the
+//! chunk's own tail handle can tell (`try_reclaim`), so no count is kept per message.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::{Bytes, BytesMut};
+use parking_lot::Mutex;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::message::Attributes;
+use crate::store::frame::{self, PAYLOAD_BYTES_MAX};
+
+/// A frame larger than this part of a chunk gets a chunk of its own size, so that no chunk wastes more.
+const SHARE_OF_CHUNK: usize = 4;
+
+/// Which frames a chunk holds. Chunks of written frames are given up first: dropping them costs nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ring {
+    /// Frames of topics whose level writes each frame.
+    Written = 0,
+    /// Frames of topics at level `memory`.
+    Held = 1,
+}
+
+/// The pool.
+pub(crate) struct Pool {
+    /// Bytes of all chunks that may exist at once, as far as frames can be given up.
+    limit: u64,
+    chunk_bytes: usize,
+    /// Bytes of all chunks that exist.
+    used: AtomicU64,
+    state: Mutex<PoolState>,
+}
+
+#[derive(Default)]
+struct PoolState {
+    free: Vec<BytesMut>,
+    /// Fewest free chunks since the last [`Pool::release_idle`].
+    free_min: usize,
+    open: [Vec<Chunk>; 2],
+    /// Chunks that take no more frames, oldest first.
+    sealed: [VecDeque<Chunk>; 2],
+    last_id: u64,
+}
+
+/// Memory that frames are encoded into.
+struct Chunk {
+    id: u64,
+    /// The free tail; what was split off is in the topics' rings.
+    tail: BytesMut,
+    bytes: usize,
+    /// Numbers of the topics with frames here, repeated when they take turns.
+    topics: Vec<u32>,
+    /// Whether the topics were already asked to give up their frames.
+    evicted: bool,
+}
+
+impl Pool {
+    pub(crate) fn new(limit: u64, chunk_bytes: usize) -> Arc<Self> {
+        Arc::new(Self { limit, chunk_bytes, used: AtomicU64::new(0), state: Mutex::default() })
+    }
+
+    /// Bytes of all chunks.
+    pub(crate) fn used(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// Whether another chunk would pass the budget.
+    pub(crate) fn is_full(&self) -> bool {
+        self.used() + self.chunk_bytes as u64 > self.limit && self.state.lock().free.is_empty()
+    }
+
+    /// Whether the budget is passed, which only what can't be given up yet does.
+    pub(crate) fn is_over(&self) -> bool {
+        self.used() > self.limit
+    }
+
+    /// An empty batch for frames of `ring`.
+    pub(crate) fn batch(self: &Arc<Self>, ring: Ring) -> Batch {
+        Batch { pool: self.clone(), ring, chunk: None, count: 0, chain: 0, deferred: false }
+    }
+
+    fn open(&self, ring: Ring) -> Chunk {
+        let mut state = self.state.lock();
+        if let Some(chunk) = state.open[ring as usize].pop() {
+            return chunk;
+        }
+        if state.free.is_empty() {
+            self.reclaim_locked(&mut state);
+        }
+        let tail = state.free.pop();
+        state.free_min = state.free_min.min(state.free.len());
+        state.last_id += 1;
+        let id = state.last_id;
+        drop(state);
+        let tail = tail.unwrap_or_else(|| {
+            self.used.fetch_add(self.chunk_bytes as u64, Ordering::Relaxed);
+            BytesMut::with_capacity(self.chunk_bytes)
+        });
+        Chunk { id, tail, bytes: self.chunk_bytes, topics: Vec::new(), evicted: false }
+    }
+
+    fn open_large(&self, bytes: usize) -> Chunk {
+        self.used.fetch_add(bytes as u64, Ordering::Relaxed);
+        let mut state = self.state.lock();
+        state.last_id += 1;
+        let id = state.last_id;
+        Chunk { id, tail: BytesMut::with_capacity(bytes), bytes, topics: Vec::new(), evicted: false }
+    }
+
+    fn put_back(&self, ring: Ring, chunk: Chunk) {
+        if chunk.bytes == self.chunk_bytes {
+            self.state.lock().open[ring as usize].push(chunk);
+        } else {
+            self.seal(ring, chunk);
+        }
+    }
+
+    fn seal(&self, ring: Ring, mut chunk: Chunk) {
+        chunk.tail.clear();
+        self.state.lock().sealed[ring as usize].push_back(chunk);
+    }
+
+    /// Takes back the chunks whose frames are all gone.
+    pub(crate) fn reclaim(&self) {
+        self.reclaim_locked(&mut self.state.lock());
+    }
+
+    fn reclaim_locked(&self, state: &mut PoolState) {
+        let PoolState { free, sealed, .. } = state;
+        for ring in sealed {
+            ring.retain_mut(|chunk| {
+                if !chunk.tail.try_reclaim(chunk.bytes) {
+                    return true;
+                }
+                if chunk.bytes == self.chunk_bytes {
+                    free.push(std::mem::take(&mut chunk.tail));
+                } else {
+                    self.used.fetch_sub(chunk.bytes as u64, Ordering::Relaxed);
+                }
+                false
+            });
+        }
+    }
+
+    /// Gives the free chunks that were not needed since the last call back to the system.
+    pub(crate) fn release_idle(&self) {
+        let mut state = self.state.lock();
+        self.reclaim_locked(&mut state);
+        let idle = state.free_min.min(state.free.len());
+        let keep = state.free.len() - idle;
+        state.free.truncate(keep);
+        state.free_min = keep;
+        drop(state);
+        self.used.fetch_sub((idle * self.chunk_bytes) as u64, Ordering::Relaxed);
+    }
+
+    /// The oldest up to `max` chunks of `ring` not named before, with the numbers of the topics in them: the caller
+    /// makes the topics give up their frames there.
+    pub(crate) fn victims(&self, ring: Ring, max: usize) -> Vec<(u64, Vec<u32>)> {
+        let mut state = self.state.lock();
+        let fresh = state.sealed[ring as usize].iter_mut().filter(|c| !c.evicted).take(max);
+        fresh
+            .map(|chunk| {
+                chunk.evicted = true;
+                (chunk.id, std::mem::take(&mut chunk.topics))
+            })
+            .collect()
+    }
+
+    /// Takes back a [`Pool::victims`] call's mark: the topics could not give up their frames now.
+    pub(crate) fn unmark(&self, victims: Vec<(u64, Vec<u32>)>) {
+        let mut state = self.state.lock();
+        for (id, topics) in victims {
+            for chunk in state.sealed.iter_mut().flatten().filter(|c| c.id == id) {
+                chunk.evicted = false;
+                chunk.topics.clone_from(&topics);
+            }
+        }
+    }
+
+    /// Counts `bytes` that live outside of chunks (read-ahead) under the budget.
+    pub(crate) fn charge(&self, bytes: usize) {
+        self.used.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Takes back a [`Pool::charge`].
+    pub(crate) fn discharge(&self, bytes: usize) {
+        self.used.fetch_sub(bytes as u64, Ordering::Relaxed);
+    }
+}
+
+/// Messages on their way into one frame: encoded as they are added, outside of any lock.
+///
+/// Hold it only while filling it: it owns the tail of a chunk. Dropping it forgets the messages.
+pub struct Batch {
+    pool: Arc<Pool>,
+    ring: Ring,
+    /// Its tail's filled part is this batch.
+    chunk: Option<Chunk>,
+    count: u32,
+    /// CRC-32C over the records' CRCs so far.
+    chain: u32,
+    deferred: bool,
+}
+
+/// A batch's messages, encoded: the payload of a data frame.
+pub(crate) struct Payload {
+    pub(crate) bytes: Bytes,
+    pub(crate) count: u32,
+    pub(crate) crc: u32,
+    /// Whether any message has a not-before time.
+    pub(crate) deferred: bool,
+    /// The chunk that holds the bytes.
+    pub(crate) chunk: u64,
+}
+
+impl Payload {
+    /// Bytes of the bodies and attributes.
+    pub(crate) fn body_bytes(&self) -> u64 {
+        (self.bytes.len() - self.count as usize * frame::RECORD_HEADER_BYTES) as u64
+    }
+}
+
+impl Batch {
+    /// Adds a message.
+    ///
+    /// # Errors
+    /// `TooBig` if the attributes pass 64 KiB or the batch 1 GiB; the batch is as it was before.
+    pub fn push(&mut self, attributes: &Attributes<'_>, body: &[u8]) -> Result<()> {
+        let need = frame::record_len(attributes, body.len())?;
+        let room = self.chunk.as_ref().map_or(0, |c| c.tail.capacity() - c.tail.len());
+        if room < need {
+            self.grow(need)?;
+        }
+        let Some(chunk) = &mut self.chunk else { return Ok(()) };
+        let crc = frame::put_record(&mut chunk.tail, attributes, body);
+        self.chain = crc32c::crc32c_append(self.chain, &crc.to_le_bytes());
+        self.count += 1;
+        self.deferred |= attributes.not_before.is_some();
+        Ok(())
+    }
+
+    /// Messages added.
+    pub fn len(&self) -> usize {
+        self.count as usize
+    }
+
+    /// Whether nothing was added.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Bytes of the messages as they are stored.
+    pub fn bytes(&self) -> usize {
+        self.chunk.as_ref().map_or(0, |c| c.tail.len())
+    }
+
+    /// Moves to a chunk with room for `need` more bytes.
+    fn grow(&mut self, need: usize) -> Result<()> {
+        let total = self.bytes() + need;
+        if total > PAYLOAD_BYTES_MAX {
+            return Err(Error::new(
+                ErrorKind::TooBig,
+                format!("a batch takes at most {PAYLOAD_BYTES_MAX} bytes, this one would take {total}"),
+            ));
+        }
+        let pool = &self.pool;
+        let mut roomy = if total <= pool.chunk_bytes / SHARE_OF_CHUNK {
+            let mut chunk = pool.open(self.ring);
+            while chunk.tail.capacity() < total {
+                pool.seal(self.ring, chunk);
+                chunk = pool.open(self.ring);
+            }
+            chunk
+        } else {
+            pool.open_large(total.max(2 * self.bytes()).min(PAYLOAD_BYTES_MAX))
+        };
+        if let Some(old) = self.chunk.take() {
+            roomy.tail.extend_from_slice(&old.tail);
+            pool.seal(self.ring, old);
+        }
+        self.chunk = Some(roomy);
+        Ok(())
+    }
+
+    /// Ends the batch for the topic with number `topic`.
+    pub(crate) fn finish(mut self, topic: u32) -> Payload {
+        let mut out = Payload {
+            bytes: Bytes::new(),
+            count: self.count,
+            crc: self.chain,
+            deferred: self.deferred,
+            chunk: 0,
+        };
+        if let Some(mut chunk) = self.chunk.take() {
+            out.bytes = chunk.tail.split().freeze();
+            out.chunk = chunk.id;
+            if chunk.topics.last() != Some(&topic) {
+                chunk.topics.push(topic);
+            }
+            self.pool.put_back(self.ring, chunk);
+        }
+        out
+    }
+}
+
+impl Drop for Batch {
+    fn drop(&mut self) {
+        if let Some(mut chunk) = self.chunk.take() {
+            chunk.tail.clear();
+            self.pool.put_back(self.ring, chunk);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn payload(pool: &Arc<Pool>, topic: u32, bodies: &[&[u8]]) -> Payload {
+        let mut batch = pool.batch(Ring::Held);
+        for body in bodies {
+            batch.push(&Attributes::NONE, body).unwrap();
+        }
+        batch.finish(topic)
+    }
+
+    #[test]
+    fn a_chunk_is_used_again_once_its_frames_are_gone() {
+        let pool = Pool::new(1 << 20, 1 << 10);
+        let frames: Vec<_> = (0..40).map(|i| payload(&pool, i, &[&[7; 100]])).collect();
+        let full = pool.used();
+        assert!(full >= 5 << 10, "{full}");
+        drop(frames);
+        pool.reclaim();
+        let again: Vec<_> = (0..40).map(|i| payload(&pool, i, &[&[8; 100]])).collect();
+        assert_eq!(pool.used(), full);
+        assert!(again.iter().all(|p| p.bytes.len() == 112));
+        drop(again);
+        pool.release_idle();
+        pool.release_idle();
+        assert!(pool.used() <= 1 << 10, "only the open chunk is left: {}", pool.used());
+    }
+
+    #[test]
+    fn a_large_batch_gets_a_chunk_of_its_own_size() {
+        let pool = Pool::new(1 << 20, 1 << 10);
+        let large = payload(&pool, 1, &[&[1; 5000], &[2; 10]]);
+        assert_eq!((large.count, large.crc), (2, frame::records_crc(&large.bytes)));
+        assert!(pool.used() >= 5000);
+        drop(large);
+        pool.reclaim();
+        assert!(pool.used() <= 2 << 10);
+    }
+
+    #[test]
+    fn victims_are_the_oldest_and_name_their_topics() {
+        let pool = Pool::new(1 << 20, 1 << 10);
+        let _frames: Vec<_> = (0..12).map(|i| payload(&pool, i, &[&[7; 200]])).collect();
+        let first = pool.victims(Ring::Held, 1);
+        assert_eq!(first[0].1, [0, 1, 2, 3]);
+        let second = pool.victims(Ring::Held, 1);
+        assert_eq!(second[0].1, [4, 5, 6, 7]);
+        pool.unmark(first);
+        assert_eq!(pool.victims(Ring::Held, 1)[0].1, [0, 1, 2, 3]);
+        assert!(pool.victims(Ring::Written, 9).is_empty());
+    }
+}

@@ -1,0 +1,434 @@
+//! The broker log: every frame of every topic gets a position here, in order, and is written by whoever comes first.
+//!
+//! A caller enqueues frames (a short lock that assigns positions) and then commits: who gets the writer's lock writes
+//! for all who queued, one write a round; nobody waits for that lock. A [`Ticket`] tells when its frame was written.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use bytes::Bytes;
+use parking_lot::{Condvar, Mutex};
+
+use crate::clock::Wall;
+use crate::error::{Error, ErrorKind, Result};
+use crate::message::Offset;
+use crate::store::catalog::Catalog;
+use crate::store::disk::{Disk, File};
+use crate::store::file::FileHeader;
+use crate::store::frame::{HEADER_BYTES, Header, Kind};
+use crate::store::manifest::Manifest;
+use crate::store::writer::{Files, Writer};
+
+/// Something that waits for the broker: called when what it waits for may have happened.
+///
+/// Calls are cheap, never block, come from any thread and may be spurious.
+pub trait Wake: Send + Sync {
+    /// Lets the waiting one look again.
+    fn wake(&self);
+}
+
+/// Takes the frames of one topic as they are written, or fail to be.
+pub(crate) trait Landing: Send + Sync {
+    /// `frames` were written, in order. The call empties the list.
+    fn written(&self, frames: &mut Vec<Landed>);
+    /// `frames` were not written and never will be. The call empties the list.
+    fn failed(&self, frames: &mut Vec<Landed>);
+}
+
+/// A data frame on its way through the log.
+pub(crate) struct Landed {
+    pub(crate) frame: Frame,
+    /// The chunk whose memory the frame uses.
+    pub(crate) chunk: u64,
+    /// Whether it was published at level `memory` and is only now written, as all or part of a frame in memory.
+    pub(crate) spilled: bool,
+}
+
+/// The messages of a data frame in memory.
+#[derive(Clone, Debug)]
+pub(crate) struct Frame {
+    pub(crate) first: Offset,
+    pub(crate) count: u32,
+    pub(crate) time: Wall,
+    /// Whether any message may have a not-before time.
+    pub(crate) deferred: bool,
+    /// Its records.
+    pub(crate) payload: Bytes,
+}
+
+impl Frame {
+    pub(crate) fn last(&self) -> Offset {
+        self.first.plus(u64::from(self.count) - 1)
+    }
+}
+
+/// When a frame counts as acknowledged; see [`Log::outcome`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ticket {
+    /// How many times writing had failed when the frame was queued: positions are handed out again after a failure.
+    epoch: u64,
+    /// The position after the frame; 0 if it was acknowledged at once.
+    position: u64,
+}
+
+impl Ticket {
+    /// Done from the start.
+    pub(crate) const DONE: Self = Self { epoch: 0, position: 0 };
+}
+
+/// What became of a frame.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Not decided yet.
+    Pending,
+    /// The topic's level is met.
+    Done,
+    /// It was not stored and never will be.
+    Failed(Error),
+}
+
+/// Unwritten bytes above which sessions stop reading.
+const UNWRITTEN_BYTES_MAX: u64 = 16 << 20;
+/// Failures whose position is remembered. A ticket older than that many failures counts as failed: its connection had
+/// that many chances to ask.
+const CUTS_MAX: usize = 4096;
+
+/// The log.
+pub(crate) struct Log {
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) catalog: Arc<Catalog>,
+    /// Bytes of frames after which a file is followed by the next.
+    file_bytes: u64,
+    pub(super) manifest: Mutex<Manifest>,
+    pub(super) assign: Mutex<Assign>,
+    pub(super) writer: Mutex<Writer>,
+    /// Which files may hold unsynced frames. Innermost.
+    pub(super) files: Mutex<Files>,
+    /// Held by who fsyncs.
+    pub(super) syncing: Mutex<()>,
+    /// Position up to which everything is written.
+    pub(super) written: AtomicU64,
+    /// Position up to which everything is fsync'd.
+    pub(super) synced: AtomicU64,
+    pub(super) unwritten: AtomicU64,
+    pub(super) epoch: AtomicU64,
+    /// Where the log was cut at each failure, with the epoch it ended.
+    cuts: Mutex<VecDeque<(u64, u64, ErrorKind)>>,
+    /// Set for good by a failure that leaves the files in doubt: nothing is acknowledged any more.
+    broken: Mutex<Option<String>>,
+    pub(super) is_broken: AtomicBool,
+    /// The last write took long: the log's own thread writes.
+    pub(super) slow: AtomicBool,
+    /// Rung when the log's thread has something to do.
+    pub(crate) bell: Arc<Bell>,
+}
+
+/// What is handed out next.
+pub(super) struct Assign {
+    /// Position after the last queued frame.
+    pub(super) end: u64,
+    /// Base and salt of the file that frame went to.
+    pub(super) base: u64,
+    pub(super) salt: u64,
+    pub(super) queue: VecDeque<Item>,
+    /// Position after the last queued frame that is no mark.
+    pub(super) data_end: u64,
+    /// Greatest `synced_to` that a queued frame carries.
+    pub(super) marked: u64,
+}
+
+/// One thing for the writer to do.
+pub(super) enum Item {
+    /// Go on in a new file.
+    Roll { base: u64, salt: u64 },
+    /// Write a frame.
+    Frame(Entry),
+}
+
+pub(super) struct Entry {
+    pub(super) header: [u8; HEADER_BYTES],
+    pub(super) payload: Bytes,
+    /// Position of the frame.
+    pub(super) position: u64,
+    pub(super) landing: Option<(Arc<dyn Landing>, u32, Landed)>,
+    pub(super) wake: Option<Arc<dyn Wake>>,
+}
+
+/// Where the log stands when it is opened.
+pub(crate) struct Opened {
+    pub(crate) manifest: Manifest,
+    pub(crate) writer: Writer,
+    /// Files before the writer's that have no index yet.
+    pub(crate) full: Vec<(FileHeader, Arc<dyn File>)>,
+    /// Position after the last frame; all below is fsync'd.
+    pub(crate) end: u64,
+}
+
+impl Log {
+    pub(crate) fn new(
+        disk: Arc<dyn Disk>,
+        catalog: Arc<Catalog>,
+        file_bytes: u64,
+        opened: Opened,
+        bell: Arc<Bell>,
+    ) -> Arc<Self> {
+        let Opened { manifest, writer, full, end } = opened;
+        let FileHeader { base, salt, .. } = writer.header;
+        let files = Files::new(&writer, full);
+        Arc::new(Self {
+            disk,
+            catalog,
+            file_bytes,
+            manifest: Mutex::new(manifest),
+            assign: Mutex::new(Assign { end, base, salt, queue: VecDeque::new(), data_end: end, marked: 0 }),
+            writer: Mutex::new(writer),
+            files: Mutex::new(files),
+            syncing: Mutex::new(()),
+            written: AtomicU64::new(end),
+            synced: AtomicU64::new(end),
+            unwritten: AtomicU64::new(0),
+            epoch: AtomicU64::new(1),
+            cuts: Mutex::default(),
+            broken: Mutex::default(),
+            is_broken: AtomicBool::new(false),
+            slow: AtomicBool::new(false),
+            bell,
+        })
+    }
+
+    /// Queues a data frame of `topic`. `landing` hears when it is written. `None`, and nothing queued, if `epoch` is
+    /// given and is over: a write has failed since.
+    pub(crate) fn enqueue(
+        &self,
+        topic: u32,
+        payload_crc: u32,
+        landed: Landed,
+        landing: Arc<dyn Landing>,
+        wake: Option<Arc<dyn Wake>>,
+        epoch: Option<u64>,
+    ) -> Option<Ticket> {
+        let Frame { first, count, time, ref payload, .. } = landed.frame;
+        let header = Header {
+            kind: Kind::Data,
+            payload_len: payload.len() as u32,
+            count,
+            topic,
+            payload_crc,
+            first,
+            time,
+            synced_to: 0,
+        };
+        self.push(header, payload.clone(), Some((landing, topic, landed)), wake, epoch)
+    }
+
+    /// Queues a state frame with `count` encoded events.
+    pub(crate) fn enqueue_state(&self, events: Vec<u8>, count: u32, time: Wall) -> Ticket {
+        let header = Header {
+            kind: Kind::State,
+            payload_len: events.len() as u32,
+            count,
+            topic: 0,
+            payload_crc: crc32c::crc32c(&events),
+            first: Offset(0),
+            time,
+            synced_to: 0,
+        };
+        self.push(header, events.into(), None, None, None).unwrap_or(Ticket::DONE)
+    }
+
+    /// Queues a mark if the log's end is synced and no frame says so yet. Returns whether it did.
+    pub(crate) fn enqueue_mark(&self, time: Wall) -> bool {
+        let header = Header {
+            kind: Kind::Mark,
+            payload_len: 0,
+            count: 0,
+            topic: 0,
+            payload_crc: 0,
+            first: Offset(0),
+            time,
+            synced_to: 0,
+        };
+        if !self.wants_mark() {
+            return false;
+        }
+        self.push(header, Bytes::new(), None, None, None).is_some()
+    }
+
+    fn push(
+        &self,
+        mut header: Header,
+        payload: Bytes,
+        landing: Option<(Arc<dyn Landing>, u32, Landed)>,
+        wake: Option<Arc<dyn Wake>>,
+        epoch: Option<u64>,
+    ) -> Option<Ticket> {
+        let len = header.frame_len();
+        let mut assign = self.assign.lock();
+        let epoch_now = self.epoch();
+        if epoch.is_some_and(|epoch| epoch != epoch_now) {
+            return None;
+        }
+        let was_clean = assign.data_end <= self.synced();
+        if assign.end > assign.base && assign.end - assign.base + len > self.file_bytes {
+            (assign.base, assign.salt) = (assign.end, fastrand::u64(..));
+            let (base, salt) = (assign.base, assign.salt);
+            assign.queue.push_back(Item::Roll { base, salt });
+        }
+        header.synced_to = self.synced();
+        assign.marked = assign.marked.max(header.synced_to);
+        let position = assign.end;
+        let encoded = header.encode(assign.salt, position);
+        assign.end += len;
+        if header.kind != Kind::Mark {
+            assign.data_end = assign.end;
+        }
+        self.unwritten.fetch_add(len, Ordering::Relaxed);
+        assign.queue.push_back(Item::Frame(Entry { header: encoded, payload, position, landing, wake }));
+        let ticket = Ticket { epoch: epoch_now, position: assign.end };
+        drop(assign);
+        if was_clean {
+            self.bell.ring();
+        }
+        Some(ticket)
+    }
+
+    /// What became of the frame that `ticket` was given for.
+    pub(crate) fn outcome(&self, ticket: Ticket) -> Outcome {
+        let written = self.written.load(Ordering::Acquire);
+        if ticket.position == 0 {
+            return Outcome::Done;
+        }
+        if ticket.epoch == self.epoch() {
+            return if written >= ticket.position { Outcome::Done } else { Outcome::Pending };
+        }
+        let cuts = self.cuts.lock();
+        let cut = cuts.iter().find(|(epoch, ..)| *epoch == ticket.epoch);
+        match cut {
+            Some((_, position, _)) if *position >= ticket.position => Outcome::Done,
+            Some((_, _, kind)) => Outcome::Failed(match kind {
+                ErrorKind::Full => Error::new(*kind, "the disk is full; nothing of this was stored"),
+                _ => Error::new(*kind, "writing the log failed; nothing of this was stored"),
+            }),
+            None => Outcome::Failed(Error::new(ErrorKind::Io, "writing the log failed since")),
+        }
+    }
+
+    /// Refuses what could not be acknowledged.
+    ///
+    /// # Errors
+    /// `Io` once the files are in doubt.
+    pub(crate) fn check(&self) -> Result<()> {
+        if !self.is_broken() {
+            return Ok(());
+        }
+        let why = self.broken.lock().clone().unwrap_or_default();
+        Err(Error::new(ErrorKind::Io, format!("the log is closed to writes until a restart: {why}")))
+    }
+
+    /// Closes the log to writes: its files are in doubt.
+    pub(super) fn break_down(&self, why: String) {
+        tracing::error!("the log is closed to writes until a restart: {why}");
+        *self.broken.lock() = Some(why);
+        self.is_broken.store(true, Ordering::Release);
+    }
+
+    /// Ends the epoch: everything above `position` failed with an error of `kind`.
+    pub(super) fn cut(&self, position: u64, kind: ErrorKind) {
+        let mut cuts = self.cuts.lock();
+        cuts.push_back((self.epoch(), position, kind));
+        if cuts.len() > CUTS_MAX {
+            cuts.pop_front();
+        }
+        self.epoch.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Position up to which everything is written.
+    pub(crate) fn written(&self) -> u64 {
+        self.written.load(Ordering::Acquire)
+    }
+
+    /// Position up to which everything is fsync'd.
+    pub(crate) fn synced(&self) -> u64 {
+        self.synced.load(Ordering::Acquire)
+    }
+
+    /// Position after the last queued frame.
+    pub(crate) fn end(&self) -> u64 {
+        self.assign.lock().end
+    }
+
+    /// Whether something other than a mark waits for an fsync.
+    pub(crate) fn needs_sync(&self) -> bool {
+        self.assign.lock().data_end > self.synced()
+    }
+
+    /// Whether the log's end is fsync'd and no frame says so yet.
+    pub(crate) fn wants_mark(&self) -> bool {
+        let assign = self.assign.lock();
+        assign.data_end <= self.synced() && assign.marked < assign.data_end && !self.is_broken()
+    }
+
+    /// How many times writing has failed, and one.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    fn is_broken(&self) -> bool {
+        self.is_broken.load(Ordering::Acquire)
+    }
+
+    /// Log position of the checkpoint in force.
+    pub(crate) fn checkpoint_position(&self) -> u64 {
+        self.manifest.lock().checkpoint.map_or(0, |(_, position)| position)
+    }
+
+    /// A number for a new file. It is not used again by this process, named or not.
+    pub(crate) fn take_file_no(&self) -> u64 {
+        let mut manifest = self.manifest.lock();
+        manifest.next_no += 1;
+        manifest.next_no - 1
+    }
+
+    /// Whether so much is unwritten that sessions should stop reading.
+    pub(crate) fn is_congested(&self) -> bool {
+        self.unwritten.load(Ordering::Relaxed) > UNWRITTEN_BYTES_MAX
+    }
+
+    /// Whether frames wait for the log's own thread.
+    pub(crate) fn has_queued(&self) -> bool {
+        !self.assign.lock().queue.is_empty()
+    }
+}
+
+/// Lets a thread sleep until there is something to do.
+#[derive(Default)]
+pub(crate) struct Bell {
+    rung: Mutex<bool>,
+    condvar: Condvar,
+}
+
+impl Bell {
+    /// Wakes the thread, now or at its next wait.
+    pub(crate) fn ring(&self) {
+        let mut rung = self.rung.lock();
+        if !*rung {
+            *rung = true;
+            self.condvar.notify_one();
+        }
+    }
+
+    /// Waits until rung, or `timeout` has passed; `None` waits without end.
+    pub(crate) fn wait(&self, timeout: Option<std::time::Duration>) {
+        let mut rung = self.rung.lock();
+        if !*rung {
+            match timeout {
+                Some(timeout) => {
+                    self.condvar.wait_for(&mut rung, timeout);
+                }
+                None => self.condvar.wait(&mut rung),
+            }
+        }
+        *rung = false;
+    }
+}

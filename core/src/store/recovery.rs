@@ -1,0 +1,450 @@
+//! From the files back to the state: what is served after a start, and what is damage.
+//!
+//! The log is walked from the checkpoint's position. `synced_to` of what is read tells which part was known fsync'd:
+//! a bad frame below it is damage; at or above it, the log ends there, whatever follows.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::message::Offset;
+use crate::store::catalog::Catalog;
+use crate::store::checkpoint;
+use crate::store::disk::{Disk, File, OpenMode};
+use crate::store::event::{Durability, Event};
+use crate::store::file::{BadHeader, FILE_HEADER_BYTES, FileHeader, FileKind, checkpoint_name, log_name};
+use crate::store::file_index::{FOOTER_BYTES, Footer, Table};
+use crate::store::frame::{Header, Kind};
+use crate::store::log::Opened;
+use crate::store::manifest::Manifest;
+use crate::store::reader::{Scanned, Scanner};
+use crate::store::replay::Replay;
+use crate::store::writer::{self, Writer};
+
+/// What was found in a data folder.
+pub(crate) struct Recovered {
+    pub(crate) replay: Replay,
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) opened: Opened,
+    /// Whether the last stop was clean.
+    pub(crate) clean_stop: bool,
+    pub(crate) damage: Damage,
+}
+
+/// What is damaged: those topics stop until `mq repair`.
+#[derive(Debug, Default)]
+pub(crate) struct Damage {
+    /// One line for each place.
+    pub(crate) places: Vec<String>,
+    pub(crate) topics: BTreeSet<u32>,
+    /// The topics of some damaged bytes can't be told: all stop.
+    pub(crate) all_topics: bool,
+}
+
+/// A log file on its way in.
+struct LogFile {
+    no: u64,
+    file: Arc<dyn File>,
+    /// `None` if nothing readable was written to it.
+    header: Option<FileHeader>,
+    len: u64,
+    index: Option<(Footer, Table)>,
+}
+
+/// Opens the folder.
+///
+/// # Errors
+/// `Damaged` if manifest or checkpoint are; `Version`; `Io`, `Full`.
+pub(crate) fn recover(disk: &Arc<dyn Disk>) -> Result<Recovered> {
+    let catalog = Arc::new(Catalog::default());
+    let Some(manifest) = Manifest::load(&**disk)? else { return fresh(disk, catalog) };
+    remove_unnamed(&**disk, &manifest)?;
+    let mut recovery = Recovery {
+        disk: disk.clone(),
+        catalog: catalog.clone(),
+        replay: Replay::default(),
+        damage: Damage::default(),
+        from: 0,
+        synced_to: 0,
+    };
+    if let Some((no, position)) = manifest.checkpoint {
+        checkpoint::load(&**disk, no)?.into_iter().for_each(|event| recovery.replay.apply(event));
+        (recovery.from, recovery.synced_to) = (position, position);
+    }
+    let clean_stop = manifest.clean_stop;
+    let opened = recovery.open_files(manifest)?;
+    let Recovery { replay, mut damage, .. } = recovery;
+    find_missing(&replay, &catalog, &mut damage);
+    Ok(Recovered { replay, catalog, opened, clean_stop, damage })
+}
+
+/// A folder's first file and manifest.
+fn fresh(disk: &Arc<dyn Disk>, catalog: Arc<Catalog>) -> Result<Recovered> {
+    let mut manifest = Manifest { next_no: 1, ..Manifest::default() };
+    let writer = first_file(&**disk, &mut manifest, 0)?;
+    catalog.open_file(writer.header, writer.file.clone());
+    Ok(Recovered {
+        replay: Replay::default(),
+        catalog,
+        opened: Opened { manifest, writer, full: Vec::new(), end: 0 },
+        clean_stop: true,
+        damage: Damage::default(),
+    })
+}
+
+/// Creates and names a file for the log to go on in from `base`.
+fn first_file(disk: &dyn Disk, manifest: &mut Manifest, base: u64) -> Result<Writer> {
+    let (no, file) = writer::create_file(disk, manifest)?;
+    manifest.store(disk)?;
+    let header = FileHeader { kind: FileKind::Log, no, base, salt: fastrand::u64(..) };
+    Ok(Writer::new(file, header, 0))
+}
+
+/// Deletes our files that the manifest does not name; what is not ours stays.
+fn remove_unnamed(disk: &dyn Disk, manifest: &Manifest) -> Result<()> {
+    let mut named: BTreeSet<String> = manifest.files.iter().map(|(no, _)| log_name(*no)).collect();
+    named.extend(manifest.checkpoint.map(|(no, _)| checkpoint_name(no)));
+    let names = disk.list().map_err(|e| Error::io("could not list the data folder", e))?;
+    for name in names {
+        let ours = name.ends_with(".log") || name.ends_with(".checkpoint") || name == "manifest.new";
+        if ours && !named.contains(&name) {
+            disk.remove(&name).map_err(|e| Error::io(format!("could not remove {name}"), e))?;
+        }
+    }
+    Ok(())
+}
+
+struct Recovery {
+    disk: Arc<dyn Disk>,
+    catalog: Arc<Catalog>,
+    replay: Replay,
+    damage: Damage,
+    /// State frames below this position are in the checkpoint.
+    from: u64,
+    /// Greatest position known fsync'd.
+    synced_to: u64,
+}
+
+impl Recovery {
+    /// Opens all files of the manifest and replays the log. What follows the end of the log is dropped.
+    fn open_files(&mut self, mut manifest: Manifest) -> Result<Opened> {
+        let mut logs = Vec::new();
+        for &(no, kind) in &manifest.files {
+            let Some(file) = self.open_file(no)? else { continue };
+            match kind {
+                FileKind::Log => logs.push(file),
+                FileKind::Clean => self.clean_file(file)?,
+            }
+        }
+        let spares: Vec<u64> = logs.iter().filter(|f| f.header.is_none()).map(|f| f.no).collect();
+        let mut written: Vec<(FileHeader, LogFile)> =
+            logs.into_iter().filter_map(|f| f.header.map(|h| (h, f))).collect();
+        written.sort_by_key(|(header, _)| header.base);
+        let mut drop_from = written.len();
+        let mut end = None;
+        for i in 0..written.len() {
+            let (header, file) = &written[i];
+            let expected = end.unwrap_or(self.from);
+            if header.base > self.from && header.base != expected {
+                let place = format!("the log from position {expected} to {} is missing", header.base);
+                self.damage.places.push(place);
+                self.damage.all_topics = true;
+            }
+            let later: Vec<_> = written[i + 1..].iter().map(|(h, f)| (*h, f)).collect();
+            let (file_end, cut) = self.log_file(*header, file, &later)?;
+            end = Some(file_end);
+            if cut {
+                drop_from = i + 1;
+                break;
+            }
+        }
+        let dropped: Vec<u64> =
+            written.drain(drop_from..).map(|(_, f)| f.no).chain(spares.iter().copied()).collect();
+        self.finish(&mut manifest, written, dropped, end)
+    }
+
+    /// Puts manifest and disk in the state that was accepted, fsync'd, and opens the file to go on in.
+    fn finish(
+        &self,
+        manifest: &mut Manifest,
+        written: Vec<(FileHeader, LogFile)>,
+        dropped: Vec<u64>,
+        end: Option<u64>,
+    ) -> Result<Opened> {
+        let end = end.unwrap_or(self.from).max(self.from);
+        manifest.clean_stop = false;
+        manifest.files.retain(|(no, _)| !dropped.contains(no));
+        let mut full = Vec::new();
+        for (header, file) in &written {
+            let known_synced = file
+                .index
+                .as_ref()
+                .is_some_and(|(footer, _)| header.position(footer.frames_end) <= self.from);
+            if !known_synced {
+                file.file.sync().map_err(|e| Error::io("could not fsync the log", e))?;
+            }
+            if self.catalog.open_runs(header.no).is_some() {
+                full.push((*header, file.file.clone()));
+            }
+        }
+        // The last file is gone on in unless it has an index, or is not where the log ends (the rest of it was lost).
+        let last = written.last().and_then(|(header, file)| {
+            let (_, frames_end) = self.catalog.open_runs(header.no)?;
+            (header.position(frames_end) == end).then(|| Writer::new(file.file.clone(), *header, frames_end))
+        });
+        let writer = match last {
+            Some(writer) => {
+                full.pop();
+                manifest.store(&*self.disk)?;
+                writer
+            }
+            None => {
+                let writer = first_file(&*self.disk, manifest, end)?;
+                self.catalog.open_file(writer.header, writer.file.clone());
+                writer
+            }
+        };
+        for no in dropped {
+            let name = log_name(no);
+            self.disk.remove(&name).map_err(|e| Error::io(format!("could not remove {name}"), e))?;
+        }
+        Ok(Opened { manifest: manifest.clone(), writer, full, end })
+    }
+
+    /// Opens a file the manifest names. `None`, and damage, if it is not there.
+    fn open_file(&mut self, no: u64) -> Result<Option<LogFile>> {
+        let name = log_name(no);
+        let failed = |e| Error::io(format!("could not open {name}"), e);
+        let file = match self.disk.open(&name, OpenMode::Write) {
+            Ok(file) => file,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                self.damage.places.push(format!("{name} is missing"));
+                self.damage.all_topics = true;
+                return Ok(None);
+            }
+            Err(e) => return Err(failed(e)),
+        };
+        let len = file.len().map_err(failed)?;
+        let mut head = [0; FILE_HEADER_BYTES as usize];
+        let got = file.read_at(&mut head, 0).map_err(failed)?;
+        let header = match FileHeader::decode(&head[..got]) {
+            Ok(header) if header.no == no => Some(header),
+            Ok(_) | Err(BadHeader::Damaged) => None,
+            Err(BadHeader::Version(version)) => {
+                return Err(Error::new(
+                    ErrorKind::Version,
+                    format!(
+                        "{name} has format {version}, this mq reads format {}",
+                        crate::store::file::FORMAT_VERSION
+                    ),
+                ));
+            }
+        };
+        let index = if header.is_some() { read_index(&file, len).map_err(failed)? } else { None };
+        Ok(Some(LogFile { no, file, header, len, index }))
+    }
+
+    /// Takes in what the cleaner wrote: whole and fsync'd before it was named, so anything else is damage.
+    fn clean_file(&mut self, file: LogFile) -> Result<()> {
+        let Some(header) = file.header else {
+            self.damage.places.push(format!("{} has no readable header", log_name(file.no)));
+            self.damage.all_topics = true;
+            return Ok(());
+        };
+        if let Some((footer, table)) = file.index {
+            self.catalog.sealed_file(header, file.file, footer.frames_end, table);
+            return Ok(());
+        }
+        self.catalog.open_file(header, file.file.clone());
+        let mut scan = Scanner::new(&file.file, header, FILE_HEADER_BYTES, file.len);
+        loop {
+            match scan.next()? {
+                Scanned::End => break,
+                Scanned::Frame(at, frame) => self.note(&header, at, &frame, scan.payload(at, &frame)?),
+                Scanned::BadPayload(at, frame) => self.damaged(&header, at, Some(&frame)),
+                Scanned::Bad(at) => {
+                    let more = scan.resync(at)?;
+                    // Without its index, where the frames end is not known: the rest may be the index.
+                    if more {
+                        self.damaged(&header, at, None);
+                    }
+                }
+            }
+        }
+        self.damaged(&header, file.len, None);
+        Ok(())
+    }
+
+    /// Replays one log file. Returns the position after its last frame and whether the log was cut there.
+    fn log_file(
+        &mut self,
+        header: FileHeader,
+        file: &LogFile,
+        later: &[(FileHeader, &LogFile)],
+    ) -> Result<(u64, bool)> {
+        if let Some((footer, table)) = &file.index {
+            let end = header.position(footer.frames_end);
+            // Below the checkpoint all was fsync'd, the index with it.
+            if end <= self.from {
+                self.catalog.sealed_file(header, file.file.clone(), footer.frames_end, table.clone());
+                return Ok((end, false));
+            }
+        }
+        self.catalog.open_file(header, file.file.clone());
+        let until = file.index.as_ref().map_or(file.len, |(footer, _)| footer.frames_end);
+        let mut scan = Scanner::new(&file.file, header, FILE_HEADER_BYTES, until);
+        loop {
+            match scan.next()? {
+                Scanned::End => break,
+                Scanned::Frame(at, frame) => {
+                    self.synced_to = self.synced_to.max(frame.synced_to);
+                    self.note(&header, at, &frame, scan.payload(at, &frame)?);
+                }
+                bad @ (Scanned::BadPayload(at, _) | Scanned::Bad(at)) => {
+                    self.look_ahead(header, file, until, at, later)?;
+                    if header.position(at) >= self.synced_to {
+                        file.file
+                            .truncate(at)
+                            .map_err(|e| Error::io("could not cut the log at its end", e))?;
+                        return Ok((header.position(at), true));
+                    }
+                    match bad {
+                        Scanned::BadPayload(at, frame) if at + frame.frame_len() <= until => {
+                            self.damaged(&header, at, Some(&frame));
+                        }
+                        _ => {
+                            self.damaged(&header, at, None);
+                            scan.resync(at)?;
+                        }
+                    }
+                }
+            }
+        }
+        if let Some((footer, table)) = &file.index
+            && self.damage.places.is_empty()
+        {
+            self.catalog
+                .replace(&[header.no], Some((header, file.file.clone(), footer.frames_end, table.clone())));
+        }
+        Ok((header.position(until), false))
+    }
+
+    /// Raises `synced_to` to what frames after the bad place at `at` say.
+    fn look_ahead(
+        &mut self,
+        header: FileHeader,
+        file: &LogFile,
+        until: u64,
+        at: u64,
+        later: &[(FileHeader, &LogFile)],
+    ) -> Result<()> {
+        let mut scan = Scanner::new(&file.file, header, at, until);
+        scan.resync(at)?;
+        self.raise_synced(scan)?;
+        for (header, file) in later {
+            let until = file.index.as_ref().map_or(file.len, |(footer, _)| footer.frames_end);
+            self.raise_synced(Scanner::new(&file.file, *header, FILE_HEADER_BYTES, until))?;
+        }
+        Ok(())
+    }
+
+    fn raise_synced(&mut self, mut scan: Scanner<'_>) -> Result<()> {
+        loop {
+            match scan.next()? {
+                Scanned::End => return Ok(()),
+                Scanned::Frame(_, frame) => self.synced_to = self.synced_to.max(frame.synced_to),
+                // Its header is whole, so what it says of others holds.
+                Scanned::BadPayload(at, frame) => {
+                    self.synced_to = self.synced_to.max(frame.synced_to);
+                    scan.resync(at)?;
+                }
+                Scanned::Bad(at) => {
+                    scan.resync(at)?;
+                }
+            }
+        }
+    }
+
+    /// Takes in a whole frame.
+    fn note(&mut self, header: &FileHeader, at: u64, frame: &Header, payload: &[u8]) {
+        match frame.kind {
+            Kind::Data => {
+                let place = (at, frame.frame_len(), frame.topic, frame.first, frame.last());
+                self.catalog.wrote(header.no, at + frame.frame_len(), std::iter::once(place));
+                return;
+            }
+            Kind::State if header.position(at) >= self.from => match Event::decode_all(payload) {
+                Some(events) => events.into_iter().for_each(|event| self.replay.apply(event)),
+                None => self.damaged(header, at, None),
+            },
+            Kind::State | Kind::Mark => {}
+        }
+        self.catalog.wrote(header.no, at + frame.frame_len(), std::iter::empty());
+    }
+
+    fn damaged(&mut self, header: &FileHeader, at: u64, frame: Option<&Header>) {
+        let name = log_name(header.no);
+        match frame {
+            Some(frame) if frame.kind == Kind::Data => {
+                self.damage.topics.insert(frame.topic);
+                let (first, last) = (frame.first.0, frame.last().0);
+                self.damage.places.push(format!(
+                    "{name} at byte {at}: messages {first:#x} to {last:#x} of topic number {}",
+                    frame.topic
+                ));
+            }
+            // Lost finishes only deliver again.
+            Some(frame) if header.position(at) < self.from => {
+                self.damage.places.push(format!("{name} at byte {at}: {} dead entries", frame.count));
+            }
+            _ => {
+                self.damage.all_topics = true;
+                self.damage.places.push(format!("{name} at byte {at}: what stood there can't be told"));
+            }
+        }
+    }
+}
+
+/// Reads a file's index. `None` if it has none that is whole.
+fn read_index(file: &Arc<dyn File>, len: u64) -> std::io::Result<Option<(Footer, Table)>> {
+    let Some(footer_at) = len.checked_sub(FOOTER_BYTES).filter(|at| *at >= FILE_HEADER_BYTES) else {
+        return Ok(None);
+    };
+    let mut bytes = [0; FOOTER_BYTES as usize];
+    if file.read_at(&mut bytes, footer_at)? < bytes.len() {
+        return Ok(None);
+    }
+    let Some(footer) = Footer::decode(&bytes, len).filter(|f| f.frames_end >= FILE_HEADER_BYTES) else {
+        return Ok(None);
+    };
+    let mut table = vec![0; footer.table_len as usize];
+    let got = file.read_at(&mut table, footer.frames_end)?;
+    Ok(footer.decode_table(&table[..got]).map(|table| (footer, table)))
+}
+
+/// Finds messages that must be there and are not: offsets between those that are there, in the same block, that some
+/// channel has not finished. What was published at level `memory` is a hole instead, no damage.
+fn find_missing(replay: &Replay, catalog: &Catalog, damage: &mut Damage) {
+    for (&number, topic) in &replay.topics {
+        let channels: Vec<_> = replay.channels.values().filter(|c| c.topic == number).collect();
+        let mut at = None;
+        for (first, last) in catalog.spans(number) {
+            let block_start = Offset::of_block(first.0 >> crate::message::SEQ_BITS);
+            let from = at.map_or(block_start, |a: Offset| a.max(block_start));
+            at = Some(last.plus(1));
+            if from >= first || topic.level_at(from) == Durability::Memory {
+                continue;
+            }
+            let gap_last = Offset(first.0 - 1);
+            let waits = channels.is_empty() && gap_last >= topic.pump;
+            let unfinished = channels.iter().any(|c| !c.finished.missing(from, gap_last).is_empty());
+            if waits || unfinished {
+                damage.topics.insert(number);
+                damage.places.push(format!(
+                    "messages {:#x} to {:#x} of topic {} stand in no file",
+                    from.0, gap_last.0, topic.name
+                ));
+            }
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! What administrators do to a topic. Each change is in the log before it is answered for: wait for the ticket.
+
+use std::sync::Arc;
+
+use crate::config::Durability;
+use crate::error::{Error, ErrorKind, Result};
+use crate::message::Offset;
+use crate::name::ChannelName;
+use crate::store::event::Event;
+use crate::store::log::Ticket;
+use crate::topic::Topic;
+
+impl Topic {
+    /// Stops the pump: publishes wait in the topic.
+    ///
+    /// # Errors
+    /// `Closed`; `Full`, `Io`.
+    pub fn pause(&self) -> Result<Ticket> {
+        self.set_paused(true)
+    }
+
+    /// Lets the pump go on.
+    ///
+    /// # Errors
+    /// `Closed`; `Full`, `Io`.
+    pub fn unpause(&self) -> Result<Ticket> {
+        self.set_paused(false)
+    }
+
+    fn set_paused(&self, paused: bool) -> Result<Ticket> {
+        let mut state = self.state.lock();
+        self.check(&state)?;
+        state.paused = paused;
+        let wakes = self.flow(&mut state, None);
+        let ticket = self.log_self(&state);
+        drop(state);
+        self.shared.commit();
+        wakes.iter().for_each(|w| w.wake());
+        Ok(ticket)
+    }
+
+    /// Whether the topic is paused.
+    pub fn is_paused(&self) -> bool {
+        self.state.lock().paused
+    }
+
+    /// Drops what waits in the topic (see [`Topic::depth`]); its channels' messages stay.
+    ///
+    /// # Errors
+    /// `Closed`; `Full`, `Io`.
+    pub fn empty(&self) -> Result<Ticket> {
+        let mut state = self.state.lock();
+        self.check(&state)?;
+        let (from, to) = (state.pump, state.end);
+        if from.rank < to.rank {
+            for channel in &state.channels {
+                channel.add_gap(from, to);
+            }
+            if self.is_logged() && !state.channels.is_empty() {
+                let last = Offset(to.offset.0 - 1);
+                let hole = Event::Hole { topic: self.no, first: from.offset, last };
+                self.shared.log_events(&[hole]);
+            }
+        }
+        state.pump = to;
+        let ticket = self.log_self(&state);
+        drop(state);
+        self.shared.commit();
+        self.trim();
+        Ok(ticket)
+    }
+
+    /// The topic's level.
+    pub fn durability(&self) -> Durability {
+        self.state.lock().level
+    }
+
+    /// Changes the topic's level, in force for every publish after the call. Leaving `memory` spills what is pending
+    /// first; publishers never wait for it.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for an ephemeral topic, which is always at `memory`; `Closed`; `Full`, `Io`.
+    pub fn set_durability(&self, level: Durability) -> Result<Ticket> {
+        if self.name.is_ephemeral() && level != Durability::Memory {
+            return Err(Error::new(
+                ErrorKind::InvalidArgument,
+                "an ephemeral topic is always at level memory",
+            ));
+        }
+        let mut state = self.state.lock();
+        self.check(&state)?;
+        if state.level == level {
+            return Ok(Ticket::DONE);
+        }
+        self.spill(&mut state, Offset(u64::MAX));
+        state.level = level;
+        let ticket = self.log_self(&state);
+        drop(state);
+        self.shared.commit();
+        Ok(ticket)
+    }
+
+    /// Deletes a channel and all that waits in it.
+    ///
+    /// # Errors
+    /// `NotFound`; `Closed`; `Full`, `Io`.
+    pub fn delete_channel(&self, name: &ChannelName) -> Result<Ticket> {
+        let mut state = self.state.lock();
+        let Some(at) = state.channels.iter().position(|c| c.name() == name) else {
+            return Err(Error::new(
+                ErrorKind::NotFound,
+                format!("topic {} has no channel {name}", self.name),
+            ));
+        };
+        let channel = state.channels.remove(at);
+        let wakes = channel.close();
+        let mut ticket = Ticket::DONE;
+        if self.is_logged() {
+            let mut events = Vec::new();
+            if !channel.is_ephemeral() {
+                events.push(Event::ChannelDeleted { channel: channel.no });
+            }
+            if state.channels.is_empty() {
+                events.push(self.event(&state));
+                state.pump_logged = state.pump.offset;
+            }
+            ticket = self.shared.log_events(&events);
+        }
+        let last_of_ephemeral = self.name.is_ephemeral() && state.channels.is_empty();
+        drop(state);
+        self.shared.commit();
+        wakes.iter().for_each(|w| w.wake());
+        self.trim();
+        if last_of_ephemeral {
+            self.shared.remove_topic(self);
+        }
+        Ok(ticket)
+    }
+
+    /// Deletes an ephemeral channel whose last subscriber has left.
+    pub(crate) fn leave_ephemeral(&self, name: &ChannelName) {
+        let idle = self.find_channel(name).is_some_and(|c| c.is_ephemeral() && c.subscribers() == 0);
+        if idle {
+            // Nothing is lost but an ephemeral channel, whatever the log says.
+            let _ = self.delete_channel(name);
+        }
+    }
+
+    /// Ends the topic. Returns who is to be woken.
+    pub(crate) fn close(&self) -> Vec<Arc<dyn crate::Wake>> {
+        let mut state = self.state.lock();
+        state.deleted = true;
+        let channels = std::mem::take(&mut state.channels);
+        state.ring.retain(|_| false);
+        drop(state);
+        channels.iter().flat_map(|c| c.close()).collect()
+    }
+
+    fn log_self(&self, state: &crate::topic::TopicState) -> Ticket {
+        if self.is_logged() { self.shared.log_events(&[self.event(state)]) } else { Ticket::DONE }
+    }
+}

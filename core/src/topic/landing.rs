@@ -1,0 +1,50 @@
+//! What the log tells a topic: frames were written, or will never be.
+
+use std::sync::atomic::Ordering;
+
+use crate::store::log::{Landed, Landing};
+use crate::topic::Topic;
+use crate::topic::ring::Held;
+
+impl Landing for Topic {
+    fn written(&self, frames: &mut Vec<Landed>) {
+        let mut wakes = Vec::new();
+        let mut state = self.state.lock();
+        for Landed { frame, chunk, spilled } in frames.drain(..) {
+            if spilled {
+                state.spilled_end = state.spilled_end.max(frame.last().plus(1));
+                let done = state.ring.find_mut(frame.first).is_some_and(|held| {
+                    held.spilling = held.spilling.saturating_sub(1);
+                    held.on_disk = held.spilling == 0;
+                    held.on_disk
+                });
+                if done {
+                    state.ring.retain(|h| {
+                        !(h.on_disk && h.frame.first <= frame.first && frame.first <= h.frame.last())
+                    });
+                }
+                continue;
+            }
+            state.queued -= 1;
+            wakes.extend(self.append(&mut state, Held { frame, chunk, on_disk: true, spilling: 0 }));
+        }
+        let first = state.ring.first_last().map_or(u64::MAX, |last| last.0);
+        self.trim_at.store(first, Ordering::Relaxed);
+        drop(state);
+        wakes.iter().for_each(|w| w.wake());
+    }
+
+    fn failed(&self, frames: &mut Vec<Landed>) {
+        let mut state = self.state.lock();
+        for Landed { frame, spilled, .. } in frames.drain(..) {
+            if !spilled {
+                state.queued -= 1;
+                state.message_count -= u64::from(frame.count);
+                continue;
+            }
+            if let Some(held) = state.ring.find_mut(frame.first) {
+                held.spilling = 0;
+            }
+        }
+    }
+}

@@ -1,0 +1,371 @@
+//! Topics: offsets, the pump position, publishing.
+//!
+//! A topic's state is plain data under one short mutex. Locks are taken in the order topic, channel, blocks, log; the
+//! log's writer takes a topic's lock to land what was written, so nobody waits for the writer while holding one.
+
+mod admin;
+mod landing;
+pub(crate) mod memory;
+mod peek;
+mod recovered;
+pub(crate) mod ring;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+
+use crate::broker::Shared;
+use crate::channel::{Channel, ChannelSetup};
+use crate::clock::Wall;
+use crate::config::Durability;
+use crate::error::{Error, ErrorKind, Result};
+use crate::message::{Offset, Pos, SEQ_BITS};
+use crate::name::{ChannelName, TopicName};
+use crate::store::chunk::{Batch, Payload, Ring};
+use crate::store::event::Event;
+use crate::store::log::{Frame, Landed, Ticket, Wake};
+use crate::topic::ring::{Extents, Held, RingFrames};
+
+/// A topic: one log in logic, which its channels are cursors over.
+pub struct Topic {
+    /// Never used again.
+    pub(crate) no: u32,
+    name: TopicName,
+    pub(crate) shared: Arc<Shared>,
+    me: Weak<Topic>,
+    pub(crate) state: Mutex<TopicState>,
+    /// Last offset of the oldest frame in memory; `u64::MAX` if there is none. What finishes past it trims memory.
+    pub(crate) trim_at: AtomicU64,
+}
+
+pub(crate) struct TopicState {
+    pub(crate) level: Durability,
+    pub(crate) paused: bool,
+    pub(crate) deleted: bool,
+    /// Why the topic is stopped, if it is.
+    pub(crate) damaged: Option<String>,
+    /// Time of the newest message: a topic's time never goes back (I10).
+    time: Wall,
+    /// Next offset to hand out, and where its block ends; equal if a block must be drawn first.
+    next: Offset,
+    block_end: Offset,
+    /// The log's epoch when the block was drawn: after a failed write offsets are lost, and a fresh block makes the
+    /// gap one that no reader takes for damage.
+    epoch: u64,
+    /// Frames in the log's queue that have not landed. Level `memory` starts when there are none: order (I2).
+    queued: u32,
+    /// After the last message that channels may see.
+    pub(crate) end: Pos,
+    /// What a new channel starts at. Equals `end` where the topic flows.
+    pub(crate) pump: Pos,
+    /// The pump position that the log knows, for topics without a lasting channel.
+    pub(crate) pump_logged: Offset,
+    pub(crate) ring: RingFrames,
+    pub(crate) extents: Extents,
+    pub(crate) channels: Vec<Arc<Channel>>,
+    /// Offsets below may stand on disk; at level `memory`, finishes above need not be logged.
+    pub(crate) spilled_end: Offset,
+    pub(crate) message_count: u64,
+    pub(crate) message_bytes: u64,
+}
+
+impl Topic {
+    /// A new topic.
+    pub(crate) fn new(no: u32, name: TopicName, level: Durability, shared: Arc<Shared>) -> Arc<Self> {
+        let level = if name.is_ephemeral() { Durability::Memory } else { level };
+        Self::with_state(
+            no,
+            name,
+            shared,
+            TopicState {
+                level,
+                paused: false,
+                deleted: false,
+                damaged: None,
+                time: 0,
+                next: Offset(0),
+                block_end: Offset(0),
+                epoch: 0,
+                queued: 0,
+                end: Pos::default(),
+                pump: Pos::default(),
+                pump_logged: Offset(0),
+                ring: RingFrames::default(),
+                extents: Extents::default(),
+                channels: Vec::new(),
+                spilled_end: Offset(0),
+                message_count: 0,
+                message_bytes: 0,
+            },
+        )
+    }
+
+    fn with_state(no: u32, name: TopicName, shared: Arc<Shared>, state: TopicState) -> Arc<Self> {
+        Arc::new_cyclic(|me| Self {
+            no,
+            name,
+            shared,
+            me: me.clone(),
+            state: Mutex::new(state),
+            trim_at: AtomicU64::new(u64::MAX),
+        })
+    }
+
+    /// The topic's name.
+    pub fn name(&self) -> &TopicName {
+        &self.name
+    }
+
+    /// An empty batch for this topic. Makes room in memory first, so call it without holding another batch.
+    pub fn batch(&self) -> Batch {
+        self.shared.make_room();
+        let ring = match self.state.lock().level {
+            Durability::Memory => Ring::Held,
+            Durability::Flush => Ring::Written,
+        };
+        self.shared.pool.batch(ring)
+    }
+
+    /// Publishes a batch as one frame, all or nothing, and gives its messages their offsets at once.
+    ///
+    /// The ticket is done when the topic's level is met; call [`Broker::commit`](crate::Broker::commit) after the last
+    /// batch of a burst. `wake` is called when another thread decided the outcome. An empty batch is done at once.
+    ///
+    /// # Errors
+    /// `Closed` if the topic was deleted or the broker is closing; `Damaged` if the topic is stopped; `Full`, `Io` if
+    /// nothing can be stored.
+    pub fn publish(&self, batch: Batch, wake: &Arc<dyn Wake>) -> Result<Ticket> {
+        if batch.is_empty() {
+            return Ok(Ticket::DONE);
+        }
+        let payload = batch.finish(self.no);
+        let (messages, bytes) = (u64::from(payload.count), payload.body_bytes());
+        let now = self.shared.clock.wall();
+        let mut state = self.state.lock();
+        self.check(&state)?;
+        let time = now.max(state.time);
+        let in_memory = state.level == Durability::Memory && state.queued == 0;
+        let ticket = if in_memory {
+            if self.shared.pool.is_over() && !self.name.is_ephemeral() {
+                return Err(Error::new(ErrorKind::Full, "memory is full and could not be spilled to disk"));
+            }
+            let first = self.allocate(&mut state, payload.count)?;
+            let wakes = self.take_in(&mut state, payload, first, time);
+            drop(state);
+            wakes.iter().for_each(|w| w.wake());
+            state = self.state.lock();
+            Ticket::DONE
+        } else {
+            self.enqueue(&mut state, payload, time, wake)?
+        };
+        state.time = time;
+        state.message_count += messages;
+        state.message_bytes += bytes;
+        Ok(ticket)
+    }
+
+    fn check(&self, state: &TopicState) -> Result<()> {
+        if state.deleted || self.shared.is_closed() {
+            return Err(Error::new(ErrorKind::Closed, format!("topic {} is closed", self.name)));
+        }
+        if let Some(why) = &state.damaged {
+            return Err(Error::new(ErrorKind::Damaged, format!("topic {} is stopped: {why}", self.name)));
+        }
+        if state.level != Durability::Memory {
+            self.shared.log.check()?;
+        }
+        Ok(())
+    }
+
+    /// Gives a batch its offsets and queues it for the log.
+    fn enqueue(
+        &self,
+        state: &mut TopicState,
+        payload: Payload,
+        time: Wall,
+        wake: &Arc<dyn Wake>,
+    ) -> Result<Ticket> {
+        let Some(me) = self.me.upgrade() else {
+            return Err(Error::new(ErrorKind::Closed, format!("topic {} is closed", self.name)));
+        };
+        let Payload { bytes, count, crc, deferred, chunk } = payload;
+        loop {
+            let first = self.allocate(state, count)?;
+            let frame = Frame { first, count, time, deferred, payload: bytes.clone() };
+            let landed = Landed { frame, chunk, spilled: false };
+            let ticket = self.shared.log.enqueue(
+                self.no,
+                crc,
+                landed,
+                me.clone(),
+                Some(wake.clone()),
+                Some(state.epoch),
+            );
+            if let Some(ticket) = ticket {
+                state.queued += 1;
+                return Ok(ticket);
+            }
+            // A write failed just now: these offsets stay unused, and so does the rest of the block.
+            state.block_end = state.next;
+        }
+    }
+
+    /// Hands out `count` neighbouring offsets, from a fresh block where they don't fit the current one.
+    fn allocate(&self, state: &mut TopicState, count: u32) -> Result<Offset> {
+        let count = u64::from(count);
+        let epoch = self.shared.log.epoch();
+        if state.next.0 + count > state.block_end.0 || state.epoch != epoch {
+            let blocks = count.div_ceil(1 << SEQ_BITS);
+            let wall = self.shared.clock.wall();
+            let first = self.shared.blocks.lock().draw(blocks, &self.shared.log, wall)?;
+            state.next = Offset::of_block(first);
+            state.block_end = Offset::of_block(first + blocks);
+            state.epoch = epoch;
+        }
+        let first = state.next;
+        state.next = first.plus(count);
+        Ok(first)
+    }
+
+    /// Takes a published batch in at level `memory`. Returns who is to be woken.
+    fn take_in(
+        &self,
+        state: &mut TopicState,
+        payload: Payload,
+        first: Offset,
+        time: Wall,
+    ) -> Vec<Arc<dyn Wake>> {
+        let Payload { bytes, count, deferred, chunk, .. } = payload;
+        let frame = Frame { first, count, time, deferred, payload: bytes };
+        self.append(state, Held { frame, chunk, on_disk: false, spilling: 0 })
+    }
+
+    /// Makes a frame readable. Returns who is to be woken.
+    fn append(&self, state: &mut TopicState, held: Held) -> Vec<Arc<dyn Wake>> {
+        let (first, count) = (held.frame.first, u64::from(held.frame.count));
+        let at = Pos { offset: first, rank: state.end.rank };
+        state.extents.note(at, state.end);
+        state.end = Pos { offset: first.plus(count), rank: at.rank + count };
+        let deferred = held.frame.deferred.then(|| held.frame.clone());
+        if state.ring.is_empty() {
+            self.trim_at.store(held.frame.last().0, Ordering::Relaxed);
+        }
+        state.ring.push(held);
+        self.flow(state, deferred.as_ref())
+    }
+
+    /// Whether messages go on to the channels.
+    pub(crate) fn flows(state: &TopicState) -> bool {
+        !state.channels.is_empty() && !state.paused
+    }
+
+    /// Moves the pump position to the end where the topic flows, and tells the channels. Returns who is to be woken.
+    pub(crate) fn flow(&self, state: &mut TopicState, deferred: Option<&Frame>) -> Vec<Arc<dyn Wake>> {
+        let mut wakes = Vec::new();
+        if !Self::flows(state) {
+            return wakes;
+        }
+        state.pump = state.end;
+        for channel in &state.channels {
+            wakes.extend(channel.advance(state, deferred));
+        }
+        if state.channels.iter().all(|c| c.is_ephemeral()) && !self.name.is_ephemeral() {
+            self.shared.dirty.topic(&self.me);
+        }
+        wakes
+    }
+
+    /// Drops what is finished everywhere from memory.
+    pub(crate) fn trim(&self) {
+        let mut state = self.state.lock();
+        let low = Self::low(&state);
+        state.ring.trim(low);
+        state.extents.trim(low);
+        let first = state.ring.first_last().map_or(u64::MAX, |last| last.0);
+        self.trim_at.store(first, Ordering::Relaxed);
+    }
+
+    /// Below this offset nothing is pending.
+    pub(crate) fn low(state: &TopicState) -> Offset {
+        let floors = state.channels.iter().map(|c| Offset(c.floor.load(Ordering::Relaxed)));
+        floors.chain([state.pump.offset]).min().unwrap_or_default()
+    }
+
+    /// Finds or creates a channel. A new one starts at the pump position. The ticket is done when the creation is in
+    /// the log, for those who answer for it.
+    ///
+    /// # Errors
+    /// `Closed`; `LimitReached` at the limit of channels; `Full`, `Io`.
+    pub fn channel(&self, name: &ChannelName) -> Result<(Arc<Channel>, Ticket)> {
+        let mut state = self.state.lock();
+        if let Some(channel) = state.channels.iter().find(|c| c.name() == name) {
+            return Ok((channel.clone(), Ticket::DONE));
+        }
+        self.check(&state)?;
+        let max = self.shared.options.max_channels;
+        if state.channels.len() >= max {
+            return Err(Error::new(
+                ErrorKind::LimitReached,
+                format!("topic {} has {max} channels, the limit", self.name),
+            ));
+        }
+        let no = self.shared.next_channel.fetch_add(1, Ordering::Relaxed);
+        let start = state.pump;
+        let setup =
+            ChannelSetup { no, name: name.clone(), topic: self.me.clone(), shared: self.shared.clone() };
+        let channel = Channel::new(setup, start);
+        let mut ticket = Ticket::DONE;
+        if self.is_logged() && !name.is_ephemeral() {
+            let event = Event::Channel {
+                channel: no,
+                topic: self.no,
+                name: name.to_string(),
+                paused: false,
+                start: start.offset,
+            };
+            ticket = self.shared.log_events(&[event]);
+        }
+        state.channels.push(channel.clone());
+        let wakes = self.flow(&mut state, None);
+        drop(state);
+        self.shared.commit();
+        wakes.iter().for_each(|w| w.wake());
+        Ok((channel, ticket))
+    }
+
+    /// The channel of that name, if there is one.
+    pub fn find_channel(&self, name: &ChannelName) -> Option<Arc<Channel>> {
+        self.state.lock().channels.iter().find(|c| c.name() == name).cloned()
+    }
+
+    /// All channels, sorted by name.
+    pub fn channels(&self) -> Vec<Arc<Channel>> {
+        let mut channels = self.state.lock().channels.clone();
+        channels.sort_by(|a, b| a.name().cmp(b.name()));
+        channels
+    }
+
+    /// Messages that wait for a first channel, or for the topic to be unpaused.
+    pub fn depth(&self) -> u64 {
+        let state = self.state.lock();
+        state.end.rank - state.pump.rank
+    }
+
+    /// Whether what happens to the topic goes to the log.
+    pub(crate) fn is_logged(&self) -> bool {
+        !self.name.is_ephemeral()
+    }
+
+    /// The event that tells the topic as it is.
+    pub(crate) fn event(&self, state: &TopicState) -> Event {
+        Event::Topic {
+            topic: self.no,
+            name: self.name.to_string(),
+            level: state.level,
+            paused: state.paused,
+            pump: state.pump.offset,
+            end: state.next.max(state.end.offset),
+        }
+    }
+}

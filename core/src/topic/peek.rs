@@ -1,0 +1,65 @@
+//! Reading a topic without consuming.
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::message::{Delivery, MessageId, Offset};
+use crate::store::reader;
+use crate::topic::Topic;
+
+impl Topic {
+    /// Hands up to `max` messages from `from` on to `sink`, moving nothing, and returns the offset to go on from.
+    /// `None` begins at the pump position: what the next first channel would get. May wait for a disk.
+    ///
+    /// # Errors
+    /// `Closed`, `Damaged`, `Io`.
+    pub fn peek(
+        &self,
+        from: Option<Offset>,
+        max: usize,
+        sink: &mut dyn FnMut(Delivery<'_>),
+    ) -> Result<Offset> {
+        let (mut from, end) = {
+            let state = self.state.lock();
+            if state.deleted {
+                return Err(Error::new(ErrorKind::Closed, format!("topic {} is closed", self.name())));
+            }
+            (from.unwrap_or(state.pump.offset), state.end.offset)
+        };
+        let node = self.shared.options.node_id;
+        let mut left = max;
+        while left > 0 && from < end {
+            let in_memory = {
+                let state = self.state.lock();
+                let at = state.extents.seek(from, state.end).offset;
+                from = from.max(at);
+                state.ring.find(from).cloned()
+            };
+            let frames = match in_memory {
+                Some(frame) => vec![frame],
+                None => {
+                    let bytes = self.shared.sizes.read_bytes;
+                    reader::read(&self.shared.catalog, self.no, from, bytes, false)?.unwrap_or_default()
+                }
+            };
+            if frames.is_empty() {
+                // What stood here was finished and removed.
+                let state = self.state.lock();
+                from = state.ring.after(from).map_or(end, |f| f.first);
+                continue;
+            }
+            for frame in &frames {
+                for (offset, record) in reader::records(frame, from).take(left) {
+                    sink(Delivery {
+                        id: MessageId::new(node, offset),
+                        time: frame.time,
+                        attempts: 0,
+                        attributes: record.attributes(),
+                        body: record.body,
+                    });
+                    left -= 1;
+                    from = offset.plus(1);
+                }
+            }
+        }
+        Ok(from.min(end))
+    }
+}

@@ -1,0 +1,154 @@
+//! A topic's frames in memory, in offset order, and the dense runs its offsets come in.
+
+use std::collections::VecDeque;
+
+use crate::message::{Offset, Pos};
+use crate::store::log::Frame;
+
+/// A frame in memory.
+pub(crate) struct Held {
+    pub(crate) frame: Frame,
+    /// The chunk whose memory it uses.
+    pub(crate) chunk: u64,
+    /// Whether a log file holds it too, so that it can be dropped at any time.
+    pub(crate) on_disk: bool,
+    /// Runs of it that are on their way to the log.
+    pub(crate) spilling: u32,
+}
+
+/// The frames in memory. There may be gaps between them: what is on disk only, or finished.
+#[derive(Default)]
+pub(crate) struct RingFrames {
+    held: VecDeque<Held>,
+}
+
+impl RingFrames {
+    pub(crate) fn push(&mut self, held: Held) {
+        debug_assert!(self.held.back().is_none_or(|h| h.frame.last() < held.frame.first));
+        self.held.push_back(held);
+    }
+
+    /// The frame that holds `offset`.
+    pub(crate) fn find(&self, offset: Offset) -> Option<&Frame> {
+        let frame = &self.held.get(self.position(offset))?.frame;
+        (frame.first <= offset).then_some(frame)
+    }
+
+    /// The first frame at or after `offset`.
+    pub(crate) fn after(&self, offset: Offset) -> Option<&Frame> {
+        self.held.get(self.position(offset)).map(|h| &h.frame)
+    }
+
+    /// Index of the first frame that does not end before `offset`.
+    fn position(&self, offset: Offset) -> usize {
+        self.held.partition_point(|h| h.frame.last() < offset)
+    }
+
+    /// Drops the frames that end before `low`.
+    pub(crate) fn trim(&mut self, low: Offset) {
+        while self.held.front().is_some_and(|h| h.frame.last() < low && h.spilling == 0) {
+            self.held.pop_front();
+        }
+        if self.held.is_empty() && self.held.capacity() > 64 {
+            self.held = VecDeque::new();
+        }
+    }
+
+    /// Last offset of the first frame.
+    pub(crate) fn first_last(&self) -> Option<Offset> {
+        self.held.front().map(|h| h.frame.last())
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Held> {
+        self.held.iter_mut()
+    }
+
+    /// Keeps the frames for which `keep` is true.
+    pub(crate) fn retain(&mut self, keep: impl FnMut(&Held) -> bool) {
+        self.held.retain(keep);
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+
+    /// The frame in memory that holds `offset`, to change.
+    pub(crate) fn find_mut(&mut self, offset: Offset) -> Option<&mut Held> {
+        let at = self.position(offset);
+        self.held.get_mut(at).filter(|h| h.frame.first <= offset)
+    }
+}
+
+/// Where a topic's dense runs of offsets begin, and the rank there. Ends where the topic does.
+#[derive(Default)]
+pub(crate) struct Extents {
+    starts: VecDeque<Pos>,
+}
+
+impl Extents {
+    /// Notes that the offset `at.offset` follows `end` in rank.
+    pub(crate) fn note(&mut self, at: Pos, end: Pos) {
+        if self.starts.is_empty() || at.offset != end.offset {
+            self.starts.push_back(at);
+        }
+    }
+
+    /// The first message at or after `offset`, as a position; `end` if there is none.
+    pub(crate) fn seek(&self, offset: Offset, end: Pos) -> Pos {
+        let later = self.starts.partition_point(|p| p.offset <= offset);
+        if let Some(start) = later.checked_sub(1).and_then(|i| self.starts.get(i)) {
+            let next_rank = self.starts.get(later).map_or(end.rank, |p| p.rank);
+            let rank = start.rank + (offset.0 - start.offset.0);
+            if rank < next_rank {
+                return Pos { offset, rank };
+            }
+        }
+        self.starts.get(later).copied().unwrap_or(end)
+    }
+
+    /// The message of `rank`, as a position; `end` if there is none yet.
+    pub(crate) fn at_rank(&self, rank: u64, end: Pos) -> Pos {
+        if rank >= end.rank {
+            return end;
+        }
+        let later = self.starts.partition_point(|p| p.rank <= rank);
+        match later.checked_sub(1).and_then(|i| self.starts.get(i)) {
+            Some(start) => Pos { offset: start.offset.plus(rank - start.rank), rank },
+            None => self.starts.front().copied().unwrap_or(end),
+        }
+    }
+
+    /// Forgets the runs that lie wholly below `low`.
+    pub(crate) fn trim(&mut self, low: Offset) {
+        while self.starts.get(1).is_some_and(|second| second.offset <= low) {
+            self.starts.pop_front();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn extents_find_messages_by_offset_and_by_rank() {
+        let mut extents = Extents::default();
+        let mut end = Pos { offset: Offset(0), rank: 0 };
+        for (first, count) in [(100, 5), (105, 5), (200, 3)] {
+            let first = Offset(first);
+            extents.note(Pos { offset: first, rank: end.rank }, end);
+            end = Pos { offset: first.plus(count), rank: end.rank + count };
+        }
+        assert_eq!(extents.starts.len(), 2);
+        let pos = |offset, rank| Pos { offset: Offset(offset), rank };
+        assert_eq!(extents.seek(Offset(0), end), pos(100, 0));
+        assert_eq!(extents.seek(Offset(107), end), pos(107, 7));
+        assert_eq!(extents.seek(Offset(110), end), pos(200, 10));
+        assert_eq!(extents.seek(Offset(203), end), end);
+        assert_eq!(extents.at_rank(9, end), pos(109, 9));
+        assert_eq!(extents.at_rank(10, end), pos(200, 10));
+        assert_eq!(extents.at_rank(13, end), end);
+        extents.trim(Offset(200));
+        assert_eq!(extents.seek(Offset(150), end), pos(200, 10));
+    }
+}
