@@ -1,5 +1,9 @@
 //! Both ends of NSQ's protocols.
 //!
 //! - [`wire`]: bytes to enums and back, no I/O
+//! - [`transport`]: what carries them
+//! - [`server`]: the server's end
 
+pub mod server;
+pub mod transport;
 pub mod wire;
