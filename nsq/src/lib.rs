@@ -2,8 +2,9 @@
 //!
 //! - [`wire`]: bytes to enums and back, no I/O
 //! - [`transport`]: what carries them
-//! - [`server`]: the server's end
+//! - [`server`]: the server's end; [`client`]: the client's
 
+pub mod client;
 pub mod server;
 pub mod transport;
 pub mod wire;
