@@ -184,6 +184,35 @@ async fn a_producer_that_does_not_read_is_not_read() {
 }
 
 #[tokio::test]
+async fn half_read_commands_of_all_share_one_budget() {
+    let config = Config { max_input_bytes: 1024 * 1024, ..Config::default() };
+    let server = start_with(config, |_| {}, false).await;
+    let large = with_body("PUB t", &vec![b'x'; 1024 * 1024]);
+    let mut peers = Vec::new();
+    for _ in 0..16 {
+        let mut peer = server.peer().await;
+        peer.send(&with_body("IDENTIFY", br#"{"heartbeat_interval":1000}"#)).await;
+        peer.expect("OK").await;
+        // The server stops reading some of them.
+        let _ = timeout(Duration::from_millis(20), peer.send(&large[..large.len() - 1])).await;
+        peers.push(peer);
+    }
+    // Others are not concerned.
+    let mut small = server.peer().await;
+    for _ in 0..10 {
+        small.send(&with_body("PUB t", b"small")).await;
+        small.expect("OK").await;
+    }
+    // Those that never end their command go, and with them what they held.
+    until("they are gone", || server.clients.list().len() == 1).await;
+    for _ in 0..3 {
+        small.send(&large).await;
+        small.expect("OK").await;
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_closed_connection_gives_its_messages_back_at_once() {
     let server = start().await;
     let mut producer = server.peer().await;

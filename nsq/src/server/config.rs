@@ -38,8 +38,11 @@ pub struct Config {
     pub topology_region: String,
     /// The zone in the region that clients are told.
     pub topology_zone: String,
-    /// Most connections at a time: an idle one costs some 2 KiB. One more is told so and closed.
+    /// Most connections at a time: an idle one costs some 3 KiB. One more is told so and closed.
     pub max_connections: usize,
+    /// Most bytes of commands that have not arrived whole, of all connections together. Beyond, only those in the middle
+    /// of a large command wait: until others have ended theirs, or until two heartbeats have passed, which ends them.
+    pub max_input_bytes: usize,
     /// How long sessions get to answer what they have taken in when the server stops.
     pub shutdown_timeout: Duration,
 }
@@ -65,6 +68,7 @@ impl Default for Config {
             topology_region: String::new(),
             topology_zone: String::new(),
             max_connections: 65_536,
+            max_input_bytes: 256 * 1024 * 1024,
             shutdown_timeout: Duration::from_secs(5),
         }
     }

@@ -8,7 +8,9 @@ use mq_core::TopicName;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::Instant;
 
+use super::budget::Share;
 use super::buffers;
+use super::client::Client;
 use super::peek::peek;
 use super::session::{End, Phase, Session};
 use crate::wire;
@@ -23,7 +25,6 @@ use crate::wire::{MAGIC, Parse, Parser, Stage};
 const LINE_BYTES: usize = 256;
 
 /// What was read and not executed. Has a buffer only while there is any.
-#[derive(Debug)]
 pub(super) struct Input {
     /// Starts with a command.
     held: Vec<u8>,
@@ -33,17 +34,24 @@ pub(super) struct Input {
     parser: Parser,
     /// Whether `held` may have whole commands: they wait for answers to be given.
     stalled: bool,
-}
-
-impl Default for Input {
-    fn default() -> Self {
-        Self { held: Vec::new(), need: 0, stage: Stage::Line, parser: Parser::new(), stalled: false }
-    }
+    share: Share,
 }
 
 impl Input {
+    pub(super) fn new(share: Share) -> Self {
+        Self { held: Vec::new(), need: 0, stage: Stage::Line, parser: Parser::new(), stalled: false, share }
+    }
+
+    /// Forgets what was read.
     pub(super) fn clear(&mut self) {
-        *self = Self::default();
+        self.held = Vec::new();
+        self.stalled = false;
+        self.share.set(0);
+    }
+
+    /// Whether there is memory for more of a half-read command.
+    pub(super) fn may_grow(&self, client: &Client) -> bool {
+        self.share.may_grow(client)
     }
 }
 
@@ -70,7 +78,12 @@ impl Session {
         let polled = Pin::new(&mut self.transport).poll_read(cx, &mut read);
         let len = read.filled().len();
         if let Poll::Ready(Ok(())) = polled {
-            if len == 0 { self.end_of_input() } else { self.take_in(&buf[..len]) }
+            if len == 0 {
+                self.end_of_input()
+            } else {
+                self.take_in(&buf[..len])
+            }
+            self.input.share.set(self.input.held.capacity());
         }
         let full = len == buf.len();
         buffers::give_input(buf);
@@ -87,6 +100,7 @@ impl Session {
         let used = self.execute_all(&held);
         held.drain(..used);
         self.hold(held);
+        self.input.share.set(self.input.held.capacity());
         true
     }
 

@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 
+use super::budget::Budget;
 use super::client::Client;
 use super::config::Config;
 use super::session::{Session, Shared};
@@ -53,7 +54,8 @@ impl Server {
         let listener = Listener::bind(&config.tcp_address).await?;
         let address = listener.local_addr()?;
         let (limits, bounds) = (config.limits(), config.bounds());
-        let shared = Arc::new(Shared { broker, config, limits, bounds });
+        let budget = Budget::new(config.max_input_bytes);
+        let shared = Arc::new(Shared { broker, config, limits, bounds, budget });
         Ok(Self { listener, address, shared, clients: Clients::default() })
     }
 

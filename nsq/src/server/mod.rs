@@ -4,8 +4,9 @@
 //! - `session`: one connection's poll loop and timer; its parts are `input` (from the socket to commands), `publish` and
 //!   `subscribe` (commands to the broker), `replies` (in the order of the commands, when the broker's log is where they
 //!   wait for), `delivery` (messages to the output), `output`
-//! - `peek`: our own extension; `buffers`: one thread's spare buffers; `signal`: how the core wakes a session
+//! - `peek`: our own extension; `buffers`: one thread's spare buffers; `budget`: memory for half-read commands; `signal`: how the core wakes a session
 
+mod budget;
 mod buffers;
 mod client;
 mod config;

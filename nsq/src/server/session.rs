@@ -15,6 +15,7 @@ use mq_core::{Broker, Subscription, TopicName, Wake};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
+use super::budget::{Budget, Share};
 use super::buffers;
 use super::client::Client;
 use super::config::Config;
@@ -42,6 +43,7 @@ pub(super) struct Shared {
     pub(super) config: Config,
     pub(super) limits: Limits,
     pub(super) bounds: Bounds,
+    pub(super) budget: Arc<Budget>,
 }
 
 /// Whether the session takes in commands.
@@ -104,6 +106,7 @@ pub(super) struct Session {
 impl Session {
     pub(super) fn new(shared: Arc<Shared>, client: Arc<Client>, transport: Transport) -> Self {
         let settings = Settings::new(shared.config.msg_timeout);
+        let input = Input::new(Share::new(&shared.budget));
         let now = Instant::now();
         let mut session = Self {
             wake: Arc::clone(&client.signal) as Arc<dyn Wake>,
@@ -113,7 +116,7 @@ impl Session {
             phase: Phase::Magic,
             state: State::Init,
             settings,
-            input: Input::default(),
+            input,
             replies: Replies::default(),
             output: Output::default(),
             subscription: None,
@@ -152,7 +155,7 @@ impl Session {
         loop {
             let mut progress = self.take_in_rest();
             for _ in 0..READS_MAX {
-                if !self.may_read() {
+                if !self.may_read() || !self.input.may_grow(&self.client) {
                     break;
                 }
                 match self.poll_input(cx) {
