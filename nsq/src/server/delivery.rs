@@ -11,13 +11,22 @@ use crate::wire::frame::put_message;
 impl Session {
     /// Fetches messages while there are any and the output has room; one larger than the room goes alone.
     pub(super) fn deliver(&mut self) {
-        let Some(subscription) = self.subscription.as_ref().filter(|_| self.delivering) else {
+        let Some(subscription) = &mut self.subscription else {
             return;
         };
         let mut count = 0;
         let mut closed = false;
-        while self.output.unsent() < DELIVERY_BYTES {
-            let room = DELIVERY_BYTES - self.output.unsent();
+        loop {
+            let room = DELIVERY_BYTES.saturating_sub(self.output.unsent());
+            if !self.delivering || room == 0 {
+                // Others shall have what it would be woken for.
+                if !self.resting {
+                    subscription.rest();
+                    self.resting = true;
+                }
+                break;
+            }
+            self.resting = false;
             let out = self.output.buf();
             let pulled = subscription.pull(room, &mut |delivery| {
                 put_message(out, delivery.id, delivery.time, delivery.attempts, delivery.body);

@@ -27,7 +27,11 @@ impl Session {
         mut next: Next<'a>,
         burst: &mut Burst<'a>,
     ) -> Next<'a> {
-        let mut batch = self.shared.broker.batch();
+        let to = match self.topic(topic) {
+            Ok(to) => to,
+            Err(error) => return Next::Error(WireError::refused(refusal.0, refusal.1, &error)),
+        };
+        let mut batch = to.batch();
         loop {
             let (name, delay, body) = match next {
                 Next::Command(Command::Publish(name, body)) => (name, Duration::ZERO, body),
@@ -49,28 +53,30 @@ impl Session {
         }
         if !batch.is_empty() {
             let count = u32::try_from(batch.len()).unwrap_or(u32::MAX);
-            self.publish(topic, batch, count, refusal);
+            self.publish(&to, batch, count, refusal);
         }
         if self.is_draining() { Next::End } else { next }
     }
 
     pub(super) fn publish_many(&mut self, topic: Name<'_>, bodies: Bodies<'_>) {
         let refusal = (Code::MpubFailed, "MPUB");
-        let mut batch = self.shared.broker.batch();
-        for body in bodies {
-            if let Err(error) = batch.push(&Attributes::NONE, body) {
-                self.fail(WireError::refused(refusal.0, refusal.1, &error));
-                return;
+        let filled = self.topic(topic).and_then(|to| {
+            let mut batch = to.batch();
+            for body in bodies {
+                batch.push(&Attributes::NONE, body)?;
             }
+            Ok((to, batch))
+        });
+        match filled {
+            Ok((to, batch)) => self.publish(&to, batch, 1, refusal),
+            Err(error) => self.fail(WireError::refused(refusal.0, refusal.1, &error)),
         }
-        self.publish(topic, batch, 1, refusal);
     }
 
     /// Hands a batch of `count` commands to its topic.
-    fn publish(&mut self, topic: Name<'_>, batch: Batch, count: u32, refusal: Refusal) {
+    fn publish(&mut self, topic: &Topic, batch: Batch, count: u32, refusal: Refusal) {
         let messages = batch.len() as u64;
-        let published = self.topic(topic).and_then(|topic| topic.publish(batch, &self.wake));
-        match published {
+        match topic.publish(batch, &self.wake) {
             Ok(ticket) => {
                 self.client.counts.published.fetch_add(messages, Ordering::Relaxed);
                 self.replies.published(ticket, count, refusal);

@@ -94,6 +94,8 @@ pub(super) struct Session {
     pub(super) subscription: Option<Subscription>,
     /// Whether SUB was answered: no message goes out before.
     pub(super) delivering: bool,
+    /// Whether the subscription gave up its turn, and has not pulled since.
+    pub(super) resting: bool,
     /// The name last published to, parsed.
     pub(super) topic: Option<TopicName>,
     /// When the last command ended. Renews the deadline of the next.
@@ -121,6 +123,7 @@ impl Session {
             output: Output::default(),
             subscription: None,
             delivering: false,
+            resting: false,
             topic: None,
             last_command: now,
             next_heartbeat: now,
