@@ -1,1 +1,10 @@
 //! Both ends of NSQ's protocols.
+//!
+//! - [`wire`]: bytes to enums and back, no I/O
+//! - [`transport`]: what carries them
+//! - [`server`]: the server's end; [`client`]: the client's
+
+pub mod client;
+pub mod server;
+pub mod transport;
+pub mod wire;

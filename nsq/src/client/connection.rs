@@ -1,0 +1,467 @@
+//! One connection to one server. It has no task of its own: it reads, writes and answers heartbeats while one of its
+//! futures is awaited, and every one of them may be dropped at any time without a loss.
+
+use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use mq_core::{ChannelName, MessageId, TopicName};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
+
+use super::Identify;
+use super::error::Error;
+use super::message::{Message, Peeked};
+use super::outbox::{Expected, Outbox};
+use crate::transport::Transport;
+use crate::wire::MAGIC;
+use crate::wire::frame::{self, CLOSE_WAIT, FRAME_HEADER_BYTES, Frame, HEARTBEAT, OK};
+use crate::wire::identify::{Reply, ms};
+
+/// Commands without an answer while more are sent: enough for the way there and back, and for the server to write
+/// many at once.
+const UNANSWERED_MAX: usize = 32;
+/// Bytes published without an answer while more are sent.
+const UNANSWERED_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Twice the heartbeat interval that servers have where a client does not choose.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// What a read makes room for.
+const READ_BYTES: usize = 64 * 1024;
+/// Acknowledgements are written when there are this many bytes of them, or they are this old, or nothing is to be read.
+const ACKS_BYTES: usize = 4096;
+const ACKS_AGE: Duration = Duration::from_millis(100);
+
+/// A connection to a server.
+#[derive(Debug)]
+pub struct Connection {
+    transport: Transport,
+    input: BytesMut,
+    outbox: Outbox,
+    messages: VecDeque<Message>,
+    peeked: Option<Result<Peeked, Error>>,
+    server: Reply,
+    silence: Duration,
+    subscribed: bool,
+    acknowledged: u64,
+}
+
+impl Connection {
+    /// Connects to `host:port` or the path of a unix socket, and says what `identify` says.
+    ///
+    /// # Errors
+    /// If there is no server, or it takes more than 10 s, or refuses what `identify` asks for.
+    pub async fn connect(address: &str, identify: Identify) -> Result<Self, Error> {
+        timeout(CONNECT_TIMEOUT, Self::open(address, identify)).await.map_err(|_| Error::Timeout)?
+    }
+
+    async fn open(address: &str, identify: Identify) -> Result<Self, Error> {
+        let mut transport = Transport::connect(address).await?;
+        let silence = identify.heartbeat_interval.map_or(SILENCE, |interval| (2 * interval).max(SILENCE / 4));
+        let mut json = serde_json::json!({
+            "client_id": identify.client_id,
+            "hostname": identify.hostname,
+            "user_agent": concat!("mq/", env!("CARGO_PKG_VERSION")),
+            "feature_negotiation": true,
+            "heartbeat_interval": identify.heartbeat_interval.map_or(0, ms),
+            "msg_timeout": identify.msg_timeout.map_or(0, ms),
+            "sample_rate": identify.sample_rate,
+        });
+        if !identify.user_agent.is_empty() {
+            json["user_agent"] = identify.user_agent.into();
+        }
+        let json = json.to_string();
+        let mut hello = [&MAGIC[..], b"IDENTIFY\n"].concat();
+        put_body(&mut hello, json.as_bytes());
+        transport.write_all(&hello).await?;
+
+        let mut input = BytesMut::new();
+        let server = loop {
+            match frame::decode(&input)? {
+                Err(_) => {
+                    if transport.read_buf(&mut input).await? == 0 {
+                        return Err(Error::Closed);
+                    }
+                }
+                Ok((frame, consumed)) => {
+                    let server = match frame {
+                        Frame::Response(OK) => Reply::default(),
+                        Frame::Response(json) => serde_json::from_slice(json)
+                            .map_err(|error| Error::Protocol(format!("IDENTIFY's answer: {error}")))?,
+                        Frame::Error(data) => return Err(Error::server(data)),
+                        Frame::Message(_) => return Err(unexpected("a message")),
+                    };
+                    let _ = input.split_to(consumed);
+                    break server;
+                }
+            }
+        };
+        Ok(Self {
+            transport,
+            input,
+            outbox: Outbox::new(),
+            messages: VecDeque::new(),
+            peeked: None,
+            server,
+            silence,
+            subscribed: false,
+            acknowledged: 0,
+        })
+    }
+
+    /// The server's version; empty if it did not say.
+    pub fn server_version(&self) -> &str {
+        &self.server.version
+    }
+
+    /// The largest RDY the server takes; 0 if it did not say.
+    pub fn max_rdy(&self) -> u32 {
+        u32::try_from(self.server.max_rdy_count).unwrap_or(0)
+    }
+
+    /// Publishes messages as one batch, all or nothing. Returns when it is on its way, and few enough are unanswered:
+    /// [`Connection::flush`] waits for the answers.
+    ///
+    /// # Errors
+    /// `Input` for an empty body. What the server says to this or an earlier batch ends the connection.
+    pub async fn publish_batch<B: AsRef<[u8]>>(
+        &mut self,
+        topic: &TopicName,
+        bodies: &[B],
+    ) -> Result<(), Error> {
+        match bodies {
+            [] => return Ok(()),
+            [body] => return self.publish(topic, body.as_ref()).await,
+            _ => {}
+        }
+        for body in bodies {
+            check_body(body.as_ref())?;
+        }
+        let bytes = bodies.iter().map(|body| 4 + body.as_ref().len()).sum::<usize>() + 4;
+        let length = wire_len(bytes)?;
+        let count = wire_len(bodies.len())?;
+        let mut head = format!("MPUB {topic}\n").into_bytes();
+        head.extend_from_slice(&length);
+        head.extend_from_slice(&count);
+        self.outbox.put(&head);
+        for body in bodies {
+            self.outbox.put(&wire_len(body.as_ref().len())?);
+            self.outbox.put(body.as_ref());
+        }
+        self.published(bodies.len() as u64, bytes).await
+    }
+
+    /// Publishes one message; else as [`Connection::publish_batch`].
+    ///
+    /// # Errors
+    /// As [`Connection::publish_batch`].
+    pub async fn publish(&mut self, topic: &TopicName, body: &[u8]) -> Result<(), Error> {
+        self.publish_line(format!("PUB {topic}\n"), body).await
+    }
+
+    /// Publishes one message that is delivered only after `delay`; else as [`Connection::publish_batch`].
+    ///
+    /// # Errors
+    /// As [`Connection::publish_batch`].
+    pub async fn publish_deferred(
+        &mut self,
+        topic: &TopicName,
+        body: &[u8],
+        delay: Duration,
+    ) -> Result<(), Error> {
+        self.publish_line(format!("DPUB {topic} {}\n", delay.as_millis()), body).await
+    }
+
+    async fn publish_line(&mut self, line: String, body: &[u8]) -> Result<(), Error> {
+        check_body(body)?;
+        let length = wire_len(body.len())?;
+        self.outbox.put(line.as_bytes());
+        self.outbox.put(&length);
+        self.outbox.put(body);
+        self.published(1, body.len()).await
+    }
+
+    async fn published(&mut self, messages: u64, bytes: usize) -> Result<(), Error> {
+        self.outbox.expect(Expected::Published { messages, bytes });
+        self.nudge().await?;
+        while self.outbox.unanswered() >= UNANSWERED_MAX
+            || self.outbox.unanswered_bytes() > UNANSWERED_BYTES_MAX
+        {
+            self.progress().await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until everything published is answered.
+    ///
+    /// # Errors
+    /// What the server said to one of the publishes.
+    pub async fn flush(&mut self) -> Result<(), Error> {
+        self.nudge().await?;
+        while self.outbox.unanswered_messages() > 0 {
+            self.progress().await?;
+        }
+        poll_fn(|cx| self.outbox.poll_write(&mut self.transport, cx)).await?;
+        Ok(())
+    }
+
+    /// Messages the server has taken.
+    pub fn acknowledged(&self) -> u64 {
+        self.acknowledged
+    }
+
+    /// Messages published and not answered.
+    pub fn unanswered(&self) -> u64 {
+        self.outbox.unanswered_messages()
+    }
+
+    /// Takes in answers and messages and answers heartbeats until the connection ends. To be raced against whatever
+    /// else there is to wait for.
+    pub async fn drive(&mut self) -> Error {
+        loop {
+            if let Err(error) = self.progress().await {
+                return error;
+            }
+        }
+    }
+
+    /// Subscribes, asks for up to `rdy` messages in flight, and waits for the answer.
+    ///
+    /// # Errors
+    /// What the server says against it.
+    pub async fn subscribe(
+        &mut self,
+        topic: &TopicName,
+        channel: &ChannelName,
+        rdy: u32,
+    ) -> Result<(), Error> {
+        self.outbox.put(format!("SUB {topic} {channel}\nRDY {rdy}\n").as_bytes());
+        self.outbox.expect(Expected::Subscribed);
+        while self.outbox.expects(Expected::Subscribed) {
+            self.progress().await?;
+        }
+        self.subscribed = true;
+        Ok(())
+    }
+
+    /// The next message. `None`: the server closed the connection.
+    ///
+    /// # Errors
+    /// If the connection fails, or the server says something that ends it.
+    pub async fn next(&mut self) -> Result<Option<Message>, Error> {
+        let late = || self.outbox.last_write.elapsed() >= ACKS_AGE;
+        if self.outbox.unsent() >= ACKS_BYTES || (self.outbox.unsent() > 0 && late()) {
+            self.nudge_out().await?;
+        }
+        loop {
+            if let Some(message) = self.messages.pop_front() {
+                return Ok(Some(message));
+            }
+            match self.progress().await {
+                Ok(()) => {}
+                Err(Error::Closed) => return Ok(None),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Finishes a message. Goes out with what is awaited next.
+    pub fn finish(&mut self, id: MessageId) {
+        self.put_id("FIN", id, "");
+    }
+
+    /// Gives a message back, to be delivered again after `delay`. Goes out with what is awaited next.
+    pub fn requeue(&mut self, id: MessageId, delay: Duration) {
+        self.put_id("REQ", id, &format!(" {}", delay.as_millis()));
+    }
+
+    /// Asks for the whole message timeout again. Goes out with what is awaited next.
+    pub fn touch(&mut self, id: MessageId) {
+        self.put_id("TOUCH", id, "");
+    }
+
+    /// Sets how many messages may be in flight. Goes out with what is awaited next.
+    pub fn ready(&mut self, n: u32) {
+        self.outbox.put(format!("RDY {n}\n").as_bytes());
+    }
+
+    fn put_id(&mut self, command: &str, id: MessageId, rest: &str) {
+        self.outbox.put(command.as_bytes());
+        self.outbox.put(b" ");
+        self.outbox.put(&id.to_hex());
+        self.outbox.put(rest.as_bytes());
+        self.outbox.put(b"\n");
+    }
+
+    /// Reads up to `max` messages (at most 1000) of a topic and moves nothing. Only `mq` knows how. `from`: `None` for
+    /// the oldest that no channel has got, or what the last answer had as `next`.
+    ///
+    /// # Errors
+    /// What the server says against it; the connection survives it if the topic can't be read.
+    pub async fn peek(
+        &mut self,
+        topic: &TopicName,
+        from: Option<MessageId>,
+        max: u16,
+    ) -> Result<Peeked, Error> {
+        let from = from.map(MessageId::to_hex);
+        let from = from.as_ref().map_or(&b"0"[..], |hex| hex).escape_ascii();
+        self.peeked = None;
+        self.outbox.put(format!("PEEK {topic} {from} {max}\n").as_bytes());
+        self.outbox.expect(Expected::Peeked);
+        loop {
+            // The answer to one that was given up may come first.
+            if let Some(peeked) = self.peeked.take()
+                && !self.outbox.expects(Expected::Peeked)
+            {
+                return peeked;
+            }
+            self.progress().await?;
+        }
+    }
+
+    /// Ends the connection: unsubscribes, writes what there is to write, and waits for the server 5 s at most. Messages
+    /// that come meanwhile return to their channel.
+    ///
+    /// # Errors
+    /// If what was to be written could not be.
+    pub async fn close(mut self) -> Result<(), Error> {
+        let closing = async {
+            if self.subscribed {
+                self.outbox.put(b"CLS\n");
+                self.outbox.expect(Expected::Closed);
+            }
+            self.nudge().await?;
+            while self.outbox.unanswered() > 0 {
+                self.progress().await?;
+            }
+            poll_fn(|cx| self.outbox.poll_write(&mut self.transport, cx)).await?;
+            self.transport.shutdown().await?;
+            Ok(())
+        };
+        timeout(CLOSE_TIMEOUT, closing).await.map_err(|_| Error::Timeout)?
+    }
+
+    /// Waits until something came from the server.
+    async fn progress(&mut self) -> Result<(), Error> {
+        let silence = self.silence;
+        timeout(silence, poll_fn(|cx| self.poll_progress(cx))).await.map_err(|_| Error::Timeout)?
+    }
+
+    /// Writes and reads what can be without waiting.
+    async fn nudge(&mut self) -> Result<(), Error> {
+        poll_fn(|cx| match self.poll_progress(cx) {
+            Poll::Pending => Poll::Ready(Ok(())),
+            ready => ready,
+        })
+        .await
+    }
+
+    /// Writes what can be without waiting.
+    async fn nudge_out(&mut self) -> Result<(), Error> {
+        poll_fn(|cx| match self.outbox.poll_write(&mut self.transport, cx) {
+            Poll::Pending => Poll::Ready(Ok(())),
+            ready => ready,
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// Writes and reads. Ready when a frame came.
+    fn poll_progress(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        // Frames that came with IDENTIFY's answer.
+        let mut came = self.take_frames()?;
+        loop {
+            // To be woken when there is room is all that matters here.
+            if let Poll::Ready(Err(error)) = self.outbox.poll_write(&mut self.transport, cx) {
+                return Poll::Ready(Err(error.into()));
+            }
+            if came {
+                return Poll::Ready(Ok(()));
+            }
+            self.input.reserve(READ_BYTES);
+            let read = pin!(self.transport.read_buf(&mut self.input)).poll(cx);
+            match read? {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(0) => return Poll::Ready(Err(Error::Closed)),
+                Poll::Ready(_) => came = self.take_frames()?,
+            }
+        }
+    }
+
+    /// Takes in every whole frame. Returns whether there was one.
+    fn take_frames(&mut self) -> Result<bool, Error> {
+        let mut came = false;
+        loop {
+            let consumed = match frame::decode(&self.input)? {
+                Err(_) => return Ok(came),
+                Ok((_, consumed)) => consumed,
+            };
+            came = true;
+            let whole = self.input.split_to(consumed).freeze();
+            let data = whole.slice(FRAME_HEADER_BYTES..);
+            match whole[FRAME_HEADER_BYTES - 1] {
+                0 => self.take_response(&data)?,
+                1 => self.take_error(&data)?,
+                _ => self.messages.push_back(Message::decode(&data)?),
+            }
+        }
+    }
+
+    fn take_response(&mut self, data: &bytes::Bytes) -> Result<(), Error> {
+        if &data[..] == HEARTBEAT {
+            self.outbox.put(b"NOP\n");
+            return Ok(());
+        }
+        match self.outbox.answered() {
+            Some(Expected::Published { messages, .. }) if &data[..] == OK => self.acknowledged += messages,
+            Some(Expected::Subscribed) if &data[..] == OK => {}
+            Some(Expected::Closed) if &data[..] == CLOSE_WAIT => {}
+            Some(Expected::Peeked) => self.peeked = Some(Peeked::decode(data)),
+            _ => return Err(unexpected(&format!("the response {}", data.escape_ascii()))),
+        }
+        Ok(())
+    }
+
+    fn take_error(&mut self, data: &[u8]) -> Result<(), Error> {
+        let error = Error::server(data);
+        let Error::Server { code, .. } = &error else {
+            return Err(error);
+        };
+        match code.as_str() {
+            "E_FIN_FAILED" | "E_REQ_FAILED" | "E_TOUCH_FAILED" => {
+                tracing::warn!(%error, "an acknowledgement came too late");
+                Ok(())
+            }
+            "E_PEEK_FAILED" if self.outbox.answered() == Some(Expected::Peeked) => {
+                self.peeked = Some(Err(error));
+                Ok(())
+            }
+            _ => Err(error),
+        }
+    }
+}
+
+fn put_body(out: &mut Vec<u8>, body: &[u8]) {
+    out.extend_from_slice(&u32::try_from(body.len()).unwrap_or(u32::MAX).to_be_bytes());
+    out.extend_from_slice(body);
+}
+
+fn check_body(body: &[u8]) -> Result<(), Error> {
+    if body.is_empty() { Err(Error::Input("a message can't be empty".to_owned())) } else { Ok(()) }
+}
+
+fn wire_len(len: usize) -> Result<[u8; 4], Error> {
+    let len = u32::try_from(len).map_err(|_| Error::Input(format!("{len} bytes are too many")))?;
+    Ok(len.to_be_bytes())
+}
+
+fn unexpected(what: &str) -> Error {
+    Error::Protocol(format!("{what} came unexpected"))
+}

@@ -1,0 +1,32 @@
+//! The client's end of NSQ's TCP protocol: one connection to one server, `mq` or nsqd.
+//!
+//! - [`Connection`]: publishes, subscribes, peeks
+//! - [`Identify`]: what it says of itself; [`Message`] and [`Peeked`]: what it gets; [`Error`]
+
+mod connection;
+mod error;
+mod message;
+mod outbox;
+
+pub use connection::Connection;
+pub use error::Error;
+pub use message::{Message, Peeked};
+
+use std::time::Duration;
+
+/// What a client says of itself and asks for. What is `None` or 0 is the server's to choose.
+#[derive(Clone, Debug, Default)]
+pub struct Identify {
+    /// Shown in the server's stats.
+    pub client_id: String,
+    /// Shown in the server's stats.
+    pub hostname: String,
+    /// Shown in the server's stats. Empty: this library's name and version.
+    pub user_agent: String,
+    /// How often the server asks whether the client is there; a second at least.
+    pub heartbeat_interval: Option<Duration>,
+    /// How long a message may be in flight; a second at least.
+    pub msg_timeout: Option<Duration>,
+    /// Percent of the messages to be sent; 0: all.
+    pub sample_rate: u8,
+}

@@ -1,0 +1,124 @@
+//! What a client has to write, and what it waits to be told about it.
+
+use std::collections::VecDeque;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::AsyncWrite;
+use tokio::time::Instant;
+
+use crate::transport::Transport;
+
+/// What the next response is about: responses come in the order of the commands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Expected {
+    /// A publish of so many messages in so many bytes.
+    Published { messages: u64, bytes: usize },
+    /// SUB.
+    Subscribed,
+    /// CLS.
+    Closed,
+    /// PEEK.
+    Peeked,
+}
+
+/// Commands on their way out, and those without an answer.
+#[derive(Debug)]
+pub(super) struct Outbox {
+    buf: Vec<u8>,
+    sent: usize,
+    pub(super) last_write: Instant,
+    expected: VecDeque<Expected>,
+    unanswered_messages: u64,
+    unanswered_bytes: usize,
+}
+
+impl Outbox {
+    pub(super) fn new() -> Self {
+        Self {
+            buf: Vec::new(),
+            sent: 0,
+            last_write: Instant::now(),
+            expected: VecDeque::new(),
+            unanswered_messages: 0,
+            unanswered_bytes: 0,
+        }
+    }
+
+    /// Appends a command that has no answer, or whose answer is noted with [`Outbox::expect`].
+    pub(super) fn put(&mut self, bytes: &[u8]) {
+        self.buf.extend_from_slice(bytes);
+    }
+
+    /// Notes what the answer to the command just put is about.
+    pub(super) fn expect(&mut self, expected: Expected) {
+        if let Expected::Published { messages, bytes } = expected {
+            self.unanswered_messages += messages;
+            self.unanswered_bytes += bytes;
+        }
+        self.expected.push_back(expected);
+    }
+
+    /// Takes what the response that came is about.
+    pub(super) fn answered(&mut self) -> Option<Expected> {
+        let expected = self.expected.pop_front()?;
+        if let Expected::Published { messages, bytes } = expected {
+            self.unanswered_messages -= messages;
+            self.unanswered_bytes -= bytes;
+        }
+        Some(expected)
+    }
+
+    pub(super) fn expects(&self, expected: Expected) -> bool {
+        self.expected.contains(&expected)
+    }
+
+    /// Commands without an answer.
+    pub(super) fn unanswered(&self) -> usize {
+        self.expected.len()
+    }
+
+    /// Messages published without an answer.
+    pub(super) fn unanswered_messages(&self) -> u64 {
+        self.unanswered_messages
+    }
+
+    /// Bytes published without an answer.
+    pub(super) fn unanswered_bytes(&self) -> usize {
+        self.unanswered_bytes
+    }
+
+    /// Bytes not written.
+    pub(super) fn unsent(&self) -> usize {
+        self.buf.len() - self.sent
+    }
+
+    /// Writes what the transport takes. Ready when all is written.
+    pub(super) fn poll_write(
+        &mut self,
+        transport: &mut Transport,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        while self.unsent() > 0 {
+            match Pin::new(&mut *transport).poll_write(cx, &self.buf[self.sent..])? {
+                Poll::Ready(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(n) => {
+                    self.sent += n;
+                    self.last_write = Instant::now();
+                }
+                Poll::Pending => {
+                    // What is sent goes, once moving the rest costs less than was written.
+                    if self.sent > self.unsent() {
+                        self.buf.drain(..self.sent);
+                        self.sent = 0;
+                    }
+                    return Poll::Pending;
+                }
+            }
+        }
+        self.buf.clear();
+        self.sent = 0;
+        Poll::Ready(Ok(()))
+    }
+}

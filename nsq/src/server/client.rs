@@ -1,0 +1,131 @@
+//! What is known about a connection, for whoever looks from outside.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::time::SystemTime;
+
+use parking_lot::Mutex;
+
+use super::signal::Signal;
+use crate::wire::State;
+use crate::wire::identify::{Request, Settings};
+
+/// A connection, as stats show it.
+#[derive(Debug)]
+pub struct Client {
+    /// Counts up with each connection.
+    pub id: u64,
+    /// The other end.
+    pub remote_address: String,
+    /// When it connected.
+    pub connected_at: SystemTime,
+    identity: Mutex<Identity>,
+    state: AtomicU8,
+    ready: AtomicU32,
+    pub(super) counts: Counts,
+    pub(super) signal: Arc<Signal>,
+}
+
+/// What a client says it is, and what holds for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// As IDENTIFY said; before, the other end's IP address.
+    pub client_id: String,
+    /// As IDENTIFY said; before, the other end's IP address.
+    pub hostname: String,
+    /// As IDENTIFY said.
+    pub user_agent: String,
+    /// As IDENTIFY said.
+    pub topology_region: String,
+    /// As IDENTIFY said.
+    pub topology_zone: String,
+    /// What holds.
+    pub settings: Settings,
+}
+
+/// Totals of a connection.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    pub(super) published: AtomicU64,
+    pub(super) delivered: AtomicU64,
+    pub(super) finished: AtomicU64,
+    pub(super) requeued: AtomicU64,
+}
+
+impl Client {
+    pub(super) fn new(id: u64, remote_address: String, settings: Settings, signal: Arc<Signal>) -> Self {
+        let ip = remote_address.rsplit_once(':').map_or(remote_address.as_str(), |(ip, _)| ip);
+        let ip = ip.trim_matches(['[', ']']).to_owned();
+        Self {
+            id,
+            remote_address,
+            connected_at: SystemTime::now(),
+            identity: Mutex::new(Identity {
+                client_id: ip.clone(),
+                hostname: ip,
+                user_agent: String::new(),
+                topology_region: String::new(),
+                topology_zone: String::new(),
+                settings,
+            }),
+            state: AtomicU8::new(State::Init as u8),
+            ready: AtomicU32::new(0),
+            counts: Counts::default(),
+            signal,
+        }
+    }
+
+    /// What it says it is.
+    pub fn identity(&self) -> Identity {
+        self.identity.lock().clone()
+    }
+
+    /// Its state as a number: 0 before SUB, 3 after, 4 after CLS.
+    pub fn state(&self) -> u8 {
+        self.state.load(Ordering::Relaxed)
+    }
+
+    /// What its last RDY said.
+    pub fn ready_count(&self) -> u32 {
+        self.ready.load(Ordering::Relaxed)
+    }
+
+    /// Messages it published.
+    pub fn published(&self) -> u64 {
+        self.counts.published.load(Ordering::Relaxed)
+    }
+
+    /// Messages it was sent.
+    pub fn delivered(&self) -> u64 {
+        self.counts.delivered.load(Ordering::Relaxed)
+    }
+
+    /// Messages it finished.
+    pub fn finished(&self) -> u64 {
+        self.counts.finished.load(Ordering::Relaxed)
+    }
+
+    /// Messages it requeued.
+    pub fn requeued(&self) -> u64 {
+        self.counts.requeued.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn identify(&self, request: Request, settings: Settings) {
+        *self.identity.lock() = Identity {
+            client_id: request.client_id,
+            hostname: request.hostname,
+            user_agent: request.user_agent,
+            topology_region: request.topology_region,
+            topology_zone: request.topology_zone,
+            settings,
+        };
+    }
+
+    pub(super) fn set_state(&self, state: State) {
+        self.state.store(state as u8, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_ready(&self, count: u32) {
+        self.ready.store(count, Ordering::Relaxed);
+    }
+}

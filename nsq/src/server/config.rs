@@ -1,0 +1,96 @@
+//! What a server is told at its start.
+
+use std::time::Duration;
+
+use crate::wire::Limits;
+use crate::wire::identify::Bounds;
+
+/// Limits and names of a server. The defaults are nsqd's, but for the address, which is loopback.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `host:port`, `:port` for all interfaces, or the path of a unix socket. Port 0 takes a free one.
+    pub tcp_address: String,
+    /// The version that clients are told.
+    pub version: String,
+    /// Largest message body in bytes.
+    pub max_msg_size: u32,
+    /// Largest body of a command in bytes: all messages of an MPUB with their lengths.
+    pub max_body_size: u32,
+    /// How long a message may be in flight where the client does not choose.
+    pub msg_timeout: Duration,
+    /// The longest a client may choose.
+    pub max_msg_timeout: Duration,
+    /// Longest delay of a requeued or deferred message.
+    pub max_req_timeout: Duration,
+    /// Most messages in flight at one connection.
+    pub max_rdy_count: u32,
+    /// Longest heartbeat interval a client may choose.
+    pub max_heartbeat_interval: Duration,
+    /// Shortest output buffer timeout a client may choose.
+    pub min_output_buffer_timeout: Duration,
+    /// Longest output buffer timeout a client may choose.
+    pub max_output_buffer_timeout: Duration,
+    /// Largest output buffer a client may choose, in bytes.
+    pub max_output_buffer_size: u32,
+    /// Highest compression level of deflate.
+    pub max_deflate_level: u32,
+    /// The region that clients are told.
+    pub topology_region: String,
+    /// The zone in the region that clients are told.
+    pub topology_zone: String,
+    /// Most connections at a time: an idle one costs some 3 KiB. One more is told so and closed.
+    pub max_connections: usize,
+    /// Most bytes of commands that have not arrived whole, of all connections together. Beyond, only those in the middle
+    /// of a large command wait: until others have ended theirs, or until two heartbeats have passed, which ends them.
+    pub max_input_bytes: usize,
+    /// How long sessions get to answer what they have taken in when the server stops.
+    pub shutdown_timeout: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let limits = Limits::default();
+        let bounds = Bounds::default();
+        Self {
+            tcp_address: "127.0.0.1:4150".to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            max_msg_size: limits.max_msg_size,
+            max_body_size: limits.max_body_size,
+            msg_timeout: Duration::from_secs(60),
+            max_msg_timeout: bounds.max_msg_timeout,
+            max_req_timeout: limits.max_req_timeout,
+            max_rdy_count: limits.max_rdy_count,
+            max_heartbeat_interval: bounds.max_heartbeat_interval,
+            min_output_buffer_timeout: bounds.min_output_buffer_timeout,
+            max_output_buffer_timeout: bounds.max_output_buffer_timeout,
+            max_output_buffer_size: bounds.max_output_buffer_size,
+            max_deflate_level: 6,
+            topology_region: String::new(),
+            topology_zone: String::new(),
+            max_connections: 65_536,
+            max_input_bytes: 256 * 1024 * 1024,
+            shutdown_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+impl Config {
+    pub(super) fn limits(&self) -> Limits {
+        Limits {
+            max_msg_size: self.max_msg_size,
+            max_body_size: self.max_body_size,
+            max_req_timeout: self.max_req_timeout,
+            max_rdy_count: self.max_rdy_count,
+        }
+    }
+
+    pub(super) fn bounds(&self) -> Bounds {
+        Bounds {
+            max_heartbeat_interval: self.max_heartbeat_interval,
+            min_output_buffer_timeout: self.min_output_buffer_timeout,
+            max_output_buffer_timeout: self.max_output_buffer_timeout,
+            max_output_buffer_size: self.max_output_buffer_size,
+            max_msg_timeout: self.max_msg_timeout,
+        }
+    }
+}

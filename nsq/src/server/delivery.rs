@@ -1,0 +1,51 @@
+//! Messages from the channel to the output.
+
+use std::sync::atomic::Ordering;
+
+use mq_core::Pulled;
+
+use super::output::DELIVERY_BYTES;
+use super::session::{End, Session};
+use crate::wire::frame::put_message;
+
+impl Session {
+    /// Fetches messages while there are any and the output has room; one larger than the room goes alone.
+    pub(super) fn deliver(&mut self) {
+        let Some(subscription) = &mut self.subscription else {
+            return;
+        };
+        let mut count = 0;
+        let mut closed = false;
+        loop {
+            let room = DELIVERY_BYTES.saturating_sub(self.output.unsent());
+            if !self.delivering || room == 0 {
+                // Others shall have what it would be woken for.
+                if !self.resting {
+                    subscription.rest();
+                    self.resting = true;
+                }
+                break;
+            }
+            self.resting = false;
+            let out = self.output.buf();
+            let pulled = subscription.pull(room, &mut |delivery| {
+                put_message(out, delivery.id, delivery.time, delivery.attempts, delivery.body);
+                count += 1;
+            });
+            match pulled {
+                Pulled::More => {}
+                Pulled::Idle => break,
+                Pulled::Closed => {
+                    closed = true;
+                    break;
+                }
+            }
+        }
+        if count > 0 {
+            self.client.counts.delivered.fetch_add(count, Ordering::Relaxed);
+        }
+        if closed {
+            self.drain(End::ChannelClosed);
+        }
+    }
+}

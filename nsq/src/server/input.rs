@@ -1,0 +1,310 @@
+//! From the socket to commands, and each to what executes it.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use mq_core::TopicName;
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::time::Instant;
+
+use super::budget::Share;
+use super::buffers;
+use super::client::Client;
+use super::peek::peek;
+use super::session::{End, Phase, Session};
+use crate::wire;
+use crate::wire::command::Command;
+use crate::wire::error::{Code, WireError};
+use crate::wire::frame::OK;
+use crate::wire::identify::{Reply, Request};
+use crate::wire::name::Name;
+use crate::wire::{MAGIC, Parse, Parser, Stage};
+
+/// What is taken in at once while a line's end is looked for.
+const LINE_BYTES: usize = 256;
+
+/// What was read and not executed. Has a buffer only while there is any.
+pub(super) struct Input {
+    /// Starts with a command.
+    held: Vec<u8>,
+    /// Bytes that the command has at least.
+    need: usize,
+    stage: Stage,
+    parser: Parser,
+    /// Whether `held` may have whole commands: they wait for answers to be given.
+    stalled: bool,
+    share: Share,
+}
+
+impl Input {
+    pub(super) fn new(share: Share) -> Self {
+        Self { held: Vec::new(), need: 0, stage: Stage::Line, parser: Parser::new(), stalled: false, share }
+    }
+
+    /// Forgets what was read.
+    pub(super) fn clear(&mut self) {
+        self.held = Vec::new();
+        self.stalled = false;
+        self.share.set(0);
+    }
+
+    /// Whether there is memory for more of a half-read command.
+    pub(super) fn may_grow(&self, client: &Client) -> bool {
+        self.share.may_grow(client)
+    }
+}
+
+/// A piece of input that is being executed.
+pub(super) struct Burst<'a> {
+    buf: &'a [u8],
+    /// Where the next command starts.
+    at: usize,
+}
+
+/// What comes next in a burst.
+pub(super) enum Next<'a> {
+    Command(Command<'a>),
+    Error(WireError),
+    /// Nothing whole, or nothing that may be executed now.
+    End,
+}
+
+impl Session {
+    /// Reads once and executes all that is whole. Returns whether there may be more to read.
+    pub(super) fn poll_input(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        let mut buf = buffers::take_input();
+        let mut read = ReadBuf::new(&mut buf);
+        let polled = Pin::new(&mut self.transport).poll_read(cx, &mut read);
+        let len = read.filled().len();
+        if let Poll::Ready(Ok(())) = polled {
+            if len == 0 {
+                self.end_of_input()
+            } else {
+                self.take_in(&buf[..len])
+            }
+            self.input.share.set(self.input.held.capacity());
+        }
+        let full = len == buf.len();
+        buffers::give_input(buf);
+        polled.map_ok(|()| full)
+    }
+
+    /// Goes on with what had to wait. Returns whether there was any.
+    pub(super) fn take_in_rest(&mut self) -> bool {
+        if !self.input.stalled || !self.may_read() {
+            return false;
+        }
+        self.input.stalled = false;
+        let mut held = std::mem::take(&mut self.input.held);
+        let used = self.execute_all(&held);
+        held.drain(..used);
+        self.hold(held);
+        self.input.share.set(self.input.held.capacity());
+        true
+    }
+
+    fn take_in(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() && !self.is_draining() {
+            if self.input.stalled {
+                self.input.held.extend_from_slice(bytes);
+                return;
+            }
+            if self.input.held.is_empty() {
+                let used = self.execute_all(bytes);
+                self.hold(bytes[used..].to_vec());
+                return;
+            }
+            // Only as much as ends the command, since the rest need not be copied; but a line's end may be anywhere.
+            let missing = self.input.need.saturating_sub(self.input.held.len());
+            let least = if self.input.stage == Stage::Line { LINE_BYTES } else { 1 };
+            let (more, rest) = bytes.split_at(missing.max(least).min(bytes.len()));
+            bytes = rest;
+            self.input.held.extend_from_slice(more);
+            if self.input.held.len() >= self.input.need {
+                let mut held = std::mem::take(&mut self.input.held);
+                let used = self.execute_all(&held);
+                held.drain(..used);
+                self.hold(held);
+            }
+        }
+    }
+
+    /// Keeps what can't be executed yet.
+    fn hold(&mut self, rest: Vec<u8>) {
+        if !rest.is_empty() && !self.is_draining() {
+            self.input.held = rest;
+        }
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
+        matches!(self.phase, Phase::Draining(..))
+    }
+
+    fn end_of_input(&mut self) {
+        match self.input.stage.at_end().filter(|_| !self.input.held.is_empty()) {
+            Some(error) => self.fail(error),
+            None => self.drain(End::Eof),
+        }
+    }
+
+    /// Executes the commands at the front of `buf`, which starts with one. Returns how many bytes they had.
+    fn execute_all(&mut self, buf: &[u8]) -> usize {
+        let mut burst = Burst { buf, at: 0 };
+        if self.phase == Phase::Magic && !self.check_magic(&mut burst) {
+            return 0;
+        }
+        let mut next = self.next(&mut burst);
+        loop {
+            next = match next {
+                Next::End => break,
+                Next::Error(error) => {
+                    self.fail(error);
+                    break;
+                }
+                Next::Command(command) => match command {
+                    Command::Publish(topic, _) => {
+                        let refusal = (Code::PubFailed, "PUB");
+                        self.publish_run(topic, refusal, Next::Command(command), &mut burst)
+                    }
+                    Command::PublishDeferred(topic, ..) => {
+                        let refusal = (Code::DpubFailed, "DPUB");
+                        self.publish_run(topic, refusal, Next::Command(command), &mut burst)
+                    }
+                    Command::PublishMany(topic, bodies) => {
+                        self.publish_many(topic, bodies);
+                        self.next(&mut burst)
+                    }
+                    Command::Ready(_) | Command::Finish(_) | Command::Requeue(..) | Command::Touch(_) => {
+                        self.acknowledge_run(Next::Command(command), &mut burst)
+                    }
+                    Command::Identify(body) => {
+                        self.identify(body);
+                        self.next(&mut burst)
+                    }
+                    Command::Auth(_) => {
+                        self.fail(WireError::new(Code::AuthDisabled, "AUTH disabled"));
+                        break;
+                    }
+                    Command::Subscribe(topic, channel) => {
+                        self.subscribe(topic, channel);
+                        self.next(&mut burst)
+                    }
+                    Command::Close => {
+                        self.close();
+                        self.next(&mut burst)
+                    }
+                    Command::Nop => self.next(&mut burst),
+                    Command::Peek(topic, from, max) => {
+                        self.peek(topic, from, max);
+                        self.next(&mut burst)
+                    }
+                },
+            };
+        }
+        if burst.at > 0 {
+            self.last_command = Instant::now();
+        }
+        burst.at
+    }
+
+    /// Whether the magic is there and right.
+    fn check_magic(&mut self, burst: &mut Burst<'_>) -> bool {
+        match burst.buf.first_chunk::<4>() {
+            Some(&MAGIC) => {
+                burst.at = MAGIC.len();
+                self.phase = Phase::Open;
+                true
+            }
+            Some(_) => {
+                self.fail(WireError::new(Code::BadProtocol, ""));
+                false
+            }
+            None => {
+                self.input.need = MAGIC.len();
+                false
+            }
+        }
+    }
+
+    /// Parses the next command. Touches no lock: a run of acknowledgements holds its channel's.
+    pub(super) fn next<'a>(&mut self, burst: &mut Burst<'a>) -> Next<'a> {
+        if self.is_draining() || burst.at == burst.buf.len() {
+            self.input.need = 1;
+            self.input.stage = Stage::Line;
+            return Next::End;
+        }
+        if self.replies.is_full() {
+            self.input.stalled = true;
+            return Next::End;
+        }
+        let context = wire::Context {
+            limits: &self.shared.limits,
+            state: self.state,
+            heartbeats: self.settings.heartbeat_interval.is_some(),
+            tls_required: false,
+        };
+        match self.input.parser.parse(&burst.buf[burst.at..], &context) {
+            Parse::Command(command, consumed) => {
+                burst.at += consumed;
+                Next::Command(command)
+            }
+            Parse::Error(error) => Next::Error(error),
+            Parse::Incomplete { need, stage } => {
+                self.input.need = need;
+                self.input.stage = stage;
+                Next::End
+            }
+            Parse::LineTooLong => {
+                self.drain(End::LineTooLong);
+                Next::End
+            }
+        }
+    }
+
+    fn identify(&mut self, body: &[u8]) {
+        let request = match Request::parse(body) {
+            Ok(request) => request,
+            Err(error) => return self.fail(error),
+        };
+        if let Err(error) = self.settings.apply(&request, &self.shared.bounds) {
+            return self.fail(error);
+        }
+        let negotiates = request.feature_negotiation;
+        self.client.identify(request, self.settings.clone());
+        self.start_timer(Instant::now());
+        if !negotiates {
+            return self.replies.response(OK);
+        }
+        let config = &self.shared.config;
+        let reply = Reply {
+            max_rdy_count: config.max_rdy_count.into(),
+            version: config.version.clone(),
+            max_msg_timeout: wire::identify::ms(config.max_msg_timeout),
+            deflate_level: config.max_deflate_level.min(6).into(),
+            max_deflate_level: config.max_deflate_level.into(),
+            topology_region: config.topology_region.clone(),
+            topology_zone: config.topology_zone.clone(),
+            ..Reply::default()
+        };
+        match serde_json::to_vec(&reply.with(&self.settings)) {
+            Ok(json) => self.replies.response(json),
+            Err(error) => {
+                let text = format!("IDENTIFY failed {error}");
+                self.fail(WireError::new(Code::IdentifyFailed, text));
+            }
+        }
+    }
+
+    /// Reads off the async workers; no command is executed until it is answered.
+    fn peek(&mut self, topic: Name<'_>, from: Option<u64>, max: u16) {
+        match TopicName::parse(topic.as_str()) {
+            Ok(topic) => {
+                let broker = self.shared.broker.clone();
+                let read = move || peek(&broker, &topic, from, max.into());
+                self.replies.later(tokio::task::spawn_blocking(read));
+            }
+            Err(error) => self.fail(WireError::refused(Code::PeekFailed, "PEEK", &error)),
+        }
+    }
+}

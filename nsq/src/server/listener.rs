@@ -1,0 +1,166 @@
+//! Listens, and starts a session for each connection.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::io::{self, Write};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use mq_core::Broker;
+use parking_lot::Mutex;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::budget::Budget;
+use super::client::Client;
+use super::config::Config;
+use super::session::{Session, Shared};
+use super::signal::Signal;
+use crate::transport::{Address, Listener, Transport};
+use crate::wire::error::{Code, WireError};
+use crate::wire::frame::put_error;
+use crate::wire::identify::Settings;
+
+/// Pause after a failed accept: most often the process is out of file descriptors.
+const ACCEPT_PAUSE_MIN: Duration = Duration::from_millis(5);
+const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// A server of NSQ's TCP protocol.
+pub struct Server {
+    listener: Listener,
+    address: Address,
+    shared: Arc<Shared>,
+    clients: Clients,
+}
+
+/// The connections of a server.
+#[derive(Clone, Debug, Default)]
+pub struct Clients(Arc<Registry>);
+
+#[derive(Debug, Default)]
+struct Registry {
+    next: AtomicU64,
+    clients: Mutex<BTreeMap<u64, Arc<Client>>>,
+}
+
+impl Server {
+    /// Listens where `config` says. Connections wait until [`Server::run`].
+    ///
+    /// # Errors
+    /// If the address is none, or taken.
+    pub async fn bind(config: Config, broker: Broker) -> io::Result<Self> {
+        let listener = Listener::bind(&config.tcp_address).await?;
+        let address = listener.local_addr()?;
+        let (limits, bounds) = (config.limits(), config.bounds());
+        let budget = Budget::new(config.max_input_bytes);
+        let shared = Arc::new(Shared { broker, config, limits, bounds, budget });
+        Ok(Self { listener, address, shared, clients: Clients::default() })
+    }
+
+    /// Where it listens: with the port the system chose if it was asked to.
+    pub fn local_addr(&self) -> &Address {
+        &self.address
+    }
+
+    /// Its connections. The handle may outlive the server.
+    pub fn clients(&self) -> Clients {
+        self.clients.clone()
+    }
+
+    /// Serves until `shutdown`; then accepts no more, lets each session answer what it has taken in, and returns when
+    /// all have ended, or after the time the configuration gives them.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) {
+        let mut shutdown = pin!(shutdown);
+        let mut sessions = JoinSet::new();
+        let mut pause = ACCEPT_PAUSE_MIN;
+        loop {
+            let accepted = tokio::select! {
+                () = &mut shutdown => break,
+                Some(_) = sessions.join_next() => continue,
+                accepted = self.listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((transport, peer)) => {
+                    pause = ACCEPT_PAUSE_MIN;
+                    if sessions.len() < self.shared.config.max_connections {
+                        self.start(&mut sessions, transport, peer);
+                    } else {
+                        tracing::warn!(peer, limit = sessions.len(), "connection refused: limit reached");
+                        self.refuse(transport);
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(%error, ?pause, "accept failed");
+                    tokio::select! {
+                        () = &mut shutdown => break,
+                        () = sleep(pause) => {}
+                    }
+                    pause = (pause * 2).min(ACCEPT_PAUSE_MAX);
+                }
+            }
+        }
+        let deadline = Instant::now() + self.shared.config.shutdown_timeout;
+        drop(self.listener);
+        for client in self.clients.list() {
+            client.signal.stop();
+        }
+        let ended = timeout_at(deadline, async { while sessions.join_next().await.is_some() {} }).await;
+        if ended.is_err() {
+            tracing::warn!(sessions = sessions.len(), "sessions cut off");
+            sessions.shutdown().await;
+        }
+    }
+
+    fn start(&self, sessions: &mut JoinSet<()>, transport: Transport, peer: String) {
+        let settings = Settings::new(self.shared.config.msg_timeout);
+        let client = self.clients.add(peer, settings);
+        tracing::debug!(client = client.id, peer = client.remote_address, "connection");
+        let listed = Listed { clients: self.clients.clone(), id: client.id };
+        let session = Session::new(Arc::clone(&self.shared), client, transport);
+        sessions.spawn(async move {
+            let _listed = listed;
+            session.run().await;
+        });
+    }
+
+    /// Tells a client that it is one too many. It has not said what it speaks, so this is a guess.
+    fn refuse(&self, transport: Transport) {
+        let limit = self.shared.config.max_connections;
+        let error = WireError::new(Code::Invalid, format!("connections exceed limit of {limit}"));
+        let mut frame = Vec::new();
+        put_error(&mut frame, &error);
+        // The socket is new, so there is room; if there is not, the close says enough.
+        let _ = match transport {
+            Transport::Tcp(stream) => stream.into_std().and_then(|mut stream| stream.write(&frame)),
+            Transport::Unix(stream) => stream.into_std().and_then(|mut stream| stream.write(&frame)),
+        };
+    }
+}
+
+impl Clients {
+    /// All connections, oldest first.
+    pub fn list(&self) -> Vec<Arc<Client>> {
+        self.0.clients.lock().values().cloned().collect()
+    }
+
+    fn add(&self, peer: String, settings: Settings) -> Arc<Client> {
+        let id = self.0.next.fetch_add(1, Ordering::Relaxed) + 1;
+        let client = Arc::new(Client::new(id, peer, settings, Arc::new(Signal::default())));
+        self.0.clients.lock().insert(id, Arc::clone(&client));
+        client
+    }
+}
+
+/// A client's place in the list, given up when its session is dropped.
+struct Listed {
+    clients: Clients,
+    id: u64,
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        self.clients.0.clients.lock().remove(&self.id);
+    }
+}

@@ -1,0 +1,26 @@
+//! The server's end of NSQ's TCP protocol: one task per connection over a broker of the core.
+//!
+//! - [`Config`]: nsqd's limits; [`Server`]: listens and starts sessions; [`Client`]: what is known about a connection
+//! - `session`: one connection's poll loop and timer; its parts are `input` (from the socket to commands), `publish` and
+//!   `subscribe` (commands to the broker), `replies` (in the order of the commands, when the broker's log is where they
+//!   wait for), `delivery` (messages to the output), `output`
+//! - `peek`: our own extension; `buffers`: one thread's spare buffers; `budget`: memory for half-read commands; `signal`: how the core wakes a session
+
+mod budget;
+mod buffers;
+mod client;
+mod config;
+mod delivery;
+mod input;
+mod listener;
+mod output;
+mod peek;
+mod publish;
+mod replies;
+mod session;
+mod signal;
+mod subscribe;
+
+pub use client::{Client, Identity};
+pub use config::Config;
+pub use listener::{Clients, Server};

@@ -1,0 +1,96 @@
+//! PUB, MPUB and DPUB: batches to their topics.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use mq_core::{Attributes, Batch, Result, Topic, TopicName};
+
+use super::input::{Burst, Next};
+use super::replies::Refusal;
+use super::session::Session;
+use crate::wire::command::Command;
+use crate::wire::error::{Code, WireError};
+use crate::wire::mpub::Bodies;
+use crate::wire::name::Name;
+
+/// Single publishes that follow each other become one frame of the log, up to this many bytes or messages.
+const RUN_BYTES: usize = 64 * 1024;
+const RUN_MESSAGES: usize = 1024;
+
+impl Session {
+    /// Makes one batch of a PUB or DPUB and those to the same topic that follow.
+    pub(super) fn publish_run<'a>(
+        &mut self,
+        topic: Name<'a>,
+        refusal: Refusal,
+        mut next: Next<'a>,
+        burst: &mut Burst<'a>,
+    ) -> Next<'a> {
+        let to = match self.topic(topic) {
+            Ok(to) => to,
+            Err(error) => return Next::Error(WireError::refused(refusal.0, refusal.1, &error)),
+        };
+        let mut batch = to.batch();
+        loop {
+            let (name, delay, body) = match next {
+                Next::Command(Command::Publish(name, body)) => (name, Duration::ZERO, body),
+                Next::Command(Command::PublishDeferred(name, delay, body)) => (name, delay, body),
+                _ => break,
+            };
+            if name != topic || batch.bytes() >= RUN_BYTES || batch.len() >= RUN_MESSAGES {
+                break;
+            }
+            let not_before = (!delay.is_zero()).then(|| {
+                let delay = u64::try_from(delay.as_nanos()).unwrap_or(u64::MAX);
+                self.shared.broker.wall().saturating_add(delay)
+            });
+            if let Err(error) = batch.push(&Attributes { not_before, ..Attributes::NONE }, body) {
+                next = Next::Error(WireError::refused(refusal.0, refusal.1, &error));
+                break;
+            }
+            next = self.next(burst);
+        }
+        if !batch.is_empty() {
+            let count = u32::try_from(batch.len()).unwrap_or(u32::MAX);
+            self.publish(&to, batch, count, refusal);
+        }
+        if self.is_draining() { Next::End } else { next }
+    }
+
+    pub(super) fn publish_many(&mut self, topic: Name<'_>, bodies: Bodies<'_>) {
+        let refusal = (Code::MpubFailed, "MPUB");
+        let filled = self.topic(topic).and_then(|to| {
+            let mut batch = to.batch();
+            for body in bodies {
+                batch.push(&Attributes::NONE, body)?;
+            }
+            Ok((to, batch))
+        });
+        match filled {
+            Ok((to, batch)) => self.publish(&to, batch, 1, refusal),
+            Err(error) => self.fail(WireError::refused(refusal.0, refusal.1, &error)),
+        }
+    }
+
+    /// Hands a batch of `count` commands to its topic.
+    fn publish(&mut self, topic: &Topic, batch: Batch, count: u32, refusal: Refusal) {
+        let messages = batch.len() as u64;
+        match topic.publish(batch, &self.wake) {
+            Ok(ticket) => {
+                self.client.counts.published.fetch_add(messages, Ordering::Relaxed);
+                self.replies.published(ticket, count, refusal);
+            }
+            Err(error) => self.fail(WireError::refused(refusal.0, refusal.1, &error)),
+        }
+    }
+
+    /// The topic of that name, created if there is none. Asked for each batch: it may have been deleted since the last.
+    pub(super) fn topic(&mut self, name: Name<'_>) -> Result<Arc<Topic>> {
+        let name = match &self.topic {
+            Some(last) if last.as_str() == name.as_str() => last,
+            _ => self.topic.insert(TopicName::parse(name.as_str())?),
+        };
+        self.shared.broker.topic(name)
+    }
+}

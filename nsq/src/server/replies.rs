@@ -1,0 +1,164 @@
+//! Answers, in the order of the commands, each when what it says is true.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use mq_core::{Broker, Outcome, Ticket};
+use tokio::task::JoinHandle;
+
+use crate::wire::error::{Code, WireError};
+use crate::wire::frame::{OK_FRAME, put_error, put_response};
+
+/// Publishes of one connection that may wait for the log: some milliseconds of a producer that sends one by one, and
+/// a bound for what a stalled disk can pile up.
+pub(super) const UNANSWERED_MAX: usize = 4096;
+
+/// A queue this short keeps its memory when it is empty.
+const KEPT_MAX: usize = 16;
+
+/// The answer to a command, or to a run of them.
+enum Reply {
+    /// `count` publishes that share a frame of the log. `refusal` is what to say if it could not be written.
+    Published { ticket: Ticket, count: u32, refusal: Refusal },
+    /// SUB: its channel may have to be written first.
+    Subscribed(Ticket),
+    /// A response.
+    Response(Vec<u8>),
+    /// An error.
+    Error(WireError),
+    /// What a thread of the blocking pool is busy with.
+    Later(JoinHandle<Result<Vec<u8>, WireError>>),
+}
+
+/// How a failed publish is told.
+pub(super) type Refusal = (Code, &'static str);
+
+/// What came of trying to answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Emitted {
+    /// Nothing out of the ordinary.
+    Fine,
+    /// The subscription's OK is out: messages may follow.
+    Subscribed,
+    /// An error that ends the connection is out.
+    Fatal,
+}
+
+/// Answers not given yet.
+#[derive(Default)]
+pub(super) struct Replies {
+    queue: VecDeque<Reply>,
+    /// Publishes in the queue.
+    unanswered: usize,
+    /// Whether something was handed to the log since the last commit.
+    uncommitted: bool,
+    /// Whether a [`Reply::Later`] is in the queue.
+    later: bool,
+}
+
+impl Replies {
+    pub(super) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// Publishes without an answer.
+    pub(super) fn unanswered(&self) -> usize {
+        self.unanswered
+    }
+
+    /// Whether commands have to wait, since there are too many answers due already.
+    pub(super) fn is_full(&self) -> bool {
+        self.later || self.unanswered >= UNANSWERED_MAX || self.queue.len() >= UNANSWERED_MAX
+    }
+
+    pub(super) fn published(&mut self, ticket: Ticket, count: u32, refusal: Refusal) {
+        self.unanswered += count as usize;
+        self.uncommitted = true;
+        self.queue.push_back(Reply::Published { ticket, count, refusal });
+    }
+
+    pub(super) fn subscribed(&mut self, ticket: Ticket) {
+        self.uncommitted = true;
+        self.queue.push_back(Reply::Subscribed(ticket));
+    }
+
+    pub(super) fn response(&mut self, data: impl Into<Vec<u8>>) {
+        self.queue.push_back(Reply::Response(data.into()));
+    }
+
+    pub(super) fn error(&mut self, error: WireError) {
+        self.queue.push_back(Reply::Error(error));
+    }
+
+    pub(super) fn later(&mut self, handle: JoinHandle<Result<Vec<u8>, WireError>>) {
+        self.later = true;
+        self.queue.push_back(Reply::Later(handle));
+    }
+
+    /// Lets the log write what was published, then appends to `out` every answer that is due. What did not end well
+    /// is the last of them.
+    pub(super) fn emit(&mut self, broker: &Broker, out: &mut Vec<u8>, cx: &mut Context<'_>) -> Emitted {
+        if self.uncommitted {
+            self.uncommitted = false;
+            broker.commit();
+        }
+        let mut emitted = Emitted::Fine;
+        while let Some(reply) = self.queue.front_mut() {
+            let error = match reply {
+                Reply::Published { ticket, count, refusal } => match broker.outcome(*ticket) {
+                    Outcome::Pending => break,
+                    Outcome::Done => {
+                        self.unanswered -= *count as usize;
+                        for _ in 0..*count {
+                            out.extend_from_slice(&OK_FRAME);
+                        }
+                        None
+                    }
+                    Outcome::Failed(error) => Some(WireError::refused(refusal.0, refusal.1, &error)),
+                },
+                Reply::Subscribed(ticket) => match broker.outcome(*ticket) {
+                    Outcome::Pending => break,
+                    Outcome::Done => {
+                        out.extend_from_slice(&OK_FRAME);
+                        emitted = Emitted::Subscribed;
+                        None
+                    }
+                    Outcome::Failed(error) => Some(WireError::refused(Code::SubFailed, "SUB", &error)),
+                },
+                Reply::Response(data) => {
+                    put_response(out, data);
+                    None
+                }
+                Reply::Error(error) => Some(error.clone()),
+                Reply::Later(handle) => match Pin::new(handle).poll(cx) {
+                    Poll::Pending => break,
+                    Poll::Ready(result) => {
+                        self.later = false;
+                        let lost = |_| Err(WireError::new(Code::PeekFailed, "PEEK failed exiting"));
+                        match result.unwrap_or_else(lost) {
+                            Ok(data) => {
+                                put_response(out, &data);
+                                None
+                            }
+                            Err(error) => Some(error),
+                        }
+                    }
+                },
+            };
+            self.queue.pop_front();
+            if let Some(error) = error {
+                put_error(out, &error);
+                if error.code().is_fatal() {
+                    self.queue.clear();
+                    self.unanswered = 0;
+                    emitted = Emitted::Fatal;
+                }
+            }
+        }
+        if self.queue.is_empty() && self.queue.capacity() > KEPT_MAX {
+            self.queue = VecDeque::new();
+        }
+        emitted
+    }
+}

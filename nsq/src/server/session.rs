@@ -1,0 +1,317 @@
+//! One connection.
+//!
+//! The session is one future, polled by hand, so that everything it does between two waits happens in one go and with
+//! one thread's buffers: take in what the socket has, let the log write what was published, answer, fetch messages,
+//! write. It waits for nothing in particular: whatever changes wakes it, and it looks at everything again.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use mq_core::{Broker, Subscription, TopicName, Wake};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
+
+use super::budget::{Budget, Share};
+use super::buffers;
+use super::client::Client;
+use super::config::Config;
+use super::input::Input;
+use super::output::{DELIVERY_BYTES, Output, UNSENT_BYTES_MAX};
+use super::replies::{Emitted, Replies};
+use crate::transport::Transport;
+use crate::wire::error::WireError;
+use crate::wire::frame::{HEARTBEAT, put_response};
+use crate::wire::identify::{Bounds, Settings};
+use crate::wire::{Limits, State};
+
+/// Full reads taken in before answers and messages get their turn.
+const READS_MAX: usize = 4;
+
+/// How long what was taken in may take to be answered once nothing more is taken in.
+const DRAIN: Duration = Duration::from_secs(30);
+
+/// How long a client that was told an error has to take note, before what it still sends resets the connection.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// What all sessions of a server share.
+pub(super) struct Shared {
+    pub(super) broker: Broker,
+    pub(super) config: Config,
+    pub(super) limits: Limits,
+    pub(super) bounds: Bounds,
+    pub(super) budget: Arc<Budget>,
+}
+
+/// Whether the session takes in commands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Waits for the magic.
+    Magic,
+    /// Takes in commands.
+    Open,
+    /// Only answers what it has taken in, then ends.
+    Draining(End, Instant),
+}
+
+/// Why a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// The client closed.
+    Eof,
+    /// The client was told an error that ends the connection.
+    Fatal,
+    /// The client sent a line that has no end.
+    LineTooLong,
+    /// The channel is gone.
+    ChannelClosed,
+    /// The server stops.
+    Stopped,
+    /// The socket failed.
+    Lost,
+    /// The client sent nothing for two heartbeats.
+    Silent,
+    /// The client took nothing for a heartbeat.
+    Stuck,
+}
+
+/// One connection's state.
+pub(super) struct Session {
+    pub(super) shared: Arc<Shared>,
+    pub(super) client: Arc<Client>,
+    /// The client's signal, as the core wants it.
+    pub(super) wake: Arc<dyn Wake>,
+    pub(super) transport: Transport,
+    pub(super) phase: Phase,
+    pub(super) state: State,
+    pub(super) settings: Settings,
+    pub(super) input: Input,
+    pub(super) replies: Replies,
+    pub(super) output: Output,
+    pub(super) subscription: Option<Subscription>,
+    /// Whether SUB was answered: no message goes out before.
+    pub(super) delivering: bool,
+    /// Whether the subscription gave up its turn, and has not pulled since.
+    pub(super) resting: bool,
+    /// The name last published to, parsed.
+    pub(super) topic: Option<TopicName>,
+    /// When the last command ended. Renews the deadline of the next.
+    pub(super) last_command: Instant,
+    next_heartbeat: Instant,
+    /// Due at the earliest deadline there was when it was set; never moved for a later one. `None`: no heartbeats.
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Session {
+    pub(super) fn new(shared: Arc<Shared>, client: Arc<Client>, transport: Transport) -> Self {
+        let settings = Settings::new(shared.config.msg_timeout);
+        let input = Input::new(Share::new(&shared.budget));
+        let now = Instant::now();
+        let mut session = Self {
+            wake: Arc::clone(&client.signal) as Arc<dyn Wake>,
+            shared,
+            client,
+            transport,
+            phase: Phase::Magic,
+            state: State::Init,
+            settings,
+            input,
+            replies: Replies::default(),
+            output: Output::default(),
+            subscription: None,
+            delivering: false,
+            resting: false,
+            topic: None,
+            last_command: now,
+            next_heartbeat: now,
+            timer: None,
+        };
+        session.start_timer(now);
+        session
+    }
+
+    /// Serves the connection to its end.
+    pub(super) async fn run(mut self) {
+        let end = poll_fn(|cx| self.poll(cx)).await;
+        // Its messages return now, not when the other end has taken note.
+        self.subscription = None;
+        tracing::debug!(client = self.client.id, reason = ?end, "connection ends");
+        if end == End::Fatal {
+            linger(&mut self.transport).await;
+        } else {
+            // Whatever the other end still wants, it is not there.
+            let _ = timeout(LINGER, self.transport.shutdown()).await;
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        self.client.signal.register(cx.waker());
+        if self.client.signal.is_stopped() {
+            self.drain(End::Stopped);
+        }
+        if let Some(end) = self.poll_timer(cx) {
+            return Poll::Ready(end);
+        }
+        loop {
+            let mut progress = self.take_in_rest();
+            for _ in 0..READS_MAX {
+                if !self.may_read() || !self.input.may_grow(&self.client) {
+                    break;
+                }
+                match self.poll_input(cx) {
+                    Poll::Ready(Ok(full)) => {
+                        progress = true;
+                        if !full {
+                            break;
+                        }
+                    }
+                    Poll::Ready(Err(error)) => return Poll::Ready(self.lost(&error)),
+                    Poll::Pending => break,
+                }
+            }
+            self.answer(cx);
+            self.deliver();
+            match self.output.poll_write(&mut self.transport, cx) {
+                Poll::Ready(Ok(wrote)) => {
+                    if let Phase::Draining(end, _) = self.phase
+                        && self.replies.is_empty()
+                    {
+                        return Poll::Ready(end);
+                    }
+                    progress |= wrote;
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(self.lost(&error)),
+                Poll::Pending => {}
+            }
+            if !progress {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Whether there is room for what more commands would bring about.
+    pub(super) fn may_read(&self) -> bool {
+        !matches!(self.phase, Phase::Draining(..))
+            && !self.replies.is_full()
+            && self.output.unsent() < UNSENT_BYTES_MAX
+            // With nothing unanswered, nothing would wake the session again.
+            && (self.replies.unanswered() == 0 || !self.shared.broker.is_congested())
+    }
+
+    fn answer(&mut self, cx: &mut Context<'_>) {
+        if self.replies.is_empty() {
+            return;
+        }
+        match self.replies.emit(&self.shared.broker, self.output.buf(), cx) {
+            Emitted::Fine => {}
+            Emitted::Subscribed => self.delivering = true,
+            Emitted::Fatal => self.drain(End::Fatal),
+        }
+    }
+
+    /// Answers with an error; one that ends the connection ends what is taken in.
+    pub(super) fn fail(&mut self, error: WireError) {
+        let fatal = error.code().is_fatal();
+        tracing::debug!(client = self.client.id, %error, "command refused");
+        self.replies.error(error);
+        if fatal {
+            self.drain(End::Fatal);
+        }
+    }
+
+    /// Takes in no more; the first reason counts. The messages in flight return at once.
+    pub(super) fn drain(&mut self, end: End) {
+        if matches!(self.phase, Phase::Draining(..)) {
+            return;
+        }
+        let deadline = Instant::now() + DRAIN;
+        self.phase = Phase::Draining(end, deadline);
+        self.subscription = None;
+        self.delivering = false;
+        self.input.clear();
+        self.set_timer(Some(deadline));
+    }
+
+    fn lost(&self, error: &io::Error) -> End {
+        tracing::debug!(client = self.client.id, %error, "connection lost");
+        End::Lost
+    }
+
+    /// Starts heartbeats and deadlines by the settings.
+    pub(super) fn start_timer(&mut self, now: Instant) {
+        self.last_command = now;
+        let next = self.settings.heartbeat_interval.map(|interval| now + interval);
+        self.next_heartbeat = next.unwrap_or(now);
+        self.set_timer(next);
+    }
+
+    fn set_timer(&mut self, at: Option<Instant>) {
+        match (at, &mut self.timer) {
+            (Some(at), Some(timer)) => timer.as_mut().reset(at),
+            (Some(at), timer @ None) => *timer = Some(Box::pin(sleep_until(at))),
+            (None, timer) => *timer = None,
+        }
+    }
+
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Option<End> {
+        while let Some(timer) = &mut self.timer {
+            if timer.as_mut().poll(cx).is_pending() {
+                return None;
+            }
+            match self.check_deadlines(Instant::now()) {
+                Ok(next) => self.set_timer(next),
+                Err(end) => return Some(end),
+            }
+        }
+        None
+    }
+
+    /// Sends a heartbeat that is due. Returns the next deadline.
+    fn check_deadlines(&mut self, now: Instant) -> Result<Option<Instant>, End> {
+        if let Phase::Draining(end, deadline) = self.phase {
+            return if now < deadline { Ok(Some(deadline)) } else { Err(end) };
+        }
+        let Some(interval) = self.settings.heartbeat_interval else {
+            return Ok(None);
+        };
+        if !self.may_read() {
+            // It may have sent what is not read: that is no silence.
+            self.last_command = now;
+        }
+        let silent_at = self.last_command + 2 * interval;
+        if now >= silent_at {
+            return Err(End::Silent);
+        }
+        let stuck_at = self.output.stuck_since().map(|since| since + interval);
+        if stuck_at.is_some_and(|at| now >= at) {
+            return Err(End::Stuck);
+        }
+        if now >= self.next_heartbeat {
+            self.next_heartbeat = now + interval;
+            if self.phase == Phase::Open && self.output.unsent() < DELIVERY_BYTES {
+                put_response(self.output.buf(), HEARTBEAT);
+            }
+        }
+        Ok(Some(self.next_heartbeat.min(silent_at).min(stuck_at.unwrap_or(silent_at))))
+    }
+}
+
+/// Says that nothing more comes, and takes in what the client sends until it closes: were the socket closed with bytes
+/// unread, the client would lose the error it was sent.
+async fn linger(transport: &mut Transport) {
+    let _ = timeout(LINGER, async {
+        transport.shutdown().await?;
+        // On the heap, since it would be part of every session's task otherwise.
+        let mut sink = buffers::take_output();
+        loop {
+            sink.clear();
+            if transport.read_buf(&mut sink).await? == 0 {
+                return Ok::<_, io::Error>(());
+            }
+        }
+    })
+    .await;
+}

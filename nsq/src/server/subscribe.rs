@@ -1,0 +1,109 @@
+//! SUB and what follows it: RDY, FIN, REQ, TOUCH, CLS.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use mq_core::{ChannelName, ErrorKind, MessageId, Result, SubscribeOptions, Subscription, Ticket};
+
+use super::input::{Burst, Next};
+use super::session::Session;
+use crate::wire::State;
+use crate::wire::command::Command;
+use crate::wire::error::{Code, WireError};
+use crate::wire::frame::CLOSE_WAIT;
+use crate::wire::name::Name;
+
+/// Acknowledgements under one lock of the channel, which its other subscribers wait for.
+const RUN_ACKS: usize = 512;
+
+impl Session {
+    pub(super) fn subscribe(&mut self, topic: Name<'_>, channel: Name<'_>) {
+        let subscribed = match self.try_subscribe(topic, channel) {
+            // Deleted in between: once more, on new ones.
+            Err(error) if error.kind() == ErrorKind::Closed => self.try_subscribe(topic, channel),
+            subscribed => subscribed,
+        };
+        match subscribed {
+            Ok((subscription, ticket)) => {
+                self.subscription = Some(subscription);
+                self.set_state(State::Subscribed);
+                self.replies.subscribed(ticket);
+            }
+            Err(error) => self.fail(WireError::refused(Code::SubFailed, "SUB", &error)),
+        }
+    }
+
+    fn try_subscribe(&mut self, topic: Name<'_>, channel: Name<'_>) -> Result<(Subscription, Ticket)> {
+        let (channel, ticket) = self.topic(topic)?.channel(&ChannelName::parse(channel.as_str())?)?;
+        let options = SubscribeOptions {
+            msg_timeout: self.settings.msg_timeout,
+            sample_rate: self.settings.sample_rate,
+        };
+        Ok((channel.subscribe(options, Arc::clone(&self.wake))?, ticket))
+    }
+
+    pub(super) fn close(&mut self) {
+        if let Some(subscription) = &self.subscription {
+            subscription.acks().set_credit(0);
+        }
+        self.client.set_ready(0);
+        self.set_state(State::Closing);
+        self.replies.response(CLOSE_WAIT);
+    }
+
+    fn set_state(&mut self, state: State) {
+        self.state = state;
+        self.client.set_state(state);
+    }
+
+    /// Executes an acknowledgement and those that follow under one lock of the channel.
+    pub(super) fn acknowledge_run<'a>(&mut self, mut next: Next<'a>, burst: &mut Burst<'a>) -> Next<'a> {
+        // Taken out, since parsing needs the session. There is one in each state that lets these commands pass.
+        let Some(subscription) = self.subscription.take() else {
+            return Next::End;
+        };
+        let mut acks = subscription.acks();
+        let (mut finished, mut requeued) = (0, 0);
+        for _ in 0..RUN_ACKS {
+            let failed = match next {
+                Next::Command(Command::Ready(count)) => {
+                    acks.set_credit(count);
+                    self.client.set_ready(count);
+                    None
+                }
+                Next::Command(Command::Finish(id)) => {
+                    let result = in_flight(id, |id| acks.finish(id));
+                    finished += u64::from(result.is_ok());
+                    result.err().map(|kind| WireError::refused_id(Code::FinFailed, "FIN", id, kind))
+                }
+                Next::Command(Command::Requeue(id, delay)) => {
+                    let result = in_flight(id, |id| acks.requeue(id, delay));
+                    requeued += u64::from(result.is_ok());
+                    result.err().map(|kind| WireError::refused_id(Code::ReqFailed, "REQ", id, kind))
+                }
+                Next::Command(Command::Touch(id)) => {
+                    let result = in_flight(id, |id| acks.touch(id));
+                    result.err().map(|kind| WireError::refused_id(Code::TouchFailed, "TOUCH", id, kind))
+                }
+                _ => break,
+            };
+            if let Some(error) = failed {
+                self.replies.error(error);
+            }
+            next = self.next(burst);
+        }
+        drop(acks);
+        if !self.is_draining() {
+            self.subscription = Some(subscription);
+        }
+        self.client.counts.finished.fetch_add(finished, Ordering::Relaxed);
+        self.client.counts.requeued.fetch_add(requeued, Ordering::Relaxed);
+        next
+    }
+}
+
+/// An id that is none can't be in flight.
+fn in_flight(id: &[u8; 16], act: impl FnOnce(MessageId) -> Result<()>) -> Result<(), ErrorKind> {
+    let id = MessageId::from_hex(id).ok_or(ErrorKind::NotInFlight)?;
+    act(id).map_err(|error| error.kind())
+}

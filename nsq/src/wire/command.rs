@@ -1,0 +1,108 @@
+//! What a client sends.
+//!
+//! ```text
+//! command  = word { " " parameter } [ "\r" ] "\n" [ body ]        the line at most 16384 bytes with its end
+//! body     = u32 length, bytes                                    IDENTIFY AUTH PUB DPUB
+//!          | u32 length, u32 n, n * ( u32 length, bytes )         MPUB
+//! ```
+//! Integers are big-endian. Numbers in a line are digits only, nothing at all is 0, and they wrap around at 2^64.
+//!
+//! PEEK is libmq's own: `PEEK <topic> <from> <max>\n` reads a topic that no channel has consumed, and moves nothing.
+//! `from` is 16 hex digits, or `0` for the oldest message that no channel has got; `max` is 1 to 1000. The answer is
+//! one response frame:
+//! ```text
+//! {"channels":N,"next":"<16 hex digits>","count":n}\n   then n times: u32 length, a message as in a message frame
+//! ```
+//! `next` is what to pass as `from` to go on; a topic that does not exist has no channels and no messages. The answer
+//! holds about 1 MiB: it ends early rather than grow beyond, but holds at least one message where there is one.
+
+use std::time::Duration;
+
+use super::mpub::Bodies;
+use super::name::Name;
+
+/// Longest command line in bytes, its end included: the size of nsqd's read buffer.
+pub const LINE_BYTES_MAX: usize = 16384;
+
+/// Most messages one PEEK may ask for.
+pub const PEEK_MAX: u64 = 1000;
+
+/// What a connection may do. Numbers are those that nsqd's stats show.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum State {
+    /// No SUB yet.
+    #[default]
+    Init = 0,
+    /// After SUB.
+    Subscribed = 3,
+    /// After CLS.
+    Closing = 4,
+}
+
+/// What the checks of a command depend on.
+#[derive(Clone, Copy, Debug)]
+pub struct Context<'l> {
+    /// The server's limits.
+    pub limits: &'l Limits,
+    /// The connection's state before the command.
+    pub state: State,
+    /// Whether the connection has heartbeats: without, SUB is refused.
+    pub heartbeats: bool,
+    /// Whether everything but IDENTIFY has to wait for TLS.
+    pub tls_required: bool,
+}
+
+/// The limits a command is held against. The defaults are nsqd's.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Largest message body in bytes: 1 MiB.
+    pub max_msg_size: u32,
+    /// Largest body of a command in bytes: 5 MiB. All bodies of an MPUB with their lengths count.
+    pub max_body_size: u32,
+    /// Longest delay of a DPUB (an error beyond) or REQ (cut to it): 1 h.
+    pub max_req_timeout: Duration,
+    /// Largest RDY: 2500.
+    pub max_rdy_count: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_msg_size: 1024 * 1024,
+            max_body_size: 5 * 1024 * 1024,
+            max_req_timeout: Duration::from_secs(3600),
+            max_rdy_count: 2500,
+        }
+    }
+}
+
+/// A whole command, borrowed from the buffer it was read to. What its state and parameters forbid was refused before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command<'a> {
+    /// IDENTIFY and its JSON.
+    Identify(&'a [u8]),
+    /// AUTH and its secret.
+    Auth(&'a [u8]),
+    /// SUB.
+    Subscribe(Name<'a>, Name<'a>),
+    /// PUB.
+    Publish(Name<'a>, &'a [u8]),
+    /// MPUB.
+    PublishMany(Name<'a>, Bodies<'a>),
+    /// DPUB; the delay is within its limit.
+    PublishDeferred(Name<'a>, Duration, &'a [u8]),
+    /// RDY; within its limit. While closing it is to be ignored.
+    Ready(u32),
+    /// FIN. The id is any 16 bytes.
+    Finish(&'a [u8; 16]),
+    /// REQ; the delay is cut to its limit.
+    Requeue(&'a [u8; 16], Duration),
+    /// TOUCH.
+    Touch(&'a [u8; 16]),
+    /// CLS.
+    Close,
+    /// NOP.
+    Nop,
+    /// PEEK. `None`: from the oldest that no channel has got.
+    Peek(Name<'a>, Option<u64>, u16),
+}

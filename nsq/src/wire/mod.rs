@@ -1,0 +1,23 @@
+//! NSQ's TCP protocol "V2": bytes to enums and back. Pure: no I/O, no clock, no async.
+//!
+//! - [`command`]: what a client sends, parsed incrementally; [`mpub`]: the bodies of an MPUB; [`name`]: the naming rule
+//! - [`frame`]: what a server sends
+//! - [`identify`]: the negotiation
+//! - [`error`]: every code and text, and the one map from the core's errors to them
+//! - [`quote`]: names as error texts print them
+
+pub mod command;
+pub mod error;
+pub mod frame;
+pub mod identify;
+pub mod mpub;
+pub mod name;
+mod parse;
+mod quote;
+
+pub use command::{Command, Context, Limits, State};
+pub use error::{Code, WireError};
+pub use parse::{Parse, Parser, Stage};
+
+/// What a client sends first, once, and gets no answer to.
+pub const MAGIC: [u8; 4] = *b"  V2";

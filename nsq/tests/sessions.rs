@@ -1,0 +1,318 @@
+//! What sessions do beyond single answers: bursts, heartbeats, limits, peers that misbehave, the end of the server.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // Helpers of tests are tests too.
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use common::{PATIENCE, Peer, Running, mpub, start, start_with, with_body};
+use mq_core::{ChannelName, TopicName};
+use mq_nsq::server::Config;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::{sleep, timeout};
+
+fn topic(name: &str) -> TopicName {
+    TopicName::parse(name).unwrap()
+}
+
+/// Waits until `condition` holds.
+async fn until(what: &str, condition: impl Fn() -> bool) {
+    let met = async {
+        while !condition() {
+            sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(PATIENCE, met).await.unwrap_or_else(|_| panic!("not in time: {what}"));
+}
+
+async fn subscriber(server: &Running, topic: &str, identify: &str, rdy: u32) -> Peer {
+    let mut peer = server.peer().await;
+    peer.send(&with_body("IDENTIFY", identify.as_bytes())).await;
+    peer.expect("OK").await;
+    peer.send(format!("SUB {topic} c\nRDY {rdy}\n").as_bytes()).await;
+    peer.expect("OK").await;
+    peer
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn twenty_thousand_publishes_in_one_burst_are_answered_and_delivered_in_order() {
+    let server = start().await;
+    let mut consumer = subscriber(&server, "t", "{}", 2500).await;
+    let producer = server.peer().await;
+    let burst: Vec<u8> = (0..20_000).flat_map(|i| with_body("PUB t", format!("{i}").as_bytes())).collect();
+    let (mut from_server, mut to_server) = tokio::io::split(producer.socket);
+    let send = async {
+        to_server.write_all(&burst).await.unwrap();
+    };
+    let answers = async {
+        let mut oks = vec![0; 20_000 * 10];
+        from_server.read_exact(&mut oks).await.unwrap();
+        assert!(oks.chunks(10).all(|ok| ok == b"\0\0\0\x06\0\0\0\0OK"));
+    };
+    let messages = async {
+        for i in 0..20_000 {
+            let message = consumer.expect(&format!("message 1 {i}")).await;
+            consumer.send(format!("FIN {}\n", message.id()).as_bytes()).await;
+        }
+    };
+    timeout(6 * PATIENCE, async { tokio::join!(send, answers, messages) }).await.unwrap();
+    until("all finished", || server.clients.list()[0].finished() == 20_000).await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_message_goes_out_at_once_whatever_the_output_buffer() {
+    let server = start().await;
+    let identify = r#"{"output_buffer_size":65536,"output_buffer_timeout":30000}"#;
+    let mut consumer = subscriber(&server, "t", identify, 100).await;
+    let mut producer = server.peer().await;
+    for i in 0..3 {
+        let sent = Instant::now();
+        producer.send(&with_body("PUB t", format!("{i}").as_bytes())).await;
+        consumer.expect(&format!("message 1 {i}")).await;
+        assert!(sent.elapsed() < Duration::from_millis(200), "{:?}", sent.elapsed());
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn large_messages_and_batches_pass_in_any_pieces() {
+    let server = start().await;
+    let mut consumer = subscriber(&server, "t", "{}", 5).await;
+    let mut producer = server.peer().await;
+    let large: Vec<u8> = (0..1024 * 1024).map(|i| (i % 251) as u8).collect();
+    let bodies = [&large[..], b"small", &large[..7], &large[..]];
+    let batch = [mpub("t", &bodies), with_body("PUB t", &large)].concat();
+    for piece in batch.chunks(70_001) {
+        producer.send(piece).await;
+    }
+    producer.expect("OK").await;
+    producer.expect("OK").await;
+    for body in bodies.iter().copied().chain([&large[..]]) {
+        let frame = consumer.frame().await.unwrap();
+        assert!(frame.data[26..] == *body, "{} bytes instead of {}", frame.data.len() - 26, body.len());
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn heartbeats_come_and_silence_ends_the_connection() {
+    let server = start().await;
+    let mut alive = subscriber(&server, "t", r#"{"heartbeat_interval":1000}"#, 1).await;
+    let mut silent = server.peer().await;
+    silent.send(&with_body("IDENTIFY", br#"{"heartbeat_interval":1000}"#)).await;
+    silent.expect("OK").await;
+    let mut without = server.peer().await;
+    without.send(&with_body("IDENTIFY", br#"{"heartbeat_interval":-1}"#)).await;
+    without.expect("OK").await;
+
+    let since = Instant::now();
+    let answering = async {
+        for _ in 0..3 {
+            alive.expect("_heartbeat_").await;
+            alive.send(b"NOP\n").await;
+        }
+        assert!(since.elapsed() >= Duration::from_millis(2900));
+    };
+    let ending = async {
+        silent.expect("_heartbeat_").await;
+        silent.expect_end().await;
+        assert!(since.elapsed() >= Duration::from_millis(1900));
+        assert!(since.elapsed() < Duration::from_millis(2900));
+    };
+    tokio::join!(answering, ending);
+    without.send(b"NOP\n").await;
+    without.send(&with_body("PUB t", b"x")).await;
+    without.expect("OK").await;
+    alive.expect("message 1 x").await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_subscriber_that_does_not_read_holds_little_and_loses_its_messages_to_others() {
+    let server = start().await;
+    let mut producer = server.peer().await;
+    let large = vec![b'x'; 1024 * 1024];
+    let count = 64;
+    for _ in 0..count {
+        producer.send(&with_body("PUB t", &large)).await;
+        producer.expect("OK").await;
+    }
+    let stuck = subscriber(&server, "t", r#"{"heartbeat_interval":1000,"client_id":"stuck"}"#, 2500).await;
+    let clients = server.clients.list();
+    let client = clients.iter().find(|client| client.identity().client_id == "stuck").unwrap();
+    // It ends when the socket has taken nothing for a second.
+    until("the stuck one is gone", || server.clients.list().len() == 1).await;
+    assert!(client.delivered() < count / 2, "{} went out", client.delivered());
+
+    let mut other = subscriber(&server, "t", "{}", 4).await;
+    for _ in 0..count {
+        let frame = other.frame().await.unwrap();
+        assert_eq!(frame.data.len(), 26 + large.len());
+        other.send(format!("FIN {}\n", frame.id()).as_bytes()).await;
+    }
+    drop(stuck);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_producer_that_does_not_read_is_not_read() {
+    let server = start().await;
+    let mut producer = server.peer().await;
+    let run: Vec<u8> = (0..1000).flat_map(|_| with_body("PUB t", b"x")).collect();
+    let mut runs = 0;
+    let cut = 'sending: loop {
+        let mut at = 0;
+        while at < run.len() {
+            match timeout(Duration::from_millis(500), producer.socket.write(&run[at..])).await {
+                Ok(n) => at += n.unwrap(),
+                Err(_) => break 'sending at,
+            }
+        }
+        runs += 1;
+        assert!(runs < 10_000, "the server goes on reading");
+    };
+    // It takes up its work when the answers are taken.
+    for _ in 0..runs * 1000 {
+        producer.expect("OK").await;
+    }
+    producer.send(&run[cut..]).await;
+    for _ in 0..1000 {
+        producer.expect("OK").await;
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn half_read_commands_of_all_share_one_budget() {
+    let config = Config { max_input_bytes: 1024 * 1024, ..Config::default() };
+    let server = start_with(config, |_| {}, false).await;
+    let large = with_body("PUB t", &vec![b'x'; 1024 * 1024]);
+    let mut peers = Vec::new();
+    for _ in 0..16 {
+        let mut peer = server.peer().await;
+        peer.send(&with_body("IDENTIFY", br#"{"heartbeat_interval":1000}"#)).await;
+        peer.expect("OK").await;
+        // The server stops reading some of them.
+        let _ = timeout(Duration::from_millis(20), peer.send(&large[..large.len() - 1])).await;
+        peers.push(peer);
+    }
+    // Others are not concerned.
+    let mut small = server.peer().await;
+    for _ in 0..10 {
+        small.send(&with_body("PUB t", b"small")).await;
+        small.expect("OK").await;
+    }
+    // Those that never end their command go, and with them what they held.
+    until("they are gone", || server.clients.list().len() == 1).await;
+    for _ in 0..3 {
+        small.send(&large).await;
+        small.expect("OK").await;
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_closed_connection_gives_its_messages_back_at_once() {
+    let server = start().await;
+    let mut producer = server.peer().await;
+    producer.send(&with_body("PUB t", b"x")).await;
+    producer.expect("OK").await;
+    let mut first = subscriber(&server, "t", "{}", 1).await;
+    first.expect("message 1 x").await;
+    let mut second = subscriber(&server, "t", "{}", 1).await;
+    drop(first);
+    second.expect("message 2 x").await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_deferred_message_comes_when_it_is_due() {
+    let server = start().await;
+    let mut consumer = subscriber(&server, "t", "{}", 10).await;
+    let mut producer = server.peer().await;
+    let sent = Instant::now();
+    producer.send(&with_body("DPUB t 300", b"later")).await;
+    producer.send(&with_body("PUB t", b"now")).await;
+    consumer.expect("message 1 now").await;
+    assert!(sent.elapsed() < Duration::from_millis(300));
+    consumer.expect("message 1 later").await;
+    assert!(sent.elapsed() >= Duration::from_millis(300));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_deleted_channel_closes_its_connections() {
+    let server = start().await;
+    let mut consumer = subscriber(&server, "t", "{}", 1).await;
+    let t = server.broker.find_topic(&topic("t")).unwrap();
+    t.delete_channel(&ChannelName::parse("c").unwrap()).unwrap();
+    consumer.expect_end().await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_deleted_topic_is_created_again_by_the_next_publish() {
+    let server = start().await;
+    let mut producer = server.peer().await;
+    for _ in 0..2 {
+        producer.send(&with_body("PUB t", b"x")).await;
+        producer.expect("OK").await;
+        assert_eq!(server.broker.find_topic(&topic("t")).unwrap().depth(), 1);
+        server.broker.delete_topic(&topic("t")).unwrap();
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn limits_are_told() {
+    let config = Config { max_connections: 2, ..Config::default() };
+    let server = start_with(config, |options| options.max_channel_consumers = 1, false).await;
+    let _first = subscriber(&server, "t", "{}", 1).await;
+    let mut second = server.peer().await;
+    second.send(b"SUB t c\n").await;
+    let frame = second.frame().await.unwrap();
+    assert!(frame.show().starts_with("error E_SUB_FAILED SUB failed "), "{}", frame.show());
+    second.expect_end().await;
+    drop(second);
+    until("the refused one is gone", || server.clients.list().len() == 1).await;
+
+    let mut second = server.peer().await;
+    second.send(&with_body("PUB t", b"x")).await;
+    second.expect("OK").await;
+    let mut third = server.raw().await;
+    third.expect("error E_INVALID connections exceed limit of 2").await;
+    third.expect_end().await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn the_server_stops_whatever_its_clients_do() {
+    let server = start_with(Config::default(), |_| {}, true).await;
+    let mut consumer = subscriber(&server, "t", "{}", 1).await;
+    let mut silent = server.raw().await;
+    let mut halfway = server.peer().await;
+    halfway.send(b"PUB t\n\0\x10\0\0half").await;
+    let socket = server.address.clone();
+    let since = Instant::now();
+    server.stop().await;
+    assert!(since.elapsed() < Duration::from_secs(4));
+    assert!(!std::path::Path::new(&socket).exists());
+    for peer in [&mut consumer, &mut silent, &mut halfway] {
+        peer.expect_end().await;
+    }
+}
+
+#[tokio::test]
+async fn a_stale_unix_socket_is_taken_over_and_a_live_one_is_not() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let path = folder.path().join("mq.sock");
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    let broker = mq_core::Broker::open(common::options(&folder)).unwrap();
+    let config = Config { tcp_address: path.display().to_string(), ..Config::default() };
+    let server = mq_nsq::server::Server::bind(config.clone(), broker.clone()).await.unwrap();
+    let error = mq_nsq::server::Server::bind(config, broker.clone()).await.err().unwrap();
+    assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
+    drop(server);
+    broker.close().unwrap();
+}
