@@ -1,2 +1,29 @@
-//! Project chores.
-fn main() {}
+//! Project chores: `cargo xtask test` sets up what the tests need and runs everything.
+
+mod run;
+mod test;
+mod tools;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Project chores")]
+enum Task {
+    /// Sets up what the tests need and runs everything, or the stages named
+    Test(test::Test),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Task::parse() {
+        Task::Test(task) => task.run(),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("xtask: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}

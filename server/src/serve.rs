@@ -1,0 +1,147 @@
+//! `mq serve`: the broker as a process.
+
+use std::future::Future;
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::ArgMatches;
+use mq_core::{Broker, Options};
+use mq_nsq::server::{self, Server};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::config::Config;
+use crate::setting::Address;
+use crate::{Outcome, paste};
+
+/// Runs a broker until SIGTERM or SIGINT.
+pub(crate) fn run(flags: &ArgMatches) -> Outcome {
+    let config = Config::load(flags)?;
+    config.telemetry().install();
+    raise_file_limit();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| format!("cannot start: {e}"))?;
+    runtime.block_on(serve(config))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn serve(config: Config) -> Result<(), String> {
+    // Before anything is opened: a signal during recovery must end in a clean stop too.
+    let stop = stop_signal().map_err(|e| format!("cannot watch for signals: {e}"))?;
+    let broker = open(&config).await?;
+    let server = match Server::bind(server_config(&config), broker.clone()).await {
+        Ok(server) => server,
+        Err(error) => {
+            close(broker).await?;
+            return Err(bind_failed(&config.tcp_address, &error));
+        }
+    };
+    announce(&server.local_addr().to_string(), &config.data_path);
+    server.run(stop).await;
+    close(broker).await?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Opens the broker off the async workers: recovery reads files.
+async fn open(config: &Config) -> Result<Broker, String> {
+    let options = Options {
+        data_path: config.data_path.clone(),
+        memory_limit: config.memory_limit.0,
+        durability: config.durability,
+        node_id: config.node_id.0,
+        ephemeral_queue: config.mem_queue_size,
+        max_msg_timeout: config.max_msg_timeout,
+        max_channel_consumers: config.max_channel_consumers,
+        ..Options::default()
+    };
+    let opened = tokio::task::spawn_blocking(move || Broker::open(options)).await;
+    match opened {
+        Ok(Ok(broker)) => Ok(broker),
+        Ok(Err(error)) => Err(format!("--data-path {}: {error}", config.data_path.display())),
+        Err(panicked) => Err(format!("opening the data folder: {panicked}")),
+    }
+}
+
+/// Spills, writes a checkpoint and syncs. No client can delay it.
+async fn close(broker: Broker) -> Result<(), String> {
+    match tokio::task::spawn_blocking(move || broker.close()).await {
+        Ok(closed) => closed.map_err(|error| format!("closing the data folder: {error}")),
+        Err(panicked) => Err(format!("closing the data folder: {panicked}")),
+    }
+}
+
+fn server_config(config: &Config) -> server::Config {
+    server::Config {
+        tcp_address: match &config.tcp_address {
+            Address::Tcp(address) => address.clone(),
+            Address::Unix(path) => path.display().to_string(),
+        },
+        msg_timeout: config.msg_timeout,
+        max_msg_timeout: config.max_msg_timeout,
+        max_req_timeout: config.max_req_timeout,
+        max_msg_size: config.max_msg_size.0,
+        max_body_size: config.max_body_size.0,
+        max_rdy_count: config.max_rdy_count,
+        max_heartbeat_interval: config.max_heartbeat_interval,
+        max_output_buffer_size: config.max_output_buffer_size.0,
+        min_output_buffer_timeout: config.min_output_buffer_timeout,
+        max_output_buffer_timeout: config.max_output_buffer_timeout,
+        ..server::Config::default()
+    }
+}
+
+fn bind_failed(address: &Address, error: &std::io::Error) -> String {
+    let flag = match address {
+        Address::Tcp(address) => format!("--tcp-address {address}"),
+        Address::Unix(path) => format!("--tcp-address {}", path.display()),
+    };
+    match error.kind() {
+        std::io::ErrorKind::AddrInUse => {
+            format!("{flag}: {error}: stop what listens there, or choose another port (0 = any free one)")
+        }
+        _ => format!("{flag}: {error}"),
+    }
+}
+
+/// Tells on stdout that clients can come.
+fn announce(address: &str, data_path: &Path) {
+    let data_path = data_path.canonicalize().unwrap_or_else(|_| data_path.to_owned());
+    // Who started the broker may have closed its stdout; it serves all the same.
+    if let Err(error) = paste::announce(&mut std::io::stdout().lock(), address, &data_path) {
+        tracing::debug!(%error, "stdout is closed");
+    }
+}
+
+/// Resolves at the first SIGTERM or SIGINT; the second ends the process at once.
+fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        let name = next_signal(&mut terminate, &mut interrupt).await.0;
+        tracing::info!(signal = name, "stopping; a second signal stops at once");
+        tokio::spawn(async move {
+            let (name, number) = next_signal(&mut terminate, &mut interrupt).await;
+            tracing::warn!(signal = name, "stopping at once");
+            std::process::exit(128 + number);
+        });
+    })
+}
+
+async fn next_signal(terminate: &mut Signal, interrupt: &mut Signal) -> (&'static str, i32) {
+    tokio::select! {
+        _ = terminate.recv() => ("SIGTERM", SignalKind::terminate().as_raw_value()),
+        _ = interrupt.recv() => ("SIGINT", SignalKind::interrupt().as_raw_value()),
+    }
+}
+
+/// A connection is a file descriptor, and the usual soft limit of 1,024 is far below what the hard one allows.
+fn raise_file_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = rustix::process::Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, limit = limit.current, "the limit on open files stays as it is");
+    }
+}

@@ -1,0 +1,219 @@
+//! Types of settings: how each is written, and what the right form is called in an error.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tracing::level_filters::LevelFilter;
+
+use crate::units;
+
+/// A type a setting can have.
+pub(crate) trait Value: Sized {
+    /// The right form, to end "it must be ...".
+    const FORM: &'static str;
+    /// Whether the flag stands alone: `--flag` means `true`, and only `=` gives it another value.
+    const SWITCH: bool = false;
+
+    /// The value `text` means, `None` if it has not the right form.
+    fn parse(text: &str) -> Option<Self>;
+}
+
+/// Where to listen or connect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Address {
+    /// `host:port`; an empty host is every interface.
+    Tcp(String),
+    /// Path of a unix socket.
+    Unix(PathBuf),
+}
+
+impl Value for Address {
+    const FORM: &'static str =
+        "host:port such as 127.0.0.1:4150, or the path of a unix socket with a / in it";
+
+    fn parse(text: &str) -> Option<Self> {
+        // A path has a slash: a host without its port must not quietly become a socket file of that name.
+        if text.contains('/') || text.ends_with(".sock") {
+            return Some(Self::Unix(text.into()));
+        }
+        let (host, port) = text.rsplit_once(':')?;
+        let bare_v6 = host.contains(':') && !(host.starts_with('[') && host.ends_with(']'));
+        let digits = !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
+        (digits && port.parse::<u16>().is_ok() && !bare_v6).then(|| Self::Tcp(text.to_owned()))
+    }
+}
+
+/// A number of bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
+pub(crate) struct Size(pub(crate) u64);
+
+impl Value for Size {
+    const FORM: &'static str = units::SIZE_FORM;
+
+    fn parse(text: &str) -> Option<Self> {
+        units::parse_size(text).map(Self)
+    }
+}
+
+/// A number of bytes that a length on NSQ's wire can say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
+pub(crate) struct WireSize(pub(crate) u32);
+
+impl Value for WireSize {
+    const FORM: &'static str = "a number of bytes below 2GiB, or one with a unit such as 64KiB, 1MiB";
+
+    fn parse(text: &str) -> Option<Self> {
+        // Lengths are signed 32-bit numbers there.
+        let bytes = units::parse_size(text).and_then(|bytes| i32::try_from(bytes).ok())?;
+        u32::try_from(bytes).ok().map(Self)
+    }
+}
+
+impl Value for Duration {
+    const FORM: &'static str = units::DURATION_FORM;
+
+    fn parse(text: &str) -> Option<Self> {
+        units::parse_duration(text)
+    }
+}
+
+impl Value for PathBuf {
+    const FORM: &'static str = "a path";
+
+    fn parse(text: &str) -> Option<Self> {
+        (!text.is_empty()).then(|| text.into())
+    }
+}
+
+impl Value for u64 {
+    const FORM: &'static str = "a whole number";
+
+    fn parse(text: &str) -> Option<Self> {
+        text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten()
+    }
+}
+
+impl Value for u32 {
+    const FORM: &'static str = "a whole number below 2^32";
+
+    fn parse(text: &str) -> Option<Self> {
+        u64::parse(text).and_then(|number| Self::try_from(number).ok())
+    }
+}
+
+impl Value for mq_core::Durability {
+    const FORM: &'static str = "flush or memory";
+
+    fn parse(text: &str) -> Option<Self> {
+        match text {
+            "flush" => Some(Self::Flush),
+            "memory" => Some(Self::Memory),
+            _ => None,
+        }
+    }
+}
+
+/// A broker's number within its cluster, below 1024.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NodeId(pub(crate) u16);
+
+impl Value for NodeId {
+    const FORM: &'static str = "0 to 1023, or auto";
+
+    fn parse(text: &str) -> Option<Self> {
+        if text == "auto" {
+            return Some(Self::of_host(rustix::system::uname().nodename().to_bytes()));
+        }
+        let id = u64::parse(text).filter(|id| *id < u64::from(Self::COUNT))?;
+        u16::try_from(id).ok().map(Self)
+    }
+}
+
+impl NodeId {
+    const COUNT: u32 = 1024;
+
+    /// The same number for a host name on every run: FNV-1a, folded.
+    fn of_host(name: &[u8]) -> Self {
+        let hash = name
+            .iter()
+            .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193));
+        Self(((hash ^ (hash >> 16)) % Self::COUNT) as u16)
+    }
+}
+
+/// The least severe log lines that are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LogLevel(pub(crate) LevelFilter);
+
+impl Value for LogLevel {
+    const FORM: &'static str = "trace, debug, info, warn or error";
+
+    fn parse(text: &str) -> Option<Self> {
+        Some(Self(match text.to_ascii_lowercase().as_str() {
+            "trace" => LevelFilter::TRACE,
+            "debug" => LevelFilter::DEBUG,
+            "info" => LevelFilter::INFO,
+            "warn" | "warning" => LevelFilter::WARN,
+            // `fatal` is a level of nsqd's; an error is the worst we write.
+            "error" | "fatal" => LevelFilter::ERROR,
+            _ => return None,
+        }))
+    }
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// One object a line.
+    Json,
+}
+
+impl Value for LogFormat {
+    const FORM: &'static str = "text or json";
+
+    fn parse(text: &str) -> Option<Self> {
+        match text {
+            "text" => Some(Self::Text),
+            "json" => Some(Self::Json),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_host_and_port_or_a_path() {
+        for tcp in ["127.0.0.1:4150", "localhost:0", ":4150", "[::1]:4150"] {
+            assert_eq!(Address::parse(tcp), Some(Address::Tcp(tcp.to_owned())), "{tcp}");
+        }
+        for unix in ["/run/mq.sock", "./mq", "mq.sock"] {
+            assert_eq!(Address::parse(unix), Some(Address::Unix(unix.into())), "{unix}");
+        }
+        for bad in ["", "127.0.0.1", "4150", "host:", "host:65536", "host:+1", "::1:4150"] {
+            assert_eq!(Address::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn sizes_on_the_wire_fit_its_lengths() {
+        assert_eq!(WireSize::parse("1MiB"), Some(WireSize(1 << 20)));
+        assert_eq!(WireSize::parse("2147483647"), Some(WireSize(i32::MAX as u32)));
+        assert_eq!(WireSize::parse("2GiB"), None);
+    }
+
+    #[test]
+    fn node_ids_fit_their_bits() {
+        assert_eq!(NodeId::parse("0"), Some(NodeId(0)));
+        assert_eq!(NodeId::parse("1023"), Some(NodeId(1023)));
+        for bad in ["1024", "-1", "", "65536", "x"] {
+            assert_eq!(NodeId::parse(bad), None, "{bad}");
+        }
+        assert_eq!(NodeId::of_host(b"a"), NodeId::of_host(b"a"));
+        assert_ne!(NodeId::of_host(b"broker-1"), NodeId::of_host(b"broker-2"));
+    }
+}

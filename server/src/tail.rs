@@ -1,0 +1,238 @@
+//! `mq tail`: a topic's messages as they come.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use mq_core::{ChannelName, MessageId, TopicName};
+use mq_nsq::client::{Connection, Error, Identify, Message};
+
+use crate::Outcome;
+use crate::paste::DEFAULT_ADDRESS;
+use crate::printer::Printer;
+
+/// How often a topic without a channel is looked at.
+const PEEK_EVERY: Duration = Duration::from_millis(150);
+/// Messages asked for at a time.
+const PEEK_MAX: u16 = 256;
+/// Messages in flight: few, so that a slow terminal holds little; enough to keep the broker busy.
+const CREDIT: u32 = 256;
+
+/// Flags of `mq tail`.
+#[derive(clap::Args)]
+pub(crate) struct Tail {
+    /// Topic to read
+    #[arg(long, value_name = "TOPIC", value_parser = |text: &str| TopicName::parse(text))]
+    topic: TopicName,
+    /// Channel to consume, sharing its messages with its other consumers; without it every message is shown and none
+    /// is taken from anybody
+    #[arg(long, value_name = "CHANNEL", value_parser = |text: &str| ChannelName::parse(text))]
+    channel: Option<ChannelName>,
+    /// Stop after so many messages
+    #[arg(short = 'n', long = "max", value_name = "COUNT")]
+    max: Option<u64>,
+    /// Broker to read from: host:port, or the path of a unix socket
+    #[arg(long, value_name = "ADDRESS", env = "MQ_TCP_ADDRESS", default_value = DEFAULT_ADDRESS)]
+    tcp_address: String,
+}
+
+/// Prints until it is told to stop, `max` is reached, or nobody reads any more.
+pub(crate) fn run(options: Tail) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| format!("cannot start: {e}"))?;
+    match runtime.block_on(tail(&options)) {
+        Ok(()) | Err(Stop::Enough) => Ok(ExitCode::SUCCESS),
+        Err(Stop::Failed(error)) => Err(error),
+    }
+}
+
+/// Why there is no next message to print.
+enum Stop {
+    /// As many as asked for were printed, or the reader of the output is gone.
+    Enough,
+    Failed(String),
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
+async fn tail(options: &Tail) -> Result<(), Stop> {
+    let mut printer = Printer::start(options.max);
+    if let Some(channel) = &options.channel {
+        let consumer = subscribe(options, channel, printer.credit(CREDIT)).await?;
+        return consume(consumer, &mut printer, None).await;
+    }
+    // An ephemeral first channel would take the topic's backlog, so without a channel there is only looking.
+    let mut peeker = connect(options).await?;
+    let mut look = Look::default();
+    while look.channels == 0 {
+        if printer.is_done() {
+            return Err(Stop::Enough);
+        }
+        if look.go_on(&mut peeker, options, &mut printer).await? == 0 && look.channels == 0 {
+            pause(&mut peeker).await?;
+        }
+    }
+    let mut consumer = subscribe(options, &own_channel()?, printer.credit(CREDIT)).await?;
+    if look.began_without_channel {
+        look.catch_up(&mut peeker, options, &mut printer, &mut consumer).await?;
+    }
+    consume(consumer, &mut printer, Some(look.last)).await
+}
+
+/// How far a topic was looked at.
+#[derive(Default)]
+struct Look {
+    /// Channels the topic had at the last look.
+    channels: u32,
+    /// Nobody else took messages at first, so all were to be shown.
+    began_without_channel: bool,
+    from: Option<MessageId>,
+    /// The last message shown. Ids of a topic rise.
+    last: Option<MessageId>,
+}
+
+impl Look {
+    /// Shows what was published since the last look, and gives how many messages that was. The first look at a topic
+    /// that has a channel shows nothing: its backlog is not new.
+    async fn go_on(
+        &mut self,
+        peeker: &mut Connection,
+        options: &Tail,
+        printer: &mut Printer,
+    ) -> Result<usize, Stop> {
+        let peeked = peeker.peek(&options.topic, self.from, PEEK_MAX).await.map_err(explain_peek)?;
+        self.channels = peeked.channels;
+        if peeked.channels > 0 && !self.began_without_channel {
+            return Ok(0);
+        }
+        self.began_without_channel = true;
+        self.from = peeked.next.or(self.from);
+        let count = peeked.messages.len();
+        for message in peeked.messages {
+            self.last = Some(message.id);
+            printer.put(message).await;
+        }
+        tokio::select! {
+            error = peeker.drive() => Err(error.into()),
+            drained = printer.drain() => drained.map_err(output_failed),
+        }?;
+        Ok(count)
+    }
+
+    /// Shows what was published before the subscription: it is not the new channel's. Ends when a look finds nothing,
+    /// or what the channel has got.
+    async fn catch_up(
+        &mut self,
+        peeker: &mut Connection,
+        options: &Tail,
+        printer: &mut Printer,
+        consumer: &mut Connection,
+    ) -> Result<(), Stop> {
+        let mut first = None;
+        while self.go_on(peeker, options, printer).await? > 0 && !printer.is_done() {
+            tokio::select! {
+                biased;
+                message = consumer.next(), if first.is_none() => first = message?,
+                () = std::future::ready(()) => {}
+            }
+            if first.as_ref().is_some_and(|first: &Message| Some(first.id) <= self.last) {
+                break;
+            }
+        }
+        if let Some(first) = first {
+            let id = first.id;
+            if Some(id) > self.last {
+                self.last = Some(id);
+                printer.put(first).await;
+                printer.drain().await.map_err(output_failed)?;
+            }
+            consumer.finish(id);
+        }
+        Ok(())
+    }
+}
+
+/// Prints and finishes what comes. On a channel of our own, `seen` holds the last message shown: what is not above it
+/// was shown already. On a channel shared with others, a message that comes again was not finished, and is printed again.
+async fn consume(
+    mut consumer: Connection,
+    printer: &mut Printer,
+    mut seen: Option<Option<MessageId>>,
+) -> Result<(), Stop> {
+    while !printer.is_done() {
+        tokio::select! {
+            message = consumer.next(), if printer.has_room() => {
+                let Some(message) = message? else {
+                    return Err(Stop::Failed("the broker closed the connection".to_owned()));
+                };
+                match &mut seen {
+                    Some(last) if Some(message.id) <= *last => consumer.finish(message.id),
+                    Some(last) => {
+                        *last = Some(message.id);
+                        printer.put(message).await;
+                    }
+                    None => printer.put(message).await,
+                }
+            }
+            printed = printer.printed() => {
+                let ids = printed.map_err(output_failed)?;
+                // Never more with us than will be printed; said before the FINs that would make room.
+                if printer.credit(CREDIT) < CREDIT {
+                    consumer.ready(printer.credit(CREDIT));
+                }
+                ids.into_iter().for_each(|id| consumer.finish(id));
+            }
+        }
+    }
+    // Waits for the broker's word, so that the last FINs are sure to have come.
+    consumer.close().await?;
+    Err(Stop::Enough)
+}
+
+/// A reader that has seen enough (`| head`) is no failure.
+fn output_failed(error: std::io::Error) -> Stop {
+    match error.kind() {
+        std::io::ErrorKind::BrokenPipe => Stop::Enough,
+        _ => Stop::Failed(format!("stdout: {error}")),
+    }
+}
+
+async fn connect(options: &Tail) -> Result<Connection, Stop> {
+    let address = &options.tcp_address;
+    Connection::connect(address, Identify::default()).await.map_err(|e| {
+        Stop::Failed(format!("{address}: {e}: is a broker running there? `mq serve` starts one"))
+    })
+}
+
+async fn subscribe(options: &Tail, channel: &ChannelName, credit: u32) -> Result<Connection, Stop> {
+    let mut consumer = connect(options).await?;
+    consumer.subscribe(&options.topic, channel, credit).await?;
+    Ok(consumer)
+}
+
+/// A channel nobody else has; it goes when this process does.
+fn own_channel() -> Result<ChannelName, Stop> {
+    let name = format!("tail{}_{:08x}#ephemeral", std::process::id(), fastrand::u32(..));
+    ChannelName::parse(&name).map_err(|e| Stop::Failed(e.to_string()))
+}
+
+fn explain_peek(error: Error) -> Stop {
+    match error {
+        Error::Server { code, text } if code == "E_INVALID" => Stop::Failed(format!(
+            "{code} {text}: this broker cannot show a topic without a channel; `--channel` names one to consume"
+        )),
+        other => other.into(),
+    }
+}
+
+async fn pause(peeker: &mut Connection) -> Result<(), Stop> {
+    tokio::select! {
+        error = peeker.drive() => Err(error.into()),
+        () = tokio::time::sleep(PEEK_EVERY) => Ok(()),
+    }
+}

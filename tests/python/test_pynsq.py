@@ -1,0 +1,222 @@
+"""pynsq as its users have it, against mq."""
+
+import asyncio
+import functools
+import time
+
+import nsq
+import pytest
+
+PATIENCE_S = 20
+
+
+def timed(test):
+    """Runs an async test on a loop of its own, within PATIENCE_S."""
+
+    @functools.wraps(test)
+    def run(*args, **kwargs):
+        asyncio.run(asyncio.wait_for(test(*args, **kwargs), PATIENCE_S))
+
+    return run
+
+
+class Writer(nsq.Writer):
+    """A Writer that tells when it is connected, and whose answers can be awaited."""
+
+    def __init__(self, address):
+        super().__init__([address])
+        self.ready = asyncio.get_running_loop().create_future()
+
+    def _on_connection_ready(self, conn, **kwargs):
+        super()._on_connection_ready(conn, **kwargs)
+        self.ready.set_result(None)
+
+    async def ask(self, command, *args):
+        """Sends and gives what the broker answered."""
+        await self.ready
+        answer = asyncio.get_running_loop().create_future()
+        sent = command(*args, callback=lambda conn, data: answer.set_result(data))
+        await sent
+        return await answer
+
+
+class Reader(nsq.Reader):
+    """A Reader that tells when it has sent SUB, and keeps what it gave up."""
+
+    def __init__(self, address, topic, channel, handler, **options):
+        super().__init__(topic, channel, handler, nsqd_tcp_addresses=[address], **options)
+        self.ready = asyncio.get_running_loop().create_future()
+        self.given_up = asyncio.get_running_loop().create_future()
+
+    def _on_connection_ready(self, conn, **kwargs):
+        super()._on_connection_ready(conn, **kwargs)
+        self.ready.set_result(None)
+
+    def giving_up(self, message):
+        self.given_up.set_result((bytes(message.body), message.attempts))
+
+
+@timed
+async def test_pub_and_mpub_arrive_in_order(broker):
+    writer = Writer(broker)
+    assert await writer.ask(writer.pub, "t", b"one") == b"OK"
+    assert await writer.ask(writer.mpub, "t", [b"two", b"three", "grüße".encode(), b"\x00\xff\n"]) == b"OK"
+    bodies, done = [], asyncio.Event()
+
+    def handler(message):
+        assert message.attempts == 1
+        assert abs(message.timestamp - time.time_ns()) < 60e9
+        bodies.append(bytes(message.body))
+        if len(bodies) == 5:
+            done.set()
+        return True
+
+    reader = Reader(broker, "t", "c", handler)
+    await done.wait()
+    assert bodies == [b"one", b"two", b"three", "grüße".encode(), b"\x00\xff\n"]
+    reader.close()
+
+
+@timed
+async def test_dpub_waits(broker):
+    writer = Writer(broker)
+    arrived = asyncio.get_running_loop().create_future()
+
+    def handler(message):
+        arrived.set_result((bytes(message.body), time.monotonic()))
+        return True
+
+    reader = Reader(broker, "t", "c", handler)
+    await reader.ready
+    published = time.monotonic()
+    assert await writer.ask(writer.dpub, "t", 400, b"later") == b"OK"
+    body, at = await arrived
+    assert body == b"later"
+    assert 0.4 <= at - published < 1.0
+    reader.close()
+
+
+@timed
+async def test_refusals_reach_the_callback(broker):
+    for command, args in [
+        ("pub", ("bad!topic", b"x")),
+        ("pub", ("t", b"x" * (1024 * 1024 + 1))),
+        ("dpub", ("t", 3_600_001, b"x")),
+    ]:
+        writer = Writer(broker)
+        answer = await writer.ask(getattr(writer, command), *args)
+        assert isinstance(answer, nsq.Error), f"{command} was answered {answer!r}"
+
+
+@timed
+async def test_a_large_message_is_whole(broker):
+    writer = Writer(broker)
+    body = bytes(range(256)) * 4096
+    assert await writer.ask(writer.pub, "t", body) == b"OK"
+    arrived = asyncio.get_running_loop().create_future()
+    reader = Reader(broker, "t", "c", lambda message: arrived.set_result(bytes(message.body)) or True)
+    assert await arrived == body
+    reader.close()
+
+
+@timed
+async def test_connections_share_a_channel_and_each_channel_gets_all(broker):
+    count = 60
+    bodies = [str(n).encode() for n in range(count)]
+    shared, other, done = [[], [], []], [], asyncio.Event()
+
+    def check():
+        if sum(map(len, shared)) >= count and len(other) >= count:
+            done.set()
+
+    async def handle(into, message):
+        into.append(bytes(message.body))
+        # The others get their share while this one is at work.
+        await asyncio.sleep(0.005)
+        check()
+        return True
+
+    readers = [Reader(broker, "t", "shared", functools.partial(handle, into)) for into in shared]
+    readers.append(Reader(broker, "t", "other", functools.partial(handle, other), max_in_flight=10))
+    await asyncio.gather(*(reader.ready for reader in readers))
+    writer = Writer(broker)
+    assert await writer.ask(writer.mpub, "t", bodies) == b"OK"
+    await done.wait()
+    assert sorted(sum(shared, [])) == sorted(bodies), "each once"
+    assert all(shared), "each connection had some"
+    assert other == bodies
+    for reader in readers:
+        reader.close()
+
+
+@timed
+async def test_requeues_count_attempts_until_it_is_given_up(broker):
+    writer = Writer(broker)
+    assert await writer.ask(writer.pub, "t", b"poison") == b"OK"
+    attempts = []
+
+    async def handler(message):
+        attempts.append(message.attempts)
+        message.enable_async()
+        message.requeue(backoff=False, delay=0)
+
+    reader = Reader(broker, "t", "c", handler, max_tries=3)
+    assert await reader.given_up == (b"poison", 4)
+    assert attempts == [1, 2, 3]
+    reader.close()
+
+
+@timed
+async def test_a_requeue_waits_its_delay_and_others_pass(broker):
+    writer = Writer(broker)
+    assert await writer.ask(writer.mpub, "t", [b"first", b"second"]) == b"OK"
+    seen, done = [], asyncio.Event()
+
+    def handler(message):
+        seen.append((bytes(message.body), message.attempts, time.monotonic()))
+        if len(seen) == 1:
+            message.enable_async()
+            message.requeue(backoff=False, time_ms=500)
+            return None
+        if len(seen) == 3:
+            done.set()
+        return True
+
+    reader = Reader(broker, "t", "c", handler)
+    await done.wait()
+    assert [(body, attempts) for body, attempts, _ in seen] == [(b"first", 1), (b"second", 1), (b"first", 2)]
+    assert 0.5 <= seen[2][2] - seen[0][2] < 1.2
+    reader.close()
+
+
+@pytest.mark.parametrize("touched", [False, True])
+@timed
+async def test_a_message_times_out_unless_it_is_touched(broker, touched):
+    timeout_s = 1.0  # The shortest a client may ask for.
+    writer = Writer(broker)
+    assert await writer.ask(writer.pub, "t", b"slow") == b"OK"
+    attempts, began, done = [], time.monotonic(), asyncio.Event()
+
+    async def work(message):
+        for _ in range(4):
+            await asyncio.sleep(timeout_s / 2)
+            message.touch()
+        message.finish()
+        done.set()
+
+    def handler(message):
+        attempts.append(message.attempts)
+        if len(attempts) == 2:
+            done.set()
+            return True
+        message.enable_async()
+        if touched:
+            tasks.append(asyncio.create_task(work(message)))
+        return None
+
+    tasks = []
+    reader = Reader(broker, "t", "c", handler, msg_timeout=timeout_s)
+    await done.wait()
+    assert attempts == ([1] if touched else [1, 2])
+    assert time.monotonic() - began >= timeout_s * (2 if touched else 1)
+    reader.close()

@@ -1,0 +1,119 @@
+//! A broker as a process, on a folder that outlives it.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::Receiver;
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use crate::output::{Collected, lines};
+use crate::{PATIENCE, binary, until};
+
+/// A running `mq serve` on a folder of its own. Killed when dropped; after a panic its stderr is shown.
+pub struct Broker {
+    folder: TempDir,
+    /// Flags besides address and folder.
+    flags: Vec<String>,
+    process: Child,
+    address: String,
+    stdout: Receiver<String>,
+    stderr: Collected,
+}
+
+impl Broker {
+    /// Starts a broker on a free port and waits until it is ready.
+    pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// The same with more flags.
+    pub fn start_with(flags: &[&str]) -> Self {
+        let folder = TempDir::new().expect("a temporary folder");
+        let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        let (process, stderr, stdout, address) = spawn("127.0.0.1:0", &folder.path().join("data"), &flags);
+        Self { folder, flags, process, address, stdout, stderr }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Its data folder.
+    pub fn data_path(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// The next line of its stdout, after the one with the address.
+    pub fn stdout_line(&self) -> String {
+        self.stdout.recv_timeout(PATIENCE).expect("a line")
+    }
+
+    /// What it wrote to stderr since it was started last.
+    pub fn stderr(&self) -> String {
+        self.stderr.so_far()
+    }
+
+    /// `kill -9`, and waits until it is gone.
+    pub fn kill(&mut self) {
+        self.process.kill().expect("a running process");
+        self.process.wait().expect("its status");
+    }
+
+    /// Starts it again on the same folder and port. It must not run.
+    pub fn restart(&mut self) {
+        let (process, stderr, stdout, address) = spawn(&self.address, &self.data_path(), &self.flags);
+        assert_eq!(address, self.address);
+        (self.process, self.stderr, self.stdout) = (process, stderr, stdout);
+    }
+
+    /// Sends SIGTERM and goes on.
+    pub fn terminate(&self) {
+        kill_process(Pid::from_child(&self.process), Signal::TERM).expect("a running process");
+    }
+
+    /// Waits until it has ended.
+    pub fn wait(&mut self) -> ExitStatus {
+        until("the broker to end", || self.process.try_wait().expect("a status"))
+    }
+
+    /// SIGTERM, and asserts a clean end.
+    pub fn stop(&mut self) {
+        self.terminate();
+        let status = self.wait();
+        assert!(status.success(), "{status}: {}", self.stderr());
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        if std::thread::panicking() {
+            eprintln!("--- stderr of the broker at {}\n{}---", self.address, self.stderr());
+        }
+    }
+}
+
+fn spawn(address: &str, data_path: &Path, flags: &[String]) -> (Child, Collected, Receiver<String>, String) {
+    let mut process = Command::new(binary())
+        .args(["serve", "--tcp-address", address, "--data-path"])
+        .arg(data_path)
+        .args(flags)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("mq starts");
+    let stderr = Collected::of(process.stderr.take().expect("a pipe"));
+    let stdout = lines(process.stdout.take().expect("a pipe"));
+    let Ok(first) = stdout.recv_timeout(PATIENCE) else {
+        let _ = process.kill();
+        let _ = process.wait();
+        panic!("mq serve is not ready: {}", stderr.so_far());
+    };
+    let address = first.strip_prefix("tcp ").expect("the address first").to_owned();
+    (process, stderr, stdout, address)
+}

@@ -1,0 +1,65 @@
+//! `mq pub`, `mq tail` and failing starts: commands that end.
+
+use std::io::Write;
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use crate::output::Collected;
+use crate::{binary, until};
+
+/// A command that ended.
+pub struct Finished {
+    /// How.
+    pub status: ExitStatus,
+    /// What it printed.
+    pub stdout: Vec<u8>,
+    /// What it complained of.
+    pub stderr: String,
+}
+
+impl Finished {
+    /// Asserts success and gives what was printed.
+    #[track_caller]
+    pub fn ok(self) -> Vec<u8> {
+        assert!(self.status.success(), "{}: {}", self.status, self.stderr);
+        self.stdout
+    }
+
+    /// Asserts exit code 1 and gives the complaint.
+    #[track_caller]
+    pub fn failed(self) -> String {
+        assert_eq!(self.status.code(), Some(1), "{}", self.stderr);
+        self.stderr
+    }
+}
+
+/// Starts `mq` with all its pipes ours.
+pub fn start(args: &[&str]) -> Child {
+    Command::new(binary())
+        .args(args)
+        .env_remove("MQ_TCP_ADDRESS")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("mq starts")
+}
+
+/// Runs `mq` with nothing to read.
+pub fn mq(args: &[&str]) -> Finished {
+    mq_with_input(args, &[])
+}
+
+/// Runs `mq` with `input` as its stdin.
+pub fn mq_with_input(args: &[&str], input: &[u8]) -> Finished {
+    let mut child = start(args);
+    let stdout = Collected::of(child.stdout.take().expect("a pipe"));
+    let stderr = Collected::of(child.stderr.take().expect("a pipe"));
+    let mut stdin = child.stdin.take().expect("a pipe");
+    let input = input.to_vec();
+    // A command that fails early closes its stdin: what it did not read is its own affair.
+    let feeder = std::thread::spawn(move || drop(stdin.write_all(&input)));
+    let status = until(&format!("`mq {}` to end", args.join(" ")), || child.try_wait().expect("a status"));
+    feeder.join().expect("the feeder");
+    let stderr = String::from_utf8_lossy(&stderr.all()).into_owned();
+    Finished { status, stdout: stdout.all(), stderr }
+}

@@ -1,0 +1,131 @@
+//! `mq pub` and `mq tail` as a user calls them.
+
+use std::io::{BufRead, BufReader, Write};
+
+use mq_tests::{Broker, mq, mq_with_input, start, until};
+
+use crate::clients::{create_channel, next, subscribe};
+
+fn publish(broker: &Broker, topic: &str, input: &[u8]) -> mq_tests::Finished {
+    mq_with_input(&["pub", "--topic", topic, "--tcp-address", broker.address()], input)
+}
+
+fn tail(broker: &Broker, topic: &str, more: &[&str]) -> Vec<u8> {
+    let args = ["tail", "-topic", topic, "-tcp-address", broker.address()];
+    mq(&[&args[..], more].concat()).ok()
+}
+
+#[tokio::test]
+async fn a_tail_without_a_channel_moves_nothing() {
+    let broker = Broker::start();
+    publish(&broker, "t", b"one\n\ntwo\r\nthree").ok();
+    for _ in 0..2 {
+        assert_eq!(tail(&broker, "t", &["-n", "3"]), b"one\ntwo\r\nthree\n");
+    }
+    let mut consumer = subscribe(&broker, "t", "first", 3).await;
+    for body in ["one", "two\r", "three"] {
+        assert_eq!(next(&mut consumer).await.body, body);
+    }
+}
+
+#[tokio::test]
+async fn a_tail_beside_a_channel_takes_nothing_from_it() {
+    let broker = Broker::start();
+    create_channel(&broker, "t", "c").await;
+    let mut tail = start(&["tail", "--topic", "t", "--tcp-address", broker.address()]);
+    let mut lines = BufReader::new(tail.stdout.take().unwrap()).lines();
+    // A tail shows what comes after it began; so publish until it has begun.
+    let mut published = 0;
+    let (first_seen, seen) = std::sync::mpsc::channel();
+    let reader = std::thread::spawn(move || {
+        let first = lines.next().unwrap().unwrap();
+        first_seen.send(first).unwrap();
+        lines.next().unwrap().unwrap()
+    });
+    let first: u32 = until("the tail to begin", || {
+        published += 1;
+        publish(&broker, "t", published.to_string().as_bytes()).ok();
+        seen.try_recv().ok()
+    })
+    .parse()
+    .unwrap();
+    publish(&broker, "t", b"last").ok();
+    let second = reader.join().unwrap();
+    assert!(second == "last" || second == (first + 1).to_string(), "{second} after {first}");
+    tail.kill().unwrap();
+    tail.wait().unwrap();
+    let mut consumer = subscribe(&broker, "t", "c", 10).await;
+    for n in 1..=published {
+        let message = next(&mut consumer).await;
+        assert_eq!(message.body, n.to_string());
+        consumer.finish(message.id);
+    }
+}
+
+#[tokio::test]
+async fn a_tail_on_a_channel_finishes_what_it_printed_and_no_more() {
+    let broker = Broker::start();
+    create_channel(&broker, "t", "c").await;
+    publish(&broker, "t", b"1\n2\n3\n4\n").ok();
+    assert_eq!(tail(&broker, "t", &["--channel", "c", "-n=2"]), b"1\n2\n");
+    let mut consumer = subscribe(&broker, "t", "c", 1).await;
+    let message = next(&mut consumer).await;
+    assert_eq!((message.body.as_ref(), message.attempts), (&b"3"[..], 1));
+}
+
+#[test]
+fn a_reader_that_has_enough_ends_the_tail_quietly() {
+    let broker = Broker::start();
+    publish(&broker, "t", b"one\n").ok();
+    let mut tail = start(&["tail", "--topic", "t", "--tcp-address", broker.address()]);
+    let mut line = String::new();
+    let mut reader = BufReader::new(tail.stdout.take().unwrap());
+    reader.read_line(&mut line).unwrap();
+    assert_eq!(line, "one\n");
+    drop(reader);
+    publish(&broker, "t", b"nobody reads this\n").ok();
+    let status = until("the tail to end", || tail.try_wait().unwrap());
+    let complaint = std::io::read_to_string(tail.stderr.take().unwrap()).unwrap();
+    assert!(status.success() && complaint.is_empty(), "{status} {complaint:?}");
+}
+
+#[test]
+fn a_line_that_is_too_long_is_named_and_those_before_it_are_published() {
+    let broker = Broker::start();
+    let mut input = b"good\n".repeat(3);
+    input.extend(vec![b'x'; (1 << 20) + 1]);
+    let error = publish(&broker, "t", &input).failed();
+    assert!(error.contains("line 4 is longer") && error.contains("3 of 3 messages"), "{error}");
+    assert_eq!(tail(&broker, "t", &["-n", "3"]), b"good\n".repeat(3));
+}
+
+#[test]
+fn a_line_the_broker_refuses_is_a_failure() {
+    let broker = Broker::start_with(&["--max-msg-size", "100"]);
+    let error = publish(&broker, "t", &[b'x'; 200]).failed();
+    assert!(error.contains("E_BAD_MESSAGE") && error.contains("0 of 1 messages"), "{error}");
+}
+
+#[test]
+fn lines_go_out_while_stdin_stays_open() {
+    let broker = Broker::start();
+    let mut publisher = start(&["pub", "--topic", "t", "--tcp-address", broker.address()]);
+    let mut stdin = publisher.stdin.take().unwrap();
+    stdin.write_all(b"now\nthen").unwrap();
+    stdin.flush().unwrap();
+    assert_eq!(tail(&broker, "t", &["-n", "1"]), b"now\n");
+    drop(stdin);
+    assert!(publisher.wait().unwrap().success());
+    assert_eq!(tail(&broker, "t", &["-n", "2"]), b"now\nthen\n");
+}
+
+#[test]
+fn without_a_broker_both_say_where_they_looked() {
+    // Taken and given back: nobody listens there.
+    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    for command in ["pub", "tail"] {
+        let error = mq(&[command, "--topic", "t", "--tcp-address", &address]).failed();
+        assert!(error.contains(&address) && error.contains("mq serve"), "{error}");
+    }
+    assert!(mq(&["pub", "--topic", "no spaces"]).failed().contains("topic name"));
+}

@@ -1,0 +1,108 @@
+//! `kill -9` under load, held against a ledger of what was acknowledged.
+
+use std::collections::{BTreeSet, HashSet};
+use std::time::Duration;
+
+use mq_core::MessageId;
+use mq_nsq::client::{Connection, Message};
+use mq_tests::{Broker, PATIENCE};
+
+use crate::clients::{connect, create_channel, subscribe, topic};
+
+const ROUNDS: usize = 4;
+const BATCH: u64 = 20;
+/// Bounds a round on a fast machine; the publisher then waits for the kill.
+const ROUND_MAX: u64 = 100_000;
+
+/// Publishes rising numbers in batches until the broker dies. Gives the numbers that were acknowledged, and the next
+/// one never sent.
+async fn publish(mut connection: Connection, first: u64) -> (BTreeSet<u64>, u64) {
+    let mut next = first;
+    while next < first + ROUND_MAX {
+        let bodies: Vec<String> = (next..next + BATCH).map(|n| n.to_string()).collect();
+        next += BATCH;
+        if connection.publish_batch(&topic("load"), &bodies).await.is_err() {
+            break;
+        }
+    }
+    // Until the connection ends: takes in the answers that are still to come.
+    connection.drive().await;
+    // Answers come in the order of the commands.
+    ((first..first + connection.acknowledged()).collect(), next)
+}
+
+/// What one channel has handed out, over all rounds.
+#[derive(Default)]
+struct Channel {
+    ids: HashSet<MessageId>,
+    /// By first delivery.
+    numbers: Vec<u64>,
+}
+
+impl Channel {
+    fn take(&mut self, connection: &mut Connection, message: &Message) {
+        connection.finish(message.id);
+        if self.ids.insert(message.id) {
+            self.numbers.push(std::str::from_utf8(&message.body).unwrap().parse().unwrap());
+        }
+    }
+
+    /// Consumes until the broker dies.
+    async fn consume(&mut self, mut connection: Connection) {
+        while let Ok(Some(message)) = connection.next().await {
+            self.take(&mut connection, &message);
+        }
+    }
+
+    /// Consumes until it has seen all of `expected`, and gives what did not come.
+    async fn drain(&mut self, mut connection: Connection, expected: &BTreeSet<u64>) -> Vec<u64> {
+        let mut missing: BTreeSet<u64> = expected.clone();
+        missing.retain(|number| self.numbers.binary_search(number).is_err());
+        while !missing.is_empty() {
+            let Ok(next) = tokio::time::timeout(PATIENCE, connection.next()).await else { break };
+            let message = next.unwrap().expect("not closed");
+            let known = self.numbers.len();
+            self.take(&mut connection, &message);
+            self.numbers.get(known).map(|number| missing.remove(number));
+        }
+        missing.into_iter().collect()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_acknowledged_is_lost_in_kills_under_load() {
+    const KILL_AFTER_MAX_MS: u64 = 400;
+    let mut broker = Broker::start();
+    for channel in ["fast", "slow"] {
+        create_channel(&broker, "load", channel).await;
+    }
+    let mut acknowledged = BTreeSet::new();
+    let mut number = 0;
+    let (mut fast, mut slow) = (Channel::default(), Channel::default());
+    for _ in 0..ROUNDS {
+        let publisher = tokio::spawn(publish(connect(&broker).await, number));
+        let consumer = subscribe(&broker, "load", "fast", 200).await;
+        let mut consuming = fast;
+        let consumer = tokio::spawn(async move {
+            consuming.consume(consumer).await;
+            consuming
+        });
+        // The kill comes at a time nobody knows: that is the test, not a condition waited for.
+        tokio::time::sleep(Duration::from_millis(100 + fastrand::u64(..KILL_AFTER_MAX_MS))).await;
+        broker.kill();
+        fast = consumer.await.unwrap();
+        let (answered, next) = publisher.await.unwrap();
+        assert!(!answered.is_empty(), "nothing was acknowledged in this round");
+        acknowledged.extend(answered);
+        number = next;
+        broker.restart();
+    }
+    for (name, channel) in [("fast", &mut fast), ("slow", &mut slow)] {
+        let consumer = subscribe(&broker, "load", name, 200).await;
+        let lost = channel.drain(consumer, &acknowledged).await;
+        assert!(lost.is_empty(), "{name} lost {} of {}: {:?}", lost.len(), acknowledged.len(), lost.first());
+        assert!(channel.numbers.is_sorted(), "{name} is out of order");
+        let unique: HashSet<_> = channel.numbers.iter().collect();
+        assert_eq!(unique.len(), channel.numbers.len(), "{name}: one message under two ids");
+    }
+}

