@@ -296,21 +296,13 @@ impl Session {
         }
     }
 
-<<<<<<< HEAD
     /// Reads off the async workers, after what came before it.
-=======
-    /// Reads off the async workers; no command is executed until it is answered.
->>>>>>> srv
     fn peek(&mut self, topic: Name<'_>, from: Option<u64>, max: u16) {
         match TopicName::parse(topic.as_str()) {
             Ok(topic) => {
                 let broker = self.shared.broker.clone();
                 let read = move || peek(&broker, &topic, from, max.into());
-<<<<<<< HEAD
                 self.replies.later(Box::new(read));
-=======
-                self.replies.later(tokio::task::spawn_blocking(read));
->>>>>>> srv
             }
             Err(error) => self.fail(WireError::refused(Code::PeekFailed, "PEEK", &error)),
         }

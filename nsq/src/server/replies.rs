@@ -27,7 +27,6 @@ enum Reply {
     Response(Vec<u8>),
     /// An error.
     Error(WireError),
-<<<<<<< HEAD
     /// What a thread of the blocking pool is to find out once everything before it is answered.
     Later(Option<Work>),
     /// What it is busy with.
@@ -37,12 +36,6 @@ enum Reply {
 /// What may block, and gives the data of a response.
 pub(super) type Work = Box<dyn FnOnce() -> Result<Vec<u8>, WireError> + Send>;
 
-=======
-    /// What a thread of the blocking pool is busy with.
-    Later(JoinHandle<Result<Vec<u8>, WireError>>),
-}
-
->>>>>>> srv
 /// How a failed publish is told.
 pub(super) type Refusal = (Code, &'static str);
 
@@ -65,11 +58,7 @@ pub(super) struct Replies {
     unanswered: usize,
     /// Whether something was handed to the log since the last commit.
     uncommitted: bool,
-<<<<<<< HEAD
     /// Whether a [`Reply::Later`] or [`Reply::Running`] is in the queue.
-=======
-    /// Whether a [`Reply::Later`] is in the queue.
->>>>>>> srv
     later: bool,
 }
 
@@ -88,14 +77,11 @@ impl Replies {
         self.later || self.unanswered >= UNANSWERED_MAX || self.queue.len() >= UNANSWERED_MAX
     }
 
-<<<<<<< HEAD
     /// Whether what comes next is not due, and the core will wake nobody when it is.
     pub(super) fn wait_unwoken(&self) -> bool {
         matches!(self.queue.front(), Some(Reply::Subscribed(_)))
     }
 
-=======
->>>>>>> srv
     pub(super) fn published(&mut self, ticket: Ticket, count: u32, refusal: Refusal) {
         self.unanswered += count as usize;
         self.uncommitted = true;
@@ -115,16 +101,10 @@ impl Replies {
         self.queue.push_back(Reply::Error(error));
     }
 
-<<<<<<< HEAD
     /// No command is executed until this one is answered.
     pub(super) fn later(&mut self, work: Work) {
         self.later = true;
         self.queue.push_back(Reply::Later(Some(work)));
-=======
-    pub(super) fn later(&mut self, handle: JoinHandle<Result<Vec<u8>, WireError>>) {
-        self.later = true;
-        self.queue.push_back(Reply::Later(handle));
->>>>>>> srv
     }
 
     /// Lets the log write what was published, then appends to `out` every answer that is due. What did not end well
@@ -162,7 +142,6 @@ impl Replies {
                     None
                 }
                 Reply::Error(error) => Some(error.clone()),
-<<<<<<< HEAD
                 Reply::Later(work) => {
                     if let Some(work) = work.take() {
                         *reply = Reply::Running(tokio::task::spawn_blocking(work));
@@ -170,9 +149,6 @@ impl Replies {
                     continue;
                 }
                 Reply::Running(handle) => match Pin::new(handle).poll(cx) {
-=======
-                Reply::Later(handle) => match Pin::new(handle).poll(cx) {
->>>>>>> srv
                     Poll::Pending => break,
                     Poll::Ready(result) => {
                         self.later = false;

@@ -34,12 +34,9 @@ const READS_MAX: usize = 4;
 /// How long what was taken in may take to be answered once nothing more is taken in.
 const DRAIN: Duration = Duration::from_secs(30);
 
-<<<<<<< HEAD
 /// How soon an answer is looked for that the core wakes nobody for: the creation of a channel.
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
-=======
->>>>>>> srv
 /// How long a client that was told an error has to take note, before what it still sends resets the connection.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -109,13 +106,10 @@ pub(super) struct Session {
     next_heartbeat: Instant,
     /// Due at the earliest deadline there was when it was set; never moved for a later one. `None`: no heartbeats.
     timer: Option<Pin<Box<Sleep>>>,
-<<<<<<< HEAD
     /// Whether the timer was set since it was polled.
     timer_moved: bool,
     /// Whether it is set to [`LOOK_AGAIN`].
     looking_again: bool,
-=======
->>>>>>> srv
 }
 
 impl Session {
@@ -141,11 +135,8 @@ impl Session {
             last_command: now,
             next_heartbeat: now,
             timer: None,
-<<<<<<< HEAD
             timer_moved: false,
             looking_again: false,
-=======
->>>>>>> srv
         };
         session.start_timer(now);
         session
@@ -205,16 +196,12 @@ impl Session {
                 Poll::Pending => {}
             }
             if !progress {
-<<<<<<< HEAD
                 if !self.timer_moved {
                     return Poll::Pending;
                 }
                 if let Some(end) = self.poll_timer(cx) {
                     return Poll::Ready(end);
                 }
-=======
-                return Poll::Pending;
->>>>>>> srv
             }
         }
     }
@@ -233,13 +220,10 @@ impl Session {
             return;
         }
         match self.replies.emit(&self.shared.broker, self.output.buf(), cx) {
-<<<<<<< HEAD
             Emitted::Fine if self.replies.wait_unwoken() && !self.looking_again => {
                 self.looking_again = true;
                 self.set_timer(Some(Instant::now() + LOOK_AGAIN));
             }
-=======
->>>>>>> srv
             Emitted::Fine => {}
             Emitted::Subscribed => self.delivering = true,
             Emitted::Fatal => self.drain(End::Fatal),
@@ -283,10 +267,7 @@ impl Session {
     }
 
     fn set_timer(&mut self, at: Option<Instant>) {
-<<<<<<< HEAD
         self.timer_moved = true;
-=======
->>>>>>> srv
         match (at, &mut self.timer) {
             (Some(at), Some(timer)) => timer.as_mut().reset(at),
             (Some(at), timer @ None) => *timer = Some(Box::pin(sleep_until(at))),
@@ -297,23 +278,15 @@ impl Session {
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Option<End> {
         while let Some(timer) = &mut self.timer {
             if timer.as_mut().poll(cx).is_pending() {
-<<<<<<< HEAD
                 break;
             }
             self.looking_again = false;
-=======
-                return None;
-            }
->>>>>>> srv
             match self.check_deadlines(Instant::now()) {
                 Ok(next) => self.set_timer(next),
                 Err(end) => return Some(end),
             }
         }
-<<<<<<< HEAD
         self.timer_moved = false;
-=======
->>>>>>> srv
         None
     }
 
