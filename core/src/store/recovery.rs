@@ -154,7 +154,12 @@ impl Recovery {
             let expected = end.unwrap_or(self.from);
             if header.base > self.from && header.base != expected {
                 for (header, file) in &written[i..] {
-                    self.raise_synced(Scanner::new(&file.file, *header, FILE_HEADER_BYTES, file.frames_end()))?;
+                    self.raise_synced(Scanner::new(
+                        &file.file,
+                        *header,
+                        FILE_HEADER_BYTES,
+                        file.frames_end(),
+                    ))?;
                 }
                 if expected >= self.synced_to {
                     drop_from = i;

@@ -245,7 +245,7 @@ impl Topic {
     fn append(&self, state: &mut TopicState, held: Held) -> Vec<Arc<dyn Wake>> {
         let (first, count) = (held.frame.first, u64::from(held.frame.count));
         let at = Pos { offset: first, rank: state.end.rank };
-        state.extents.note(at, state.end);
+        state.extents.note(at);
         state.end = Pos { offset: first.plus(count), rank: at.rank + count };
         let deferred = held.frame.deferred.then(|| held.frame.clone());
         if state.ring.is_empty() {

@@ -30,7 +30,7 @@ impl Topic {
         let mut end = Pos::default();
         for (first, last) in &spans {
             let at = Pos { offset: *first, rank: end.rank };
-            extents.note(at, end);
+            extents.note(at);
             end = Pos { offset: last.plus(1), rank: end.rank + (last.0 - first.0 + 1) };
         }
         // What was handed out below and stands nowhere is gone: cursors that have read all stand after it.
@@ -83,7 +83,6 @@ impl Topic {
         drop(state);
         Ok(topic)
     }
-
 }
 
 /// A channel's read position and what it has not finished below: of what stands on disk, all that the log does not

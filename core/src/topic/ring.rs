@@ -86,9 +86,10 @@ pub(crate) struct Extents {
 }
 
 impl Extents {
-    /// Notes that the offset `at.offset` follows `end` in rank.
-    pub(crate) fn note(&mut self, at: Pos, end: Pos) {
-        if self.starts.is_empty() || at.offset != end.offset {
+    /// Notes that the next message in rank is at `at`.
+    pub(crate) fn note(&mut self, at: Pos) {
+        let goes_on = |last: &Pos| last.offset.plus(at.rank - last.rank) == at.offset;
+        if !self.starts.back().is_some_and(goes_on) {
             self.starts.push_back(at);
         }
     }
@@ -136,7 +137,7 @@ mod tests {
         let mut end = Pos { offset: Offset(0), rank: 0 };
         for (first, count) in [(100, 5), (105, 5), (200, 3)] {
             let first = Offset(first);
-            extents.note(Pos { offset: first, rank: end.rank }, end);
+            extents.note(Pos { offset: first, rank: end.rank });
             end = Pos { offset: first.plus(count), rank: end.rank + count };
         }
         assert_eq!(extents.starts.len(), 2);

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use mq_core::store::crash_disk::CrashDisk;
 use mq_core::{
-    Attributes, Broker, ChannelName, Delivery, ManualClock, MessageId, Outcome, Pulled, Step, SubscribeOptions, Subscription,
-    TopicName,
+    Attributes, Broker, ChannelName, Delivery, ManualClock, MessageId, Outcome, Pulled, Step,
+    SubscribeOptions, Subscription, TopicName,
 };
 
 use crate::model::{Channel, Messages, Topic};
@@ -32,7 +32,13 @@ pub fn every_cut(seed: u64, run: &Run) -> u64 {
             let states = [Some(&run.states[at]), after];
             let mut check = |image: CrashDisk, power: bool, torn: bool| {
                 images += 1;
-                let kind = if power { "power" } else if torn { "torn" } else { "kill" };
+                let kind = if power {
+                    "power"
+                } else if torn {
+                    "torn"
+                } else {
+                    "kill"
+                };
                 let states = if torn { [Some(&run.states[at]), run.states.get(at + 1)] } else { states };
                 let cut = Cut { run, states, event, power };
                 let history = crate::number("MQ_CRASH_HISTORY", 30) as usize;

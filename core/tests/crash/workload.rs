@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use mq_core::store::crash_disk::CrashDisk;
 use mq_core::{
-    Attributes, Broker, ChannelName, Clock, Durability, ManualClock, MessageId, Options, Outcome, Pulled, Step,
-    StoreSizes, SubscribeOptions, Subscription, Ticket, TopicName, Wake,
+    Attributes, Broker, ChannelName, Clock, Durability, ManualClock, MessageId, Options, Outcome, Pulled,
+    Step, StoreSizes, SubscribeOptions, Subscription, Ticket, TopicName, Wake,
 };
 
 use crate::model::{Channel, Model, Status, Topic};
