@@ -19,7 +19,7 @@ use crate::store::catalog::Catalog;
 use crate::store::chunk::{Pool, Ring};
 use crate::store::disk::Disk;
 use crate::store::event::Event;
-use crate::store::log::{Bell, Log, Outcome, Ticket};
+use crate::store::log::{Bell, Log, Outcome, Ticket, Wake};
 use crate::store::real_disk::RealDisk;
 use crate::store::recovery::{self, Recovered};
 use crate::timers::Timers;
@@ -319,12 +319,17 @@ impl Shared {
 
     /// Queues events as one state frame.
     pub(crate) fn log_events(&self, events: &[Event]) -> Ticket {
+        self.log_events_for(events, None)
+    }
+
+    /// [`Shared::log_events`], waking who waits for the ticket.
+    pub(crate) fn log_events_for(&self, events: &[Event], wake: Option<&Arc<dyn Wake>>) -> Ticket {
         if events.is_empty() {
             return Ticket::DONE;
         }
         let mut bytes = Vec::new();
         events.iter().for_each(|event| event.encode(&mut bytes));
-        self.log.enqueue_state(bytes, events.len() as u32, self.clock.wall())
+        self.log.enqueue_state(bytes, events.len() as u32, self.clock.wall(), wake.cloned())
     }
 
     /// All topics, in no order.

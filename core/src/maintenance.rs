@@ -13,7 +13,6 @@ use crate::config::Durability;
 use crate::error::{Error, Result};
 use crate::store::event::Event;
 use crate::store::file::checkpoint_name;
-use crate::store::log::Outcome;
 use crate::store::{checkpoint, cleaner};
 use crate::topic::Topic;
 use crate::topic::memory::Pending;
@@ -118,12 +117,12 @@ impl Shared {
             event.encode(&mut bytes);
             count += 1;
             if bytes.len() >= STATE_BYTES {
-                self.log.enqueue_state(std::mem::take(&mut bytes), count, self.clock.wall());
+                self.log.enqueue_state(std::mem::take(&mut bytes), count, self.clock.wall(), None);
                 count = 0;
             }
         }
         if count > 0 {
-            self.log.enqueue_state(bytes, count, self.clock.wall());
+            self.log.enqueue_state(bytes, count, self.clock.wall(), None);
         }
     }
 
@@ -229,6 +228,9 @@ impl Shared {
     fn look_after_memory(&self) {
         for topic in self.topics() {
             topic.trim();
+            for channel in &topic.state.lock().channels {
+                channel.tidy();
+            }
         }
         self.pool.release_idle();
     }
@@ -356,13 +358,6 @@ fn serve_cleaner(shared: &Shared) {
         if shared.is_closed() {
             return;
         }
-    }
-}
-
-impl Shared {
-    /// Whether a frame was acknowledged; for tests and housekeeping that can wait for nobody.
-    pub(crate) fn is_done(&self, ticket: crate::store::log::Ticket) -> bool {
-        matches!(self.log.outcome(ticket), Outcome::Done)
     }
 }
 

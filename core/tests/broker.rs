@@ -1,5 +1,7 @@
 //! The broker as an embedding program uses it.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,7 +67,8 @@ impl World {
     }
 
     fn subscribe(&self, topic: &str, channel: &str, credit: u32) -> Subscription {
-        let (channel, _) = self.topic(topic).channel(&ChannelName::parse(channel).unwrap()).unwrap();
+        let (channel, _) =
+            self.topic(topic).channel(&ChannelName::parse(channel).unwrap(), &nobody()).unwrap();
         let options = SubscribeOptions { msg_timeout: Duration::from_secs(60), sample_rate: 0 };
         let sub = channel.subscribe(options, nobody()).unwrap();
         sub.acks().set_credit(credit);

@@ -60,6 +60,8 @@ pub(super) struct Inner {
     pub(super) hint: (Offset, Offset, usize),
     /// Messages an ephemeral channel skipped because too many waited.
     skipped: u64,
+    /// For the frame that tells of the channel.
+    created: Ticket,
 }
 
 /// How a subscriber wants its messages.
@@ -88,6 +90,8 @@ pub struct ChannelStats {
     pub skipped: u64,
     /// Subscribers.
     pub subscribers: u64,
+    /// Bytes of memory held for messages in flight, waiting again or deferred: some 32 for each.
+    pub memory: u64,
 }
 
 /// A read that a channel waits for.
@@ -147,6 +151,7 @@ impl Channel {
                 waiting: Vec::new(),
                 hint: (Offset(u64::MAX), Offset(0), 0),
                 skipped: 0,
+                created: Ticket::DONE,
             }),
         })
     }
@@ -159,6 +164,15 @@ impl Channel {
     /// The channel's topic, unless that is gone.
     pub fn topic(&self) -> Option<Arc<Topic>> {
         self.topic.upgrade()
+    }
+
+    /// For the frame that tells of the channel.
+    pub(crate) fn created(&self) -> Ticket {
+        self.inner.lock().created
+    }
+
+    pub(crate) fn set_created(&self, ticket: Ticket) {
+        self.inner.lock().created = ticket;
     }
 
     pub(crate) fn is_ephemeral(&self) -> bool {
@@ -458,7 +472,8 @@ impl Channel {
             requeued: inner.state.requeue_count(),
             timed_out: inner.state.timeout_count(),
             skipped: inner.skipped,
-            subscribers: inner.subscribers.len() as u64,
+            subscribers: inner.state.subscribers() as u64,
+            memory: inner.state.bytes() as u64,
         }
     }
 

@@ -74,8 +74,17 @@ pub(crate) struct FileFacts {
     /// Position after its last frame; 0 for a clean file.
     pub(crate) end: u64,
     pub(crate) sealed: bool,
-    /// Frame bytes and the spans of each topic.
-    pub(crate) topics: Vec<(u32, u64, Vec<(Offset, Offset)>)>,
+    pub(crate) topics: Vec<TopicPart>,
+}
+
+/// What a file holds of a topic.
+#[derive(Clone, Debug)]
+pub(crate) struct TopicPart {
+    pub(crate) topic: u32,
+    /// Bytes of the frames.
+    pub(crate) bytes: u64,
+    /// Dense ranges that are read from this file.
+    pub(crate) spans: Vec<(Offset, Offset)>,
 }
 
 impl Catalog {
@@ -198,7 +207,10 @@ impl Catalog {
                 bytes: entry.frames_end - entry.header.at(entry.header.base),
                 end,
                 sealed: matches!(entry.places, Places::Sealed(_)),
-                topics: topics.into_iter().map(|(t, spans)| (t, bytes_of(t), spans)).collect(),
+                topics: topics
+                    .into_iter()
+                    .map(|(topic, spans)| TopicPart { topic, bytes: bytes_of(topic), spans })
+                    .collect(),
             }
         });
         facts.collect()
@@ -220,13 +232,14 @@ impl Inner {
     /// was cut short by an error is written again.
     fn note(&mut self, topic: u32, first: Offset, last: Offset, no: u64) {
         let spans = self.topics.entry(topic).or_default();
-        if let Some((_, before)) = spans.range_mut(..=first).next_back() {
-            if before.last.plus(1) == first && before.file == no && spans_free(spans, first, last) {
-                if let Some((_, before)) = spans.range_mut(..=first).next_back() {
-                    before.last = last;
-                }
-                return;
-            }
+        let is_free = spans.range(first..=last).next().is_none();
+        if let Some((_, before)) = spans.range_mut(..=first).next_back()
+            && is_free
+            && before.last.plus(1) == first
+            && before.file == no
+        {
+            before.last = last;
+            return;
         }
         let mut from = first;
         while from <= last {
@@ -266,11 +279,6 @@ impl Inner {
             }
         }
     }
-}
-
-/// Whether no span begins within `first..=last`.
-fn spans_free(spans: &BTreeMap<Offset, Span>, first: Offset, last: Offset) -> bool {
-    spans.range(first..=last).next().is_none()
 }
 
 impl Place {

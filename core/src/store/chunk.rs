@@ -173,17 +173,6 @@ impl Pool {
             .collect()
     }
 
-    /// Takes back a [`Pool::victims`] call's mark: the topics could not give up their frames now.
-    pub(crate) fn unmark(&self, victims: Vec<(u64, Vec<u32>)>) {
-        let mut state = self.state.lock();
-        for (id, topics) in victims {
-            for chunk in state.sealed.iter_mut().flatten().filter(|c| c.id == id) {
-                chunk.evicted = false;
-                chunk.topics.clone_from(&topics);
-            }
-        }
-    }
-
     /// Counts `bytes` that live outside of chunks (read-ahead) under the budget.
     pub(crate) fn charge(&self, bytes: usize) {
         self.used.fetch_add(bytes as u64, Ordering::Relaxed);
@@ -367,8 +356,6 @@ mod tests {
         assert_eq!(first[0].1, [0, 1, 2, 3]);
         let second = pool.victims(Ring::Held, 1);
         assert_eq!(second[0].1, [4, 5, 6, 7]);
-        pool.unmark(first);
-        assert_eq!(pool.victims(Ring::Held, 1)[0].1, [0, 1, 2, 3]);
         assert!(pool.victims(Ring::Written, 9).is_empty());
     }
 }

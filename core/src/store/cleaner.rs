@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::message::Offset;
-use crate::store::catalog::{Catalog, FileFacts};
+use crate::store::catalog::{Catalog, FileFacts, TopicPart};
 use crate::store::disk::{Disk, File, OpenMode};
 use crate::store::file::{FILE_HEADER_BYTES, FileHeader, FileKind, log_name};
 use crate::store::file_index::{self, Table, TopicRuns};
@@ -75,7 +75,7 @@ pub(crate) fn plan(
 
 /// Bytes of a file's frames that are pending, to the nearest message of average size.
 pub(crate) fn live_bytes(file: &FileFacts, pending: &HashMap<u32, Pending>) -> u64 {
-    let topics = file.topics.iter().filter_map(|(topic, bytes, spans)| {
+    let topics = file.topics.iter().filter_map(|TopicPart { topic, bytes, spans }| {
         let pending = pending.get(topic)?;
         let count: u64 = spans.iter().map(|(first, last)| last.0 - first.0 + 1).sum();
         let live: u64 = spans.iter().map(|(first, last)| pending.count(*first, *last)).sum();
@@ -130,8 +130,8 @@ fn copy(
     let sources: BTreeSet<u64> = plan.copy.iter().copied().collect();
     let mut spans: BTreeMap<u32, Vec<(Offset, Offset)>> = BTreeMap::new();
     for file in catalog.files().into_iter().filter(|f| sources.contains(&f.no)) {
-        for (topic, _, parts) in file.topics {
-            spans.entry(topic).or_default().extend(parts);
+        for part in file.topics {
+            spans.entry(part.topic).or_default().extend(part.spans);
         }
     }
     let no = log.take_file_no();
@@ -267,7 +267,7 @@ mod tests {
             bytes,
             end,
             sealed: true,
-            topics: vec![(1, bytes, vec![(Offset(first), Offset(last))])],
+            topics: vec![TopicPart { topic: 1, bytes, spans: vec![(Offset(first), Offset(last))] }],
         }
     }
 

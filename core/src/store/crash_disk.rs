@@ -344,8 +344,6 @@ impl File for CrashFile {
         Ok(())
     }
 
-    fn write_behind(&self, _from: u64, _len: u64) {}
-
     fn len(&self) -> io::Result<u64> {
         Ok(self.shared.state.lock().now.bytes(self.inode).len() as u64)
     }

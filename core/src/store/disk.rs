@@ -60,8 +60,6 @@ pub trait File: Send + Sync {
     /// Makes contents and length durable. After an error nothing written since the last success may be trusted, not
     /// even after a later success: the system may have dropped the pages and marked them clean.
     fn sync(&self) -> io::Result<()>;
-    /// Starts writing out the `len` bytes from `from` without waiting, to keep the next sync short. A hint.
-    fn write_behind(&self, from: u64, len: u64);
     /// Length in bytes.
     fn len(&self) -> io::Result<u64>;
 }
@@ -174,7 +172,6 @@ mod tests {
             write(&*file, 0, b"abcdef");
             file.truncate(2).unwrap();
             file.truncate(4).unwrap();
-            file.write_behind(0, 4);
             file.sync().unwrap();
             let mut buf = [9; 6];
             assert_eq!(file.read_at(&mut buf, 0).unwrap(), 4);

@@ -16,16 +16,16 @@
 use crate::store::frame::{u32_at, u64_at};
 
 /// Bytes before the first frame.
-pub const FILE_HEADER_BYTES: u64 = 64;
+pub(crate) const FILE_HEADER_BYTES: u64 = 64;
 /// Version of every file of the folder. A file of another version is refused by name.
-pub const FORMAT_VERSION: u32 = 1;
+pub(crate) const FORMAT_VERSION: u32 = 1;
 
 const MAGIC: &[u8; 8] = b"libmqlog";
 
 /// What a file is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
-pub enum FileKind {
+pub(crate) enum FileKind {
     /// A piece of the log: positions run on from file to file.
     Log = 1,
     /// What the cleaner kept: data frames only, grouped by topic; positions start at 0.
@@ -34,20 +34,20 @@ pub enum FileKind {
 
 /// The fixed facts of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FileHeader {
+pub(crate) struct FileHeader {
     /// What the file is for.
-    pub kind: FileKind,
+    pub(crate) kind: FileKind,
     /// Its number, never used again.
-    pub no: u64,
+    pub(crate) no: u64,
     /// Position of its first frame.
-    pub base: u64,
+    pub(crate) base: u64,
     /// Salt of its frames' CRCs.
-    pub salt: u64,
+    pub(crate) salt: u64,
 }
 
 /// Why a header could not be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BadHeader {
+pub(crate) enum BadHeader {
     /// Not whole, or not a header.
     Damaged,
     /// Whole, but of this format version.
@@ -56,17 +56,17 @@ pub enum BadHeader {
 
 impl FileHeader {
     /// Where in the file the frame at `position` stands.
-    pub fn at(&self, position: u64) -> u64 {
+    pub(crate) fn at(&self, position: u64) -> u64 {
         FILE_HEADER_BYTES + (position - self.base)
     }
 
     /// The position of the frame that stands at `at` in the file.
-    pub fn position(&self, at: u64) -> u64 {
+    pub(crate) fn position(&self, at: u64) -> u64 {
         self.base + (at - FILE_HEADER_BYTES)
     }
 
     /// The header's bytes.
-    pub fn encode(&self) -> [u8; FILE_HEADER_BYTES as usize] {
+    pub(crate) fn encode(&self) -> [u8; FILE_HEADER_BYTES as usize] {
         let mut out = [0; FILE_HEADER_BYTES as usize];
         out[0..8].copy_from_slice(MAGIC);
         out[8..12].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
@@ -80,7 +80,7 @@ impl FileHeader {
     }
 
     /// Reads a header.
-    pub fn decode(bytes: &[u8]) -> Result<Self, BadHeader> {
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, BadHeader> {
         let bytes = bytes.get(..FILE_HEADER_BYTES as usize).ok_or(BadHeader::Damaged)?;
         if &bytes[..8] != MAGIC || crc32c::crc32c(&bytes[..60]) != u32_at(bytes, 60) {
             return Err(BadHeader::Damaged);
@@ -98,12 +98,12 @@ impl FileHeader {
 }
 
 /// The name of log file `no`.
-pub fn log_name(no: u64) -> String {
+pub(crate) fn log_name(no: u64) -> String {
     format!("{no:08}.log")
 }
 
 /// The name of checkpoint `no`.
-pub fn checkpoint_name(no: u64) -> String {
+pub(crate) fn checkpoint_name(no: u64) -> String {
     format!("{no:08}.checkpoint")
 }
 

@@ -18,38 +18,38 @@ use crate::message::Offset;
 use crate::store::event::{get_count, get_u32, get_u64, put_u32, put_u64};
 
 /// Bytes of the footer.
-pub const FOOTER_BYTES: u64 = 32;
+pub(crate) const FOOTER_BYTES: u64 = 32;
 /// Longest run, unless one frame is longer.
-pub const RUN_BYTES_MAX: u64 = 64 * 1024;
+pub(crate) const RUN_BYTES_MAX: u64 = 64 * 1024;
 
 const FOOTER_MAGIC: &[u8; 8] = b"mqindex1";
 const RUN_BYTES: usize = 20;
 
 /// Some neighbouring frames of one topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Run {
+pub(crate) struct Run {
     /// Where the first frame stands in the file.
-    pub at: u64,
+    pub(crate) at: u64,
     /// Bytes of the frames.
-    pub len: u64,
+    pub(crate) len: u64,
     /// Offset of the first record.
-    pub first: Offset,
+    pub(crate) first: Offset,
 }
 
 /// One topic's part of a file while the file is written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TopicRuns {
+pub(crate) struct TopicRuns {
     /// Dense ranges of offsets, first and last, in the order they were written.
-    pub spans: Vec<(Offset, Offset)>,
+    pub(crate) spans: Vec<(Offset, Offset)>,
     /// Where they stand.
-    pub runs: Vec<Run>,
+    pub(crate) runs: Vec<Run>,
     /// Bytes of the frames.
-    pub bytes: u64,
+    pub(crate) bytes: u64,
 }
 
 impl TopicRuns {
     /// Notes a frame of `len` bytes at `at` with the offsets `first` to `last`.
-    pub fn add(&mut self, at: u64, len: u64, first: Offset, last: Offset) {
+    pub(crate) fn add(&mut self, at: u64, len: u64, first: Offset, last: Offset) {
         self.bytes += len;
         match self.spans.last_mut() {
             Some(span) if span.1.plus(1) == first => span.1 = last,
@@ -66,27 +66,27 @@ impl TopicRuns {
 
 /// One topic's line of a file's table.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TableEntry {
+pub(crate) struct TableEntry {
     /// Dense ranges of offsets, first and last.
-    pub spans: Vec<(Offset, Offset)>,
+    pub(crate) spans: Vec<(Offset, Offset)>,
     /// Where its runs stand in the file.
-    pub runs_at: u64,
+    pub(crate) runs_at: u64,
     /// How many runs.
-    pub runs: u32,
+    pub(crate) runs: u32,
     /// CRC-32C of the runs' bytes.
-    pub runs_crc: u32,
+    pub(crate) runs_crc: u32,
     /// Bytes of the frames.
-    pub bytes: u64,
+    pub(crate) bytes: u64,
 }
 
 impl TableEntry {
     /// Bytes of the encoded runs.
-    pub fn runs_len(&self) -> usize {
+    pub(crate) fn runs_len(&self) -> usize {
         self.runs as usize * RUN_BYTES
     }
 
     /// Reads the runs from their bytes. `None` if they are damaged.
-    pub fn decode_runs(&self, bytes: &[u8]) -> Option<Vec<Run>> {
+    pub(crate) fn decode_runs(&self, bytes: &[u8]) -> Option<Vec<Run>> {
         if bytes.len() != self.runs_len() || crc32c::crc32c(bytes) != self.runs_crc {
             return None;
         }
@@ -100,10 +100,10 @@ impl TableEntry {
 }
 
 /// The tables of a file, by topic number.
-pub type Table = BTreeMap<u32, TableEntry>;
+pub(crate) type Table = BTreeMap<u32, TableEntry>;
 
 /// Encodes the index of a file whose frames end at `frames_end`; returns its bytes and its table.
-pub fn encode(topics: &BTreeMap<u32, TopicRuns>, frames_end: u64) -> (Vec<u8>, Table) {
+pub(crate) fn encode(topics: &BTreeMap<u32, TopicRuns>, frames_end: u64) -> (Vec<u8>, Table) {
     let table_len: usize = 4 + topics.values().map(|t| 32 + t.spans.len() * 16).sum::<usize>();
     let mut runs = Vec::new();
     let mut table = Table::new();
@@ -152,17 +152,17 @@ pub fn encode(topics: &BTreeMap<u32, TopicRuns>, frames_end: u64) -> (Vec<u8>, T
 
 /// Where a file's frames end, and its table, as its footer says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Footer {
+pub(crate) struct Footer {
     /// Where the frames end and the table begins.
-    pub frames_end: u64,
+    pub(crate) frames_end: u64,
     /// Bytes of the table.
-    pub table_len: u64,
+    pub(crate) table_len: u64,
     table_crc: u32,
 }
 
 impl Footer {
     /// Reads the footer of a file of `file_len` bytes from its last 32. `None` if there is none.
-    pub fn decode(bytes: &[u8], file_len: u64) -> Option<Self> {
+    pub(crate) fn decode(bytes: &[u8], file_len: u64) -> Option<Self> {
         if bytes.len() as u64 != FOOTER_BYTES || &bytes[24..] != FOOTER_MAGIC {
             return None;
         }
@@ -178,7 +178,7 @@ impl Footer {
     }
 
     /// Reads the table from its bytes. `None` if it is damaged.
-    pub fn decode_table(&self, bytes: &[u8]) -> Option<Table> {
+    pub(crate) fn decode_table(&self, bytes: &[u8]) -> Option<Table> {
         if crc32c::crc32c(bytes) != self.table_crc {
             return None;
         }

@@ -226,7 +226,13 @@ impl Log {
     }
 
     /// Queues a state frame with `count` encoded events.
-    pub(crate) fn enqueue_state(&self, events: Vec<u8>, count: u32, time: Wall) -> Ticket {
+    pub(crate) fn enqueue_state(
+        &self,
+        events: Vec<u8>,
+        count: u32,
+        time: Wall,
+        wake: Option<Arc<dyn Wake>>,
+    ) -> Ticket {
         let header = Header {
             kind: Kind::State,
             payload_len: events.len() as u32,
@@ -237,25 +243,22 @@ impl Log {
             time,
             synced_to: 0,
         };
-        self.push(header, events.into(), None, None, None).unwrap_or(Ticket::DONE)
+        self.push(header, events.into(), None, wake, None).unwrap_or(Ticket::DONE)
     }
 
     /// Queues a mark if the log's end is synced and no frame says so yet. Returns whether it did.
     pub(crate) fn enqueue_mark(&self, time: Wall) -> bool {
-        let header = Header {
-            kind: Kind::Mark,
-            payload_len: 0,
-            count: 0,
-            topic: 0,
-            payload_crc: 0,
-            first: Offset(0),
-            time,
-            synced_to: 0,
-        };
-        if !self.wants_mark() {
-            return false;
+        self.wants_mark() && self.push(mark(time), Bytes::new(), None, None, None).is_some()
+    }
+
+    /// A ticket like `earlier`, if that is not decided: for another one who waits for it, who is woken by `wake`.
+    pub(crate) fn follow(&self, earlier: Ticket, time: Wall, wake: &Arc<dyn Wake>) -> Ticket {
+        match self.outcome(earlier) {
+            Outcome::Pending => {
+                self.push(mark(time), Bytes::new(), None, Some(wake.clone()), None).unwrap_or(Ticket::DONE)
+            }
+            Outcome::Done | Outcome::Failed(_) => earlier,
         }
-        self.push(header, Bytes::new(), None, None, None).is_some()
     }
 
     fn push(
@@ -406,6 +409,20 @@ impl Log {
     /// Whether frames wait for the log's own thread.
     pub(crate) fn has_queued(&self) -> bool {
         !self.assign.lock().queue.is_empty()
+    }
+}
+
+/// A frame that holds nothing.
+fn mark(time: Wall) -> Header {
+    Header {
+        kind: Kind::Mark,
+        payload_len: 0,
+        count: 0,
+        topic: 0,
+        payload_crc: 0,
+        first: Offset(0),
+        time,
+        synced_to: 0,
     }
 }
 

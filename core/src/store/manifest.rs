@@ -19,15 +19,15 @@ const MAGIC: &[u8; 8] = b"libmqman";
 
 /// What the manifest says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Manifest {
+pub(crate) struct Manifest {
     /// Whether the broker was stopped cleanly: everything is in the checkpoint and the files.
-    pub clean_stop: bool,
+    pub(crate) clean_stop: bool,
     /// Number for the next file of any kind.
-    pub next_no: u64,
+    pub(crate) next_no: u64,
     /// The checkpoint in force, if any, and the log position replay starts from.
-    pub checkpoint: Option<(u64, u64)>,
+    pub(crate) checkpoint: Option<(u64, u64)>,
     /// The files that count, log files in the order of their positions.
-    pub files: Vec<(u64, FileKind)>,
+    pub(crate) files: Vec<(u64, FileKind)>,
 }
 
 impl Manifest {
@@ -35,7 +35,7 @@ impl Manifest {
     ///
     /// # Errors
     /// `Damaged`, `Version`, `Io`.
-    pub fn load(disk: &dyn Disk) -> Result<Option<Self>> {
+    pub(crate) fn load(disk: &dyn Disk) -> Result<Option<Self>> {
         let names = disk.list().map_err(|e| Error::io("could not list the data folder", e))?;
         if !names.iter().any(|n| n == NAME) {
             return Ok(None);
@@ -55,7 +55,7 @@ impl Manifest {
     ///
     /// # Errors
     /// `Full`, `Io`; the manifest on disk is then the old one or the new one.
-    pub fn store(&self, disk: &dyn Disk) -> Result<()> {
+    pub(crate) fn store(&self, disk: &dyn Disk) -> Result<()> {
         let bytes = self.encode();
         let write = || {
             if disk.list()?.iter().any(|n| n == NAME_NEW) {

@@ -123,10 +123,6 @@ impl File for RealFile {
         self.0.sync_data()
     }
 
-    /// Does nothing: `sync_file_range` has no safe wrapper, and `posix_fadvise` would drop the pages that cold
-    /// readers are about to want.
-    fn write_behind(&self, _from: u64, _len: u64) {}
-
     fn len(&self) -> io::Result<u64> {
         Ok(self.0.metadata()?.len())
     }

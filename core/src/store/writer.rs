@@ -315,13 +315,6 @@ impl Log {
         self.break_down(format!("fsync failed: {error}"));
         Error::io("could not fsync the log", error)
     }
-
-    /// Starts writing out what the last rounds left in the page cache, so that the next fsync is short.
-    pub(crate) fn write_behind(&self) {
-        let synced = self.synced();
-        let file = self.files.lock().current.clone();
-        file.write_behind(0, self.written().saturating_sub(synced));
-    }
 }
 
 impl Entry {

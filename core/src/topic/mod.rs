@@ -293,14 +293,15 @@ impl Topic {
     }
 
     /// Finds or creates a channel. A new one starts at the pump position. The ticket is done when the creation is in
-    /// the log, for those who answer for it.
+    /// the log, for those who answer for it; `wake` is called when another thread has decided that.
     ///
     /// # Errors
     /// `Closed`; `LimitReached` at the limit of channels; `Full`, `Io`.
-    pub fn channel(&self, name: &ChannelName) -> Result<(Arc<Channel>, Ticket)> {
+    pub fn channel(&self, name: &ChannelName, wake: &Arc<dyn Wake>) -> Result<(Arc<Channel>, Ticket)> {
         let mut state = self.state.lock();
         if let Some(channel) = state.channels.iter().find(|c| c.name() == name) {
-            return Ok((channel.clone(), Ticket::DONE));
+            let ticket = self.shared.log.follow(channel.created(), self.shared.clock.wall(), wake);
+            return Ok((channel.clone(), ticket));
         }
         self.check(&state)?;
         let max = self.shared.options.max_channels;
@@ -324,7 +325,8 @@ impl Topic {
                 paused: false,
                 start: start.offset,
             };
-            ticket = self.shared.log_events(&[event]);
+            ticket = self.shared.log_events_for(&[event], Some(wake));
+            channel.set_created(ticket);
         }
         state.channels.push(channel.clone());
         let wakes = self.flow(&mut state, None);

@@ -106,7 +106,7 @@ impl Cut<'_> {
             self.check_exists(topic.name().as_str());
             topic.unpause().unwrap();
             if topic.channels().is_empty() {
-                topic.channel(&ChannelName::parse("probe").unwrap()).unwrap();
+                topic.channel(&ChannelName::parse("probe").unwrap(), &nobody()).unwrap();
             }
             for channel in topic.channels() {
                 channel.unpause().unwrap();

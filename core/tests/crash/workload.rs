@@ -195,7 +195,7 @@ impl Driver {
         let Some(topic) = self.any_topic() else { return self.create_topic() };
         self.next_name += 1;
         let name = format!("c{}", self.next_name);
-        let (_, ticket) = self.topic(&topic).channel(&ChannelName::parse(&name).unwrap()).unwrap();
+        let (_, ticket) = self.topic(&topic).channel(&ChannelName::parse(&name).unwrap(), &nobody()).unwrap();
         self.done(ticket);
         let model = self.model.topics.get_mut(&topic).unwrap();
         model.channels.insert(name.clone(), Channel::default());

@@ -77,11 +77,6 @@ impl Replies {
         self.later || self.unanswered >= UNANSWERED_MAX || self.queue.len() >= UNANSWERED_MAX
     }
 
-    /// Whether what comes next is not due, and the core will wake nobody when it is.
-    pub(super) fn wait_unwoken(&self) -> bool {
-        matches!(self.queue.front(), Some(Reply::Subscribed(_)))
-    }
-
     pub(super) fn published(&mut self, ticket: Ticket, count: u32, refusal: Refusal) {
         self.unanswered += count as usize;
         self.uncommitted = true;

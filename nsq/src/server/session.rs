@@ -34,9 +34,6 @@ const READS_MAX: usize = 4;
 /// How long what was taken in may take to be answered once nothing more is taken in.
 const DRAIN: Duration = Duration::from_secs(30);
 
-/// How soon an answer is looked for that the core wakes nobody for: the creation of a channel.
-const LOOK_AGAIN: Duration = Duration::from_millis(1);
-
 /// How long a client that was told an error has to take note, before what it still sends resets the connection.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -108,8 +105,6 @@ pub(super) struct Session {
     timer: Option<Pin<Box<Sleep>>>,
     /// Whether the timer was set since it was polled.
     timer_moved: bool,
-    /// Whether it is set to [`LOOK_AGAIN`].
-    looking_again: bool,
 }
 
 impl Session {
@@ -136,7 +131,6 @@ impl Session {
             next_heartbeat: now,
             timer: None,
             timer_moved: false,
-            looking_again: false,
         };
         session.start_timer(now);
         session
@@ -220,10 +214,6 @@ impl Session {
             return;
         }
         match self.replies.emit(&self.shared.broker, self.output.buf(), cx) {
-            Emitted::Fine if self.replies.wait_unwoken() && !self.looking_again => {
-                self.looking_again = true;
-                self.set_timer(Some(Instant::now() + LOOK_AGAIN));
-            }
             Emitted::Fine => {}
             Emitted::Subscribed => self.delivering = true,
             Emitted::Fatal => self.drain(End::Fatal),
@@ -280,7 +270,6 @@ impl Session {
             if timer.as_mut().poll(cx).is_pending() {
                 break;
             }
-            self.looking_again = false;
             match self.check_deadlines(Instant::now()) {
                 Ok(next) => self.set_timer(next),
                 Err(end) => return Some(end),

@@ -34,7 +34,8 @@ impl Session {
     }
 
     fn try_subscribe(&mut self, topic: Name<'_>, channel: Name<'_>) -> Result<(Subscription, Ticket)> {
-        let (channel, ticket) = self.topic(topic)?.channel(&ChannelName::parse(channel.as_str())?)?;
+        let (channel, ticket) =
+            self.topic(topic)?.channel(&ChannelName::parse(channel.as_str())?, &self.wake)?;
         let options = SubscribeOptions {
             msg_timeout: self.settings.msg_timeout,
             sample_rate: self.settings.sample_rate,
