@@ -54,7 +54,8 @@ pub fn binary() -> &'static Path {
     })
 }
 
-/// The workspace's root.
+/// The workspace's root, as cargo says at run time: a checkout that was moved takes its `target/` along.
 pub fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a folder above").to_owned()
+    let own = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    Path::new(&own).parent().expect("a folder above").to_owned()
 }
