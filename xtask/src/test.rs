@@ -91,7 +91,9 @@ impl Stage {
             Self::Deny => return deny(),
             Self::Rust => {
                 let mut tests = cargo();
-                tests.args(["test", "--quiet", "--workspace", "--locked"]).env("MQ_BIN", mq()?);
+                tests
+                    .args(["test", "--quiet", "--no-fail-fast", "--workspace", "--locked"])
+                    .env("MQ_BIN", mq()?);
                 run(&mut tests)?;
             }
             Self::Python => {
