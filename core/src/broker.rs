@@ -194,7 +194,7 @@ impl Broker {
             return Err(Error::new(ErrorKind::LimitReached, format!("there are {max} topics, the limit")));
         }
         let no = shared.next_topic.fetch_add(1, Ordering::Relaxed);
-        let topic = Topic::new(no, name.clone(), shared.options.durability, shared.clone());
+        let topic = Topic::new(no, name.clone(), shared.options.durability, shared);
         if topic.is_logged() {
             let event = topic.event(&topic.state.lock());
             shared.log_events(&[event]);
@@ -238,9 +238,16 @@ impl Broker {
         self.handle.shared.log.outcome(ticket)
     }
 
-    /// Whether so much waits to be written that sessions should stop reading until their tickets are decided.
-    pub fn is_congested(&self) -> bool {
-        self.handle.shared.log.is_congested()
+    /// Whether so much waits to be written, or is held in memory, that sessions should stop reading. If so, `wake` is
+    /// called when that may have changed.
+    pub fn is_congested(&self, wake: &Arc<dyn Wake>) -> bool {
+        let shared = &self.handle.shared;
+        let congested = || shared.log.is_congested() || shared.pool.is_congested();
+        // Asked again after the wake is known: what changed in between would wake nobody.
+        congested() && {
+            shared.log.wait_for_room(wake);
+            congested()
+        }
     }
 
     /// Nanoseconds since 1970, by the broker's clock.
@@ -374,21 +381,16 @@ impl Shared {
         }
         self.pool.reclaim();
         while self.pool.is_full() {
-            let mut victims = self.pool.victims(Ring::Written, 1);
-            if victims.is_empty() {
-                victims = self.pool.victims(Ring::Held, SPILL_CHUNKS);
-            }
-            if victims.is_empty() {
+            let victims = self.pool.victims(Ring::Written, 1);
+            let Some(mut victims) = victims.or_else(|| self.pool.victims(Ring::Held, SPILL_CHUNKS)) else {
                 break;
-            }
-            let chunks: Vec<u64> = victims.iter().map(|(id, _)| *id).collect();
-            let mut numbers: Vec<u32> = victims.into_iter().flat_map(|(_, topics)| topics).collect();
-            numbers.sort_unstable();
-            numbers.dedup();
-            for no in numbers {
-                let topic = self.registry.lock().by_no.get(&no).cloned();
+            };
+            victims.topics.sort_unstable();
+            victims.topics.dedup();
+            for no in &victims.topics {
+                let topic = self.registry.lock().by_no.get(no).cloned();
                 if let Some(topic) = topic {
-                    topic.give_up(&chunks);
+                    topic.give_up(&victims);
                 }
             }
             self.log.commit();

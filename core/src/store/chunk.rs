@@ -29,11 +29,15 @@ pub(crate) enum Ring {
 
 /// The pool.
 pub(crate) struct Pool {
-    /// Bytes of all chunks that may exist at once, as far as frames can be given up.
+    /// Bytes that may be held; a publish that finds more is refused.
     limit: u64,
+    /// Bytes from which on frames are given up, and sessions stop reading while that takes its time.
+    soft_limit: u64,
     chunk_bytes: usize,
-    /// Bytes of all chunks that exist.
+    /// Bytes of all chunks that exist, and of what else is counted.
     used: AtomicU64,
+    /// Highest id of a chunk of written frames that was to be given up.
+    given_up_to: AtomicU64,
     state: Mutex<PoolState>,
 }
 
@@ -58,11 +62,30 @@ struct Chunk {
     topics: Vec<u32>,
     /// Whether the topics were already asked to give up their frames.
     evicted: bool,
+    /// Highest chunk id there was when it was sealed: frames in chunks of higher ids are younger than all in it.
+    sealed_at: u64,
+}
+
+/// Chunks whose frames are to be given up.
+pub(crate) struct Victims {
+    pub(crate) chunks: Vec<u64>,
+    /// Numbers of the topics with frames there; may repeat.
+    pub(crate) topics: Vec<u32>,
+    /// No frame in a chunk of a higher id is older than any in the victims.
+    pub(crate) until: u64,
 }
 
 impl Pool {
     pub(crate) fn new(limit: u64, chunk_bytes: usize) -> Arc<Self> {
-        Arc::new(Self { limit, chunk_bytes, used: AtomicU64::new(0), state: Mutex::default() })
+        let soft_limit = limit - limit / 8;
+        Arc::new(Self {
+            limit,
+            soft_limit,
+            chunk_bytes,
+            used: AtomicU64::new(0),
+            given_up_to: AtomicU64::new(0),
+            state: Mutex::default(),
+        })
     }
 
     /// Bytes of all chunks.
@@ -70,12 +93,20 @@ impl Pool {
         self.used.load(Ordering::Relaxed)
     }
 
-    /// Whether another chunk would pass the budget.
+    /// Whether another chunk would pass the limit from which on frames are given up.
     pub(crate) fn is_full(&self) -> bool {
-        self.used() + self.chunk_bytes as u64 > self.limit && self.state.lock().free.is_empty()
+        self.used() + self.chunk_bytes as u64 > self.soft_limit && self.state.lock().free.is_empty()
     }
 
-    /// Whether the budget is passed, which only what can't be given up yet does.
+    /// Whether that limit is passed although all that is free was taken back.
+    pub(crate) fn is_congested(&self) -> bool {
+        self.used() > self.soft_limit && {
+            self.reclaim();
+            self.used() > self.soft_limit
+        }
+    }
+
+    /// Whether the budget is passed.
     pub(crate) fn is_over(&self) -> bool {
         self.used() > self.limit
     }
@@ -102,7 +133,7 @@ impl Pool {
             self.used.fetch_add(self.chunk_bytes as u64, Ordering::Relaxed);
             BytesMut::with_capacity(self.chunk_bytes)
         });
-        Chunk { id, tail, bytes: self.chunk_bytes, topics: Vec::new(), evicted: false }
+        Chunk { id, tail, bytes: self.chunk_bytes, topics: Vec::new(), evicted: false, sealed_at: 0 }
     }
 
     fn open_large(&self, bytes: usize) -> Chunk {
@@ -110,7 +141,14 @@ impl Pool {
         let mut state = self.state.lock();
         state.last_id += 1;
         let id = state.last_id;
-        Chunk { id, tail: BytesMut::with_capacity(bytes), bytes, topics: Vec::new(), evicted: false }
+        Chunk {
+            id,
+            tail: BytesMut::with_capacity(bytes),
+            bytes,
+            topics: Vec::new(),
+            evicted: false,
+            sealed_at: 0,
+        }
     }
 
     fn put_back(&self, ring: Ring, chunk: Chunk) {
@@ -123,7 +161,9 @@ impl Pool {
 
     fn seal(&self, ring: Ring, mut chunk: Chunk) {
         chunk.tail.clear();
-        self.state.lock().sealed[ring as usize].push_back(chunk);
+        let mut state = self.state.lock();
+        chunk.sealed_at = state.last_id;
+        state.sealed[ring as usize].push_back(chunk);
     }
 
     /// Takes back the chunks whose frames are all gone.
@@ -138,7 +178,7 @@ impl Pool {
                 if !chunk.tail.try_reclaim(chunk.bytes) {
                     return true;
                 }
-                if chunk.bytes == self.chunk_bytes {
+                if chunk.bytes == self.chunk_bytes && self.used() <= self.soft_limit {
                     free.push(std::mem::take(&mut chunk.tail));
                 } else {
                     self.used.fetch_sub(chunk.bytes as u64, Ordering::Relaxed);
@@ -160,17 +200,27 @@ impl Pool {
         self.used.fetch_sub((idle * self.chunk_bytes) as u64, Ordering::Relaxed);
     }
 
-    /// The oldest up to `max` chunks of `ring` not named before, with the numbers of the topics in them: the caller
-    /// makes the topics give up their frames there.
-    pub(crate) fn victims(&self, ring: Ring, max: usize) -> Vec<(u64, Vec<u32>)> {
+    /// The oldest up to `max` chunks of `ring` that were not named before: the caller makes the topics give up their
+    /// frames there. `None` if there are none.
+    pub(crate) fn victims(&self, ring: Ring, max: usize) -> Option<Victims> {
         let mut state = self.state.lock();
-        let fresh = state.sealed[ring as usize].iter_mut().filter(|c| !c.evicted).take(max);
-        fresh
-            .map(|chunk| {
-                chunk.evicted = true;
-                (chunk.id, std::mem::take(&mut chunk.topics))
-            })
-            .collect()
+        let mut victims = Victims { chunks: Vec::new(), topics: Vec::new(), until: 0 };
+        for chunk in state.sealed[ring as usize].iter_mut().filter(|c| !c.evicted).take(max) {
+            chunk.evicted = true;
+            victims.chunks.push(chunk.id);
+            victims.topics.append(&mut chunk.topics);
+            victims.until = victims.until.max(chunk.sealed_at);
+            if ring == Ring::Written {
+                self.given_up_to.fetch_max(chunk.id, Ordering::Relaxed);
+            }
+        }
+        (!victims.chunks.is_empty()).then_some(victims)
+    }
+
+    /// Whether a frame in that chunk, written just now, is not to be kept in memory: its chunk was to be given up
+    /// while it was on its way (or, which costs only a read, an older one is still open).
+    pub(crate) fn gave_up(&self, chunk: u64) -> bool {
+        chunk <= self.given_up_to.load(Ordering::Relaxed)
     }
 
     /// Counts `bytes` that live outside of chunks (read-ahead) under the budget.
@@ -352,10 +402,8 @@ mod tests {
     fn victims_are_the_oldest_and_name_their_topics() {
         let pool = Pool::new(1 << 20, 1 << 10);
         let _frames: Vec<_> = (0..12).map(|i| payload(&pool, i, &[&[7; 200]])).collect();
-        let first = pool.victims(Ring::Held, 1);
-        assert_eq!(first[0].1, [0, 1, 2, 3]);
-        let second = pool.victims(Ring::Held, 1);
-        assert_eq!(second[0].1, [4, 5, 6, 7]);
-        assert!(pool.victims(Ring::Written, 9).is_empty());
+        assert_eq!(pool.victims(Ring::Held, 1).unwrap().topics, [0, 1, 2, 3]);
+        assert_eq!(pool.victims(Ring::Held, 1).unwrap().topics, [4, 5, 6, 7]);
+        assert!(pool.victims(Ring::Written, 9).is_none());
     }
 }

@@ -112,6 +112,8 @@ pub(crate) struct Log {
     /// Position up to which everything is fsync'd.
     pub(super) synced: AtomicU64,
     pub(super) unwritten: AtomicU64,
+    /// Who waits for something to be written, or given up.
+    room: Mutex<Vec<Arc<dyn Wake>>>,
     pub(super) epoch: AtomicU64,
     /// Where the log was cut at each failure, with the epoch it ended.
     cuts: Mutex<VecDeque<(u64, u64, ErrorKind)>>,
@@ -190,6 +192,7 @@ impl Log {
             written: AtomicU64::new(end),
             synced: AtomicU64::new(end),
             unwritten: AtomicU64::new(0),
+            room: Mutex::default(),
             epoch: AtomicU64::new(1),
             cuts: Mutex::default(),
             broken: Mutex::default(),
@@ -399,6 +402,20 @@ impl Log {
         let mut manifest = self.manifest.lock();
         manifest.next_no += 1;
         manifest.next_no - 1
+    }
+
+    /// Has `wake` called after the next write, or when memory was given up.
+    pub(crate) fn wait_for_room(&self, wake: &Arc<dyn Wake>) {
+        let mut room = self.room.lock();
+        if !room.iter().any(|w| Arc::ptr_eq(w, wake)) {
+            room.push(wake.clone());
+        }
+    }
+
+    /// Wakes who waits for room.
+    pub(crate) fn tell_room(&self) {
+        let waiting = std::mem::take(&mut *self.room.lock());
+        waiting.iter().for_each(|w| w.wake());
     }
 
     /// Whether so much is unwritten that sessions should stop reading.

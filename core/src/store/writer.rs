@@ -168,6 +168,7 @@ impl Log {
         self.written.store(position, Ordering::Release);
         self.unwritten.fetch_sub(len, Ordering::Relaxed);
         wakes.iter().for_each(|w| w.wake());
+        self.tell_room();
         Ok(())
     }
 
@@ -235,6 +236,7 @@ impl Log {
         let count = round.len();
         self.land(writer, round, count, false, &mut wakes);
         wakes.iter().for_each(|w| w.wake());
+        self.tell_room();
     }
 
     /// Goes on in the next file.

@@ -151,7 +151,7 @@ impl Topic {
         let mut state = self.state.lock();
         state.deleted = true;
         let channels = std::mem::take(&mut state.channels);
-        state.ring.retain(|_| false);
+        state.ring.clear();
         drop(state);
         channels.iter().flat_map(|c| c.close()).collect()
     }

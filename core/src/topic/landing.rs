@@ -9,24 +9,26 @@ use crate::topic::ring::Held;
 impl Landing for Topic {
     fn written(&self, frames: &mut Vec<Landed>) {
         let mut wakes = Vec::new();
+        let any_spilled = frames.iter().any(|f| f.spilled);
         let mut state = self.state.lock();
+        if state.deleted {
+            frames.clear();
+            return;
+        }
         for Landed { frame, chunk, spilled } in frames.drain(..) {
             state.spilled_end = state.spilled_end.max(frame.last().plus(1));
             if spilled {
-                let done = state.ring.find_mut(frame.first).is_some_and(|held| {
+                if let Some(held) = state.ring.find_mut(frame.first) {
                     held.spilling = held.spilling.saturating_sub(1);
                     held.on_disk = held.spilling == 0;
-                    held.on_disk
-                });
-                if done {
-                    state.ring.retain(|h| {
-                        !(h.on_disk && h.frame.first <= frame.first && frame.first <= h.frame.last())
-                    });
                 }
                 continue;
             }
             state.queued -= 1;
             wakes.extend(self.append(&mut state, Held { frame, chunk, on_disk: true, spilling: 0 }));
+        }
+        if any_spilled {
+            state.ring.drop_on_disk();
         }
         let first = state.ring.first_last().map_or(u64::MAX, |last| last.0);
         self.trim_at.store(first, Ordering::Relaxed);

@@ -3,30 +3,24 @@
 use std::sync::Arc;
 
 use crate::message::Offset;
+use crate::store::chunk::Victims;
 use crate::store::event::Event;
 use crate::store::frame::{self, Record};
 use crate::store::log::{Frame, Landed, Landing};
 use crate::topic::{Topic, TopicState};
 
 impl Topic {
-    /// Gives up the frames in `chunks`: drops those on disk, spills the others and all before them, so that offsets
+    /// Gives up the frames in the victims: drops those on disk, spills the others and all before them, so that offsets
     /// on disk rise. Memory is free once the log has written them.
-    pub(crate) fn give_up(&self, chunks: &[u64]) {
+    pub(crate) fn give_up(&self, victims: &Victims) {
         let mut state = self.state.lock();
         let low = Self::low(&state);
         state.ring.trim(low);
-        state.ring.retain(|h| !(h.on_disk && chunks.contains(&h.chunk)));
-        if !self.is_logged() {
-            self.drop_frames(&mut state, chunks);
-            return;
-        }
-        let until = state
-            .ring
-            .iter_mut()
-            .filter(|h| !h.on_disk && h.spilling == 0 && chunks.contains(&h.chunk))
-            .map(|h| h.frame.first)
-            .last();
-        if let Some(until) = until {
+        let logged = self.is_logged();
+        let until = state.ring.give_up(victims, |held| held.on_disk || !logged);
+        if !logged {
+            self.skip_dropped(&mut state);
+        } else if let Some(until) = until {
             self.spill(&mut state, until);
         }
     }
@@ -43,8 +37,11 @@ impl Topic {
     /// offsets, after what says which channel has finished which of them: a finished message never touches the disk.
     pub(super) fn spill(&self, state: &mut TopicState, until: Offset) {
         let Some(me) = self.me.upgrade() else { return };
-        let mut waiting =
-            state.ring.iter_mut().filter(|h| !h.on_disk && h.spilling == 0 && h.frame.first <= until);
+        let mut waiting = state
+            .ring
+            .iter_mut()
+            .take_while(|h| h.frame.first <= until)
+            .filter(|h| !h.on_disk && h.spilling == 0);
         let Some(first) = waiting.next() else { return };
         let spill_start = first.frame.first;
         let first_end = first.frame.last().plus(1);
@@ -58,14 +55,12 @@ impl Topic {
             .flat_map(|c| c.spill_events(spill_start, spill_end))
             .collect();
         let mut events_due = true;
-        let mut dead = Vec::new();
-        for held in state.ring.iter_mut().filter(|h| !h.on_disk && h.spilling == 0) {
-            if held.frame.first > until {
-                break;
-            }
+        let waiting = state.ring.iter_mut().take_while(|h| h.frame.first <= until);
+        for held in waiting.filter(|h| !h.on_disk && h.spilling == 0) {
             let runs = runs(&held.frame, &pending);
             if runs.is_empty() {
-                dead.push(held.frame.first);
+                // Nothing needs it: as good as on disk.
+                held.on_disk = true;
                 continue;
             }
             if std::mem::take(&mut events_due) {
@@ -79,12 +74,11 @@ impl Topic {
                 self.shared.log.enqueue(self.no, crc, landed, landing, None, None);
             }
         }
-        state.ring.retain(|h| !dead.contains(&h.frame.first));
+        state.ring.drop_on_disk();
     }
 
     /// An ephemeral topic is never written: its channels go on after what was dropped.
-    fn drop_frames(&self, state: &mut TopicState, chunks: &[u64]) {
-        state.ring.retain(|h| !chunks.contains(&h.chunk));
+    fn skip_dropped(&self, state: &mut TopicState) {
         let from = state.ring.after(Offset(0)).map_or(state.end.offset, |f| f.first);
         let to = state.extents.seek(from, state.end);
         if state.pump.rank < to.rank {

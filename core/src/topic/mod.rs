@@ -70,42 +70,44 @@ pub(crate) struct TopicState {
     pub(crate) message_bytes: u64,
 }
 
+impl TopicState {
+    /// The state of a topic without messages.
+    fn new(level: Durability, shared: &Shared) -> Self {
+        Self {
+            level,
+            paused: false,
+            deleted: false,
+            damaged: None,
+            time: 0,
+            next: Offset(0),
+            block_end: Offset(0),
+            epoch: shared.log.epoch(),
+            queued: 0,
+            end: Pos::default(),
+            pump: Pos::default(),
+            pump_logged: Offset(0),
+            ring: RingFrames::new(shared.pool.clone()),
+            extents: Extents::default(),
+            channels: Vec::new(),
+            spilled_end: Offset(0),
+            message_count: 0,
+            message_bytes: 0,
+        }
+    }
+}
+
 impl Topic {
     /// A new topic.
-    pub(crate) fn new(no: u32, name: TopicName, level: Durability, shared: Arc<Shared>) -> Arc<Self> {
+    pub(crate) fn new(no: u32, name: TopicName, level: Durability, shared: &Arc<Shared>) -> Arc<Self> {
         let level = if name.is_ephemeral() { Durability::Memory } else { level };
-        Self::with_state(
-            no,
-            name,
-            shared,
-            TopicState {
-                level,
-                paused: false,
-                deleted: false,
-                damaged: None,
-                time: 0,
-                next: Offset(0),
-                block_end: Offset(0),
-                epoch: 0,
-                queued: 0,
-                end: Pos::default(),
-                pump: Pos::default(),
-                pump_logged: Offset(0),
-                ring: RingFrames::default(),
-                extents: Extents::default(),
-                channels: Vec::new(),
-                spilled_end: Offset(0),
-                message_count: 0,
-                message_bytes: 0,
-            },
-        )
+        Self::with_state(no, name, shared, TopicState::new(level, shared))
     }
 
-    fn with_state(no: u32, name: TopicName, shared: Arc<Shared>, state: TopicState) -> Arc<Self> {
+    fn with_state(no: u32, name: TopicName, shared: &Arc<Shared>, state: TopicState) -> Arc<Self> {
         Arc::new_cyclic(|me| Self {
             no,
             name,
-            shared,
+            shared: shared.clone(),
             me: me.clone(),
             state: Mutex::new(state),
             trim_at: AtomicU64::new(u64::MAX),
@@ -248,10 +250,12 @@ impl Topic {
         state.extents.note(at);
         state.end = Pos { offset: first.plus(count), rank: at.rank + count };
         let deferred = held.frame.deferred.then(|| held.frame.clone());
-        if state.ring.is_empty() {
-            self.trim_at.store(held.frame.last().0, Ordering::Relaxed);
+        if !(held.on_disk && self.shared.pool.gave_up(held.chunk)) {
+            if state.ring.is_empty() {
+                self.trim_at.store(held.frame.last().0, Ordering::Relaxed);
+            }
+            state.ring.push(held);
         }
-        state.ring.push(held);
         self.flow(state, deferred.as_ref())
     }
 

@@ -9,7 +9,7 @@ use crate::message::{Offset, Pos};
 use crate::name::{ChannelName, TopicName};
 use crate::store::event::Unfinished;
 use crate::store::replay::{ChannelState, TopicState as Told};
-use crate::topic::ring::{Extents, RingFrames};
+use crate::topic::ring::Extents;
 use crate::topic::{Topic, TopicState};
 
 impl Topic {
@@ -40,31 +40,19 @@ impl Topic {
         let block_end = Offset(next.0.next_multiple_of(1 << crate::message::SEQ_BITS));
         let flows = !channels.is_empty() && !told.paused;
         let pump = if flows { end } else { extents.seek(told.pump, end) };
-        let topic = Self::with_state(
-            no,
-            TopicName::parse(&told.name)?,
-            shared.clone(),
-            TopicState {
-                level: told.level(),
-                paused: told.paused,
-                deleted: false,
-                damaged,
-                time: 0,
-                next,
-                block_end,
-                epoch: shared.log.epoch(),
-                queued: 0,
-                end,
-                pump,
-                pump_logged: told.pump,
-                ring: RingFrames::default(),
-                extents,
-                channels: Vec::new(),
-                spilled_end: end.offset,
-                message_count: 0,
-                message_bytes: 0,
-            },
-        );
+        let state = TopicState {
+            paused: told.paused,
+            damaged,
+            next,
+            block_end,
+            end,
+            pump,
+            pump_logged: told.pump,
+            extents,
+            spilled_end: end.offset,
+            ..TopicState::new(told.level(), shared)
+        };
+        let topic = Self::with_state(no, TopicName::parse(&told.name)?, shared, state);
         let mut state = topic.state.lock();
         for (channel_no, told) in channels {
             let setup = ChannelSetup {

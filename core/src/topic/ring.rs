@@ -1,8 +1,10 @@
 //! A topic's frames in memory, in offset order, and the dense runs its offsets come in.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use crate::message::{Offset, Pos};
+use crate::store::chunk::{Pool, Victims};
 use crate::store::log::Frame;
 
 /// A frame in memory.
@@ -17,15 +19,30 @@ pub(crate) struct Held {
 }
 
 /// The frames in memory. There may be gaps between them: what is on disk only, or finished.
-#[derive(Default)]
 pub(crate) struct RingFrames {
     held: VecDeque<Held>,
+    /// Counts what the list itself takes; the frames are in its chunks.
+    pool: Arc<Pool>,
 }
 
+/// Bytes of the list for each frame: small messages published one by one are not for free.
+const HELD_BYTES: usize = size_of::<Held>();
+
 impl RingFrames {
+    pub(crate) fn new(pool: Arc<Pool>) -> Self {
+        Self { held: VecDeque::new(), pool }
+    }
+
     pub(crate) fn push(&mut self, held: Held) {
         debug_assert!(self.held.back().is_none_or(|h| h.frame.last() < held.frame.first));
         self.held.push_back(held);
+        self.pool.charge(HELD_BYTES);
+    }
+
+    fn pop(&mut self) -> Option<Held> {
+        let held = self.held.pop_front()?;
+        self.pool.discharge(HELD_BYTES);
+        Some(held)
     }
 
     /// The frame that holds `offset`.
@@ -47,7 +64,7 @@ impl RingFrames {
     /// Drops the frames that end before `low`.
     pub(crate) fn trim(&mut self, low: Offset) {
         while self.held.front().is_some_and(|h| h.frame.last() < low && h.spilling == 0) {
-            self.held.pop_front();
+            self.pop();
         }
         if self.held.is_empty() && self.held.capacity() > 64 {
             self.held = VecDeque::new();
@@ -63,9 +80,39 @@ impl RingFrames {
         self.held.iter_mut()
     }
 
-    /// Keeps the frames for which `keep` is true.
-    pub(crate) fn retain(&mut self, keep: impl FnMut(&Held) -> bool) {
-        self.held.retain(keep);
+    /// Drops the frames in the victims' chunks for which `droppable` is true. Returns the first offset of the last
+    /// frame there that has to be spilled first.
+    pub(crate) fn give_up(&mut self, victims: &Victims, droppable: impl Fn(&Held) -> bool) -> Option<Offset> {
+        let mut until = None;
+        let mut kept = Vec::new();
+        while self.held.front().is_some_and(|h| h.chunk <= victims.until) {
+            let Some(held) = self.pop() else { break };
+            let in_victims = victims.chunks.contains(&held.chunk);
+            if in_victims && droppable(&held) {
+                continue;
+            }
+            if in_victims && held.spilling == 0 {
+                until = Some(held.frame.first);
+            }
+            kept.push(held);
+        }
+        self.pool.charge(kept.len() * HELD_BYTES);
+        for held in kept.into_iter().rev() {
+            self.held.push_front(held);
+        }
+        until
+    }
+
+    /// Drops the frames at the front that are on disk.
+    pub(crate) fn drop_on_disk(&mut self) {
+        while self.held.front().is_some_and(|h| h.on_disk) {
+            self.pop();
+        }
+    }
+
+    pub(crate) fn clear(&mut self) {
+        while self.pop().is_some() {}
+        self.held = VecDeque::new();
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -76,6 +123,12 @@ impl RingFrames {
     pub(crate) fn find_mut(&mut self, offset: Offset) -> Option<&mut Held> {
         let at = self.position(offset);
         self.held.get_mut(at).filter(|h| h.frame.first <= offset)
+    }
+}
+
+impl Drop for RingFrames {
+    fn drop(&mut self) {
+        self.clear();
     }
 }
 

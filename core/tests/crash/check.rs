@@ -15,7 +15,7 @@ use crate::model::{Channel, Messages, Topic};
 use crate::workload::{Run, SIZES, State, body, nobody, number};
 
 /// Reopens every image of `run` and returns how many there were.
-pub fn every_cut(seed: u64, run: &Run) -> u64 {
+pub(crate) fn every_cut(seed: u64, run: &Run) -> u64 {
     let mut images = 0;
     let mut replay = run.disk.replay();
     let mut at = 0;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 /// What a channel's message may do after a crash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Status {
+pub(crate) enum Status {
     /// Published at level `memory`: may be lost by a crash.
     Held,
     /// Acknowledged at `flush`: must come.
@@ -17,64 +17,64 @@ pub enum Status {
 
 /// A message that may come.
 #[derive(Clone, Copy, Debug)]
-pub struct Entry {
-    pub status: Status,
+pub(crate) struct Entry {
+    pub(crate) status: Status,
     /// Whether what it is due for was fsync'd.
-    pub synced: bool,
+    pub(crate) synced: bool,
     /// Deferred by its publisher: not before this wall time.
-    pub not_before: u64,
+    pub(crate) not_before: u64,
     /// Requeued or published for later: comes out of order.
-    pub unordered: bool,
+    pub(crate) unordered: bool,
 }
 
 impl Entry {
-    pub fn must_come(&self, power: bool) -> bool {
+    pub(crate) fn must_come(&self, power: bool) -> bool {
         self.status == Status::Due && (self.synced || !power)
     }
 
-    pub fn may_come(&self, power: bool) -> bool {
+    pub(crate) fn may_come(&self, power: bool) -> bool {
         self.status != Status::FinishedWritten || power
     }
 }
 
 /// Messages by their number, which is their body.
-pub type Messages = BTreeMap<u64, Entry>;
+pub(crate) type Messages = BTreeMap<u64, Entry>;
 
 #[derive(Clone, Debug, Default)]
-pub struct Channel {
-    pub messages: Messages,
+pub(crate) struct Channel {
+    pub(crate) messages: Messages,
     /// Messages dropped by an empty or a deletion since the last fsync: may come after a power loss.
-    pub dropped: Messages,
-    pub created_synced: bool,
-    pub paused: bool,
+    pub(crate) dropped: Messages,
+    pub(crate) created_synced: bool,
+    pub(crate) paused: bool,
 }
 
 #[derive(Clone, Debug, Default)]
-pub struct Topic {
-    pub channels: BTreeMap<String, Channel>,
+pub(crate) struct Topic {
+    pub(crate) channels: BTreeMap<String, Channel>,
     /// What lies at or above the pump position.
-    pub waiting: Messages,
+    pub(crate) waiting: Messages,
     /// What did until the last fsync, and does not any more.
-    pub waited: Messages,
-    pub in_memory: bool,
-    pub paused: bool,
-    pub created_synced: bool,
+    pub(crate) waited: Messages,
+    pub(crate) in_memory: bool,
+    pub(crate) paused: bool,
+    pub(crate) created_synced: bool,
 }
 
 #[derive(Clone, Debug, Default)]
-pub struct Model {
-    pub topics: BTreeMap<String, Topic>,
+pub(crate) struct Model {
+    pub(crate) topics: BTreeMap<String, Topic>,
     /// Names whose deletion was acknowledged and fsync'd, or only acknowledged.
-    pub deleted_topics: BTreeMap<String, bool>,
-    pub deleted_channels: BTreeMap<(String, String), bool>,
+    pub(crate) deleted_topics: BTreeMap<String, bool>,
+    pub(crate) deleted_channels: BTreeMap<(String, String), bool>,
 }
 
 impl Topic {
-    pub fn flows(&self) -> bool {
+    pub(crate) fn flows(&self) -> bool {
         !self.channels.is_empty() && !self.paused
     }
 
-    pub fn publish(&mut self, number: u64, not_before: u64) {
+    pub(crate) fn publish(&mut self, number: u64, not_before: u64) {
         let status = if self.in_memory { Status::Held } else { Status::Due };
         let entry = Entry { status, synced: false, not_before, unordered: not_before > 0 };
         self.waiting.insert(number, entry);
@@ -82,7 +82,7 @@ impl Topic {
     }
 
     /// Gives what waits to all channels where the topic flows.
-    pub fn pump(&mut self) {
+    pub(crate) fn pump(&mut self) {
         if self.flows() {
             let waiting = std::mem::take(&mut self.waiting);
             for channel in self.channels.values_mut() {
@@ -99,7 +99,7 @@ impl Topic {
     }
 
     /// What was held in memory is on disk now.
-    pub fn spilled(&mut self) {
+    pub(crate) fn spilled(&mut self) {
         for entry in self.all() {
             if entry.status == Status::Held {
                 entry.status = Status::Due;
@@ -111,7 +111,7 @@ impl Topic {
 
 impl Model {
     /// Finishes are in the log.
-    pub fn state_written(&mut self) {
+    pub(crate) fn state_written(&mut self) {
         for topic in self.topics.values_mut() {
             for entry in topic.all() {
                 if entry.status == Status::Finished {
@@ -122,7 +122,7 @@ impl Model {
     }
 
     /// All that is in the log is fsync'd.
-    pub fn synced(&mut self) {
+    pub(crate) fn synced(&mut self) {
         for topic in self.topics.values_mut() {
             topic.created_synced = true;
             topic.waited.clear();

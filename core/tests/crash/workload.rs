@@ -12,40 +12,40 @@ use mq_core::{
 
 use crate::model::{Channel, Model, Status, Topic};
 
-pub const SIZES: StoreSizes =
+pub(crate) const SIZES: StoreSizes =
     StoreSizes { file_bytes: 4 << 10, chunk_bytes: 1 << 10, read_bytes: 1 << 10, blocks: 4 };
-pub const START: u64 = 1_800_000_000_000_000_000;
+pub(crate) const START: u64 = 1_800_000_000_000_000_000;
 const ACTIONS: usize = 150;
 const TOPICS_MAX: usize = 4;
 
-pub struct Nobody;
+pub(crate) struct Nobody;
 
 impl Wake for Nobody {
     fn wake(&self) {}
 }
 
-pub fn nobody() -> Arc<dyn Wake> {
+pub(crate) fn nobody() -> Arc<dyn Wake> {
     Arc::new(Nobody)
 }
 
 /// What a run leaves to be checked.
-pub struct Run {
-    pub disk: CrashDisk,
+pub(crate) struct Run {
+    pub(crate) disk: CrashDisk,
     /// The model after each action, with the number of disk events and the wall time by then.
-    pub states: Vec<State>,
+    pub(crate) states: Vec<State>,
     /// Ids as they were seen, by message, and the number of events by then.
-    pub seen: HashMap<u64, (MessageId, usize)>,
-    pub options: Options,
+    pub(crate) seen: HashMap<u64, (MessageId, usize)>,
+    pub(crate) options: Options,
 }
 
-pub struct State {
-    pub events: usize,
-    pub wall: u64,
-    pub model: Arc<Model>,
-    pub action: String,
+pub(crate) struct State {
+    pub(crate) events: usize,
+    pub(crate) wall: u64,
+    pub(crate) model: Arc<Model>,
+    pub(crate) action: String,
 }
 
-pub fn options() -> Options {
+pub(crate) fn options() -> Options {
     Options { memory_limit: 4 << 20, ..Options::default() }
 }
 
@@ -72,7 +72,7 @@ struct Driver {
 }
 
 /// Runs the workload of `seed`.
-pub fn run(seed: u64) -> Run {
+pub(crate) fn run(seed: u64) -> Run {
     let disk = CrashDisk::new();
     let clock = Arc::new(ManualClock::new(START));
     let broker = Broker::open_on(Arc::new(disk.clone()), clock.clone(), SIZES, options()).unwrap();
@@ -409,7 +409,7 @@ impl Driver {
 }
 
 /// The body of message `number`: its number and some filling that depends on it, now and then larger than a chunk.
-pub fn body(number: u64) -> Vec<u8> {
+pub(crate) fn body(number: u64) -> Vec<u8> {
     let mut random = fastrand::Rng::with_seed(number);
     let len = if random.u8(0..30) == 0 { random.usize(300..2000) } else { random.usize(0..60) };
     let mut body = number.to_le_bytes().to_vec();
@@ -418,7 +418,7 @@ pub fn body(number: u64) -> Vec<u8> {
 }
 
 /// The number of a message, from its body, all of which must be right (I8).
-pub fn number(bytes: &[u8]) -> u64 {
+pub(crate) fn number(bytes: &[u8]) -> u64 {
     let number = u64::from_le_bytes(*bytes.first_chunk().expect("a body begins with its number"));
     assert_eq!(bytes, body(number), "the body of message {number} is wrong");
     number

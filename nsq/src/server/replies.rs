@@ -67,11 +67,6 @@ impl Replies {
         self.queue.is_empty()
     }
 
-    /// Publishes without an answer.
-    pub(super) fn unanswered(&self) -> usize {
-        self.unanswered
-    }
-
     /// Whether commands have to wait, since there are too many answers due already.
     pub(super) fn is_full(&self) -> bool {
         self.later || self.unanswered >= UNANSWERED_MAX || self.queue.len() >= UNANSWERED_MAX

@@ -205,8 +205,7 @@ impl Session {
         !matches!(self.phase, Phase::Draining(..))
             && !self.replies.is_full()
             && self.output.unsent() < UNSENT_BYTES_MAX
-            // With nothing unanswered, nothing would wake the session again.
-            && (self.replies.unanswered() == 0 || !self.shared.broker.is_congested())
+            && !self.shared.broker.is_congested(&self.wake)
     }
 
     fn answer(&mut self, cx: &mut Context<'_>) {
