@@ -558,7 +558,7 @@ impl Load {
         let channel = &self.channel;
         let shared = &channel.shared;
         let Some(topic) = channel.topic() else { return true };
-        let read = reader::read(&shared.catalog, topic.no, self.from, shared.sizes.read_bytes, nowait);
+        let read = reader::read(&shared.catalog, topic.no, self.from, shared.read_bytes(), nowait);
         let frames = match read {
             Ok(None) => return false,
             Ok(Some(frames)) => frames,

@@ -36,14 +36,14 @@ impl Window {
         self.clear();
         self.bytes = frames.iter().map(|f| f.payload.len()).sum();
         self.frames = frames.into();
-        pool.charge(self.bytes);
+        pool.charge_read_ahead(self.bytes);
         self.pool = Some(pool.clone());
     }
 
     pub(super) fn clear(&mut self) {
         self.frames = VecDeque::new();
         if let Some(pool) = self.pool.take() {
-            pool.discharge(std::mem::take(&mut self.bytes));
+            pool.discharge_read_ahead(std::mem::take(&mut self.bytes));
         }
     }
 }

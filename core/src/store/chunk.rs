@@ -36,6 +36,8 @@ pub(crate) struct Pool {
     chunk_bytes: usize,
     /// Bytes of all chunks that exist, and of what else is counted.
     used: AtomicU64,
+    /// The part of it that channels have read ahead from disk.
+    read_ahead: AtomicU64,
     /// Highest id of a chunk of written frames that was to be given up.
     given_up_to: AtomicU64,
     state: Mutex<PoolState>,
@@ -84,6 +86,7 @@ impl Pool {
             chunk_bytes,
             used: AtomicU64::new(0),
             given_up_to: AtomicU64::new(0),
+            read_ahead: AtomicU64::new(0),
             state: Mutex::default(),
         })
     }
@@ -95,14 +98,11 @@ impl Pool {
 
     /// Whether another chunk would pass the limit from which on frames are given up.
     pub(crate) fn is_full(&self) -> bool {
-        self.used() + self.chunk_bytes as u64 > self.soft_limit && self.state.lock().free.is_empty()
-    }
-
-    /// Whether that limit is passed although all that is free was taken back.
-    pub(crate) fn is_congested(&self) -> bool {
-        self.used() > self.soft_limit && {
-            self.reclaim();
-            self.used() > self.soft_limit
+        let used = self.used();
+        let chunk = self.chunk_bytes as u64;
+        used + chunk > self.soft_limit && {
+            let free = self.state.lock().free.len() as u64;
+            used.saturating_sub(free * chunk) + chunk > self.soft_limit
         }
     }
 
@@ -223,9 +223,26 @@ impl Pool {
         chunk <= self.given_up_to.load(Ordering::Relaxed)
     }
 
-    /// Counts `bytes` that live outside of chunks (read-ahead) under the budget.
+    /// Counts `bytes` that live outside of chunks under the budget.
     pub(crate) fn charge(&self, bytes: usize) {
         self.used.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Counts what a channel has read ahead.
+    pub(crate) fn charge_read_ahead(&self, bytes: usize) {
+        self.charge(bytes);
+        self.read_ahead.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Takes back a [`Pool::charge_read_ahead`].
+    pub(crate) fn discharge_read_ahead(&self, bytes: usize) {
+        self.discharge(bytes);
+        self.read_ahead.fetch_sub(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Bytes that channels have read ahead.
+    pub(crate) fn read_ahead(&self) -> u64 {
+        self.read_ahead.load(Ordering::Relaxed)
     }
 
     /// Takes back a [`Pool::charge`].

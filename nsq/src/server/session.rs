@@ -205,7 +205,8 @@ impl Session {
         !matches!(self.phase, Phase::Draining(..))
             && !self.replies.is_full()
             && self.output.unsent() < UNSENT_BYTES_MAX
-            && !self.shared.broker.is_congested(&self.wake)
+            // A consumer's acknowledgements are always read: they are what frees memory.
+            && !(self.client.published() > 0 && self.shared.broker.is_congested(&self.wake))
     }
 
     fn answer(&mut self, cx: &mut Context<'_>) {
