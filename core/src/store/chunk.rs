@@ -18,6 +18,10 @@ use crate::store::frame::{self, PAYLOAD_BYTES_MAX};
 /// A frame larger than this part of a chunk gets a chunk of its own size, so that no chunk wastes more.
 const SHARE_OF_CHUNK: usize = 4;
 
+/// Chunks in use that are passed over while one is looked for that isn't: they are freed about in order. Now and then
+/// all are looked at ([`Pool::release_idle`]).
+const BUSY_MAX: usize = 16;
+
 /// Which frames a chunk holds. Chunks of written frames are given up first: dropping them costs nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ring {
@@ -122,7 +126,7 @@ impl Pool {
             return chunk;
         }
         if state.free.is_empty() {
-            self.reclaim_locked(&mut state);
+            self.reclaim_locked(&mut state, BUSY_MAX);
         }
         let tail = state.free.pop();
         state.free_min = state.free_min.min(state.free.len());
@@ -166,32 +170,38 @@ impl Pool {
         state.sealed[ring as usize].push_back(chunk);
     }
 
-    /// Takes back the chunks whose frames are all gone.
+    /// Takes back the oldest chunks whose frames are all gone.
     pub(crate) fn reclaim(&self) {
-        self.reclaim_locked(&mut self.state.lock());
+        self.reclaim_locked(&mut self.state.lock(), BUSY_MAX);
     }
 
-    fn reclaim_locked(&self, state: &mut PoolState) {
+    /// Takes back chunks whose frames are all gone, passing over `busy_max` others in a row.
+    fn reclaim_locked(&self, state: &mut PoolState, busy_max: usize) {
         let PoolState { free, sealed, .. } = state;
         for ring in sealed {
-            ring.retain_mut(|chunk| {
+            let (mut at, mut busy) = (0, 0);
+            while busy < busy_max
+                && let Some(chunk) = ring.get_mut(at)
+            {
                 if !chunk.tail.try_reclaim(chunk.bytes) {
-                    return true;
+                    (at, busy) = (at + 1, busy + 1);
+                    continue;
                 }
+                busy = 0;
+                let Some(mut chunk) = ring.remove(at) else { break };
                 if chunk.bytes == self.chunk_bytes && self.used() <= self.soft_limit {
                     free.push(std::mem::take(&mut chunk.tail));
                 } else {
                     self.used.fetch_sub(chunk.bytes as u64, Ordering::Relaxed);
                 }
-                false
-            });
+            }
         }
     }
 
     /// Gives the free chunks that were not needed since the last call back to the system.
     pub(crate) fn release_idle(&self) {
         let mut state = self.state.lock();
-        self.reclaim_locked(&mut state);
+        self.reclaim_locked(&mut state, usize::MAX);
         let idle = state.free_min.min(state.free.len());
         let keep = state.free.len() - idle;
         state.free.truncate(keep);
