@@ -15,6 +15,8 @@ use mq_core::{Broker, Subscription, TopicName, Wake};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
+use super::auth::AuthClient;
+use super::authorize::Authorization;
 use super::budget::{Budget, Share};
 use super::buffers;
 use super::client::Client;
@@ -47,6 +49,8 @@ pub(super) struct Shared {
     pub(super) limits: Limits,
     pub(super) bounds: Bounds,
     pub(super) budget: Arc<Budget>,
+    /// There if clients have to AUTH.
+    pub(super) auth: Option<Arc<AuthClient>>,
 }
 
 /// Whether the session takes in commands.
@@ -91,6 +95,7 @@ pub(super) struct Session {
     pub(super) phase: Phase,
     pub(super) state: State,
     pub(super) settings: Settings,
+    pub(super) authorization: Authorization,
     pub(super) input: Input,
     pub(super) replies: Replies,
     pub(super) output: Output,
@@ -125,6 +130,7 @@ impl Session {
             phase: Phase::Magic,
             state: State::Init,
             settings,
+            authorization: Authorization::default(),
             input,
             replies: Replies::default(),
             output: Output::default(),
@@ -165,7 +171,8 @@ impl Session {
             return Poll::Ready(end);
         }
         loop {
-            let mut progress = self.take_in_rest();
+            let mut progress = self.poll_authorization(cx);
+            progress |= self.take_in_rest();
             for _ in 0..READS_MAX {
                 if !self.may_read() || !self.input.may_grow(&self.client) {
                     break;
@@ -210,6 +217,7 @@ impl Session {
     pub(super) fn may_read(&self) -> bool {
         !matches!(self.phase, Phase::Draining(..))
             && !self.replies.is_full()
+            && !self.authorization.is_pending()
             && self.output.unsent() < UNSENT_BYTES_MAX
             // With nothing unanswered, nothing would wake the session again.
             && (self.replies.unanswered() == 0 || !self.shared.broker.is_congested())

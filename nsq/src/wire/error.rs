@@ -26,6 +26,14 @@ pub enum Code {
     IdentifyFailed,
     /// This server does not ask for authorization.
     AuthDisabled,
+    /// This server asks for authorization, and there was none.
+    AuthFirst,
+    /// The auth server could not be asked, or gave no valid answer.
+    AuthFailed,
+    /// The answer to an AUTH can't be told.
+    AuthError,
+    /// The client may not do what it asks for.
+    Unauthorized,
     /// The broker refused a subscription.
     SubFailed,
     /// The broker refused a message.
@@ -56,6 +64,10 @@ impl Code {
             Self::BadMessage => "E_BAD_MESSAGE",
             Self::IdentifyFailed => "E_IDENTIFY_FAILED",
             Self::AuthDisabled => "E_AUTH_DISABLED",
+            Self::AuthFirst => "E_AUTH_FIRST",
+            Self::AuthFailed => "E_AUTH_FAILED",
+            Self::AuthError => "E_AUTH_ERROR",
+            Self::Unauthorized => "E_UNAUTHORIZED",
             Self::SubFailed => "E_SUB_FAILED",
             Self::PubFailed => "E_PUB_FAILED",
             Self::MpubFailed => "E_MPUB_FAILED",
