@@ -148,3 +148,24 @@ impl Client {
         self.ready.store(count, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn the_remote_ip_is_as_go_prints_it() {
+        for (address, want) in [
+            ("127.0.0.1:5000", "127.0.0.1"),
+            ("[::ffff:10.0.0.1]:5000", "10.0.0.1"),
+            ("[2001:db8::1]:5000", "2001:db8::1"),
+            ("/tmp/mq.sock", ""),
+        ] {
+            let settings = Settings::new(Duration::from_secs(60));
+            let client = Client::new(1, address.to_owned(), settings, Arc::default());
+            assert_eq!(client.remote_ip(), want);
+        }
+    }
+}

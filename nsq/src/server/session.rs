@@ -241,7 +241,7 @@ impl Session {
     /// Answers with an error; one that ends the connection ends what is taken in.
     pub(super) fn fail(&mut self, error: WireError) {
         let fatal = error.code().is_fatal();
-        tracing::debug!(client = self.client.id, %error, "command refused");
+        tracing::debug!(client = self.client.id, error = %error.without_echo(), "command refused");
         self.replies.error(error);
         if fatal {
             self.drain(End::Fatal);

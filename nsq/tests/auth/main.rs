@@ -5,6 +5,7 @@
 mod auth_server;
 #[path = "../common/mod.rs"]
 mod common;
+mod transcripts;
 
 use std::io;
 use std::sync::{Arc, OnceLock};
@@ -156,99 +157,6 @@ async fn a_bad_configuration_is_told_at_the_start() {
         assert_eq!((error.kind(), error.to_string()), (io::ErrorKind::InvalidInput, want));
     }
     broker.close().unwrap();
-}
-
-/// What is sent, and the frames that answer it; the last is an error after which the server closes.
-type Case = (&'static str, &'static [&'static [u8]], &'static [&'static str]);
-
-/// The auth server permits to publish to topics with an "a", and to subscribe to their channels with a "c".
-const CASES: &[Case] = &[
-    ("a parameter", &[b"AUTH now\n"], &["error E_INVALID AUTH invalid number of parameters"]),
-    ("a space", &[b"AUTH \n"], &["error E_INVALID AUTH invalid number of parameters"]),
-    ("too big", &[b"AUTH\n\x7f\xff\xff\xff"], &["error E_BAD_BODY AUTH body too big 2147483647 > 5242880"]),
-    ("no secret", &[b"AUTH\n\0\0\0\0"], &["error E_BAD_BODY AUTH invalid body size 0"]),
-    ("a negative size", &[b"AUTH\n\xff\xff\xff\xff"], &["error E_BAD_BODY AUTH invalid body size -1"]),
-    ("twice", &[b"AUTH\n\0\0\0\x01sAUTH\n\0\0\0\x01s"], &[SUCCESS, "error E_INVALID AUTH already set"]),
-    (
-        "after SUB",
-        &[b"AUTH\n\0\0\0\x01sSUB a c\nAUTH\n\0\0\0\x01s"],
-        &[SUCCESS, "OK", "error E_INVALID cannot AUTH in current state"],
-    ),
-    ("sub first", &[b"SUB a c\n"], &["error E_AUTH_FIRST AUTH required before SUB"]),
-    ("pub first", &[b"PUB a\n\0\0\0\x01x"], &["error E_AUTH_FIRST AUTH required before PUB"]),
-    ("dpub first", &[b"DPUB a 5\n\0\0\0\x01x"], &["error E_AUTH_FIRST AUTH required before DPUB"]),
-    ("mpub first, no body", &[b"MPUB a\n"], &["error E_AUTH_FIRST AUTH required before MPUB"]),
-    ("peek first", &[b"PEEK a 0 1\n"], &["error E_AUTH_FIRST AUTH required before PEEK"]),
-    ("names first", &[b"PUB a:b\n"], &["error E_BAD_TOPIC PUB topic name \\\"a:b\\\" is not valid"]),
-    (
-        "sizes of a pub first",
-        &[b"PUB a\n\xff\xff\xff\xff"],
-        &["error E_BAD_MESSAGE PUB invalid message body size -1"],
-    ),
-    (
-        "sub elsewhere",
-        &[b"AUTH\n\0\0\0\x01sSUB b c\n"],
-        &[SUCCESS, "error E_UNAUTHORIZED AUTH failed for SUB on \\\"b\\\" \\\"c\\\""],
-    ),
-    (
-        "another channel",
-        &[b"AUTH\n\0\0\0\x01sSUB a x#ephemeral\n"],
-        &[SUCCESS, "error E_UNAUTHORIZED AUTH failed for SUB on \\\"a\\\" \\\"x#ephemeral\\\""],
-    ),
-    (
-        "pub here, then elsewhere, in one burst",
-        &[b"AUTH\n\0\0\0\x01sPUB a\n\0\0\0\x01xPUB a\n\0\0\0\x01xPUB b\n\0\0\0\x01xPUB a\n\0\0\0\x01x"],
-        &[SUCCESS, "OK", "OK", "error E_UNAUTHORIZED AUTH failed for PUB on \\\"b\\\" \\\"\\\""],
-    ),
-    (
-        "dpub elsewhere",
-        &[b"AUTH\n\0\0\0\x01sDPUB xax 0\n\0\0\0\x01xDPUB b 5\n\0\0\0\x01x"],
-        &[SUCCESS, "OK", "error E_UNAUTHORIZED AUTH failed for DPUB on \\\"b\\\" \\\"\\\""],
-    ),
-    (
-        "mpub elsewhere, no body",
-        &[b"AUTH\n\0\0\0\x01sMPUB a\n\0\0\0\x09\0\0\0\x01\0\0\0\x01aMPUB b\n"],
-        &[SUCCESS, "OK", "error E_UNAUTHORIZED AUTH failed for MPUB on \\\"b\\\" \\\"\\\""],
-    ),
-    (
-        "mpub elsewhere after an mpub, a bad body",
-        &[b"AUTH\n\0\0\0\x01sMPUB a\n\0\0\0\x09\0\0", b"\0\x01\0\0\0\x01aMPUB b\n\xff\xff\xff\xff"],
-        &[SUCCESS, "OK", "error E_UNAUTHORIZED AUTH failed for MPUB on \\\"b\\\" \\\"\\\""],
-    ),
-    (
-        "peek needs a channel that may be empty",
-        &[b"AUTH\n\0\0\0\x01sPEEK a 0 1\n"],
-        &[SUCCESS, "error E_UNAUTHORIZED AUTH failed for PEEK on \\\"a\\\" \\\"\\\""],
-    ),
-    (
-        "what is not checked",
-        &[b"AUTH\n\0\0\0\x01sNOP\nSUB a c\nRDY 0\nCLS\nFIN\n"],
-        &[SUCCESS, "OK", "CLOSE_WAIT", "error E_INVALID FIN insufficient number of params"],
-    ),
-];
-
-#[tokio::test]
-async fn errors_are_nsqds_to_the_byte() {
-    let json = r#"{"ttl":60,"identity":"","identity_url":"","authorizations":[
-        {"topic":"a","channels":["c"],"permissions":["subscribe"]},{"topic":"a","channels":[""],"permissions":["publish"]}]}"#;
-    let auth = AuthServer::start(json).await;
-    for bytewise in [false, true] {
-        let server = start(config(&[&auth])).await;
-        for (name, sends, wants) in CASES {
-            eprintln!("{name}");
-            let mut peer = server.peer().await;
-            peer.bytewise = bytewise;
-            for bytes in *sends {
-                // The server may have closed in the middle of it.
-                let _ = peer.try_send(bytes).await;
-            }
-            for want in *wants {
-                peer.expect(&want.replace("count\\\":1", "count\\\":2")).await;
-            }
-            peer.expect_end().await;
-        }
-        server.stop().await;
-    }
 }
 
 #[tokio::test]
@@ -499,22 +407,66 @@ async fn answers_keep_their_order_and_deliveries_go_on_while_the_auth_server_thi
 }
 
 #[tokio::test]
-async fn a_batch_is_allowed_before_its_body_comes() {
+async fn a_batch_is_allowed_when_its_line_comes() {
     let auth = AuthServer::start(&answer(".*", r#"[".*"]"#, r#"["publish"]"#)).await;
     let server = start(config(&[&auth])).await;
     let mut peer = authorized(&server).await;
-    // The body takes longer than the permission lasts: the batch was allowed when it began.
     let batch = mpub("t", &[b"abc", b"def"]);
     peer.send(&batch[..12]).await;
-    until("read", || auth.requests().len() == 1).await;
+    // What came before another's AUTH is taken in when that is answered.
+    authorized(&server).await;
+    // The body takes longer than the permission lasts.
+    pass(Duration::from_secs(11)).await;
     peer.send(&batch[12..]).await;
     peer.expect("OK").await;
-    pass(Duration::from_secs(11)).await;
+    assert_eq!(auth.requests().len(), 2);
     for piece in batch.chunks(3) {
         peer.send(piece).await;
     }
     peer.expect("OK").await;
-    assert_eq!(auth.requests().len(), 2);
+    assert_eq!(auth.requests().len(), 3);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_server_stops_while_a_question_is_on_its_way() {
+    let auth = AuthServer::start(ALL).await;
+    auth.hold();
+    let server = start(config(&[&auth])).await;
+    let mut peer = authorizing(&server, "s").await;
+    until("asked", || auth.requests().len() == 1).await;
+    server.stop().await;
+    peer.expect_end().await;
+}
+
+/// Elsewhere a full queue may refuse connections.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn the_next_server_is_asked_when_one_does_not_take_the_connection() {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let full = socket.listen(1).unwrap();
+    let address = full.local_addr().unwrap();
+    let mut waiting = Vec::new();
+    while let Ok(connected) =
+        timeout(Duration::from_millis(200), tokio::net::TcpStream::connect(address)).await
+    {
+        waiting.push(connected.unwrap());
+        assert!(waiting.len() < 100, "the queue does not fill");
+    }
+    let right = AuthServer::start(ALL).await;
+    let auth_http_addresses = vec![address.to_string(), right.address.clone()];
+    let config = Config {
+        auth_http_addresses,
+        http_client_connect_timeout: Duration::from_millis(100),
+        http_client_request_timeout: 2 * PATIENCE,
+        ..Config::default()
+    };
+    let server = start(config).await;
+    for _ in 0..8 {
+        authorized(&server).await;
+    }
+    assert_eq!(right.requests().len(), 8);
     server.stop().await;
 }
 
@@ -534,6 +486,12 @@ async fn no_secret_is_logged() {
         peer.expect("error E_AUTH_FAILED AUTH failed").await;
         peer.expect_end().await;
     }
+    // A length too short makes a command of the rest.
+    let mut peer = server.peer().await;
+    auth.answer(ALL);
+    peer.send(b"AUTH\n\0\0\0\x01 hush-hush\n").await;
+    peer.expect(SUCCESS).await;
+    peer.expect("error E_INVALID invalid command hush-hush").await;
     server.stop().await;
     let logs = String::from_utf8(logs.lock().clone()).unwrap();
     assert!(logs.contains("AUTH failed"), "{logs}");
