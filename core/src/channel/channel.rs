@@ -459,7 +459,12 @@ impl Channel {
 
     /// Gives back memory that a past burst needed.
     pub(crate) fn tidy(&self) {
-        self.inner.lock().state.tidy();
+        let mut inner = self.inner.lock();
+        inner.state.tidy();
+        let next = inner.state.next().offset;
+        inner.fresh.trim(next);
+        // What is delivered again is read again, in the rare case that it takes longer than a tick.
+        inner.again.clear();
     }
 
     /// The channel's numbers.

@@ -20,13 +20,7 @@ pub(super) struct Window {
 impl Window {
     /// The frame that holds `offset`. Frames that end before `keep_from` are dropped.
     pub(super) fn find(&mut self, offset: Offset, keep_from: Offset) -> Option<&Frame> {
-        while self.frames.front().is_some_and(|f| f.last() < keep_from) {
-            self.frames.pop_front();
-        }
-        if self.frames.is_empty() {
-            self.clear();
-            return None;
-        }
+        self.trim(keep_from);
         let at = self.frames.partition_point(|f| f.last() < offset);
         self.frames.get(at).filter(|f| f.first <= offset)
     }
@@ -38,6 +32,16 @@ impl Window {
         self.frames = frames.into();
         pool.charge_read_ahead(self.bytes);
         self.pool = Some(pool.clone());
+    }
+
+    /// Drops the frames that end before `low`.
+    pub(super) fn trim(&mut self, low: Offset) {
+        while self.frames.front().is_some_and(|f| f.last() < low) {
+            self.frames.pop_front();
+        }
+        if self.frames.is_empty() {
+            self.clear();
+        }
     }
 
     pub(super) fn clear(&mut self) {
