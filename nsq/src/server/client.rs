@@ -1,12 +1,14 @@
 //! What is known about a connection, for whoever looks from outside.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use parking_lot::Mutex;
 
 use super::signal::Signal;
+use crate::transport::Compression;
+use crate::transport::tls::TlsPeer;
 use crate::wire::State;
 use crate::wire::identify::{Request, Settings};
 
@@ -20,6 +22,8 @@ pub struct Client {
     /// When it connected.
     pub connected_at: SystemTime,
     identity: Mutex<Identity>,
+    tls: OnceLock<Box<TlsPeer>>,
+    compression: OnceLock<Compression>,
     state: AtomicU8,
     ready: AtomicU32,
     pub(super) counts: Counts,
@@ -68,6 +72,8 @@ impl Client {
                 topology_zone: String::new(),
                 settings,
             }),
+            tls: OnceLock::new(),
+            compression: OnceLock::new(),
             state: AtomicU8::new(State::Init as u8),
             ready: AtomicU32::new(0),
             counts: Counts::default(),
@@ -78,6 +84,21 @@ impl Client {
     /// What it says it is.
     pub fn identity(&self) -> Identity {
         self.identity.lock().clone()
+    }
+
+    /// What its TLS handshake agreed on, if there was one.
+    pub fn tls(&self) -> Option<&TlsPeer> {
+        self.tls.get().map(|peer| &**peer)
+    }
+
+    /// The common name in the certificate it showed; empty without one.
+    pub fn tls_common_name(&self) -> &str {
+        self.tls().map_or("", |peer| &peer.common_name)
+    }
+
+    /// How it compresses, if it does.
+    pub fn compression(&self) -> Option<Compression> {
+        self.compression.get().copied()
     }
 
     /// Its state as a number: 0 before SUB, 3 after, 4 after CLS.
@@ -119,6 +140,16 @@ impl Client {
             topology_zone: request.topology_zone,
             settings,
         };
+    }
+
+    /// Once: no connection gets a second layer of it.
+    pub(super) fn set_tls(&self, peer: TlsPeer) {
+        let _ = self.tls.set(Box::new(peer));
+    }
+
+    /// Once, as [`Client::set_tls`].
+    pub(super) fn set_compression(&self, compression: Compression) {
+        let _ = self.compression.set(compression);
     }
 
     pub(super) fn set_state(&self, state: State) {

@@ -4,6 +4,7 @@
 //! - `session`: one connection's poll loop and timer; its parts are `input` (from the socket to commands), `publish` and
 //!   `subscribe` (commands to the broker), `replies` (in the order of the commands, when the broker's log is where they
 //!   wait for), `delivery` (messages to the output), `output`
+//! - `upgrade`: from IDENTIFY's answer to TLS and compression
 //! - `peek`: our own extension; `buffers`: one thread's spare buffers; `budget`: memory for half-read commands; `signal`: how the core wakes a session
 
 mod budget;
@@ -20,7 +21,13 @@ mod replies;
 mod session;
 mod signal;
 mod subscribe;
+mod upgrade;
 
 pub use client::{Client, Identity};
 pub use config::Config;
 pub use listener::{Clients, Server};
+
+pub use crate::transport::Compression;
+pub use crate::transport::tls::{
+    BadValue, ClientAuthPolicy, TlsConfig, TlsError, TlsOptions, TlsPeer, TlsRequired, TlsVersion,
+};

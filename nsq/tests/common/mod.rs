@@ -1,6 +1,8 @@
 //! A server on a socket of its own, and a peer that speaks in bytes.
 #![allow(dead_code, unreachable_pub)] // Each test file is a crate of its own and uses its part.
 
+pub mod stack;
+
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -67,7 +69,7 @@ impl Running {
             stream.set_nodelay(true).unwrap();
             Box::new(stream)
         };
-        Peer { socket, bytewise: false }
+        Peer { socket, bytewise: false, skip: b"" }
     }
 
     pub async fn peer(&self) -> Peer {
@@ -84,6 +86,8 @@ pub struct Peer {
     pub socket: Box<dyn Socket>,
     /// Whether each byte is written by itself.
     pub bytewise: bool,
+    /// What was sent already of what is sent next.
+    pub skip: &'static [u8],
 }
 
 /// A frame as it came.
@@ -124,6 +128,7 @@ impl Peer {
         let step = if self.bytewise { 1 } else { bytes.len().max(1) };
         for part in bytes.chunks(step) {
             self.socket.write_all(part).await?;
+            self.socket.flush().await?;
             tokio::task::yield_now().await;
         }
         Ok(())
