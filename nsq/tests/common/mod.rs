@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use mq_core::{Broker, Options};
-use mq_nsq::server::{Clients, Config, Server};
+use mq_nsq::server::{Clients, Config, Server, TlsConfig};
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
@@ -23,6 +23,7 @@ pub struct Running {
     pub broker: Broker,
     pub address: String,
     pub clients: Clients,
+    pub tls: Option<TlsConfig>,
     pub folder: TempDir,
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<()>,
@@ -42,11 +43,12 @@ pub async fn start_with(mut config: Config, options: impl FnOnce(&mut Options), 
         if unix { folder.path().join("mq.sock").display().to_string() } else { "127.0.0.1:0".to_owned() };
     let server = Server::bind(config, broker.clone()).await.unwrap();
     let (address, clients) = (server.local_addr().to_string(), server.clients());
+    let tls = server.tls();
     let (stop, stopped) = oneshot::channel();
     let task = tokio::spawn(server.run(async {
         let _ = stopped.await;
     }));
-    Running { broker, address, clients, folder, stop: Some(stop), task }
+    Running { broker, address, clients, tls, folder, stop: Some(stop), task }
 }
 
 pub async fn start() -> Running {
