@@ -162,9 +162,9 @@ impl Transport {
         std::mem::replace(self, Self::Gone)
     }
 
-    /// Compresses from here on.
-    pub(crate) fn compress(&mut self, compression: Compression) {
-        *self = Self::Compressed(Box::new(Compressed::new(self.take(), compression)));
+    /// Compresses from here on; `read` is what was read of it already.
+    pub(crate) fn compress(&mut self, compression: Compression, read: Vec<u8>) {
+        *self = Self::Compressed(Box::new(Compressed::new(self.take(), compression, read)));
     }
 
     /// Whether nothing is stacked on the socket.

@@ -97,7 +97,9 @@ impl Connection {
                 return Err(Error::Protocol("the server has no TLS".to_owned()));
             }
             // Nothing from outside TLS may be taken for something from inside.
-            input.clear();
+            if !input.is_empty() {
+                return Err(unexpected("more than an answer to IDENTIFY"));
+            }
             transport = tls.connect(transport, address).await?;
             confirm(&mut transport, &mut input).await?;
         }
@@ -109,8 +111,8 @@ impl Connection {
             _ => None,
         };
         if let Some(compression) = compression {
-            input.clear();
-            transport.compress(compression);
+            // The server does not wait between its answer and the first compressed bytes.
+            transport.compress(compression, input.split().to_vec());
             confirm(&mut transport, &mut input).await?;
         }
         Ok(Self {

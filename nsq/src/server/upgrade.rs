@@ -111,7 +111,7 @@ impl Session {
             self.say_ok().await?;
         }
         if let Some(compression) = upgrade.compression {
-            self.transport.compress(compression);
+            self.transport.compress(compression, Vec::new());
             self.client.set_compression(compression);
             self.say_ok().await?;
         }

@@ -81,14 +81,15 @@ fn invalid(error: impl std::error::Error + Send + Sync + 'static) -> io::Error {
 }
 
 impl<S> Compressed<S> {
-    pub(crate) fn new(inner: S, compression: Compression) -> Self {
+    /// `raw` is what was read of the compressed stream already.
+    pub(crate) fn new(inner: S, compression: Compression, raw: Vec<u8>) -> Self {
         let codec = match compression {
             Compression::Snappy => Codec::Snappy(snappy::Encoder::default(), snappy::Decoder::default()),
             Compression::Deflate(level) => {
                 Codec::Deflate(Box::new((deflate::Encoder::new(level), deflate::Decoder::default())))
             }
         };
-        Self { inner, codec, raw: Vec::new(), raw_at: 0, more: false, out: Vec::new(), out_at: 0 }
+        Self { inner, codec, raw, raw_at: 0, more: false, out: Vec::new(), out_at: 0 }
     }
 }
 
@@ -170,5 +171,70 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Compressed<S> {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.as_mut().poll_flush(cx))?;
         Pin::new(&mut self.get_mut().inner).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncWriteExt, duplex};
+
+    const BOTH: [Compression; 2] = [Compression::Snappy, Compression::Deflate(9)];
+
+    #[tokio::test]
+    async fn what_is_written_is_read_through_a_narrow_pipe_and_idle_holds_nothing() {
+        for compression in BOTH {
+            let (near, far) = duplex(777);
+            let mut near = Compressed::new(near, compression, Vec::new());
+            let mut far = Compressed::new(far, compression, Vec::new());
+            let bytes: Vec<u8> = (0..300_000_u32).flat_map(|i| i.wrapping_mul(i).to_le_bytes()).collect();
+            let mut read = vec![0; bytes.len()];
+            let write = async {
+                for piece in bytes.chunks(99_999) {
+                    near.write_all(piece).await.unwrap();
+                    near.flush().await.unwrap();
+                }
+            };
+            let (_, count) = tokio::join!(write, far.read_exact(&mut read));
+            count.unwrap();
+            assert!(read == bytes);
+            assert_eq!((near.out.capacity(), far.raw_at), (0, far.raw.len()));
+
+            near.shutdown().await.unwrap();
+            assert_eq!(far.read(&mut read).await.unwrap(), 0);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_little_input_holds_comes_only_as_far_as_there_is_room() {
+        for compression in BOTH {
+            let (near, far) = duplex(1024 * 1024);
+            let mut near = Compressed::new(near, compression, Vec::new());
+            near.write_all(&vec![b'x'; 10_000_000]).await.unwrap();
+            near.flush().await.unwrap();
+            let mut far = Compressed::new(far, compression, Vec::new());
+            let mut piece = [0; 100];
+            for _ in 0..1000 {
+                let n = far.read(&mut piece).await.unwrap();
+                assert_eq!(piece[..n], [b'x'; 100][..n]);
+                assert!(far.raw.capacity() <= 2 * READ_BYTES, "{}", far.raw.capacity());
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn an_idle_reader_holds_nothing() {
+        for compression in BOTH {
+            let (near, far) = duplex(1024);
+            let mut near = Compressed::new(near, compression, Vec::new());
+            let mut far = Compressed::new(far, compression, Vec::new());
+            near.write_all(b"x").await.unwrap();
+            near.flush().await.unwrap();
+            let mut buf = [0; 10];
+            assert_eq!(far.read(&mut buf).await.unwrap(), 1);
+            let more = pin!(far.read(&mut buf)).poll(&mut Context::from_waker(std::task::Waker::noop()));
+            assert!(more.is_pending());
+            assert_eq!(far.raw.capacity(), 0);
+        }
     }
 }
