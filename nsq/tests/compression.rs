@@ -381,6 +381,21 @@ async fn what_is_answered_is_what_is_switched_on() {
 }
 
 #[tokio::test]
+async fn what_came_before_is_answered_before_anything_is_switched_on() {
+    let certificates = Certificates::new();
+    let server = start_tls(&certificates).await;
+    for stack in STACKS {
+        let mut peer = server.peer().await;
+        // More than may be unanswered at a time.
+        let burst: Vec<u8> = (0..5000).flat_map(|_| with_body("PUB t", b"x")).collect();
+        peer.stack_behind(&burst, 5000, stack, &certificates).await;
+        peer.send(&with_body("PUB t", b"x")).await;
+        peer.expect("OK").await;
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn what_is_on_is_not_switched_on_again() {
     let certificates = Certificates::new();
     let server = start_tls(&certificates).await;

@@ -127,6 +127,17 @@ impl Certificates {
 impl Peer {
     /// Asks for a stack, and puts it on.
     pub async fn stack(&mut self, stack: Stack, certificates: &Certificates) {
+        self.stack_behind(b"", 0, stack, certificates).await;
+    }
+
+    /// Asks for a stack right behind other commands, and puts it on when those have their `OK`s.
+    pub async fn stack_behind(
+        &mut self,
+        commands: &[u8],
+        oks: usize,
+        stack: Stack,
+        certificates: &Certificates,
+    ) {
         let json = match stack.compression {
             None => r#"{"feature_negotiation":true,"tls_v1":TLS}"#.to_owned(),
             Some(Compression::Snappy | Compression::SnappyRepeated) => {
@@ -137,7 +148,11 @@ impl Peer {
                 format!("{json}{level}}}")
             }
         };
-        self.send(&with_body("IDENTIFY", json.replace("TLS", &stack.tls.to_string()).as_bytes())).await;
+        let identify = with_body("IDENTIFY", json.replace("TLS", &stack.tls.to_string()).as_bytes());
+        self.send(&[commands, &identify].concat()).await;
+        for _ in 0..oks {
+            self.expect("OK").await;
+        }
         let reply = self.frame().await.unwrap();
         let reply: serde_json::Value = serde_json::from_slice(&reply.data).unwrap();
         let snappy = matches!(stack.compression, Some(Compression::Snappy | Compression::SnappyRepeated));
