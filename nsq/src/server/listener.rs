@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 
+use super::auth::AuthClient;
 use super::budget::Budget;
 use super::client::Client;
 use super::config::Config;
@@ -50,17 +51,18 @@ impl Server {
     /// Listens where `config` says. Connections wait until [`Server::run`].
     ///
     /// # Errors
-    /// If the address is none, or taken, or the files of TLS are not what they should be: then the error's source is
-    /// a [`TlsError`](super::TlsError).
+    /// If the address is none, or taken; or what auth servers need is not right; or the files of TLS are not: then the
+    /// error's source is a [`TlsError`](super::TlsError).
     pub async fn bind(config: Config, broker: Broker) -> io::Result<Self> {
         let tls = config.tls.clone().map(TlsConfig::load).transpose()?;
         let required = config.tls.as_ref().map_or(TlsRequired::False, |tls| tls.effective_required());
         let tls_required = required != TlsRequired::False;
+        let auth = AuthClient::new(&config)?;
         let listener = Listener::bind(&config.tcp_address).await?;
         let address = listener.local_addr()?;
         let (limits, bounds) = (config.limits(), config.bounds());
         let budget = Budget::new(config.max_input_bytes);
-        let shared = Arc::new(Shared { broker, config, limits, bounds, budget, tls, tls_required });
+        let shared = Arc::new(Shared { broker, config, limits, bounds, budget, tls, tls_required, auth });
         Ok(Self { listener, address, shared, clients: Clients::default() })
     }
 

@@ -15,6 +15,8 @@ use mq_core::{Broker, Subscription, TopicName, Wake};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
+use super::auth::AuthClient;
+use super::authorize::Authorization;
 use super::budget::{Budget, Share};
 use super::buffers;
 use super::client::Client;
@@ -53,6 +55,8 @@ pub(super) struct Shared {
     pub(super) tls: Option<TlsConfig>,
     /// Whether only IDENTIFY may come without TLS.
     pub(super) tls_required: bool,
+    /// There if clients have to AUTH.
+    pub(super) auth: Option<Arc<AuthClient>>,
 }
 
 /// Whether the session takes in commands.
@@ -101,6 +105,7 @@ pub(super) struct Session {
     pub(super) phase: Phase,
     pub(super) state: State,
     pub(super) settings: Settings,
+    pub(super) authorization: Authorization,
     pub(super) input: Input,
     pub(super) replies: Replies,
     pub(super) output: Output,
@@ -135,6 +140,7 @@ impl Session {
             phase: Phase::Magic,
             state: State::Init,
             settings,
+            authorization: Authorization::default(),
             input,
             replies: Replies::default(),
             output: Output::default(),
@@ -185,7 +191,8 @@ impl Session {
             return Poll::Ready(end);
         }
         loop {
-            let mut progress = self.take_in_rest();
+            let mut progress = self.poll_authorization(cx);
+            progress |= self.take_in_rest();
             for _ in 0..READS_MAX {
                 if !self.may_read() || !self.input.may_grow(&self.client) {
                     break;
@@ -232,6 +239,7 @@ impl Session {
     pub(super) fn may_read(&self) -> bool {
         !matches!(self.phase, Phase::Draining(..) | Phase::Upgrading(_))
             && !self.replies.is_full()
+            && !self.authorization.is_pending()
             && self.output.unsent() < UNSENT_BYTES_MAX
             && !self.shared.broker.is_congested(&self.wake)
     }
@@ -255,7 +263,7 @@ impl Session {
     /// Answers with an error; one that ends the connection ends what is taken in.
     pub(super) fn fail(&mut self, error: WireError) {
         let fatal = error.code().is_fatal();
-        tracing::debug!(client = self.client.id, %error, "command refused");
+        tracing::debug!(client = self.client.id, error = %error.without_echo(), "command refused");
         self.replies.error(error);
         if fatal {
             self.drain(End::Fatal);

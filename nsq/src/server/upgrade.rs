@@ -59,6 +59,7 @@ impl Session {
             deflate_level: level.into(),
             max_deflate_level: config.max_deflate_level.into(),
             snappy,
+            auth_required: self.shared.auth.is_some(),
             topology_region: config.topology_region.clone(),
             topology_zone: config.topology_zone.clone(),
             ..Reply::default()
