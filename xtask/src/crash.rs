@@ -17,9 +17,19 @@ pub(crate) struct Crash {
 impl Crash {
     pub(crate) fn run(self) -> Result<(), String> {
         let mut test = cargo();
-        test.args(["test", "--locked", "--release", "--package", "mq-core", "--test", "crash", "--", "--nocapture"])
-            .env("MQ_CRASH_SEEDS", self.seeds.to_string())
-            .env("MQ_CRASH_FROM", self.from.to_string());
+        test.args([
+            "test",
+            "--locked",
+            "--release",
+            "--package",
+            "mq-core",
+            "--test",
+            "crash",
+            "--",
+            "--nocapture",
+        ])
+        .env("MQ_CRASH_SEEDS", self.seeds.to_string())
+        .env("MQ_CRASH_FROM", self.from.to_string());
         run(&mut test)
     }
 }

@@ -241,7 +241,8 @@ impl Session {
             && !self.replies.is_full()
             && !self.authorization.is_pending()
             && self.output.unsent() < UNSENT_BYTES_MAX
-            && !self.shared.broker.is_congested(&self.wake)
+            // A consumer's acknowledgements are always read: they are what frees memory.
+            && !(self.client.published() > 0 && self.shared.broker.is_congested(&self.wake))
     }
 
     fn answer(&mut self, cx: &mut Context<'_>) {
