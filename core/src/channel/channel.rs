@@ -8,13 +8,12 @@ use parking_lot::{Mutex, MutexGuard};
 
 use crate::broker::Shared;
 use crate::channel::window::Window;
-use crate::channel::{Delta, State, SubId, Subscription, Unfinished};
+use crate::channel::{State, SubId, Subscription, Unfinished};
 use crate::clock::{Mono, Wall};
-use crate::config::Durability;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Offset, Pos};
 use crate::name::ChannelName;
-use crate::store::event::{self, Event};
+use crate::store::event;
 use crate::store::log::{Frame, Ticket, Wake};
 use crate::store::reader;
 use crate::topic::{Topic, TopicState};
@@ -48,7 +47,7 @@ pub(super) struct Inner {
     /// Earliest entry of this channel in the timers' heap; `Mono::MAX` if none.
     pub(super) timer_at: Mono,
     /// Whether the channel is in the list of those with something for the log.
-    dirty: bool,
+    pub(super) dirty: bool,
     subscribers: Vec<(SubId, Arc<dyn Wake>)>,
     /// What was read from disk to be delivered for the first time, and again.
     pub(super) fresh: Window,
@@ -59,7 +58,7 @@ pub(super) struct Inner {
     /// Where the record at `hint.1` stands in the payload of the frame that begins at `hint.0`.
     pub(super) hint: (Offset, Offset, usize),
     /// Messages an ephemeral channel skipped because too many waited.
-    skipped: u64,
+    pub(super) skipped: u64,
     /// For the frame that tells of the channel.
     created: Ticket,
 }
@@ -92,14 +91,6 @@ pub struct ChannelStats {
     pub subscribers: u64,
     /// Bytes of memory held for messages in flight, waiting again or deferred: some 32 for each.
     pub memory: u64,
-}
-
-/// A read that a channel waits for.
-pub(crate) struct Load {
-    pub(crate) channel: Arc<Channel>,
-    pub(crate) from: Offset,
-    /// For redelivery, rather than for first deliveries.
-    pub(crate) again: bool,
 }
 
 impl Channel {
@@ -331,119 +322,6 @@ impl Channel {
         inner.state.next().offset
     }
 
-    /// The events that tell the whole cursor, for a checkpoint.
-    pub(crate) fn snapshot(&self, topic: u32) -> Vec<Event> {
-        let (mono, wall) = (self.shared.clock.mono(), self.shared.clock.wall());
-        let inner = self.inner.lock();
-        let mut unfinished = Vec::new();
-        inner.state.unfinished(&mut unfinished);
-        let gaps = inner.state.gaps();
-        let ranges: Vec<_> = gaps.map(|(from, to)| (from.offset, Offset(to.offset.0 - 1))).collect();
-        let (next, paused) = (inner.state.next().offset, inner.state.is_paused());
-        drop(inner);
-        let unfinished = unfinished.iter().map(|u| stored(u, wall, mono)).collect();
-        let mut events = vec![
-            Event::Channel { channel: self.no, topic, name: self.name.to_string(), paused, start: Offset(0) },
-            Event::Cursor { channel: self.no, next, unfinished },
-        ];
-        if !ranges.is_empty() {
-            events.push(Event::Finished { channel: self.no, ranges });
-        }
-        events
-    }
-
-    /// The events that tell which of the messages from `first` to before `end` are finished or were handed out, for
-    /// what is spilled.
-    pub(crate) fn spill_events(&self, first: Offset, end: Offset) -> Vec<Event> {
-        let (mono, wall) = (self.shared.clock.mono(), self.shared.clock.wall());
-        let inner = self.inner.lock();
-        let mut unfinished = Vec::new();
-        inner.state.unfinished(&mut unfinished);
-        let next = inner.state.next().offset;
-        drop(inner);
-        unfinished.retain(|u| first <= u.offset && u.offset < end);
-        let mut ranges = Vec::new();
-        let mut from = first;
-        for offset in unfinished.iter().map(|u| u.offset).chain([next.min(end)]) {
-            if from < offset {
-                ranges.push((from, Offset(offset.0 - 1)));
-            }
-            from = from.max(offset.plus(1));
-        }
-        let mut events = Vec::new();
-        if !ranges.is_empty() {
-            events.push(Event::Finished { channel: self.no, ranges });
-        }
-        if !unfinished.is_empty() {
-            let messages = unfinished.iter().map(|u| stored(u, wall, mono)).collect();
-            events.push(Event::Requeued { channel: self.no, messages });
-        }
-        events
-    }
-
-    /// Moves what the log must learn into `delta`, and appends it to `out`. At level `memory` only what may stand on
-    /// disk, below `spilled_end`, needs to be known.
-    pub(crate) fn take_events(
-        &self,
-        level: Durability,
-        spilled_end: Offset,
-        delta: &mut Delta,
-        out: &mut Vec<Event>,
-    ) {
-        let (mono, wall) = (self.shared.clock.mono(), self.shared.clock.wall());
-        {
-            let mut inner = self.inner.lock();
-            inner.dirty = false;
-            inner.state.take_delta(delta);
-        }
-        if self.is_ephemeral() {
-            return;
-        }
-        delta.normalize();
-        if level == Durability::Memory {
-            delta.finished.retain(|(first, _)| *first < spilled_end);
-            delta.requeued.retain(|u| u.offset < spilled_end);
-        }
-        if !delta.finished.is_empty() {
-            out.push(Event::Finished { channel: self.no, ranges: delta.finished.clone() });
-        }
-        if !delta.requeued.is_empty() {
-            let messages = delta.requeued.iter().map(|u| stored(u, wall, mono)).collect();
-            out.push(Event::Requeued { channel: self.no, messages });
-        }
-    }
-
-    /// `offset` was to be delivered but stands in no file. An ephemeral channel goes on after it; for any other it is
-    /// damage, unless it was emptied meanwhile.
-    fn missing(&self, topic: &Topic, offset: Offset) {
-        let state = topic.state.lock();
-        if state.ring.find(offset).is_some() {
-            return;
-        }
-        if self.is_ephemeral() || !topic.is_logged() {
-            let from = state.ring.after(offset).map_or(state.end.offset, |f| f.first);
-            self.jump(state.extents.seek(from, state.end));
-            return;
-        }
-        let mut below = Vec::new();
-        let pending = self.pending(&mut below) <= offset || below.contains(&offset);
-        drop(state);
-        if pending {
-            topic.stop(format!("message {:#x} stands in no file", offset.0));
-        }
-    }
-
-    /// Takes in what was read for the channel.
-    pub(crate) fn loaded(&self, again: bool, frames: Vec<Frame>) {
-        let mut inner = self.inner.lock();
-        inner.loading = false;
-        let window = if again { &mut inner.again } else { &mut inner.fresh };
-        window.fill(frames, &self.shared.pool);
-        let waiting = std::mem::take(&mut inner.waiting);
-        drop(inner);
-        waiting.iter().for_each(|w| w.wake());
-    }
-
     /// Ends the channel. Returns who is to be woken.
     pub(crate) fn close(&self) -> Vec<Arc<dyn Wake>> {
         let mut inner = self.inner.lock();
@@ -486,110 +364,9 @@ impl Channel {
     pub fn depth(&self) -> u64 {
         self.stats().depth
     }
-
-    /// Stops delivery.
-    ///
-    /// # Errors
-    /// `Closed`.
-    pub fn pause(&self) -> Result<Ticket> {
-        self.set_paused(true)
-    }
-
-    /// Lets delivery go on.
-    ///
-    /// # Errors
-    /// `Closed`.
-    pub fn unpause(&self) -> Result<Ticket> {
-        self.set_paused(false)
-    }
-
-    /// Whether delivery is stopped.
-    pub fn is_paused(&self) -> bool {
-        self.inner.lock().state.is_paused()
-    }
-
-    fn set_paused(&self, paused: bool) -> Result<Ticket> {
-        let topic = self.open_topic()?;
-        let mut inner = self.inner.lock();
-        inner.state.pause(paused);
-        let mut ticket = Ticket::DONE;
-        if topic.is_logged() && !self.is_ephemeral() {
-            // `start` counts only where the channel is new.
-            let event = Event::Channel {
-                channel: self.no,
-                topic: topic.no,
-                name: self.name.to_string(),
-                paused,
-                start: Offset(0),
-            };
-            ticket = self.shared.log_events(&[event]);
-        }
-        self.settle(inner);
-        self.shared.commit();
-        Ok(ticket)
-    }
-
-    /// Drops all that waits in the channel, what is in flight and deferred too.
-    ///
-    /// # Errors
-    /// `Closed`.
-    pub fn empty(&self) -> Result<Ticket> {
-        let topic = self.open_topic()?;
-        let mut inner = self.inner.lock();
-        let end = inner.end;
-        inner.state.empty(end);
-        let mut ticket = Ticket::DONE;
-        if topic.is_logged() && !self.is_ephemeral() && end.offset.0 > 0 {
-            let ranges = vec![(Offset(0), Offset(end.offset.0 - 1))];
-            ticket = self.shared.log_events(&[Event::Finished { channel: self.no, ranges }]);
-        }
-        self.settle(inner);
-        topic.trim();
-        self.shared.commit();
-        Ok(ticket)
-    }
-
-    fn open_topic(&self) -> Result<Arc<Topic>> {
-        self.topic
-            .upgrade()
-            .filter(|_| !self.inner.lock().closed)
-            .ok_or_else(|| Error::new(ErrorKind::Closed, format!("channel {} is closed", self.name)))
-    }
-}
-
-impl Load {
-    /// Reads, and hands the channel what was read. `false` if `nowait` and a disk would have to be waited for.
-    pub(crate) fn run(&self, nowait: bool) -> bool {
-        let channel = &self.channel;
-        let shared = &channel.shared;
-        let Some(topic) = channel.topic() else { return true };
-        let read = reader::read(&shared.catalog, topic.no, self.from, shared.read_bytes(), nowait);
-        let frames = match read {
-            Ok(None) => return false,
-            Ok(Some(frames)) => frames,
-            Err(error) => {
-                topic.stop(error.to_string());
-                Vec::new()
-            }
-        };
-        if frames.first().is_none_or(|f| f.first > self.from) {
-            channel.missing(&topic, self.from);
-        }
-        channel.loaded(self.again, frames);
-        true
-    }
 }
 
 /// The monotonic time of the wall time `at`.
 pub(super) fn due_at(at: Wall, wall: Wall, mono: Mono) -> Mono {
     mono.saturating_add(at.saturating_sub(wall))
-}
-
-/// As the log keeps it: due by the wall clock, which outlives the process.
-fn stored(message: &Unfinished, wall: Wall, mono: Mono) -> event::Unfinished {
-    let due = match message.due {
-        0 => 0,
-        due => wall.saturating_add(due.saturating_sub(mono)).max(1),
-    };
-    event::Unfinished { offset: message.offset, attempts: message.attempts, due }
 }

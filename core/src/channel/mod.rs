@@ -6,15 +6,19 @@
 //!   - `gaps`: what the cursor has yet to skip; `lowest`: the floor of a set
 //!   - `subscribers`: credit, fairness, who is woken
 //!   - `delta`: what the log must learn
-//! - [`Channel`]: the state behind its lock, and what the topic, the log and administrators do with it
+//! - [`Channel`]: the state behind its lock, and what the topic and timers do with it; `admin`, `logged`, `load`: what
+//!   administrators do, what the log is told, what is read from disk
 //! - [`Subscription`]: one subscriber's handle; `window`: what was read ahead from disk
 
+mod admin;
 #[expect(clippy::module_inception, reason = "the noun is the module's")]
 mod channel;
 mod deferred;
 mod delta;
 mod gaps;
 mod in_flight;
+mod load;
+mod logged;
 mod lowest;
 mod ready;
 mod state;
@@ -22,10 +26,11 @@ mod subscribers;
 mod subscription;
 mod window;
 
+pub(crate) use channel::ChannelSetup;
 pub use channel::{Channel, ChannelStats, SubscribeOptions};
-pub(crate) use channel::{ChannelSetup, Load};
 pub(crate) use delta::{Delta, Unfinished};
 pub(crate) use in_flight::AckError;
+pub(crate) use load::Load;
 pub(crate) use state::{Pick, State, Taken};
 pub(crate) use subscribers::SubId;
 pub use subscription::{Acks, Pulled, Subscription};

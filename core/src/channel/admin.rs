@@ -1,0 +1,81 @@
+//! What administrators do to a channel.
+
+use std::sync::Arc;
+
+use crate::channel::Channel;
+use crate::error::{Error, ErrorKind, Result};
+use crate::message::Offset;
+use crate::store::event::Event;
+use crate::store::log::Ticket;
+use crate::topic::Topic;
+
+impl Channel {
+    /// Stops delivery.
+    ///
+    /// # Errors
+    /// `Closed`.
+    pub fn pause(&self) -> Result<Ticket> {
+        self.set_paused(true)
+    }
+
+    /// Lets delivery go on.
+    ///
+    /// # Errors
+    /// `Closed`.
+    pub fn unpause(&self) -> Result<Ticket> {
+        self.set_paused(false)
+    }
+
+    /// Whether delivery is stopped.
+    pub fn is_paused(&self) -> bool {
+        self.inner.lock().state.is_paused()
+    }
+
+    fn set_paused(&self, paused: bool) -> Result<Ticket> {
+        let topic = self.open_topic()?;
+        let mut inner = self.inner.lock();
+        inner.state.pause(paused);
+        let mut ticket = Ticket::DONE;
+        if topic.is_logged() && !self.is_ephemeral() {
+            // `start` counts only where the channel is new.
+            let event = Event::Channel {
+                channel: self.no,
+                topic: topic.no,
+                name: self.name().to_string(),
+                paused,
+                start: Offset(0),
+            };
+            ticket = self.shared.log_events(&[event]);
+        }
+        self.settle(inner);
+        self.shared.commit();
+        Ok(ticket)
+    }
+
+    /// Drops all that waits in the channel, what is in flight and deferred too.
+    ///
+    /// # Errors
+    /// `Closed`.
+    pub fn empty(&self) -> Result<Ticket> {
+        let topic = self.open_topic()?;
+        let mut inner = self.inner.lock();
+        let end = inner.end;
+        inner.state.empty(end);
+        let mut ticket = Ticket::DONE;
+        if topic.is_logged() && !self.is_ephemeral() && end.offset.0 > 0 {
+            let ranges = vec![(Offset(0), Offset(end.offset.0 - 1))];
+            ticket = self.shared.log_events(&[Event::Finished { channel: self.no, ranges }]);
+        }
+        self.settle(inner);
+        topic.trim();
+        self.shared.commit();
+        Ok(ticket)
+    }
+
+    fn open_topic(&self) -> Result<Arc<Topic>> {
+        self.topic
+            .upgrade()
+            .filter(|_| !self.inner.lock().closed)
+            .ok_or_else(|| Error::new(ErrorKind::Closed, format!("channel {} is closed", self.name())))
+    }
+}
