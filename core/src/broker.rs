@@ -238,11 +238,16 @@ impl Broker {
         self.handle.shared.log.outcome(ticket)
     }
 
-    /// Whether so much waits to be written, or is held in memory, that sessions should stop reading. If so, `wake` is
-    /// called when that may have changed.
+    /// Whether so much waits to be written, or is held in memory, that publishers should stop: sessions that publish
+    /// read no further. If so, `wake` is called when that may have changed.
     pub fn is_congested(&self, wake: &Arc<dyn Wake>) -> bool {
         let shared = &self.handle.shared;
-        let congested = || shared.log.is_congested() || shared.pool.is_congested();
+        let congested = || {
+            shared.log.is_congested() || {
+                shared.make_room();
+                shared.pool.is_full()
+            }
+        };
         // Asked again after the wake is known: what changed in between would wake nobody.
         congested() && {
             shared.log.wait_for_room(wake);
@@ -396,6 +401,12 @@ impl Shared {
             self.log.commit();
             self.pool.reclaim();
         }
+    }
+
+    /// Bytes a cold read fetches at once: less where many channels read ahead.
+    pub(crate) fn read_bytes(&self) -> u64 {
+        let many = self.pool.read_ahead() > self.options.memory_limit / 8;
+        if many { self.sizes.read_bytes / 16 } else { self.sizes.read_bytes }
     }
 
     /// Has a read done where waiting for a disk hurts nobody.

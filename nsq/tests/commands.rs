@@ -8,7 +8,7 @@ use proptest::prelude::*;
 const ID: &str = "0123456789abcdef";
 
 fn context(limits: &Limits, state: State) -> Context<'_> {
-    Context { limits, state, heartbeats: true, tls_required: false }
+    Context { limits, state, heartbeats: true, tls_required: false, check_batches: false }
 }
 
 /// What the parser makes of `bytes`, in one line.
@@ -19,6 +19,7 @@ fn outcome(bytes: &[u8], context: &Context<'_>) -> String {
 fn show(parse: &Parse<'_>) -> String {
     match parse {
         Parse::Incomplete { need, .. } => format!("need {need}"),
+        Parse::Batch(topic) => format!("batch to {}", topic.as_str()),
         Parse::LineTooLong => "line too long".to_owned(),
         Parse::Error(error) => error.to_string(),
         Parse::Command(command, consumed) => match command {
@@ -34,7 +35,7 @@ fn show(parse: &Parse<'_>) -> String {
                 format!("{consumed} sub {} {}", topic.as_str(), channel.as_str())
             }
             Command::Identify(body) => format!("{consumed} identify {}", text(body)),
-            Command::Auth(body) => format!("{consumed} auth {}", text(body)),
+            Command::Auth(secret) => format!("{consumed} auth {}", text(secret.expose())),
             Command::Finish(id) => format!("{consumed} fin {}", text(*id)),
             Command::Requeue(id, delay) => format!("{consumed} req {} {delay:?}", text(*id)),
             Command::Touch(id) => format!("{consumed} touch {}", text(*id)),
@@ -230,6 +231,21 @@ fn without_heartbeats_and_before_tls() {
 }
 
 #[test]
+fn a_batch_is_checked_after_its_name_and_before_its_body() {
+    let limits = Limits::default();
+    let unchecked = Context { check_batches: true, ..context(&limits, State::Init) };
+    assert_eq!(outcome(b"MPUB t", &unchecked), "need 7");
+    assert_eq!(outcome(b"MPUB t\n", &unchecked), "batch to t");
+    assert_eq!(outcome(b"MPUB t x\n\xff\xff\xff\xff", &unchecked), "batch to t");
+    assert_eq!(outcome(b"MPUB\n", &unchecked), "E_INVALID MPUB insufficient number of parameters");
+    let bad = "E_BAD_TOPIC E_BAD_TOPIC MPUB topic name \\\"a:b\\\" is not valid";
+    assert_eq!(outcome(b"MPUB a:b\n", &unchecked), bad);
+    assert_eq!(outcome(b"PUB t\n\0\0\0\x01a", &unchecked), "11 pub t a");
+    let checked = context(&limits, State::Init);
+    assert_eq!(outcome(b"MPUB t\n\xff\xff\xff\xff", &checked), "E_BAD_BODY MPUB invalid body size -1");
+}
+
+#[test]
 fn a_line_has_16384_bytes_with_its_end() {
     let limits = Limits::default();
     let context = context(&limits, State::Init);
@@ -289,7 +305,7 @@ fn outcomes(stream: &[u8], cuts: &[usize], state: State) -> Vec<String> {
         max_req_timeout: Duration::from_secs(1),
         max_rdy_count: 5,
     };
-    let context = context(&limits, state);
+    let mut context = Context { check_batches: true, ..context(&limits, state) };
     let mut parser = Parser::new();
     let (mut out, mut at) = (Vec::new(), 0);
     for &cut in cuts.iter().chain([&stream.len()]) {
@@ -305,7 +321,12 @@ fn outcomes(stream: &[u8], cuts: &[usize], state: State) -> Vec<String> {
                 Parse::Command(_, consumed) => {
                     assert!(*consumed <= buf.len());
                     at += consumed;
+                    context.check_batches = true;
                     out.push(show(&parse));
+                }
+                Parse::Batch(_) => {
+                    assert!(context.check_batches);
+                    context.check_batches = false;
                 }
                 Parse::Error(_) | Parse::LineTooLong => {
                     out.push(show(&parse));

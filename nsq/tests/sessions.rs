@@ -6,7 +6,7 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::{PATIENCE, Peer, Running, mpub, start, start_with, with_body};
-use mq_core::{ChannelName, TopicName};
+use mq_core::{ChannelName, Durability, Options, TopicName};
 use mq_nsq::server::Config;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{sleep, timeout};
@@ -315,4 +315,41 @@ async fn a_stale_unix_socket_is_taken_over_and_a_live_one_is_not() {
     assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
     drop(server);
     broker.close().unwrap();
+}
+
+/// I6, and no standstill: publishers wait while memory is given up, acknowledgements never do.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_than_memory_holds_is_published_and_consumed() {
+    for level in [Durability::Memory, Durability::Flush] {
+        let limit = |options: &mut Options| {
+            options.memory_limit = 4 << 20;
+            options.durability = level;
+        };
+        let server = start_with(Config::default(), limit, false).await;
+        let mut consumer = subscriber(&server, "t", "{}", 0).await;
+        let body = vec![b'x'; 1000];
+        let batch = mpub("t", &vec![body.as_slice(); 100]);
+        // Twice what fits waits; as much again comes while it is consumed.
+        let mut producer = server.peer().await;
+        for _ in 0..80 {
+            producer.send(&batch).await;
+            producer.expect("OK").await;
+            assert!(server.broker.memory_used() <= 4 << 20);
+        }
+        consumer.send(b"RDY 2500\n").await;
+        let publish = async {
+            for _ in 0..80 {
+                producer.send(&batch).await;
+                producer.expect("OK").await;
+            }
+        };
+        let consume = async {
+            for _ in 0..16_000 {
+                let message = consumer.frame().await.unwrap();
+                consumer.send(format!("FIN {}\n", message.id()).as_bytes()).await;
+            }
+        };
+        timeout(6 * PATIENCE, async { tokio::join!(publish, consume) }).await.unwrap();
+        server.stop().await;
+    }
 }

@@ -1,5 +1,7 @@
-//! Project chores: `cargo xtask test` sets up what the tests need and runs everything.
+//! Project chores: `cargo xtask test` sets up what the tests need and runs everything; `cargo xtask crash` runs the
+//! crash test on many seeds.
 
+mod crash;
 mod run;
 mod test;
 mod tools;
@@ -13,11 +15,14 @@ use clap::Parser;
 enum Task {
     /// Sets up what the tests need and runs everything, or the stages named
     Test(test::Test),
+    /// Cuts random workloads at every disk event and holds what survives against a model
+    Crash(crash::Crash),
 }
 
 fn main() -> ExitCode {
     let outcome = match Task::parse() {
         Task::Test(task) => task.run(),
+        Task::Crash(task) => task.run(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -459,7 +459,12 @@ impl Channel {
 
     /// Gives back memory that a past burst needed.
     pub(crate) fn tidy(&self) {
-        self.inner.lock().state.tidy();
+        let mut inner = self.inner.lock();
+        inner.state.tidy();
+        let next = inner.state.next().offset;
+        inner.fresh.trim(next);
+        // What is delivered again is read again, in the rare case that it takes longer than a tick.
+        inner.again.clear();
     }
 
     /// The channel's numbers.
@@ -558,7 +563,7 @@ impl Load {
         let channel = &self.channel;
         let shared = &channel.shared;
         let Some(topic) = channel.topic() else { return true };
-        let read = reader::read(&shared.catalog, topic.no, self.from, shared.sizes.read_bytes, nowait);
+        let read = reader::read(&shared.catalog, topic.no, self.from, shared.read_bytes(), nowait);
         let frames = match read {
             Ok(None) => return false,
             Ok(Some(frames)) => frames,

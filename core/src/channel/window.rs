@@ -20,13 +20,7 @@ pub(super) struct Window {
 impl Window {
     /// The frame that holds `offset`. Frames that end before `keep_from` are dropped.
     pub(super) fn find(&mut self, offset: Offset, keep_from: Offset) -> Option<&Frame> {
-        while self.frames.front().is_some_and(|f| f.last() < keep_from) {
-            self.frames.pop_front();
-        }
-        if self.frames.is_empty() {
-            self.clear();
-            return None;
-        }
+        self.trim(keep_from);
         let at = self.frames.partition_point(|f| f.last() < offset);
         self.frames.get(at).filter(|f| f.first <= offset)
     }
@@ -36,14 +30,24 @@ impl Window {
         self.clear();
         self.bytes = frames.iter().map(|f| f.payload.len()).sum();
         self.frames = frames.into();
-        pool.charge(self.bytes);
+        pool.charge_read_ahead(self.bytes);
         self.pool = Some(pool.clone());
+    }
+
+    /// Drops the frames that end before `low`.
+    pub(super) fn trim(&mut self, low: Offset) {
+        while self.frames.front().is_some_and(|f| f.last() < low) {
+            self.frames.pop_front();
+        }
+        if self.frames.is_empty() {
+            self.clear();
+        }
     }
 
     pub(super) fn clear(&mut self) {
         self.frames = VecDeque::new();
         if let Some(pool) = self.pool.take() {
-            pool.discharge(std::mem::take(&mut self.bytes));
+            pool.discharge_read_ahead(std::mem::take(&mut self.bytes));
         }
     }
 }

@@ -18,6 +18,10 @@ use crate::store::frame::{self, PAYLOAD_BYTES_MAX};
 /// A frame larger than this part of a chunk gets a chunk of its own size, so that no chunk wastes more.
 const SHARE_OF_CHUNK: usize = 4;
 
+/// Chunks in use that are passed over while one is looked for that isn't: they are freed about in order. Now and then
+/// all are looked at ([`Pool::release_idle`]).
+const BUSY_MAX: usize = 16;
+
 /// Which frames a chunk holds. Chunks of written frames are given up first: dropping them costs nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ring {
@@ -36,6 +40,8 @@ pub(crate) struct Pool {
     chunk_bytes: usize,
     /// Bytes of all chunks that exist, and of what else is counted.
     used: AtomicU64,
+    /// The part of it that channels have read ahead from disk.
+    read_ahead: AtomicU64,
     /// Highest id of a chunk of written frames that was to be given up.
     given_up_to: AtomicU64,
     state: Mutex<PoolState>,
@@ -84,6 +90,7 @@ impl Pool {
             chunk_bytes,
             used: AtomicU64::new(0),
             given_up_to: AtomicU64::new(0),
+            read_ahead: AtomicU64::new(0),
             state: Mutex::default(),
         })
     }
@@ -95,14 +102,11 @@ impl Pool {
 
     /// Whether another chunk would pass the limit from which on frames are given up.
     pub(crate) fn is_full(&self) -> bool {
-        self.used() + self.chunk_bytes as u64 > self.soft_limit && self.state.lock().free.is_empty()
-    }
-
-    /// Whether that limit is passed although all that is free was taken back.
-    pub(crate) fn is_congested(&self) -> bool {
-        self.used() > self.soft_limit && {
-            self.reclaim();
-            self.used() > self.soft_limit
+        let used = self.used();
+        let chunk = self.chunk_bytes as u64;
+        used + chunk > self.soft_limit && {
+            let free = self.state.lock().free.len() as u64;
+            used.saturating_sub(free * chunk) + chunk > self.soft_limit
         }
     }
 
@@ -122,7 +126,7 @@ impl Pool {
             return chunk;
         }
         if state.free.is_empty() {
-            self.reclaim_locked(&mut state);
+            self.reclaim_locked(&mut state, BUSY_MAX);
         }
         let tail = state.free.pop();
         state.free_min = state.free_min.min(state.free.len());
@@ -166,32 +170,38 @@ impl Pool {
         state.sealed[ring as usize].push_back(chunk);
     }
 
-    /// Takes back the chunks whose frames are all gone.
+    /// Takes back the oldest chunks whose frames are all gone.
     pub(crate) fn reclaim(&self) {
-        self.reclaim_locked(&mut self.state.lock());
+        self.reclaim_locked(&mut self.state.lock(), BUSY_MAX);
     }
 
-    fn reclaim_locked(&self, state: &mut PoolState) {
+    /// Takes back chunks whose frames are all gone, passing over `busy_max` others in a row.
+    fn reclaim_locked(&self, state: &mut PoolState, busy_max: usize) {
         let PoolState { free, sealed, .. } = state;
         for ring in sealed {
-            ring.retain_mut(|chunk| {
+            let (mut at, mut busy) = (0, 0);
+            while busy < busy_max
+                && let Some(chunk) = ring.get_mut(at)
+            {
                 if !chunk.tail.try_reclaim(chunk.bytes) {
-                    return true;
+                    (at, busy) = (at + 1, busy + 1);
+                    continue;
                 }
+                busy = 0;
+                let Some(mut chunk) = ring.remove(at) else { break };
                 if chunk.bytes == self.chunk_bytes && self.used() <= self.soft_limit {
                     free.push(std::mem::take(&mut chunk.tail));
                 } else {
                     self.used.fetch_sub(chunk.bytes as u64, Ordering::Relaxed);
                 }
-                false
-            });
+            }
         }
     }
 
     /// Gives the free chunks that were not needed since the last call back to the system.
     pub(crate) fn release_idle(&self) {
         let mut state = self.state.lock();
-        self.reclaim_locked(&mut state);
+        self.reclaim_locked(&mut state, usize::MAX);
         let idle = state.free_min.min(state.free.len());
         let keep = state.free.len() - idle;
         state.free.truncate(keep);
@@ -223,9 +233,26 @@ impl Pool {
         chunk <= self.given_up_to.load(Ordering::Relaxed)
     }
 
-    /// Counts `bytes` that live outside of chunks (read-ahead) under the budget.
+    /// Counts `bytes` that live outside of chunks under the budget.
     pub(crate) fn charge(&self, bytes: usize) {
         self.used.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Counts what a channel has read ahead.
+    pub(crate) fn charge_read_ahead(&self, bytes: usize) {
+        self.charge(bytes);
+        self.read_ahead.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Takes back a [`Pool::charge_read_ahead`].
+    pub(crate) fn discharge_read_ahead(&self, bytes: usize) {
+        self.discharge(bytes);
+        self.read_ahead.fetch_sub(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Bytes that channels have read ahead.
+    pub(crate) fn read_ahead(&self) -> u64 {
+        self.read_ahead.load(Ordering::Relaxed)
     }
 
     /// Takes back a [`Pool::charge`].

@@ -36,7 +36,7 @@ impl Topic {
             let frames = match in_memory {
                 Some(frame) => vec![frame],
                 None => {
-                    let bytes = self.shared.sizes.read_bytes;
+                    let bytes = self.shared.read_bytes();
                     reader::read(&self.shared.catalog, self.no, from, bytes, false)?.unwrap_or_default()
                 }
             };

@@ -1,11 +1,13 @@
 //! What is known about a connection, for whoever looks from outside.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use parking_lot::Mutex;
 
+use super::auth::Authorized;
 use super::signal::Signal;
 use crate::wire::State;
 use crate::wire::identify::{Request, Settings};
@@ -20,6 +22,7 @@ pub struct Client {
     /// When it connected.
     pub connected_at: SystemTime,
     identity: Mutex<Identity>,
+    authorized: Mutex<Option<Box<Authorized>>>,
     state: AtomicU8,
     ready: AtomicU32,
     pub(super) counts: Counts,
@@ -68,6 +71,7 @@ impl Client {
                 topology_zone: String::new(),
                 settings,
             }),
+            authorized: Mutex::new(None),
             state: AtomicU8::new(State::Init as u8),
             ready: AtomicU32::new(0),
             counts: Counts::default(),
@@ -78,6 +82,11 @@ impl Client {
     /// What it says it is.
     pub fn identity(&self) -> Identity {
         self.identity.lock().clone()
+    }
+
+    /// Who its auth server says it is; `None` before AUTH.
+    pub fn authorized(&self) -> Option<Authorized> {
+        self.authorized.lock().as_deref().cloned()
     }
 
     /// Its state as a number: 0 before SUB, 3 after, 4 after CLS.
@@ -121,11 +130,42 @@ impl Client {
         };
     }
 
+    pub(super) fn set_authorized(&self, authorized: Authorized) {
+        *self.authorized.lock() = Some(Box::new(authorized));
+    }
+
+    /// The other end's IP address; "" on a unix socket.
+    pub(super) fn remote_ip(&self) -> String {
+        let address = self.remote_address.parse::<SocketAddr>();
+        address.map(|address| address.ip().to_canonical().to_string()).unwrap_or_default()
+    }
+
     pub(super) fn set_state(&self, state: State) {
         self.state.store(state as u8, Ordering::Relaxed);
     }
 
     pub(super) fn set_ready(&self, count: u32) {
         self.ready.store(count, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn the_remote_ip_is_as_go_prints_it() {
+        for (address, want) in [
+            ("127.0.0.1:5000", "127.0.0.1"),
+            ("[::ffff:10.0.0.1]:5000", "10.0.0.1"),
+            ("[2001:db8::1]:5000", "2001:db8::1"),
+            ("/tmp/mq.sock", ""),
+        ] {
+            let settings = Settings::new(Duration::from_secs(60));
+            let client = Client::new(1, address.to_owned(), settings, Arc::default());
+            assert_eq!(client.remote_ip(), want);
+        }
     }
 }

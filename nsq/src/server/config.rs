@@ -1,7 +1,9 @@
 //! What a server is told at its start.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
+use super::auth::AuthMethod;
 use crate::wire::Limits;
 use crate::wire::identify::Bounds;
 
@@ -38,6 +40,16 @@ pub struct Config {
     pub topology_region: String,
     /// The zone in the region that clients are told.
     pub topology_zone: String,
+    /// Auth servers: `host:port`, or a URL with the path to ask at. With any, clients have to AUTH first.
+    pub auth_http_addresses: Vec<String>,
+    /// How auth servers are asked.
+    pub auth_http_request_method: AuthMethod,
+    /// How long a connection to an auth server may take.
+    pub http_client_connect_timeout: Duration,
+    /// How long a question to an auth server may take in all.
+    pub http_client_request_timeout: Duration,
+    /// Certificates to trust in addition to the system's, PEM.
+    pub tls_root_ca_file: Option<PathBuf>,
     /// Most connections at a time: an idle one costs some 3 KiB. One more is told so and closed.
     pub max_connections: usize,
     /// Most bytes of commands that have not arrived whole, of all connections together. Beyond, only those in the middle
@@ -67,6 +79,11 @@ impl Default for Config {
             max_deflate_level: 6,
             topology_region: String::new(),
             topology_zone: String::new(),
+            auth_http_addresses: Vec::new(),
+            auth_http_request_method: AuthMethod::Get,
+            http_client_connect_timeout: Duration::from_secs(2),
+            http_client_request_timeout: Duration::from_secs(5),
+            tls_root_ca_file: None,
             max_connections: 65_536,
             max_input_bytes: 256 * 1024 * 1024,
             shutdown_timeout: Duration::from_secs(5),

@@ -8,6 +8,8 @@ use mq_core::TopicName;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::Instant;
 
+use super::auth::Permission;
+use super::authorize::Check;
 use super::budget::Share;
 use super::buffers;
 use super::client::Client;
@@ -60,11 +62,15 @@ pub(super) struct Burst<'a> {
     buf: &'a [u8],
     /// Where the next command starts.
     at: usize,
+    /// Where the last one started.
+    start: usize,
 }
 
 /// What comes next in a burst.
 pub(super) enum Next<'a> {
     Command(Command<'a>),
+    /// The line of an MPUB to this topic, to be allowed before its body is looked at.
+    Batch(Name<'a>),
     Error(WireError),
     /// Nothing whole, or nothing that may be executed now.
     End,
@@ -150,17 +156,33 @@ impl Session {
 
     /// Executes the commands at the front of `buf`, which starts with one. Returns how many bytes they had.
     fn execute_all(&mut self, buf: &[u8]) -> usize {
-        let mut burst = Burst { buf, at: 0 };
+        let mut burst = Burst { buf, at: 0, start: 0 };
         if self.phase == Phase::Magic && !self.check_magic(&mut burst) {
             return 0;
         }
         let mut next = self.next(&mut burst);
         loop {
+            match self.check(&next) {
+                Check::Allowed => {}
+                Check::Refused(error) => {
+                    self.fail(error);
+                    break;
+                }
+                Check::Wait => {
+                    burst.at = burst.start;
+                    self.input.stalled = true;
+                    break;
+                }
+            }
             next = match next {
                 Next::End => break,
                 Next::Error(error) => {
                     self.fail(error);
                     break;
+                }
+                Next::Batch(_) => {
+                    self.authorization.batch_allowed = true;
+                    self.next(&mut burst)
                 }
                 Next::Command(command) => match command {
                     Command::Publish(topic, _) => {
@@ -182,8 +204,9 @@ impl Session {
                         self.identify(body);
                         self.next(&mut burst)
                     }
-                    Command::Auth(_) => {
-                        self.fail(WireError::new(Code::AuthDisabled, "AUTH disabled"));
+                    Command::Auth(secret) => {
+                        self.authenticate(secret.expose());
+                        self.input.stalled = true;
                         break;
                     }
                     Command::Subscribe(topic, channel) => {
@@ -206,6 +229,22 @@ impl Session {
             self.last_command = Instant::now();
         }
         burst.at
+    }
+
+    /// Whether what comes next may be executed. Of publishes that follow each other, the first answers for those to the
+    /// same topic.
+    fn check(&mut self, next: &Next<'_>) -> Check {
+        let (command, permission, topic, channel) = match next {
+            Next::Command(Command::Publish(topic, _)) => ("PUB", Permission::Publish, topic, ""),
+            Next::Command(Command::PublishDeferred(topic, ..)) => ("DPUB", Permission::Publish, topic, ""),
+            Next::Batch(topic) => ("MPUB", Permission::Publish, topic, ""),
+            Next::Command(Command::Subscribe(topic, channel)) => {
+                ("SUB", Permission::Subscribe, topic, channel.as_str())
+            }
+            Next::Command(Command::Peek(topic, ..)) => ("PEEK", Permission::Subscribe, topic, ""),
+            _ => return Check::Allowed,
+        };
+        self.authorize(command, permission, topic.as_str(), channel)
     }
 
     /// Whether the magic is there and right.
@@ -243,12 +282,16 @@ impl Session {
             state: self.state,
             heartbeats: self.settings.heartbeat_interval.is_some(),
             tls_required: false,
+            check_batches: self.shared.auth.is_some() && !self.authorization.batch_allowed,
         };
+        burst.start = burst.at;
         match self.input.parser.parse(&burst.buf[burst.at..], &context) {
             Parse::Command(command, consumed) => {
                 burst.at += consumed;
+                self.authorization.batch_allowed = false;
                 Next::Command(command)
             }
+            Parse::Batch(topic) => Next::Batch(topic),
             Parse::Error(error) => Next::Error(error),
             Parse::Incomplete { need, stage } => {
                 self.input.need = need;
@@ -283,6 +326,7 @@ impl Session {
             max_msg_timeout: wire::identify::ms(config.max_msg_timeout),
             deflate_level: config.max_deflate_level.min(6).into(),
             max_deflate_level: config.max_deflate_level.into(),
+            auth_required: self.shared.auth.is_some(),
             topology_region: config.topology_region.clone(),
             topology_zone: config.topology_zone.clone(),
             ..Reply::default()

@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 
+use super::auth::AuthClient;
 use super::budget::Budget;
 use super::client::Client;
 use super::config::Config;
@@ -49,13 +50,14 @@ impl Server {
     /// Listens where `config` says. Connections wait until [`Server::run`].
     ///
     /// # Errors
-    /// If the address is none, or taken.
+    /// If the address is none, or taken; or what auth servers need is not right.
     pub async fn bind(config: Config, broker: Broker) -> io::Result<Self> {
+        let auth = AuthClient::new(&config)?;
         let listener = Listener::bind(&config.tcp_address).await?;
         let address = listener.local_addr()?;
         let (limits, bounds) = (config.limits(), config.bounds());
         let budget = Budget::new(config.max_input_bytes);
-        let shared = Arc::new(Shared { broker, config, limits, bounds, budget });
+        let shared = Arc::new(Shared { broker, config, limits, bounds, budget, auth });
         Ok(Self { listener, address, shared, clients: Clients::default() })
     }
 

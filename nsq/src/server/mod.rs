@@ -4,8 +4,11 @@
 //! - `session`: one connection's poll loop and timer; its parts are `input` (from the socket to commands), `publish` and
 //!   `subscribe` (commands to the broker), `replies` (in the order of the commands, when the broker's log is where they
 //!   wait for), `delivery` (messages to the output), `output`
+//! - `auth`: what auth servers permit; `authorize`: AUTH, and the checks of commands
 //! - `peek`: our own extension; `buffers`: one thread's spare buffers; `budget`: memory for half-read commands; `signal`: how the core wakes a session
 
+mod auth;
+mod authorize;
 mod budget;
 mod buffers;
 mod client;
@@ -21,6 +24,7 @@ mod session;
 mod signal;
 mod subscribe;
 
+pub use auth::{AuthMethod, Authorized};
 pub use client::{Client, Identity};
 pub use config::Config;
 pub use listener::{Clients, Server};

@@ -15,6 +15,8 @@ use mq_core::{Broker, Subscription, TopicName, Wake};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
+use super::auth::AuthClient;
+use super::authorize::Authorization;
 use super::budget::{Budget, Share};
 use super::buffers;
 use super::client::Client;
@@ -44,6 +46,8 @@ pub(super) struct Shared {
     pub(super) limits: Limits,
     pub(super) bounds: Bounds,
     pub(super) budget: Arc<Budget>,
+    /// There if clients have to AUTH.
+    pub(super) auth: Option<Arc<AuthClient>>,
 }
 
 /// Whether the session takes in commands.
@@ -88,6 +92,7 @@ pub(super) struct Session {
     pub(super) phase: Phase,
     pub(super) state: State,
     pub(super) settings: Settings,
+    pub(super) authorization: Authorization,
     pub(super) input: Input,
     pub(super) replies: Replies,
     pub(super) output: Output,
@@ -120,6 +125,7 @@ impl Session {
             phase: Phase::Magic,
             state: State::Init,
             settings,
+            authorization: Authorization::default(),
             input,
             replies: Replies::default(),
             output: Output::default(),
@@ -159,7 +165,8 @@ impl Session {
             return Poll::Ready(end);
         }
         loop {
-            let mut progress = self.take_in_rest();
+            let mut progress = self.poll_authorization(cx);
+            progress |= self.take_in_rest();
             for _ in 0..READS_MAX {
                 if !self.may_read() || !self.input.may_grow(&self.client) {
                     break;
@@ -204,8 +211,10 @@ impl Session {
     pub(super) fn may_read(&self) -> bool {
         !matches!(self.phase, Phase::Draining(..))
             && !self.replies.is_full()
+            && !self.authorization.is_pending()
             && self.output.unsent() < UNSENT_BYTES_MAX
-            && !self.shared.broker.is_congested(&self.wake)
+            // A consumer's acknowledgements are always read: they are what frees memory.
+            && !(self.client.published() > 0 && self.shared.broker.is_congested(&self.wake))
     }
 
     fn answer(&mut self, cx: &mut Context<'_>) {
@@ -222,7 +231,7 @@ impl Session {
     /// Answers with an error; one that ends the connection ends what is taken in.
     pub(super) fn fail(&mut self, error: WireError) {
         let fatal = error.code().is_fatal();
-        tracing::debug!(client = self.client.id, %error, "command refused");
+        tracing::debug!(client = self.client.id, error = %error.without_echo(), "command refused");
         self.replies.error(error);
         if fatal {
             self.drain(End::Fatal);

@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use super::mpub::Bodies;
 use super::name::Name;
+use super::secret::Secret;
 
 /// Longest command line in bytes, its end included: the size of nsqd's read buffer.
 pub const LINE_BYTES_MAX: usize = 16384;
@@ -50,6 +51,8 @@ pub struct Context<'l> {
     pub heartbeats: bool,
     /// Whether everything but IDENTIFY has to wait for TLS.
     pub tls_required: bool,
+    /// Whether an MPUB has to be allowed before its body is looked at.
+    pub check_batches: bool,
 }
 
 /// The limits a command is held against. The defaults are nsqd's.
@@ -82,7 +85,7 @@ pub enum Command<'a> {
     /// IDENTIFY and its JSON.
     Identify(&'a [u8]),
     /// AUTH and its secret.
-    Auth(&'a [u8]),
+    Auth(Secret<&'a [u8]>),
     /// SUB.
     Subscribe(Name<'a>, Name<'a>),
     /// PUB.

@@ -26,6 +26,14 @@ pub enum Code {
     IdentifyFailed,
     /// This server does not ask for authorization.
     AuthDisabled,
+    /// This server asks for authorization, and there was none.
+    AuthFirst,
+    /// The auth server could not be asked, or gave no valid answer.
+    AuthFailed,
+    /// The answer to an AUTH can't be told.
+    AuthError,
+    /// The client may not do what it asks for.
+    Unauthorized,
     /// The broker refused a subscription.
     SubFailed,
     /// The broker refused a message.
@@ -56,6 +64,10 @@ impl Code {
             Self::BadMessage => "E_BAD_MESSAGE",
             Self::IdentifyFailed => "E_IDENTIFY_FAILED",
             Self::AuthDisabled => "E_AUTH_DISABLED",
+            Self::AuthFirst => "E_AUTH_FIRST",
+            Self::AuthFailed => "E_AUTH_FAILED",
+            Self::AuthError => "E_AUTH_ERROR",
+            Self::Unauthorized => "E_UNAUTHORIZED",
             Self::SubFailed => "E_SUB_FAILED",
             Self::PubFailed => "E_PUB_FAILED",
             Self::MpubFailed => "E_MPUB_FAILED",
@@ -78,17 +90,20 @@ impl Code {
 pub struct WireError {
     code: Code,
     text: Vec<u8>,
+    /// How much of the text is the server's own: what follows it the client sent.
+    own: usize,
 }
 
 impl WireError {
     /// `code` and its description.
     pub fn new(code: Code, text: impl Into<Vec<u8>>) -> Self {
-        Self { code, text: text.into() }
+        let text = text.into();
+        Self { code, own: text.len(), text }
     }
 
     /// A description that ends in what the client sent.
     pub(crate) fn echo(code: Code, text: &str, sent: &[u8]) -> Self {
-        Self::new(code, [text.as_bytes(), sent].concat())
+        Self { own: text.len(), ..Self::new(code, [text.as_bytes(), sent].concat()) }
     }
 
     /// `<command> <noun> name "<name>" is not valid`; MPUB says its code twice, and always has.
@@ -126,6 +141,12 @@ impl WireError {
     /// Its description, without the code.
     pub fn text(&self) -> &[u8] {
         &self.text
+    }
+
+    /// The error for a log: without an echo of what the client sent, since a secret in the wrong place may be in it.
+    pub fn without_echo(&self) -> impl fmt::Display {
+        let echo = if self.own < self.text.len() { "..." } else { "" };
+        format!("{} {}{echo}", self.code.as_str(), self.text[..self.own].escape_ascii())
     }
 
     /// Appends what an error frame carries: `CODE description`, or the code alone where there is no description.
@@ -183,6 +204,15 @@ mod tests {
             WireError::refused_id(Code::FinFailed, "FIN", b"0123456789abcdef", ErrorKind::NotInFlight);
         assert_eq!(refused.to_string(), "E_FIN_FAILED FIN 0123456789abcdef failed ID not in flight");
         assert!(!refused.code().is_fatal());
+    }
+
+    #[test]
+    fn a_log_gets_no_echo() {
+        let error = WireError::echo(Code::Invalid, "invalid command ", b"hush");
+        assert_eq!(error.to_string(), "E_INVALID invalid command hush");
+        assert_eq!(error.without_echo().to_string(), "E_INVALID invalid command ...");
+        let error = WireError::new(Code::Invalid, "AUTH already set");
+        assert_eq!(error.without_echo().to_string(), error.to_string());
     }
 
     #[test]

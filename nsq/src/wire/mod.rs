@@ -4,6 +4,7 @@
 //! - [`frame`]: what a server sends
 //! - [`identify`]: the negotiation
 //! - [`error`]: every code and text, and the one map from the core's errors to them
+//! - [`secret`]: what must never be shown
 //! - [`quote`]: names as error texts print them
 
 pub mod command;
@@ -14,6 +15,7 @@ pub mod mpub;
 pub mod name;
 mod parse;
 mod quote;
+pub mod secret;
 
 pub use command::{Command, Context, Limits, State};
 pub use error::{Code, WireError};

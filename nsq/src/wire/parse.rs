@@ -8,6 +8,7 @@ use super::command::{Command, Context, LINE_BYTES_MAX, PEEK_MAX, State};
 use super::error::{Code, WireError};
 use super::mpub::Bodies;
 use super::name::Name;
+use super::secret::Secret;
 
 /// What the front of a buffer holds.
 #[derive(Debug, PartialEq, Eq)]
@@ -21,6 +22,8 @@ pub enum Parse<'a> {
     },
     /// A command, and how many bytes it took.
     Command(Command<'a>, usize),
+    /// The line of an MPUB to this topic. Goes on once the context says that it was checked.
+    Batch(Name<'a>),
     /// What is wrong with the command, maybe known before all of it arrived. Where the line ends is lost with a fatal
     /// error, and all of the parser's are.
     Error(WireError),
@@ -91,13 +94,14 @@ impl Parser {
                 *self = Self::default();
                 Parse::Command(command, consumed)
             }
+            Err(Stop::Check(topic)) => Parse::Batch(topic),
             Err(Stop::Incomplete { need, stage }) => Parse::Incomplete { need, stage },
             Err(Stop::Error(error)) => Parse::Error(error),
             Err(Stop::LineTooLong) => Parse::LineTooLong,
         }
     }
 
-    fn step<'a>(&mut self, buf: &'a [u8], context: &Context<'_>) -> Result<(Command<'a>, usize), Stop> {
+    fn step<'a>(&mut self, buf: &'a [u8], context: &Context<'_>) -> Result<(Command<'a>, usize), Stop<'a>> {
         let window = &buf[..buf.len().min(LINE_BYTES_MAX)];
         let Some(end) = window[self.scanned.min(window.len())..].iter().position(|&b| b == b'\n') else {
             if window.len() == LINE_BYTES_MAX {
@@ -144,7 +148,7 @@ impl Parser {
                     return Err(invalid("AUTH invalid number of parameters").into());
                 }
                 let (secret, done) = body.bounded("AUTH", context.limits.max_body_size)?;
-                (Command::Auth(secret), done)
+                (Command::Auth(Secret::new(secret)), done)
             }
             b"PEEK" => (peek(&mut words)?, done),
             _ => return Err(WireError::echo(Code::Invalid, "invalid command ", word).into()),
@@ -157,8 +161,11 @@ impl Parser {
         context: &Context<'_>,
         mut words: Words<'a>,
         body: Body<'a>,
-    ) -> Result<(Command<'a>, usize), Stop> {
+    ) -> Result<(Command<'a>, usize), Stop<'a>> {
         let topic = topic_of("MPUB", words.next())?;
+        if context.check_batches {
+            return Err(Stop::Check(topic));
+        }
         let size = body.length(0, Stage::Size("MPUB"))?;
         let max = context.limits.max_body_size;
         if size <= 0 {
@@ -212,13 +219,14 @@ impl Parser {
 }
 
 /// Why there is no command.
-enum Stop {
+enum Stop<'a> {
+    Check(Name<'a>),
     Incomplete { need: usize, stage: Stage },
     Error(WireError),
     LineTooLong,
 }
 
-impl Stop {
+impl Stop<'_> {
     /// The same, with `more` bytes certain to follow.
     fn and(self, more: usize) -> Self {
         match self {
@@ -228,7 +236,7 @@ impl Stop {
     }
 }
 
-impl From<WireError> for Stop {
+impl From<WireError> for Stop<'_> {
     fn from(error: WireError) -> Self {
         Self::Error(error)
     }
@@ -264,7 +272,7 @@ struct Body<'a> {
 
 impl<'a> Body<'a> {
     /// The length that stands `skip` bytes on: signed, as nsqd reads it.
-    fn length(&self, skip: usize, stage: Stage) -> Result<i32, Stop> {
+    fn length(&self, skip: usize, stage: Stage) -> Result<i32, Stop<'a>> {
         let at = self.at + skip;
         match self.buf.get(at..).and_then(|rest| rest.first_chunk::<4>()) {
             Some(bytes) => Ok(i32::from_be_bytes(*bytes)),
@@ -273,7 +281,7 @@ impl<'a> Body<'a> {
     }
 
     /// `length` bytes behind the length, and where they end.
-    fn take(&self, length: i32, stage: Stage) -> Result<(&'a [u8], usize), Stop> {
+    fn take(&self, length: i32, stage: Stage) -> Result<(&'a [u8], usize), Stop<'a>> {
         let start = self.at + 4;
         let end = start + usize_of(length.unsigned_abs());
         match self.buf.get(start..end) {
@@ -283,7 +291,7 @@ impl<'a> Body<'a> {
     }
 
     /// The body of an IDENTIFY or AUTH.
-    fn bounded(&self, command: &'static str, max: u32) -> Result<(&'a [u8], usize), Stop> {
+    fn bounded(&self, command: &'static str, max: u32) -> Result<(&'a [u8], usize), Stop<'a>> {
         let length = self.length(0, Stage::Size(command))?;
         if i64::from(length) > i64::from(max) {
             return Err(too_big(Code::BadBody, &format!("{command} body"), i64::from(length), max).into());
@@ -296,7 +304,7 @@ impl<'a> Body<'a> {
     }
 
     /// The body of a PUB or DPUB.
-    fn message(&self, command: &'static str, max: u32) -> Result<(&'a [u8], usize), Stop> {
+    fn message(&self, command: &'static str, max: u32) -> Result<(&'a [u8], usize), Stop<'a>> {
         let length = self.length(0, Stage::Size(command))?;
         if length <= 0 {
             let text = format!("{command} invalid message body size {length}");
@@ -314,7 +322,7 @@ fn publish<'a>(
     context: &Context<'_>,
     mut words: Words<'a>,
     body: Body<'a>,
-) -> Result<(Command<'a>, usize), Stop> {
+) -> Result<(Command<'a>, usize), Stop<'a>> {
     let topic = topic_of("PUB", words.next())?;
     let (message, done) = body.message("PUB", context.limits.max_msg_size)?;
     Ok((Command::Publish(topic, message), done))
@@ -324,7 +332,7 @@ fn publish_deferred<'a>(
     context: &Context<'_>,
     mut words: Words<'a>,
     body: Body<'a>,
-) -> Result<(Command<'a>, usize), Stop> {
+) -> Result<(Command<'a>, usize), Stop<'a>> {
     let (Some(topic), Some(delay)) = (words.next(), words.next()) else {
         return Err(invalid("DPUB insufficient number of parameters").into());
     };
@@ -342,7 +350,7 @@ fn publish_deferred<'a>(
     Ok((Command::PublishDeferred(topic, delay, message), done))
 }
 
-fn subscribe<'a>(context: &Context<'_>, words: &mut Words<'a>) -> Result<Command<'a>, Stop> {
+fn subscribe<'a>(context: &Context<'_>, words: &mut Words<'a>) -> Result<Command<'a>, Stop<'a>> {
     in_state(context.state == State::Init, "SUB")?;
     if !context.heartbeats {
         return Err(invalid("cannot SUB with heartbeats disabled").into());
@@ -356,7 +364,7 @@ fn subscribe<'a>(context: &Context<'_>, words: &mut Words<'a>) -> Result<Command
     Ok(Command::Subscribe(topic, channel))
 }
 
-fn ready<'a>(context: &Context<'_>, words: &mut Words<'a>) -> Result<Command<'a>, Stop> {
+fn ready<'a>(context: &Context<'_>, words: &mut Words<'a>) -> Result<Command<'a>, Stop<'a>> {
     if context.state == State::Closing {
         // Whatever it says: a closing connection is sent nothing more.
         return Ok(Command::Nop);
@@ -376,7 +384,7 @@ fn ready<'a>(context: &Context<'_>, words: &mut Words<'a>) -> Result<Command<'a>
     }
 }
 
-fn requeue<'a>(context: &Context<'_>, words: &mut Words<'a>) -> Result<Command<'a>, Stop> {
+fn requeue<'a>(context: &Context<'_>, words: &mut Words<'a>) -> Result<Command<'a>, Stop<'a>> {
     in_state(context.state != State::Init, "REQ")?;
     let (Some(id), Some(delay)) = (words.next(), words.next()) else {
         return Err(invalid("REQ insufficient number of params").into());
@@ -393,13 +401,13 @@ fn acknowledged<'a>(
     context: &Context<'_>,
     command: &'static str,
     words: &mut Words<'a>,
-) -> Result<&'a [u8; 16], Stop> {
+) -> Result<&'a [u8; 16], Stop<'a>> {
     in_state(context.state != State::Init, command)?;
     let id = words.next().ok_or_else(|| invalid(format!("{command} insufficient number of params")))?;
     message_id(id)
 }
 
-fn peek<'a>(words: &mut Words<'a>) -> Result<Command<'a>, Stop> {
+fn peek<'a>(words: &mut Words<'a>) -> Result<Command<'a>, Stop<'a>> {
     let (Some(topic), Some(from), Some(max)) = (words.next(), words.next(), words.next()) else {
         return Err(invalid("PEEK insufficient number of parameters").into());
     };
@@ -416,18 +424,18 @@ fn peek<'a>(words: &mut Words<'a>) -> Result<Command<'a>, Stop> {
     Ok(Command::Peek(topic, from, u16::try_from(max).unwrap_or(u16::MAX)))
 }
 
-fn topic_of<'a>(command: &'static str, word: Option<&'a [u8]>) -> Result<Name<'a>, Stop> {
+fn topic_of<'a>(command: &'static str, word: Option<&'a [u8]>) -> Result<Name<'a>, Stop<'a>> {
     let Some(word) = word else {
         return Err(invalid(format!("{command} insufficient number of parameters")).into());
     };
     Name::parse(word).ok_or_else(|| WireError::bad_name(Code::BadTopic, command, "topic", word).into())
 }
 
-fn message_id(word: &[u8]) -> Result<&[u8; 16], Stop> {
+fn message_id(word: &[u8]) -> Result<&[u8; 16], Stop<'_>> {
     word.try_into().map_err(|_| invalid("invalid message ID").into())
 }
 
-fn in_state(fits: bool, command: &str) -> Result<(), Stop> {
+fn in_state(fits: bool, command: &str) -> Result<(), Stop<'static>> {
     if fits { Ok(()) } else { Err(invalid(format!("cannot {command} in current state")).into()) }
 }
 

@@ -1,0 +1,227 @@
+//! The invariants that no crash decides: I3, I6 and I7 of the design, from outside.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use mq_core::store::crash_disk::{Crash, CrashDisk};
+use mq_core::{
+    Attributes, Broker, ChannelName, Durability, ManualClock, Options, Pulled, Step, StoreSizes,
+    SubscribeOptions, Subscription, Topic, TopicName, Wake,
+};
+
+const SIZES: StoreSizes =
+    StoreSizes { file_bytes: 64 << 10, chunk_bytes: 16 << 10, read_bytes: 16 << 10, blocks: 64 };
+const LIMIT: u64 = 4 << 20;
+
+#[derive(Default)]
+struct Woken(AtomicUsize);
+
+impl Wake for Woken {
+    fn wake(&self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+fn nobody() -> Arc<dyn Wake> {
+    Arc::new(Woken::default())
+}
+
+fn open(disk: &CrashDisk, durability: Durability) -> Broker {
+    let clock = Arc::new(ManualClock::new(1_800_000_000_000_000_000));
+    let options = Options { memory_limit: LIMIT, durability, ..Options::default() };
+    Broker::open_on(Arc::new(disk.clone()), clock, SIZES, options).unwrap()
+}
+
+fn topic(broker: &Broker, name: &str) -> Arc<Topic> {
+    broker.topic(&TopicName::parse(name).unwrap()).unwrap()
+}
+
+fn publish(broker: &Broker, topic: &Topic, body: &[u8]) {
+    let mut batch = topic.batch();
+    batch.push(&Attributes::NONE, body).unwrap();
+    topic.publish(batch, &nobody()).unwrap();
+    broker.commit();
+}
+
+fn subscribe(topic: &Topic, channel: &str, credit: u32, wake: Arc<dyn Wake>) -> Subscription {
+    let (channel, _) = topic.channel(&ChannelName::parse(channel).unwrap(), &nobody()).unwrap();
+    let options = SubscribeOptions { msg_timeout: Duration::from_secs(60), sample_rate: 0 };
+    let sub = channel.subscribe(options, wake).unwrap();
+    sub.acks().set_credit(credit);
+    sub
+}
+
+/// Pulls and finishes until nothing comes; how many came.
+fn drain(sub: &mut Subscription) -> usize {
+    let mut all = 0;
+    loop {
+        let mut ids = Vec::new();
+        while sub.pull(1 << 16, &mut |m| ids.push(m.id)) == Pulled::More {}
+        if ids.is_empty() {
+            return all;
+        }
+        all += ids.len();
+        let mut acks = sub.acks();
+        ids.iter().for_each(|id| acks.finish(*id).unwrap());
+    }
+}
+
+/// I3: what is done to one channel changes nothing in another, and a slow one holds no fast one up.
+#[test]
+fn channels_do_not_touch_each_other() {
+    for level in [Durability::Memory, Durability::Flush] {
+        let broker = open(&CrashDisk::new(), level);
+        let t = topic(&broker, "t");
+        let _slow = subscribe(&t, "slow", 0, nobody());
+        let _paused = subscribe(&t, "paused", 10, nobody());
+        let paused = t.find_channel(&ChannelName::parse("paused").unwrap()).unwrap();
+        paused.pause().unwrap();
+        let mut fast = subscribe(&t, "fast", 100, nobody());
+        let mut emptied = subscribe(&t, "emptied", 100, nobody());
+        let body = [7; 1000];
+        for round in 0..100 {
+            for _ in 0..100 {
+                publish(&broker, &t, &body);
+            }
+            assert_eq!(drain(&mut fast), 100, "round {round}");
+            emptied.channel().empty().unwrap();
+            assert_eq!(drain(&mut emptied), 0);
+        }
+        let depth = |name: &str| t.find_channel(&ChannelName::parse(name).unwrap()).unwrap().depth();
+        assert_eq!((depth("slow"), depth("paused"), depth("fast"), depth("emptied")), (10_000, 10_000, 0, 0));
+        assert!(broker.memory_used() <= LIMIT);
+    }
+}
+
+/// I6: messages, channels and slow readers beyond count, and memory stays within the limit; disk within twice what is
+/// pending and four files.
+#[test]
+fn memory_and_disk_stay_within_their_bounds() {
+    for level in [Durability::Memory, Durability::Flush] {
+        let broker = open(&CrashDisk::new(), level);
+        let topics: Vec<_> = (0..10).map(|i| topic(&broker, &format!("t{i}"))).collect();
+        // Each channel stands somewhere else, far behind, and reads from disk what the others do not.
+        let mut readers: Vec<_> = topics
+            .iter()
+            .flat_map(|t| {
+                (0..10).map(|c| subscribe(t, &format!("c{c}"), 1 + c, nobody())).collect::<Vec<_>>()
+            })
+            .collect();
+        let mut most = 0;
+        for round in 0..60usize {
+            for (i, t) in topics.iter().enumerate() {
+                publish(&broker, t, &vec![1; 500 + 3000 * ((round + i) % 7)]);
+                publish(&broker, t, &vec![2; 100]);
+            }
+            for (_, reader) in readers.iter_mut().enumerate().filter(|(i, _)| (i + round).is_multiple_of(9)) {
+                let mut ids = Vec::new();
+                let _ = reader.pull(1 << 14, &mut |m| ids.push(m.id));
+                let mut acks = reader.acks();
+                ids.iter().for_each(|id| acks.finish(*id).unwrap());
+            }
+            for step in [Step::State, Step::Sync, Step::Clean, Step::Memory] {
+                broker.maintain(step).unwrap();
+            }
+            most = most.max(broker.memory_used());
+            assert!(most <= LIMIT, "{most} bytes in round {round}");
+        }
+        for reader in &mut readers {
+            drain(reader);
+        }
+        for step in [Step::State, Step::Sync, Step::Checkpoint, Step::Clean, Step::Memory, Step::Memory] {
+            broker.maintain(step).unwrap();
+        }
+        let (bytes, files) = broker.disk_used();
+        assert!(
+            bytes <= 4 * SIZES.file_bytes && files <= 4,
+            "{bytes} bytes in {files} files, nothing pending"
+        );
+        assert!(broker.memory_used() <= 4 * SIZES.chunk_bytes as u64, "{} bytes held", broker.memory_used());
+    }
+}
+
+/// I6: what is counted for a message in flight, requeued or deferred is some 32 bytes.
+#[test]
+fn a_message_in_flight_is_small() {
+    let broker = open(&CrashDisk::new(), Durability::Flush);
+    let t = topic(&broker, "t");
+    let mut sub = subscribe(&t, "c", 100_000, nobody());
+    let body = [7; 10];
+    for _ in 0..50_000 {
+        publish(&broker, &t, &body);
+    }
+    let mut ids = Vec::new();
+    while sub.pull(1 << 20, &mut |m| ids.push(m.id)) == Pulled::More {}
+    assert_eq!(ids.len(), 50_000);
+    let per_message = |sub: &Subscription| sub.channel().stats().memory / 50_000;
+    assert!(per_message(&sub) <= 32, "{} in flight", per_message(&sub));
+    let mut acks = sub.acks();
+    ids.iter().for_each(|id| acks.requeue(*id, Duration::from_secs(60)).unwrap());
+    drop(acks);
+    broker.maintain(Step::State).unwrap();
+    broker.maintain(Step::Memory).unwrap();
+    assert!(per_message(&sub) <= 32, "{} deferred", per_message(&sub));
+}
+
+/// I8: whatever bit is flipped in whatever file, the folder opens or is refused, and what is served is right: all that
+/// is whole, or the topic is stopped and named.
+#[test]
+fn a_flipped_bit_serves_no_wrong_body_and_loses_nothing_unnamed() {
+    let body = |number: u32| number.to_le_bytes().repeat(1 + number as usize % 9);
+    let disk = CrashDisk::new();
+    let broker = open(&disk, Durability::Flush);
+    let t = topic(&broker, "t");
+    let mut sub = subscribe(&t, "c", 7, nobody());
+    for number in 0..3000 {
+        publish(&broker, &t, &body(number));
+        if number == 1500 {
+            broker.maintain(Step::Checkpoint).unwrap();
+        }
+    }
+    let mut finished = Vec::new();
+    let _ = sub.pull(1 << 16, &mut |m| finished.push(m.id));
+    finished.iter().for_each(|id| sub.acks().finish(*id).unwrap());
+    for step in [Step::State, Step::Sync, Step::Sync] {
+        broker.maintain(step).unwrap();
+    }
+    let events = disk.events();
+    let mut random = fastrand::Rng::with_seed(7);
+    let (mut stopped, mut refused) = (0, 0);
+    for _ in 0..400 {
+        let image = disk.image(events, Crash::Kill);
+        let files = image.dump();
+        let name = files.keys().nth(random.usize(..files.len())).unwrap();
+        if files[name].is_empty() {
+            continue;
+        }
+        let bit = random.u64(..files[name].len() as u64 * 8);
+        image.flip_bit(name, bit);
+        let clock = Arc::new(ManualClock::new(1_800_000_000_000_000_000));
+        let options = Options { memory_limit: LIMIT, ..Options::default() };
+        let Ok(broker) = Broker::open_on(Arc::new(image.clone()), clock, SIZES, options) else {
+            refused += 1;
+            continue;
+        };
+        let t = topic(&broker, "t");
+        let mut sub = subscribe(&t, "c", 10_000, nobody());
+        let mut got = 0;
+        let mut check = |m: &mq_core::Delivery<'_>| {
+            let number = u32::from_le_bytes(*m.body.first_chunk().unwrap());
+            assert_eq!(m.body, body(number), "bit {bit} of {name}");
+            got += 1;
+        };
+        while sub.pull(1 << 20, &mut check) == Pulled::More {}
+        let all = 3000 - finished.len();
+        if got < all {
+            let mut batch = t.batch();
+            batch.push(&Attributes::NONE, b"x").unwrap();
+            let error = t.publish(batch, &nobody()).expect_err("messages are gone, and nothing says so");
+            assert_eq!(error.kind(), mq_core::ErrorKind::Damaged, "bit {bit} of {name}");
+            stopped += 1;
+        }
+    }
+    assert!(stopped > 0 && refused > 0, "{stopped} stopped, {refused} refused");
+}

@@ -1,0 +1,237 @@
+//! Asks the auth servers: one request, one connection, since answers are kept for their time to live.
+//!
+//! hyper's bare connection is all it takes: with tokio and rustls here already, and hyper needed for HTTP anyway, a
+//! whole client would add pools, redirects and proxies that nothing here uses.
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::path::Path;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Limited};
+use hyper::client::conn::http1;
+use hyper::{Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout};
+use tokio_rustls::TlsConnector;
+
+use super::endpoint::{AuthMethod, Endpoint};
+use super::pattern::Patterns;
+use super::permissions::Grant;
+use crate::server::config::Config;
+use crate::wire::secret::Secret;
+
+/// Largest answer. Permissions of thousands of topics fit.
+const ANSWER_BYTES_MAX: usize = 1024 * 1024;
+
+/// Largest secret: what HTTP servers take in a URL, and little enough for each of many connections to hold.
+pub(in crate::server) const SECRET_BYTES_MAX: usize = 16 * 1024;
+
+/// Questions under way at a time. Others wait: each has a socket and up to an answer's memory.
+const QUERIES_MAX: usize = 256;
+
+/// What goes wrong is logged as a warning at most this often: when the server is down, every client comes back at once.
+const WARNING_PAUSE: Duration = Duration::from_secs(1);
+
+/// The auth servers of a broker.
+pub(in crate::server) struct AuthClient {
+    endpoints: Vec<Endpoint>,
+    method: AuthMethod,
+    connect_timeout: Duration,
+    request_timeout: Duration,
+    /// There if some server is asked over TLS.
+    tls: Option<TlsConnector>,
+    patterns: Arc<Patterns>,
+    queries: Semaphore,
+    warned: Mutex<Option<Instant>>,
+}
+
+/// Who asks.
+#[derive(Clone, Debug)]
+pub(in crate::server) struct Asker {
+    pub(in crate::server) secret: Secret<Arc<[u8]>>,
+    /// "" on unix sockets.
+    pub(in crate::server) remote_ip: String,
+    /// Whether its connection is encrypted.
+    pub(in crate::server) tls: bool,
+    /// Its certificate's, or "".
+    pub(in crate::server) common_name: String,
+}
+
+/// Why there is no answer, for the log: clients are not told. Never holds a secret.
+#[derive(Debug)]
+pub(in crate::server) struct Failure(String);
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl AuthClient {
+    /// The client that `config` asks for; `None` if it names no server.
+    ///
+    /// # Errors
+    /// If an address is none, or the root certificates can't be read.
+    pub(in crate::server) fn new(config: &Config) -> io::Result<Option<Arc<Self>>> {
+        if config.auth_http_addresses.is_empty() {
+            return Ok(None);
+        }
+        let endpoints = config
+            .auth_http_addresses
+            .iter()
+            .map(|address| Endpoint::parse(address))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+        let tls = match endpoints.iter().any(|endpoint| endpoint.tls) {
+            true => Some(connector(config.tls_root_ca_file.as_deref())?),
+            false => None,
+        };
+        Ok(Some(Arc::new(Self {
+            endpoints,
+            method: config.auth_http_request_method,
+            connect_timeout: config.http_client_connect_timeout,
+            request_timeout: config.http_client_request_timeout,
+            tls,
+            patterns: Arc::default(),
+            queries: Semaphore::new(QUERIES_MAX),
+            warned: Mutex::default(),
+        })))
+    }
+
+    /// What the first server says that can be asked and gives a valid answer. The first to be asked is any of them.
+    pub(in crate::server) async fn query(self: Arc<Self>, asker: Asker) -> Result<Grant, Failure> {
+        if asker.secret.expose().len() > SECRET_BYTES_MAX {
+            return Err(Failure(format!("the secret is longer than {SECRET_BYTES_MAX} bytes")));
+        }
+        // Never closed.
+        let _permit = self.queries.acquire().await;
+        let mut failures = String::new();
+        let (last, first) = self.endpoints.split_at(fastrand::usize(..self.endpoints.len()));
+        for endpoint in first.iter().chain(last) {
+            match self.ask(endpoint, &asker).await {
+                Ok(grant) => return Ok(grant),
+                Err(error) => {
+                    let separator = if failures.is_empty() { "" } else { "; " };
+                    failures.push_str(&format!("{separator}{endpoint}: {error}"));
+                }
+            }
+        }
+        Err(Failure(failures))
+    }
+
+    /// Whether a failure is worth a warning: the last was some time ago.
+    pub(in crate::server) fn may_warn(&self) -> bool {
+        let now = Instant::now();
+        let mut warned = self.warned.lock();
+        let due = warned.is_none_or(|at| now.duration_since(at) >= WARNING_PAUSE);
+        if due {
+            *warned = Some(now);
+        }
+        due
+    }
+
+    async fn ask(&self, endpoint: &Endpoint, asker: &Asker) -> Result<Grant, String> {
+        let request = endpoint.request(self.method, asker).map_err(|error| error.to_string())?;
+        let answer = timeout(self.request_timeout, self.send(endpoint, request))
+            .await
+            .unwrap_or_else(|_| Err(format!("no answer within {:?}", self.request_timeout)))?;
+        // Expressions take their time to compile.
+        let patterns = Arc::clone(&self.patterns);
+        tokio::task::spawn_blocking(move || Grant::parse(&answer, &patterns))
+            .await
+            .map_err(|error| error.to_string())?
+            .map_err(|error| error.to_string())
+    }
+
+    async fn send(&self, endpoint: &Endpoint, request: Request<String>) -> Result<Vec<u8>, String> {
+        let stream = timeout(self.connect_timeout, TcpStream::connect((&*endpoint.host, endpoint.port)))
+            .await
+            .map_err(|_| format!("no connection within {:?}", self.connect_timeout))?
+            .map_err(|error| format!("no connection: {error}"))?;
+        match &self.tls {
+            Some(tls) if endpoint.tls => {
+                let name = ServerName::try_from(endpoint.host.clone()).map_err(|error| error.to_string())?;
+                let stream = tls.connect(name, stream).await.map_err(|error| format!("TLS: {error}"))?;
+                exchange(stream, request).await
+            }
+            _ => exchange(stream, request).await,
+        }
+    }
+}
+
+/// Sends `request` and takes in the answer.
+async fn exchange<S>(stream: S, request: Request<String>) -> Result<Vec<u8>, String>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let (mut sender, connection) =
+        http1::handshake(TokioIo::new(stream)).await.map_err(|error| chain(&error))?;
+    let answer = async {
+        let response = sender.send_request(request).await.map_err(|error| chain(&error))?;
+        if response.status() != StatusCode::OK {
+            return Err(format!("status {}", response.status()));
+        }
+        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
+        body.map(|body| body.to_bytes().into()).map_err(|error| chain(&*error))
+    };
+    let mut answer = pin!(answer);
+    tokio::select! {
+        answer = &mut answer => answer,
+        // It may end before all it has read was taken.
+        _ = connection => answer.await,
+    }
+}
+
+/// An error with its causes.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+/// Trusts what the system trusts, and the certificates in `root_ca`.
+fn connector(root_ca: Option<&Path>) -> io::Result<TlsConnector> {
+    let mut roots = RootCertStore::empty();
+    let system = rustls_native_certs::load_native_certs();
+    for error in &system.errors {
+        tracing::warn!(%error, "root certificates of the system");
+    }
+    roots.add_parsable_certificates(system.certs);
+    if let Some(path) = root_ca {
+        let invalid = |error: &dyn fmt::Display| {
+            io::Error::new(io::ErrorKind::InvalidInput, format!("{}: {error}", path.display()))
+        };
+        let mut count = 0;
+        for certificate in CertificateDer::pem_file_iter(path).map_err(|error| invalid(&error))? {
+            let certificate = certificate.map_err(|error| invalid(&error))?;
+            roots.add(certificate).map_err(|error| invalid(&error))?;
+            count += 1;
+        }
+        if count == 0 {
+            return Err(invalid(&"no certificate in it"));
+        }
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(io::Error::other)?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(TlsConnector::from(Arc::new(config)))
+}

@@ -1,0 +1,35 @@
+//! What must never be shown.
+
+use std::fmt;
+
+/// A value that no log and no error text gets to see: printing it for debugging prints dots.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Secret<T>(T);
+
+impl<T> Secret<T> {
+    /// Keeps `value` out of sight.
+    pub fn new(value: T) -> Self {
+        Self(value)
+    }
+
+    /// The value itself, for whom it is meant.
+    pub fn expose(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T> fmt::Debug for Secret<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("...")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn is_not_printed() {
+        assert_eq!(format!("{:?} {:#?}", Secret::new(b"hush"), Secret::new("hush")), "... ...");
+    }
+}
