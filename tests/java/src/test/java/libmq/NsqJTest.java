@@ -143,15 +143,21 @@ public class NsqJTest {
         try (Broker broker = new Broker(folder)) {
             BlockingQueue<Integer> attempts = new LinkedBlockingQueue<>();
             BlockingQueue<Message> failed = new LinkedBlockingQueue<>();
-            Subscriber subscriber = subscribe(broker, "c", 1, message -> {
+            Subscriber subscriber = new DirectSubscriber(1, broker.address());
+            subscribers.add(subscriber);
+            // Read when it subscribes, not later.
+            subscriber.setMaxAttempts(3);
+            subscriber.setFailedMessageHandler((topic, channel, message) -> failed.add(message));
+            subscriber.subscribe("t", "c", (Message message) -> {
                 attempts.add(message.getAttempts());
                 message.requeue(0);
             });
-            subscriber.setMaxAttempts(3);
-            subscriber.setFailedMessageHandler((topic, channel, message) -> failed.add(message));
             publisher(broker).publish("t", bytes("poison"));
-            assertArrayEquals(bytes("poison"), next(failed).getData());
-            assertEquals(List.of(1, 2, 3), List.copyOf(attempts).subList(0, 3));
+            Message last = next(failed);
+            assertArrayEquals(bytes("poison"), last.getData());
+            // nsq-j gives the last attempt up without handing it out.
+            assertEquals(3, last.getAttempts());
+            assertEquals(List.of(1, 2), List.copyOf(attempts));
             stop();
         }
     }
@@ -194,7 +200,12 @@ public class NsqJTest {
             broker.kill();
             broker.run();
             publisher(broker).publish("t", bytes("after"));
-            assertArrayEquals(bytes("after"), next(bodies));
+            byte[] body = next(bodies);
+            while (!new String(body).equals("after")) {
+                // What nsq-j had not yet told the broker to have finished comes again.
+                assertArrayEquals(bytes("before"), body);
+                body = next(bodies);
+            }
             stop();
         }
     }
