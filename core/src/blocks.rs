@@ -1,7 +1,9 @@
 //! Blocks of offsets, from one persistent counter: what was handed out is never handed out again.
 
+use parking_lot::Mutex;
+
 use crate::clock::Wall;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::store::event::Event;
 use crate::store::log::Log;
 
@@ -9,6 +11,28 @@ use crate::store::log::Log;
 const EPOCH: Wall = 1_735_689_600_000_000_000;
 /// Blocks per second by which the counter follows the wall clock, so that a wiped folder does not repeat offsets.
 const PER_SECOND: u64 = 256;
+
+/// Blocks kept for those who draw between a look and a draw: more than there are threads.
+const SPARE: u64 = 64;
+
+/// Makes sure that `count` blocks can be drawn. Waits for an fsync only where reservations made ahead ran out. Takes no
+/// lock while it waits: what is written meanwhile is landed in its topics.
+///
+/// # Errors
+/// `Full`, `Io` if no reservation could be stored.
+pub(crate) fn reserve(blocks: &Mutex<Blocks>, count: u64, log: &Log, now: Wall) -> Result<()> {
+    if blocks.lock().has(count, log) {
+        return Ok(());
+    }
+    blocks.lock().ask(count, log, now);
+    log.wait_written();
+    log.sync()?;
+    if blocks.lock().has(count, log) {
+        return Ok(());
+    }
+    log.check()?;
+    Err(Error::new(ErrorKind::Full, "no offsets could be reserved on disk"))
+}
 
 /// The counter. Behind a lock of its own, between topic and log.
 pub(crate) struct Blocks {
@@ -30,42 +54,24 @@ impl Blocks {
         Self { next, reserved: next, asked: None, step }
     }
 
-    /// Reserves the first blocks and waits until they are.
+    /// Hands out `count` neighbouring blocks of those reserved, and waits for nothing: the caller holds a topic.
     ///
     /// # Errors
-    /// `Full`, `Io`.
-    pub(crate) fn reserve(&mut self, log: &Log, now: Wall) -> Result<()> {
-        self.ask(0, log, now);
-        log.write_queued();
-        log.sync()?;
+    /// `Full` if too few are reserved: call [`reserve`] first, without any lock.
+    pub(crate) fn draw(&mut self, count: u64, log: &Log) -> Result<u64> {
         self.settle(log);
-        Ok(())
-    }
-
-    /// Hands out `count` neighbouring blocks. Waits for an fsync only where reservations made ahead ran out.
-    ///
-    /// # Errors
-    /// `Full`, `Io` if no reservation could be stored.
-    pub(crate) fn draw(&mut self, count: u64, log: &Log, now: Wall) -> Result<u64> {
         if self.next + count > self.reserved {
-            self.settle(log);
-        }
-        if self.next + count > self.reserved {
-            self.ask(count, log, now);
-            log.write_queued();
-            log.sync()?;
-            self.settle(log);
-            if self.next + count > self.reserved {
-                log.check()?;
-                return Err(crate::Error::new(
-                    crate::ErrorKind::Full,
-                    "no offsets could be reserved on disk",
-                ));
-            }
+            return Err(Error::new(ErrorKind::Full, "no offsets are reserved on disk; try again"));
         }
         let first = self.next;
         self.next += count;
         Ok(first)
+    }
+
+    /// Whether `count` can be drawn, and some more by others who come in between.
+    fn has(&mut self, count: u64, log: &Log) -> bool {
+        self.settle(log);
+        self.next + count + SPARE <= self.reserved
     }
 
     /// Keeps enough reserved ahead; for a housekeeping tick. Returns whether an fsync is wanted soon.
@@ -84,7 +90,7 @@ impl Blocks {
     }
 
     fn ask(&mut self, count: u64, log: &Log, now: Wall) {
-        let upto = self.ceiling().max(self.next) + count + self.step;
+        let upto = self.ceiling().max(self.next) + count + SPARE + self.step;
         let mut bytes = Vec::new();
         Event::Counters { topic: 0, channel: 0, block: upto }.encode(&mut bytes);
         log.enqueue_state(bytes, 1, now, None);

@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
-use crate::blocks::Blocks;
+use crate::blocks::{self, Blocks};
 use crate::channel::{Channel, Load};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Options, StoreSizes};
@@ -163,7 +163,7 @@ impl Broker {
             catalog,
             log,
         });
-        shared.blocks.lock().reserve(&shared.log, shared.clock.wall())?;
+        blocks::reserve(&shared.blocks, 1, &shared.log, shared.clock.wall())?;
         for (&no, told) in &replay.topics {
             let channels: Vec<_> =
                 replay.channels.iter().filter(|(_, c)| c.topic == no).map(|(no, c)| (*no, c)).collect();

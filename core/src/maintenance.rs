@@ -202,11 +202,13 @@ impl Shared {
 
     /// Removes what nothing needs from the disk.
     pub(crate) fn clean(&self) -> Result<()> {
-        // The picture first: everything it calls finished is then in the log, and durable after the fsync.
+        // The files before the picture, which then knows every topic with messages in them; and the picture before the
+        // fsync: everything it calls finished is then durable.
+        let files = self.catalog.files();
         let pending: HashMap<u32, Pending> =
             self.topics().iter().map(|topic| (topic.no, Pending::of(&topic.state.lock()))).collect();
         let checkpoint = self.log.checkpoint_position();
-        let plan = cleaner::plan(&self.catalog.files(), &pending, checkpoint, self.sizes.file_bytes);
+        let plan = cleaner::plan(&files, &pending, checkpoint, self.sizes.file_bytes);
         if plan == cleaner::Plan::default() {
             return Ok(());
         }

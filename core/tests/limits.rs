@@ -114,7 +114,7 @@ fn memory_and_disk_stay_within_their_bounds() {
         for round in 0..60usize {
             for (i, t) in topics.iter().enumerate() {
                 publish(&broker, t, &vec![1; 500 + 3000 * ((round + i) % 7)]);
-                publish(&broker, t, &vec![2; 100]);
+                publish(&broker, t, &[2; 100]);
             }
             for (_, reader) in readers.iter_mut().enumerate().filter(|(i, _)| (i + round).is_multiple_of(9)) {
                 let mut ids = Vec::new();
@@ -224,4 +224,26 @@ fn a_flipped_bit_serves_no_wrong_body_and_loses_nothing_unnamed() {
         }
     }
     assert!(stopped > 0 && refused > 0, "{stopped} stopped, {refused} refused");
+}
+
+/// Offsets are reserved on disk some at a time; running out waits for the next reservation, with frames still queued.
+#[test]
+fn more_topics_than_blocks_were_reserved_at_once() {
+    let disk = CrashDisk::new();
+    let broker = open(&disk, Durability::Flush);
+    let topics: Vec<_> = (0..500).map(|i| topic(&broker, &format!("t{i}"))).collect();
+    for t in &topics {
+        let mut batch = t.batch();
+        batch.push(&Attributes::NONE, t.name().as_str().as_bytes()).unwrap();
+        t.publish(batch, &nobody()).unwrap();
+    }
+    broker.commit();
+    let broker = open(&disk.image(disk.events(), Crash::Kill), Durability::Flush);
+    for t in broker.topics() {
+        let mut sub = subscribe(&t, "c", 10, nobody());
+        let mut got = Vec::new();
+        let _ = sub.pull(1000, &mut |m| got.push(m.body.to_vec()));
+        assert_eq!(got, [t.name().as_str().as_bytes()]);
+    }
+    assert_eq!(broker.topics().len(), 500);
 }

@@ -1,5 +1,16 @@
-//! What carries the protocol: TCP or a unix socket. Later TLS, snappy and deflate become further variants: whatever
-//! reads and writes here needs only [`AsyncRead`] and [`AsyncWrite`].
+//! What carries the protocol: TCP or a unix socket, in it TLS if the client asks for it, in that snappy or deflate.
+//!
+//! - [`tls`]: certificates, keys and policies of a server, and what a client trusts; `certificate`: the little that is
+//!   read from certificates
+//! - [`snappy`], [`deflate`]: bytes to bytes; [`Compression`]: a stream of them
+
+mod certificate;
+mod compressed;
+pub mod deflate;
+pub mod snappy;
+pub mod tls;
+
+pub use compressed::Compression;
 
 use std::fmt;
 use std::io;
@@ -10,6 +21,9 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio_rustls::TlsStream;
+
+use compressed::Compressed;
 
 /// Where a listener listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,11 +100,11 @@ impl Listener {
         match self {
             Self::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;
-                Ok((Transport::tcp(stream)?, peer.to_string()))
+                Ok((Transport::Plain(Socket::tcp(stream)?), peer.to_string()))
             }
             Self::Unix(listener, path) => {
                 let (stream, _) = listener.accept().await?;
-                Ok((Transport::Unix(stream), path.display().to_string()))
+                Ok((Transport::Plain(Socket::Unix(stream)), path.display().to_string()))
             }
         }
     }
@@ -105,26 +119,14 @@ impl Drop for Listener {
     }
 }
 
-/// A connection.
+/// A socket.
 #[derive(Debug)]
-pub(crate) enum Transport {
+pub(crate) enum Socket {
     Tcp(TcpStream),
     Unix(UnixStream),
 }
 
-impl Transport {
-    /// Connects to `host:port` or the path of a unix socket.
-    pub(crate) async fn connect(address: &str) -> io::Result<Self> {
-        if is_path(address) {
-            return Ok(Self::Unix(UnixStream::connect(address).await?));
-        }
-        let stream = match address.strip_prefix(':') {
-            Some(port) => TcpStream::connect(format!("127.0.0.1:{port}")).await?,
-            None => TcpStream::connect(address).await?,
-        };
-        Self::tcp(stream)
-    }
-
+impl Socket {
     fn tcp(stream: TcpStream) -> io::Result<Self> {
         // Whole bursts are written at once: waiting for more to send gains nothing.
         stream.set_nodelay(true)?;
@@ -132,7 +134,100 @@ impl Transport {
     }
 }
 
+/// A connection: a socket and what is stacked on it.
+#[derive(Debug)]
+pub(crate) enum Transport {
+    Plain(Socket),
+    Tls(Box<TlsStream<Socket>>),
+    Compressed(Box<Compressed<Self>>),
+    /// What is left while another layer is put on, or where that failed.
+    Gone,
+}
+
+impl Transport {
+    /// Connects to `host:port` or the path of a unix socket.
+    pub(crate) async fn connect(address: &str) -> io::Result<Self> {
+        if is_path(address) {
+            return Ok(Self::Plain(Socket::Unix(UnixStream::connect(address).await?)));
+        }
+        let stream = match address.strip_prefix(':') {
+            Some(port) => TcpStream::connect(format!("127.0.0.1:{port}")).await?,
+            None => TcpStream::connect(address).await?,
+        };
+        Ok(Self::Plain(Socket::tcp(stream)?))
+    }
+
+    /// Takes the transport and leaves [`Transport::Gone`].
+    pub(crate) fn take(&mut self) -> Self {
+        std::mem::replace(self, Self::Gone)
+    }
+
+    /// Compresses from here on; `read` is what was read of it already.
+    pub(crate) fn compress(&mut self, compression: Compression, read: Vec<u8>) {
+        *self = Self::Compressed(Box::new(Compressed::new(self.take(), compression, read)));
+    }
+
+    /// Whether nothing is stacked on the socket.
+    pub(crate) fn is_plain(&self) -> bool {
+        matches!(self, Self::Plain(_))
+    }
+
+    pub(crate) fn is_compressed(&self) -> bool {
+        matches!(self, Self::Compressed(_))
+    }
+}
+
+fn gone() -> io::Error {
+    io::ErrorKind::NotConnected.into()
+}
+
 impl AsyncRead for Transport {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(socket) => Pin::new(socket).poll_read(cx, buf),
+            Self::Tls(stream) => match Pin::new(stream).poll_read(cx, buf) {
+                // Most clients just close. Commands have lengths, so a cut can't be taken for an end.
+                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    Poll::Ready(Ok(()))
+                }
+                polled => polled,
+            },
+            Self::Compressed(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Gone => Poll::Ready(Err(gone())),
+        }
+    }
+}
+
+impl AsyncWrite for Transport {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(socket) => Pin::new(socket).poll_write(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Compressed(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Gone => Poll::Ready(Err(gone())),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(_) => Poll::Ready(Ok(())),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Compressed(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Gone => Poll::Ready(Err(gone())),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(socket) => Pin::new(socket).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Compressed(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Gone => Poll::Ready(Err(gone())),
+        }
+    }
+}
+
+impl AsyncRead for Socket {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
@@ -141,7 +236,7 @@ impl AsyncRead for Transport {
     }
 }
 
-impl AsyncWrite for Transport {
+impl AsyncWrite for Socket {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
@@ -149,11 +244,9 @@ impl AsyncWrite for Transport {
         }
     }
 
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
-            Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
-        }
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // The system has what was written.
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -1,11 +1,12 @@
 //! Conversations with a server over real sockets, as a table: each is held over TCP, over TCP with every byte sent by
-//! itself, and over a unix socket.
+//! itself, over a unix socket, and inside TLS, snappy and deflate.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // Helpers of tests are tests too.
 
 mod common;
 
 use std::time::Duration;
 
+use common::stack::{Certificates, STACKS, Stack};
 use common::{Peer, Running, start_with, with_body};
 use mq_nsq::server::Config;
 
@@ -41,7 +42,7 @@ const CASES: &[(&str, &[Step])] = &[
             Send(b"  V2"),
             Identify(r#"{"feature_negotiation" : true}"#),
             Get(JSON),
-            Identify(r#"{"feature_negotiation":true,"sample_rate":42,"msg_timeout":1000,"tls_v1":true,"snappy":true}"#),
+            Identify(r#"{"feature_negotiation":true,"sample_rate":42,"msg_timeout":1000}"#),
             Identify(r#"{"feature_negotiation":true,"output_buffer_size":-1}"#),
             Get(r#"{\"max_rdy_count\":2500,\"version\":\"1.3.0\",\"max_msg_timeout\":900000,\"msg_timeout\":1000,\"tls_v1\":false,\"deflate\":false,\"deflate_level\":6,\"max_deflate_level\":6,\"snappy\":false,\"sample_rate\":42,\"auth_required\":false,\"output_buffer_size\":16384,\"output_buffer_timeout\":250,\"topology_region\":\"\",\"topology_zone\":\"\"}"#),
             Get(r#"{\"max_rdy_count\":2500,\"version\":\"1.3.0\",\"max_msg_timeout\":900000,\"msg_timeout\":1000,\"tls_v1\":false,\"deflate\":false,\"deflate_level\":6,\"max_deflate_level\":6,\"snappy\":false,\"sample_rate\":0,\"auth_required\":false,\"output_buffer_size\":1,\"output_buffer_timeout\":0,\"topology_region\":\"\",\"topology_zone\":\"\"}"#),
@@ -216,26 +217,56 @@ const CASES: &[(&str, &[Step])] = &[
 
 #[tokio::test]
 async fn tcp() {
-    run_all(false, false).await;
+    run_all(false, false, None).await;
 }
 
 #[tokio::test]
 async fn tcp_byte_by_byte() {
-    run_all(false, true).await;
+    run_all(false, true, None).await;
 }
 
 #[tokio::test]
 async fn unix() {
-    run_all(true, false).await;
+    run_all(true, false, None).await;
 }
 
-async fn run_all(unix: bool, bytewise: bool) {
-    let config = Config { version: "1.3.0".to_owned(), ..Config::default() };
+#[tokio::test]
+async fn stacked() {
+    for stack in STACKS {
+        run_all(false, false, Some(stack)).await;
+    }
+}
+
+#[tokio::test]
+async fn stacked_byte_by_byte() {
+    for stack in STACKS {
+        run_all(false, true, Some(stack)).await;
+    }
+}
+
+#[tokio::test]
+async fn stacked_on_a_unix_socket() {
+    run_all(true, false, Some(STACKS[3])).await;
+}
+
+async fn run_all(unix: bool, bytewise: bool, stack: Option<Stack>) {
+    let certificates = Certificates::new();
+    let tls = Some(certificates.options());
+    let config = Config { version: "1.3.0".to_owned(), tls, ..Config::default() };
     let server = start_with(config, |_| {}, unix).await;
     for (number, (name, steps)) in CASES.iter().enumerate() {
-        eprintln!("{name}");
+        // Nothing can be stacked before the magic.
+        if stack.is_some() && !matches!(steps[0], Send(bytes) if bytes.starts_with(b"  V2")) {
+            continue;
+        }
+        eprintln!("{name} {stack:?}");
         let mut peer = server.raw().await;
+        if let Some(stack) = stack {
+            peer.send(b"  V2").await;
+            peer.stack(stack, &certificates).await;
+        }
         peer.bytewise = bytewise;
+        peer.skip = if stack.is_some() { b"  V2" } else { b"" };
         run(&mut peer, &format!("topic.{number}"), steps).await;
     }
     all_gone(&server).await;
@@ -247,6 +278,7 @@ async fn run(peer: &mut Peer, topic: &str, steps: &[Step]) {
     for step in steps {
         match step {
             Send(bytes) => {
+                let bytes = bytes.strip_prefix(std::mem::take(&mut peer.skip)).unwrap();
                 let bytes = replace(bytes, "$t", topic);
                 let bytes =
                     ids.iter().zip(["$1", "$2", "$3"]).fold(bytes, |bytes, (id, n)| replace(&bytes, n, id));

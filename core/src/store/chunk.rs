@@ -227,6 +227,17 @@ impl Pool {
         (!victims.chunks.is_empty()).then_some(victims)
     }
 
+    /// Names a chunk among the victims again: `topic` could not give up its frames there.
+    pub(crate) fn name_again(&self, id: u64, topic: u32) {
+        let mut state = self.state.lock();
+        for chunk in state.sealed.iter_mut().flatten().filter(|c| c.id == id) {
+            chunk.evicted = false;
+            if chunk.topics.last() != Some(&topic) {
+                chunk.topics.push(topic);
+            }
+        }
+    }
+
     /// Whether a frame in that chunk, written just now, is not to be kept in memory: its chunk was to be given up
     /// while it was on its way (or, which costs only a read, an older one is still open).
     pub(crate) fn gave_up(&self, chunk: u64) -> bool {

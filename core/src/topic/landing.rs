@@ -38,7 +38,7 @@ impl Landing for Topic {
 
     fn failed(&self, frames: &mut Vec<Landed>) {
         let mut state = self.state.lock();
-        for Landed { frame, spilled, .. } in frames.drain(..) {
+        for Landed { frame, chunk, spilled } in frames.drain(..) {
             if !spilled {
                 state.queued -= 1;
                 state.message_count -= u64::from(frame.count);
@@ -47,6 +47,7 @@ impl Landing for Topic {
             if let Some(held) = state.ring.find_mut(frame.first) {
                 held.spilling = 0;
             }
+            self.shared.pool.name_again(chunk, self.no);
         }
     }
 }

@@ -15,6 +15,7 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
+use crate::blocks;
 use crate::broker::Shared;
 use crate::channel::{Channel, ChannelSetup};
 use crate::clock::Wall;
@@ -142,6 +143,8 @@ impl Topic {
             return Ok(Ticket::DONE);
         }
         let payload = batch.finish(self.no);
+        let blocks = u64::from(payload.count).div_ceil(1 << SEQ_BITS);
+        blocks::reserve(&self.shared.blocks, blocks, &self.shared.log, self.shared.clock.wall())?;
         let (messages, bytes) = (u64::from(payload.count), payload.body_bytes());
         let now = self.shared.clock.wall();
         let mut state = self.state.lock();
@@ -219,8 +222,7 @@ impl Topic {
         let epoch = self.shared.log.epoch();
         if state.next.0 + count > state.block_end.0 || state.epoch != epoch {
             let blocks = count.div_ceil(1 << SEQ_BITS);
-            let wall = self.shared.clock.wall();
-            let first = self.shared.blocks.lock().draw(blocks, &self.shared.log, wall)?;
+            let first = self.shared.blocks.lock().draw(blocks, &self.shared.log)?;
             state.next = Offset::of_block(first);
             state.block_end = Offset::of_block(first + blocks);
             state.epoch = epoch;

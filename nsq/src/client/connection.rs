@@ -16,7 +16,7 @@ use super::Identify;
 use super::error::Error;
 use super::message::{Message, Peeked};
 use super::outbox::{Expected, Outbox};
-use crate::transport::Transport;
+use crate::transport::{Compression, Transport};
 use crate::wire::MAGIC;
 use crate::wire::frame::{self, CLOSE_WAIT, FRAME_HEADER_BYTES, Frame, HEARTBEAT, OK};
 use crate::wire::identify::{Reply, ms};
@@ -56,7 +56,8 @@ impl Connection {
     /// Connects to `host:port` or the path of a unix socket, and says what `identify` says.
     ///
     /// # Errors
-    /// If there is no server, or it takes more than 10 s, or refuses what `identify` asks for.
+    /// If there is no server, or it takes more than 10 s, or refuses what `identify` asks for; with TLS, if the server has
+    /// none, or is not trusted.
     pub async fn connect(address: &str, identify: Identify) -> Result<Self, Error> {
         timeout(CONNECT_TIMEOUT, Self::open(address, identify)).await.map_err(|_| Error::Timeout)?
     }
@@ -72,6 +73,10 @@ impl Connection {
             "heartbeat_interval": identify.heartbeat_interval.map_or(0, ms),
             "msg_timeout": identify.msg_timeout.map_or(0, ms),
             "sample_rate": identify.sample_rate,
+            "tls_v1": identify.tls.is_some(),
+            "snappy": identify.snappy,
+            "deflate": identify.deflate.is_some(),
+            "deflate_level": identify.deflate.unwrap_or(0),
         });
         if !identify.user_agent.is_empty() {
             json["user_agent"] = identify.user_agent.into();
@@ -82,26 +87,34 @@ impl Connection {
         transport.write_all(&hello).await?;
 
         let mut input = BytesMut::new();
-        let server = loop {
-            match frame::decode(&input)? {
-                Err(_) => {
-                    if transport.read_buf(&mut input).await? == 0 {
-                        return Err(Error::Closed);
-                    }
-                }
-                Ok((frame, consumed)) => {
-                    let server = match frame {
-                        Frame::Response(OK) => Reply::default(),
-                        Frame::Response(json) => serde_json::from_slice(json)
-                            .map_err(|error| Error::Protocol(format!("IDENTIFY's answer: {error}")))?,
-                        Frame::Error(data) => return Err(Error::server(data)),
-                        Frame::Message(_) => return Err(unexpected("a message")),
-                    };
-                    let _ = input.split_to(consumed);
-                    break server;
-                }
-            }
+        let server = match read_response(&mut transport, &mut input).await?.as_slice() {
+            OK => Reply::default(),
+            json => serde_json::from_slice(json)
+                .map_err(|error| Error::Protocol(format!("IDENTIFY's answer: {error}")))?,
         };
+        if let Some(tls) = &identify.tls {
+            if !server.tls_v1 {
+                return Err(Error::Protocol("the server has no TLS".to_owned()));
+            }
+            // Nothing from outside TLS may be taken for something from inside.
+            if !input.is_empty() {
+                return Err(unexpected("more than an answer to IDENTIFY"));
+            }
+            transport = tls.connect(transport, address).await?;
+            confirm(&mut transport, &mut input).await?;
+        }
+        let compression = match &server {
+            Reply { snappy: true, .. } => Some(Compression::Snappy),
+            Reply { deflate: true, deflate_level, .. } => {
+                Some(Compression::Deflate(u8::try_from(*deflate_level).unwrap_or(6)))
+            }
+            _ => None,
+        };
+        if let Some(compression) = compression {
+            // The server does not wait between its answer and the first compressed bytes.
+            transport.compress(compression, input.split().to_vec());
+            confirm(&mut transport, &mut input).await?;
+        }
         Ok(Self {
             transport,
             input,
@@ -444,6 +457,32 @@ impl Connection {
                 Ok(())
             }
             _ => Err(error),
+        }
+    }
+}
+
+/// Waits for the server to say that it switched something on.
+async fn confirm(transport: &mut Transport, input: &mut BytesMut) -> Result<(), Error> {
+    match read_response(transport, input).await?.as_slice() {
+        OK => Ok(()),
+        other => Err(unexpected(&format!("the response {}", other.escape_ascii()))),
+    }
+}
+
+/// Waits for a response.
+async fn read_response(transport: &mut Transport, input: &mut BytesMut) -> Result<Vec<u8>, Error> {
+    loop {
+        if let Ok((frame, consumed)) = frame::decode(input)? {
+            let data = match frame {
+                Frame::Response(data) => data.to_vec(),
+                Frame::Error(data) => return Err(Error::server(data)),
+                Frame::Message(_) => return Err(unexpected("a message")),
+            };
+            let _ = input.split_to(consumed);
+            return Ok(data);
+        }
+        if transport.read_buf(input).await? == 0 {
+            return Err(Error::Closed);
         }
     }
 }

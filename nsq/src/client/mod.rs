@@ -1,7 +1,7 @@
 //! The client's end of NSQ's TCP protocol: one connection to one server, `mq` or nsqd.
 //!
 //! - [`Connection`]: publishes, subscribes, peeks
-//! - [`Identify`]: what it says of itself; [`Message`] and [`Peeked`]: what it gets; [`Error`]
+//! - [`Identify`]: what it says of itself; [`ClientTls`]: what it trusts; [`Message`] and [`Peeked`]: what it gets; [`Error`]
 
 mod connection;
 mod error;
@@ -11,6 +11,8 @@ mod outbox;
 pub use connection::Connection;
 pub use error::Error;
 pub use message::{Message, Peeked};
+
+pub use crate::transport::tls::{ClientTls, ClientTlsOptions};
 
 use std::time::Duration;
 
@@ -29,4 +31,10 @@ pub struct Identify {
     pub msg_timeout: Option<Duration>,
     /// Percent of the messages to be sent; 0: all.
     pub sample_rate: u8,
+    /// Speaks TLS, or not at all.
+    pub tls: Option<ClientTls>,
+    /// Compresses with snappy, if the server does.
+    pub snappy: bool,
+    /// Compresses with deflate of this level, if the server does; 0 for the server's. Not together with snappy.
+    pub deflate: Option<u8>,
 }

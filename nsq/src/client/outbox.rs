@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use tokio::io::AsyncWrite;
 use tokio::time::Instant;
@@ -28,6 +28,8 @@ pub(super) enum Expected {
 pub(super) struct Outbox {
     buf: Vec<u8>,
     sent: usize,
+    /// Whether the transport may hold some of what it took.
+    unflushed: bool,
     pub(super) last_write: Instant,
     expected: VecDeque<Expected>,
     unanswered_messages: u64,
@@ -39,6 +41,7 @@ impl Outbox {
         Self {
             buf: Vec::new(),
             sent: 0,
+            unflushed: false,
             last_write: Instant::now(),
             expected: VecDeque::new(),
             unanswered_messages: 0,
@@ -94,7 +97,7 @@ impl Outbox {
         self.buf.len() - self.sent
     }
 
-    /// Writes what the transport takes. Ready when all is written.
+    /// Writes what the transport takes. Ready when all is written and flushed.
     pub(super) fn poll_write(
         &mut self,
         transport: &mut Transport,
@@ -105,6 +108,7 @@ impl Outbox {
                 Poll::Ready(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Poll::Ready(n) => {
                     self.sent += n;
+                    self.unflushed = true;
                     self.last_write = Instant::now();
                 }
                 Poll::Pending => {
@@ -119,6 +123,10 @@ impl Outbox {
         }
         self.buf.clear();
         self.sent = 0;
+        if self.unflushed {
+            ready!(Pin::new(transport).poll_flush(cx))?;
+            self.unflushed = false;
+        }
         Poll::Ready(Ok(()))
     }
 }

@@ -102,7 +102,7 @@ impl Session {
 
     /// Whether the connection is encrypted, and the common name of the client's certificate.
     fn certificate(&self) -> (bool, String) {
-        (false, String::new())
+        (self.client.tls().is_some(), self.client.tls_common_name().to_owned())
     }
 
     /// Takes the auth server's answer if it is there. Returns whether it was.

@@ -1,14 +1,16 @@
 //! What is known about a connection, for whoever looks from outside.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use parking_lot::Mutex;
 
 use super::auth::Authorized;
 use super::signal::Signal;
+use crate::transport::Compression;
+use crate::transport::tls::TlsPeer;
 use crate::wire::State;
 use crate::wire::identify::{Request, Settings};
 
@@ -22,6 +24,8 @@ pub struct Client {
     /// When it connected.
     pub connected_at: SystemTime,
     identity: Mutex<Identity>,
+    tls: OnceLock<Box<TlsPeer>>,
+    compression: OnceLock<Compression>,
     authorized: Mutex<Option<Box<Authorized>>>,
     state: AtomicU8,
     ready: AtomicU32,
@@ -71,6 +75,8 @@ impl Client {
                 topology_zone: String::new(),
                 settings,
             }),
+            tls: OnceLock::new(),
+            compression: OnceLock::new(),
             authorized: Mutex::new(None),
             state: AtomicU8::new(State::Init as u8),
             ready: AtomicU32::new(0),
@@ -82,6 +88,21 @@ impl Client {
     /// What it says it is.
     pub fn identity(&self) -> Identity {
         self.identity.lock().clone()
+    }
+
+    /// What its TLS handshake agreed on, if there was one.
+    pub fn tls(&self) -> Option<&TlsPeer> {
+        self.tls.get().map(|peer| &**peer)
+    }
+
+    /// The common name in the certificate it showed; empty without one.
+    pub fn tls_common_name(&self) -> &str {
+        self.tls().map_or("", |peer| &peer.common_name)
+    }
+
+    /// How it compresses, if it does.
+    pub fn compression(&self) -> Option<Compression> {
+        self.compression.get().copied()
     }
 
     /// Who its auth server says it is; `None` before AUTH.
@@ -128,6 +149,16 @@ impl Client {
             topology_zone: request.topology_zone,
             settings,
         };
+    }
+
+    /// Once: no connection gets a second layer of it.
+    pub(super) fn set_tls(&self, peer: TlsPeer) {
+        let _ = self.tls.set(Box::new(peer));
+    }
+
+    /// Once, as [`Client::set_tls`].
+    pub(super) fn set_compression(&self, compression: Compression) {
+        let _ = self.compression.set(compression);
     }
 
     pub(super) fn set_authorized(&self, authorized: Authorized) {

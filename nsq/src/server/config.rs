@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::auth::AuthMethod;
+use crate::transport::tls::TlsOptions;
 use crate::wire::Limits;
 use crate::wire::identify::Bounds;
 
@@ -34,8 +35,14 @@ pub struct Config {
     pub max_output_buffer_timeout: Duration,
     /// Largest output buffer a client may choose, in bytes.
     pub max_output_buffer_size: u32,
-    /// Highest compression level of deflate.
-    pub max_deflate_level: u32,
+    /// TLS for clients that ask for it, or for all. `None`: for nobody.
+    pub tls: Option<TlsOptions>,
+    /// Whether clients may ask for snappy.
+    pub snappy: bool,
+    /// Whether clients may ask for deflate.
+    pub deflate: bool,
+    /// Highest compression level of deflate: 1 to 9.
+    pub max_deflate_level: u8,
     /// The region that clients are told.
     pub topology_region: String,
     /// The zone in the region that clients are told.
@@ -76,6 +83,9 @@ impl Default for Config {
             min_output_buffer_timeout: bounds.min_output_buffer_timeout,
             max_output_buffer_timeout: bounds.max_output_buffer_timeout,
             max_output_buffer_size: bounds.max_output_buffer_size,
+            tls: None,
+            snappy: true,
+            deflate: true,
             max_deflate_level: 6,
             topology_region: String::new(),
             topology_zone: String::new(),

@@ -19,7 +19,7 @@ use crate::wire;
 use crate::wire::command::Command;
 use crate::wire::error::{Code, WireError};
 use crate::wire::frame::OK;
-use crate::wire::identify::{Reply, Request};
+use crate::wire::identify::Request;
 use crate::wire::name::Name;
 use crate::wire::{MAGIC, Parse, Parser, Stage};
 
@@ -111,7 +111,7 @@ impl Session {
     }
 
     fn take_in(&mut self, mut bytes: &[u8]) {
-        while !bytes.is_empty() && !self.is_draining() {
+        while !bytes.is_empty() && !self.is_draining() && !self.is_upgrading() {
             if self.input.stalled {
                 self.input.held.extend_from_slice(bytes);
                 return;
@@ -145,6 +145,10 @@ impl Session {
 
     pub(super) fn is_draining(&self) -> bool {
         matches!(self.phase, Phase::Draining(..))
+    }
+
+    fn is_upgrading(&self) -> bool {
+        matches!(self.phase, Phase::Upgrading(_))
     }
 
     fn end_of_input(&mut self) {
@@ -268,6 +272,10 @@ impl Session {
 
     /// Parses the next command. Touches no lock: a run of acknowledgements holds its channel's.
     pub(super) fn next<'a>(&mut self, burst: &mut Burst<'a>) -> Next<'a> {
+        if self.is_upgrading() {
+            // What came before TLS must not be taken for what came inside; nsqd drops it too.
+            burst.at = burst.buf.len();
+        }
         if self.is_draining() || burst.at == burst.buf.len() {
             self.input.need = 1;
             self.input.stage = Stage::Line;
@@ -281,7 +289,7 @@ impl Session {
             limits: &self.shared.limits,
             state: self.state,
             heartbeats: self.settings.heartbeat_interval.is_some(),
-            tls_required: false,
+            tls_required: self.shared.tls_required && self.client.tls().is_none(),
             check_batches: self.shared.auth.is_some() && !self.authorization.batch_allowed,
         };
         burst.start = burst.at;
@@ -313,26 +321,21 @@ impl Session {
         if let Err(error) = self.settings.apply(&request, &self.shared.bounds) {
             return self.fail(error);
         }
-        let negotiates = request.feature_negotiation;
+        let negotiated = request.feature_negotiation.then(|| self.negotiate(&request));
         self.client.identify(request, self.settings.clone());
         self.start_timer(Instant::now());
-        if !negotiates {
-            return self.replies.response(OK);
-        }
-        let config = &self.shared.config;
-        let reply = Reply {
-            max_rdy_count: config.max_rdy_count.into(),
-            version: config.version.clone(),
-            max_msg_timeout: wire::identify::ms(config.max_msg_timeout),
-            deflate_level: config.max_deflate_level.min(6).into(),
-            max_deflate_level: config.max_deflate_level.into(),
-            auth_required: self.shared.auth.is_some(),
-            topology_region: config.topology_region.clone(),
-            topology_zone: config.topology_zone.clone(),
-            ..Reply::default()
+        let (reply, upgrade) = match negotiated {
+            None => return self.replies.response(OK),
+            Some(Ok(negotiated)) => negotiated,
+            Some(Err(error)) => return self.fail(error),
         };
-        match serde_json::to_vec(&reply.with(&self.settings)) {
-            Ok(json) => self.replies.response(json),
+        match serde_json::to_vec(&reply) {
+            Ok(json) => {
+                self.replies.response(json);
+                if let Some(upgrade) = upgrade {
+                    self.phase = Phase::Upgrading(upgrade);
+                }
+            }
             Err(error) => {
                 let text = format!("IDENTIFY failed {error}");
                 self.fail(WireError::new(Code::IdentifyFailed, text));

@@ -19,7 +19,8 @@ use super::client::Client;
 use super::config::Config;
 use super::session::{Session, Shared};
 use super::signal::Signal;
-use crate::transport::{Address, Listener, Transport};
+use crate::transport::tls::{TlsConfig, TlsRequired};
+use crate::transport::{Address, Listener, Socket, Transport};
 use crate::wire::error::{Code, WireError};
 use crate::wire::frame::put_error;
 use crate::wire::identify::Settings;
@@ -50,14 +51,18 @@ impl Server {
     /// Listens where `config` says. Connections wait until [`Server::run`].
     ///
     /// # Errors
-    /// If the address is none, or taken; or what auth servers need is not right.
+    /// If the address is none, or taken; or what auth servers need is not right; or the files of TLS are not: then the
+    /// error's source is a [`TlsError`](super::TlsError).
     pub async fn bind(config: Config, broker: Broker) -> io::Result<Self> {
+        let tls = config.tls.clone().map(TlsConfig::load).transpose()?;
+        let required = config.tls.as_ref().map_or(TlsRequired::False, |tls| tls.effective_required());
+        let tls_required = required != TlsRequired::False;
         let auth = AuthClient::new(&config)?;
         let listener = Listener::bind(&config.tcp_address).await?;
         let address = listener.local_addr()?;
         let (limits, bounds) = (config.limits(), config.bounds());
         let budget = Budget::new(config.max_input_bytes);
-        let shared = Arc::new(Shared { broker, config, limits, bounds, budget, auth });
+        let shared = Arc::new(Shared { broker, config, limits, bounds, budget, tls, tls_required, auth });
         Ok(Self { listener, address, shared, clients: Clients::default() })
     }
 
@@ -69,6 +74,11 @@ impl Server {
     /// Its connections. The handle may outlive the server.
     pub fn clients(&self) -> Clients {
         self.clients.clone()
+    }
+
+    /// Its TLS, to read the files again. The handle may outlive the server.
+    pub fn tls(&self) -> Option<TlsConfig> {
+        self.shared.tls.clone()
     }
 
     /// Serves until `shutdown`; then accepts no more, lets each session answer what it has taken in, and returns when
@@ -135,8 +145,14 @@ impl Server {
         put_error(&mut frame, &error);
         // The socket is new, so there is room; if there is not, the close says enough.
         let _ = match transport {
-            Transport::Tcp(stream) => stream.into_std().and_then(|mut stream| stream.write(&frame)),
-            Transport::Unix(stream) => stream.into_std().and_then(|mut stream| stream.write(&frame)),
+            Transport::Plain(Socket::Tcp(stream)) => {
+                stream.into_std().and_then(|mut stream| stream.write(&frame))
+            }
+            Transport::Plain(Socket::Unix(stream)) => {
+                stream.into_std().and_then(|mut stream| stream.write(&frame))
+            }
+            // Nothing is stacked on a new one.
+            _ => Ok(0),
         };
     }
 }

@@ -5,6 +5,7 @@
 //!   `subscribe` (commands to the broker), `replies` (in the order of the commands, when the broker's log is where they
 //!   wait for), `delivery` (messages to the output), `output`
 //! - `auth`: what auth servers permit; `authorize`: AUTH, and the checks of commands
+//! - `upgrade`: from IDENTIFY's answer to TLS and compression
 //! - `peek`: our own extension; `buffers`: one thread's spare buffers; `budget`: memory for half-read commands; `signal`: how the core wakes a session
 
 mod auth;
@@ -23,8 +24,14 @@ mod replies;
 mod session;
 mod signal;
 mod subscribe;
+mod upgrade;
 
 pub use auth::{AuthMethod, Authorized};
 pub use client::{Client, Identity};
 pub use config::Config;
 pub use listener::{Clients, Server};
+
+pub use crate::transport::Compression;
+pub use crate::transport::tls::{
+    BadValue, ClientAuthPolicy, TlsConfig, TlsError, TlsOptions, TlsPeer, TlsRequired, TlsVersion,
+};

@@ -22,6 +22,8 @@ pub(super) const UNSENT_BYTES_MAX: usize = 256 * 1024;
 pub(super) struct Output {
     buf: Vec<u8>,
     sent: usize,
+    /// Whether the transport may hold some of what it took.
+    unflushed: bool,
     /// Since when the socket took nothing.
     stuck_since: Option<Instant>,
 }
@@ -48,7 +50,7 @@ impl Output {
         &mut self.buf
     }
 
-    /// Writes what the transport takes. Ready when all is written; returns whether there was anything.
+    /// Writes what the transport takes. Ready when all is written and flushed; returns whether there was anything.
     pub(super) fn poll_write(
         &mut self,
         transport: &mut Transport,
@@ -60,6 +62,7 @@ impl Output {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Poll::Ready(Ok(n)) => {
                     self.sent += n;
+                    self.unflushed = true;
                     self.stuck_since = None;
                     wrote = true;
                 }
@@ -73,6 +76,14 @@ impl Output {
         if self.buf.capacity() > 0 {
             buffers::give_output(std::mem::take(&mut self.buf));
             self.sent = 0;
+        }
+        if self.unflushed {
+            if Pin::new(transport).poll_flush(cx)?.is_pending() {
+                self.stuck_since.get_or_insert_with(Instant::now);
+                return Poll::Pending;
+            }
+            self.unflushed = false;
+            self.stuck_since = None;
         }
         Poll::Ready(Ok(wrote))
     }

@@ -24,7 +24,9 @@ use super::config::Config;
 use super::input::Input;
 use super::output::{DELIVERY_BYTES, Output, UNSENT_BYTES_MAX};
 use super::replies::{Emitted, Replies};
+use super::upgrade::Upgrade;
 use crate::transport::Transport;
+use crate::transport::tls::TlsConfig;
 use crate::wire::error::WireError;
 use crate::wire::frame::{HEARTBEAT, put_response};
 use crate::wire::identify::{Bounds, Settings};
@@ -39,6 +41,10 @@ const DRAIN: Duration = Duration::from_secs(30);
 /// How long a client that was told an error has to take note, before what it still sends resets the connection.
 const LINGER: Duration = Duration::from_secs(1);
 
+/// How far behind SUB's answer the first message keeps on a compressed connection: there are clients that lose one that
+/// comes with it.
+const KEEP_BEHIND: Duration = Duration::from_millis(10);
+
 /// What all sessions of a server share.
 pub(super) struct Shared {
     pub(super) broker: Broker,
@@ -46,6 +52,9 @@ pub(super) struct Shared {
     pub(super) limits: Limits,
     pub(super) bounds: Bounds,
     pub(super) budget: Arc<Budget>,
+    pub(super) tls: Option<TlsConfig>,
+    /// Whether only IDENTIFY may come without TLS.
+    pub(super) tls_required: bool,
     /// There if clients have to AUTH.
     pub(super) auth: Option<Arc<AuthClient>>,
 }
@@ -57,6 +66,8 @@ pub(super) enum Phase {
     Magic,
     /// Takes in commands.
     Open,
+    /// Takes in nothing until what was agreed on is switched on.
+    Upgrading(Upgrade),
     /// Only answers what it has taken in, then ends.
     Draining(End, Instant),
 }
@@ -64,6 +75,8 @@ pub(super) enum Phase {
 /// Why a session ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
+    /// Not at all: it goes on behind an upgrade.
+    Upgrade(Upgrade),
     /// The client closed.
     Eof,
     /// The client was told an error that ends the connection.
@@ -110,6 +123,8 @@ pub(super) struct Session {
     timer: Option<Pin<Box<Sleep>>>,
     /// Whether the timer was set since it was polled.
     timer_moved: bool,
+    /// When messages may go out: [`KEEP_BEHIND`] after SUB's answer.
+    delivers_at: Option<Instant>,
 }
 
 impl Session {
@@ -137,6 +152,7 @@ impl Session {
             next_heartbeat: now,
             timer: None,
             timer_moved: false,
+            delivers_at: None,
         };
         session.start_timer(now);
         session
@@ -144,7 +160,17 @@ impl Session {
 
     /// Serves the connection to its end.
     pub(super) async fn run(mut self) {
-        let end = poll_fn(|cx| self.poll(cx)).await;
+        let end = loop {
+            match poll_fn(|cx| self.poll(cx)).await {
+                // On the heap, since it would be part of every session's task otherwise.
+                End::Upgrade(upgrade) => {
+                    if let Err(end) = Box::pin(self.upgrade(upgrade)).await {
+                        break end;
+                    }
+                }
+                end => break end,
+            }
+        };
         // Its messages return now, not when the other end has taken note.
         self.subscription = None;
         tracing::debug!(client = self.client.id, reason = ?end, "connection ends");
@@ -186,10 +212,12 @@ impl Session {
             self.deliver();
             match self.output.poll_write(&mut self.transport, cx) {
                 Poll::Ready(Ok(wrote)) => {
-                    if let Phase::Draining(end, _) = self.phase
-                        && self.replies.is_empty()
-                    {
-                        return Poll::Ready(end);
+                    match self.phase {
+                        Phase::Draining(end, _) if self.replies.is_empty() => return Poll::Ready(end),
+                        Phase::Upgrading(upgrade) if self.replies.is_empty() => {
+                            return Poll::Ready(End::Upgrade(upgrade));
+                        }
+                        _ => {}
                     }
                     progress |= wrote;
                 }
@@ -209,7 +237,7 @@ impl Session {
 
     /// Whether there is room for what more commands would bring about.
     pub(super) fn may_read(&self) -> bool {
-        !matches!(self.phase, Phase::Draining(..))
+        !matches!(self.phase, Phase::Draining(..) | Phase::Upgrading(_))
             && !self.replies.is_full()
             && !self.authorization.is_pending()
             && self.output.unsent() < UNSENT_BYTES_MAX
@@ -223,6 +251,11 @@ impl Session {
         }
         match self.replies.emit(&self.shared.broker, self.output.buf(), cx) {
             Emitted::Fine => {}
+            Emitted::Subscribed if self.transport.is_compressed() => {
+                let at = Instant::now() + KEEP_BEHIND;
+                self.delivers_at = Some(at);
+                self.set_timer(Some(at));
+            }
             Emitted::Subscribed => self.delivering = true,
             Emitted::Fatal => self.drain(End::Fatal),
         }
@@ -247,6 +280,7 @@ impl Session {
         self.phase = Phase::Draining(end, deadline);
         self.subscription = None;
         self.delivering = false;
+        self.delivers_at = None;
         self.input.clear();
         self.set_timer(Some(deadline));
     }
@@ -291,6 +325,13 @@ impl Session {
     fn check_deadlines(&mut self, now: Instant) -> Result<Option<Instant>, End> {
         if let Phase::Draining(end, deadline) = self.phase {
             return if now < deadline { Ok(Some(deadline)) } else { Err(end) };
+        }
+        if let Some(at) = self.delivers_at {
+            if now < at {
+                return Ok(Some(at));
+            }
+            self.delivers_at = None;
+            self.delivering = true;
         }
         let Some(interval) = self.settings.heartbeat_interval else {
             return Ok(None);

@@ -1,12 +1,14 @@
 //! A server on a socket of its own, and a peer that speaks in bytes.
 #![allow(dead_code, unreachable_pub)] // Each test file is a crate of its own and uses its part.
 
+pub mod stack;
+
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use mq_core::{Broker, Options};
-use mq_nsq::server::{Clients, Config, Server};
+use mq_nsq::server::{Clients, Config, Server, TlsConfig};
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
@@ -21,6 +23,7 @@ pub struct Running {
     pub broker: Broker,
     pub address: String,
     pub clients: Clients,
+    pub tls: Option<TlsConfig>,
     pub folder: TempDir,
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<()>,
@@ -40,11 +43,12 @@ pub async fn start_with(mut config: Config, options: impl FnOnce(&mut Options), 
         if unix { folder.path().join("mq.sock").display().to_string() } else { "127.0.0.1:0".to_owned() };
     let server = Server::bind(config, broker.clone()).await.unwrap();
     let (address, clients) = (server.local_addr().to_string(), server.clients());
+    let tls = server.tls();
     let (stop, stopped) = oneshot::channel();
     let task = tokio::spawn(server.run(async {
         let _ = stopped.await;
     }));
-    Running { broker, address, clients, folder, stop: Some(stop), task }
+    Running { broker, address, clients, tls, folder, stop: Some(stop), task }
 }
 
 pub async fn start() -> Running {
@@ -67,7 +71,7 @@ impl Running {
             stream.set_nodelay(true).unwrap();
             Box::new(stream)
         };
-        Peer { socket, bytewise: false }
+        Peer { socket, bytewise: false, skip: b"" }
     }
 
     pub async fn peer(&self) -> Peer {
@@ -84,6 +88,8 @@ pub struct Peer {
     pub socket: Box<dyn Socket>,
     /// Whether each byte is written by itself.
     pub bytewise: bool,
+    /// What was sent already of what is sent next.
+    pub skip: &'static [u8],
 }
 
 /// A frame as it came.
@@ -124,6 +130,7 @@ impl Peer {
         let step = if self.bytewise { 1 } else { bytes.len().max(1) };
         for part in bytes.chunks(step) {
             self.socket.write_all(part).await?;
+            self.socket.flush().await?;
             tokio::task::yield_now().await;
         }
         Ok(())

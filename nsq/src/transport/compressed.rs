@@ -1,0 +1,240 @@
+//! A compressed stream over another one.
+
+use std::io;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
+
+use bytes::BufMut;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::task::coop::poll_proceed;
+
+use super::{deflate, snappy};
+
+/// What one read takes in, compressed.
+const READ_BYTES: usize = 16 * 1024;
+
+/// What is compressed at a time; with as much not written, no more is taken.
+const WRITE_BYTES: usize = 64 * 1024;
+
+/// How a stream is compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compression {
+    /// Snappy's framing format.
+    Snappy,
+    /// Raw DEFLATE of this level, 1 to 9.
+    Deflate(u8),
+}
+
+/// Compresses what is written, decompresses what is read. What was written goes out with the next flush.
+///
+/// It is decompressed only into the room that a reader has, so that no input becomes more memory than that.
+#[derive(Debug)]
+pub(crate) struct Compressed<S> {
+    inner: S,
+    codec: Codec,
+    /// Read and not decompressed.
+    raw: Vec<u8>,
+    raw_at: usize,
+    /// Whether the decoder may have more without further input.
+    more: bool,
+    /// Compressed and not written.
+    out: Vec<u8>,
+    out_at: usize,
+}
+
+#[derive(Debug)]
+enum Codec {
+    Snappy(snappy::Encoder, snappy::Decoder),
+    Deflate(Box<(deflate::Encoder, deflate::Decoder)>),
+}
+
+impl Codec {
+    fn encode(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
+        match self {
+            Self::Snappy(encoder, _) => encoder.encode(bytes, out),
+            Self::Deflate(codec) => codec.0.encode(bytes, out).map_err(io::Error::other)?,
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self, out: &mut Vec<u8>) -> io::Result<()> {
+        match self {
+            Self::Snappy(..) => Ok(()),
+            Self::Deflate(codec) => codec.0.flush(out).map_err(io::Error::other),
+        }
+    }
+
+    fn decode(&mut self, input: &[u8], output: &mut [u8]) -> io::Result<(usize, usize)> {
+        match self {
+            Self::Snappy(_, decoder) => decoder.decode(input, output).map_err(invalid),
+            Self::Deflate(codec) => codec.1.decode(input, output).map_err(invalid),
+        }
+    }
+
+    fn ended(&self) -> bool {
+        matches!(self, Self::Deflate(codec) if codec.1.ended())
+    }
+}
+
+fn invalid(error: impl std::error::Error + Send + Sync + 'static) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
+}
+
+impl<S> Compressed<S> {
+    /// `raw` is what was read of the compressed stream already.
+    pub(crate) fn new(inner: S, compression: Compression, raw: Vec<u8>) -> Self {
+        let codec = match compression {
+            Compression::Snappy => Codec::Snappy(snappy::Encoder::default(), snappy::Decoder::default()),
+            Compression::Deflate(level) => {
+                Codec::Deflate(Box::new((deflate::Encoder::new(level), deflate::Decoder::default())))
+            }
+        };
+        Self { inner, codec, raw, raw_at: 0, more: false, out: Vec::new(), out_at: 0 }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> Compressed<S> {
+    /// Writes what is compressed.
+    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.out_at < self.out.len() {
+            match ready!(Pin::new(&mut self.inner).poll_write(cx, &self.out[self.out_at..]))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                n => self.out_at += n,
+            }
+        }
+        // An idle connection holds no buffer.
+        self.out = Vec::new();
+        self.out_at = 0;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Compressed<S> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        loop {
+            if this.codec.ended() || buf.remaining() == 0 {
+                return Poll::Ready(Ok(()));
+            }
+            if this.more || this.raw_at < this.raw.len() {
+                // A little input may hold a lot: others of this thread get their turn all the same.
+                let turn = ready!(poll_proceed(cx));
+                let room = buf.initialize_unfilled();
+                let (used, written) = this.codec.decode(&this.raw[this.raw_at..], room)?;
+                turn.made_progress();
+                this.more = written == room.len();
+                this.raw_at += used;
+                buf.advance(written);
+                if written > 0 {
+                    return Poll::Ready(Ok(()));
+                }
+                if used > 0 {
+                    continue;
+                }
+            }
+            this.raw.clear();
+            this.raw_at = 0;
+            let mut raw = (&mut this.raw).limit(READ_BYTES);
+            if raw.get_ref().capacity() == 0 {
+                raw.get_mut().reserve(READ_BYTES);
+            }
+            match pin!(this.inner.read_buf(&mut raw)).poll(cx)? {
+                Poll::Ready(0) => return Poll::Ready(Ok(())),
+                Poll::Ready(_) => {}
+                Poll::Pending => {
+                    this.raw = Vec::new();
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Compressed<S> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        if this.out.len() - this.out_at >= WRITE_BYTES / 2 {
+            ready!(this.poll_drain(cx))?;
+        }
+        let n = buf.len().min(WRITE_BYTES);
+        this.codec.encode(&buf[..n], &mut this.out)?;
+        Poll::Ready(Ok(n))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        this.codec.flush(&mut this.out)?;
+        ready!(this.poll_drain(cx))?;
+        Pin::new(&mut this.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.as_mut().poll_flush(cx))?;
+        Pin::new(&mut self.get_mut().inner).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncWriteExt, duplex};
+
+    const BOTH: [Compression; 2] = [Compression::Snappy, Compression::Deflate(9)];
+
+    #[tokio::test]
+    async fn what_is_written_is_read_through_a_narrow_pipe_and_idle_holds_nothing() {
+        for compression in BOTH {
+            let (near, far) = duplex(777);
+            let mut near = Compressed::new(near, compression, Vec::new());
+            let mut far = Compressed::new(far, compression, Vec::new());
+            let bytes: Vec<u8> = (0..300_000_u32).flat_map(|i| i.wrapping_mul(i).to_le_bytes()).collect();
+            let mut read = vec![0; bytes.len()];
+            let write = async {
+                for piece in bytes.chunks(99_999) {
+                    near.write_all(piece).await.unwrap();
+                    near.flush().await.unwrap();
+                }
+            };
+            let (_, count) = tokio::join!(write, far.read_exact(&mut read));
+            count.unwrap();
+            assert!(read == bytes);
+            assert_eq!((near.out.capacity(), far.raw_at), (0, far.raw.len()));
+
+            near.shutdown().await.unwrap();
+            assert_eq!(far.read(&mut read).await.unwrap(), 0);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_little_input_holds_comes_only_as_far_as_there_is_room() {
+        for compression in BOTH {
+            let (near, far) = duplex(1024 * 1024);
+            let mut near = Compressed::new(near, compression, Vec::new());
+            near.write_all(&vec![b'x'; 10_000_000]).await.unwrap();
+            near.flush().await.unwrap();
+            let mut far = Compressed::new(far, compression, Vec::new());
+            let mut piece = [0; 100];
+            for _ in 0..1000 {
+                let n = far.read(&mut piece).await.unwrap();
+                assert_eq!(piece[..n], [b'x'; 100][..n]);
+                assert!(far.raw.capacity() <= 2 * READ_BYTES, "{}", far.raw.capacity());
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn an_idle_reader_holds_nothing() {
+        for compression in BOTH {
+            let (near, far) = duplex(1024);
+            let mut near = Compressed::new(near, compression, Vec::new());
+            let mut far = Compressed::new(far, compression, Vec::new());
+            near.write_all(b"x").await.unwrap();
+            near.flush().await.unwrap();
+            let mut buf = [0; 10];
+            assert_eq!(far.read(&mut buf).await.unwrap(), 1);
+            let more = pin!(far.read(&mut buf)).poll(&mut Context::from_waker(std::task::Waker::noop()));
+            assert!(more.is_pending());
+            assert_eq!(far.raw.capacity(), 0);
+        }
+    }
+}

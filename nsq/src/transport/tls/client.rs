@@ -1,0 +1,91 @@
+//! A client's TLS.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rustls::pki_types::ServerName;
+use rustls::sign::SingleCertAndKey;
+use rustls::{ClientConfig, Error};
+use tokio_rustls::{TlsConnector, TlsStream};
+
+use super::verify::AnyServer;
+use super::{TlsError, TlsVersion, certified_key, provider, roots};
+use crate::transport::{Transport, is_path};
+
+/// What a client trusts, and shows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClientTlsOptions {
+    /// A PEM file with what the server's certificate must chain to. `None`: the system's roots.
+    pub root_ca_file: Option<PathBuf>,
+    /// PEM files with the client's certificate and its key.
+    pub identity: Option<(PathBuf, PathBuf)>,
+    /// The name that the server's certificate must have. `None`: the host connected to.
+    pub server_name: Option<String>,
+    /// Takes any certificate: whoever is on the way can read and change everything.
+    pub insecure_skip_verify: bool,
+    /// The lowest version of TLS.
+    pub min_version: TlsVersion,
+}
+
+/// A client's TLS.
+#[derive(Clone, Debug)]
+pub struct ClientTls {
+    config: Arc<ClientConfig>,
+    server_name: Option<ServerName<'static>>,
+}
+
+impl ClientTls {
+    /// Reads the files. Blocks on the disk.
+    ///
+    /// # Errors
+    /// If a file can't be read, or they do not fit together, or the name is none.
+    pub fn load(options: &ClientTlsOptions) -> Result<Self, TlsError> {
+        let provider = provider();
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(options.min_version.versions())?;
+        let builder = if options.insecure_skip_verify {
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyServer))
+        } else {
+            builder.with_root_certificates(roots(options.root_ca_file.as_deref())?)
+        };
+        let config = match &options.identity {
+            None => builder.with_no_client_auth(),
+            Some((cert, key)) => {
+                let key = certified_key(&provider, cert, key)?;
+                builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(key)))
+            }
+        };
+        let server_name = options.server_name.clone().map(server_name).transpose()?;
+        Ok(Self { config: Arc::new(config), server_name })
+    }
+
+    /// Shakes hands as the client with the server at `address`.
+    pub(crate) async fn connect(&self, transport: Transport, address: &str) -> io::Result<Transport> {
+        let name = match &self.server_name {
+            Some(name) => name.clone(),
+            None => server_name(host(address).to_owned())?,
+        };
+        let Transport::Plain(socket) = transport else {
+            return Err(io::ErrorKind::Unsupported.into());
+        };
+        let connector = TlsConnector::from(Arc::clone(&self.config));
+        let stream = connector.connect(name, socket).await?;
+        Ok(Transport::Tls(Box::new(TlsStream::Client(stream))))
+    }
+}
+
+fn server_name(name: String) -> Result<ServerName<'static>, TlsError> {
+    let text = name.clone();
+    ServerName::try_from(name)
+        .map_err(|_| TlsError::Tls(Error::General(format!("{text:?} is no name of a server"))))
+}
+
+/// The host of `host:port`; a unix socket's is this one.
+fn host(address: &str) -> &str {
+    match address.rsplit_once(':') {
+        Some(("", _)) | None => "localhost",
+        Some(_) if is_path(address) => "localhost",
+        Some((host, _)) => host.trim_matches(['[', ']']),
+    }
+}
