@@ -1,13 +1,16 @@
 //! From settings to what the server offers beside plain connections: TLS, compression, permissions.
 
-use mq_nsq::server;
+use std::fmt::Display;
+use std::str::FromStr;
+
+use mq_nsq::server::{self, TlsOptions};
 
 use crate::config::Config;
 
 /// Sets `server` to what `config` says.
 ///
 /// # Errors
-/// If `config` asks for a protection that this build has not: to serve without it would be worse than not at all.
+/// If a word of `config` is none of the server's.
 pub(crate) fn apply(config: &Config, server: &mut server::Config) -> Result<(), String> {
     tls(config, server)?;
     auth(config, server);
@@ -15,13 +18,24 @@ pub(crate) fn apply(config: &Config, server: &mut server::Config) -> Result<(), 
 }
 
 fn tls(config: &Config, server: &mut server::Config) -> Result<(), String> {
-    server.max_deflate_level = config.max_deflate_level;
-    // These shape what is asked for below, or allow what no client is offered.
-    let _ = (config.tls_min_version, config.deflate, config.snappy);
-    if config.tls_cert.0.is_some() {
-        return Err("--tls-cert: TLS is not in this build of mq".to_owned());
-    }
+    server.max_deflate_level = u8::try_from(config.max_deflate_level).unwrap_or(u8::MAX);
+    server.snappy = config.snappy;
+    server.deflate = config.deflate;
+    let (Some(cert), Some(key)) = (&config.tls_cert.0, &config.tls_key.0) else { return Ok(()) };
+    server.tls = Some(TlsOptions {
+        cert: cert.clone(),
+        key: key.clone(),
+        root_ca_file: config.tls_root_ca_file.0.clone(),
+        client_auth_policy: word("tls-client-auth-policy", config.tls_client_auth_policy.0)?,
+        required: word("tls-required", config.tls_required.0)?,
+        min_version: word("tls-min-version", config.tls_min_version.0)?,
+    });
     Ok(())
+}
+
+/// The server's own value for a word that settings allow.
+fn word<T: FromStr<Err: Display>>(flag: &str, text: &str) -> Result<T, String> {
+    text.parse().map_err(|error| format!("--{flag} {text}: {error}"))
 }
 
 fn auth(config: &Config, server: &mut server::Config) {

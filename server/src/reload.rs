@@ -1,6 +1,7 @@
 //! SIGHUP: reads again what can change while the broker runs.
 
 use clap::ArgMatches;
+use mq_nsq::server::TlsConfig;
 
 use crate::config::{Config, Face, Loaded};
 use crate::telemetry::Log;
@@ -11,6 +12,8 @@ pub(crate) struct Reload {
     pub(crate) face: Face,
     pub(crate) log: Log,
     pub(crate) loaded: Loaded,
+    /// The server's TLS, once it runs with any.
+    pub(crate) tls: Option<TlsConfig>,
 }
 
 /// Settings that take effect without a restart.
@@ -22,8 +25,16 @@ impl Reload {
         &self.loaded.config
     }
 
-    /// Reads file and environment again. What is wrong there changes nothing.
+    /// Reads all again: settings, and the files of TLS. What is wrong there changes nothing, and is logged.
     pub(crate) fn run(&mut self) {
+        self.read_settings();
+        if let Some(tls) = &self.tls {
+            // It logs both ways itself.
+            let _ = tls.reload();
+        }
+    }
+
+    fn read_settings(&mut self) {
         let new = match Loaded::load(&self.flags, self.face) {
             Ok(new) => new,
             Err(error) => {

@@ -21,7 +21,7 @@ pub(crate) fn run(flags: &ArgMatches, face: Face) -> Outcome {
     features::apply(&loaded.config, &mut server)?;
     let log = loaded.config.telemetry().install();
     loaded.idle.iter().for_each(Idle::log);
-    let reload = Reload { flags: flags.clone(), face, log, loaded };
+    let reload = Reload { flags: flags.clone(), face, log, loaded, tls: None };
     raise_file_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -31,7 +31,7 @@ pub(crate) fn run(flags: &ArgMatches, face: Face) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn serve(reload: Reload, server: server::Config) -> Result<(), String> {
+async fn serve(mut reload: Reload, server: server::Config) -> Result<(), String> {
     // Before anything is opened: a signal during recovery must end in a clean stop too.
     let stop = stop_signal().map_err(|e| format!("cannot watch for signals: {e}"))?;
     let hangup = signal(SignalKind::hangup()).map_err(|e| format!("cannot watch for signals: {e}"))?;
@@ -45,6 +45,7 @@ async fn serve(reload: Reload, server: server::Config) -> Result<(), String> {
             return Err(bind_failed(&config.tcp_address, &error));
         }
     };
+    reload.tls = server.tls();
     tokio::spawn(reload_at(hangup, reload));
     announce(&server.local_addr().to_string(), &config.data_path);
     server.run(stop).await;
@@ -111,6 +112,9 @@ fn server_config(config: &Config) -> server::Config {
 }
 
 fn bind_failed(address: &Address, error: &std::io::Error) -> String {
+    if let Some(tls) = error.get_ref().and_then(|source| source.downcast_ref::<server::TlsError>()) {
+        return format!("--tls-cert, --tls-key or --tls-root-ca-file: {tls}");
+    }
     let flag = match address {
         Address::Tcp(address) => format!("--tcp-address {address}"),
         Address::Unix(path) => format!("--tcp-address {}", path.display()),
