@@ -13,6 +13,8 @@ class Broker {
     this.flags = flags
     this.folder = fs.mkdtempSync(path.join(os.tmpdir(), 'mq-node-'))
     this.port = 0
+    // Closed before the broker stops.
+    this.clients = []
   }
 
   /** Starts it, again if it ran before: on the same port and folder. */
@@ -39,6 +41,7 @@ class Broker {
 
   /** SIGTERM must be a clean stop. */
   async stop() {
+    for (const client of this.clients) client.close()
     this.process.kill('SIGTERM')
     const [code] = await this.ended
     fs.rmSync(this.folder, {recursive: true})

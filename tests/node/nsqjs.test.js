@@ -16,36 +16,36 @@ const {startBroker, certificate} = require('./broker')
 const timeout = 30_000
 
 /** A connected Writer whose publishes can be awaited. */
-async function writer(t, broker, options = {}) {
+async function writer(broker, options = {}) {
   const w = new Writer('127.0.0.1', broker.port, options)
   // A closed connection is an error event, also when the test is over.
   w.on('error', () => {})
   w.connect()
   await once(w, 'ready')
-  t.after(() => w.close())
+  broker.clients.push(w)
   const asked = (start) =>
     new Promise((resolve, reject) => start((error) => (error ? reject(error) : resolve())))
   return {
     publish: (body, topic = 't') => asked((done) => w.publish(topic, body, done)),
-    defer: (body, ms) => asked((done) => w.deferPublish('t', body, ms, done)),
+    defer: (body, ms) => asked((done) => w.deferPublish('t', [body], ms, done)),
   }
 }
 
 /** A Reader that hands each message to `handle`. */
-function reader(t, broker, channel, options, handle) {
+function reader(broker, channel, options, handle) {
   const r = new Reader('t', channel, {nsqdTCPAddresses: [broker.address], lookupdPollInterval: 1, ...options})
   r.on('error', () => {})
   r.on('message', handle)
   r.connect()
-  t.after(() => r.close())
+  broker.clients.push(r)
   return r
 }
 
 /** The first `count` bodies of a channel, each finished. */
-function collect(t, broker, count, options = {}, channel = 'c') {
+function collect(broker, count, options = {}, channel = 'c') {
   return new Promise((resolve) => {
     const bodies = []
-    reader(t, broker, channel, {maxInFlight: 100, ...options}, (message) => {
+    reader(broker, channel, {maxInFlight: 100, ...options}, (message) => {
       bodies.push(message.body)
       message.finish()
       if (bodies.length === count) resolve(bodies)
@@ -58,26 +58,26 @@ const numbers = (count) => Array.from({length: count}, (_, n) => String(n))
 
 test('publishes and batches arrive in order', {timeout}, async (t) => {
   const broker = await startBroker(t)
-  const w = await writer(t, broker)
+  const w = await writer(broker)
   await w.publish('one')
   await w.publish(['two', Buffer.from([0, 255, 10]), 'grüße'])
-  const bodies = await collect(t, broker, 4)
+  const bodies = await collect(broker, 4)
   const expected = ['one', 'two', Buffer.from([0, 255, 10]), 'grüße'].map((body) => Buffer.from(body))
   assert.deepEqual(bodies, expected)
 })
 
 test('a deferred publish waits', {timeout}, async (t) => {
   const broker = await startBroker(t)
-  const w = await writer(t, broker)
+  const w = await writer(broker)
   const published = Date.now()
   await w.defer('later', 400)
-  assert.deepEqual(texts(await collect(t, broker, 1)), ['later'])
+  assert.deepEqual(texts(await collect(broker, 1)), ['later'])
   assert.ok(Date.now() - published >= 400)
 })
 
 test('a refusal reaches the caller', {timeout}, async (t) => {
   const broker = await startBroker(t)
-  const w = await writer(t, broker)
+  const w = await writer(broker)
   await assert.rejects(w.publish('x', 'bad!topic'), /E_BAD_TOPIC/)
 })
 
@@ -86,7 +86,7 @@ test('connections share a channel and each channel gets all', {timeout}, async (
   const [shared, shares] = [[], [0, 0, 0]]
   const done = new Promise((resolve) => {
     for (const n of shares.keys()) {
-      reader(t, broker, 'shared', {maxInFlight: 1}, (message) => {
+      reader(broker, 'shared', {maxInFlight: 1}, (message) => {
         shared.push(String(message.body))
         shares[n] += 1
         message.finish()
@@ -94,8 +94,8 @@ test('connections share a channel and each channel gets all', {timeout}, async (
       })
     }
   })
-  const other = collect(t, broker, expected.length, {}, 'other')
-  const w = await writer(t, broker)
+  const other = collect(broker, expected.length, {}, 'other')
+  const w = await writer(broker)
   for (const body of expected) await w.publish(body)
   assert.deepEqual(texts(await other), expected)
   await done
@@ -105,9 +105,9 @@ test('connections share a channel and each channel gets all', {timeout}, async (
 
 test('requeues count attempts until it is given up', {timeout}, async (t) => {
   const broker = await startBroker(t)
-  await (await writer(t, broker)).publish('poison')
+  await (await writer(broker)).publish('poison')
   const attempts = []
-  const r = reader(t, broker, 'c', {maxAttempts: 3}, (message) => {
+  const r = reader(broker, 'c', {maxAttempts: 3}, (message) => {
     attempts.push(message.attempts)
     message.requeue(0, false)
   })
@@ -119,11 +119,11 @@ test('requeues count attempts until it is given up', {timeout}, async (t) => {
 test('a message times out unless it is touched', {timeout}, async (t) => {
   for (const touched of [false, true]) {
     const broker = await startBroker(t)
-    await (await writer(t, broker)).publish('slow')
+    await (await writer(broker)).publish('slow')
     const attempts = []
     await new Promise((resolve) => {
       // The shortest a client may ask for.
-      reader(t, broker, 'c', {messageTimeout: 1000}, (message) => {
+      reader(broker, 'c', {messageTimeout: 1000}, (message) => {
         attempts.push(message.attempts)
         if (attempts.length === 2) return resolve(message.finish())
         if (!touched) return undefined
@@ -143,7 +143,7 @@ test('a message times out unless it is touched', {timeout}, async (t) => {
 test('a reader comes back after kill -9, and what was acknowledged is there', {timeout}, async (t) => {
   const broker = await startBroker(t)
   const [seen, waiting] = [new Set(), new Map()]
-  reader(t, broker, 'c', {maxInFlight: 10}, (message) => {
+  reader(broker, 'c', {maxInFlight: 10}, (message) => {
     const body = String(message.body)
     seen.add(body)
     message.finish()
@@ -151,12 +151,12 @@ test('a reader comes back after kill -9, and what was acknowledged is there', {t
   })
   const arrival = (body) => new Promise((resolve) => waiting.set(body, resolve))
   const before = arrival('before')
-  await (await writer(t, broker)).publish('before')
+  await (await writer(broker)).publish('before')
   await before
   await broker.kill()
   await broker.run()
   const after = arrival('after')
-  await (await writer(t, broker)).publish('after')
+  await (await writer(broker)).publish('after')
   await after
   await broker.kill()
   await broker.run()
@@ -166,11 +166,11 @@ test('a reader comes back after kill -9, and what was acknowledged is there', {t
 test('a backlog larger than memory arrives whole and in order', {timeout: 2 * timeout}, async (t) => {
   const [batches, size, pad] = [16, 128, 16 << 10]
   const broker = await startBroker(t, ['-memory-limit', '8MiB'])
-  const w = await writer(t, broker)
+  const w = await writer(broker)
   for (let batch = 0; batch < batches; batch += 1) {
     await w.publish(numbers(size).map((n) => String(batch * size + Number(n)).padEnd(pad)))
   }
-  const bodies = await collect(t, broker, batches * size)
+  const bodies = await collect(broker, batches * size)
   assert.deepEqual(texts(bodies).map((body) => body.trim()), numbers(batches * size))
 })
 
@@ -185,7 +185,7 @@ async function features(broker) {
     socket.write(Buffer.concat([Buffer.from('  V2IDENTIFY\n'), length, body]))
     const [data] = await once(socket, 'data')
     socket.destroy()
-    return JSON.parse(data.subarray(8).toString())
+    return JSON.parse(data.subarray(8, 4 + data.readUInt32BE(0)).toString())
   }
   return reply(ask)
 }
@@ -218,11 +218,11 @@ for (const transport of transports) {
     const has = await features(broker)
     if (!transport.tls && !has.snappy) return t.skip('this build of mq has no compression')
     const options = {...transport, tlsVerification: false}
-    const w = await writer(t, broker, options)
+    const w = await writer(broker, options)
     const large = Buffer.alloc(100_000, 'abcdefghij')
     await w.publish('small')
     await w.publish(['in', 'a batch', large])
     const expected = ['small', 'in', 'a batch', large].map((body) => Buffer.from(body))
-    assert.deepEqual(await collect(t, broker, expected.length, options), expected)
+    assert.deepEqual(await collect(broker, expected.length, options), expected)
   })
 }
