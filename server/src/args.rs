@@ -14,7 +14,11 @@ pub(crate) fn normalise(command: &Command, args: impl IntoIterator<Item = OsStri
     let mut out: Vec<OsString> = args.next().into_iter().collect();
     let Some(first) = args.next() else { return out };
     let subcommand = first.to_str().and_then(|name| command.find_subcommand(name));
-    out.push(first);
+    out.push(match first.to_str() {
+        Some("-version") => "--version".into(),
+        Some("-help") => "--help".into(),
+        _ => first,
+    });
     let Some(subcommand) = subcommand else {
         out.extend(args);
         return out;
@@ -125,6 +129,8 @@ mod tests {
         check(&["serve", "-nodeid=3"], &["serve", "--nodeid=3"]);
         check(&["serve", "--", "-quiet"], &["serve", "--", "-quiet"]);
         check(&["--version"], &["--version"]);
+        check(&["-version"], &["--version"]);
+        check(&["serve", "-version"], &["serve", "--version"]);
         check(&["-x", "serve"], &["-x", "serve"]);
     }
 }

@@ -1,114 +1,47 @@
-//! Settings of `mq serve`: each declared once, read from the command line, else the environment, else the file, else
-//! its default.
+//! What `mq serve` runs with, read from where settings can be written and checked as a whole.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fmt::Display;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Arg, ArgMatches, Command, value_parser};
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
-use crate::setting::{Address, LogFormat, LogLevel, NodeId, Size, Value, WireSize};
+use crate::file::ConfigFile;
+use crate::setting::{Size, WireSize, flag, variable};
+pub(crate) use crate::settings::{Config, Face};
+use crate::settings::{Effect, SETTINGS};
+use crate::sources::Sources;
 use crate::telemetry::Telemetry;
-
-/// One setting as far as its type does not matter.
-struct Setting {
-    /// Name of the field and key of the file; the flag has dashes for underscores.
-    key: &'static str,
-    help: &'static str,
-    default: &'static str,
-    form: &'static str,
-    switch: bool,
-}
-
-/// Declares [`Config`] and [`SETTINGS`] from one list. Defaults are written as a user would, and read the same way.
-macro_rules! settings {
-    ($($(#[doc = $help:literal])+ $key:ident: $type:ty = $default:literal,)+) => {
-        /// What `mq serve` runs with.
-        #[derive(Clone, Debug)]
-        pub(crate) struct Config {
-            $($(#[doc = $help])+ pub(crate) $key: $type,)+
-        }
-
-        const SETTINGS: &[Setting] = &[$(Setting {
-            key: stringify!($key),
-            help: concat!($($help),+),
-            default: $default,
-            form: <$type as Value>::FORM,
-            switch: <$type as Value>::SWITCH,
-        }),+];
-
-        impl Config {
-            fn from_sources(sources: &Sources<'_>) -> Result<Self, String> {
-                Ok(Self { $($key: sources.read(stringify!($key), $default)?,)+ })
-            }
-        }
-    };
-}
-
-settings! {
-    /// Where NSQ clients connect: host:port, or the path of a unix socket
-    tcp_address: Address = "127.0.0.1:4150",
-    /// Folder of the broker's data, made if absent
-    data_path: PathBuf = "mq-data",
-    /// Memory for messages; what is beyond it lies on disk
-    memory_limit: Size = "256MiB",
-    /// What OK means for a new topic's messages: written to the operating system (flush), or in memory (memory)
-    durability: mq_core::Durability = "flush",
-    /// Part of every message id, different on each broker of a cluster; auto = from the host's name
-    node_id: NodeId = "auto",
-    /// Newest messages an ephemeral channel keeps
-    mem_queue_size: u64 = "10000",
-    /// How long a consumer may take for a message before it is delivered again
-    msg_timeout: Duration = "60s",
-    /// The longest such time a consumer may ask for, and reach by TOUCH
-    max_msg_timeout: Duration = "15m",
-    /// The longest delay of a requeue or a deferred publish
-    max_req_timeout: Duration = "1h",
-    /// The largest message
-    max_msg_size: WireSize = "1048576",
-    /// The largest body of one command (MPUB)
-    max_body_size: WireSize = "5242880",
-    /// The most messages a consumer may have in flight (RDY)
-    max_rdy_count: u32 = "2500",
-    /// The longest interval between heartbeats a client may ask for
-    max_heartbeat_interval: Duration = "60s",
-    /// The largest output buffer a client may ask for
-    max_output_buffer_size: WireSize = "65536",
-    /// The shortest time a client may ask its output to be held back for
-    min_output_buffer_timeout: Duration = "25ms",
-    /// The longest such time
-    max_output_buffer_timeout: Duration = "30s",
-    /// The most consumers of a channel, 0 = any number
-    max_channel_consumers: u64 = "0",
-    /// The least severe log lines to write: trace, debug, info, warn, error
-    log_level: LogLevel = "info",
-    /// How log lines look on stderr: text, or one JSON object a line
-    log_format: LogFormat = "text",
-}
 
 /// Flag that names the configuration file; not a setting, since the file cannot name itself.
 const CONFIG_FLAG: &str = "config";
 
 /// Adds `mq serve`'s flags to `command`.
-pub(crate) fn augment(command: Command) -> Command {
+pub(crate) fn augment(command: Command, face: Face) -> Command {
     let config = Arg::new(CONFIG_FLAG)
         .long(CONFIG_FLAG)
         .value_name("FILE")
         .value_parser(value_parser!(PathBuf))
         .help("TOML file of settings, keys as the flags with _ for - [env: MQ_CONFIG]");
     SETTINGS.iter().fold(command.arg(config), |command, setting| {
+        let default = setting.default(face);
+        let effect = match setting.effect {
+            Effect::Full => String::new(),
+            Effect::None(instead) => format!(" (accepted without effect: {instead})"),
+            Effect::Later => " (accepted, not served yet)".to_owned(),
+        };
+        let help = format!("{}{effect}", setting.help());
         let arg = Arg::new(setting.key)
             .long(flag(setting.key))
             .value_name("VALUE")
-            .help(format!("{} [default: {}]", setting.help.trim(), setting.default))
+            .help(format!("{help} [default: {default}]"))
             .long_help(format!(
-                "{}\n\n[default: {}] [env: {}] [form: {}]",
-                setting.help.trim(),
-                setting.default,
+                "{help}\n\n[default: {default}] [env: {}] [form: {}]",
                 variable(setting.key),
                 setting.form,
             ));
+        let arg = if setting.list { arg.action(ArgAction::Append) } else { arg };
         command.arg(if setting.switch {
             arg.num_args(0..=1).require_equals(true).default_missing_value("true")
         } else {
@@ -117,35 +50,74 @@ pub(crate) fn augment(command: Command) -> Command {
     })
 }
 
-impl Config {
+/// Settings in force, and what is to be said about how they were given.
+pub(crate) struct Loaded {
+    pub(crate) config: Config,
+    /// Settings that were given though they have no effect.
+    pub(crate) idle: Vec<Idle>,
+    /// What was written of each setting that was written anywhere.
+    texts: BTreeMap<&'static str, String>,
+}
+
+/// A setting that was given though it has no effect.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Idle {
+    pub(crate) key: &'static str,
+    pub(crate) effect: Effect,
+}
+
+impl Idle {
+    /// Writes its line to the log.
+    pub(crate) fn log(&self) {
+        let flag = flag(self.key);
+        match self.effect {
+            Effect::Full => {}
+            Effect::None(instead) => tracing::info!("--{flag} has no effect here: {instead}"),
+            Effect::Later => tracing::warn!("--{flag} is accepted, but what it is for is not served yet"),
+        }
+    }
+}
+
+impl Loaded {
     /// The settings in force, given the parsed flags and the process's environment.
-    pub(crate) fn load(flags: &ArgMatches) -> Result<Self, String> {
+    pub(crate) fn load(flags: &ArgMatches, face: Face) -> Result<Self, String> {
         let env = |name: &str| std::env::var_os(name);
         let path = flags
             .get_one::<PathBuf>(CONFIG_FLAG)
             .cloned()
             .or_else(|| env(&variable(CONFIG_FLAG)).filter(|path| !path.is_empty()).map(PathBuf::from));
-        let file = match path {
-            None => None,
-            Some(path) => Some(
-                std::fs::read_to_string(&path)
-                    .map_err(|e| format!("--{CONFIG_FLAG} {}: {e}", path.display()))
-                    .and_then(|text| ConfigFile::parse(&path, &text))?,
-            ),
-        };
-        Self::resolve(flags, &env, file.as_ref())
+        let file = path.map(|path| ConfigFile::read(&path)).transpose()?;
+        Self::resolve(flags, &env, file.as_ref(), face)
     }
 
     fn resolve(
         flags: &ArgMatches,
         env: &dyn Fn(&str) -> Option<OsString>,
         file: Option<&ConfigFile>,
+        face: Face,
     ) -> Result<Self, String> {
-        let config = Self::from_sources(&Sources { flags, env, file })?;
+        let sources = Sources { flags, env, file, face };
+        let config = Config::from_sources(&sources)?;
         config.check()?;
-        Ok(config)
+        let mut idle = Vec::new();
+        for setting in SETTINGS.iter().filter(|setting| setting.effect != Effect::Full) {
+            if sources.check(setting)?.is_some() {
+                idle.push(Idle { key: setting.key, effect: setting.effect });
+            }
+        }
+        let texts =
+            SETTINGS.iter().filter_map(|setting| Some((setting.key, sources.text(setting)?))).collect();
+        Ok(Self { config, idle, texts })
     }
 
+    /// Flags of the settings that are written differently in `self` than in `old`.
+    pub(crate) fn changes(&self, old: &Self) -> Vec<String> {
+        let keys = SETTINGS.iter().map(|setting| setting.key);
+        keys.filter(|key| self.texts.get(key) != old.texts.get(key)).map(flag).collect()
+    }
+}
+
+impl Config {
     /// What no setting can know alone.
     fn check(&self) -> Result<(), String> {
         at_most("msg_timeout", self.msg_timeout, "max_msg_timeout", self.max_msg_timeout)?;
@@ -158,15 +130,37 @@ impl Config {
             ("memory_limit", self.memory_limit == Size(0)),
             ("max_rdy_count", self.max_rdy_count == 0),
         ];
-        match zeros.iter().find(|(_, zero)| *zero) {
-            Some((key, _)) => Err(format!("--{} is 0: it must be more", flag(key))),
+        if let Some((key, _)) = zeros.iter().find(|(_, zero)| *zero) {
+            return Err(format!("--{} is 0: it must be more", flag(key)));
+        }
+        if !(1..=9).contains(&self.max_deflate_level) {
+            return Err(format!("--max-deflate-level {} is not 1 to 9", self.max_deflate_level));
+        }
+        self.check_tls()
+    }
+
+    fn check_tls(&self) -> Result<(), String> {
+        let has_cert = match (&self.tls_cert.0, &self.tls_key.0) {
+            (Some(_), Some(_)) => true,
+            (None, None) => false,
+            (Some(_), None) => return Err("--tls-cert needs its key: give --tls-key too".to_owned()),
+            (None, Some(_)) => return Err("--tls-key needs its certificate: give --tls-cert too".to_owned()),
+        };
+        let needs = [
+            (self.tls_required.0 != "false", "--tls-required"),
+            (!self.tls_client_auth_policy.0.is_empty(), "--tls-client-auth-policy"),
+        ];
+        match needs.iter().find(|(needed, _)| *needed && !has_cert) {
+            Some((_, flag)) => {
+                Err(format!("{flag} needs a certificate: give --tls-cert and --tls-key, or leave it out"))
+            }
             None => Ok(()),
         }
     }
 
     /// What the log needs.
     pub(crate) fn telemetry(&self) -> Telemetry {
-        Telemetry { level: self.log_level, format: self.log_format }
+        Telemetry { level: self.log_level, format: self.log_format, prefix: self.log_prefix.clone() }
     }
 }
 
@@ -200,105 +194,25 @@ impl ShowSetting for WireSize {
     }
 }
 
-/// Where a setting can be written, strongest first.
-struct Sources<'a> {
-    flags: &'a ArgMatches,
-    env: &'a dyn Fn(&str) -> Option<OsString>,
-    file: Option<&'a ConfigFile>,
-}
-
-impl Sources<'_> {
-    fn read<T: Value>(&self, key: &str, default: &str) -> Result<T, String> {
-        let flag = flag(key);
-        if let Some(text) = self.flags.get_one::<String>(key) {
-            return parse(text, format_args!("--{flag} {text}"));
-        }
-        let variable = variable(key);
-        if let Some(text) = (self.env)(&variable) {
-            let text = text.to_string_lossy();
-            return parse(&text, format_args!("{variable}={text} (that is --{flag})"));
-        }
-        if let Some(file) = self.file
-            && let Some(text) = file.get(key)
-        {
-            let path = file.path.display();
-            return parse(text, format_args!("{path}: {key} = {text:?} (that is --{flag})"));
-        }
-        parse(default, format_args!("--{flag} {default}"))
-    }
-}
-
-fn parse<T: Value>(text: &str, what: impl Display) -> Result<T, String> {
-    T::parse(text).ok_or_else(|| format!("{what} is not valid: it must be {}", T::FORM))
-}
-
-/// A configuration file whose keys are all known.
-struct ConfigFile {
-    path: PathBuf,
-    values: Vec<(String, String)>,
-}
-
-impl ConfigFile {
-    fn parse(path: &Path, text: &str) -> Result<Self, String> {
-        let shown = path.display();
-        let table: toml::Table = text.parse().map_err(|e| format!("{shown}: {e}"))?;
-        let mut values = Vec::with_capacity(table.len());
-        for (key, value) in table {
-            let Some(setting) = SETTINGS.iter().find(|setting| setting.key == key) else {
-                return Err(match nearest(&key) {
-                    Some(right) => format!("{shown}: there is no setting {key:?}: did you mean {right:?}?"),
-                    None => format!("{shown}: there is no setting {key:?}: `mq serve --help` lists all"),
-                });
-            };
-            let text = match value {
-                toml::Value::String(text) => text,
-                toml::Value::Integer(number) => number.to_string(),
-                toml::Value::Boolean(switch) => switch.to_string(),
-                other => {
-                    let (kind, flag, form) = (other.type_str(), flag(&key), setting.form);
-                    return Err(format!(
-                        "{shown}: {key} (that is --{flag}) is of type {kind}: it must be {form}"
-                    ));
-                }
-            };
-            values.push((key, text));
-        }
-        Ok(Self { path: path.to_owned(), values })
-    }
-
-    fn get(&self, key: &str) -> Option<&str> {
-        self.values.iter().find(|(have, _)| have == key).map(|(_, text)| text.as_str())
-    }
-}
-
-/// The key that was probably meant.
-fn nearest(key: &str) -> Option<&'static str> {
-    /// Above this likeness a name is worth suggesting; clap uses the same for flags.
-    const ALIKE: f64 = 0.8;
-    let key = key.replace('-', "_").to_ascii_lowercase();
-    let alike = SETTINGS.iter().map(|setting| (strsim::jaro_winkler(&key, setting.key), setting.key));
-    alike.filter(|(likeness, _)| *likeness > ALIKE).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, key)| key)
-}
-
-fn flag(key: &str) -> String {
-    key.replace('_', "-")
-}
-
-fn variable(key: &str) -> String {
-    format!("MQ_{}", key.to_ascii_uppercase())
-}
-
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+    use crate::list::AuthServer;
+    use crate::setting::Address;
 
     fn resolve(flags: &[&str], env: &[(&str, &str)], file: Option<&str>) -> Result<Config, String> {
-        let command = augment(Command::new("serve").args_override_self(true));
+        Ok(load(flags, env, file, Face::Mq)?.config)
+    }
+
+    fn load(flags: &[&str], env: &[(&str, &str)], file: Option<&str>, face: Face) -> Result<Loaded, String> {
+        let command = augment(Command::new("serve").args_override_self(true), face);
         let args = ["serve"].iter().chain(flags);
         let matches = command.try_get_matches_from(args).map_err(|e| e.to_string())?;
         let file = file.map(|text| ConfigFile::parse(Path::new("mq.toml"), text)).transpose()?;
         let env = |name: &str| env.iter().find(|(have, _)| *have == name).map(|(_, value)| value.into());
-        Config::resolve(&matches, &env, file.as_ref())
+        Loaded::resolve(&matches, &env, file.as_ref(), face)
     }
 
     #[test]
@@ -334,7 +248,7 @@ mod tests {
             Option<&'static str>,
             &'static [&'static str],
         );
-        let cases: [Case; 8] = [
+        let cases: [Case; 15] = [
             (&["--msg-timeout=60x"], &[], None, &["--msg-timeout 60x", "250ms"]),
             (&[], &[("MQ_NODE_ID", "1024")], None, &["MQ_NODE_ID=1024", "--node-id", "0 to 1023"]),
             (
@@ -345,7 +259,14 @@ mod tests {
             ),
             (&[], &[], Some("msg-timout = 1"), &["mq.toml", "msg-timout", "\"msg_timeout\""]),
             (&[], &[], Some("frobnicate = 1"), &["frobnicate", "mq serve --help"]),
-            (&[], &[], Some("msg_timeout = 1.5"), &["--msg-timeout", "float", "60s"]),
+            (&[], &[], Some("msg_timeout = [1]"), &["--msg-timeout", "array", "60s"]),
+            (&["--sync-every=often"], &[], None, &["--sync-every often", "whole number"]),
+            (&["--snappy=yes"], &[], None, &["--snappy yes", "true or false"]),
+            (&["--tls-cert=c.pem"], &[], None, &["--tls-key"]),
+            (&["--tls-required"], &[], None, &["--tls-required", "--tls-cert"]),
+            (&["--max-deflate-level=10"], &[], None, &["--max-deflate-level 10", "1 to 9"]),
+            (&[], &[], Some("id = 1\nnode_id = 2"), &["node_id and id", "same"]),
+            (&["--auth-http-address=ftp://u:secret@h/"], &[], None, &["--auth-http-address ftp://***@h/"]),
             (&[], &[], Some("msg_timeout = "), &["mq.toml", "line 1"]),
             (&["--msg-timeout=16m"], &[], None, &["--msg-timeout (960s)", "--max-msg-timeout (900s)"]),
         ];
@@ -359,7 +280,123 @@ mod tests {
 
     #[test]
     fn keys_are_told_apart_by_clap_too() {
-        augment(Command::new("serve")).debug_assert();
+        augment(Command::new("serve"), Face::Mq).debug_assert();
         assert!(resolve(&["--tcp-adress=x:1"], &[], None).unwrap_err().contains("--tcp-address"));
+    }
+
+    #[test]
+    fn every_setting_takes_its_own_defaults() {
+        for setting in SETTINGS {
+            for face in [Face::Mq, Face::Nsqd] {
+                let default = setting.default(face);
+                assert!(default.is_empty() || (setting.accepts)(default), "{} {default}", setting.key);
+            }
+        }
+    }
+
+    #[test]
+    fn under_nsqds_name_defaults_are_nsqds() {
+        let config = load(&[], &[], None, Face::Nsqd).unwrap().config;
+        assert_eq!(config.tcp_address, Address::Tcp("0.0.0.0:4150".to_owned()));
+        assert_eq!(config.data_path, PathBuf::from("."));
+        assert_eq!(config.log_prefix, "[nsqd] ");
+    }
+
+    #[test]
+    fn lists_are_repeated_flags_commas_and_arrays() {
+        let servers = |flags: &[&str], env: &[(&str, &str)], file: Option<&str>| {
+            let list = resolve(flags, env, file).unwrap().auth_http_address.0;
+            list.into_iter().map(|AuthServer(address)| address).collect::<Vec<_>>()
+        };
+        let both = ["a:1", "http://b/x"];
+        assert_eq!(servers(&["--auth-http-address=a:1", "--auth-http-address=http://b/x"], &[], None), both);
+        assert_eq!(servers(&["--auth-http-address=a:1,http://b/x"], &[], None), both);
+        assert_eq!(servers(&[], &[("MQ_AUTH_HTTP_ADDRESS", "a:1,http://b/x")], None), both);
+        assert_eq!(servers(&[], &[], Some("auth_http_addresses = [\"a:1\", \"http://b/x\"]")), both);
+        assert_eq!(servers(&[], &[], Some("auth_http_address = \"a:1,http://b/x\"")), both);
+    }
+
+    #[test]
+    fn a_file_of_nsqds_is_read() {
+        // Every key of the sample that nsqd ships, some with another value.
+        let text = r#"
+            verbose = false
+            id = 5
+            tcp_address = "0.0.0.0:4150"
+            http_address = "0.0.0.0:4151"
+            nsqlookupd_tcp_addresses = ["127.0.0.1:4160"]
+            http_client_connect_timeout = "2s"
+            http_client_request_timeout = 5000
+            mem_queue_size = 10000
+            max_bytes_per_file = 104857600
+            sync_every = 2500
+            sync_timeout = "2s"
+            msg_timeout = "60s"
+            max_msg_timeout = "15m"
+            max_msg_size = 1024768
+            max_req_timeout = "1h"
+            max_body_size = 5123840
+            max_heartbeat_interval = "60s"
+            max_rdy_count = 2500
+            max_output_buffer_size = 65536
+            max_output_buffer_timeout = "1s"
+            statsd_prefix = "nsq.%s"
+            statsd_interval = "60s"
+            statsd_mem_stats = true
+            e2e_processing_latency_percentiles = [1.0, 0.99, 0.95]
+            e2e_processing_latency_window_time = "10m"
+            tls_required = false
+            deflate = true
+            max_deflate_level = 6
+            snappy = true
+        "#;
+        let loaded = load(&[], &[], Some(text), Face::Nsqd).unwrap();
+        assert_eq!(loaded.config.node_id.0, 5);
+        assert_eq!(loaded.config.http_client_request_timeout, Duration::from_secs(5));
+        let idle: Vec<_> = loaded.idle.iter().map(|idle| idle.key).collect();
+        assert!(idle.contains(&"sync_every") && idle.contains(&"lookupd_tcp_address"), "{idle:?}");
+        assert!(!idle.contains(&"statsd_address"), "not given: {idle:?}");
+    }
+
+    #[test]
+    fn changes_name_flags() {
+        let old = load(&[], &[], Some("log_level = \"info\""), Face::Mq).unwrap();
+        let new = load(&[], &[], Some("log_level = \"debug\"\nsnappy = false"), Face::Mq).unwrap();
+        assert_eq!(new.changes(&old), ["snappy", "log-level"]);
+    }
+
+    #[test]
+    fn the_document_lists_every_setting() {
+        let document = include_str!("../../docs/configuration.md");
+        let missing: Vec<_> = {
+            let table = table();
+            table.lines().filter(|line| !document.contains(line)).map(str::to_owned).collect()
+        };
+        assert!(missing.is_empty(), "docs/configuration.md lacks these lines:\n{}", missing.join("\n"));
+        let rows = document.lines().filter(|line| line.starts_with("| `--")).count();
+        assert_eq!(rows, SETTINGS.len(), "docs/configuration.md has settings that are none");
+    }
+
+    /// The lines of docs/configuration.md, as they must be.
+    fn table() -> String {
+        let code = |text: &str| if text.is_empty() { "none".to_owned() } else { format!("`{text}`") };
+        let mut out = String::new();
+        for setting in SETTINGS {
+            let (ours, nsqd) = (setting.default(Face::Mq), setting.default(Face::Nsqd));
+            let defaults =
+                if ours == nsqd { code(ours) } else { format!("{}; as nsqd {}", code(ours), code(nsqd)) };
+            let meaning = match setting.effect {
+                Effect::Full => setting.help().to_owned(),
+                Effect::None(instead) => format!("{}. No effect: {instead}", setting.help()),
+                Effect::Later => format!("{}. Not served yet", setting.help()),
+            };
+            out += &format!(
+                "| `--{}` | {defaults} | `{}` | `{}` | {meaning} |\n",
+                flag(setting.key),
+                variable(setting.key),
+                setting.file_key,
+            );
+        }
+        out
     }
 }

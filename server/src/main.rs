@@ -1,30 +1,48 @@
 //! The libmq server and command line.
 //!
 //! - [`args`]: Go's flag grammar on top of clap
-//! - [`config`], [`setting`], [`units`]: what `mq serve` runs with, and how values are written
-//! - [`serve`]: the broker as a process; [`paste`] what it prints when it is ready
+//! - [`settings`]: the list of what can be set; [`setting`], [`choice`], [`list`], [`units`]: how values are written
+//! - [`sources`], [`file`]: where; [`config`]: what `mq serve` runs with
+//! - [`serve`]: the broker as a process; [`features`] it offers; [`reload`] at SIGHUP; [`paste`] what it prints when ready
 //! - [`publish`], [`lines`]: `mq pub`; [`tail`], [`printer`]: `mq tail`
-//! - [`telemetry`]: the log
+//! - [`telemetry`]: the log; [`repeats`] held back there
 
 mod args;
+mod choice;
 mod config;
+mod features;
+mod file;
 mod lines;
+mod list;
 mod paste;
 mod printer;
 mod publish;
+mod reload;
+mod repeats;
 mod serve;
 mod setting;
+mod settings;
+mod sources;
 mod tail;
 mod telemetry;
 mod units;
 
+use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Args, Command, FromArgMatches};
 
+use crate::config::Face;
+
 fn main() -> ExitCode {
-    let command = command();
-    let arguments = args::normalise(&command, std::env::args_os());
+    let mut arguments: Vec<OsString> = std::env::args_os().collect();
+    let face = face(arguments.first());
+    if face == Face::Nsqd {
+        arguments.insert(1, "serve".into());
+    }
+    let command = command(face);
+    let arguments = args::normalise(&command, arguments);
     let matches = match command.try_get_matches_from(arguments) {
         Ok(matches) => matches,
         Err(error) => {
@@ -34,7 +52,7 @@ fn main() -> ExitCode {
         }
     };
     let outcome = match matches.subcommand() {
-        Some(("serve", flags)) => serve::run(flags),
+        Some(("serve", flags)) => serve::run(flags, face),
         Some(("pub", flags)) => parsed(flags).and_then(publish::run),
         Some(("tail", flags)) => parsed(flags).and_then(tail::run),
         _ => Err("a subcommand is needed: `mq --help` lists them".to_owned()),
@@ -42,8 +60,10 @@ fn main() -> ExitCode {
     match outcome {
         Ok(code) => code,
         Err(message) => {
-            let name = matches.subcommand_name().unwrap_or_default();
-            eprintln!("mq {name}: {message}");
+            match face {
+                Face::Mq => eprintln!("mq {}: {message}", matches.subcommand_name().unwrap_or_default()),
+                Face::Nsqd => eprintln!("nsqd: {message}"),
+            }
             ExitCode::FAILURE
         }
     }
@@ -52,16 +72,30 @@ fn main() -> ExitCode {
 /// What every subcommand gives: its exit code, or what went wrong.
 type Outcome = Result<ExitCode, String>;
 
-fn command() -> Command {
+/// Started under the name `nsqd` (a link, say), the program takes nsqd's flags and has its defaults.
+fn face(name: Option<&OsString>) -> Face {
+    let name = name.and_then(|path| Path::new(path).file_name());
+    if name.is_some_and(|name| name == "nsqd") { Face::Nsqd } else { Face::Mq }
+}
+
+fn command(face: Face) -> Command {
     let publish = publish::Pub::augment_args(Command::new("pub"));
     let tail = tail::Tail::augment_args(Command::new("tail"));
+    let serve = config::augment(Command::new("serve"), face).about("Runs a broker");
     let subcommands = [
-        config::augment(Command::new("serve")).about("Runs a broker"),
+        match face {
+            Face::Mq => serve.display_name("mq"),
+            Face::Nsqd => serve.display_name("nsqd").bin_name("nsqd").override_usage("nsqd [OPTIONS]"),
+        },
         publish.about("Publishes each line of stdin as a message"),
         tail.about("Prints the messages of a topic as they come, one a line"),
     ];
     Command::new("mq")
-        .version(env!("CARGO_PKG_VERSION"))
+        .version(match face {
+            Face::Mq => env!("CARGO_PKG_VERSION"),
+            Face::Nsqd => concat!("v", env!("CARGO_PKG_VERSION"), " (libmq)"),
+        })
+        .propagate_version(true)
         .about("A message broker every language can use, and its tools")
         .subcommand_required(true)
         .arg_required_else_help(true)
@@ -77,6 +111,17 @@ fn parsed<T: FromArgMatches>(flags: &clap::ArgMatches) -> Result<T, String> {
 mod tests {
     #[test]
     fn the_command_line_is_sound() {
-        super::command().debug_assert();
+        super::command(super::Face::Mq).debug_assert();
+        super::command(super::Face::Nsqd).debug_assert();
+    }
+
+    #[test]
+    fn the_name_decides() {
+        use super::{Face, face};
+        for (name, is) in
+            [("nsqd", Face::Nsqd), ("/usr/bin/nsqd", Face::Nsqd), ("mq", Face::Mq), ("/nsqd/mq", Face::Mq)]
+        {
+            assert_eq!(face(Some(&name.into())), is, "{name}");
+        }
     }
 }

@@ -9,39 +9,56 @@ use mq_core::{Broker, Options};
 use mq_nsq::server::{self, Server};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::config::Config;
+use crate::config::{Config, Face, Idle, Loaded};
+use crate::reload::Reload;
 use crate::setting::Address;
-use crate::{Outcome, paste};
+use crate::{Outcome, features, paste};
 
 /// Runs a broker until SIGTERM or SIGINT.
-pub(crate) fn run(flags: &ArgMatches) -> Outcome {
-    let config = Config::load(flags)?;
-    config.telemetry().install();
+pub(crate) fn run(flags: &ArgMatches, face: Face) -> Outcome {
+    let loaded = Loaded::load(flags, face)?;
+    let mut server = server_config(&loaded.config);
+    features::apply(&loaded.config, &mut server)?;
+    let log = loaded.config.telemetry().install();
+    loaded.idle.iter().for_each(Idle::log);
+    let reload = Reload { flags: flags.clone(), face, log, loaded, tls: None };
     raise_file_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|e| format!("cannot start: {e}"))?;
-    runtime.block_on(serve(config))?;
+    runtime.block_on(serve(reload, server))?;
     Ok(ExitCode::SUCCESS)
 }
 
-async fn serve(config: Config) -> Result<(), String> {
+async fn serve(mut reload: Reload, server: server::Config) -> Result<(), String> {
     // Before anything is opened: a signal during recovery must end in a clean stop too.
     let stop = stop_signal().map_err(|e| format!("cannot watch for signals: {e}"))?;
+    let hangup = signal(SignalKind::hangup()).map_err(|e| format!("cannot watch for signals: {e}"))?;
+    tokio::spawn(reload.log.report_repeats());
+    let config = reload.config().clone();
     let broker = open(&config).await?;
-    let server = match Server::bind(server_config(&config), broker.clone()).await {
+    let server = match Server::bind(server, broker.clone()).await {
         Ok(server) => server,
         Err(error) => {
             close(broker).await?;
             return Err(bind_failed(&config.tcp_address, &error));
         }
     };
+    reload.tls = server.tls();
+    tokio::spawn(reload_at(hangup, reload));
     announce(&server.local_addr().to_string(), &config.data_path);
     server.run(stop).await;
     close(broker).await?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Reads settings again at each SIGHUP. Never ends.
+async fn reload_at(mut hangup: Signal, mut reload: Reload) {
+    while hangup.recv().await.is_some() {
+        reload.run();
+    }
 }
 
 /// Opens the broker off the async workers: recovery reads files.
@@ -88,11 +105,16 @@ fn server_config(config: &Config) -> server::Config {
         max_output_buffer_size: config.max_output_buffer_size.0,
         min_output_buffer_timeout: config.min_output_buffer_timeout,
         max_output_buffer_timeout: config.max_output_buffer_timeout,
+        topology_region: config.topology_region.clone(),
+        topology_zone: config.topology_zone.clone(),
         ..server::Config::default()
     }
 }
 
 fn bind_failed(address: &Address, error: &std::io::Error) -> String {
+    if let Some(tls) = error.get_ref().and_then(|source| source.downcast_ref::<server::TlsError>()) {
+        return format!("--tls-cert, --tls-key or --tls-root-ca-file: {tls}");
+    }
     let flag = match address {
         Address::Tcp(address) => format!("--tcp-address {address}"),
         Address::Unix(path) => format!("--tcp-address {}", path.display()),

@@ -13,9 +13,21 @@ pub(crate) trait Value: Sized {
     const FORM: &'static str;
     /// Whether the flag stands alone: `--flag` means `true`, and only `=` gives it another value.
     const SWITCH: bool = false;
+    /// Whether it can be given more than once, each adding to it.
+    const LIST: bool = false;
 
     /// The value `text` means, `None` if it has not the right form.
     fn parse(text: &str) -> Option<Self>;
+}
+
+/// The flag of the setting `key`.
+pub(crate) fn flag(key: &str) -> String {
+    key.replace('_', "-")
+}
+
+/// The environment variable of the setting `key`.
+pub(crate) fn variable(key: &str) -> String {
+    format!("MQ_{}", key.to_ascii_uppercase())
 }
 
 /// Where to listen or connect.
@@ -85,6 +97,39 @@ impl Value for PathBuf {
     }
 }
 
+/// A path, or none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct MaybePath(pub(crate) Option<PathBuf>);
+
+impl Value for MaybePath {
+    const FORM: &'static str = "a path, or nothing";
+
+    fn parse(text: &str) -> Option<Self> {
+        Some(Self((!text.is_empty()).then(|| text.into())))
+    }
+}
+
+impl Value for String {
+    const FORM: &'static str = "any text";
+
+    fn parse(text: &str) -> Option<Self> {
+        Some(text.to_owned())
+    }
+}
+
+impl Value for bool {
+    const FORM: &'static str = "true or false, with = between the flag and the value";
+    const SWITCH: bool = true;
+
+    fn parse(text: &str) -> Option<Self> {
+        match text {
+            "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+            "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+            _ => None,
+        }
+    }
+}
+
 impl Value for u64 {
     const FORM: &'static str = "a whole number";
 
@@ -95,6 +140,14 @@ impl Value for u64 {
 
 impl Value for u32 {
     const FORM: &'static str = "a whole number below 2^32";
+
+    fn parse(text: &str) -> Option<Self> {
+        u64::parse(text).and_then(|number| Self::try_from(number).ok())
+    }
+}
+
+impl Value for u16 {
+    const FORM: &'static str = "a whole number below 65536";
 
     fn parse(text: &str) -> Option<Self> {
         u64::parse(text).and_then(|number| Self::try_from(number).ok())

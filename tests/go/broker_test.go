@@ -15,33 +15,61 @@ import (
 // patience is how long a test waits for what must come: spent only on failure.
 const patience = 20 * time.Second
 
+// broker is a process on a folder that outlives it.
+type broker struct {
+	t       *testing.T
+	data    string
+	flags   []string
+	address string
+	process *exec.Cmd
+}
+
 // startBroker runs the binary that MQ_BIN names on a free port and a folder of its own, and gives its address.
 func startBroker(t *testing.T) string {
 	t.Helper()
-	binary := os.Getenv("MQ_BIN")
-	if binary == "" {
-		t.Fatal("MQ_BIN must name the mq binary: run the tests by `cargo xtask test go`")
-	}
-	data := filepath.Join(t.TempDir(), "data")
-	broker := exec.Command(binary, "serve", "-tcp-address", "127.0.0.1:0", "-data-path", data)
-	broker.Stderr = os.Stderr
-	stdout, err := broker.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := broker.Start(); err != nil {
-		t.Fatal(err)
-	}
+	return startBrokerWith(t).address
+}
+
+func startBrokerWith(t *testing.T, flags ...string) *broker {
+	t.Helper()
+	b := &broker{t: t, data: filepath.Join(t.TempDir(), "data"), flags: flags, address: "127.0.0.1:0"}
+	b.run()
 	t.Cleanup(func() {
-		broker.Process.Signal(syscall.SIGTERM)
-		if err := broker.Wait(); err != nil {
+		b.process.Process.Signal(syscall.SIGTERM)
+		if err := b.process.Wait(); err != nil {
 			t.Errorf("SIGTERM is a clean stop: %v", err)
 		}
 	})
+	return b
+}
+
+// run starts it, again if it ran before: on the same port and folder.
+func (b *broker) run() {
+	b.t.Helper()
+	binary := os.Getenv("MQ_BIN")
+	if binary == "" {
+		b.t.Fatal("MQ_BIN must name the mq binary: run the tests by `cargo xtask test go`")
+	}
+	args := append([]string{"serve", "-tcp-address", b.address, "-data-path", b.data}, b.flags...)
+	b.process = exec.Command(binary, args...)
+	b.process.Stderr = os.Stderr
+	stdout, err := b.process.StdoutPipe()
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	if err := b.process.Start(); err != nil {
+		b.t.Fatal(err)
+	}
 	line, err := bufio.NewReader(stdout).ReadString('\n')
 	address, ok := strings.CutPrefix(strings.TrimSpace(line), "tcp ")
 	if !ok {
-		t.Fatalf("the broker is not ready: %q %v", line, err)
+		b.t.Fatalf("the broker is not ready: %q %v", line, err)
 	}
-	return address
+	b.address = address
+}
+
+// kill is kill -9, and waits until it is gone.
+func (b *broker) kill() {
+	b.process.Process.Kill()
+	b.process.Wait()
 }

@@ -7,7 +7,8 @@ import time
 import nsq
 import pytest
 
-PATIENCE_S = 20
+# Spent only on failure; pynsq itself waits 15 s before it connects again.
+PATIENCE_S = 60
 
 
 def timed(test):
@@ -219,4 +220,50 @@ async def test_a_message_times_out_unless_it_is_touched(broker, touched):
     await done.wait()
     assert attempts == ([1] if touched else [1, 2])
     assert time.monotonic() - began >= timeout_s * (2 if touched else 1)
+    reader.close()
+
+
+@timed
+async def test_a_reader_comes_back_after_kill_9(start_broker):
+    broker = start_broker()
+    bodies, arrived = [], asyncio.Queue()
+
+    def handler(message):
+        bodies.append(bytes(message.body))
+        arrived.put_nowait(None)
+        return True
+
+    reader = nsq.Reader("t", "c", handler, nsqd_tcp_addresses=[broker.address])
+    writer = Writer(broker.address)
+    assert await writer.ask(writer.pub, "t", b"before") == b"OK"
+    await arrived.get()
+    broker.kill()
+    broker.run()
+    writer = Writer(broker.address)
+    assert await writer.ask(writer.pub, "t", b"after") == b"OK"
+    while bodies[-1] != b"after":
+        await arrived.get()
+    assert set(bodies) == {b"before", b"after"}
+    reader.close()
+
+
+@timed
+async def test_a_backlog_larger_than_memory_arrives_whole_and_in_order(start_broker):
+    batches, size, pad = 16, 128, 16 << 10
+    address = start_broker("--memory-limit", "8MiB").address
+    writer = Writer(address)
+    for batch in range(batches):
+        bodies = [str(batch * size + n).encode().ljust(pad) for n in range(size)]
+        assert await writer.ask(writer.mpub, "t", bodies) == b"OK"
+    got, done = [], asyncio.Event()
+
+    def handler(message):
+        got.append(int(message.body))
+        if len(got) == batches * size:
+            done.set()
+        return True
+
+    reader = Reader(address, "t", "c", handler, max_in_flight=100)
+    await done.wait()
+    assert got == list(range(batches * size))
     reader.close()

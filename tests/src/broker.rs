@@ -73,6 +73,11 @@ impl Broker {
         kill_process(Pid::from_child(&self.process), Signal::TERM).expect("a running process");
     }
 
+    /// Sends SIGHUP and goes on.
+    pub fn hang_up(&self) {
+        kill_process(Pid::from_child(&self.process), Signal::HUP).expect("a running process");
+    }
+
     /// Waits until it has ended.
     pub fn wait(&mut self) -> ExitStatus {
         until("the broker to end", || self.process.try_wait().expect("a status"))

@@ -36,6 +36,10 @@ enum Stage {
     Python,
     /// An unmodified go-nsq against the real binary
     Go,
+    /// An unmodified nsqjs against the real binary
+    Node,
+    /// An unmodified nsq-j against the real binary
+    Java,
 }
 
 /// How a stage that did not fail ended.
@@ -111,6 +115,23 @@ impl Stage {
                 let mut tests = Command::new("go");
                 // -count=1: a cached answer says nothing about a new binary.
                 tests.args(["test", "-count=1", "./..."]).current_dir(root().join("tests").join("go"));
+                run(tests.env("MQ_BIN", mq()?))?;
+            }
+            Self::Node => {
+                if !succeeds(program("npm").arg("--version")) {
+                    return Ok(Done::Skipped("no node with npm on the path"));
+                }
+                let mut tests = program("node");
+                tests.args(["--test", "tests/node/nsqjs.test.js"]).env("NODE_PATH", tools::node_modules()?);
+                run(tests.env("MQ_BIN", mq()?))?;
+            }
+            Self::Java => {
+                if !succeeds(program("mvn").arg("--version")) {
+                    return Ok(Done::Skipped("no mvn on the path"));
+                }
+                let mut tests = program("mvn");
+                tests.args(["--batch-mode", "--quiet", "--file", "tests/java/pom.xml", "test"]);
+                tests.arg(format!("-DoutputFolder={}", target().join("java").display()));
                 run(tests.env("MQ_BIN", mq()?))?;
             }
         }

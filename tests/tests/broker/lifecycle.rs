@@ -4,7 +4,7 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use mq_tests::{Broker, mq};
+use mq_tests::{Broker, binary, mq, until};
 
 use crate::clients::{connect, create_channel, next, subscribe, topic};
 
@@ -107,4 +107,43 @@ async fn a_clean_stop_keeps_what_is_only_in_memory() {
         consumer.finish(message.id);
     }
     assert!(crate::clients::is_quiet(&mut consumer).await);
+}
+
+#[tokio::test]
+async fn sighup_reads_the_log_level_again_and_kills_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("mq.toml");
+    std::fs::write(&file, "log_level = \"info\"\n").unwrap();
+    let mut broker = Broker::start_with(&["--config", file.to_str().unwrap()]);
+    drop(connect(&broker).await);
+    std::fs::write(&file, "log_level = \"debug\"\nsnappy = false\n").unwrap();
+    broker.hang_up();
+    until("the settings to be read", || broker.stderr().contains("wait for a restart").then_some(()));
+    assert!(broker.stderr().contains("snappy") && !broker.stderr().contains("DEBUG"), "{}", broker.stderr());
+    drop(connect(&broker).await);
+    until("a line about a connection", || broker.stderr().contains("DEBUG").then_some(()));
+    std::fs::write(&file, "nonsense = 1\n").unwrap();
+    broker.hang_up();
+    until("the complaint", || broker.stderr().contains("nonsense").then_some(()));
+    broker.stop();
+}
+
+#[test]
+fn under_nsqds_name_it_takes_nsqds_flags() {
+    let folder = tempfile::tempdir().unwrap();
+    let link = folder.path().join("nsqd");
+    std::os::unix::fs::symlink(binary(), &link).unwrap();
+    let version = std::process::Command::new(&link).arg("-version").output().unwrap();
+    assert!(version.status.success() && version.stdout.starts_with(b"nsqd v"), "{version:?}");
+    let wrong = std::process::Command::new(&link).arg("-sync-every=often").output().unwrap();
+    let complaint = String::from_utf8(wrong.stderr).unwrap();
+    assert!(complaint.starts_with("nsqd: --sync-every often"), "{complaint}");
+}
+
+#[test]
+fn how_long_a_start_takes() {
+    let asked = Instant::now();
+    let _broker = Broker::start();
+    // Told, not judged: a loaded machine proves nothing.
+    println!("ready after {:?}", asked.elapsed());
 }

@@ -1,0 +1,54 @@
+//! Settings that are one of a few words.
+
+use crate::setting::Value;
+
+/// Declares settings that are one of a few words, which they keep as they are written here.
+macro_rules! choices {
+    ($($(#[doc = $help:literal])+ $name:ident: $form:literal, $fold:expr, $switch:literal, [$($word:literal $(| $alias:literal)*),+];)+) => {$(
+        $(#[doc = $help])+
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) struct $name(pub(crate) &'static str);
+
+        impl Value for $name {
+            const FORM: &'static str = $form;
+            const SWITCH: bool = $switch;
+
+            fn parse(text: &str) -> Option<Self> {
+                let fold: fn(&str) -> String = $fold;
+                match fold(text).as_str() {
+                    $($word $(| $alias)* => Some(Self($word)),)+
+                    _ => None,
+                }
+            }
+        }
+    )+};
+}
+
+choices! {
+    /// How auth servers are asked; lower case, as nsqd wants it.
+    AuthMethod: "get or post", str::to_owned, false, ["get", "post"];
+    /// What is asked of clients' certificates.
+    CertificatePolicy: "require, require-verify, or nothing", str::to_owned, false,
+        ["", "require", "require-verify"];
+    /// Who has to use TLS.
+    TlsRequired: "true, false or tcp-https", str::to_ascii_lowercase, true,
+        ["false" | "f" | "0", "tcp-https", "true" | "t" | "1"];
+    /// The lowest version of TLS.
+    TlsVersion: "tls1.0, tls1.1, tls1.2 or tls1.3 (1.0 and 1.1 are taken for 1.2)", str::to_ascii_lowercase, false,
+        ["tls1.0", "tls1.1", "tls1.2", "tls1.3"];
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_as_nsqd_takes_them() {
+        assert_eq!(TlsRequired::parse("1"), Some(TlsRequired("true")));
+        assert_eq!(TlsRequired::parse("tcp-https"), Some(TlsRequired("tcp-https")));
+        assert_eq!(TlsVersion::parse("TLS1.2"), Some(TlsVersion("tls1.2")));
+        assert_eq!(TlsVersion::parse("ssl3.0"), None);
+        assert_eq!(AuthMethod::parse("POST"), None);
+        assert_eq!(CertificatePolicy::parse("demand"), None);
+    }
+}

@@ -1,0 +1,50 @@
+//! From settings to what the server offers beside plain connections: TLS, compression, permissions.
+
+use std::fmt::Display;
+use std::str::FromStr;
+
+use mq_nsq::server::{self, TlsOptions};
+
+use crate::config::Config;
+
+/// Sets `server` to what `config` says.
+///
+/// # Errors
+/// If a word of `config` is none of the server's.
+pub(crate) fn apply(config: &Config, server: &mut server::Config) -> Result<(), String> {
+    tls(config, server)?;
+    auth(config, server);
+    Ok(())
+}
+
+fn tls(config: &Config, server: &mut server::Config) -> Result<(), String> {
+    server.max_deflate_level = u8::try_from(config.max_deflate_level).unwrap_or(u8::MAX);
+    server.snappy = config.snappy;
+    server.deflate = config.deflate;
+    let (Some(cert), Some(key)) = (&config.tls_cert.0, &config.tls_key.0) else { return Ok(()) };
+    server.tls = Some(TlsOptions {
+        cert: cert.clone(),
+        key: key.clone(),
+        root_ca_file: config.tls_root_ca_file.0.clone(),
+        client_auth_policy: word("tls-client-auth-policy", config.tls_client_auth_policy.0)?,
+        required: word("tls-required", config.tls_required.0)?,
+        min_version: word("tls-min-version", config.tls_min_version.0)?,
+    });
+    Ok(())
+}
+
+/// The server's own value for a word that settings allow.
+fn word<T: FromStr<Err: Display>>(flag: &str, text: &str) -> Result<T, String> {
+    text.parse().map_err(|error| format!("--{flag} {text}: {error}"))
+}
+
+fn auth(config: &Config, server: &mut server::Config) {
+    server.auth_http_addresses = config.auth_http_address.0.iter().map(|address| address.0.clone()).collect();
+    server.auth_http_request_method = match config.auth_http_request_method.0 {
+        "post" => server::AuthMethod::Post,
+        _ => server::AuthMethod::Get,
+    };
+    server.http_client_connect_timeout = config.http_client_connect_timeout;
+    server.http_client_request_timeout = config.http_client_request_timeout;
+    server.tls_root_ca_file = config.tls_root_ca_file.0.clone();
+}

@@ -1,0 +1,238 @@
+//! The list of settings: each declared once, with what nsqd calls it and what its default is there.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::choice::{AuthMethod, CertificatePolicy, TlsRequired, TlsVersion};
+use crate::list::{AuthServer, Experiment, Fraction, List, Peer};
+use crate::setting::{Address, LogFormat, LogLevel, MaybePath, NodeId, Size, Value, WireSize};
+use crate::sources::Sources;
+
+/// One setting as far as its type does not matter.
+pub(crate) struct Setting {
+    /// Name of the field; the flag has dashes for underscores.
+    pub(crate) key: &'static str,
+    /// Name in the file: the same but for some of nsqd's.
+    pub(crate) file_key: &'static str,
+    help: &'static str,
+    pub(crate) default: &'static str,
+    /// What it is under nsqd's name, where that differs.
+    nsqd_default: Option<&'static str>,
+    pub(crate) form: &'static str,
+    pub(crate) switch: bool,
+    pub(crate) list: bool,
+    /// Whether a text is a value of its type.
+    pub(crate) accepts: fn(&str) -> bool,
+    pub(crate) effect: Effect,
+}
+
+/// What giving a setting does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// What it says.
+    Full,
+    /// Nothing, for good: the text says what applies instead.
+    None(&'static str),
+    /// Nothing yet.
+    Later,
+}
+
+/// The name the program was started under.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Face {
+    Mq,
+    /// A drop-in for nsqd: its flags without a subcommand, its defaults.
+    Nsqd,
+}
+
+impl Setting {
+    pub(crate) fn help(&self) -> &'static str {
+        self.help.trim()
+    }
+
+    pub(crate) fn default(&self, face: Face) -> &'static str {
+        match (face, self.nsqd_default) {
+            (Face::Nsqd, Some(default)) => default,
+            _ => self.default,
+        }
+    }
+}
+
+macro_rules! or {
+    ($default:expr) => {
+        $default
+    };
+    ($default:expr, $other:expr) => {
+        $other
+    };
+}
+
+/// Declares [`Config`] and [`SETTINGS`] from one list. Defaults are written as a user would, and read the same way.
+/// What has no effect has no field; it is checked all the same.
+macro_rules! settings {
+    (
+        $($(#[doc = $help:literal])+ $key:ident $(/ $file:literal)?: $type:ty = $default:literal $(, nsqd $nsqd:literal)?;)+
+        ---
+        $($(#[doc = $nhelp:literal])+ $nkey:ident $(/ $nfile:literal)?: $ntype:ty = $ndefault:literal $(, nsqd $nnsqd:literal)? => $effect:expr;)+
+    ) => {
+        /// What `mq serve` runs with.
+        #[derive(Clone, Debug)]
+        pub(crate) struct Config {
+            $($(#[doc = $help])+ pub(crate) $key: $type,)+
+        }
+
+        /// All settings, those without effect last.
+        pub(crate) const SETTINGS: &[Setting] = &[
+            $(Setting {
+                key: stringify!($key),
+                file_key: or!(stringify!($key) $(, $file)?),
+                help: concat!($($help),+),
+                default: $default,
+                nsqd_default: or!(None $(, Some($nsqd))?),
+                form: <$type as Value>::FORM,
+                switch: <$type as Value>::SWITCH,
+                list: <$type as Value>::LIST,
+                accepts: |text| <$type as Value>::parse(text).is_some(),
+                effect: Effect::Full,
+            },)+
+            $(Setting {
+                key: stringify!($nkey),
+                file_key: or!(stringify!($nkey) $(, $nfile)?),
+                help: concat!($($nhelp),+),
+                default: $ndefault,
+                nsqd_default: or!(None $(, Some($nnsqd))?),
+                form: <$ntype as Value>::FORM,
+                switch: <$ntype as Value>::SWITCH,
+                list: <$ntype as Value>::LIST,
+                accepts: |text| <$ntype as Value>::parse(text).is_some(),
+                effect: $effect,
+            },)+
+        ];
+
+        impl Config {
+            pub(crate) fn from_sources(sources: &Sources<'_>) -> Result<Self, String> {
+                Ok(Self { $($key: sources.read(stringify!($key))?,)+ })
+            }
+        }
+    };
+}
+
+settings! {
+    /// Where NSQ clients connect: host:port, or the path of a unix socket
+    tcp_address: Address = "127.0.0.1:4150", nsqd "0.0.0.0:4150";
+    /// Folder of the broker's data, made if absent
+    data_path: PathBuf = "mq-data", nsqd ".";
+    /// Memory for messages; what is beyond it lies on disk
+    memory_limit: Size = "256MiB";
+    /// What OK means for a new topic's messages: written to the operating system (flush), or in memory (memory)
+    durability: mq_core::Durability = "flush";
+    /// Part of every message id, different on each broker of a cluster; auto = from the host's name
+    node_id / "id": NodeId = "auto";
+    /// Newest messages an ephemeral channel keeps; other channels keep all, in memory as far as --memory-limit goes
+    mem_queue_size: u64 = "10000";
+    /// How long a consumer may take for a message before it is delivered again
+    msg_timeout: Duration = "60s";
+    /// The longest such time a consumer may ask for, and reach by TOUCH
+    max_msg_timeout: Duration = "15m";
+    /// The longest delay of a requeue or a deferred publish
+    max_req_timeout: Duration = "1h";
+    /// The largest message
+    max_msg_size: WireSize = "1048576";
+    /// The largest body of one command (MPUB)
+    max_body_size: WireSize = "5242880";
+    /// The most messages a consumer may have in flight (RDY)
+    max_rdy_count: u32 = "2500";
+    /// The longest interval between heartbeats a client may ask for
+    max_heartbeat_interval: Duration = "60s";
+    /// The largest output buffer a client may ask for
+    max_output_buffer_size: WireSize = "65536";
+    /// The shortest time a client may ask its output to be held back for
+    min_output_buffer_timeout: Duration = "25ms";
+    /// The longest such time
+    max_output_buffer_timeout: Duration = "30s";
+    /// The most consumers of a channel, 0 = any number
+    max_channel_consumers: u64 = "0";
+    /// PEM file of the certificate for TLS, with those between it and a root
+    tls_cert: MaybePath = "";
+    /// PEM file of the certificate's key
+    tls_key: MaybePath = "";
+    /// PEM file of roots that clients' certificates, and auth servers', are checked against
+    tls_root_ca_file: MaybePath = "";
+    /// Certificates of clients: require any, require-verify one that a root vouches for; either makes TLS required
+    tls_client_auth_policy: CertificatePolicy = "";
+    /// Refuse clients without TLS; tcp-https leaves plain HTTP open
+    tls_required: TlsRequired = "false";
+    /// The lowest version of TLS
+    tls_min_version: TlsVersion = "tls1.2", nsqd "tls1.0";
+    /// Let clients ask for deflate
+    deflate: bool = "true";
+    /// The highest level of deflate a client may ask for, 1 to 9
+    max_deflate_level: u32 = "6";
+    /// Let clients ask for snappy
+    snappy: bool = "true";
+    /// Auth servers to ask what a client may do: with any, clients must AUTH
+    auth_http_address / "auth_http_addresses": List<AuthServer> = "";
+    /// How auth servers are asked: get, or post
+    auth_http_request_method: AuthMethod = "get";
+    /// How long connecting to an auth server may take
+    http_client_connect_timeout: Duration = "2s";
+    /// How long an auth server's answer may take in all
+    http_client_request_timeout: Duration = "5s";
+    /// The region that clients are told
+    topology_region: String = "";
+    /// The zone in the region that clients are told
+    topology_zone: String = "";
+    /// The least severe log lines to write: trace, debug, info, warn, error
+    log_level: LogLevel = "info";
+    /// What each line of a text log begins with
+    log_prefix: String = "", nsqd "[nsqd] ";
+    /// How log lines look on stderr: text, or one JSON object a line
+    log_format: LogFormat = "text";
+    ---
+    /// nsqd: the disk is synced after this many messages
+    sync_every: u64 = "2500" => Effect::None("the disk is synced every second; --durability says what OK means");
+    /// nsqd: the disk is synced after this time
+    sync_timeout: Duration = "2s" => Effect::None("the disk is synced every second; --durability says what OK means");
+    /// nsqd: size of a file of a disk queue
+    max_bytes_per_file: u64 = "104857600" => Effect::None("all topics share one log of 64 MiB files, removed when consumed");
+    /// nsqd: channels looked at in a round
+    queue_scan_selection_count: u64 = "20" => Effect::None("every timeout and delay has a timer: nothing is scanned");
+    /// nsqd: the most threads that look at channels
+    queue_scan_worker_pool_max: u64 = "4" => Effect::None("every timeout and delay has a timer: nothing is scanned");
+    /// nsqd: how long a client's output is held back unless it asks for another time
+    output_buffer_timeout: Duration = "250ms" => Effect::None("output is sent as soon as the connection has nothing else to do");
+    /// nsqd: no effect there either
+    verbose: bool = "false" => Effect::None("--log-level debug writes more");
+    /// nsqd: the old name of node-id, no effect there either
+    worker_id: u64 = "0" => Effect::None("--node-id is the setting to use");
+    /// nsqd: where HTTP is served
+    http_address: Address = "", nsqd "0.0.0.0:4151" => Effect::Later;
+    /// nsqd: where HTTPS is served
+    https_address: Address = "", nsqd "0.0.0.0:4152" => Effect::Later;
+    /// nsqd: the name lookup servers tell clients
+    broadcast_address: String = "" => Effect::Later;
+    /// nsqd: the TCP port lookup servers tell clients, 0 = the real one
+    broadcast_tcp_port: u16 = "0" => Effect::Later;
+    /// nsqd: the HTTP port lookup servers tell clients, 0 = the real one
+    broadcast_http_port: u16 = "0" => Effect::Later;
+    /// nsqd: lookup servers to register at
+    lookupd_tcp_address / "nsqlookupd_tcp_addresses": List<Peer> = "" => Effect::Later;
+    /// nsqd: experiments to take part in
+    enable_experiment: List<Experiment> = "" => Effect::Later;
+    /// nsqd: where statistics are sent
+    statsd_address: Address = "" => Effect::Later;
+    /// nsqd: what the statistics' names begin with
+    statsd_prefix: String = "nsq.%s" => Effect::Later;
+    /// nsqd: how often statistics are sent
+    statsd_interval: Duration = "60s" => Effect::Later;
+    /// nsqd: send statistics of memory too
+    statsd_mem_stats: bool = "true" => Effect::Later;
+    /// nsqd: the largest packet of statistics
+    statsd_udp_packet_size: u64 = "508" => Effect::Later;
+    /// nsqd: leave ephemeral topics and channels out
+    statsd_exclude_ephemeral: bool = "false" => Effect::Later;
+    /// nsqd: percentiles of end-to-end latency to compute
+    e2e_processing_latency_percentile / "e2e_processing_latency_percentiles": List<Fraction> = "" => Effect::Later;
+    /// nsqd: the time they are computed over
+    e2e_processing_latency_window_time: Duration = "10m" => Effect::Later;
+}

@@ -1,0 +1,109 @@
+//! Where a setting can be written: the command line, else the environment, else the file, else its default.
+
+use std::ffi::OsString;
+use std::fmt::Display;
+
+use clap::ArgMatches;
+
+use crate::file::ConfigFile;
+use crate::setting::{Value, flag, variable};
+use crate::settings::{Face, SETTINGS, Setting};
+
+/// Where a setting can be written, strongest first.
+pub(crate) struct Sources<'a> {
+    pub(crate) flags: &'a ArgMatches,
+    pub(crate) env: &'a dyn Fn(&str) -> Option<OsString>,
+    pub(crate) file: Option<&'a ConfigFile>,
+    pub(crate) face: Face,
+}
+
+/// What is written of a setting, and how to name the place in a message.
+struct Given {
+    text: String,
+    place: String,
+}
+
+impl Sources<'_> {
+    pub(crate) fn read<T: Value>(&self, key: &str) -> Result<T, String> {
+        let Some(setting) = SETTINGS.iter().find(|setting| setting.key == key) else {
+            return Err(format!("there is no setting {key}"));
+        };
+        match self.given(setting) {
+            Some(given) => parse(&given.text, given.place),
+            None => {
+                let default = setting.default(self.face);
+                parse(default, format_args!("--{} {default}", flag(key)))
+            }
+        }
+    }
+
+    /// Checks what is written of `setting`, which has no field; gives it if anything is.
+    pub(crate) fn check(&self, setting: &Setting) -> Result<Option<String>, String> {
+        let Some(given) = self.given(setting) else { return Ok(None) };
+        // nsqd's way to switch something off: as good as not given.
+        if given.text.is_empty() {
+            return Ok(None);
+        }
+        if (setting.accepts)(&given.text) {
+            Ok(Some(given.text))
+        } else {
+            Err(refusal(given.place, setting.form))
+        }
+    }
+
+    /// What is written of `setting`, a list with commas between its parts.
+    pub(crate) fn text(&self, setting: &Setting) -> Option<String> {
+        self.given(setting).map(|given| given.text)
+    }
+
+    fn given(&self, setting: &Setting) -> Option<Given> {
+        let (key, flag) = (setting.key, flag(setting.key));
+        if let Some(texts) = self.flags.get_many::<String>(key) {
+            let text = texts.map(String::as_str).collect::<Vec<_>>().join(",");
+            let place = format!("--{flag} {}", without_password(&text));
+            return Some(Given { text, place });
+        }
+        let variable = variable(key);
+        if let Some(text) = (self.env)(&variable) {
+            let text = text.to_string_lossy().into_owned();
+            let place = format!("{variable}={} (that is --{flag})", without_password(&text));
+            return Some(Given { text, place });
+        }
+        let file = self.file?;
+        let text = file.get(key)?.join(",");
+        let (path, shown) = (file.path.display(), without_password(&text));
+        let place = format!("{path}: {} = {shown:?} (that is --{flag})", setting.file_key);
+        Some(Given { text, place })
+    }
+}
+
+fn parse<T: Value>(text: &str, place: impl Display) -> Result<T, String> {
+    T::parse(text).ok_or_else(|| refusal(place, T::FORM))
+}
+
+fn refusal(place: impl Display, form: &str) -> String {
+    format!("{place} is not valid: it must be {form}")
+}
+
+/// `text` with stars for what stands before an `@` in a URL: messages go to logs.
+fn without_password(text: &str) -> String {
+    let parts = text.split(',').map(|part| match part.split_once("://") {
+        Some((scheme, rest)) => match rest.rsplit_once('@') {
+            Some((_, host)) => format!("{scheme}://***@{host}"),
+            None => part.to_owned(),
+        },
+        None => part.to_owned(),
+    });
+    parts.collect::<Vec<_>>().join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_in_urls_are_not_shown() {
+        assert_eq!(without_password("http://u:p@a:1/x,b:2"), "http://***@a:1/x,b:2");
+        assert_eq!(without_password("60x"), "60x");
+    }
+}

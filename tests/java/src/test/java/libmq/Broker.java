@@ -1,0 +1,56 @@
+package libmq;
+
+import java.io.BufferedReader;
+import java.io.File;
+import java.io.IOException;
+import java.io.InputStreamReader;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.concurrent.TimeUnit;
+import org.junit.rules.TemporaryFolder;
+
+/** The binary that MQ_BIN names, as a process on a free port and a folder that outlives it. */
+final class Broker implements AutoCloseable {
+    private final File data;
+    private final List<String> flags;
+    private Process process;
+    private String address = "127.0.0.1:0";
+
+    Broker(TemporaryFolder folder, String... flags) throws IOException {
+        data = new File(folder.newFolder(), "data");
+        this.flags = List.of(flags);
+        run();
+    }
+
+    /** Starts it, again if it ran before: on the same port and folder. */
+    void run() throws IOException {
+        List<String> command = new ArrayList<>(List.of(System.getenv("MQ_BIN"), "serve"));
+        command.addAll(List.of("-tcp-address", address, "-data-path", data.getPath()));
+        command.addAll(flags);
+        process = new ProcessBuilder(command).redirectError(ProcessBuilder.Redirect.INHERIT).start();
+        String line = new BufferedReader(new InputStreamReader(process.getInputStream())).readLine();
+        if (line == null || !line.startsWith("tcp ")) {
+            throw new IOException("the broker is not ready: " + line);
+        }
+        address = line.substring("tcp ".length());
+    }
+
+    String address() {
+        return address;
+    }
+
+    /** kill -9, and gone. */
+    void kill() throws InterruptedException {
+        process.destroyForcibly().waitFor();
+    }
+
+    /** SIGTERM must be a clean stop. */
+    @Override
+    public void close() throws Exception {
+        process.destroy();
+        if (!process.waitFor(10, TimeUnit.SECONDS) || process.exitValue() != 0) {
+            process.destroyForcibly();
+            throw new AssertionError("SIGTERM is a clean stop");
+        }
+    }
+}

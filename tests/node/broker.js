@@ -1,0 +1,72 @@
+'use strict'
+// A real broker for a test: the binary that MQ_BIN names, on a free port and a folder of its own.
+
+const {spawn, execFileSync} = require('node:child_process')
+const {once} = require('node:events')
+const fs = require('node:fs')
+const os = require('node:os')
+const path = require('node:path')
+const readline = require('node:readline')
+
+class Broker {
+  constructor(flags) {
+    this.flags = flags
+    this.folder = fs.mkdtempSync(path.join(os.tmpdir(), 'mq-node-'))
+    this.port = 0
+    // Closed before the broker stops.
+    this.clients = []
+  }
+
+  /** Starts it, again if it ran before: on the same port and folder. */
+  async run() {
+    const data = path.join(this.folder, 'data')
+    const args = ['serve', '-tcp-address', `127.0.0.1:${this.port}`, '-data-path', data, ...this.flags]
+    this.process = spawn(process.env.MQ_BIN, args, {stdio: ['ignore', 'pipe', 'inherit']})
+    this.ended = once(this.process, 'exit')
+    const ready = once(readline.createInterface({input: this.process.stdout}), 'line')
+    const [line] = await Promise.race([ready, this.ended.then(([code]) => [`it ended with ${code}`])])
+    if (!line.startsWith('tcp ')) throw new Error(`the broker is not ready: ${line}`)
+    this.port = Number(line.split(':').pop())
+  }
+
+  get address() {
+    return `127.0.0.1:${this.port}`
+  }
+
+  /** kill -9, and gone. */
+  async kill() {
+    this.process.kill('SIGKILL')
+    await this.ended
+  }
+
+  /** SIGTERM must be a clean stop. */
+  async stop() {
+    for (const client of this.clients) client.close()
+    this.process.kill('SIGTERM')
+    const [code] = await this.ended
+    fs.rmSync(this.folder, {recursive: true})
+    if (code !== 0) throw new Error(`SIGTERM is a clean stop, not ${code}`)
+  }
+}
+
+/** A running broker that ends with the test `t`. */
+async function startBroker(t, flags = []) {
+  const broker = new Broker(flags)
+  await broker.run()
+  t.after(() => broker.stop())
+  return broker
+}
+
+/** A key and a certificate for 127.0.0.1 in `folder`, or null where no openssl is. */
+function certificate(folder) {
+  const [key, cert] = ['key.pem', 'cert.pem'].map((name) => path.join(folder, name))
+  const args = ['req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-days', '2', '-subj', '/CN=127.0.0.1']
+  try {
+    execFileSync('openssl', [...args, '-keyout', key, '-out', cert], {stdio: 'ignore'})
+  } catch {
+    return null
+  }
+  return {key, cert}
+}
+
+module.exports = {startBroker, certificate}

@@ -1,0 +1,228 @@
+'use strict'
+// nsqjs as its users have it, against mq.
+
+const assert = require('node:assert/strict')
+const {once} = require('node:events')
+const fs = require('node:fs')
+const net = require('node:net')
+const os = require('node:os')
+const path = require('node:path')
+const test = require('node:test')
+
+const {Reader, Writer} = require('nsqjs')
+const {startBroker, certificate} = require('./broker')
+
+// How long a test waits for what must come: spent only on failure.
+const timeout = 30_000
+
+/** A connected Writer whose publishes can be awaited. */
+async function writer(broker, options = {}) {
+  const w = new Writer('127.0.0.1', broker.port, options)
+  // A closed connection is an error event, also when the test is over.
+  w.on('error', () => {})
+  w.connect()
+  await once(w, 'ready')
+  broker.clients.push(w)
+  const asked = (start) =>
+    new Promise((resolve, reject) => start((error) => (error ? reject(error) : resolve())))
+  return {
+    publish: (body, topic = 't') => asked((done) => w.publish(topic, body, done)),
+    defer: (body, ms) => asked((done) => w.deferPublish('t', [body], ms, done)),
+  }
+}
+
+/** A Reader that hands each message to `handle`. */
+function reader(broker, channel, options, handle) {
+  const r = new Reader('t', channel, {nsqdTCPAddresses: [broker.address], lookupdPollInterval: 1, ...options})
+  r.on('error', () => {})
+  r.on('message', handle)
+  r.connect()
+  broker.clients.push(r)
+  return r
+}
+
+/** The first `count` bodies of a channel, each finished. */
+function collect(broker, count, options = {}, channel = 'c') {
+  return new Promise((resolve) => {
+    const bodies = []
+    reader(broker, channel, {maxInFlight: 100, ...options}, (message) => {
+      bodies.push(message.body)
+      message.finish()
+      if (bodies.length === count) resolve(bodies)
+    })
+  })
+}
+
+const texts = (bodies) => bodies.map(String)
+const numbers = (count) => Array.from({length: count}, (_, n) => String(n))
+
+test('publishes and batches arrive in order', {timeout}, async (t) => {
+  const broker = await startBroker(t)
+  const w = await writer(broker)
+  await w.publish('one')
+  await w.publish(['two', Buffer.from([0, 255, 10]), 'grüße'])
+  const bodies = await collect(broker, 4)
+  const expected = ['one', 'two', Buffer.from([0, 255, 10]), 'grüße'].map((body) => Buffer.from(body))
+  assert.deepEqual(bodies, expected)
+})
+
+test('a deferred publish waits', {timeout}, async (t) => {
+  const broker = await startBroker(t)
+  const w = await writer(broker)
+  const published = Date.now()
+  await w.defer('later', 400)
+  assert.deepEqual(texts(await collect(broker, 1)), ['later'])
+  assert.ok(Date.now() - published >= 400)
+})
+
+test('a refusal reaches the caller', {timeout}, async (t) => {
+  const broker = await startBroker(t)
+  const w = await writer(broker)
+  await assert.rejects(w.publish('x', 'bad!topic'), /E_BAD_TOPIC/)
+})
+
+test('connections share a channel and each channel gets all', {timeout}, async (t) => {
+  const [broker, expected] = [await startBroker(t), numbers(300)]
+  const [shared, shares] = [[], [0, 0, 0]]
+  const done = new Promise((resolve) => {
+    for (const n of shares.keys()) {
+      reader(broker, 'shared', {maxInFlight: 1}, (message) => {
+        shared.push(String(message.body))
+        shares[n] += 1
+        message.finish()
+        if (shared.length === expected.length) resolve()
+      })
+    }
+  })
+  const other = collect(broker, expected.length, {}, 'other')
+  const w = await writer(broker)
+  for (const body of expected) await w.publish(body)
+  assert.deepEqual(texts(await other), expected)
+  await done
+  assert.deepEqual(shared.sort(), [...expected].sort(), 'each once')
+  assert.ok(shares.every((share) => share > 0), `each connection had some: ${shares}`)
+})
+
+test('requeues count attempts until it is given up', {timeout}, async (t) => {
+  const broker = await startBroker(t)
+  await (await writer(broker)).publish('poison')
+  const attempts = []
+  const r = reader(broker, 'c', {maxAttempts: 3}, (message) => {
+    attempts.push(message.attempts)
+    message.requeue(0, false)
+  })
+  const [discarded] = await once(r, 'discard')
+  assert.equal(String(discarded.body), 'poison')
+  assert.deepEqual(attempts, [1, 2, 3])
+})
+
+test('a message times out unless it is touched', {timeout}, async (t) => {
+  for (const touched of [false, true]) {
+    const broker = await startBroker(t)
+    await (await writer(broker)).publish('slow')
+    const attempts = []
+    await new Promise((resolve) => {
+      // The shortest a client may ask for.
+      reader(broker, 'c', {messageTimeout: 1000}, (message) => {
+        attempts.push(message.attempts)
+        if (attempts.length === 2) return resolve(message.finish())
+        if (!touched) return undefined
+        let halves = 0
+        const work = setInterval(() => {
+          halves += 1
+          if (halves < 4) return message.touch()
+          clearInterval(work)
+          resolve(message.finish())
+        }, 500)
+      })
+    })
+    assert.deepEqual(attempts, touched ? [1] : [1, 2])
+  }
+})
+
+test('a reader comes back after kill -9, and what was acknowledged is there', {timeout}, async (t) => {
+  const broker = await startBroker(t)
+  const [seen, waiting] = [new Set(), new Map()]
+  reader(broker, 'c', {maxInFlight: 10}, (message) => {
+    const body = String(message.body)
+    seen.add(body)
+    message.finish()
+    waiting.get(body)?.()
+  })
+  const arrival = (body) => new Promise((resolve) => waiting.set(body, resolve))
+  const before = arrival('before')
+  await (await writer(broker)).publish('before')
+  await before
+  await broker.kill()
+  await broker.run()
+  const after = arrival('after')
+  await (await writer(broker)).publish('after')
+  await after
+  await broker.kill()
+  await broker.run()
+  assert.deepEqual([...seen], ['before', 'after'])
+})
+
+test('a backlog larger than memory arrives whole and in order', {timeout: 2 * timeout}, async (t) => {
+  const [batches, size, pad] = [16, 128, 16 << 10]
+  const broker = await startBroker(t, ['-memory-limit', '8MiB'])
+  const w = await writer(broker)
+  for (let batch = 0; batch < batches; batch += 1) {
+    await w.publish(numbers(size).map((n) => String(batch * size + Number(n)).padEnd(pad)))
+  }
+  const bodies = await collect(broker, batches * size)
+  assert.deepEqual(texts(bodies).map((body) => body.trim()), numbers(batches * size))
+})
+
+/** What the broker says it can do, asked as any client asks. */
+async function features(broker) {
+  const socket = net.connect(broker.port, '127.0.0.1')
+  const ask = {tls_v1: true, snappy: true, feature_negotiation: true}
+  const reply = async (wish) => {
+    const body = Buffer.from(JSON.stringify(wish))
+    const length = Buffer.alloc(4)
+    length.writeUInt32BE(body.length)
+    socket.write(Buffer.concat([Buffer.from('  V2IDENTIFY\n'), length, body]))
+    const [data] = await once(socket, 'data')
+    socket.destroy()
+    return JSON.parse(data.subarray(8, 4 + data.readUInt32BE(0)).toString())
+  }
+  return reply(ask)
+}
+
+const transports = [
+  {tls: false, snappy: true},
+  {tls: false, deflate: true},
+  {tls: true},
+  {tls: true, snappy: true},
+  {tls: true, deflate: true},
+]
+
+for (const transport of transports) {
+  const name = Object.keys(transport).filter((key) => transport[key]).join(' and ')
+  test(`over ${name}`, {timeout}, async (t) => {
+    const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'mq-node-tls-'))
+    t.after(() => fs.rmSync(folder, {recursive: true}))
+    const flags = []
+    if (transport.tls) {
+      const files = certificate(folder)
+      if (!files) return t.skip('no openssl to make a certificate')
+      flags.push('-tls-cert', files.cert, '-tls-key', files.key)
+    }
+    let broker
+    try {
+      broker = await startBroker(t, flags)
+    } catch {
+      return t.skip('this build of mq has no TLS')
+    }
+    const has = await features(broker)
+    if (!transport.tls && !has.snappy) return t.skip('this build of mq has no compression')
+    const options = {...transport, tlsVerification: false}
+    const w = await writer(broker, options)
+    const large = Buffer.alloc(100_000, 'abcdefghij')
+    await w.publish('small')
+    await w.publish(['in', 'a batch', large])
+    const expected = ['small', 'in', 'a batch', large].map((body) => Buffer.from(body))
+    assert.deepEqual(await collect(broker, expected.length, options), expected)
+  })
+}
