@@ -240,10 +240,10 @@ impl Session {
         let waits = matches!(self.phase, Phase::Draining(..) | Phase::Upgrading(_))
             || self.replies.is_full()
             || self.authorization.is_pending()
-            || self.output.unsent() >= UNSENT_BYTES_MAX;
-        // A consumer's acknowledgements are always read: they are what frees memory.
-        let publishes = self.client.published() > 0;
-        !waits && !(publishes && self.shared.broker.is_congested(&self.wake))
+            || self.output.unsent() >= UNSENT_BYTES_MAX
+            // A consumer's acknowledgements are always read: they are what frees memory.
+            || (self.client.published() > 0 && self.shared.broker.is_congested(&self.wake));
+        !waits
     }
 
     fn answer(&mut self, cx: &mut Context<'_>) {
