@@ -53,6 +53,17 @@ function collect(broker, count, options = {}, channel = 'c') {
   })
 }
 
+/** Creates channels of topic t: what is published before a channel exists goes to the others only. */
+async function createChannels(broker, ...channels) {
+  for (const channel of channels) {
+    const socket = net.connect(broker.port, '127.0.0.1')
+    socket.write(`  V2SUB t ${channel}\n`)
+    const [data] = await once(socket, 'data')
+    socket.destroy()
+    assert.equal(data.subarray(8).toString(), 'OK')
+  }
+}
+
 const texts = (bodies) => bodies.map(String)
 const numbers = (count) => Array.from({length: count}, (_, n) => String(n))
 
@@ -83,6 +94,7 @@ test('a refusal reaches the caller', {timeout}, async (t) => {
 
 test('connections share a channel and each channel gets all', {timeout}, async (t) => {
   const [broker, expected] = [await startBroker(t), numbers(300)]
+  await createChannels(broker, 'shared', 'other')
   const [shared, shares] = [[], [0, 0, 0]]
   const done = new Promise((resolve) => {
     for (const n of shares.keys()) {
