@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"net"
 	"sort"
 	"strings"
 	"sync"
@@ -159,9 +160,27 @@ func TestALargeMessageIsWhole(t *testing.T) {
 	}
 }
 
+// Creates channels of topic t: what is published before a channel exists goes to the others only.
+func createChannels(t *testing.T, address string, channels ...string) {
+	for _, channel := range channels {
+		conn, err := net.Dial("tcp", address)
+		must(t, err)
+		defer conn.Close()
+		_, err = fmt.Fprintf(conn, "  V2SUB t %s\n", channel)
+		must(t, err)
+		reply := make([]byte, 10)
+		_, err = io.ReadFull(conn, reply)
+		must(t, err)
+		if string(reply[8:]) != "OK" {
+			t.Fatalf("SUB: %q", reply)
+		}
+	}
+}
+
 func TestConnectionsShareAChannelAndEachChannelGetsAll(t *testing.T) {
 	const count, connections = 300, 3
 	address := startBroker(t)
+	createChannels(t, address, "shared", "other")
 	var mutex sync.Mutex
 	var shared []string
 	shares := make([]int, connections)

@@ -4,6 +4,7 @@ import java.io.BufferedReader;
 import java.io.File;
 import java.io.IOException;
 import java.io.InputStreamReader;
+import java.net.Socket;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.TimeUnit;
@@ -37,6 +38,18 @@ final class Broker implements AutoCloseable {
 
     String address() {
         return address;
+    }
+
+    /** Creates a channel of topic t: what is published before it exists goes to the others only. */
+    void createChannel(String channel) throws IOException {
+        String[] parts = address.split(":");
+        try (Socket socket = new Socket(parts[0], Integer.parseInt(parts[1]))) {
+            socket.getOutputStream().write(("  V2SUB t " + channel + "\n").getBytes());
+            String reply = new String(socket.getInputStream().readNBytes(10));
+            if (!reply.endsWith("OK")) {
+                throw new IOException("SUB: " + reply);
+            }
+        }
     }
 
     /** kill -9, and gone. */

@@ -109,6 +109,8 @@ public class NsqJTest {
     public void connectionsShareAChannelAndEachChannelGetsAll() throws Exception {
         final int count = 300;
         try (Broker broker = new Broker(folder)) {
+            broker.createChannel("shared");
+            broker.createChannel("other");
             AtomicInteger[] shares = {new AtomicInteger(), new AtomicInteger(), new AtomicInteger()};
             BlockingQueue<String> shared = new LinkedBlockingQueue<>();
             for (AtomicInteger share : shares) {
