@@ -386,21 +386,29 @@ impl Shared {
         }
         self.pool.reclaim();
         while self.pool.is_full() {
-            let victims = self.pool.victims(Ring::Written, 1);
-            let Some(mut victims) = victims.or_else(|| self.pool.victims(Ring::Held, SPILL_CHUNKS)) else {
+            if !self.give_up_oldest() {
                 break;
-            };
-            victims.topics.sort_unstable();
-            victims.topics.dedup();
-            for no in &victims.topics {
-                let topic = self.registry.lock().by_no.get(no).cloned();
-                if let Some(topic) = topic {
-                    topic.give_up(&victims);
-                }
             }
             self.log.commit();
             self.pool.reclaim();
         }
+    }
+
+    /// Makes topics give up the oldest chunks: written ones first. `false` if there are none.
+    pub(crate) fn give_up_oldest(&self) -> bool {
+        let victims = self.pool.victims(Ring::Written, 1);
+        let Some(mut victims) = victims.or_else(|| self.pool.victims(Ring::Held, SPILL_CHUNKS)) else {
+            return false;
+        };
+        victims.topics.sort_unstable();
+        victims.topics.dedup();
+        for no in &victims.topics {
+            let topic = self.registry.lock().by_no.get(no).cloned();
+            if let Some(topic) = topic {
+                topic.give_up(&victims);
+            }
+        }
+        true
     }
 
     /// Bytes a cold read fetches at once: less where many channels read ahead.

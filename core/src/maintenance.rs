@@ -32,6 +32,8 @@ pub enum Step {
     Clean,
     /// Giving up memory that is not needed.
     Memory,
+    /// Giving up all chunks that take no more frames, as where memory is short: what is only there is spilled.
+    Spill,
 }
 
 /// How far the housekeeping has come.
@@ -69,6 +71,10 @@ impl Shared {
             Step::Checkpoint => self.checkpoint(false)?,
             Step::Clean => self.clean()?,
             Step::Memory => self.look_after_memory(),
+            Step::Spill => {
+                while self.give_up_oldest() {}
+                self.log.write_queued();
+            }
         }
         Ok(())
     }
