@@ -5,6 +5,7 @@
 //! - [`Channel`], [`Subscription`]: a cursor over its topic, and who reads through it
 //! - [`store`]: the broker log behind a small disk interface
 //! - [`name`], [`message`], [`config`]: names parsed once; offsets, ids, attributes; settings
+//! - [`discovery`]: who has which topic, behind a lookup server
 //! - [`clock`], [`error`]: injected time; the one error type
 
 mod blocks;
@@ -12,6 +13,7 @@ mod broker;
 mod channel;
 pub mod clock;
 pub mod config;
+pub mod discovery;
 pub mod error;
 mod io_pool;
 mod maintenance;
