@@ -5,7 +5,7 @@
 //! - [`Channel`], [`Subscription`]: a cursor over its topic, and who reads through it
 //! - [`store`]: the broker log behind a small disk interface
 //! - [`name`], [`message`], [`config`]: names parsed once; offsets, ids, attributes; settings
-//! - [`clock`], [`error`]: injected time; the one error type
+//! - [`clock`], [`error`], [`stats`]: injected time; the one error type; numbers
 
 mod blocks;
 mod broker;
@@ -17,6 +17,7 @@ mod io_pool;
 mod maintenance;
 pub mod message;
 pub mod name;
+pub mod stats;
 pub mod store;
 mod timers;
 mod topic;
@@ -29,6 +30,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use maintenance::Step;
 pub use message::{Attributes, Delivery, MessageId, Offset};
 pub use name::{ChannelName, TopicName};
+pub use stats::BrokerStats;
 pub use store::chunk::Batch;
 pub use store::log::{Outcome, Ticket, Wake};
 pub use topic::Topic;
