@@ -15,14 +15,17 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::io_pool::IoPool;
 use crate::maintenance::{Maintenance, Threads};
 use crate::name::TopicName;
+use crate::stats::BrokerStats;
 use crate::store::catalog::Catalog;
 use crate::store::chunk::{Pool, Ring};
+use crate::store::cleaner;
 use crate::store::disk::Disk;
 use crate::store::event::Event;
 use crate::store::log::{Bell, Log, Outcome, Ticket, Wake};
 use crate::store::real_disk::RealDisk;
 use crate::store::recovery::{self, Recovered};
 use crate::timers::Timers;
+use crate::topic::memory::Pending;
 use crate::topic::{Topic, TopicState};
 
 /// A broker: topics, channels and the log, open on one data folder. A handle, cheap to clone; the last one dropped
@@ -275,6 +278,19 @@ impl Broker {
         self.handle.shared.catalog.totals()
     }
 
+    /// The broker's numbers. Looks at every topic.
+    pub fn stats(&self) -> BrokerStats {
+        self.handle.shared.stats()
+    }
+
+    /// Whether everything that is asked of the broker can be done.
+    ///
+    /// # Errors
+    /// `Full` while the disk is full; `Io` while the log can't be written or fsync'd. What is wrong is in the text.
+    pub fn health(&self) -> Result<()> {
+        self.handle.shared.log.health()
+    }
+
     /// Does what the broker's threads would do by now, for brokers opened without them.
     ///
     /// # Errors
@@ -342,6 +358,30 @@ impl Shared {
         let mut bytes = Vec::new();
         events.iter().for_each(|event| event.encode(&mut bytes));
         self.log.enqueue_state(bytes, events.len() as u32, self.clock.wall(), wake.cloned())
+    }
+
+    fn stats(&self) -> BrokerStats {
+        let files = self.catalog.files();
+        let pending = self.pending();
+        let mut stats = BrokerStats {
+            topics: pending.len() as u64,
+            memory_limit: self.options.memory_limit,
+            memory_used: self.pool.used(),
+            log_files: files.len() as u64,
+            log_bytes: files.iter().map(|f| f.bytes).sum(),
+            live_bytes: files.iter().map(|f| cleaner::live_bytes(f, &pending)).sum(),
+            unwritten_bytes: self.log.unwritten(),
+            written: self.log.written(),
+            synced: self.log.synced(),
+            ..BrokerStats::default()
+        };
+        self.log.counters.fill(&mut stats);
+        stats
+    }
+
+    /// What is pending of each topic.
+    pub(crate) fn pending(&self) -> HashMap<u32, Pending> {
+        self.topics().iter().map(|topic| (topic.no, Pending::of(&topic.state.lock()))).collect()
     }
 
     /// All topics, in no order.

@@ -6,7 +6,7 @@
 //! - [`store`]: the broker log behind a small disk interface
 //! - [`name`], [`message`], [`config`]: names parsed once; offsets, ids, attributes; settings
 //! - [`discovery`]: who has which topic, behind a lookup server
-//! - [`clock`], [`error`]: injected time; the one error type
+//! - [`clock`], [`error`], [`stats`]: injected time; the one error type; numbers
 
 mod blocks;
 mod broker;
@@ -19,6 +19,7 @@ mod io_pool;
 mod maintenance;
 pub mod message;
 pub mod name;
+pub mod stats;
 pub mod store;
 mod timers;
 mod topic;
@@ -31,6 +32,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use maintenance::Step;
 pub use message::{Attributes, Delivery, MessageId, Offset};
 pub use name::{ChannelName, TopicName};
+pub use stats::BrokerStats;
 pub use store::chunk::Batch;
 pub use store::log::{Outcome, Ticket, Wake};
 pub use topic::Topic;

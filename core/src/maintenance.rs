@@ -2,7 +2,6 @@
 //!
 //! Each is a function that can be called at any time; the threads only decide when. Tests call them by hand.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -15,7 +14,6 @@ use crate::store::event::Event;
 use crate::store::file::checkpoint_name;
 use crate::store::{checkpoint, cleaner};
 use crate::topic::Topic;
-use crate::topic::memory::Pending;
 
 /// What can be done by hand on a broker without threads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -193,6 +191,7 @@ impl Shared {
             manifest.clean_stop = clean_stop;
             Ok(manifest.checkpoint.replace((no, position)))
         })?;
+        self.log.counters.checkpoint_taken();
         let mut maintenance = self.maintenance.lock();
         (maintenance.checkpoint_at, maintenance.checkpoint_bytes) = (position, bytes.len() as u64);
         drop(maintenance);
@@ -211,8 +210,7 @@ impl Shared {
         // The files before the picture, which then knows every topic with messages in them; and the picture before the
         // fsync: everything it calls finished is then durable.
         let files = self.catalog.files();
-        let pending: HashMap<u32, Pending> =
-            self.topics().iter().map(|topic| (topic.no, Pending::of(&topic.state.lock()))).collect();
+        let pending = self.pending();
         let checkpoint = self.log.checkpoint_position();
         let plan = cleaner::plan(&files, &pending, checkpoint, self.sizes.file_bytes);
         if plan == cleaner::Plan::default() {

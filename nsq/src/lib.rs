@@ -2,9 +2,10 @@
 //!
 //! - [`wire`]: bytes to enums and back, no I/O
 //! - [`transport`]: what carries them
-//! - [`server`]: the server's end; [`client`]: the client's
+//! - [`server`]: the server's end; [`client`]: the client's; [`http`]: a small HTTP server
 
 pub mod client;
+pub mod http;
 pub mod server;
 pub mod transport;
 pub mod wire;

@@ -101,12 +101,14 @@ pub(crate) fn run(
     }
     let new = if plan.copy.is_empty() { None } else { copy(plan, pending, log, catalog, disk)? };
     let named = new.as_ref().map(|(header, ..)| header.no);
+    let copied = new.as_ref().map_or(0, |(header, _, frames_end, _)| frames_end - header.at(header.base));
     log.change_manifest(|manifest| {
         manifest.files.retain(|(no, _)| !old.contains(no));
         manifest.files.extend(named.map(|no| (no, FileKind::Clean)));
         Ok(())
     })?;
     catalog.replace(&old, new);
+    log.counters.cleaned(old.len() as u64, copied);
     for no in old {
         let name = log_name(no);
         // It is not named any more: at worst it is removed at the next open.

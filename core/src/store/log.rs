@@ -13,6 +13,7 @@ use parking_lot::{Condvar, Mutex};
 use crate::clock::Wall;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::Offset;
+use crate::stats::Counters;
 use crate::store::catalog::Catalog;
 use crate::store::disk::{Disk, File};
 use crate::store::file::FileHeader;
@@ -126,6 +127,7 @@ pub(crate) struct Log {
     pub(super) has_thread: AtomicBool,
     /// Rung when the log's thread has something to do.
     pub(crate) bell: Arc<Bell>,
+    pub(crate) counters: Counters,
 }
 
 /// What is handed out next.
@@ -200,6 +202,7 @@ impl Log {
             slow: AtomicBool::new(false),
             has_thread: AtomicBool::new(false),
             bell,
+            counters: Counters::default(),
         })
     }
 
@@ -335,6 +338,14 @@ impl Log {
         Err(Error::new(ErrorKind::Io, format!("the log is closed to writes until a restart: {why}")))
     }
 
+    /// Whether the log can be written and fsync'd.
+    ///
+    /// # Errors
+    /// Why it can't.
+    pub(crate) fn health(&self) -> Result<()> {
+        self.check()
+    }
+
     /// Closes the log to writes: its files are in doubt.
     pub(super) fn break_down(&self, why: String) {
         tracing::error!("the log is closed to writes until a restart: {why}");
@@ -421,6 +432,11 @@ impl Log {
     /// Whether so much is unwritten that sessions should stop reading.
     pub(crate) fn is_congested(&self) -> bool {
         self.unwritten.load(Ordering::Relaxed) > UNWRITTEN_BYTES_MAX
+    }
+
+    /// Bytes queued and not acknowledged yet.
+    pub(crate) fn unwritten(&self) -> u64 {
+        self.unwritten.load(Ordering::Relaxed)
     }
 
     /// Whether frames wait for the log's own thread.

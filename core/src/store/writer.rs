@@ -1,7 +1,7 @@
 //! The writing end of the log: rounds of writes, the next file, fsync.
 
 use std::collections::VecDeque;
-use std::io::{self, IoSlice};
+use std::io::IoSlice;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -212,6 +212,7 @@ impl Log {
 
     /// Fails all that is queued: cuts file and queue back to the last whole frame.
     fn fail(&self, writer: &mut Writer, round: &mut VecDeque<Item>, error: &Error) {
+        self.counters.write_failed();
         let position = writer.position();
         if let Err(e) = writer.file.truncate(writer.at) {
             self.break_down(format!("{error}; and the log could not be cut back: {e}"));
@@ -297,7 +298,7 @@ impl Log {
             self.seal(&header, &file)?;
             self.files.lock().full.retain(|(h, _)| h.no != header.no);
         }
-        current.sync().map_err(|e| self.sync_failed(e))?;
+        self.fsync(&current)?;
         self.synced.fetch_max(target, Ordering::AcqRel);
         Ok(())
     }
@@ -308,14 +309,19 @@ impl Log {
         let (index, table) = file_index::encode(&runs, frames_end);
         file.write_at(&mut [IoSlice::new(&index)], frames_end)
             .map_err(|e| Error::io("could not write a file's index", e))?;
-        file.sync().map_err(|e| self.sync_failed(e))?;
+        self.fsync(file)?;
         self.catalog.seal(header.no, table);
         Ok(())
     }
 
-    fn sync_failed(&self, error: io::Error) -> Error {
-        self.break_down(format!("fsync failed: {error}"));
-        Error::io("could not fsync the log", error)
+    fn fsync(&self, file: &Arc<dyn File>) -> Result<()> {
+        let begun = Instant::now();
+        let result = file.sync();
+        self.counters.synced(begun.elapsed(), result.is_err());
+        result.map_err(|error| {
+            self.break_down(format!("fsync failed: {error}"));
+            Error::io("could not fsync the log", error)
+        })
     }
 }
 

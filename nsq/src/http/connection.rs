@@ -1,0 +1,98 @@
+//! One connection.
+
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::{Semaphore, watch};
+use tokio::time::timeout;
+
+use super::paced::Paced;
+use super::request::{Peer, Request};
+use super::route::Api;
+use super::router;
+use super::server::HttpLimits;
+use crate::transport::Transport;
+use crate::transport::tls::TlsConfig;
+
+/// How long a TLS handshake may take.
+const HANDSHAKE: Duration = Duration::from_secs(5);
+
+/// How long a client whose request was not read to its end has to take note of the answer, before what it still sends
+/// resets the connection.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// What all connections of a server share.
+pub(super) struct Shared<A> {
+    pub(super) api: Arc<A>,
+    pub(super) tls: Option<TlsConfig>,
+    pub(super) limits: HttpLimits,
+    /// Memory for bodies.
+    pub(super) budget: Arc<Semaphore>,
+}
+
+/// Serves a connection to its end; once `stop` is true, to the end of the request it is at.
+pub(super) async fn serve<A: Api>(
+    shared: Arc<Shared<A>>,
+    mut transport: Transport,
+    address: String,
+    mut stop: watch::Receiver<bool>,
+) {
+    if let Some(tls) = &shared.tls {
+        let Ok(Ok(encrypted)) = timeout(HANDSHAKE, tls.accept(transport)).await else {
+            tracing::debug!(peer = address, "no TLS handshake");
+            return;
+        };
+        transport = encrypted;
+    }
+    let peer = Arc::new(Peer { tls: transport.tls_peer(), address });
+    let limits = &shared.limits;
+    let io = TokioIo::new(Paced::new(transport, limits.write_timeout));
+    let (state, from) = (Arc::clone(&shared), Arc::clone(&peer));
+    let service = service_fn(move |request| {
+        let budget = Arc::clone(&state.budget);
+        let request = Request::new(request, Arc::clone(&from), budget, state.limits.body_timeout);
+        let answer = router::answer(Arc::clone(&state.api), request);
+        Box::pin(async move { Ok::<_, Infallible>(answer.await.into_response()) })
+    });
+    let mut connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.head_timeout)
+        .max_buf_size(limits.head_bytes_max)
+        .half_close(true)
+        .serve_connection(io, service);
+    let ended = {
+        let mut stopped = pin!(async move {
+            let _ = stop.wait_for(|stop| *stop).await;
+        });
+        let mut stopping = false;
+        poll_fn(|cx| {
+            if !stopping && stopped.as_mut().poll(cx).is_ready() {
+                stopping = true;
+                Pin::new(&mut connection).graceful_shutdown();
+            }
+            connection.poll_without_shutdown(cx)
+        })
+        .await
+    };
+    if let Err(error) = ended {
+        tracing::debug!(peer = peer.address, %error, "HTTP connection ends");
+    }
+    let mut io = connection.into_parts().io.into_inner();
+    let _ = timeout(LINGER, linger(&mut io)).await;
+}
+
+/// Says that nothing more comes, and takes in what the client sends until it closes.
+async fn linger(io: &mut Paced) -> io::Result<()> {
+    io.shutdown().await?;
+    let mut sink = [0; 1024];
+    while io.read(&mut sink).await? > 0 {}
+    Ok(())
+}

@@ -1,0 +1,167 @@
+//! What is asked.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Limited};
+use hyper::Method;
+use hyper::body::{Body, Incoming};
+use hyper::header::{AUTHORIZATION, HeaderMap};
+use hyper::http::Extensions;
+use hyper::http::request::Parts;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use super::answer::Answer;
+use super::query::Query;
+use super::route::Parameter;
+use crate::transport::tls::TlsPeer;
+
+/// A body up to this size is not counted: the connection's own buffers take as much.
+const UNCOUNTED_BYTES: u64 = 16 * 1024;
+
+/// What one permit of the body budget stands for.
+pub(super) const BUDGET_UNIT: u64 = 1024;
+
+/// The other end of a connection.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// Its address, or the path of a unix socket.
+    pub address: String,
+    /// What its TLS handshake agreed on, over HTTPS.
+    pub tls: Option<TlsPeer>,
+}
+
+/// A request whose body is not read yet.
+pub struct Request {
+    head: Parts,
+    body: Incoming,
+    peer: Arc<Peer>,
+    budget: Arc<Semaphore>,
+    body_timeout: Duration,
+    declared: &'static [Parameter],
+    tail: String,
+}
+
+/// Why a body can't be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyError {
+    /// It is larger than it may be. It was not read, or not to its end.
+    TooBig,
+    /// The connection broke off, or was too slow.
+    Lost,
+}
+
+impl Request {
+    pub(super) fn new(
+        request: hyper::Request<Incoming>,
+        peer: Arc<Peer>,
+        budget: Arc<Semaphore>,
+        body_timeout: Duration,
+    ) -> Self {
+        let (head, body) = request.into_parts();
+        Self { head, body, peer, budget, body_timeout, declared: &[], tail: String::new() }
+    }
+
+    pub(super) fn set_route(&mut self, declared: &'static [Parameter], tail: String) {
+        self.declared = declared;
+        self.tail = tail;
+    }
+
+    /// Its method.
+    pub fn method(&self) -> &Method {
+        &self.head.method
+    }
+
+    /// Its path.
+    pub fn path(&self) -> &str {
+        self.head.uri.path()
+    }
+
+    /// What stands for the path's variable part.
+    pub fn tail(&self) -> &str {
+        &self.tail
+    }
+
+    pub(super) fn query_text(&self) -> &str {
+        self.head.uri.query().unwrap_or_default()
+    }
+
+    /// Its parameters.
+    ///
+    /// # Errors
+    /// The answer to give if they can't be parsed.
+    pub fn query(&self) -> Result<Query, Answer> {
+        Query::parse(self.query_text(), self.declared)
+    }
+
+    /// Its headers.
+    pub fn headers(&self) -> &HeaderMap {
+        &self.head.headers
+    }
+
+    /// The token of its header `Authorization: Bearer`.
+    pub fn bearer(&self) -> Option<&[u8]> {
+        let value = self.head.headers.get(AUTHORIZATION)?.as_bytes();
+        let (scheme, token) = value.split_at_checked("Bearer ".len())?;
+        scheme.eq_ignore_ascii_case(b"Bearer ").then(|| token.trim_ascii())
+    }
+
+    /// Who sent it.
+    pub fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    /// What was noted about it.
+    pub fn extensions(&self) -> &Extensions {
+        &self.head.extensions
+    }
+
+    /// Where to note something about it.
+    pub fn extensions_mut(&mut self) -> &mut Extensions {
+        &mut self.head.extensions
+    }
+
+    /// How large its body says it is.
+    pub fn content_length(&self) -> Option<u64> {
+        self.body.size_hint().exact()
+    }
+
+    /// Reads its body, of at most `max` bytes. A large one waits until there is memory for it, of which all requests
+    /// of a server have a share.
+    pub fn body(self, max: u64) -> impl Future<Output = Result<Bytes, BodyError>> + Send {
+        let Self { body, budget, body_timeout, .. } = self;
+        async move {
+            let expected = body.size_hint().exact().unwrap_or(max);
+            if expected > max {
+                return Err(BodyError::TooBig);
+            }
+            let read = async {
+                let _share = if expected > UNCOUNTED_BYTES {
+                    let permits = expected.div_ceil(BUDGET_UNIT);
+                    let permits = u32::try_from(permits).map_err(|_| BodyError::TooBig)?;
+                    Some(budget.acquire_many(permits).await.map_err(|_| BodyError::Lost)?)
+                } else {
+                    None
+                };
+                let max = usize::try_from(max).unwrap_or(usize::MAX);
+                match Limited::new(body, max).collect().await {
+                    Ok(body) => Ok(body.to_bytes()),
+                    Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(BodyError::TooBig),
+                    Err(_) => Err(BodyError::Lost),
+                }
+            };
+            timeout(body_timeout, read).await.unwrap_or(Err(BodyError::Lost))
+        }
+    }
+}
+
+impl fmt::Debug for Request {
+    /// Without its query and headers, which may hold secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} from {}", self.method(), self.path(), self.peer.address)
+    }
+}

@@ -1,0 +1,80 @@
+//! An API as a table.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use hyper::{Method, StatusCode};
+
+use super::answer::Answer;
+use super::request::Request;
+
+/// An API: its routes, and who may use them.
+pub trait Api: Sized + Send + Sync + 'static {
+    /// Every route there is.
+    const ROUTES: &'static [Route<Self>];
+
+    /// Whether a request may be answered, or what is answered instead. `route` is `None` where the path or the method
+    /// has none. May note in the request's extensions whose it is.
+    fn admit(
+        &self,
+        route: Option<&'static Route<Self>>,
+        request: &mut Request,
+    ) -> impl Future<Output = Result<(), Answer>> + Send;
+}
+
+/// One method of one path. What is answered must be declared here: debug builds check it, and the API's description is
+/// tested against it.
+pub struct Route<A> {
+    /// The method.
+    pub method: Method,
+    /// The path; a last part in braces stands for any text.
+    pub path: &'static str,
+    /// What the query may hold.
+    pub parameters: &'static [Parameter],
+    /// Statuses it answers with, besides those any request may get.
+    pub statuses: &'static [StatusCode],
+    /// What answers.
+    pub handler: fn(Arc<A>, Request) -> Handling,
+}
+
+/// A handler at work.
+pub type Handling = Pin<Box<dyn Future<Output = Answer> + Send>>;
+
+/// A parameter of a query.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parameter {
+    /// Its name.
+    pub name: &'static str,
+    /// What it means.
+    pub meaning: &'static str,
+    /// Whether the request is refused without it.
+    pub required: bool,
+}
+
+impl Parameter {
+    /// One that need not be given.
+    pub const fn new(name: &'static str, meaning: &'static str) -> Self {
+        Self { name, meaning, required: false }
+    }
+
+    /// One that must be given.
+    pub const fn required(name: &'static str, meaning: &'static str) -> Self {
+        Self { name, meaning, required: true }
+    }
+}
+
+impl<A> Route<A> {
+    /// The path before its variable part, if it has one.
+    fn stem(&self) -> Option<&'static str> {
+        self.path.find('{').map(|at| &self.path[..at])
+    }
+
+    /// Whether this is the route of `path`; then what stands for its variable part.
+    pub(super) fn matches<'p>(&self, path: &'p str) -> Option<&'p str> {
+        match self.stem() {
+            Some(stem) => path.strip_prefix(stem).filter(|rest| !rest.is_empty() && !rest.contains('/')),
+            None => (path == self.path).then_some(""),
+        }
+    }
+}
