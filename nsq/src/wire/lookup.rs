@@ -15,7 +15,7 @@ use mq_core::{ChannelName, TopicName};
 
 use super::error::{Code, WireError};
 use super::name::Name;
-use super::parse::Stage;
+pub use super::parse::Stage;
 
 /// What a client sends first, once, and gets no answer to.
 pub const MAGIC: [u8; 4] = *b"  V1";
