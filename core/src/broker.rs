@@ -27,6 +27,7 @@ use crate::store::recovery::{self, Recovered};
 use crate::timers::Timers;
 use crate::topic::memory::Pending;
 use crate::topic::{Topic, TopicState};
+use crate::watch::Watch;
 
 /// A broker: topics, channels and the log, open on one data folder. A handle, cheap to clone; the last one dropped
 /// stops the broker cleanly, as [`Broker::close`] does.
@@ -56,6 +57,7 @@ pub(crate) struct Shared {
     pub(crate) io: IoPool,
     /// Rung when there may be files to clean or a checkpoint to take.
     pub(crate) cleaner_bell: Bell,
+    pub(crate) watch: Watch,
     registry: Mutex<Registry>,
     next_topic: AtomicU32,
     pub(crate) next_channel: AtomicU32,
@@ -154,6 +156,7 @@ impl Broker {
             maintenance: Mutex::new(Maintenance::new(position)),
             io: IoPool::default(),
             cleaner_bell: Bell::default(),
+            watch: Watch::default(),
             registry: Mutex::default(),
             next_topic: AtomicU32::new(replay.next_topic.max(1)),
             next_channel: AtomicU32::new(replay.next_channel.max(1)),
@@ -198,6 +201,7 @@ impl Broker {
         }
         let no = shared.next_topic.fetch_add(1, Ordering::Relaxed);
         let topic = Topic::new(no, name.clone(), shared.options.durability, shared);
+        topic.state.lock().is_held = shared.watch.holds();
         if topic.is_logged() {
             let event = topic.event(&topic.state.lock());
             shared.log_events(&[event]);
@@ -205,6 +209,7 @@ impl Broker {
         registry.insert(topic.clone());
         drop(registry);
         shared.commit();
+        shared.watch.changed();
         Ok(topic)
     }
 
@@ -229,6 +234,10 @@ impl Broker {
             .find_topic(name)
             .ok_or_else(|| Error::new(ErrorKind::NotFound, format!("there is no topic {name}")))?;
         Ok(self.handle.shared.remove_topic(&topic))
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.handle.shared
     }
 
     /// Writes all that was published since, in one go, unless another thread is at it. Call it after a burst.
@@ -384,6 +393,12 @@ impl Shared {
         self.topics().iter().map(|topic| (topic.no, Pending::of(&topic.state.lock()))).collect()
     }
 
+    /// See [`Broker::hold_new_topics`]. Topics are created under the registry's lock: none slips through.
+    pub(crate) fn set_holds_new_topics(&self, hold: bool) {
+        let _registry = self.registry.lock();
+        self.watch.set_holds(hold);
+    }
+
     /// All topics, in no order.
     pub(crate) fn topics(&self) -> Vec<Arc<Topic>> {
         self.registry.lock().by_no.values().cloned().collect()
@@ -416,6 +431,7 @@ impl Shared {
         };
         self.commit();
         wakes.iter().for_each(|w| w.wake());
+        self.watch.changed();
         ticket
     }
 

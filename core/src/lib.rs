@@ -1,6 +1,6 @@
 //! The core of libmq: a broker with topics, channels and one log on disk. No sockets, no wire formats.
 //!
-//! - [`Broker`]: the handle; `blocks` (offsets), `timers`, `io_pool` and `maintenance` are what topics share
+//! - [`Broker`]: the handle; `watch`: what discovery hears of it; `blocks` (offsets), `timers`, `io_pool` and `maintenance` are what topics share
 //! - [`Topic`]: offsets, the pump position, publishing
 //! - [`Channel`], [`Subscription`]: a cursor over its topic, and who reads through it
 //! - [`store`]: the broker log behind a small disk interface
@@ -23,6 +23,7 @@ pub mod stats;
 pub mod store;
 mod timers;
 mod topic;
+mod watch;
 
 pub use broker::Broker;
 pub use channel::{Acks, Channel, ChannelStats, Pulled, SubscribeOptions, Subscription};
@@ -36,3 +37,4 @@ pub use stats::BrokerStats;
 pub use store::chunk::Batch;
 pub use store::log::{Outcome, Ticket, Wake};
 pub use topic::Topic;
+pub use watch::TopicNames;

@@ -39,6 +39,28 @@ impl Topic {
         Ok(ticket)
     }
 
+    /// Lets a topic go on that was created while the broker holds new ones: see
+    /// [`Broker::hold_new_topics`](crate::Broker::hold_new_topics).
+    pub fn release(&self) {
+        let mut state = self.state.lock();
+        if !std::mem::take(&mut state.is_held) {
+            return;
+        }
+        let wakes = self.flow(&mut state, None);
+        drop(state);
+        wakes.iter().for_each(|w| w.wake());
+    }
+
+    /// The topic by its names.
+    pub(crate) fn names(&self) -> crate::watch::TopicNames {
+        let state = self.state.lock();
+        let mut channels: Vec<_> = state.channels.iter().map(|c| c.name().clone()).collect();
+        let is_held = state.is_held;
+        drop(state);
+        channels.sort_unstable();
+        crate::watch::TopicNames { no: self.no, name: self.name().clone(), channels, is_held }
+    }
+
     /// Whether the topic is paused.
     pub fn is_paused(&self) -> bool {
         self.state.lock().paused
@@ -131,6 +153,7 @@ impl Topic {
         self.shared.commit();
         wakes.iter().for_each(|w| w.wake());
         self.trim();
+        self.shared.watch.changed();
         if last_of_ephemeral {
             self.shared.remove_topic(self);
         }

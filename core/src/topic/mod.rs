@@ -43,6 +43,8 @@ pub struct Topic {
 pub(crate) struct TopicState {
     pub(crate) level: Durability,
     pub(crate) paused: bool,
+    /// See [`Broker::hold_new_topics`](crate::Broker::hold_new_topics). Never outlives the process.
+    pub(crate) is_held: bool,
     pub(crate) deleted: bool,
     /// Why the topic is stopped, if it is.
     pub(crate) damaged: Option<String>,
@@ -77,6 +79,7 @@ impl TopicState {
         Self {
             level,
             paused: false,
+            is_held: false,
             deleted: false,
             damaged: None,
             time: 0,
@@ -263,7 +266,7 @@ impl Topic {
 
     /// Whether messages go on to the channels.
     pub(crate) fn flows(state: &TopicState) -> bool {
-        !state.channels.is_empty() && !state.paused
+        !state.channels.is_empty() && !state.paused && !state.is_held
     }
 
     /// Moves the pump position to the end where the topic flows, and tells the channels. Returns who is to be woken.
@@ -339,6 +342,7 @@ impl Topic {
         drop(state);
         self.shared.commit();
         wakes.iter().for_each(|w| w.wake());
+        self.shared.watch.changed();
         Ok((channel, ticket))
     }
 
