@@ -4,7 +4,7 @@ use mq_nsq::lookupd::LookupConfig;
 use std::time::Duration;
 
 use crate::peers::Peer;
-use crate::server::{Broker, IDENTIFY, Response, Server, get, request};
+use crate::server::{Broker, IDENTIFY, Response, Server, get, request, until};
 
 const JSON: &str = "content-type: application/json; charset=utf-8";
 const TEXT: &str = "content-type: text/plain; charset=utf-8";
@@ -169,14 +169,4 @@ async fn a_disconnect_leaves_names_behind_and_a_tombstone_ends() {
     drop(broker);
     let gone = r#"{"channels":["c"],"producers":[]}"#;
     until(&server.http, "/lookup?topic=t", |body| body == gone).await;
-}
-
-/// Asks again until the answer is right.
-async fn until(address: &str, target: &str, is_right: impl Fn(&str) -> bool) {
-    let asked = async {
-        while !is_right(&get(address, target).await) {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    };
-    tokio::time::timeout(crate::server::PATIENCE, asked).await.expect(target);
 }

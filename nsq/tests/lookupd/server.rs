@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -30,9 +30,13 @@ impl Server {
     }
 
     pub(crate) async fn start_with(config: LookupConfig) -> Self {
+        Self::start_at("127.0.0.1:0", "127.0.0.1:0", config).await
+    }
+
+    pub(crate) async fn start_at(tcp: &str, http: &str, config: LookupConfig) -> Self {
         let config = LookupConfig {
-            tcp_address: "127.0.0.1:0".into(),
-            http_address: "127.0.0.1:0".into(),
+            tcp_address: tcp.into(),
+            http_address: http.into(),
             hostname: "here".into(),
             version: "1.3.0".into(),
             ..config
@@ -135,4 +139,14 @@ pub(crate) async fn get(address: &str, target: &str) -> String {
     let response = request(address, "GET", target).await;
     assert_eq!(response.status, 200, "{target}: {response:?}");
     response.body
+}
+
+/// Asks again until the answer is right.
+pub(crate) async fn until(address: &str, target: &str, is_right: impl Fn(&str) -> bool) {
+    let asked = async {
+        while !is_right(&get(address, target).await) {
+            sleep(Duration::from_millis(2)).await;
+        }
+    };
+    timeout(PATIENCE, asked).await.expect(target);
 }

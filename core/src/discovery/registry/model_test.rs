@@ -212,14 +212,14 @@ fn channel(n: usize) -> ChannelName {
 }
 
 fn compare(registry: &Registry, model: &Model, now: Mono) {
-    for n in 0..TOPICS.len() {
+    for (n, name) in TOPICS.iter().enumerate() {
         let found = registry.lookup(&topic(n), now);
         let got = found.as_ref().map(|found| {
             let channels: Vec<_> = found.channels.iter().map(ChannelName::as_str).collect();
             let hosts: Vec<_> = found.producers.iter().map(|p| p.broadcast_address.as_str()).collect();
             (channels, hosts)
         });
-        assert_eq!(got, model.lookup(n, now), "lookup of {} at {now}", TOPICS[n]);
+        assert_eq!(got, model.lookup(n, now), "lookup of {name} at {now}");
         let channels = registry.channels(&topic(n), now);
         assert_eq!(channels, found.unwrap_or_default().channels);
     }
