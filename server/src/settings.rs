@@ -164,7 +164,7 @@ settings! {
     tls_client_auth_policy: CertificatePolicy = "";
     /// Refuse clients without TLS; tcp-https leaves plain HTTP open
     tls_required: TlsRequired = "false";
-    /// The lowest version of TLS
+    /// The lowest version of TLS, with clients and with auth servers
     tls_min_version: TlsVersion = "tls1.2", nsqd "tls1.0";
     /// Let clients ask for deflate
     deflate: bool = "true";

@@ -6,7 +6,6 @@
 use std::error::Error;
 use std::fmt;
 use std::io;
-use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,9 +15,7 @@ use hyper::client::conn::http1;
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
@@ -29,6 +26,7 @@ use super::endpoint::{AuthMethod, Endpoint};
 use super::pattern::Patterns;
 use super::permissions::Grant;
 use crate::server::config::Config;
+use crate::transport::tls::http_connector;
 use crate::wire::secret::Secret;
 
 /// Largest answer. Permissions of thousands of topics fit.
@@ -94,7 +92,7 @@ impl AuthClient {
             .collect::<Result<Vec<_>, _>>()
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         let tls = match endpoints.iter().any(|endpoint| endpoint.tls) {
-            true => Some(connector(config.tls_root_ca_file.as_deref())?),
+            true => Some(http_connector(config.tls_root_ca_file.as_deref(), config.tls_min_version)?),
             false => None,
         };
         Ok(Some(Arc::new(Self {
@@ -203,35 +201,4 @@ fn chain(error: &dyn Error) -> String {
         source = cause.source();
     }
     text
-}
-
-/// Trusts what the system trusts, and the certificates in `root_ca`.
-fn connector(root_ca: Option<&Path>) -> io::Result<TlsConnector> {
-    let mut roots = RootCertStore::empty();
-    let system = rustls_native_certs::load_native_certs();
-    for error in &system.errors {
-        tracing::warn!(%error, "root certificates of the system");
-    }
-    roots.add_parsable_certificates(system.certs);
-    if let Some(path) = root_ca {
-        let invalid = |error: &dyn fmt::Display| {
-            io::Error::new(io::ErrorKind::InvalidInput, format!("{}: {error}", path.display()))
-        };
-        let mut count = 0;
-        for certificate in CertificateDer::pem_file_iter(path).map_err(|error| invalid(&error))? {
-            let certificate = certificate.map_err(|error| invalid(&error))?;
-            roots.add(certificate).map_err(|error| invalid(&error))?;
-            count += 1;
-        }
-        if count == 0 {
-            return Err(invalid(&"no certificate in it"));
-        }
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(io::Error::other)?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(TlsConnector::from(Arc::new(config)))
 }
