@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use crate::blocks::{self, Blocks};
 use crate::channel::{Channel, Load};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{Options, StoreSizes};
+use crate::config::{Durability, Options, StoreSizes};
 use crate::error::{Error, ErrorKind, Result};
 use crate::io_pool::IoPool;
 use crate::maintenance::{Maintenance, Threads};
@@ -170,6 +170,9 @@ impl Broker {
             log,
         });
         blocks::reserve(&shared.blocks, 1, &shared.log, shared.clock.wall())?;
+        if let Err(error) = shared.log.take_reserve() {
+            tracing::error!("publishes are refused until there is room on the disk: {error}");
+        }
         for (&no, told) in &replay.topics {
             let channels: Vec<_> =
                 replay.channels.iter().filter(|(_, c)| c.topic == no).map(|(no, c)| (*no, c)).collect();
@@ -204,7 +207,7 @@ impl Broker {
         topic.state.lock().is_held = shared.watch.holds();
         if topic.is_logged() {
             let event = topic.event(&topic.state.lock());
-            shared.log_events(&[event]);
+            shared.log_events(&[event], Durability::Flush, None);
         }
         registry.insert(topic.clone());
         drop(registry);
@@ -243,6 +246,15 @@ impl Broker {
     /// Writes all that was published since, in one go, unless another thread is at it. Call it after a burst.
     pub fn commit(&self) {
         self.handle.shared.commit();
+    }
+
+    /// A ticket that is decided when `earlier` is, and calls `wake` then: for those who wait for what they asked for
+    /// without a `wake`.
+    pub fn follow(&self, earlier: Ticket, wake: &Arc<dyn Wake>) -> Ticket {
+        let shared = &self.handle.shared;
+        let ticket = shared.log.follow(earlier, shared.clock.wall(), wake);
+        shared.commit();
+        ticket
     }
 
     /// What became of a publish.
@@ -354,19 +366,21 @@ impl Shared {
         self.log.commit();
     }
 
-    /// Queues events as one state frame.
-    pub(crate) fn log_events(&self, events: &[Event]) -> Ticket {
-        self.log_events_for(events, None)
-    }
-
-    /// [`Shared::log_events`], waking who waits for the ticket.
-    pub(crate) fn log_events_for(&self, events: &[Event], wake: Option<&Arc<dyn Wake>>) -> Ticket {
+    /// Queues events as one state frame, acknowledged as a topic at `level` wants it. `wake` is called when another
+    /// thread decided that.
+    pub(crate) fn log_events(
+        &self,
+        events: &[Event],
+        level: Durability,
+        wake: Option<&Arc<dyn Wake>>,
+    ) -> Ticket {
         if events.is_empty() {
             return Ticket::DONE;
         }
         let mut bytes = Vec::new();
         events.iter().for_each(|event| event.encode(&mut bytes));
-        self.log.enqueue_state(bytes, events.len() as u32, self.clock.wall(), wake.cloned())
+        let synced = level == Durability::Sync;
+        self.log.enqueue_state(bytes, events.len() as u32, self.clock.wall(), wake.cloned(), synced)
     }
 
     fn stats(&self) -> BrokerStats {
@@ -426,7 +440,7 @@ impl Shared {
         }
         let wakes = topic.close();
         let ticket = match topic.is_logged() {
-            true => self.log_events(&[Event::TopicDeleted { topic: topic.no }]),
+            true => self.log_events(&[Event::TopicDeleted { topic: topic.no }], topic.durability(), None),
             false => Ticket::DONE,
         };
         self.commit();

@@ -155,14 +155,10 @@ impl Value for u16 {
 }
 
 impl Value for mq_core::Durability {
-    const FORM: &'static str = "flush or memory";
+    const FORM: &'static str = "memory, flush or sync";
 
     fn parse(text: &str) -> Option<Self> {
-        match text {
-            "flush" => Some(Self::Flush),
-            "memory" => Some(Self::Memory),
-            _ => None,
-        }
+        Self::parse(text)
     }
 }
 

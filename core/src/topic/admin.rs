@@ -81,7 +81,7 @@ impl Topic {
             if self.is_logged() && !state.channels.is_empty() {
                 let last = Offset(to.offset.0 - 1);
                 let hole = Event::Hole { topic: self.no, first: from.offset, last };
-                self.shared.log_events(&[hole]);
+                self.shared.log_events(&[hole], state.level, None);
             }
         }
         state.pump = to;
@@ -146,7 +146,7 @@ impl Topic {
                 events.push(self.event(&state));
                 state.pump_logged = state.pump.offset;
             }
-            ticket = self.shared.log_events(&events);
+            ticket = self.shared.log_events(&events, state.level, None);
         }
         let last_of_ephemeral = self.name.is_ephemeral() && state.channels.is_empty();
         drop(state);
@@ -180,6 +180,9 @@ impl Topic {
     }
 
     fn log_self(&self, state: &crate::topic::TopicState) -> Ticket {
-        if self.is_logged() { self.shared.log_events(&[self.event(state)]) } else { Ticket::DONE }
+        if !self.is_logged() {
+            return Ticket::DONE;
+        }
+        self.shared.log_events(&[self.event(state)], state.level, None)
     }
 }

@@ -25,7 +25,7 @@ use crate::message::{Offset, Pos, SEQ_BITS};
 use crate::name::{ChannelName, TopicName};
 use crate::store::chunk::{Batch, Payload, Ring};
 use crate::store::event::Event;
-use crate::store::log::{Frame, Landed, Ticket, Wake};
+use crate::store::log::{Frame, Landed, Outcome, Ticket, Wake};
 use crate::topic::ring::{Extents, Held, RingFrames};
 
 /// A topic: one log in logic, which its channels are cursors over.
@@ -58,6 +58,8 @@ pub(crate) struct TopicState {
     epoch: u64,
     /// Frames in the log's queue that have not landed. Level `memory` starts when there are none: order (I2).
     queued: u32,
+    /// The part of them that lands only once it is fsync'd; with any, later ones do too, whatever the level is by then.
+    syncing: u32,
     /// After the last message that channels may see.
     pub(crate) end: Pos,
     /// What a new channel starts at. Equals `end` where the topic flows.
@@ -87,6 +89,7 @@ impl TopicState {
             block_end: Offset(0),
             epoch: shared.log.epoch(),
             queued: 0,
+            syncing: 0,
             end: Pos::default(),
             pump: Pos::default(),
             pump_logged: Offset(0),
@@ -128,7 +131,7 @@ impl Topic {
         self.shared.make_room();
         let ring = match self.state.lock().level {
             Durability::Memory => Ring::Held,
-            Durability::Flush => Ring::Written,
+            Durability::Flush | Durability::Sync => Ring::Written,
         };
         self.shared.pool.batch(ring)
     }
@@ -154,6 +157,9 @@ impl Topic {
         self.check(&state)?;
         let time = now.max(state.time);
         let in_memory = state.level == Durability::Memory && state.queued == 0;
+        if !in_memory {
+            self.shared.log.check()?;
+        }
         let ticket = if in_memory {
             if self.shared.pool.is_over() && !self.name.is_ephemeral() {
                 return Err(Error::new(ErrorKind::Full, "memory is full and could not be spilled to disk"));
@@ -180,9 +186,6 @@ impl Topic {
         if let Some(why) = &state.damaged {
             return Err(Error::new(ErrorKind::Damaged, format!("topic {} is stopped: {why}", self.name)));
         }
-        if state.level != Durability::Memory {
-            self.shared.log.check()?;
-        }
         Ok(())
     }
 
@@ -198,10 +201,11 @@ impl Topic {
             return Err(Error::new(ErrorKind::Closed, format!("topic {} is closed", self.name)));
         };
         let Payload { bytes, count, crc, deferred, chunk } = payload;
+        let synced = state.level == Durability::Sync || state.syncing > 0;
         loop {
             let first = self.allocate(state, count)?;
             let frame = Frame { first, count, time, deferred, payload: bytes.clone() };
-            let landed = Landed { frame, chunk, spilled: false };
+            let landed = Landed { frame, chunk, spilled: false, synced };
             let ticket = self.shared.log.enqueue(
                 self.no,
                 crc,
@@ -212,10 +216,11 @@ impl Topic {
             );
             if let Some(ticket) = ticket {
                 state.queued += 1;
+                state.syncing += u32::from(synced);
                 return Ok(ticket);
             }
             // A write failed just now: these offsets stay unused, and so does the rest of the block.
-            state.block_end = state.next;
+            state.next = state.block_end;
         }
     }
 
@@ -309,7 +314,13 @@ impl Topic {
     pub fn channel(&self, name: &ChannelName, wake: &Arc<dyn Wake>) -> Result<(Arc<Channel>, Ticket)> {
         let mut state = self.state.lock();
         if let Some(channel) = state.channels.iter().find(|c| c.name() == name) {
-            let ticket = self.shared.log.follow(channel.created(), self.shared.clock.wall(), wake);
+            let mut created = channel.created();
+            if let Outcome::Failed(_) = self.shared.log.outcome(created) {
+                // The log learns of it all the same, before this, which gives those who ask again a ticket that is not
+                // decided.
+                created = channel.log_self(self.no, state.level);
+            }
+            let ticket = self.shared.log.follow(created, self.shared.clock.wall(), wake);
             return Ok((channel.clone(), ticket));
         }
         self.check(&state)?;
@@ -334,7 +345,7 @@ impl Topic {
                 paused: false,
                 start: start.offset,
             };
-            ticket = self.shared.log_events_for(&[event], Some(wake));
+            ticket = self.shared.log_events(&[event], state.level, Some(wake));
             channel.set_created(ticket);
         }
         state.channels.push(channel.clone());
@@ -371,13 +382,16 @@ impl Topic {
 
     /// The event that tells the topic as it is.
     pub(crate) fn event(&self, state: &TopicState) -> Event {
+        // After a failed write the rest of the block stays unused, after a clean stop too.
+        let is_over = state.epoch != self.shared.log.epoch();
+        let next = if is_over { state.block_end } else { state.next };
         Event::Topic {
             topic: self.no,
             name: self.name.to_string(),
             level: state.level,
             paused: state.paused,
             pump: state.pump.offset,
-            end: state.next.max(state.end.offset),
+            end: next.max(state.end.offset),
         }
     }
 }

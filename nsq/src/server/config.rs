@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::auth::AuthMethod;
-use crate::transport::tls::TlsOptions;
+use crate::transport::tls::{TlsOptions, TlsVersion};
 use crate::wire::Limits;
 use crate::wire::identify::Bounds;
 
@@ -55,8 +55,10 @@ pub struct Config {
     pub http_client_connect_timeout: Duration,
     /// How long a question to an auth server may take in all.
     pub http_client_request_timeout: Duration,
-    /// Certificates to trust in addition to the system's, PEM.
+    /// Certificates of auth servers to trust in addition to the system's, PEM.
     pub tls_root_ca_file: Option<PathBuf>,
+    /// The lowest version of TLS with auth servers.
+    pub tls_min_version: TlsVersion,
     /// Most connections at a time: an idle one costs some 3 KiB. One more is told so and closed.
     pub max_connections: usize,
     /// Most bytes of commands that have not arrived whole, of all connections together. Beyond, only those in the middle
@@ -94,6 +96,7 @@ impl Default for Config {
             http_client_connect_timeout: Duration::from_secs(2),
             http_client_request_timeout: Duration::from_secs(5),
             tls_root_ca_file: None,
+            tls_min_version: TlsVersion::default(),
             max_connections: 65_536,
             max_input_bytes: 256 * 1024 * 1024,
             shutdown_timeout: Duration::from_secs(5),

@@ -25,6 +25,8 @@ impl Session {
         };
         match subscribed {
             Ok((subscription, ticket)) => {
+                let (topic, channel) = (topic.as_str(), channel.as_str());
+                tracing::debug!(client = self.client.id, topic, channel, "SUB");
                 self.subscription = Some(subscription);
                 self.set_state(State::Subscribed);
                 self.replies.subscribed(ticket);
@@ -47,6 +49,7 @@ impl Session {
         if let Some(subscription) = &self.subscription {
             subscription.acks().set_credit(0);
         }
+        tracing::debug!(client = self.client.id, "CLS");
         self.client.set_ready(0);
         self.set_state(State::Closing);
         self.replies.response(CLOSE_WAIT);
@@ -64,7 +67,7 @@ impl Session {
             return Next::End;
         };
         let mut acks = subscription.acks();
-        let (mut finished, mut requeued) = (0, 0);
+        let (mut finished, mut requeued, mut refused) = (0, 0, 0_u32);
         for _ in 0..RUN_ACKS {
             let failed = match next {
                 Next::Command(Command::Ready(count)) => {
@@ -89,11 +92,19 @@ impl Session {
                 _ => break,
             };
             if let Some(error) = failed {
+                refused += 1;
                 self.replies.error(error);
             }
             next = self.next(burst);
         }
         drop(acks);
+        if refused > 0 {
+            tracing::debug!(
+                client = self.client.id,
+                refused,
+                "acknowledgements of messages that are not in flight"
+            );
+        }
         if !self.is_draining() {
             self.subscription = Some(subscription);
         }

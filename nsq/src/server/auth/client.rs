@@ -5,15 +5,12 @@
 
 use std::fmt;
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::Request;
 use parking_lot::Mutex;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
@@ -24,6 +21,7 @@ use super::pattern::Patterns;
 use super::permissions::Grant;
 use crate::http::exchange;
 use crate::server::config::Config;
+use crate::transport::tls::http_connector;
 use crate::wire::secret::Secret;
 
 /// Largest answer. Permissions of thousands of topics fit.
@@ -89,7 +87,7 @@ impl AuthClient {
             .collect::<Result<Vec<_>, _>>()
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         let tls = match endpoints.iter().any(|endpoint| endpoint.tls) {
-            true => Some(connector(config.tls_root_ca_file.as_deref())?),
+            true => Some(http_connector(config.tls_root_ca_file.as_deref(), config.tls_min_version)?),
             false => None,
         };
         Ok(Some(Arc::new(Self {
@@ -165,33 +163,4 @@ impl AuthClient {
     }
 }
 
-/// Trusts what the system trusts, and the certificates in `root_ca`.
-fn connector(root_ca: Option<&Path>) -> io::Result<TlsConnector> {
-    let mut roots = RootCertStore::empty();
-    let system = rustls_native_certs::load_native_certs();
-    for error in &system.errors {
-        tracing::warn!(%error, "root certificates of the system");
-    }
-    roots.add_parsable_certificates(system.certs);
-    if let Some(path) = root_ca {
-        let invalid = |error: &dyn fmt::Display| {
-            io::Error::new(io::ErrorKind::InvalidInput, format!("{}: {error}", path.display()))
-        };
-        let mut count = 0;
-        for certificate in CertificateDer::pem_file_iter(path).map_err(|error| invalid(&error))? {
-            let certificate = certificate.map_err(|error| invalid(&error))?;
-            roots.add(certificate).map_err(|error| invalid(&error))?;
-            count += 1;
-        }
-        if count == 0 {
-            return Err(invalid(&"no certificate in it"));
-        }
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(io::Error::other)?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(TlsConnector::from(Arc::new(config)))
 }
