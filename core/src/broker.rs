@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -13,6 +14,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::{Options, StoreSizes};
 use crate::error::{Error, ErrorKind, Result};
 use crate::io_pool::IoPool;
+use crate::latency::Measuring;
 use crate::maintenance::{Maintenance, Threads};
 use crate::name::TopicName;
 use crate::stats::BrokerStats;
@@ -52,6 +54,7 @@ pub(crate) struct Shared {
     pub(crate) blocks: Mutex<Blocks>,
     pub(crate) timers: Timers,
     pub(crate) dirty: Dirty,
+    pub(crate) measuring: Measuring,
     pub(crate) maintenance: Mutex<Maintenance>,
     pub(crate) io: IoPool,
     /// Rung when there may be files to clean or a checkpoint to take.
@@ -151,6 +154,7 @@ impl Broker {
             blocks: Mutex::new(Blocks::new(replay.next_block, clock.wall(), sizes.blocks)),
             timers: Timers::default(),
             dirty: Dirty { bell, ..Dirty::default() },
+            measuring: Measuring::default(),
             maintenance: Mutex::new(Maintenance::new(position)),
             io: IoPool::default(),
             cleaner_bell: Bell::default(),
@@ -241,6 +245,13 @@ impl Broker {
         self.handle.shared.log.outcome(ticket)
     }
 
+    /// What became of `earlier` is known once the ticket this gives is no longer pending; `wake` is called when another
+    /// thread has decided that. For tickets that nobody is woken for. Call [`Broker::commit`] after it.
+    pub fn follow(&self, earlier: Ticket, wake: &Arc<dyn Wake>) -> Ticket {
+        let shared = &self.handle.shared;
+        shared.log.follow(earlier, shared.clock.wall(), wake)
+    }
+
     /// Whether so much waits to be written, or is held in memory, that publishers should stop: sessions that publish
     /// read no further. If so, `wake` is called when that may have changed.
     pub fn is_congested(&self, wake: &Arc<dyn Wake>) -> bool {
@@ -289,6 +300,12 @@ impl Broker {
     /// `Full` while the disk is full; `Io` while the log can't be written or fsync'd. What is wrong is in the text.
     pub fn health(&self) -> Result<()> {
         self.handle.shared.log.health()
+    }
+
+    /// Begins to measure how long messages take from publish to finish: one message of each pull, at no cost for the
+    /// others. With `window`, quantiles over that time too. See [`Topic::stats`].
+    pub fn measure_latency(&self, window: Option<Duration>) {
+        self.handle.shared.measuring.start(window);
     }
 
     /// Does what the broker's threads would do by now, for brokers opened without them.

@@ -5,7 +5,8 @@
 //! - [`Channel`], [`Subscription`]: a cursor over its topic, and who reads through it
 //! - [`store`]: the broker log behind a small disk interface
 //! - [`name`], [`message`], [`config`]: names parsed once; offsets, ids, attributes; settings
-//! - [`clock`], [`error`], [`stats`]: injected time; the one error type; numbers
+//! - [`clock`], [`error`]: injected time; the one error type
+//! - [`stats`], [`TopicStats`], [`ChannelStats`]: numbers; `latency`: time from publish to finish, sampled
 
 mod blocks;
 mod broker;
@@ -14,6 +15,7 @@ pub mod clock;
 pub mod config;
 pub mod error;
 mod io_pool;
+mod latency;
 mod maintenance;
 pub mod message;
 pub mod name;
@@ -23,14 +25,15 @@ mod timers;
 mod topic;
 
 pub use broker::Broker;
-pub use channel::{Acks, Channel, ChannelStats, Pulled, SubscribeOptions, Subscription};
+pub use channel::{Acks, Channel, ChannelStats, Pulled, SubscribeOptions, SubscriberView, Subscription};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use config::{Durability, Options, StoreSizes};
 pub use error::{Error, ErrorKind, Result};
+pub use latency::{BUCKETS_US, Histogram, Quantiles};
 pub use maintenance::Step;
 pub use message::{Attributes, Delivery, MessageId, Offset};
 pub use name::{ChannelName, TopicName};
 pub use stats::BrokerStats;
 pub use store::chunk::Batch;
 pub use store::log::{Outcome, Ticket, Wake};
-pub use topic::Topic;
+pub use topic::{ChannelReport, Topic, TopicStats};
