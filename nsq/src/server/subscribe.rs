@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use mq_core::{ChannelName, ErrorKind, MessageId, Result, SubscribeOptions, Subscription, Ticket};
 
+use super::client::Subscribed;
 use super::input::{Burst, Next};
 use super::session::Session;
 use crate::wire::State;
@@ -25,6 +26,10 @@ impl Session {
         };
         match subscribed {
             Ok((subscription, ticket)) => {
+                if let Some(topic) = self.topic.clone() {
+                    let channel = subscription.channel().name().clone();
+                    self.client.set_subscribed(Subscribed { topic, channel, view: subscription.view() });
+                }
                 self.subscription = Some(subscription);
                 self.set_state(State::Subscribed);
                 self.replies.subscribed(ticket);
