@@ -70,6 +70,7 @@ async fn open(config: &Config) -> Result<Broker, String> {
         data_path: config.data_path.clone(),
         memory_limit: config.memory_limit.0,
         durability: config.durability,
+        max_disk_bytes: config.max_disk_bytes.0,
         sync_wait: config.sync_wait,
         node_id: config.node_id.0,
         ephemeral_queue: config.mem_queue_size,
