@@ -252,7 +252,7 @@ async fn stacked_on_a_unix_socket() {
 async fn run_all(unix: bool, bytewise: bool, stack: Option<Stack>) {
     let certificates = Certificates::new();
     let tls = Some(certificates.options());
-    let config = Config { version: "1.3.0".to_owned(), tls, ..Config::default() };
+    let config = Config { tls, ..Config::default() };
     let server = start_with(config, |_| {}, unix).await;
     for (number, (name, steps)) in CASES.iter().enumerate() {
         // Nothing can be stacked before the magic.
