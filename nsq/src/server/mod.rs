@@ -26,6 +26,8 @@ mod signal;
 mod subscribe;
 mod upgrade;
 
+#[cfg(fuzzing)]
+pub use auth::answer_permits;
 pub use auth::{AuthMethod, Authorized};
 pub use client::{Client, Identity};
 pub use config::Config;
