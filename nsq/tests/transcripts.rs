@@ -138,6 +138,19 @@ const CASES: &[(&str, &[Step])] = &[
         ],
     ),
     (
+        "names with dots, and ephemeral ones",
+        &[
+            Send(b"  V2SUB $t.x_y-z#ephemeral c.1#ephemeral\nRDY 1\n"),
+            Get("OK"),
+            Send(b"PUB $t.x_y-z#ephemeral\n\0\0\0\x01a"),
+            Get("OK"),
+            Get("message 1 a"),
+            Send(b"FIN $1\n"),
+            Close,
+            End,
+        ],
+    ),
+    (
         "no credit stops delivery at once",
         &[
             Send(b"  V2PUB $t\n\0\0\0\x01aSUB $t c\nRDY 1\n"),
