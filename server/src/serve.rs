@@ -57,10 +57,17 @@ async fn serve(mut reload: Reload, server: server::Config) -> Result<(), String>
     Ok(())
 }
 
-/// Reads settings again at each SIGHUP. Never ends.
+/// Reads settings again at each SIGHUP, off the async workers. Never ends.
 async fn reload_at(mut hangup: Signal, mut reload: Reload) {
     while hangup.recv().await.is_some() {
-        reload.run();
+        let reloaded = tokio::task::spawn_blocking(move || {
+            reload.run();
+            reload
+        });
+        reload = match reloaded.await {
+            Ok(reload) => reload,
+            Err(error) => return tracing::error!(%error, "SIGHUP is not heard any more"),
+        };
     }
 }
 

@@ -27,6 +27,8 @@ mod stats;
 mod subscribe;
 mod upgrade;
 
+#[cfg(fuzzing)]
+pub use auth::answer_permits;
 pub use auth::{AuthMethod, Authorized};
 pub use client::{Client, Identity};
 pub use config::Config;
