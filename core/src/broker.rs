@@ -203,8 +203,9 @@ impl Broker {
         let no = shared.next_topic.fetch_add(1, Ordering::Relaxed);
         let topic = Topic::new(no, name.clone(), shared.options.durability, shared);
         if topic.is_logged() {
-            let event = topic.event(&topic.state.lock());
-            shared.log_events(&[event]);
+            let mut state = topic.state.lock();
+            let event = topic.event(&state);
+            state.created = shared.log_events(&[event]);
         }
         registry.insert(topic.clone());
         drop(registry);

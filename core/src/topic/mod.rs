@@ -45,6 +45,8 @@ pub struct Topic {
 
 pub(crate) struct TopicState {
     pub(crate) level: Durability,
+    /// For the frame that tells of the topic.
+    pub(crate) created: Ticket,
     pub(crate) paused: bool,
     pub(crate) deleted: bool,
     /// Why the topic is stopped, if it is.
@@ -79,6 +81,7 @@ impl TopicState {
     fn new(level: Durability, shared: &Shared) -> Self {
         Self {
             level,
+            created: Ticket::DONE,
             paused: false,
             deleted: false,
             damaged: None,
@@ -121,6 +124,12 @@ impl Topic {
     /// The topic's name.
     pub fn name(&self) -> &TopicName {
         &self.name
+    }
+
+    /// For the frame that tells of the topic: for those who answer for its creation. Nobody is woken for it (see
+    /// [`Broker::follow`](crate::Broker::follow)).
+    pub fn created(&self) -> Ticket {
+        self.state.lock().created
     }
 
     /// An empty batch for this topic. Makes room in memory first, so call it without holding another batch.

@@ -110,6 +110,7 @@ impl Gather {
                 e2e_processing_latency: self.latency(&channel.recent_latency),
                 finished: channel.stats.finished,
                 skipped: channel.stats.skipped,
+                memory: channel.stats.memory,
                 latency: channel.latency,
             });
         }
@@ -170,9 +171,7 @@ impl ClientEntry {
             auth_identity_url: authorized.map(|who| who.identity_url).unwrap_or_default(),
             topology_zone: identity.topology_zone,
             topology_region: identity.topology_region,
-            pub_counts: counts
-                .map(|(topic, count)| PubCount { topic: topic.to_string(), count })
-                .collect(),
+            pub_counts: counts.map(|(topic, count)| PubCount { topic: topic.to_string(), count }).collect(),
             tls: client.tls().is_some(),
             tls_cipher_suite: client.tls().map(|tls| tls.cipher_suite.clone()).unwrap_or_default(),
             tls_version: client.tls().map_or("", |tls| tls.version),

@@ -95,8 +95,13 @@ mod tests {
 
     #[test]
     fn latencies_are_nsqds() {
-        for (nanos, want) in [(0, "0.0ns"), (1000, "1000.0ns"), (1001, "1.0us"), (2_500_000, "2.5ms"), (90_000_000_000, "90.0s")]
-        {
+        for (nanos, want) in [
+            (0, "0.0ns"),
+            (1000, "1000.0ns"),
+            (1001, "1.0us"),
+            (2_500_000, "2.5ms"),
+            (90_000_000_000, "90.0s"),
+        ] {
             assert_eq!(human(nanos), want);
         }
     }
