@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use crate::blocks::{self, Blocks};
 use crate::channel::{Channel, Load};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{Options, StoreSizes};
+use crate::config::{Durability, Options, StoreSizes};
 use crate::error::{Error, ErrorKind, Result};
 use crate::io_pool::IoPool;
 use crate::latency::Measuring;
@@ -29,6 +29,7 @@ use crate::store::recovery::{self, Recovered};
 use crate::timers::Timers;
 use crate::topic::memory::Pending;
 use crate::topic::{Topic, TopicState};
+use crate::watch::Watch;
 
 /// A broker: topics, channels and the log, open on one data folder. A handle, cheap to clone; the last one dropped
 /// stops the broker cleanly, as [`Broker::close`] does.
@@ -59,6 +60,7 @@ pub(crate) struct Shared {
     pub(crate) io: IoPool,
     /// Rung when there may be files to clean or a checkpoint to take.
     pub(crate) cleaner_bell: Bell,
+    pub(crate) watch: Watch,
     registry: Mutex<Registry>,
     next_topic: AtomicU32,
     pub(crate) next_channel: AtomicU32,
@@ -158,6 +160,7 @@ impl Broker {
             maintenance: Mutex::new(Maintenance::new(position)),
             io: IoPool::default(),
             cleaner_bell: Bell::default(),
+            watch: Watch::default(),
             registry: Mutex::default(),
             next_topic: AtomicU32::new(replay.next_topic.max(1)),
             next_channel: AtomicU32::new(replay.next_channel.max(1)),
@@ -171,6 +174,9 @@ impl Broker {
             log,
         });
         blocks::reserve(&shared.blocks, 1, &shared.log, shared.clock.wall())?;
+        if let Err(error) = shared.log.take_reserve() {
+            tracing::error!("publishes are refused until there is room on the disk: {error}");
+        }
         for (&no, told) in &replay.topics {
             let channels: Vec<_> =
                 replay.channels.iter().filter(|(_, c)| c.topic == no).map(|(no, c)| (*no, c)).collect();
@@ -202,14 +208,16 @@ impl Broker {
         }
         let no = shared.next_topic.fetch_add(1, Ordering::Relaxed);
         let topic = Topic::new(no, name.clone(), shared.options.durability, shared);
+        topic.state.lock().is_held = shared.watch.holds();
         if topic.is_logged() {
             let mut state = topic.state.lock();
             let event = topic.event(&state);
-            state.created = shared.log_events(&[event]);
+            state.created = shared.log_events(&[event], Durability::Flush, None);
         }
         registry.insert(topic.clone());
         drop(registry);
         shared.commit();
+        shared.watch.changed();
         Ok(topic)
     }
 
@@ -234,6 +242,10 @@ impl Broker {
             .find_topic(name)
             .ok_or_else(|| Error::new(ErrorKind::NotFound, format!("there is no topic {name}")))?;
         Ok(self.handle.shared.remove_topic(&topic))
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.handle.shared
     }
 
     /// Writes all that was published since, in one go, unless another thread is at it. Call it after a burst.
@@ -363,19 +375,21 @@ impl Shared {
         self.log.commit();
     }
 
-    /// Queues events as one state frame.
-    pub(crate) fn log_events(&self, events: &[Event]) -> Ticket {
-        self.log_events_for(events, None)
-    }
-
-    /// [`Shared::log_events`], waking who waits for the ticket.
-    pub(crate) fn log_events_for(&self, events: &[Event], wake: Option<&Arc<dyn Wake>>) -> Ticket {
+    /// Queues events as one state frame, acknowledged as a topic at `level` wants it. `wake` is called when another
+    /// thread decided that.
+    pub(crate) fn log_events(
+        &self,
+        events: &[Event],
+        level: Durability,
+        wake: Option<&Arc<dyn Wake>>,
+    ) -> Ticket {
         if events.is_empty() {
             return Ticket::DONE;
         }
         let mut bytes = Vec::new();
         events.iter().for_each(|event| event.encode(&mut bytes));
-        self.log.enqueue_state(bytes, events.len() as u32, self.clock.wall(), wake.cloned())
+        let synced = level == Durability::Sync;
+        self.log.enqueue_state(bytes, events.len() as u32, self.clock.wall(), wake.cloned(), synced)
     }
 
     fn stats(&self) -> BrokerStats {
@@ -400,6 +414,12 @@ impl Shared {
     /// What is pending of each topic.
     pub(crate) fn pending(&self) -> HashMap<u32, Pending> {
         self.topics().iter().map(|topic| (topic.no, Pending::of(&topic.state.lock()))).collect()
+    }
+
+    /// See [`Broker::hold_new_topics`]. Topics are created under the registry's lock: none slips through.
+    pub(crate) fn set_holds_new_topics(&self, hold: bool) {
+        let _registry = self.registry.lock();
+        self.watch.set_holds(hold);
     }
 
     /// All topics, in no order.
@@ -429,11 +449,12 @@ impl Shared {
         }
         let wakes = topic.close();
         let ticket = match topic.is_logged() {
-            true => self.log_events(&[Event::TopicDeleted { topic: topic.no }]),
+            true => self.log_events(&[Event::TopicDeleted { topic: topic.no }], topic.durability(), None),
             false => Ticket::DONE,
         };
         self.commit();
         wakes.iter().for_each(|w| w.wake());
+        self.watch.changed();
         ticket
     }
 

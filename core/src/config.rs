@@ -15,6 +15,9 @@ pub struct Options {
     pub memory_limit: u64,
     /// Level of topics that are created. Default [`Durability::Flush`].
     pub durability: Durability,
+    /// How long an fsync that level `sync` waits for is put off, so that it takes more with it. Default 0: the next begins
+    /// when the last returns. More is for disks whose fsync is slow.
+    pub sync_wait: Duration,
     /// The broker's part of message ids, below 1024. Ids are unique across brokers whose nodes differ.
     pub node_id: u16,
     /// How many messages wait at most for an ephemeral channel; older ones are skipped. Default 10,000.
@@ -35,6 +38,7 @@ impl Default for Options {
             data_path: "mq-data".into(),
             memory_limit: 256 << 20,
             durability: Durability::Flush,
+            sync_wait: Duration::ZERO,
             node_id: 0,
             ephemeral_queue: 10_000,
             max_msg_timeout: Duration::from_secs(15 * 60),
@@ -55,6 +59,9 @@ impl Options {
         }
         if self.node_id >= 1024 {
             return invalid(format!("node id {} is not below 1024", self.node_id));
+        }
+        if self.sync_wait > Duration::from_secs(10) {
+            return invalid(format!("sync wait {:?} is above 10 s", self.sync_wait));
         }
         if self.max_msg_timeout.is_zero() {
             return invalid("the longest message timeout must be above 0".into());

@@ -1,10 +1,11 @@
 //! The core of libmq: a broker with topics, channels and one log on disk. No sockets, no wire formats.
 //!
-//! - [`Broker`]: the handle; `blocks` (offsets), `timers`, `io_pool` and `maintenance` are what topics share
+//! - [`Broker`]: the handle; `watch`: what discovery hears of it; `blocks` (offsets), `timers`, `io_pool` and `maintenance` are what topics share
 //! - [`Topic`]: offsets, the pump position, publishing
 //! - [`Channel`], [`Subscription`]: a cursor over its topic, and who reads through it
 //! - [`store`]: the broker log behind a small disk interface
 //! - [`name`], [`message`], [`config`]: names parsed once; offsets, ids, attributes; settings
+//! - [`discovery`]: who has which topic, behind a lookup server
 //! - [`clock`], [`error`]: injected time; the one error type
 //! - [`stats`], [`TopicStats`], [`ChannelStats`]: numbers; `latency`: time from publish to finish, sampled
 
@@ -13,6 +14,7 @@ mod broker;
 mod channel;
 pub mod clock;
 pub mod config;
+pub mod discovery;
 pub mod error;
 mod io_pool;
 mod latency;
@@ -23,6 +25,7 @@ pub mod stats;
 pub mod store;
 mod timers;
 mod topic;
+mod watch;
 
 pub use broker::Broker;
 pub use channel::{Acks, Channel, ChannelStats, Pulled, SubscribeOptions, SubscriberView, Subscription};
@@ -37,3 +40,4 @@ pub use stats::BrokerStats;
 pub use store::chunk::Batch;
 pub use store::log::{Outcome, Ticket, Wake};
 pub use topic::{ChannelReport, Topic, TopicStats};
+pub use watch::TopicNames;

@@ -12,6 +12,8 @@ use crate::config::Durability;
 use crate::error::{Error, Result};
 use crate::store::event::Event;
 use crate::store::file::checkpoint_name;
+use crate::store::healing::Missing;
+use crate::store::trouble::Task;
 use crate::store::{checkpoint, cleaner};
 use crate::topic::Topic;
 
@@ -28,6 +30,8 @@ pub enum Step {
     Checkpoint,
     /// Removal and cleaning of files.
     Clean,
+    /// All that is done behind about the disk, and what helps the log out of trouble.
+    KeepHouse,
     /// Giving up memory that is not needed.
     Memory,
     /// Giving up all chunks that take no more frames, as where memory is short: what is only there is spilled.
@@ -68,6 +72,11 @@ impl Shared {
             Step::Sync => self.sync_if_due()?,
             Step::Checkpoint => self.checkpoint(false)?,
             Step::Clean => self.clean()?,
+            Step::KeepHouse => {
+                let result = self.keep_house();
+                self.log.report(Task::Housekeep, &result);
+                result?;
+            }
             Step::Memory => self.look_after_memory(),
             Step::Spill => {
                 while self.give_up_oldest() {}
@@ -87,6 +96,13 @@ impl Shared {
 
     /// Writes what channels have to tell the log.
     pub(crate) fn write_state(&self) {
+        if self.log.is_troubled() {
+            self.log.write_queued();
+            if self.log.has_queued() {
+                // Channels keep what they have to tell, in less space than the log's queue would.
+                return;
+            }
+        }
         let mut maintenance = self.maintenance.lock();
         let (channels, topics) = self.dirty.take();
         let mut events = Vec::new();
@@ -121,12 +137,12 @@ impl Shared {
             event.encode(&mut bytes);
             count += 1;
             if bytes.len() >= STATE_BYTES {
-                self.log.enqueue_state(std::mem::take(&mut bytes), count, self.clock.wall(), None);
+                self.log.enqueue_state(std::mem::take(&mut bytes), count, self.clock.wall(), None, false);
                 count = 0;
             }
         }
         if count > 0 {
-            self.log.enqueue_state(bytes, count, self.clock.wall(), None);
+            self.log.enqueue_state(bytes, count, self.clock.wall(), None, false);
         }
     }
 
@@ -135,7 +151,7 @@ impl Shared {
         if reserve {
             self.log.write_queued();
         }
-        if self.log.needs_sync() {
+        if self.log.needs_sync() || self.log.has_unsynced() {
             self.log.sync()?;
         } else if self.log.enqueue_mark(self.clock.wall()) {
             self.log.write_queued();
@@ -187,10 +203,11 @@ impl Shared {
         }
         let no = self.log.take_file_no();
         checkpoint::store(&*self.disk, no, position, &bytes)?;
-        let old = self.log.change_manifest(|manifest| {
+        let stored = self.log.change_manifest(|manifest| {
             manifest.clean_stop = clean_stop;
             Ok(manifest.checkpoint.replace((no, position)))
-        })?;
+        });
+        let old = stored.inspect_err(|_| self.log.leave_over(checkpoint_name(no)))?;
         self.log.counters.checkpoint_taken();
         let mut maintenance = self.maintenance.lock();
         (maintenance.checkpoint_at, maintenance.checkpoint_bytes) = (position, bytes.len() as u64);
@@ -229,6 +246,40 @@ impl Shared {
             self.log.sync()?;
         }
         cleaner::run(&plan, &pending, &self.log, &self.catalog, &*self.disk)
+    }
+
+    /// What is done behind, at most every second: the log is helped out of trouble, the next file made, a checkpoint
+    /// taken if one is due, files removed and cleaned.
+    fn keep_house(&self) -> Result<()> {
+        self.replace_missing()?;
+        if self.log.is_troubled() {
+            self.log.sync()?;
+            // What was refused while a file was in doubt or the disk full.
+            self.write_state();
+        }
+        self.log.prepare_next()?;
+        if self.checkpoint_is_due() || self.log.is_full() {
+            self.checkpoint(false)?;
+        }
+        self.clean()?;
+        self.log.take_reserve()
+    }
+
+    /// Has what was removed behind our back written again: as long as it is open, it can be read.
+    fn replace_missing(&self) -> Result<()> {
+        let Missing { logs, checkpoint, manifest } = self.log.missing()?;
+        if logs.is_empty() && !checkpoint && !manifest {
+            return Ok(());
+        }
+        tracing::error!(
+            "files of the data folder were removed, and are written again as far as they are open"
+        );
+        if manifest {
+            self.log.change_manifest(|_| Ok(()))?;
+        }
+        logs.into_iter().for_each(|no| self.log.distrust(no));
+        self.log.sync()?;
+        if checkpoint { self.checkpoint(false) } else { Ok(()) }
     }
 
     fn look_after_memory(&self) {
@@ -271,6 +322,7 @@ impl Threads {
             Ok::<_, Error>(())
         };
         start("mq-log", serve_log)?;
+        start("mq-sync", serve_sync)?;
         shared.log.set_thread(true);
         start("mq-timers", serve_timers)?;
         start("mq-cleaner", serve_cleaner)?;
@@ -281,6 +333,7 @@ impl Threads {
     pub(crate) fn stop(self, shared: &Shared) {
         shared.log.set_thread(false);
         shared.log.bell.ring();
+        shared.log.sync_bell.ring();
         shared.timers.bell.ring();
         shared.cleaner_bell.ring();
         for thread in self.threads {
@@ -290,16 +343,14 @@ impl Threads {
     }
 }
 
-/// Writes when the disk is slow, and keeps the rhythm of state, fsync and memory. Sleeps when nothing is due.
+/// Writes when the disk is slow, and keeps the rhythm of state and memory. Sleeps when nothing is due.
 fn serve_log(shared: &Shared) {
-    let (mut state_at, mut sync_at, mut memory_at) = (Instant::now(), Instant::now(), Instant::now());
+    let (mut state_at, mut memory_at) = (Instant::now(), Instant::now());
     let mut idle_rounds = 0;
     loop {
         let state_due = shared.dirty.any().then(|| state_at + STATE_EVERY);
-        let sync_due = shared.log.needs_sync().then(|| sync_at + SYNC_EVERY);
-        let mark_due = shared.log.wants_mark().then(|| sync_at + STATE_EVERY);
         let memory_due = (idle_rounds < 3).then(|| memory_at + MEMORY_EVERY);
-        let due = [state_due, sync_due, mark_due, memory_due].into_iter().flatten().min();
+        let due = [state_due, memory_due].into_iter().flatten().min();
         shared.log.bell.wait(due.map(|at| at.saturating_duration_since(Instant::now())));
         if shared.is_closed() {
             return;
@@ -312,20 +363,46 @@ fn serve_log(shared: &Shared) {
         if reached(state_due) {
             shared.write_state();
             state_at = now;
-            idle_rounds = 0;
         }
-        if reached(sync_due) || reached(mark_due) {
-            if let Err(error) = shared.sync_if_due() {
-                tracing::error!("fsync failed: {error}");
-            }
-            sync_at = Instant::now();
+        if state_due.is_some() || shared.log.needs_sync() {
             idle_rounds = 0;
-            shared.cleaner_bell.ring();
         }
         if reached(memory_due) {
             shared.look_after_memory();
             memory_at = now;
             idle_rounds += 1;
+        }
+    }
+}
+
+/// Fsyncs: at once where level `sync` waits for it, else every second; and marks what was fsync'd. Alone on its thread,
+/// since a disk can take its time.
+fn serve_sync(shared: &Shared) {
+    let mut sync_at = Instant::now();
+    loop {
+        let sync_due = shared.log.needs_sync().then(|| sync_at + SYNC_EVERY);
+        let mark_due = shared.log.wants_mark().then(|| sync_at + STATE_EVERY);
+        let due = [sync_due, mark_due].into_iter().flatten().min();
+        let is_wanted = || shared.log.has_unsynced() && !shared.log.is_troubled();
+        if !is_wanted() {
+            shared.log.sync_bell.wait(due.map(|at| at.saturating_duration_since(Instant::now())));
+        }
+        if shared.is_closed() {
+            return;
+        }
+        let in_rhythm = due.is_some_and(|at| at <= Instant::now());
+        if !is_wanted() && !in_rhythm {
+            continue;
+        }
+        if is_wanted() {
+            std::thread::sleep(shared.options.sync_wait);
+        }
+        // What went wrong is told by the log.
+        let _ = shared.sync_if_due();
+        // A failed one is tried again in rhythm.
+        sync_at = Instant::now();
+        if in_rhythm {
+            shared.cleaner_bell.ring();
         }
     }
 }
@@ -347,20 +424,12 @@ fn serve_timers(shared: &Shared) {
     }
 }
 
-/// Prepares the next file, takes checkpoints and cleans.
+/// Prepares the next file, takes checkpoints and cleans; and sees to it that the log works again.
 fn serve_cleaner(shared: &Shared) {
     loop {
-        let work = || {
-            shared.log.prepare_next()?;
-            if shared.checkpoint_is_due() {
-                shared.checkpoint(false)?;
-            }
-            shared.clean()
-        };
-        if let Err(error) = work() {
-            tracing::error!("housekeeping failed, and will be tried again: {error}");
-        }
-        shared.cleaner_bell.wait(None);
+        let result = shared.keep_house();
+        shared.log.report(Task::Housekeep, &result);
+        shared.cleaner_bell.wait(shared.log.is_troubled().then_some(SYNC_EVERY));
         if shared.is_closed() {
             return;
         }

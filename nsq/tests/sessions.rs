@@ -15,6 +15,13 @@ fn topic(name: &str) -> TopicName {
     TopicName::parse(name).unwrap()
 }
 
+/// Lets time pass for deadlines.
+async fn pass(time: Duration) {
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
+}
+
 /// Waits until `condition` holds.
 async fn until(what: &str, condition: impl Fn() -> bool) {
     let met = async {
@@ -209,6 +216,37 @@ async fn half_read_commands_of_all_share_one_budget() {
         small.send(&large).await;
         small.expect("OK").await;
     }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn without_heartbeats_a_half_read_command_ends_the_connection_and_silence_does_not() {
+    let server = start().await;
+    let large = with_body("PUB t", &vec![b'x'; 1024 * 1024]);
+    let (most, last) = large.split_at(large.len() - 1);
+    let mut peers = Vec::new();
+    for _ in 0..3 {
+        let mut peer = server.peer().await;
+        peer.send(&with_body("IDENTIFY", br#"{"heartbeat_interval":-1}"#)).await;
+        peer.expect("OK").await;
+        peers.push(peer);
+    }
+    let [idle, slow, stuck] = &mut peers[..] else { unreachable!() };
+    pass(Duration::from_secs(1000)).await;
+    stuck.send(most).await;
+    slow.send(most).await;
+    // Each command of the slow one takes most of what it may.
+    for _ in 0..4 {
+        pass(Duration::from_secs(50)).await;
+        slow.send(last).await;
+        slow.expect("OK").await;
+        slow.send(most).await;
+    }
+    stuck.expect_end().await;
+    idle.send(&large).await;
+    idle.expect("OK").await;
+    slow.send(last).await;
+    slow.expect("OK").await;
     server.stop().await;
 }
 

@@ -15,7 +15,7 @@ use crate::setting::{Address, MaybeAddress};
 /// If a word of `config` is none of the server's.
 pub(crate) fn apply(config: &Config, server: &mut server::Config) -> Result<(), String> {
     tls(config, server)?;
-    auth(config, server);
+    auth(config, server)?;
     http(config, server);
     statistics(config, server);
     Ok(())
@@ -69,7 +69,7 @@ fn word<T: FromStr<Err: Display>>(flag: &str, text: &str) -> Result<T, String> {
     text.parse().map_err(|error| format!("--{flag} {text}: {error}"))
 }
 
-fn auth(config: &Config, server: &mut server::Config) {
+fn auth(config: &Config, server: &mut server::Config) -> Result<(), String> {
     server.auth_http_addresses = config.auth_http_address.0.iter().map(|address| address.0.clone()).collect();
     server.auth_http_request_method = match config.auth_http_request_method.0 {
         "post" => server::AuthMethod::Post,
@@ -78,4 +78,6 @@ fn auth(config: &Config, server: &mut server::Config) {
     server.http_client_connect_timeout = config.http_client_connect_timeout;
     server.http_client_request_timeout = config.http_client_request_timeout;
     server.tls_root_ca_file = config.tls_root_ca_file.0.clone();
+    server.tls_min_version = word("tls-min-version", config.tls_min_version.0)?;
+    Ok(())
 }

@@ -28,7 +28,10 @@ pub(crate) fn run(flags: &ArgMatches, face: Face) -> Outcome {
     loaded.idle.iter().for_each(Idle::log);
     let reload = Reload { flags: flags.clone(), face, log, loaded, tls: None, tokens: None, options };
     raise_file_limit();
+    // At least two: one may hang in a write of the log, and the others go on.
+    let workers = std::thread::available_parallelism().map_or(2, |n| n.get().max(2));
     let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers)
         .enable_all()
         .build()
         .map_err(|e| format!("cannot start: {e}"))?;
@@ -73,6 +76,7 @@ async fn open(config: &Config) -> Result<Broker, String> {
         data_path: config.data_path.clone(),
         memory_limit: config.memory_limit.0,
         durability: config.durability,
+        sync_wait: config.sync_wait,
         node_id: config.node_id.0,
         ephemeral_queue: config.mem_queue_size,
         max_msg_timeout: config.max_msg_timeout,

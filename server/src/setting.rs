@@ -237,21 +237,14 @@ impl Value for u16 {
 }
 
 impl Value for mq_core::Durability {
-    const FORM: &'static str = "flush or memory";
+    const FORM: &'static str = "memory, flush or sync";
 
     fn parse(text: &str) -> Option<Self> {
-        match text {
-            "flush" => Some(Self::Flush),
-            "memory" => Some(Self::Memory),
-            _ => None,
-        }
+        Self::parse(text)
     }
 
     fn show(&self) -> OptionValue {
-        OptionValue::Text(match self {
-            Self::Flush => "flush".to_owned(),
-            Self::Memory => "memory".to_owned(),
-        })
+        OptionValue::Text(self.name().to_owned())
     }
 }
 

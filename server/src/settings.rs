@@ -136,8 +136,10 @@ settings! {
     data_path: PathBuf = "mq-data", nsqd ".";
     /// Memory for messages; what is beyond it lies on disk
     memory_limit: Size = "256MiB";
-    /// What OK means for a new topic's messages: written to the operating system (flush), or in memory (memory)
+    /// What OK means for a new topic's messages: in memory (memory), written to the operating system (flush), or fsync'd (sync)
     durability: mq_core::Durability = "flush";
+    /// How long an fsync that level sync waits for is put off to take more with it; for disks whose fsync is slow
+    sync_wait: Duration = "0s";
     /// Part of every message id, different on each broker of a cluster; auto = from the host's name
     node_id / "id": NodeId = "auto";
     /// Newest messages an ephemeral channel keeps; other channels keep all, in memory as far as --memory-limit goes
@@ -174,7 +176,7 @@ settings! {
     tls_client_auth_policy: CertificatePolicy = "";
     /// Refuse clients without TLS; tcp-https leaves plain HTTP open
     tls_required: TlsRequired = "false";
-    /// The lowest version of TLS
+    /// The lowest version of TLS, with clients and with auth servers
     tls_min_version: TlsVersion = "tls1.2", nsqd "tls1.0";
     /// Let clients ask for deflate
     deflate: bool = "true";

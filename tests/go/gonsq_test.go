@@ -20,7 +20,22 @@ var silent = log.New(io.Discard, "", 0)
 
 func producer(t *testing.T, address string) *nsq.Producer {
 	t.Helper()
-	p, err := nsq.NewProducer(address, nsq.NewConfig())
+	return producerWith(t, address, nil)
+}
+
+// configure gives go-nsq's defaults with some options changed, by their own names.
+func configure(t *testing.T, set map[string]any) *nsq.Config {
+	t.Helper()
+	config := nsq.NewConfig()
+	for option, value := range set {
+		must(t, config.Set(option, value))
+	}
+	return config
+}
+
+func producerWith(t *testing.T, address string, set map[string]any) *nsq.Producer {
+	t.Helper()
+	p, err := nsq.NewProducer(address, configure(t, set))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -29,16 +44,10 @@ func producer(t *testing.T, address string) *nsq.Producer {
 	return p
 }
 
-// consumer subscribes; set changes options by go-nsq's own names.
+// consumer subscribes, with options as configure takes them.
 func consumer(t *testing.T, address, channel string, set map[string]any, handler nsq.Handler) *nsq.Consumer {
 	t.Helper()
-	config := nsq.NewConfig()
-	for option, value := range set {
-		if err := config.Set(option, value); err != nil {
-			t.Fatal(err)
-		}
-	}
-	c, err := nsq.NewConsumer("t", channel, config)
+	c, err := nsq.NewConsumer("t", channel, configure(t, set))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,7 @@
 const {spawn, execFileSync} = require('node:child_process')
 const {once} = require('node:events')
 const fs = require('node:fs')
+const http = require('node:http')
 const os = require('node:os')
 const path = require('node:path')
 const readline = require('node:readline')
@@ -69,4 +70,20 @@ function certificate(folder) {
   return {key, cert}
 }
 
-module.exports = {startBroker, certificate}
+/** Permits everything to who has the secret "hush", and keeps what it was asked. Ends with the test `t`. */
+async function startAuthServer(t) {
+  const asked = []
+  const server = http.createServer((request, response) => {
+    const query = Object.fromEntries(new URL(request.url, 'http://localhost').searchParams)
+    asked.push(query)
+    const everything = {topic: '.*', channels: ['.*'], permissions: ['subscribe', 'publish']}
+    const authorizations = query.secret === 'hush' ? [everything] : []
+    response.end(JSON.stringify({ttl: 60, identity: 'it', authorizations}))
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  t.after(() => server.close())
+  return {address: `127.0.0.1:${server.address().port}`, asked}
+}
+
+module.exports = {startBroker, startAuthServer, certificate}

@@ -10,7 +10,7 @@ const path = require('node:path')
 const test = require('node:test')
 
 const {Reader, Writer} = require('nsqjs')
-const {startBroker, certificate} = require('./broker')
+const {startBroker, startAuthServer, certificate} = require('./broker')
 
 // How long a test waits for what must come: spent only on failure.
 const timeout = 30_000
@@ -186,6 +186,14 @@ test('a backlog larger than memory arrives whole and in order', {timeout: 2 * ti
   assert.deepEqual(texts(bodies).map((body) => body.trim()), numbers(batches * size))
 })
 
+/** Flags for TLS with a certificate of the test's own; null where no openssl is. */
+function tlsFlags(t) {
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'mq-node-tls-'))
+  t.after(() => fs.rmSync(folder, {recursive: true}))
+  const files = certificate(folder)
+  return files && ['-tls-cert', files.cert, '-tls-key', files.key]
+}
+
 const transports = [
   {tls: false, snappy: true},
   {tls: false, deflate: true},
@@ -197,14 +205,8 @@ const transports = [
 for (const transport of transports) {
   const name = Object.keys(transport).filter((key) => transport[key]).join(' and ')
   test(`over ${name}`, {timeout}, async (t) => {
-    const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'mq-node-tls-'))
-    t.after(() => fs.rmSync(folder, {recursive: true}))
-    const flags = []
-    if (transport.tls) {
-      const files = certificate(folder)
-      if (!files) return t.skip('no openssl to make a certificate')
-      flags.push('-tls-cert', files.cert, '-tls-key', files.key)
-    }
+    const flags = transport.tls ? tlsFlags(t) : []
+    if (!flags) return t.skip('no openssl to make a certificate')
     const broker = await startBroker(t, flags)
     const options = {...transport, tlsVerification: false}
     const w = await writer(broker, options)
@@ -215,3 +217,37 @@ for (const transport of transports) {
     assert.deepEqual(await collect(broker, expected.length, options), expected)
   })
 }
+
+for (const transport of [{}, {tls: true}, {tls: true, snappy: true}]) {
+  const name = ['AUTH', ...Object.keys(transport)].join(' inside ')
+  test(name, {timeout}, async (t) => {
+    const auth = await startAuthServer(t)
+    const flags = transport.tls ? tlsFlags(t) : []
+    if (!flags) return t.skip('no openssl to make a certificate')
+    if (transport.tls) flags.push('-tls-required')
+    const broker = await startBroker(t, [...flags, '-auth-http-address', auth.address])
+    const options = {...transport, tlsVerification: false}
+    const w = await writer(broker, {...options, authSecret: 'hush'})
+    await w.publish('x')
+    assert.deepEqual(texts(await collect(broker, 1, {...options, authSecret: 'hush'})), ['x'])
+    const query = {common_name: '', remote_ip: '127.0.0.1', secret: 'hush', tls: String(!!transport.tls)}
+    assert.deepEqual(auth.asked, [query, query])
+
+    const wrong = new Writer('127.0.0.1', broker.port, {...options, authSecret: 'wrong'})
+    broker.clients.push(wrong)
+    const refused = new Promise((resolve) => wrong.once('error', resolve))
+    wrong.on('error', () => {})
+    wrong.connect()
+    assert.match(String(await refused), /E_UNAUTHORIZED/)
+    const silent = await writer(broker, options)
+    await assert.rejects(silent.publish('x'), /E_AUTH_FIRST/)
+  })
+}
+
+test('without TLS nothing is taken where it is required', {timeout}, async (t) => {
+  const flags = tlsFlags(t)
+  if (!flags) return t.skip('no openssl to make a certificate')
+  const broker = await startBroker(t, [...flags, '-tls-required'])
+  const w = await writer(broker)
+  await assert.rejects(w.publish('x'), /TLS required/)
+})

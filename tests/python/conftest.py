@@ -1,7 +1,12 @@
 """A real broker for each test: the binary that MQ_BIN names, on a free port and a folder of its own."""
 
+import http.server
+import json
 import os
+import shutil
 import subprocess
+import threading
+import urllib.parse
 
 import pytest
 
@@ -60,6 +65,55 @@ def start_broker(tmp_path):
     finally:
         for broker in brokers:
             broker.kill()
+
+
+class AuthServer:
+    """Permits everything to who has one of `secrets`, and keeps what it was asked."""
+
+    def __init__(self, *secrets):
+        self.asked = asked = []
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                query = urllib.parse.parse_qs(urllib.parse.urlsplit(self.path).query)
+                asked.append({key: values[0] for key, values in query.items()})
+                allowed = query["secret"][0] in secrets
+                everything = {"topic": ".*", "channels": [".*"], "permissions": ["subscribe", "publish"]}
+                answer = {"ttl": 60, "identity": "it", "authorizations": [everything] if allowed else []}
+                self.send_response(200)
+                self.end_headers()
+                self.wfile.write(json.dumps(answer).encode())
+
+            def log_message(self, *args):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.address = "127.0.0.1:%d" % self.server.server_port
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def stop(self):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+@pytest.fixture
+def auth_server():
+    """An auth server that knows the secret "hush"."""
+    server = AuthServer("hush")
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def tls_flags(tmp_path):
+    """Flags for TLS with a certificate of the test's own, in cert.pem of the test's folder."""
+    if not shutil.which("openssl"):
+        pytest.skip("no openssl to make a certificate")
+    key, cert = tmp_path / "key.pem", tmp_path / "cert.pem"
+    new = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=127.0.0.1 -addext subjectAltName=IP:127.0.0.1"
+    made = ["openssl", *new.split(), "-keyout", key, "-out", cert]
+    subprocess.run(made, check=True, capture_output=True)
+    return ["--tls-cert", str(cert), "--tls-key", str(key)]
 
 
 @pytest.fixture

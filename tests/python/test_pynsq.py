@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import os
 import time
 
 import nsq
@@ -24,13 +25,19 @@ def timed(test):
 class Writer(nsq.Writer):
     """A Writer that tells when it is connected, and whose answers can be awaited."""
 
-    def __init__(self, address):
-        super().__init__([address])
+    def __init__(self, address, **options):
+        super().__init__([address], **options)
         self.ready = asyncio.get_running_loop().create_future()
+        self.refusal = asyncio.get_running_loop().create_future()
 
     def _on_connection_ready(self, conn, **kwargs):
         super()._on_connection_ready(conn, **kwargs)
         self.ready.set_result(None)
+
+    def _on_connection_error(self, conn, error, **kwargs):
+        super()._on_connection_error(conn, error, **kwargs)
+        if not self.refusal.done():
+            self.refusal.set_result(error)
 
     async def ask(self, command, *args):
         """Sends and gives what the broker answered."""
@@ -267,3 +274,70 @@ async def test_a_backlog_larger_than_memory_arrives_whole_and_in_order(start_bro
     await done.wait()
     assert got == list(range(batches * size))
     reader.close()
+
+
+TRANSPORTS = ["snappy", "deflate", "tls", "tls snappy", "tls deflate"]
+
+
+def options_of(transport, tmp_path):
+    """What pynsq is told to speak a transport; of TLS it checks the certificate."""
+    options = {word: True for word in transport.split() if word != "tls"}
+    if "tls" in transport:
+        options |= {"tls_v1": True, "tls_options": {"ca_certs": str(tmp_path / "cert.pem")}}
+    return options
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+@timed
+async def test_transports(start_broker, tls_flags, tmp_path, transport):
+    address = start_broker(*tls_flags).address
+    options = options_of(transport, tmp_path)
+    writer = Writer(address, **options)
+    # What no codec makes smaller, and what becomes a thousandth.
+    bodies = [b"small", os.urandom(100_000), b"large" * 20_000, b"last"]
+    assert await writer.ask(writer.pub, "t", bodies[0]) == b"OK"
+    assert await writer.ask(writer.mpub, "t", bodies[1:]) == b"OK"
+    got, done = [], asyncio.Event()
+
+    def handler(message):
+        got.append(bytes(message.body))
+        if len(got) == len(bodies):
+            done.set()
+        return True
+
+    reader = Reader(address, "t", "c", handler, max_in_flight=10, **options)
+    await done.wait()
+    assert got == bodies
+    reader.close()
+
+
+@pytest.mark.parametrize("transport", ["", "tls", "tls deflate"])
+@timed
+async def test_auth(start_broker, auth_server, tls_flags, tmp_path, transport):
+    flags = ["--auth-http-address", auth_server.address]
+    if transport:
+        flags += [*tls_flags, "--tls-required"]
+    address = start_broker(*flags).address
+    options = options_of(transport, tmp_path)
+    writer = Writer(address, auth_secret="hush", **options)
+    assert await writer.ask(writer.pub, "t", b"x") == b"OK"
+    arrived = asyncio.get_running_loop().create_future()
+    reader = Reader(
+        address, "t", "c", lambda message: arrived.set_result(bytes(message.body)) or True,
+        auth_secret="hush", **options,
+    )
+    assert await arrived == b"x"
+    tls = "true" if transport else "false"
+    assert auth_server.asked == 2 * [{"remote_ip": "127.0.0.1", "secret": "hush", "tls": tls}]
+    reader.close()
+
+    refused = Writer(address, auth_secret="wrong", **options)
+    assert "E_UNAUTHORIZED" in str(await refused.refusal)
+    silent = Writer(address, **options)
+    assert "E_AUTH_FIRST" in str(await silent.ask(silent.pub, "t", b"x"))
+
+
+@timed
+async def test_without_tls_nothing_is_taken_where_it_is_required(start_broker, tls_flags):
+    writer = Writer(start_broker(*tls_flags, "--tls-required").address)
+    assert "TLS required" in str(await writer.ask(writer.pub, "t", b"x"))

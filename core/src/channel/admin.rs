@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::channel::Channel;
+use crate::config::Durability;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::Offset;
 use crate::store::event::Event;
@@ -33,23 +34,29 @@ impl Channel {
 
     fn set_paused(&self, paused: bool) -> Result<Ticket> {
         let topic = self.open_topic()?;
+        let level = topic.durability();
         let mut inner = self.inner.lock();
         inner.state.pause(paused);
         let mut ticket = Ticket::DONE;
         if topic.is_logged() && !self.is_ephemeral() {
-            // `start` counts only where the channel is new.
-            let event = Event::Channel {
-                channel: self.no,
-                topic: topic.no,
-                name: self.name().to_string(),
-                paused,
-                start: Offset(0),
-            };
-            ticket = self.shared.log_events(&[event]);
+            ticket = self.shared.log_events(&[self.event(topic.no, paused)], level, None);
         }
         self.settle(inner);
         self.shared.commit();
         Ok(ticket)
+    }
+
+    /// The event that tells the channel as it is; `start` counts only where it is new.
+    pub(super) fn event(&self, topic: u32, paused: bool) -> Event {
+        Event::Channel { channel: self.no, topic, name: self.name().to_string(), paused, start: Offset(0) }
+    }
+
+    /// Tells the log of the channel once more.
+    pub(crate) fn log_self(&self, topic: u32, level: Durability) -> Ticket {
+        let event = self.event(topic, self.is_paused());
+        let ticket = self.shared.log_events(&[event], level, None);
+        self.set_created(ticket);
+        ticket
     }
 
     /// Drops all that waits in the channel, what is in flight and deferred too.
@@ -58,6 +65,7 @@ impl Channel {
     /// `Closed`.
     pub fn empty(&self) -> Result<Ticket> {
         let topic = self.open_topic()?;
+        let level = topic.durability();
         let mut inner = self.inner.lock();
         let end = inner.end;
         inner.state.empty(end);
@@ -65,7 +73,7 @@ impl Channel {
         let mut ticket = Ticket::DONE;
         if topic.is_logged() && !self.is_ephemeral() && end.offset.0 > 0 {
             let ranges = vec![(Offset(0), Offset(end.offset.0 - 1))];
-            ticket = self.shared.log_events(&[Event::Finished { channel: self.no, ranges }]);
+            ticket = self.shared.log_events(&[Event::Finished { channel: self.no, ranges }], level, None);
         }
         self.settle(inner);
         topic.trim();

@@ -18,16 +18,8 @@ impl Channel {
         let (next, paused) = (inner.state.next().offset, inner.state.is_paused());
         drop(inner);
         let unfinished = unfinished.iter().map(|u| stored(u, wall, mono)).collect();
-        let mut events = vec![
-            Event::Channel {
-                channel: self.no,
-                topic,
-                name: self.name().to_string(),
-                paused,
-                start: Offset(0),
-            },
-            Event::Cursor { channel: self.no, next, unfinished },
-        ];
+        let mut events =
+            vec![self.event(topic, paused), Event::Cursor { channel: self.no, next, unfinished }];
         if !ranges.is_empty() {
             events.push(Event::Finished { channel: self.no, ranges });
         }

@@ -197,7 +197,13 @@ impl Subscription {
             let (offset, again) = match inner.state.pick(self.id, end) {
                 Pick::Nothing => break,
                 Pick::Again(offset) => (offset, true),
-                Pick::Fresh(pos) if pos.offset == offset_at => (pos.offset, false),
+                // The next of the same frame. After its last there may be a gap.
+                Pick::Fresh(pos)
+                    if pos.offset == offset_at
+                        && self.frames.last().is_some_and(|f| offset_at <= f.last()) =>
+                {
+                    (pos.offset, false)
+                }
                 Pick::Fresh(pos) => {
                     let pos = topic.extents.seek(pos.offset, topic.end);
                     if pos.rank >= end.rank {

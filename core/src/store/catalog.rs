@@ -64,6 +64,14 @@ pub(crate) enum Runs {
     Indexed(crate::store::file_index::TableEntry),
 }
 
+/// A file and how far its frames go.
+pub(crate) struct Stored {
+    pub(crate) file: Arc<dyn File>,
+    pub(crate) header: FileHeader,
+    pub(crate) frames_end: u64,
+    pub(crate) is_sealed: bool,
+}
+
 /// What the cleaner wants to know of a file.
 #[derive(Clone, Debug)]
 pub(crate) struct FileFacts {
@@ -138,6 +146,24 @@ impl Catalog {
         if let Some(entry) = self.inner.lock().files.get_mut(&no) {
             entry.places = Places::Sealed(table);
         }
+    }
+
+    /// What is known of file `no`.
+    pub(crate) fn stored(&self, no: u64) -> Option<Stored> {
+        let inner = self.inner.lock();
+        let Entry { file, header, frames_end, places } = inner.files.get(&no)?;
+        let is_sealed = matches!(places, Places::Sealed(_));
+        Some(Stored { file: file.clone(), header: *header, frames_end: *frames_end, is_sealed })
+    }
+
+    /// File `no` was copied to one that differs in its number alone.
+    pub(crate) fn renumber(&self, no: u64, header: FileHeader, file: Arc<dyn File>) {
+        let mut inner = self.inner.lock();
+        let Some(entry) = inner.files.remove(&no) else { return };
+        for span in inner.topics.values_mut().flat_map(BTreeMap::values_mut).filter(|span| span.file == no) {
+            span.file = header.no;
+        }
+        inner.files.insert(header.no, Entry { file, header, ..entry });
     }
 
     /// Puts `new` (sealed) in the place of `old` files, whose offsets that `new` lacks are gone.

@@ -38,7 +38,11 @@ pub(crate) fn store(disk: &dyn Disk, no: u64, position: u64, events: &[u8]) -> R
         file.write_at(&mut [IoSlice::new(&header), IoSlice::new(events)], 0)?;
         file.sync()
     };
-    write().map_err(|e| Error::io(format!("could not write checkpoint {name}"), e))
+    write().map_err(|e| {
+        // Nothing names it: if it can't be removed now, it is at the next open.
+        let _ = disk.remove(&name);
+        Error::io(format!("could not write checkpoint {name}"), e)
+    })
 }
 
 /// Reads checkpoint `no`.

@@ -102,11 +102,12 @@ pub(crate) fn run(
     let new = if plan.copy.is_empty() { None } else { copy(plan, pending, log, catalog, disk)? };
     let named = new.as_ref().map(|(header, ..)| header.no);
     let copied = new.as_ref().map_or(0, |(header, _, frames_end, _)| frames_end - header.at(header.base));
-    log.change_manifest(|manifest| {
+    let changed = log.change_manifest(|manifest| {
         manifest.files.retain(|(no, _)| !old.contains(no));
         manifest.files.extend(named.map(|no| (no, FileKind::Clean)));
         Ok(())
-    })?;
+    });
+    changed.inspect_err(|_| named.into_iter().for_each(|no| log.leave_over(log_name(no))))?;
     catalog.replace(&old, new);
     log.counters.cleaned(old.len() as u64, copied);
     for no in old {

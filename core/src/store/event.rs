@@ -18,6 +18,27 @@ pub enum Durability {
     /// Written to the operating system; fsync'd every second. Survives `kill -9`.
     #[default]
     Flush = 1,
+    /// Fsync'd, together with all that waited. Survives power loss.
+    Sync = 2,
+}
+
+impl Durability {
+    /// All levels, the weakest first.
+    pub const ALL: [Self; 3] = [Self::Memory, Self::Flush, Self::Sync];
+
+    /// The level's name, as settings have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Flush => "flush",
+            Self::Sync => "sync",
+        }
+    }
+
+    /// The level of that name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|level| level.name() == name)
+    }
 }
 
 /// One change of state.
@@ -186,11 +207,7 @@ impl Event {
             2 => Self::Topic {
                 topic: get_u32(bytes)?,
                 name: get_name(bytes)?,
-                level: match get_u8(bytes)? {
-                    0 => Durability::Memory,
-                    1 => Durability::Flush,
-                    _ => return None,
-                },
+                level: *Durability::ALL.get(usize::from(get_u8(bytes)?))?,
                 paused: get_u8(bytes)? != 0,
                 pump: Offset(get_u64(bytes)?),
                 end: Offset(get_u64(bytes)?),

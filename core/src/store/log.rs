@@ -1,7 +1,8 @@
 //! The broker log: every frame of every topic gets a position here, in order, and is written by whoever comes first.
 //!
 //! A caller enqueues frames (a short lock that assigns positions) and then commits: who gets the writer's lock writes
-//! for all who queued, one write a round; nobody waits for that lock. A [`Ticket`] tells when its frame was written.
+//! for all who queued, one write a round; nobody waits for that lock. What level `sync` queued then waits for the next
+//! fsync, which takes all that was written by its start. A [`Ticket`] tells when its frame is acknowledged.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,14 +12,16 @@ use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 
 use crate::clock::Wall;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind};
 use crate::message::Offset;
 use crate::stats::Counters;
 use crate::store::catalog::Catalog;
 use crate::store::disk::{Disk, File};
 use crate::store::file::FileHeader;
-use crate::store::frame::{HEADER_BYTES, Header, Kind};
+use crate::store::frame::{Header, Kind};
 use crate::store::manifest::Manifest;
+use crate::store::reserve::Reserve;
+use crate::store::trouble::Trouble;
 use crate::store::writer::{Files, Writer};
 
 /// Something that waits for the broker: called when what it waits for may have happened.
@@ -31,7 +34,7 @@ pub trait Wake: Send + Sync {
 
 /// Takes the frames of one topic as they are written, or fail to be.
 pub(crate) trait Landing: Send + Sync {
-    /// `frames` were written, in order. The call empties the list.
+    /// `frames` were written, or fsync'd where they waited for that, in order. The call empties the list.
     fn written(&self, frames: &mut Vec<Landed>);
     /// `frames` were not written and never will be. The call empties the list.
     fn failed(&self, frames: &mut Vec<Landed>);
@@ -44,6 +47,8 @@ pub(crate) struct Landed {
     pub(crate) chunk: u64,
     /// Whether it was published at level `memory` and is only now written, as all or part of a frame in memory.
     pub(crate) spilled: bool,
+    /// Whether it lands only once it is fsync'd.
+    pub(crate) synced: bool,
 }
 
 /// The messages of a data frame in memory.
@@ -71,11 +76,13 @@ pub struct Ticket {
     epoch: u64,
     /// The position after the frame; 0 if it was acknowledged at once.
     position: u64,
+    /// Whether it is acknowledged only once it is fsync'd.
+    synced: bool,
 }
 
 impl Ticket {
     /// Done from the start.
-    pub(crate) const DONE: Self = Self { epoch: 0, position: 0 };
+    pub(crate) const DONE: Self = Self { epoch: 0, position: 0, synced: false };
 }
 
 /// What became of a frame.
@@ -102,31 +109,41 @@ pub(crate) struct Log {
     /// Bytes of frames after which a file is followed by the next.
     file_bytes: u64,
     pub(super) manifest: Mutex<Manifest>,
+    /// Names of files that no manifest to come will name.
+    pub(super) left_over: Mutex<Vec<String>>,
     pub(super) assign: Mutex<Assign>,
     pub(super) writer: Mutex<Writer>,
     /// Which files may hold unsynced frames. Innermost.
     pub(super) files: Mutex<Files>,
+    /// Held by who makes the next file.
+    pub(super) preparing: Mutex<()>,
     /// Held by who fsyncs.
     pub(super) syncing: Mutex<()>,
     /// Position up to which everything is written.
     pub(super) written: AtomicU64,
     /// Position up to which everything is fsync'd.
     pub(super) synced: AtomicU64,
+    /// Frames that are written and wait for an fsync to land, in the order of their positions.
+    pub(super) unsynced: Mutex<VecDeque<Unsynced>>,
+    /// Bytes queued and not landed.
     pub(super) unwritten: AtomicU64,
     /// Who waits for something to be written, or given up.
     room: Mutex<Vec<Arc<dyn Wake>>>,
     pub(super) epoch: AtomicU64,
     /// Where the log was cut at each failure, with the epoch it ended.
     cuts: Mutex<VecDeque<(u64, u64, ErrorKind)>>,
-    /// Set for good by a failure that leaves the files in doubt: nothing is acknowledged any more.
-    broken: Mutex<Option<String>>,
-    pub(super) is_broken: AtomicBool,
+    /// What keeps the log from its work.
+    pub(super) trouble: Trouble,
+    /// Space for what must be written on a full disk.
+    pub(super) reserve: Reserve,
     /// The last write took long: the log's own thread writes.
     pub(super) slow: AtomicBool,
     /// Whether there is such a thread.
     pub(super) has_thread: AtomicBool,
     /// Rung when the log's thread has something to do.
     pub(crate) bell: Arc<Bell>,
+    /// Rung when something waits for an fsync.
+    pub(crate) sync_bell: Bell,
     pub(crate) counters: Counters,
 }
 
@@ -134,9 +151,8 @@ pub(crate) struct Log {
 pub(super) struct Assign {
     /// Position after the last queued frame.
     pub(super) end: u64,
-    /// Base and salt of the file that frame went to.
+    /// Base of the file that frame went to.
     pub(super) base: u64,
-    pub(super) salt: u64,
     pub(super) queue: VecDeque<Item>,
     /// Position after the last queued frame that is no mark.
     pub(super) data_end: u64,
@@ -147,17 +163,29 @@ pub(super) struct Assign {
 /// One thing for the writer to do.
 pub(super) enum Item {
     /// Go on in a new file.
-    Roll { base: u64, salt: u64 },
+    Roll { base: u64 },
     /// Write a frame.
     Frame(Entry),
 }
 
 pub(super) struct Entry {
-    pub(super) header: [u8; HEADER_BYTES],
+    pub(super) header: Header,
     pub(super) payload: Bytes,
     /// Position of the frame.
     pub(super) position: u64,
-    pub(super) landing: Option<(Arc<dyn Landing>, u32, Landed)>,
+    /// Whether it is acknowledged only once it is fsync'd.
+    pub(super) synced: bool,
+    pub(super) landing: Option<(Arc<dyn Landing>, Landed)>,
+    pub(super) wake: Option<Arc<dyn Wake>>,
+}
+
+/// A written frame that waits for an fsync.
+pub(super) struct Unsynced {
+    /// Position after the frame.
+    pub(super) end: u64,
+    /// Its bytes.
+    pub(super) len: u64,
+    pub(super) landing: Option<(Arc<dyn Landing>, Landed)>,
     pub(super) wake: Option<Arc<dyn Wake>>,
 }
 
@@ -180,28 +208,32 @@ impl Log {
         bell: Arc<Bell>,
     ) -> Arc<Self> {
         let Opened { manifest, writer, full, end } = opened;
-        let FileHeader { base, salt, .. } = writer.header;
+        let base = writer.header.base;
         let files = Files::new(&writer, full);
         Arc::new(Self {
             disk,
             catalog,
             file_bytes,
             manifest: Mutex::new(manifest),
-            assign: Mutex::new(Assign { end, base, salt, queue: VecDeque::new(), data_end: end, marked: 0 }),
+            left_over: Mutex::default(),
+            assign: Mutex::new(Assign { end, base, queue: VecDeque::new(), data_end: end, marked: 0 }),
             writer: Mutex::new(writer),
             files: Mutex::new(files),
+            preparing: Mutex::new(()),
             syncing: Mutex::new(()),
             written: AtomicU64::new(end),
             synced: AtomicU64::new(end),
+            unsynced: Mutex::default(),
             unwritten: AtomicU64::new(0),
             room: Mutex::default(),
             epoch: AtomicU64::new(1),
             cuts: Mutex::default(),
-            broken: Mutex::default(),
-            is_broken: AtomicBool::new(false),
+            trouble: Trouble::default(),
+            reserve: Reserve::new(file_bytes),
             slow: AtomicBool::new(false),
             has_thread: AtomicBool::new(false),
             bell,
+            sync_bell: Bell::default(),
             counters: Counters::default(),
         })
     }
@@ -228,16 +260,19 @@ impl Log {
             time,
             synced_to: 0,
         };
-        self.push(header, payload.clone(), Some((landing, topic, landed)), wake, epoch)
+        let synced = landed.synced;
+        self.push(header, payload.clone(), synced, Some((landing, landed)), wake, epoch)
     }
 
-    /// Queues a state frame with `count` encoded events.
+    /// Queues a state frame with `count` encoded events. A state frame is never given up: should writing fail, its
+    /// ticket fails, and the frame is queued again.
     pub(crate) fn enqueue_state(
         &self,
         events: Vec<u8>,
         count: u32,
         time: Wall,
         wake: Option<Arc<dyn Wake>>,
+        synced: bool,
     ) -> Ticket {
         let header = Header {
             kind: Kind::State,
@@ -249,19 +284,21 @@ impl Log {
             time,
             synced_to: 0,
         };
-        self.push(header, events.into(), None, wake, None).unwrap_or(Ticket::DONE)
+        self.push(header, events.into(), synced, None, wake, None).unwrap_or(Ticket::DONE)
     }
 
     /// Queues a mark if the log's end is synced and no frame says so yet. Returns whether it did.
     pub(crate) fn enqueue_mark(&self, time: Wall) -> bool {
-        self.wants_mark() && self.push(mark(time), Bytes::new(), None, None, None).is_some()
+        self.wants_mark() && self.push(mark(time), Bytes::new(), false, None, None, None).is_some()
     }
 
     /// A ticket like `earlier`, if that is not decided: for another one who waits for it, who is woken by `wake`.
     pub(crate) fn follow(&self, earlier: Ticket, time: Wall, wake: &Arc<dyn Wake>) -> Ticket {
         match self.outcome(earlier) {
             Outcome::Pending => {
-                self.push(mark(time), Bytes::new(), None, Some(wake.clone()), None).unwrap_or(Ticket::DONE)
+                let wake = Some(wake.clone());
+                let mark = self.push(mark(time), Bytes::new(), earlier.synced, None, wake, None);
+                mark.unwrap_or(Ticket::DONE)
             }
             Outcome::Done | Outcome::Failed(_) => earlier,
         }
@@ -269,88 +306,69 @@ impl Log {
 
     fn push(
         &self,
-        mut header: Header,
+        header: Header,
         payload: Bytes,
-        landing: Option<(Arc<dyn Landing>, u32, Landed)>,
+        synced: bool,
+        landing: Option<(Arc<dyn Landing>, Landed)>,
         wake: Option<Arc<dyn Wake>>,
         epoch: Option<u64>,
     ) -> Option<Ticket> {
-        let len = header.frame_len();
         let mut assign = self.assign.lock();
         let epoch_now = self.epoch();
         if epoch.is_some_and(|epoch| epoch != epoch_now) {
             return None;
         }
         let was_clean = assign.data_end <= self.synced();
-        if assign.end > assign.base && assign.end - assign.base + len > self.file_bytes {
-            (assign.base, assign.salt) = (assign.end, fastrand::u64(..));
-            let (base, salt) = (assign.base, assign.salt);
-            assign.queue.push_back(Item::Roll { base, salt });
-        }
-        header.synced_to = self.synced();
-        assign.marked = assign.marked.max(header.synced_to);
-        let position = assign.end;
-        let encoded = header.encode(assign.salt, position);
-        assign.end += len;
-        if header.kind != Kind::Mark {
-            assign.data_end = assign.end;
-        }
-        self.unwritten.fetch_add(len, Ordering::Relaxed);
-        assign.queue.push_back(Item::Frame(Entry { header: encoded, payload, position, landing, wake }));
-        let ticket = Ticket { epoch: epoch_now, position: assign.end };
+        let entry = Entry { header, payload, position: 0, synced, landing, wake };
+        self.place(&mut assign, entry);
+        let ticket = Ticket { epoch: epoch_now, position: assign.end, synced };
         drop(assign);
         if was_clean {
             self.bell.ring();
+            self.sync_bell.ring();
         }
         Some(ticket)
     }
 
+    /// Queues a frame at the log's end, in a next file where it does not fit.
+    pub(super) fn place(&self, assign: &mut Assign, mut entry: Entry) {
+        let len = entry.header.frame_len();
+        if assign.end > assign.base && assign.end - assign.base + len > self.file_bytes {
+            assign.base = assign.end;
+            assign.queue.push_back(Item::Roll { base: assign.end });
+        }
+        entry.header.synced_to = self.synced();
+        assign.marked = assign.marked.max(entry.header.synced_to);
+        entry.position = assign.end;
+        assign.end += len;
+        if entry.header.kind != Kind::Mark {
+            assign.data_end = assign.end;
+        }
+        self.unwritten.fetch_add(len, Ordering::Relaxed);
+        assign.queue.push_back(Item::Frame(entry));
+    }
+
     /// What became of the frame that `ticket` was given for.
     pub(crate) fn outcome(&self, ticket: Ticket) -> Outcome {
-        let written = self.written.load(Ordering::Acquire);
+        // Before the epoch: what is reached in a later one is another frame.
+        let reached = if ticket.synced { self.synced() } else { self.written() };
+        let decided = || if reached >= ticket.position { Outcome::Done } else { Outcome::Pending };
         if ticket.position == 0 {
             return Outcome::Done;
         }
         if ticket.epoch == self.epoch() {
-            return if written >= ticket.position { Outcome::Done } else { Outcome::Pending };
+            return decided();
         }
         let cuts = self.cuts.lock();
         let cut = cuts.iter().find(|(epoch, ..)| *epoch == ticket.epoch);
         match cut {
-            Some((_, position, _)) if *position >= ticket.position => Outcome::Done,
+            Some((_, position, _)) if *position >= ticket.position => decided(),
             Some((_, _, kind)) => Outcome::Failed(match kind {
                 ErrorKind::Full => Error::new(*kind, "the disk is full; nothing of this was stored"),
                 _ => Error::new(*kind, "writing the log failed; nothing of this was stored"),
             }),
             None => Outcome::Failed(Error::new(ErrorKind::Io, "writing the log failed since")),
         }
-    }
-
-    /// Refuses what could not be acknowledged.
-    ///
-    /// # Errors
-    /// `Io` once the files are in doubt.
-    pub(crate) fn check(&self) -> Result<()> {
-        if !self.is_broken() {
-            return Ok(());
-        }
-        let why = self.broken.lock().clone().unwrap_or_default();
-        Err(Error::new(ErrorKind::Io, format!("the log is closed to writes until a restart: {why}")))
-    }
-
-    /// Whether the log can be written and fsync'd.
-    ///
-    /// # Errors
-    /// Why it can't.
-    pub(crate) fn health(&self) -> Result<()> {
-        self.check()
-    }
-
-    /// Closes the log to writes: its files are in doubt.
-    pub(super) fn break_down(&self, why: String) {
-        tracing::error!("the log is closed to writes until a restart: {why}");
-        *self.broken.lock() = Some(why);
-        self.is_broken.store(true, Ordering::Release);
     }
 
     /// Ends the epoch: everything above `position` failed with an error of `kind`.
@@ -386,16 +404,17 @@ impl Log {
     /// Whether the log's end is fsync'd and no frame says so yet.
     pub(crate) fn wants_mark(&self) -> bool {
         let assign = self.assign.lock();
-        assign.data_end <= self.synced() && assign.marked < assign.data_end && !self.is_broken()
+        assign.data_end <= self.synced() && assign.marked < assign.data_end && !self.is_troubled()
+    }
+
+    /// Whether something written waits for an fsync to be acknowledged.
+    pub(crate) fn has_unsynced(&self) -> bool {
+        !self.unsynced.lock().is_empty()
     }
 
     /// How many times writing has failed, and one.
     pub(crate) fn epoch(&self) -> u64 {
         self.epoch.load(Ordering::Acquire)
-    }
-
-    fn is_broken(&self) -> bool {
-        self.is_broken.load(Ordering::Acquire)
     }
 
     /// Tells that a thread listens to the bell, or no longer does.
@@ -439,7 +458,7 @@ impl Log {
         self.unwritten.load(Ordering::Relaxed)
     }
 
-    /// Whether frames wait for the log's own thread.
+    /// Whether frames wait to be written.
     pub(crate) fn has_queued(&self) -> bool {
         !self.assign.lock().queue.is_empty()
     }

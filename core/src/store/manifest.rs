@@ -13,7 +13,8 @@ use crate::store::disk::{Disk, OpenMode};
 use crate::store::event::{get_count, get_u32, get_u64, put_u32, put_u64};
 use crate::store::file::{FORMAT_VERSION, FileKind};
 
-const NAME: &str = "manifest";
+/// Its name.
+pub(crate) const MANIFEST_NAME: &str = "manifest";
 const NAME_NEW: &str = "manifest.new";
 const MAGIC: &[u8; 8] = b"libmqman";
 
@@ -37,11 +38,11 @@ impl Manifest {
     /// `Damaged`, `Version`, `Io`.
     pub(crate) fn load(disk: &dyn Disk) -> Result<Option<Self>> {
         let names = disk.list().map_err(|e| Error::io("could not list the data folder", e))?;
-        if !names.iter().any(|n| n == NAME) {
+        if !names.iter().any(|n| n == MANIFEST_NAME) {
             return Ok(None);
         }
         let read = || {
-            let file = disk.open(NAME, OpenMode::Read)?;
+            let file = disk.open(MANIFEST_NAME, OpenMode::Read)?;
             let mut bytes = vec![0; usize::try_from(file.len()?).unwrap_or(usize::MAX)];
             let len = file.read_at(&mut bytes, 0)?;
             bytes.truncate(len);
@@ -66,7 +67,7 @@ impl Manifest {
             file.sync()?;
             // The names of the files it speaks of must be durable before it is.
             disk.sync_dir()?;
-            disk.rename(NAME_NEW, NAME)?;
+            disk.rename(NAME_NEW, MANIFEST_NAME)?;
             disk.sync_dir()
         };
         write().map_err(|e| Error::io("could not replace the manifest", e))

@@ -3,6 +3,7 @@
 //! - [`disk`]: the files as the store sees them; [`real_disk`] is the system's, `crash_disk` the crash tests'
 //! - [`frame`], [`event`]: the bytes of the log; `file`, `file_index`, `manifest`, `checkpoint`: those of its files
 //! - `chunk`: memory for frames; `log`, `writer`: positions, rounds of writes, fsync
+//! - `trouble`: what keeps the log from its work; `reserve`, `healing`: how it gets over a full disk and a failed fsync
 //! - `catalog`: which file holds what; `reader` reads it back; `cleaner` keeps only what is pending
 //! - `replay`, `recovery`: from files back to topics and channels
 
@@ -17,6 +18,7 @@ pub mod event;
 pub(crate) mod file;
 pub(crate) mod file_index;
 pub mod frame;
+pub(crate) mod healing;
 pub(crate) mod log;
 pub(crate) mod manifest;
 pub(crate) mod range_set;
@@ -24,4 +26,6 @@ pub(crate) mod reader;
 pub mod real_disk;
 pub(crate) mod recovery;
 pub(crate) mod replay;
+pub(crate) mod reserve;
+pub(crate) mod trouble;
 pub(crate) mod writer;

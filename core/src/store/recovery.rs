@@ -19,6 +19,7 @@ use crate::store::log::Opened;
 use crate::store::manifest::Manifest;
 use crate::store::reader::{Scanned, Scanner};
 use crate::store::replay::Replay;
+use crate::store::reserve::{RESERVE_NAME, remove_reserve};
 use crate::store::writer::{self, Writer};
 
 /// What was found in a data folder.
@@ -64,6 +65,8 @@ impl LogFile {
 /// `Damaged` if manifest or checkpoint are; `Version`; `Io`, `Full`.
 pub(crate) fn recover(disk: &Arc<dyn Disk>) -> Result<Recovered> {
     let catalog = Arc::new(Catalog::default());
+    // On a full disk, opening needs what it takes.
+    remove_reserve(&**disk).map_err(|e| Error::io(format!("could not remove {RESERVE_NAME}"), e))?;
     let Some(manifest) = Manifest::load(&**disk)? else { return fresh(disk, catalog) };
     remove_unnamed(&**disk, &manifest)?;
     let mut recovery = Recovery {
@@ -101,7 +104,10 @@ fn fresh(disk: &Arc<dyn Disk>, catalog: Arc<Catalog>) -> Result<Recovered> {
 
 /// Creates and names a file for the log to go on in from `base`.
 fn first_file(disk: &dyn Disk, manifest: &mut Manifest, base: u64) -> Result<Writer> {
-    let (no, file) = writer::create_file(disk, manifest)?;
+    let no = manifest.next_no;
+    let file = writer::create_file(disk, no)?;
+    manifest.next_no += 1;
+    manifest.files.push((no, FileKind::Log));
     manifest.store(disk)?;
     let header = FileHeader { kind: FileKind::Log, no, base, salt: fastrand::u64(..) };
     Ok(Writer::new(file, header, 0))
@@ -428,7 +434,7 @@ impl Recovery {
 }
 
 /// Reads a file's index. `None` if it has none that is whole.
-fn read_index(file: &Arc<dyn File>, len: u64) -> std::io::Result<Option<(Footer, Table)>> {
+pub(super) fn read_index(file: &Arc<dyn File>, len: u64) -> std::io::Result<Option<(Footer, Table)>> {
     let Some(footer_at) = len.checked_sub(FOOTER_BYTES).filter(|at| *at >= FILE_HEADER_BYTES) else {
         return Ok(None);
     };

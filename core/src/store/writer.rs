@@ -6,12 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::store::disk::{Disk, File, OpenMode};
 use crate::store::file::{FILE_HEADER_BYTES, FileHeader, FileKind, log_name};
 use crate::store::file_index;
-use crate::store::log::{Entry, Item, Landed, Landing, Log, Wake};
+use crate::store::frame::{HEADER_BYTES, Kind};
+use crate::store::log::{Entry, Item, Landed, Landing, Log, Unsynced, Wake};
 use crate::store::manifest::Manifest;
+use crate::store::trouble::Task;
 
 /// A write that takes longer moves writing to the log's own thread.
 const SLOW_WRITE: Duration = Duration::from_millis(5);
@@ -28,22 +30,39 @@ pub(crate) struct Writer {
     at: u64,
     /// The queue being written; kept for its memory.
     round: VecDeque<Item>,
-    landed: Vec<Landed>,
+    /// Headers of the frames of one write, kept for its memory.
+    headers: Vec<[u8; HEADER_BYTES]>,
+    teller: Teller,
 }
 
 /// Which files may hold unsynced frames.
 pub(super) struct Files {
-    current: Arc<dyn File>,
+    /// The file being written, and its number.
+    pub(super) current: (u64, Arc<dyn File>),
     /// Files that were followed by another and have no index yet.
-    full: Vec<(FileHeader, Arc<dyn File>)>,
-    /// A file created ahead of its need, and named in the manifest.
-    spare: Option<(u64, Arc<dyn File>)>,
+    pub(super) full: Vec<(FileHeader, Arc<dyn File>)>,
+    /// A file created ahead of its need.
+    spare: Option<Spare>,
+}
+
+/// The file that will be written next.
+#[derive(Clone)]
+struct Spare {
+    no: u64,
+    file: Arc<dyn File>,
+    /// Whether the manifest names it for sure. If storing the manifest failed, the one on disk may or may not.
+    is_named: bool,
 }
 
 impl Writer {
     /// Goes on in `file`, whose frames end at `at` (0: not even the header is written).
     pub(crate) fn new(file: Arc<dyn File>, header: FileHeader, at: u64) -> Self {
-        Self { file, header, at, round: VecDeque::new(), landed: Vec::new() }
+        Self { file, header, at, round: VecDeque::new(), headers: Vec::new(), teller: Teller::default() }
+    }
+
+    /// Goes on in another file that holds the same frames, which end at `at`.
+    pub(super) fn go_on_in(&mut self, file: Arc<dyn File>, header: FileHeader, at: u64) {
+        (self.file, self.header, self.at) = (file, header, at);
     }
 
     /// Position after the last written frame.
@@ -54,7 +73,7 @@ impl Writer {
 
 impl Files {
     pub(super) fn new(writer: &Writer, full: Vec<(FileHeader, Arc<dyn File>)>) -> Self {
-        Self { current: writer.file.clone(), full, spare: None }
+        Self { current: (writer.header.no, writer.file.clone()), full, spare: None }
     }
 }
 
@@ -72,9 +91,9 @@ impl Log {
     pub(crate) fn write_queued(&self) {
         for _ in 0..ROUNDS_MAX {
             let Some(mut writer) = self.writer.try_lock() else { return };
-            self.write_round(&mut writer);
+            let written = self.write_round(&mut writer);
             drop(writer);
-            if !self.has_queued() {
+            if !written || !self.has_queued() {
                 return;
             }
         }
@@ -84,10 +103,10 @@ impl Log {
     /// Writes all that is queued, waiting for whoever is writing.
     ///
     /// # Errors
-    /// `Io` if the log is closed to writes.
+    /// `Full`, `Io`: some of it is not written.
     pub(crate) fn finish_writing(&self) -> Result<()> {
         self.wait_written();
-        self.check()
+        if self.has_queued() { self.health() } else { self.check() }
     }
 
     /// Waits until what is queued was written, or refused.
@@ -96,15 +115,16 @@ impl Log {
         self.write_round(&mut writer);
     }
 
-    /// Writes what was queued when it began.
-    fn write_round(&self, writer: &mut Writer) {
+    /// Writes what was queued when it began. `false` if that failed, and an epoch ended.
+    fn write_round(&self, writer: &mut Writer) -> bool {
         let mut round = std::mem::take(&mut writer.round);
         std::mem::swap(&mut round, &mut self.assign.lock().queue);
+        let mut result = Ok(());
         while let Some(item) = round.front() {
-            let result = match item {
-                Item::Roll { base, salt } => {
-                    let (base, salt) = (*base, *salt);
-                    let rolled = self.roll(writer, base, salt);
+            result = match item {
+                _ if self.doubts(writer.header.no) => self.check(),
+                Item::Roll { base } => {
+                    let rolled = self.roll(writer, *base);
                     if rolled.is_ok() {
                         round.pop_front();
                     }
@@ -112,32 +132,40 @@ impl Log {
                 }
                 Item::Frame(_) => self.write_frames(writer, &mut round),
             };
-            if let Err(error) = result {
-                self.fail(writer, &mut round, &error);
+            if let Err(error) = &result {
+                self.fail(writer, &mut round, error);
                 break;
             }
         }
         writer.round = round;
+        self.trouble.report(Task::Write, &result);
+        result.is_ok()
     }
 
     /// Writes the frames at the front of `round` that go into one file and one write, and removes them from it.
     fn write_frames(&self, writer: &mut Writer, round: &mut VecDeque<Item>) -> Result<()> {
-        let header = writer.header.encode();
-        let mut slices = Vec::with_capacity(2 * round.len().min(512) + 1);
-        if writer.at == 0 {
-            slices.push(IoSlice::new(&header));
-        }
         let (mut len, mut frames) = (0, 0);
+        writer.headers.clear();
         for item in round.iter() {
             let Item::Frame(entry) = item else { break };
-            slices.push(IoSlice::new(&entry.header));
-            if !entry.payload.is_empty() {
-                slices.push(IoSlice::new(&entry.payload));
-            }
+            writer.headers.push(entry.header.encode(writer.header.salt, entry.position));
             len += entry.len();
             frames += 1;
             if len >= WRITE_BYTES_MAX {
                 break;
+            }
+        }
+        let file_header = writer.header.encode();
+        let mut slices = Vec::with_capacity(2 * frames + 1);
+        if writer.at == 0 {
+            slices.push(IoSlice::new(&file_header));
+        }
+        for (item, header) in round.iter().zip(&writer.headers) {
+            slices.push(IoSlice::new(header));
+            if let Item::Frame(entry) = item
+                && !entry.payload.is_empty()
+            {
+                slices.push(IoSlice::new(&entry.payload));
             }
         }
         let begun = Instant::now();
@@ -149,127 +177,146 @@ impl Log {
         let from = writer.at.max(FILE_HEADER_BYTES);
         writer.at = from + len;
         let entries = round.iter().take(frames).filter_map(|item| match item {
-            Item::Frame(Entry { landing: Some((_, topic, landed)), position, payload, .. }) => {
-                let frame_len = crate::store::frame::HEADER_BYTES as u64 + payload.len() as u64;
-                Some((
-                    writer.header.at(*position),
-                    frame_len,
-                    *topic,
-                    landed.frame.first,
-                    landed.frame.last(),
-                ))
+            Item::Frame(Entry { landing: Some((_, landed)), position, header, .. }) => {
+                let at = writer.header.at(*position);
+                Some((at, header.frame_len(), header.topic, landed.frame.first, landed.frame.last()))
             }
             _ => None,
         });
         self.catalog.wrote(writer.header.no, writer.at, entries);
         let position = writer.position();
-        let mut wakes = Vec::new();
-        self.land(writer, round, frames, true, &mut wakes);
+        let unsynced = self.land(writer, round, frames);
         self.written.store(position, Ordering::Release);
-        self.unwritten.fetch_sub(len, Ordering::Relaxed);
-        wakes.iter().for_each(|w| w.wake());
+        self.unwritten.fetch_sub(len - unsynced, Ordering::Relaxed);
+        writer.teller.wake();
+        if unsynced > 0 {
+            self.sync_bell.ring();
+        }
         self.tell_room();
         Ok(())
     }
 
-    /// Tells the owners of the first `count` items of `round` what became of them, and removes them. Collects who is to
-    /// be woken.
-    fn land(
-        &self,
-        writer: &mut Writer,
-        round: &mut VecDeque<Item>,
-        count: usize,
-        written: bool,
-        wakes: &mut Vec<Arc<dyn Wake>>,
-    ) {
-        let tell = |to: &Arc<dyn Landing>, landed: &mut Vec<Landed>| match written {
-            true => to.written(landed),
-            false => to.failed(landed),
-        };
-        let mut owner: Option<Arc<dyn Landing>> = None;
+    /// Takes the first `count` items off `round`, which are written: tells their owners, but for those that wait for an
+    /// fsync. Returns how many bytes these are.
+    fn land(&self, writer: &mut Writer, round: &mut VecDeque<Item>, count: usize) -> u64 {
+        let mut unsynced = 0;
         for item in round.drain(..count) {
             let Item::Frame(entry) = item else { continue };
-            if let Some(wake) = entry.wake
-                && !wakes.last().is_some_and(|last| Arc::ptr_eq(last, &wake))
-            {
-                wakes.push(wake);
+            if entry.synced {
+                let (len, end) = (entry.len(), entry.position + entry.len());
+                unsynced += len;
+                let Entry { landing, wake, .. } = entry;
+                self.unsynced.lock().push_back(Unsynced { end, len, landing, wake });
+            } else {
+                writer.teller.add(entry.landing, entry.wake);
             }
-            let Some((landing, _, landed)) = entry.landing else { continue };
-            match &owner {
-                Some(same) if Arc::ptr_eq(same, &landing) => {}
-                _ => {
-                    if let Some(other) = owner.replace(landing) {
-                        tell(&other, &mut writer.landed);
-                    }
-                }
-            }
-            writer.landed.push(landed);
         }
-        if let Some(last) = owner {
-            tell(&last, &mut writer.landed);
+        writer.teller.tell(true);
+        unsynced
+    }
+
+    /// Lands what waited for an fsync, up to the position `target`.
+    fn land_synced(&self, target: u64) {
+        let mut teller = Teller::default();
+        let mut len = 0;
+        loop {
+            let mut unsynced = self.unsynced.lock();
+            let Some(next) = unsynced.pop_front_if(|next| next.end <= target) else { break };
+            drop(unsynced);
+            len += next.len;
+            teller.add(next.landing, next.wake);
+        }
+        teller.tell(true);
+        self.synced.fetch_max(target, Ordering::AcqRel);
+        self.unwritten.fetch_sub(len, Ordering::Relaxed);
+        teller.wake();
+        if len > 0 {
+            self.tell_room();
         }
     }
 
-    /// Fails all that is queued: cuts file and queue back to the last whole frame.
+    /// Fails what is queued: cuts file and queue back to the last whole frame, and tells the frames' owners. State
+    /// frames are queued again, for what they tell is so, whoever was refused.
     fn fail(&self, writer: &mut Writer, round: &mut VecDeque<Item>, error: &Error) {
         self.counters.write_failed();
+        if error.kind() == ErrorKind::Full {
+            self.release_reserve();
+        }
         let position = writer.position();
-        if let Err(e) = writer.file.truncate(writer.at) {
-            self.break_down(format!("{error}; and the log could not be cut back: {e}"));
+        let no = writer.header.no;
+        if !self.doubts(no)
+            && let Err(e) = writer.file.truncate(writer.at)
+        {
+            tracing::error!("log file {no} could not be cut back after a failed write: {e}");
+            self.distrust(no);
         }
         let mut assign = self.assign.lock();
         round.append(&mut assign.queue);
         assign.end = position;
         assign.data_end = assign.data_end.min(position);
-        (assign.base, assign.salt) = (writer.header.base, writer.header.salt);
+        assign.base = writer.header.base;
         self.cut(position, error.kind());
-        let len: u64 = round
-            .iter()
-            .map(|item| match item {
-                Item::Frame(entry) => entry.len(),
-                Item::Roll { .. } => 0,
-            })
-            .sum();
-        self.unwritten.fetch_sub(len, Ordering::Relaxed);
+        let mut refused = 0;
+        for item in round.drain(..) {
+            let Item::Frame(mut entry) = item else { continue };
+            self.unwritten.fetch_sub(entry.len(), Ordering::Relaxed);
+            let wake = entry.wake.take();
+            let landing = entry.landing.take();
+            if entry.header.kind == Kind::State {
+                self.place(&mut assign, entry);
+            } else {
+                refused += 1;
+            }
+            writer.teller.add(landing, wake);
+        }
         drop(assign);
-        tracing::error!("{} queued frames were refused: {error}", round.len());
-        let mut wakes = Vec::new();
-        let count = round.len();
-        self.land(writer, round, count, false, &mut wakes);
-        wakes.iter().for_each(|w| w.wake());
+        tracing::debug!("{refused} queued frames were refused: {error}");
+        writer.teller.tell(false);
+        writer.teller.wake();
         self.tell_room();
     }
 
     /// Goes on in the next file.
-    fn roll(&self, writer: &mut Writer, base: u64, salt: u64) -> Result<()> {
-        let spare = self.files.lock().spare.take();
-        let (no, file) = match spare {
-            Some(spare) => spare,
-            None => self.create_file()?,
-        };
-        let header = FileHeader { kind: FileKind::Log, no, base, salt };
+    fn roll(&self, writer: &mut Writer, base: u64) -> Result<()> {
+        let Spare { no, file, .. } = self.spare()?;
+        self.files.lock().spare = None;
+        let header = FileHeader { kind: FileKind::Log, no, base, salt: fastrand::u64(..) };
         self.catalog.open_file(header, file.clone());
         let mut files = self.files.lock();
         files.full.push((writer.header, writer.file.clone()));
-        files.current = file.clone();
+        files.current = (no, file.clone());
         drop(files);
-        (writer.file, writer.header, writer.at) = (file, header, 0);
-        self.bell.ring();
+        writer.go_on_in(file, header, 0);
+        self.sync_bell.ring();
         Ok(())
-    }
-
-    /// Creates a file for the log and names it in the manifest.
-    fn create_file(&self) -> Result<(u64, Arc<dyn File>)> {
-        self.change_manifest(|manifest| create_file(&*self.disk, manifest))
     }
 
     /// Creates the next file ahead of its need, so that no publish waits for it.
     pub(crate) fn prepare_next(&self) -> Result<()> {
-        if self.files.lock().spare.is_none() {
-            let spare = self.create_file()?;
-            self.files.lock().spare = Some(spare);
-        }
-        Ok(())
+        self.spare().map(|_| ())
+    }
+
+    /// The next file, created and named in the manifest if it was not yet.
+    fn spare(&self) -> Result<Spare> {
+        let _one = self.preparing.lock();
+        let made = self.files.lock().spare.clone();
+        let mut spare = match made {
+            Some(spare) if spare.is_named => return Ok(spare),
+            Some(spare) => spare,
+            None => {
+                let no = self.take_file_no();
+                Spare { no, file: create_file(&*self.disk, no)?, is_named: false }
+            }
+        };
+        // Kept should the manifest fail: what may be named on disk must stay.
+        self.files.lock().spare = Some(spare.clone());
+        self.change_manifest(|manifest| {
+            manifest.files.push((spare.no, FileKind::Log));
+            Ok(())
+        })?;
+        spare.is_named = true;
+        self.files.lock().spare = Some(spare.clone());
+        Ok(spare)
     }
 
     /// Changes the manifest and stores it; on an error it is as before.
@@ -279,18 +326,40 @@ impl Log {
         let out = change(&mut changed)?;
         changed.store(&*self.disk)?;
         *manifest = changed;
+        for name in std::mem::take(&mut *self.left_over.lock()) {
+            // If it can't be removed now, it is at the next open.
+            let _ = self.disk.remove(&name);
+        }
         Ok(out)
     }
 
-    /// Makes everything written before the call durable: gives full files their index, and fsyncs.
+    /// A file that the manifest on disk may name or not, since storing it failed: it is removed once that is known.
+    pub(crate) fn leave_over(&self, name: String) {
+        self.left_over.lock().push(name);
+    }
+
+    /// Makes everything written before the call durable: gives full files their index, and fsyncs. What waited for it
+    /// lands.
     ///
     /// # Errors
-    /// `Io`, `Full`. After a failed fsync the log is closed to writes: what the file holds can't be known.
+    /// `Full`, `Io`, `Damaged`: nothing more is acknowledged at level `sync` until a later call succeeds.
     pub(crate) fn sync(&self) -> Result<()> {
         let _one = self.syncing.lock();
-        self.check()?;
+        let mut result = self.sync_once();
+        if let Err(error) = &result {
+            let has_room = error.kind() == ErrorKind::Full && self.release_reserve();
+            if has_room || self.trouble.doubtful().is_some() {
+                result = self.sync_once();
+            }
+        }
+        self.trouble.report(Task::Sync, &result);
+        result
+    }
+
+    fn sync_once(&self) -> Result<()> {
+        self.heal()?;
         let target = self.written();
-        let (full, current) = {
+        let (full, (no, current)) = {
             let files = self.files.lock();
             (files.full.clone(), files.current.clone())
         };
@@ -298,8 +367,8 @@ impl Log {
             self.seal(&header, &file)?;
             self.files.lock().full.retain(|(h, _)| h.no != header.no);
         }
-        self.fsync(&current)?;
-        self.synced.fetch_max(target, Ordering::AcqRel);
+        self.fsync(no, &current)?;
+        self.land_synced(target);
         Ok(())
     }
 
@@ -309,31 +378,77 @@ impl Log {
         let (index, table) = file_index::encode(&runs, frames_end);
         file.write_at(&mut [IoSlice::new(&index)], frames_end)
             .map_err(|e| Error::io("could not write a file's index", e))?;
-        self.fsync(file)?;
+        self.fsync(header.no, file)?;
         self.catalog.seal(header.no, table);
         Ok(())
     }
 
-    fn fsync(&self, file: &Arc<dyn File>) -> Result<()> {
+    fn fsync(&self, no: u64, file: &Arc<dyn File>) -> Result<()> {
         let begun = Instant::now();
         let result = file.sync();
         self.counters.synced(begun.elapsed(), result.is_err());
         result.map_err(|error| {
-            self.break_down(format!("fsync failed: {error}"));
-            Error::io("could not fsync the log", error)
+            self.distrust(no);
+            Error::io(format!("could not fsync log file {no}"), error)
         })
+    }
+}
+
+/// Tells owners of frames what became of them, neighbours of one owner together, and then wakes who waits.
+#[derive(Default)]
+struct Teller {
+    told: Vec<(Arc<dyn Landing>, Landed)>,
+    /// Frames of one owner.
+    landed: Vec<Landed>,
+    wakes: Vec<Arc<dyn Wake>>,
+}
+
+impl Teller {
+    fn add(&mut self, landing: Option<(Arc<dyn Landing>, Landed)>, wake: Option<Arc<dyn Wake>>) {
+        self.told.extend(landing);
+        if let Some(wake) = wake
+            && !self.wakes.last().is_some_and(|last| Arc::ptr_eq(last, &wake))
+        {
+            self.wakes.push(wake);
+        }
+    }
+
+    /// Tells that all frames added were written, or failed.
+    fn tell(&mut self, written: bool) {
+        let tell = |to: Arc<dyn Landing>, landed: &mut Vec<Landed>| match written {
+            true => to.written(landed),
+            false => to.failed(landed),
+        };
+        let mut owner: Option<Arc<dyn Landing>> = None;
+        for (landing, landed) in self.told.drain(..) {
+            match &owner {
+                Some(same) if Arc::ptr_eq(same, &landing) => {}
+                _ => {
+                    if let Some(other) = owner.replace(landing) {
+                        tell(other, &mut self.landed);
+                    }
+                }
+            }
+            self.landed.push(landed);
+        }
+        if let Some(last) = owner {
+            tell(last, &mut self.landed);
+        }
+    }
+
+    fn wake(&mut self) {
+        self.wakes.drain(..).for_each(|wake| wake.wake());
     }
 }
 
 impl Entry {
     fn len(&self) -> u64 {
-        (self.header.len() + self.payload.len()) as u64
+        self.header.frame_len()
     }
 }
 
-/// Creates the next file on `disk`, its name durable, and names it in `manifest` (which the caller stores).
-pub(crate) fn create_file(disk: &dyn Disk, manifest: &mut Manifest) -> Result<(u64, Arc<dyn File>)> {
-    let no = manifest.next_no;
+/// Creates log file `no`, which the caller names in the manifest.
+pub(crate) fn create_file(disk: &dyn Disk, no: u64) -> Result<Arc<dyn File>> {
     let name = log_name(no);
     let create = || {
         // Left over from an attempt whose manifest could not be stored.
@@ -342,8 +457,5 @@ pub(crate) fn create_file(disk: &dyn Disk, manifest: &mut Manifest) -> Result<(u
         }
         disk.open(&name, OpenMode::Create)
     };
-    let file = create().map_err(|e| Error::io(format!("could not create {name}"), e))?;
-    manifest.next_no += 1;
-    manifest.files.push((no, FileKind::Log));
-    Ok((no, file))
+    create().map_err(|e| Error::io(format!("could not create {name}"), e))
 }

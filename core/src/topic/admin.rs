@@ -39,6 +39,28 @@ impl Topic {
         Ok(ticket)
     }
 
+    /// Lets a topic go on that was created while the broker holds new ones: see
+    /// [`Broker::hold_new_topics`](crate::Broker::hold_new_topics).
+    pub fn release(&self) {
+        let mut state = self.state.lock();
+        if !std::mem::take(&mut state.is_held) {
+            return;
+        }
+        let wakes = self.flow(&mut state, None);
+        drop(state);
+        wakes.iter().for_each(|w| w.wake());
+    }
+
+    /// The topic by its names.
+    pub(crate) fn names(&self) -> crate::watch::TopicNames {
+        let state = self.state.lock();
+        let mut channels: Vec<_> = state.channels.iter().map(|c| c.name().clone()).collect();
+        let is_held = state.is_held;
+        drop(state);
+        channels.sort_unstable();
+        crate::watch::TopicNames { no: self.no, name: self.name().clone(), channels, is_held }
+    }
+
     /// Whether the topic is paused.
     pub fn is_paused(&self) -> bool {
         self.state.lock().paused
@@ -59,7 +81,7 @@ impl Topic {
             if self.is_logged() && !state.channels.is_empty() {
                 let last = Offset(to.offset.0 - 1);
                 let hole = Event::Hole { topic: self.no, first: from.offset, last };
-                self.shared.log_events(&[hole]);
+                self.shared.log_events(&[hole], state.level, None);
             }
         }
         state.pump = to;
@@ -124,13 +146,14 @@ impl Topic {
                 events.push(self.event(&state));
                 state.pump_logged = state.pump.offset;
             }
-            ticket = self.shared.log_events(&events);
+            ticket = self.shared.log_events(&events, state.level, None);
         }
         let last_of_ephemeral = self.name.is_ephemeral() && state.channels.is_empty();
         drop(state);
         self.shared.commit();
         wakes.iter().for_each(|w| w.wake());
         self.trim();
+        self.shared.watch.changed();
         if last_of_ephemeral {
             self.shared.remove_topic(self);
         }
@@ -157,6 +180,9 @@ impl Topic {
     }
 
     fn log_self(&self, state: &crate::topic::TopicState) -> Ticket {
-        if self.is_logged() { self.shared.log_events(&[self.event(state)]) } else { Ticket::DONE }
+        if !self.is_logged() {
+            return Ticket::DONE;
+        }
+        self.shared.log_events(&[self.event(state)], state.level, None)
     }
 }

@@ -15,7 +15,8 @@ impl Landing for Topic {
             frames.clear();
             return;
         }
-        for Landed { frame, chunk, spilled } in frames.drain(..) {
+        for Landed { frame, chunk, spilled, synced } in frames.drain(..) {
+            state.syncing -= u32::from(synced);
             state.spilled_end = state.spilled_end.max(frame.last().plus(1));
             if spilled {
                 if let Some(held) = state.ring.find_mut(frame.first) {
@@ -38,7 +39,8 @@ impl Landing for Topic {
 
     fn failed(&self, frames: &mut Vec<Landed>) {
         let mut state = self.state.lock();
-        for Landed { frame, chunk, spilled } in frames.drain(..) {
+        for Landed { frame, chunk, spilled, synced } in frames.drain(..) {
+            state.syncing -= u32::from(synced);
             if !spilled {
                 state.queued -= 1;
                 state.message_count -= u64::from(frame.count);

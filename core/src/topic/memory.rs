@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::config::Durability;
 use crate::message::Offset;
 use crate::store::chunk::Victims;
 use crate::store::event::Event;
@@ -64,12 +65,12 @@ impl Topic {
                 continue;
             }
             if std::mem::take(&mut events_due) {
-                self.shared.log_events(&events);
+                self.shared.log_events(&events, Durability::Flush, None);
             }
             held.spilling = runs.len() as u32;
             for frame in runs {
                 let crc = frame::records_crc(&frame.payload);
-                let landed = Landed { frame, chunk: held.chunk, spilled: true };
+                let landed = Landed { frame, chunk: held.chunk, spilled: true, synced: false };
                 let landing: Arc<dyn Landing> = me.clone();
                 self.shared.log.enqueue(self.no, crc, landed, landing, None, None);
             }

@@ -28,7 +28,7 @@ use crate::message::{Offset, Pos, SEQ_BITS};
 use crate::name::{ChannelName, TopicName};
 use crate::store::chunk::{Batch, Payload, Ring};
 use crate::store::event::Event;
-use crate::store::log::{Frame, Landed, Ticket, Wake};
+use crate::store::log::{Frame, Landed, Outcome, Ticket, Wake};
 use crate::topic::ring::{Extents, Held, RingFrames};
 
 /// A topic: one log in logic, which its channels are cursors over.
@@ -48,6 +48,8 @@ pub(crate) struct TopicState {
     /// For the frame that tells of the topic.
     pub(crate) created: Ticket,
     pub(crate) paused: bool,
+    /// See [`Broker::hold_new_topics`](crate::Broker::hold_new_topics). Never outlives the process.
+    pub(crate) is_held: bool,
     pub(crate) deleted: bool,
     /// Why the topic is stopped, if it is.
     pub(crate) damaged: Option<String>,
@@ -61,6 +63,8 @@ pub(crate) struct TopicState {
     epoch: u64,
     /// Frames in the log's queue that have not landed. Level `memory` starts when there are none: order (I2).
     queued: u32,
+    /// The part of them that lands only once it is fsync'd; with any, later ones do too, whatever the level is by then.
+    syncing: u32,
     /// After the last message that channels may see.
     pub(crate) end: Pos,
     /// What a new channel starts at. Equals `end` where the topic flows.
@@ -83,6 +87,7 @@ impl TopicState {
             level,
             created: Ticket::DONE,
             paused: false,
+            is_held: false,
             deleted: false,
             damaged: None,
             time: 0,
@@ -90,6 +95,7 @@ impl TopicState {
             block_end: Offset(0),
             epoch: shared.log.epoch(),
             queued: 0,
+            syncing: 0,
             end: Pos::default(),
             pump: Pos::default(),
             pump_logged: Offset(0),
@@ -137,7 +143,7 @@ impl Topic {
         self.shared.make_room();
         let ring = match self.state.lock().level {
             Durability::Memory => Ring::Held,
-            Durability::Flush => Ring::Written,
+            Durability::Flush | Durability::Sync => Ring::Written,
         };
         self.shared.pool.batch(ring)
     }
@@ -163,6 +169,9 @@ impl Topic {
         self.check(&state)?;
         let time = now.max(state.time);
         let in_memory = state.level == Durability::Memory && state.queued == 0;
+        if !in_memory {
+            self.shared.log.check()?;
+        }
         let ticket = if in_memory {
             if self.shared.pool.is_over() && !self.name.is_ephemeral() {
                 return Err(Error::new(ErrorKind::Full, "memory is full and could not be spilled to disk"));
@@ -189,9 +198,6 @@ impl Topic {
         if let Some(why) = &state.damaged {
             return Err(Error::new(ErrorKind::Damaged, format!("topic {} is stopped: {why}", self.name)));
         }
-        if state.level != Durability::Memory {
-            self.shared.log.check()?;
-        }
         Ok(())
     }
 
@@ -207,10 +213,11 @@ impl Topic {
             return Err(Error::new(ErrorKind::Closed, format!("topic {} is closed", self.name)));
         };
         let Payload { bytes, count, crc, deferred, chunk } = payload;
+        let synced = state.level == Durability::Sync || state.syncing > 0;
         loop {
             let first = self.allocate(state, count)?;
             let frame = Frame { first, count, time, deferred, payload: bytes.clone() };
-            let landed = Landed { frame, chunk, spilled: false };
+            let landed = Landed { frame, chunk, spilled: false, synced };
             let ticket = self.shared.log.enqueue(
                 self.no,
                 crc,
@@ -221,10 +228,11 @@ impl Topic {
             );
             if let Some(ticket) = ticket {
                 state.queued += 1;
+                state.syncing += u32::from(synced);
                 return Ok(ticket);
             }
             // A write failed just now: these offsets stay unused, and so does the rest of the block.
-            state.block_end = state.next;
+            state.next = state.block_end;
         }
     }
 
@@ -275,7 +283,7 @@ impl Topic {
 
     /// Whether messages go on to the channels.
     pub(crate) fn flows(state: &TopicState) -> bool {
-        !state.channels.is_empty() && !state.paused
+        !state.channels.is_empty() && !state.paused && !state.is_held
     }
 
     /// Moves the pump position to the end where the topic flows, and tells the channels. Returns who is to be woken.
@@ -318,7 +326,13 @@ impl Topic {
     pub fn channel(&self, name: &ChannelName, wake: &Arc<dyn Wake>) -> Result<(Arc<Channel>, Ticket)> {
         let mut state = self.state.lock();
         if let Some(channel) = state.channels.iter().find(|c| c.name() == name) {
-            let ticket = self.shared.log.follow(channel.created(), self.shared.clock.wall(), wake);
+            let mut created = channel.created();
+            if let Outcome::Failed(_) = self.shared.log.outcome(created) {
+                // The log learns of it all the same, before this, which gives those who ask again a ticket that is not
+                // decided.
+                created = channel.log_self(self.no, state.level);
+            }
+            let ticket = self.shared.log.follow(created, self.shared.clock.wall(), wake);
             return Ok((channel.clone(), ticket));
         }
         self.check(&state)?;
@@ -343,7 +357,7 @@ impl Topic {
                 paused: false,
                 start: start.offset,
             };
-            ticket = self.shared.log_events_for(&[event], Some(wake));
+            ticket = self.shared.log_events(&[event], state.level, Some(wake));
             channel.set_created(ticket);
         }
         state.channels.push(channel.clone());
@@ -351,6 +365,7 @@ impl Topic {
         drop(state);
         self.shared.commit();
         wakes.iter().for_each(|w| w.wake());
+        self.shared.watch.changed();
         Ok((channel, ticket))
     }
 
@@ -379,13 +394,16 @@ impl Topic {
 
     /// The event that tells the topic as it is.
     pub(crate) fn event(&self, state: &TopicState) -> Event {
+        // After a failed write the rest of the block stays unused, after a clean stop too.
+        let is_over = state.epoch != self.shared.log.epoch();
+        let next = if is_over { state.block_end } else { state.next };
         Event::Topic {
             topic: self.no,
             name: self.name.to_string(),
             level: state.level,
             paused: state.paused,
             pump: state.pump.offset,
-            end: state.next.max(state.end.offset),
+            end: next.max(state.end.offset),
         }
     }
 }

@@ -178,7 +178,7 @@ impl Cut<'_> {
             return;
         }
         let messages: Vec<(Messages, Messages)> =
-            known.iter().filter_map(|t| self.expected(t, channel, probe)).collect();
+            known.iter().filter_map(|t| self.expected(topic, t, channel, probe)).collect();
         if messages.is_empty() {
             let deleted = self.states().any(|s| {
                 let name = (topic.to_owned(), channel.to_owned());
@@ -215,8 +215,22 @@ impl Cut<'_> {
         }
     }
 
+    /// What was not acknowledged, and what was refused: the latter only if it may not be known yet that it was.
+    fn uncertain(&self, name: &str, topic: &Topic) -> Messages {
+        let before = self.states[0].and_then(|s| s.model.topics.get(name));
+        let known = |number: &u64| before.is_some_and(|t| t.refused.contains_key(number));
+        let refused = topic.refused.iter().filter(|(number, _)| self.power || !known(number));
+        topic.unanswered.iter().chain(refused).map(|(n, e)| (*n, *e)).collect()
+    }
+
     /// What must come out of a channel, and what may.
-    fn expected(&self, topic: &Topic, channel: &str, probe: bool) -> Option<(Messages, Messages)> {
+    fn expected(
+        &self,
+        topic_name: &str,
+        topic: &Topic,
+        channel: &str,
+        probe: bool,
+    ) -> Option<(Messages, Messages)> {
         let must = |all: &Messages| -> Messages {
             all.iter().filter(|(_, e)| e.must_come(self.power)).map(|(n, e)| (*n, *e)).collect()
         };
@@ -226,6 +240,7 @@ impl Cut<'_> {
         if probe {
             // A channel made just now gets what waits; after a power loss, so may what waited before.
             let mut allowed = topic.waiting.clone();
+            allowed.extend(self.uncertain(topic_name, topic));
             if self.power || self.states[1].is_some() {
                 allowed.extend(topic.waited.iter().map(|(n, e)| (*n, *e)));
                 for Channel { messages, dropped, .. } in topic.channels.values() {
@@ -244,6 +259,7 @@ impl Cut<'_> {
         }
         let mut allow = |more: &Messages| more.iter().for_each(|(n, e)| _ = allowed.entry(*n).or_insert(*e));
         allow(&topic.waiting);
+        allow(&self.uncertain(topic_name, topic));
         if self.power {
             allow(&known.dropped);
             allow(&topic.waited);
@@ -258,6 +274,7 @@ impl Cut<'_> {
             batch.push(&Attributes::NONE, &body(1_000_000)).unwrap();
             let ticket = topic.publish(batch, &nobody()).unwrap();
             broker.commit();
+            broker.maintain(Step::Sync).unwrap();
             assert!(matches!(broker.outcome(ticket), Outcome::Done));
             for channel in topic.channels() {
                 let mut sub = channel.subscribe(FOREVER, nobody()).unwrap();

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use mq_core::Durability;
+
 /// What a channel's message may do after a crash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Status {
     /// Published at level `memory`: may be lost by a crash.
     Held,
-    /// Acknowledged at `flush`: must come.
+    /// Acknowledged at `flush` or `sync`: must come.
     Due,
     /// Finished, and the log does not know: may come.
     Finished,
@@ -28,6 +30,10 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
+    pub(crate) fn new(not_before: u64) -> Self {
+        Self { status: Status::Due, synced: false, not_before, unordered: not_before > 0 }
+    }
+
     pub(crate) fn must_come(&self, power: bool) -> bool {
         self.status == Status::Due && (self.synced || !power)
     }
@@ -56,7 +62,11 @@ pub(crate) struct Topic {
     pub(crate) waiting: Messages,
     /// What did until the last fsync, and does not any more.
     pub(crate) waited: Messages,
-    pub(crate) in_memory: bool,
+    /// Published, and not acknowledged yet: may come.
+    pub(crate) unanswered: Messages,
+    /// Refused: must not come, but where the refusal itself is not durable.
+    pub(crate) refused: Messages,
+    pub(crate) level: Durability,
     pub(crate) paused: bool,
     pub(crate) created_synced: bool,
 }
@@ -74,10 +84,21 @@ impl Topic {
         !self.channels.is_empty() && !self.paused
     }
 
+    /// A message was published and acknowledged.
     pub(crate) fn publish(&mut self, number: u64, not_before: u64) {
-        let status = if self.in_memory { Status::Held } else { Status::Due };
-        let entry = Entry { status, synced: false, not_before, unordered: not_before > 0 };
-        self.waiting.insert(number, entry);
+        let status = if self.level == Durability::Memory { Status::Held } else { Status::Due };
+        self.waiting.insert(number, Entry { status, ..Entry::new(not_before) });
+        self.pump();
+    }
+
+    /// What waited for an fsync was acknowledged, and with it is durable all that came before.
+    pub(crate) fn acknowledge(&mut self, numbers: &[(u64, u64)]) {
+        for (number, not_before) in numbers {
+            self.unanswered.remove(number);
+            self.waiting.insert(*number, Entry { synced: true, ..Entry::new(*not_before) });
+        }
+        self.created_synced = true;
+        self.channels.values_mut().for_each(|channel| channel.created_synced = true);
         self.pump();
     }
 

@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use mq_core::store::crash_disk::CrashDisk;
+use mq_core::store::crash_disk::{CrashDisk, Fault, Op};
 use mq_core::{
     Attributes, Broker, ChannelName, Clock, Durability, ManualClock, MessageId, Options, Outcome, Pulled,
     Step, StoreSizes, SubscribeOptions, Subscription, Ticket, TopicName, Wake,
 };
 
-use crate::model::{Channel, Model, Status, Topic};
+use crate::model::{Channel, Entry, Model, Status, Topic};
 
 pub(crate) const SIZES: StoreSizes =
     StoreSizes { file_bytes: 4 << 10, chunk_bytes: 1 << 10, read_bytes: 1 << 10, blocks: 4 };
@@ -69,6 +69,17 @@ struct Driver {
     next_name: u32,
     seen: HashMap<u64, (MessageId, usize)>,
     by_id: BTreeMap<MessageId, u64>,
+    /// Publishes that wait for an fsync.
+    unanswered: Vec<Unanswered>,
+    /// Whether the disk fails now and then.
+    faulty: bool,
+}
+
+struct Unanswered {
+    ticket: Ticket,
+    topic: String,
+    /// Numbers and not-before times.
+    messages: Vec<(u64, u64)>,
 }
 
 /// Runs the workload of `seed`.
@@ -87,10 +98,16 @@ pub(crate) fn run(seed: u64) -> Run {
         next_name: 0,
         seen: HashMap::new(),
         by_id: BTreeMap::new(),
+        unanswered: Vec::new(),
+        faulty: false,
     };
     let mut states = vec![driver.state("open".into())];
     for _ in 0..ACTIONS {
         let action = driver.act();
+        if crate::number("MQ_CRASH_TRACE", 0) > 0 {
+            eprintln!("  {:4} {action}", driver.disk.events());
+        }
+        driver.land();
         states.push(driver.state(action));
     }
     let Driver { seen, .. } = driver;
@@ -108,8 +125,19 @@ impl Driver {
     }
 
     fn act(&mut self) -> String {
-        let pick = self.random.u32(0..100);
+        if self.faulty {
+            return match self.random.u32(0..10) {
+                0..4 => self.publish(),
+                4 => self.state_step(),
+                5 => self.sync(),
+                6 => self.housekeep(Step::Checkpoint),
+                7 => self.housekeep(Step::KeepHouse),
+                _ => self.mend(),
+            };
+        }
+        let pick = self.random.u32(0..102);
         match pick {
+            100..102 => self.break_disk(),
             0..30 => self.publish(),
             30..34 => self.create_topic(),
             34..40 => self.create_channel(),
@@ -129,11 +157,72 @@ impl Driver {
             95..96 => self.delete_channel(),
             96..97 => self.delete_topic(),
             97..99 => self.change_level(),
-            _ => self.reopen(),
+            99..100 => self.reopen(),
+            _ => unreachable!(),
         }
     }
 
+    /// Looks what was acknowledged since.
+    fn land(&mut self) {
+        let broker = &self.broker;
+        let model = &mut self.model;
+        self.unanswered.retain(|publish| {
+            let answered = match broker.outcome(publish.ticket) {
+                Outcome::Pending => return true,
+                outcome => matches!(outcome, Outcome::Done),
+            };
+            let Some(topic) = model.topics.get_mut(&publish.topic) else { return false };
+            if answered {
+                topic.acknowledge(&publish.messages);
+            } else {
+                for (number, not_before) in &publish.messages {
+                    topic.unanswered.remove(number);
+                    topic.refused.insert(*number, Entry::new(*not_before));
+                }
+            }
+            false
+        });
+    }
+
+    /// From now on the disk fails now and then, or is full.
+    fn break_disk(&mut self) -> String {
+        self.faulty = true;
+        let mut random = self.random.fork();
+        let fault = match random.u8(0..5) {
+            0 => {
+                let room = random.u64(0..3000);
+                self.disk.capacity(Some(self.disk.used() + room));
+                return format!("room for {room} bytes is left");
+            }
+            1 => Fault::Enospc,
+            2 => Fault::Eio,
+            3 => Fault::ShortWrite(random.usize(0..300)),
+            _ => Fault::SyncFails,
+        };
+        let one_in = random.u8(2..6);
+        self.disk.set_faults(Box::new(move |call| {
+            let meant = call.op.changes() && (fault != Fault::SyncFails || call.op == Op::Sync);
+            (meant && random.u8(0..one_in) == 0).then_some(fault)
+        }));
+        format!("one in {one_in} calls is {fault:?}")
+    }
+
+    /// The disk works again, and so does the broker.
+    fn mend(&mut self) -> String {
+        self.faulty = false;
+        self.disk.clear_faults();
+        self.disk.capacity(None);
+        self.broker.maintain(Step::KeepHouse).unwrap();
+        self.broker.maintain(Step::State).unwrap();
+        self.broker.health().unwrap();
+        "the disk works again".into()
+    }
+
+    /// Sees to it that a change is acknowledged: at level `sync`, by an fsync.
     fn done(&self, ticket: Ticket) {
+        if matches!(self.broker.outcome(ticket), Outcome::Pending) {
+            self.broker.maintain(Step::Sync).unwrap();
+        }
         assert!(matches!(self.broker.outcome(ticket), Outcome::Done));
     }
 
@@ -159,12 +248,10 @@ impl Driver {
         self.next_name += 1;
         let name = format!("t{}", self.next_name);
         let topic = self.topic(&name);
-        let in_memory = self.random.u8(0..3) == 0;
-        if in_memory {
-            self.done(topic.set_durability(Durability::Memory).unwrap());
-        }
-        self.model.topics.insert(name.clone(), Topic { in_memory, ..Topic::default() });
-        format!("create topic {name}, memory {in_memory}")
+        let level = Durability::ALL[self.random.usize(0..3)];
+        self.set_level(&topic, level);
+        self.model.topics.insert(name.clone(), Topic { level, ..Topic::default() });
+        format!("create topic {name}, {level:?}")
     }
 
     fn publish(&mut self) -> String {
@@ -182,14 +269,27 @@ impl Driver {
             batch.push(&attributes, &body(self.next_message)).unwrap();
             published.push((self.next_message, not_before));
         }
-        let ticket = topic.publish(batch, &nobody()).unwrap();
+        let text = format!("publish {:?} to {name}", published.iter().map(|(n, _)| n).collect::<Vec<_>>());
+        let ticket = topic.publish(batch, &nobody());
         self.broker.commit();
-        self.done(ticket);
+        // What waited for an fsync may have been acknowledged before this was published.
+        self.land();
         let model = self.model.topics.get_mut(&name).unwrap();
-        for (number, not_before) in &published {
-            model.publish(*number, *not_before);
+        let outcome = ticket.as_ref().map(|ticket| self.broker.outcome(*ticket));
+        match outcome {
+            Ok(Outcome::Done) => published.iter().for_each(|(n, at)| model.publish(*n, *at)),
+            Ok(Outcome::Pending) => {
+                model.unanswered.extend(published.iter().map(|(n, at)| (*n, Entry::new(*at))));
+                let (ticket, topic) = (ticket.unwrap(), name.clone());
+                self.unanswered.push(Unanswered { ticket, topic, messages: published });
+            }
+            Ok(Outcome::Failed(_)) | Err(_) if self.faulty => {
+                model.refused.extend(published.iter().map(|(n, at)| (*n, Entry::new(*at))));
+                return format!("{text}: refused");
+            }
+            refused => panic!("{text}: {refused:?}"),
         }
-        format!("publish {:?} to {name}", published.iter().map(|(n, _)| n).collect::<Vec<_>>())
+        text
     }
 
     fn create_channel(&mut self) -> String {
@@ -236,6 +336,8 @@ impl Driver {
         }
         let events = self.disk.events();
         for (id, number) in &got {
+            // Nothing is delivered that a publisher may still be refused.
+            assert!(!self.unanswered.iter().any(|u| u.messages.iter().any(|(n, _)| n == number)));
             // I9: one id for one message, for good.
             assert_eq!(*self.by_id.entry(*id).or_insert(*number), *number);
             let seen = self.seen.entry(*number).or_insert((*id, events));
@@ -310,22 +412,29 @@ impl Driver {
 
     fn state_step(&mut self) -> String {
         self.broker.maintain(Step::State).unwrap();
-        self.model.state_written();
+        if !self.faulty {
+            self.model.state_written();
+        }
         "state".into()
     }
 
     fn sync(&mut self) -> String {
-        self.broker.maintain(Step::Sync).unwrap();
-        self.model.synced();
-        "sync".into()
+        let result = self.broker.maintain(Step::Sync);
+        assert!(self.faulty || result.is_ok(), "{result:?}");
+        // Where writes failed, what is synced is not all.
+        if !self.faulty {
+            self.model.synced();
+        }
+        format!("sync: {result:?}")
     }
 
     fn housekeep(&mut self, step: Step) -> String {
         if self.random.bool() {
             self.broker.maintain(Step::Memory).unwrap();
         }
-        self.broker.maintain(step).unwrap();
-        format!("{step:?}")
+        let result = self.broker.maintain(step);
+        assert!(self.faulty || result.is_ok(), "{result:?}");
+        format!("{step:?}: {result:?}")
     }
 
     fn pause_topic(&mut self) -> String {
@@ -386,20 +495,27 @@ impl Driver {
 
     fn change_level(&mut self) -> String {
         let Some(name) = self.any_topic() else { return self.create_topic() };
+        let level = Durability::ALL[self.random.usize(0..3)];
         let model = self.model.topics.get_mut(&name).unwrap();
-        model.in_memory = !model.in_memory;
-        if !model.in_memory {
+        if level != Durability::Memory {
             model.spilled();
         }
-        let level = if model.in_memory { Durability::Memory } else { Durability::Flush };
-        self.done(self.topic(&name).set_durability(level).unwrap());
+        model.level = level;
+        let topic = self.topic(&name);
+        self.set_level(&topic, level);
         format!("{name} to {level:?}")
+    }
+
+    fn set_level(&mut self, topic: &mq_core::Topic, level: Durability) {
+        self.done(topic.set_durability(level).unwrap());
     }
 
     /// A clean stop and start on the same disk.
     fn reopen(&mut self) -> String {
         self.readers.clear();
         self.broker.close().unwrap();
+        self.land();
+        assert!(self.unanswered.is_empty(), "a clean stop answers all");
         self.broker =
             Broker::open_on(Arc::new(self.disk.clone()), self.clock.clone(), SIZES, options()).unwrap();
         self.model.state_written();

@@ -4,10 +4,11 @@
 //!   takes nothing
 //! - [`Api`], [`Route`]: an API as a table; `router`: from a request to its route, and what follows from the table
 //!   (404, 405, OPTIONS, redirects)
-//! - [`Request`], [`Query`], [`Answer`]
+//! - [`Request`], [`Query`], [`Answer`]; `exchange`: the client's end
 
 mod answer;
 mod connection;
+mod exchange;
 mod paced;
 mod query;
 mod request;
@@ -16,6 +17,7 @@ mod router;
 mod server;
 
 pub use answer::Answer;
+pub(crate) use exchange::exchange;
 pub use hyper::{Method, StatusCode};
 pub use query::Query;
 pub use request::{BodyError, Peer, Request};

@@ -130,6 +130,12 @@ impl Session {
                 self.fail(WireError::new(Code::AuthFailed, "AUTH failed"));
             }
             (Ok(grant), Purpose::Renew) => {
+                tracing::debug!(
+                    client = self.client.id,
+                    identity = grant.authorized.identity,
+                    permissions = grant.authorized.permission_count,
+                    "authorized again"
+                );
                 self.client.set_authorized(grant.authorized.clone());
                 if let Some(access) = &mut self.authorization.access {
                     access.renew(grant, Instant::now());
@@ -148,7 +154,12 @@ impl Session {
             Ok(json) => self.replies.response(json),
             Err(error) => return self.fail(WireError::new(Code::AuthError, format!("AUTH error {error}"))),
         }
-        tracing::debug!(client = self.client.id, identity = grant.authorized.identity, "authorized");
+        tracing::debug!(
+            client = self.client.id,
+            identity = grant.authorized.identity,
+            permissions = grant.authorized.permission_count,
+            "authorized"
+        );
         self.client.set_authorized(grant.authorized.clone());
         self.authorization.access = Some(Box::new(Access::new(secret, grant, Instant::now())));
     }

@@ -62,10 +62,15 @@ impl Share {
         }
     }
 
+    /// Whether the session holds more than is free.
+    pub(super) fn is_counted(&self) -> bool {
+        self.bytes > 0
+    }
+
     /// Whether the session may hold more: if it holds nothing counted, or is the only one that does, or the budget is
     /// not spent. If not, it is woken to ask again.
     pub(super) fn may_grow(&self, client: &Client) -> bool {
-        if self.bytes == 0 || self.has_room() {
+        if !self.is_counted() || self.has_room() {
             return true;
         }
         {

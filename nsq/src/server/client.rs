@@ -16,6 +16,10 @@ use crate::transport::tls::TlsPeer;
 use crate::wire::State;
 use crate::wire::identify::{Request, Settings};
 
+/// Of each text of a client's identity this much is kept: more than any name is long, and little enough for each of many
+/// connections.
+const TEXT_BYTES_MAX: usize = 1024;
+
 /// A connection, as stats show it.
 #[derive(Debug)]
 pub struct Client {
@@ -37,7 +41,7 @@ pub struct Client {
     pub(super) signal: Arc<Signal>,
 }
 
-/// What a client says it is, and what holds for it.
+/// What a client says it is, each text cut after 1 KiB, and what holds for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// As IDENTIFY said; before, the other end's IP address.
@@ -164,11 +168,11 @@ impl Client {
 
     pub(super) fn identify(&self, request: Request, settings: Settings) {
         *self.identity.lock() = Identity {
-            client_id: request.client_id,
-            hostname: request.hostname,
-            user_agent: request.user_agent,
-            topology_region: request.topology_region,
-            topology_zone: request.topology_zone,
+            client_id: cut(request.client_id),
+            hostname: cut(request.hostname),
+            user_agent: cut(request.user_agent),
+            topology_region: cut(request.topology_region),
+            topology_zone: cut(request.topology_zone),
             settings,
         };
     }
@@ -227,11 +231,25 @@ pub(super) fn ip_of(address: &str) -> String {
     address.map(|address| address.ip().to_canonical().to_string()).unwrap_or_default()
 }
 
+/// The first [`TEXT_BYTES_MAX`] bytes of `text`, or fewer where they would end in a character.
+fn cut(mut text: String) -> String {
+    text.truncate(text.floor_char_boundary(TEXT_BYTES_MAX));
+    text.shrink_to_fit();
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
     use super::*;
+
+    #[test]
+    fn of_a_long_text_a_part_is_kept() {
+        assert_eq!(cut("short".to_owned()), "short");
+        let kept = cut(format!("x{}", "\u{e4}".repeat(1 << 20)));
+        assert_eq!((kept.len(), kept.capacity()), (1023, 1023));
+    }
 
     #[test]
     fn the_remote_ip_is_as_go_prints_it() {

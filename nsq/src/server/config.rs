@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::auth::AuthMethod;
 use super::http::Options;
 use super::statsd::StatsdConfig;
-use crate::transport::tls::TlsOptions;
+use crate::transport::tls::{TlsOptions, TlsVersion};
 use crate::wire::Limits;
 use crate::wire::identify::Bounds;
 
@@ -57,7 +57,7 @@ pub struct Config {
     pub http_client_connect_timeout: Duration,
     /// How long a question to an auth server may take in all.
     pub http_client_request_timeout: Duration,
-    /// Certificates to trust in addition to the system's, PEM.
+    /// Certificates of auth servers to trust in addition to the system's, PEM.
     pub tls_root_ca_file: Option<PathBuf>,
     /// Where HTTP is served: as `tcp_address`. `None`: nowhere.
     pub http_address: Option<String>,
@@ -81,6 +81,8 @@ pub struct Config {
     pub statsd: Option<StatsdConfig>,
     /// What `/config` shows and changes.
     pub options: Options,
+    /// The lowest version of TLS with auth servers.
+    pub tls_min_version: TlsVersion,
     /// Most connections at a time: an idle one costs some 3 KiB. One more is told so and closed.
     pub max_connections: usize,
     /// Most bytes of commands that have not arrived whole, of all connections together. Beyond, only those in the middle
@@ -129,6 +131,7 @@ impl Default for Config {
             metrics_per_channel: true,
             statsd: None,
             options: Options::default(),
+            tls_min_version: TlsVersion::default(),
             max_connections: 65_536,
             max_input_bytes: 256 * 1024 * 1024,
             shutdown_timeout: Duration::from_secs(5),

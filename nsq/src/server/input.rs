@@ -51,6 +51,11 @@ impl Input {
         self.share.set(0);
     }
 
+    /// Whether it holds part of a large command.
+    pub(super) fn is_large(&self) -> bool {
+        self.share.is_counted()
+    }
+
     /// Whether there is memory for more of a half-read command.
     pub(super) fn may_grow(&self, client: &Client) -> bool {
         self.share.may_grow(client)
@@ -323,6 +328,7 @@ impl Session {
         }
         let negotiated = request.feature_negotiation.then(|| self.negotiate(&request));
         self.client.identify(request, self.settings.clone());
+        self.log_identity();
         self.start_timer(Instant::now());
         let (reply, upgrade) = match negotiated {
             None => return self.replies.response(OK),
@@ -341,6 +347,18 @@ impl Session {
                 self.fail(WireError::new(Code::IdentifyFailed, text));
             }
         }
+    }
+
+    fn log_identity(&self) {
+        let identity = self.client.identity();
+        tracing::debug!(
+            client = self.client.id,
+            client_id = identity.client_id,
+            hostname = identity.hostname,
+            user_agent = identity.user_agent,
+            settings = ?identity.settings,
+            "IDENTIFY"
+        );
     }
 
     /// Reads off the async workers, after what came before it.

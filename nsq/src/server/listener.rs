@@ -156,7 +156,7 @@ impl Server {
     fn start(&self, sessions: &mut JoinSet<()>, transport: Transport, peer: String) {
         let settings = Settings::new(self.shared.config.msg_timeout);
         let client = self.clients.add(peer, settings);
-        tracing::debug!(client = client.id, peer = client.remote_address, "connection");
+        tracing::debug!(client = client.id, peer = client.remote_address, "connection accepted");
         let listed = Listed { clients: self.clients.clone(), id: client.id };
         let session = Session::new(Arc::clone(&self.shared), client, transport);
         sessions.spawn(async move {

@@ -30,7 +30,7 @@ use crate::transport::Transport;
 use crate::transport::tls::TlsConfig;
 use crate::wire::error::WireError;
 use crate::wire::frame::{HEARTBEAT, put_response};
-use crate::wire::identify::{Bounds, Settings};
+use crate::wire::identify::{Bounds, HEARTBEAT_INTERVAL, Settings};
 use crate::wire::{Limits, State};
 
 /// Full reads taken in before answers and messages get their turn.
@@ -178,7 +178,15 @@ impl Session {
         };
         // Its messages return now, not when the other end has taken note.
         self.subscription = None;
-        tracing::debug!(client = self.client.id, reason = ?end, "connection ends");
+        tracing::debug!(
+            client = self.client.id,
+            reason = ?end,
+            published = self.client.published(),
+            delivered = self.client.delivered(),
+            finished = self.client.finished(),
+            requeued = self.client.requeued(),
+            "connection ends"
+        );
         if end == End::Fatal {
             linger(&mut self.transport).await;
         } else {
@@ -203,9 +211,13 @@ impl Session {
                 if !self.may_read() || !self.input.may_grow(&self.client) {
                     break;
                 }
+                let was_large = self.input.is_large();
                 match self.poll_input(cx) {
                     Poll::Ready(Ok(full)) => {
                         progress = true;
+                        if !was_large && self.input.is_large() {
+                            self.expect_rest();
+                        }
                         if !full {
                             break;
                         }
@@ -307,6 +319,17 @@ impl Session {
         self.set_timer(next);
     }
 
+    /// A large command began. Without heartbeats it has a deadline all the same: what is held of it is memory that
+    /// others wait for.
+    fn expect_rest(&mut self) {
+        if self.settings.heartbeat_interval.is_none() && self.phase == Phase::Open {
+            self.last_command = Instant::now();
+            if self.timer.is_none() {
+                self.set_timer(Some(self.last_command + 2 * HEARTBEAT_INTERVAL));
+            }
+        }
+    }
+
     fn set_timer(&mut self, at: Option<Instant>) {
         self.timer_moved = true;
         match (at, &mut self.timer) {
@@ -342,13 +365,17 @@ impl Session {
             self.delivers_at = None;
             self.delivering = true;
         }
-        let Some(interval) = self.settings.heartbeat_interval else {
-            return Ok(None);
-        };
         if !self.may_read() {
             // It may have sent what is not read: that is no silence.
             self.last_command = now;
         }
+        let Some(interval) = self.settings.heartbeat_interval else {
+            let silent_at = self.last_command + 2 * HEARTBEAT_INTERVAL;
+            return match self.input.is_large() {
+                true if now >= silent_at => Err(End::Silent),
+                large => Ok(large.then_some(silent_at)),
+            };
+        };
         let silent_at = self.last_command + 2 * interval;
         if now >= silent_at {
             return Err(End::Silent);

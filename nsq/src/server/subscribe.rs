@@ -26,6 +26,12 @@ impl Session {
         };
         match subscribed {
             Ok((subscription, ticket)) => {
+                tracing::debug!(
+                    client = self.client.id,
+                    topic = topic.as_str(),
+                    channel = channel.as_str(),
+                    "SUB"
+                );
                 if let Some(topic) = self.topic.clone() {
                     let channel = subscription.channel().name().clone();
                     self.client.set_subscribed(Subscribed { topic, channel, view: subscription.view() });
@@ -52,6 +58,7 @@ impl Session {
         if let Some(subscription) = &self.subscription {
             subscription.acks().set_credit(0);
         }
+        tracing::debug!(client = self.client.id, "CLS");
         self.client.set_ready(0);
         self.set_state(State::Closing);
         self.replies.response(CLOSE_WAIT);
@@ -69,7 +76,7 @@ impl Session {
             return Next::End;
         };
         let mut acks = subscription.acks();
-        let (mut finished, mut requeued) = (0, 0);
+        let (mut finished, mut requeued, mut refused) = (0, 0, 0_u32);
         for _ in 0..RUN_ACKS {
             let failed = match next {
                 Next::Command(Command::Ready(count)) => {
@@ -94,11 +101,19 @@ impl Session {
                 _ => break,
             };
             if let Some(error) = failed {
+                refused += 1;
                 self.replies.error(error);
             }
             next = self.next(burst);
         }
         drop(acks);
+        if refused > 0 {
+            tracing::debug!(
+                client = self.client.id,
+                refused,
+                "acknowledgements of messages that are not in flight"
+            );
+        }
         if !self.is_draining() {
             self.subscription = Some(subscription);
         }

@@ -113,6 +113,7 @@ impl Session {
         }
         if let Some(compression) = upgrade.compression {
             self.transport.compress(compression, Vec::new());
+            tracing::debug!(client = self.client.id, ?compression, "compression");
             self.client.set_compression(compression);
             self.say_ok().await?;
         }

@@ -64,6 +64,14 @@ impl Codec {
         }
     }
 
+    /// Ends the stream; once more changes nothing.
+    fn finish(&mut self, out: &mut Vec<u8>) -> io::Result<()> {
+        match self {
+            Self::Snappy(..) => Ok(()),
+            Self::Deflate(codec) => codec.0.finish(out).map_err(io::Error::other),
+        }
+    }
+
     fn decode(&mut self, input: &[u8], output: &mut [u8]) -> io::Result<(usize, usize)> {
         match self {
             Self::Snappy(_, decoder) => decoder.decode(input, output).map_err(invalid),
@@ -168,9 +176,12 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Compressed<S> {
         Pin::new(&mut this.inner).poll_flush(cx)
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.as_mut().poll_flush(cx))?;
-        Pin::new(&mut self.get_mut().inner).poll_shutdown(cx)
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        // There are clients that crash where a stream just stops.
+        this.codec.finish(&mut this.out)?;
+        ready!(this.poll_drain(cx))?;
+        Pin::new(&mut this.inner).poll_shutdown(cx)
     }
 }
 
@@ -200,8 +211,11 @@ mod tests {
             assert!(read == bytes);
             assert_eq!((near.out.capacity(), far.raw_at), (0, far.raw.len()));
 
+            near.write_all(b"the last").await.unwrap();
             near.shutdown().await.unwrap();
+            assert_eq!(far.read(&mut read).await.unwrap(), 8);
             assert_eq!(far.read(&mut read).await.unwrap(), 0);
+            assert_eq!(far.codec.ended(), compression != Compression::Snappy);
         }
     }
 

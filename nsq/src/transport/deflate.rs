@@ -16,12 +16,14 @@ pub struct Encoder {
     stream: Compress,
     /// Whether there is something to flush.
     unflushed: bool,
+    finished: bool,
 }
 
 impl Encoder {
     /// `level`: 1, fast, to 9, small.
     pub fn new(level: u8) -> Self {
-        Self { stream: Compress::new(Compression::new(level.clamp(1, 9).into()), false), unflushed: false }
+        let stream = Compress::new(Compression::new(level.clamp(1, 9).into()), false);
+        Self { stream, unflushed: false, finished: false }
     }
 
     /// Takes `bytes`; appends to `out` what is full of them.
@@ -48,6 +50,19 @@ impl Encoder {
             out.reserve(FLUSH_BYTES);
             self.stream.compress_vec(&[], out, FlushCompress::Sync).map_err(|_| DeflateError)?;
             self.unflushed = out.len() == out.capacity();
+        }
+        Ok(())
+    }
+
+    /// Appends to `out` what is left, and the mark that nothing more comes. Nothing may.
+    ///
+    /// # Errors
+    /// If there is no memory for it.
+    pub fn finish(&mut self, out: &mut Vec<u8>) -> Result<(), DeflateError> {
+        while !self.finished {
+            out.reserve(FLUSH_BYTES);
+            let status = self.stream.compress_vec(&[], out, FlushCompress::Finish);
+            self.finished = status.map_err(|_| DeflateError)? == Status::StreamEnd;
         }
         Ok(())
     }
@@ -173,7 +188,11 @@ mod tests {
                     encoder.flush(&mut stream).unwrap();
                 }
             }
-            encoder.flush(&mut stream).unwrap();
+            encoder.finish(&mut stream).unwrap();
+            let len = stream.len();
+            encoder.finish(&mut stream).unwrap();
+            prop_assert_eq!(stream.len(), len);
+            stream.extend_from_slice(b"not read");
             prop_assert_eq!(decode(&stream, size, room).unwrap(), want);
         }
 

@@ -6,6 +6,7 @@ mod client;
 mod options;
 mod verify;
 
+pub(crate) use client::http_connector;
 pub use client::{ClientTls, ClientTlsOptions};
 pub use options::{BadValue, ClientAuthPolicy, TlsOptions, TlsRequired, TlsVersion};
 

@@ -136,6 +136,9 @@ impl Default for Bounds {
     }
 }
 
+/// The interval between heartbeats where the client does not choose.
+pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(30);
+
 const HEARTBEAT_INTERVAL_MIN_MS: i64 = 1000;
 const OUTPUT_BUFFER_SIZE_MIN: i64 = 64;
 const MSG_TIMEOUT_MIN_MS: i64 = 1000;
@@ -159,7 +162,7 @@ impl Settings {
     /// What holds before IDENTIFY, with a server's message timeout.
     pub fn new(msg_timeout: Duration) -> Self {
         Self {
-            heartbeat_interval: Some(Duration::from_secs(30)),
+            heartbeat_interval: Some(HEARTBEAT_INTERVAL),
             output_buffer_size: 16 * 1024,
             output_buffer_timeout: Duration::from_millis(250),
             sample_rate: 0,

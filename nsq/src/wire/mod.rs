@@ -4,6 +4,7 @@
 //! - [`frame`]: what a server sends
 //! - [`identify`]: the negotiation
 //! - [`error`]: every code and text, and the one map from the core's errors to them
+//! - [`lookup`]: the other protocol, "V1", between brokers and lookup servers
 //! - [`secret`]: what must never be shown
 //! - [`quote`]: names as error texts print them
 
@@ -11,6 +12,7 @@ pub mod command;
 pub mod error;
 pub mod frame;
 pub mod identify;
+pub mod lookup;
 pub mod mpub;
 pub mod name;
 mod parse;

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use rustls::ServerConfig;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::{ServerConfig, SupportedProtocolVersion};
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -30,14 +30,18 @@ impl AuthServer {
     }
 
     /// Speaks TLS; its certificate is in the file that is returned too.
-    pub async fn start_tls(json: &str, folder: &TempDir) -> (Self, PathBuf) {
+    pub async fn start_tls(
+        json: &str,
+        folder: &TempDir,
+        versions: &[&'static SupportedProtocolVersion],
+    ) -> (Self, PathBuf) {
         let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         let path = folder.path().join("root.pem");
         std::fs::write(&path, certified.cert.pem()).unwrap();
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(certified.signing_key.serialize_der()));
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
+            .with_protocol_versions(versions)
             .unwrap()
             .with_no_client_auth()
             .with_single_cert(vec![certified.cert.der().clone()], key)

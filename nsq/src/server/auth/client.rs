@@ -3,23 +3,14 @@
 //! hyper's bare connection is all it takes: with tokio and rustls here already, and hyper needed for HTTP anyway, a
 //! whole client would add pools, redirects and proxies that nothing here uses.
 
-use std::error::Error;
 use std::fmt;
 use std::io;
-use std::path::Path;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Limited};
-use hyper::client::conn::http1;
-use hyper::{Request, StatusCode};
-use hyper_util::rt::TokioIo;
+use hyper::Request;
 use parking_lot::Mutex;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
-use tokio::io::{AsyncRead, AsyncWrite};
+use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
@@ -28,7 +19,9 @@ use tokio_rustls::TlsConnector;
 use super::endpoint::{AuthMethod, Endpoint};
 use super::pattern::Patterns;
 use super::permissions::Grant;
+use crate::http::exchange;
 use crate::server::config::Config;
+use crate::transport::tls::http_connector;
 use crate::wire::secret::Secret;
 
 /// Largest answer. Permissions of thousands of topics fit.
@@ -94,7 +87,7 @@ impl AuthClient {
             .collect::<Result<Vec<_>, _>>()
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         let tls = match endpoints.iter().any(|endpoint| endpoint.tls) {
-            true => Some(connector(config.tls_root_ca_file.as_deref())?),
+            true => Some(http_connector(config.tls_root_ca_file.as_deref(), config.tls_min_version)?),
             false => None,
         };
         Ok(Some(Arc::new(Self {
@@ -163,75 +156,9 @@ impl AuthClient {
             Some(tls) if endpoint.tls => {
                 let name = ServerName::try_from(endpoint.host.clone()).map_err(|error| error.to_string())?;
                 let stream = tls.connect(name, stream).await.map_err(|error| format!("TLS: {error}"))?;
-                exchange(stream, request).await
+                exchange(stream, request, ANSWER_BYTES_MAX).await
             }
-            _ => exchange(stream, request).await,
+            _ => exchange(stream, request, ANSWER_BYTES_MAX).await,
         }
     }
-}
-
-/// Sends `request` and takes in the answer.
-async fn exchange<S>(stream: S, request: Request<String>) -> Result<Vec<u8>, String>
-where
-    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-{
-    let (mut sender, connection) =
-        http1::handshake(TokioIo::new(stream)).await.map_err(|error| chain(&error))?;
-    let answer = async {
-        let response = sender.send_request(request).await.map_err(|error| chain(&error))?;
-        if response.status() != StatusCode::OK {
-            return Err(format!("status {}", response.status()));
-        }
-        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
-        body.map(|body| body.to_bytes().into()).map_err(|error| chain(&*error))
-    };
-    let mut answer = pin!(answer);
-    tokio::select! {
-        answer = &mut answer => answer,
-        // It may end before all it has read was taken.
-        _ = connection => answer.await,
-    }
-}
-
-/// An error with its causes.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
-}
-
-/// Trusts what the system trusts, and the certificates in `root_ca`.
-fn connector(root_ca: Option<&Path>) -> io::Result<TlsConnector> {
-    let mut roots = RootCertStore::empty();
-    let system = rustls_native_certs::load_native_certs();
-    for error in &system.errors {
-        tracing::warn!(%error, "root certificates of the system");
-    }
-    roots.add_parsable_certificates(system.certs);
-    if let Some(path) = root_ca {
-        let invalid = |error: &dyn fmt::Display| {
-            io::Error::new(io::ErrorKind::InvalidInput, format!("{}: {error}", path.display()))
-        };
-        let mut count = 0;
-        for certificate in CertificateDer::pem_file_iter(path).map_err(|error| invalid(&error))? {
-            let certificate = certificate.map_err(|error| invalid(&error))?;
-            roots.add(certificate).map_err(|error| invalid(&error))?;
-            count += 1;
-        }
-        if count == 0 {
-            return Err(invalid(&"no certificate in it"));
-        }
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(io::Error::other)?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(TlsConnector::from(Arc::new(config)))
 }

@@ -148,7 +148,7 @@ impl Authorization {
             match permission {
                 Value::String(name) if name == "subscribe" => subscribe = true,
                 Value::String(name) if name == "publish" => publish = true,
-                Value::String(name) => return Err(Invalid(format!("unknown permission {name:.100?}"))),
+                Value::String(name) => return Err(Invalid(format!("unknown permission {}", shown(name)))),
                 _ => return Err(Invalid::of("a permission is no string")),
             }
         }
@@ -157,7 +157,7 @@ impl Authorization {
             if *count > PATTERNS_MAX {
                 return Err(Invalid(format!("more than {PATTERNS_MAX} expressions")));
             }
-            patterns.get(text).map_err(|_| Invalid(format!("bad expression {text:.100?}")))
+            patterns.get(text).map_err(|_| Invalid(format!("bad expression {}", shown(text))))
         };
         let topic = compile(text(value, "topic")?)?;
         let channels = list(value, "channels")?
@@ -170,6 +170,13 @@ impl Authorization {
             .collect::<Result<_, _>>()?;
         Ok(Self { subscribe, publish, topic, channels })
     }
+}
+
+/// A text for a log: quoted, and not more of it than helps.
+fn shown(text: &str) -> String {
+    const BYTES_MAX: usize = 100;
+    let part = &text[..text.floor_char_boundary(BYTES_MAX)];
+    format!("{part:?}{}", if part.len() < text.len() { "..." } else { "" })
 }
 
 /// What is wrong with an answer.

@@ -1,12 +1,12 @@
 //! A client's TLS.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
 use rustls::sign::SingleCertAndKey;
-use rustls::{ClientConfig, Error};
+use rustls::{ClientConfig, Error, RootCertStore};
 use tokio_rustls::{TlsConnector, TlsStream};
 
 use super::verify::AnyServer;
@@ -73,6 +73,30 @@ impl ClientTls {
         let stream = connector.connect(name, socket).await?;
         Ok(Transport::Tls(Box::new(TlsStream::Client(stream))))
     }
+}
+
+/// For requests over HTTPS: trusts what the system trusts, if it has anything, and the certificates in `root_ca`.
+///
+/// # Errors
+/// If the file can't be read, or holds no certificates.
+pub(crate) fn http_connector(
+    root_ca: Option<&Path>,
+    min_version: TlsVersion,
+) -> Result<TlsConnector, TlsError> {
+    let mut trusted = match root_ca {
+        Some(file) => roots(Some(file))?,
+        None => RootCertStore::empty(),
+    };
+    let system = rustls_native_certs::load_native_certs();
+    for error in &system.errors {
+        tracing::warn!(%error, "root certificates of the system");
+    }
+    trusted.add_parsable_certificates(system.certs);
+    let config = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(min_version.versions())?
+        .with_root_certificates(trusted)
+        .with_no_client_auth();
+    Ok(TlsConnector::from(Arc::new(config)))
 }
 
 fn server_name(name: String) -> Result<ServerName<'static>, TlsError> {

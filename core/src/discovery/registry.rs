@@ -1,0 +1,496 @@
+//! The registry: which producers have which topics and channels.
+
+mod answers;
+#[cfg(test)]
+mod model_test;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use crate::clock::Mono;
+use crate::discovery::tombstones::Tombstones;
+use crate::discovery::{Node, Producer, ProducerId};
+use crate::error::{Error, ErrorKind, Result};
+use crate::name::{ChannelName, TopicName};
+
+pub use answers::{Entry, Found, Listed, Registered};
+
+/// Keys and tombstones that one [`Registry::expire`] removes at most: it must not hold up lookups.
+const EXPIRE_MAX: usize = 1_000;
+
+/// How long things live, and how many there may be. Times in nanoseconds. The defaults keep a full registry within some
+/// hundred MB.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// A producer that has not been heard of for longer is left out of answers. Default 300 s.
+    pub inactive_after: Mono,
+    /// How long a tombstone hides a producer from a topic's lookups. Default 45 s.
+    pub tombstone_lifetime: Mono,
+    /// How long a topic or channel without a producer is remembered. Default 24 h.
+    pub idle_lifetime: Mono,
+    /// Producers at a time. Default 10,000.
+    pub max_producers: usize,
+    /// Topics and channels, counted together. Default 500,000.
+    pub max_keys: usize,
+    /// Topics and channels of one producer, counted together. Default 250,000.
+    pub max_per_producer: usize,
+    /// Topics and channels of all producers, counted together. Default 4,000,000.
+    pub max_registrations: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        const SECOND: Mono = 1_000_000_000;
+        Self {
+            inactive_after: 300 * SECOND,
+            tombstone_lifetime: 45 * SECOND,
+            idle_lifetime: 24 * 3_600 * SECOND,
+            max_producers: 10_000,
+            max_keys: 500_000,
+            max_per_producer: 250_000,
+            max_registrations: 4_000_000,
+        }
+    }
+}
+
+/// Producers, what they registered, and tombstones. Times passed in must not go back.
+///
+/// Who deletes means it: an UNREGISTER by the last producer forgets the topic or channel, so that no broker creates it
+/// again because somebody once had it. Who disconnects may come back: then it is remembered for the idle lifetime, but
+/// for ephemeral ones.
+pub struct Registry {
+    settings: Settings,
+    producers: BTreeMap<ProducerId, Connection>,
+    /// Of several connections of one broker (an old one not yet found dead) the newest.
+    newest: HashMap<Address, ProducerId>,
+    topics: BTreeMap<TopicName, Topic>,
+    tombstones: Tombstones,
+    /// Topics and channels without a producer, by since when.
+    idle: BTreeSet<(Mono, TopicName, Option<ChannelName>)>,
+    /// Topics and channels.
+    keys: usize,
+    /// Producers of topics and channels, summed up.
+    registrations: usize,
+}
+
+/// Where consumers reach a broker: its broadcast address and TCP port.
+type Address = (String, u16);
+
+struct Connection {
+    producer: Arc<Producer>,
+    node: Node,
+    address: Address,
+    connected_at: Mono,
+    last_update: Mono,
+    topics: BTreeSet<TopicName>,
+    /// Its topics and channels.
+    registrations: usize,
+}
+
+#[derive(Default)]
+struct Topic {
+    /// Sorted. Includes every channel's.
+    producers: Vec<ProducerId>,
+    /// Sorted by name.
+    channels: Vec<Channel>,
+    /// There exactly while it has no producer.
+    idle_since: Option<Mono>,
+    /// It was deleted, and brought back only by producers under a tombstone: until then it is as if it were not there.
+    hidden_until: Option<Mono>,
+}
+
+struct Channel {
+    name: ChannelName,
+    /// Sorted.
+    producers: Vec<ProducerId>,
+    /// There exactly while it has no producer.
+    idle_since: Option<Mono>,
+}
+
+impl Registry {
+    /// An empty registry.
+    pub fn new(settings: Settings) -> Self {
+        let tombstones = Tombstones::new(settings.tombstone_lifetime, settings.max_keys);
+        Self {
+            settings,
+            producers: BTreeMap::new(),
+            newest: HashMap::new(),
+            topics: BTreeMap::new(),
+            tombstones,
+            idle: BTreeSet::new(),
+            keys: 0,
+            registrations: 0,
+        }
+    }
+
+    /// A producer has connected and said who it is. `id` must be new.
+    ///
+    /// # Errors
+    /// `LimitReached`.
+    pub fn identify(&mut self, id: ProducerId, producer: Producer, now: Mono) -> Result<()> {
+        let max = self.settings.max_producers;
+        if self.producers.len() >= max {
+            return Err(Error::new(ErrorKind::LimitReached, format!("there are {max} producers, the limit")));
+        }
+        let address = (producer.broadcast_address.clone(), producer.tcp_port);
+        self.newest.insert(address.clone(), id);
+        let connection = Connection {
+            node: producer.node(),
+            address,
+            producer: Arc::new(producer),
+            connected_at: now,
+            last_update: now,
+            topics: BTreeSet::new(),
+            registrations: 0,
+        };
+        self.producers.insert(id, connection);
+        Ok(())
+    }
+
+    /// A producer is alive.
+    pub fn ping(&mut self, id: ProducerId, now: Mono) {
+        if let Some(connection) = self.producers.get_mut(&id) {
+            connection.last_update = now;
+        }
+    }
+
+    /// A producer has a topic, or a channel of it.
+    ///
+    /// A producer under a tombstone that announces the topic on a new connection stays hidden until the tombstone's end;
+    /// on a connection that is older than the tombstone it has the topic anew, which ends the tombstone.
+    ///
+    /// # Errors
+    /// `NotFound` if the producer has not identified itself; `LimitReached`, and then nothing was registered.
+    pub fn register(
+        &mut self,
+        id: ProducerId,
+        topic: &TopicName,
+        channel: Option<&ChannelName>,
+        now: Mono,
+    ) -> Result<()> {
+        let Some(connection) = self.producers.get(&id) else {
+            return Err(Error::new(ErrorKind::NotFound, "the producer has not identified itself"));
+        };
+        let has_topic = connection.topics.contains(topic);
+        let has_channel = channel.is_none_or(|name| {
+            self.topics.get(topic).and_then(|t| t.channel(name)).is_some_and(|c| has(&c.producers, id))
+        });
+        let more = usize::from(!has_topic) + usize::from(!has_channel);
+        if more == 0 {
+            return Ok(());
+        }
+        let limits = [
+            (connection.registrations, self.settings.max_per_producer, "of this producer "),
+            (self.registrations, self.settings.max_registrations, ""),
+        ];
+        if let Some((_, max, whose)) = limits.iter().find(|(have, max, _)| have + more > *max) {
+            let text = format!("{max} topics and channels {whose}are registered, the limit");
+            return Err(Error::new(ErrorKind::LimitReached, text));
+        }
+        let since = self.tombstones.since(topic, &connection.node, now);
+        let (node, connected_at) = (connection.node.clone(), connection.connected_at);
+        self.make_room(topic, channel)?;
+
+        let mut hidden_until = None;
+        match since {
+            Some(since) if !has_topic && connected_at <= since => self.tombstones.remove(topic, &node),
+            Some(since) => hidden_until = Some(self.tombstones.end(since)),
+            None => {}
+        }
+        let is_new = !self.topics.contains_key(topic);
+        let name = match self.topics.get_key_value(topic) {
+            Some((name, _)) => name.clone(),
+            None => topic.clone(),
+        };
+        let entry = self.topics.entry(name.clone()).or_default();
+        self.keys += usize::from(is_new);
+        match (hidden_until, entry.hidden_until) {
+            (None, Some(_)) => entry.hidden_until = None,
+            (Some(until), _) if is_new => entry.hidden_until = Some(until),
+            _ => {}
+        }
+        if insert(&mut entry.producers, id) {
+            self.registrations += 1;
+        }
+        if let Some(since) = entry.idle_since.take() {
+            self.idle.remove(&(since, name.clone(), None));
+        }
+        if let Some(channel) = channel {
+            let (at, is_new) = entry.channel_or_new(channel);
+            self.keys += usize::from(is_new);
+            let entry = &mut entry.channels[at];
+            if insert(&mut entry.producers, id) {
+                self.registrations += 1;
+            }
+            if let Some(since) = entry.idle_since.take() {
+                self.idle.remove(&(since, name.clone(), Some(entry.name.clone())));
+            }
+        }
+        if let Some(connection) = self.producers.get_mut(&id) {
+            connection.topics.insert(name);
+            connection.registrations += more;
+        }
+        Ok(())
+    }
+
+    /// A producer has deleted a topic with its channels, or one channel.
+    pub fn unregister(&mut self, id: ProducerId, topic: &TopicName, channel: Option<&ChannelName>) {
+        let Some(connection) = self.producers.get_mut(&id) else { return };
+        let Some(entry) = self.topics.get_mut(topic) else { return };
+        let mut removed = 0;
+        match channel {
+            Some(name) => {
+                let Ok(at) = entry.find(name) else { return };
+                removed += usize::from(remove(&mut entry.channels[at].producers, id));
+                if entry.channels[at].producers.is_empty() {
+                    let channel = entry.channels.remove(at);
+                    self.keys -= 1;
+                    if let Some(since) = channel.idle_since {
+                        self.idle.remove(&(since, topic.clone(), Some(channel.name)));
+                    }
+                }
+            }
+            None => {
+                connection.topics.remove(topic);
+                removed += usize::from(remove(&mut entry.producers, id));
+                let last = entry.producers.is_empty();
+                let (keys, idle) = (&mut self.keys, &mut self.idle);
+                entry.channels.retain_mut(|channel| {
+                    let had = remove(&mut channel.producers, id);
+                    removed += usize::from(had);
+                    let keep = !channel.producers.is_empty() || !(had || last);
+                    if !keep {
+                        *keys -= 1;
+                        if let Some(since) = channel.idle_since {
+                            idle.remove(&(since, topic.clone(), Some(channel.name.clone())));
+                        }
+                    }
+                    keep
+                });
+                if last {
+                    self.remove_topic(topic);
+                }
+            }
+        }
+        if let Some(connection) = self.producers.get_mut(&id) {
+            connection.registrations -= removed;
+        }
+        self.registrations -= removed;
+    }
+
+    /// A producer's connection is gone, and with it what it registered.
+    pub fn disconnect(&mut self, id: ProducerId, now: Mono) {
+        let Some(connection) = self.producers.remove(&id) else { return };
+        if self.newest.get(&connection.address) == Some(&id) {
+            let mut others = self.producers.iter().rev();
+            match others.find(|(_, other)| other.address == connection.address) {
+                Some((&other, _)) => self.newest.insert(connection.address, other),
+                None => self.newest.remove(&connection.address),
+            };
+        }
+        self.registrations -= connection.registrations;
+        for name in &connection.topics {
+            let Some(entry) = self.topics.get_mut(name) else { continue };
+            remove(&mut entry.producers, id);
+            let (keys, idle) = (&mut self.keys, &mut self.idle);
+            entry.channels.retain_mut(|channel| {
+                if !remove(&mut channel.producers, id) || !channel.producers.is_empty() {
+                    return true;
+                }
+                if channel.name.is_ephemeral() {
+                    *keys -= 1;
+                    return false;
+                }
+                channel.idle_since = Some(now);
+                idle.insert((now, name.clone(), Some(channel.name.clone())));
+                true
+            });
+            if !entry.producers.is_empty() {
+                continue;
+            }
+            if name.is_ephemeral() {
+                self.remove_topic(name);
+            } else {
+                entry.idle_since = Some(now);
+                self.idle.insert((now, name.clone(), None));
+            }
+        }
+    }
+
+    /// An administrator makes a topic known, or a channel of it, for brokers to create when they get the topic.
+    ///
+    /// # Errors
+    /// `LimitReached`.
+    pub fn create(&mut self, topic: &TopicName, channel: Option<&ChannelName>, now: Mono) -> Result<()> {
+        self.make_room(topic, channel)?;
+        if !self.topics.contains_key(topic) {
+            self.topics.insert(topic.clone(), Topic { idle_since: Some(now), ..Topic::default() });
+            self.idle.insert((now, topic.clone(), None));
+            self.keys += 1;
+        }
+        let Some(entry) = self.topics.get_mut(topic) else { return Ok(()) };
+        entry.hidden_until = None;
+        if let Some(channel) = channel {
+            let (at, is_new) = entry.channel_or_new(channel);
+            if is_new {
+                entry.channels[at].idle_since = Some(now);
+                self.idle.insert((now, topic.clone(), Some(channel.clone())));
+                self.keys += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// An administrator deletes a topic here: its registrations go, and who had it stays hidden for the tombstone's
+    /// lifetime if it only announces the topic again (see [`Registry::register`]).
+    pub fn delete_topic(&mut self, topic: &TopicName, now: Mono) {
+        let Some(entry) = self.topics.get(topic) else { return };
+        let producers = entry.producers.clone();
+        for id in producers {
+            let Some(connection) = self.producers.get(&id) else { continue };
+            let node = connection.node.clone();
+            self.unregister(id, topic, None);
+            self.tombstones.set(topic, node, now);
+        }
+        self.remove_topic(topic);
+    }
+
+    /// An administrator deletes a channel here. `false` if there is none.
+    pub fn delete_channel(&mut self, topic: &TopicName, channel: &ChannelName) -> bool {
+        let Some(entry) = self.topics.get_mut(topic) else { return false };
+        let Ok(at) = entry.find(channel) else { return false };
+        let channel = entry.channels.remove(at);
+        self.keys -= 1;
+        self.registrations -= channel.producers.len();
+        for id in channel.producers {
+            if let Some(connection) = self.producers.get_mut(&id) {
+                connection.registrations -= 1;
+            }
+        }
+        if let Some(since) = channel.idle_since {
+            self.idle.remove(&(since, topic.clone(), Some(channel.name)));
+        }
+        true
+    }
+
+    /// Hides `node` from the topic's lookups for the tombstone's lifetime, if it has the topic.
+    pub fn tombstone(&mut self, topic: &TopicName, node: &Node, now: Mono) {
+        let Some(entry) = self.topics.get(topic) else { return };
+        let mut producers = entry.producers.iter().filter_map(|id| self.producers.get(id));
+        if producers.any(|connection| connection.node == *node) {
+            self.tombstones.set(topic, node.clone(), now);
+        }
+    }
+
+    /// Forgets what has been idle for its lifetime and tombstones that have ended, a bounded number of each. Says when
+    /// there is more to do.
+    pub fn expire(&mut self, now: Mono) -> Option<Mono> {
+        let tombstone = self.tombstones.expire(now, EXPIRE_MAX);
+        let lifetime = self.settings.idle_lifetime;
+        for _ in 0..EXPIRE_MAX {
+            if self.idle.first().is_none_or(|(since, ..)| now < since.saturating_add(lifetime)) {
+                break;
+            }
+            self.forget_idle();
+        }
+        let idle = self.idle.first().map(|(since, ..)| since.saturating_add(lifetime));
+        [tombstone, idle].into_iter().flatten().min()
+    }
+
+    /// Makes sure that a topic, and a channel of it, can be added where they are new.
+    fn make_room(&mut self, topic: &TopicName, channel: Option<&ChannelName>) -> Result<()> {
+        loop {
+            let entry = self.topics.get(topic);
+            let new_channel = channel.is_some_and(|name| entry.is_none_or(|t| t.channel(name).is_none()));
+            let more = usize::from(entry.is_none()) + usize::from(new_channel);
+            let max = self.settings.max_keys;
+            if more == 0 || self.keys + more <= max {
+                return Ok(());
+            }
+            if !self.forget_idle() {
+                let text = format!("there are {max} topics and channels, the limit");
+                return Err(Error::new(ErrorKind::LimitReached, text));
+            }
+        }
+    }
+
+    /// Forgets what has been idle longest. `false` if nothing is.
+    fn forget_idle(&mut self) -> bool {
+        let Some((_, topic, channel)) = self.idle.pop_first() else { return false };
+        match channel {
+            None => self.remove_topic(&topic),
+            Some(name) => {
+                let Some(entry) = self.topics.get_mut(&topic) else { return true };
+                if let Ok(at) = entry.find(&name) {
+                    entry.channels.remove(at);
+                    self.keys -= 1;
+                }
+            }
+        }
+        true
+    }
+
+    /// Takes out a topic that has no producer, and its channels.
+    fn remove_topic(&mut self, topic: &TopicName) {
+        let Some(entry) = self.topics.remove(topic) else { return };
+        self.keys -= 1 + entry.channels.len();
+        if let Some(since) = entry.idle_since {
+            self.idle.remove(&(since, topic.clone(), None));
+        }
+        for channel in entry.channels {
+            if let Some(since) = channel.idle_since {
+                self.idle.remove(&(since, topic.clone(), Some(channel.name)));
+            }
+        }
+    }
+}
+
+impl Topic {
+    fn find(&self, name: &ChannelName) -> Result<usize, usize> {
+        self.channels.binary_search_by(|channel| channel.name.cmp(name))
+    }
+
+    fn channel(&self, name: &ChannelName) -> Option<&Channel> {
+        self.find(name).ok().map(|at| &self.channels[at])
+    }
+
+    /// Where the channel is, and whether it was added just now.
+    fn channel_or_new(&mut self, name: &ChannelName) -> (usize, bool) {
+        match self.find(name) {
+            Ok(at) => (at, false),
+            Err(at) => {
+                let channel = Channel { name: name.clone(), producers: Vec::new(), idle_since: None };
+                self.channels.insert(at, channel);
+                (at, true)
+            }
+        }
+    }
+}
+
+fn has(sorted: &[ProducerId], id: ProducerId) -> bool {
+    sorted.binary_search(&id).is_ok()
+}
+
+/// `false` if it was there.
+fn insert(sorted: &mut Vec<ProducerId>, id: ProducerId) -> bool {
+    match sorted.binary_search(&id) {
+        Ok(_) => false,
+        Err(at) => {
+            sorted.insert(at, id);
+            true
+        }
+    }
+}
+
+/// Whether it was there.
+fn remove(sorted: &mut Vec<ProducerId>, id: ProducerId) -> bool {
+    match sorted.binary_search(&id) {
+        Ok(at) => {
+            sorted.remove(at);
+            true
+        }
+        Err(_) => false,
+    }
+}

@@ -1,0 +1,217 @@
+//! The registry's rules, one by one.
+
+use super::*;
+
+const SECOND: Mono = 1_000_000_000;
+
+fn topic(name: &str) -> TopicName {
+    TopicName::parse(name).unwrap()
+}
+
+fn channel(name: &str) -> ChannelName {
+    ChannelName::parse(name).unwrap()
+}
+
+fn producer(host: &str) -> Producer {
+    Producer {
+        broadcast_address: host.into(),
+        tcp_port: 4150,
+        http_port: 4151,
+        version: "1".into(),
+        ..Producer::default()
+    }
+}
+
+fn registry(hosts: &[&str]) -> Registry {
+    let mut registry = Registry::new(Settings::default());
+    for (id, host) in (1..).zip(hosts) {
+        registry.identify(id, producer(host), 0).unwrap();
+    }
+    registry
+}
+
+/// Hosts that a lookup gives; `["-"]` where there is no such topic.
+fn hosts(registry: &Registry, name: &str, now: Mono) -> Vec<String> {
+    match registry.lookup(&topic(name), now) {
+        Some(found) => found.producers.iter().map(|p| p.broadcast_address.clone()).collect(),
+        None => vec!["-".into()],
+    }
+}
+
+fn names(channels: &[ChannelName]) -> Vec<&str> {
+    channels.iter().map(ChannelName::as_str).collect()
+}
+
+#[test]
+fn a_producer_is_found_while_it_pings() {
+    let mut registry = registry(&["a", "b"]);
+    registry.register(1, &topic("t"), None, 0).unwrap();
+    registry.register(2, &topic("t"), Some(&channel("c")), 0).unwrap();
+    assert_eq!(hosts(&registry, "t", 300 * SECOND), ["a", "b"]);
+    registry.ping(2, 10 * SECOND);
+    assert_eq!(hosts(&registry, "t", 301 * SECOND), ["b"]);
+    assert_eq!(registry.nodes(None, 9, 301 * SECOND).len(), 1);
+    registry.disconnect(2, 301 * SECOND);
+    assert_eq!(hosts(&registry, "t", 301 * SECOND), Vec::<String>::new());
+    assert_eq!(names(&registry.channels(&topic("t"), 301 * SECOND)), ["c"], "it may come back");
+    assert_eq!(hosts(&registry, "u", 0), ["-"]);
+}
+
+#[test]
+fn a_tombstone_hides_one_producer_from_one_topic_until_it_ends() {
+    let mut registry = registry(&["a", "b"]);
+    for name in ["t", "u"] {
+        registry.register(1, &topic(name), None, 0).unwrap();
+        registry.register(2, &topic(name), None, 0).unwrap();
+    }
+    registry.tombstone(&topic("t"), &Node::parse("nobody:4151"), 0);
+    registry.tombstone(&topic("t"), &Node::parse("a:4151"), SECOND);
+    assert_eq!(hosts(&registry, "t", SECOND), ["b"]);
+    assert_eq!(hosts(&registry, "u", SECOND), ["a", "b"]);
+    let listed = registry.nodes(None, 1, SECOND);
+    assert_eq!(listed[0].topics, [(topic("t"), true), (topic("u"), false)]);
+    registry.register(1, &topic("t"), None, 2 * SECOND).unwrap();
+    assert_eq!(hosts(&registry, "t", 46 * SECOND - 1), ["b"], "it is known already");
+    assert_eq!(hosts(&registry, "t", 46 * SECOND), ["a", "b"]);
+    registry.expire(46 * SECOND);
+    assert!(!registry.tombstones.any(&topic("t")));
+}
+
+#[test]
+fn under_a_tombstone_announcing_changes_nothing_and_having_the_topic_anew_does() {
+    let mut registry = registry(&["a"]);
+    registry.register(1, &topic("t"), None, 0).unwrap();
+    registry.tombstone(&topic("t"), &Node::parse("a:4151"), SECOND);
+    registry.disconnect(1, 2 * SECOND);
+    registry.identify(2, producer("a"), 2 * SECOND).unwrap();
+    registry.register(2, &topic("t"), None, 2 * SECOND).unwrap();
+    assert_eq!(hosts(&registry, "t", 3 * SECOND), Vec::<String>::new(), "it only came back");
+    registry.tombstone(&topic("t"), &Node::parse("a:4151"), 3 * SECOND);
+    registry.unregister(2, &topic("t"), None);
+    assert_eq!(hosts(&registry, "t", 4 * SECOND), ["-"]);
+    registry.register(2, &topic("t"), None, 5 * SECOND).unwrap();
+    assert_eq!(hosts(&registry, "t", 5 * SECOND), ["a"], "a client made it again");
+}
+
+#[test]
+fn a_deleted_topic_is_not_brought_back_by_announcing_it() {
+    let mut registry = registry(&["a", "b"]);
+    for id in [1, 2] {
+        registry.register(id, &topic("t"), Some(&channel("c")), 0).unwrap();
+    }
+    registry.delete_topic(&topic("t"), SECOND);
+    assert_eq!(registry.sizes(), (2, 0, 0));
+    registry.disconnect(1, 2 * SECOND);
+    registry.identify(3, producer("a"), 2 * SECOND).unwrap();
+    registry.register(3, &topic("t"), Some(&channel("c")), 2 * SECOND).unwrap();
+    assert_eq!(hosts(&registry, "t", 3 * SECOND), ["-"]);
+    assert!(registry.channels(&topic("t"), 3 * SECOND).is_empty(), "nobody is to create them");
+    assert!(registry.topics(None, 9, 3 * SECOND).is_empty());
+    registry.register(2, &topic("t"), None, 3 * SECOND).unwrap();
+    assert_eq!(hosts(&registry, "t", 3 * SECOND), ["b"], "a client of b made it again");
+    assert_eq!(hosts(&registry, "t", 46 * SECOND), ["b", "a"].map(String::from).as_slice());
+}
+
+#[test]
+fn the_last_unregister_forgets_and_a_disconnect_remembers() {
+    let mut registry = registry(&["a", "b"]);
+    for id in [1, 2] {
+        registry.register(id, &topic("t"), Some(&channel("c")), 0).unwrap();
+        registry.register(id, &topic("t"), Some(&channel("d#ephemeral")), 0).unwrap();
+    }
+    registry.unregister(1, &topic("t"), Some(&channel("c")));
+    assert_eq!(names(&registry.channels(&topic("t"), 0)), ["c", "d#ephemeral"]);
+    registry.unregister(2, &topic("t"), Some(&channel("c")));
+    assert_eq!(names(&registry.channels(&topic("t"), 0)), ["d#ephemeral"]);
+    registry.register(2, &topic("t"), Some(&channel("e")), 0).unwrap();
+    registry.disconnect(1, 0);
+    registry.disconnect(2, 0);
+    assert_eq!(names(&registry.channels(&topic("t"), 0)), ["e"]);
+    registry.identify(3, producer("a"), 0).unwrap();
+    registry.register(3, &topic("t"), None, 0).unwrap();
+    registry.unregister(3, &topic("t"), Some(&channel("e")));
+    assert!(registry.channels(&topic("t"), 0).is_empty(), "deleted while it was away");
+    registry.unregister(3, &topic("t"), None);
+    assert_eq!(hosts(&registry, "t", 0), ["-"]);
+    assert_eq!(registry.sizes(), (1, 0, 0));
+}
+
+#[test]
+fn idle_keys_expire() {
+    let mut registry = registry(&["a"]);
+    let day = 24 * 3_600 * SECOND;
+    registry.create(&topic("made"), Some(&channel("c")), 0).unwrap();
+    registry.register(1, &topic("t"), Some(&channel("c")), 0).unwrap();
+    assert_eq!(registry.expire(day - 1), Some(day));
+    assert_eq!(registry.expire(day), None);
+    assert_eq!(registry.topics(None, 9, day), [topic("t")]);
+    registry.disconnect(1, day);
+    assert_eq!(registry.expire(day), Some(2 * day));
+    registry.identify(2, producer("a"), day).unwrap();
+    registry.register(2, &topic("t"), None, day).unwrap();
+    assert_eq!(registry.expire(2 * day), None, "only the channel had stayed idle");
+    assert!(registry.channels(&topic("t"), 2 * day).is_empty());
+    assert_eq!(hosts(&registry, "t", day), ["a"]);
+}
+
+#[test]
+fn a_broker_on_two_connections_is_one() {
+    let mut registry = registry(&["a"]);
+    registry.register(1, &topic("t"), None, 0).unwrap();
+    registry.identify(2, producer("a"), 0).unwrap();
+    assert_eq!(hosts(&registry, "t", 0), ["a"], "the new one has not announced it yet");
+    registry.register(2, &topic("t"), None, 0).unwrap();
+    assert_eq!(hosts(&registry, "t", 0), ["a"]);
+    assert_eq!(registry.nodes(None, 9, 0).len(), 1);
+    registry.disconnect(2, 0);
+    assert_eq!(hosts(&registry, "t", 0), ["a"]);
+    assert_eq!(registry.nodes(None, 9, 0)[0].id, 1);
+}
+
+#[test]
+fn every_list_has_its_limit() {
+    let limits = Settings {
+        max_producers: 2,
+        max_keys: 4,
+        max_per_producer: 3,
+        max_registrations: 5,
+        ..Settings::default()
+    };
+    let mut registry = Registry::new(limits);
+    registry.identify(1, producer("a"), 0).unwrap();
+    registry.identify(2, producer("b"), 0).unwrap();
+    let is_limit = |result: Result<()>| result.unwrap_err().kind() == ErrorKind::LimitReached;
+    assert!(is_limit(registry.identify(3, producer("c"), 0)));
+    registry.register(1, &topic("t"), Some(&channel("c")), 0).unwrap();
+    registry.register(1, &topic("u"), None, 0).unwrap();
+    assert!(is_limit(registry.register(1, &topic("v"), None, 0)), "three of its own");
+    registry.register(2, &topic("u"), None, 0).unwrap();
+    registry.register(2, &topic("v"), None, 0).unwrap();
+    assert!(is_limit(registry.register(2, &topic("t"), None, 0)), "five in all");
+    registry.unregister(2, &topic("u"), None);
+    assert!(is_limit(registry.register(2, &topic("w"), None, 0)), "four keys");
+    registry.disconnect(2, SECOND);
+    assert_eq!(registry.topics(None, 9, SECOND), ["t", "u", "v"].map(topic));
+    registry.create(&topic("w"), None, 2 * SECOND).unwrap();
+    assert_eq!(registry.topics(None, 9, SECOND), ["t", "u", "w"].map(topic), "what was idle longest went");
+    assert!(is_limit(registry.create(&topic("x"), Some(&channel("c")), 2 * SECOND)));
+    registry.tombstone(&topic("t"), &Node::parse("a:4151"), 0);
+    assert_eq!(registry.sizes(), (1, 3, 3));
+}
+
+#[test]
+fn long_lists_come_in_pieces() {
+    let mut registry = registry(&["a", "b", "c"]);
+    for id in 1..=3 {
+        for name in ["t", "u", "v"] {
+            registry.register(id, &topic(name), Some(&channel("c")), 0).unwrap();
+        }
+    }
+    assert_eq!(registry.topics(Some(&topic("t")), 1, 0), [topic("u")]);
+    let ids: Vec<_> = registry.nodes(Some(1), 9, 0).iter().map(|listed| listed.id).collect();
+    assert_eq!(ids, [2, 3]);
+    let entries = registry.entries(Some(&topic("t")), 1, 0);
+    let keys: Vec<_> = entries.iter().map(|e| (e.topic.as_str(), e.channel.is_some())).collect();
+    assert_eq!(keys, [("u", false), ("u", true)]);
+    assert_eq!(entries[1].producers.len(), 3);
+}

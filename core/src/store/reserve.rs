@@ -1,0 +1,71 @@
+//! A file that only takes space: given up on a full disk, for the finishes, the checkpoint and the cleaning that make
+//! room again, and taken back when there is.
+
+use parking_lot::Mutex;
+
+use crate::error::{Error, Result};
+use crate::store::disk::{Disk, OpenMode};
+use crate::store::log::Log;
+
+/// Its name. Nothing in it counts.
+pub(crate) const RESERVE_NAME: &str = "reserve";
+
+/// Whether it is there.
+pub(crate) struct Reserve {
+    /// One log file's: what cleaning needs to fill a new one.
+    bytes: u64,
+    held: Mutex<bool>,
+}
+
+impl Reserve {
+    pub(crate) fn new(bytes: u64) -> Self {
+        Self { bytes, held: Mutex::new(false) }
+    }
+}
+
+impl Log {
+    /// Takes the reserve, unless it is there. With it, publishes are accepted again.
+    ///
+    /// # Errors
+    /// `Full`, `Io`: there is no room for it.
+    pub(crate) fn take_reserve(&self) -> Result<()> {
+        let mut held = self.reserve.held.lock();
+        if *held {
+            return Ok(());
+        }
+        let take = || {
+            remove_reserve(&*self.disk)?;
+            self.disk.open(RESERVE_NAME, OpenMode::Create)?.allocate(self.reserve.bytes)
+        };
+        if let Err(error) = take() {
+            // What it took is needed by others; it is tried again.
+            let _ = remove_reserve(&*self.disk);
+            self.trouble.set_full(true);
+            return Err(Error::io("could not reserve space for a full disk", error));
+        }
+        *held = true;
+        self.trouble.set_full(false);
+        Ok(())
+    }
+
+    /// Gives the reserve up: the disk is full. `false` if it was given up already.
+    pub(super) fn release_reserve(&self) -> bool {
+        let mut held = self.reserve.held.lock();
+        self.trouble.set_full(true);
+        if !std::mem::take(&mut *held) {
+            return false;
+        }
+        if let Err(error) = remove_reserve(&*self.disk) {
+            tracing::warn!("could not give up {RESERVE_NAME}: {error}");
+        }
+        true
+    }
+}
+
+/// Removes the reserve, if it is there.
+pub(crate) fn remove_reserve(disk: &dyn Disk) -> std::io::Result<()> {
+    match disk.remove(RESERVE_NAME) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        done => done,
+    }
+}

@@ -1,0 +1,402 @@
+//! A disk that fails, fills up, hangs or loses files under a running broker.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::io::{self, IoSlice};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
+
+use mq_core::store::crash_disk::{Crash, CrashDisk, Fault, Op};
+use mq_core::store::disk::{Disk, File, OpenMode};
+use mq_core::{
+    Attributes, Broker, ChannelName, Durability, Error, ErrorKind, ManualClock, Options, Outcome, Pulled,
+    Step, StoreSizes, SubscribeOptions, Subscription, Ticket, Topic, TopicName, Wake,
+};
+
+struct Nobody;
+
+impl Wake for Nobody {
+    fn wake(&self) {}
+}
+
+fn nobody() -> Arc<dyn Wake> {
+    Arc::new(Nobody)
+}
+
+const SIZES: StoreSizes =
+    StoreSizes { file_bytes: 8 << 10, chunk_bytes: 4 << 10, read_bytes: 4 << 10, blocks: 64 };
+
+fn open(disk: Arc<dyn Disk>, durability: Durability) -> Broker {
+    let options = Options { durability, memory_limit: 4 << 20, ..Options::default() };
+    Broker::open_on(disk, Arc::new(ManualClock::new(1_800_000_000_000_000_000)), SIZES, options).unwrap()
+}
+
+fn broker(disk: &CrashDisk, durability: Durability) -> Broker {
+    open(Arc::new(disk.clone()), durability)
+}
+
+fn topic(broker: &Broker, name: &str) -> Arc<Topic> {
+    broker.topic(&TopicName::parse(name).unwrap()).unwrap()
+}
+
+fn publish(broker: &Broker, name: &str, body: &str) -> Result<Ticket, Error> {
+    let topic = topic(broker, name);
+    let mut batch = topic.batch();
+    batch.push(&Attributes::NONE, body.as_bytes()).unwrap();
+    let ticket = topic.publish(batch, &nobody())?;
+    broker.commit();
+    match broker.outcome(ticket) {
+        Outcome::Failed(error) => Err(error),
+        _ => Ok(ticket),
+    }
+}
+
+fn subscribe(broker: &Broker, name: &str) -> Subscription {
+    let (channel, _) = topic(broker, name).channel(&ChannelName::parse("c").unwrap(), &nobody()).unwrap();
+    let options = SubscribeOptions { msg_timeout: Duration::from_secs(60), sample_rate: 0 };
+    let sub = channel.subscribe(options, nobody()).unwrap();
+    sub.acks().set_credit(10_000);
+    sub
+}
+
+/// Pulls all there is, and finishes it.
+fn drain(sub: &mut Subscription) -> Vec<String> {
+    let mut all = Vec::new();
+    loop {
+        let mut got = Vec::new();
+        let mut take =
+            |m: &mq_core::Delivery<'_>| got.push((m.id, String::from_utf8(m.body.to_vec()).unwrap()));
+        while sub.pull(1 << 20, &mut take) == Pulled::More {}
+        if got.is_empty() {
+            return all;
+        }
+        let mut acks = sub.acks();
+        for (id, body) in got {
+            acks.finish(id).unwrap();
+            all.push(body);
+        }
+    }
+}
+
+fn is_done(broker: &Broker, ticket: Ticket) -> bool {
+    matches!(broker.outcome(ticket), Outcome::Done)
+}
+
+/// What a machine that loses power right now has when it starts again.
+fn after_power_loss(disk: &CrashDisk) -> Vec<String> {
+    let image = disk.image(disk.events(), Crash::Power { seed: 0 });
+    let broker = broker(&image, Durability::Flush);
+    assert_eq!(broker.damage(), [] as [String; 0]);
+    drain(&mut subscribe(&broker, "t"))
+}
+
+#[test]
+fn at_sync_a_publish_is_acknowledged_and_seen_once_it_is_fsynced() {
+    let disk = CrashDisk::new();
+    let broker = broker(&disk, Durability::Sync);
+    let mut sub = subscribe(&broker, "t");
+    let tickets: Vec<_> = ["a", "b", "c"].map(|body| publish(&broker, "t", body).unwrap()).into();
+    assert!(tickets.iter().all(|ticket| !is_done(&broker, *ticket)));
+    assert_eq!(drain(&mut sub), [] as [String; 0]);
+    let syncs = broker.stats().syncs;
+    broker.maintain(Step::Sync).unwrap();
+    assert_eq!(broker.stats().syncs, syncs + 1, "one fsync for all that waited");
+    assert!(tickets.iter().all(|ticket| is_done(&broker, *ticket)));
+    assert_eq!(after_power_loss(&disk), ["a", "b", "c"]);
+    assert_eq!(drain(&mut sub), ["a", "b", "c"]);
+}
+
+#[test]
+fn order_holds_from_level_to_level() {
+    for from in Durability::ALL {
+        for to in Durability::ALL {
+            let broker = broker(&CrashDisk::new(), from);
+            let mut sub = subscribe(&broker, "t");
+            publish(&broker, "t", "a").unwrap();
+            topic(&broker, "t").set_durability(to).unwrap();
+            publish(&broker, "t", "b").unwrap();
+            assert_eq!(topic(&broker, "t").durability(), to);
+            broker.maintain(Step::Sync).unwrap();
+            publish(&broker, "t", "c").unwrap();
+            broker.maintain(Step::Sync).unwrap();
+            assert_eq!(drain(&mut sub), ["a", "b", "c"], "{from:?} to {to:?}");
+        }
+    }
+}
+
+#[test]
+fn what_comes_after_a_refused_publish_follows_what_came_before() {
+    let disk = CrashDisk::new();
+    let broker = broker(&disk, Durability::Flush);
+    let mut sub = subscribe(&broker, "t");
+    publish(&broker, "t", "before").unwrap();
+    disk.set_faults(Box::new(|call| (call.op == Op::Write).then_some(Fault::Eio)));
+    let error = publish(&broker, "t", "refused").unwrap_err();
+    assert!(
+        error.kind() == ErrorKind::Io && error.to_string().contains("nothing of this was stored"),
+        "{error}"
+    );
+    assert_eq!(broker.health().unwrap_err().kind(), ErrorKind::Io);
+    disk.clear_faults();
+    publish(&broker, "t", "after").unwrap();
+    broker.health().unwrap();
+    // In one pull: the reader goes from one block of offsets to the next.
+    assert_eq!(drain(&mut sub), ["before", "after"]);
+    publish(&broker, "t", "once more").unwrap();
+    drop(sub);
+    broker.close().unwrap();
+    let broker = self::broker(&disk, Durability::Flush);
+    publish(&broker, "t", "last").unwrap();
+    assert_eq!(drain(&mut subscribe(&broker, "t")), ["once more", "last"]);
+}
+
+#[test]
+fn after_a_failed_fsync_the_file_is_written_anew_before_anything_is_acknowledged() {
+    let disk = CrashDisk::new();
+    let broker = broker(&disk, Durability::Sync);
+    let _sub = subscribe(&broker, "t");
+    let ticket = publish(&broker, "t", "a").unwrap();
+    let calls = disk.calls();
+    disk.set_faults(Box::new(move |call| {
+        (call.op == Op::Sync && call.index == calls).then_some(Fault::SyncFails)
+    }));
+    broker.maintain(Step::Sync).unwrap();
+    assert!(is_done(&broker, ticket));
+    broker.health().unwrap();
+    assert_eq!(broker.stats().sync_failures, 1);
+    assert_eq!(after_power_loss(&disk), ["a"]);
+    let ticket = publish(&broker, "t", "b").unwrap();
+    broker.maintain(Step::Sync).unwrap();
+    assert!(is_done(&broker, ticket));
+    assert_eq!(after_power_loss(&disk), ["a", "b"]);
+}
+
+#[test]
+fn while_no_fsync_works_nothing_is_acknowledged_and_consumers_go_on() {
+    let disk = CrashDisk::new();
+    let broker = broker(&disk, Durability::Sync);
+    let mut sub = subscribe(&broker, "t");
+    publish(&broker, "t", "a").unwrap();
+    broker.maintain(Step::Sync).unwrap();
+    let waiting = publish(&broker, "t", "b").unwrap();
+    disk.set_faults(Box::new(|call| (call.op == Op::Sync).then_some(Fault::SyncFails)));
+    broker.maintain(Step::Sync).unwrap_err();
+    assert!(matches!(broker.outcome(waiting), Outcome::Pending));
+    let error = publish(&broker, "t", "c").unwrap_err();
+    assert!(
+        error.kind() == ErrorKind::Io && error.is_retryable() && error.to_string().contains("fsync"),
+        "{error}"
+    );
+    assert_eq!(broker.health().unwrap_err().kind(), ErrorKind::Io);
+    assert_eq!(drain(&mut sub), ["a"]);
+    broker.maintain(Step::State).unwrap();
+    disk.clear_faults();
+    broker.maintain(Step::KeepHouse).unwrap();
+    broker.health().unwrap();
+    assert!(is_done(&broker, waiting));
+    publish(&broker, "t", "d").unwrap();
+    broker.maintain(Step::Sync).unwrap();
+    assert_eq!(drain(&mut sub), ["b", "d"]);
+}
+
+#[test]
+fn a_full_disk_refuses_publishes_and_heals_as_it_is_drained() {
+    let disk = CrashDisk::new();
+    let broker = broker(&disk, Durability::Flush);
+    let mut sub = subscribe(&broker, "t");
+    // The reserve is part of what is used.
+    disk.capacity(Some(disk.used() + (40 << 10)));
+    let body = "x".repeat(500);
+    let mut stored = 0;
+    let error = loop {
+        match publish(&broker, "t", &format!("{stored} {body}")) {
+            Ok(_) => stored += 1,
+            Err(error) => break error,
+        }
+        let _ = broker.maintain(Step::KeepHouse);
+    };
+    assert!(error.kind() == ErrorKind::Full && error.is_retryable(), "{error}");
+    assert_eq!(broker.health().unwrap_err().kind(), ErrorKind::Full);
+    assert!(stored > 40, "{stored}");
+    // Refused without a try, and without a word of it on the disk.
+    let calls = disk.calls();
+    assert_eq!(publish(&broker, "t", "no").unwrap_err().kind(), ErrorKind::Full);
+    assert_eq!(disk.calls(), calls);
+    // New consumers, finishes and settings go on: that is what the reserve is for.
+    let other = topic(&broker, "t").channel(&ChannelName::parse("d").unwrap(), &nobody()).unwrap();
+    assert!(is_done(&broker, other.1));
+    assert!(is_done(&broker, topic(&broker, "t").delete_channel(&ChannelName::parse("d").unwrap()).unwrap()));
+    assert_eq!(drain(&mut sub).len(), stored);
+    for _ in 0..3 {
+        let _ = broker.maintain(Step::KeepHouse);
+    }
+    broker.health().unwrap();
+    publish(&broker, "t", "yes").unwrap();
+    assert_eq!(drain(&mut sub), ["yes"]);
+    broker.maintain(Step::State).unwrap();
+    broker.maintain(Step::Sync).unwrap();
+    assert_eq!(after_power_loss(&disk), [] as [String; 0]);
+}
+
+#[test]
+fn a_broker_opens_on_a_full_disk_and_can_be_drained() {
+    let disk = CrashDisk::new();
+    let first = broker(&disk, Durability::Flush);
+    let _sub = subscribe(&first, "t");
+    (0..40).for_each(|n| _ = publish(&first, "t", &format!("{n} {}", "x".repeat(500))).unwrap());
+    let image = disk.image(disk.events(), Crash::Kill);
+    image.capacity(Some(image.used() + (8 << 10)));
+    let broker = broker(&image, Durability::Flush);
+    let mut sub = subscribe(&broker, "t");
+    assert_eq!(drain(&mut sub).len(), 40);
+    for _ in 0..3 {
+        let _ = broker.maintain(Step::KeepHouse);
+    }
+    broker.health().unwrap();
+    publish(&broker, "t", "yes").unwrap();
+}
+
+#[test]
+fn a_channel_whose_creation_was_refused_can_be_asked_for_again() {
+    let disk = CrashDisk::new();
+    let broker = broker(&disk, Durability::Flush);
+    let topic = topic(&broker, "t");
+    let name = ChannelName::parse("c").unwrap();
+    disk.set_faults(Box::new(|call| (call.op == Op::Write).then_some(Fault::Eio)));
+    let (_, ticket) = topic.channel(&name, &nobody()).unwrap();
+    assert!(matches!(broker.outcome(ticket), Outcome::Failed(_)));
+    disk.clear_faults();
+    let (_, ticket) = topic.channel(&name, &nobody()).unwrap();
+    broker.commit();
+    assert!(is_done(&broker, ticket));
+    publish(&broker, "t", "a").unwrap();
+    let image = disk.image(disk.events(), Crash::Kill);
+    let found = self::broker(&image, Durability::Flush);
+    assert!(self::topic(&found, "t").find_channel(&name).is_some());
+}
+
+#[test]
+fn files_removed_under_the_broker_are_written_again() {
+    let disk = CrashDisk::new();
+    let broker = broker(&disk, Durability::Flush);
+    let _sub = subscribe(&broker, "t");
+    let bodies: Vec<_> = (0..60).map(|n| format!("{n} {}", "x".repeat(500))).collect();
+    bodies.iter().for_each(|body| _ = publish(&broker, "t", body).unwrap());
+    broker.maintain(Step::Sync).unwrap();
+    broker.maintain(Step::Checkpoint).unwrap();
+    for name in disk.dump().into_keys().filter(|name| name != "reserve") {
+        disk.remove(&name).unwrap();
+    }
+    broker.maintain(Step::KeepHouse).unwrap();
+    publish(&broker, "t", "after").unwrap();
+    broker.maintain(Step::Sync).unwrap();
+    let mut expected = bodies;
+    expected.push("after".into());
+    assert_eq!(after_power_loss(&disk), expected);
+}
+
+/// A disk whose writes hang while the gate is shut.
+struct Gated {
+    disk: CrashDisk,
+    gate: Arc<Gate>,
+}
+
+#[derive(Default)]
+struct Gate {
+    /// Whether it is shut, and how many wait at it.
+    state: Mutex<(bool, u32)>,
+    changed: Condvar,
+}
+
+impl Gate {
+    fn shut(&self, shut: bool) {
+        self.state.lock().unwrap().0 = shut;
+        self.changed.notify_all();
+    }
+
+    fn pass(&self) {
+        let mut state = self.state.lock().unwrap();
+        state.1 += 1;
+        self.changed.notify_all();
+        state = self.changed.wait_while(state, |state| state.0).unwrap();
+        state.1 -= 1;
+    }
+
+    fn wait_for_someone(&self) {
+        let waited = self.changed.wait_while(self.state.lock().unwrap(), |state| state.1 == 0).unwrap();
+        drop(waited);
+    }
+}
+
+struct GatedFile(Arc<dyn File>, Arc<Gate>);
+
+impl Disk for Gated {
+    fn open(&self, name: &str, mode: OpenMode) -> io::Result<Arc<dyn File>> {
+        Ok(Arc::new(GatedFile(self.disk.open(name, mode)?, self.gate.clone())))
+    }
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.disk.rename(from, to)
+    }
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.disk.remove(name)
+    }
+    fn sync_dir(&self) -> io::Result<()> {
+        self.disk.sync_dir()
+    }
+    fn list(&self) -> io::Result<Vec<String>> {
+        self.disk.list()
+    }
+}
+
+impl File for GatedFile {
+    fn read_at(&self, buf: &mut [u8], at: u64) -> io::Result<usize> {
+        self.0.read_at(buf, at)
+    }
+    fn read_at_nowait(&self, buf: &mut [u8], at: u64) -> io::Result<usize> {
+        self.0.read_at_nowait(buf, at)
+    }
+    fn write_at(&self, bufs: &mut [IoSlice<'_>], at: u64) -> io::Result<()> {
+        self.1.pass();
+        self.0.write_at(bufs, at)
+    }
+    fn truncate(&self, len: u64) -> io::Result<()> {
+        self.0.truncate(len)
+    }
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        self.0.allocate(len)
+    }
+    fn sync(&self) -> io::Result<()> {
+        self.1.pass();
+        self.0.sync()
+    }
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+}
+
+#[test]
+fn while_a_write_hangs_memory_deliveries_and_publishers_go_on() {
+    let gate = Arc::new(Gate::default());
+    let broker = open(Arc::new(Gated { disk: CrashDisk::new(), gate: gate.clone() }), Durability::Flush);
+    let mut written = subscribe(&broker, "t");
+    let mut held = subscribe(&broker, "m");
+    topic(&broker, "m").set_durability(Durability::Memory).unwrap();
+    publish(&broker, "t", "before").unwrap();
+    gate.shut(true);
+    std::thread::scope(|scope| {
+        let hangs = scope.spawn(|| publish(&broker, "t", "hangs").unwrap());
+        gate.wait_for_someone();
+        // Of the topic whose write hangs, what is there already.
+        assert_eq!(drain(&mut written), ["before"]);
+        publish(&broker, "m", "memory").unwrap();
+        assert_eq!(drain(&mut held), ["memory"]);
+        // Who publishes meanwhile is not held, only answered later.
+        let later = publish(&broker, "u", "later").unwrap();
+        assert!(matches!(broker.outcome(later), Outcome::Pending));
+        gate.shut(false);
+        assert!(is_done(&broker, hangs.join().unwrap()));
+        broker.commit();
+        assert!(is_done(&broker, later));
+        assert_eq!(drain(&mut written), ["hangs"]);
+    });
+}

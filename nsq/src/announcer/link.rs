@@ -1,0 +1,119 @@
+//! The connection to one lookup server.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::names::Names;
+use super::peer::{Next, Peer};
+use crate::transport::Transport;
+use crate::wire::lookup::{self, Identity};
+
+/// How long connecting may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long the server may take nothing of what is sent.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How it stands with one lookup server.
+#[derive(Clone, Debug, Default)]
+pub(super) struct LinkState {
+    /// What it said about itself: there while the broker is registered at it.
+    pub(super) server: Option<Identity>,
+    /// Why the last connection ended or was not made.
+    pub(super) error: Option<String>,
+}
+
+/// By address.
+pub(super) type LinkStates = Arc<Mutex<BTreeMap<String, LinkState>>>;
+
+/// Keeps `address` told of `names`. Never ends.
+pub(super) async fn run(
+    address: String,
+    identity: Arc<lookup::Peer>,
+    mut names: watch::Receiver<Arc<Names>>,
+    states: LinkStates,
+) {
+    let set = |change: &dyn Fn(&mut LinkState)| {
+        if let Some(state) = states.lock().get_mut(&address) {
+            change(state);
+        }
+    };
+    let mut peer = Peer::new(identity, Instant::now());
+    loop {
+        let next = peer.step(Instant::now(), &names.borrow().clone(), &mut Vec::new());
+        if let Ok(Next::Wait(until)) = next {
+            sleep_until(until).await;
+            continue;
+        }
+        let connected = timeout(CONNECT_TIMEOUT, Transport::connect(&address)).await;
+        let why = match connected {
+            Ok(Ok(transport)) => {
+                let known = |server: &Identity| {
+                    tracing::info!(lookupd = address, version = server.version, "registered");
+                    set(&|state| {
+                        *state = LinkState { server: Some(server.clone()), error: None };
+                    });
+                };
+                let Err(why) = talk(&mut peer, transport, &mut names, &address, known).await;
+                why
+            }
+            Ok(Err(error)) => format!("no connection: {error}"),
+            Err(_) => format!("no connection within {CONNECT_TIMEOUT:?}"),
+        };
+        set(&|state| *state = LinkState { server: None, error: Some(why.clone()) });
+        let pause = peer.lost(Instant::now(), fastrand::f64());
+        tracing::warn!(lookupd = address, ?pause, "{why}");
+    }
+}
+
+/// What never is.
+enum Never {}
+
+/// Talks until the connection is of no use any more.
+async fn talk(
+    peer: &mut Peer,
+    mut transport: Transport,
+    names: &mut watch::Receiver<Arc<Names>>,
+    address: &str,
+    known: impl Fn(&Identity),
+) -> Result<Never, String> {
+    let mut out = Vec::new();
+    let mut piece = [0; 4096];
+    let mut is_known = false;
+    peer.connected(Instant::now(), &mut out);
+    loop {
+        let current = names.borrow_and_update().clone();
+        let next = peer.step(Instant::now(), &current, &mut out)?;
+        if !out.is_empty() {
+            let written = timeout(WRITE_TIMEOUT, transport.write_all(&out)).await;
+            written.map_err(|_| "it takes nothing".to_owned())?.map_err(|error| error.to_string())?;
+            out.clear();
+        }
+        let until = match next {
+            Next::Wait(until) => until,
+            Next::Connect => return Err("not connected".to_owned()),
+        };
+        tokio::select! {
+            read = transport.read(&mut piece) => match read {
+                Ok(0) => return Err("it closed the connection".to_owned()),
+                Ok(count) => {
+                    if let Some(complaint) = peer.receive(&piece[..count], &current)? {
+                        tracing::warn!(lookupd = address, "{complaint}");
+                    }
+                    if let (false, Some(server)) = (is_known, peer.server()) {
+                        is_known = true;
+                        known(server);
+                    }
+                }
+                Err(error) => return Err(error.to_string()),
+            },
+            changed = names.changed() => changed.map_err(|_| "the broker stops".to_owned())?,
+            () = sleep_until(until) => {}
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! Watches the broker, and keeps a task for each lookup server.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mq_core::{Broker, Wake};
+use tokio::sync::{Notify, watch};
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::address::Address;
+use super::link::{self, LinkState, LinkStates};
+use super::names::Names;
+use super::newcomers::Newcomers;
+use crate::wire::lookup::{self, Identity};
+
+/// The shortest time between two looks at the broker's names: a burst of changes is one.
+const LOOK_PAUSE: Duration = Duration::from_millis(5);
+/// The longest: a tenth of the time goes into looking at most.
+const LOOK_PAUSE_MAX: Duration = Duration::from_millis(250);
+/// How long a name may take to be resolved.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What an announcer is told at its start.
+#[derive(Clone, Debug)]
+pub struct AnnouncerConfig {
+    /// Lookup servers.
+    pub peers: Vec<Address>,
+    /// What they are told about the broker.
+    pub identity: lookup::Peer,
+    /// How long a new topic waits for its channels, from when it is seen; with the longest pause between two looks that
+    /// makes 2 s.
+    pub hold: Duration,
+    /// How long channels that were deleted here are not made again because a lookup server knows them.
+    pub deleted_lifetime: Duration,
+    /// How often names of servers are resolved again.
+    pub resolve_interval: Duration,
+    /// How long connecting to a lookup server's HTTP port may take.
+    pub connect_timeout: Duration,
+    /// How long its answer may take in all.
+    pub request_timeout: Duration,
+}
+
+impl Default for AnnouncerConfig {
+    fn default() -> Self {
+        Self {
+            peers: Vec::new(),
+            identity: lookup::Peer::default(),
+            hold: Duration::from_millis(1_750),
+            deleted_lifetime: Duration::from_secs(45),
+            resolve_interval: Duration::from_secs(30),
+            connect_timeout: Duration::from_secs(2),
+            request_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+/// How it stands with a lookup server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// Its address.
+    pub address: String,
+    /// Whether the broker is registered at it.
+    pub is_registered: bool,
+    /// Why the last connection ended or was not made, if there is none.
+    pub error: Option<String>,
+}
+
+/// Announces a broker. A handle, cheap to clone.
+#[derive(Clone)]
+pub struct Announcer(Arc<Inner>);
+
+struct Inner {
+    broker: Broker,
+    config: AnnouncerConfig,
+    wanted: watch::Sender<Wanted>,
+    states: LinkStates,
+    changed: Arc<Changed>,
+}
+
+#[derive(Clone, Default)]
+struct Wanted {
+    peers: Vec<Address>,
+    /// The broker has left for good.
+    left: bool,
+}
+
+/// Wakes the announcer's task.
+#[derive(Default)]
+struct Changed(Notify);
+
+impl Wake for Changed {
+    fn wake(&self) {
+        self.0.notify_one();
+    }
+}
+
+/// The broker goes on without its announcer, however that ends.
+struct Watching<'a>(&'a Broker);
+
+impl Drop for Watching<'_> {
+    fn drop(&mut self) {
+        self.0.watch(None);
+        self.0.hold_new_topics(false);
+    }
+}
+
+impl Announcer {
+    /// An announcer of `broker`, which does nothing before [`Announcer::run`].
+    pub fn new(broker: Broker, config: AnnouncerConfig) -> Self {
+        let wanted = Wanted { peers: config.peers.clone(), left: false };
+        let changed = Arc::default();
+        let wanted = watch::Sender::new(wanted);
+        Self(Arc::new(Inner { broker, config, wanted, states: LinkStates::default(), changed }))
+    }
+
+    /// The lookup servers it was told of.
+    pub fn peers(&self) -> Vec<Address> {
+        self.0.wanted.borrow().peers.clone()
+    }
+
+    /// Registers at these lookup servers from now on, and leaves the others.
+    pub fn set_peers(&self, peers: Vec<Address>) {
+        self.0.wanted.send_modify(|wanted| wanted.peers = peers);
+    }
+
+    /// Leaves discovery for good. Servers remember the topics and channels for others to create.
+    pub fn leave(&self) {
+        self.0.wanted.send_modify(|wanted| wanted.left = true);
+    }
+
+    /// How it stands with each server, sorted by address.
+    pub fn status(&self) -> Vec<Status> {
+        let states = self.0.states.lock();
+        let status = states.iter().map(|(address, state)| Status {
+            address: address.clone(),
+            is_registered: state.server.is_some(),
+            error: state.error.clone(),
+        });
+        status.collect()
+    }
+
+    /// Announces until `shutdown`; connections are closed then.
+    pub async fn run(&self, shutdown: impl Future<Output = ()>) {
+        let (servers, mut found) = watch::channel(BTreeSet::new());
+        let mut shutdown = pin!(shutdown);
+        let mut resolving = pin!(self.resolve(servers));
+        let mut task = Task::new(&self.0);
+        let _watching = Watching(&self.0.broker);
+        self.0.broker.watch(Some(self.0.changed.clone()));
+        self.0.changed.wake();
+        let mut look_after = Instant::now();
+        loop {
+            let changed = async {
+                sleep_until(look_after).await;
+                self.0.changed.0.notified().await;
+            };
+            tokio::select! {
+                () = &mut shutdown => return,
+                () = &mut resolving => return,
+                Ok(()) = found.changed() => task.reconcile(&found.borrow_and_update()),
+                () = changed => {
+                    let start = Instant::now();
+                    task.look();
+                    let took = start.elapsed();
+                    look_after = Instant::now() + (took * 9).clamp(LOOK_PAUSE, LOOK_PAUSE_MAX);
+                }
+                Some(settled) = task.newcomers.join_next() => {
+                    if let Ok(no) = settled {
+                        task.settling.remove(&no);
+                    }
+                }
+                Some(_) = task.links.join_next() => {}
+            }
+        }
+    }
+
+    /// Tells `servers` the addresses that are wanted. Never ends.
+    async fn resolve(&self, servers: watch::Sender<BTreeSet<String>>) {
+        let mut wanted = self.0.wanted.subscribe();
+        let mut known: BTreeMap<Address, Vec<String>> = BTreeMap::new();
+        loop {
+            let Wanted { peers, left } = wanted.borrow_and_update().clone();
+            let peers: BTreeSet<Address> = if left { BTreeSet::new() } else { peers.into_iter().collect() };
+            known.retain(|peer, _| peers.contains(peer));
+            for peer in peers {
+                match timeout(RESOLVE_TIMEOUT, peer.resolve()).await {
+                    Ok(Ok(addresses)) => _ = known.insert(peer, addresses),
+                    // What was found before still holds.
+                    Ok(Err(error)) => tracing::warn!(lookupd = %peer, %error, "not resolved"),
+                    Err(_) => tracing::warn!(lookupd = %peer, "not resolved within {RESOLVE_TIMEOUT:?}"),
+                }
+            }
+            let now: BTreeSet<String> = known.values().flatten().cloned().collect();
+            servers.send_if_modified(|old| std::mem::replace(old, now.clone()) != now);
+            let _ = timeout(self.0.config.resolve_interval, wanted.changed()).await;
+        }
+    }
+}
+
+/// What the announcer's task has at hand.
+struct Task<'a> {
+    inner: &'a Inner,
+    identity: Arc<lookup::Peer>,
+    names: watch::Sender<Arc<Names>>,
+    links: JoinSet<()>,
+    by_address: BTreeMap<String, AbortHandle>,
+    newcomers: JoinSet<u32>,
+    /// Numbers of topics that wait for their channels.
+    settling: BTreeSet<u32>,
+    settler: Arc<Newcomers>,
+}
+
+impl<'a> Task<'a> {
+    fn new(inner: &'a Inner) -> Self {
+        let config = &inner.config;
+        let (broker, timeouts) = (inner.broker.clone(), (config.connect_timeout, config.request_timeout));
+        let settler = Newcomers::new(broker, config.deleted_lifetime, timeouts.0, timeouts.1);
+        Self {
+            inner,
+            identity: Arc::new(config.identity.clone()),
+            names: watch::Sender::default(),
+            links: JoinSet::new(),
+            by_address: BTreeMap::new(),
+            newcomers: JoinSet::new(),
+            settling: BTreeSet::new(),
+            settler: Arc::new(settler),
+        }
+    }
+
+    /// Starts and ends links, so that there is one for each of `servers`.
+    fn reconcile(&mut self, servers: &BTreeSet<String>) {
+        self.inner.broker.hold_new_topics(!servers.is_empty());
+        let mut states = self.inner.states.lock();
+        states.retain(|address, _| servers.contains(address));
+        self.by_address.retain(|address, link| {
+            let keep = servers.contains(address);
+            if !keep {
+                link.abort();
+            }
+            keep
+        });
+        for address in servers {
+            if !self.by_address.contains_key(address) {
+                states.insert(address.clone(), LinkState::default());
+                let (identity, names) = (self.identity.clone(), self.names.subscribe());
+                let link = link::run(address.clone(), identity, names, self.inner.states.clone());
+                self.by_address.insert(address.clone(), self.links.spawn(link));
+            }
+        }
+    }
+
+    /// Takes in what changed in the broker.
+    fn look(&mut self) {
+        let names = Names::new(self.inner.broker.names());
+        let now = Instant::now();
+        self.settler.deleted.lock().note(&self.names.borrow(), &names, now);
+        let mut servers: Option<Vec<Identity>> = None;
+        for topic in names.0.iter().filter(|topic| topic.is_held) {
+            if self.settling.insert(topic.no) {
+                let states = || self.inner.states.lock().values().filter_map(|s| s.server.clone()).collect();
+                let servers = servers.get_or_insert_with(states).clone();
+                let (no, deadline) = (topic.no, now + self.inner.config.hold);
+                let settling = self.settler.clone().settle(topic.name.clone(), servers, deadline);
+                self.newcomers.spawn(async move {
+                    settling.await;
+                    no
+                });
+            }
+        }
+        self.names.send_replace(Arc::new(names));
+    }
+}

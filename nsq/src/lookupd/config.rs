@@ -1,0 +1,78 @@
+//! What a lookup server is told at its start.
+
+use std::time::Duration;
+
+use mq_core::discovery::Settings;
+
+use crate::http::HttpLimits;
+
+/// How often brokers ping.
+pub(super) const PING_INTERVAL: Duration = Duration::from_secs(15);
+
+/// Addresses and limits of a lookup server. The defaults are nsqlookupd's, but for the addresses, which are loopback.
+#[derive(Clone, Debug)]
+pub struct LookupConfig {
+    /// Where brokers register: `host:port`, or the path of a unix socket. Port 0 takes a free one.
+    pub tcp_address: String,
+    /// Where HTTP is served.
+    pub http_address: String,
+    /// What brokers are told to reach the HTTP API by.
+    pub broadcast_address: String,
+    /// The host's name, which brokers are told too.
+    pub hostname: String,
+    /// The version that brokers and clients are told.
+    pub version: String,
+    /// How long after its last ping a producer is left out of answers. Its connection is closed after the same time, but
+    /// not before four pings are missing.
+    pub inactive_producer_timeout: Duration,
+    /// How long a tombstone hides a producer from a topic's lookups.
+    pub tombstone_lifetime: Duration,
+    /// How long a topic or channel without a producer is remembered.
+    pub idle_lifetime: Duration,
+    /// Most connections of brokers at a time. One more is told so and closed.
+    pub max_connections: usize,
+    /// What HTTP clients may do.
+    pub http: HttpLimits,
+    /// How long connections get to end when the server stops.
+    pub shutdown_timeout: Duration,
+}
+
+impl Default for LookupConfig {
+    fn default() -> Self {
+        Self {
+            tcp_address: "127.0.0.1:4160".to_owned(),
+            http_address: "127.0.0.1:4161".to_owned(),
+            broadcast_address: "127.0.0.1".to_owned(),
+            hostname: String::new(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            inactive_producer_timeout: Duration::from_secs(300),
+            tombstone_lifetime: Duration::from_secs(45),
+            idle_lifetime: Duration::from_secs(24 * 3_600),
+            max_connections: 10_000,
+            // Nothing here has a body.
+            http: HttpLimits { bodies_bytes_max: 1 << 20, ..HttpLimits::default() },
+            shutdown_timeout: Duration::from_secs(1),
+        }
+    }
+}
+
+impl LookupConfig {
+    /// How long a broker may say nothing.
+    pub(super) fn idle_timeout(&self) -> Duration {
+        self.inactive_producer_timeout.max(4 * PING_INTERVAL)
+    }
+
+    pub(super) fn settings(&self) -> Settings {
+        Settings {
+            inactive_after: nanos(self.inactive_producer_timeout),
+            tombstone_lifetime: nanos(self.tombstone_lifetime),
+            idle_lifetime: nanos(self.idle_lifetime),
+            max_producers: self.max_connections,
+            ..Settings::default()
+        }
+    }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,159 @@
+//! Listens on both ports.
+
+use std::future::Future;
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, interval, sleep, timeout_at};
+
+use super::api::LookupApi;
+use super::config::LookupConfig;
+use super::directory::Directory;
+use super::session::{Shared, refuse, serve};
+use crate::http::HttpServer;
+use crate::transport::{Address, Listener};
+use crate::wire::error::{Code, WireError};
+use crate::wire::lookup::Identity;
+
+/// Pause after a failed accept: most often the process is out of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How often what is due is forgotten. Answers leave it out at once.
+const EXPIRE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// A lookup server.
+pub struct Lookupd {
+    listener: Listener,
+    address: Address,
+    http: HttpServer,
+    config: LookupConfig,
+    directory: Arc<Directory>,
+}
+
+impl Lookupd {
+    /// Listens where `config` says. Connections wait until [`Lookupd::run`].
+    ///
+    /// # Errors
+    /// If an address is none, or taken: its setting and why.
+    pub async fn bind(config: LookupConfig) -> Result<Self, (&'static str, io::Error)> {
+        let tcp = |error| ("tcp-address", error);
+        let listener = Listener::bind(&config.tcp_address).await.map_err(tcp)?;
+        let address = listener.local_addr().map_err(tcp)?;
+        let http = HttpServer::bind(&config.http_address, None, config.http.clone());
+        let http = http.await.map_err(|error| ("http-address", error))?;
+        let directory = Arc::new(Directory::new(config.settings()));
+        Ok(Self { listener, address, http, config, directory })
+    }
+
+    /// Where brokers register: with the port the system chose if it was asked to.
+    pub fn tcp_address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Where HTTP is served.
+    pub fn http_address(&self) -> &Address {
+        self.http.local_addr()
+    }
+
+    /// What it knows.
+    pub fn directory(&self) -> &Arc<Directory> {
+        &self.directory
+    }
+
+    /// Serves until `shutdown`; then closes the brokers' connections and lets HTTP requests that were taken in be
+    /// answered.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) {
+        let identity = Identity {
+            broadcast_address: self.config.broadcast_address.clone(),
+            hostname: self.config.hostname.clone(),
+            http_port: port(self.http.local_addr()),
+            tcp_port: port(&self.address),
+            version: self.config.version.clone(),
+        };
+        let shared = Shared {
+            directory: Arc::clone(&self.directory),
+            identity: identity.to_json(),
+            idle_timeout: self.config.idle_timeout(),
+        };
+        let api = Arc::new(LookupApi::new(Arc::clone(&self.directory), self.config.version.clone()));
+        let (stop, stopped) = watch::channel(false);
+        let until_stopped = |mut stopped: watch::Receiver<bool>| async move {
+            let _ = stopped.wait_for(|stop| *stop).await;
+        };
+        tokio::join!(
+            async {
+                shutdown.await;
+                let _ = stop.send(true);
+            },
+            self.http.run(api, until_stopped(stopped.clone())),
+            accept(self.listener, Arc::new(shared), &self.config, until_stopped(stopped.clone())),
+            expire(&self.directory, until_stopped(stopped)),
+        );
+    }
+}
+
+async fn accept(
+    listener: Listener,
+    shared: Arc<Shared>,
+    config: &LookupConfig,
+    stop: impl Future<Output = ()>,
+) {
+    let mut stop = pin!(stop);
+    let mut sessions = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            () = &mut stop => break,
+            Some(_) = sessions.join_next() => continue,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((transport, peer)) if sessions.len() < config.max_connections => {
+                sessions.spawn(serve(Arc::clone(&shared), transport, peer));
+            }
+            Ok((mut transport, peer)) => {
+                let limit = config.max_connections;
+                tracing::warn!(peer, limit, "lookup connection refused: limit reached");
+                let error = WireError::new(Code::Invalid, format!("connections exceed limit of {limit}"));
+                // As many again at most: beyond that they are closed without a word.
+                if sessions.len() < 2 * limit {
+                    sessions.spawn(async move { _ = refuse(&mut transport, &mut Vec::new(), &error).await });
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "accept failed");
+                tokio::select! {
+                    () = &mut stop => break,
+                    () = sleep(ACCEPT_PAUSE) => {}
+                }
+            }
+        }
+    }
+    drop(listener);
+    // A session has nothing to finish: brokers register again wherever they connect next.
+    sessions.abort_all();
+    let deadline = Instant::now() + config.shutdown_timeout;
+    let _ = timeout_at(deadline, async { while sessions.join_next().await.is_some() {} }).await;
+}
+
+async fn expire(directory: &Directory, stop: impl Future<Output = ()>) {
+    let mut stop = pin!(stop);
+    let mut ticks = interval(EXPIRE_INTERVAL);
+    loop {
+        tokio::select! {
+            () = &mut stop => return,
+            _ = ticks.tick() => directory.expire(),
+        }
+    }
+}
+
+/// The port of an address; 0 for a unix socket.
+fn port(address: &Address) -> u16 {
+    match address {
+        Address::Tcp(address) => address.port(),
+        Address::Unix(_) => 0,
+    }
+}

@@ -1,0 +1,172 @@
+//! The HTTP API.
+
+use mq_nsq::lookupd::LookupConfig;
+use std::time::Duration;
+
+use crate::peers::Peer;
+use crate::server::{Broker, IDENTIFY, Response, Server, get, request, until};
+
+const JSON: &str = "content-type: application/json; charset=utf-8";
+const TEXT: &str = "content-type: text/plain; charset=utf-8";
+const NSQ: &str = "x-nsq-content-type: nsq; version=1.0";
+
+/// Requests in order, and what a real nsqlookupd 1.3.0 answers: status, body.
+const REQUESTS: &[(&str, &str, u16, &str)] = &[
+    ("GET", "/ping", 200, "OK"),
+    ("GET", "/info", 200, r#"{"version":"1.3.0"}"#),
+    ("GET", "/topics", 200, r#"{"topics":["t"]}"#),
+    ("GET", "/channels", 400, r#"{"message":"MISSING_ARG_TOPIC"}"#),
+    ("GET", "/channels?topic=", 200, r#"{"channels":[]}"#),
+    ("GET", "/channels?topic=nope", 200, r#"{"channels":[]}"#),
+    ("GET", "/channels?topic=t", 200, r#"{"channels":["c"]}"#),
+    ("GET", "/lookup", 400, r#"{"message":"MISSING_ARG_TOPIC"}"#),
+    ("GET", "/lookup?topic=", 404, r#"{"message":"TOPIC_NOT_FOUND"}"#),
+    ("GET", "/lookup?topic=t!", 404, r#"{"message":"TOPIC_NOT_FOUND"}"#),
+    ("GET", "/lookup?topic=%zz", 400, r#"{"message":"INVALID_REQUEST"}"#),
+    ("GET", "/nope", 404, r#"{"message":"NOT_FOUND"}"#),
+    ("GET", "/topic/create?topic=x", 405, r#"{"message":"METHOD_NOT_ALLOWED"}"#),
+    ("POST", "/lookup?topic=t", 405, r#"{"message":"METHOD_NOT_ALLOWED"}"#),
+    ("POST", "/topic/create", 400, r#"{"message":"MISSING_ARG_TOPIC"}"#),
+    ("POST", "/topic/create?topic=bad!", 400, r#"{"message":"INVALID_ARG_TOPIC"}"#),
+    ("POST", "/topic/create?topic=made", 200, ""),
+    ("GET", "/lookup?topic=made", 200, r#"{"channels":[],"producers":[]}"#),
+    ("POST", "/topic/delete", 400, r#"{"message":"MISSING_ARG_TOPIC"}"#),
+    ("POST", "/topic/delete?topic=bad!", 200, ""),
+    ("POST", "/topic/delete?topic=nope", 200, ""),
+    ("POST", "/topic/delete?topic=made", 200, ""),
+    ("GET", "/lookup?topic=made", 404, r#"{"message":"TOPIC_NOT_FOUND"}"#),
+    ("POST", "/channel/create", 400, r#"{"message":"MISSING_ARG_TOPIC"}"#),
+    ("POST", "/channel/create?topic=b!", 400, r#"{"message":"INVALID_ARG_TOPIC"}"#),
+    ("POST", "/channel/create?topic=m", 400, r#"{"message":"MISSING_ARG_CHANNEL"}"#),
+    ("POST", "/channel/create?topic=m&channel=b!", 400, r#"{"message":"INVALID_ARG_CHANNEL"}"#),
+    ("POST", "/channel/create?topic=m&channel=c", 200, ""),
+    ("GET", "/channels?topic=m", 200, r#"{"channels":["c"]}"#),
+    ("POST", "/channel/delete?topic=m&channel=nope", 404, r#"{"message":"CHANNEL_NOT_FOUND"}"#),
+    ("POST", "/channel/delete?topic=nope&channel=c", 404, r#"{"message":"CHANNEL_NOT_FOUND"}"#),
+    ("POST", "/channel/delete?topic=m&channel=", 400, r#"{"message":"INVALID_ARG_CHANNEL"}"#),
+    ("POST", "/channel/delete?topic=m&channel=c", 200, ""),
+    ("GET", "/lookup?topic=m", 200, r#"{"channels":[],"producers":[]}"#),
+    ("POST", "/topic/tombstone", 400, r#"{"message":"MISSING_ARG_TOPIC"}"#),
+    ("POST", "/topic/tombstone?topic=t", 400, r#"{"message":"MISSING_ARG_NODE"}"#),
+    ("POST", "/topic/tombstone?topic=t&node=nobody:1", 200, ""),
+    ("POST", "/topic/tombstone?topic=b!&node=b:4151", 200, ""),
+    ("POST", "/topic/tombstone?topic=t&node=b:4151", 200, ""),
+    ("GET", "/lookup?topic=t", 200, r#"{"channels":["c"],"producers":[]}"#),
+    ("OPTIONS", "/lookup", 200, ""),
+];
+
+fn headers(method: &str, target: &str, status: u16, body: &str) -> Vec<&'static str> {
+    match (method, target, status, body) {
+        ("OPTIONS", ..) => vec!["allow: get, options"],
+        (_, "/ping", ..) => vec![TEXT],
+        ("GET", _, 405, _) => vec!["allow: options, post", JSON, NSQ],
+        ("POST", _, 405, _) => vec!["allow: get, options", JSON, NSQ],
+        (_, _, _, "") => vec![NSQ],
+        _ => vec![JSON, NSQ],
+    }
+}
+
+async fn check(tcp: &str, http: &str) {
+    let mut broker = Broker::connect(tcp, IDENTIFY).await;
+    broker.ok("REGISTER t c").await;
+    for (method, target, status, body) in REQUESTS {
+        let response = request(http, method, target).await;
+        let headers = headers(method, target, *status, body).into_iter().map(str::to_owned).collect();
+        assert_eq!(response, Response { status: *status, headers, body: (*body).to_owned() }, "{target}");
+    }
+}
+
+#[tokio::test]
+async fn every_request_is_answered_as_by_nsqlookupd() {
+    let server = Server::start().await;
+    check(&server.tcp, &server.http).await;
+}
+
+#[tokio::test]
+async fn a_real_nsqlookupd_answers_the_same() {
+    let Some(peer) = Peer::nsqlookupd() else { return };
+    check(&peer.tcp, &peer.http).await;
+}
+
+#[tokio::test]
+async fn producers_are_shown_field_for_field() {
+    let server = Server::start().await;
+    let mut broker = Broker::connect(&server.tcp, IDENTIFY).await;
+    broker.ok("REGISTER t c").await;
+    broker.ok("REGISTER u").await;
+    let from = broker.0.local_addr().unwrap();
+    let fields = format!(
+        concat!(
+            r#""remote_address":"{}","hostname":"h","broadcast_address":"b","tcp_port":4150,"http_port":4151,"#,
+            r#""version":"1.3.0","topology_zone":"z","topology_region":"r""#
+        ),
+        from
+    );
+    let lookup = get(&server.http, "/lookup?topic=t").await;
+    assert_eq!(lookup, format!(r#"{{"channels":["c"],"producers":[{{{fields}}}]}}"#));
+    assert_eq!(request(&server.http, "POST", "/topic/tombstone?topic=u&node=b:4151").await.status, 200);
+    let nodes = get(&server.http, "/nodes").await;
+    let rest = r#""tombstones":[false,true],"topics":["t","u"]"#;
+    assert_eq!(nodes, format!(r#"{{"producers":[{{{fields},{rest}}}]}}"#));
+
+    let debug = get(&server.http, "/debug").await;
+    let debug: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&debug).unwrap();
+    let keys: Vec<_> = debug.keys().map(String::as_str).collect();
+    assert_eq!(keys, ["channel:t:c", "client::", "topic:t:", "topic:u:"]);
+    let known = &debug["topic:u:"][0];
+    assert_eq!(known["id"], from.to_string());
+    assert_eq!(known["tombstoned"], true);
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    for time in ["last_update", "tombstoned_at"] {
+        let time = Duration::from_nanos(known[time].as_u64().unwrap());
+        assert!(now >= time && now - time < Duration::from_secs(60), "{time:?}");
+    }
+    assert_eq!(debug["topic:t:"][0]["tombstoned"], false);
+    let metrics = get(&server.http, "/metrics").await;
+    for line in [
+        "mq_lookup_producers 1",
+        "mq_lookup_keys 3",
+        "mq_lookup_registrations 3",
+        "mq_lookup_lookups_total 1",
+    ] {
+        assert!(metrics.lines().any(|have| have == line), "{line} is not in {metrics}");
+    }
+}
+
+#[tokio::test]
+async fn a_star_is_no_wildcard() {
+    let server = Server::start().await;
+    let mut broker = Broker::connect(&server.tcp, IDENTIFY).await;
+    broker.ok("REGISTER t c").await;
+    assert_eq!(request(&server.http, "POST", "/topic/delete?topic=*").await.status, 200);
+    assert_eq!(request(&server.http, "GET", "/lookup?topic=*").await.status, 404);
+    assert_eq!(get(&server.http, "/channels?topic=*").await, r#"{"channels":[]}"#);
+    assert_eq!(get(&server.http, "/topics").await, r#"{"topics":["t"]}"#);
+}
+
+#[tokio::test]
+async fn an_ipv6_node_is_named_with_or_without_brackets() {
+    let server = Server::start().await;
+    let mut broker = Broker::connect(&server.tcp, &IDENTIFY.replace("\"b\"", "\"::1\"")).await;
+    for (topic, node) in [("t", "::1:4151"), ("u", "%5B::1%5D:4151")] {
+        broker.ok(&format!("REGISTER {topic}")).await;
+        let target = format!("/topic/tombstone?topic={topic}&node={node}");
+        assert_eq!(request(&server.http, "POST", &target).await.status, 200);
+        let lookup = get(&server.http, &format!("/lookup?topic={topic}")).await;
+        assert_eq!(lookup, r#"{"channels":[],"producers":[]}"#);
+    }
+}
+
+#[tokio::test]
+async fn a_disconnect_leaves_names_behind_and_a_tombstone_ends() {
+    let config = LookupConfig { tombstone_lifetime: Duration::from_millis(50), ..LookupConfig::default() };
+    let server = Server::start_with(config).await;
+    let mut broker = Broker::connect(&server.tcp, IDENTIFY).await;
+    broker.ok("REGISTER t c").await;
+    broker.ok("REGISTER t e#ephemeral").await;
+    assert_eq!(request(&server.http, "POST", "/topic/tombstone?topic=t&node=b:4151").await.status, 200);
+    until(&server.http, "/lookup?topic=t", |body| body.contains(r#""hostname":"h""#)).await;
+    drop(broker);
+    let gone = r#"{"channels":["c"],"producers":[]}"#;
+    until(&server.http, "/lookup?topic=t", |body| body == gone).await;
+}
