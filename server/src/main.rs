@@ -3,7 +3,8 @@
 //! - [`args`]: Go's flag grammar on top of clap
 //! - [`settings`]: the list of what can be set; [`setting`], [`choice`], [`list`], [`units`]: how values are written
 //! - [`sources`], [`file`]: where; [`config`]: what `mq serve` runs with
-//! - [`serve`]: the broker as a process; [`features`] it offers; [`reload`] at SIGHUP; [`paste`] what it prints when ready
+//! - [`serve`]: the broker as a process; [`features`] it offers; [`reload`] at SIGHUP; [`options`] HTTP shows;
+//!   [`paste`] what it prints when ready
 //! - [`publish`], [`lines`]: `mq pub`; [`tail`], [`printer`]: `mq tail`
 //! - [`telemetry`]: the log; [`repeats`] held back there
 
@@ -14,6 +15,7 @@ mod features;
 mod file;
 mod lines;
 mod list;
+mod options;
 mod paste;
 mod printer;
 mod publish;

@@ -21,5 +21,5 @@ pub fn answer_permits(json: &[u8], topic: &str, channel: &str) -> bool {
 pub(super) use client::{Asker, AuthClient, Failure};
 pub use endpoint::AuthMethod;
 pub use permissions::Authorized;
-pub(super) use permissions::{Grant, Permission};
+pub(super) use permissions::{Grant, Permission, Permissions};
 pub(super) use state::{Access, Verdict};
