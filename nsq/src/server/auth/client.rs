@@ -162,5 +162,3 @@ impl AuthClient {
         }
     }
 }
-
-}
