@@ -8,8 +8,10 @@ use clap::ArgMatches;
 use mq_core::{Broker, Options};
 use mq_nsq::server::{self, Server};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
 
 use crate::config::{Config, Face, Idle, Loaded};
+use crate::discovery::Discovery;
 use crate::reload::Reload;
 use crate::setting::Address;
 use crate::{Outcome, features, paste};
@@ -48,13 +50,40 @@ async fn serve(mut reload: Reload, server: server::Config) -> Result<(), String>
             return Err(bind_failed(&config.tcp_address, &error));
         }
     };
+    // Before the broker is known anywhere, which is when the first clients come.
+    let discovery = Discovery::bind(&config, reload.face, broker.clone(), server.local_addr(), None).await;
+    let discovery = match discovery {
+        Ok(discovery) => discovery,
+        Err(error) => {
+            close(broker).await?;
+            return Err(error);
+        }
+    };
     reload.tls = server.tls();
     tokio::spawn(reload_at(hangup, reload));
     announce(&server.local_addr().to_string(), &config.data_path);
-    server.run(stop).await;
+    discovery.announce();
+    let (stopping, stopped) = (watch::Sender::new(false), watch::Sender::new(false));
+    tokio::join!(
+        async {
+            stop.await;
+            stopping.send_replace(true);
+        },
+        async {
+            server.run(set(&stopping)).await;
+            stopped.send_replace(true);
+        },
+        discovery.run(set(&stopping), set(&stopped)),
+    );
     close(broker).await?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Resolves once `flag` is true.
+async fn set(flag: &watch::Sender<bool>) {
+    // It lives as long as the borrow.
+    let _ = flag.subscribe().wait_for(|set| *set).await;
 }
 
 /// Reads settings again at each SIGHUP. Never ends.
@@ -141,7 +170,7 @@ fn announce(address: &str, data_path: &Path) {
 }
 
 /// Resolves at the first SIGTERM or SIGINT; the second ends the process at once.
-fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
+pub(crate) fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     Ok(async move {
@@ -163,7 +192,7 @@ async fn next_signal(terminate: &mut Signal, interrupt: &mut Signal) -> (&'stati
 }
 
 /// A connection is a file descriptor, and the usual soft limit of 1,024 is far below what the hard one allows.
-fn raise_file_limit() {
+pub(crate) fn raise_file_limit() {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     let raised = rustix::process::Rlimit { current: limit.maximum, maximum: limit.maximum };

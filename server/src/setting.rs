@@ -25,11 +25,6 @@ pub(crate) fn flag(key: &str) -> String {
     key.replace('_', "-")
 }
 
-/// The environment variable of the setting `key`.
-pub(crate) fn variable(key: &str) -> String {
-    format!("MQ_{}", key.to_ascii_uppercase())
-}
-
 /// Where to listen or connect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Address {

@@ -14,10 +14,10 @@ pub(crate) struct Setting {
     pub(crate) key: &'static str,
     /// Name in the file: the same but for some of nsqd's.
     pub(crate) file_key: &'static str,
-    help: &'static str,
+    pub(crate) help: &'static str,
     pub(crate) default: &'static str,
     /// What it is under nsqd's name, where that differs.
-    nsqd_default: Option<&'static str>,
+    pub(crate) nsqd_default: Option<&'static str>,
     pub(crate) form: &'static str,
     pub(crate) switch: bool,
     pub(crate) list: bool,
@@ -43,7 +43,29 @@ pub(crate) enum Face {
     Mq,
     /// A drop-in for nsqd: its flags without a subcommand, its defaults.
     Nsqd,
+    /// A drop-in for nsqlookupd.
+    Nsqlookupd,
 }
+
+/// The settings of one command.
+pub(crate) struct Schema {
+    /// All of them, those without effect last.
+    pub(crate) settings: &'static [Setting],
+    /// What its environment variables begin with.
+    pub(crate) prefix: &'static str,
+    /// The command that lists them.
+    pub(crate) help: &'static str,
+}
+
+impl Schema {
+    /// The environment variable of the setting `key`.
+    pub(crate) fn variable(&self, key: &str) -> String {
+        format!("{}{}", self.prefix, key.to_ascii_uppercase())
+    }
+}
+
+/// `mq serve`'s.
+pub(crate) const SERVE: Schema = Schema { settings: SETTINGS, prefix: "MQ_", help: "mq serve --help" };
 
 impl Setting {
     pub(crate) fn help(&self) -> &'static str {
@@ -52,7 +74,7 @@ impl Setting {
 
     pub(crate) fn default(&self, face: Face) -> &'static str {
         match (face, self.nsqd_default) {
-            (Face::Nsqd, Some(default)) => default,
+            (Face::Nsqd | Face::Nsqlookupd, Some(default)) => default,
             _ => self.default,
         }
     }
@@ -67,15 +89,16 @@ macro_rules! or {
     };
 }
 
-/// Declares [`Config`] and [`SETTINGS`] from one list. Defaults are written as a user would, and read the same way.
+/// Declares `Config` and `SETTINGS` from one list. Defaults are written as a user would, and read the same way.
 /// What has no effect has no field; it is checked all the same.
 macro_rules! settings {
     (
+        $(#[doc = $what:literal])+;
         $($(#[doc = $help:literal])+ $key:ident $(/ $file:literal)?: $type:ty = $default:literal $(, nsqd $nsqd:literal)?;)+
         ---
         $($(#[doc = $nhelp:literal])+ $nkey:ident $(/ $nfile:literal)?: $ntype:ty = $ndefault:literal $(, nsqd $nnsqd:literal)? => $effect:expr;)+
     ) => {
-        /// What `mq serve` runs with.
+        $(#[doc = $what])+
         #[derive(Clone, Debug)]
         pub(crate) struct Config {
             $($(#[doc = $help])+ pub(crate) $key: $type,)+
@@ -85,10 +108,10 @@ macro_rules! settings {
         pub(crate) const SETTINGS: &[Setting] = &[
             $(Setting {
                 key: stringify!($key),
-                file_key: or!(stringify!($key) $(, $file)?),
+                file_key: $crate::settings::or!(stringify!($key) $(, $file)?),
                 help: concat!($($help),+),
                 default: $default,
-                nsqd_default: or!(None $(, Some($nsqd))?),
+                nsqd_default: $crate::settings::or!(None $(, Some($nsqd))?),
                 form: <$type as Value>::FORM,
                 switch: <$type as Value>::SWITCH,
                 list: <$type as Value>::LIST,
@@ -97,10 +120,10 @@ macro_rules! settings {
             },)+
             $(Setting {
                 key: stringify!($nkey),
-                file_key: or!(stringify!($nkey) $(, $nfile)?),
+                file_key: $crate::settings::or!(stringify!($nkey) $(, $nfile)?),
                 help: concat!($($nhelp),+),
                 default: $ndefault,
-                nsqd_default: or!(None $(, Some($nnsqd))?),
+                nsqd_default: $crate::settings::or!(None $(, Some($nnsqd))?),
                 form: <$ntype as Value>::FORM,
                 switch: <$ntype as Value>::SWITCH,
                 list: <$ntype as Value>::LIST,
@@ -117,7 +140,12 @@ macro_rules! settings {
     };
 }
 
+pub(crate) use {or, settings};
+
 settings! {
+    /// What `mq serve` runs with.
+    ;
+
     /// Where NSQ clients connect: host:port, or the path of a unix socket
     tcp_address: Address = "127.0.0.1:4150", nsqd "0.0.0.0:4150";
     /// Folder of the broker's data, made if absent
@@ -184,6 +212,20 @@ settings! {
     topology_region: String = "";
     /// The zone in the region that clients are told
     topology_zone: String = "";
+    /// Lookup servers to register at: host:port, or dns:host:port for one at each address of the name
+    lookupd_tcp_address / "nsqlookupd_tcp_addresses": List<Peer> = "";
+    /// The name consumers reach this broker by; none = the address it listens on, or the host's name
+    broadcast_address: String = "";
+    /// The TCP port consumers reach this broker by, 0 = the real one
+    broadcast_tcp_port: u16 = "0";
+    /// The HTTP port tools reach this broker by, 0 = the real one
+    broadcast_http_port: u16 = "0";
+    /// Run a lookup server in this process too, and register at it
+    lookup: bool = "false";
+    /// Where its brokers register
+    lookup_tcp_address: Address = "127.0.0.1:4160";
+    /// Where its clients ask, over HTTP
+    lookup_http_address: Address = "127.0.0.1:4161";
     /// The least severe log lines to write: trace, debug, info, warn, error
     log_level: LogLevel = "info";
     /// What each line of a text log begins with
@@ -211,14 +253,6 @@ settings! {
     http_address: Address = "", nsqd "0.0.0.0:4151" => Effect::Later;
     /// nsqd: where HTTPS is served
     https_address: Address = "", nsqd "0.0.0.0:4152" => Effect::Later;
-    /// nsqd: the name lookup servers tell clients
-    broadcast_address: String = "" => Effect::Later;
-    /// nsqd: the TCP port lookup servers tell clients, 0 = the real one
-    broadcast_tcp_port: u16 = "0" => Effect::Later;
-    /// nsqd: the HTTP port lookup servers tell clients, 0 = the real one
-    broadcast_http_port: u16 = "0" => Effect::Later;
-    /// nsqd: lookup servers to register at
-    lookupd_tcp_address / "nsqlookupd_tcp_addresses": List<Peer> = "" => Effect::Later;
     /// nsqd: experiments to take part in
     enable_experiment: List<Experiment> = "" => Effect::Later;
     /// nsqd: where statistics are sent
