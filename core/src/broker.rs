@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -13,6 +14,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::{Durability, Options, StoreSizes};
 use crate::error::{Error, ErrorKind, Result};
 use crate::io_pool::IoPool;
+use crate::latency::Measuring;
 use crate::maintenance::{Maintenance, Threads};
 use crate::name::TopicName;
 use crate::stats::BrokerStats;
@@ -53,6 +55,7 @@ pub(crate) struct Shared {
     pub(crate) blocks: Mutex<Blocks>,
     pub(crate) timers: Timers,
     pub(crate) dirty: Dirty,
+    pub(crate) measuring: Measuring,
     pub(crate) maintenance: Mutex<Maintenance>,
     pub(crate) io: IoPool,
     /// Rung when there may be files to clean or a checkpoint to take.
@@ -153,6 +156,7 @@ impl Broker {
             blocks: Mutex::new(Blocks::new(replay.next_block, clock.wall(), sizes.blocks)),
             timers: Timers::default(),
             dirty: Dirty { bell, ..Dirty::default() },
+            measuring: Measuring::default(),
             maintenance: Mutex::new(Maintenance::new(position)),
             io: IoPool::default(),
             cleaner_bell: Bell::default(),
@@ -248,18 +252,16 @@ impl Broker {
         self.handle.shared.commit();
     }
 
-    /// A ticket that is decided when `earlier` is, and calls `wake` then: for those who wait for what they asked for
-    /// without a `wake`.
-    pub fn follow(&self, earlier: Ticket, wake: &Arc<dyn Wake>) -> Ticket {
-        let shared = &self.handle.shared;
-        let ticket = shared.log.follow(earlier, shared.clock.wall(), wake);
-        shared.commit();
-        ticket
-    }
-
     /// What became of a publish.
     pub fn outcome(&self, ticket: Ticket) -> Outcome {
         self.handle.shared.log.outcome(ticket)
+    }
+
+    /// What became of `earlier` is known once the ticket this gives is no longer pending; `wake` is called when another
+    /// thread has decided that. For tickets that nobody is woken for. Call [`Broker::commit`] after it.
+    pub fn follow(&self, earlier: Ticket, wake: &Arc<dyn Wake>) -> Ticket {
+        let shared = &self.handle.shared;
+        shared.log.follow(earlier, shared.clock.wall(), wake)
     }
 
     /// Whether so much waits to be written, or is held in memory, that publishers should stop: sessions that publish
@@ -310,6 +312,12 @@ impl Broker {
     /// `Full` while the disk is full; `Io` while the log can't be written or fsync'd. What is wrong is in the text.
     pub fn health(&self) -> Result<()> {
         self.handle.shared.log.health()
+    }
+
+    /// Begins to measure how long messages take from publish to finish: one message of each pull, at no cost for the
+    /// others. With `window`, quantiles over that time too. See [`Topic::stats`].
+    pub fn measure_latency(&self, window: Option<Duration>) {
+        self.handle.shared.measuring.start(window);
     }
 
     /// Does what the broker's threads would do by now, for brokers opened without them.

@@ -6,7 +6,8 @@
 //! - [`store`]: the broker log behind a small disk interface
 //! - [`name`], [`message`], [`config`]: names parsed once; offsets, ids, attributes; settings
 //! - [`discovery`]: who has which topic, behind a lookup server
-//! - [`clock`], [`error`], [`stats`]: injected time; the one error type; numbers
+//! - [`clock`], [`error`]: injected time; the one error type
+//! - [`stats`], [`TopicStats`], [`ChannelStats`]: numbers; `latency`: time from publish to finish, sampled
 
 mod blocks;
 mod broker;
@@ -16,6 +17,7 @@ pub mod config;
 pub mod discovery;
 pub mod error;
 mod io_pool;
+mod latency;
 mod maintenance;
 pub mod message;
 pub mod name;
@@ -26,15 +28,16 @@ mod topic;
 mod watch;
 
 pub use broker::Broker;
-pub use channel::{Acks, Channel, ChannelStats, Pulled, SubscribeOptions, Subscription};
+pub use channel::{Acks, Channel, ChannelStats, Pulled, SubscribeOptions, SubscriberView, Subscription};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use config::{Durability, Options, StoreSizes};
 pub use error::{Error, ErrorKind, Result};
+pub use latency::{BUCKETS_US, Histogram, Quantiles};
 pub use maintenance::Step;
 pub use message::{Attributes, Delivery, MessageId, Offset};
 pub use name::{ChannelName, TopicName};
 pub use stats::BrokerStats;
 pub use store::chunk::Batch;
 pub use store::log::{Outcome, Ticket, Wake};
-pub use topic::Topic;
+pub use topic::{ChannelReport, Topic, TopicStats};
 pub use watch::TopicNames;

@@ -11,6 +11,7 @@ use crate::channel::window::Window;
 use crate::channel::{State, SubId, Subscription, Unfinished};
 use crate::clock::{Mono, Wall};
 use crate::error::{Error, ErrorKind, Result};
+use crate::latency::{Latency, Samples};
 use crate::message::{Offset, Pos};
 use crate::name::ChannelName;
 use crate::store::event;
@@ -59,6 +60,11 @@ pub(super) struct Inner {
     pub(super) hint: (Offset, Offset, usize),
     /// Messages an ephemeral channel skipped because too many waited.
     pub(super) skipped: u64,
+    /// Messages below the end that did not arrive since the start: they did before, or were emptied from the topic.
+    pub(super) uncounted: u64,
+    /// There once something was measured.
+    pub(super) latency: Option<Box<Latency>>,
+    pub(super) samples: Samples,
     /// For the frame that tells of the channel.
     created: Ticket,
 }
@@ -72,40 +78,20 @@ pub struct SubscribeOptions {
     pub sample_rate: u8,
 }
 
-/// A channel's numbers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ChannelStats {
-    /// Messages waiting for a subscriber.
-    pub depth: u64,
-    /// Messages at subscribers, unfinished.
-    pub in_flight: u64,
-    /// Messages waiting for their time.
-    pub deferred: u64,
-    /// How often messages were requeued.
-    pub requeued: u64,
-    /// How often messages timed out.
-    pub timed_out: u64,
-    /// Messages skipped because too many waited (ephemeral channels).
-    pub skipped: u64,
-    /// Subscribers.
-    pub subscribers: u64,
-    /// Bytes of memory held for messages in flight, waiting again or deferred: some 32 for each.
-    pub memory: u64,
-}
-
 impl Channel {
     /// A channel whose cursor stands at `start`.
     pub(crate) fn new(setup: ChannelSetup, start: Pos) -> Arc<Self> {
         let state = State::new(start, fastrand::u64(..));
-        Self::with_state(setup, state)
+        Self::with_state(setup, state, start)
     }
 
-    /// A channel as it was when the broker stopped.
+    /// A channel as it was when the broker stopped; messages below `arrived` had arrived.
     pub(crate) fn restored(
         setup: ChannelSetup,
         next: Pos,
         unfinished: Vec<event::Unfinished>,
         paused: bool,
+        arrived: Pos,
     ) -> Arc<Self> {
         let (mono, wall) = (setup.shared.clock.mono(), setup.shared.clock.wall());
         let due = |at: Wall| if at == 0 { 0 } else { due_at(at, wall, mono).max(1) };
@@ -116,10 +102,10 @@ impl Channel {
         });
         let mut state = State::restore(next, fastrand::u64(..), unfinished);
         state.pause(paused);
-        Self::with_state(setup, state)
+        Self::with_state(setup, state, arrived)
     }
 
-    fn with_state(setup: ChannelSetup, mut state: State<Arc<dyn Wake>>) -> Arc<Self> {
+    fn with_state(setup: ChannelSetup, mut state: State<Arc<dyn Wake>>, start: Pos) -> Arc<Self> {
         let ChannelSetup { no, name, topic, shared } = setup;
         let (floor, end) = (state.floor(), state.next());
         Arc::new_cyclic(|me| Self {
@@ -142,6 +128,9 @@ impl Channel {
                 waiting: Vec::new(),
                 hint: (Offset(u64::MAX), Offset(0), 0),
                 skipped: 0,
+                uncounted: start.rank,
+                latency: None,
+                samples: Samples::default(),
                 created: Ticket::DONE,
             }),
         })
@@ -310,6 +299,7 @@ impl Channel {
     pub(crate) fn add_gap(&self, from: Pos, to: Pos) {
         let mut inner = self.inner.lock();
         inner.state.add_gap(from, to);
+        inner.uncounted += to.rank - from.rank;
         self.settle(inner);
     }
 
@@ -343,26 +333,6 @@ impl Channel {
         inner.fresh.trim(next);
         // What is delivered again is read again, in the rare case that it takes longer than a tick.
         inner.again.clear();
-    }
-
-    /// The channel's numbers.
-    pub fn stats(&self) -> ChannelStats {
-        let inner = self.inner.lock();
-        ChannelStats {
-            depth: inner.state.depth(inner.end),
-            in_flight: inner.state.in_flight(),
-            deferred: inner.state.deferred(),
-            requeued: inner.state.requeue_count(),
-            timed_out: inner.state.timeout_count(),
-            skipped: inner.skipped,
-            subscribers: inner.state.subscribers() as u64,
-            memory: inner.state.bytes() as u64,
-        }
-    }
-
-    /// Messages waiting for a subscriber.
-    pub fn depth(&self) -> u64 {
-        self.stats().depth
     }
 }
 

@@ -8,6 +8,7 @@
 //!   - `delta`: what the log must learn
 //! - [`Channel`]: the state behind its lock, and what the topic and timers do with it; `admin`, `logged`, `load`: what
 //!   administrators do, what the log is told, what is read from disk
+//! - [`ChannelStats`]: its numbers
 //! - [`Subscription`]: one subscriber's handle; `window`: what was read ahead from disk
 
 mod admin;
@@ -22,15 +23,18 @@ mod logged;
 mod lowest;
 mod ready;
 mod state;
+mod stats;
 mod subscribers;
 mod subscription;
 mod window;
 
 pub(crate) use channel::ChannelSetup;
-pub use channel::{Channel, ChannelStats, SubscribeOptions};
+pub use channel::{Channel, SubscribeOptions};
 pub(crate) use delta::{Delta, Unfinished};
 pub(crate) use in_flight::AckError;
 pub(crate) use load::Load;
 pub(crate) use state::{Pick, State, Taken};
+pub(crate) use stats::Held;
+pub use stats::{ChannelStats, SubscriberView};
 pub(crate) use subscribers::SubId;
 pub use subscription::{Acks, Pulled, Subscription};

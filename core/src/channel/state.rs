@@ -38,6 +38,7 @@ pub(crate) struct State<W> {
     subscribers: Subscribers<W>,
     delta: Delta,
     paused: bool,
+    finish_count: u64,
     requeue_count: u64,
     timeout_count: u64,
     /// For sampling only.
@@ -59,6 +60,7 @@ impl<W: Clone> State<W> {
             subscribers: Subscribers::new(),
             delta: Delta::default(),
             paused: false,
+            finish_count: 0,
             requeue_count: 0,
             timeout_count: 0,
             random: fastrand::Rng::with_seed(seed),
@@ -144,6 +146,7 @@ impl<W: Clone> State<W> {
         let slot = self.subscribers.slot(id).ok_or(AckError::NotInFlight)?;
         self.in_flight.remove(offset, slot)?;
         self.subscribers.finished(slot);
+        self.finish_count += 1;
         self.delta.finish(offset);
         Ok(())
     }
@@ -314,6 +317,15 @@ impl<W: Clone> State<W> {
 
     pub(crate) fn deferred(&self) -> u64 {
         self.deferred.len() as u64
+    }
+
+    /// The messages that were delivered before, or deferred until now, and wait.
+    pub(crate) fn ready(&self) -> impl Iterator<Item = Offset> + '_ {
+        self.ready.iter().map(|(offset, _)| offset)
+    }
+
+    pub(crate) fn finish_count(&self) -> u64 {
+        self.finish_count
     }
 
     pub(crate) fn requeue_count(&self) -> u64 {

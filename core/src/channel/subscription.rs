@@ -7,7 +7,7 @@ use std::time::Duration;
 use parking_lot::MutexGuard;
 
 use crate::channel::channel::{Channel, Inner, due_at};
-use crate::channel::{AckError, Load, Pick, SubId, Taken};
+use crate::channel::{AckError, Load, Pick, SubId, SubscriberView, Taken};
 use crate::clock::Mono;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Attributes, Delivery, MessageId, Offset};
@@ -112,6 +112,11 @@ impl Subscription {
         inner.state.subscriber_stats(self.id).map_or(0, |stats| u64::from(stats.in_flight))
     }
 
+    /// What looks at the subscriber's numbers from outside.
+    pub fn view(&self) -> SubscriberView {
+        SubscriberView { channel: Arc::downgrade(&self.channel), id: self.id }
+    }
+
     /// The channel.
     pub fn channel(&self) -> &Arc<Channel> {
         &self.channel
@@ -152,6 +157,7 @@ impl Subscription {
             }
             return Turn::Taken(Pulled::Idle);
         }
+        self.choose_sample(&mut inner);
         let next = inner.state.park(self.id, end);
         channel.note(&mut inner);
         drop(inner);
@@ -164,6 +170,15 @@ impl Subscription {
             None => Pulled::Idle,
         };
         Turn::Taken(pulled)
+    }
+
+    /// Has the first message of the turn measured, where that is wanted.
+    fn choose_sample(&self, inner: &mut Inner) {
+        let shared = &self.channel.shared;
+        if let Some(first) = self.taken.first().filter(|_| shared.measuring.is_on()) {
+            let published = self.frames[first.frame as usize].time;
+            inner.samples.choose(first.offset, published, shared.clock.mono());
+        }
     }
 
     /// Takes what is this subscriber's share and in memory. Returns what has to be read first, if that ended it.
@@ -316,7 +331,15 @@ impl Acks<'_> {
     /// # Errors
     /// `NotInFlight` if it is unknown, finished, timed out or emptied; `NotOwner` if it is in flight elsewhere.
     pub fn finish(&mut self, id: MessageId) -> Result<()> {
-        self.with(id, |inner, sub, offset, _| inner.state.finish(sub, offset))
+        let shared = &self.subscription.channel.shared;
+        self.with(id, |inner, sub, offset, now| {
+            inner.state.finish(sub, offset)?;
+            if let Some(published) = inner.samples.take(offset) {
+                let took = shared.clock.wall().saturating_sub(published);
+                inner.latency.get_or_insert_default().add(took, now, &shared.measuring);
+            }
+            Ok(())
+        })
     }
 
     /// The message is to be delivered again after `delay`.

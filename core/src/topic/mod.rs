@@ -9,6 +9,9 @@ pub(crate) mod memory;
 mod peek;
 mod recovered;
 pub(crate) mod ring;
+mod stats;
+
+pub use stats::{ChannelReport, TopicStats};
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};

@@ -62,7 +62,7 @@ impl Topic {
                 shared: shared.clone(),
             };
             let (next, unfinished) = cursor(told, &spans, &state.extents, end);
-            let channel = Channel::restored(setup, next, unfinished, told.paused);
+            let channel = Channel::restored(setup, next, unfinished, told.paused, pump);
             state.channels.push(channel);
         }
         for channel in &state.channels {

@@ -21,6 +21,8 @@ pub(crate) struct Held {
 /// The frames in memory. There may be gaps between them: what is on disk only, or finished.
 pub(crate) struct RingFrames {
     held: VecDeque<Held>,
+    /// Messages in them.
+    messages: u64,
     /// Counts what the list itself takes; the frames are in its chunks.
     pool: Arc<Pool>,
 }
@@ -30,17 +32,19 @@ const HELD_BYTES: usize = size_of::<Held>();
 
 impl RingFrames {
     pub(crate) fn new(pool: Arc<Pool>) -> Self {
-        Self { held: VecDeque::new(), pool }
+        Self { held: VecDeque::new(), messages: 0, pool }
     }
 
     pub(crate) fn push(&mut self, held: Held) {
         debug_assert!(self.held.back().is_none_or(|h| h.frame.last() < held.frame.first));
+        self.messages += u64::from(held.frame.count);
         self.held.push_back(held);
         self.pool.charge(HELD_BYTES);
     }
 
     fn pop(&mut self) -> Option<Held> {
         let held = self.held.pop_front()?;
+        self.messages -= u64::from(held.frame.count);
         self.pool.discharge(HELD_BYTES);
         Some(held)
     }
@@ -76,6 +80,19 @@ impl RingFrames {
         self.held.front().map(|h| h.frame.last())
     }
 
+    /// The first offset there is.
+    pub(crate) fn first(&self) -> Option<Offset> {
+        self.held.front().map(|h| h.frame.first)
+    }
+
+    pub(crate) fn frames(&self) -> impl Iterator<Item = &Frame> {
+        self.held.iter().map(|h| &h.frame)
+    }
+
+    pub(crate) fn messages(&self) -> u64 {
+        self.messages
+    }
+
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Held> {
         self.held.iter_mut()
     }
@@ -98,6 +115,7 @@ impl RingFrames {
         }
         self.pool.charge(kept.len() * HELD_BYTES);
         for held in kept.into_iter().rev() {
+            self.messages += u64::from(held.frame.count);
             self.held.push_front(held);
         }
         until

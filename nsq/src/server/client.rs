@@ -1,10 +1,12 @@
 //! What is known about a connection, for whoever looks from outside.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
+use mq_core::{ChannelName, SubscriberView, TopicName};
 use parking_lot::Mutex;
 
 use super::auth::Authorized;
@@ -33,6 +35,8 @@ pub struct Client {
     authorized: Mutex<Option<Box<Authorized>>>,
     state: AtomicU8,
     ready: AtomicU32,
+    subscribed: OnceLock<Box<Subscribed>>,
+    pub_counts: Mutex<BTreeMap<TopicName, u64>>,
     pub(super) counts: Counts,
     pub(super) signal: Arc<Signal>,
 }
@@ -53,6 +57,17 @@ pub struct Identity {
     /// What holds.
     pub settings: Settings,
 }
+
+/// What a client consumes.
+#[derive(Debug)]
+pub(super) struct Subscribed {
+    pub(super) topic: TopicName,
+    pub(super) channel: ChannelName,
+    pub(super) view: SubscriberView,
+}
+
+/// Topics whose publishes are counted for one connection. Few publish to more than a handful.
+const PUB_COUNTS_MAX: usize = 4096;
 
 /// Totals of a connection.
 #[derive(Debug, Default)]
@@ -84,6 +99,8 @@ impl Client {
             authorized: Mutex::new(None),
             state: AtomicU8::new(State::Init as u8),
             ready: AtomicU32::new(0),
+            subscribed: OnceLock::new(),
+            pub_counts: Mutex::default(),
             counts: Counts::default(),
             signal,
         }
@@ -129,6 +146,11 @@ impl Client {
         self.counts.published.load(Ordering::Relaxed)
     }
 
+    /// Messages it published to each topic, sorted; of the first 4,096 topics.
+    pub fn pub_counts(&self) -> Vec<(TopicName, u64)> {
+        self.pub_counts.lock().iter().map(|(topic, count)| (topic.clone(), *count)).collect()
+    }
+
     /// Messages it was sent.
     pub fn delivered(&self) -> u64 {
         self.counts.delivered.load(Ordering::Relaxed)
@@ -153,6 +175,26 @@ impl Client {
             topology_zone: cut(request.topology_zone),
             settings,
         };
+    }
+
+    pub(super) fn count_published(&self, topic: &TopicName, messages: u64) {
+        self.counts.published.fetch_add(messages, Ordering::Relaxed);
+        let mut counts = self.pub_counts.lock();
+        if let Some(count) = counts.get_mut(topic) {
+            *count += messages;
+        } else if counts.len() < PUB_COUNTS_MAX {
+            counts.insert(topic.clone(), messages);
+        }
+    }
+
+    /// What it consumes, once it has subscribed.
+    pub(super) fn subscribed(&self) -> Option<&Subscribed> {
+        self.subscribed.get().map(|subscribed| &**subscribed)
+    }
+
+    /// Once: no connection subscribes twice.
+    pub(super) fn set_subscribed(&self, subscribed: Subscribed) {
+        let _ = self.subscribed.set(Box::new(subscribed));
     }
 
     /// Once: no connection gets a second layer of it.

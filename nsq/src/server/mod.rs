@@ -23,6 +23,7 @@ mod publish;
 mod replies;
 mod session;
 mod signal;
+mod stats;
 mod subscribe;
 mod upgrade;
 

@@ -1,7 +1,6 @@
 //! PUB, MPUB and DPUB: batches to their topics.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use mq_core::{Attributes, Batch, Result, Topic, TopicName};
@@ -78,7 +77,7 @@ impl Session {
         let messages = batch.len() as u64;
         match topic.publish(batch, &self.wake) {
             Ok(ticket) => {
-                self.client.counts.published.fetch_add(messages, Ordering::Relaxed);
+                self.client.count_published(topic.name(), messages);
                 self.replies.published(ticket, count, refusal);
             }
             Err(error) => self.fail(WireError::refused(refusal.0, refusal.1, &error)),

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use mq_core::{ChannelName, ErrorKind, MessageId, Result, SubscribeOptions, Subscription, Ticket};
 
+use super::client::Subscribed;
 use super::input::{Burst, Next};
 use super::session::Session;
 use crate::wire::State;
@@ -25,8 +26,16 @@ impl Session {
         };
         match subscribed {
             Ok((subscription, ticket)) => {
-                let (topic, channel) = (topic.as_str(), channel.as_str());
-                tracing::debug!(client = self.client.id, topic, channel, "SUB");
+                tracing::debug!(
+                    client = self.client.id,
+                    topic = topic.as_str(),
+                    channel = channel.as_str(),
+                    "SUB"
+                );
+                if let Some(topic) = self.topic.clone() {
+                    let channel = subscription.channel().name().clone();
+                    self.client.set_subscribed(Subscribed { topic, channel, view: subscription.view() });
+                }
                 self.subscription = Some(subscription);
                 self.set_state(State::Subscribed);
                 self.replies.subscribed(ticket);

@@ -1,0 +1,137 @@
+//! A channel's numbers.
+
+use std::ops::Range;
+
+use crate::channel::{Channel, SubId};
+use crate::message::Offset;
+use crate::topic::ChannelReport;
+use crate::topic::ring::RingFrames;
+
+/// A channel's numbers. Counts are since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ChannelStats {
+    /// Messages waiting for a subscriber.
+    pub depth: u64,
+    /// Those of them that are only on disk.
+    pub backend_depth: u64,
+    /// Messages at subscribers, unfinished.
+    pub in_flight: u64,
+    /// Messages waiting for their time.
+    pub deferred: u64,
+    /// Messages that arrived in the channel.
+    pub message_count: u64,
+    /// Messages that subscribers finished.
+    pub finished: u64,
+    /// How often messages were requeued.
+    pub requeued: u64,
+    /// How often messages timed out.
+    pub timed_out: u64,
+    /// Messages skipped because too many waited (ephemeral channels).
+    pub skipped: u64,
+    /// Subscribers.
+    pub subscribers: u64,
+    /// Whether delivery is stopped.
+    pub paused: bool,
+    /// Bytes of memory held for messages in flight, waiting again or deferred: some 32 for each.
+    pub memory: u64,
+}
+
+/// Which messages of a topic are in memory.
+pub(crate) struct Held<'a> {
+    pub(crate) ring: &'a RingFrames,
+    /// Their ranks, as rising ranges.
+    pub(crate) ranks: Vec<Range<u64>>,
+}
+
+impl Held<'_> {
+    /// How many messages of these ranks are not in memory.
+    pub(crate) fn missing(&self, ranks: Range<u64>) -> u64 {
+        let within = |held: &Range<u64>| {
+            let (start, end) = (held.start.max(ranks.start), held.end.min(ranks.end));
+            end.saturating_sub(start)
+        };
+        let held: u64 = self.ranks.iter().map(within).sum();
+        ranks.end.saturating_sub(ranks.start).saturating_sub(held)
+    }
+
+    fn has(&self, offset: Offset) -> bool {
+        self.ring.find(offset).is_some()
+    }
+}
+
+impl Channel {
+    /// The channel's numbers.
+    pub fn stats(&self) -> ChannelStats {
+        match self.topic() {
+            Some(topic) => {
+                let state = topic.state.lock();
+                self.report(&state.held()).stats
+            }
+            None => ChannelStats::default(),
+        }
+    }
+
+    /// Messages waiting for a subscriber.
+    pub fn depth(&self) -> u64 {
+        let inner = self.inner.lock();
+        inner.state.depth(inner.end)
+    }
+
+    /// The channel's numbers, by who holds the topic's lock.
+    pub(crate) fn report(&self, held: &Held<'_>) -> ChannelReport {
+        let mut inner = self.inner.lock();
+        let state = &inner.state;
+        let depth = state.depth(inner.end);
+        let fresh_on_disk = held.missing(state.next().rank..inner.end.rank);
+        let again_on_disk = state.ready().filter(|offset| !held.has(*offset)).count() as u64;
+        let stats = ChannelStats {
+            depth,
+            // Of what lies in gaps nothing is to be delivered, though it may be on disk.
+            backend_depth: (fresh_on_disk + again_on_disk).min(depth),
+            in_flight: state.in_flight(),
+            deferred: state.deferred(),
+            message_count: inner.end.rank.saturating_sub(inner.uncounted),
+            finished: state.finish_count(),
+            requeued: state.requeue_count(),
+            timed_out: state.timeout_count(),
+            skipped: inner.skipped,
+            subscribers: state.subscribers() as u64,
+            paused: state.is_paused(),
+            memory: state.bytes() as u64,
+        };
+        let mut report = ChannelReport {
+            name: self.name().clone(),
+            stats,
+            latency: Default::default(),
+            recent_latency: Default::default(),
+        };
+        if let Some(latency) = &mut inner.latency {
+            report.latency = latency.histogram();
+            report.recent_latency = latency.recent(self.shared.clock.mono(), &self.shared.measuring);
+        }
+        report
+    }
+}
+
+/// What looks at one subscriber's numbers from outside. Holds nothing alive.
+#[derive(Clone)]
+pub struct SubscriberView {
+    pub(super) channel: std::sync::Weak<Channel>,
+    pub(super) id: SubId,
+}
+
+impl SubscriberView {
+    /// Messages in flight there; 0 once it has ended.
+    pub fn in_flight(&self) -> u64 {
+        let Some(channel) = self.channel.upgrade() else { return 0 };
+        let inner = channel.inner.lock();
+        inner.state.subscriber_stats(self.id).map_or(0, |stats| u64::from(stats.in_flight))
+    }
+}
+
+impl std::fmt::Debug for SubscriberView {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SubscriberView").finish_non_exhaustive()
+    }
+}

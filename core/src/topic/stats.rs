@@ -1,0 +1,97 @@
+//! A topic's numbers, with those of its channels, all of one moment.
+
+use std::ops::Range;
+
+use crate::channel::{ChannelStats, Held};
+use crate::config::Durability;
+use crate::latency::{Histogram, Quantiles};
+use crate::name::ChannelName;
+use crate::topic::{Topic, TopicState};
+
+/// A topic's numbers. Counts are since the start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TopicStats {
+    /// Messages that wait for a first channel, or for the topic to be unpaused.
+    pub depth: u64,
+    /// Those of them that are only on disk.
+    pub backend_depth: u64,
+    /// Messages published.
+    pub message_count: u64,
+    /// Bytes of their bodies.
+    pub message_bytes: u64,
+    /// Whether its messages do not go on to channels.
+    pub paused: bool,
+    /// Its level.
+    pub durability: Durability,
+    /// Its channels, sorted by name.
+    pub channels: Vec<ChannelReport>,
+}
+
+/// A channel in [`TopicStats`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ChannelReport {
+    /// Its name.
+    pub name: ChannelName,
+    /// Its numbers.
+    pub stats: ChannelStats,
+    /// Time from publish to finish of some messages, since [`Broker::measure_latency`](crate::Broker::measure_latency).
+    pub latency: Histogram,
+    /// The same of the last window, for quantiles.
+    pub recent_latency: Quantiles,
+}
+
+impl Topic {
+    /// The topic's numbers, and those of its channels: of one moment.
+    pub fn stats(&self) -> TopicStats {
+        let state = self.state.lock();
+        let held = state.held();
+        let depth = state.end.rank - state.pump.rank;
+        let mut channels: Vec<_> = state.channels.iter().map(|channel| channel.report(&held)).collect();
+        let stats = TopicStats {
+            depth,
+            backend_depth: held.missing(state.pump.rank..state.end.rank),
+            message_count: state.message_count,
+            message_bytes: state.message_bytes,
+            paused: state.paused,
+            durability: state.level,
+            channels: Vec::new(),
+        };
+        drop(state);
+        channels.sort_by(|a, b| a.name.cmp(&b.name));
+        TopicStats { channels, ..stats }
+    }
+}
+
+impl TopicState {
+    /// Which messages are in memory.
+    pub(crate) fn held(&self) -> Held<'_> {
+        Held { ring: &self.ring, ranks: self.held_ranks() }
+    }
+
+    /// The ranks of the messages in memory, as rising ranges.
+    fn held_ranks(&self) -> Vec<Range<u64>> {
+        let Some(first) = self.ring.first() else { return Vec::new() };
+        let rank = |offset| self.extents.seek(offset, self.end).rank;
+        let start = rank(first);
+        // Most often nothing is missing, and no frame need be looked at.
+        if start + self.ring.messages() == self.end.rank {
+            return std::iter::once(start..self.end.rank).collect();
+        }
+        let mut ranks: Vec<Range<u64>> = Vec::new();
+        let mut next = None;
+        for frame in self.ring.frames() {
+            let goes_on = next == Some(frame.first);
+            next = Some(frame.last().plus(1));
+            match ranks.last_mut().filter(|_| goes_on) {
+                Some(last) => last.end += u64::from(frame.count),
+                None => {
+                    let start = rank(frame.first);
+                    ranks.push(start..start + u64::from(frame.count));
+                }
+            }
+        }
+        ranks
+    }
+}

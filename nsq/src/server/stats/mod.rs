@@ -1,0 +1,17 @@
+//! A server's numbers, as nsqd's `/stats` shows them.
+//!
+//! - [`Stats`]: all of them at one moment, field for field; `gather`: from the broker and its clients
+//! - `text`: for people; `time`: times as Go writes them; `memory`: the process's
+//! - `publishing`: how long publishes took
+
+mod gather;
+mod memory;
+mod model;
+mod publishing;
+mod text;
+mod time;
+
+pub(super) use gather::{Gather, Selection};
+pub(super) use memory::Memory;
+pub(super) use model::{ChannelEntry, Stats, TopicEntry};
+pub(super) use publishing::Publishing;
