@@ -210,8 +210,9 @@ impl Broker {
         let topic = Topic::new(no, name.clone(), shared.options.durability, shared);
         topic.state.lock().is_held = shared.watch.holds();
         if topic.is_logged() {
-            let event = topic.event(&topic.state.lock());
-            shared.log_events(&[event], Durability::Flush, None);
+            let mut state = topic.state.lock();
+            let event = topic.event(&state);
+            state.created = shared.log_events(&[event], Durability::Flush, None);
         }
         registry.insert(topic.clone());
         drop(registry);

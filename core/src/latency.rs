@@ -45,6 +45,12 @@ impl Histogram {
         self.sum = self.sum.saturating_add(value.saturating_mul(u32::try_from(n).unwrap_or(u32::MAX)));
     }
 
+    /// Adds the values of `other`.
+    pub fn merge(&mut self, other: &Self) {
+        self.counts.iter_mut().zip(other.counts).for_each(|(to, from)| *to += from);
+        self.sum = self.sum.saturating_add(other.sum);
+    }
+
     /// How many values there are.
     pub fn count(&self) -> u64 {
         self.counts.iter().sum()

@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use mq_nsq::server::OptionValue;
 
 use crate::file::ConfigFile;
-use crate::setting::{Size, WireSize, flag};
+use crate::setting::{Address, Size, WireSize, flag};
 pub(crate) use crate::settings::{Config, Face};
 use crate::settings::{Effect, SERVE, SETTINGS, Schema};
 use crate::sources::Sources;
@@ -76,6 +77,7 @@ pub(crate) struct Loaded {
     pub(crate) idle: Vec<Idle>,
     /// What was written of each setting that was written anywhere.
     texts: BTreeMap<&'static str, String>,
+    face: Face,
 }
 
 /// A setting that was given though it has no effect.
@@ -122,7 +124,18 @@ impl Loaded {
         }
         let texts =
             SETTINGS.iter().filter_map(|setting| Some((setting.key, sources.text(setting)?))).collect();
-        Ok(Self { config, idle, texts })
+        Ok(Self { config, idle, texts, face })
+    }
+
+    /// Every setting in force, by its name in the file, as `/config` shows it.
+    pub(crate) fn shown(&self) -> BTreeMap<&'static str, OptionValue> {
+        let shown = SETTINGS.iter().map(|setting| {
+            let text = self.texts.get(setting.key).map_or(setting.default(self.face), String::as_str);
+            // What has no effect may have no value.
+            let value = (setting.show)(text).unwrap_or_else(|| OptionValue::Text(text.to_owned()));
+            (setting.file_key, value)
+        });
+        shown.collect()
     }
 
     /// Flags of the settings that are written differently in `self` than in `old`.
@@ -150,6 +163,15 @@ impl Config {
         }
         if !(1..=9).contains(&self.max_deflate_level) {
             return Err(format!("--max-deflate-level {} is not 1 to 9", self.max_deflate_level));
+        }
+        if self.statsd_interval.is_zero() {
+            return Err("--statsd-interval is 0: it must be more".to_owned());
+        }
+        if let Some(Address::Unix(path)) = &self.statsd_address.0 {
+            return Err(format!("--statsd-address {} is a path: it must be host:port", path.display()));
+        }
+        if self.e2e_processing_latency_window_time.is_zero() {
+            return Err("--e2e-processing-latency-window-time is 0: it must be more".to_owned());
         }
         self.check_tls()
     }
@@ -216,7 +238,6 @@ mod tests {
     use super::*;
     use crate::document;
     use crate::list::AuthServer;
-    use crate::setting::Address;
 
     fn resolve(flags: &[&str], env: &[(&str, &str)], file: Option<&str>) -> Result<Config, String> {
         Ok(load(flags, env, file, Face::Mq)?.config)
@@ -305,7 +326,7 @@ mod tests {
         for setting in SETTINGS {
             for face in [Face::Mq, Face::Nsqd] {
                 let default = setting.default(face);
-                assert!(default.is_empty() || (setting.accepts)(default), "{} {default}", setting.key);
+                assert!(default.is_empty() || (setting.show)(default).is_some(), "{} {default}", setting.key);
             }
         }
     }

@@ -1,19 +1,24 @@
-//! From settings to what the server offers beside plain connections: TLS, compression, permissions.
+//! From settings to what the server offers beside plain connections: TLS, compression, permissions, HTTP, statistics.
 
 use std::fmt::Display;
 use std::str::FromStr;
 
-use mq_nsq::server::{self, TlsOptions};
+use mq_nsq::server::{self, StatsdConfig, TlsOptions};
 
-use crate::config::Config;
+use crate::config::{Config, Face};
+use crate::host;
+use crate::setting::{Address, MaybeAddress};
 
 /// Sets `server` to what `config` says.
 ///
 /// # Errors
 /// If a word of `config` is none of the server's.
-pub(crate) fn apply(config: &Config, server: &mut server::Config) -> Result<(), String> {
+pub(crate) fn apply(config: &Config, face: Face, server: &mut server::Config) -> Result<(), String> {
     tls(config, server)?;
-    auth(config, server)
+    auth(config, server)?;
+    http(config, face, server);
+    statistics(config, server);
+    Ok(())
 }
 
 fn tls(config: &Config, server: &mut server::Config) -> Result<(), String> {
@@ -30,6 +35,31 @@ fn tls(config: &Config, server: &mut server::Config) -> Result<(), String> {
         min_version: word("tls-min-version", config.tls_min_version.0)?,
     });
     Ok(())
+}
+
+fn http(config: &Config, face: Face, server: &mut server::Config) {
+    let address = |address: &MaybeAddress| address.0.as_ref().map(Address::to_string);
+    server.http_address = address(&config.http_address);
+    server.https_address = address(&config.https_address);
+    server.http_auth_token_file = config.http_auth_token_file.0.clone();
+    server.broadcast_address = host::broadcast(&config.broadcast_address, &config.tcp_address, face);
+    server.broadcast_http_port = config.broadcast_http_port;
+    server.hostname = host::name();
+}
+
+fn statistics(config: &Config, server: &mut server::Config) {
+    server.metrics_per_channel = config.metrics_per_channel;
+    server.latency_percentiles =
+        config.e2e_processing_latency_percentile.0.iter().map(|part| part.0).collect();
+    server.latency_window = config.e2e_processing_latency_window_time;
+    server.statsd = config.statsd_address.0.as_ref().map(|address| StatsdConfig {
+        address: address.to_string(),
+        prefix: config.statsd_prefix.clone(),
+        interval: config.statsd_interval,
+        mem_stats: config.statsd_mem_stats,
+        udp_packet_size: usize::try_from(config.statsd_udp_packet_size).unwrap_or(usize::MAX),
+        exclude_ephemeral: config.statsd_exclude_ephemeral,
+    });
 }
 
 /// The server's own value for a word that settings allow.

@@ -1,6 +1,9 @@
 //! Settings that can be given more than once, or as one text with commas.
 
+use mq_nsq::server::OptionValue;
+
 use crate::setting::Value;
+use crate::sources::without_password;
 
 /// A list of settings' values: each flag and each part between commas is one.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -14,6 +17,11 @@ impl<T: Item> Value for List<T> {
         let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
         parts.map(T::parse).collect::<Option<Vec<_>>>().map(Self)
     }
+
+    fn show(&self) -> OptionValue {
+        let parts: Vec<_> = self.0.iter().map(T::json).collect();
+        OptionValue::Json(format!("[{}]", parts.join(",")))
+    }
 }
 
 /// What a [`List`] is made of.
@@ -22,6 +30,14 @@ pub(crate) trait Item: Sized {
     const FORM: &'static str;
 
     fn parse(text: &str) -> Option<Self>;
+
+    /// The part as JSON. Shows no password.
+    fn json(&self) -> String;
+}
+
+/// `text` as JSON.
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
 }
 
 /// Host and port of a server that we call.
@@ -35,6 +51,10 @@ impl Item for Peer {
     fn parse(text: &str) -> Option<Self> {
         let (host, port) = text.rsplit_once(':')?;
         (!host.is_empty() && port.parse::<u16>().is_ok()).then(|| Self(text.to_owned()))
+    }
+
+    fn json(&self) -> String {
+        quoted(&self.0)
     }
 }
 
@@ -52,6 +72,10 @@ impl Item for AuthServer {
         };
         good.then(|| Self(text.to_owned()))
     }
+
+    fn json(&self) -> String {
+        quoted(&without_password(&self.0))
+    }
 }
 
 /// A part of all values, 0 to 1.
@@ -65,6 +89,10 @@ impl Item for Fraction {
     fn parse(text: &str) -> Option<Self> {
         text.parse().ok().filter(|part| *part > 0.0 && *part <= 1.0).map(Self)
     }
+
+    fn json(&self) -> String {
+        self.0.to_string()
+    }
 }
 
 /// Something nsqd has under trial.
@@ -76,6 +104,10 @@ impl Item for Experiment {
 
     fn parse(text: &str) -> Option<Self> {
         (text == <Self as Item>::FORM).then_some(Self)
+    }
+
+    fn json(&self) -> String {
+        quoted(<Self as Item>::FORM)
     }
 }
 

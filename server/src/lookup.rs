@@ -9,7 +9,6 @@ use mq_nsq::lookupd::{LookupConfig, Lookupd};
 use crate::config::Idle;
 use crate::lookup_settings::Config;
 use crate::serve::{raise_file_limit, stop_signal};
-use crate::setting::Address;
 use crate::settings::Face;
 use crate::{Outcome, host};
 
@@ -26,7 +25,7 @@ pub(crate) fn run(flags: &ArgMatches, face: Face) -> Outcome {
     runtime.block_on(async {
         let stop = stop_signal().map_err(|e| format!("cannot watch for signals: {e}"))?;
         tokio::spawn(log.report_repeats());
-        let server = bind(lookup_config(&config), "", face).await?;
+        let server = bind(lookup_config(&config, face), "").await?;
         announce(&server, "");
         server.run(stop).await;
         tracing::info!("stopped");
@@ -35,17 +34,13 @@ pub(crate) fn run(flags: &ArgMatches, face: Face) -> Outcome {
 }
 
 /// Listens. `prefix`: what the flags of its addresses begin with.
-pub(crate) async fn bind(mut config: LookupConfig, prefix: &str, face: Face) -> Result<Lookupd, String> {
-    config.hostname = host::name();
+pub(crate) async fn bind(config: LookupConfig, prefix: &str) -> Result<Lookupd, String> {
     let addresses = [config.tcp_address.clone(), config.http_address.clone()];
-    let given = std::mem::take(&mut config.broadcast_address);
-    let server = Lookupd::bind(config).await.map_err(|(setting, error)| {
+    Lookupd::bind(config).await.map_err(|(setting, error)| {
         let [tcp, http] = &addresses;
         let address = if setting == "tcp-address" { tcp } else { http };
         format!("--{prefix}{setting} {address}: {error}")
-    })?;
-    let broadcast = host::broadcast(&given, server.http_address(), face);
-    Ok(server.broadcast_as(broadcast))
+    })
 }
 
 /// Tells on stdout that brokers and clients can come.
@@ -59,22 +54,15 @@ pub(crate) fn announce(server: &Lookupd, prefix: &str) {
     }
 }
 
-fn lookup_config(config: &Config) -> LookupConfig {
+fn lookup_config(config: &Config, face: Face) -> LookupConfig {
     LookupConfig {
-        tcp_address: text(&config.tcp_address),
-        http_address: text(&config.http_address),
-        broadcast_address: config.broadcast_address.clone(),
+        tcp_address: config.tcp_address.to_string(),
+        http_address: config.http_address.to_string(),
+        broadcast_address: host::broadcast(&config.broadcast_address, &config.http_address, face),
+        hostname: host::name(),
         inactive_producer_timeout: config.inactive_producer_timeout,
         tombstone_lifetime: config.tombstone_lifetime,
         idle_lifetime: config.idle_lifetime,
         ..LookupConfig::default()
-    }
-}
-
-/// As the server wants it.
-pub(crate) fn text(address: &Address) -> String {
-    match address {
-        Address::Tcp(address) => address.clone(),
-        Address::Unix(path) => path.display().to_string(),
     }
 }

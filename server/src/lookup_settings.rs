@@ -19,7 +19,7 @@ settings! {
     tcp_address: Address = "127.0.0.1:4160", nsqd "0.0.0.0:4160";
     /// Where clients ask, over HTTP
     http_address: Address = "127.0.0.1:4161", nsqd "0.0.0.0:4161";
-    /// The name brokers reach this server's HTTP by; none = the address it listens on, or the host's name
+    /// The name brokers reach this server's HTTP by; nothing = the one it listens on, or the host's
     broadcast_address: String = "";
     /// How long after its last ping a broker is left out of answers, and its connection closed (not before 60s)
     inactive_producer_timeout: Duration = "300s";

@@ -3,7 +3,8 @@
 //! - [`args`]: Go's flag grammar on top of clap
 //! - [`settings`]: the list of what can be set; [`setting`], [`choice`], [`list`], [`units`]: how values are written
 //! - [`sources`], [`file`]: where; [`config`]: what `mq serve` runs with
-//! - [`serve`]: the broker as a process; [`features`] it offers; [`reload`] at SIGHUP; [`paste`] what it prints when ready
+//! - [`serve`]: the broker as a process; [`features`] it offers; [`reload`] at SIGHUP; [`options`] HTTP shows;
+//!   [`paste`] what it prints when ready
 //! - [`discovery`]: how that broker is found; [`lookup`], [`lookup_settings`]: `mq lookup`; [`host`]: this machine's name
 //! - [`publish`], [`lines`]: `mq pub`; [`tail`], [`printer`]: `mq tail`
 //! - [`telemetry`]: the log; [`repeats`] held back there
@@ -21,6 +22,7 @@ mod lines;
 mod list;
 mod lookup;
 mod lookup_settings;
+mod options;
 mod paste;
 mod printer;
 mod publish;

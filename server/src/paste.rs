@@ -1,4 +1,4 @@
-//! What a ready broker prints: its address, its folder, and two lines to paste.
+//! What a ready broker prints: its addresses, its folder, and two lines to paste.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -6,9 +6,17 @@ use std::path::{Path, PathBuf};
 /// Address `mq pub` and `mq tail` use unless told otherwise.
 pub(crate) const DEFAULT_ADDRESS: &str = "127.0.0.1:4150";
 
-/// Writes the lines of a broker that listens at `address`. `tcp ` stands before the address, also for programs that
-/// started the broker on port 0 and wait for it.
-pub(crate) fn announce(out: &mut impl Write, address: &str, data_path: &Path) -> io::Result<()> {
+/// Where a broker listens.
+pub(crate) struct Addresses {
+    pub(crate) tcp: String,
+    pub(crate) http: Option<String>,
+    pub(crate) https: Option<String>,
+}
+
+/// Writes the lines of a broker. `tcp `, `http ` and `https ` stand before the addresses, also for programs that started
+/// the broker on port 0 and wait for it; `data ` comes when all of them were written.
+pub(crate) fn announce(out: &mut impl Write, addresses: &Addresses, data_path: &Path) -> io::Result<()> {
+    let address = &addresses.tcp;
     let mq = command_name();
     let reachable = reachable(address);
     let to = if reachable == DEFAULT_ADDRESS {
@@ -17,6 +25,11 @@ pub(crate) fn announce(out: &mut impl Write, address: &str, data_path: &Path) ->
         format!(" --tcp-address {}", quote(&reachable))
     };
     writeln!(out, "tcp {address}")?;
+    for (name, address) in [("http", &addresses.http), ("https", &addresses.https)] {
+        if let Some(address) = address {
+            writeln!(out, "{name} {address}")?;
+        }
+    }
     writeln!(out, "data {}", data_path.display())?;
     writeln!(out, "echo hello | {mq} pub --topic greetings{to}")?;
     writeln!(out, "{mq} tail --topic greetings{to}")?;
@@ -85,12 +98,15 @@ mod tests {
     #[test]
     fn the_default_address_needs_no_flag() {
         let mut out = Vec::new();
-        announce(&mut out, DEFAULT_ADDRESS, Path::new("mq-data")).unwrap();
-        announce(&mut out, "0.0.0.0:9", Path::new("mq-data")).unwrap();
+        let tcp = |tcp: &str| Addresses { tcp: tcp.to_owned(), http: None, https: None };
+        announce(&mut out, &tcp(DEFAULT_ADDRESS), Path::new("mq-data")).unwrap();
+        let http = Some("127.0.0.1:4151".to_owned());
+        announce(&mut out, &Addresses { http, ..tcp("0.0.0.0:9") }, Path::new("mq-data")).unwrap();
         let lines: Vec<_> = std::str::from_utf8(&out).unwrap().lines().collect();
         assert_eq!(lines[..2], ["tcp 127.0.0.1:4150", "data mq-data"]);
         assert!(lines[2].starts_with("echo hello | ") && lines[2].ends_with(" pub --topic greetings"));
         assert!(lines[3].ends_with(" tail --topic greetings"));
-        assert!(lines[7].ends_with(" tail --topic greetings --tcp-address 127.0.0.1:9"));
+        assert_eq!(lines[4..7], ["tcp 0.0.0.0:9", "http 127.0.0.1:4151", "data mq-data"]);
+        assert!(lines[8].ends_with(" tail --topic greetings --tcp-address 127.0.0.1:9"));
     }
 }

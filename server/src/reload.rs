@@ -1,19 +1,26 @@
 //! SIGHUP: reads again what can change while the broker runs.
 
+use std::sync::Arc;
+
 use clap::ArgMatches;
-use mq_nsq::server::TlsConfig;
+use mq_nsq::server::{HttpTokens, TlsConfig};
 
 use crate::config::{Config, Face, Loaded};
+use crate::options::LiveOptions;
 use crate::telemetry::Log;
 
 /// What SIGHUP changes, and from where.
 pub(crate) struct Reload {
     pub(crate) flags: ArgMatches,
     pub(crate) face: Face,
-    pub(crate) log: Log,
+    pub(crate) log: Arc<Log>,
     pub(crate) loaded: Loaded,
     /// The server's TLS, once it runs with any.
     pub(crate) tls: Option<TlsConfig>,
+    /// The tokens of its HTTP API, if it asks for one.
+    pub(crate) tokens: Option<HttpTokens>,
+    /// What `/config` shows.
+    pub(crate) options: Arc<LiveOptions>,
 }
 
 /// Settings that take effect without a restart.
@@ -25,12 +32,15 @@ impl Reload {
         &self.loaded.config
     }
 
-    /// Reads all again: settings, and the files of TLS. What is wrong there changes nothing, and is logged.
+    /// Reads all again: settings, and the files of TLS and of tokens. What is wrong there changes nothing, and is logged.
     pub(crate) fn run(&mut self) {
         self.read_settings();
         if let Some(tls) = &self.tls {
             // It logs both ways itself.
             let _ = tls.reload();
+        }
+        if let Some(tokens) = &self.tokens {
+            let _ = tokens.reload();
         }
     }
 
@@ -42,7 +52,7 @@ impl Reload {
                 return;
             }
         };
-        self.log.set_level(new.config.log_level);
+        self.options.set_log_level(new.config.log_level);
         let level = new.config.log_level.0;
         tracing::info!(log_level = %level, "SIGHUP: settings read again");
         let waiting: Vec<_> =

@@ -3,15 +3,18 @@
 use std::future::Future;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::ArgMatches;
-use mq_core::{Broker, Options};
-use mq_nsq::server::{self, Server};
+use mq_core::{Broker, Options as BrokerOptions};
+use mq_nsq::server::{self, OptionSource, Options, Server};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::config::{Config, Face, Idle, Loaded};
 use crate::discovery::Discovery;
+use crate::options::LiveOptions;
+use crate::paste::Addresses;
 use crate::reload::Reload;
 use crate::setting::Address;
 use crate::{Outcome, features, paste};
@@ -20,10 +23,12 @@ use crate::{Outcome, features, paste};
 pub(crate) fn run(flags: &ArgMatches, face: Face) -> Outcome {
     let loaded = Loaded::load(flags, face)?;
     let mut server = server_config(&loaded.config);
-    features::apply(&loaded.config, &mut server)?;
-    let log = loaded.config.telemetry().install();
+    features::apply(&loaded.config, face, &mut server)?;
+    let log = Arc::new(loaded.config.telemetry().install());
+    let options = Arc::new(LiveOptions::new(&loaded, &server.broadcast_address, Arc::clone(&log)));
+    server.options = Options::new(Arc::clone(&options) as Arc<dyn OptionSource>);
     loaded.idle.iter().for_each(Idle::log);
-    let reload = Reload { flags: flags.clone(), face, log, loaded, tls: None };
+    let reload = Reload { flags: flags.clone(), face, log, loaded, tls: None, tokens: None, options };
     raise_file_limit();
     // At least two: one may hang in a write of the log, and the others go on.
     let workers = std::thread::available_parallelism().map_or(2, |n| n.get().max(2));
@@ -51,17 +56,19 @@ async fn serve(mut reload: Reload, server: server::Config) -> Result<(), String>
         }
     };
     // Before the broker is known anywhere, which is when the first clients come.
-    let discovery = Discovery::bind(&config, reload.face, broker.clone(), server.local_addr(), None).await;
-    let discovery = match discovery {
+    let (tcp, http) = (server.local_addr(), server.http_addr());
+    let discovery = match Discovery::bind(&config, reload.face, broker.clone(), tcp, http).await {
         Ok(discovery) => discovery,
         Err(error) => {
             close(broker).await?;
             return Err(error);
         }
     };
+    reload.options.set_lookups(discovery.lookups.clone());
     reload.tls = server.tls();
+    reload.tokens = server.http_tokens();
     tokio::spawn(reload_at(hangup, reload));
-    announce(&server.local_addr().to_string(), &config.data_path);
+    announce(&server, &config.data_path);
     discovery.announce();
     let (stopping, stopped) = (watch::Sender::new(false), watch::Sender::new(false));
     tokio::join!(
@@ -95,7 +102,7 @@ async fn reload_at(mut hangup: Signal, mut reload: Reload) {
 
 /// Opens the broker off the async workers: recovery reads files.
 async fn open(config: &Config) -> Result<Broker, String> {
-    let options = Options {
+    let options = BrokerOptions {
         data_path: config.data_path.clone(),
         memory_limit: config.memory_limit.0,
         durability: config.durability,
@@ -104,7 +111,7 @@ async fn open(config: &Config) -> Result<Broker, String> {
         ephemeral_queue: config.mem_queue_size,
         max_msg_timeout: config.max_msg_timeout,
         max_channel_consumers: config.max_channel_consumers,
-        ..Options::default()
+        ..BrokerOptions::default()
     };
     let opened = tokio::task::spawn_blocking(move || Broker::open(options)).await;
     match opened {
@@ -148,10 +155,15 @@ fn bind_failed(address: &Address, error: &std::io::Error) -> String {
     if let Some(tls) = error.get_ref().and_then(|source| source.downcast_ref::<server::TlsError>()) {
         return format!("--tls-cert, --tls-key or --tls-root-ca-file: {tls}");
     }
-    let flag = match address {
-        Address::Tcp(address) => format!("--tcp-address {address}"),
-        Address::Unix(path) => format!("--tcp-address {}", path.display()),
+    let web = error.get_ref().and_then(|source| source.downcast_ref::<server::WebError>());
+    let flag = match web {
+        Some(web) => return bind_refused(&format!("--{} {}", web.flag, web.value), &web.source),
+        None => format!("--tcp-address {address}"),
     };
+    bind_refused(&flag, error)
+}
+
+fn bind_refused(flag: &str, error: &std::io::Error) -> String {
     match error.kind() {
         std::io::ErrorKind::AddrInUse => {
             format!("{flag}: {error}: stop what listens there, or choose another port (0 = any free one)")
@@ -161,10 +173,16 @@ fn bind_failed(address: &Address, error: &std::io::Error) -> String {
 }
 
 /// Tells on stdout that clients can come.
-fn announce(address: &str, data_path: &Path) {
+fn announce(server: &Server, data_path: &Path) {
     let data_path = data_path.canonicalize().unwrap_or_else(|_| data_path.to_owned());
     // Who started the broker may have closed its stdout; it serves all the same.
-    if let Err(error) = paste::announce(&mut std::io::stdout().lock(), address, &data_path) {
+    let address = |address: Option<&_>| address.map(ToString::to_string);
+    let addresses = Addresses {
+        tcp: server.local_addr().to_string(),
+        http: address(server.http_addr()),
+        https: address(server.https_addr()),
+    };
+    if let Err(error) = paste::announce(&mut std::io::stdout().lock(), &addresses, &data_path) {
         tracing::debug!(%error, "stdout is closed");
     }
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use mq_nsq::server::OptionValue;
 use tracing::level_filters::LevelFilter;
 
 use crate::units;
@@ -18,11 +19,18 @@ pub(crate) trait Value: Sized {
 
     /// The value `text` means, `None` if it has not the right form.
     fn parse(text: &str) -> Option<Self>;
+
+    /// The value as `/config` answers it.
+    fn show(&self) -> OptionValue;
 }
 
 /// The flag of the setting `key`.
 pub(crate) fn flag(key: &str) -> String {
     key.replace('_', "-")
+}
+
+fn number(number: u64) -> OptionValue {
+    OptionValue::Json(number.to_string())
 }
 
 /// Where to listen or connect.
@@ -32,6 +40,15 @@ pub(crate) enum Address {
     Tcp(String),
     /// Path of a unix socket.
     Unix(PathBuf),
+}
+
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => path.display().fmt(f),
+        }
+    }
 }
 
 impl Value for Address {
@@ -48,6 +65,31 @@ impl Value for Address {
         let digits = !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
         (digits && port.parse::<u16>().is_ok() && !bare_v6).then(|| Self::Tcp(text.to_owned()))
     }
+
+    fn show(&self) -> OptionValue {
+        OptionValue::Text(self.to_string())
+    }
+}
+
+/// An address, or none: then nobody listens or connects.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct MaybeAddress(pub(crate) Option<Address>);
+
+impl Value for MaybeAddress {
+    const FORM: &'static str =
+        "host:port such as 127.0.0.1:4151, the path of a unix socket with a / in it, or nothing";
+
+    fn parse(text: &str) -> Option<Self> {
+        if text.is_empty() {
+            Some(Self(None))
+        } else {
+            Address::parse(text).map(|address| Self(Some(address)))
+        }
+    }
+
+    fn show(&self) -> OptionValue {
+        self.0.as_ref().map_or(OptionValue::Text(String::new()), Address::show)
+    }
 }
 
 /// A number of bytes.
@@ -59,6 +101,10 @@ impl Value for Size {
 
     fn parse(text: &str) -> Option<Self> {
         units::parse_size(text).map(Self)
+    }
+
+    fn show(&self) -> OptionValue {
+        number(self.0)
     }
 }
 
@@ -74,6 +120,10 @@ impl Value for WireSize {
         let bytes = units::parse_size(text).and_then(|bytes| i32::try_from(bytes).ok())?;
         u32::try_from(bytes).ok().map(Self)
     }
+
+    fn show(&self) -> OptionValue {
+        number(self.0.into())
+    }
 }
 
 impl Value for Duration {
@@ -82,6 +132,10 @@ impl Value for Duration {
     fn parse(text: &str) -> Option<Self> {
         units::parse_duration(text)
     }
+
+    fn show(&self) -> OptionValue {
+        OptionValue::Json(self.as_nanos().to_string())
+    }
 }
 
 impl Value for PathBuf {
@@ -89,6 +143,10 @@ impl Value for PathBuf {
 
     fn parse(text: &str) -> Option<Self> {
         (!text.is_empty()).then(|| text.into())
+    }
+
+    fn show(&self) -> OptionValue {
+        OptionValue::Text(self.display().to_string())
     }
 }
 
@@ -102,6 +160,10 @@ impl Value for MaybePath {
     fn parse(text: &str) -> Option<Self> {
         Some(Self((!text.is_empty()).then(|| text.into())))
     }
+
+    fn show(&self) -> OptionValue {
+        OptionValue::Text(self.0.as_ref().map(|path| path.display().to_string()).unwrap_or_default())
+    }
 }
 
 impl Value for String {
@@ -109,6 +171,10 @@ impl Value for String {
 
     fn parse(text: &str) -> Option<Self> {
         Some(text.to_owned())
+    }
+
+    fn show(&self) -> OptionValue {
+        OptionValue::Text(self.clone())
     }
 }
 
@@ -123,6 +189,10 @@ impl Value for bool {
             _ => None,
         }
     }
+
+    fn show(&self) -> OptionValue {
+        OptionValue::Json(self.to_string())
+    }
 }
 
 impl Value for u64 {
@@ -130,6 +200,10 @@ impl Value for u64 {
 
     fn parse(text: &str) -> Option<Self> {
         text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten()
+    }
+
+    fn show(&self) -> OptionValue {
+        number(*self)
     }
 }
 
@@ -139,6 +213,10 @@ impl Value for u32 {
     fn parse(text: &str) -> Option<Self> {
         u64::parse(text).and_then(|number| Self::try_from(number).ok())
     }
+
+    fn show(&self) -> OptionValue {
+        number((*self).into())
+    }
 }
 
 impl Value for u16 {
@@ -147,6 +225,10 @@ impl Value for u16 {
     fn parse(text: &str) -> Option<Self> {
         u64::parse(text).and_then(|number| Self::try_from(number).ok())
     }
+
+    fn show(&self) -> OptionValue {
+        number((*self).into())
+    }
 }
 
 impl Value for mq_core::Durability {
@@ -154,6 +236,14 @@ impl Value for mq_core::Durability {
 
     fn parse(text: &str) -> Option<Self> {
         Self::parse(text)
+    }
+
+    fn show(&self) -> OptionValue {
+        OptionValue::Text(match self {
+            Self::Flush => "flush".to_owned(),
+            Self::Memory => "memory".to_owned(),
+            Self::Sync => "sync".to_owned(),
+        })
     }
 }
 
@@ -170,6 +260,10 @@ impl Value for NodeId {
         }
         let id = u64::parse(text).filter(|id| *id < u64::from(Self::COUNT))?;
         u16::try_from(id).ok().map(Self)
+    }
+
+    fn show(&self) -> OptionValue {
+        number(self.0.into())
     }
 }
 
@@ -203,6 +297,16 @@ impl Value for LogLevel {
             _ => return None,
         }))
     }
+
+    fn show(&self) -> OptionValue {
+        // nsqd's numbers; it knows nothing below debug.
+        OptionValue::Json(match self.0 {
+            LevelFilter::TRACE | LevelFilter::DEBUG => "1".to_owned(),
+            LevelFilter::INFO => "2".to_owned(),
+            LevelFilter::WARN => "3".to_owned(),
+            _ => "4".to_owned(),
+        })
+    }
 }
 
 /// How log lines look.
@@ -223,6 +327,13 @@ impl Value for LogFormat {
             "json" => Some(Self::Json),
             _ => None,
         }
+    }
+
+    fn show(&self) -> OptionValue {
+        OptionValue::Text(match self {
+            Self::Text => "text".to_owned(),
+            Self::Json => "json".to_owned(),
+        })
     }
 }
 

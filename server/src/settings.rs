@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use mq_nsq::server::OptionValue;
+
 use crate::choice::{AuthMethod, CertificatePolicy, TlsRequired, TlsVersion};
 use crate::list::{AuthServer, Experiment, Fraction, List, Peer};
-use crate::setting::{Address, LogFormat, LogLevel, MaybePath, NodeId, Size, Value, WireSize};
+use crate::setting::{Address, LogFormat, LogLevel, MaybeAddress, MaybePath, NodeId, Size, Value, WireSize};
 use crate::sources::Sources;
 
 /// One setting as far as its type does not matter.
@@ -21,8 +23,8 @@ pub(crate) struct Setting {
     pub(crate) form: &'static str,
     pub(crate) switch: bool,
     pub(crate) list: bool,
-    /// Whether a text is a value of its type.
-    pub(crate) accepts: fn(&str) -> bool,
+    /// A text as `/config` answers it, if it is a value of its type.
+    pub(crate) show: fn(&str) -> Option<OptionValue>,
     pub(crate) effect: Effect,
 }
 
@@ -115,7 +117,7 @@ macro_rules! settings {
                 form: <$type as Value>::FORM,
                 switch: <$type as Value>::SWITCH,
                 list: <$type as Value>::LIST,
-                accepts: |text| <$type as Value>::parse(text).is_some(),
+                show: |text| <$type as Value>::parse(text).map(|value| value.show()),
                 effect: Effect::Full,
             },)+
             $(Setting {
@@ -127,7 +129,7 @@ macro_rules! settings {
                 form: <$ntype as Value>::FORM,
                 switch: <$ntype as Value>::SWITCH,
                 list: <$ntype as Value>::LIST,
-                accepts: |text| <$ntype as Value>::parse(text).is_some(),
+                show: |text| <$ntype as Value>::parse(text).map(|value| value.show()),
                 effect: $effect,
             },)+
         ];
@@ -148,6 +150,16 @@ settings! {
 
     /// Where NSQ clients connect: host:port, or the path of a unix socket
     tcp_address: Address = "127.0.0.1:4150", nsqd "0.0.0.0:4150";
+    /// Where HTTP is served; nothing = nowhere
+    http_address: MaybeAddress = "127.0.0.1:4151", nsqd "0.0.0.0:4151";
+    /// Where HTTPS is served, given --tls-cert; nothing = nowhere
+    https_address: MaybeAddress = "127.0.0.1:4152", nsqd "0.0.0.0:4152";
+    /// File of the tokens, one a line, of which HTTP requests must show one (Authorization: Bearer), all but /ping
+    http_auth_token_file: MaybePath = "";
+    /// The name that others reach this broker by; nothing = the one it listens on, or the host's
+    broadcast_address: String = "";
+    /// The HTTP port that others reach it at, 0 = the real one
+    broadcast_http_port: u16 = "0";
     /// Folder of the broker's data, made if absent
     data_path: PathBuf = "mq-data", nsqd ".";
     /// Memory for messages; what is beyond it lies on disk
@@ -214,18 +226,32 @@ settings! {
     topology_zone: String = "";
     /// Lookup servers to register at: host:port, or dns:host:port for one at each address of the name
     lookupd_tcp_address / "nsqlookupd_tcp_addresses": List<Peer> = "";
-    /// The name consumers reach this broker by; none = the address it listens on, or the host's name
-    broadcast_address: String = "";
-    /// The TCP port consumers reach this broker by, 0 = the real one
+    /// The TCP port that others reach this broker at, 0 = the real one
     broadcast_tcp_port: u16 = "0";
-    /// The HTTP port tools reach this broker by, 0 = the real one
-    broadcast_http_port: u16 = "0";
     /// Run a lookup server in this process too, and register at it
     lookup: bool = "false";
     /// Where its brokers register
     lookup_tcp_address: Address = "127.0.0.1:4160";
     /// Where its clients ask, over HTTP
     lookup_http_address: Address = "127.0.0.1:4161";
+    /// Give each channel metrics of its own; if not, those of a topic's channels are added up
+    metrics_per_channel: bool = "true";
+    /// Where statistics are sent by statsd's protocol; nothing = nowhere
+    statsd_address: MaybeAddress = "";
+    /// What the statistics' names begin with; %s is the broadcast address and HTTP port
+    statsd_prefix: String = "nsq.%s";
+    /// How often statistics are sent
+    statsd_interval: Duration = "60s";
+    /// Send statistics of the process's memory too
+    statsd_mem_stats: bool = "true";
+    /// The largest packet of statistics
+    statsd_udp_packet_size: u64 = "508";
+    /// Leave ephemeral topics and channels out of the statistics
+    statsd_exclude_ephemeral: bool = "false";
+    /// Percentiles of the time from publish to finish to compute, for /stats and statsd
+    e2e_processing_latency_percentile / "e2e_processing_latency_percentiles": List<Fraction> = "";
+    /// The time they are computed over
+    e2e_processing_latency_window_time: Duration = "10m";
     /// The least severe log lines to write: trace, debug, info, warn, error
     log_level: LogLevel = "info";
     /// What each line of a text log begins with
@@ -249,26 +275,6 @@ settings! {
     verbose: bool = "false" => Effect::None("--log-level debug writes more");
     /// nsqd: the old name of node-id, no effect there either
     worker_id: u64 = "0" => Effect::None("--node-id is the setting to use");
-    /// nsqd: where HTTP is served
-    http_address: Address = "", nsqd "0.0.0.0:4151" => Effect::Later;
-    /// nsqd: where HTTPS is served
-    https_address: Address = "", nsqd "0.0.0.0:4152" => Effect::Later;
     /// nsqd: experiments to take part in
     enable_experiment: List<Experiment> = "" => Effect::Later;
-    /// nsqd: where statistics are sent
-    statsd_address: Address = "" => Effect::Later;
-    /// nsqd: what the statistics' names begin with
-    statsd_prefix: String = "nsq.%s" => Effect::Later;
-    /// nsqd: how often statistics are sent
-    statsd_interval: Duration = "60s" => Effect::Later;
-    /// nsqd: send statistics of memory too
-    statsd_mem_stats: bool = "true" => Effect::Later;
-    /// nsqd: the largest packet of statistics
-    statsd_udp_packet_size: u64 = "508" => Effect::Later;
-    /// nsqd: leave ephemeral topics and channels out
-    statsd_exclude_ephemeral: bool = "false" => Effect::Later;
-    /// nsqd: percentiles of end-to-end latency to compute
-    e2e_processing_latency_percentile / "e2e_processing_latency_percentiles": List<Fraction> = "" => Effect::Later;
-    /// nsqd: the time they are computed over
-    e2e_processing_latency_window_time: Duration = "10m" => Effect::Later;
 }

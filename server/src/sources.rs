@@ -45,7 +45,7 @@ impl Sources<'_> {
         if given.text.is_empty() {
             return Ok(None);
         }
-        if (setting.accepts)(&given.text) {
+        if (setting.show)(&given.text).is_some() {
             Ok(Some(given.text))
         } else {
             Err(refusal(given.place, setting.form))
@@ -87,7 +87,7 @@ fn refusal(place: impl Display, form: &str) -> String {
 }
 
 /// `text` with stars for what stands before an `@` in a URL: messages go to logs.
-fn without_password(text: &str) -> String {
+pub(crate) fn without_password(text: &str) -> String {
     let parts = text.split(',').map(|part| match part.split_once("://") {
         Some((scheme, rest)) => match rest.rsplit_once('@') {
             Some((_, host)) => format!("{scheme}://***@{host}"),

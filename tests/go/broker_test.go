@@ -21,6 +21,7 @@ type broker struct {
 	data    string
 	flags   []string
 	address string
+	http    string
 	process *exec.Cmd
 }
 
@@ -32,7 +33,7 @@ func startBroker(t *testing.T) string {
 
 func startBrokerWith(t *testing.T, flags ...string) *broker {
 	t.Helper()
-	b := &broker{t: t, data: filepath.Join(t.TempDir(), "data"), flags: flags, address: "127.0.0.1:0"}
+	b := &broker{t: t, data: filepath.Join(t.TempDir(), "data"), flags: flags, address: "127.0.0.1:0", http: "127.0.0.1:0"}
 	b.run()
 	t.Cleanup(func() {
 		b.process.Process.Signal(syscall.SIGTERM)
@@ -43,14 +44,14 @@ func startBrokerWith(t *testing.T, flags ...string) *broker {
 	return b
 }
 
-// run starts it, again if it ran before: on the same port and folder.
+// run starts it, again if it ran before: on the same ports and folder.
 func (b *broker) run() {
 	b.t.Helper()
 	binary := os.Getenv("MQ_BIN")
 	if binary == "" {
 		b.t.Fatal("MQ_BIN must name the mq binary: run the tests by `cargo xtask test go`")
 	}
-	args := append([]string{"serve", "-tcp-address", b.address, "-data-path", b.data}, b.flags...)
+	args := append([]string{"serve", "-tcp-address", b.address, "-http-address", b.http, "-data-path", b.data}, b.flags...)
 	b.process = exec.Command(binary, args...)
 	b.process.Stderr = os.Stderr
 	stdout, err := b.process.StdoutPipe()
@@ -60,12 +61,18 @@ func (b *broker) run() {
 	if err := b.process.Start(); err != nil {
 		b.t.Fatal(err)
 	}
-	line, err := bufio.NewReader(stdout).ReadString('\n')
-	address, ok := strings.CutPrefix(strings.TrimSpace(line), "tcp ")
-	if !ok {
-		b.t.Fatalf("the broker is not ready: %q %v", line, err)
+	lines := bufio.NewReader(stdout)
+	for _, told := range []struct {
+		name    string
+		address *string
+	}{{"tcp ", &b.address}, {"http ", &b.http}} {
+		line, err := lines.ReadString('\n')
+		address, ok := strings.CutPrefix(strings.TrimSpace(line), told.name)
+		if !ok {
+			b.t.Fatalf("the broker is not ready: %q %v", line, err)
+		}
+		*told.address = address
 	}
-	b.address = address
 }
 
 // kill is kill -9, and waits until it is gone.

@@ -15,15 +15,17 @@ class Broker:
     """A broker process, on a folder that outlives it."""
 
     def __init__(self, folder, flags=()):
-        self.folder, self.flags, self.address = folder, flags, "127.0.0.1:0"
+        self.folder, self.flags = folder, flags
+        self.address = self.http = "127.0.0.1:0"
         self.run()
 
     def run(self):
-        """Starts it, again if it ran before: on the same port and folder."""
+        """Starts it, again if it ran before: on the same ports and folder."""
         self.process = subprocess.Popen(
             [
                 *[os.environ["MQ_BIN"], "serve", "--tcp-address", self.address],
-                *["--data-path", str(self.folder / "data"), *self.flags],
+                *["--http-address", self.http, "--data-path", str(self.folder / "data")],
+                *self.flags,
             ],
             stdout=subprocess.PIPE,
             text=True,
@@ -31,6 +33,7 @@ class Broker:
         first = self.process.stdout.readline()
         assert first.startswith("tcp "), f"the broker is not ready: {first!r}"
         self.address = first.split()[1]
+        self.http = self.process.stdout.readline().removeprefix("http ").strip()
 
     def kill(self):
         """kill -9, and gone."""

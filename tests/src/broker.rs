@@ -17,6 +17,7 @@ pub struct Broker {
     flags: Vec<String>,
     process: Child,
     address: String,
+    http: String,
     stdout: Receiver<String>,
     stderr: Collected,
 }
@@ -31,8 +32,10 @@ impl Broker {
     pub fn start_with(flags: &[&str]) -> Self {
         let folder = TempDir::new().expect("a temporary folder");
         let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
-        let (process, stderr, stdout, address) = spawn("127.0.0.1:0", &folder.path().join("data"), &flags);
-        Self { folder, flags, process, address, stdout, stderr }
+        let any = "127.0.0.1:0";
+        let Started { process, stderr, stdout, address, http } =
+            spawn(any, any, &folder.path().join("data"), &flags);
+        Self { folder, flags, process, address, http, stdout, stderr }
     }
 
     /// Where it listens.
@@ -40,12 +43,17 @@ impl Broker {
         &self.address
     }
 
+    /// Where it serves HTTP.
+    pub fn http_address(&self) -> &str {
+        &self.http
+    }
+
     /// Its data folder.
     pub fn data_path(&self) -> PathBuf {
         self.folder.path().join("data")
     }
 
-    /// The next line of its stdout, after the one with the address.
+    /// The next line of its stdout, after those with TCP's and HTTP's address.
     pub fn stdout_line(&self) -> String {
         self.stdout.recv_timeout(PATIENCE).expect("a line")
     }
@@ -61,10 +69,11 @@ impl Broker {
         self.process.wait().expect("its status");
     }
 
-    /// Starts it again on the same folder and port. It must not run.
+    /// Starts it again on the same folder and ports. It must not run.
     pub fn restart(&mut self) {
-        let (process, stderr, stdout, address) = spawn(&self.address, &self.data_path(), &self.flags);
-        assert_eq!(address, self.address);
+        let Started { process, stderr, stdout, address, http } =
+            spawn(&self.address, &self.http, &self.data_path(), &self.flags);
+        assert_eq!((&address, &http), (&self.address, &self.http));
         (self.process, self.stderr, self.stdout) = (process, stderr, stdout);
     }
 
@@ -102,9 +111,18 @@ impl Drop for Broker {
     }
 }
 
-fn spawn(address: &str, data_path: &Path, flags: &[String]) -> (Child, Collected, Receiver<String>, String) {
+/// A process that is ready.
+struct Started {
+    process: Child,
+    stderr: Collected,
+    stdout: Receiver<String>,
+    address: String,
+    http: String,
+}
+
+fn spawn(address: &str, http: &str, data_path: &Path, flags: &[String]) -> Started {
     let mut process = Command::new(binary())
-        .args(["serve", "--tcp-address", address, "--data-path"])
+        .args(["serve", "--tcp-address", address, "--http-address", http, "--data-path"])
         .arg(data_path)
         .args(flags)
         .stdin(Stdio::null())
@@ -114,11 +132,14 @@ fn spawn(address: &str, data_path: &Path, flags: &[String]) -> (Child, Collected
         .expect("mq starts");
     let stderr = Collected::of(process.stderr.take().expect("a pipe"));
     let stdout = lines(process.stdout.take().expect("a pipe"));
-    let Ok(first) = stdout.recv_timeout(PATIENCE) else {
-        let _ = process.kill();
-        let _ = process.wait();
-        panic!("mq serve is not ready: {}", stderr.so_far());
+    let mut address = |name: &str| {
+        let Ok(line) = stdout.recv_timeout(PATIENCE) else {
+            let _ = process.kill();
+            let _ = process.wait();
+            panic!("mq serve is not ready: {}", stderr.so_far());
+        };
+        line.strip_prefix(name).expect("the addresses first").to_owned()
     };
-    let address = first.strip_prefix("tcp ").expect("the address first").to_owned();
-    (process, stderr, stdout, address)
+    let (address, http) = (address("tcp "), address("http "));
+    Started { process, stderr, stdout, address, http }
 }

@@ -45,6 +45,8 @@ pub struct Topic {
 
 pub(crate) struct TopicState {
     pub(crate) level: Durability,
+    /// For the frame that tells of the topic.
+    pub(crate) created: Ticket,
     pub(crate) paused: bool,
     /// See [`Broker::hold_new_topics`](crate::Broker::hold_new_topics). Never outlives the process.
     pub(crate) is_held: bool,
@@ -83,6 +85,7 @@ impl TopicState {
     fn new(level: Durability, shared: &Shared) -> Self {
         Self {
             level,
+            created: Ticket::DONE,
             paused: false,
             is_held: false,
             deleted: false,
@@ -127,6 +130,12 @@ impl Topic {
     /// The topic's name.
     pub fn name(&self) -> &TopicName {
         &self.name
+    }
+
+    /// For the frame that tells of the topic: for those who answer for its creation. Nobody is woken for it (see
+    /// [`Broker::follow`](crate::Broker::follow)).
+    pub fn created(&self) -> Ticket {
+        self.state.lock().created
     }
 
     /// An empty batch for this topic. Makes room in memory first, so call it without holding another batch.

@@ -60,8 +60,12 @@ impl Answer {
 
     /// An error with a sentence for people: `{"message":"CODE","detail":"..."}`.
     pub fn error_with(status: StatusCode, code: &str, detail: &str) -> Self {
-        let body = serde_json::json!({ "message": code, "detail": detail });
-        Self::new(status, Some(JSON), body.to_string())
+        #[derive(Serialize)]
+        struct Body<'a> {
+            message: &'a str,
+            detail: &'a str,
+        }
+        Self::json(&Body { message: code, detail }).status(status)
     }
 
     /// The request's credentials are missing or wrong.

@@ -59,13 +59,6 @@ impl Lookupd {
         self.http.local_addr()
     }
 
-    /// The server, telling brokers to reach its HTTP API by `address`.
-    #[must_use]
-    pub fn broadcast_as(mut self, address: String) -> Self {
-        self.config.broadcast_address = address;
-        self
-    }
-
     /// What it knows.
     pub fn directory(&self) -> &Arc<Directory> {
         &self.directory

@@ -213,8 +213,7 @@ impl Client {
 
     /// The other end's IP address; "" on a unix socket.
     pub(super) fn remote_ip(&self) -> String {
-        let address = self.remote_address.parse::<SocketAddr>();
-        address.map(|address| address.ip().to_canonical().to_string()).unwrap_or_default()
+        ip_of(&self.remote_address)
     }
 
     pub(super) fn set_state(&self, state: State) {
@@ -231,6 +230,12 @@ fn cut(mut text: String) -> String {
     text.truncate(text.floor_char_boundary(TEXT_BYTES_MAX));
     text.shrink_to_fit();
     text
+}
+
+/// The IP address in a peer's address, as Go prints it; "" for a path.
+pub(super) fn ip_of(address: &str) -> String {
+    let address = address.parse::<SocketAddr>();
+    address.map(|address| address.ip().to_canonical().to_string()).unwrap_or_default()
 }
 
 #[cfg(test)]

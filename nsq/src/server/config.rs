@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::auth::AuthMethod;
+use super::http::Options;
+use super::statsd::StatsdConfig;
 use crate::transport::tls::{TlsOptions, TlsVersion};
 use crate::wire::Limits;
 use crate::wire::identify::Bounds;
@@ -59,6 +61,28 @@ pub struct Config {
     pub tls_root_ca_file: Option<PathBuf>,
     /// The lowest version of TLS with auth servers.
     pub tls_min_version: TlsVersion,
+    /// Where HTTP is served: as `tcp_address`. `None`: nowhere.
+    pub http_address: Option<String>,
+    /// Where HTTPS is served, if there is TLS: as `tcp_address`. `None`: nowhere.
+    pub https_address: Option<String>,
+    /// File of the tokens that HTTP requests have to show. `None`: they need none, unless there are auth servers.
+    pub http_auth_token_file: Option<PathBuf>,
+    /// The name of this host.
+    pub hostname: String,
+    /// The name that others reach this host by.
+    pub broadcast_address: String,
+    /// The HTTP port that others reach it at; 0 for the real one.
+    pub broadcast_http_port: u16,
+    /// Percentiles of the time from publish to finish to compute, above 0 and up to 1. None: it is not measured for it.
+    pub latency_percentiles: Vec<f64>,
+    /// The time they are computed over.
+    pub latency_window: Duration,
+    /// Whether each channel has metrics of its own. If not, those of a topic's channels are added up.
+    pub metrics_per_channel: bool,
+    /// Statistics to be pushed. `None`: none.
+    pub statsd: Option<StatsdConfig>,
+    /// What `/config` shows and changes.
+    pub options: Options,
     /// Most connections at a time: an idle one costs some 3 KiB. One more is told so and closed.
     pub max_connections: usize,
     /// Most bytes of commands that have not arrived whole, of all connections together. Beyond, only those in the middle
@@ -97,6 +121,17 @@ impl Default for Config {
             http_client_request_timeout: Duration::from_secs(5),
             tls_root_ca_file: None,
             tls_min_version: TlsVersion::default(),
+            http_address: None,
+            https_address: None,
+            http_auth_token_file: None,
+            hostname: String::new(),
+            broadcast_address: String::new(),
+            broadcast_http_port: 0,
+            latency_percentiles: Vec::new(),
+            latency_window: Duration::from_secs(600),
+            metrics_per_channel: true,
+            statsd: None,
+            options: Options::default(),
             max_connections: 65_536,
             max_input_bytes: 256 * 1024 * 1024,
             shutdown_timeout: Duration::from_secs(5),

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use mq_core::Broker;
 use parking_lot::Mutex;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -17,8 +18,10 @@ use super::auth::AuthClient;
 use super::budget::Budget;
 use super::client::Client;
 use super::config::Config;
+use super::http::HttpTokens;
 use super::session::{Session, Shared};
 use super::signal::Signal;
+use super::web::Web;
 use crate::transport::tls::{TlsConfig, TlsRequired};
 use crate::transport::{Address, Listener, Socket, Transport};
 use crate::wire::error::{Code, WireError};
@@ -35,6 +38,7 @@ pub struct Server {
     address: Address,
     shared: Arc<Shared>,
     clients: Clients,
+    web: Web,
 }
 
 /// The connections of a server.
@@ -52,7 +56,7 @@ impl Server {
     ///
     /// # Errors
     /// If the address is none, or taken; or what auth servers need is not right; or the files of TLS are not: then the
-    /// error's source is a [`TlsError`](super::TlsError).
+    /// error's source is a [`TlsError`](super::TlsError). If HTTP can't be served, it is a [`WebError`](super::WebError).
     pub async fn bind(config: Config, broker: Broker) -> io::Result<Self> {
         let tls = config.tls.clone().map(TlsConfig::load).transpose()?;
         let required = config.tls.as_ref().map_or(TlsRequired::False, |tls| tls.effective_required());
@@ -62,13 +66,32 @@ impl Server {
         let address = listener.local_addr()?;
         let (limits, bounds) = (config.limits(), config.bounds());
         let budget = Budget::new(config.max_input_bytes);
-        let shared = Arc::new(Shared { broker, config, limits, bounds, budget, tls, tls_required, auth });
-        Ok(Self { listener, address, shared, clients: Clients::default() })
+        let publishing = Arc::default();
+        let shared =
+            Arc::new(Shared { broker, config, limits, bounds, budget, tls, tls_required, auth, publishing });
+        let clients = Clients::default();
+        let web = Web::bind(&shared, clients.clone(), &address).await?;
+        Ok(Self { listener, address, shared, clients, web })
     }
 
     /// Where it listens: with the port the system chose if it was asked to.
     pub fn local_addr(&self) -> &Address {
         &self.address
+    }
+
+    /// Where it serves HTTP, if it does.
+    pub fn http_addr(&self) -> Option<&Address> {
+        self.web.http_addr()
+    }
+
+    /// Where it serves HTTPS, if it does.
+    pub fn https_addr(&self) -> Option<&Address> {
+        self.web.https_addr()
+    }
+
+    /// The tokens of its HTTP API, to read them again. The handle may outlive the server.
+    pub fn http_tokens(&self) -> Option<HttpTokens> {
+        self.web.tokens()
     }
 
     /// Its connections. The handle may outlive the server.
@@ -83,8 +106,10 @@ impl Server {
 
     /// Serves until `shutdown`; then accepts no more, lets each session answer what it has taken in, and returns when
     /// all have ended, or after the time the configuration gives them.
-    pub async fn run(self, shutdown: impl Future<Output = ()>) {
+    pub async fn run(mut self, shutdown: impl Future<Output = ()>) {
         let mut shutdown = pin!(shutdown);
+        let (stop, stopped) = watch::channel(false);
+        let mut web = self.web.start(&stopped);
         let mut sessions = JoinSet::new();
         let mut pause = ACCEPT_PAUSE_MIN;
         loop {
@@ -115,6 +140,7 @@ impl Server {
         }
         let deadline = Instant::now() + self.shared.config.shutdown_timeout;
         drop(self.listener);
+        let _ = stop.send(true);
         for client in self.clients.list() {
             client.signal.stop();
         }
@@ -123,6 +149,8 @@ impl Server {
             tracing::warn!(sessions = sessions.len(), "sessions cut off");
             sessions.shutdown().await;
         }
+        // It has a deadline of its own, as long as this one.
+        while web.join_next().await.is_some() {}
     }
 
     fn start(&self, sessions: &mut JoinSet<()>, transport: Transport, peer: String) {
@@ -158,6 +186,11 @@ impl Server {
 }
 
 impl Clients {
+    /// How many connections there are.
+    pub fn count(&self) -> usize {
+        self.0.clients.lock().len()
+    }
+
     /// All connections, oldest first.
     pub fn list(&self) -> Vec<Arc<Client>> {
         self.0.clients.lock().values().cloned().collect()

@@ -6,6 +6,7 @@
 //!   wait for), `delivery` (messages to the output), `output`
 //! - `auth`: what auth servers permit; `authorize`: AUTH, and the checks of commands
 //! - `upgrade`: from IDENTIFY's answer to TLS and compression
+//! - `web`: where HTTP is served; `http`: what answers there; `stats`: the numbers it shows; `metrics`, `statsd`: the same for Prometheus and statsd
 //! - `peek`: our own extension; `buffers`: one thread's spare buffers; `budget`: memory for half-read commands; `signal`: how the core wakes a session
 
 mod auth;
@@ -15,8 +16,10 @@ mod buffers;
 mod client;
 mod config;
 mod delivery;
+mod http;
 mod input;
 mod listener;
+mod metrics;
 mod output;
 mod peek;
 mod publish;
@@ -24,13 +27,18 @@ mod replies;
 mod session;
 mod signal;
 mod stats;
+mod statsd;
 mod subscribe;
 mod upgrade;
+mod web;
 
 pub use auth::{AuthMethod, Authorized};
 pub use client::{Client, Identity};
 pub use config::Config;
+pub use http::{HttpTokens, OptionError, OptionSource, OptionValue, Options};
 pub use listener::{Clients, Server};
+pub use statsd::StatsdConfig;
+pub use web::WebError;
 
 pub use crate::transport::Compression;
 pub use crate::transport::tls::{

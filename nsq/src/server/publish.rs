@@ -78,7 +78,7 @@ impl Session {
         match topic.publish(batch, &self.wake) {
             Ok(ticket) => {
                 self.client.count_published(topic.name(), messages);
-                self.replies.published(ticket, count, refusal);
+                self.replies.published(ticket, count, refusal, self.read_at);
             }
             Err(error) => self.fail(WireError::refused(refusal.0, refusal.1, &error)),
         }

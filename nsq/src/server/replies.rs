@@ -6,7 +6,9 @@ use std::task::{Context, Poll};
 
 use mq_core::{Broker, Outcome, Ticket};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
+use super::stats::Measured;
 use crate::wire::error::{Code, WireError};
 use crate::wire::frame::{OK_FRAME, put_error, put_response};
 
@@ -20,7 +22,8 @@ const KEPT_MAX: usize = 16;
 /// The answer to a command, or to a run of them.
 enum Reply {
     /// `count` publishes that share a frame of the log. `refusal` is what to say if it could not be written.
-    Published { ticket: Ticket, count: u32, refusal: Refusal },
+    /// `read_at` is when they were read, where that is measured.
+    Published { ticket: Ticket, count: u32, refusal: Refusal, read_at: Option<Instant> },
     /// SUB: its channel may have to be written first.
     Subscribed(Ticket),
     /// A response.
@@ -58,6 +61,8 @@ pub(super) struct Replies {
     unanswered: usize,
     /// Whether something was handed to the log since the last commit.
     uncommitted: bool,
+    /// What was answered in this round, where that is measured.
+    pub(super) measured: Measured,
     /// Whether a [`Reply::Later`] or [`Reply::Running`] is in the queue.
     later: bool,
 }
@@ -72,10 +77,16 @@ impl Replies {
         self.later || self.unanswered >= UNANSWERED_MAX || self.queue.len() >= UNANSWERED_MAX
     }
 
-    pub(super) fn published(&mut self, ticket: Ticket, count: u32, refusal: Refusal) {
+    pub(super) fn published(
+        &mut self,
+        ticket: Ticket,
+        count: u32,
+        refusal: Refusal,
+        read_at: Option<Instant>,
+    ) {
         self.unanswered += count as usize;
         self.uncommitted = true;
-        self.queue.push_back(Reply::Published { ticket, count, refusal });
+        self.queue.push_back(Reply::Published { ticket, count, refusal, read_at });
     }
 
     pub(super) fn subscribed(&mut self, ticket: Ticket) {
@@ -107,9 +118,12 @@ impl Replies {
         let mut emitted = Emitted::Fine;
         while let Some(reply) = self.queue.front_mut() {
             let error = match reply {
-                Reply::Published { ticket, count, refusal } => match broker.outcome(*ticket) {
+                Reply::Published { ticket, count, refusal, read_at } => match broker.outcome(*ticket) {
                     Outcome::Pending => break,
                     Outcome::Done => {
+                        if let Some(read_at) = *read_at {
+                            self.measured.add(read_at, (*count).into());
+                        }
                         self.unanswered -= *count as usize;
                         for _ in 0..*count {
                             out.extend_from_slice(&OK_FRAME);

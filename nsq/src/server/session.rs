@@ -24,6 +24,7 @@ use super::config::Config;
 use super::input::Input;
 use super::output::{DELIVERY_BYTES, Output, UNSENT_BYTES_MAX};
 use super::replies::{Emitted, Replies};
+use super::stats::Publishing;
 use super::upgrade::Upgrade;
 use crate::transport::Transport;
 use crate::transport::tls::TlsConfig;
@@ -57,6 +58,7 @@ pub(super) struct Shared {
     pub(super) tls_required: bool,
     /// There if clients have to AUTH.
     pub(super) auth: Option<Arc<AuthClient>>,
+    pub(super) publishing: Arc<Publishing>,
 }
 
 /// Whether the session takes in commands.
@@ -125,6 +127,8 @@ pub(super) struct Session {
     timer_moved: bool,
     /// When messages may go out: [`KEEP_BEHIND`] after SUB's answer.
     delivers_at: Option<Instant>,
+    /// When what is being executed was read, where that is measured.
+    pub(super) read_at: Option<Instant>,
 }
 
 impl Session {
@@ -153,6 +157,7 @@ impl Session {
             timer: None,
             timer_moved: false,
             delivers_at: None,
+            read_at: None,
         };
         session.start_timer(now);
         session
@@ -199,6 +204,7 @@ impl Session {
             return Poll::Ready(end);
         }
         loop {
+            self.read_at = self.shared.publishing.is_on().then(Instant::now);
             let mut progress = self.poll_authorization(cx);
             progress |= self.take_in_rest();
             for _ in 0..READS_MAX {
@@ -262,7 +268,9 @@ impl Session {
         if self.replies.is_empty() {
             return;
         }
-        match self.replies.emit(&self.shared.broker, self.output.buf(), cx) {
+        let emitted = self.replies.emit(&self.shared.broker, self.output.buf(), cx);
+        self.replies.measured.report(&self.shared.publishing);
+        match emitted {
             Emitted::Fine => {}
             Emitted::Subscribed if self.transport.is_compressed() => {
                 let at = Instant::now() + KEEP_BEHIND;

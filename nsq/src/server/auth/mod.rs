@@ -14,5 +14,5 @@ mod state;
 pub(super) use client::{Asker, AuthClient, Failure};
 pub use endpoint::AuthMethod;
 pub use permissions::Authorized;
-pub(super) use permissions::{Grant, Permission};
+pub(super) use permissions::{Grant, Permission, Permissions};
 pub(super) use state::{Access, Verdict};

@@ -116,6 +116,11 @@ impl Grant {
 }
 
 impl Permissions {
+    /// Whether some authorization is about the topic.
+    pub(in crate::server) fn mention(&self, topic: &str) -> bool {
+        self.0.iter().any(|authorization| authorization.topic.matches(topic))
+    }
+
     /// Whether some authorization has `permission`, a topic that matches and a channel that matches. To publish is to
     /// the channel "".
     pub(in crate::server) fn allow(&self, permission: Permission, topic: &str, channel: &str) -> bool {

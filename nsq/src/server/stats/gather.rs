@@ -110,6 +110,7 @@ impl Gather {
                 e2e_processing_latency: self.latency(&channel.recent_latency),
                 finished: channel.stats.finished,
                 skipped: channel.stats.skipped,
+                memory: channel.stats.memory,
                 latency: channel.latency,
             });
         }

@@ -13,5 +13,5 @@ mod time;
 
 pub(super) use gather::{Gather, Selection};
 pub(super) use memory::Memory;
-pub(super) use model::{ChannelEntry, Stats, TopicEntry};
-pub(super) use publishing::Publishing;
+pub(super) use model::{ChannelEntry, LatencyEntry, Stats, TopicEntry};
+pub(super) use publishing::{Measured, Publishing};

@@ -55,6 +55,8 @@ pub(in crate::server) struct ChannelEntry {
     #[serde(skip)]
     pub(in crate::server) skipped: u64,
     #[serde(skip)]
+    pub(in crate::server) memory: u64,
+    #[serde(skip)]
     pub(in crate::server) latency: Histogram,
 }
 

@@ -1,0 +1,217 @@
+//! Who may use the HTTP API: everybody, who has the token, or who the auth servers know.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use mq_core::{ChannelName, TopicName};
+use parking_lot::{Mutex, RwLock};
+use subtle::ConstantTimeEq;
+use tokio::time::Instant;
+
+use crate::http::{Answer, Peer, Request, StatusCode};
+use crate::server::auth::{Asker, AuthClient, Permission, Permissions};
+use crate::server::client::ip_of;
+use crate::wire::secret::Secret;
+
+/// Answers of auth servers that are kept: each is asked for again once it expires, or was crowded out.
+const GRANTS_MAX: usize = 1024;
+
+type Token = Secret<Box<[u8]>>;
+
+/// The tokens of `--http-auth-token-file`: one a line, so that a new one can be given out before the old one goes.
+/// Clones share them: what one reads again, all have.
+#[derive(Clone)]
+pub struct HttpTokens {
+    path: PathBuf,
+    tokens: Arc<RwLock<Vec<Token>>>,
+}
+
+impl HttpTokens {
+    /// Reads the file. Blocks on the disk.
+    ///
+    /// # Errors
+    /// If it can't be read, or holds no token.
+    pub fn load(path: &Path) -> io::Result<Self> {
+        Ok(Self { path: path.to_owned(), tokens: Arc::new(RwLock::new(read(path)?)) })
+    }
+
+    /// Reads the file again. Blocks on the disk.
+    ///
+    /// # Errors
+    /// As [`HttpTokens::load`]; then the tokens read last stay in use.
+    pub fn reload(&self) -> io::Result<()> {
+        let tokens = read(&self.path).inspect_err(|error| {
+            tracing::error!(%error, "HTTP tokens not read again: the old ones stay in use");
+        })?;
+        *self.tokens.write() = tokens;
+        tracing::info!(file = %self.path.display(), "HTTP tokens read again");
+        Ok(())
+    }
+
+    /// Looks at every token to its end, so that the time tells nothing of them.
+    fn has(&self, given: &[u8]) -> bool {
+        let equal = |token: &Token| token.expose().ct_eq(given);
+        let none = subtle::Choice::from(0);
+        self.tokens.read().iter().map(equal).fold(none, |found, equal| found | equal).into()
+    }
+}
+
+fn read(path: &Path) -> io::Result<Vec<Token>> {
+    let named =
+        |kind, what: &dyn std::fmt::Display| io::Error::new(kind, format!("{}: {what}", path.display()));
+    let text = std::fs::read(path).map_err(|error| named(error.kind(), &error))?;
+    let lines = text.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty());
+    let tokens: Vec<_> = lines.map(|line| Secret::new(line.into())).collect();
+    match tokens.is_empty() {
+        true => Err(named(io::ErrorKind::InvalidData, &"there is no token in it; write one on a line")),
+        false => Ok(tokens),
+    }
+}
+
+/// What decides.
+pub(super) struct Access {
+    tokens: Option<HttpTokens>,
+    auth: Option<Arc<AuthClient>>,
+    grants: Mutex<HashMap<Key, (Caller, Instant)>>,
+}
+
+/// What an answer of an auth server holds for.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Key {
+    secret: Vec<u8>,
+    remote_ip: String,
+    tls: bool,
+    common_name: String,
+}
+
+/// Whose a request is.
+#[derive(Clone)]
+pub(super) struct Caller {
+    /// `None`: everything is allowed.
+    permissions: Option<Arc<Permissions>>,
+}
+
+impl Caller {
+    const ANYBODY: Self = Self { permissions: None };
+
+    /// One who may do nothing.
+    pub(super) fn nobody() -> Self {
+        Self { permissions: Some(Arc::default()) }
+    }
+
+    /// Whether the caller may publish to a topic, and so manage it.
+    pub(super) fn publish(&self, topic: &TopicName) -> Result<(), Answer> {
+        self.check(|permissions| permissions.allow(Permission::Publish, topic.as_str(), ""))
+    }
+
+    /// Whether the caller may consume a channel, and so manage it.
+    pub(super) fn consume(&self, topic: &TopicName, channel: &ChannelName) -> Result<(), Answer> {
+        self.check(|permissions| permissions.allow(Permission::Subscribe, topic.as_str(), channel.as_str()))
+    }
+
+    /// Whether the caller may change what concerns the whole broker: not by what an auth server says, which speaks of
+    /// topics.
+    pub(super) fn manage(&self) -> Result<(), Answer> {
+        self.check(|_| false)
+    }
+
+    /// Whether the caller may know of a topic.
+    pub(super) fn sees(&self, topic: &str) -> bool {
+        self.permissions.as_ref().is_none_or(|permissions| permissions.mention(topic))
+    }
+
+    fn check(&self, allow: impl FnOnce(&Permissions) -> bool) -> Result<(), Answer> {
+        match &self.permissions {
+            Some(permissions) if !allow(permissions) => {
+                Err(Answer::error(StatusCode::FORBIDDEN, "FORBIDDEN"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Access {
+    pub(super) fn new(tokens: Option<HttpTokens>, auth: Option<Arc<AuthClient>>) -> Self {
+        Self { tokens, auth, grants: Mutex::default() }
+    }
+
+    /// Whose the request is.
+    ///
+    /// # Errors
+    /// The answer to give if it shows nothing, or nothing good.
+    pub(super) async fn caller(&self, request: &Request) -> Result<Caller, Answer> {
+        if self.tokens.is_none() && self.auth.is_none() {
+            return Ok(Caller::ANYBODY);
+        }
+        let given = request.bearer().filter(|given| !given.is_empty()).ok_or_else(Answer::unauthorized)?;
+        if self.tokens.as_ref().is_some_and(|tokens| tokens.has(given)) {
+            return Ok(Caller::ANYBODY);
+        }
+        match &self.auth {
+            Some(auth) => self.ask(auth, given.to_owned(), request.peer()).await,
+            None => Err(Answer::unauthorized()),
+        }
+    }
+
+    async fn ask(&self, auth: &Arc<AuthClient>, secret: Vec<u8>, peer: &Peer) -> Result<Caller, Answer> {
+        let common_name = peer.tls.as_ref().map(|tls| tls.common_name.clone()).unwrap_or_default();
+        let key = Key { secret, remote_ip: ip_of(&peer.address), tls: peer.tls.is_some(), common_name };
+        let known = self.grants.lock().get(&key).cloned();
+        if let Some((caller, _)) = known.filter(|(_, expires)| Instant::now() < *expires) {
+            return Ok(caller);
+        }
+        let asker = Asker {
+            secret: Secret::new(Arc::from(&key.secret[..])),
+            remote_ip: key.remote_ip.clone(),
+            tls: key.tls,
+            common_name: key.common_name.clone(),
+        };
+        let grant = Arc::clone(auth).query(asker).await.map_err(|failure| {
+            if auth.may_warn() {
+                tracing::warn!(peer = peer.address, %failure, "HTTP: AUTH failed");
+            }
+            Answer::unauthorized()
+        })?;
+        if grant.authorized.permission_count == 0 {
+            return Err(Answer::error(StatusCode::FORBIDDEN, "FORBIDDEN"));
+        }
+        let now = Instant::now();
+        let caller = Caller { permissions: Some(Arc::new(grant.permissions)) };
+        let mut grants = self.grants.lock();
+        if grants.len() >= GRANTS_MAX {
+            grants.retain(|_, (_, expires)| now < *expires);
+        }
+        if grants.len() >= GRANTS_MAX {
+            grants.clear();
+        }
+        grants.insert(key, (caller.clone(), now + grant.ttl));
+        Ok(caller)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_are_lines_and_read_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("tokens");
+        assert!(HttpTokens::load(&file).is_err());
+        std::fs::write(&file, "\n  \n").unwrap();
+        assert!(HttpTokens::load(&file).is_err_and(|error| error.to_string().contains("no token")));
+        std::fs::write(&file, "old\r\n new \n").unwrap();
+        let tokens = HttpTokens::load(&file).unwrap();
+        let has =
+            |tokens: &HttpTokens| [&b"old"[..], b"new", b"ol", b"oldd", b""].map(|given| tokens.has(given));
+        assert_eq!(has(&tokens), [true, true, false, false, false]);
+        std::fs::write(&file, "new").unwrap();
+        tokens.clone().reload().unwrap();
+        assert_eq!(has(&tokens), [false, true, false, false, false]);
+        std::fs::write(&file, "").unwrap();
+        assert!(tokens.reload().is_err());
+        assert!(tokens.has(b"new"), "what was read last counts");
+    }
+}

@@ -1,0 +1,115 @@
+//! What administrators do to topics and channels. Answered when it is in the log.
+
+use std::sync::Arc;
+
+use mq_core::{Broker, Error, ErrorKind, Result as CoreResult, Ticket};
+
+use super::Endpoints;
+use super::names::{existing_channel, existing_topic, topic, topic_and_channel};
+use super::settle::{Settle, refused};
+use crate::http::{Answer, Request, StatusCode};
+
+/// What is done to a topic that is there.
+#[derive(Clone, Copy)]
+pub(super) enum TopicAction {
+    Delete,
+    Empty,
+    Pause,
+    Unpause,
+}
+
+/// What is done to a channel that is there.
+#[derive(Clone, Copy)]
+pub(super) enum ChannelAction {
+    Delete,
+    Empty,
+    Pause,
+    Unpause,
+}
+
+/// POST /topic/create
+pub(super) async fn create_topic(api: Arc<Endpoints>, request: Request) -> Result<Answer, Answer> {
+    let name = topic(&request.query()?, "INVALID_TOPIC")?;
+    api.caller(&request).publish(&name)?;
+    let broker = api.broker.clone();
+    match blocking(move || broker.topic(&name).map(|topic| topic.created())).await {
+        Ok(ticket) => settled(&api.broker, ticket).await,
+        Err(error) => Err(refused(&error)),
+    }
+}
+
+/// POST /topic/delete, empty, pause, unpause
+pub(super) async fn change_topic(
+    api: Arc<Endpoints>,
+    request: Request,
+    action: TopicAction,
+) -> Result<Answer, Answer> {
+    let query = request.query()?;
+    if matches!(action, TopicAction::Empty) {
+        topic(&query, "INVALID_TOPIC")?;
+    }
+    let topic = existing_topic(&api.broker, &query)?;
+    api.caller(&request).publish(topic.name())?;
+    let broker = api.broker.clone();
+    let changed = blocking(move || match action {
+        TopicAction::Delete => broker.delete_topic(topic.name()),
+        TopicAction::Empty => topic.empty(),
+        TopicAction::Pause => topic.pause(),
+        TopicAction::Unpause => topic.unpause(),
+    });
+    ticket_or_gone(&api.broker, changed.await, "TOPIC_NOT_FOUND").await
+}
+
+/// POST /channel/create
+pub(super) async fn create_channel(api: Arc<Endpoints>, request: Request) -> Result<Answer, Answer> {
+    let (topic, channel) = topic_and_channel(&api.broker, &request.query()?)?;
+    api.caller(&request).consume(topic.name(), &channel)?;
+    let wake = Settle::new(&api.broker).wake;
+    let created = blocking(move || topic.channel(&channel, &wake).map(|(_, ticket)| ticket)).await;
+    ticket_or_gone(&api.broker, created, "TOPIC_NOT_FOUND").await
+}
+
+/// POST /channel/delete, empty, pause, unpause
+pub(super) async fn change_channel(
+    api: Arc<Endpoints>,
+    request: Request,
+    action: ChannelAction,
+) -> Result<Answer, Answer> {
+    let (topic, name) = topic_and_channel(&api.broker, &request.query()?)?;
+    let channel = existing_channel(&topic, &name)?;
+    api.caller(&request).consume(topic.name(), &name)?;
+    let changed = blocking(move || match action {
+        ChannelAction::Delete => topic.delete_channel(&name),
+        ChannelAction::Empty => channel.empty(),
+        ChannelAction::Pause => channel.pause(),
+        ChannelAction::Unpause => channel.unpause(),
+    });
+    ticket_or_gone(&api.broker, changed.await, "CHANNEL_NOT_FOUND").await
+}
+
+/// Answers when the change is in the log. What was deleted in between is `gone`.
+async fn ticket_or_gone(broker: &Broker, changed: CoreResult<Ticket>, gone: &str) -> Result<Answer, Answer> {
+    match changed {
+        Ok(ticket) => settled(broker, ticket).await,
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound) => {
+            Err(Answer::error(StatusCode::NOT_FOUND, gone))
+        }
+        Err(error) => Err(refused(&error)),
+    }
+}
+
+/// Answers when it is known what became of the ticket.
+pub(super) async fn settled(broker: &Broker, ticket: Ticket) -> Result<Answer, Answer> {
+    match Settle::new(broker).follow(ticket).await {
+        Ok(()) => Ok(Answer::empty()),
+        Err(error) => Err(refused(&error)),
+    }
+}
+
+/// Does what may wait for a disk where that holds up nobody.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> CoreResult<T> + Send + 'static,
+) -> CoreResult<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|_| Err(Error::new(ErrorKind::Closed, "the server is stopping")))
+}

@@ -1,0 +1,228 @@
+//! The server's HTTP API: nsqd's, and a little more.
+//!
+//! - [`Endpoints`]: the table of all of it; `access`: who may use it
+//! - `status`: what is asked most; `publish`, `admin`, `topic_config`: what changes something; `options`: /config
+//! - `names`: topics and channels in a query; `settle`: waiting for the log, and errors of the core as answers
+
+mod access;
+mod admin;
+mod names;
+mod options;
+mod publish;
+mod settle;
+mod status;
+mod topic_config;
+
+pub use access::HttpTokens;
+pub use options::{OptionError, OptionSource, OptionValue, Options};
+
+use std::future::Future;
+use std::sync::Arc;
+
+use mq_core::Broker;
+
+use self::access::{Access, Caller};
+use self::admin::{ChannelAction, TopicAction};
+use super::session::Shared;
+use super::stats::{Gather, Publishing};
+use crate::http::{Answer, Api, Handling, Method, Parameter, Request, Route, StatusCode};
+use crate::wire::Limits;
+
+/// What answers HTTP requests.
+pub(super) struct Endpoints {
+    pub(super) broker: Broker,
+    pub(super) shared: Arc<Shared>,
+    pub(super) limits: Limits,
+    pub(super) gather: Gather,
+    pub(super) publishing: Arc<Publishing>,
+    pub(super) options: Options,
+    pub(super) ports: Ports,
+    /// Whether plain HTTP is refused.
+    pub(super) tls_required: bool,
+    access: Access,
+}
+
+/// Where the server listens: -1 on a unix socket, 0 nowhere.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Ports {
+    pub(super) tcp: i32,
+    pub(super) http: i32,
+    pub(super) https: i32,
+}
+
+const TOPIC: Parameter = Parameter::required("topic", "Name of the topic");
+const CHANNEL: Parameter = Parameter::required("channel", "Name of the channel");
+
+const BAD: StatusCode = StatusCode::BAD_REQUEST;
+const FORBIDDEN: StatusCode = StatusCode::FORBIDDEN;
+const MISSING: StatusCode = StatusCode::NOT_FOUND;
+const LARGE: StatusCode = StatusCode::PAYLOAD_TOO_LARGE;
+const BROKEN: StatusCode = StatusCode::INTERNAL_SERVER_ERROR;
+const BUSY: StatusCode = StatusCode::SERVICE_UNAVAILABLE;
+const ABSENT: StatusCode = StatusCode::NOT_IMPLEMENTED;
+
+/// Declares a handler that gives an answer or the answer to an error.
+macro_rules! by {
+    ($handler:expr) => {
+        |api, request| either($handler(api, request))
+    };
+    ($handler:expr, $with:expr) => {
+        |api, request| either($handler(api, request, $with))
+    };
+}
+
+const fn get(
+    path: &'static str,
+    parameters: &'static [Parameter],
+    statuses: &'static [StatusCode],
+    handler: fn(Arc<Endpoints>, Request) -> Handling,
+) -> Route<Endpoints> {
+    Route { method: Method::GET, path, parameters, statuses, handler }
+}
+
+const fn put(
+    path: &'static str,
+    parameters: &'static [Parameter],
+    statuses: &'static [StatusCode],
+    handler: fn(Arc<Endpoints>, Request) -> Handling,
+) -> Route<Endpoints> {
+    Route { method: Method::PUT, path, parameters, statuses, handler }
+}
+
+const fn post(
+    path: &'static str,
+    parameters: &'static [Parameter],
+    statuses: &'static [StatusCode],
+    handler: fn(Arc<Endpoints>, Request) -> Handling,
+) -> Route<Endpoints> {
+    Route { method: Method::POST, path, parameters, statuses, handler }
+}
+
+const PUBLISH: &[StatusCode] = &[BAD, FORBIDDEN, LARGE, BROKEN, BUSY];
+const CREATE: &[StatusCode] = &[BAD, FORBIDDEN, BROKEN, BUSY];
+const CHANGE: &[StatusCode] = &[BAD, FORBIDDEN, MISSING, BROKEN, BUSY];
+
+impl Api for Endpoints {
+    const ROUTES: &'static [Route<Self>] = &[
+        get("/ping", &[], &[BROKEN], by!(status::ping)),
+        get("/info", &[], &[], by!(status::info)),
+        get(
+            "/stats",
+            &[
+                Parameter::new("format", "json, or anything else for text"),
+                Parameter::new("topic", "Only this topic"),
+                Parameter::new("channel", "Only channels of this name"),
+                Parameter::new("include_clients", "Whether to list clients"),
+                Parameter::new("include_mem", "Whether to tell the process's memory"),
+            ],
+            &[BAD],
+            by!(status::stats),
+        ),
+        get("/metrics", &[], &[BROKEN], by!(status::metrics)),
+        post(
+            "/pub",
+            &[TOPIC, Parameter::new("defer", "Milliseconds until the message is delivered")],
+            PUBLISH,
+            by!(publish::publish),
+        ),
+        post(
+            "/mpub",
+            &[
+                TOPIC,
+                Parameter::new("binary", "Whether the body has lengths; if not, each line is a message"),
+            ],
+            PUBLISH,
+            by!(publish::publish_many),
+        ),
+        post("/topic/create", &[TOPIC], CREATE, by!(admin::create_topic)),
+        post("/topic/delete", &[TOPIC], CHANGE, by!(admin::change_topic, TopicAction::Delete)),
+        post("/topic/empty", &[TOPIC], CHANGE, by!(admin::change_topic, TopicAction::Empty)),
+        post("/topic/pause", &[TOPIC], CHANGE, by!(admin::change_topic, TopicAction::Pause)),
+        post("/topic/unpause", &[TOPIC], CHANGE, by!(admin::change_topic, TopicAction::Unpause)),
+        get("/topic/config", &[TOPIC], &[BAD, FORBIDDEN, MISSING], by!(topic_config::get)),
+        put(
+            "/topic/config",
+            &[TOPIC],
+            &[BAD, FORBIDDEN, MISSING, LARGE, BROKEN, BUSY],
+            by!(topic_config::put),
+        ),
+        post("/channel/create", &[TOPIC, CHANNEL], CHANGE, by!(admin::create_channel)),
+        post("/channel/delete", &[TOPIC, CHANNEL], CHANGE, by!(admin::change_channel, ChannelAction::Delete)),
+        post("/channel/empty", &[TOPIC, CHANNEL], CHANGE, by!(admin::change_channel, ChannelAction::Empty)),
+        post("/channel/pause", &[TOPIC, CHANNEL], CHANGE, by!(admin::change_channel, ChannelAction::Pause)),
+        post(
+            "/channel/unpause",
+            &[TOPIC, CHANNEL],
+            CHANGE,
+            by!(admin::change_channel, ChannelAction::Unpause),
+        ),
+        get("/config/{option}", &[], &[BAD], by!(options::get)),
+        put("/config/{option}", &[], &[BAD, FORBIDDEN, LARGE, BROKEN], by!(options::put)),
+        get("/debug/pprof/", &[], &[ABSENT], by!(absent)),
+        get("/debug/pprof/{profile}", &[], &[ABSENT], by!(absent)),
+        post("/debug/pprof/{profile}", &[], &[ABSENT], by!(absent)),
+        put("/debug/setblockrate", &[], &[ABSENT], by!(absent)),
+        post("/debug/freememory", &[], &[ABSENT], by!(absent)),
+    ];
+
+    async fn admit(&self, route: Option<&'static Route<Self>>, request: &mut Request) -> Result<(), Answer> {
+        if self.tls_required && request.peer().tls.is_none() {
+            let port = self.ports.https;
+            let body = format!("{{\"message\": \"TLS_REQUIRED\", \"https_port\": {port}}}");
+            return Err(Answer::raw_json(body).status(FORBIDDEN));
+        }
+        if route.is_some_and(|route| route.path == "/ping") {
+            return Ok(());
+        }
+        let caller = self.access.caller(request).await?;
+        request.extensions_mut().insert(caller);
+        Ok(())
+    }
+}
+
+/// What belongs to the Go runtime's debugger, and has nothing to stand for it here.
+async fn absent(_: Arc<Endpoints>, request: Request) -> Result<Answer, Answer> {
+    let detail = match request.path() {
+        "/debug/freememory" => {
+            "memory is given back to the system as it becomes free: there is nothing to force"
+        }
+        _ => "profiles of the Go runtime do not exist here: see /metrics, or profile the process with perf",
+    };
+    Err(Answer::error_with(ABSENT, "NOT_IMPLEMENTED", detail))
+}
+
+/// An answer either way.
+fn either(answer: impl Future<Output = Result<Answer, Answer>> + Send + 'static) -> Handling {
+    Box::pin(async { answer.await.unwrap_or_else(|error| error) })
+}
+
+/// What [`Endpoints`] are made of.
+pub(super) struct Parts {
+    pub(super) shared: Arc<Shared>,
+    pub(super) gather: Gather,
+    pub(super) ports: Ports,
+    pub(super) tokens: Option<HttpTokens>,
+    pub(super) tls_required: bool,
+}
+
+impl Endpoints {
+    pub(super) fn new(parts: Parts) -> Self {
+        let Parts { shared, gather, ports, tokens, tls_required } = parts;
+        Self {
+            broker: shared.broker.clone(),
+            limits: shared.limits.clone(),
+            publishing: Arc::clone(&shared.publishing),
+            options: shared.config.options.clone(),
+            access: Access::new(tokens, shared.auth.clone()),
+            shared,
+            gather,
+            ports,
+            tls_required,
+        }
+    }
+
+    /// Whose the request is, as [`Api::admit`] found out.
+    fn caller(&self, request: &Request) -> Caller {
+        request.extensions().get().cloned().unwrap_or_else(Caller::nobody)
+    }
+}

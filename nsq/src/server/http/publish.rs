@@ -1,0 +1,139 @@
+//! /pub and /mpub: batches to their topics, answered when the log has them.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use mq_core::{Attributes, Batch, TopicName};
+
+use super::Endpoints;
+use super::names::{bad_request, switch, topic};
+use super::settle::{Settle, publish_refused};
+use crate::http::{Answer, BodyError, Query, Request, StatusCode};
+use crate::wire::Limits;
+
+fn too_large(code: &str) -> Answer {
+    Answer::error(StatusCode::PAYLOAD_TOO_LARGE, code)
+}
+
+fn body_error(error: BodyError, too_big: &str) -> Answer {
+    match error {
+        BodyError::TooBig => too_large(too_big),
+        BodyError::Lost => Answer::error(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL_ERROR"),
+    }
+}
+
+/// POST /pub
+pub(super) async fn publish(api: Arc<Endpoints>, request: Request) -> Result<Answer, Answer> {
+    let started = Instant::now();
+    let (caller, query) = (api.caller(&request), request.query());
+    let body = request.body(api.limits.max_msg_size.into()).await;
+    let body = body.map_err(|error| body_error(error, "MSG_TOO_BIG"))?;
+    if body.is_empty() {
+        return Err(bad_request("MSG_EMPTY"));
+    }
+    let query = query?;
+    let name = topic(&query, "INVALID_TOPIC")?;
+    caller.publish(&name)?;
+    let defer = query.get("defer").map(|text| defer(&api, text)).transpose()?;
+    let not_before = defer.filter(|ns| *ns > 0).map(|ns| api.broker.wall().saturating_add(ns));
+    let fill = |batch: &mut Batch| {
+        batch.push(&Attributes { not_before, ..Attributes::NONE }, &body).map_err(|e| publish_refused(&e))
+    };
+    store(&api, &name, fill, started).await
+}
+
+/// A delay in milliseconds, written as Go reads numbers, as nanoseconds.
+fn defer(api: &Endpoints, text: &str) -> Result<u64, Answer> {
+    let max = u64::try_from(api.limits.max_req_timeout.as_nanos()).unwrap_or(u64::MAX);
+    let ns = text.parse::<i64>().ok().and_then(|ms| u64::try_from(ms).ok()?.checked_mul(1_000_000));
+    ns.filter(|ns| *ns <= max).ok_or_else(|| bad_request("INVALID_DEFER"))
+}
+
+/// POST /mpub
+pub(super) async fn publish_many(api: Arc<Endpoints>, request: Request) -> Result<Answer, Answer> {
+    let started = Instant::now();
+    let (caller, query) = (api.caller(&request), request.query());
+    // Refused by what it announces before its parameters are looked at, as by nsqd.
+    let max = api.limits.max_body_size.into();
+    if request.content_length().is_some_and(|length| length > max) {
+        return Err(too_large("BODY_TOO_BIG"));
+    }
+    let query = query?;
+    let name = topic(&query, "INVALID_TOPIC")?;
+    caller.publish(&name)?;
+    let binary = is_binary(&query);
+    let body = request.body(max).await.map_err(|error| body_error(error, "BODY_TOO_BIG"))?;
+    let limits = &api.limits;
+    let fill = |batch: &mut Batch| match binary {
+        true => fill_binary(batch, &body, limits),
+        false => fill_lines(batch, &body, limits),
+    };
+    store(&api, &name, fill, started).await
+}
+
+/// Publishes what `fill` makes of a batch, and answers when the topic's level is met.
+async fn store(
+    api: &Endpoints,
+    name: &TopicName,
+    fill: impl FnOnce(&mut Batch) -> Result<(), Answer>,
+    started: Instant,
+) -> Result<Answer, Answer> {
+    let settle = Settle::new(&api.broker);
+    settle.room().await;
+    let published = {
+        let topic = api.broker.topic(name).map_err(|error| publish_refused(&error))?;
+        let mut batch = topic.batch();
+        fill(&mut batch)?;
+        topic.publish(batch, &settle.wake)
+    };
+    let ticket = published.map_err(|error| publish_refused(&error))?;
+    settle.ticket(ticket).await.map_err(|error| publish_refused(&error))?;
+    if api.publishing.is_on() {
+        api.publishing.add(started.elapsed(), 1);
+    }
+    Ok(Answer::text("OK"))
+}
+
+fn is_binary(query: &Query) -> bool {
+    query.get("binary").is_some_and(|value| {
+        switch(value).unwrap_or_else(|| {
+            tracing::warn!("mpub: binary is neither true nor false, and taken for true");
+            true
+        })
+    })
+}
+
+/// Each line is a message; empty ones are none.
+fn fill_lines(batch: &mut Batch, body: &[u8], limits: &Limits) -> Result<(), Answer> {
+    for line in body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        if line.len() > limits.max_msg_size as usize {
+            return Err(too_large("MSG_TOO_BIG"));
+        }
+        batch.push(&Attributes::NONE, line).map_err(|error| publish_refused(&error))?;
+    }
+    Ok(())
+}
+
+/// `u32 count`, then for each message `u32 length` and its bytes. What follows is ignored.
+fn fill_binary(batch: &mut Batch, body: &[u8], limits: &Limits) -> Result<(), Answer> {
+    // As many as fit a body with a byte each.
+    let counts = 1..=(limits.max_body_size.saturating_sub(4) / 5) as usize;
+    let mut rest = body;
+    let count = number(&mut rest).filter(|count| counts.contains(count));
+    for _ in 0..count.ok_or_else(|| too_large("BAD_BODY"))? {
+        let lengths = 1..=limits.max_msg_size as usize;
+        let length = number(&mut rest).filter(|length| lengths.contains(length));
+        let message = length.and_then(|length| rest.split_at_checked(length));
+        let (message, after) = message.ok_or_else(|| too_large("BAD_MESSAGE"))?;
+        batch.push(&Attributes::NONE, message).map_err(|error| publish_refused(&error))?;
+        rest = after;
+    }
+    Ok(())
+}
+
+/// Takes a number off the front. It is signed there.
+fn number(bytes: &mut &[u8]) -> Option<usize> {
+    let (first, rest) = bytes.split_first_chunk::<4>()?;
+    *bytes = rest;
+    usize::try_from(i32::from_be_bytes(*first)).ok()
+}

@@ -1,0 +1,98 @@
+//! What is asked most: /ping, /info, /stats, /metrics.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::Serialize;
+
+use super::Endpoints;
+use super::names::switch;
+use crate::http::{Answer, Query, Request, StatusCode};
+use crate::server::metrics;
+use crate::server::stats::Selection;
+
+/// GET /ping
+pub(super) async fn ping(api: Arc<Endpoints>, _: Request) -> Result<Answer, Answer> {
+    let health = api.gather.health();
+    let status = if health == "OK" { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR };
+    Ok(Answer::text(health).plain().status(status))
+}
+
+/// Durations are in nanoseconds.
+#[derive(Serialize)]
+struct Info<'a> {
+    version: &'a str,
+    broadcast_address: &'a str,
+    hostname: &'a str,
+    http_port: i32,
+    tcp_port: i32,
+    start_time: u64,
+    max_heartbeat_interval: u128,
+    max_output_buffer_size: u32,
+    max_output_buffer_timeout: u128,
+    max_deflate_level: u8,
+    topology_zone: &'a str,
+    topology_region: &'a str,
+}
+
+/// GET /info
+pub(super) async fn info(api: Arc<Endpoints>, _: Request) -> Result<Answer, Answer> {
+    let config = &api.shared.config;
+    Ok(Answer::json(&Info {
+        version: &config.version,
+        broadcast_address: &config.broadcast_address,
+        hostname: &config.hostname,
+        http_port: api.ports.http,
+        tcp_port: api.ports.tcp,
+        start_time: api.gather.started.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
+        max_heartbeat_interval: config.max_heartbeat_interval.as_nanos(),
+        max_output_buffer_size: config.max_output_buffer_size,
+        max_output_buffer_timeout: config.max_output_buffer_timeout.as_nanos(),
+        max_deflate_level: config.max_deflate_level,
+        topology_zone: &config.topology_zone,
+        topology_region: &config.topology_region,
+    }))
+}
+
+/// GET /stats
+pub(super) async fn stats(api: Arc<Endpoints>, request: Request) -> Result<Answer, Answer> {
+    let query = request.query()?;
+    let selection = Selection {
+        topic: query.get("topic").unwrap_or_default(),
+        channel: query.get("channel").unwrap_or_default(),
+        clients: wanted(&query, "include_clients"),
+        memory: wanted(&query, "include_mem"),
+    };
+    let caller = api.caller(&request);
+    let stats = api.gather.stats(selection, |topic| caller.sees(topic));
+    if query.get("format") == Some("json") {
+        return Ok(Answer::json(&stats));
+    }
+    let now = SystemTime::now();
+    let uptime = now.duration_since(api.gather.started).unwrap_or_default();
+    Ok(Answer::text(stats.text(uptime, now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs())))
+}
+
+/// What is not refused is wanted.
+fn wanted(query: &Query, name: &str) -> bool {
+    query.get(name).and_then(switch).unwrap_or(true)
+}
+
+/// GET /metrics
+pub(super) async fn metrics(api: Arc<Endpoints>, request: Request) -> Result<Answer, Answer> {
+    let caller = api.caller(&request);
+    let (broker, per_channel) = (api.broker.clone(), api.shared.config.metrics_per_channel);
+    let gather = api.gather.clone();
+    let publishing = Arc::clone(&api.publishing);
+    // From the first question on there are times to tell.
+    broker.measure_latency(None);
+    publishing.start();
+    let written = tokio::task::spawn_blocking(move || {
+        let source = metrics::Source { gather: &gather, publishing: publishing.histogram(), per_channel };
+        metrics::write(&source, |topic| caller.sees(topic))
+    });
+    match written.await {
+        Ok(Ok(text)) => Ok(Answer::text(text).plain().content_type(metrics::CONTENT_TYPE)),
+        _ => Err(Answer::error(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL_ERROR")),
+    }
+}

@@ -1,0 +1,148 @@
+//! The HTTP API beside the TCP protocol: where it is served, over HTTP and HTTPS.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::http::{Endpoints, HttpTokens, Parts, Ports};
+use super::listener::Clients;
+use super::session::Shared;
+use super::stats::Gather;
+use super::statsd;
+use crate::http::{HttpLimits, HttpServer};
+use crate::transport::Address;
+use crate::transport::tls::TlsRequired;
+
+/// A server's HTTP sockets, and what answers there.
+pub(super) struct Web {
+    http: Option<HttpServer>,
+    https: Option<HttpServer>,
+    tokens: Option<HttpTokens>,
+    endpoints: Arc<Endpoints>,
+}
+
+/// Why HTTP can't be served: the source of the [`io::Error`] that [`Server::bind`](super::Server::bind) gives.
+#[derive(Debug)]
+pub struct WebError {
+    /// The setting that is wrong, as nsqd's flag is called: `http-address`, `https-address`, `http-auth-token-file`.
+    pub flag: &'static str,
+    /// What it is set to.
+    pub value: String,
+    /// What is wrong with it.
+    pub source: io::Error,
+}
+
+impl fmt::Display for WebError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}: {}", self.flag, self.value, self.source)
+    }
+}
+
+impl std::error::Error for WebError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.source)
+    }
+}
+
+fn wrong(flag: &'static str, value: impl fmt::Display, source: io::Error) -> io::Error {
+    io::Error::new(source.kind(), WebError { flag, value: value.to_string(), source })
+}
+
+impl Web {
+    /// Listens where the configuration says, beside `tcp`.
+    pub(super) async fn bind(shared: &Arc<Shared>, clients: Clients, tcp: &Address) -> io::Result<Self> {
+        let config = &shared.config;
+        let tokens = match &config.http_auth_token_file {
+            Some(path) => {
+                let tokens = HttpTokens::load(path);
+                Some(tokens.map_err(|error| wrong("http-auth-token-file", path.display(), error))?)
+            }
+            None => None,
+        };
+        let limits = HttpLimits { shutdown_timeout: config.shutdown_timeout, ..HttpLimits::default() };
+        let limits = HttpLimits {
+            bodies_bytes_max: limits.bodies_bytes_max.max(config.max_body_size.into()),
+            ..limits
+        };
+        let mut http = None;
+        if let Some(address) = &config.http_address {
+            let bound = HttpServer::bind(address, None, limits.clone()).await;
+            http = Some(bound.map_err(|error| wrong("http-address", address, error))?);
+        }
+        let mut https = None;
+        if let (Some(address), Some(tls)) = (&config.https_address, &shared.tls) {
+            let bound = HttpServer::bind(address, Some(tls.clone()), limits).await;
+            https = Some(bound.map_err(|error| wrong("https-address", address, error))?);
+        }
+        let port =
+            |server: &Option<HttpServer>| server.as_ref().map_or(0, |server| port(server.local_addr()));
+        let mut percentiles = config.latency_percentiles.clone();
+        percentiles.sort_by(|a, b| b.total_cmp(a));
+        if !percentiles.is_empty() {
+            shared.broker.measure_latency(Some(config.latency_window));
+        }
+        let required = config.tls.as_ref().map(|tls| tls.effective_required());
+        let endpoints = Arc::new(Endpoints::new(Parts {
+            gather: Gather {
+                broker: shared.broker.clone(),
+                clients,
+                version: config.version.clone(),
+                started: SystemTime::now(),
+                percentiles: percentiles.into(),
+            },
+            ports: Ports { tcp: self::port(tcp), http: port(&http), https: port(&https) },
+            tokens: tokens.clone(),
+            tls_required: required == Some(TlsRequired::True),
+            shared: Arc::clone(shared),
+        }));
+        Ok(Self { http, https, tokens, endpoints })
+    }
+
+    /// Where HTTP is served, if it is.
+    pub(super) fn http_addr(&self) -> Option<&Address> {
+        self.http.as_ref().map(HttpServer::local_addr)
+    }
+
+    /// Where HTTPS is served, if it is.
+    pub(super) fn https_addr(&self) -> Option<&Address> {
+        self.https.as_ref().map(HttpServer::local_addr)
+    }
+
+    pub(super) fn tokens(&self) -> Option<HttpTokens> {
+        self.tokens.clone()
+    }
+
+    /// Serves, and pushes statistics, until `stop` is true.
+    pub(super) fn start(&mut self, stop: &watch::Receiver<bool>) -> JoinSet<()> {
+        let mut tasks = JoinSet::new();
+        let config = &self.endpoints.shared.config;
+        if let Some(statsd) = &config.statsd {
+            let port = match config.broadcast_http_port {
+                0 => self.endpoints.ports.http.max(0),
+                port => port.into(),
+            };
+            let prefix = statsd::prefix(&statsd.prefix, &config.broadcast_address, port);
+            let gather = self.endpoints.gather.clone();
+            tasks.spawn(statsd::push(gather, statsd.clone(), prefix, stop.clone()));
+        }
+        for server in self.http.take().into_iter().chain(self.https.take()) {
+            let mut stop = stop.clone();
+            tasks.spawn(server.run(Arc::clone(&self.endpoints), async move {
+                // It ends with the server, too.
+                let _ = stop.wait_for(|stop| *stop).await;
+            }));
+        }
+        tasks
+    }
+}
+
+fn port(address: &Address) -> i32 {
+    match address {
+        Address::Tcp(address) => address.port().into(),
+        Address::Unix(_) => -1,
+    }
+}
