@@ -65,6 +65,7 @@ pub(crate) struct Shared {
     next_topic: AtomicU32,
     pub(crate) next_channel: AtomicU32,
     closed: AtomicBool,
+    pub(crate) draining: AtomicBool,
     /// What was found damaged when the folder was opened.
     damage: Vec<String>,
 }
@@ -165,6 +166,7 @@ impl Broker {
             next_topic: AtomicU32::new(replay.next_topic.max(1)),
             next_channel: AtomicU32::new(replay.next_channel.max(1)),
             closed: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
             damage: damage.places.clone(),
             options,
             sizes,
@@ -192,7 +194,7 @@ impl Broker {
     /// Finds or creates a topic, at the broker's level.
     ///
     /// # Errors
-    /// `LimitReached` at the limit of topics; `Closed` while the broker is closing.
+    /// `LimitReached` at the limit of topics; `Closed` while the broker is closing; `Draining` where it would be new.
     pub fn topic(&self, name: &TopicName) -> Result<Arc<Topic>> {
         let shared = &self.handle.shared;
         let mut registry = shared.registry.lock();
@@ -202,6 +204,7 @@ impl Broker {
         if shared.is_closed() {
             return Err(Error::new(ErrorKind::Closed, "the broker is closing"));
         }
+        shared.check_draining()?;
         let max = shared.options.max_topics;
         if registry.by_name.len() >= max {
             return Err(Error::new(ErrorKind::LimitReached, format!("there are {max} topics, the limit")));

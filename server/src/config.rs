@@ -391,7 +391,7 @@ mod tests {
         assert_eq!(loaded.config.node_id.0, 5);
         assert_eq!(loaded.config.http_client_request_timeout, Duration::from_secs(5));
         let idle: Vec<_> = loaded.idle.iter().map(|idle| idle.key).collect();
-        assert!(idle.contains(&"sync_every") && idle.contains(&"statsd_prefix"), "{idle:?}");
+        assert!(idle.contains(&"sync_every") && idle.contains(&"verbose"), "{idle:?}");
         assert!(!idle.contains(&"statsd_address"), "not given: {idle:?}");
     }
 

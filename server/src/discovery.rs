@@ -41,6 +41,11 @@ impl Lookups {
         self.announcer.set_peers([&wanted[..], &self.own].concat());
         Ok(())
     }
+
+    /// Leaves all, for good.
+    pub(crate) fn leave(&self) {
+        self.announcer.leave();
+    }
 }
 
 impl Discovery {

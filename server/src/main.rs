@@ -6,7 +6,7 @@
 //! - [`serve`]: the broker as a process; [`features`] it offers; [`reload`] at SIGHUP; [`options`] HTTP shows;
 //!   [`paste`] what it prints when ready
 //! - [`discovery`]: how that broker is found; [`lookup`], [`lookup_settings`]: `mq lookup`; [`host`]: this machine's name
-//! - [`publish`], [`lines`]: `mq pub`; [`tail`], [`printer`]: `mq tail`
+//! - [`drain`]: `mq drain`; [`publish`], [`lines`]: `mq pub`; [`tail`], [`printer`]: `mq tail`
 //! - [`telemetry`]: the log; [`repeats`] held back there
 
 mod args;
@@ -15,6 +15,7 @@ mod config;
 mod discovery;
 #[cfg(test)]
 mod document;
+mod drain;
 mod features;
 mod file;
 mod host;
@@ -66,6 +67,7 @@ fn main() -> ExitCode {
         Some(("serve", flags)) => serve::run(flags, face),
         Some(("lookup", flags)) => lookup::run(flags, face),
         Some(("pub", flags)) => parsed(flags).and_then(publish::run),
+        Some(("drain", flags)) => parsed(flags).and_then(drain::run),
         Some(("tail", flags)) => parsed(flags).and_then(tail::run),
         _ => Err("a subcommand is needed: `mq --help` lists them".to_owned()),
     };
@@ -98,6 +100,7 @@ fn face(name: Option<&OsString>) -> Face {
 fn command(face: Face) -> Command {
     let publish = publish::Pub::augment_args(Command::new("pub"));
     let tail = tail::Tail::augment_args(Command::new("tail"));
+    let drain = drain::Drain::augment_args(Command::new("drain"));
     let serve = config::augment(Command::new("serve"), face).about("Runs a broker");
     let lookup = lookup_settings::augment(Command::new("lookup"), face).about("Runs a lookup server");
     let subcommands = [
@@ -113,6 +116,7 @@ fn command(face: Face) -> Command {
             }
         },
         publish.about("Publishes each line of stdin as a message"),
+        drain.about("Empties a broker and stops it: it leaves discovery and takes no more messages"),
         tail.about("Prints the messages of a topic as they come, one a line"),
     ];
     Command::new("mq")

@@ -17,7 +17,7 @@ use crate::options::LiveOptions;
 use crate::paste::Addresses;
 use crate::reload::Reload;
 use crate::setting::Address;
-use crate::{Outcome, features, paste};
+use crate::{Outcome, drain, features, paste};
 
 /// Runs a broker until SIGTERM or SIGINT.
 pub(crate) fn run(flags: &ArgMatches, face: Face) -> Outcome {
@@ -48,6 +48,7 @@ async fn serve(mut reload: Reload, server: server::Config) -> Result<(), String>
     tokio::spawn(reload.log.report_repeats());
     let config = reload.config().clone();
     let broker = open(&config).await?;
+    let wish = server.drain.clone();
     let server = match Server::bind(server, broker.clone()).await {
         Ok(server) => server,
         Err(error) => {
@@ -70,10 +71,14 @@ async fn serve(mut reload: Reload, server: server::Config) -> Result<(), String>
     tokio::spawn(reload_at(hangup, reload));
     announce(&server, &config.data_path);
     discovery.announce();
+    let lookups = discovery.lookups.clone();
     let (stopping, stopped) = (watch::Sender::new(false), watch::Sender::new(false));
     tokio::join!(
         async {
-            stop.await;
+            tokio::select! {
+                () = stop => {}
+                () = drain::until_empty(&wish, &broker, &lookups) => {}
+            }
             stopping.send_replace(true);
         },
         async {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::auth::AuthMethod;
+use super::drain::Drain;
 use super::http::Options;
 use super::statsd::StatsdConfig;
 use crate::transport::tls::{TlsOptions, TlsVersion};
@@ -83,6 +84,8 @@ pub struct Config {
     pub statsd: Option<StatsdConfig>,
     /// What `/config` shows and changes.
     pub options: Options,
+    /// Where `/drain` is heard.
+    pub drain: Drain,
     /// Most connections at a time: an idle one costs some 3 KiB. One more is told so and closed.
     pub max_connections: usize,
     /// Most bytes of commands that have not arrived whole, of all connections together. Beyond, only those in the middle
@@ -132,6 +135,7 @@ impl Default for Config {
             metrics_per_channel: true,
             statsd: None,
             options: Options::default(),
+            drain: Drain::default(),
             max_connections: 65_536,
             max_input_bytes: 256 * 1024 * 1024,
             shutdown_timeout: Duration::from_secs(5),
