@@ -239,11 +239,7 @@ impl Value for mq_core::Durability {
     }
 
     fn show(&self) -> OptionValue {
-        OptionValue::Text(match self {
-            Self::Flush => "flush".to_owned(),
-            Self::Memory => "memory".to_owned(),
-            Self::Sync => "sync".to_owned(),
-        })
+        OptionValue::Text(self.name().to_owned())
     }
 }
 

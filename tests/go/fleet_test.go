@@ -90,7 +90,7 @@ func eventually(t *testing.T, what string, is func() bool) {
 // announced starts a broker that registers at the addresses.
 func announced(t *testing.T, lookupds ...string) *broker {
 	t.Helper()
-	flags := []string{"-broadcast-http-port", "1"}
+	var flags []string
 	for _, address := range lookupds {
 		flags = append(flags, "-lookupd-tcp-address", address)
 	}
@@ -348,4 +348,80 @@ func TestABrokerCutOffFromOneLookupServerIsFoundByTheOther(t *testing.T) {
 	wire.set(false)
 	far.has("t", 1)
 	far.has("u", 1)
+}
+
+func TestARollingRestartByDrainStopsNobody(t *testing.T) {
+	l := startLookup(t)
+	brokers := []*broker{announced(t, l.tcp), announced(t, l.tcp)}
+	book := &ledger{acknowledged: map[string]bool{}, received: map[string]bool{}}
+	stop := make(chan struct{})
+	var publishers sync.WaitGroup
+	counts := make([]atomic.Int64, len(brokers))
+	for i, b := range brokers {
+		publishers.Add(1)
+		go func() {
+			defer publishers.Done()
+			book.publish(t, b, stop, &counts[i])
+		}()
+	}
+	l.has("fleet", 2)
+	consumer := byLookup(t, "fleet", "c", nsq.HandlerFunc(func(m *nsq.Message) error {
+		book.note(book.received, string(m.Body))
+		return nil
+	}), l)
+	for i, b := range brokers {
+		eventually(t, "the consumer at both", func() bool { return consumer.Stats().Connections == 2 })
+		before := counts[i].Load()
+		eventually(t, "load", func() bool { return counts[i].Load() > before+50 })
+		drain := exec.Command(os.Getenv("MQ_BIN"), "drain", "-http-address", b.http, "-timeout", "20s")
+		if out, err := drain.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		if err := b.process.Wait(); err != nil {
+			t.Fatalf("a drained broker stops cleanly: %v", err)
+		}
+		l.has("fleet", 1)
+		b.run()
+		l.has("fleet", 2)
+		eventually(t, "load again", func() bool { return counts[i].Load() > before+100 })
+	}
+	close(stop)
+	publishers.Wait()
+	eventually(t, "all that was acknowledged", func() bool { return book.missing() == 0 })
+	t.Logf("%d acknowledged, all came", len(book.acknowledged))
+}
+
+func TestADrainingBrokerSaysSoAndDeliversWhatItHas(t *testing.T) {
+	b := startBrokerWith(t)
+	p := producer(t, b.address)
+	must(t, p.Publish("t", []byte("1")))
+	handler, messages := collect()
+	drained := make(chan error, 1)
+	go func() {
+		drained <- exec.Command(os.Getenv("MQ_BIN"), "drain", "-http-address", b.http, "-timeout", "20s").Run()
+	}()
+	// A publish that comes before the wish is taken as ever.
+	sent := 1
+	eventually(t, "a refusal", func() bool {
+		err := p.Publish("t", []byte("more"))
+		if err == nil {
+			sent++
+			return false
+		}
+		if !strings.Contains(err.Error(), "E_PUB_FAILED PUB failed the broker is being drained") {
+			t.Fatal(err)
+		}
+		return true
+	})
+	consumer(t, b.address, "c", nil, handler)
+	for range sent {
+		next(t, messages)
+	}
+	if err := next(t, drained); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.process.Wait(); err != nil {
+		t.Fatalf("a drained broker stops cleanly: %v", err)
+	}
+	b.run()
 }

@@ -225,17 +225,17 @@ impl Client {
     }
 }
 
+/// The IP address in a peer's address, as Go prints it; "" for a path.
+pub(super) fn ip_of(address: &str) -> String {
+    let address = address.parse::<SocketAddr>();
+    address.map(|address| address.ip().to_canonical().to_string()).unwrap_or_default()
+}
+
 /// The first [`TEXT_BYTES_MAX`] bytes of `text`, or fewer where they would end in a character.
 fn cut(mut text: String) -> String {
     text.truncate(text.floor_char_boundary(TEXT_BYTES_MAX));
     text.shrink_to_fit();
     text
-}
-
-/// The IP address in a peer's address, as Go prints it; "" for a path.
-pub(super) fn ip_of(address: &str) -> String {
-    let address = address.parse::<SocketAddr>();
-    address.map(|address| address.ip().to_canonical().to_string()).unwrap_or_default()
 }
 
 #[cfg(test)]

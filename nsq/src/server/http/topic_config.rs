@@ -14,50 +14,21 @@ use crate::http::{Answer, BodyError, Request, StatusCode};
 /// Largest body of a change: settings are few and short.
 const BODY_BYTES_MAX: u64 = 64 * 1024;
 
-/// A level by its name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Level {
-    Memory,
-    Flush,
-    Sync,
-}
-
-impl From<Durability> for Level {
-    fn from(durability: Durability) -> Self {
-        match durability {
-            Durability::Memory => Self::Memory,
-            Durability::Flush => Self::Flush,
-            Durability::Sync => Self::Sync,
-        }
-    }
-}
-
-impl From<Level> for Durability {
-    fn from(level: Level) -> Self {
-        match level {
-            Level::Memory => Self::Memory,
-            Level::Flush => Self::Flush,
-            Level::Sync => Self::Sync,
-        }
-    }
-}
-
 /// All settings of a topic.
 #[derive(Debug, Serialize)]
 struct TopicConfig {
-    durability: Level,
+    durability: &'static str,
 }
 
 /// A change: what is missing stays as it is.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Change {
-    durability: Option<Level>,
+    durability: Option<String>,
 }
 
 fn show(topic: &Topic) -> Answer {
-    Answer::json(&TopicConfig { durability: topic.durability().into() })
+    Answer::json(&TopicConfig { durability: topic.durability().name() })
 }
 
 fn invalid(detail: &str) -> Answer {
@@ -82,13 +53,14 @@ pub(super) async fn put(api: Arc<Endpoints>, request: Request) -> Result<Answer,
         BodyError::Lost => Answer::error(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL_ERROR"),
     })?;
     let change: Change = serde_json::from_slice(&body).map_err(|error| {
-        invalid(&format!(
-            "{error}; it must be an object such as {{\"durability\":\"flush\"}}, with \"memory\", \"flush\" or \"sync\""
-        ))
+        invalid(&format!("{error}: it must be an object such as {{\"durability\":\"flush\"}}"))
     })?;
     if let Some(level) = change.durability {
+        let names = Durability::ALL.map(Durability::name).join(", ");
+        let level = Durability::parse(&level)
+            .ok_or_else(|| invalid(&format!("durability {level:?} is none of {names}")))?;
         let changed = Arc::clone(&topic);
-        let ticket = blocking(move || changed.set_durability(level.into())).await;
+        let ticket = blocking(move || changed.set_durability(level)).await;
         let ticket = ticket.map_err(|error| match error.kind() {
             ErrorKind::InvalidArgument => invalid(&error.to_string()),
             _ => refused(&error),
