@@ -67,6 +67,7 @@ pub(crate) struct Shared {
     /// Whether any topic was ever given a limit of age.
     pub(crate) ages: AtomicBool,
     closed: AtomicBool,
+    pub(crate) draining: AtomicBool,
     /// What was found damaged when the folder was opened.
     damage: Vec<String>,
 }
@@ -168,6 +169,7 @@ impl Broker {
             next_channel: AtomicU32::new(replay.next_channel.max(1)),
             ages: AtomicBool::new(replay.topics.values().any(|topic| !topic.limits.max_age.is_zero())),
             closed: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
             damage: damage.places.clone(),
             options,
             sizes,
@@ -204,7 +206,7 @@ impl Broker {
     /// Finds or creates a topic, at the broker's level.
     ///
     /// # Errors
-    /// `LimitReached` at the limit of topics; `Closed` while the broker is closing.
+    /// `LimitReached` at the limit of topics; `Closed` while the broker is closing; `Draining` where it would be new.
     pub fn topic(&self, name: &TopicName) -> Result<Arc<Topic>> {
         let shared = &self.handle.shared;
         let mut registry = shared.registry.lock();
@@ -214,6 +216,7 @@ impl Broker {
         if shared.is_closed() {
             return Err(Error::new(ErrorKind::Closed, "the broker is closing"));
         }
+        shared.check_draining()?;
         let max = shared.options.max_topics;
         if registry.by_name.len() >= max {
             return Err(Error::new(ErrorKind::LimitReached, format!("there are {max} topics, the limit")));

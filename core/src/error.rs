@@ -37,6 +37,8 @@ pub enum ErrorKind {
     Locked = 12,
     /// The data folder was written by a version this one does not know.
     Version = 13,
+    /// The broker is being emptied and takes no more messages. Another broker does.
+    Draining = 14,
 }
 
 impl ErrorKind {
@@ -52,7 +54,8 @@ impl ErrorKind {
             | Self::NotOwner
             | Self::Closed
             | Self::Damaged
-            | Self::Version => false,
+            | Self::Version
+            | Self::Draining => false,
         }
     }
 }

@@ -5,16 +5,24 @@
 //! - [`sources`], [`file`]: where; [`config`]: what `mq serve` runs with
 //! - [`serve`]: the broker as a process; [`features`] it offers; [`reload`] at SIGHUP; [`options`] HTTP shows;
 //!   [`paste`] what it prints when ready
-//! - [`publish`], [`lines`]: `mq pub`; [`tail`], [`printer`]: `mq tail`
+//! - [`discovery`]: how that broker is found; [`lookup`], [`lookup_settings`]: `mq lookup`; [`host`]: this machine's name
+//! - [`drain`]: `mq drain`; [`publish`], [`lines`]: `mq pub`; [`tail`], [`printer`]: `mq tail`
 //! - [`telemetry`]: the log; [`repeats`] held back there
 
 mod args;
 mod choice;
 mod config;
+mod discovery;
+#[cfg(test)]
+mod document;
+mod drain;
 mod features;
 mod file;
+mod host;
 mod lines;
 mod list;
+mod lookup;
+mod lookup_settings;
 mod options;
 mod paste;
 mod printer;
@@ -40,8 +48,10 @@ use crate::config::Face;
 fn main() -> ExitCode {
     let mut arguments: Vec<OsString> = std::env::args_os().collect();
     let face = face(arguments.first());
-    if face == Face::Nsqd {
-        arguments.insert(1, "serve".into());
+    match face {
+        Face::Mq => {}
+        Face::Nsqd => arguments.insert(1, "serve".into()),
+        Face::Nsqlookupd => arguments.insert(1, "lookup".into()),
     }
     let command = command(face);
     let arguments = args::normalise(&command, arguments);
@@ -55,7 +65,9 @@ fn main() -> ExitCode {
     };
     let outcome = match matches.subcommand() {
         Some(("serve", flags)) => serve::run(flags, face),
+        Some(("lookup", flags)) => lookup::run(flags, face),
         Some(("pub", flags)) => parsed(flags).and_then(publish::run),
+        Some(("drain", flags)) => parsed(flags).and_then(drain::run),
         Some(("tail", flags)) => parsed(flags).and_then(tail::run),
         _ => Err("a subcommand is needed: `mq --help` lists them".to_owned()),
     };
@@ -65,6 +77,7 @@ fn main() -> ExitCode {
             match face {
                 Face::Mq => eprintln!("mq {}: {message}", matches.subcommand_name().unwrap_or_default()),
                 Face::Nsqd => eprintln!("nsqd: {message}"),
+                Face::Nsqlookupd => eprintln!("nsqlookupd: {message}"),
             }
             ExitCode::FAILURE
         }
@@ -74,28 +87,42 @@ fn main() -> ExitCode {
 /// What every subcommand gives: its exit code, or what went wrong.
 type Outcome = Result<ExitCode, String>;
 
-/// Started under the name `nsqd` (a link, say), the program takes nsqd's flags and has its defaults.
+/// Started under the name of one of NSQ's programs (a link, say), the program takes that one's flags and has its defaults.
 fn face(name: Option<&OsString>) -> Face {
     let name = name.and_then(|path| Path::new(path).file_name());
-    if name.is_some_and(|name| name == "nsqd") { Face::Nsqd } else { Face::Mq }
+    match name.and_then(|name| name.to_str()) {
+        Some("nsqd") => Face::Nsqd,
+        Some("nsqlookupd") => Face::Nsqlookupd,
+        _ => Face::Mq,
+    }
 }
 
 fn command(face: Face) -> Command {
     let publish = publish::Pub::augment_args(Command::new("pub"));
     let tail = tail::Tail::augment_args(Command::new("tail"));
+    let drain = drain::Drain::augment_args(Command::new("drain"));
     let serve = config::augment(Command::new("serve"), face).about("Runs a broker");
+    let lookup = lookup_settings::augment(Command::new("lookup"), face).about("Runs a lookup server");
     let subcommands = [
         match face {
-            Face::Mq => serve.display_name("mq"),
+            Face::Mq | Face::Nsqlookupd => serve.display_name("mq"),
             Face::Nsqd => serve.display_name("nsqd").bin_name("nsqd").override_usage("nsqd [OPTIONS]"),
         },
+        match face {
+            Face::Mq | Face::Nsqd => lookup.display_name("mq"),
+            Face::Nsqlookupd => {
+                let lookup = lookup.display_name("nsqlookupd").bin_name("nsqlookupd");
+                lookup.override_usage("nsqlookupd [OPTIONS]")
+            }
+        },
         publish.about("Publishes each line of stdin as a message"),
+        drain.about("Empties a broker and stops it: it leaves discovery and takes no more messages"),
         tail.about("Prints the messages of a topic as they come, one a line"),
     ];
     Command::new("mq")
         .version(match face {
             Face::Mq => env!("CARGO_PKG_VERSION"),
-            Face::Nsqd => concat!("v", env!("CARGO_PKG_VERSION"), " (libmq)"),
+            Face::Nsqd | Face::Nsqlookupd => concat!("v", env!("CARGO_PKG_VERSION"), " (libmq)"),
         })
         .propagate_version(true)
         .about("A message broker every language can use, and its tools")
@@ -115,14 +142,19 @@ mod tests {
     fn the_command_line_is_sound() {
         super::command(super::Face::Mq).debug_assert();
         super::command(super::Face::Nsqd).debug_assert();
+        super::command(super::Face::Nsqlookupd).debug_assert();
     }
 
     #[test]
     fn the_name_decides() {
         use super::{Face, face};
-        for (name, is) in
-            [("nsqd", Face::Nsqd), ("/usr/bin/nsqd", Face::Nsqd), ("mq", Face::Mq), ("/nsqd/mq", Face::Mq)]
-        {
+        for (name, is) in [
+            ("nsqlookupd", Face::Nsqlookupd),
+            ("nsqd", Face::Nsqd),
+            ("/usr/bin/nsqd", Face::Nsqd),
+            ("mq", Face::Mq),
+            ("/nsqd/mq", Face::Mq),
+        ] {
             assert_eq!(face(Some(&name.into())), is, "{name}");
         }
     }

@@ -179,12 +179,13 @@ impl Topic {
     /// batch of a burst. `wake` is called when another thread decided the outcome. An empty batch is done at once.
     ///
     /// # Errors
-    /// `Closed` if the topic was deleted or the broker is closing; `Damaged` if the topic is stopped; `Full`, `Io` if
+    /// `Draining`; `Closed` if the topic was deleted or the broker is closing; `Damaged` if the topic is stopped; `Full`, `Io` if
     /// nothing can be stored.
     pub fn publish(&self, batch: Batch, wake: &Arc<dyn Wake>) -> Result<Ticket> {
         if batch.is_empty() {
             return Ok(Ticket::DONE);
         }
+        self.shared.check_draining()?;
         let payload = batch.finish(self.no);
         let blocks = u64::from(payload.count).div_ceil(1 << SEQ_BITS);
         blocks::reserve(&self.shared.blocks, blocks, &self.shared.log, self.shared.clock.wall())?;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::auth::AuthMethod;
+use super::drain::Drain;
 use super::http::Options;
 use super::statsd::StatsdConfig;
 use crate::transport::tls::{TlsOptions, TlsVersion};
@@ -62,6 +63,8 @@ pub struct Config {
     pub http_client_request_timeout: Duration,
     /// Certificates of auth servers to trust in addition to the system's, PEM.
     pub tls_root_ca_file: Option<PathBuf>,
+    /// The lowest version of TLS with auth servers.
+    pub tls_min_version: TlsVersion,
     /// Where HTTP is served: as `tcp_address`. `None`: nowhere.
     pub http_address: Option<String>,
     /// Where HTTPS is served, if there is TLS: as `tcp_address`. `None`: nowhere.
@@ -84,8 +87,8 @@ pub struct Config {
     pub statsd: Option<StatsdConfig>,
     /// What `/config` shows and changes.
     pub options: Options,
-    /// The lowest version of TLS with auth servers.
-    pub tls_min_version: TlsVersion,
+    /// Where `/drain` is heard.
+    pub drain: Drain,
     /// Most connections at a time: an idle one costs some 3 KiB. One more is told so and closed.
     pub max_connections: usize,
     /// Most bytes of commands that have not arrived whole, of all connections together. Beyond, only those in the middle
@@ -123,6 +126,7 @@ impl Default for Config {
             http_client_connect_timeout: Duration::from_secs(2),
             http_client_request_timeout: Duration::from_secs(5),
             tls_root_ca_file: None,
+            tls_min_version: TlsVersion::default(),
             http_address: None,
             https_address: None,
             http_auth_token_file: None,
@@ -134,7 +138,7 @@ impl Default for Config {
             metrics_per_channel: true,
             statsd: None,
             options: Options::default(),
-            tls_min_version: TlsVersion::default(),
+            drain: Drain::default(),
             max_connections: 65_536,
             max_input_bytes: 256 * 1024 * 1024,
             shutdown_timeout: Duration::from_secs(5),
