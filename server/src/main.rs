@@ -5,6 +5,7 @@
 //! - [`sources`], [`file`]: where; [`config`]: what `mq serve` runs with
 //! - [`serve`]: the broker as a process; [`features`] it offers; [`reload`] at SIGHUP; [`paste`] what it prints when ready
 //! - [`publish`], [`lines`]: `mq pub`; [`tail`], [`printer`]: `mq tail`
+//! - [`inspect`], [`repair`]: `mq inspect`, `mq repair`; [`table`], [`progress`] for people
 //! - [`telemetry`]: the log; [`repeats`] held back there
 
 mod args;
@@ -12,17 +13,21 @@ mod choice;
 mod config;
 mod features;
 mod file;
+mod inspect;
 mod lines;
 mod list;
 mod paste;
 mod printer;
+mod progress;
 mod publish;
 mod reload;
+mod repair;
 mod repeats;
 mod serve;
 mod setting;
 mod settings;
 mod sources;
+mod table;
 mod tail;
 mod telemetry;
 mod units;
@@ -43,18 +48,21 @@ fn main() -> ExitCode {
     }
     let command = command(face);
     let arguments = args::normalise(&command, arguments);
+    let failure = failure(arguments.get(1));
     let matches = match command.try_get_matches_from(arguments) {
         Ok(matches) => matches,
         Err(error) => {
             // Help and version are answers, on stdout; all else is a complaint. Neither may fail on a closed pipe.
             let _ = error.print();
-            return if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+            return if error.use_stderr() { failure } else { ExitCode::SUCCESS };
         }
     };
     let outcome = match matches.subcommand() {
         Some(("serve", flags)) => serve::run(flags, face),
         Some(("pub", flags)) => parsed(flags).and_then(publish::run),
         Some(("tail", flags)) => parsed(flags).and_then(tail::run),
+        Some(("inspect", flags)) => parsed(flags).and_then(inspect::run),
+        Some(("repair", flags)) => parsed(flags).and_then(repair::run),
         _ => Err("a subcommand is needed: `mq --help` lists them".to_owned()),
     };
     match outcome {
@@ -64,9 +72,15 @@ fn main() -> ExitCode {
                 Face::Mq => eprintln!("mq {}: {message}", matches.subcommand_name().unwrap_or_default()),
                 Face::Nsqd => eprintln!("nsqd: {message}"),
             }
-            ExitCode::FAILURE
+            failure
         }
     }
+}
+
+/// The exit code of a failure: 2 for those commands whose 1 is an answer.
+fn failure(subcommand: Option<&OsString>) -> ExitCode {
+    let answers = subcommand.is_some_and(|name| name == "inspect" || name == "repair");
+    if answers { ExitCode::from(2) } else { ExitCode::FAILURE }
 }
 
 /// What every subcommand gives: its exit code, or what went wrong.
@@ -81,6 +95,8 @@ fn face(name: Option<&OsString>) -> Face {
 fn command(face: Face) -> Command {
     let publish = publish::Pub::augment_args(Command::new("pub"));
     let tail = tail::Tail::augment_args(Command::new("tail"));
+    let inspect = inspect::Inspect::augment_args(Command::new("inspect"));
+    let repair = repair::RepairOptions::augment_args(Command::new("repair"));
     let serve = config::augment(Command::new("serve"), face).about("Runs a broker");
     let subcommands = [
         match face {
@@ -89,6 +105,10 @@ fn command(face: Face) -> Command {
         },
         publish.about("Publishes each line of stdin as a message"),
         tail.about("Prints the messages of a topic as they come, one a line"),
+        inspect
+            .about("Tells what is in a data folder and checks every checksum")
+            .after_help(inspect::EXIT_CODES),
+        repair.about("Salvages what is whole of a damaged data folder").after_help(repair::EXIT_CODES),
     ];
     Command::new("mq")
         .version(match face {

@@ -147,7 +147,7 @@ impl Survey {
         let mut counts = Counts { done: 0, total, frames: 0, messages: 0, progress };
         let mut bad = Vec::new();
         let mut gaps = Vec::new();
-        let mut log_end = None;
+        let (mut log_end, mut checked_end) = (None, None);
         let mut expected = self.checkpoint.map(|(_, position)| position);
         if expected.is_none() && !self.state_lost {
             expected = Some(0);
@@ -165,13 +165,17 @@ impl Survey {
             if file.kind == FileKind::Log {
                 expected = Some(end);
                 log_end = Some(end);
+                if header.base <= self.from() {
+                    checked_end = log_end;
+                }
                 self.end = self.end.max(end);
             }
         }
         // The log was whole up to the checkpoint's position when that was named.
         let (from, log_end) = (self.from(), log_end.unwrap_or(0));
-        if log_end < from {
-            gaps.push((log_end, from, counts.frames, counts.messages));
+        let checked_end = checked_end.unwrap_or(0);
+        if checked_end < from && !gaps.iter().any(|(gap, ..)| *gap == checked_end) {
+            gaps.push((checked_end, from, counts.frames, counts.messages));
         }
         self.end = self.end.max(self.synced_to);
         self.judge(&mut files, bad, gaps, &counts, log_end)?;

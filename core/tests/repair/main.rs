@@ -255,6 +255,24 @@ fn a_lost_manifest_is_refused_and_rebuilt() {
     check(&folder, &folder.disk, &disk, &repair);
 }
 
+/// A log that ends before its checkpoint is damage, though what follows looks like the end a crash left.
+#[test]
+fn a_log_that_is_too_short_is_damage() {
+    for seed in 1..20 {
+        let folder = Folder::build(seed);
+        let disk = folder.stopped();
+        let logs: Vec<String> = disk.dump().into_keys().filter(|name| name.ends_with(".log")).collect();
+        for name in &logs {
+            disk.set_bytes(name, []);
+        }
+        let damaged = durable(&disk);
+        assert!(!open(&damaged).damage().is_empty());
+        let repair = repaired(&disk, true);
+        assert!(repair.is_needed && repair.is_state_lost);
+        check(&folder, &damaged, &disk, &repair);
+    }
+}
+
 /// What a broker finds damaged stays as it is, however long the broker runs on.
 #[test]
 fn a_broker_leaves_damaged_files_to_the_repair() {
@@ -346,4 +364,60 @@ fn a_repaired_folder_is_still_for_one_user() {
     }
     assert_eq!(set_aside, repair.replaced.len());
     assert!(!mq_core::store::repair::repair(&path, true, &mut |_, _| {}).unwrap().is_needed);
+}
+
+/// A disk whose files are replaced by others when the first log file is opened, as by a broker's cleaner and checkpoint.
+struct Changing {
+    disk: CrashDisk,
+    later: std::sync::Mutex<Option<CrashDisk>>,
+}
+
+impl Disk for Changing {
+    fn open(
+        &self,
+        name: &str,
+        mode: OpenMode,
+    ) -> std::io::Result<std::sync::Arc<dyn mq_core::store::disk::File>> {
+        if name.ends_with(".log")
+            && let Some(later) = self.later.lock().unwrap().take()
+        {
+            self.disk.dump().keys().for_each(|name| self.disk.remove(name).unwrap());
+            later.dump().into_iter().for_each(|(name, bytes)| self.disk.set_bytes(&name, bytes));
+        }
+        self.disk.open(name, mode)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> std::io::Result<()> {
+        self.disk.rename(from, to)
+    }
+
+    fn remove(&self, name: &str) -> std::io::Result<()> {
+        self.disk.remove(name)
+    }
+
+    fn sync_dir(&self) -> std::io::Result<()> {
+        self.disk.sync_dir()
+    }
+
+    fn list(&self) -> std::io::Result<Vec<String>> {
+        self.disk.list()
+    }
+}
+
+/// A report starts over when files of the manifest it has read are gone: a running broker is no damage.
+#[test]
+fn files_that_go_while_they_are_looked_for_are_no_damage() {
+    for seed in 200..220 {
+        let folder = Folder::build(seed);
+        let later = folder.stopped();
+        let report = |disk: &dyn Disk| inspect_on(disk, &mut |_, _| {}).unwrap();
+        let expected = format!("{:?}", report(&later));
+        let changing =
+            Changing { disk: durable(&folder.disk), later: std::sync::Mutex::new(Some(durable(&later))) };
+        let found = report(&changing);
+        assert!(found.damage.is_empty(), "{:?}", found.damage);
+        assert!(changing.later.lock().unwrap().is_none());
+        // Unless everything it had read about was still there.
+        assert!(format!("{found:?}") == expected || !found.clean_stop);
+    }
 }
