@@ -6,6 +6,7 @@
 //! - [`serve`]: the broker as a process; [`features`] it offers; [`reload`] at SIGHUP; [`options`] HTTP shows;
 //!   [`paste`] what it prints when ready
 //! - [`publish`], [`lines`]: `mq pub`; [`tail`], [`printer`]: `mq tail`
+//! - [`stat`]: `mq stat`; [`topics`]: `mq topics`; [`http`] both speak
 //! - [`telemetry`]: the log; [`repeats`] held back there
 
 mod args;
@@ -13,6 +14,7 @@ mod choice;
 mod config;
 mod features;
 mod file;
+mod http;
 mod lines;
 mod list;
 mod options;
@@ -25,8 +27,10 @@ mod serve;
 mod setting;
 mod settings;
 mod sources;
+mod stat;
 mod tail;
 mod telemetry;
+mod topics;
 mod units;
 
 use std::ffi::OsString;
@@ -57,6 +61,8 @@ fn main() -> ExitCode {
         Some(("serve", flags)) => serve::run(flags, face),
         Some(("pub", flags)) => parsed(flags).and_then(publish::run),
         Some(("tail", flags)) => parsed(flags).and_then(tail::run),
+        Some(("stat", flags)) => parsed(flags).and_then(stat::run),
+        Some(("topics", flags)) => parsed(flags).and_then(topics::run),
         _ => Err("a subcommand is needed: `mq --help` lists them".to_owned()),
     };
     match outcome {
@@ -83,6 +89,8 @@ fn face(name: Option<&OsString>) -> Face {
 fn command(face: Face) -> Command {
     let publish = publish::Pub::augment_args(Command::new("pub"));
     let tail = tail::Tail::augment_args(Command::new("tail"));
+    let stat = stat::Stat::augment_args(Command::new("stat"));
+    let topics = topics::Topics::augment_args(Command::new("topics"));
     let serve = config::augment(Command::new("serve"), face).about("Runs a broker");
     let subcommands = [
         match face {
@@ -91,6 +99,8 @@ fn command(face: Face) -> Command {
         },
         publish.about("Publishes each line of stdin as a message"),
         tail.about("Prints the messages of a topic as they come, one a line"),
+        stat.about("Prints what a broker's channels do, one line a tick"),
+        topics.about("Lists topics and channels; creates, deletes, pauses, unpauses, empties them"),
     ];
     Command::new("mq")
         .version(match face {

@@ -94,11 +94,19 @@ impl Stage {
             }
             Self::Deny => return deny(),
             Self::Rust => {
+                let peers = tools::nsq();
                 let mut tests = cargo();
                 tests
                     .args(["test", "--quiet", "--no-fail-fast", "--workspace", "--locked"])
                     .env("MQ_BIN", mq()?);
+                if let Ok(peers) = &peers {
+                    tests.env("MQ_PEERS", peers);
+                }
                 run(&mut tests)?;
+                if let Err(error) = peers {
+                    println!("without NSQ's programs: {error}");
+                    return Ok(Done::Partly("nsqadmin and nsq_stat, which cannot be had here"));
+                }
             }
             Self::Python => {
                 let Some(python) = tools::python("tests", "tests/python/requirements.txt", &[])? else {

