@@ -17,7 +17,7 @@ pub enum ErrorKind {
     InvalidArgument = 2,
     /// A message or batch is larger than a frame can be.
     TooBig = 3,
-    /// No such topic or channel.
+    /// No such topic, channel or data folder.
     NotFound = 4,
     /// A limit on topics, channels or consumers is reached.
     LimitReached = 5,
@@ -37,6 +37,8 @@ pub enum ErrorKind {
     Locked = 12,
     /// The data folder was written by a version this one does not know.
     Version = 13,
+    /// The broker is being emptied and takes no more messages. Another broker does.
+    Draining = 14,
 }
 
 impl ErrorKind {
@@ -52,7 +54,8 @@ impl ErrorKind {
             | Self::NotOwner
             | Self::Closed
             | Self::Damaged
-            | Self::Version => false,
+            | Self::Version
+            | Self::Draining => false,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The core of libmq: a broker with topics, channels and one log on disk. No sockets, no wire formats.
 //!
-//! - [`Broker`]: the handle; `watch`: what discovery hears of it; `blocks` (offsets), `timers`, `io_pool` and `maintenance` are what topics share
+//! - [`Broker`]: the handle; `watch`: what discovery hears of it; `drain`: emptying it; `blocks` (offsets), `timers`, `io_pool` and `maintenance` are what topics share
 //! - [`Topic`]: offsets, the pump position, publishing
 //! - [`Channel`], [`Subscription`]: a cursor over its topic, and who reads through it
 //! - [`store`]: the broker log behind a small disk interface
@@ -15,6 +15,7 @@ mod channel;
 pub mod clock;
 pub mod config;
 pub mod discovery;
+mod drain;
 pub mod error;
 mod io_pool;
 mod latency;
@@ -30,7 +31,7 @@ mod watch;
 pub use broker::Broker;
 pub use channel::{Acks, Channel, ChannelStats, Pulled, SubscribeOptions, SubscriberView, Subscription};
 pub use clock::{Clock, ManualClock, SystemClock};
-pub use config::{Durability, Options, StoreSizes};
+pub use config::{Durability, Limits, Options, Overflow, StoreSizes};
 pub use error::{Error, ErrorKind, Result};
 pub use latency::{BUCKETS_US, Histogram, Quantiles};
 pub use maintenance::Step;

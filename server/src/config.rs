@@ -9,9 +9,9 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use mq_nsq::server::OptionValue;
 
 use crate::file::ConfigFile;
-use crate::setting::{Address, Size, WireSize, flag, variable};
+use crate::setting::{Address, Size, WireSize, flag};
 pub(crate) use crate::settings::{Config, Face};
-use crate::settings::{Effect, SETTINGS};
+use crate::settings::{Effect, SERVE, SETTINGS, Schema};
 use crate::sources::Sources;
 use crate::telemetry::Telemetry;
 
@@ -20,12 +20,19 @@ const CONFIG_FLAG: &str = "config";
 
 /// Adds `mq serve`'s flags to `command`.
 pub(crate) fn augment(command: Command, face: Face) -> Command {
-    let config = Arg::new(CONFIG_FLAG)
-        .long(CONFIG_FLAG)
-        .value_name("FILE")
-        .value_parser(value_parser!(PathBuf))
-        .help("TOML file of settings, keys as the flags with _ for - [env: MQ_CONFIG]");
-    SETTINGS.iter().fold(command.arg(config), |command, setting| {
+    augment_with(command, &SERVE, face)
+}
+
+/// Adds the flags of `schema` to `command`.
+pub(crate) fn augment_with(command: Command, schema: &Schema, face: Face) -> Command {
+    let config =
+        Arg::new(CONFIG_FLAG).long(CONFIG_FLAG).value_name("FILE").value_parser(value_parser!(PathBuf)).help(
+            format!(
+                "TOML file of settings, keys as the flags with _ for - [env: {}]",
+                schema.variable(CONFIG_FLAG)
+            ),
+        );
+    schema.settings.iter().fold(command.arg(config), |command, setting| {
         let default = setting.default(face);
         let effect = match setting.effect {
             Effect::Full => String::new(),
@@ -39,7 +46,7 @@ pub(crate) fn augment(command: Command, face: Face) -> Command {
             .help(format!("{help} [default: {default}]"))
             .long_help(format!(
                 "{help}\n\n[default: {default}] [env: {}] [form: {}]",
-                variable(setting.key),
+                schema.variable(setting.key),
                 setting.form,
             ));
         let arg = if setting.list { arg.action(ArgAction::Append) } else { arg };
@@ -49,6 +56,18 @@ pub(crate) fn augment(command: Command, face: Face) -> Command {
             arg
         })
     })
+}
+
+/// The configuration file that is named, if one is.
+pub(crate) fn file(
+    flags: &ArgMatches,
+    env: &dyn Fn(&str) -> Option<OsString>,
+    schema: &'static Schema,
+) -> Result<Option<ConfigFile>, String> {
+    let named = flags.get_one::<PathBuf>(CONFIG_FLAG).cloned();
+    let path = named
+        .or_else(|| env(&schema.variable(CONFIG_FLAG)).filter(|path| !path.is_empty()).map(PathBuf::from));
+    path.map(|path| ConfigFile::read(&path, schema)).transpose()
 }
 
 /// Settings in force, and what is to be said about how they were given.
@@ -84,11 +103,7 @@ impl Loaded {
     /// The settings in force, given the parsed flags and the process's environment.
     pub(crate) fn load(flags: &ArgMatches, face: Face) -> Result<Self, String> {
         let env = |name: &str| std::env::var_os(name);
-        let path = flags
-            .get_one::<PathBuf>(CONFIG_FLAG)
-            .cloned()
-            .or_else(|| env(&variable(CONFIG_FLAG)).filter(|path| !path.is_empty()).map(PathBuf::from));
-        let file = path.map(|path| ConfigFile::read(&path)).transpose()?;
+        let file = file(flags, &env, &SERVE)?;
         Self::resolve(flags, &env, file.as_ref(), face)
     }
 
@@ -98,7 +113,7 @@ impl Loaded {
         file: Option<&ConfigFile>,
         face: Face,
     ) -> Result<Self, String> {
-        let sources = Sources { flags, env, file, face };
+        let sources = Sources { schema: &SERVE, flags, env, file, face };
         let config = Config::from_sources(&sources)?;
         config.check()?;
         let mut idle = Vec::new();
@@ -221,6 +236,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::document;
     use crate::list::AuthServer;
 
     fn resolve(flags: &[&str], env: &[(&str, &str)], file: Option<&str>) -> Result<Config, String> {
@@ -231,7 +247,7 @@ mod tests {
         let command = augment(Command::new("serve").args_override_self(true), face);
         let args = ["serve"].iter().chain(flags);
         let matches = command.try_get_matches_from(args).map_err(|e| e.to_string())?;
-        let file = file.map(|text| ConfigFile::parse(Path::new("mq.toml"), text)).transpose()?;
+        let file = file.map(|text| ConfigFile::parse(Path::new("mq.toml"), text, &SERVE)).transpose()?;
         let env = |name: &str| env.iter().find(|(have, _)| *have == name).map(|(_, value)| value.into());
         Loaded::resolve(&matches, &env, file.as_ref(), face)
     }
@@ -375,7 +391,7 @@ mod tests {
         assert_eq!(loaded.config.node_id.0, 5);
         assert_eq!(loaded.config.http_client_request_timeout, Duration::from_secs(5));
         let idle: Vec<_> = loaded.idle.iter().map(|idle| idle.key).collect();
-        assert!(idle.contains(&"sync_every") && idle.contains(&"lookupd_tcp_address"), "{idle:?}");
+        assert!(idle.contains(&"sync_every") && idle.contains(&"verbose"), "{idle:?}");
         assert!(!idle.contains(&"statsd_address"), "not given: {idle:?}");
     }
 
@@ -388,36 +404,6 @@ mod tests {
 
     #[test]
     fn the_document_lists_every_setting() {
-        let document = include_str!("../../docs/configuration.md");
-        let missing: Vec<_> = {
-            let table = table();
-            table.lines().filter(|line| !document.contains(line)).map(str::to_owned).collect()
-        };
-        assert!(missing.is_empty(), "docs/configuration.md lacks these lines:\n{}", missing.join("\n"));
-        let rows = document.lines().filter(|line| line.starts_with("| `--")).count();
-        assert_eq!(rows, SETTINGS.len(), "docs/configuration.md has settings that are none");
-    }
-
-    /// The lines of docs/configuration.md, as they must be.
-    fn table() -> String {
-        let code = |text: &str| if text.is_empty() { "none".to_owned() } else { format!("`{text}`") };
-        let mut out = String::new();
-        for setting in SETTINGS {
-            let (ours, nsqd) = (setting.default(Face::Mq), setting.default(Face::Nsqd));
-            let defaults =
-                if ours == nsqd { code(ours) } else { format!("{}; as nsqd {}", code(ours), code(nsqd)) };
-            let meaning = match setting.effect {
-                Effect::Full => setting.help().to_owned(),
-                Effect::None(instead) => format!("{}. No effect: {instead}", setting.help()),
-                Effect::Later => format!("{}. Not served yet", setting.help()),
-            };
-            out += &format!(
-                "| `--{}` | {defaults} | `{}` | `{}` | {meaning} |\n",
-                flag(setting.key),
-                variable(setting.key),
-                setting.file_key,
-            );
-        }
-        out
+        document::check(&SERVE, Face::Nsqd);
     }
 }

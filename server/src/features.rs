@@ -4,19 +4,19 @@ use std::fmt::Display;
 use std::str::FromStr;
 
 use mq_nsq::server::{self, StatsdConfig, TlsOptions};
-use rustix::system::uname;
 
-use crate::config::Config;
+use crate::config::{Config, Face};
+use crate::host;
 use crate::setting::{Address, MaybeAddress};
 
 /// Sets `server` to what `config` says.
 ///
 /// # Errors
 /// If a word of `config` is none of the server's.
-pub(crate) fn apply(config: &Config, server: &mut server::Config) -> Result<(), String> {
+pub(crate) fn apply(config: &Config, face: Face, server: &mut server::Config) -> Result<(), String> {
     tls(config, server)?;
     auth(config, server)?;
-    http(config, server);
+    http(config, face, server);
     statistics(config, server);
     Ok(())
 }
@@ -37,16 +37,14 @@ fn tls(config: &Config, server: &mut server::Config) -> Result<(), String> {
     Ok(())
 }
 
-fn http(config: &Config, server: &mut server::Config) {
-    let host = uname().nodename().to_string_lossy().into_owned();
+fn http(config: &Config, face: Face, server: &mut server::Config) {
     let address = |address: &MaybeAddress| address.0.as_ref().map(Address::to_string);
     server.http_address = address(&config.http_address);
     server.https_address = address(&config.https_address);
     server.http_auth_token_file = config.http_auth_token_file.0.clone();
-    server.broadcast_address =
-        if config.broadcast_address.is_empty() { host.clone() } else { config.broadcast_address.clone() };
+    server.broadcast_address = host::broadcast(&config.broadcast_address, &config.tcp_address, face);
     server.broadcast_http_port = config.broadcast_http_port;
-    server.hostname = host;
+    server.hostname = host::name();
 }
 
 fn statistics(config: &Config, server: &mut server::Config) {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::setting::flag;
-use crate::settings::{SETTINGS, Setting};
+use crate::settings::{Schema, Setting};
 
 /// A configuration file whose keys are all known.
 pub(crate) struct ConfigFile {
@@ -13,21 +13,21 @@ pub(crate) struct ConfigFile {
 }
 
 impl ConfigFile {
-    pub(crate) fn read(path: &Path) -> Result<Self, String> {
+    pub(crate) fn read(path: &Path, schema: &'static Schema) -> Result<Self, String> {
         let text = std::fs::read_to_string(path).map_err(|e| format!("--config {}: {e}", path.display()))?;
-        Self::parse(path, &text)
+        Self::parse(path, &text, schema)
     }
 
-    pub(crate) fn parse(path: &Path, text: &str) -> Result<Self, String> {
+    pub(crate) fn parse(path: &Path, text: &str, schema: &'static Schema) -> Result<Self, String> {
         let shown = path.display();
         let table: toml::Table = text.parse().map_err(|e| format!("{shown}: {e}"))?;
         let mut values: Vec<(&'static str, Vec<String>)> = Vec::with_capacity(table.len());
         for (key, value) in table {
-            let Some(setting) = SETTINGS.iter().find(|setting| setting.key == key || setting.file_key == key)
-            else {
-                return Err(match nearest(&key) {
+            let mut settings = schema.settings.iter();
+            let Some(setting) = settings.find(|setting| setting.key == key || setting.file_key == key) else {
+                return Err(match nearest(&key, schema) {
                     Some(right) => format!("{shown}: there is no setting {key:?}: did you mean {right:?}?"),
-                    None => format!("{shown}: there is no setting {key:?}: `mq serve --help` lists all"),
+                    None => format!("{shown}: there is no setting {key:?}: `{}` lists all", schema.help),
                 });
             };
             let Some(texts) = texts(setting, &value) else {
@@ -69,11 +69,11 @@ fn text(value: &toml::Value) -> Option<String> {
 }
 
 /// The key that was probably meant.
-fn nearest(key: &str) -> Option<&'static str> {
+fn nearest(key: &str, schema: &'static Schema) -> Option<&'static str> {
     /// Above this likeness a name is worth suggesting; clap uses the same for flags.
     const ALIKE: f64 = 0.8;
     let key = key.replace('-', "_").to_ascii_lowercase();
-    let alike =
-        SETTINGS.iter().map(|setting| (strsim::jaro_winkler(&key, setting.file_key), setting.file_key));
+    let settings = schema.settings.iter();
+    let alike = settings.map(|setting| (strsim::jaro_winkler(&key, setting.file_key), setting.file_key));
     alike.filter(|(likeness, _)| *likeness > ALIKE).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, key)| key)
 }

@@ -5,29 +5,42 @@
 //! - [`sources`], [`file`]: where; [`config`]: what `mq serve` runs with
 //! - [`serve`]: the broker as a process; [`features`] it offers; [`reload`] at SIGHUP; [`options`] HTTP shows;
 //!   [`paste`] what it prints when ready
-//! - [`publish`], [`lines`]: `mq pub`; [`tail`], [`printer`]: `mq tail`
+//! - [`discovery`]: how that broker is found; [`lookup`], [`lookup_settings`]: `mq lookup`; [`host`]: this machine's name
+//! - [`drain`]: `mq drain`; [`publish`], [`lines`]: `mq pub`; [`tail`], [`printer`]: `mq tail`
 //! - [`stat`]: `mq stat`; [`topics`]: `mq topics`; [`http`] both speak
+//! - [`inspect`], [`repair`]: `mq inspect`, `mq repair`; [`table`], [`progress`] for people
 //! - [`telemetry`]: the log; [`repeats`] held back there
 
 mod args;
 mod choice;
 mod config;
+mod discovery;
+#[cfg(test)]
+mod document;
+mod drain;
 mod features;
 mod file;
+mod host;
 mod http;
+mod inspect;
 mod lines;
 mod list;
+mod lookup;
+mod lookup_settings;
 mod options;
 mod paste;
 mod printer;
+mod progress;
 mod publish;
 mod reload;
+mod repair;
 mod repeats;
 mod serve;
 mod setting;
 mod settings;
 mod sources;
 mod stat;
+mod table;
 mod tail;
 mod telemetry;
 mod topics;
@@ -44,25 +57,32 @@ use crate::config::Face;
 fn main() -> ExitCode {
     let mut arguments: Vec<OsString> = std::env::args_os().collect();
     let face = face(arguments.first());
-    if face == Face::Nsqd {
-        arguments.insert(1, "serve".into());
+    match face {
+        Face::Mq => {}
+        Face::Nsqd => arguments.insert(1, "serve".into()),
+        Face::Nsqlookupd => arguments.insert(1, "lookup".into()),
     }
     let command = command(face);
     let arguments = args::normalise(&command, arguments);
+    let failure = failure(arguments.get(1));
     let matches = match command.try_get_matches_from(arguments) {
         Ok(matches) => matches,
         Err(error) => {
             // Help and version are answers, on stdout; all else is a complaint. Neither may fail on a closed pipe.
             let _ = error.print();
-            return if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+            return if error.use_stderr() { failure } else { ExitCode::SUCCESS };
         }
     };
     let outcome = match matches.subcommand() {
         Some(("serve", flags)) => serve::run(flags, face),
+        Some(("lookup", flags)) => lookup::run(flags, face),
         Some(("pub", flags)) => parsed(flags).and_then(publish::run),
+        Some(("drain", flags)) => parsed(flags).and_then(drain::run),
         Some(("tail", flags)) => parsed(flags).and_then(tail::run),
         Some(("stat", flags)) => parsed(flags).and_then(stat::run),
         Some(("topics", flags)) => parsed(flags).and_then(topics::run),
+        Some(("inspect", flags)) => parsed(flags).and_then(inspect::run),
+        Some(("repair", flags)) => parsed(flags).and_then(repair::run),
         _ => Err("a subcommand is needed: `mq --help` lists them".to_owned()),
     };
     match outcome {
@@ -71,19 +91,30 @@ fn main() -> ExitCode {
             match face {
                 Face::Mq => eprintln!("mq {}: {message}", matches.subcommand_name().unwrap_or_default()),
                 Face::Nsqd => eprintln!("nsqd: {message}"),
+                Face::Nsqlookupd => eprintln!("nsqlookupd: {message}"),
             }
-            ExitCode::FAILURE
+            failure
         }
     }
+}
+
+/// The exit code of a failure: 2 for those commands whose 1 is an answer.
+fn failure(subcommand: Option<&OsString>) -> ExitCode {
+    let answers = subcommand.is_some_and(|name| name == "inspect" || name == "repair");
+    if answers { ExitCode::from(2) } else { ExitCode::FAILURE }
 }
 
 /// What every subcommand gives: its exit code, or what went wrong.
 type Outcome = Result<ExitCode, String>;
 
-/// Started under the name `nsqd` (a link, say), the program takes nsqd's flags and has its defaults.
+/// Started under the name of one of NSQ's programs (a link, say), the program takes that one's flags and has its defaults.
 fn face(name: Option<&OsString>) -> Face {
     let name = name.and_then(|path| Path::new(path).file_name());
-    if name.is_some_and(|name| name == "nsqd") { Face::Nsqd } else { Face::Mq }
+    match name.and_then(|name| name.to_str()) {
+        Some("nsqd") => Face::Nsqd,
+        Some("nsqlookupd") => Face::Nsqlookupd,
+        _ => Face::Mq,
+    }
 }
 
 fn command(face: Face) -> Command {
@@ -91,21 +122,37 @@ fn command(face: Face) -> Command {
     let tail = tail::Tail::augment_args(Command::new("tail"));
     let stat = stat::Stat::augment_args(Command::new("stat"));
     let topics = topics::Topics::augment_args(Command::new("topics"));
+    let drain = drain::Drain::augment_args(Command::new("drain"));
+    let inspect = inspect::Inspect::augment_args(Command::new("inspect"));
+    let repair = repair::RepairOptions::augment_args(Command::new("repair"));
     let serve = config::augment(Command::new("serve"), face).about("Runs a broker");
+    let lookup = lookup_settings::augment(Command::new("lookup"), face).about("Runs a lookup server");
     let subcommands = [
         match face {
-            Face::Mq => serve.display_name("mq"),
+            Face::Mq | Face::Nsqlookupd => serve.display_name("mq"),
             Face::Nsqd => serve.display_name("nsqd").bin_name("nsqd").override_usage("nsqd [OPTIONS]"),
         },
+        match face {
+            Face::Mq | Face::Nsqd => lookup.display_name("mq"),
+            Face::Nsqlookupd => {
+                let lookup = lookup.display_name("nsqlookupd").bin_name("nsqlookupd");
+                lookup.override_usage("nsqlookupd [OPTIONS]")
+            }
+        },
         publish.about("Publishes each line of stdin as a message"),
+        drain.about("Empties a broker and stops it: it leaves discovery and takes no more messages"),
         tail.about("Prints the messages of a topic as they come, one a line"),
         stat.about("Prints what a broker's channels do, one line a tick"),
         topics.about("Lists topics and channels; creates, deletes, pauses, unpauses, empties them"),
+        inspect
+            .about("Tells what is in a data folder and checks every checksum")
+            .after_help(inspect::EXIT_CODES),
+        repair.about("Salvages what is whole of a damaged data folder").after_help(repair::EXIT_CODES),
     ];
     Command::new("mq")
         .version(match face {
             Face::Mq => env!("CARGO_PKG_VERSION"),
-            Face::Nsqd => concat!("v", env!("CARGO_PKG_VERSION"), " (libmq)"),
+            Face::Nsqd | Face::Nsqlookupd => concat!("v", env!("CARGO_PKG_VERSION"), " (libmq)"),
         })
         .propagate_version(true)
         .about("A message broker every language can use, and its tools")
@@ -125,14 +172,19 @@ mod tests {
     fn the_command_line_is_sound() {
         super::command(super::Face::Mq).debug_assert();
         super::command(super::Face::Nsqd).debug_assert();
+        super::command(super::Face::Nsqlookupd).debug_assert();
     }
 
     #[test]
     fn the_name_decides() {
         use super::{Face, face};
-        for (name, is) in
-            [("nsqd", Face::Nsqd), ("/usr/bin/nsqd", Face::Nsqd), ("mq", Face::Mq), ("/nsqd/mq", Face::Mq)]
-        {
+        for (name, is) in [
+            ("nsqlookupd", Face::Nsqlookupd),
+            ("nsqd", Face::Nsqd),
+            ("/usr/bin/nsqd", Face::Nsqd),
+            ("mq", Face::Mq),
+            ("/nsqd/mq", Face::Mq),
+        ] {
             assert_eq!(face(Some(&name.into())), is, "{name}");
         }
     }

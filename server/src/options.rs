@@ -1,21 +1,25 @@
-//! What `/config` shows: every setting under its name in the file; and the one it changes.
+//! What `/config` shows: every setting under its name in the file; and those it changes.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use mq_nsq::server::{OptionError, OptionSource, OptionValue};
 use parking_lot::Mutex;
 
 use crate::config::Loaded;
+use crate::discovery::Lookups;
 use crate::setting::{LogLevel, Value};
 use crate::telemetry::Log;
 
 const LOG_LEVEL: &str = "log_level";
+const LOOKUPS: &str = "nsqlookupd_tcp_addresses";
 
 /// The settings of the running process.
 pub(crate) struct LiveOptions {
     values: Mutex<BTreeMap<&'static str, OptionValue>>,
     log: Arc<Log>,
+    /// There once the broker serves.
+    lookups: OnceLock<Lookups>,
 }
 
 impl LiveOptions {
@@ -23,7 +27,25 @@ impl LiveOptions {
     pub(crate) fn new(loaded: &Loaded, broadcast_address: &str, log: Arc<Log>) -> Self {
         let mut values = loaded.shown();
         values.insert("broadcast_address", OptionValue::Text(broadcast_address.to_owned()));
-        Self { values: Mutex::new(values), log }
+        Self { values: Mutex::new(values), log, lookups: OnceLock::new() }
+    }
+
+    /// What `nsqlookupd_tcp_addresses` changes. Only the first call counts.
+    pub(crate) fn set_lookups(&self, lookups: Lookups) {
+        let _ = self.lookups.set(lookups);
+    }
+
+    /// Registers at other lookup servers: `value` is a JSON array of their addresses.
+    fn put_lookups(&self, value: &[u8]) -> Result<OptionValue, OptionError> {
+        let addresses: Vec<String> = serde_json::from_slice(value).map_err(|_| OptionError::Value)?;
+        let lookups = self.lookups.get().ok_or(OptionError::Option)?;
+        lookups.set(&addresses).map_err(|error| {
+            tracing::warn!("{LOOKUPS}: {error}");
+            OptionError::Value
+        })?;
+        let shown = OptionValue::Json(serde_json::Value::from(addresses).to_string());
+        self.values.lock().insert(LOOKUPS, shown.clone());
+        Ok(shown)
     }
 
     /// The log's level was changed.
@@ -40,10 +62,13 @@ impl OptionSource for LiveOptions {
     }
 
     fn put(&self, name: &str, value: &[u8]) -> Result<OptionValue, OptionError> {
-        if name != LOG_LEVEL {
-            return Err(OptionError::Option);
+        match name {
+            LOG_LEVEL => {
+                let level = std::str::from_utf8(value).ok().and_then(LogLevel::parse);
+                Ok(self.set_log_level(level.ok_or(OptionError::Value)?))
+            }
+            LOOKUPS => self.put_lookups(value),
+            _ => Err(OptionError::Option),
         }
-        let level = std::str::from_utf8(value).ok().and_then(LogLevel::parse).ok_or(OptionError::Value)?;
-        Ok(self.set_log_level(level))
     }
 }

@@ -9,19 +9,21 @@ use clap::ArgMatches;
 use mq_core::{Broker, Options as BrokerOptions};
 use mq_nsq::server::{self, OptionSource, Options, Server};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
 
 use crate::config::{Config, Face, Idle, Loaded};
+use crate::discovery::Discovery;
 use crate::options::LiveOptions;
 use crate::paste::Addresses;
 use crate::reload::Reload;
 use crate::setting::Address;
-use crate::{Outcome, features, paste};
+use crate::{Outcome, drain, features, paste};
 
 /// Runs a broker until SIGTERM or SIGINT.
 pub(crate) fn run(flags: &ArgMatches, face: Face) -> Outcome {
     let loaded = Loaded::load(flags, face)?;
     let mut server = server_config(&loaded.config);
-    features::apply(&loaded.config, &mut server)?;
+    features::apply(&loaded.config, face, &mut server)?;
     let log = Arc::new(loaded.config.telemetry().install());
     let options = Arc::new(LiveOptions::new(&loaded, &server.broadcast_address, Arc::clone(&log)));
     server.options = Options::new(Arc::clone(&options) as Arc<dyn OptionSource>);
@@ -46,6 +48,7 @@ async fn serve(mut reload: Reload, server: server::Config) -> Result<(), String>
     tokio::spawn(reload.log.report_repeats());
     let config = reload.config().clone();
     let broker = open(&config).await?;
+    let wish = server.drain.clone();
     let server = match Server::bind(server, broker.clone()).await {
         Ok(server) => server,
         Err(error) => {
@@ -53,20 +56,59 @@ async fn serve(mut reload: Reload, server: server::Config) -> Result<(), String>
             return Err(bind_failed(&config.tcp_address, &error));
         }
     };
+    // Before the broker is known anywhere, which is when the first clients come.
+    let (tcp, http) = (server.local_addr(), server.http_addr());
+    let discovery = match Discovery::bind(&config, reload.face, broker.clone(), tcp, http).await {
+        Ok(discovery) => discovery,
+        Err(error) => {
+            close(broker).await?;
+            return Err(error);
+        }
+    };
+    reload.options.set_lookups(discovery.lookups.clone());
     reload.tls = server.tls();
     reload.tokens = server.http_tokens();
     tokio::spawn(reload_at(hangup, reload));
     announce(&server, &config.data_path);
-    server.run(stop).await;
+    discovery.announce();
+    let lookups = discovery.lookups.clone();
+    let (stopping, stopped) = (watch::Sender::new(false), watch::Sender::new(false));
+    tokio::join!(
+        async {
+            tokio::select! {
+                () = stop => {}
+                () = drain::until_empty(&wish, &broker, &lookups) => {}
+            }
+            stopping.send_replace(true);
+        },
+        async {
+            server.run(set(&stopping)).await;
+            stopped.send_replace(true);
+        },
+        discovery.run(set(&stopping), set(&stopped)),
+    );
     close(broker).await?;
     tracing::info!("stopped");
     Ok(())
 }
 
-/// Reads settings again at each SIGHUP. Never ends.
+/// Resolves once `flag` is true.
+async fn set(flag: &watch::Sender<bool>) {
+    // It lives as long as the borrow.
+    let _ = flag.subscribe().wait_for(|set| *set).await;
+}
+
+/// Reads settings again at each SIGHUP, off the async workers. Never ends.
 async fn reload_at(mut hangup: Signal, mut reload: Reload) {
     while hangup.recv().await.is_some() {
-        reload.run();
+        let reloaded = tokio::task::spawn_blocking(move || {
+            reload.run();
+            reload
+        });
+        reload = match reloaded.await {
+            Ok(reload) => reload,
+            Err(error) => return tracing::error!(%error, "SIGHUP is not heard any more"),
+        };
     }
 }
 
@@ -76,6 +118,7 @@ async fn open(config: &Config) -> Result<Broker, String> {
         data_path: config.data_path.clone(),
         memory_limit: config.memory_limit.0,
         durability: config.durability,
+        max_disk_bytes: config.max_disk_bytes.0,
         sync_wait: config.sync_wait,
         node_id: config.node_id.0,
         ephemeral_queue: config.mem_queue_size,
@@ -158,7 +201,7 @@ fn announce(server: &Server, data_path: &Path) {
 }
 
 /// Resolves at the first SIGTERM or SIGINT; the second ends the process at once.
-fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
+pub(crate) fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     Ok(async move {
@@ -180,7 +223,7 @@ async fn next_signal(terminate: &mut Signal, interrupt: &mut Signal) -> (&'stati
 }
 
 /// A connection is a file descriptor, and the usual soft limit of 1,024 is far below what the hard one allows.
-fn raise_file_limit() {
+pub(crate) fn raise_file_limit() {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     let raised = rustix::process::Rlimit { current: limit.maximum, maximum: limit.maximum };

@@ -29,11 +29,6 @@ pub(crate) fn flag(key: &str) -> String {
     key.replace('_', "-")
 }
 
-/// The environment variable of the setting `key`.
-pub(crate) fn variable(key: &str) -> String {
-    format!("MQ_{}", key.to_ascii_uppercase())
-}
-
 fn number(number: u64) -> OptionValue {
     OptionValue::Json(number.to_string())
 }

@@ -16,10 +16,10 @@ pub(crate) struct Setting {
     pub(crate) key: &'static str,
     /// Name in the file: the same but for some of nsqd's.
     pub(crate) file_key: &'static str,
-    help: &'static str,
+    pub(crate) help: &'static str,
     pub(crate) default: &'static str,
     /// What it is under nsqd's name, where that differs.
-    nsqd_default: Option<&'static str>,
+    pub(crate) nsqd_default: Option<&'static str>,
     pub(crate) form: &'static str,
     pub(crate) switch: bool,
     pub(crate) list: bool,
@@ -45,7 +45,29 @@ pub(crate) enum Face {
     Mq,
     /// A drop-in for nsqd: its flags without a subcommand, its defaults.
     Nsqd,
+    /// A drop-in for nsqlookupd.
+    Nsqlookupd,
 }
+
+/// The settings of one command.
+pub(crate) struct Schema {
+    /// All of them, those without effect last.
+    pub(crate) settings: &'static [Setting],
+    /// What its environment variables begin with.
+    pub(crate) prefix: &'static str,
+    /// The command that lists them.
+    pub(crate) help: &'static str,
+}
+
+impl Schema {
+    /// The environment variable of the setting `key`.
+    pub(crate) fn variable(&self, key: &str) -> String {
+        format!("{}{}", self.prefix, key.to_ascii_uppercase())
+    }
+}
+
+/// `mq serve`'s.
+pub(crate) const SERVE: Schema = Schema { settings: SETTINGS, prefix: "MQ_", help: "mq serve --help" };
 
 impl Setting {
     pub(crate) fn help(&self) -> &'static str {
@@ -54,7 +76,7 @@ impl Setting {
 
     pub(crate) fn default(&self, face: Face) -> &'static str {
         match (face, self.nsqd_default) {
-            (Face::Nsqd, Some(default)) => default,
+            (Face::Nsqd | Face::Nsqlookupd, Some(default)) => default,
             _ => self.default,
         }
     }
@@ -69,15 +91,16 @@ macro_rules! or {
     };
 }
 
-/// Declares [`Config`] and [`SETTINGS`] from one list. Defaults are written as a user would, and read the same way.
+/// Declares `Config` and `SETTINGS` from one list. Defaults are written as a user would, and read the same way.
 /// What has no effect has no field; it is checked all the same.
 macro_rules! settings {
     (
+        $(#[doc = $what:literal])+;
         $($(#[doc = $help:literal])+ $key:ident $(/ $file:literal)?: $type:ty = $default:literal $(, nsqd $nsqd:literal)?;)+
         ---
         $($(#[doc = $nhelp:literal])+ $nkey:ident $(/ $nfile:literal)?: $ntype:ty = $ndefault:literal $(, nsqd $nnsqd:literal)? => $effect:expr;)+
     ) => {
-        /// What `mq serve` runs with.
+        $(#[doc = $what])+
         #[derive(Clone, Debug)]
         pub(crate) struct Config {
             $($(#[doc = $help])+ pub(crate) $key: $type,)+
@@ -87,10 +110,10 @@ macro_rules! settings {
         pub(crate) const SETTINGS: &[Setting] = &[
             $(Setting {
                 key: stringify!($key),
-                file_key: or!(stringify!($key) $(, $file)?),
+                file_key: $crate::settings::or!(stringify!($key) $(, $file)?),
                 help: concat!($($help),+),
                 default: $default,
-                nsqd_default: or!(None $(, Some($nsqd))?),
+                nsqd_default: $crate::settings::or!(None $(, Some($nsqd))?),
                 form: <$type as Value>::FORM,
                 switch: <$type as Value>::SWITCH,
                 list: <$type as Value>::LIST,
@@ -99,10 +122,10 @@ macro_rules! settings {
             },)+
             $(Setting {
                 key: stringify!($nkey),
-                file_key: or!(stringify!($nkey) $(, $nfile)?),
+                file_key: $crate::settings::or!(stringify!($nkey) $(, $nfile)?),
                 help: concat!($($nhelp),+),
                 default: $ndefault,
-                nsqd_default: or!(None $(, Some($nnsqd))?),
+                nsqd_default: $crate::settings::or!(None $(, Some($nnsqd))?),
                 form: <$ntype as Value>::FORM,
                 switch: <$ntype as Value>::SWITCH,
                 list: <$ntype as Value>::LIST,
@@ -119,7 +142,12 @@ macro_rules! settings {
     };
 }
 
+pub(crate) use {or, settings};
+
 settings! {
+    /// What `mq serve` runs with.
+    ;
+
     /// Where NSQ clients connect: host:port, or the path of a unix socket
     tcp_address: Address = "127.0.0.1:4150", nsqd "0.0.0.0:4150";
     /// Where HTTP is served; nothing = nowhere
@@ -128,7 +156,7 @@ settings! {
     https_address: MaybeAddress = "127.0.0.1:4152", nsqd "0.0.0.0:4152";
     /// File of the tokens, one a line, of which HTTP requests must show one (Authorization: Bearer), all but /ping
     http_auth_token_file: MaybePath = "";
-    /// The name that others reach this host by; nothing = the host's own
+    /// The name that others reach this broker by; nothing = the one it listens on, or the host's
     broadcast_address: String = "";
     /// The HTTP port that others reach it at, 0 = the real one
     broadcast_http_port: u16 = "0";
@@ -138,6 +166,8 @@ settings! {
     memory_limit: Size = "256MiB";
     /// What OK means for a new topic's messages: in memory (memory), written to the operating system (flush), or fsync'd (sync)
     durability: mq_core::Durability = "flush";
+    /// The most the log's files may take; beyond it publishes are refused, or drop the oldest of topics that want that; 0 = no limit, else at least 512MiB
+    max_disk_bytes: Size = "0";
     /// How long an fsync that level sync waits for is put off to take more with it; for disks whose fsync is slow
     sync_wait: Duration = "0s";
     /// Part of every message id, different on each broker of a cluster; auto = from the host's name
@@ -196,6 +226,16 @@ settings! {
     topology_region: String = "";
     /// The zone in the region that clients are told
     topology_zone: String = "";
+    /// Lookup servers to register at: host:port, or dns:host:port for one at each address of the name
+    lookupd_tcp_address / "nsqlookupd_tcp_addresses": List<Peer> = "";
+    /// The TCP port that others reach this broker at, 0 = the real one
+    broadcast_tcp_port: u16 = "0";
+    /// Run a lookup server in this process too, and register at it
+    lookup: bool = "false";
+    /// Where its brokers register
+    lookup_tcp_address: Address = "127.0.0.1:4160";
+    /// Where its clients ask, over HTTP
+    lookup_http_address: Address = "127.0.0.1:4161";
     /// Give each channel metrics of its own; if not, those of a topic's channels are added up
     metrics_per_channel: bool = "true";
     /// Where statistics are sent by statsd's protocol; nothing = nowhere
@@ -237,10 +277,6 @@ settings! {
     verbose: bool = "false" => Effect::None("--log-level debug writes more");
     /// nsqd: the old name of node-id, no effect there either
     worker_id: u64 = "0" => Effect::None("--node-id is the setting to use");
-    /// nsqd: the TCP port lookup servers tell clients, 0 = the real one
-    broadcast_tcp_port: u16 = "0" => Effect::Later;
-    /// nsqd: lookup servers to register at
-    lookupd_tcp_address / "nsqlookupd_tcp_addresses": List<Peer> = "" => Effect::Later;
     /// nsqd: experiments to take part in
     enable_experiment: List<Experiment> = "" => Effect::Later;
 }

@@ -6,11 +6,12 @@ use std::fmt::Display;
 use clap::ArgMatches;
 
 use crate::file::ConfigFile;
-use crate::setting::{Value, flag, variable};
-use crate::settings::{Face, SETTINGS, Setting};
+use crate::setting::{Value, flag};
+use crate::settings::{Face, Schema, Setting};
 
 /// Where a setting can be written, strongest first.
 pub(crate) struct Sources<'a> {
+    pub(crate) schema: &'static Schema,
     pub(crate) flags: &'a ArgMatches,
     pub(crate) env: &'a dyn Fn(&str) -> Option<OsString>,
     pub(crate) file: Option<&'a ConfigFile>,
@@ -25,7 +26,7 @@ struct Given {
 
 impl Sources<'_> {
     pub(crate) fn read<T: Value>(&self, key: &str) -> Result<T, String> {
-        let Some(setting) = SETTINGS.iter().find(|setting| setting.key == key) else {
+        let Some(setting) = self.schema.settings.iter().find(|setting| setting.key == key) else {
             return Err(format!("there is no setting {key}"));
         };
         match self.given(setting) {
@@ -63,7 +64,7 @@ impl Sources<'_> {
             let place = format!("--{flag} {}", without_password(&text));
             return Some(Given { text, place });
         }
-        let variable = variable(key);
+        let variable = self.schema.variable(key);
         if let Some(text) = (self.env)(&variable) {
             let text = text.to_string_lossy().into_owned();
             let place = format!("{variable}={} (that is --{flag})", without_password(&text));

@@ -105,7 +105,7 @@ impl Stage {
                 run(&mut tests)?;
                 if let Err(error) = peers {
                     println!("without NSQ's programs: {error}");
-                    return Ok(Done::Partly("nsqadmin and nsq_stat, which cannot be had here"));
+                    return Ok(Done::Partly("NSQ's own programs, which cannot be had here"));
                 }
             }
             Self::Python => {
@@ -123,7 +123,15 @@ impl Stage {
                 let mut tests = Command::new("go");
                 // -count=1: a cached answer says nothing about a new binary.
                 tests.args(["test", "-count=1", "./..."]).current_dir(root().join("tests").join("go"));
+                let peers = tools::nsq();
+                if let Ok(peers) = &peers {
+                    tests.env("MQ_PEERS", peers);
+                }
                 run(tests.env("MQ_BIN", mq()?))?;
+                if let Err(error) = peers {
+                    println!("without NSQ's programs: {error}");
+                    return Ok(Done::Partly("NSQ's own programs, which cannot be had here"));
+                }
             }
             Self::Node => {
                 if !succeeds(program("npm").arg("--version")) {

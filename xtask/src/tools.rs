@@ -6,6 +6,9 @@ use std::process::Command;
 
 use crate::run::{program, root, run, succeeds, target};
 
+/// Those of NSQ's programs that the tests run against mq.
+const NSQ_PROGRAMS: [&str; 4] = ["nsqd", "nsqlookupd", "nsqadmin", "nsq_stat"];
+
 /// Version of cargo-deny where it must be built.
 const DENY_VERSION: &str = "0.20.2";
 
@@ -54,7 +57,7 @@ pub(crate) fn node_modules() -> Result<PathBuf, String> {
     Ok(modules)
 }
 
-/// NSQ's own nsqadmin and nsq_stat, built by Go's client, and where they are; what is missing if they can't be had here.
+/// NSQ's own programs, built by Go's client, and where they are; what is missing if they can't be had here.
 pub(crate) fn nsq() -> Result<PathBuf, String> {
     let (from, folder) = (root().join("tests").join("go").join("peers"), target().join("peers"));
     let sums = fs::read(from.join("go.sum")).map_err(|e| format!("go.sum: {e}"))?;
@@ -68,7 +71,7 @@ pub(crate) fn nsq() -> Result<PathBuf, String> {
     }
     fs::create_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
     let mut install = program("go");
-    install.args(["install", "github.com/nsqio/nsq/apps/nsq_stat", "github.com/nsqio/nsq/apps/nsqadmin"]);
+    install.arg("install").args(NSQ_PROGRAMS.map(|name| format!("github.com/nsqio/nsq/apps/{name}")));
     run(install.current_dir(&from).env("GOBIN", &folder))?;
     fs::write(&stamp, sums).map_err(|e| format!("{}: {e}", stamp.display()))?;
     Ok(folder)

@@ -5,9 +5,33 @@ use std::pin::pin;
 
 use http_body_util::{BodyExt, Limited};
 use hyper::client::conn::http1;
-use hyper::{Request, StatusCode};
+use hyper::header::{AUTHORIZATION, HOST};
+use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::transport::Transport;
+
+/// Asks the server at `address` (`host:port`, or the path of a unix socket) and gives its answer, of at most 1 MiB.
+///
+/// # Errors
+/// Why there is none, or what status it has.
+pub async fn ask(
+    address: &str,
+    method: Method,
+    target: &str,
+    bearer: Option<&str>,
+) -> Result<Vec<u8>, String> {
+    /// Far more than any answer to an administrator.
+    const ANSWER_BYTES_MAX: usize = 1024 * 1024;
+    let mut request = Request::builder().method(method).uri(target).header(HOST, "mq");
+    if let Some(token) = bearer {
+        request = request.header(AUTHORIZATION, format!("Bearer {token}"));
+    }
+    let request = request.body(String::new()).map_err(|error| error.to_string())?;
+    let transport = Transport::connect(address).await.map_err(|error| format!("no connection: {error}"))?;
+    exchange(transport, request, ANSWER_BYTES_MAX).await
+}
 
 /// Sends `request` and takes in an answer of at most `max` bytes. Errors are for a log.
 pub(crate) async fn exchange<S>(stream: S, request: Request<String>, max: usize) -> Result<Vec<u8>, String>

@@ -4,7 +4,7 @@
 //!   takes nothing
 //! - [`Api`], [`Route`]: an API as a table; `router`: from a request to its route, and what follows from the table
 //!   (404, 405, OPTIONS, redirects)
-//! - [`Request`], [`Query`], [`Answer`]; `exchange`: the client's end
+//! - [`Request`], [`Query`], [`Answer`]; [`ask`]: the client's end
 
 mod answer;
 mod connection;
@@ -17,6 +17,7 @@ mod router;
 mod server;
 
 pub use answer::Answer;
+pub use exchange::ask;
 pub(crate) use exchange::exchange;
 pub use hyper::{Method, StatusCode};
 pub use query::Query;

@@ -14,6 +14,8 @@ const PIECE: usize = 256;
 pub struct Directory {
     registry: Mutex<Registry>,
     clock: SystemClock,
+    /// The wall time of the clock's start.
+    start: Wall,
     next: AtomicU64,
 }
 
@@ -21,7 +23,8 @@ impl Directory {
     /// An empty one.
     pub fn new(settings: Settings) -> Self {
         let clock = SystemClock::new();
-        Self { registry: Mutex::new(Registry::new(settings)), clock, next: AtomicU64::new(1) }
+        let start = clock.wall().saturating_sub(clock.mono());
+        Self { registry: Mutex::new(Registry::new(settings)), clock, start, next: AtomicU64::new(1) }
     }
 
     /// See [`Registry::identify`].
@@ -140,6 +143,6 @@ impl Directory {
 
     /// The wall time of something that happened at `at`.
     pub(super) fn wall(&self, at: Mono) -> Wall {
-        self.clock.wall().saturating_sub(self.clock.mono().saturating_sub(at))
+        self.start.saturating_add(at)
     }
 }

@@ -4,18 +4,22 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::auth::AuthMethod;
+use super::drain::Drain;
 use super::http::Options;
 use super::statsd::StatsdConfig;
 use crate::transport::tls::{TlsOptions, TlsVersion};
 use crate::wire::Limits;
 use crate::wire::identify::Bounds;
 
+/// The nsqd that a server's clients can take it for.
+const NSQD_VERSION: &str = "1.3.0";
+
 /// Limits and names of a server. The defaults are nsqd's, but for the address, which is loopback.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// `host:port`, `:port` for all interfaces, or the path of a unix socket. Port 0 takes a free one.
     pub tcp_address: String,
-    /// The version that clients are told.
+    /// The version that clients are told, of nsqd: there are some that take a feature for missing by it.
     pub version: String,
     /// Largest message body in bytes.
     pub max_msg_size: u32,
@@ -59,6 +63,8 @@ pub struct Config {
     pub http_client_request_timeout: Duration,
     /// Certificates of auth servers to trust in addition to the system's, PEM.
     pub tls_root_ca_file: Option<PathBuf>,
+    /// The lowest version of TLS with auth servers.
+    pub tls_min_version: TlsVersion,
     /// Where HTTP is served: as `tcp_address`. `None`: nowhere.
     pub http_address: Option<String>,
     /// Where HTTPS is served, if there is TLS: as `tcp_address`. `None`: nowhere.
@@ -81,8 +87,8 @@ pub struct Config {
     pub statsd: Option<StatsdConfig>,
     /// What `/config` shows and changes.
     pub options: Options,
-    /// The lowest version of TLS with auth servers.
-    pub tls_min_version: TlsVersion,
+    /// Where `/drain` is heard.
+    pub drain: Drain,
     /// Most connections at a time: an idle one costs some 3 KiB. One more is told so and closed.
     pub max_connections: usize,
     /// Most bytes of commands that have not arrived whole, of all connections together. Beyond, only those in the middle
@@ -98,7 +104,7 @@ impl Default for Config {
         let bounds = Bounds::default();
         Self {
             tcp_address: "127.0.0.1:4150".to_owned(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
+            version: NSQD_VERSION.to_owned(),
             max_msg_size: limits.max_msg_size,
             max_body_size: limits.max_body_size,
             msg_timeout: Duration::from_secs(60),
@@ -120,6 +126,7 @@ impl Default for Config {
             http_client_connect_timeout: Duration::from_secs(2),
             http_client_request_timeout: Duration::from_secs(5),
             tls_root_ca_file: None,
+            tls_min_version: TlsVersion::default(),
             http_address: None,
             https_address: None,
             http_auth_token_file: None,
@@ -131,7 +138,7 @@ impl Default for Config {
             metrics_per_channel: true,
             statsd: None,
             options: Options::default(),
-            tls_min_version: TlsVersion::default(),
+            drain: Drain::default(),
             max_connections: 65_536,
             max_input_bytes: 256 * 1024 * 1024,
             shutdown_timeout: Duration::from_secs(5),

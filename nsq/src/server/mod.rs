@@ -16,6 +16,7 @@ mod buffers;
 mod client;
 mod config;
 mod delivery;
+mod drain;
 mod http;
 mod input;
 mod listener;
@@ -32,9 +33,12 @@ mod subscribe;
 mod upgrade;
 mod web;
 
+#[cfg(fuzzing)]
+pub use auth::answer_permits;
 pub use auth::{AuthMethod, Authorized};
 pub use client::{Client, Identity};
 pub use config::Config;
+pub use drain::Drain;
 pub use http::{HttpTokens, OptionError, OptionSource, OptionValue, Options};
 pub use listener::{Clients, Server};
 pub use statsd::StatsdConfig;

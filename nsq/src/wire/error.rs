@@ -186,7 +186,8 @@ fn reason(kind: ErrorKind) -> Option<&'static str> {
         | ErrorKind::Io
         | ErrorKind::Damaged
         | ErrorKind::Locked
-        | ErrorKind::Version => None,
+        | ErrorKind::Version
+        | ErrorKind::Draining => None,
     }
 }
 

@@ -7,4 +7,6 @@ package peers
 import (
 	_ "github.com/nsqio/nsq/apps/nsq_stat"
 	_ "github.com/nsqio/nsq/apps/nsqadmin"
+	_ "github.com/nsqio/nsq/apps/nsqd"
+	_ "github.com/nsqio/nsq/apps/nsqlookupd"
 )

@@ -4,7 +4,10 @@
 mod clients;
 mod commands;
 mod crash;
+mod hostile;
 mod lifecycle;
 mod peers;
 mod real_input;
+mod repair;
+mod signals;
 mod tools;

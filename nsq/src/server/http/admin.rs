@@ -1,6 +1,7 @@
 //! What administrators do to topics and channels. Answered when it is in the log.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use mq_core::{Broker, Error, ErrorKind, Result as CoreResult, Ticket};
 
@@ -58,6 +59,23 @@ pub(super) async fn change_topic(
         TopicAction::Unpause => topic.unpause(),
     });
     ticket_or_gone(&api.broker, changed.await, "TOPIC_NOT_FOUND").await
+}
+
+/// POST /drain
+pub(super) async fn drain(api: Arc<Endpoints>, request: Request) -> Result<Answer, Answer> {
+    /// Time enough for consumers that keep up.
+    const TIMEOUT_MS: u64 = 60_000;
+    let query = request.query()?;
+    api.caller(&request).manage()?;
+    let timeout = match query.get("timeout") {
+        Some(text) => text.parse().map_err(|_| {
+            let detail = format!("timeout {text:?} is no number of milliseconds");
+            Answer::error_with(StatusCode::BAD_REQUEST, "INVALID_TIMEOUT", &detail)
+        })?,
+        None => TIMEOUT_MS,
+    };
+    api.shared.config.drain.ask(Duration::from_millis(timeout));
+    Ok(Answer::empty())
 }
 
 /// POST /channel/create

@@ -160,6 +160,15 @@ impl Api for Endpoints {
         ),
         get("/config/{option}", &[], &[BAD], by!(options::get)),
         put("/config/{option}", &[], &[BAD, FORBIDDEN, LARGE, BROKEN], by!(options::put)),
+        post(
+            "/drain",
+            &[Parameter::new(
+                "timeout",
+                "Milliseconds the broker may take to become empty; 60000 if not given",
+            )],
+            &[BAD, FORBIDDEN],
+            by!(admin::drain),
+        ),
         get("/debug/pprof/", &[], &[ABSENT], by!(absent)),
         get("/debug/pprof/{profile}", &[], &[ABSENT], by!(absent)),
         post("/debug/pprof/{profile}", &[], &[ABSENT], by!(absent)),

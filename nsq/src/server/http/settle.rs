@@ -65,6 +65,7 @@ pub(super) fn refused(error: &Error) -> Answer {
         ErrorKind::NotFound => (StatusCode::NOT_FOUND, "NOT_FOUND"),
         ErrorKind::LimitReached => (StatusCode::SERVICE_UNAVAILABLE, "LIMIT_REACHED"),
         ErrorKind::Closed => (StatusCode::SERVICE_UNAVAILABLE, "EXITING"),
+        ErrorKind::Draining => (StatusCode::SERVICE_UNAVAILABLE, "DRAINING"),
         ErrorKind::Full | ErrorKind::Io | ErrorKind::Locked => {
             (StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE")
         }
@@ -79,7 +80,7 @@ pub(super) fn refused(error: &Error) -> Answer {
 /// What the core refused messages with: nsqd has one word for all.
 pub(super) fn publish_refused(error: &Error) -> Answer {
     let answer = refused(error);
-    if answer.code() == StatusCode::PAYLOAD_TOO_LARGE {
+    if answer.code() == StatusCode::PAYLOAD_TOO_LARGE || error.kind() == ErrorKind::Draining {
         return answer;
     }
     let exiting = Answer::error_with(StatusCode::SERVICE_UNAVAILABLE, "EXITING", &error.to_string());

@@ -1,0 +1,45 @@
+//! Emptying a broker before it stops.
+
+use std::sync::atomic::Ordering;
+
+use crate::broker::{Broker, Shared};
+use crate::error::{Error, ErrorKind, Result};
+
+impl Broker {
+    /// Refuses publishes and new topics from now on, until the broker is opened again. What is there is delivered.
+    pub fn drain(&self) {
+        self.shared().draining.store(true, Ordering::Release);
+    }
+
+    /// Whether [`Broker::drain`] was called.
+    pub fn is_draining(&self) -> bool {
+        self.shared().draining.load(Ordering::Acquire)
+    }
+
+    /// Messages that wait in a topic, or that a channel has not finished: one for each such channel.
+    pub fn pending(&self) -> u64 {
+        let of_channel = |channel: &crate::Channel| {
+            let stats = channel.stats();
+            stats.depth + stats.in_flight + stats.deferred
+        };
+        let topics = self.shared().topics();
+        let of_topic = |topic: &crate::Topic| {
+            topic.depth() + topic.channels().iter().map(|channel| of_channel(channel)).sum::<u64>()
+        };
+        topics.iter().map(|topic| of_topic(topic)).sum()
+    }
+}
+
+impl Shared {
+    /// # Errors
+    /// `Draining`.
+    pub(crate) fn check_draining(&self) -> Result<()> {
+        match self.draining.load(Ordering::Acquire) {
+            true => Err(Error::new(
+                ErrorKind::Draining,
+                "the broker is being drained and takes no more messages: publish to another",
+            )),
+            false => Ok(()),
+        }
+    }
+}

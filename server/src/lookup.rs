@@ -1,0 +1,68 @@
+//! `mq lookup`: the lookup server as a process.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::ArgMatches;
+use mq_nsq::lookupd::{LookupConfig, Lookupd};
+
+use crate::config::Idle;
+use crate::lookup_settings::Config;
+use crate::serve::{raise_file_limit, stop_signal};
+use crate::settings::Face;
+use crate::{Outcome, host};
+
+/// Runs a lookup server until SIGTERM or SIGINT.
+pub(crate) fn run(flags: &ArgMatches, face: Face) -> Outcome {
+    let (config, idle) = Config::load(flags, face)?;
+    let log = config.telemetry().install();
+    idle.iter().for_each(Idle::log);
+    raise_file_limit();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| format!("cannot start: {e}"))?;
+    runtime.block_on(async {
+        let stop = stop_signal().map_err(|e| format!("cannot watch for signals: {e}"))?;
+        tokio::spawn(log.report_repeats());
+        let server = bind(lookup_config(&config, face), "").await?;
+        announce(&server, "");
+        server.run(stop).await;
+        tracing::info!("stopped");
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+/// Listens. `prefix`: what the flags of its addresses begin with.
+pub(crate) async fn bind(config: LookupConfig, prefix: &str) -> Result<Lookupd, String> {
+    let addresses = [config.tcp_address.clone(), config.http_address.clone()];
+    Lookupd::bind(config).await.map_err(|(setting, error)| {
+        let [tcp, http] = &addresses;
+        let address = if setting == "tcp-address" { tcp } else { http };
+        format!("--{prefix}{setting} {address}: {error}")
+    })
+}
+
+/// Tells on stdout that brokers and clients can come.
+pub(crate) fn announce(server: &Lookupd, prefix: &str) {
+    let mut out = std::io::stdout().lock();
+    let (tcp, http) = (server.tcp_address(), server.http_address());
+    let written = writeln!(out, "{prefix}tcp {tcp}\n{prefix}http {http}").and_then(|()| out.flush());
+    // Who started it may have closed its stdout; it serves all the same.
+    if let Err(error) = written {
+        tracing::debug!(%error, "stdout is closed");
+    }
+}
+
+fn lookup_config(config: &Config, face: Face) -> LookupConfig {
+    LookupConfig {
+        tcp_address: config.tcp_address.to_string(),
+        http_address: config.http_address.to_string(),
+        broadcast_address: host::broadcast(&config.broadcast_address, &config.http_address, face),
+        hostname: host::name(),
+        inactive_producer_timeout: config.inactive_producer_timeout,
+        tombstone_lifetime: config.tombstone_lifetime,
+        idle_lifetime: config.idle_lifetime,
+        ..LookupConfig::default()
+    }
+}

@@ -1,0 +1,124 @@
+//! The settings of `mq lookup`, and what nsqlookupd's are.
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use clap::{ArgMatches, Command};
+
+use crate::config::{Idle, augment_with, file};
+use crate::setting::{Address, LogFormat, LogLevel, Value};
+use crate::settings::{Effect, Face, Schema, Setting, settings};
+use crate::sources::Sources;
+use crate::telemetry::Telemetry;
+
+settings! {
+    /// What `mq lookup` runs with.
+    ;
+
+    /// Where brokers register: host:port, or the path of a unix socket
+    tcp_address: Address = "127.0.0.1:4160", nsqd "0.0.0.0:4160";
+    /// Where clients ask, over HTTP
+    http_address: Address = "127.0.0.1:4161", nsqd "0.0.0.0:4161";
+    /// The name brokers reach this server's HTTP by; nothing = the one it listens on, or the host's
+    broadcast_address: String = "";
+    /// How long after its last ping a broker is left out of answers, and its connection closed (not before 60s)
+    inactive_producer_timeout: Duration = "300s";
+    /// How long a tombstone hides a broker from a topic's lookups
+    tombstone_lifetime: Duration = "45s";
+    /// How long a topic or channel that no broker has is remembered
+    idle_lifetime: Duration = "24h";
+    /// The least severe log lines to write: trace, debug, info, warn, error
+    log_level: LogLevel = "info";
+    /// What each line of a text log begins with
+    log_prefix: String = "", nsqd "[nsqlookupd] ";
+    /// How log lines look on stderr: text, or one JSON object a line
+    log_format: LogFormat = "text";
+    ---
+    /// nsqlookupd: no effect there either
+    verbose: bool = "false" => Effect::None("--log-level debug writes more");
+}
+
+/// `mq lookup`'s.
+pub(crate) const LOOKUP: Schema =
+    Schema { settings: SETTINGS, prefix: "MQ_LOOKUP_", help: "mq lookup --help" };
+
+/// Adds `mq lookup`'s flags to `command`.
+pub(crate) fn augment(command: Command, face: Face) -> Command {
+    augment_with(command, &LOOKUP, face)
+}
+
+impl Config {
+    /// The settings in force, and those that were given though they have no effect.
+    pub(crate) fn load(flags: &ArgMatches, face: Face) -> Result<(Self, Vec<Idle>), String> {
+        let env = |name: &str| std::env::var_os(name);
+        Self::resolve(flags, &env, face)
+    }
+
+    fn resolve(
+        flags: &ArgMatches,
+        env: &dyn Fn(&str) -> Option<OsString>,
+        face: Face,
+    ) -> Result<(Self, Vec<Idle>), String> {
+        let file = file(flags, env, &LOOKUP)?;
+        let sources = Sources { schema: &LOOKUP, flags, env, file: file.as_ref(), face };
+        let config = Self::from_sources(&sources)?;
+        let mut idle = Vec::new();
+        for setting in SETTINGS.iter().filter(|setting| setting.effect != Effect::Full) {
+            if sources.check(setting)?.is_some() {
+                idle.push(Idle { key: setting.key, effect: setting.effect });
+            }
+        }
+        Ok((config, idle))
+    }
+
+    /// What the log needs.
+    pub(crate) fn telemetry(&self) -> Telemetry {
+        Telemetry { level: self.log_level, format: self.log_format, prefix: self.log_prefix.clone() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::document;
+
+    fn resolve(flags: &[&str], env: &[(&str, &str)], face: Face) -> Result<(Config, Vec<Idle>), String> {
+        let command = augment(Command::new("lookup").args_override_self(true), face);
+        let matches = command
+            .try_get_matches_from(["lookup"].iter().chain(flags))
+            .map_err(|error| error.to_string())?;
+        let env = |name: &str| env.iter().find(|(have, _)| *have == name).map(|(_, value)| value.into());
+        Config::resolve(&matches, &env, face)
+    }
+
+    #[test]
+    fn defaults_are_nsqlookupds() {
+        let (config, idle) = resolve(&[], &[], Face::Nsqlookupd).unwrap();
+        assert_eq!(config.tcp_address, Address::Tcp("0.0.0.0:4160".to_owned()));
+        assert_eq!(config.http_address, Address::Tcp("0.0.0.0:4161".to_owned()));
+        assert_eq!(config.inactive_producer_timeout, Duration::from_secs(300));
+        assert_eq!(config.tombstone_lifetime, Duration::from_secs(45));
+        assert_eq!(config.log_prefix, "[nsqlookupd] ");
+        assert!(idle.is_empty());
+        let (config, _) = resolve(&[], &[], Face::Mq).unwrap();
+        assert_eq!(config.tcp_address, Address::Tcp("127.0.0.1:4160".to_owned()));
+    }
+
+    #[test]
+    fn its_variables_are_its_own() {
+        let env = [("MQ_TCP_ADDRESS", "127.0.0.1:1"), ("MQ_LOOKUP_HTTP_ADDRESS", "127.0.0.1:2")];
+        let (config, _) = resolve(&["--tombstone-lifetime=1s"], &env, Face::Mq).unwrap();
+        assert_eq!(config.tcp_address, Address::Tcp("127.0.0.1:4160".to_owned()));
+        assert_eq!(config.http_address, Address::Tcp("127.0.0.1:2".to_owned()));
+        assert_eq!(config.tombstone_lifetime, Duration::from_secs(1));
+        let error = resolve(&[], &[("MQ_LOOKUP_IDLE_LIFETIME", "long")], Face::Mq).unwrap_err();
+        assert!(error.contains("MQ_LOOKUP_IDLE_LIFETIME=long"), "{error}");
+        let (_, idle) = resolve(&["--verbose=true"], &[], Face::Mq).unwrap();
+        assert_eq!(idle.len(), 1);
+    }
+
+    #[test]
+    fn the_document_lists_every_setting() {
+        document::check(&LOOKUP, Face::Nsqlookupd);
+    }
+}
