@@ -4,6 +4,7 @@ import asyncio
 import functools
 import os
 import time
+import urllib.request
 
 import nsq
 import pytest
@@ -227,6 +228,30 @@ async def test_a_message_times_out_unless_it_is_touched(broker, touched):
     await done.wait()
     assert attempts == ([1] if touched else [1, 2])
     assert time.monotonic() - began >= timeout_s * (2 if touched else 1)
+    reader.close()
+
+
+def post(broker, path):
+    """Has something done by HTTP."""
+    urllib.request.urlopen(f"http://{broker.http}{path}", data=b"", timeout=PATIENCE_S).close()
+
+
+@timed
+async def test_a_paused_channel_delivers_nothing(start_broker):
+    broker = start_broker()
+    got = asyncio.Queue()
+    reader = Reader(
+        broker.address, "t", "c", lambda message: got.put_nowait(bytes(message.body)) or True
+    )
+    writer = Writer(broker.address)
+    assert await writer.ask(writer.pub, "t", b"before") == b"OK"
+    assert await got.get() == b"before"
+    await asyncio.to_thread(post, broker, "/channel/pause?topic=t&channel=c")
+    assert await writer.ask(writer.pub, "t", b"held") == b"OK"
+    with pytest.raises(asyncio.TimeoutError):
+        await asyncio.wait_for(got.get(), 0.2)
+    await asyncio.to_thread(post, broker, "/channel/unpause?topic=t&channel=c")
+    assert await got.get() == b"held"
     reader.close()
 
 

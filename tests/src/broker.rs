@@ -136,7 +136,7 @@ struct Started {
 
 fn spawn(address: &str, http: &str, data_path: &Path, flags: &[String]) -> Started {
     let mut process = Command::new(binary())
-        .args(["serve", "--tcp-address", address, "--http-address", http, "--data-path"])
+        .args(["serve", "--tcp-address", address, "--http-address", http, "--https-address=", "--data-path"])
         .arg(data_path)
         .args(flags)
         .stdin(Stdio::null())

@@ -6,6 +6,8 @@ mod commands;
 mod crash;
 mod hostile;
 mod lifecycle;
+mod peers;
 mod real_input;
 mod repair;
 mod signals;
+mod tools;

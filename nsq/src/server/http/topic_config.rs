@@ -35,6 +35,12 @@ fn invalid(detail: &str) -> Answer {
     Answer::error_with(StatusCode::BAD_REQUEST, "INVALID_CONFIG", detail)
 }
 
+/// For the test of its description.
+#[cfg(test)]
+pub(super) fn sample() -> serde_json::Value {
+    serde_json::to_value(TopicConfig { durability: Durability::Flush.name() }).unwrap()
+}
+
 /// GET /topic/config
 pub(super) async fn get(api: Arc<Endpoints>, request: Request) -> Result<Answer, Answer> {
     let topic = existing_topic(&api.broker, &request.query()?)?;
