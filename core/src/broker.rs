@@ -64,6 +64,8 @@ pub(crate) struct Shared {
     registry: Mutex<Registry>,
     next_topic: AtomicU32,
     pub(crate) next_channel: AtomicU32,
+    /// Whether any topic was ever given a limit of age.
+    pub(crate) ages: AtomicBool,
     closed: AtomicBool,
     pub(crate) draining: AtomicBool,
     /// What was found damaged when the folder was opened.
@@ -144,7 +146,7 @@ impl Broker {
         sizes: StoreSizes,
         options: Options,
     ) -> Result<Self> {
-        options.check()?;
+        options.check(&sizes)?;
         let Recovered { replay, catalog, opened, clean_stop, damage } = recovery::recover(&disk)?;
         let bell = Arc::new(Bell::default());
         let position = opened.manifest.checkpoint.map_or(0, |(_, position)| position);
@@ -165,6 +167,7 @@ impl Broker {
             registry: Mutex::default(),
             next_topic: AtomicU32::new(replay.next_topic.max(1)),
             next_channel: AtomicU32::new(replay.next_channel.max(1)),
+            ages: AtomicBool::new(replay.topics.values().any(|topic| !topic.limits.max_age.is_zero())),
             closed: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             damage: damage.places.clone(),
@@ -179,13 +182,22 @@ impl Broker {
         if let Err(error) = shared.log.take_reserve() {
             tracing::error!("publishes are refused until there is room on the disk: {error}");
         }
+        let mut volumes = shared.catalog.volumes();
         for (&no, told) in &replay.topics {
             let channels: Vec<_> =
                 replay.channels.iter().filter(|(_, c)| c.topic == no).map(|(no, c)| (*no, c)).collect();
             let stopped = damage.all_topics || damage.topics.contains(&no);
             let why =
                 stopped.then(|| "its messages are damaged; `mq repair` salvages what is whole".to_owned());
-            let topic = Topic::recovered(no, told, &channels, clean_stop, why, &shared)?;
+            let topic = Topic::recovered(
+                no,
+                told,
+                &channels,
+                clean_stop,
+                why,
+                volumes.remove(&no).unwrap_or_default(),
+                &shared,
+            )?;
             shared.registry.lock().insert(topic);
         }
         Ok(Self { handle: Arc::new(Handle { shared, threads: Mutex::new(None) }) })
@@ -439,6 +451,37 @@ impl Shared {
     pub(crate) fn ephemeral_limit(&self, topic: &TopicState) -> u64 {
         let average = topic.message_bytes / topic.message_count.max(1);
         self.options.ephemeral_queue.min(self.options.memory_limit / 16 / average.max(1)).max(1)
+    }
+
+    /// Whether the disk's budget has room for `bytes` more.
+    ///
+    /// # Errors
+    /// `Full`.
+    pub(crate) fn disk_room(&self, bytes: u64) -> Result<()> {
+        let max = self.options.max_disk_bytes;
+        if max == 0 {
+            return Ok(());
+        }
+        // With the reserve, and a file's room for finishes and for cleaning.
+        let used = self.catalog.bytes() + self.log.unwritten() + 2 * self.sizes.file_bytes;
+        if used + bytes <= max {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::Full,
+            format!("the data folder holds {used} bytes, max-disk-bytes is {max}"),
+        ))
+    }
+
+    /// Whether any topic drops what is too old, so that time alone is reason to look.
+    pub(crate) fn ages(&self) -> bool {
+        self.ages.load(Ordering::Relaxed)
+    }
+
+    /// Whether so much of the disk's budget is used that cleaning pays before its time.
+    pub(crate) fn is_short_of_disk(&self) -> bool {
+        let max = self.options.max_disk_bytes;
+        max > 0 && self.catalog.bytes() + 4 * self.sizes.file_bytes > max
     }
 
     /// Takes a topic out of the registry and ends it.

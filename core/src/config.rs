@@ -15,6 +15,10 @@ pub struct Options {
     pub memory_limit: u64,
     /// Level of topics that are created. Default [`Durability::Flush`].
     pub durability: Durability,
+    /// Bytes of files in the data folder above which publishes are refused, or drop the oldest messages of topics that
+    /// want that; 0 is no limit, the default. At least 8 log files (512 MiB): a log cleaned of what is finished takes
+    /// up to twice what is pending, and some files.
+    pub max_disk_bytes: u64,
     /// How long an fsync that level `sync` waits for is put off, so that it takes more with it. Default 0: the next begins
     /// when the last returns. More is for disks whose fsync is slow.
     pub sync_wait: Duration,
@@ -38,6 +42,7 @@ impl Default for Options {
             data_path: "mq-data".into(),
             memory_limit: 256 << 20,
             durability: Durability::Flush,
+            max_disk_bytes: 0,
             sync_wait: Duration::ZERO,
             node_id: 0,
             ephemeral_queue: 10_000,
@@ -49,16 +54,23 @@ impl Default for Options {
     }
 }
 
+/// A disk budget of fewer log files than this could refuse everything for good.
+const DISK_FILES_MIN: u64 = 8;
+
 impl Options {
     /// # Errors
     /// `InvalidArgument` names the setting and its range.
-    pub(crate) fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self, sizes: &StoreSizes) -> Result<()> {
         let invalid = |text: String| Err(Error::new(ErrorKind::InvalidArgument, text));
         if self.memory_limit < 4 << 20 {
             return invalid(format!("memory limit {} is below 4 MiB", self.memory_limit));
         }
         if self.node_id >= 1024 {
             return invalid(format!("node id {} is not below 1024", self.node_id));
+        }
+        let disk_min = DISK_FILES_MIN * sizes.file_bytes;
+        if self.max_disk_bytes > 0 && self.max_disk_bytes < disk_min {
+            return invalid(format!("max disk bytes {} is below {disk_min}", self.max_disk_bytes));
         }
         if self.sync_wait > Duration::from_secs(10) {
             return invalid(format!("sync wait {:?} is above 10 s", self.sync_wait));
@@ -68,6 +80,31 @@ impl Options {
         }
         Ok(())
     }
+}
+
+/// Limits of a topic. Each is met by each channel for itself, what waits in the topic included; what is in flight or
+/// deferred counts. Ephemeral channels have their own limit and don't count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Messages that may wait; 0 for any number.
+    pub max_messages: u64,
+    /// Bytes of messages that may wait, as they are stored, to the nearest message of average size; 0 for any number.
+    pub max_bytes: u64,
+    /// How old a message that waits may be, to a second or a thousandth of what waits; zero for any age.
+    pub max_age: Duration,
+    /// What is done beyond.
+    pub overflow: Overflow,
+}
+
+/// What is done at a limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Overflow {
+    /// Publishes are refused until less waits.
+    #[default]
+    Refuse,
+    /// The oldest messages are dropped, acknowledged or not at all tried: the named exception to the promise that
+    /// nothing acknowledged is lost. What is in flight is not.
+    DropOldest,
 }
 
 /// Sizes of the store, which tests make small.

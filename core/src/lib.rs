@@ -31,7 +31,7 @@ mod watch;
 pub use broker::Broker;
 pub use channel::{Acks, Channel, ChannelStats, Pulled, SubscribeOptions, SubscriberView, Subscription};
 pub use clock::{Clock, ManualClock, SystemClock};
-pub use config::{Durability, Options, StoreSizes};
+pub use config::{Durability, Limits, Options, Overflow, StoreSizes};
 pub use error::{Error, ErrorKind, Result};
 pub use latency::{BUCKETS_US, Histogram, Quantiles};
 pub use maintenance::Step;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::broker::Shared;
 use crate::channel::Delta;
-use crate::config::Durability;
+use crate::config::{Durability, Limits};
 use crate::error::{Error, Result};
 use crate::store::event::Event;
 use crate::store::file::checkpoint_name;
@@ -182,6 +182,9 @@ impl Shared {
         for topic in self.topics().into_iter().filter(|t| t.is_logged()) {
             let state = topic.state.lock();
             topic.event(&state).encode(&mut bytes);
+            if state.limits != Limits::default() {
+                Event::Limits { topic: topic.no, limits: state.limits }.encode(&mut bytes);
+            }
             let channels = state.channels.clone();
             drop(state);
             for channel in channels.iter().filter(|c| !c.is_ephemeral()) {
@@ -229,7 +232,8 @@ impl Shared {
         let files = self.catalog.files();
         let pending = self.pending();
         let checkpoint = self.log.checkpoint_position();
-        let plan = cleaner::plan(&files, &pending, checkpoint, self.sizes.file_bytes);
+        let plan =
+            cleaner::plan(&files, &pending, checkpoint, self.sizes.file_bytes, self.is_short_of_disk());
         if plan == cleaner::Plan::default() {
             return Ok(());
         }
@@ -284,6 +288,7 @@ impl Shared {
 
     fn look_after_memory(&self) {
         for topic in self.topics() {
+            topic.expire();
             topic.trim();
             for channel in &topic.state.lock().channels {
                 channel.tidy();
@@ -349,7 +354,7 @@ fn serve_log(shared: &Shared) {
     let mut idle_rounds = 0;
     loop {
         let state_due = shared.dirty.any().then(|| state_at + STATE_EVERY);
-        let memory_due = (idle_rounds < 3).then(|| memory_at + MEMORY_EVERY);
+        let memory_due = (idle_rounds < 3 || shared.ages()).then(|| memory_at + MEMORY_EVERY);
         let due = [state_due, memory_due].into_iter().flatten().min();
         shared.log.bell.wait(due.map(|at| at.saturating_duration_since(Instant::now())));
         if shared.is_closed() {

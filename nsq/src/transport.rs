@@ -20,7 +20,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixSocket, UnixStream, lookup_host};
 use tokio_rustls::TlsStream;
 
 use compressed::Compressed;
@@ -48,6 +48,10 @@ fn is_path(address: &str) -> bool {
     address.contains('/') || !address.contains(':')
 }
 
+/// Connections that may wait to be accepted; one more is tried again by its system only after a second. All clients of a
+/// broker come back at once when it was restarted.
+const BACKLOG: u32 = 4096;
+
 /// A listening socket.
 #[derive(Debug)]
 pub(crate) enum Listener {
@@ -63,17 +67,23 @@ impl Listener {
         if is_path(address) {
             return Self::bind_path(Path::new(address)).await;
         }
-        match address.strip_prefix(':') {
-            Some(port) => match TcpListener::bind(format!("[::]:{port}")).await {
-                Ok(listener) => Ok(Self::Tcp(listener)),
-                Err(_) => Ok(Self::Tcp(TcpListener::bind(format!("0.0.0.0:{port}")).await?)),
+        let listener = match address.strip_prefix(':') {
+            Some(port) => match listen(&format!("[::]:{port}")).await {
+                Err(_) => listen(&format!("0.0.0.0:{port}")).await?,
+                listener => listener?,
             },
-            None => Ok(Self::Tcp(TcpListener::bind(address).await?)),
-        }
+            None => listen(address).await?,
+        };
+        Ok(Self::Tcp(listener))
     }
 
     async fn bind_path(path: &Path) -> io::Result<Self> {
-        let listener = match UnixListener::bind(path) {
+        let bind = || {
+            let socket = UnixSocket::new_stream()?;
+            socket.bind(path)?;
+            socket.listen(BACKLOG)
+        };
+        let listener = match bind() {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
                 match UnixStream::connect(path).await {
                     Err(refused) if refused.kind() == io::ErrorKind::ConnectionRefused => {
@@ -81,7 +91,7 @@ impl Listener {
                     }
                     _ => return Err(error),
                 }
-                UnixListener::bind(path)?
+                bind()?
             }
             listener => listener?,
         };
@@ -117,6 +127,25 @@ impl Drop for Listener {
             let _ = std::fs::remove_file(path);
         }
     }
+}
+
+/// Listens on the first address of `host:port` that can be listened on.
+async fn listen(address: &str) -> io::Result<TcpListener> {
+    let mut failed = io::Error::new(io::ErrorKind::InvalidInput, "the host has no address");
+    for address in lookup_host(address).await? {
+        let listening = || {
+            let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+            // Connections of a process that ran before may still hold the port.
+            socket.set_reuseaddr(cfg!(unix))?;
+            socket.bind(address)?;
+            socket.listen(BACKLOG)
+        };
+        match listening() {
+            Ok(listener) => return Ok(listener),
+            Err(error) => failed = error,
+        }
+    }
+    Err(failed)
 }
 
 /// A socket.

@@ -341,6 +341,30 @@ async fn the_server_stops_whatever_its_clients_do() {
     }
 }
 
+/// All clients of a broker come back in one moment when it was restarted.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn hundreds_of_connections_may_wait_to_be_accepted() {
+    let most = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap();
+    if most.trim().parse::<u32>().unwrap() < 400 {
+        return println!("skipped: the system lets {} connections wait", most.trim());
+    }
+    let folder = tempfile::TempDir::new().unwrap();
+    let broker = mq_core::Broker::open(common::options(&folder)).unwrap();
+    let config = Config { tcp_address: "127.0.0.1:0".to_owned(), ..Config::default() };
+    let server = mq_nsq::server::Server::bind(config, broker.clone()).await.unwrap();
+    let address = server.local_addr().to_string();
+    let mut waiting = Vec::new();
+    let connecting = async {
+        for _ in 0..400 {
+            waiting.push(tokio::net::TcpStream::connect(&address).await.unwrap());
+        }
+    };
+    timeout(PATIENCE, connecting).await.expect("refused for now, and tried again after a second");
+    drop(server);
+    broker.close().unwrap();
+}
+
 #[tokio::test]
 async fn a_stale_unix_socket_is_taken_over_and_a_live_one_is_not() {
     let folder = tempfile::TempDir::new().unwrap();

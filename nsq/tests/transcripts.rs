@@ -138,6 +138,19 @@ const CASES: &[(&str, &[Step])] = &[
         ],
     ),
     (
+        "names with dots, and ephemeral ones",
+        &[
+            Send(b"  V2SUB $t.x_y-z#ephemeral c.1#ephemeral\nRDY 1\n"),
+            Get("OK"),
+            Send(b"PUB $t.x_y-z#ephemeral\n\0\0\0\x01a"),
+            Get("OK"),
+            Get("message 1 a"),
+            Send(b"FIN $1\n"),
+            Close,
+            End,
+        ],
+    ),
+    (
         "no credit stops delivery at once",
         &[
             Send(b"  V2PUB $t\n\0\0\0\x01aSUB $t c\nRDY 1\n"),
@@ -252,7 +265,7 @@ async fn stacked_on_a_unix_socket() {
 async fn run_all(unix: bool, bytewise: bool, stack: Option<Stack>) {
     let certificates = Certificates::new();
     let tls = Some(certificates.options());
-    let config = Config { version: "1.3.0".to_owned(), tls, ..Config::default() };
+    let config = Config { tls, ..Config::default() };
     let server = start_with(config, |_| {}, unix).await;
     for (number, (name, steps)) in CASES.iter().enumerate() {
         // Nothing can be stacked before the magic.

@@ -98,10 +98,17 @@ async fn set(flag: &watch::Sender<bool>) {
     let _ = flag.subscribe().wait_for(|set| *set).await;
 }
 
-/// Reads settings again at each SIGHUP. Never ends.
+/// Reads settings again at each SIGHUP, off the async workers. Never ends.
 async fn reload_at(mut hangup: Signal, mut reload: Reload) {
     while hangup.recv().await.is_some() {
-        reload.run();
+        let reloaded = tokio::task::spawn_blocking(move || {
+            reload.run();
+            reload
+        });
+        reload = match reloaded.await {
+            Ok(reload) => reload,
+            Err(error) => return tracing::error!(%error, "SIGHUP is not heard any more"),
+        };
     }
 }
 
@@ -111,6 +118,7 @@ async fn open(config: &Config) -> Result<Broker, String> {
         data_path: config.data_path.clone(),
         memory_limit: config.memory_limit.0,
         durability: config.durability,
+        max_disk_bytes: config.max_disk_bytes.0,
         sync_wait: config.sync_wait,
         node_id: config.node_id.0,
         ephemeral_queue: config.mem_queue_size,

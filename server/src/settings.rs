@@ -166,6 +166,8 @@ settings! {
     memory_limit: Size = "256MiB";
     /// What OK means for a new topic's messages: in memory (memory), written to the operating system (flush), or fsync'd (sync)
     durability: mq_core::Durability = "flush";
+    /// The most the log's files may take; beyond it publishes are refused, or drop the oldest of topics that want that; 0 = no limit, else at least 512MiB
+    max_disk_bytes: Size = "0";
     /// How long an fsync that level sync waits for is put off to take more with it; for disks whose fsync is slow
     sync_wait: Duration = "0s";
     /// Part of every message id, different on each broker of a cluster; auto = from the host's name

@@ -82,6 +82,20 @@ impl Broker {
         kill_process(Pid::from_child(&self.process), Signal::TERM).expect("a running process");
     }
 
+    /// Sends SIGINT and goes on.
+    pub fn interrupt(&self) {
+        kill_process(Pid::from_child(&self.process), Signal::INT).expect("a running process");
+    }
+
+    /// Its resident memory in bytes, as the system says it.
+    pub fn resident(&self) -> u64 {
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).expect("its status");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its memory");
+        let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
+        kilobytes * 1024
+    }
+
     /// Sends SIGHUP and goes on.
     pub fn hang_up(&self) {
         kill_process(Pid::from_child(&self.process), Signal::HUP).expect("a running process");

@@ -69,6 +69,16 @@ pub(super) struct Inner {
     created: Ticket,
 }
 
+/// What waits in a channel or a topic.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Backlog {
+    pub(crate) messages: u64,
+    /// As they are stored; those delivered before count as of average size.
+    pub(crate) bytes: u64,
+    /// Rank of the oldest.
+    pub(crate) first_rank: u64,
+}
+
 /// How a subscriber wants its messages.
 #[derive(Clone, Copy, Debug)]
 pub struct SubscribeOptions {
@@ -293,6 +303,45 @@ impl Channel {
         let mut inner = self.inner.lock();
         inner.skipped += inner.state.jump(to);
         self.settle(inner);
+    }
+
+    /// What waits here, in flight and deferred too.
+    pub(crate) fn backlog(&self, topic: &TopicState) -> Backlog {
+        let mut inner = self.inner.lock();
+        let end = inner.end;
+        let floor = inner.state.floor();
+        let next = inner.state.next();
+        let messages = inner.state.depth(end) + inner.state.in_flight() + inner.state.deferred();
+        drop(inner);
+        let bytes_from = |rank| topic.volume.bytes_from(rank, topic.end.rank);
+        let fresh = end.rank.saturating_sub(next.rank);
+        let fresh_bytes = bytes_from(next.rank).saturating_sub(bytes_from(end.rank));
+        let average = bytes_from(0) / topic.end.rank.saturating_sub(topic.volume.first_rank()).max(1);
+        Backlog {
+            messages,
+            bytes: fresh_bytes + messages.saturating_sub(fresh) * average,
+            first_rank: topic.extents.seek(floor, topic.end).rank,
+        }
+    }
+
+    /// Drops the `count` oldest messages that are not in flight. Returns who is to be woken.
+    pub(crate) fn drop_oldest(&self, count: u64, topic: &TopicState) -> Option<Arc<dyn Wake>> {
+        if count == 0 {
+            return None;
+        }
+        let mut inner = self.inner.lock();
+        let end = inner.end;
+        inner.skipped += inner.state.drop_oldest(count, end, |rank| topic.extents.at_rank(rank, topic.end));
+        self.settle_quietly(inner)
+    }
+
+    /// Drops the messages below `to` that are not in flight. Returns who is to be woken.
+    pub(crate) fn drop_below(&self, to: Pos) -> Option<Arc<dyn Wake>> {
+        let mut inner = self.inner.lock();
+        // What the channel may not read yet is the topic's to drop.
+        let to = if to.rank > inner.end.rank { inner.end } else { to };
+        inner.skipped += inner.state.drop_below(to);
+        self.settle_quietly(inner)
     }
 
     /// The topic dropped `from..to`, which the channel could not read yet.

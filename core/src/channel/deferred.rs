@@ -60,6 +60,15 @@ impl Deferred {
         self.heap.iter().map(|due| due.0)
     }
 
+    /// Takes out what lies below `to`.
+    pub(super) fn drop_below(&mut self, to: Offset) -> Vec<Offset> {
+        let dropped = self.iter().map(|due| due.offset).filter(|offset| *offset < to).collect();
+        self.heap.retain(|due| due.0.offset >= to);
+        self.lowest = Lowest::new();
+        self.heap.iter().for_each(|due| self.lowest.inserted(due.0.offset));
+        dropped
+    }
+
     pub(super) fn clear(&mut self) {
         *self = Self::new();
     }

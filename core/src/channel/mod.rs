@@ -28,7 +28,7 @@ mod subscribers;
 mod subscription;
 mod window;
 
-pub(crate) use channel::ChannelSetup;
+pub(crate) use channel::{Backlog, ChannelSetup};
 pub use channel::{Channel, SubscribeOptions};
 pub(crate) use delta::{Delta, Unfinished};
 pub(crate) use in_flight::AckError;

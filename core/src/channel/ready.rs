@@ -85,6 +85,16 @@ impl Ready {
         self.returned.iter().map(|entry| entry.0).chain(self.queue.iter().copied())
     }
 
+    /// Takes out what lies below `to`.
+    pub(super) fn drop_below(&mut self, to: Offset) -> Vec<Offset> {
+        let dropped = self.iter().map(|(offset, _)| offset).filter(|offset| *offset < to).collect();
+        self.returned.retain(|entry| entry.0.0 >= to);
+        self.queue.retain(|(offset, _)| *offset >= to);
+        self.queue_lowest = Lowest::new();
+        self.queue.iter().for_each(|(offset, _)| self.queue_lowest.inserted(*offset));
+        dropped
+    }
+
     pub(super) fn clear(&mut self) {
         *self = Self::new();
     }

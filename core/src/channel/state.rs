@@ -248,6 +248,34 @@ impl<W: Clone> State<W> {
         skipped
     }
 
+    /// Finishes the oldest messages that are not in flight, `count` of them or all there are before `end`. `at_rank`
+    /// gives the topic's positions. Gives how many.
+    pub(crate) fn drop_oldest(&mut self, count: u64, end: Pos, at_rank: impl Fn(u64) -> Pos) -> u64 {
+        let waiting =
+            self.ready.iter().map(|(offset, _)| offset).chain(self.deferred.iter().map(|due| due.offset));
+        let mut waiting: Vec<Offset> = waiting.collect();
+        waiting.sort_unstable();
+        waiting.truncate(usize::try_from(count).unwrap_or(usize::MAX));
+        // All of these are older than what is fresh.
+        let mut dropped = waiting.last().map_or(0, |last| self.drop_waiting(Offset(last.0 + 1)));
+        if dropped < count {
+            dropped += self.jump(at_rank((self.next.rank + count - dropped).min(end.rank)));
+        }
+        dropped
+    }
+
+    /// Finishes all messages below `to` that are not in flight. Gives how many.
+    pub(crate) fn drop_below(&mut self, to: Pos) -> u64 {
+        self.drop_waiting(to.offset) + self.jump(to)
+    }
+
+    fn drop_waiting(&mut self, to: Offset) -> u64 {
+        let mut dropped = self.ready.drop_below(to);
+        dropped.extend(self.deferred.drop_below(to));
+        dropped.iter().for_each(|offset| self.delta.finish(*offset));
+        dropped.len() as u64
+    }
+
     /// The topic dropped `from..to` while the cursor could not read that far: it will skip what it has not read yet.
     /// Ranges must rise.
     pub(crate) fn add_gap(&mut self, from: Pos, to: Pos) {

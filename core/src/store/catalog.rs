@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
@@ -15,6 +16,8 @@ use crate::store::file_index::{Run, Table, TopicRuns};
 #[derive(Default)]
 pub(crate) struct Catalog {
     inner: Mutex<Inner>,
+    /// Bytes of all files' frames.
+    bytes: AtomicU64,
 }
 
 #[derive(Default)]
@@ -105,6 +108,7 @@ impl Catalog {
 
     /// Adds a sealed file.
     pub(crate) fn sealed_file(&self, header: FileHeader, file: Arc<dyn File>, frames_end: u64, table: Table) {
+        self.bytes.fetch_add(frames_end - header.at(header.base), Ordering::Relaxed);
         self.inner.lock().add_sealed(header, file, frames_end, table);
     }
 
@@ -119,6 +123,7 @@ impl Catalog {
         let mut inner = self.inner.lock();
         let inner = &mut *inner;
         let Some(entry) = inner.files.get_mut(&no) else { return };
+        self.bytes.fetch_add(frames_end.saturating_sub(entry.frames_end), Ordering::Relaxed);
         entry.frames_end = frames_end;
         let Places::Open(runs) = &mut entry.places else { return };
         let mut spans = Vec::new();
@@ -170,9 +175,10 @@ impl Catalog {
     pub(crate) fn replace(&self, old: &[u64], new: Option<(FileHeader, Arc<dyn File>, u64, Table)>) {
         let mut inner = self.inner.lock();
         for no in old {
-            inner.drop_file(*no);
+            self.bytes.fetch_sub(inner.drop_file(*no), Ordering::Relaxed);
         }
         if let Some((header, file, frames_end, table)) = new {
+            self.bytes.fetch_add(frames_end - header.at(header.base), Ordering::Relaxed);
             inner.add_sealed(header, file, frames_end, table);
         }
     }
@@ -242,11 +248,28 @@ impl Catalog {
         facts.collect()
     }
 
+    /// Bytes of all files' frames.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
     /// Bytes of all files' frames, and how many files.
     pub(crate) fn totals(&self) -> (u64, usize) {
-        let inner = self.inner.lock();
-        let bytes = inner.files.values().map(|e| e.frames_end - e.header.at(e.header.base)).sum();
-        (bytes, inner.files.len())
+        (self.bytes(), self.inner.lock().files.len())
+    }
+
+    /// Of each topic, the first offset of each of its dense ranges and the bytes of its frames, in order.
+    pub(crate) fn volumes(&self) -> HashMap<u32, BTreeMap<Offset, u64>> {
+        let mut volumes: HashMap<u32, BTreeMap<Offset, u64>> = HashMap::new();
+        for TopicPart { topic, bytes, spans } in self.files().into_iter().flat_map(|file| file.topics) {
+            let count = |(first, last): &(Offset, Offset)| last.0 - first.0 + 1;
+            let all: u64 = spans.iter().map(count).sum();
+            for span in &spans {
+                let share = u128::from(bytes) * u128::from(count(span)) / u128::from(all.max(1));
+                volumes.entry(topic).or_default().insert(span.0, share as u64);
+            }
+        }
+        volumes
     }
 }
 
@@ -290,8 +313,10 @@ impl Inner {
         self.files.insert(header.no, Entry { file, header, frames_end, places: Places::Sealed(table) });
     }
 
-    fn drop_file(&mut self, no: u64) {
-        let Some(entry) = self.files.remove(&no) else { return };
+    /// Forgets a file, and gives the bytes of its frames.
+    fn drop_file(&mut self, no: u64) -> u64 {
+        let Some(entry) = self.files.remove(&no) else { return 0 };
+        let bytes = entry.frames_end - entry.header.at(entry.header.base);
         let topics: Vec<u32> = match entry.places {
             Places::Open(runs) => runs.into_keys().collect(),
             Places::Sealed(table) => table.into_keys().collect(),
@@ -304,6 +329,7 @@ impl Inner {
                 }
             }
         }
+        bytes
     }
 }
 

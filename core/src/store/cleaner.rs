@@ -27,12 +27,14 @@ pub(crate) struct Plan {
     pub(crate) copy: Vec<u64>,
 }
 
-/// Decides. `checkpoint` is the log position below which state frames are dead.
+/// Decides. `checkpoint` is the log position below which state frames are dead. Where the disk is `short`, what is dead
+/// is removed even if it is little.
 pub(crate) fn plan(
     files: &[FileFacts],
     pending: &HashMap<u32, Pending>,
     checkpoint: u64,
     file_bytes: u64,
+    short: bool,
 ) -> Plan {
     let mut plan = Plan::default();
     let mut total = 0;
@@ -51,7 +53,7 @@ pub(crate) fn plan(
             candidates.push((file, live));
         }
     }
-    if total <= 2 * live_total + 2 * file_bytes {
+    if !short && total <= 2 * live_total + 2 * file_bytes {
         return plan;
     }
     // The deadest first; what is almost all alive is not worth a copy.
@@ -64,7 +66,7 @@ pub(crate) fn plan(
         if taken + live > file_bytes && !plan.copy.is_empty() {
             break;
         }
-        if live * 10 > file.bytes * 9 && file.bytes * 2 > file_bytes {
+        if live * 10 > file.bytes * 9 && (short || file.bytes * 2 > file_bytes) {
             break;
         }
         taken += live;
@@ -282,7 +284,7 @@ mod tests {
     #[test]
     fn a_file_with_nothing_pending_is_removed_once_its_state_is_in_a_checkpoint() {
         let files = [facts(1, 100, 100, 0, 9), facts(2, 200, 100, 10, 19), facts(3, 300, 100, 20, 29)];
-        let plan = plan(&files, &pending(20, &[]), 150, 100);
+        let plan = plan(&files, &pending(20, &[]), 150, 100, false);
         assert_eq!(plan, Plan { remove: vec![1], copy: vec![] });
     }
 
@@ -291,9 +293,9 @@ mod tests {
         let file = |no| facts(no, no * 100, 100, no * 10, no * 10 + 9);
         let stuck: Vec<u64> = (1..9).map(|no| no * 10).collect();
         let few: Vec<_> = (1..3).map(file).collect();
-        assert_eq!(plan(&few, &pending(1000, &stuck), 10_000, 100), Plan::default());
+        assert_eq!(plan(&few, &pending(1000, &stuck), 10_000, 100, false), Plan::default());
         let many: Vec<_> = (1..9).map(file).collect();
-        let plan = plan(&many, &pending(1000, &stuck), 10_000, 100);
+        let plan = plan(&many, &pending(1000, &stuck), 10_000, 100, false);
         assert_eq!(plan, Plan { remove: vec![], copy: (1..9).collect() });
     }
 }

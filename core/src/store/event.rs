@@ -6,7 +6,10 @@
 //!   integers as they are; a name as u8 length and bytes; a list as u32 count and its items
 //! ```
 
+use std::time::Duration;
+
 use crate::clock::Wall;
+use crate::config::{Limits, Overflow};
 use crate::message::Offset;
 
 /// How much is promised when a publish is acknowledged. The numbers are part of the file format.
@@ -123,6 +126,13 @@ pub enum Event {
         /// Last offset.
         last: Offset,
     },
+    /// A topic's limits, in force from here on.
+    Limits {
+        /// The topic's number.
+        topic: u32,
+        /// The limits.
+        limits: Limits,
+    },
 }
 
 /// A message a channel has read but not finished.
@@ -197,6 +207,14 @@ impl Event {
                 put_u64(out, first.0);
                 put_u64(out, last.0);
             }
+            Self::Limits { topic, limits } => {
+                out.push(10);
+                put_u32(out, *topic);
+                put_u64(out, limits.max_messages);
+                put_u64(out, limits.max_bytes);
+                put_u64(out, u64::try_from(limits.max_age.as_nanos()).unwrap_or(u64::MAX));
+                out.push(u8::from(limits.overflow == Overflow::DropOldest));
+            }
         }
     }
 
@@ -240,6 +258,15 @@ impl Event {
                 topic: get_u32(bytes)?,
                 first: Offset(get_u64(bytes)?),
                 last: Offset(get_u64(bytes)?),
+            },
+            10 => Self::Limits {
+                topic: get_u32(bytes)?,
+                limits: Limits {
+                    max_messages: get_u64(bytes)?,
+                    max_bytes: get_u64(bytes)?,
+                    max_age: Duration::from_nanos(get_u64(bytes)?),
+                    overflow: if get_u8(bytes)? == 0 { Overflow::Refuse } else { Overflow::DropOldest },
+                },
             },
             _ => return None,
         };
@@ -341,6 +368,15 @@ mod tests {
             Event::Finished { channel: 1, ranges: vec![(Offset(1), Offset(2)), (Offset(4), Offset(4))] },
             Event::Requeued { channel: 1, messages: some },
             Event::Hole { topic: 4, first: Offset(1), last: Offset(3) },
+            Event::Limits {
+                topic: 4,
+                limits: Limits {
+                    max_messages: 5,
+                    max_bytes: 6,
+                    max_age: Duration::from_nanos(7),
+                    overflow: Overflow::DropOldest,
+                },
+            },
         ];
         let mut bytes = Vec::new();
         events.iter().for_each(|e| e.encode(&mut bytes));

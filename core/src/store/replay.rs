@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::clock::Wall;
+use crate::config::Limits;
 use crate::message::Offset;
 use crate::store::event::{Durability, Event, Unfinished};
 use crate::store::range_set::RangeSet;
@@ -27,6 +28,7 @@ pub(crate) struct TopicState {
     pub(crate) end: Offset,
     /// From which offset on each level was in force, in order. Never empty.
     pub(crate) levels: Vec<(Offset, Durability)>,
+    pub(crate) limits: Limits,
 }
 
 impl TopicState {
@@ -69,12 +71,18 @@ impl Replay {
                     pump,
                     end,
                     levels: vec![(Offset(0), level)],
+                    limits: Limits::default(),
                 });
                 if state.level() != level {
                     state.levels.push((end, level));
                 }
                 (state.paused, state.pump) = (paused, pump);
                 state.end = state.end.max(end);
+            }
+            Event::Limits { topic, limits } => {
+                if let Some(state) = self.topics.get_mut(&topic) {
+                    state.limits = limits;
+                }
             }
             Event::TopicDeleted { topic } => {
                 self.topics.remove(&topic);

@@ -73,18 +73,10 @@ impl Topic {
     pub fn empty(&self) -> Result<Ticket> {
         let mut state = self.state.lock();
         self.check(&state)?;
-        let (from, to) = (state.pump, state.end);
-        if from.rank < to.rank {
-            for channel in &state.channels {
-                channel.add_gap(from, to);
-            }
-            if self.is_logged() && !state.channels.is_empty() {
-                let last = Offset(to.offset.0 - 1);
-                let hole = Event::Hole { topic: self.no, first: from.offset, last };
-                self.shared.log_events(&[hole], state.level, None);
-            }
-        }
-        state.pump = to;
+        let (to, skipped) = (state.end, state.skipped);
+        self.drop_waiting(&mut state, to);
+        // Asked for, not forced by a limit.
+        state.skipped = skipped;
         let ticket = self.log_self(&state);
         drop(state);
         self.shared.commit();

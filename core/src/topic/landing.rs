@@ -25,7 +25,7 @@ impl Landing for Topic {
                 }
                 continue;
             }
-            state.queued -= 1;
+            state.dequeue(&frame);
             wakes.extend(self.append(&mut state, Held { frame, chunk, on_disk: true, spilling: 0 }));
         }
         if any_spilled {
@@ -42,7 +42,7 @@ impl Landing for Topic {
         for Landed { frame, chunk, spilled, synced } in frames.drain(..) {
             state.syncing -= u32::from(synced);
             if !spilled {
-                state.queued -= 1;
+                state.dequeue(&frame);
                 state.message_count -= u64::from(frame.count);
                 continue;
             }

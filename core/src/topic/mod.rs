@@ -5,11 +5,13 @@
 
 mod admin;
 mod landing;
+mod limits;
 pub(crate) mod memory;
 mod peek;
 mod recovered;
 pub(crate) mod ring;
 mod stats;
+mod volume;
 
 pub use stats::{ChannelReport, TopicStats};
 
@@ -22,14 +24,16 @@ use crate::blocks;
 use crate::broker::Shared;
 use crate::channel::{Channel, ChannelSetup};
 use crate::clock::Wall;
-use crate::config::Durability;
+use crate::config::{Durability, Limits};
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Offset, Pos, SEQ_BITS};
 use crate::name::{ChannelName, TopicName};
 use crate::store::chunk::{Batch, Payload, Ring};
 use crate::store::event::Event;
 use crate::store::log::{Frame, Landed, Outcome, Ticket, Wake};
+use crate::topic::limits::Allowance;
 use crate::topic::ring::{Extents, Held, RingFrames};
+use crate::topic::volume::Volume;
 
 /// A topic: one log in logic, which its channels are cursors over.
 pub struct Topic {
@@ -65,6 +69,11 @@ pub(crate) struct TopicState {
     queued: u32,
     /// The part of them that lands only once it is fsync'd; with any, later ones do too, whatever the level is by then.
     syncing: u32,
+    /// Messages and bytes in frames that are queued.
+    queued_messages: u64,
+    queued_bytes: u64,
+    pub(crate) limits: Limits,
+    allowance: Allowance,
     /// After the last message that channels may see.
     pub(crate) end: Pos,
     /// What a new channel starts at. Equals `end` where the topic flows.
@@ -73,14 +82,24 @@ pub(crate) struct TopicState {
     pub(crate) pump_logged: Offset,
     pub(crate) ring: RingFrames,
     pub(crate) extents: Extents,
+    pub(crate) volume: Volume,
     pub(crate) channels: Vec<Arc<Channel>>,
     /// Offsets from here on stand in no file: at level `memory`, their finishes need not be logged.
     pub(crate) spilled_end: Offset,
     pub(crate) message_count: u64,
     pub(crate) message_bytes: u64,
+    /// Messages dropped at a limit before any channel had them.
+    pub(crate) skipped: u64,
 }
 
 impl TopicState {
+    /// A frame has left the log's queue.
+    fn dequeue(&mut self, frame: &Frame) {
+        self.queued -= 1;
+        self.queued_messages -= u64::from(frame.count);
+        self.queued_bytes -= frame.payload.len() as u64;
+    }
+
     /// The state of a topic without messages.
     fn new(level: Durability, shared: &Shared) -> Self {
         Self {
@@ -96,15 +115,21 @@ impl TopicState {
             epoch: shared.log.epoch(),
             queued: 0,
             syncing: 0,
+            queued_messages: 0,
+            queued_bytes: 0,
+            limits: Limits::default(),
+            allowance: Allowance::default(),
             end: Pos::default(),
             pump: Pos::default(),
             pump_logged: Offset(0),
             ring: RingFrames::new(shared.pool.clone()),
             extents: Extents::default(),
+            volume: Volume::default(),
             channels: Vec::new(),
             spilled_end: Offset(0),
             message_count: 0,
             message_bytes: 0,
+            skipped: 0,
         }
     }
 }
@@ -173,6 +198,7 @@ impl Topic {
         if !in_memory {
             self.shared.log.check()?;
         }
+        let dropped = self.admit(&mut state, messages, payload.bytes.len() as u64)?;
         let ticket = if in_memory {
             if self.shared.pool.is_over() && !self.name.is_ephemeral() {
                 return Err(Error::new(ErrorKind::Full, "memory is full and could not be spilled to disk"));
@@ -189,6 +215,8 @@ impl Topic {
         state.time = time;
         state.message_count += messages;
         state.message_bytes += bytes;
+        drop(state);
+        dropped.iter().for_each(|wake| wake.wake());
         Ok(ticket)
     }
 
@@ -230,6 +258,8 @@ impl Topic {
             if let Some(ticket) = ticket {
                 state.queued += 1;
                 state.syncing += u32::from(synced);
+                state.queued_messages += u64::from(count);
+                state.queued_bytes += bytes.len() as u64;
                 return Ok(ticket);
             }
             // A write failed just now: these offsets stay unused, and so does the rest of the block.
@@ -271,6 +301,7 @@ impl Topic {
         let (first, count) = (held.frame.first, u64::from(held.frame.count));
         let at = Pos { offset: first, rank: state.end.rank };
         state.extents.note(at);
+        state.volume.note(at.rank, held.frame.payload.len() as u64, held.frame.time);
         state.end = Pos { offset: first.plus(count), rank: at.rank + count };
         let deferred = held.frame.deferred.then(|| held.frame.clone());
         if !(held.on_disk && self.shared.pool.gave_up(held.chunk)) {
@@ -305,9 +336,14 @@ impl Topic {
 
     /// Drops what is finished everywhere from memory.
     pub(crate) fn trim(&self) {
-        let mut state = self.state.lock();
-        let low = Self::low(&state);
+        self.trim_locked(&mut self.state.lock());
+    }
+
+    fn trim_locked(&self, state: &mut TopicState) {
+        let low = Self::low(state);
         state.ring.trim(low);
+        let rank = state.extents.seek(low, state.end).rank;
+        state.volume.trim(rank);
         state.extents.trim(low);
         let first = state.ring.first_last().map_or(u64::MAX, |last| last.0);
         self.trim_at.store(first, Ordering::Relaxed);

@@ -1,15 +1,19 @@
 //! A topic as recovery found it: what is on disk decides which messages it has.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::broker::Shared;
 use crate::channel::{Channel, ChannelSetup};
+use crate::clock::Wall;
 use crate::error::Result;
 use crate::message::{Offset, Pos};
 use crate::name::{ChannelName, TopicName};
 use crate::store::event::Unfinished;
+use crate::store::reader;
 use crate::store::replay::{ChannelState, TopicState as Told};
 use crate::topic::ring::Extents;
+use crate::topic::volume::Volume;
 use crate::topic::{Topic, TopicState};
 
 impl Topic {
@@ -23,14 +27,22 @@ impl Topic {
         channels: &[(u32, &ChannelState)],
         clean_stop: bool,
         damaged: Option<String>,
+        bytes: BTreeMap<Offset, u64>,
         shared: &Arc<Shared>,
     ) -> Result<Arc<Self>> {
         let spans = shared.catalog.spans(no);
         let mut extents = Extents::default();
         let mut end = Pos::default();
+        let mut volume = Volume::default();
         for (first, last) in &spans {
             let at = Pos { offset: *first, rank: end.rank };
             extents.note(at);
+            let aged = !told.limits.max_age.is_zero();
+            let bytes = bytes.get(first).copied().unwrap_or_default();
+            let parts = if aged { AGED_PARTS } else { 1 };
+            note_parts(&mut volume, at, *last, bytes, parts, |offset| {
+                if aged { shared.time_of(no, offset) } else { 0 }
+            });
             end = Pos { offset: last.plus(1), rank: end.rank + (last.0 - first.0 + 1) };
         }
         // What was handed out below and stands nowhere is gone: cursors that have read all stand after it.
@@ -49,6 +61,8 @@ impl Topic {
             pump,
             pump_logged: told.pump,
             extents,
+            volume,
+            limits: told.limits,
             spilled_end: end.offset,
             ..TopicState::new(told.level(), shared)
         };
@@ -70,6 +84,39 @@ impl Topic {
         }
         drop(state);
         Ok(topic)
+    }
+}
+
+/// Parts of a range of messages whose times are read where their age is limited.
+const AGED_PARTS: u64 = 16;
+
+/// Notes the messages from `first` to `last`, of `bytes` in all, in so many parts of equal size.
+fn note_parts(
+    volume: &mut Volume,
+    first: Pos,
+    last: Offset,
+    bytes: u64,
+    parts: u64,
+    time_of: impl Fn(Offset) -> Wall,
+) {
+    let count = last.0 - first.offset.0 + 1;
+    let parts = parts.min(count);
+    let share = |part: u64, of: u64| (u128::from(of) * u128::from(part) / u128::from(parts)) as u64;
+    let mut time = time_of(first.offset);
+    for part in 0..parts {
+        let (from, to) = (share(part, count), share(part + 1, count));
+        let next = if to == count { last } else { first.offset.plus(to) };
+        let next_time = time_of(next).max(time);
+        volume.note_part(first.rank + from, share(part + 1, bytes) - share(part, bytes), time, next_time);
+        time = next_time;
+    }
+}
+
+impl Shared {
+    /// When a message on disk was published. What can't be read is young: it is not dropped for its age.
+    fn time_of(&self, topic: u32, offset: Offset) -> Wall {
+        let frames = reader::read(&self.catalog, topic, offset, 1, false).ok().flatten();
+        frames.iter().flatten().map(|frame| frame.time).next().unwrap_or_else(|| self.clock.wall())
     }
 }
 

@@ -133,6 +133,10 @@ impl Cut<'_> {
 
     /// What the model knows must be there is.
     fn check_topics(&self, state: &State, broker: &Broker) {
+        if self.states().any(|state| state.faulty) {
+            // What was created while nothing could be written is written later.
+            return;
+        }
         for (name, topic) in &state.model.topics {
             let sure = topic.created_synced || !self.power;
             let going = self.states().any(|s| !s.model.topics.contains_key(name));
@@ -218,7 +222,9 @@ impl Cut<'_> {
     /// What was not acknowledged, and what was refused: the latter only if it may not be known yet that it was.
     fn uncertain(&self, name: &str, topic: &Topic) -> Messages {
         let before = self.states[0].and_then(|s| s.model.topics.get(name));
-        let known = |number: &u64| before.is_some_and(|t| t.refused.contains_key(number));
+        // What was written of a refused frame may be whole, where it could not be cut off the file either.
+        let faulty = self.states().any(|state| state.faulty);
+        let known = |number: &u64| !faulty && before.is_some_and(|t| t.refused.contains_key(number));
         let refused = topic.refused.iter().filter(|(number, _)| self.power || !known(number));
         topic.unanswered.iter().chain(refused).map(|(n, e)| (*n, *e)).collect()
     }

@@ -33,7 +33,10 @@ fn nothing_acknowledged_is_lost_at_any_cut() {
                     if seed >= from + seeds {
                         return;
                     }
-                    let run = workload::run(seed);
+                    let run = std::panic::catch_unwind(|| workload::run(seed)).unwrap_or_else(|panic| {
+                        eprintln!("seed {seed}");
+                        std::panic::resume_unwind(panic)
+                    });
                     cuts.fetch_add(check::every_cut(seed, &run), Ordering::Relaxed);
                 }
             });

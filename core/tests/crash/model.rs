@@ -11,6 +11,8 @@ pub(crate) enum Status {
     Held,
     /// Acknowledged at `flush` or `sync`: must come.
     Due,
+    /// May have been dropped at a limit: may come.
+    Dropped,
     /// Finished, and the log does not know: may come.
     Finished,
     /// Finished, and the log was written: may come only after a power loss.

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use mq_core::store::crash_disk::{CrashDisk, Fault, Op};
 use mq_core::{
-    Attributes, Broker, ChannelName, Clock, Durability, ManualClock, MessageId, Options, Outcome, Pulled,
-    Step, StoreSizes, SubscribeOptions, Subscription, Ticket, TopicName, Wake,
+    Attributes, Broker, ChannelName, Clock, Durability, Limits, ManualClock, MessageId, Options, Outcome,
+    Overflow, Pulled, Step, StoreSizes, SubscribeOptions, Subscription, Ticket, TopicName, Wake,
 };
 
 use crate::model::{Channel, Entry, Model, Status, Topic};
@@ -15,6 +15,8 @@ use crate::model::{Channel, Entry, Model, Status, Topic};
 pub(crate) const SIZES: StoreSizes =
     StoreSizes { file_bytes: 4 << 10, chunk_bytes: 1 << 10, read_bytes: 1 << 10, blocks: 4 };
 pub(crate) const START: u64 = 1_800_000_000_000_000_000;
+const ANY: Limits =
+    Limits { max_messages: 0, max_bytes: 0, max_age: Duration::ZERO, overflow: Overflow::Refuse };
 const ACTIONS: usize = 150;
 const TOPICS_MAX: usize = 4;
 
@@ -43,6 +45,8 @@ pub(crate) struct State {
     pub(crate) wall: u64,
     pub(crate) model: Arc<Model>,
     pub(crate) action: String,
+    /// Whether the disk failed in the action, or may have since it began to.
+    pub(crate) faulty: bool,
 }
 
 pub(crate) fn options() -> Options {
@@ -121,6 +125,7 @@ impl Driver {
             wall: self.clock.wall(),
             model: Arc::new(self.model.clone()),
             action,
+            faulty: self.faulty,
         }
     }
 
@@ -135,9 +140,10 @@ impl Driver {
                 _ => self.mend(),
             };
         }
-        let pick = self.random.u32(0..102);
+        let pick = self.random.u32(0..104);
         match pick {
             100..102 => self.break_disk(),
+            102..104 => self.drop_oldest(),
             0..30 => self.publish(),
             30..34 => self.create_topic(),
             34..40 => self.create_channel(),
@@ -182,6 +188,52 @@ impl Driver {
             }
             false
         });
+    }
+
+    /// Limits a topic to few messages and publishes one: the oldest are dropped.
+    fn drop_oldest(&mut self) -> String {
+        let Some(name) = self.any_topic() else { return self.create_topic() };
+        let topic = self.topic(&name);
+        // What is on its way can't be dropped.
+        self.broker.maintain(Step::Sync).unwrap();
+        self.land();
+        let max_messages = self.random.u64(2..30);
+        self.done(topic.set_limits(Limits { max_messages, overflow: Overflow::DropOldest, ..ANY }).unwrap());
+        self.land();
+        let mut kept = Vec::new();
+        let mut batch = topic.batch();
+        self.next_message += 1;
+        batch.push(&Attributes::NONE, &body(self.next_message)).unwrap();
+        let ticket = topic.publish(batch, &nobody()).unwrap();
+        self.broker.commit();
+        self.done(ticket);
+        self.land();
+        self.done(topic.set_limits(ANY).unwrap());
+        let model = self.model.topics.get_mut(&name).unwrap();
+        model.publish(self.next_message, 0);
+        // Which ones, the channels' numbers tell; here it counts that no newer one is missing.
+        for (channel, known) in &mut model.channels {
+            let found = topic.find_channel(&ChannelName::parse(channel).unwrap()).unwrap();
+            let stats = found.stats();
+            let left = stats.depth + stats.in_flight + stats.deferred;
+            assert!(left <= max_messages.max(stats.in_flight + 1), "{left} of {max_messages} in {channel}");
+            kept.push(left);
+            // What is in flight or waits in the topic is not dropped here, and counts.
+            let keeps = max_messages.saturating_sub(stats.in_flight + model.waiting.len() as u64);
+            let newest: Vec<u64> = known.messages.keys().rev().take(keeps as usize).copied().collect();
+            for (number, entry) in &mut known.messages {
+                if !newest.contains(number) && entry.status != Status::FinishedWritten {
+                    entry.status = Status::Dropped;
+                }
+            }
+        }
+        let waiting: Vec<u64> = model.waiting.keys().rev().take(max_messages as usize).copied().collect();
+        for (number, entry) in &mut model.waiting {
+            if !waiting.contains(number) {
+                entry.status = Status::Dropped;
+            }
+        }
+        format!("limit {name} to {max_messages}: channels keep {kept:?}")
     }
 
     /// From now on the disk fails now and then, or is full.

@@ -11,12 +11,15 @@ use crate::transport::tls::{TlsOptions, TlsVersion};
 use crate::wire::Limits;
 use crate::wire::identify::Bounds;
 
+/// The nsqd that a server's clients can take it for.
+const NSQD_VERSION: &str = "1.3.0";
+
 /// Limits and names of a server. The defaults are nsqd's, but for the address, which is loopback.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// `host:port`, `:port` for all interfaces, or the path of a unix socket. Port 0 takes a free one.
     pub tcp_address: String,
-    /// The version that clients are told.
+    /// The version that clients are told, of nsqd: there are some that take a feature for missing by it.
     pub version: String,
     /// Largest message body in bytes.
     pub max_msg_size: u32,
@@ -101,7 +104,7 @@ impl Default for Config {
         let bounds = Bounds::default();
         Self {
             tcp_address: "127.0.0.1:4150".to_owned(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
+            version: NSQD_VERSION.to_owned(),
             max_msg_size: limits.max_msg_size,
             max_body_size: limits.max_body_size,
             msg_timeout: Duration::from_secs(60),

@@ -33,6 +33,8 @@ mod subscribe;
 mod upgrade;
 mod web;
 
+#[cfg(fuzzing)]
+pub use auth::answer_permits;
 pub use auth::{AuthMethod, Authorized};
 pub use client::{Client, Identity};
 pub use config::Config;

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use mq_core::{Broker, Options};
-use mq_nsq::server::{Clients, Config, Server, TlsConfig};
+use mq_nsq::server::{Clients, Config, HttpTokens, Server, TlsConfig};
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
@@ -24,6 +24,9 @@ pub struct Running {
     pub address: String,
     pub clients: Clients,
     pub tls: Option<TlsConfig>,
+    pub http: Option<String>,
+    pub https: Option<String>,
+    pub tokens: Option<HttpTokens>,
     pub folder: TempDir,
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<()>,
@@ -44,11 +47,14 @@ pub async fn start_with(mut config: Config, options: impl FnOnce(&mut Options), 
     let server = Server::bind(config, broker.clone()).await.unwrap();
     let (address, clients) = (server.local_addr().to_string(), server.clients());
     let tls = server.tls();
+    let address_of = |address: Option<&_>| address.map(ToString::to_string);
+    let (http, https) = (address_of(server.http_addr()), address_of(server.https_addr()));
+    let tokens = server.http_tokens();
     let (stop, stopped) = oneshot::channel();
     let task = tokio::spawn(server.run(async {
         let _ = stopped.await;
     }));
-    Running { broker, address, clients, tls, folder, stop: Some(stop), task }
+    Running { broker, address, clients, tls, http, https, tokens, folder, stop: Some(stop), task }
 }
 
 pub async fn start() -> Running {

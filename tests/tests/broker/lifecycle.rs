@@ -1,10 +1,9 @@
 //! Start, stop, and start again.
 
-use std::io::Write;
 use std::net::TcpStream;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use mq_tests::{Broker, binary, mq, until};
+use mq_tests::{Broker, binary, mq};
 
 use crate::clients::{connect, create_channel, next, subscribe, topic};
 
@@ -43,28 +42,6 @@ fn a_wrong_flag_ends_the_start_with_the_right_form() {
     let error = mq(&["serve", "--memory-limit", "lots"]).failed();
     assert!(error.contains("--memory-limit lots") && error.contains("MiB"), "{error}");
     assert!(mq(&["serve", "-no-such-flag"]).failed().contains("--no-such-flag"));
-}
-
-#[tokio::test]
-async fn sigterm_stops_in_time_whatever_clients_do() {
-    let mut broker = Broker::start();
-    create_channel(&broker, "t", "c").await;
-    let mut publisher = connect(&broker).await;
-    let body = vec![b'x'; 500_000];
-    for _ in 0..40 {
-        publisher.publish(&topic("t"), &body).await.unwrap();
-    }
-    publisher.flush().await.unwrap();
-    // One that never reads what it asked for, one that stops within a command, one that says nothing.
-    let mut deaf = TcpStream::connect(broker.address()).unwrap();
-    deaf.write_all(b"  V2SUB t c\nRDY 2500\n").unwrap();
-    let mut half = TcpStream::connect(broker.address()).unwrap();
-    half.write_all(b"  V2PUB t\n\x00\x00\x10\x00half").unwrap();
-    let _silent = TcpStream::connect(broker.address()).unwrap();
-    assert_eq!(deaf.peek(&mut [0; 1]).unwrap(), 1);
-    let asked = Instant::now();
-    broker.stop();
-    assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
 }
 
 #[tokio::test]
@@ -107,25 +84,6 @@ async fn a_clean_stop_keeps_what_is_only_in_memory() {
         consumer.finish(message.id);
     }
     assert!(crate::clients::is_quiet(&mut consumer).await);
-}
-
-#[tokio::test]
-async fn sighup_reads_the_log_level_again_and_kills_nobody() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("mq.toml");
-    std::fs::write(&file, "log_level = \"info\"\n").unwrap();
-    let mut broker = Broker::start_with(&["--config", file.to_str().unwrap()]);
-    drop(connect(&broker).await);
-    std::fs::write(&file, "log_level = \"debug\"\nsnappy = false\n").unwrap();
-    broker.hang_up();
-    until("the settings to be read", || broker.stderr().contains("wait for a restart").then_some(()));
-    assert!(broker.stderr().contains("snappy") && !broker.stderr().contains("DEBUG"), "{}", broker.stderr());
-    drop(connect(&broker).await);
-    until("a line about a connection", || broker.stderr().contains("DEBUG").then_some(()));
-    std::fs::write(&file, "nonsense = 1\n").unwrap();
-    broker.hang_up();
-    until("the complaint", || broker.stderr().contains("nonsense").then_some(()));
-    broker.stop();
 }
 
 #[test]

@@ -4,5 +4,7 @@
 mod clients;
 mod commands;
 mod crash;
+mod hostile;
 mod lifecycle;
 mod real_input;
+mod signals;

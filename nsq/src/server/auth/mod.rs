@@ -11,6 +11,13 @@ mod pattern;
 mod permissions;
 mod state;
 
+/// For fuzz targets: whether `json` is an answer that permits to subscribe to `channel` of `topic`.
+#[cfg(fuzzing)]
+pub fn answer_permits(json: &[u8], topic: &str, channel: &str) -> bool {
+    let grant = Grant::parse(json, &pattern::Patterns::default());
+    grant.is_ok_and(|grant| grant.permissions.allow(Permission::Subscribe, topic, channel))
+}
+
 pub(super) use client::{Asker, AuthClient, Failure};
 pub use endpoint::AuthMethod;
 pub use permissions::Authorized;
