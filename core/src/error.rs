@@ -17,7 +17,7 @@ pub enum ErrorKind {
     InvalidArgument = 2,
     /// A message or batch is larger than a frame can be.
     TooBig = 3,
-    /// No such topic or channel.
+    /// No such topic, channel or data folder.
     NotFound = 4,
     /// A limit on topics, channels or consumers is reached.
     LimitReached = 5,

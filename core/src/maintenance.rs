@@ -190,6 +190,7 @@ impl Shared {
             for channel in channels.iter().filter(|c| !c.is_ephemeral()) {
                 channel.snapshot(topic.no).iter().for_each(|event| event.encode(&mut bytes));
             }
+            self.catalog.holes(topic.no).iter().for_each(|event| event.encode(&mut bytes));
         }
         // The picture may speak of messages that are only queued: all of them must be durable before it is named.
         self.log.write_queued();

@@ -7,6 +7,7 @@
 //!   [`paste`] what it prints when ready
 //! - [`discovery`]: how that broker is found; [`lookup`], [`lookup_settings`]: `mq lookup`; [`host`]: this machine's name
 //! - [`drain`]: `mq drain`; [`publish`], [`lines`]: `mq pub`; [`tail`], [`printer`]: `mq tail`
+//! - [`inspect`], [`repair`]: `mq inspect`, `mq repair`; [`table`], [`progress`] for people
 //! - [`telemetry`]: the log; [`repeats`] held back there
 
 mod args;
@@ -19,6 +20,7 @@ mod drain;
 mod features;
 mod file;
 mod host;
+mod inspect;
 mod lines;
 mod list;
 mod lookup;
@@ -26,13 +28,16 @@ mod lookup_settings;
 mod options;
 mod paste;
 mod printer;
+mod progress;
 mod publish;
 mod reload;
+mod repair;
 mod repeats;
 mod serve;
 mod setting;
 mod settings;
 mod sources;
+mod table;
 mod tail;
 mod telemetry;
 mod units;
@@ -55,12 +60,13 @@ fn main() -> ExitCode {
     }
     let command = command(face);
     let arguments = args::normalise(&command, arguments);
+    let failure = failure(arguments.get(1));
     let matches = match command.try_get_matches_from(arguments) {
         Ok(matches) => matches,
         Err(error) => {
             // Help and version are answers, on stdout; all else is a complaint. Neither may fail on a closed pipe.
             let _ = error.print();
-            return if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+            return if error.use_stderr() { failure } else { ExitCode::SUCCESS };
         }
     };
     let outcome = match matches.subcommand() {
@@ -69,6 +75,8 @@ fn main() -> ExitCode {
         Some(("pub", flags)) => parsed(flags).and_then(publish::run),
         Some(("drain", flags)) => parsed(flags).and_then(drain::run),
         Some(("tail", flags)) => parsed(flags).and_then(tail::run),
+        Some(("inspect", flags)) => parsed(flags).and_then(inspect::run),
+        Some(("repair", flags)) => parsed(flags).and_then(repair::run),
         _ => Err("a subcommand is needed: `mq --help` lists them".to_owned()),
     };
     match outcome {
@@ -79,9 +87,15 @@ fn main() -> ExitCode {
                 Face::Nsqd => eprintln!("nsqd: {message}"),
                 Face::Nsqlookupd => eprintln!("nsqlookupd: {message}"),
             }
-            ExitCode::FAILURE
+            failure
         }
     }
+}
+
+/// The exit code of a failure: 2 for those commands whose 1 is an answer.
+fn failure(subcommand: Option<&OsString>) -> ExitCode {
+    let answers = subcommand.is_some_and(|name| name == "inspect" || name == "repair");
+    if answers { ExitCode::from(2) } else { ExitCode::FAILURE }
 }
 
 /// What every subcommand gives: its exit code, or what went wrong.
@@ -101,6 +115,8 @@ fn command(face: Face) -> Command {
     let publish = publish::Pub::augment_args(Command::new("pub"));
     let tail = tail::Tail::augment_args(Command::new("tail"));
     let drain = drain::Drain::augment_args(Command::new("drain"));
+    let inspect = inspect::Inspect::augment_args(Command::new("inspect"));
+    let repair = repair::RepairOptions::augment_args(Command::new("repair"));
     let serve = config::augment(Command::new("serve"), face).about("Runs a broker");
     let lookup = lookup_settings::augment(Command::new("lookup"), face).about("Runs a lookup server");
     let subcommands = [
@@ -118,6 +134,10 @@ fn command(face: Face) -> Command {
         publish.about("Publishes each line of stdin as a message"),
         drain.about("Empties a broker and stops it: it leaves discovery and takes no more messages"),
         tail.about("Prints the messages of a topic as they come, one a line"),
+        inspect
+            .about("Tells what is in a data folder and checks every checksum")
+            .after_help(inspect::EXIT_CODES),
+        repair.about("Salvages what is whole of a damaged data folder").after_help(repair::EXIT_CODES),
     ];
     Command::new("mq")
         .version(match face {

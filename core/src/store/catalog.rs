@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use crate::error::{Error, Result};
 use crate::message::Offset;
 use crate::store::disk::File;
+use crate::store::event::Event;
 use crate::store::file::{FileHeader, FileKind};
 use crate::store::file_index::{Run, Table, TopicRuns};
 
@@ -25,6 +26,8 @@ struct Inner {
     files: BTreeMap<u64, Entry>,
     /// Dense ranges of offsets by their first, of each topic. Ranges of a topic never overlap.
     topics: HashMap<u32, BTreeMap<Offset, Span>>,
+    /// What is known to be gone between messages of a topic.
+    holes: HashMap<u32, Vec<(Offset, Offset)>>,
 }
 
 #[derive(Clone, Copy)]
@@ -134,6 +137,18 @@ impl Catalog {
         for (topic, first, last) in spans {
             inner.note(topic, first, last, no);
         }
+    }
+
+    /// Notes what is known to be gone of `topic`, for good.
+    pub(crate) fn set_holes(&self, topic: u32, holes: Vec<(Offset, Offset)>) {
+        self.inner.lock().holes.insert(topic, holes);
+    }
+
+    /// What a checkpoint must tell of `topic` after its channels: which messages nobody is to look for.
+    pub(crate) fn holes(&self, topic: u32) -> Vec<Event> {
+        let inner = self.inner.lock();
+        let holes = inner.holes.get(&topic).into_iter().flatten();
+        holes.map(|&(first, last)| Event::Hole { topic, first, last }).collect()
     }
 
     /// The runs of an open file, to make its index of.

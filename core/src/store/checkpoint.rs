@@ -45,11 +45,11 @@ pub(crate) fn store(disk: &dyn Disk, no: u64, position: u64, events: &[u8]) -> R
     })
 }
 
-/// Reads checkpoint `no`.
+/// Reads checkpoint `no`: its log position and its events.
 ///
 /// # Errors
 /// `Damaged`, `Version`, `Io`.
-pub(crate) fn load(disk: &dyn Disk, no: u64) -> Result<Vec<Event>> {
+pub(crate) fn load(disk: &dyn Disk, no: u64) -> Result<(u64, Vec<Event>)> {
     let name = checkpoint_name(no);
     let read = || {
         let file = disk.open(&name, OpenMode::Read)?;
@@ -62,7 +62,7 @@ pub(crate) fn load(disk: &dyn Disk, no: u64) -> Result<Vec<Event>> {
     decode(&bytes).map_err(|e| Error::new(e.kind(), format!("checkpoint {name}: {e}")))
 }
 
-fn decode(bytes: &[u8]) -> Result<Vec<Event>> {
+fn decode(bytes: &[u8]) -> Result<(u64, Vec<Event>)> {
     let damaged = || Error::new(ErrorKind::Damaged, "damaged; `mq repair` salvages the messages");
     let header = bytes.get(..HEADER_BYTES).ok_or_else(damaged)?;
     if !header.starts_with(MAGIC) || crc32c::crc32c(&header[..32]) != u32_at(header, 32) {
@@ -79,5 +79,6 @@ fn decode(bytes: &[u8]) -> Result<Vec<Event>> {
     if events.len() as u64 != u64_at(header, 24) || crc32c::crc32c(events) != u32_at(header, 12) {
         return Err(damaged());
     }
-    Event::decode_all(events).ok_or_else(damaged)
+    let events = Event::decode_all(events).ok_or_else(damaged)?;
+    Ok((u64_at(header, 16), events))
 }

@@ -21,6 +21,8 @@ pub(crate) const FILE_HEADER_BYTES: u64 = 64;
 pub(crate) const FORMAT_VERSION: u32 = 2;
 
 const MAGIC: &[u8; 8] = b"libmqlog";
+/// Far above any position, and far enough below what a `u64` holds to count on from.
+const POSITION_MAX: u64 = 1 << 62;
 
 /// What a file is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,7 +95,20 @@ impl FileHeader {
             2 => FileKind::Clean,
             _ => return Err(BadHeader::Damaged),
         };
+        // Whatever a checksum says, no log was ever that long.
+        if u64_at(bytes, 24) > POSITION_MAX {
+            return Err(BadHeader::Damaged);
+        }
         Ok(Self { kind, no: u64_at(bytes, 16), base: u64_at(bytes, 24), salt: u64_at(bytes, 32) })
+    }
+}
+
+impl FileHeader {
+    /// What a header's bytes say, whatever their checksum: to be proven otherwise. `None` if some are not there.
+    pub(crate) fn decode_unchecked(bytes: &[u8]) -> Option<Self> {
+        let bytes = bytes.get(..40)?;
+        let kind = if u32_at(bytes, 12) == FileKind::Clean as u32 { FileKind::Clean } else { FileKind::Log };
+        Some(Self { kind, no: u64_at(bytes, 16), base: u64_at(bytes, 24), salt: u64_at(bytes, 32) })
     }
 }
 

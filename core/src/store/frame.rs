@@ -22,7 +22,7 @@
 
 use crate::clock::Wall;
 use crate::error::{Error, ErrorKind, Result};
-use crate::message::{Attributes, Offset};
+use crate::message::{Attributes, OFFSET_BITS, Offset};
 
 /// Bytes of a frame's header.
 pub const HEADER_BYTES: usize = 48;
@@ -96,13 +96,18 @@ impl Header {
         if header_crc(bytes, salt, position) != u32_at(bytes, 0) {
             return None;
         }
+        // Whatever a checksum says, no message lies past the last offset there is.
+        let (count, first) = (u32_at(bytes, 12), u64_at(bytes, 24));
+        if first.checked_add(u64::from(count)).is_none_or(|end| end > 1 << OFFSET_BITS) {
+            return None;
+        }
         Some(Self {
             kind,
             payload_len: u32_at(bytes, 8),
-            count: u32_at(bytes, 12),
+            count,
             topic: u32_at(bytes, 16),
             payload_crc: u32_at(bytes, 20),
-            first: Offset(u64_at(bytes, 24)),
+            first: Offset(first),
             time: u64_at(bytes, 32),
             synced_to: u64_at(bytes, 40),
         })
@@ -172,7 +177,7 @@ impl<'a> Record<'a> {
     }
 
     /// Whether the CRC at the start of `bytes`, from which this record was parsed, is right.
-    fn is_whole(&self, bytes: &[u8]) -> bool {
+    pub(crate) fn is_whole(&self, bytes: &[u8]) -> bool {
         crc32c::crc32c(&bytes[4..self.len]) == u32_at(bytes, 0)
     }
 
@@ -284,7 +289,12 @@ fn put_attributes(out: &mut bytes::BytesMut, attributes: &Attributes<'_>) {
 
 /// The payload CRC of a data frame that holds `records` (whole records, one after the other).
 pub fn records_crc(records: &[u8]) -> u32 {
-    let (mut rest, mut chain) = (records, 0);
+    records_crc_after(0, records)
+}
+
+/// [`records_crc`] of `records` after others whose is `chain`.
+pub(crate) fn records_crc_after(mut chain: u32, records: &[u8]) -> u32 {
+    let mut rest = records;
     while let Some(record) = Record::parse(rest) {
         chain = crc32c::crc32c_append(chain, &rest[..4]);
         rest = &rest[record.len..];

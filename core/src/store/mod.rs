@@ -5,27 +5,37 @@
 //! - `chunk`: memory for frames; `log`, `writer`: positions, rounds of writes, fsync
 //! - `trouble`: what keeps the log from its work; `reserve`, `healing`: how it gets over a full disk and a failed fsync
 //! - `catalog`: which file holds what; `reader` reads it back; `cleaner` keeps only what is pending
-//! - `replay`, `recovery`: from files back to topics and channels
+//! - `replay`, `recovery`, `missing`: from files back to topics and channels
+//! - `folder`, `survey` read a whole folder for [`inspect`] and [`repair`]; [`damage`] is what they find, `salvage` what they take out
+//!   of damaged frames, `clean_file` where repairs put it
 
 pub(crate) mod catalog;
 pub(crate) mod checkpoint;
 pub(crate) mod chunk;
+pub(crate) mod clean_file;
 pub(crate) mod cleaner;
 #[cfg(any(test, feature = "crash-disk"))]
 pub mod crash_disk;
+pub mod damage;
 pub mod disk;
 pub mod event;
 pub(crate) mod file;
 pub(crate) mod file_index;
+pub(crate) mod folder;
 pub mod frame;
 pub(crate) mod healing;
+pub mod inspect;
 pub(crate) mod log;
 pub(crate) mod manifest;
+pub(crate) mod missing;
 pub(crate) mod range_set;
 pub(crate) mod reader;
 pub mod real_disk;
 pub(crate) mod recovery;
+pub mod repair;
 pub(crate) mod replay;
 pub(crate) mod reserve;
+pub(crate) mod salvage;
+pub(crate) mod survey;
 pub(crate) mod trouble;
 pub(crate) mod writer;

@@ -65,6 +65,33 @@ impl RangeSet {
         out
     }
 
+    /// All ranges, in order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Offset, Offset)> {
+        self.ranges.iter().map(|(first, last)| (Offset(*first), Offset(*last)))
+    }
+
+    /// How many offsets of `first..=last` are in the set.
+    pub(crate) fn count(&self, first: Offset, last: Offset) -> u64 {
+        let start = self.ranges.range(..=first.0).next_back().map_or(first.0, |(f, _)| *f);
+        let parts = self.ranges.range(start..=last.0);
+        parts.map(|(f, l)| ((*l).min(last.0) + 1).saturating_sub((*f).max(first.0))).sum()
+    }
+
+    /// Forgets all above `last`.
+    pub(crate) fn truncate(&mut self, last: Offset) {
+        self.ranges.retain(|first, _| *first <= last.0);
+        if let Some(mut end) = self.ranges.last_entry() {
+            let cut = (*end.get()).min(last.0);
+            end.insert(cut);
+        }
+    }
+
+    /// The greatest offset within `first..=last` that is in the set.
+    pub(crate) fn last_within(&self, first: Offset, last: Offset) -> Option<Offset> {
+        let (_, end) = self.ranges.range(..=last.0).next_back()?;
+        Some(Offset((*end).min(last.0))).filter(|end| *end >= first)
+    }
+
     /// The last range.
     pub(crate) fn last(&self) -> Option<(Offset, Offset)> {
         self.ranges.last_key_value().map(|(f, l)| (Offset(*f), Offset(*l)))
@@ -95,7 +122,14 @@ mod tests {
             }
             let missing: Vec<u64> = set.missing(Offset(from), Offset(from + len)).iter().flat_map(|(f, l)| f.0..=l.0).collect();
             let expected: Vec<u64> = (from..=from + len).filter(|o| !model.contains(o)).collect();
-            prop_assert_eq!(missing, expected);
+            prop_assert_eq!(&missing, &expected);
+            prop_assert_eq!(set.count(Offset(from), Offset(from + len)), len + 1 - expected.len() as u64);
+            let within = model.range(from..=from + len).next_back().map(|o| Offset(*o));
+            prop_assert_eq!(set.last_within(Offset(from), Offset(from + len)), within);
+            let mut cut = set.clone();
+            cut.truncate(Offset(from));
+            let kept: Vec<u64> = cut.iter().flat_map(|(f, l)| f.0..=l.0).collect();
+            prop_assert_eq!(kept, model.range(..=from).copied().collect::<Vec<_>>());
             let flat: Vec<(u64, u64)> = set.ranges.into_iter().collect();
             prop_assert!(flat.windows(2).all(|w| w[0].1 + 1 < w[1].0));
         }

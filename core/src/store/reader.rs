@@ -170,6 +170,11 @@ impl<'a> Scanner<'a> {
         Self { file, header, file_len: until, at, buffer: Vec::new(), buffer_at: at }
     }
 
+    /// Where the next frame is looked for.
+    pub(crate) fn at(&self) -> u64 {
+        self.at
+    }
+
     /// The next frame.
     ///
     /// # Errors

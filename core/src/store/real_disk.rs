@@ -20,8 +20,8 @@ pub struct RealDisk {
     folder: PathBuf,
     /// Opened once, so that a sync reaches this very folder.
     folder_file: fs::File,
-    /// Held, never read: closing it gives the lock up, also when the process is killed.
-    _lock: fs::File,
+    /// Held, never read: closing it gives the lock up, also when the process is killed. `None`: for reading only.
+    lock: Option<fs::File>,
 }
 
 impl RealDisk {
@@ -34,7 +34,26 @@ impl RealDisk {
         let folder = folder.canonicalize().map_err(failed)?;
         let folder_file = fs::File::open(&folder).map_err(failed)?;
         let lock = lock(&folder)?;
-        Ok(RealDisk { folder, folder_file, _lock: lock })
+        Ok(RealDisk { folder, folder_file, lock: Some(lock) })
+    }
+
+    /// Opens a folder that is there, to read only and without its lock: a broker may run on it, or start.
+    /// [`ErrorKind::NotFound`] if there is none.
+    pub fn open_to_read(folder: &Path) -> Result<RealDisk> {
+        let failed = |e| Error::io(format!("can't open data folder {}", folder.display()), e);
+        let folder = existing(folder)?;
+        let folder_file = fs::File::open(&folder).map_err(failed)?;
+        Ok(RealDisk { folder, folder_file, lock: None })
+    }
+
+    /// [`RealDisk::open`] of a folder that is there. [`ErrorKind::NotFound`] if there is none.
+    pub fn open_existing(folder: &Path) -> Result<RealDisk> {
+        Self::open(&existing(folder)?)
+    }
+
+    /// Refuses changes where the folder is not locked.
+    fn check_writable(&self) -> io::Result<()> {
+        if self.lock.is_some() { Ok(()) } else { Err(io::ErrorKind::PermissionDenied.into()) }
     }
 
     fn path(&self, name: &str) -> io::Result<PathBuf> {
@@ -45,6 +64,9 @@ impl RealDisk {
 
 impl Disk for RealDisk {
     fn open(&self, name: &str, mode: OpenMode) -> io::Result<Arc<dyn File>> {
+        if mode != OpenMode::Read {
+            self.check_writable()?;
+        }
         let mut options = OpenOptions::new();
         options.read(true).mode(0o600);
         match mode {
@@ -56,10 +78,12 @@ impl Disk for RealDisk {
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.check_writable()?;
         fs::rename(self.path(from)?, self.path(to)?)
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
+        self.check_writable()?;
         fs::remove_file(self.path(name)?)
     }
 
@@ -181,6 +205,17 @@ fn reserve(_file: &fs::File, _len: u64) -> io::Result<()> {
     Ok(())
 }
 
+/// The absolute path of a folder that must be there.
+fn existing(folder: &Path) -> Result<PathBuf> {
+    let missing =
+        |why| Error::new(ErrorKind::NotFound, format!("no data folder at {}: {why}", folder.display()));
+    let path = folder.canonicalize().map_err(|e| match e.kind() {
+        io::ErrorKind::NotFound => missing("there is nothing"),
+        _ => Error::io(format!("can't open data folder {}", folder.display()), e),
+    })?;
+    if path.is_dir() { Ok(path) } else { Err(missing("that is a file")) }
+}
+
 /// Creates `folder` and what is missing above it, and makes that durable: else a power loss could take the whole
 /// folder, however well its files were synced.
 fn create_folder(folder: &Path) -> io::Result<()> {
@@ -264,6 +299,26 @@ mod tests {
         disk.open("f", OpenMode::Create).unwrap();
         let mode = |path: &str| temp.path().join(path).metadata().unwrap().permissions().mode() & 0o777;
         assert_eq!([mode("a"), mode("a/b"), mode("a/b/f"), mode("a/b/lock")], [0o700, 0o700, 0o600, 0o600]);
+    }
+
+    #[test]
+    fn a_disk_to_read_takes_no_lock_and_changes_nothing() {
+        let (temp, disk) = disk();
+        disk.open("f", OpenMode::Create).unwrap();
+        let read = RealDisk::open_to_read(&temp.path().join("a/b")).unwrap();
+        read.open("f", OpenMode::Read).unwrap();
+        assert_eq!(read.list().unwrap(), ["f"]);
+        for refused in [read.remove("f"), read.rename("f", "g"), read.open("f", OpenMode::Write).map(|_| ())]
+        {
+            assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::PermissionDenied);
+        }
+        let missing = temp.path().join("c");
+        for error in
+            [RealDisk::open_to_read(&missing).unwrap_err(), RealDisk::open_existing(&missing).unwrap_err()]
+        {
+            assert_eq!(error.kind(), ErrorKind::NotFound);
+        }
+        assert!(!missing.exists());
     }
 
     #[test]

@@ -7,16 +7,16 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::message::Offset;
 use crate::store::catalog::Catalog;
 use crate::store::checkpoint;
 use crate::store::disk::{Disk, File, OpenMode};
-use crate::store::event::{Durability, Event};
+use crate::store::event::Event;
 use crate::store::file::{BadHeader, FILE_HEADER_BYTES, FileHeader, FileKind, checkpoint_name, log_name};
 use crate::store::file_index::{FOOTER_BYTES, Footer, Table};
 use crate::store::frame::{Header, Kind};
 use crate::store::log::Opened;
 use crate::store::manifest::Manifest;
+use crate::store::missing;
 use crate::store::reader::{Scanned, Scanner};
 use crate::store::replay::Replay;
 use crate::store::reserve::{RESERVE_NAME, remove_reserve};
@@ -38,6 +38,8 @@ pub(crate) struct Damage {
     /// One line for each place.
     pub(crate) places: Vec<String>,
     pub(crate) topics: BTreeSet<u32>,
+    /// Files that hold damaged bytes. They stay as they are: what is whole in them is for `mq repair`.
+    files: BTreeSet<u64>,
     /// The topics of some damaged bytes can't be told: all stop.
     pub(crate) all_topics: bool,
 }
@@ -67,7 +69,10 @@ pub(crate) fn recover(disk: &Arc<dyn Disk>) -> Result<Recovered> {
     let catalog = Arc::new(Catalog::default());
     // On a full disk, opening needs what it takes.
     remove_reserve(&**disk).map_err(|e| Error::io(format!("could not remove {RESERVE_NAME}"), e))?;
-    let Some(manifest) = Manifest::load(&**disk)? else { return fresh(disk, catalog) };
+    let Some(manifest) = Manifest::load(&**disk)? else {
+        refuse_orphans(&**disk)?;
+        return fresh(disk, catalog);
+    };
     remove_unnamed(&**disk, &manifest)?;
     let mut recovery = Recovery {
         disk: disk.clone(),
@@ -78,13 +83,14 @@ pub(crate) fn recover(disk: &Arc<dyn Disk>) -> Result<Recovered> {
         synced_to: 0,
     };
     if let Some((no, position)) = manifest.checkpoint {
-        checkpoint::load(&**disk, no)?.into_iter().for_each(|event| recovery.replay.apply(event));
+        checkpoint::load(&**disk, no)?.1.into_iter().for_each(|event| recovery.replay.apply(event));
         (recovery.from, recovery.synced_to) = (position, position);
     }
     let clean_stop = manifest.clean_stop;
     let opened = recovery.open_files(manifest)?;
-    let Recovery { replay, mut damage, .. } = recovery;
+    let Recovery { mut replay, mut damage, .. } = recovery;
     find_missing(&replay, &catalog, &mut damage);
+    missing::settle_holes(&mut replay, &catalog);
     Ok(Recovered { replay, catalog, opened, clean_stop, damage })
 }
 
@@ -100,6 +106,24 @@ fn fresh(disk: &Arc<dyn Disk>, catalog: Arc<Catalog>) -> Result<Recovered> {
         clean_stop: true,
         damage: Damage::default(),
     })
+}
+
+/// Refuses a folder that lost its manifest: what is in its files must not be taken for left-overs. A first start that was
+/// cut short has left no more than an empty file.
+fn refuse_orphans(disk: &dyn Disk) -> Result<()> {
+    let failed = |e| Error::io("could not look through the data folder", e);
+    for name in disk.list().map_err(failed)? {
+        let is_log = name.ends_with(".log");
+        if name.ends_with(".checkpoint")
+            || (is_log && disk.open(&name, OpenMode::Read).and_then(|file| file.len()).map_err(failed)? > 0)
+        {
+            return Err(Error::new(
+                ErrorKind::Damaged,
+                format!("the manifest is missing, but {name} is there; `mq repair` can rebuild it"),
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Creates and names a file for the log to go on in from `base`.
@@ -149,7 +173,8 @@ impl Recovery {
                 FileKind::Clean => self.clean_file(file)?,
             }
         }
-        let spares: Vec<u64> = logs.iter().filter(|f| f.header.is_none()).map(|f| f.no).collect();
+        let spares: Vec<(u64, u64)> =
+            logs.iter().filter(|f| f.header.is_none()).map(|f| (f.no, f.len)).collect();
         let mut written: Vec<(FileHeader, LogFile)> =
             logs.into_iter().filter_map(|f| f.header.map(|h| (h, f))).collect();
         written.sort_by_key(|(header, _)| header.base);
@@ -183,8 +208,25 @@ impl Recovery {
                 break;
             }
         }
-        let dropped: Vec<u64> =
-            written.drain(drop_from..).map(|(_, f)| f.no).chain(spares.iter().copied()).collect();
+        // The log was whole up to the checkpoint's position when that was named.
+        let log_end = end.unwrap_or(0);
+        if log_end < self.from {
+            let place = format!("the log from position {log_end} to {} is missing", self.from);
+            self.damage.places.push(place);
+            self.damage.all_topics = true;
+        }
+        let mut dropped: Vec<u64> = written.drain(drop_from..).map(|(_, f)| f.no).collect();
+        let newest = written.iter().map(|(header, _)| header.no).max().unwrap_or(0);
+        for (no, len) in spares {
+            // Without a header a file is one whose first write was cut short, if it was to be the last.
+            if len > 0 && (no < newest || end.unwrap_or(self.from) < self.synced_to) {
+                self.damage.places.push(format!("{} has no readable header", log_name(no)));
+                self.damage.files.insert(no);
+                self.damage.all_topics = true;
+            } else {
+                dropped.push(no);
+            }
+        }
         self.finish(&mut manifest, written, dropped, end)
     }
 
@@ -208,12 +250,14 @@ impl Recovery {
             if !known_synced {
                 file.file.sync().map_err(|e| Error::io("could not fsync the log", e))?;
             }
-            if self.catalog.open_runs(header.no).is_some() {
+            if self.catalog.open_runs(header.no).is_some() && !self.damage.files.contains(&header.no) {
                 full.push((*header, file.file.clone()));
             }
         }
-        // The last file is gone on in unless it has an index, or is not where the log ends (the rest of it was lost).
-        let last = written.last().and_then(|(header, file)| {
+        // The last file is gone on in unless it has an index, is damaged, or is not where the log ends (the rest of it was
+        // lost).
+        let sound_last = written.last().filter(|(header, _)| !self.damage.files.contains(&header.no));
+        let last = sound_last.and_then(|(header, file)| {
             let (_, frames_end) = self.catalog.open_runs(header.no)?;
             (header.position(frames_end) == end).then(|| Writer::new(file.file.clone(), *header, frames_end))
         });
@@ -412,6 +456,7 @@ impl Recovery {
 
     fn damaged(&mut self, header: &FileHeader, at: u64, frame: Option<&Header>) {
         let name = log_name(header.no);
+        self.damage.files.insert(header.no);
         match frame {
             Some(frame) if frame.kind == Kind::Data => {
                 self.damage.topics.insert(frame.topic);
@@ -434,7 +479,7 @@ impl Recovery {
 }
 
 /// Reads a file's index. `None` if it has none that is whole.
-pub(super) fn read_index(file: &Arc<dyn File>, len: u64) -> std::io::Result<Option<(Footer, Table)>> {
+pub(crate) fn read_index(file: &Arc<dyn File>, len: u64) -> std::io::Result<Option<(Footer, Table)>> {
     let Some(footer_at) = len.checked_sub(FOOTER_BYTES).filter(|at| *at >= FILE_HEADER_BYTES) else {
         return Ok(None);
     };
@@ -450,29 +495,15 @@ pub(super) fn read_index(file: &Arc<dyn File>, len: u64) -> std::io::Result<Opti
     Ok(footer.decode_table(&table[..got]).map(|table| (footer, table)))
 }
 
-/// Finds messages that must be there and are not: offsets between those that are there, in the same block, that some
-/// channel has not finished. What was published at level `memory` is a hole instead, no damage.
+/// Finds messages that must be there and are not.
 fn find_missing(replay: &Replay, catalog: &Catalog, damage: &mut Damage) {
     for (&number, topic) in &replay.topics {
-        let channels: Vec<_> = replay.channels.values().filter(|c| c.topic == number).collect();
-        let mut at = None;
-        for (first, last) in catalog.spans(number) {
-            let block_start = Offset::of_block(first.0 >> crate::message::SEQ_BITS);
-            let from = at.map_or(block_start, |a: Offset| a.max(block_start));
-            at = Some(last.plus(1));
-            if from >= first || topic.level_at(from) == Durability::Memory {
-                continue;
-            }
-            let gap_last = Offset(first.0 - 1);
-            let waits = channels.is_empty() && gap_last >= topic.pump;
-            let unfinished = channels.iter().any(|c| !c.finished.missing(from, gap_last).is_empty());
-            if waits || unfinished {
-                damage.topics.insert(number);
-                damage.places.push(format!(
-                    "messages {:#x} to {:#x} of topic {} stand in no file",
-                    from.0, gap_last.0, topic.name
-                ));
-            }
+        for (first, last) in missing::missing(replay, number, &catalog.spans(number)) {
+            damage.topics.insert(number);
+            damage.places.push(format!(
+                "messages {:#x} to {:#x} of topic {} stand in no file",
+                first.0, last.0, topic.name
+            ));
         }
     }
 }

@@ -29,6 +29,8 @@ pub(crate) struct TopicState {
     /// From which offset on each level was in force, in order. Never empty.
     pub(crate) levels: Vec<(Offset, Durability)>,
     pub(crate) limits: Limits,
+    /// Offsets known to be gone: emptied, or lost and given up by a repair. Nobody waits for them.
+    pub(crate) holes: RangeSet,
 }
 
 impl TopicState {
@@ -64,7 +66,7 @@ impl Replay {
                 self.next_block = self.next_block.max(block);
             }
             Event::Topic { topic, name, level, paused, pump, end } => {
-                self.next_topic = self.next_topic.max(topic + 1);
+                self.next_topic = self.next_topic.max(topic.saturating_add(1));
                 let state = self.topics.entry(topic).or_insert_with(|| TopicState {
                     name,
                     paused,
@@ -72,6 +74,7 @@ impl Replay {
                     end,
                     levels: vec![(Offset(0), level)],
                     limits: Limits::default(),
+                    holes: RangeSet::default(),
                 });
                 if state.level() != level {
                     state.levels.push((end, level));
@@ -89,7 +92,7 @@ impl Replay {
                 self.channels.retain(|_, c| c.topic != topic);
             }
             Event::Channel { channel, topic, name, paused, start } => {
-                self.next_channel = self.next_channel.max(channel + 1);
+                self.next_channel = self.next_channel.max(channel.saturating_add(1));
                 let state = self.channels.entry(channel).or_insert_with(|| {
                     let mut finished = RangeSet::default();
                     if start.0 > 0 {
@@ -125,11 +128,47 @@ impl Replay {
                 }
             }
             Event::Hole { topic, first, last } => {
+                if let Some(state) = self.topics.get_mut(&topic) {
+                    state.holes.insert(first, last);
+                }
                 for state in self.channels.values_mut().filter(|c| c.topic == topic) {
                     state.finish(first, last);
                 }
             }
         }
+    }
+}
+
+impl Replay {
+    /// The events that tell this state, for a checkpoint.
+    pub(crate) fn events(&self) -> Vec<Event> {
+        let Self { topics, channels, next_topic, next_channel, next_block } = self;
+        let mut events =
+            vec![Event::Counters { topic: *next_topic, channel: *next_channel, block: *next_block }];
+        for (&topic, state) in topics {
+            // Named one by one: what is added to a topic must be told here too.
+            let TopicState { name, paused, pump, end, levels: _, limits, holes: _ } = state;
+            let (level, paused, pump, end) = (state.level(), *paused, *pump, *end);
+            events.push(Event::Topic { topic, name: name.clone(), level, paused, pump, end });
+            events.push(Event::Limits { topic, limits: *limits });
+        }
+        for (&channel, state) in channels {
+            let ChannelState { topic, name, paused, finished, requeued } = state;
+            let (topic, paused) = (*topic, *paused);
+            events.push(Event::Channel { channel, topic, name: name.clone(), paused, start: Offset(0) });
+            events.push(Event::Finished { channel, ranges: finished.iter().collect() });
+            let mut messages: Vec<Unfinished> = requeued
+                .iter()
+                .map(|(&offset, &(attempts, due))| Unfinished { offset, attempts, due })
+                .collect();
+            messages.sort_unstable_by_key(|m| m.offset);
+            events.push(Event::Requeued { channel, messages });
+        }
+        // After the channels, which they are finished for.
+        for (&topic, state) in topics {
+            events.extend(state.holes.iter().map(|(first, last)| Event::Hole { topic, first, last }));
+        }
+        events
     }
 }
 
@@ -193,6 +232,36 @@ mod tests {
         );
         assert_eq!(state.requeued[&Offset(7)], (2, 9));
         assert_eq!((replay.next_topic, replay.next_channel), (2, 2));
+    }
+
+    #[test]
+    fn a_state_told_by_its_events_comes_back() {
+        let topic = |end| Event::Topic {
+            topic: 4,
+            name: "t".into(),
+            level: Durability::Memory,
+            paused: true,
+            pump: Offset(3),
+            end: Offset(end),
+        };
+        let mut replay = Replay::default();
+        for event in [
+            Event::Counters { topic: 9, channel: 8, block: 7 },
+            topic(20),
+            Event::Channel { channel: 2, topic: 4, name: "c".into(), paused: true, start: Offset(5) },
+            Event::Finished { channel: 2, ranges: vec![(Offset(8), Offset(9))] },
+            Event::Requeued {
+                channel: 2,
+                messages: vec![Unfinished { offset: Offset(11), attempts: 2, due: 9 }],
+            },
+            Event::Hole { topic: 4, first: Offset(14), last: Offset(15) },
+        ] {
+            replay.apply(event);
+        }
+        let mut again = Replay::default();
+        replay.events().into_iter().for_each(|event| again.apply(event));
+        assert_eq!(format!("{replay:?}"), format!("{again:?}"));
+        assert_eq!(again.topics[&4].holes.iter().collect::<Vec<_>>(), [(Offset(14), Offset(15))]);
     }
 
     #[test]

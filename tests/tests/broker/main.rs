@@ -7,4 +7,5 @@ mod crash;
 mod hostile;
 mod lifecycle;
 mod real_input;
+mod repair;
 mod signals;

@@ -1,0 +1,118 @@
+//! `mq repair`: puts a damaged data folder in order.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use mq_core::store::repair::{Repair, repair};
+use serde_json::{Value, json};
+
+use crate::Outcome;
+use crate::inspect::{damage_json, damage_text, json_text, print, tail_json};
+use crate::progress::Bar;
+
+/// What the exit code says, for `--help`.
+pub(crate) const EXIT_CODES: &str = "Exit code: 0 nothing was to do, or all was done (--write), 1 there is something to do, 2 it could not be told or done";
+
+/// Flags of `mq repair`.
+#[derive(clap::Args)]
+pub(crate) struct RepairOptions {
+    /// Folder of the broker's data; no broker may run on it
+    #[arg(long, value_name = "DIR", env = "MQ_DATA_PATH", default_value = "mq-data")]
+    data_path: PathBuf,
+    /// Does what is told otherwise only. The damaged files stay, renamed to end in .damaged
+    #[arg(long)]
+    write: bool,
+    /// Prints JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Tells what a repair would do, or does it.
+pub(crate) fn run(options: RepairOptions) -> Outcome {
+    let mut bar = Bar::new();
+    let done = repair(&options.data_path, options.write, &mut |done, total| bar.show(done, total));
+    drop(bar);
+    let done = done.map_err(|e| format!("--data-path {}: {e}", options.data_path.display()))?;
+    print(&if options.json { json_text(&as_json(&done)) } else { text(&done, &options.data_path) })?;
+    Ok(if done.is_needed && !done.is_written { ExitCode::from(1) } else { ExitCode::SUCCESS })
+}
+
+fn text(repair: &Repair, folder: &Path) -> String {
+    let mut lines = vec![damage_text(&repair.damage, repair.tail.as_ref()), String::new()];
+    if !repair.is_needed {
+        lines.push("nothing to repair".to_owned());
+        return lines.join("\n") + "\n";
+    }
+    let will = |did: &str, would: &str| if repair.is_written { did.to_owned() } else { would.to_owned() };
+    lines.push(format!("{} {} messages", will("kept", "would keep"), repair.kept_messages));
+    for loss in &repair.losses {
+        let ranges: Vec<String> =
+            loss.ranges.iter().map(|(first, last)| format!("{first:#x} to {last:#x}")).collect();
+        let (name, messages, ranges) = (&loss.name, loss.messages, ranges.join(", "));
+        lines.push(format!("topic {name}: {messages} messages are gone: {ranges}"));
+    }
+    if repair.losses.is_empty() {
+        lines.push("no message is known to be gone".to_owned());
+    }
+    for (number, name) in &repair.renamed {
+        lines.push(format!("topic number {number}: its creation is gone, its messages are in topic {name}"));
+    }
+    for number in &repair.lost_channels {
+        lines.push(format!("channel number {number}: its creation is gone; a subscriber makes it anew"));
+    }
+    for (number, name) in &repair.superseded {
+        let name = name.escape_debug();
+        lines.push(format!(
+            "number {number}, {name}: left out, as a later one of that name shows it was deleted"
+        ));
+    }
+    if repair.is_state_lost {
+        let entries = match repair.lost_entries {
+            0 => "entries about topics and channels may be gone".to_owned(),
+            count => format!("{count} entries about topics and channels are gone, maybe more"),
+        };
+        lines.push(format!(
+            "{entries}: finished messages may be delivered again; what was paused, emptied or deleted may be as before"
+        ));
+    }
+    for name in &repair.replaced {
+        lines.push(match repair.is_written {
+            true => format!("{name} was replaced; it is {name}.damaged now"),
+            false => format!("{name} would be replaced, and be renamed to {name}.damaged"),
+        });
+    }
+    lines.push(match repair.is_written {
+        true => {
+            "repaired: `mq serve` can use the folder again; remove the .damaged files when nobody needs them"
+                .to_owned()
+        }
+        false => format!("nothing was changed; `mq repair --data-path {} --write` does it", folder.display()),
+    });
+    lines.join("\n") + "\n"
+}
+
+fn as_json(repair: &Repair) -> Value {
+    let losses = repair.losses.iter().map(|loss| {
+        let ranges = loss.ranges.iter().map(|(first, last)| json!({ "first": first, "last": last }));
+        json!({
+            "topic": loss.topic, "name": loss.name, "messages": loss.messages, "ranges": ranges.collect::<Vec<_>>(),
+        })
+    });
+    let named = |list: &[(u32, String)]| -> Vec<Value> {
+        list.iter().map(|(number, name)| json!({ "number": number, "name": name })).collect()
+    };
+    json!({
+        "needed": repair.is_needed,
+        "written": repair.is_written,
+        "damage": repair.damage.iter().map(damage_json).collect::<Vec<_>>(),
+        "tail": repair.tail.as_ref().map(tail_json),
+        "kept_messages": repair.kept_messages,
+        "losses": losses.collect::<Vec<_>>(),
+        "renamed_topics": named(&repair.renamed),
+        "lost_channels": repair.lost_channels,
+        "left_out": named(&repair.superseded),
+        "state_lost": repair.is_state_lost,
+        "lost_entries": repair.lost_entries,
+        "replaced_files": repair.replaced,
+    })
+}
