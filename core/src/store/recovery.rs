@@ -67,13 +67,13 @@ impl LogFile {
 /// `Damaged` if manifest or checkpoint are; `Version`; `Io`, `Full`.
 pub(crate) fn recover(disk: &Arc<dyn Disk>) -> Result<Recovered> {
     let catalog = Arc::new(Catalog::default());
-    // On a full disk, opening needs what it takes.
-    remove_reserve(&**disk).map_err(|e| Error::io(format!("could not remove {RESERVE_NAME}"), e))?;
     let Some(manifest) = Manifest::load(&**disk)? else {
         refuse_orphans(&**disk)?;
         return fresh(disk, catalog);
     };
     remove_unnamed(&**disk, &manifest)?;
+    // On a full disk, opening needs what it takes.
+    remove_reserve(&**disk).map_err(|e| Error::io(format!("could not remove {RESERVE_NAME}"), e))?;
     let mut recovery = Recovery {
         disk: disk.clone(),
         catalog: catalog.clone(),
