@@ -41,6 +41,7 @@ fn stats(client: ClientEntry, latency: LatencyEntry, memory: Option<Memory>, cli
         e2e_processing_latency: latency.clone(),
         finished: 0,
         skipped: 0,
+        bytes: 0,
         memory: 0,
         latency: Default::default(),
     };
@@ -53,6 +54,8 @@ fn stats(client: ClientEntry, latency: LatencyEntry, memory: Option<Memory>, cli
         message_bytes: 0,
         paused: false,
         e2e_processing_latency: latency,
+        bytes: 0,
+        skipped: 0,
     };
     let stats = Stats {
         version: "1".to_owned(),
