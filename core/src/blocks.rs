@@ -14,6 +14,8 @@ const PER_SECOND: u64 = 256;
 
 /// Blocks kept for those who draw between a look and a draw: more than there are threads.
 const SPARE: u64 = 64;
+/// How often one reservation is followed by the next because others were quicker to draw from it.
+const TRIES: usize = 8;
 
 /// Makes sure that `count` blocks can be drawn. Waits for an fsync only where reservations made ahead ran out. Takes no
 /// lock while it waits: what is written meanwhile is landed in its topics.
@@ -21,12 +23,19 @@ const SPARE: u64 = 64;
 /// # Errors
 /// `Full`, `Io` if no reservation could be stored.
 pub(crate) fn reserve(blocks: &Mutex<Blocks>, count: u64, log: &Log, now: Wall) -> Result<()> {
-    if blocks.lock().has(count, log) {
-        return Ok(());
+    for attempt in 0..TRIES {
+        let mut state = blocks.lock();
+        if state.has(count, log) {
+            return Ok(());
+        }
+        // One who waits already waits for all, unless that was not enough.
+        if attempt > 0 || !state.has_asked(count) {
+            state.ask(count, log, now);
+        }
+        drop(state);
+        log.wait_written();
+        log.sync()?;
     }
-    blocks.lock().ask(count, log, now);
-    log.wait_written();
-    log.sync()?;
     if blocks.lock().has(count, log) {
         return Ok(());
     }
@@ -72,6 +81,11 @@ impl Blocks {
     fn has(&mut self, count: u64, log: &Log) -> bool {
         self.settle(log);
         self.next + count + SPARE <= self.reserved
+    }
+
+    /// Whether so many can be drawn once the reservation on its way is fsync'd.
+    fn has_asked(&self, count: u64) -> bool {
+        self.asked.is_some_and(|(upto, _)| self.next + count + SPARE <= upto)
     }
 
     /// Keeps enough reserved ahead; for a housekeeping tick. Returns whether an fsync is wanted soon.

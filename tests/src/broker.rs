@@ -13,6 +13,8 @@ use crate::{PATIENCE, binary, until};
 /// A running `mq serve` on a folder of its own. Killed when dropped; after a panic its stderr is shown.
 pub struct Broker {
     folder: TempDir,
+    /// The program it runs under, with its arguments; nothing = none.
+    under: Vec<String>,
     /// Flags besides address and folder.
     flags: Vec<String>,
     process: Child,
@@ -30,12 +32,18 @@ impl Broker {
 
     /// The same with more flags.
     pub fn start_with(flags: &[&str]) -> Self {
+        Self::start_under(&[], flags)
+    }
+
+    /// The same under a program that runs the command it is given in its own process, as `strace -D` does.
+    pub fn start_under(under: &[&str], flags: &[&str]) -> Self {
         let folder = TempDir::new().expect("a temporary folder");
-        let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<String>>();
+        let (under, flags) = (owned(under), owned(flags));
         let any = "127.0.0.1:0";
         let Started { process, stderr, stdout, address, http } =
-            spawn(any, any, &folder.path().join("data"), &flags);
-        Self { folder, flags, process, address, http, stdout, stderr }
+            spawn(any, any, &folder.path().join("data"), &under, &flags);
+        Self { folder, under, flags, process, address, http, stdout, stderr }
     }
 
     /// Where it listens.
@@ -72,7 +80,7 @@ impl Broker {
     /// Starts it again on the same folder and ports. It must not run.
     pub fn restart(&mut self) {
         let Started { process, stderr, stdout, address, http } =
-            spawn(&self.address, &self.http, &self.data_path(), &self.flags);
+            spawn(&self.address, &self.http, &self.data_path(), &self.under, &self.flags);
         assert_eq!((&address, &http), (&self.address, &self.http));
         (self.process, self.stderr, self.stdout) = (process, stderr, stdout);
     }
@@ -134,9 +142,23 @@ struct Started {
     http: String,
 }
 
+<<<<<<< HEAD
 fn spawn(address: &str, http: &str, data_path: &Path, flags: &[String]) -> Started {
     let mut process = Command::new(binary())
         .args(["serve", "--tcp-address", address, "--http-address", http, "--https-address=", "--data-path"])
+=======
+fn spawn(address: &str, http: &str, data_path: &Path, under: &[String], flags: &[String]) -> Started {
+    let mut command = match under.split_first() {
+        Some((program, arguments)) => {
+            let mut command = Command::new(program);
+            command.args(arguments).arg(binary());
+            command
+        }
+        None => Command::new(binary()),
+    };
+    let mut process = command
+        .args(["serve", "--tcp-address", address, "--http-address", http, "--data-path"])
+>>>>>>> durable
         .arg(data_path)
         .args(flags)
         .stdin(Stdio::null())

@@ -329,7 +329,7 @@ impl Acks<'_> {
     /// The message is done.
     ///
     /// # Errors
-    /// `NotInFlight` if it is unknown, finished, timed out or emptied; `NotOwner` if it is in flight elsewhere.
+    /// `NotInFlight` if it is unknown, finished, timed out, emptied or its channel deleted; `NotOwner` if it is in flight elsewhere.
     pub fn finish(&mut self, id: MessageId) -> Result<()> {
         let shared = &self.subscription.channel.shared;
         self.with(id, |inner, sub, offset, now| {
@@ -368,7 +368,8 @@ impl Acks<'_> {
         let sub = self.subscription;
         let ours = id.node() == sub.channel.shared.options.node_id;
         let result = match &mut self.inner {
-            Some(inner) if ours => act(inner, sub.id, id.offset(), self.now),
+            // What a deleted channel held is gone.
+            Some(inner) if ours && !inner.closed => act(inner, sub.id, id.offset(), self.now),
             _ => Err(AckError::NotInFlight),
         };
         result.map_err(|e| match e {

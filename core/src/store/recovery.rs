@@ -248,7 +248,7 @@ impl Recovery {
             let known_synced = file
                 .index
                 .as_ref()
-                .is_some_and(|(footer, _)| header.position(footer.frames_end) <= self.from);
+                .is_some_and(|(footer, _)| header.position(footer.frames_end) < self.from);
             if !known_synced {
                 file.file.sync().map_err(|e| Error::io("could not fsync the log", e))?;
             }
@@ -355,8 +355,9 @@ impl Recovery {
     ) -> Result<(u64, bool)> {
         if let Some((footer, table)) = &file.index {
             let end = header.position(footer.frames_end);
-            // Below the checkpoint all was fsync'd, the index with it.
-            if end <= self.from {
+            // Below the checkpoint all was fsync'd, and so was the index of a file that was full by then. One that ends
+            // where the checkpoint was taken may have got its index later.
+            if end < self.from {
                 self.catalog.sealed_file(header, file.file.clone(), footer.frames_end, table.clone());
                 return Ok((end, false));
             }

@@ -50,11 +50,14 @@ impl Topic {
         // Offsets are handed out on from the last block only if nothing in it can have been lost.
         let next = if clean_stop { end.offset } else { Offset(0) };
         let block_end = Offset(next.0.next_multiple_of(1 << crate::message::SEQ_BITS));
+        // I10, should the clock have been set back since.
+        let time = spans.last().map_or(0, |(_, last)| shared.time_of(no, *last));
         let flows = !channels.is_empty() && !told.paused;
         let pump = if flows { end } else { extents.seek(told.pump, end) };
         let state = TopicState {
             paused: told.paused,
             damaged,
+            time,
             next,
             block_end,
             end,

@@ -9,8 +9,11 @@ use mq_tests::{Broker, PATIENCE};
 
 use crate::clients::{connect, create_channel, subscribe, topic};
 
-const ROUNDS: usize = 4;
-const BATCH: u64 = 20;
+/// More by `MQ_KILL_ROUNDS`.
+const ROUNDS: usize = 3;
+const BATCH: u64 = 5;
+/// Messages unanswered at once. Few, so that a round is not over before its kill.
+const UNANSWERED: u64 = 20;
 /// Bounds a round on a fast machine; the publisher then waits for the kill.
 const ROUND_MAX: u64 = 100_000;
 
@@ -22,6 +25,9 @@ async fn publish(mut connection: Connection, first: u64) -> (BTreeSet<u64>, u64)
         let bodies: Vec<String> = (next..next + BATCH).map(|n| n.to_string()).collect();
         next += BATCH;
         if connection.publish_batch(&topic("load"), &bodies).await.is_err() {
+            break;
+        }
+        if connection.unanswered() >= UNANSWERED && connection.flush().await.is_err() {
             break;
         }
     }
@@ -70,16 +76,27 @@ impl Channel {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_acknowledged_is_lost_in_kills_under_load() {
+async fn nothing_acknowledged_is_lost_in_kills_under_load_at_flush() {
+    kill_under_load("flush").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_acknowledged_is_lost_in_kills_under_load_at_sync() {
+    kill_under_load("sync").await;
+}
+
+async fn kill_under_load(level: &str) {
     const KILL_AFTER_MAX_MS: u64 = 400;
-    let mut broker = Broker::start();
+    let rounds = std::env::var("MQ_KILL_ROUNDS").map_or(ROUNDS, |rounds| rounds.parse().expect("a number"));
+    let mut broker = Broker::start_with(&["--durability", level]);
     for channel in ["fast", "slow"] {
         create_channel(&broker, "load", channel).await;
     }
     let mut acknowledged = BTreeSet::new();
     let mut number = 0;
+    let mut cut_off = 0;
     let (mut fast, mut slow) = (Channel::default(), Channel::default());
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds {
         let publisher = tokio::spawn(publish(connect(&broker).await, number));
         let consumer = subscribe(&broker, "load", "fast", 200).await;
         let mut consuming = fast;
@@ -93,10 +110,16 @@ async fn nothing_acknowledged_is_lost_in_kills_under_load() {
         fast = consumer.await.unwrap();
         let (answered, next) = publisher.await.unwrap();
         assert!(!answered.is_empty(), "nothing was acknowledged in this round");
+        cut_off += u32::from((answered.len() as u64) < next - number);
         acknowledged.extend(answered);
         number = next;
         broker.restart();
     }
+    println!(
+        "{level}: {} acknowledged, publishes cut off in {cut_off} of {rounds} rounds",
+        acknowledged.len()
+    );
+    assert!(cut_off > 0, "every kill came when nothing was published any more");
     for (name, channel) in [("fast", &mut fast), ("slow", &mut slow)] {
         let consumer = subscribe(&broker, "load", name, 200).await;
         let lost = channel.drain(consumer, &acknowledged).await;

@@ -6,6 +6,7 @@ mod commands;
 mod crash;
 mod hostile;
 mod lifecycle;
+mod order;
 mod peers;
 mod real_input;
 mod repair;
