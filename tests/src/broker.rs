@@ -142,11 +142,6 @@ struct Started {
     http: String,
 }
 
-<<<<<<< HEAD
-fn spawn(address: &str, http: &str, data_path: &Path, flags: &[String]) -> Started {
-    let mut process = Command::new(binary())
-        .args(["serve", "--tcp-address", address, "--http-address", http, "--https-address=", "--data-path"])
-=======
 fn spawn(address: &str, http: &str, data_path: &Path, under: &[String], flags: &[String]) -> Started {
     let mut command = match under.split_first() {
         Some((program, arguments)) => {
@@ -157,8 +152,7 @@ fn spawn(address: &str, http: &str, data_path: &Path, under: &[String], flags: &
         None => Command::new(binary()),
     };
     let mut process = command
-        .args(["serve", "--tcp-address", address, "--http-address", http, "--data-path"])
->>>>>>> durable
+        .args(["serve", "--tcp-address", address, "--http-address", http, "--https-address=", "--data-path"])
         .arg(data_path)
         .args(flags)
         .stdin(Stdio::null())

@@ -245,10 +245,8 @@ impl Recovery {
         manifest.files.retain(|(no, _)| !dropped.contains(no));
         let mut full = Vec::new();
         for (header, file) in &written {
-            let known_synced = file
-                .index
-                .as_ref()
-                .is_some_and(|(footer, _)| header.position(footer.frames_end) < self.from);
+            let known_synced =
+                file.index.as_ref().is_some_and(|(footer, _)| header.position(footer.frames_end) < self.from);
             if !known_synced {
                 file.file.sync().map_err(|e| Error::io("could not fsync the log", e))?;
             }
