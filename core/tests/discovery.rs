@@ -8,7 +8,10 @@ use std::time::{Duration, Instant};
 
 use mq_core::discovery::{Producer, Registry, Settings};
 use mq_core::store::crash_disk::CrashDisk;
-use mq_core::{Attributes, Broker, ChannelName, ManualClock, Options, StoreSizes, Topic, TopicName, Wake};
+use mq_core::{
+    Attributes, Broker, ChannelName, ErrorKind, ManualClock, Options, StoreSizes, SubscribeOptions, Topic,
+    TopicName, Wake,
+};
 
 #[derive(Default)]
 struct Counter(AtomicUsize);
@@ -111,6 +114,30 @@ fn a_held_topic_keeps_what_is_published_for_the_channels_to_come() {
     publish(&old, "1");
     broker.commit();
     assert_eq!(old.depth(), 1, "it has no channel");
+}
+
+#[test]
+fn a_draining_broker_takes_no_messages_and_gives_what_it_has() {
+    let broker = broker();
+    let t = broker.topic(&topic("t")).unwrap();
+    publish(&t, "1");
+    broker.commit();
+    assert_eq!(broker.pending(), 1, "it waits in the topic");
+    broker.drain();
+    let mut batch = t.batch();
+    batch.push(&Attributes::NONE, b"2").unwrap();
+    assert_eq!(t.publish(batch, &nobody()).unwrap_err().kind(), ErrorKind::Draining);
+    assert_eq!(broker.topic(&topic("new")).err().unwrap().kind(), ErrorKind::Draining);
+    let (channel, _) = t.channel(&channel("c"), &nobody()).unwrap();
+    assert_eq!(broker.pending(), 1, "it waits in the channel");
+    let options = SubscribeOptions { msg_timeout: Duration::from_secs(60), sample_rate: 0 };
+    let mut subscription = channel.subscribe(options, nobody()).unwrap();
+    subscription.acks().set_credit(1);
+    let mut ids = Vec::new();
+    subscription.pull(1 << 20, &mut |message: &mq_core::Delivery<'_>| ids.push(message.id));
+    assert_eq!((ids.len(), broker.pending()), (1, 1), "it is in flight");
+    subscription.acks().finish(ids[0]).unwrap();
+    assert_eq!(broker.pending(), 0);
 }
 
 const BROKERS: u64 = 500;

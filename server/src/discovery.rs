@@ -6,6 +6,7 @@ use std::sync::Arc;
 use mq_core::Broker;
 use mq_nsq::announcer::{self, Announcer, AnnouncerConfig};
 use mq_nsq::lookupd::{LookupConfig, Lookupd};
+use mq_nsq::server::NSQ_VERSION;
 use mq_nsq::transport::Address;
 use mq_nsq::wire::lookup::Peer;
 
@@ -122,7 +123,7 @@ fn identity(config: &Config, face: Face, tcp: &Address, http: Option<&Address>) 
     };
     let or = |given: u16, own: u16| if given == 0 { own } else { given };
     Peer {
-        version: env!("CARGO_PKG_VERSION").to_owned(),
+        version: NSQ_VERSION.to_owned(),
         tcp_port: or(config.broadcast_tcp_port, port(tcp)),
         http_port: or(config.broadcast_http_port, http.map_or(0, port)),
         hostname: host::name(),

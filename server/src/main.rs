@@ -7,6 +7,7 @@
 //!   [`paste`] what it prints when ready
 //! - [`discovery`]: how that broker is found; [`lookup`], [`lookup_settings`]: `mq lookup`; [`host`]: this machine's name
 //! - [`drain`]: `mq drain`; [`publish`], [`lines`]: `mq pub`; [`tail`], [`printer`]: `mq tail`
+//! - [`stat`]: `mq stat`; [`topics`]: `mq topics`; [`http`] both speak
 //! - [`inspect`], [`repair`]: `mq inspect`, `mq repair`; [`table`], [`progress`] for people
 //! - [`telemetry`]: the log; [`repeats`] held back there
 
@@ -20,6 +21,7 @@ mod drain;
 mod features;
 mod file;
 mod host;
+mod http;
 mod inspect;
 mod lines;
 mod list;
@@ -37,9 +39,11 @@ mod serve;
 mod setting;
 mod settings;
 mod sources;
+mod stat;
 mod table;
 mod tail;
 mod telemetry;
+mod topics;
 mod units;
 
 use std::ffi::OsString;
@@ -75,6 +79,8 @@ fn main() -> ExitCode {
         Some(("pub", flags)) => parsed(flags).and_then(publish::run),
         Some(("drain", flags)) => parsed(flags).and_then(drain::run),
         Some(("tail", flags)) => parsed(flags).and_then(tail::run),
+        Some(("stat", flags)) => parsed(flags).and_then(stat::run),
+        Some(("topics", flags)) => parsed(flags).and_then(topics::run),
         Some(("inspect", flags)) => parsed(flags).and_then(inspect::run),
         Some(("repair", flags)) => parsed(flags).and_then(repair::run),
         _ => Err("a subcommand is needed: `mq --help` lists them".to_owned()),
@@ -114,6 +120,8 @@ fn face(name: Option<&OsString>) -> Face {
 fn command(face: Face) -> Command {
     let publish = publish::Pub::augment_args(Command::new("pub"));
     let tail = tail::Tail::augment_args(Command::new("tail"));
+    let stat = stat::Stat::augment_args(Command::new("stat"));
+    let topics = topics::Topics::augment_args(Command::new("topics"));
     let drain = drain::Drain::augment_args(Command::new("drain"));
     let inspect = inspect::Inspect::augment_args(Command::new("inspect"));
     let repair = repair::RepairOptions::augment_args(Command::new("repair"));
@@ -134,6 +142,8 @@ fn command(face: Face) -> Command {
         publish.about("Publishes each line of stdin as a message"),
         drain.about("Empties a broker and stops it: it leaves discovery and takes no more messages"),
         tail.about("Prints the messages of a topic as they come, one a line"),
+        stat.about("Prints what a broker's channels do, one line a tick"),
+        topics.about("Lists topics and channels; creates, deletes, pauses, unpauses, empties them"),
         inspect
             .about("Tells what is in a data folder and checks every checksum")
             .after_help(inspect::EXIT_CODES),

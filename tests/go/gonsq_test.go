@@ -7,6 +7,7 @@ import (
 	"io"
 	"log"
 	"net"
+	"net/http"
 	"sort"
 	"strings"
 	"sync"
@@ -366,5 +367,36 @@ func TestABacklogLargerThanMemoryArrivesWholeAndInOrder(t *testing.T) {
 		if m := next(t, messages); strings.TrimSpace(string(m.Body)) != fmt.Sprint(n) {
 			t.Fatalf("%.20q, not %d", m.Body, n)
 		}
+	}
+}
+
+// post has something done by HTTP.
+func post(t *testing.T, address, path string) {
+	t.Helper()
+	answer, err := http.Post("http://"+address+path, "", nil)
+	must(t, err)
+	answer.Body.Close()
+	if answer.StatusCode != 200 {
+		t.Fatalf("%s: %s", path, answer.Status)
+	}
+}
+
+func TestAPausedChannelDeliversNothing(t *testing.T) {
+	b := startBrokerWith(t)
+	handler, messages := collect()
+	consumer(t, b.address, "c", nil, handler)
+	p := producer(t, b.address)
+	must(t, p.Publish("t", []byte("before")))
+	next(t, messages)
+	post(t, b.http, "/channel/pause?topic=t&channel=c")
+	must(t, p.Publish("t", []byte("held")))
+	select {
+	case m := <-messages:
+		t.Fatalf("delivered while paused: %s", m.Body)
+	case <-time.After(200 * time.Millisecond):
+	}
+	post(t, b.http, "/channel/unpause?topic=t&channel=c")
+	if m := next(t, messages); string(m.Body) != "held" {
+		t.Fatalf("%s", m.Body)
 	}
 }

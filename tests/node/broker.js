@@ -21,7 +21,7 @@ class Broker {
   /** Starts it, again if it ran before: on the same port and folder. */
   async run() {
     const data = path.join(this.folder, 'data')
-    const args = ['serve', '-tcp-address', `127.0.0.1:${this.port}`, '-http-address', '127.0.0.1:0', '-data-path', data, ...this.flags]
+    const args = ['serve', '-tcp-address', `127.0.0.1:${this.port}`, '-http-address', '127.0.0.1:0', '-https-address=', '-data-path', data, ...this.flags]
     this.process = spawn(process.env.MQ_BIN, args, {stdio: ['ignore', 'pipe', 'inherit']})
     this.ended = once(this.process, 'exit')
     const ready = once(readline.createInterface({input: this.process.stdout}), 'line')
@@ -58,6 +58,24 @@ async function startBroker(t, flags = []) {
   return broker
 }
 
+/** A lookup server on free ports that ends with the test `t`. */
+async function startLookup(t) {
+  const args = ['lookup', '-tcp-address', '127.0.0.1:0', '-http-address', '127.0.0.1:0']
+  const process_ = spawn(process.env.MQ_BIN, args, {stdio: ['ignore', 'pipe', 'inherit']})
+  const ended = once(process_, 'exit')
+  t.after(async () => {
+    process_.kill('SIGTERM')
+    const [code] = await ended
+    if (code !== 0) throw new Error(`SIGTERM is a clean stop, not ${code}`)
+  })
+  const addresses = []
+  for await (const line of readline.createInterface({input: process_.stdout})) {
+    addresses.push(line.split(' ')[1])
+    if (addresses.length === 2) break
+  }
+  return {tcp: addresses[0], http: addresses[1]}
+}
+
 /** A key and a certificate for 127.0.0.1 in `folder`, or null where no openssl is. */
 function certificate(folder) {
   const [key, cert] = ['key.pem', 'cert.pem'].map((name) => path.join(folder, name))
@@ -86,4 +104,4 @@ async function startAuthServer(t) {
   return {address: `127.0.0.1:${server.address().port}`, asked}
 }
 
-module.exports = {startBroker, startAuthServer, certificate}
+module.exports = {startBroker, startLookup, startAuthServer, certificate}

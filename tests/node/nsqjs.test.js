@@ -10,7 +10,7 @@ const path = require('node:path')
 const test = require('node:test')
 
 const {Reader, Writer} = require('nsqjs')
-const {startBroker, startAuthServer, certificate} = require('./broker')
+const {startBroker, startLookup, startAuthServer, certificate} = require('./broker')
 
 // How long a test waits for what must come: spent only on failure.
 const timeout = 30_000
@@ -250,4 +250,35 @@ test('without TLS nothing is taken where it is required', {timeout}, async (t) =
   const broker = await startBroker(t, [...flags, '-tls-required'])
   const w = await writer(broker)
   await assert.rejects(w.publish('x'), /TLS required/)
+})
+
+test('brokers are found by lookup', {timeout}, async (t) => {
+  const lookup = await startLookup(t)
+  const flags = ['-lookupd-tcp-address', lookup.tcp]
+  const brokers = [await startBroker(t, flags), await startBroker(t, flags)]
+  const received = new Set()
+  let look = () => {}
+  const has = (...bodies) =>
+    new Promise((resolve) => {
+      look = () => bodies.every((body) => received.has(body)) && resolve()
+      look()
+    })
+  for (const [n, broker] of brokers.entries()) await (await writer(broker)).publish(`first of ${n}`)
+  const options = {lookupdHTTPAddresses: [lookup.http], lookupdPollInterval: 1, maxInFlight: 10}
+  const r = new Reader('t', 'c', options)
+  r.on('error', () => {})
+  r.on('message', (message) => {
+    received.add(message.body.toString())
+    message.finish()
+    look()
+  })
+  r.connect()
+  t.after(() => r.close())
+  await has('first of 0', 'first of 1')
+  // One that is killed is found again where it comes back; one that is new is found with the next poll.
+  await brokers[0].kill()
+  await brokers[0].run()
+  brokers.push(await startBroker(t, flags))
+  for (const [n, broker] of brokers.entries()) await (await writer(broker)).publish(`second of ${n}`)
+  await has('second of 0', 'second of 1', 'second of 2')
 })

@@ -24,7 +24,7 @@ class Broker:
         self.process = subprocess.Popen(
             [
                 *[os.environ["MQ_BIN"], "serve", "--tcp-address", self.address],
-                *["--http-address", self.http, "--data-path", str(self.folder / "data")],
+                *["--http-address", self.http, "--https-address=", "--data-path", str(self.folder / "data")],
                 *self.flags,
             ],
             stdout=subprocess.PIPE,
@@ -65,6 +65,31 @@ def start_broker(tmp_path):
     finally:
         for broker in brokers:
             broker.kill()
+
+
+class Lookup:
+    """A lookup server on free ports."""
+
+    def __init__(self):
+        command = [os.environ["MQ_BIN"], "lookup", "--tcp-address", "127.0.0.1:0", "--http-address", "127.0.0.1:0"]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        lines = [self.process.stdout.readline() for _ in range(2)]
+        assert lines[0].startswith("tcp "), f"the lookup server is not ready: {lines!r}"
+        self.tcp, self.http = [line.split()[1] for line in lines]
+
+    def stop(self):
+        """SIGTERM must be a clean stop."""
+        self.process.terminate()
+        assert self.process.wait(timeout=10) == 0, "SIGTERM is a clean stop"
+        self.process.stdout.close()
+
+
+@pytest.fixture
+def lookup():
+    """A running lookup server."""
+    server = Lookup()
+    yield server
+    server.stop()
 
 
 class AuthServer:

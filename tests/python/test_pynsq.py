@@ -4,6 +4,7 @@ import asyncio
 import functools
 import os
 import time
+import urllib.request
 
 import nsq
 import pytest
@@ -230,6 +231,30 @@ async def test_a_message_times_out_unless_it_is_touched(broker, touched):
     reader.close()
 
 
+def post(broker, path):
+    """Has something done by HTTP."""
+    urllib.request.urlopen(f"http://{broker.http}{path}", data=b"", timeout=PATIENCE_S).close()
+
+
+@timed
+async def test_a_paused_channel_delivers_nothing(start_broker):
+    broker = start_broker()
+    got = asyncio.Queue()
+    reader = Reader(
+        broker.address, "t", "c", lambda message: got.put_nowait(bytes(message.body)) or True
+    )
+    writer = Writer(broker.address)
+    assert await writer.ask(writer.pub, "t", b"before") == b"OK"
+    assert await got.get() == b"before"
+    await asyncio.to_thread(post, broker, "/channel/pause?topic=t&channel=c")
+    assert await writer.ask(writer.pub, "t", b"held") == b"OK"
+    with pytest.raises(asyncio.TimeoutError):
+        await asyncio.wait_for(got.get(), 0.2)
+    await asyncio.to_thread(post, broker, "/channel/unpause?topic=t&channel=c")
+    assert await got.get() == b"held"
+    reader.close()
+
+
 @timed
 async def test_a_reader_comes_back_after_kill_9(start_broker):
     broker = start_broker()
@@ -341,3 +366,37 @@ async def test_auth(start_broker, auth_server, tls_flags, tmp_path, transport):
 async def test_without_tls_nothing_is_taken_where_it_is_required(start_broker, tls_flags):
     writer = Writer(start_broker(*tls_flags, "--tls-required").address)
     assert "TLS required" in str(await writer.ask(writer.pub, "t", b"x"))
+
+
+@timed
+async def test_brokers_are_found_by_lookup(start_broker, lookup):
+    brokers = [start_broker("--lookupd-tcp-address", lookup.tcp) for _ in range(2)]
+    received, grown = set(), asyncio.Condition()
+
+    async def handler(message):
+        received.add(message.body)
+        async with grown:
+            grown.notify_all()
+        return True
+
+    async def has(*bodies):
+        async with grown:
+            await grown.wait_for(lambda: received >= set(bodies))
+
+    for n, broker in enumerate(brokers):
+        writer = Writer(broker.address)
+        assert await writer.ask(writer.pub, "t", b"first of %d" % n) == b"OK"
+    options = {"lookupd_poll_interval": 1, "lookupd_poll_jitter": 0.0, "max_in_flight": 10}
+    reader = nsq.Reader("t", "c", handler, lookupd_http_addresses=[lookup.http], **options)
+    try:
+        await has(b"first of 0", b"first of 1")
+        # One that is killed is found again where it comes back; one that is new is found with the next poll.
+        brokers[0].kill()
+        brokers[0].run()
+        brokers.append(start_broker("--lookupd-tcp-address", lookup.tcp))
+        for n, broker in enumerate(brokers):
+            writer = Writer(broker.address)
+            assert await writer.ask(writer.pub, "t", b"second of %d" % n) == b"OK"
+        await has(b"second of 0", b"second of 1", b"second of 2")
+    finally:
+        reader.close()

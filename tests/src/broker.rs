@@ -152,7 +152,7 @@ fn spawn(address: &str, http: &str, data_path: &Path, under: &[String], flags: &
         None => Command::new(binary()),
     };
     let mut process = command
-        .args(["serve", "--tcp-address", address, "--http-address", http, "--data-path"])
+        .args(["serve", "--tcp-address", address, "--http-address", http, "--https-address=", "--data-path"])
         .arg(data_path)
         .args(flags)
         .stdin(Stdio::null())

@@ -94,11 +94,19 @@ impl Stage {
             }
             Self::Deny => return deny(),
             Self::Rust => {
+                let peers = tools::nsq();
                 let mut tests = cargo();
                 tests
                     .args(["test", "--quiet", "--no-fail-fast", "--workspace", "--locked"])
                     .env("MQ_BIN", mq()?);
+                if let Ok(peers) = &peers {
+                    tests.env("MQ_PEERS", peers);
+                }
                 run(&mut tests)?;
+                if let Err(error) = peers {
+                    println!("without NSQ's programs: {error}");
+                    return Ok(Done::Partly("NSQ's own programs, which cannot be had here"));
+                }
             }
             Self::Python => {
                 let Some(python) = tools::python("tests", "tests/python/requirements.txt", &[])? else {
@@ -115,7 +123,15 @@ impl Stage {
                 let mut tests = Command::new("go");
                 // -count=1: a cached answer says nothing about a new binary.
                 tests.args(["test", "-count=1", "./..."]).current_dir(root().join("tests").join("go"));
+                let peers = tools::nsq();
+                if let Ok(peers) = &peers {
+                    tests.env("MQ_PEERS", peers);
+                }
                 run(tests.env("MQ_BIN", mq()?))?;
+                if let Err(error) = peers {
+                    println!("without NSQ's programs: {error}");
+                    return Ok(Done::Partly("NSQ's own programs, which cannot be had here"));
+                }
             }
             Self::Node => {
                 if !succeeds(program("npm").arg("--version")) {

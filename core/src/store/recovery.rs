@@ -67,13 +67,13 @@ impl LogFile {
 /// `Damaged` if manifest or checkpoint are; `Version`; `Io`, `Full`.
 pub(crate) fn recover(disk: &Arc<dyn Disk>) -> Result<Recovered> {
     let catalog = Arc::new(Catalog::default());
-    // On a full disk, opening needs what it takes.
-    remove_reserve(&**disk).map_err(|e| Error::io(format!("could not remove {RESERVE_NAME}"), e))?;
     let Some(manifest) = Manifest::load(&**disk)? else {
         refuse_orphans(&**disk)?;
         return fresh(disk, catalog);
     };
     remove_unnamed(&**disk, &manifest)?;
+    // On a full disk, opening needs what it takes.
+    remove_reserve(&**disk).map_err(|e| Error::io(format!("could not remove {RESERVE_NAME}"), e))?;
     let mut recovery = Recovery {
         disk: disk.clone(),
         catalog: catalog.clone(),
@@ -216,10 +216,12 @@ impl Recovery {
             self.damage.all_topics = true;
         }
         let mut dropped: Vec<u64> = written.drain(drop_from..).map(|(_, f)| f.no).collect();
-        let newest = written.iter().map(|(header, _)| header.no).max().unwrap_or(0);
+        // The manifest has them in the order of their positions; a file written anew has a higher number in an old place.
+        let place = |no: u64| manifest.files.iter().position(|(other, _)| *other == no);
+        let newest = written.iter().map(|(header, _)| place(header.no)).max().flatten();
         for (no, len) in spares {
             // Without a header a file is one whose first write was cut short, if it was to be the last.
-            if len > 0 && (no < newest || end.unwrap_or(self.from) < self.synced_to) {
+            if len > 0 && (place(no) < newest || end.unwrap_or(self.from) < self.synced_to) {
                 self.damage.places.push(format!("{} has no readable header", log_name(no)));
                 self.damage.files.insert(no);
                 self.damage.all_topics = true;

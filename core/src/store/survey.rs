@@ -309,8 +309,19 @@ impl Survey {
                 self.state_lost = true;
             }
         }
-        let newest =
-            files.iter().filter(|f| f.kind == FileKind::Log && f.header.is_some()).map(|f| f.no).max();
+        // The manifest has log files in the order of their positions; a file written anew has a higher number in an old
+        // place. Without a manifest, numbers must do.
+        let named = self.manifest.as_ref().map(|manifest| manifest.files.clone());
+        let place = |no: u64| match &named {
+            Some(files) => files.iter().position(|(other, _)| *other == no).map(|at| at as u64),
+            None => Some(no),
+        };
+        let newest = files
+            .iter()
+            .filter(|f| f.kind == FileKind::Log && f.header.is_some())
+            .map(|f| place(f.no))
+            .max()
+            .flatten();
         for file in files.iter().filter(|f| f.header.is_some() && f.is_header_damaged) {
             self.damage.push(Damage::at(
                 log_name(file.no),
@@ -319,7 +330,7 @@ impl Survey {
             ));
         }
         for file in files.iter().filter(|f| f.header.is_none()) {
-            let is_first_write = file.kind == FileKind::Log && newest.is_none_or(|newest| file.no > newest);
+            let is_first_write = file.kind == FileKind::Log && place(file.no) > newest;
             if !is_first_write || log_end < self.synced_to {
                 self.damage.push(Damage::at(
                     log_name(file.no),

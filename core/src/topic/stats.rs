@@ -16,6 +16,10 @@ pub struct TopicStats {
     pub depth: u64,
     /// Those of them that are only on disk.
     pub backend_depth: u64,
+    /// Bytes of the messages that wait, as they are stored; to the nearest message of average size.
+    pub bytes: u64,
+    /// Messages dropped at the topic's limits before any channel had them.
+    pub skipped: u64,
     /// Messages published.
     pub message_count: u64,
     /// Bytes of their bodies.
@@ -48,10 +52,13 @@ impl Topic {
         let state = self.state.lock();
         let held = state.held();
         let depth = state.end.rank - state.pump.rank;
-        let mut channels: Vec<_> = state.channels.iter().map(|channel| channel.report(&held)).collect();
+        let mut channels: Vec<_> =
+            state.channels.iter().map(|channel| channel.report(&state, &held)).collect();
         let stats = TopicStats {
             depth,
             backend_depth: held.missing(state.pump.rank..state.end.rank),
+            bytes: state.volume.bytes_from(state.pump.rank, state.end.rank),
+            skipped: state.skipped,
             message_count: state.message_count,
             message_bytes: state.message_bytes,
             paused: state.paused,

@@ -1,13 +1,16 @@
-//! The client's end of NSQ's TCP protocol: one connection to one server, `mq` or nsqd.
+//! The client's end of NSQ's TCP protocol: one connection to one server, `mq` or nsqd; and of its HTTP API.
 //!
+//! - [`Admin`]: asks the HTTP API
 //! - [`Connection`]: publishes, subscribes, peeks
 //! - [`Identify`]: what it says of itself; [`ClientTls`]: what it trusts; [`Message`] and [`Peeked`]: what it gets; [`Error`]
 
+mod admin;
 mod connection;
 mod error;
 mod message;
 mod outbox;
 
+pub use admin::{Admin, AdminError};
 pub use connection::Connection;
 pub use error::Error;
 pub use message::{Message, Peeked};

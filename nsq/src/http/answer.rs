@@ -140,6 +140,11 @@ impl Answer {
         self.0.status()
     }
 
+    #[cfg(test)]
+    pub(crate) fn body(&self) -> &[u8] {
+        self.0.body()
+    }
+
     pub(super) fn into_response(self) -> Response<Full<Bytes>> {
         self.0.map(Full::new)
     }

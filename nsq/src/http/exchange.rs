@@ -38,15 +38,28 @@ pub(crate) async fn exchange<S>(stream: S, request: Request<String>, max: usize)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
+    match send(stream, request, max).await? {
+        (StatusCode::OK, body) => Ok(body),
+        (status, _) => Err(format!("status {status}")),
+    }
+}
+
+/// [`exchange`] whatever the answer's status, which is given too.
+pub(crate) async fn send<S>(
+    stream: S,
+    request: Request<String>,
+    max: usize,
+) -> Result<(StatusCode, Vec<u8>), String>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     let (mut sender, connection) =
         http1::handshake(TokioIo::new(stream)).await.map_err(|error| chain(&error))?;
     let answer = async {
         let response = sender.send_request(request).await.map_err(|error| chain(&error))?;
-        if response.status() != StatusCode::OK {
-            return Err(format!("status {}", response.status()));
-        }
+        let status = response.status();
         let body = Limited::new(response.into_body(), max).collect().await;
-        body.map(|body| body.to_bytes().into()).map_err(|error| chain(&*error))
+        body.map(|body| (status, body.to_bytes().into())).map_err(|error| chain(&*error))
     };
     let mut answer = pin!(answer);
     tokio::select! {

@@ -8,7 +8,7 @@
 
 mod answer;
 mod connection;
-mod exchange;
+pub(crate) mod exchange;
 mod paced;
 mod query;
 mod request;

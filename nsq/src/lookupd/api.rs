@@ -31,6 +31,7 @@ const NODE: Parameter = Parameter::required("node", "The broker to hide, as broa
 
 const BAD: StatusCode = StatusCode::BAD_REQUEST;
 const NONE: StatusCode = StatusCode::NOT_FOUND;
+const BROKEN: StatusCode = StatusCode::INTERNAL_SERVER_ERROR;
 const FULL: StatusCode = StatusCode::SERVICE_UNAVAILABLE;
 
 impl Api for LookupApi {
@@ -39,16 +40,16 @@ impl Api for LookupApi {
         route(Method::GET, "/info", &[], &[], |api, _| {
             Box::pin(async move { Answer::json(&Info { version: &api.version }) })
         }),
-        route(Method::GET, "/topics", &[], &[], |api, _| {
-            Box::pin(async move { Answer::json(&Topics::new(&api.directory.topics())) })
+        route(Method::GET, "/topics", &[], &[BROKEN], |api, _| {
+            long(api, |directory| Answer::json(&Topics::new(&directory.topics())))
         }),
         route(Method::GET, "/channels", &[TOPIC], &[BAD], |api, request| handle(api, request, channels)),
         route(Method::GET, "/lookup", &[TOPIC], &[BAD, NONE], |api, request| handle(api, request, lookup)),
-        route(Method::GET, "/nodes", &[], &[], |api, _| {
-            Box::pin(async move { Answer::json(&Nodes::new(&api.directory.nodes())) })
+        route(Method::GET, "/nodes", &[], &[BROKEN], |api, _| {
+            long(api, |directory| Answer::json(&Nodes::new(&directory.nodes())))
         }),
-        route(Method::GET, "/debug", &[], &[], |api, _| {
-            Box::pin(async move { Answer::raw_json(debug(&api.directory)) })
+        route(Method::GET, "/debug", &[], &[BROKEN], |api, _| {
+            long(api, |directory| Answer::raw_json(debug(directory)))
         }),
         route(Method::GET, "/metrics", &[], &[], |api, _| Box::pin(async move { api.metrics() })),
         route(Method::POST, "/topic/create", &[TOPIC], &[BAD, FULL], |api, request| {
@@ -91,6 +92,14 @@ fn handle(api: Arc<LookupApi>, request: Request, with: fn(&LookupApi, &Query) ->
     Box::pin(async move {
         let outcome = request.query().and_then(|query| with(&api, &query));
         outcome.unwrap_or_else(|answer| answer)
+    })
+}
+
+/// An answer that is long where there are many brokers: nobody else waits for it to be written.
+fn long(api: Arc<LookupApi>, write: fn(&Directory) -> Answer) -> Handling {
+    Box::pin(async move {
+        let written = tokio::task::spawn_blocking(move || write(&api.directory)).await;
+        written.unwrap_or_else(|_| Answer::error(BROKEN, "INTERNAL_ERROR"))
     })
 }
 

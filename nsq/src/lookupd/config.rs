@@ -5,6 +5,7 @@ use std::time::Duration;
 use mq_core::discovery::Settings;
 
 use crate::http::HttpLimits;
+use crate::server::NSQ_VERSION;
 
 /// How often brokers ping.
 pub(super) const PING_INTERVAL: Duration = Duration::from_secs(15);
@@ -20,7 +21,7 @@ pub struct LookupConfig {
     pub broadcast_address: String,
     /// The host's name, which brokers are told too.
     pub hostname: String,
-    /// The version that brokers and clients are told.
+    /// The version that brokers and clients are told, of NSQ.
     pub version: String,
     /// How long after its last ping a producer is left out of answers. Its connection is closed after the same time, but
     /// not before four pings are missing.
@@ -44,7 +45,7 @@ impl Default for LookupConfig {
             http_address: "127.0.0.1:4161".to_owned(),
             broadcast_address: "127.0.0.1".to_owned(),
             hostname: String::new(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
+            version: NSQ_VERSION.to_owned(),
             inactive_producer_timeout: Duration::from_secs(300),
             tombstone_lifetime: Duration::from_secs(45),
             idle_lifetime: Duration::from_secs(24 * 3_600),

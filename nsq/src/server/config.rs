@@ -11,8 +11,8 @@ use crate::transport::tls::{TlsOptions, TlsVersion};
 use crate::wire::Limits;
 use crate::wire::identify::Bounds;
 
-/// The nsqd that a server's clients can take it for.
-const NSQD_VERSION: &str = "1.3.0";
+/// The version of NSQ that a server's clients can take it for.
+pub const NSQ_VERSION: &str = "1.3.0";
 
 /// Limits and names of a server. The defaults are nsqd's, but for the address, which is loopback.
 #[derive(Clone, Debug)]
@@ -104,7 +104,7 @@ impl Default for Config {
         let bounds = Bounds::default();
         Self {
             tcp_address: "127.0.0.1:4150".to_owned(),
-            version: NSQD_VERSION.to_owned(),
+            version: NSQ_VERSION.to_owned(),
             max_msg_size: limits.max_msg_size,
             max_body_size: limits.max_body_size,
             msg_timeout: Duration::from_secs(60),

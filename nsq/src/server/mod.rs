@@ -37,7 +37,7 @@ mod web;
 pub use auth::answer_permits;
 pub use auth::{AuthMethod, Authorized};
 pub use client::{Client, Identity};
-pub use config::Config;
+pub use config::{Config, NSQ_VERSION};
 pub use drain::Drain;
 pub use http::{HttpTokens, OptionError, OptionSource, OptionValue, Options};
 pub use listener::{Clients, Server};

@@ -335,6 +335,27 @@ async fn a_topics_settings_are_kept() {
         assert_eq!((reply.status, &reply.json()["durability"]), (200, &level.into()));
     }
     assert_eq!(send(&server, &format!("PUT {path}"), b"{}").await.json()["durability"], "memory");
+    let limits = b"{\"max_messages\":2,\"max_age\":60000}";
+    let reply = send(&server, &format!("PUT {path}"), limits).await;
+    let want =
+        r#"{"durability":"memory","max_messages":2,"max_bytes":0,"max_age":60000,"overflow":"refuse"}"#;
+    assert_eq!(reply.text(), want);
+    for (message, status) in [("1", 200), ("2", 200), ("3", 503)] {
+        assert_eq!(send(&server, "POST /pub?topic=t", message.as_bytes()).await.status, status);
+    }
+    let reply = send(&server, &format!("PUT {path}"), b"{\"overflow\":\"drop-oldest\"}").await;
+    assert_eq!(reply.json()["overflow"], "drop-oldest");
+    assert_eq!(send(&server, "POST /pub?topic=t", b"4").await.status, 200);
+    assert_eq!(ask(&server, "GET /stats?format=json").await.json()["topics"][0]["depth"], 2);
+    assert!(
+        ask(&server, "GET /metrics")
+            .await
+            .text()
+            .contains("mq_topic_skipped_messages_total{topic=\"t\"} 1\n")
+    );
+    for bad in ["{\"overflow\":\"x\"}", "{\"max_messages\":-1}"] {
+        assert_eq!(send(&server, &format!("PUT {path}"), bad.as_bytes()).await.status, 400, "{bad}");
+    }
     for bad in ["", "[]", "{\"durability\":\"x\"}", "{\"durability\":1}", "{\"color\":1}"] {
         let reply = send(&server, &format!("PUT {path}"), bad.as_bytes()).await;
         assert_eq!((reply.status, &reply.json()["message"]), (400, &"INVALID_CONFIG".into()), "{bad}");

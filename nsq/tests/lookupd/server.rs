@@ -38,7 +38,6 @@ impl Server {
             tcp_address: tcp.into(),
             http_address: http.into(),
             hostname: "here".into(),
-            version: "1.3.0".into(),
             ..config
         };
         let server = Lookupd::bind(config).await.unwrap();

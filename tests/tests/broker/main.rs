@@ -7,6 +7,8 @@ mod crash;
 mod hostile;
 mod lifecycle;
 mod order;
+mod peers;
 mod real_input;
 mod repair;
 mod signals;
+mod tools;

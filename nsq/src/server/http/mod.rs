@@ -7,6 +7,8 @@
 mod access;
 mod admin;
 mod names;
+#[cfg(test)]
+mod openapi_test;
 mod options;
 mod publish;
 mod settle;
@@ -176,9 +178,7 @@ impl Api for Endpoints {
 
     async fn admit(&self, route: Option<&'static Route<Self>>, request: &mut Request) -> Result<(), Answer> {
         if self.tls_required && request.peer().tls.is_none() {
-            let port = self.ports.https;
-            let body = format!("{{\"message\": \"TLS_REQUIRED\", \"https_port\": {port}}}");
-            return Err(Answer::raw_json(body).status(FORBIDDEN));
+            return Err(tls_required(self.ports.https));
         }
         if route.is_some_and(|route| route.path == "/ping") {
             return Ok(());
@@ -187,6 +187,12 @@ impl Api for Endpoints {
         request.extensions_mut().insert(caller);
         Ok(())
     }
+}
+
+/// What plain HTTP gets where TLS is required. NSQ's own clients come again at the port.
+fn tls_required(https_port: i32) -> Answer {
+    let body = format!("{{\"message\": \"TLS_REQUIRED\", \"https_port\": {https_port}}}");
+    Answer::raw_json(body).status(FORBIDDEN)
 }
 
 /// What belongs to the Go runtime's debugger, and has nothing to stand for it here.

@@ -5,9 +5,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
-use super::Endpoints;
 use super::names::switch;
+use super::{Endpoints, Ports};
 use crate::http::{Answer, Query, Request, StatusCode};
+use crate::server::config::Config;
 use crate::server::metrics;
 use crate::server::stats::Selection;
 
@@ -37,21 +38,33 @@ struct Info<'a> {
 
 /// GET /info
 pub(super) async fn info(api: Arc<Endpoints>, _: Request) -> Result<Answer, Answer> {
-    let config = &api.shared.config;
-    Ok(Answer::json(&Info {
-        version: &config.version,
-        broadcast_address: &config.broadcast_address,
-        hostname: &config.hostname,
-        http_port: api.ports.http,
-        tcp_port: api.ports.tcp,
-        start_time: api.gather.started.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
-        max_heartbeat_interval: config.max_heartbeat_interval.as_nanos(),
-        max_output_buffer_size: config.max_output_buffer_size,
-        max_output_buffer_timeout: config.max_output_buffer_timeout.as_nanos(),
-        max_deflate_level: config.max_deflate_level,
-        topology_zone: &config.topology_zone,
-        topology_region: &config.topology_region,
-    }))
+    let start_time = api.gather.started.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    Ok(Answer::json(&Info::of(&api.shared.config, api.ports, start_time)))
+}
+
+impl<'a> Info<'a> {
+    fn of(config: &'a Config, ports: Ports, start_time: u64) -> Self {
+        Self {
+            version: &config.version,
+            broadcast_address: &config.broadcast_address,
+            hostname: &config.hostname,
+            http_port: ports.http,
+            tcp_port: ports.tcp,
+            start_time,
+            max_heartbeat_interval: config.max_heartbeat_interval.as_nanos(),
+            max_output_buffer_size: config.max_output_buffer_size,
+            max_output_buffer_timeout: config.max_output_buffer_timeout.as_nanos(),
+            max_deflate_level: config.max_deflate_level,
+            topology_zone: &config.topology_zone,
+            topology_region: &config.topology_region,
+        }
+    }
+}
+
+/// For the test of its description.
+#[cfg(test)]
+pub(super) fn sample_info() -> Answer {
+    Answer::json(&Info::of(&Config::default(), Ports::default(), 0))
 }
 
 /// GET /stats

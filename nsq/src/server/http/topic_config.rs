@@ -1,8 +1,9 @@
 //! GET and PUT /topic/config: a topic's settings, which are kept in the log.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use mq_core::{Durability, ErrorKind, Topic};
+use mq_core::{Durability, Error, ErrorKind, Limits, Overflow, Topic};
 use serde::{Deserialize, Serialize};
 
 use super::Endpoints;
@@ -14,10 +15,32 @@ use crate::http::{Answer, BodyError, Request, StatusCode};
 /// Largest body of a change: settings are few and short.
 const BODY_BYTES_MAX: u64 = 64 * 1024;
 
-/// All settings of a topic.
+/// All settings of a topic. Limits of 0 are none.
 #[derive(Debug, Serialize)]
 struct TopicConfig {
     durability: &'static str,
+    max_messages: u64,
+    max_bytes: u64,
+    /// Milliseconds.
+    max_age: u64,
+    overflow: &'static str,
+}
+
+/// What is done at a limit, as it is written.
+const OVERFLOWS: [(&str, Overflow); 2] =
+    [("refuse", Overflow::Refuse), ("drop-oldest", Overflow::DropOldest)];
+
+impl TopicConfig {
+    fn new(durability: Durability, limits: Limits) -> Self {
+        let overflow = OVERFLOWS.iter().find(|(_, overflow)| *overflow == limits.overflow);
+        Self {
+            durability: durability.name(),
+            max_messages: limits.max_messages,
+            max_bytes: limits.max_bytes,
+            max_age: u64::try_from(limits.max_age.as_millis()).unwrap_or(u64::MAX),
+            overflow: overflow.map_or("", |(name, _)| name),
+        }
+    }
 }
 
 /// A change: what is missing stays as it is.
@@ -25,14 +48,41 @@ struct TopicConfig {
 #[serde(deny_unknown_fields)]
 struct Change {
     durability: Option<String>,
+    max_messages: Option<u64>,
+    max_bytes: Option<u64>,
+    max_age: Option<u64>,
+    overflow: Option<String>,
+}
+
+impl Change {
+    /// The limits it leads to; `None` if it does not change them.
+    fn limits(&self, before: Limits) -> Result<Option<Limits>, Answer> {
+        let mut limits = before;
+        limits.max_messages = self.max_messages.unwrap_or(limits.max_messages);
+        limits.max_bytes = self.max_bytes.unwrap_or(limits.max_bytes);
+        limits.max_age = self.max_age.map_or(limits.max_age, Duration::from_millis);
+        if let Some(name) = &self.overflow {
+            let overflow = OVERFLOWS.iter().find(|(known, _)| known == name);
+            limits.overflow = overflow
+                .map(|(_, overflow)| *overflow)
+                .ok_or_else(|| invalid(&format!("overflow {name:?} is none of refuse, drop-oldest")))?;
+        }
+        Ok((limits != before).then_some(limits))
+    }
 }
 
 fn show(topic: &Topic) -> Answer {
-    Answer::json(&TopicConfig { durability: topic.durability().name() })
+    Answer::json(&TopicConfig::new(topic.durability(), topic.limits()))
 }
 
 fn invalid(detail: &str) -> Answer {
     Answer::error_with(StatusCode::BAD_REQUEST, "INVALID_CONFIG", detail)
+}
+
+/// For the test of its description.
+#[cfg(test)]
+pub(super) fn sample() -> serde_json::Value {
+    serde_json::to_value(TopicConfig::new(Durability::Flush, Limits::default())).unwrap()
 }
 
 /// GET /topic/config
@@ -55,17 +105,29 @@ pub(super) async fn put(api: Arc<Endpoints>, request: Request) -> Result<Answer,
     let change: Change = serde_json::from_slice(&body).map_err(|error| {
         invalid(&format!("{error}: it must be an object such as {{\"durability\":\"flush\"}}"))
     })?;
-    if let Some(level) = change.durability {
-        let names = Durability::ALL.map(Durability::name).join(", ");
-        let level = Durability::parse(&level)
-            .ok_or_else(|| invalid(&format!("durability {level:?} is none of {names}")))?;
+    // Both are looked at before either is changed.
+    let limits = change.limits(topic.limits())?;
+    let level = change.durability.as_deref().map(level).transpose()?;
+    if let Some(level) = level {
         let changed = Arc::clone(&topic);
         let ticket = blocking(move || changed.set_durability(level)).await;
-        let ticket = ticket.map_err(|error| match error.kind() {
-            ErrorKind::InvalidArgument => invalid(&error.to_string()),
-            _ => refused(&error),
-        })?;
+        settled(&api.broker, ticket.map_err(|error| not_set(&error))?).await?;
+    }
+    if let Some(limits) = limits {
+        let ticket = topic.set_limits(limits).map_err(|error| not_set(&error))?;
         settled(&api.broker, ticket).await?;
     }
     Ok(show(&topic))
+}
+
+fn level(name: &str) -> Result<Durability, Answer> {
+    let names = Durability::ALL.map(Durability::name).join(", ");
+    Durability::parse(name).ok_or_else(|| invalid(&format!("durability {name:?} is none of {names}")))
+}
+
+fn not_set(error: &Error) -> Answer {
+    match error.kind() {
+        ErrorKind::InvalidArgument => invalid(&error.to_string()),
+        _ => refused(error),
+    }
 }

@@ -56,15 +56,18 @@ pub(super) const BROKER: &[Family<Snapshot>] = families! {
 pub(super) const TOPIC: &[Family<TopicEntry>] = families! {
     Gauge "mq_topic_depth" "Messages that wait for a first channel, or for the topic to be unpaused" |t| t.depth as f64;
     Gauge "mq_topic_backend_depth" "Those of them that are only on disk" |t| t.backend_depth as f64;
+    Gauge "mq_topic_depth_bytes" "Bytes of the messages that wait, as they are stored" |t| t.bytes as f64;
     Gauge "mq_topic_paused" "1 if messages do not go on to channels, else 0" |t| u8::from(t.paused).into();
     Counter "mq_topic_published_messages" "Messages published" |t| t.message_count as f64;
     Counter "mq_topic_published_bytes" "Bytes of the bodies of messages published" |t| t.message_bytes as f64;
+    Counter "mq_topic_skipped_messages" "Messages dropped at the topic's limits before any channel had them" |t| t.skipped as f64;
 };
 
 /// Of each channel.
 pub(super) const CHANNEL: &[Family<ChannelEntry>] = families! {
     Gauge "mq_channel_depth" "Messages waiting for a consumer" |c| c.depth as f64;
     Gauge "mq_channel_backend_depth" "Those of them that are only on disk" |c| c.backend_depth as f64;
+    Gauge "mq_channel_bytes" "Bytes of the messages that wait, are in flight or deferred, as they are stored" |c| c.bytes as f64;
     Gauge "mq_channel_in_flight" "Messages at consumers, unfinished" |c| c.in_flight_count as f64;
     Gauge "mq_channel_deferred" "Messages waiting for their time" |c| c.deferred_count as f64;
     Gauge "mq_channel_clients" "Consumers" |c| c.client_count as f64;
@@ -74,5 +77,5 @@ pub(super) const CHANNEL: &[Family<ChannelEntry>] = families! {
     Counter "mq_channel_finished_messages" "Messages finished" |c| c.finished as f64;
     Counter "mq_channel_requeued_messages" "How often messages were requeued" |c| c.requeue_count as f64;
     Counter "mq_channel_timed_out_messages" "How often messages timed out" |c| c.timeout_count as f64;
-    Counter "mq_channel_skipped_messages" "Messages an ephemeral channel skipped because too many waited" |c| c.skipped as f64;
+    Counter "mq_channel_skipped_messages" "Messages dropped because too many waited: of ephemeral channels, and at a topic's limits" |c| c.skipped as f64;
 };

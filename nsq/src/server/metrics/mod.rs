@@ -33,7 +33,6 @@ pub(super) fn write(source: &Source<'_>, visible: impl Fn(&str) -> bool) -> Resu
     let stats = source.gather.stats(Selection::default(), visible);
     let mut registry = Registry::default();
     registry.register_collector(Box::new(Snapshot {
-        version: stats.version,
         start_time: stats.start_time,
         healthy: stats.health == "OK",
         connections: source.gather.clients.count() as u64,
@@ -55,7 +54,6 @@ pub(super) fn write(source: &Source<'_>, visible: impl Fn(&str) -> bool) -> Resu
 /// What is told of the broker as a whole.
 #[derive(Debug)]
 struct Snapshot {
-    version: String,
     start_time: u64,
     healthy: bool,
     connections: u64,
@@ -102,7 +100,8 @@ impl Collector for Snapshot {
         let encoder = &mut encoder;
         let mut info =
             encoder.encode_descriptor("mq_build", "Version of the broker", None, MetricType::Info)?;
-        info.encode_info(&[("version", self.version.as_str())])?;
+        // Ours, not the nsqd's that clients are told.
+        info.encode_info(&[("version", env!("CARGO_PKG_VERSION"))])?;
         for family in BROKER {
             value(&mut descriptor(encoder, family)?, family.kind, (family.value)(self))?;
         }

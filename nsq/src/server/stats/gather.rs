@@ -110,6 +110,7 @@ impl Gather {
                 e2e_processing_latency: self.latency(&channel.recent_latency),
                 finished: channel.stats.finished,
                 skipped: channel.stats.skipped,
+                bytes: channel.stats.bytes,
                 memory: channel.stats.memory,
                 latency: channel.latency,
             });
@@ -126,6 +127,8 @@ impl Gather {
             message_bytes: stats.message_bytes,
             paused: stats.paused,
             e2e_processing_latency: self.latency(&recent),
+            bytes: stats.bytes,
+            skipped: stats.skipped,
         })
     }
 

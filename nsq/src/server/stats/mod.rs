@@ -8,6 +8,8 @@ mod gather;
 mod memory;
 mod model;
 mod publishing;
+#[cfg(test)]
+pub(super) mod samples;
 mod text;
 mod time;
 

@@ -32,6 +32,11 @@ pub(in crate::server) struct TopicEntry {
     pub(in crate::server) message_bytes: u64,
     pub(in crate::server) paused: bool,
     pub(in crate::server) e2e_processing_latency: LatencyEntry,
+    /// For metrics.
+    #[serde(skip)]
+    pub(in crate::server) bytes: u64,
+    #[serde(skip)]
+    pub(in crate::server) skipped: u64,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -54,6 +59,8 @@ pub(in crate::server) struct ChannelEntry {
     pub(in crate::server) finished: u64,
     #[serde(skip)]
     pub(in crate::server) skipped: u64,
+    #[serde(skip)]
+    pub(in crate::server) bytes: u64,
     #[serde(skip)]
     pub(in crate::server) memory: u64,
     #[serde(skip)]

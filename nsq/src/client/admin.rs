@@ -1,0 +1,134 @@
+//! The client's end of the HTTP API: one request, one connection.
+
+use std::time::Duration;
+
+use hyper::header::{AUTHORIZATION, HOST, HeaderValue};
+use hyper::{Method, Request, StatusCode};
+use serde::Deserialize;
+use tokio::time::timeout;
+
+use crate::http::exchange::send;
+use crate::transport::Transport;
+use crate::wire::secret::Secret;
+
+/// Largest answer: statistics of many topics with many clients.
+const ANSWER_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// Why a request was in vain.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AdminError {
+    /// There was no answer.
+    #[error("{0}")]
+    NoAnswer(String),
+    /// The server refused.
+    #[error("{}", refusal(*.status, .code, .detail))]
+    Refused {
+        /// The answer's status.
+        status: u16,
+        /// The error's code, such as `TOPIC_NOT_FOUND`.
+        code: String,
+        /// A sentence about it; may be empty.
+        detail: String,
+    },
+}
+
+fn refusal(status: u16, code: &str, detail: &str) -> String {
+    match (code, detail) {
+        ("UNAUTHORIZED", _) => {
+            "the server wants a token that it knows: give --http-auth-token-file".to_owned()
+        }
+        (_, "") => format!("{code} (status {status})"),
+        _ => format!("{detail} ({code}, status {status})"),
+    }
+}
+
+/// A server's HTTP API.
+#[derive(Clone, Debug)]
+pub struct Admin {
+    address: String,
+    token: Option<Secret<Box<[u8]>>>,
+    timeout: Duration,
+}
+
+impl Admin {
+    /// The API at `host:port` or the path of a unix socket. Nothing is sent yet.
+    pub fn new(address: &str, token: Option<&[u8]>) -> Self {
+        let token = token.map(|token| Secret::new(token.into()));
+        Self { address: address.to_owned(), token, timeout: Duration::from_secs(30) }
+    }
+
+    /// Asks for something, such as `/stats`; values in `query` are escaped.
+    ///
+    /// # Errors
+    /// [`AdminError`] says what went wrong.
+    pub async fn get(&self, path: &str, query: &[(&str, &str)]) -> Result<Vec<u8>, AdminError> {
+        self.request(Method::GET, path, query).await
+    }
+
+    /// Has something done.
+    ///
+    /// # Errors
+    /// [`AdminError`] says what went wrong.
+    pub async fn post(&self, path: &str, query: &[(&str, &str)]) -> Result<(), AdminError> {
+        self.request(Method::POST, path, query).await.map(drop)
+    }
+
+    async fn request(
+        &self,
+        method: Method,
+        path: &str,
+        query: &[(&str, &str)],
+    ) -> Result<Vec<u8>, AdminError> {
+        let answer = timeout(self.timeout, self.answer(method, path, query)).await;
+        let late = || Err(format!("no answer within {:?}", self.timeout));
+        let (status, body) = answer.unwrap_or_else(|_| late()).map_err(AdminError::NoAnswer)?;
+        if status == StatusCode::OK {
+            return Ok(body);
+        }
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Told {
+            message: String,
+            detail: String,
+        }
+        let told: Told = serde_json::from_slice(&body).unwrap_or_default();
+        Err(AdminError::Refused { status: status.as_u16(), code: told.message, detail: told.detail })
+    }
+
+    async fn answer(
+        &self,
+        method: Method,
+        path: &str,
+        query: &[(&str, &str)],
+    ) -> Result<(StatusCode, Vec<u8>), String> {
+        let pairs: Vec<_> = query.iter().map(|(name, value)| format!("{name}={}", escape(value))).collect();
+        let separator = if pairs.is_empty() { "" } else { "?" };
+        let host = if self.address.contains('/') { "localhost" } else { &self.address };
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("{path}{separator}{}", pairs.join("&")))
+            .header(HOST, host);
+        if let Some(token) = &self.token {
+            let value = [&b"Bearer "[..], token.expose()].concat();
+            let mut value =
+                HeaderValue::from_bytes(&value).map_err(|_| "the token has control characters")?;
+            value.set_sensitive(true);
+            request = request.header(AUTHORIZATION, value);
+        }
+        let request = request.body(String::new()).map_err(|error| error.to_string())?;
+        let stream = Transport::connect(&self.address).await.map_err(|error| error.to_string())?;
+        send(stream, request, ANSWER_BYTES_MAX).await
+    }
+}
+
+/// `value` as part of a query.
+fn escape(value: &str) -> String {
+    let mut escaped = String::with_capacity(value.len());
+    for byte in value.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => escaped.push(byte.into()),
+            _ => escaped.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    escaped
+}

@@ -1,0 +1,179 @@
+//! `mq topics`: lists topics and channels, and does to them what administrators do.
+
+use std::io::{self, BufRead, IsTerminal, Write};
+use std::process::ExitCode;
+
+use clap::ValueEnum;
+use mq_core::{ChannelName, TopicName};
+use mq_nsq::client::Admin;
+use serde::Deserialize;
+
+use crate::Outcome;
+use crate::http::{Http, runtime};
+
+/// Flags of `mq topics`.
+#[derive(clap::Args)]
+pub(crate) struct Topics {
+    /// What to do
+    #[arg(value_enum, default_value_t = Action::List)]
+    action: Action,
+    /// Topic to do it to; `list` takes none
+    #[arg(value_name = "TOPIC", value_parser = |text: &str| TopicName::parse(text))]
+    topic: Option<TopicName>,
+    /// Channel of the topic to do it to, rather than the topic
+    #[arg(long, value_name = "CHANNEL", value_parser = |text: &str| ChannelName::parse(text))]
+    channel: Option<ChannelName>,
+    /// Delete or empty without asking
+    #[arg(long, short = 'y')]
+    yes: bool,
+    #[command(flatten)]
+    http: Http,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Action {
+    /// Print topics and their channels
+    List,
+    /// Make a topic, or a channel and its topic
+    Create,
+    /// Delete it with all that waits in it
+    Delete,
+    /// Let what is published wait
+    Pause,
+    /// Let it go on
+    Unpause,
+    /// Drop all that waits in it
+    Empty,
+}
+
+impl Action {
+    fn word(self) -> &'static str {
+        match self {
+            Self::List => "list",
+            Self::Create => "create",
+            Self::Delete => "delete",
+            Self::Pause => "pause",
+            Self::Unpause => "unpause",
+            Self::Empty => "empty",
+        }
+    }
+}
+
+/// What is read of `/stats`.
+#[derive(Deserialize)]
+struct Stats {
+    topics: Option<Vec<Topic>>,
+}
+
+#[derive(Deserialize)]
+struct Topic {
+    topic_name: String,
+    channels: Vec<Channel>,
+    depth: u64,
+    paused: bool,
+}
+
+#[derive(Deserialize)]
+struct Channel {
+    channel_name: String,
+    depth: u64,
+    in_flight_count: u64,
+    deferred_count: u64,
+    client_count: u64,
+    paused: bool,
+}
+
+pub(crate) fn run(options: Topics) -> Outcome {
+    runtime()?.block_on(act(&options))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn act(options: &Topics) -> Result<(), String> {
+    let admin = options.http.admin()?;
+    if options.action == Action::List {
+        let topics = stats(options, &admin).await?;
+        // Who reads the list may have seen enough.
+        let _ = list(&topics, &mut io::stdout().lock());
+        return Ok(());
+    }
+    let word = options.action.word();
+    let topic =
+        options.topic.as_ref().ok_or_else(|| format!("name a topic: mq topics {word} TOPIC"))?.as_str();
+    if matches!(options.action, Action::Delete | Action::Empty) && !options.yes {
+        confirm(options, &admin, topic).await?;
+    }
+    let mut query = vec![("topic", topic)];
+    let mut of = "topic";
+    if let Some(channel) = &options.channel {
+        if options.action == Action::Create {
+            post(options, &admin, "/topic/create", &query).await?;
+        }
+        query.push(("channel", channel.as_str()));
+        of = "channel";
+    }
+    post(options, &admin, &format!("/{of}/{word}"), &query).await
+}
+
+async fn post(options: &Topics, admin: &Admin, path: &str, query: &[(&str, &str)]) -> Result<(), String> {
+    admin.post(path, query).await.map_err(|error| options.http.say(&error))
+}
+
+async fn stats(options: &Topics, admin: &Admin) -> Result<Vec<Topic>, String> {
+    let topic = options.topic.as_ref().map_or("", TopicName::as_str);
+    let query =
+        [("format", "json"), ("include_clients", "false"), ("include_mem", "false"), ("topic", topic)];
+    let json = admin.get("/stats", &query).await.map_err(|error| options.http.say(&error))?;
+    let stats: Stats = serde_json::from_slice(&json).map_err(|error| format!("/stats: {error}"))?;
+    stats.topics.ok_or_else(|| format!("there is no topic {topic}"))
+}
+
+fn list(topics: &[Topic], out: &mut impl Write) -> io::Result<()> {
+    for topic in topics {
+        let paused = if topic.paused { " paused" } else { "" };
+        writeln!(out, "{}  depth {}{paused}", topic.topic_name, topic.depth)?;
+        for channel in &topic.channels {
+            let paused = if channel.paused { " paused" } else { "" };
+            writeln!(
+                out,
+                "  {}  depth {} in flight {} deferred {} clients {}{paused}",
+                channel.channel_name,
+                channel.depth,
+                channel.in_flight_count,
+                channel.deferred_count,
+                channel.client_count,
+            )?;
+        }
+    }
+    out.flush()
+}
+
+/// Asks on the terminal whether to go on, saying what is lost.
+async fn confirm(options: &Topics, admin: &Admin, topic: &str) -> Result<(), String> {
+    let topics = stats(options, admin).await?;
+    let word = options.action.word();
+    let channels = topics.iter().flat_map(|topic| &topic.channels);
+    let waiting = |channel: &Channel| channel.depth + channel.in_flight_count + channel.deferred_count;
+    let (what, lost) = match &options.channel {
+        Some(name) => {
+            let found = channels.filter(|channel| channel.channel_name == name.as_str()).map(waiting).next();
+            let lost = found.ok_or_else(|| format!("topic {topic} has no channel {name}"))?;
+            (format!("channel {name} of topic {topic}"), lost)
+        }
+        None => {
+            let own: u64 = topics.iter().map(|topic| topic.depth).sum();
+            // Emptying a topic leaves what its channels have.
+            let theirs = if options.action == Action::Delete { channels.map(waiting).sum() } else { 0 };
+            (format!("topic {topic}"), own + theirs)
+        }
+    };
+    if !io::stdin().is_terminal() {
+        return Err(format!("to {word} {what} ({lost} messages wait there), say --yes"));
+    }
+    eprint!("{word} {what}, where {lost} messages wait? [y/N] ");
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer).map_err(|error| format!("no answer: {error}"))?;
+    match answer.trim().to_ascii_lowercase().as_str() {
+        "y" | "yes" => Ok(()),
+        _ => Err("nothing was done".to_owned()),
+    }
+}

@@ -1,0 +1,12 @@
+//go:build tools
+
+// Package peers names NSQ's own programs, which the tests run against mq. A module of its own: NSQ replaces one of its
+// dependencies, and only a main module may do that.
+package peers
+
+import (
+	_ "github.com/nsqio/nsq/apps/nsq_stat"
+	_ "github.com/nsqio/nsq/apps/nsqadmin"
+	_ "github.com/nsqio/nsq/apps/nsqd"
+	_ "github.com/nsqio/nsq/apps/nsqlookupd"
+)
