@@ -257,7 +257,7 @@ impl Recovery {
         // The last file is gone on in unless it has an index, is damaged, or is not where the log ends (the rest of it was
         // lost).
         let sound_last = written.last().filter(|(header, _)| !self.damage.files.contains(&header.no));
-        let last = sound_last.and_then(|(header, file)| {
+        let last = sound_last.filter(|(_, file)| file.index.is_none()).and_then(|(header, file)| {
             let (_, frames_end) = self.catalog.open_runs(header.no)?;
             (header.position(frames_end) == end).then(|| Writer::new(file.file.clone(), *header, frames_end))
         });
@@ -394,12 +394,7 @@ impl Recovery {
                 }
             }
         }
-        if let Some((footer, table)) = &file.index
-            && self.damage.places.is_empty()
-        {
-            self.catalog
-                .replace(&[header.no], Some((header, file.file.clone(), footer.frames_end, table.clone())));
-        }
+        // An index there may be torn where its table is whole: it is written again.
         Ok((header.position(until), false))
     }
 

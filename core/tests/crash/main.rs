@@ -14,7 +14,7 @@ mod workload;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Seeds run without a word from the environment.
-const SEEDS: u64 = 240;
+const SEEDS: u64 = 150;
 
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(default)
