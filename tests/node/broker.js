@@ -24,10 +24,20 @@ class Broker {
     const args = ['serve', '-tcp-address', `127.0.0.1:${this.port}`, '-http-address', '127.0.0.1:0', '-https-address=', '-data-path', data, ...this.flags]
     this.process = spawn(process.env.MQ_BIN, args, {stdio: ['ignore', 'pipe', 'inherit']})
     this.ended = once(this.process, 'exit')
-    const ready = once(readline.createInterface({input: this.process.stdout}), 'line')
+    const lines = readline.createInterface({input: this.process.stdout})
+    this.http = new Promise((resolve) => {
+      lines.on('line', (line) => line.startsWith('http ') && resolve(line.split(' ')[1]))
+    })
+    const ready = once(lines, 'line')
     const [line] = await Promise.race([ready, this.ended.then(([code]) => [`it ended with ${code}`])])
     if (!line.startsWith('tcp ')) throw new Error(`the broker is not ready: ${line}`)
     this.port = Number(line.split(':').pop())
+  }
+
+  /** Asks for a change over HTTP. */
+  async post(path_) {
+    const answer = await fetch(`http://${await this.http}${path_}`, {method: 'POST'})
+    if (answer.status !== 200) throw new Error(`${path_}: ${answer.status} ${await answer.text()}`)
   }
 
   get address() {

@@ -115,6 +115,29 @@ test('connections share a channel and each channel gets all', {timeout}, async (
   assert.ok(shares.every((share) => share > 0), `each connection had some: ${shares}`)
 })
 
+test('a paused channel delivers nothing', {timeout}, async (t) => {
+  const broker = await startBroker(t)
+  await createChannels(broker, 'paused', 'open')
+  await broker.post('/channel/pause?topic=t&channel=paused')
+  const held = []
+  let came
+  const unpaused = new Promise((resolve) => (came = resolve))
+  reader(broker, 'paused', {maxInFlight: 10}, (message) => {
+    held.push(String(message.body))
+    message.finish()
+    if (held.length === 2) came()
+  })
+  const open = collect(broker, 2, {}, 'open')
+  const w = await writer(broker)
+  await w.publish('one')
+  await w.publish('two')
+  assert.deepEqual(texts(await open), ['one', 'two'])
+  assert.deepEqual(held, [])
+  await broker.post('/channel/unpause?topic=t&channel=paused')
+  await unpaused
+  assert.deepEqual(held, ['one', 'two'])
+})
+
 test('requeues count attempts until it is given up', {timeout}, async (t) => {
   const broker = await startBroker(t)
   await (await writer(broker)).publish('poison')

@@ -4,7 +4,9 @@ import java.io.BufferedReader;
 import java.io.File;
 import java.io.IOException;
 import java.io.InputStreamReader;
+import java.net.HttpURLConnection;
 import java.net.Socket;
+import java.net.URI;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.TimeUnit;
@@ -16,6 +18,7 @@ final class Broker implements AutoCloseable {
     private final List<String> flags;
     private Process process;
     private String address = "127.0.0.1:0";
+    private String http;
 
     Broker(TemporaryFolder folder, String... flags) throws IOException {
         data = new File(folder.newFolder(), "data");
@@ -29,11 +32,25 @@ final class Broker implements AutoCloseable {
         command.addAll(List.of("-tcp-address", address, "-http-address", "127.0.0.1:0", "-https-address=", "-data-path", data.getPath()));
         command.addAll(flags);
         process = new ProcessBuilder(command).redirectError(ProcessBuilder.Redirect.INHERIT).start();
-        String line = new BufferedReader(new InputStreamReader(process.getInputStream())).readLine();
-        if (line == null || !line.startsWith("tcp ")) {
+        BufferedReader lines = new BufferedReader(new InputStreamReader(process.getInputStream()));
+        address = ready(lines.readLine(), "tcp ");
+        http = ready(lines.readLine(), "http ");
+    }
+
+    private static String ready(String line, String prefix) throws IOException {
+        if (line == null || !line.startsWith(prefix)) {
             throw new IOException("the broker is not ready: " + line);
         }
-        address = line.substring("tcp ".length());
+        return line.substring(prefix.length());
+    }
+
+    /** Asks for a change over HTTP. */
+    void post(String path) throws IOException {
+        HttpURLConnection asked = (HttpURLConnection) URI.create("http://" + http + path).toURL().openConnection();
+        asked.setRequestMethod("POST");
+        if (asked.getResponseCode() != 200) {
+            throw new IOException(path + ": " + asked.getResponseCode());
+        }
     }
 
     String address() {

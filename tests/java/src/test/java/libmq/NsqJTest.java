@@ -106,6 +106,23 @@ public class NsqJTest {
     }
 
     @Test
+    public void aPausedChannelDeliversNothing() throws Exception {
+        try (Broker broker = new Broker(folder)) {
+            broker.createChannel("paused");
+            broker.createChannel("open");
+            broker.post("/channel/pause?topic=t&channel=paused");
+            BlockingQueue<byte[]> paused = collect(broker, "paused");
+            BlockingQueue<byte[]> open = collect(broker, "open");
+            publisher(broker).publish("t", bytes("held"));
+            assertArrayEquals(bytes("held"), next(open));
+            assertTrue(paused.isEmpty());
+            broker.post("/channel/unpause?topic=t&channel=paused");
+            assertArrayEquals(bytes("held"), next(paused));
+            stop();
+        }
+    }
+
+    @Test
     public void connectionsShareAChannelAndEachChannelGetsAll() throws Exception {
         final int count = 300;
         try (Broker broker = new Broker(folder)) {
