@@ -258,7 +258,8 @@ impl<W: Clone> State<W> {
         waiting.truncate(usize::try_from(count).unwrap_or(usize::MAX));
         // All of these are older than what is fresh.
         let mut dropped = waiting.last().map_or(0, |last| self.drop_waiting(Offset(last.0 + 1)));
-        if dropped < count {
+        // More than once where there are gaps between.
+        while dropped < count && self.next.rank < end.rank {
             dropped += self.jump(at_rank((self.next.rank + count - dropped).min(end.rank)));
         }
         dropped
