@@ -102,8 +102,8 @@ pub enum Overflow {
     /// Publishes are refused until less waits.
     #[default]
     Refuse,
-    /// The oldest messages are dropped, acknowledged or not at all tried: the named exception to the promise that
-    /// nothing acknowledged is lost. What is in flight is not.
+    /// The oldest messages that are not in flight are dropped: the named exception to the promise that nothing
+    /// acknowledged is lost.
     DropOldest,
 }
 

@@ -266,8 +266,10 @@ impl Shared {
         if self.checkpoint_is_due() || self.log.is_full() {
             self.checkpoint(false)?;
         }
-        self.clean()?;
-        self.log.take_reserve()
+        // Where a file can't be cleaned, room may have come from elsewhere.
+        let cleaned = self.clean();
+        self.log.take_reserve()?;
+        cleaned
     }
 
     /// Has what was removed behind our back written again: as long as it is open, it can be read.

@@ -86,7 +86,8 @@ impl Topic {
         bytes: u64,
     ) -> Result<Vec<Arc<dyn Wake>>> {
         let mut wakes = Vec::new();
-        let on_disk = self.shared.disk_room(bytes);
+        // An ephemeral topic never touches the disk.
+        let on_disk = if self.is_logged() { self.shared.disk_room(bytes) } else { Ok(()) };
         if !state.limits.any() && on_disk.is_ok() {
             return Ok(wakes);
         }

@@ -27,7 +27,7 @@ struct Sample {
 /// Samples are at least this many bytes apart, or [`STEP_TIME`].
 const STEP_BYTES: u64 = 64 << 10;
 const STEP_TIME: Wall = 1_000_000_000;
-/// The most samples of a topic: some 100 KB.
+/// The most samples of a topic: 128 KiB.
 const SAMPLES_MAX: usize = 4096;
 
 impl Volume {
