@@ -144,6 +144,10 @@ async fn what_was_acknowledged_at_sync_survives_a_loss_of_power() {
     broker.close().unwrap();
     assert_eq!((acknowledged.len() as u64, consumed.len() as u64), (all, all));
 
+    // Each write is worth an fsync at most, but for the few in rhythm and those of new files.
+    let count = |what: &str| disk.history().iter().filter(|line| line.starts_with(what)).count();
+    let (syncs, writes) = (count("sync"), count("write"));
+    assert!(syncs <= 2 * writes + 200, "{syncs} fsyncs for {writes} writes");
     let seed = fastrand::u64(..);
     println!("{events} events, seed {seed}");
     let mut random = fastrand::Rng::with_seed(seed);
