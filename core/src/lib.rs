@@ -4,7 +4,7 @@
 //! - [`Topic`]: offsets, the pump position, publishing
 //! - [`Channel`], [`Subscription`]: a cursor over its topic, and who reads through it
 //! - [`store`]: the broker log behind a small disk interface
-//! - [`name`], [`message`], [`config`]: names parsed once; offsets, ids, attributes; settings
+//! - [`name`], [`message`], [`headers`], [`config`]: names parsed once; offsets, ids, attributes; named values of a message; settings
 //! - [`discovery`]: who has which topic, behind a lookup server
 //! - [`clock`], [`error`]: injected time; the one error type
 //! - [`stats`], [`TopicStats`], [`ChannelStats`]: numbers; `latency`: time from publish to finish, sampled
@@ -17,6 +17,7 @@ pub mod config;
 pub mod discovery;
 mod drain;
 pub mod error;
+pub mod headers;
 mod io_pool;
 mod latency;
 mod maintenance;
@@ -33,6 +34,7 @@ pub use channel::{Acks, Channel, ChannelStats, Pulled, SubscribeOptions, Subscri
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use config::{Durability, Limits, Options, Overflow, StoreSizes};
 pub use error::{Error, ErrorKind, Result};
+pub use headers::{Headers, HeadersBuf};
 pub use latency::{BUCKETS_US, Histogram, Quantiles};
 pub use maintenance::Step;
 pub use message::{Attributes, Delivery, MessageId, Offset};
@@ -40,5 +42,5 @@ pub use name::{ChannelName, TopicName};
 pub use stats::BrokerStats;
 pub use store::chunk::Batch;
 pub use store::log::{Outcome, Ticket, Wake};
-pub use topic::{ChannelReport, Topic, TopicStats};
+pub use topic::{ChannelReport, Published, Start, Topic, TopicStats};
 pub use watch::TopicNames;

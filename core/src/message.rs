@@ -95,7 +95,7 @@ pub struct Attributes<'a> {
     pub dedup_id: Option<&'a [u8]>,
     /// 0 (least) to 255.
     pub priority: Option<u8>,
-    /// Encoded headers: see `docs/format.md`.
+    /// Named values, encoded: see [`HeadersBuf`](crate::HeadersBuf) and [`Headers`](crate::Headers).
     pub headers: Option<&'a [u8]>,
 }
 

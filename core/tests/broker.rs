@@ -54,7 +54,7 @@ impl World {
         for body in bodies {
             batch.push(&Attributes::NONE, body.as_bytes()).unwrap();
         }
-        let ticket = topic.publish(batch, &nobody()).unwrap();
+        let ticket = topic.publish(batch, &nobody()).unwrap().ticket;
         self.broker.commit();
         ticket
     }

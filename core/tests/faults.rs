@@ -43,7 +43,7 @@ fn publish(broker: &Broker, name: &str, body: &str) -> Result<Ticket, Error> {
     let topic = topic(broker, name);
     let mut batch = topic.batch();
     batch.push(&Attributes::NONE, body.as_bytes()).unwrap();
-    let ticket = topic.publish(batch, &nobody())?;
+    let ticket = topic.publish(batch, &nobody())?.ticket;
     broker.commit();
     match broker.outcome(ticket) {
         Outcome::Failed(error) => Err(error),

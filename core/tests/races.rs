@@ -59,7 +59,7 @@ fn publish(
 ) -> Result<Ticket, Error> {
     let mut batch = topic.batch();
     batch.push(attributes, body).unwrap();
-    let ticket = topic.publish(batch, &nobody())?;
+    let ticket = topic.publish(batch, &nobody())?.ticket;
     broker.commit();
     Ok(ticket)
 }

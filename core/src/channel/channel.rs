@@ -89,10 +89,18 @@ pub struct SubscribeOptions {
 }
 
 impl Channel {
-    /// A channel whose cursor stands at `start`.
-    pub(crate) fn new(setup: ChannelSetup, start: Pos) -> Arc<Self> {
-        let state = State::new(start, fastrand::u64(..));
-        Self::with_state(setup, state, start)
+    /// A new channel whose cursor stands at `next`: it has the messages `below` too, and skips `gaps` from there on.
+    pub(crate) fn beginning(
+        setup: ChannelSetup,
+        next: Pos,
+        below: &[Offset],
+        gaps: &[(Pos, Pos)],
+    ) -> Arc<Self> {
+        let unfinished = below.iter().map(|&offset| Unfinished { offset, attempts: 0, due: 0 });
+        let mut state = State::restore(next, fastrand::u64(..), unfinished);
+        gaps.iter().for_each(|(from, to)| state.add_gap(*from, *to));
+        let arrived = Pos { rank: next.rank.saturating_sub(below.len() as u64), ..next };
+        Self::with_state(setup, state, arrived)
     }
 
     /// A channel as it was when the broker stopped; messages below `arrived` had arrived.
@@ -359,6 +367,12 @@ impl Channel {
         inner.state.unfinished(&mut unfinished);
         below.extend(unfinished.iter().map(|u| u.offset));
         inner.state.next().offset
+    }
+
+    /// The cursor, and the ranges from there on that it skips.
+    pub(crate) fn ahead(&self) -> (Pos, Vec<(Pos, Pos)>) {
+        let inner = self.inner.lock();
+        (inner.state.next(), inner.state.gaps().collect())
     }
 
     /// Ends the channel. Returns who is to be woken.

@@ -1,18 +1,22 @@
-//! Topics: offsets, the pump position, publishing.
+//! Topics: offsets, the pump position; `publish`: publishing; `channels`: finding and creating them.
 //!
 //! A topic's state is plain data under one short mutex. Locks are taken in the order topic, channel, blocks, log; the
 //! log's writer takes a topic's lock to land what was written, so nobody waits for the writer while holding one.
 
 mod admin;
+mod channels;
 mod landing;
 mod limits;
 pub(crate) mod memory;
 mod peek;
+mod publish;
 mod recovered;
 pub(crate) mod ring;
 mod stats;
 mod volume;
 
+pub use channels::Start;
+pub use publish::Published;
 pub use stats::{ChannelReport, TopicStats};
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,17 +24,16 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
-use crate::blocks;
 use crate::broker::Shared;
-use crate::channel::{Channel, ChannelSetup};
+use crate::channel::Channel;
 use crate::clock::Wall;
 use crate::config::{Durability, Limits};
 use crate::error::{Error, ErrorKind, Result};
-use crate::message::{Offset, Pos, SEQ_BITS};
-use crate::name::{ChannelName, TopicName};
-use crate::store::chunk::{Batch, Payload, Ring};
+use crate::message::{Offset, Pos};
+use crate::name::TopicName;
+use crate::store::chunk::{Batch, Ring};
 use crate::store::event::Event;
-use crate::store::log::{Frame, Landed, Outcome, Ticket, Wake};
+use crate::store::log::{Frame, Ticket, Wake};
 use crate::topic::limits::Allowance;
 use crate::topic::ring::{Extents, Held, RingFrames};
 use crate::topic::volume::Volume;
@@ -173,53 +176,6 @@ impl Topic {
         self.shared.pool.batch(ring)
     }
 
-    /// Publishes a batch as one frame, all or nothing, and gives its messages their offsets at once.
-    ///
-    /// The ticket is done when the topic's level is met; call [`Broker::commit`](crate::Broker::commit) after the last
-    /// batch of a burst. `wake` is called when another thread decided the outcome. An empty batch is done at once.
-    ///
-    /// # Errors
-    /// `Draining`; `Closed` if the topic was deleted or the broker is closing; `Damaged` if the topic is stopped; `Full`, `Io` if
-    /// nothing can be stored.
-    pub fn publish(&self, batch: Batch, wake: &Arc<dyn Wake>) -> Result<Ticket> {
-        if batch.is_empty() {
-            return Ok(Ticket::DONE);
-        }
-        self.shared.check_draining()?;
-        let payload = batch.finish(self.no);
-        let blocks = u64::from(payload.count).div_ceil(1 << SEQ_BITS);
-        blocks::reserve(&self.shared.blocks, blocks, &self.shared.log, self.shared.clock.wall())?;
-        let (messages, bytes) = (u64::from(payload.count), payload.body_bytes());
-        let now = self.shared.clock.wall();
-        let mut state = self.state.lock();
-        self.check(&state)?;
-        let time = now.max(state.time);
-        let in_memory = state.level == Durability::Memory && state.queued == 0;
-        if !in_memory {
-            self.shared.log.check()?;
-        }
-        let dropped = self.admit(&mut state, messages, payload.bytes.len() as u64)?;
-        let ticket = if in_memory {
-            if self.shared.pool.is_over() && !self.name.is_ephemeral() {
-                return Err(Error::new(ErrorKind::Full, "memory is full and could not be spilled to disk"));
-            }
-            let first = self.allocate(&mut state, payload.count)?;
-            let wakes = self.take_in(&mut state, payload, first, time);
-            drop(state);
-            wakes.iter().for_each(|w| w.wake());
-            state = self.state.lock();
-            Ticket::DONE
-        } else {
-            self.enqueue(&mut state, payload, time, wake)?
-        };
-        state.time = time;
-        state.message_count += messages;
-        state.message_bytes += bytes;
-        drop(state);
-        dropped.iter().for_each(|wake| wake.wake());
-        Ok(ticket)
-    }
-
     fn check(&self, state: &TopicState) -> Result<()> {
         if state.deleted || self.shared.is_closed() {
             return Err(Error::new(ErrorKind::Closed, format!("topic {} is closed", self.name)));
@@ -228,72 +184,6 @@ impl Topic {
             return Err(Error::new(ErrorKind::Damaged, format!("topic {} is stopped: {why}", self.name)));
         }
         Ok(())
-    }
-
-    /// Gives a batch its offsets and queues it for the log.
-    fn enqueue(
-        &self,
-        state: &mut TopicState,
-        payload: Payload,
-        time: Wall,
-        wake: &Arc<dyn Wake>,
-    ) -> Result<Ticket> {
-        let Some(me) = self.me.upgrade() else {
-            return Err(Error::new(ErrorKind::Closed, format!("topic {} is closed", self.name)));
-        };
-        let Payload { bytes, count, crc, deferred, chunk } = payload;
-        let synced = state.level == Durability::Sync || state.syncing > 0;
-        loop {
-            let first = self.allocate(state, count)?;
-            let frame = Frame { first, count, time, deferred, payload: bytes.clone() };
-            let landed = Landed { frame, chunk, spilled: false, synced };
-            let ticket = self.shared.log.enqueue(
-                self.no,
-                crc,
-                landed,
-                me.clone(),
-                Some(wake.clone()),
-                Some(state.epoch),
-            );
-            if let Some(ticket) = ticket {
-                state.queued += 1;
-                state.syncing += u32::from(synced);
-                state.queued_messages += u64::from(count);
-                state.queued_bytes += bytes.len() as u64;
-                return Ok(ticket);
-            }
-            // A write failed just now: these offsets stay unused, and so does the rest of the block.
-            state.next = state.block_end;
-        }
-    }
-
-    /// Hands out `count` neighbouring offsets, from a fresh block where they don't fit the current one.
-    fn allocate(&self, state: &mut TopicState, count: u32) -> Result<Offset> {
-        let count = u64::from(count);
-        let epoch = self.shared.log.epoch();
-        if state.next.0 + count > state.block_end.0 || state.epoch != epoch {
-            let blocks = count.div_ceil(1 << SEQ_BITS);
-            let first = self.shared.blocks.lock().draw(blocks, &self.shared.log)?;
-            state.next = Offset::of_block(first);
-            state.block_end = Offset::of_block(first + blocks);
-            state.epoch = epoch;
-        }
-        let first = state.next;
-        state.next = first.plus(count);
-        Ok(first)
-    }
-
-    /// Takes a published batch in at level `memory`. Returns who is to be woken.
-    fn take_in(
-        &self,
-        state: &mut TopicState,
-        payload: Payload,
-        first: Offset,
-        time: Wall,
-    ) -> Vec<Arc<dyn Wake>> {
-        let Payload { bytes, count, deferred, chunk, .. } = payload;
-        let frame = Frame { first, count, time, deferred, payload: bytes };
-        self.append(state, Held { frame, chunk, on_disk: false, spilling: 0 })
     }
 
     /// Makes a frame readable. Returns who is to be woken.
@@ -353,69 +243,6 @@ impl Topic {
     pub(crate) fn low(state: &TopicState) -> Offset {
         let floors = state.channels.iter().map(|c| Offset(c.floor.load(Ordering::Relaxed)));
         floors.chain([state.pump.offset]).min().unwrap_or_default()
-    }
-
-    /// Finds or creates a channel. A new one starts at the pump position. The ticket is done when the creation is in
-    /// the log, for those who answer for it; `wake` is called when another thread has decided that.
-    ///
-    /// # Errors
-    /// `Closed`; `LimitReached` at the limit of channels; `Full`, `Io`.
-    pub fn channel(&self, name: &ChannelName, wake: &Arc<dyn Wake>) -> Result<(Arc<Channel>, Ticket)> {
-        let mut state = self.state.lock();
-        if let Some(channel) = state.channels.iter().find(|c| c.name() == name) {
-            let mut created = channel.created();
-            if let Outcome::Failed(_) = self.shared.log.outcome(created) {
-                // The log learns of it all the same, before this, which gives those who ask again a ticket that is not
-                // decided.
-                created = channel.log_self(self.no, state.level);
-            }
-            let ticket = self.shared.log.follow(created, self.shared.clock.wall(), wake);
-            return Ok((channel.clone(), ticket));
-        }
-        self.check(&state)?;
-        let max = self.shared.options.max_channels;
-        if state.channels.len() >= max {
-            return Err(Error::new(
-                ErrorKind::LimitReached,
-                format!("topic {} has {max} channels, the limit", self.name),
-            ));
-        }
-        let no = self.shared.next_channel.fetch_add(1, Ordering::Relaxed);
-        let start = state.pump;
-        let setup =
-            ChannelSetup { no, name: name.clone(), topic: self.me.clone(), shared: self.shared.clone() };
-        let channel = Channel::new(setup, start);
-        let mut ticket = Ticket::DONE;
-        if self.is_logged() && !name.is_ephemeral() {
-            let event = Event::Channel {
-                channel: no,
-                topic: self.no,
-                name: name.to_string(),
-                paused: false,
-                start: start.offset,
-            };
-            ticket = self.shared.log_events(&[event], state.level, Some(wake));
-            channel.set_created(ticket);
-        }
-        state.channels.push(channel.clone());
-        let wakes = self.flow(&mut state, None);
-        drop(state);
-        self.shared.commit();
-        wakes.iter().for_each(|w| w.wake());
-        self.shared.watch.changed();
-        Ok((channel, ticket))
-    }
-
-    /// The channel of that name, if there is one.
-    pub fn find_channel(&self, name: &ChannelName) -> Option<Arc<Channel>> {
-        self.state.lock().channels.iter().find(|c| c.name() == name).cloned()
-    }
-
-    /// All channels, sorted by name.
-    pub fn channels(&self) -> Vec<Arc<Channel>> {
-        let mut channels = self.state.lock().channels.clone();
-        channels.sort_by(|a, b| a.name().cmp(b.name()));
-        channels
     }
 
     /// Messages that wait for a first channel, or for the topic to be unpaused.

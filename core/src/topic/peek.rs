@@ -2,12 +2,18 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Delivery, MessageId, Offset};
+use crate::store::frame::RECORD_HEADER_BYTES;
 use crate::store::reader;
 use crate::topic::Topic;
 
 impl Topic {
-    /// Hands up to `max` messages from `from` on to `sink`, moving nothing, and returns the offset to go on from.
-    /// `None` begins at the pump position: what the next first channel would get. May wait for a disk.
+    /// Hands up to `max` messages from `from` on to `sink`, moving nothing, and returns the offset to go on from. `None`
+    /// begins at the pump position: what the next first channel would get. It ends early before a message with which the
+    /// bodies and attributes would pass `bytes_max`; one message is given even if it is larger.
+    ///
+    /// From memory where the messages are there, else from the disk, which it may have to wait for: call it on a thread
+    /// that may block, never on one that serves others too. What all channels have finished is given as long as it is
+    /// there.
     ///
     /// # Errors
     /// `Closed`, `Damaged`, `Io`.
@@ -15,6 +21,7 @@ impl Topic {
         &self,
         from: Option<Offset>,
         max: usize,
+        bytes_max: usize,
         sink: &mut dyn FnMut(Delivery<'_>),
     ) -> Result<Offset> {
         let (mut from, end) = {
@@ -26,6 +33,7 @@ impl Topic {
         };
         let node = self.shared.options.node_id;
         let mut left = max;
+        let mut bytes = 0;
         while left > 0 && from < end {
             let in_memory = {
                 let state = self.state.lock();
@@ -47,7 +55,16 @@ impl Topic {
                 continue;
             }
             for frame in &frames {
-                for (offset, record) in reader::records(frame, from).take(left) {
+                for (offset, record) in reader::records(frame, from) {
+                    if offset >= end {
+                        // On disk, and not acknowledged yet.
+                        return Ok(end);
+                    }
+                    let len = record.len - RECORD_HEADER_BYTES;
+                    if left == 0 || (left < max && bytes + len > bytes_max) {
+                        return Ok(offset);
+                    }
+                    bytes += len;
                     sink(Delivery {
                         id: MessageId::new(node, offset),
                         time: frame.time,

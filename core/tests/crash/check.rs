@@ -289,7 +289,7 @@ impl Cut<'_> {
         for topic in broker.topics() {
             let mut batch = topic.batch();
             batch.push(&Attributes::NONE, &body(1_000_000)).unwrap();
-            let ticket = topic.publish(batch, &nobody()).unwrap();
+            let ticket = topic.publish(batch, &nobody()).unwrap().ticket;
             broker.commit();
             broker.maintain(Step::Sync).unwrap();
             assert!(matches!(broker.outcome(ticket), Outcome::Done));

@@ -206,7 +206,7 @@ impl Driver {
         let mut batch = topic.batch();
         self.next_message += 1;
         batch.push(&Attributes::NONE, &body(self.next_message)).unwrap();
-        let ticket = topic.publish(batch, &nobody()).unwrap();
+        let ticket = topic.publish(batch, &nobody()).unwrap().ticket;
         self.broker.commit();
         self.done(ticket);
         self.land();
@@ -324,7 +324,7 @@ impl Driver {
             published.push((self.next_message, not_before));
         }
         let text = format!("publish {:?} to {name}", published.iter().map(|(n, _)| n).collect::<Vec<_>>());
-        let ticket = topic.publish(batch, &nobody());
+        let ticket = topic.publish(batch, &nobody()).map(|published| published.ticket);
         self.broker.commit();
         // What waited for an fsync may have been acknowledged before this was published.
         self.land();

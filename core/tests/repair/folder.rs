@@ -166,7 +166,7 @@ fn publish(broker: &Broker, topic: &Topic, random: &mut fastrand::Rng, next: &mu
         *next += 1;
         batch.push(&Attributes::NONE, &body(*next)).unwrap();
     }
-    let ticket = topic.publish(batch, &nobody()).unwrap();
+    let ticket = topic.publish(batch, &nobody()).unwrap().ticket;
     broker.commit();
     assert!(matches!(broker.outcome(ticket), Outcome::Done));
 }
@@ -222,7 +222,7 @@ pub(crate) fn fresh_ids(broker: &Broker) -> Vec<MessageId> {
     for topic in broker.topics() {
         let mut batch = topic.batch();
         batch.push(&Attributes::NONE, &body(FRESH)).unwrap();
-        let ticket = topic.publish(batch, &nobody()).unwrap();
+        let ticket = topic.publish(batch, &nobody()).unwrap().ticket;
         broker.commit();
         assert!(matches!(broker.outcome(ticket), Outcome::Done), "a repaired topic takes publishes");
         let mut sub = topic.channels()[0].subscribe(FOREVER, nobody()).unwrap();

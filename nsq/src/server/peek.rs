@@ -43,7 +43,7 @@ pub(super) fn peek(
                 count += 1;
             };
             let end = topic
-                .peek(next, STEP.min(max - before), &mut sink)
+                .peek(next, STEP.min(max - before), ANSWER_BYTES, &mut sink)
                 .map_err(|error| WireError::refused(Code::PeekFailed, "PEEK", &error))?;
             next = Some(cut.unwrap_or(end));
             if count == before {

@@ -76,9 +76,9 @@ impl Session {
     fn publish(&mut self, topic: &Topic, batch: Batch, count: u32, refusal: Refusal) {
         let messages = batch.len() as u64;
         match topic.publish(batch, &self.wake) {
-            Ok(ticket) => {
+            Ok(published) => {
                 self.client.count_published(topic.name(), messages);
-                self.replies.published(ticket, count, refusal, self.read_at);
+                self.replies.published(published.ticket, count, refusal, self.read_at);
             }
             Err(error) => self.fail(WireError::refused(refusal.0, refusal.1, &error)),
         }

@@ -86,8 +86,8 @@ async fn store(
         fill(&mut batch)?;
         topic.publish(batch, &settle.wake)
     };
-    let ticket = published.map_err(|error| publish_refused(&error))?;
-    settle.ticket(ticket).await.map_err(|error| publish_refused(&error))?;
+    let published = published.map_err(|error| publish_refused(&error))?;
+    settle.ticket(published.ticket).await.map_err(|error| publish_refused(&error))?;
     if api.publishing.is_on() {
         api.publishing.add(started.elapsed(), 1);
     }
