@@ -196,6 +196,7 @@ impl Broker {
                 clean_stop,
                 why,
                 volumes.remove(&no).unwrap_or_default(),
+                replay.ids.of(no),
                 &shared,
             )?;
             shared.registry.lock().insert(topic);
