@@ -42,7 +42,8 @@ pub(crate) fn plan(
     let mut candidates = Vec::new();
     for file in files.iter().filter(|f| f.sealed) {
         let live = live_bytes(file, pending);
-        let free = file.kind == FileKind::Clean || file.end <= checkpoint;
+        // A file that ends right at the checkpoint shows that the log is whole up to there: what follows may be lost yet.
+        let free = file.kind == FileKind::Clean || file.end < checkpoint;
         if live == 0 && free {
             plan.remove.push(file.no);
             continue;

@@ -438,9 +438,10 @@ impl Log {
         assign.data_end <= self.synced() && assign.marked < assign.data_end && !self.is_troubled()
     }
 
-    /// Whether something written waits for an fsync to be acknowledged.
+    /// Whether an fsync that began now would acknowledge something.
     pub(crate) fn has_unsynced(&self) -> bool {
-        !self.unsynced.lock().is_empty()
+        // A writer lists what it has written before it says up to where: until then an fsync would land nothing.
+        self.unsynced.lock().front().is_some_and(|next| next.end <= self.written())
     }
 
     /// How many times writing has failed, and one.

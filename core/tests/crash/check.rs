@@ -48,6 +48,17 @@ pub(crate) fn every_cut(seed: u64, run: &Run) -> u64 {
                     for state in run.states[at.saturating_sub(history)..].iter().take(history + 2) {
                         eprintln!("  {:4} {}", state.events, state.action);
                     }
+                    eprintln!("and of the disk:");
+                    for (n, what) in run
+                        .disk
+                        .history()
+                        .iter()
+                        .enumerate()
+                        .take(event)
+                        .skip(event.saturating_sub(2 * history))
+                    {
+                        eprintln!("  {:4} {what}", n + 1);
+                    }
                     std::panic::resume_unwind(panic);
                 }
             };
