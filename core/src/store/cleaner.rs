@@ -225,6 +225,7 @@ impl Output<'_> {
             payload_crc: frame::records_crc(&frame.payload),
             first: frame.first,
             time: frame.time,
+            has_ids: frame.has_ids,
             synced_to: self.synced_to,
         };
         let at = self.at + self.buffer.len() as u64;

@@ -15,6 +15,7 @@ use crate::store::event::Event;
 use crate::store::file::{BadHeader, FILE_HEADER_BYTES, FileHeader, FileKind, checkpoint_name, log_name};
 use crate::store::file_index::{Footer, Table, read_index};
 use crate::store::frame::{Header, Kind};
+use crate::store::ids;
 use crate::store::log::Opened;
 use crate::store::manifest::Manifest;
 use crate::store::missing;
@@ -160,7 +161,7 @@ struct Recovery {
     catalog: Arc<Catalog>,
     replay: Replay,
     damage: Damage,
-    /// State frames below this position are in the checkpoint.
+    /// What state frames and ids below this position tell is in the checkpoint.
     from: u64,
     /// Greatest position known fsync'd.
     synced_to: u64,
@@ -462,6 +463,10 @@ impl Recovery {
     fn note(&mut self, header: &FileHeader, at: u64, frame: &Header, payload: &[u8]) {
         match frame.kind {
             Kind::Data => {
+                if frame.has_ids && header.kind == FileKind::Log && header.position(at) >= self.from {
+                    let ids = ids::in_records(payload, frame.first, frame.time);
+                    self.replay.ids.note(frame.topic, ids);
+                }
                 let place = (at, frame.frame_len(), frame.topic, frame.first, frame.last());
                 self.catalog.wrote(header.no, at + frame.frame_len(), std::iter::once(place));
                 return;

@@ -10,11 +10,20 @@ use crate::error::Result;
 use crate::message::{Offset, Pos};
 use crate::name::{ChannelName, TopicName};
 use crate::store::event::Unfinished;
+use crate::store::ids::StoredId;
 use crate::store::reader;
 use crate::store::replay::{ChannelState, TopicState as Told};
 use crate::topic::ring::Extents;
 use crate::topic::volume::Volume;
 use crate::topic::{Topic, TopicState};
+
+/// What was found of a topic besides its messages.
+pub(crate) struct OnDisk {
+    /// The first offset of each dense range, and the bytes of its frames.
+    pub(crate) bytes: BTreeMap<Offset, u64>,
+    /// Each once, in the order of their offsets.
+    pub(crate) ids: Vec<StoredId>,
+}
 
 impl Topic {
     /// Topic `no` with the messages that stand on disk and the channels the log told of.
@@ -27,7 +36,7 @@ impl Topic {
         channels: &[(u32, &ChannelState)],
         clean_stop: bool,
         damaged: Option<String>,
-        bytes: BTreeMap<Offset, u64>,
+        OnDisk { bytes, ids }: OnDisk,
         shared: &Arc<Shared>,
     ) -> Result<Arc<Self>> {
         let spans = shared.catalog.spans(no);
@@ -66,11 +75,13 @@ impl Topic {
             extents,
             volume,
             limits: told.limits,
+            dedup: told.dedup,
             spilled_end: end.offset,
             ..TopicState::new(told.level(), shared)
         };
         let topic = Self::with_state(no, TopicName::parse(&told.name)?, shared, state);
         let mut state = topic.state.lock();
+        topic.remember(&mut state, ids);
         for (channel_no, told) in channels {
             let setup = ChannelSetup {
                 no: *channel_no,
