@@ -152,7 +152,7 @@ impl Bench {
             command.push_str(&format!(" --only {only}"));
         }
         let page = out.join("benchmarks.md");
-        put(page.clone(), page::write(results, rows, &machine(programs), &command))?;
+        put(page.clone(), page::write(results, rows, &machine(programs), &command, self.quick))?;
         println!("wrote {}", page.display());
         Ok(())
     }

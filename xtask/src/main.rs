@@ -2,6 +2,7 @@
 //! crash test on many seeds; `cargo xtask bench` compares `mq` with nsqd.
 
 mod bench;
+mod counts;
 mod crash;
 mod run;
 mod test;
