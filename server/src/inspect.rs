@@ -8,7 +8,7 @@ use mq_core::store::inspect::{Damage, Report, Tail, What, inspect};
 use serde_json::{Value, json};
 
 use crate::Outcome;
-use crate::progress::Bar;
+use crate::progress::{Bar, Unit};
 use crate::table::Table;
 use crate::units::show_size;
 
@@ -28,7 +28,7 @@ pub(crate) struct Inspect {
 
 /// Reads the folder and prints what is in it.
 pub(crate) fn run(options: Inspect) -> Outcome {
-    let mut bar = Bar::new();
+    let mut bar = Bar::new(Unit::BytesRead);
     let report = inspect(&options.data_path, &mut |done, total| bar.show(done, total));
     drop(bar);
     let report = report.map_err(|e| format!("--data-path {}: {e}", options.data_path.display()))?;

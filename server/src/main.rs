@@ -7,11 +7,13 @@
 //!   [`paste`] what it prints when ready
 //! - [`discovery`]: how that broker is found; [`lookup`], [`lookup_settings`]: `mq lookup`; [`host`]: this machine's name
 //! - [`drain`]: `mq drain`; [`publish`], [`lines`]: `mq pub`; [`tail`], [`printer`]: `mq tail`
+//! - [`bench`]: `mq bench`
 //! - [`stat`]: `mq stat`; [`topics`]: `mq topics`; [`http`] both speak
 //! - [`inspect`], [`repair`]: `mq inspect`, `mq repair`; [`table`], [`progress`] for people
 //! - [`telemetry`]: the log; [`repeats`] held back there
 
 mod args;
+mod bench;
 mod choice;
 mod config;
 mod discovery;
@@ -80,6 +82,7 @@ fn main() -> ExitCode {
         Some(("drain", flags)) => parsed(flags).and_then(drain::run),
         Some(("tail", flags)) => parsed(flags).and_then(tail::run),
         Some(("stat", flags)) => parsed(flags).and_then(stat::run),
+        Some(("bench", flags)) => parsed(flags).and_then(bench::run),
         Some(("topics", flags)) => parsed(flags).and_then(topics::run),
         Some(("inspect", flags)) => parsed(flags).and_then(inspect::run),
         Some(("repair", flags)) => parsed(flags).and_then(repair::run),
@@ -125,6 +128,7 @@ fn command(face: Face) -> Command {
     let drain = drain::Drain::augment_args(Command::new("drain"));
     let inspect = inspect::Inspect::augment_args(Command::new("inspect"));
     let repair = repair::RepairOptions::augment_args(Command::new("repair"));
+    let bench = bench::Bench::augment_args(Command::new("bench"));
     let serve = config::augment(Command::new("serve"), face).about("Runs a broker");
     let lookup = lookup_settings::augment(Command::new("lookup"), face).about("Runs a lookup server");
     let subcommands = [
@@ -144,6 +148,7 @@ fn command(face: Face) -> Command {
         tail.about("Prints the messages of a topic as they come, one a line"),
         stat.about("Prints what a broker's channels do, one line a tick"),
         topics.about("Lists topics and channels; creates, deletes, pauses, unpauses, empties them"),
+        bench.about("Loads a broker, or an nsqd, and tells what that cost it"),
         inspect
             .about("Tells what is in a data folder and checks every checksum")
             .after_help(inspect::EXIT_CODES),

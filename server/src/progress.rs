@@ -12,25 +12,37 @@ const EVERY: Duration = Duration::from_millis(100);
 /// Characters of the bar.
 const WIDTH: u64 = 30;
 
+/// What is done, bit by bit.
+#[derive(Clone, Copy)]
+pub(crate) enum Unit {
+    /// Bytes that are read.
+    BytesRead,
+    Messages,
+    Topics,
+    Connections,
+    Seconds,
+}
+
 /// A bar, erased when dropped.
 pub(crate) struct Bar {
+    unit: Unit,
     started: Instant,
     shown: Option<Instant>,
     terminal: bool,
 }
 
 impl Bar {
-    pub(crate) fn new() -> Self {
-        Self { started: Instant::now(), shown: None, terminal: std::io::stderr().is_terminal() }
+    pub(crate) fn new(unit: Unit) -> Self {
+        Self { unit, started: Instant::now(), shown: None, terminal: std::io::stderr().is_terminal() }
     }
 
-    /// Tells how much of how much is done, in bytes.
+    /// Tells how much of how much is done.
     pub(crate) fn show(&mut self, done: u64, total: u64) {
         let is_due = self.shown.map_or(self.started.elapsed() >= QUIET, |shown| shown.elapsed() >= EVERY);
         if self.terminal && is_due {
             self.shown = Some(Instant::now());
             // A closed stderr is no reason to stop.
-            let _ = write!(std::io::stderr(), "\r{}\x1b[K", line(done, total));
+            let _ = write!(std::io::stderr(), "\r{}\x1b[K", line(self.unit, done, total));
         }
     }
 }
@@ -43,21 +55,32 @@ impl Drop for Bar {
     }
 }
 
-fn line(done: u64, total: u64) -> String {
+fn line(unit: Unit, done: u64, total: u64) -> String {
     let part = |of: u64| (u128::from(done.min(total)) * u128::from(of) / u128::from(total.max(1))) as u64;
     let full = "#".repeat(part(WIDTH) as usize);
     let (percent, width) = (part(100), WIDTH as usize);
-    format!("[{full:<width$}] {percent:3}%, {} of {} read", units::show_size(done), units::show_size(total))
+    let bar = format!("[{full:<width$}] {percent:3}%");
+    match unit {
+        Unit::BytesRead => format!("{bar}, {} of {} read", units::show_size(done), units::show_size(total)),
+        Unit::Messages => format!("{bar}, {done} of {total} messages"),
+        Unit::Topics => format!("{bar}, {done} of {total} topics"),
+        Unit::Connections => format!("{bar}, {done} of {total} connections"),
+        Unit::Seconds => format!("{bar}, {done} of {total} s"),
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::line;
+    use super::{Unit, line};
 
     #[test]
     fn a_bar_fills_up() {
-        assert_eq!(line(0, 0), "[                              ]   0%, 0 B of 0 B read");
-        assert_eq!(line(512, 1024), "[###############               ]  50%, 512 B of 1.0 KiB read");
-        assert_eq!(line(9, 9), "[##############################] 100%, 9 B of 9 B read");
+        assert_eq!(line(Unit::BytesRead, 0, 0), "[                              ]   0%, 0 B of 0 B read");
+        assert_eq!(
+            line(Unit::BytesRead, 512, 1024),
+            "[###############               ]  50%, 512 B of 1.0 KiB read"
+        );
+        assert_eq!(line(Unit::BytesRead, 9, 9), "[##############################] 100%, 9 B of 9 B read");
+        assert_eq!(line(Unit::Messages, 1, 2), "[###############               ]  50%, 1 of 2 messages");
     }
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::Outcome;
 use crate::inspect::{damage_json, damage_text, json_text, print, tail_json};
-use crate::progress::Bar;
+use crate::progress::{Bar, Unit};
 
 /// What the exit code says, for `--help`.
 pub(crate) const EXIT_CODES: &str = "Exit code: 0 nothing was to do, or all was done (--write), 1 there is something to do, 2 it could not be told or done";
@@ -29,7 +29,7 @@ pub(crate) struct RepairOptions {
 
 /// Tells what a repair would do, or does it.
 pub(crate) fn run(options: RepairOptions) -> Outcome {
-    let mut bar = Bar::new();
+    let mut bar = Bar::new(Unit::BytesRead);
     let done = repair(&options.data_path, options.write, &mut |done, total| bar.show(done, total));
     drop(bar);
     let done = done.map_err(|e| format!("--data-path {}: {e}", options.data_path.display()))?;

@@ -95,6 +95,11 @@ impl Broker {
         kill_process(Pid::from_child(&self.process), Signal::INT).expect("a running process");
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Its resident memory in bytes, as the system says it.
     pub fn resident(&self) -> u64 {
         let status =

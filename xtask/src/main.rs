@@ -1,6 +1,8 @@
 //! Project chores: `cargo xtask test` sets up what the tests need and runs everything; `cargo xtask crash` runs the
-//! crash test on many seeds.
+//! crash test on many seeds; `cargo xtask bench` compares `mq` with nsqd.
 
+mod bench;
+mod counts;
 mod crash;
 mod run;
 mod test;
@@ -17,12 +19,15 @@ enum Task {
     Test(test::Test),
     /// Cuts random workloads at every disk event and holds what survives against a model
     Crash(crash::Crash),
+    /// Measures mq beside nsqd and writes docs/benchmarks.md
+    Bench(bench::Bench),
 }
 
 fn main() -> ExitCode {
     let outcome = match Task::parse() {
         Task::Test(task) => task.run(),
         Task::Crash(task) => task.run(),
+        Task::Bench(task) => task.run(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

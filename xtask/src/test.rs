@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use clap::{Args, ValueEnum};
 
 use crate::run::{cargo, program, root, run, succeeds, target};
-use crate::tools;
+use crate::{counts, tools};
 
 /// Where cargo-deny fetches the list of known vulnerabilities.
 const ADVISORIES_HOST: (&str, u16) = ("github.com", 443);
@@ -32,6 +32,8 @@ enum Stage {
     Deny,
     /// All Rust tests
     Rust,
+    /// Instructions that single operations take, held against their bounds
+    Counts,
     /// An unmodified pynsq against the real binary
     Python,
     /// An unmodified go-nsq against the real binary
@@ -106,6 +108,11 @@ impl Stage {
                 if let Err(error) = peers {
                     println!("without NSQ's programs: {error}");
                     return Ok(Done::Partly("NSQ's own programs, which cannot be had here"));
+                }
+            }
+            Self::Counts => {
+                if counts::check()?.is_none() {
+                    return Ok(Done::Skipped("no valgrind on the path"));
                 }
             }
             Self::Python => {

@@ -1,0 +1,123 @@
+//! What a process on this machine has used, from `/proc`.
+
+use std::fs;
+use std::process;
+
+use serde::Serialize;
+
+/// A running process.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Process(u32);
+
+/// CPU seconds so far.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub(crate) struct Cpu {
+    pub(crate) user_s: f64,
+    pub(crate) system_s: f64,
+}
+
+/// Bytes that are resident.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Memory {
+    pub(crate) now: u64,
+    /// The most since the process began.
+    pub(crate) peak: u64,
+}
+
+impl Process {
+    /// # Errors
+    /// If there is no such process, or no `/proc`.
+    pub(crate) fn new(pid: u32) -> Result<Self, String> {
+        let process = Self(pid);
+        process.cpu()?;
+        Ok(process)
+    }
+
+    /// This one: the load.
+    pub(crate) fn own() -> Self {
+        Self(process::id())
+    }
+
+    pub(crate) fn cpu(self) -> Result<Cpu, String> {
+        let path = format!("/proc/{}/stat", self.0);
+        let stat = read(&path)?;
+        // The name, in parentheses, may hold anything.
+        let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+        let mut times = fields.split_ascii_whitespace().skip(11).map(str::parse::<u64>);
+        let (Some(Ok(user)), Some(Ok(system))) = (times.next(), times.next()) else {
+            return Err(format!("{path}: no CPU times in it"));
+        };
+        let hertz = rustix::param::clock_ticks_per_second() as f64;
+        Ok(Cpu { user_s: user as f64 / hertz, system_s: system as f64 / hertz })
+    }
+
+    /// CPU seconds of the threads there are now, to the nanosecond: for a process that does next to nothing.
+    pub(crate) fn fine_cpu_s(self) -> Option<f64> {
+        let mut nanos = 0_u64;
+        for task in fs::read_dir(format!("/proc/{}/task", self.0)).ok()? {
+            let path = task.ok()?.path().join("schedstat");
+            // A thread that has just ended is none of those there are.
+            let Ok(text) = fs::read_to_string(path) else { continue };
+            nanos += text.split_ascii_whitespace().next()?.parse::<u64>().ok()?;
+        }
+        Some(nanos as f64 / 1e9)
+    }
+
+    pub(crate) fn memory(self) -> Result<Memory, String> {
+        let status = read(&format!("/proc/{}/status", self.0))?;
+        let field = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+            line.split_ascii_whitespace().next()?.parse::<u64>().ok()
+        };
+        Ok(Memory { now: field("VmRSS:").unwrap_or(0) * 1024, peak: field("VmHWM:").unwrap_or(0) * 1024 })
+    }
+}
+
+/// CPU seconds that all the machine's processors were busy so far; `None` where there is no `/proc`.
+pub(crate) fn machine_busy_s() -> Option<f64> {
+    let stat = fs::read_to_string("/proc/stat").ok()?;
+    let fields = stat.lines().next()?.strip_prefix("cpu ")?;
+    let ticks: Vec<u64> = fields.split_ascii_whitespace().filter_map(|field| field.parse().ok()).collect();
+    // user, nice, system, idle, iowait, irq, softirq
+    let busy: u64 = [0, 1, 2, 5, 6].iter().filter_map(|at| ticks.get(*at)).sum();
+    Some(busy as f64 / rustix::param::clock_ticks_per_second() as f64)
+}
+
+fn read(path: &str) -> Result<String, String> {
+    fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))
+}
+
+impl Cpu {
+    pub(crate) fn total_s(self) -> f64 {
+        self.user_s + self.system_s
+    }
+}
+
+impl std::ops::Sub for Cpu {
+    type Output = Self;
+
+    fn sub(self, earlier: Self) -> Self {
+        Self { user_s: self.user_s - earlier.user_s, system_s: self.system_s - earlier.system_s }
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_says_what_it_uses() {
+        let own = Process::new(process::id()).unwrap();
+        let before = own.fine_cpu_s().unwrap();
+        let mut sum = 0_u64;
+        while own.cpu().unwrap().total_s() < 0.02 {
+            sum = (0..100_000).fold(sum, |sum, n| sum.wrapping_mul(31).wrapping_add(n));
+        }
+        assert!(own.fine_cpu_s().unwrap() > before, "{sum}");
+        let memory = own.memory().unwrap();
+        assert!(memory.now > 0 && memory.peak >= memory.now);
+        assert!(machine_busy_s().unwrap() > 0.0);
+        let error = Process::new(u32::MAX).unwrap_err();
+        assert!(error.contains("/proc/4294967295/stat"), "{error}");
+    }
+}

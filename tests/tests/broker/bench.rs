@@ -1,0 +1,126 @@
+//! `mq bench` against a live broker: small counts, but every workload.
+
+use mq_tests::{Broker, Finished, mq};
+use serde_json::Value;
+
+fn bench(broker: &Broker, args: &[&str]) -> Finished {
+    let pid = broker.pid().to_string();
+    mq(&[&["bench"], args, &["--tcp-address", broker.address(), "--pid", &pid, "--json"]].concat())
+}
+
+fn json(finished: Finished) -> Value {
+    serde_json::from_slice(&finished.ok()).unwrap()
+}
+
+/// `(published, delivered, bytes)` of a phase, whose server's memory must have been seen.
+#[track_caller]
+fn counts(phase: &Value) -> (u64, u64, u64) {
+    assert!(phase["server"]["rss_bytes"].as_u64().unwrap() > 0, "{phase}");
+    assert!(phase["seconds"].as_f64().unwrap() > 0.0, "{phase}");
+    let field = |name: &str| phase[name].as_u64().unwrap();
+    (field("published"), field("delivered"), field("bytes"))
+}
+
+#[track_caller]
+fn is_whole(report: &Value) {
+    assert_eq!(report["check"]["lost"], 0, "{report}");
+    assert_eq!(report["check"]["duplicates"], 0, "{report}");
+}
+
+#[test]
+fn what_is_published_is_consumed_later_whole() {
+    let broker = Broker::start();
+    let publish =
+        json(bench(&broker, &["publish", "-n", "1000", "--channel", "bench", "--connections", "4"]));
+    assert_eq!(counts(&publish["phases"][0]), (1000, 0, 200_000));
+    let consume = json(bench(&broker, &["consume", "-n", "600", "--rdy", "1", "--consumers", "3"]));
+    let (_, delivered, _) = counts(&consume["phases"][0]);
+    // What the others had in flight when there were enough counts too.
+    assert!((600..=602).contains(&delivered), "{delivered}");
+    assert_eq!(consume["phases"][0]["shares"]["consumers"], 3);
+    is_whole(&consume);
+    let rest = json(bench(&broker, &["consume", "--patience", "200ms"]));
+    assert_eq!(counts(&rest["phases"][0]).1, 1000 - delivered);
+    // There is no more.
+    let complaint = bench(&broker, &["consume", "-n", "5", "--patience", "200ms"]).failed();
+    assert!(complaint.contains("5 messages did not come"), "{complaint}");
+}
+
+#[test]
+fn batches_topics_and_channels_are_as_many_as_asked_for() {
+    let broker = Broker::start();
+    let args = ["both", "-n", "5000", "--batch", "20", "--window", "8", "--connections", "2"];
+    let both = json(bench(&broker, &[&args[..], &["--topics", "5", "--channels", "3"]].concat()));
+    assert_eq!(counts(&both["phases"][0]), (5000, 15_000, 3_000_000));
+    is_whole(&both);
+    // The topic's earlier messages are told apart.
+    json(bench(&broker, &["publish", "-n", "10"]));
+    let both = json(bench(&broker, &["both", "-n", "100", "--size", "1KiB"]));
+    assert_eq!(counts(&both["phases"][0]), (100, 100, 102_400));
+    assert_eq!(both["check"]["strangers"], 10);
+    is_whole(&both);
+}
+
+#[test]
+fn a_backlog_is_filled_and_drained() {
+    let broker = Broker::start_with(&["--memory-limit", "4MiB"]);
+    let backlog = json(bench(
+        &broker,
+        &["backlog", "-n", "20000", "--batch", "100", "--window", "8", "--size", "1KiB"],
+    ));
+    assert_eq!(counts(&backlog["phases"][0]), (20_000, 0, 20_480_000));
+    assert_eq!(counts(&backlog["phases"][1]), (0, 20_000, 20_480_000));
+    is_whole(&backlog);
+}
+
+#[test]
+fn latency_is_measured_from_the_intended_time() {
+    let broker = Broker::start();
+    let args = ["latency", "--rate", "500", "-n", "200", "--warm-up", "100ms"];
+    let unbuffered = ["--output-buffer-size", "-1", "--output-buffer-timeout", "-1"];
+    for args in [args.to_vec(), [&args[..], &unbuffered].concat()] {
+        let report = json(bench(&broker, &args));
+        assert_eq!(counts(&report["phases"][0]), (200, 200, 40_000));
+        is_whole(&report);
+        let latency = &report["latency"];
+        // Those of the first 100 ms are left out.
+        assert_eq!(latency["messages"], 150);
+        let at = |name: &str| latency[name].as_f64().unwrap();
+        assert!(
+            at("p50_us") > 0.0 && at("p50_us") <= at("p99_us") && at("p99_us") <= at("max_us"),
+            "{latency}"
+        );
+        assert!(report["phases"][0]["seconds"].as_f64().unwrap() >= 199.0 / 500.0);
+    }
+}
+
+#[test]
+fn what_does_nothing_is_counted_too() {
+    let broker = Broker::start();
+    for (workload, name) in [("topics", "create"), ("connections", "connect")] {
+        let report = json(bench(&broker, &[workload, "--count", "50", "--idle", "200ms"]));
+        assert_eq!(report["phases"][0]["name"], name);
+        assert_eq!(report["phases"][0]["operations"], 50);
+        assert!(report["phases"][1]["server_cpu_percent"].as_f64().unwrap() >= 0.0);
+    }
+    let listed = mq(&["topics", "--http-address", broker.http_address()]).ok();
+    assert_eq!(String::from_utf8(listed).unwrap().lines().count(), 2 * 51);
+}
+
+#[test]
+fn what_is_wrong_is_said() {
+    let broker = Broker::start();
+    for (args, word) in [
+        (&["publish", "--size", "10"][..], "--size 10 is too small"),
+        (&["publish", "--size", "2MiB", "-n", "1"], "E_BAD_MESSAGE"),
+        (&["publish", "--pid", "4294967295"], "--pid"),
+        (&["latency", "-n", "10"], "--warm-up is too long"),
+        (&["publish", "--tcp-address", "127.0.0.1:1"], "is a broker running there"),
+    ] {
+        let args = [&["bench"], args].concat();
+        let address = ["--tcp-address", broker.address()];
+        let own = args.contains(&"--tcp-address");
+        let complaint = mq(&if own { args } else { [&args[..], &address].concat() }).failed();
+        assert!(complaint.contains(word), "{complaint}");
+    }
+}

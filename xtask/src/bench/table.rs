@@ -1,0 +1,501 @@
+//! The workloads, and what is asked of them.
+
+use serde_json::Value;
+
+use super::server::{Kind, Wishes};
+use super::trial::{Trial, fdatasync_rate, forget_files};
+use Kind::{Flush, Memory, Nsqd, Null, Sync};
+
+/// A workload.
+pub(super) struct Row {
+    /// What `--only` names it by.
+    pub(super) key: &'static str,
+    pub(super) title: &'static str,
+    pub(super) servers: &'static [Kind],
+    pub(super) wishes: Wishes,
+    pub(super) run: fn(&mut Trial<'_>) -> Result<(), String>,
+    pub(super) bars: &'static [Bar],
+    /// The metrics that are shown, the first in plots too.
+    pub(super) metrics: &'static [&'static str],
+    /// It takes so long that it runs in the first round only.
+    pub(super) once: bool,
+}
+
+/// What is asked of a metric at a level.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bar {
+    pub(super) kind: Kind,
+    pub(super) metric: &'static str,
+    pub(super) limit: Limit,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Limit {
+    /// At most so many times what nsqd needs.
+    OfNsqd(f64),
+    /// At least so many times what nsqd does.
+    TimesNsqd(f64),
+    /// At most so many times what the null server needs.
+    OfNull(f64),
+    /// At most that.
+    AtMost(f64),
+    /// At least that.
+    AtLeast(f64),
+}
+
+const fn bar(kind: Kind, metric: &'static str, limit: Limit) -> Bar {
+    Bar { kind, metric, limit }
+}
+
+/// Keeps nsqd in memory: more than is published.
+const fn in_memory(messages: u64) -> Wishes {
+    Wishes { mem_queue_size: Some(messages), memory_limit: Some("4GiB"), message_bytes: None }
+}
+
+const OURS: &[Kind] = &[Nsqd, Memory, Flush];
+const ALL: &[Kind] = &[Nsqd, Null, Memory, Flush];
+const CPU: &[&str] = &["cpu", "rate", "cpu_system", "cpu_other"];
+
+/// The phase of a report.
+fn phase(report: &Value, at: usize) -> &Value {
+    &report["phases"][at]
+}
+
+fn publish(trial: &mut Trial<'_>, messages: u64, args: &str) -> Result<(), String> {
+    let messages = trial.scaled(messages);
+    let report = trial.bench(&format!("publish -n {messages} {args}"))?;
+    trial.note(&report, 0);
+    Ok(())
+}
+
+/// Publishes to a channel and then consumes with `args`; the figures are those of consuming.
+fn consume(trial: &mut Trial<'_>, messages: u64, args: &str) -> Result<(), String> {
+    let messages = trial.scaled(messages);
+    if trial.kind != Null {
+        trial.bench(&format!("publish -n {messages} --batch 200 --window 8 --channel bench"))?;
+    }
+    let report = trial.bench(&format!("consume -n {messages} {args}"))?;
+    trial.note(&report, 0);
+    if let (Some(largest), Some(smallest)) =
+        (phase(&report, 0)["shares"]["largest"].as_f64(), phase(&report, 0)["shares"]["smallest"].as_f64())
+    {
+        trial.figures.insert("shares", largest / smallest.max(1.0));
+    }
+    Ok(())
+}
+
+fn both(trial: &mut Trial<'_>, messages: u64, args: &str) -> Result<(), String> {
+    let messages = trial.scaled(messages);
+    let report = trial.bench(&format!("both -n {messages} {args}"))?;
+    trial.note(&report, 0);
+    Ok(())
+}
+
+/// Fills and drains; memory by what waits is kept for the plot.
+fn backlog(trial: &mut Trial<'_>, messages: u64, args: &str) -> Result<(), String> {
+    let messages = trial.scaled(messages);
+    let report = trial.bench(&format!("backlog -n {messages} {args}"))?;
+    trial.note_all(&[phase(&report, 0), phase(&report, 1)], messages as f64);
+    let samples = report["samples"].as_array().into_iter().flatten();
+    let points = samples
+        .filter_map(|sample| Some((sample["waiting"].as_f64()?, sample["rss_bytes"].as_f64()? / 1e6)))
+        .collect();
+    trial.curves.insert("memory", points);
+    Ok(())
+}
+
+/// Fills with messages of 1 KiB, then measures only the drain.
+fn drain(trial: &mut Trial<'_>, cold: bool) -> Result<(), String> {
+    let messages = trial.scaled(2_000_000);
+    trial.bench(&format!("publish -n {messages} --size 1KiB --batch 200 --window 8 --channel bench"))?;
+    if cold && !forget_files() {
+        return Err("only an administrator can empty the page cache".to_owned());
+    }
+    let report = trial.bench(&format!("consume -n {messages} --patience 60s"))?;
+    trial.note(&report, 0);
+    Ok(())
+}
+
+fn latency(trial: &mut Trial<'_>, args: &str) -> Result<(), String> {
+    let seconds = if trial.quick { 3 } else { 15 };
+    let report = trial.bench(&format!("latency --duration {seconds}s -n 100000000 {args}"))?;
+    trial.note(&report, 0);
+    trial.note_latency(&report);
+    Ok(())
+}
+
+/// Messages of another topic while the backlog of one is drained.
+fn latency_in_drain(trial: &mut Trial<'_>) -> Result<(), String> {
+    let messages = trial.scaled(4_000_000);
+    trial.bench(&format!("publish -n {messages} --size 1KiB --batch 200 --window 8 --channel bench"))?;
+    let drain = trial.start(&format!("consume -n {messages} --patience 60s"))?;
+    let report =
+        trial.bench("latency --topic other --rate 1000 --warm-up 100ms --duration 2s -n 100000000")?;
+    drain.finish()?;
+    trial.note_latency(&report);
+    Ok(())
+}
+
+/// `operations` of a thing that then does nothing.
+fn idle(trial: &mut Trial<'_>, args: &str) -> Result<(), String> {
+    let seconds = if trial.quick { 1 } else { 10 };
+    let report = trial.bench(&format!("{args} --idle {seconds}s"))?;
+    let mut note = |name, value: &Value, unit: f64| {
+        if let Some(value) = value.as_f64() {
+            trial.figures.insert(name, value / unit);
+        }
+    };
+    note("seconds", &phase(&report, 0)["seconds"], 1.0);
+    note("rss", &phase(&report, 1)["server"]["rss_bytes"], 1e6);
+    note("idle", &phase(&report, 1)["server_cpu_percent"], 1.0);
+    Ok(())
+}
+
+/// A backlog of 2 GB, a kill, and how long until the server listens again.
+fn open(trial: &mut Trial<'_>) -> Result<(), String> {
+    let messages = trial.scaled(2_000_000);
+    trial.bench(&format!("publish -n {messages} --size 1KiB --batch 200 --window 8 --channel bench"))?;
+    trial.restart()?;
+    trial.figures.insert("open", trial.server.opened.as_secs_f64() * 1e3);
+    Ok(())
+}
+
+fn ring(trial: &mut Trial<'_>) -> Result<(), String> {
+    let messages = trial.scaled(1_000_000);
+    let report = trial.bench(&format!("publish -n {messages} --batch 200 --window 8"))?;
+    if let Some(bytes) = phase(&report, 0)["server"]["rss_bytes"].as_f64() {
+        trial.figures.insert("rss", bytes / 1e6);
+    }
+    Ok(())
+}
+
+fn many_topics(trial: &mut Trial<'_>) -> Result<(), String> {
+    let messages = trial.scaled(1_000_000);
+    let filled = trial.bench(&format!("publish -n {messages} --topics 1000 --channel bench"))?;
+    let drained = trial.bench(&format!("consume -n {messages} --topics 1000"))?;
+    trial.note_all(&[phase(&filled, 0), phase(&drained, 0)], messages as f64);
+    Ok(())
+}
+
+/// Level `sync`, against a loop of one write and fdatasync for each record on the same disk.
+fn sync(trial: &mut Trial<'_>) -> Result<(), String> {
+    let messages = trial.scaled(400_000);
+    let loop_rate = fdatasync_rate(trial.programs, &trial.folder, trial.scaled(20_000))?;
+    let report = trial.bench(&format!("publish -n {messages} --connections 64 --window 1"))?;
+    trial.note(&report, 0);
+    if let Some(rate) = trial.figures.get("rate").copied() {
+        trial.figures.insert("fdatasync", loop_rate);
+        trial.figures.insert("of_fdatasync", rate / loop_rate);
+    }
+    Ok(())
+}
+
+/// One batch size after the other, for the plot.
+fn batches(trial: &mut Trial<'_>) -> Result<(), String> {
+    let mut points = Vec::new();
+    for batch in [1, 2, 5, 10, 20, 50, 100, 200, 500] {
+        let messages = trial.scaled(if batch < 10 { 400_000 } else { 2_000_000 });
+        let report =
+            trial.bench(&format!("publish -n {messages} --topic batch{batch} --batch {batch} --window 8"))?;
+        points.push((f64::from(batch), phase(&report, 0)["operations_per_second"].as_f64().unwrap_or(0.0)));
+    }
+    trial.curves.insert("batches", points);
+    Ok(())
+}
+
+/// Every workload, in the order they run in.
+pub(super) const ROWS: &[Row] = &[
+    Row {
+        key: "pub",
+        title: "PUB, 1 connection, 100 in flight",
+        servers: ALL,
+        wishes: in_memory(1_100_000),
+        run: |trial| publish(trial, 1_000_000, ""),
+        bars: &[bar(Memory, "cpu", Limit::OfNsqd(0.6 / 4.5)), bar(Flush, "cpu", Limit::OfNsqd(0.75 / 4.5))],
+        metrics: CPU,
+        once: false,
+    },
+    Row {
+        key: "pub64",
+        title: "PUB, 64 connections, 1 in flight each",
+        servers: ALL,
+        wishes: in_memory(1_100_000),
+        run: |trial| publish(trial, 500_000, "--connections 64 --window 1"),
+        bars: &[bar(Memory, "cpu", Limit::OfNull(1.3)), bar(Flush, "cpu", Limit::OfNsqd(1.0))],
+        metrics: CPU,
+        once: false,
+    },
+    Row {
+        key: "mpub200",
+        title: "MPUB of 200, 1 connection, 8 in flight",
+        servers: ALL,
+        wishes: in_memory(4_100_000),
+        run: |trial| publish(trial, 4_000_000, "--batch 200 --window 8"),
+        bars: &[
+            bar(Memory, "cpu", Limit::OfNsqd(0.14 / 0.48)),
+            bar(Flush, "cpu", Limit::OfNsqd(0.22 / 0.48)),
+        ],
+        metrics: CPU,
+        once: false,
+    },
+    Row {
+        key: "mpub20",
+        title: "MPUB of 20, 2 connections, 8 in flight",
+        servers: ALL,
+        wishes: in_memory(4_100_000),
+        run: |trial| publish(trial, 4_000_000, "--batch 20 --window 8 --connections 2"),
+        bars: &[bar(Memory, "cpu", Limit::OfNsqd(0.2 / 0.76)), bar(Flush, "cpu", Limit::OfNsqd(0.3 / 0.76))],
+        metrics: CPU,
+        once: false,
+    },
+    Row {
+        key: "consume",
+        title: "consume from memory, RDY 2500, one FIN each",
+        servers: ALL,
+        wishes: in_memory(2_100_000),
+        run: |trial| consume(trial, 2_000_000, ""),
+        bars: &[
+            bar(Memory, "cpu", Limit::OfNsqd(0.33 / 1.67)),
+            bar(Flush, "cpu", Limit::OfNsqd(0.33 / 1.67)),
+        ],
+        metrics: CPU,
+        once: false,
+    },
+    Row {
+        key: "rdy1",
+        title: "consume, RDY 1, 2 connections",
+        servers: ALL,
+        wishes: in_memory(400_000),
+        run: |trial| consume(trial, 300_000, "--rdy 1 --consumers 2"),
+        bars: &[bar(Memory, "cpu", Limit::OfNull(1.3)), bar(Flush, "cpu", Limit::OfNull(1.3))],
+        metrics: CPU,
+        once: false,
+    },
+    Row {
+        key: "rdy1x64",
+        title: "consume, RDY 1, 64 connections",
+        servers: ALL,
+        wishes: in_memory(400_000),
+        run: |trial| consume(trial, 300_000, "--rdy 1 --consumers 64"),
+        bars: &[bar(Memory, "cpu", Limit::OfNull(1.3)), bar(Flush, "cpu", Limit::OfNull(1.3))],
+        metrics: CPU,
+        once: false,
+    },
+    Row {
+        key: "both",
+        title: "publish (MPUB of 20) and consume at once",
+        servers: OURS,
+        wishes: in_memory(4_100_000),
+        run: |trial| both(trial, 4_000_000, "--batch 20 --window 8 --connections 2"),
+        bars: &[
+            bar(Memory, "cpu", Limit::OfNsqd(0.5 / 2.5)),
+            bar(Memory, "rate", Limit::TimesNsqd(1.7 / 0.69)),
+            bar(Flush, "cpu", Limit::OfNsqd(0.6 / 2.5)),
+            bar(Flush, "rate", Limit::TimesNsqd(1.5 / 0.69)),
+        ],
+        metrics: CPU,
+        once: false,
+    },
+    Row {
+        key: "fanout4",
+        title: "1 topic, 4 channels, MPUB of 200, per delivery",
+        servers: OURS,
+        wishes: in_memory(1_100_000),
+        run: |trial| both(trial, 1_000_000, "--batch 200 --window 8 --channels 4"),
+        bars: &[bar(Memory, "cpu", Limit::OfNsqd(0.2)), bar(Flush, "cpu", Limit::OfNsqd(0.2))],
+        metrics: CPU,
+        once: false,
+    },
+    Row {
+        key: "fanout16",
+        title: "1 topic, 16 channels, MPUB of 200, per delivery",
+        servers: OURS,
+        wishes: in_memory(400_000),
+        run: |trial| both(trial, 300_000, "--batch 200 --window 8 --channels 16"),
+        bars: &[bar(Memory, "cpu", Limit::OfNsqd(0.2)), bar(Flush, "cpu", Limit::OfNsqd(0.2))],
+        metrics: CPU,
+        once: false,
+    },
+    Row {
+        key: "backlog",
+        title: "backlog far beyond memory: fill, then drain, in all",
+        servers: OURS,
+        wishes: Wishes { mem_queue_size: None, memory_limit: Some("16MiB"), message_bytes: None },
+        run: |trial| backlog(trial, 8_000_000, "--batch 200 --window 8 --patience 60s"),
+        bars: &[bar(Memory, "cpu", Limit::OfNsqd(0.8 / 5.2)), bar(Flush, "cpu", Limit::OfNsqd(0.8 / 5.2))],
+        metrics: CPU,
+        once: false,
+    },
+    Row {
+        key: "drain",
+        title: "drain a 2 GB backlog of 1 KiB messages, page cache warm",
+        servers: OURS,
+        wishes: Wishes { mem_queue_size: None, memory_limit: None, message_bytes: None },
+        run: |trial| drain(trial, false),
+        bars: &[bar(Memory, "rate", Limit::TimesNsqd(4.0)), bar(Flush, "rate", Limit::TimesNsqd(4.0))],
+        metrics: &["rate", "cpu", "cpu_system", "cpu_other"],
+        once: false,
+    },
+    Row {
+        key: "drain-cold",
+        title: "the same, page cache cold",
+        servers: OURS,
+        wishes: Wishes { mem_queue_size: None, memory_limit: None, message_bytes: None },
+        run: |trial| drain(trial, true),
+        bars: &[],
+        metrics: &["rate", "cpu", "cpu_system", "cpu_other"],
+        once: false,
+    },
+    Row {
+        key: "topics1000",
+        title: "1,000 topics, published round robin, then consumed",
+        servers: OURS,
+        wishes: in_memory(2_000),
+        run: many_topics,
+        bars: &[bar(Memory, "cpu", Limit::OfNsqd(0.2)), bar(Flush, "cpu", Limit::OfNsqd(0.25))],
+        metrics: CPU,
+        once: false,
+    },
+    Row {
+        key: "ring",
+        title: "memory for 1 M messages in the ring, `--memory-limit` 256 MiB",
+        servers: OURS,
+        wishes: Wishes { mem_queue_size: Some(1_100_000), memory_limit: Some("256MiB"), message_bytes: None },
+        run: ring,
+        bars: &[bar(Memory, "rss", Limit::AtMost(260.0))],
+        metrics: &["rss"],
+        once: false,
+    },
+    Row {
+        key: "topics10000",
+        title: "10,000 topics with a channel",
+        servers: OURS,
+        wishes: Wishes { mem_queue_size: None, memory_limit: None, message_bytes: None },
+        run: |trial| {
+            let count = trial.scaled(10_000);
+            idle(trial, &format!("topics --count {count}"))
+        },
+        bars: &[
+            bar(Memory, "rss", Limit::AtMost(40.0)),
+            bar(Memory, "seconds", Limit::AtMost(2.0)),
+            bar(Memory, "idle", Limit::AtMost(0.2)),
+            bar(Flush, "rss", Limit::AtMost(40.0)),
+            bar(Flush, "seconds", Limit::AtMost(2.0)),
+            bar(Flush, "idle", Limit::AtMost(0.2)),
+        ],
+        metrics: &["rss", "seconds", "idle"],
+        once: true,
+    },
+    Row {
+        key: "connections",
+        title: "5,000 idle subscribed connections",
+        servers: OURS,
+        wishes: Wishes { mem_queue_size: None, memory_limit: None, message_bytes: None },
+        run: |trial| {
+            let count = trial.scaled(5_000);
+            idle(trial, &format!("connections --count {count}"))
+        },
+        bars: &[bar(Memory, "rss", Limit::AtMost(60.0)), bar(Flush, "rss", Limit::AtMost(60.0))],
+        metrics: &["rss", "idle"],
+        once: false,
+    },
+    Row {
+        key: "open",
+        title: "open a 2 GB backlog after kill -9, page cache warm",
+        servers: &[Nsqd, Flush],
+        wishes: Wishes { mem_queue_size: None, memory_limit: None, message_bytes: None },
+        run: open,
+        bars: &[bar(Flush, "open", Limit::AtMost(100.0))],
+        metrics: &["open"],
+        once: false,
+    },
+    Row {
+        key: "latency1000",
+        title: "latency at 1,000/s, default output buffering",
+        servers: OURS,
+        wishes: Wishes { mem_queue_size: None, memory_limit: None, message_bytes: None },
+        run: |trial| latency(trial, "--rate 1000"),
+        bars: &[
+            bar(Memory, "p50", Limit::AtMost(100.0)),
+            bar(Memory, "p99", Limit::AtMost(500.0)),
+            bar(Flush, "p50", Limit::AtMost(100.0)),
+            bar(Flush, "p99", Limit::AtMost(500.0)),
+        ],
+        metrics: &["p50", "p99", "p999", "latency_max", "cpu"],
+        once: false,
+    },
+    Row {
+        key: "latency10000",
+        title: "latency at 10,000/s, output buffering off",
+        servers: OURS,
+        wishes: Wishes { mem_queue_size: None, memory_limit: None, message_bytes: None },
+        run: |trial| latency(trial, "--rate 10000 --output-buffer-size -1 --output-buffer-timeout -1"),
+        bars: &[
+            bar(Memory, "p50", Limit::OfNsqd(1.2)),
+            bar(Memory, "p99", Limit::OfNsqd(1.5)),
+            bar(Flush, "p50", Limit::OfNsqd(2.0)),
+        ],
+        metrics: &["p50", "p99", "p999", "latency_max", "cpu"],
+        once: false,
+    },
+    Row {
+        key: "sync",
+        title: "`sync`: 64 connections, 1 in flight",
+        servers: &[Sync],
+        wishes: Wishes { mem_queue_size: None, memory_limit: None, message_bytes: None },
+        run: sync,
+        bars: &[bar(Sync, "of_fdatasync", Limit::AtLeast(5.0))],
+        metrics: &["rate", "fdatasync", "of_fdatasync", "cpu"],
+        once: false,
+    },
+    Row {
+        key: "size10k",
+        title: "10 KiB messages, published and consumed at once",
+        servers: OURS,
+        wishes: in_memory(300_000),
+        run: |trial| both(trial, 200_000, "--size 10KiB --window 20"),
+        bars: &[],
+        metrics: CPU,
+        once: false,
+    },
+    Row {
+        key: "size1m",
+        title: "1 MiB messages, published and consumed at once",
+        servers: OURS,
+        wishes: in_memory(3_000),
+        run: |trial| both(trial, 2_000, "--size 1MiB --window 4 --rdy 8"),
+        bars: &[],
+        metrics: CPU,
+        once: false,
+    },
+    Row {
+        key: "consumers100",
+        title: "100 consumers on one channel, RDY 100",
+        servers: OURS,
+        wishes: in_memory(1_100_000),
+        run: |trial| consume(trial, 1_000_000, "--consumers 100 --rdy 100"),
+        bars: &[],
+        metrics: &["shares", "cpu", "rate"],
+        once: false,
+    },
+    Row {
+        key: "latency-drain",
+        title: "latency at 1,000/s of one topic while the backlog of another drains",
+        servers: OURS,
+        wishes: Wishes { mem_queue_size: None, memory_limit: None, message_bytes: None },
+        run: latency_in_drain,
+        bars: &[],
+        metrics: &["p999", "p50", "p99", "latency_max"],
+        once: false,
+    },
+    Row {
+        key: "batches",
+        title: "throughput by batch (the plot)",
+        servers: ALL,
+        wishes: in_memory(2_100_000),
+        run: batches,
+        bars: &[],
+        metrics: &[],
+        once: true,
+    },
+];

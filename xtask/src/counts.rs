@@ -1,0 +1,94 @@
+//! Instructions that single operations take, counted by valgrind's callgrind and held against `xtask/counts.txt`: they do
+//! not depend on what else the machine does, as times would.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::run::{cargo, program, root, succeeds};
+
+/// What is counted: the packages whose benchmark `counts` does one operation so many times.
+const PACKAGES: [&str; 2] = ["mq-core", "mq-nsq"];
+/// The bounds, a line each: name, instructions an operation.
+const BOUNDS: &str = "xtask/counts.txt";
+/// How much more than its bound an operation may take: processors differ in how they copy memory, and hash maps in their
+/// seeds.
+const SLACK: f64 = 0.10;
+
+/// Counts everything; `None` where there is no valgrind.
+///
+/// # Errors
+/// What takes more than its bound, or has none.
+pub(crate) fn check() -> Result<Option<()>, String> {
+    if !succeeds(program("valgrind").arg("--version")) {
+        return Ok(None);
+    }
+    let text = fs::read_to_string(root().join(BOUNDS)).map_err(|error| format!("{BOUNDS}: {error}"))?;
+    let bounds: Vec<(&str, f64)> =
+        text.lines().filter(|line| !line.starts_with('#')).filter_map(bound).collect();
+    let mut failures = Vec::new();
+    for counts in build()? {
+        for name in names(&counts)? {
+            let count = per_operation(&counts, &name)?;
+            println!("{name} {count:.0}");
+            match bounds.iter().find(|(bounded, _)| *bounded == name) {
+                None => failures.push(format!("{name} has no bound: {count:.0}")),
+                Some((_, bound)) if count > bound * (1.0 + SLACK) => {
+                    failures.push(format!("{name} takes {count:.0} instructions, its bound is {bound:.0}"));
+                }
+                Some((_, bound)) if count < bound * (1.0 - SLACK) => {
+                    println!("  its bound of {bound:.0} can be lowered");
+                }
+                Some(_) => {}
+            }
+        }
+    }
+    if failures.is_empty() { Ok(Some(())) } else { Err(format!("{BOUNDS}: {}", failures.join("; "))) }
+}
+
+fn bound(line: &str) -> Option<(&str, f64)> {
+    let (name, count) = line.split_once(' ')?;
+    Some((name, count.trim().parse().ok()?))
+}
+
+/// Builds the benchmarks: where they are.
+fn build() -> Result<Vec<PathBuf>, String> {
+    let mut build = cargo();
+    build.args(["bench", "--locked", "--no-run", "--bench", "counts", "--message-format=json"]);
+    for package in PACKAGES {
+        build.args(["--package", package]);
+    }
+    let output = build.output().map_err(|error| format!("cargo bench: {error}"))?;
+    if !output.status.success() {
+        return Err(format!("cargo bench: {}", String::from_utf8_lossy(&output.stderr)));
+    }
+    let text = String::from_utf8_lossy(&output.stdout);
+    let built = text.lines().filter_map(|line| {
+        let message: serde_json::Value = serde_json::from_str(line).ok()?;
+        (message["target"]["name"] == "counts").then(|| message["executable"].as_str().map(PathBuf::from))?
+    });
+    Ok(built.collect())
+}
+
+fn names(counts: &Path) -> Result<Vec<String>, String> {
+    let output = Command::new(counts).output().map_err(|error| format!("{}: {error}", counts.display()))?;
+    Ok(String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect())
+}
+
+/// What so many operations more take more, for each: what comes before them falls out.
+fn per_operation(counts: &Path, name: &str) -> Result<f64, String> {
+    let (few, many) = if name == "open" { (1, 3) } else { (2_000, 6_000) };
+    let more = instructions(counts, name, many)? - instructions(counts, name, few)?;
+    Ok(more / f64::from(many - few))
+}
+
+fn instructions(counts: &Path, name: &str, times: i32) -> Result<f64, String> {
+    let mut valgrind = program("valgrind");
+    valgrind.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]).arg(counts);
+    let output =
+        valgrind.args([name, &times.to_string()]).output().map_err(|error| format!("valgrind: {error}"))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    let collected = said.lines().find_map(|line| line.split_once("Collected : "));
+    let count = collected.and_then(|(_, count)| count.trim().parse().ok());
+    count.filter(|_| output.status.success()).ok_or_else(|| format!("valgrind {name}: {said}"))
+}
