@@ -168,6 +168,7 @@ fn after_a_failed_fsync_the_file_is_written_anew_before_anything_is_acknowledged
     assert!(is_done(&broker, ticket));
     broker.health().unwrap();
     assert_eq!(broker.stats().sync_failures, 1);
+    assert!(!disk.dump().contains_key("doubt"));
     assert_eq!(after_power_loss(&disk), ["a"]);
     let ticket = publish(&broker, "t", "b").unwrap();
     broker.maintain(Step::Sync).unwrap();
@@ -193,7 +194,9 @@ fn what_a_failed_fsync_left_in_doubt_is_durable_once_the_folder_is_open_again() 
         disk.set_faults(Box::new(|call| (call.op == Op::Sync).then_some(Fault::SyncFails)));
         running.maintain(Step::Sync).unwrap_err();
         let killed = disk.image(disk.events(), Crash::Kill);
+        assert!(killed.dump().contains_key("doubt"));
         let _open = broker(&killed, Durability::Flush);
+        assert!(!killed.dump().contains_key("doubt"));
         for seed in 0..50 {
             assert!(after_power_loss_of(&killed, seed) == bodies, "{files} files, seed {seed}");
         }

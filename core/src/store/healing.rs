@@ -5,9 +5,10 @@
 use std::collections::HashSet;
 use std::io::IoSlice;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::disk::{File, OpenMode};
+use crate::store::disk::{Disk, File, OpenMode};
 use crate::store::file::{FILE_HEADER_BYTES, FileHeader, checkpoint_name, log_name};
 use crate::store::file_index::read_index;
 use crate::store::log::Log;
@@ -21,10 +22,40 @@ pub(crate) struct Missing {
     pub(crate) manifest: bool,
 }
 
+/// A file that is there from a failed fsync until all in doubt was written anew. It is of use after a kill: what was in
+/// doubt reads well from the system's cache, and a later fsync of it would succeed and do nothing. After a power loss
+/// nothing in doubt can be read, so this need not survive one.
+pub(crate) const DOUBT_NAME: &str = "doubt";
+
+/// Leaves word of a failed fsync in the folder, for who opens it next.
+pub(crate) fn tell_doubt(disk: &dyn Disk) {
+    match disk.open(DOUBT_NAME, OpenMode::Create) {
+        Ok(_) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+        Err(error) => {
+            tracing::error!("an fsync failed, and {DOUBT_NAME} could not be made to tell of it: {error}")
+        }
+    }
+}
+
 /// Bytes of a write.
 const WRITE_BYTES: usize = 1 << 20;
 
 impl Log {
+    pub(super) fn tell_doubt(&self) {
+        if !self.doubt_told.swap(true, Ordering::Relaxed) {
+            tell_doubt(&*self.disk);
+        }
+    }
+
+    /// All that was in doubt is fsync'd.
+    pub(super) fn forget_doubt(&self) {
+        if self.doubt_told.swap(false, Ordering::Relaxed) {
+            // If it can't be removed now, it is at the next open.
+            let _ = self.disk.remove(DOUBT_NAME);
+        }
+    }
+
     /// Writes all files in doubt anew. Call it with the right to fsync.
     ///
     /// # Errors

@@ -151,6 +151,8 @@ pub(crate) struct Log {
     cuts: Mutex<VecDeque<(u64, u64, ErrorKind)>>,
     /// What keeps the log from its work.
     pub(super) trouble: Trouble,
+    /// Whether the folder has a file that says so, see [`DOUBT_NAME`](super::healing::DOUBT_NAME).
+    pub(super) doubt_told: AtomicBool,
     /// Space for what must be written on a full disk.
     pub(super) reserve: Reserve,
     /// The last write took long: the log's own thread writes.
@@ -246,6 +248,7 @@ impl Log {
             epoch: AtomicU64::new(1),
             cuts: Mutex::default(),
             trouble: Trouble::default(),
+            doubt_told: AtomicBool::new(false),
             reserve: Reserve::new(file_bytes),
             slow: AtomicBool::new(false),
             has_thread: AtomicBool::new(false),

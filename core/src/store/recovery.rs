@@ -15,6 +15,7 @@ use crate::store::event::Event;
 use crate::store::file::{BadHeader, FILE_HEADER_BYTES, FileHeader, FileKind, checkpoint_name, log_name};
 use crate::store::file_index::{Footer, Table, read_index};
 use crate::store::frame::{Header, Kind};
+use crate::store::healing::{DOUBT_NAME, tell_doubt};
 use crate::store::ids;
 use crate::store::log::Opened;
 use crate::store::manifest::Manifest;
@@ -79,6 +80,7 @@ pub(crate) fn recover(disk: &Arc<dyn Disk>) -> Result<Recovered> {
     remove_unnamed(&**disk, &manifest)?;
     // On a full disk, opening needs what it takes.
     remove_reserve(&**disk).map_err(|e| Error::io(format!("could not remove {RESERVE_NAME}"), e))?;
+    let listing = |e| Error::io("could not list the data folder", e);
     let mut recovery = Recovery {
         disk: disk.clone(),
         catalog: catalog.clone(),
@@ -86,6 +88,7 @@ pub(crate) fn recover(disk: &Arc<dyn Disk>) -> Result<Recovered> {
         damage: Damage::default(),
         from: 0,
         synced_to: 0,
+        in_doubt: disk.list().map_err(listing)?.iter().any(|name| name == DOUBT_NAME),
     };
     if let Some((no, position)) = manifest.checkpoint {
         checkpoint::load(&**disk, no)?.1.into_iter().for_each(|event| recovery.replay.apply(event));
@@ -93,7 +96,11 @@ pub(crate) fn recover(disk: &Arc<dyn Disk>) -> Result<Recovered> {
     }
     let clean_stop = manifest.clean_stop;
     let opened = recovery.open_files(manifest)?;
-    let Recovery { mut replay, mut damage, .. } = recovery;
+    let Recovery { mut replay, mut damage, in_doubt, .. } = recovery;
+    if in_doubt {
+        // Should it stay, the next start does a little more than it must.
+        let _ = disk.remove(DOUBT_NAME);
+    }
     find_missing(&replay, &catalog, &mut damage);
     missing::settle_holes(&mut replay, &catalog);
     Ok(Recovered { replay, catalog, opened, clean_stop, damage })
@@ -165,6 +172,8 @@ struct Recovery {
     from: u64,
     /// Greatest position known fsync'd.
     synced_to: u64,
+    /// Whether an fsync had failed, and what it was for was not written anew.
+    in_doubt: bool,
 }
 
 impl Recovery {
@@ -285,10 +294,13 @@ impl Recovery {
         Ok(Opened { manifest: manifest.clone(), writer, full, end })
     }
 
-    /// Makes what was accepted of a file durable. What is not known fsync'd is written again first: an fsync may have failed
-    /// on it before the crash, and the system then calls its pages clean that never reached the medium.
+    /// Makes what was accepted of a file durable. Where an fsync had failed, what is not known fsync'd is written again
+    /// first: the system calls its pages clean that never reached the medium.
     fn make_durable(&self, header: &FileHeader, file: &Arc<dyn File>) -> Result<()> {
         let rewrite = || {
+            if !self.in_doubt {
+                return Ok(());
+            }
             let end = self.catalog.stored(header.no).map_or(0, |stored| stored.frames_end);
             let mut at = if self.synced_to > header.base { header.at(self.synced_to) } else { 0 };
             let mut buffer = vec![0; REWRITE_BYTES.min(end.saturating_sub(at) as usize)];
@@ -301,9 +313,11 @@ impl Recovery {
                 file.write_at(&mut [IoSlice::new(&buffer[..got])], at)?;
                 at += got as u64;
             }
-            file.sync()
+            Ok(())
         };
-        rewrite().map_err(|e| Error::io(format!("could not fsync {}", log_name(header.no)), e))
+        rewrite()
+            .and_then(|()| file.sync().inspect_err(|_| tell_doubt(&*self.disk)))
+            .map_err(|e| Error::io(format!("could not fsync {}", log_name(header.no)), e))
     }
 
     /// Opens a file the manifest names. `None`, and damage, if it is not there.

@@ -369,6 +369,7 @@ impl Log {
         }
         self.fsync(no, &current)?;
         self.land_synced(target);
+        self.forget_doubt();
         Ok(())
     }
 
@@ -389,6 +390,7 @@ impl Log {
         self.counters.synced(begun.elapsed(), result.is_err());
         result.map_err(|error| {
             self.distrust(no);
+            self.tell_doubt();
             Error::io(format!("could not fsync log file {no}"), error)
         })
     }
