@@ -25,6 +25,8 @@ pub(super) struct Programs {
     pub(super) mq: PathBuf,
     pub(super) floor: PathBuf,
     pub(super) nsqd: Option<PathBuf>,
+    /// The load by go-nsq.
+    pub(super) go_load: Option<PathBuf>,
 }
 
 /// What a workload wants of its server.

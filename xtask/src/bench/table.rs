@@ -124,6 +124,14 @@ fn latency(trial: &mut Trial<'_>, args: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// go-nsq on both ends.
+fn go_nsq(trial: &mut Trial<'_>, rate: u64) -> Result<(), String> {
+    let seconds = if trial.quick { 3 } else { 15 };
+    let report = trial.go_load(&format!("--rate {rate} --seconds {seconds}"))?;
+    trial.note(&report, 0);
+    Ok(())
+}
+
 /// Messages of another topic while the backlog of one is drained.
 fn latency_in_drain(trial: &mut Trial<'_>) -> Result<(), String> {
     let messages = trial.scaled(4_000_000);
@@ -436,6 +444,26 @@ pub(super) const ROWS: &[Row] = &[
             bar(Flush, "p50", Limit::OfNsqd(2.0)),
         ],
         metrics: &["p50", "p99", "p999", "latency_max", "cpu"],
+        once: false,
+    },
+    Row {
+        key: "gonsq1000",
+        title: "go-nsq on both ends at 1,000 messages a second",
+        servers: OURS,
+        wishes: in_memory(200_000),
+        run: |trial| go_nsq(trial, 1_000),
+        bars: &[bar(Memory, "cpu", Limit::OfNsqd(0.5)), bar(Flush, "cpu", Limit::OfNsqd(0.5))],
+        metrics: &["cpu", "cpu_system", "cpu_other"],
+        once: false,
+    },
+    Row {
+        key: "gonsq10000",
+        title: "go-nsq on both ends at 10,000 messages a second",
+        servers: OURS,
+        wishes: in_memory(200_000),
+        run: |trial| go_nsq(trial, 10_000),
+        bars: &[bar(Memory, "cpu", Limit::OfNsqd(0.5)), bar(Flush, "cpu", Limit::OfNsqd(0.5))],
+        metrics: &["cpu", "cpu_system", "cpu_other"],
         once: false,
     },
     Row {
