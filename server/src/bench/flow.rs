@@ -23,7 +23,7 @@ pub(crate) struct Publish {
 
 impl Publish {
     pub(crate) fn run(&self) -> Result<Report, String> {
-        let (target, process, run) = (self.server.target(), self.server.process()?, Run::new());
+        let (target, process, run) = (self.server.target()?, self.server.process()?, Run::new());
         if let Some(channel) = &self.channel {
             for topic in self.publishing.topics() {
                 target.subscribe(&topic, channel.as_str())?;
@@ -64,7 +64,7 @@ pub(crate) struct Consume {
 
 impl Consume {
     pub(crate) fn run(&self) -> Result<Report, String> {
-        let (target, process, run) = (self.server.target(), self.server.process()?, Run::new());
+        let (target, process, run) = (self.server.target()?, self.server.process()?, Run::new());
         let topics = super::options::numbered(self.topic.as_str(), self.topics);
         let wanted = self.messages.unwrap_or(u64::MAX);
         let consumers = self.consuming.connect(&target, &topics, Some(wanted), None)?;
@@ -96,7 +96,7 @@ pub(crate) struct Both {
 
 impl Both {
     pub(crate) fn run(&self) -> Result<Report, String> {
-        let (target, process, run) = (self.server.target(), self.server.process()?, Run::new());
+        let (target, process, run) = (self.server.target()?, self.server.process()?, Run::new());
         let topics = self.publishing.topics();
         let consumers = self.consuming.connect(&target, &topics, None, None)?;
         let publishers = self.publishing.connect(&target, &run)?;
@@ -122,7 +122,7 @@ pub(crate) struct Backlog {
 
 impl Backlog {
     pub(crate) fn run(&self) -> Result<Report, String> {
-        let (target, process, run) = (self.server.target(), self.server.process()?, Run::new());
+        let (target, process, run) = (self.server.target()?, self.server.process()?, Run::new());
         let (topics, channels) = (self.publishing.topics(), self.consuming.channels().len());
         self.consuming.create(&target, &topics)?;
         let publishers = self.publishing.connect(&target, &run)?;

@@ -45,6 +45,13 @@ impl Frames {
         Ok(read)
     }
 
+    /// What was read and not yet looked at: it is of another layer from here on.
+    pub(crate) fn take_rest(&mut self) -> Vec<u8> {
+        let rest = self.buf.get(self.start..self.end).unwrap_or_default().to_vec();
+        (self.start, self.end) = (0, 0);
+        rest
+    }
+
     /// The next whole frame.
     pub(crate) fn next_frame(&mut self) -> Result<Option<Frame<'_>>, String> {
         match frame::decode(self.buf.get(self.start..self.end).unwrap_or_default()) {

@@ -6,8 +6,8 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use super::commands::Commands;
+use super::connection::{Connection, PATIENCE};
 use super::run::Run;
-use super::socket::{Connection, PATIENCE};
 
 /// The scheduler may wake who sleeps so much later, in nanoseconds; its default of 50,000 is many latencies.
 const TIMER_SLACK_NS: u64 = 1;
