@@ -31,12 +31,15 @@ pub(crate) struct Target {
     pub(crate) tls: Option<ClientTls>,
     /// Compresses.
     pub(crate) snappy: bool,
+    /// The address is one of HTTP, and nothing is asked of a connection.
+    pub(crate) http: bool,
 }
 
 /// A connection that has introduced itself.
 pub(crate) struct Connection {
     socket: Socket,
     pub(crate) frames: Frames,
+    http: bool,
 }
 
 impl Target {
@@ -46,7 +49,10 @@ impl Target {
         let socket = Socket::connect(&self.address).map_err(|e| {
             format!("{}: {e}: is a broker running there? `mq serve` starts one", self.address)
         })?;
-        let mut connection = Connection { socket, frames: Frames::new(READ_BYTES) };
+        let mut connection = Connection { socket, frames: Frames::new(READ_BYTES), http: self.http };
+        if self.http {
+            return Ok(connection);
+        }
         let identify = serde_json::json!({
             "client_id": "mq-bench",
             "user_agent": concat!("mq-bench/", env!("CARGO_PKG_VERSION")),
@@ -120,6 +126,21 @@ impl Connection {
             Err(error) if is_timeout(&error) => Ok(()),
             Err(error) => Err(lost(&error)),
         }
+    }
+
+    /// Takes the answers that have come: how many publications they are for.
+    ///
+    /// # Errors
+    /// What the server complains of.
+    pub(crate) fn answers(&mut self) -> Result<u64, String> {
+        if self.http {
+            return self.frames.http_answers();
+        }
+        let answers = self.frames.answers()?;
+        if answers.heartbeats > 0 {
+            self.send(b"NOP\n")?;
+        }
+        Ok(answers.oks)
     }
 
     /// Answers the heartbeats that have come.

@@ -19,15 +19,21 @@ pub(crate) struct Publish {
     /// Make this channel of each topic first, so that messages wait there
     #[arg(long, value_name = "CHANNEL", value_parser = |text: &str| mq_core::ChannelName::parse(text))]
     channel: Option<mq_core::ChannelName>,
+    /// Publish over HTTP to this address, with one request at a time on each connection
+    #[arg(long, value_name = "HOST:PORT", conflicts_with_all = ["window", "tls", "snappy"])]
+    http: Option<String>,
 }
 
 impl Publish {
     pub(crate) fn run(&self) -> Result<Report, String> {
-        let (target, process, run) = (self.server.target()?, self.server.process()?, Run::new());
+        let (mut target, process, run) = (self.server.target()?, self.server.process()?, Run::new());
         if let Some(channel) = &self.channel {
             for topic in self.publishing.topics() {
                 target.subscribe(&topic, channel.as_str())?;
             }
+        }
+        if let Some(address) = &self.http {
+            (target.address, target.http) = (address.clone(), true);
         }
         let publishers = self.publishing.connect(&target, &run)?;
         let done = work("publish", &run, process, self.publishing.messages, publishers, Vec::new())?;

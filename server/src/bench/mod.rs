@@ -2,7 +2,7 @@
 //!
 //! - [`options`]: flags; [`flow`], [`latency`], [`idle`]: the workloads
 //! - [`phase`] runs threads side by side: [`publisher`], [`consumer`], each a [`connection`]: a [`socket`] and
-//!   [`frames`]; [`run`]: what they share
+//!   [`frames`], or [`http`]; [`run`]: what they share
 //! - [`commands`]: what is sent, with a stamp in each [`body`]; [`seen`]: which of them came
 //! - [`process`]: CPU and memory; [`report`]: the results
 
@@ -12,6 +12,7 @@ mod connection;
 mod consumer;
 mod flow;
 mod frames;
+mod http;
 mod idle;
 mod latency;
 mod options;

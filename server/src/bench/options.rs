@@ -121,6 +121,7 @@ impl Server {
             output_buffer_timeout: self.output_buffer_timeout,
             tls: tls.map_err(|error| format!("--tls-ca: {error}"))?,
             snappy: self.snappy,
+            http: false,
         })
     }
 
@@ -151,9 +152,8 @@ impl Publishing {
     /// Connects all that publish as fast as they may.
     pub(crate) fn connect(&self, target: &Target, run: &Run) -> Result<Vec<Publisher>, String> {
         let total = self.messages.div_ceil(self.batch).div_ceil(self.connections);
-        (0..self.connections)
-            .map(|n| self.publisher(target, run, n, total, Pace::Window(self.window)))
-            .collect()
+        let window = if target.http { 1 } else { self.window };
+        (0..self.connections).map(|n| self.publisher(target, run, n, total, Pace::Window(window))).collect()
     }
 
     /// Connects all that publish `rate` messages a second together.
@@ -185,6 +185,7 @@ impl Publishing {
     ) -> Result<Publisher, String> {
         let number = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
         let shape = Shape {
+            http: target.http.then_some(target.address.as_str()),
             batch: number(self.batch),
             size: number(self.size.0),
             window: match pace {

@@ -138,6 +138,25 @@ fn it_encrypts_and_compresses() {
 }
 
 #[test]
+fn it_publishes_over_http() {
+    let broker = Broker::start_with(&["--max-msg-size", "1000"]);
+    for (batch, count) in [("1", 300), ("20", 400)] {
+        let count = count.to_string();
+        let args = ["publish", "-n", &count, "--connections", "2", "--batch", batch, "--channel", "bench"];
+        let publish = json(bench(&broker, &[&args[..], &["--http", broker.http_address()]].concat()));
+        assert_eq!(counts(&publish["phases"][0]).0.to_string(), count);
+        let consume = json(bench(&broker, &["consume", "-n", &count]));
+        is_whole(&consume);
+        assert_eq!(consume["check"]["strangers"], 0);
+    }
+    let args = ["publish", "-n", "1", "--size", "2000", "--http", broker.http_address()];
+    let complaint = bench(&broker, &args).failed();
+    assert!(complaint.contains("HTTP 413"), "{complaint}");
+    let complaint = bench(&broker, &["publish", "--http", broker.http_address(), "--window", "2"]).failed();
+    assert!(complaint.contains("--window"), "{complaint}");
+}
+
+#[test]
 fn what_is_wrong_is_said() {
     let broker = Broker::start();
     for (args, word) in [

@@ -39,10 +39,11 @@ impl Trial<'_> {
         if self.quick { (count / 20).max(1) } else { count }
     }
 
-    /// Starts `mq bench` with these arguments.
+    /// Starts `mq bench` with these arguments; `$HTTP` in them is where the server has it.
     pub(super) fn start(&mut self, args: &str) -> Result<Load, String> {
         let shown = format!("mq bench {args} --tcp-address $ADDRESS --pid $PID --json");
         let mut command = Command::new(&self.programs.mq);
+        let args = args.replace("$HTTP", &self.server.http);
         command.arg("bench").args(args.split_whitespace());
         if !args.contains("--tcp-address") {
             command.args(["--tcp-address", &self.server.address]);
