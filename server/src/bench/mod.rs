@@ -1,15 +1,18 @@
 //! `mq bench`: load for any server that speaks NSQ's protocol, and what it cost that server.
 //!
 //! - [`options`]: flags; [`flow`], [`latency`], [`idle`]: the workloads
-//! - [`phase`] runs threads side by side: [`publisher`], [`consumer`], each a [`socket`] with [`frames`]; [`run`]: what they share
+//! - [`phase`] runs threads side by side: [`publisher`], [`consumer`], each a [`connection`]: a [`socket`] and
+//!   [`frames`], or [`http`]; [`run`]: what they share
 //! - [`commands`]: what is sent, with a stamp in each [`body`]; [`seen`]: which of them came
 //! - [`process`]: CPU and memory; [`report`]: the results
 
 mod body;
 mod commands;
+mod connection;
 mod consumer;
 mod flow;
 mod frames;
+mod http;
 mod idle;
 mod latency;
 mod options;

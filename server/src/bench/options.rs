@@ -1,15 +1,17 @@
 //! Flags of `mq bench`, most shared by several workloads.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use mq_core::{ChannelName, TopicName};
+use mq_nsq::transport::tls::{ClientTls, ClientTlsOptions};
 
 use super::commands::{Commands, Shape};
+use super::connection::Target;
 use super::consumer::Consumer;
 use super::process::Process;
 use super::publisher::{Pace, Publisher};
 use super::run::{Goal, Run};
-use super::socket::Target;
 use crate::paste::DEFAULT_ADDRESS;
 use crate::setting::{Size, Value};
 use crate::units;
@@ -37,6 +39,15 @@ pub(crate) struct Server {
     /// Milliseconds the server may hold them: 0 is its default, -1 none
     #[arg(long, value_name = "MS", default_value_t = 0, allow_negative_numbers = true)]
     output_buffer_timeout: i64,
+    /// Encrypt, whoever the server says it is
+    #[arg(long)]
+    tls: bool,
+    /// With --tls: the server's certificate must chain to one in this PEM file
+    #[arg(long, value_name = "FILE", requires = "tls")]
+    tls_ca: Option<PathBuf>,
+    /// Compress by snappy
+    #[arg(long)]
+    snappy: bool,
 }
 
 /// What is published, and how.
@@ -97,12 +108,21 @@ fn size(text: &str) -> Result<Size, String> {
 }
 
 impl Server {
-    pub(crate) fn target(&self) -> Target {
-        Target {
+    pub(crate) fn target(&self) -> Result<Target, String> {
+        let tls = ClientTlsOptions {
+            root_ca_file: self.tls_ca.clone(),
+            insecure_skip_verify: self.tls_ca.is_none(),
+            ..ClientTlsOptions::default()
+        };
+        let tls = self.tls.then(|| ClientTls::load(&tls)).transpose();
+        Ok(Target {
             address: self.tcp_address.clone(),
             output_buffer_size: self.output_buffer_size,
             output_buffer_timeout: self.output_buffer_timeout,
-        }
+            tls: tls.map_err(|error| format!("--tls-ca: {error}"))?,
+            snappy: self.snappy,
+            http: false,
+        })
     }
 
     pub(crate) fn process(&self) -> Result<Option<Process>, String> {
@@ -132,9 +152,8 @@ impl Publishing {
     /// Connects all that publish as fast as they may.
     pub(crate) fn connect(&self, target: &Target, run: &Run) -> Result<Vec<Publisher>, String> {
         let total = self.messages.div_ceil(self.batch).div_ceil(self.connections);
-        (0..self.connections)
-            .map(|n| self.publisher(target, run, n, total, Pace::Window(self.window)))
-            .collect()
+        let window = if target.http { 1 } else { self.window };
+        (0..self.connections).map(|n| self.publisher(target, run, n, total, Pace::Window(window))).collect()
     }
 
     /// Connects all that publish `rate` messages a second together.
@@ -166,6 +185,7 @@ impl Publishing {
     ) -> Result<Publisher, String> {
         let number = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
         let shape = Shape {
+            http: target.http.then_some(target.address.as_str()),
             batch: number(self.batch),
             size: number(self.size.0),
             window: match pace {

@@ -6,8 +6,8 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use super::commands::Commands;
+use super::connection::{Connection, PATIENCE};
 use super::run::Run;
-use super::socket::{Connection, PATIENCE};
 
 /// The scheduler may wake who sleeps so much later, in nanoseconds; its default of 50,000 is many latencies.
 const TIMER_SLACK_NS: u64 = 1;
@@ -132,11 +132,8 @@ impl Publisher {
     }
 
     fn take_answers(&mut self, run: &Run) -> Result<u64, String> {
-        let answers = self.connection.frames.answers()?;
-        if answers.heartbeats > 0 {
-            self.connection.send(b"NOP\n")?;
-        }
-        run.published.fetch_add(answers.oks * self.batch, Ordering::Relaxed);
-        Ok(answers.oks)
+        let answers = self.connection.answers()?;
+        run.published.fetch_add(answers * self.batch, Ordering::Relaxed);
+        Ok(answers)
     }
 }

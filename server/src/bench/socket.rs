@@ -1,179 +1,195 @@
-//! A blocking connection to a server: the load is cheapest with one thread each and no runtime.
+//! The bytes to and from a server: a blocking socket, in it TLS, in that snappy.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::time::{Duration, Instant};
 
-use mq_nsq::wire::MAGIC;
-use mq_nsq::wire::frame::{Frame, HEARTBEAT, OK};
+use mq_nsq::transport::snappy::{CHUNK_BYTES, Decoder, Encoder, SnappyError};
 use rustix::net::{RecvFlags, recv};
+use rustls::ClientConnection;
 
-use super::frames::Frames;
+use super::connection::{LOOK_EVERY, PATIENCE};
 
-/// How long a server may be silent while an answer is due.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
-/// How often a thread that waits for bytes looks whether the others are done.
-pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// Bytes read at a time by those who only get answers.
-const READ_BYTES: usize = 4 << 10;
+/// Compressed bytes read at a time.
+const READ_BYTES: usize = 64 << 10;
 
-/// Where the server is, and what a connection asks of it.
-#[derive(Clone, Debug)]
-pub(crate) struct Target {
-    /// host:port, or the path of a unix socket.
-    pub(crate) address: String,
-    /// Bytes the server may hold back: 0 is its default, -1 nothing.
-    pub(crate) output_buffer_size: i64,
-    /// Milliseconds it may hold them: 0 is its default, -1 not at all.
-    pub(crate) output_buffer_timeout: i64,
+/// A socket and what is stacked on it.
+pub(crate) struct Socket {
+    wire: Wire,
+    tls: Option<Box<ClientConnection>>,
+    snappy: Option<Box<Snappy>>,
 }
 
-/// The bytes to and from a server.
-pub(crate) enum Socket {
+enum Wire {
     Tcp(TcpStream),
     Unix(UnixStream),
 }
 
-/// A connection that has introduced itself.
-pub(crate) struct Connection {
-    pub(crate) socket: Socket,
-    pub(crate) frames: Frames,
-}
-
-impl Target {
-    /// Connects and negotiates.
-    pub(crate) fn connect(&self) -> Result<Connection, String> {
-        let named = |error: String| format!("{}: {error}", self.address);
-        let socket = Socket::connect(&self.address).map_err(|e| {
-            format!("{}: {e}: is a broker running there? `mq serve` starts one", self.address)
-        })?;
-        let mut connection = Connection { socket, frames: Frames::new(READ_BYTES) };
-        let identify = serde_json::json!({
-            "client_id": "mq-bench",
-            "user_agent": concat!("mq-bench/", env!("CARGO_PKG_VERSION")),
-            "feature_negotiation": true,
-            "output_buffer_size": self.output_buffer_size,
-            "output_buffer_timeout": self.output_buffer_timeout,
-        })
-        .to_string();
-        let mut hello = [&MAGIC[..], b"IDENTIFY\n"].concat();
-        hello.extend_from_slice(&u32::try_from(identify.len()).unwrap_or(u32::MAX).to_be_bytes());
-        hello.extend_from_slice(identify.as_bytes());
-        connection.send(&hello).map_err(named)?;
-        connection.response().map_err(named)?;
-        Ok(connection)
-    }
-
-    /// Connects and subscribes, without credit.
-    pub(crate) fn subscribe(&self, topic: &str, channel: &str) -> Result<Connection, String> {
-        let mut connection = self.connect()?;
-        connection.send(format!("SUB {topic} {channel}\n").as_bytes())?;
-        match connection.response()?.as_slice() {
-            OK => Ok(connection),
-            other => Err(format!("SUB {topic} {channel}: {}", String::from_utf8_lossy(other))),
-        }
-    }
-}
-
-impl Connection {
-    pub(crate) fn send(&mut self, bytes: &[u8]) -> Result<(), String> {
-        self.socket.write_all(bytes).map_err(|error| lost(&error))
-    }
-
-    /// Waits for more bytes, at most [`LOOK_EVERY`]: false if none came.
-    pub(crate) fn wait(&mut self) -> Result<bool, String> {
-        match self.frames.fill(&mut self.socket) {
-            Ok(0) => Err("the server closed the connection".to_owned()),
-            Ok(_) => Ok(true),
-            Err(error) if is_timeout(&error) => Ok(false),
-            Err(error) => Err(lost(&error)),
-        }
-    }
-
-    /// Takes in what has come, without waiting.
-    pub(crate) fn poll(&mut self) -> Result<(), String> {
-        let socket = &self.socket;
-        let read = self.frames.fill(&mut Now(socket));
-        match read {
-            Ok(0) => Err("the server closed the connection".to_owned()),
-            Ok(_) => Ok(()),
-            Err(error) if is_timeout(&error) => Ok(()),
-            Err(error) => Err(lost(&error)),
-        }
-    }
-
-    /// Answers the heartbeats that have come.
-    pub(crate) fn answer_heartbeats(&mut self) -> Result<(), String> {
-        self.poll()?;
-        if self.frames.answers()?.heartbeats > 0 {
-            self.send(b"NOP\n")?;
-        }
-        Ok(())
-    }
-
-    /// Waits for a response; heartbeats are none.
-    fn response(&mut self) -> Result<Vec<u8>, String> {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            match self.frames.next_frame()? {
-                Some(Frame::Response(data)) if data == HEARTBEAT => self.send(b"NOP\n")?,
-                Some(Frame::Response(data)) => return Ok(data.to_vec()),
-                Some(Frame::Error(text)) => return Err(String::from_utf8_lossy(text).into_owned()),
-                Some(Frame::Message(_)) => return Err("a message before its time".to_owned()),
-                None if Instant::now() > deadline => return Err(format!("no answer for {PATIENCE:?}")),
-                None => {
-                    self.wait()?;
-                }
-            }
-        }
-    }
-}
-
-fn lost(error: &io::Error) -> String {
-    format!("connection lost: {error}")
-}
-
-fn is_timeout(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted)
+struct Snappy {
+    encoder: Encoder,
+    encoded: Vec<u8>,
+    decoder: Decoder,
+    /// What was read, from `at` on not yet decoded.
+    input: Vec<u8>,
+    at: usize,
 }
 
 impl Socket {
-    /// A read waits at most [`LOOK_EVERY`].
-    fn connect(address: &str) -> io::Result<Self> {
-        if address.contains('/') {
+    /// Connects to host:port, or to the path of a unix socket.
+    pub(crate) fn connect(address: &str) -> io::Result<Self> {
+        let wire = if address.contains('/') {
             let socket = UnixStream::connect(address)?;
             socket.set_read_timeout(Some(LOOK_EVERY))?;
             socket.set_write_timeout(Some(PATIENCE))?;
-            Ok(Self::Unix(socket))
+            Wire::Unix(socket)
         } else {
             let socket = TcpStream::connect(address)?;
             socket.set_nodelay(true)?;
             socket.set_read_timeout(Some(LOOK_EVERY))?;
             socket.set_write_timeout(Some(PATIENCE))?;
-            Ok(Self::Tcp(socket))
-        }
+            Wire::Tcp(socket)
+        };
+        Ok(Self { wire, tls: None, snappy: None })
     }
 
-    fn fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Self::Tcp(socket) => socket.as_fd(),
-            Self::Unix(socket) => socket.as_fd(),
+    /// Encrypts from here on; hands are shaken by the first read.
+    pub(crate) fn start_tls(&mut self, session: ClientConnection) {
+        self.tls = Some(Box::new(session));
+    }
+
+    /// Compresses from here on; `read` is what was read of it already.
+    pub(crate) fn start_snappy(&mut self, read: Vec<u8>) {
+        let (encoder, decoder) = (Encoder::default(), Decoder::default());
+        self.snappy = Some(Box::new(Snappy { encoder, encoded: Vec::new(), decoder, input: read, at: 0 }));
+    }
+
+    /// Reads what comes within [`LOOK_EVERY`].
+    pub(crate) fn soon(&mut self) -> impl Read {
+        Reading { socket: self, waits: true }
+    }
+
+    /// Reads only what is there.
+    pub(crate) fn now(&mut self) -> impl Read {
+        Reading { socket: self, waits: false }
+    }
+
+    pub(crate) fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let Self { wire, tls, snappy } = self;
+        let Some(snappy) = snappy else { return write(wire, tls.as_deref_mut(), bytes) };
+        for part in bytes.chunks(CHUNK_BYTES) {
+            snappy.encoded.clear();
+            snappy.encoder.encode(part, &mut snappy.encoded);
+            write(wire, tls.as_deref_mut(), &snappy.encoded)?;
         }
+        Ok(())
     }
 }
 
-impl Read for Socket {
+fn write(wire: &mut Wire, tls: Option<&mut ClientConnection>, mut bytes: &[u8]) -> io::Result<()> {
+    let Some(session) = tls else { return wire.write_all(bytes) };
+    while !bytes.is_empty() {
+        // It takes as much as it has room for.
+        let taken = session.writer().write(bytes)?;
+        bytes = bytes.get(taken..).unwrap_or_default();
+        write_tls(wire, session)?;
+    }
+    Ok(())
+}
+
+/// Writes all that is encrypted.
+fn write_tls(wire: &mut Wire, session: &mut ClientConnection) -> io::Result<()> {
+    while session.wants_write() {
+        session.write_tls(wire)?;
+    }
+    Ok(())
+}
+
+/// A way of reading.
+struct Reading<'a> {
+    socket: &'a mut Socket,
+    waits: bool,
+}
+
+impl Read for Reading<'_> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(socket) => socket.read(buf),
-            Self::Unix(socket) => socket.read(buf),
+        let Socket { wire, tls, snappy } = &mut *self.socket;
+        let mut decrypted =
+            Decrypted { wire: WireReading { wire, waits: self.waits }, tls: tls.as_deref_mut() };
+        match snappy {
+            None => decrypted.read(buf),
+            Some(snappy) => snappy.read(&mut decrypted, buf),
         }
     }
 }
 
-impl Write for Socket {
+impl Snappy {
+    fn read(&mut self, source: &mut impl Read, buf: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let encoded = self.input.get(self.at..).unwrap_or_default();
+            let bad = |error: SnappyError| io::Error::new(io::ErrorKind::InvalidData, error);
+            let (used, written) = self.decoder.decode(encoded, buf).map_err(bad)?;
+            self.at += used;
+            if written > 0 || buf.is_empty() {
+                return Ok(written);
+            }
+            // All was used, or there would be something.
+            self.input.resize(READ_BYTES, 0);
+            let read = source.read(&mut self.input);
+            self.input.truncate(*read.as_ref().unwrap_or(&0));
+            self.at = 0;
+            if read? == 0 {
+                return Ok(0);
+            }
+        }
+    }
+}
+
+/// What the wire holds, without TLS if there is any.
+struct Decrypted<'a> {
+    wire: WireReading<'a>,
+    tls: Option<&'a mut ClientConnection>,
+}
+
+impl Read for Decrypted<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let Some(session) = &mut self.tls else { return self.wire.read(buf) };
+        loop {
+            match session.reader().read(buf) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                read => return read,
+            }
+            write_tls(self.wire.wire, session)?;
+            session.read_tls(&mut self.wire)?;
+            if let Err(error) = session.process_new_packets() {
+                // Tells the other end why, if it still listens.
+                let _ = write_tls(self.wire.wire, session);
+                return Err(io::Error::new(io::ErrorKind::InvalidData, error));
+            }
+        }
+    }
+}
+
+struct WireReading<'a> {
+    wire: &'a mut Wire,
+    waits: bool,
+}
+
+impl Read for WireReading<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let wire: &Wire = self.wire;
+        let fd = match wire {
+            Wire::Tcp(socket) if self.waits => return (&*socket).read(buf),
+            Wire::Unix(socket) if self.waits => return (&*socket).read(buf),
+            Wire::Tcp(socket) => socket.as_fd(),
+            Wire::Unix(socket) => socket.as_fd(),
+        };
+        let (read, _) = recv(fd, buf, RecvFlags::DONTWAIT)?;
+        Ok(read)
+    }
+}
+
+impl Write for Wire {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(socket) => socket.write(bytes),
@@ -183,15 +199,5 @@ impl Write for Socket {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-/// Reads only what is there.
-struct Now<'a>(&'a Socket);
-
-impl Read for Now<'_> {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let (read, _) = recv(self.0.fd(), buf, RecvFlags::DONTWAIT)?;
-        Ok(read)
     }
 }

@@ -108,6 +108,55 @@ fn what_does_nothing_is_counted_too() {
 }
 
 #[test]
+fn it_encrypts_and_compresses() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+    let [cert, key, other] = ["cert.pem", "key.pem", "other.pem"].map(|name| {
+        let path = folder.path().join(name);
+        path.to_str().unwrap().to_owned()
+    });
+    std::fs::write(&cert, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let stranger = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+    std::fs::write(&other, stranger.cert.pem()).unwrap();
+    let broker = Broker::start_with(&["--tls-cert", &cert, "--tls-key", &key, "--tls-required=tcp-https"]);
+    for layers in [&["--tls"][..], &["--tls", "--tls-ca", &cert], &["--tls", "--snappy"]] {
+        let args = ["both", "-n", "5000", "--batch", "20", "--size", "1KiB", "--rdy", "200"];
+        let both = json(bench(&broker, &[&args[..], layers].concat()));
+        assert_eq!(counts(&both["phases"][0]), (5000, 5000, 5_120_000), "{layers:?}");
+        is_whole(&both);
+    }
+    let complaint = bench(&broker, &["publish", "--tls", "--tls-ca", &other]).failed();
+    assert!(complaint.contains("certificate"), "{complaint}");
+
+    let plain = Broker::start();
+    let both = json(bench(&plain, &["both", "-n", "5000", "--snappy"]));
+    assert_eq!(counts(&both["phases"][0]), (5000, 5000, 1_000_000));
+    is_whole(&both);
+    let complaint = bench(&plain, &["publish", "--tls"]).failed();
+    assert!(complaint.contains("the server has no TLS"), "{complaint}");
+}
+
+#[test]
+fn it_publishes_over_http() {
+    let broker = Broker::start_with(&["--max-msg-size", "1000"]);
+    for (batch, count) in [("1", 300), ("20", 400)] {
+        let count = count.to_string();
+        let args = ["publish", "-n", &count, "--connections", "2", "--batch", batch, "--channel", "bench"];
+        let publish = json(bench(&broker, &[&args[..], &["--http", broker.http_address()]].concat()));
+        assert_eq!(counts(&publish["phases"][0]).0.to_string(), count);
+        let consume = json(bench(&broker, &["consume", "-n", &count]));
+        is_whole(&consume);
+        assert_eq!(consume["check"]["strangers"], 0);
+    }
+    let args = ["publish", "-n", "1", "--size", "2000", "--http", broker.http_address()];
+    let complaint = bench(&broker, &args).failed();
+    assert!(complaint.contains("HTTP 413"), "{complaint}");
+    let complaint = bench(&broker, &["publish", "--http", broker.http_address(), "--window", "2"]).failed();
+    assert!(complaint.contains("--window"), "{complaint}");
+}
+
+#[test]
 fn what_is_wrong_is_said() {
     let broker = Broker::start();
     for (args, word) in [

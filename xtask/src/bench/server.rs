@@ -25,6 +25,8 @@ pub(super) struct Programs {
     pub(super) mq: PathBuf,
     pub(super) floor: PathBuf,
     pub(super) nsqd: Option<PathBuf>,
+    /// The load by go-nsq.
+    pub(super) go_load: Option<PathBuf>,
 }
 
 /// What a workload wants of its server.
@@ -36,6 +38,8 @@ pub(super) struct Wishes {
     pub(super) memory_limit: Option<&'static str>,
     /// Bytes of the messages that the null server sends.
     pub(super) message_bytes: Option<u64>,
+    /// Has a certificate.
+    pub(super) tls: bool,
 }
 
 /// A running server; killed when dropped.
@@ -74,6 +78,7 @@ impl Server {
             Kind::Nsqd => {
                 let Some(nsqd) = &programs.nsqd else { return Ok(None) };
                 words.extend(["-tcp-address=127.0.0.1:0", "-http-address=127.0.0.1:0"].map(str::to_owned));
+                words.push("-https-address=".to_owned());
                 words.push("-broadcast-address=127.0.0.1".to_owned());
                 words.extend(wishes.mem_queue_size.map(|size| format!("-mem-queue-size={size}")));
                 nsqd
@@ -93,6 +98,10 @@ impl Server {
             }
         };
         let mut command = Command::new(program);
+        if wishes.tls {
+            words.extend(["--tls-cert=cert.pem", "--tls-key=key.pem"].map(str::to_owned));
+            command.current_dir(certify(folder)?);
+        }
         command.args(&words);
         if kind != Kind::Null {
             command.arg(format!("--data-path={}", folder.display()));
@@ -164,6 +173,17 @@ fn listen(pipe: impl Read + Send + 'static, sender: mpsc::Sender<String>) {
             let _ = sender.send(line);
         }
     });
+}
+
+/// Makes a certificate and its key in files beside `folder`: where they are.
+fn certify(folder: &Path) -> Result<&Path, String> {
+    let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()])
+        .map_err(|error| format!("certificate: {error}"))?;
+    let beside = folder.parent().unwrap_or(folder);
+    for (name, pem) in [("cert.pem", made.cert.pem()), ("key.pem", made.signing_key.serialize_pem())] {
+        fs::write(beside.join(name), pem).map_err(|error| format!("{name}: {error}"))?;
+    }
+    Ok(beside)
 }
 
 /// An empty folder of that path.

@@ -47,9 +47,17 @@ const fn bar(kind: Kind, metric: &'static str, limit: Limit) -> Bar {
     Bar { kind, metric, limit }
 }
 
+/// What a server has by itself.
+const DEFAULTS: Wishes = Wishes { mem_queue_size: None, memory_limit: None, message_bytes: None, tls: false };
+
 /// Keeps nsqd in memory: more than is published.
 const fn in_memory(messages: u64) -> Wishes {
-    Wishes { mem_queue_size: Some(messages), memory_limit: Some("4GiB"), message_bytes: None }
+    Wishes { mem_queue_size: Some(messages), memory_limit: Some("4GiB"), ..DEFAULTS }
+}
+
+/// The same, of a server that can encrypt.
+const fn in_memory_by_tls(messages: u64) -> Wishes {
+    Wishes { tls: true, ..in_memory(messages) }
 }
 
 const OURS: &[Kind] = &[Nsqd, Memory, Flush];
@@ -121,6 +129,14 @@ fn latency(trial: &mut Trial<'_>, args: &str) -> Result<(), String> {
     let report = trial.bench(&format!("latency --duration {seconds}s -n 100000000 {args}"))?;
     trial.note(&report, 0);
     trial.note_latency(&report);
+    Ok(())
+}
+
+/// go-nsq on both ends.
+fn go_nsq(trial: &mut Trial<'_>, rate: u64) -> Result<(), String> {
+    let seconds = if trial.quick { 3 } else { 15 };
+    let report = trial.go_load(&format!("--rate {rate} --seconds {seconds}"))?;
+    trial.note(&report, 0);
     Ok(())
 }
 
@@ -320,7 +336,7 @@ pub(super) const ROWS: &[Row] = &[
         key: "backlog",
         title: "backlog far beyond memory: fill, then drain, in all",
         servers: OURS,
-        wishes: Wishes { mem_queue_size: None, memory_limit: Some("16MiB"), message_bytes: None },
+        wishes: Wishes { memory_limit: Some("16MiB"), ..DEFAULTS },
         run: |trial| backlog(trial, 8_000_000, "--batch 200 --window 8 --patience 60s"),
         bars: &[bar(Memory, "cpu", Limit::OfNsqd(0.8 / 5.2)), bar(Flush, "cpu", Limit::OfNsqd(0.8 / 5.2))],
         metrics: CPU,
@@ -330,7 +346,7 @@ pub(super) const ROWS: &[Row] = &[
         key: "drain",
         title: "drain a 2 GB backlog of 1 KiB messages, page cache warm",
         servers: OURS,
-        wishes: Wishes { mem_queue_size: None, memory_limit: None, message_bytes: None },
+        wishes: DEFAULTS,
         run: |trial| drain(trial, false),
         bars: &[bar(Memory, "rate", Limit::TimesNsqd(4.0)), bar(Flush, "rate", Limit::TimesNsqd(4.0))],
         metrics: &["rate", "cpu", "cpu_system", "cpu_other"],
@@ -340,7 +356,7 @@ pub(super) const ROWS: &[Row] = &[
         key: "drain-cold",
         title: "the same, page cache cold",
         servers: OURS,
-        wishes: Wishes { mem_queue_size: None, memory_limit: None, message_bytes: None },
+        wishes: DEFAULTS,
         run: |trial| drain(trial, true),
         bars: &[],
         metrics: &["rate", "cpu", "cpu_system", "cpu_other"],
@@ -360,7 +376,7 @@ pub(super) const ROWS: &[Row] = &[
         key: "ring",
         title: "memory for 1 M messages in the ring, `--memory-limit` 256 MiB",
         servers: OURS,
-        wishes: Wishes { mem_queue_size: Some(1_100_000), memory_limit: Some("256MiB"), message_bytes: None },
+        wishes: Wishes { mem_queue_size: Some(1_100_000), memory_limit: Some("256MiB"), ..DEFAULTS },
         run: ring,
         bars: &[bar(Memory, "rss", Limit::AtMost(260.0))],
         metrics: &["rss"],
@@ -370,7 +386,7 @@ pub(super) const ROWS: &[Row] = &[
         key: "topics10000",
         title: "10,000 topics with a channel",
         servers: OURS,
-        wishes: Wishes { mem_queue_size: None, memory_limit: None, message_bytes: None },
+        wishes: DEFAULTS,
         run: |trial| {
             let count = trial.scaled(10_000);
             idle(trial, &format!("topics --count {count}"))
@@ -390,7 +406,7 @@ pub(super) const ROWS: &[Row] = &[
         key: "connections",
         title: "5,000 idle subscribed connections",
         servers: OURS,
-        wishes: Wishes { mem_queue_size: None, memory_limit: None, message_bytes: None },
+        wishes: DEFAULTS,
         run: |trial| {
             let count = trial.scaled(5_000);
             idle(trial, &format!("connections --count {count}"))
@@ -403,7 +419,7 @@ pub(super) const ROWS: &[Row] = &[
         key: "open",
         title: "open a 2 GB backlog after kill -9, page cache warm",
         servers: &[Nsqd, Flush],
-        wishes: Wishes { mem_queue_size: None, memory_limit: None, message_bytes: None },
+        wishes: DEFAULTS,
         run: open,
         bars: &[bar(Flush, "open", Limit::AtMost(100.0))],
         metrics: &["open"],
@@ -413,7 +429,7 @@ pub(super) const ROWS: &[Row] = &[
         key: "latency1000",
         title: "latency at 1,000/s, default output buffering",
         servers: OURS,
-        wishes: Wishes { mem_queue_size: None, memory_limit: None, message_bytes: None },
+        wishes: DEFAULTS,
         run: |trial| latency(trial, "--rate 1000"),
         bars: &[
             bar(Memory, "p50", Limit::AtMost(100.0)),
@@ -428,7 +444,7 @@ pub(super) const ROWS: &[Row] = &[
         key: "latency10000",
         title: "latency at 10,000/s, output buffering off",
         servers: OURS,
-        wishes: Wishes { mem_queue_size: None, memory_limit: None, message_bytes: None },
+        wishes: DEFAULTS,
         run: |trial| latency(trial, "--rate 10000 --output-buffer-size -1 --output-buffer-timeout -1"),
         bars: &[
             bar(Memory, "p50", Limit::OfNsqd(1.2)),
@@ -439,10 +455,30 @@ pub(super) const ROWS: &[Row] = &[
         once: false,
     },
     Row {
+        key: "gonsq1000",
+        title: "go-nsq on both ends at 1,000 messages a second",
+        servers: OURS,
+        wishes: in_memory(200_000),
+        run: |trial| go_nsq(trial, 1_000),
+        bars: &[bar(Memory, "cpu", Limit::OfNsqd(0.5)), bar(Flush, "cpu", Limit::OfNsqd(0.5))],
+        metrics: &["cpu", "cpu_system", "cpu_other"],
+        once: false,
+    },
+    Row {
+        key: "gonsq10000",
+        title: "go-nsq on both ends at 10,000 messages a second",
+        servers: OURS,
+        wishes: in_memory(200_000),
+        run: |trial| go_nsq(trial, 10_000),
+        bars: &[bar(Memory, "cpu", Limit::OfNsqd(0.5)), bar(Flush, "cpu", Limit::OfNsqd(0.5))],
+        metrics: &["cpu", "cpu_system", "cpu_other"],
+        once: false,
+    },
+    Row {
         key: "sync",
         title: "`sync`: 64 connections, 1 in flight",
         servers: &[Sync],
-        wishes: Wishes { mem_queue_size: None, memory_limit: None, message_bytes: None },
+        wishes: DEFAULTS,
         run: sync,
         bars: &[bar(Sync, "of_fdatasync", Limit::AtLeast(5.0))],
         metrics: &["rate", "fdatasync", "of_fdatasync", "cpu"],
@@ -469,6 +505,66 @@ pub(super) const ROWS: &[Row] = &[
         once: false,
     },
     Row {
+        key: "mpub20-tls",
+        title: "MPUB of 20, 2 connections, 8 in flight, over TLS",
+        servers: OURS,
+        wishes: in_memory_by_tls(4_100_000),
+        run: |trial| publish(trial, 4_000_000, "--batch 20 --window 8 --connections 2 --tls"),
+        bars: &[],
+        metrics: &["rate", "cpu", "cpu_system", "cpu_other"],
+        once: false,
+    },
+    Row {
+        key: "consume-tls",
+        title: "consume from memory, RDY 2500, one FIN each, over TLS",
+        servers: OURS,
+        wishes: in_memory_by_tls(2_100_000),
+        run: |trial| consume(trial, 2_000_000, "--tls"),
+        bars: &[],
+        metrics: &["rate", "cpu", "cpu_system", "cpu_other"],
+        once: false,
+    },
+    Row {
+        key: "mpub20-snappy",
+        title: "MPUB of 20, 2 connections, 8 in flight, with snappy",
+        servers: OURS,
+        wishes: in_memory(4_100_000),
+        run: |trial| publish(trial, 4_000_000, "--batch 20 --window 8 --connections 2 --snappy"),
+        bars: &[],
+        metrics: &["rate", "cpu", "cpu_system", "cpu_other"],
+        once: false,
+    },
+    Row {
+        key: "consume-snappy",
+        title: "consume from memory, RDY 2500, one FIN each, with snappy",
+        servers: OURS,
+        wishes: in_memory(2_100_000),
+        run: |trial| consume(trial, 2_000_000, "--snappy"),
+        bars: &[],
+        metrics: &["rate", "cpu", "cpu_system", "cpu_other"],
+        once: false,
+    },
+    Row {
+        key: "http",
+        title: "HTTP `/pub`, 1 connection, 1 request at a time each",
+        servers: OURS,
+        wishes: in_memory(300_000),
+        run: |trial| publish(trial, 200_000, "--connections 1 --http $HTTP"),
+        bars: &[],
+        metrics: &["rate", "cpu", "cpu_system", "cpu_other"],
+        once: false,
+    },
+    Row {
+        key: "http64",
+        title: "HTTP `/pub`, 64 connections, 1 request at a time each",
+        servers: OURS,
+        wishes: in_memory(300_000),
+        run: |trial| publish(trial, 200_000, "--connections 64 --http $HTTP"),
+        bars: &[],
+        metrics: &["rate", "cpu", "cpu_system", "cpu_other"],
+        once: false,
+    },
+    Row {
         key: "consumers100",
         title: "100 consumers on one channel, RDY 100",
         servers: OURS,
@@ -482,7 +578,7 @@ pub(super) const ROWS: &[Row] = &[
         key: "latency-drain",
         title: "latency at 1,000/s of one topic while the backlog of another drains",
         servers: OURS,
-        wishes: Wishes { mem_queue_size: None, memory_limit: None, message_bytes: None },
+        wishes: DEFAULTS,
         run: latency_in_drain,
         bars: &[],
         metrics: &["p999", "p50", "p99", "latency_max"],

@@ -27,7 +27,7 @@ pub(super) struct Trial<'a> {
     pub(super) commands: Vec<String>,
 }
 
-/// A `mq bench` under way.
+/// A load under way.
 pub(super) struct Load {
     process: Child,
     shown: String,
@@ -39,15 +39,20 @@ impl Trial<'_> {
         if self.quick { (count / 20).max(1) } else { count }
     }
 
-    /// Starts `mq bench` with these arguments.
+    /// Starts `mq bench` with these arguments; `$HTTP` in them is where the server has it.
     pub(super) fn start(&mut self, args: &str) -> Result<Load, String> {
         let shown = format!("mq bench {args} --tcp-address $ADDRESS --pid $PID --json");
         let mut command = Command::new(&self.programs.mq);
+        let args = args.replace("$HTTP", &self.server.http);
         command.arg("bench").args(args.split_whitespace());
         if !args.contains("--tcp-address") {
             command.args(["--tcp-address", &self.server.address]);
         }
         command.args(["--pid", &self.server.pid().to_string(), "--json"]);
+        self.spawn(&mut command, shown)
+    }
+
+    fn spawn(&mut self, command: &mut Command, shown: String) -> Result<Load, String> {
         if !self.commands.contains(&shown) {
             self.commands.push(shown.clone());
         }
@@ -58,6 +63,16 @@ impl Trial<'_> {
             .spawn()
             .map_err(|error| format!("{shown}: {error}"))?;
         Ok(Load { process, shown })
+    }
+
+    /// Runs the load by go-nsq with these arguments to the end: its results, in the form of `mq bench`.
+    pub(super) fn go_load(&mut self, args: &str) -> Result<Value, String> {
+        let program = self.programs.go_load.as_ref().ok_or("go-nsq cannot be had here")?;
+        let mut command = Command::new(program);
+        command.args(args.split_whitespace()).args(["--address", &self.server.address]);
+        command.args(["--pid", &self.server.pid().to_string()]);
+        let shown = format!("(cd tests/go && go run ./load {args} --address $ADDRESS --pid $PID)");
+        self.spawn(&mut command, shown)?.finish()
     }
 
     /// Runs it to the end: its results.

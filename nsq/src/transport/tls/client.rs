@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
 use rustls::sign::SingleCertAndKey;
-use rustls::{ClientConfig, Error, RootCertStore};
+use rustls::{ClientConfig, ClientConnection, Error, RootCertStore};
 use tokio_rustls::{TlsConnector, TlsStream};
 
 use super::verify::AnyServer;
@@ -60,12 +60,25 @@ impl ClientTls {
         Ok(Self { config: Arc::new(config), server_name })
     }
 
+    /// The client's end of a connection with the server at `address`, for who moves its bytes without a runtime.
+    ///
+    /// # Errors
+    /// If the address has no name that a certificate could have.
+    pub fn session(&self, address: &str) -> io::Result<ClientConnection> {
+        let name = self.name_of(address)?;
+        ClientConnection::new(Arc::clone(&self.config), name).map_err(|error| TlsError::Tls(error).into())
+    }
+
+    fn name_of(&self, address: &str) -> Result<ServerName<'static>, TlsError> {
+        match &self.server_name {
+            Some(name) => Ok(name.clone()),
+            None => server_name(host(address).to_owned()),
+        }
+    }
+
     /// Shakes hands as the client with the server at `address`.
     pub(crate) async fn connect(&self, transport: Transport, address: &str) -> io::Result<Transport> {
-        let name = match &self.server_name {
-            Some(name) => name.clone(),
-            None => server_name(host(address).to_owned())?,
-        };
+        let name = self.name_of(address)?;
         let Transport::Plain(socket) = transport else {
             return Err(io::ErrorKind::Unsupported.into());
         };
