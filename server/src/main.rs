@@ -3,7 +3,7 @@
 //! - [`args`]: Go's flag grammar on top of clap
 //! - [`settings`]: the list of what can be set; [`setting`], [`choice`], [`list`], [`units`]: how values are written
 //! - [`sources`], [`file`]: where; [`config`]: what `mq serve` runs with
-//! - [`serve`]: the broker as a process; [`features`] it offers; [`reload`] at SIGHUP; [`options`] HTTP shows;
+//! - [`serve`]: the broker as a process; [`features`] it offers, [`grpc`] beside them; [`reload`] at SIGHUP; [`options`] HTTP shows;
 //!   [`paste`] what it prints when ready
 //! - [`discovery`]: how that broker is found; [`lookup`], [`lookup_settings`]: `mq lookup`; [`host`]: this machine's name
 //! - [`drain`]: `mq drain`; [`publish`], [`lines`]: `mq pub`; [`tail`], [`printer`]: `mq tail`
@@ -20,6 +20,7 @@ mod document;
 mod drain;
 mod features;
 mod file;
+mod grpc;
 mod host;
 mod http;
 mod inspect;

@@ -21,7 +21,7 @@ class Broker {
   /** Starts it, again if it ran before: on the same port and folder. */
   async run() {
     const data = path.join(this.folder, 'data')
-    const args = ['serve', '-tcp-address', `127.0.0.1:${this.port}`, '-http-address', '127.0.0.1:0', '-https-address=', '-data-path', data, ...this.flags]
+    const args = ['serve', '-tcp-address', `127.0.0.1:${this.port}`, '-http-address', '127.0.0.1:0', '-https-address=', '-grpc-address=', '-data-path', data, ...this.flags]
     this.process = spawn(process.env.MQ_BIN, args, {stdio: ['ignore', 'pipe', 'inherit']})
     this.ended = once(this.process, 'exit')
     const lines = readline.createInterface({input: this.process.stdout})

@@ -24,7 +24,7 @@ class Broker:
         self.process = subprocess.Popen(
             [
                 *[os.environ["MQ_BIN"], "serve", "--tcp-address", self.address],
-                *["--http-address", self.http, "--https-address=", "--data-path", str(self.folder / "data")],
+                *["--http-address", self.http, "--https-address=", "--grpc-address=", "--data-path", str(self.folder / "data")],
                 *self.flags,
             ],
             stdout=subprocess.PIPE,
