@@ -3,9 +3,11 @@
 //! - [`v1`]: the messages and services of `proto/mq/v1`, generated; [`PROTOS`]: their files; `batch`: delivered messages,
 //!   encoded by hand
 //! - [`Server`]: listens, with [`Config`]; `service`: what it serves; `status`: errors as gRPC has them; `connection`: a
-//!   client's socket
+//!   client's socket; `health`
+//! - [`client`]: publishers and consumers
 
 mod batch;
+pub mod client;
 mod connection;
 mod health;
 mod server;
