@@ -131,12 +131,12 @@ impl Broker {
         let path: &Path = &options.data_path;
         let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(path)?);
         let broker = Self::open_on(disk, Arc::new(SystemClock::new()), StoreSizes::default(), options)?;
-        broker.handle.shared.io.start();
-        *broker.handle.threads.lock() = Some(Threads::start(&broker.handle.shared)?);
+        broker.start()?;
         Ok(broker)
     }
 
-    /// Opens a broker on any disk and clock, without threads: what they would do is done by [`Broker::maintain`].
+    /// Opens a broker on any disk and clock, without threads: what they would do is done by [`Broker::maintain`], or by
+    /// them after [`Broker::start`].
     ///
     /// # Errors
     /// As [`Broker::open`].
@@ -196,11 +196,22 @@ impl Broker {
                 clean_stop,
                 why,
                 volumes.remove(&no).unwrap_or_default(),
+                replay.ids.of(no),
                 &shared,
             )?;
             shared.registry.lock().insert(topic);
         }
         Ok(Self { handle: Arc::new(Handle { shared, threads: Mutex::new(None) }) })
+    }
+
+    /// Starts the threads of a broker that [`Broker::open_on`] opened.
+    ///
+    /// # Errors
+    /// `Io` if the system has no threads left.
+    pub fn start(&self) -> Result<()> {
+        self.handle.shared.io.start();
+        *self.handle.threads.lock() = Some(Threads::start(&self.handle.shared)?);
+        Ok(())
     }
 
     /// Finds or creates a topic, at the broker's level.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Result};
 pub use crate::store::event::Durability;
+use crate::store::ids::IDS_MAX;
 
 /// Settings of a broker. `Default` is what `mq serve` runs with.
 #[derive(Clone, Debug)]
@@ -22,6 +23,13 @@ pub struct Options {
     /// How long an fsync that level `sync` waits for is put off, so that it takes more with it. Default 0: the next begins
     /// when the last returns. More is for disks whose fsync is slow.
     pub sync_wait: Duration,
+    /// For how long a topic remembers the ids its publishers give messages, so that one sent again is not stored again.
+    /// Default 2 minutes, at most 7 days; zero for not at all. A topic can have its own: [`Dedup`].
+    pub dedup_window: Duration,
+    /// How many ids a topic remembers at most: the newest. Default 100,000, at most 10,000,000. Each takes up to 64 bytes of
+    /// memory; all topics' together at most a quarter of the memory limit, beyond which a topic that gets new ones
+    /// forgets as many of its oldest.
+    pub dedup_max_ids: u64,
     /// The broker's part of message ids, below 1024. Ids are unique across brokers whose nodes differ.
     pub node_id: u16,
     /// How many messages wait at most for an ephemeral channel; older ones are skipped. Default 10,000.
@@ -44,6 +52,8 @@ impl Default for Options {
             durability: Durability::Flush,
             max_disk_bytes: 0,
             sync_wait: Duration::ZERO,
+            dedup_window: Duration::from_secs(120),
+            dedup_max_ids: 100_000,
             node_id: 0,
             ephemeral_queue: 10_000,
             max_msg_timeout: Duration::from_secs(15 * 60),
@@ -58,6 +68,11 @@ impl Default for Options {
 const DISK_FILES_MIN: u64 = 8;
 
 impl Options {
+    /// What topics have that have nothing of their own.
+    pub(crate) fn dedup(&self) -> Dedup {
+        Dedup { window: Some(self.dedup_window), max_ids: Some(self.dedup_max_ids) }
+    }
+
     /// # Errors
     /// `InvalidArgument` names the setting and its range.
     pub(crate) fn check(&self, sizes: &StoreSizes) -> Result<()> {
@@ -75,8 +90,36 @@ impl Options {
         if self.sync_wait > Duration::from_secs(10) {
             return invalid(format!("sync wait {:?} is above 10 s", self.sync_wait));
         }
+        self.dedup().check()?;
         if self.max_msg_timeout.is_zero() {
             return invalid("the longest message timeout must be above 0".into());
+        }
+        Ok(())
+    }
+}
+
+/// What a topic has of its own about ids that publishers give messages. What is `None` is as [`Options`] have it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Dedup {
+    /// See [`Options::dedup_window`].
+    pub window: Option<Duration>,
+    /// See [`Options::dedup_max_ids`].
+    pub max_ids: Option<u64>,
+}
+
+/// Longest time an id is remembered.
+const DEDUP_WINDOW_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+
+impl Dedup {
+    /// # Errors
+    /// `InvalidArgument` names the setting and its range.
+    pub(crate) fn check(&self) -> Result<()> {
+        let invalid = |text: String| Err(Error::new(ErrorKind::InvalidArgument, text));
+        if let Some(window) = self.window.filter(|window| *window > DEDUP_WINDOW_MAX) {
+            return invalid(format!("dedup window {window:?} is above 7 days"));
+        }
+        if let Some(max) = self.max_ids.filter(|max| !(1..=IDS_MAX).contains(max)) {
+            return invalid(format!("dedup max ids {max} is not between 1 and {IDS_MAX}"));
         }
         Ok(())
     }

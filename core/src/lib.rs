@@ -32,7 +32,7 @@ mod watch;
 pub use broker::Broker;
 pub use channel::{Acks, Channel, ChannelStats, Pulled, SubscribeOptions, SubscriberView, Subscription};
 pub use clock::{Clock, ManualClock, SystemClock};
-pub use config::{Durability, Limits, Options, Overflow, StoreSizes};
+pub use config::{Dedup, Durability, Limits, Options, Overflow, StoreSizes};
 pub use error::{Error, ErrorKind, Result};
 pub use headers::{Headers, HeadersBuf};
 pub use latency::{BUCKETS_US, Histogram, Quantiles};

@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 
 use crate::broker::Shared;
 use crate::channel::Delta;
-use crate::config::{Durability, Limits};
+use crate::config::{Dedup, Durability, Limits};
 use crate::error::{Error, Result};
 use crate::store::event::Event;
 use crate::store::file::checkpoint_name;
 use crate::store::healing::Missing;
+use crate::store::replay::ids_events;
 use crate::store::trouble::Task;
 use crate::store::{checkpoint, cleaner};
 use crate::topic::Topic;
@@ -171,6 +172,9 @@ impl Shared {
     /// no harm, as every event is absolute.
     pub(crate) fn checkpoint(&self, clean_stop: bool) -> Result<()> {
         let epoch = self.log.epoch();
+        // Behind whoever is at a write that failed: topics have then been told, and speak of nothing that was refused before
+        // this epoch. What is refused later ends it.
+        self.log.wait_written();
         let position = self.log.end();
         let mut bytes = Vec::new();
         Event::Counters {
@@ -185,8 +189,13 @@ impl Shared {
             if state.limits != Limits::default() {
                 Event::Limits { topic: topic.no, limits: state.limits }.encode(&mut bytes);
             }
+            if state.dedup != Dedup::default() {
+                Event::Dedup { topic: topic.no, dedup: state.dedup }.encode(&mut bytes);
+            }
+            let ids = topic.logged_ids(&state);
             let channels = state.channels.clone();
             drop(state);
+            ids_events(topic.no, &ids).for_each(|event| event.encode(&mut bytes));
             for channel in channels.iter().filter(|c| !c.is_ephemeral()) {
                 channel.snapshot(topic.no).iter().for_each(|event| event.encode(&mut bytes));
             }
@@ -292,6 +301,7 @@ impl Shared {
     fn look_after_memory(&self) {
         for topic in self.topics() {
             topic.expire();
+            topic.forget_ids();
             topic.trim();
             for channel in &topic.state.lock().channels {
                 channel.tidy();

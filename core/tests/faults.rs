@@ -84,7 +84,11 @@ fn is_done(broker: &Broker, ticket: Ticket) -> bool {
 
 /// What a machine that loses power right now has when it starts again.
 fn after_power_loss(disk: &CrashDisk) -> Vec<String> {
-    let image = disk.image(disk.events(), Crash::Power { seed: 0 });
+    after_power_loss_of(disk, 0)
+}
+
+fn after_power_loss_of(disk: &CrashDisk, seed: u64) -> Vec<String> {
+    let image = disk.image(disk.events(), Crash::Power { seed });
     let broker = broker(&image, Durability::Flush);
     assert_eq!(broker.damage(), [] as [String; 0]);
     drain(&mut subscribe(&broker, "t"))
@@ -169,6 +173,31 @@ fn after_a_failed_fsync_the_file_is_written_anew_before_anything_is_acknowledged
     broker.maintain(Step::Sync).unwrap();
     assert!(is_done(&broker, ticket));
     assert_eq!(after_power_loss(&disk), ["a", "b"]);
+}
+
+/// The system calls pages clean whose fsync failed, so a later one does nothing for them: what a killed process left in
+/// doubt is no more durable for being fsync'd at the next start.
+#[test]
+fn what_a_failed_fsync_left_in_doubt_is_durable_once_the_folder_is_open_again() {
+    for files in [1, 3] {
+        let disk = CrashDisk::new();
+        let running = broker(&disk, Durability::Flush);
+        subscribe(&running, "t");
+        let mut bodies = vec!["a".repeat(100)];
+        publish(&running, "t", &bodies[0]).unwrap();
+        running.maintain(Step::Sync).unwrap();
+        for n in 0..files * SIZES.file_bytes / 1000 {
+            bodies.push(format!("{n:0900}"));
+            publish(&running, "t", &bodies[bodies.len() - 1]).unwrap();
+        }
+        disk.set_faults(Box::new(|call| (call.op == Op::Sync).then_some(Fault::SyncFails)));
+        running.maintain(Step::Sync).unwrap_err();
+        let killed = disk.image(disk.events(), Crash::Kill);
+        let _open = broker(&killed, Durability::Flush);
+        for seed in 0..50 {
+            assert!(after_power_loss_of(&killed, seed) == bodies, "{files} files, seed {seed}");
+        }
+    }
 }
 
 #[test]

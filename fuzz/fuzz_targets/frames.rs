@@ -19,6 +19,7 @@ fuzz_target!(|bytes: &[u8]| {
             payload_crc: 0,
             first: mq_core::Offset(0),
             time: 0,
+            has_ids: false,
             synced_to: 0,
         };
         let _ = header.payload_is_whole(bytes);

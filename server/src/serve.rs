@@ -133,6 +133,8 @@ async fn open(config: &Config) -> Result<Broker, String> {
         durability: config.durability,
         max_disk_bytes: config.max_disk_bytes.0,
         sync_wait: config.sync_wait,
+        dedup_window: config.dedup_window,
+        dedup_max_ids: config.dedup_max_ids,
         node_id: config.node_id.0,
         ephemeral_queue: config.mem_queue_size,
         max_msg_timeout: config.max_msg_timeout,

@@ -178,6 +178,10 @@ settings! {
     max_disk_bytes: Size = "0";
     /// How long an fsync that level sync waits for is put off to take more with it; for disks whose fsync is slow
     sync_wait: Duration = "0s";
+    /// For how long a topic knows the ids that publishers give messages, so that one sent again is stored once; 0s = not at all, at most 168h
+    dedup_window: Duration = "2m";
+    /// The most ids a topic knows: the newest; at most 10000000
+    dedup_max_ids: u64 = "100000";
     /// Part of every message id, different on each broker of a cluster; auto = from the host's name
     node_id / "id": NodeId = "auto";
     /// Newest messages an ephemeral channel keeps; other channels keep all, in memory as far as --memory-limit goes

@@ -13,7 +13,8 @@ use parking_lot::Mutex;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::Attributes;
-use crate::store::frame::{self, PAYLOAD_BYTES_MAX};
+use crate::store::frame::{self, PAYLOAD_BYTES_MAX, Record};
+use crate::store::ids::IdHash;
 
 /// A frame larger than this part of a chunk gets a chunk of its own size, so that no chunk wastes more.
 const SHARE_OF_CHUNK: usize = 4;
@@ -42,6 +43,8 @@ pub(crate) struct Pool {
     used: AtomicU64,
     /// The part of it that channels have read ahead from disk.
     read_ahead: AtomicU64,
+    /// The part of it that topics remember of ids.
+    ids: AtomicU64,
     /// Highest id of a chunk of written frames that was to be given up.
     given_up_to: AtomicU64,
     state: Mutex<PoolState>,
@@ -91,6 +94,7 @@ impl Pool {
             used: AtomicU64::new(0),
             given_up_to: AtomicU64::new(0),
             read_ahead: AtomicU64::new(0),
+            ids: AtomicU64::new(0),
             state: Mutex::default(),
         })
     }
@@ -117,7 +121,7 @@ impl Pool {
 
     /// An empty batch for frames of `ring`.
     pub(crate) fn batch(self: &Arc<Self>, ring: Ring) -> Batch {
-        Batch { pool: self.clone(), ring, chunk: None, count: 0, chain: 0, deferred: false }
+        Batch { pool: self.clone(), ring, chunk: None, count: 0, chain: 0, deferred: false, ids: Vec::new() }
     }
 
     fn open(&self, ring: Ring) -> Chunk {
@@ -261,6 +265,23 @@ impl Pool {
         self.read_ahead.fetch_sub(bytes as u64, Ordering::Relaxed);
     }
 
+    /// Counts what topics remember of ids.
+    pub(crate) fn charge_ids(&self, bytes: usize) {
+        self.charge(bytes);
+        self.ids.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Takes back a [`Pool::charge_ids`].
+    pub(crate) fn discharge_ids(&self, bytes: usize) {
+        self.discharge(bytes);
+        self.ids.fetch_sub(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Whether ids take as much as they may.
+    pub(crate) fn is_full_of_ids(&self) -> bool {
+        self.ids.load(Ordering::Relaxed) > self.limit / 4
+    }
+
     /// Bytes that channels have read ahead.
     pub(crate) fn read_ahead(&self) -> u64 {
         self.read_ahead.load(Ordering::Relaxed)
@@ -284,6 +305,8 @@ pub struct Batch {
     /// CRC-32C over the records' CRCs so far.
     chain: u32,
     deferred: bool,
+    /// Which of the messages have an id.
+    ids: Vec<(u32, IdHash)>,
 }
 
 /// A batch's messages, encoded: the payload of a data frame.
@@ -293,6 +316,8 @@ pub(crate) struct Payload {
     pub(crate) crc: u32,
     /// Whether any message has a not-before time.
     pub(crate) deferred: bool,
+    /// Which of the messages have an id of their publisher's, in order.
+    pub(crate) ids: Vec<(u32, IdHash)>,
     /// The chunk that holds the bytes.
     pub(crate) chunk: u64,
 }
@@ -317,9 +342,29 @@ impl Batch {
         }
         let Some(chunk) = &mut self.chunk else { return Ok(()) };
         let crc = frame::put_record(&mut chunk.tail, attributes, body);
+        if let Some(id) = attributes.dedup_id {
+            self.ids.push((self.count, IdHash::of(id)));
+        }
         self.chain = crc32c::crc32c_append(self.chain, &crc.to_le_bytes());
         self.count += 1;
         self.deferred |= attributes.not_before.is_some();
+        Ok(())
+    }
+
+    /// Adds the record that `bytes` begin with, which another batch encoded. Its id is not taken down.
+    ///
+    /// # Errors
+    /// As [`Batch::push`].
+    pub(crate) fn push_record(&mut self, record: &Record<'_>, bytes: &[u8]) -> Result<()> {
+        let room = self.chunk.as_ref().map_or(0, |c| c.tail.capacity() - c.tail.len());
+        if room < record.len {
+            self.grow(record.len)?;
+        }
+        let Some(chunk) = &mut self.chunk else { return Ok(()) };
+        chunk.tail.extend_from_slice(&bytes[..record.len]);
+        self.chain = crc32c::crc32c_append(self.chain, &bytes[..4]);
+        self.count += 1;
+        self.deferred |= !record.is_plain() && record.attributes().not_before.is_some();
         Ok(())
     }
 
@@ -373,6 +418,7 @@ impl Batch {
             count: self.count,
             crc: self.chain,
             deferred: self.deferred,
+            ids: std::mem::take(&mut self.ids),
             chunk: 0,
         };
         if let Some(mut chunk) = self.chunk.take() {

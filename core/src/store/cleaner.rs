@@ -42,7 +42,8 @@ pub(crate) fn plan(
     let mut candidates = Vec::new();
     for file in files.iter().filter(|f| f.sealed) {
         let live = live_bytes(file, pending);
-        let free = file.kind == FileKind::Clean || file.end <= checkpoint;
+        // A file that ends right at the checkpoint shows that the log is whole up to there: what follows may be lost yet.
+        let free = file.kind == FileKind::Clean || file.end < checkpoint;
         if live == 0 && free {
             plan.remove.push(file.no);
             continue;
@@ -224,6 +225,7 @@ impl Output<'_> {
             payload_crc: frame::records_crc(&frame.payload),
             first: frame.first,
             time: frame.time,
+            has_ids: frame.has_ids,
             synced_to: self.synced_to,
         };
         let at = self.at + self.buffer.len() as u64;

@@ -9,8 +9,9 @@
 use std::time::Duration;
 
 use crate::clock::Wall;
-use crate::config::{Limits, Overflow};
+use crate::config::{Dedup, Limits, Overflow};
 use crate::message::Offset;
+use crate::store::ids::{IdHash, StoredId};
 
 /// How much is promised when a publish is acknowledged. The numbers are part of the file format.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -133,6 +134,20 @@ pub enum Event {
         /// The limits.
         limits: Limits,
     },
+    /// How long and how many ids of its messages a topic remembers, in force from here on.
+    Dedup {
+        /// The topic's number.
+        topic: u32,
+        /// What it has of its own.
+        dedup: Dedup,
+    },
+    /// Messages of a topic that were stored with an id.
+    Ids {
+        /// The topic's number.
+        topic: u32,
+        /// The messages.
+        ids: Vec<StoredId>,
+    },
 }
 
 /// A message a channel has read but not finished.
@@ -215,6 +230,23 @@ impl Event {
                 put_u64(out, u64::try_from(limits.max_age.as_nanos()).unwrap_or(u64::MAX));
                 out.push(u8::from(limits.overflow == Overflow::DropOldest));
             }
+            Self::Dedup { topic, dedup } => {
+                out.push(11);
+                put_u32(out, *topic);
+                let nanos = |window: Duration| u64::try_from(window.as_nanos()).unwrap_or(u64::MAX - 1);
+                put_u64(out, dedup.window.map_or(UNSET, nanos));
+                put_u64(out, dedup.max_ids.unwrap_or(UNSET));
+            }
+            Self::Ids { topic, ids } => {
+                out.push(12);
+                put_u32(out, *topic);
+                put_u32(out, ids.len() as u32);
+                for StoredId { hash, offset, time } in ids {
+                    hash.0.iter().for_each(|half| put_u64(out, *half));
+                    put_u64(out, offset.0);
+                    put_u64(out, *time);
+                }
+            }
         }
     }
 
@@ -268,6 +300,23 @@ impl Event {
                     overflow: if get_u8(bytes)? == 0 { Overflow::Refuse } else { Overflow::DropOldest },
                 },
             },
+            11 => Self::Dedup {
+                topic: get_u32(bytes)?,
+                dedup: Dedup {
+                    window: Some(get_u64(bytes)?).filter(|ns| *ns != UNSET).map(Duration::from_nanos),
+                    max_ids: Some(get_u64(bytes)?).filter(|max| *max != UNSET),
+                },
+            },
+            12 => {
+                let topic = get_u32(bytes)?;
+                let count = get_count(bytes, ID_BYTES)?;
+                let mut ids = Vec::with_capacity(count);
+                for _ in 0..count {
+                    let hash = IdHash([get_u64(bytes)?, get_u64(bytes)?]);
+                    ids.push(StoredId { hash, offset: Offset(get_u64(bytes)?), time: get_u64(bytes)? });
+                }
+                Self::Ids { topic, ids }
+            }
             _ => return None,
         };
         Some(event)
@@ -283,6 +332,10 @@ impl Event {
     }
 }
 
+/// A setting that a topic does not have.
+const UNSET: u64 = u64::MAX;
+/// Bytes of one [`StoredId`].
+const ID_BYTES: usize = 32;
 /// Bytes of one [`Unfinished`].
 const UNFINISHED_BYTES: usize = 18;
 
@@ -377,6 +430,9 @@ mod tests {
                     overflow: Overflow::DropOldest,
                 },
             },
+            Event::Dedup { topic: 4, dedup: Dedup { window: None, max_ids: Some(7) } },
+            Event::Dedup { topic: 4, dedup: Dedup { window: Some(Duration::ZERO), max_ids: None } },
+            Event::Ids { topic: 4, ids: vec![StoredId { hash: IdHash([1, 2]), offset: Offset(3), time: 4 }] },
         ];
         let mut bytes = Vec::new();
         events.iter().for_each(|e| e.encode(&mut bytes));

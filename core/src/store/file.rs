@@ -18,7 +18,7 @@ use crate::store::frame::{u32_at, u64_at};
 /// Bytes before the first frame.
 pub(crate) const FILE_HEADER_BYTES: u64 = 64;
 /// Version of every file of the folder. A file of another version is refused by name.
-pub(crate) const FORMAT_VERSION: u32 = 2;
+pub(crate) const FORMAT_VERSION: u32 = 3;
 
 const MAGIC: &[u8; 8] = b"libmqlog";
 /// Far above any position, and far enough below what a `u64` holds to count on from.

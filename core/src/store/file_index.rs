@@ -13,9 +13,12 @@
 //! unless one frame is larger. The table is read at open, a topic's runs when the topic is read.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::message::Offset;
+use crate::store::disk::File;
 use crate::store::event::{get_count, get_u32, get_u64, put_u32, put_u64};
+use crate::store::file::FILE_HEADER_BYTES;
 
 /// Bytes of the footer.
 pub(crate) const FOOTER_BYTES: u64 = 32;
@@ -200,6 +203,23 @@ impl Footer {
         }
         rest.is_empty().then_some(table)
     }
+}
+
+/// Reads a file's index. `None` if it has none that is whole.
+pub(crate) fn read_index(file: &Arc<dyn File>, len: u64) -> std::io::Result<Option<(Footer, Table)>> {
+    let Some(footer_at) = len.checked_sub(FOOTER_BYTES).filter(|at| *at >= FILE_HEADER_BYTES) else {
+        return Ok(None);
+    };
+    let mut bytes = [0; FOOTER_BYTES as usize];
+    if file.read_at(&mut bytes, footer_at)? < bytes.len() {
+        return Ok(None);
+    }
+    let Some(footer) = Footer::decode(&bytes, len).filter(|f| f.frames_end >= FILE_HEADER_BYTES) else {
+        return Ok(None);
+    };
+    let mut table = vec![0; footer.table_len as usize];
+    let got = file.read_at(&mut table, footer.frames_end)?;
+    Ok(footer.decode_table(&table[..got]).map(|table| (footer, table)))
 }
 
 #[cfg(test)]

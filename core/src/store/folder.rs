@@ -16,7 +16,6 @@ use crate::store::file_index::{self, TopicRuns};
 use crate::store::frame::Header;
 use crate::store::manifest::Manifest;
 use crate::store::reader::{Scanned, Scanner};
-use crate::store::recovery;
 use crate::store::salvage::Sound;
 
 /// A folder's files, all open: what a running broker removes meanwhile stays readable.
@@ -177,7 +176,7 @@ fn open_file(disk: &dyn Disk, no: u64, kind: Option<FileKind>) -> Result<Option<
         Ok(_) | Err(BadHeader::Damaged) => (proven(&bytes[..got], no, kind, &file, len)?, true),
     };
     let kind = header.map(|h| h.kind).or(kind).unwrap_or(FileKind::Log);
-    let index = if header.is_some() { recovery::read_index(&file, len).map_err(failed)? } else { None };
+    let index = if header.is_some() { file_index::read_index(&file, len).map_err(failed)? } else { None };
     let until = index.as_ref().map_or(len, |(footer, _)| footer.frames_end);
     let (topics, salvaged) = (BTreeMap::new(), BTreeMap::new());
     let is_sealed = index.is_some() || kind == FileKind::Clean;

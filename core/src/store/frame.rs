@@ -5,7 +5,7 @@
 //!  0 u32 header CRC: CRC-32C of the file's salt,     0 u32 CRC-32C of all that follows in the record
 //!        the frame's position, then bytes 4..48      4 u32 body length
 //!  4 u8  kind: 1 data, 2 state, 3 mark               8 u16 attributes length
-//!  5 u8[3] zero                                     10 u16 zero
+//!  5 u8  1 if any record has an id, 6 u8[2] zero    10 u16 zero
 //!  8 u32 payload length                             12 attributes: (u8 tag, u16 length, value)*
 //! 12 u32 count of records or entries                .. body
 //! 16 u32 topic number (data), else 0
@@ -59,6 +59,8 @@ pub struct Header {
     pub first: Offset,
     /// When the frame was made; the publish time of all its records.
     pub time: Wall,
+    /// Whether any record may have a publisher's id (data).
+    pub has_ids: bool,
     /// Position known fsync'd when the frame was written.
     pub synced_to: u64,
 }
@@ -72,6 +74,7 @@ impl Header {
             Kind::State => 2,
             Kind::Mark => 3,
         };
+        out[5] = u8::from(self.has_ids);
         out[8..12].copy_from_slice(&self.payload_len.to_le_bytes());
         out[12..16].copy_from_slice(&self.count.to_le_bytes());
         out[16..20].copy_from_slice(&self.topic.to_le_bytes());
@@ -109,6 +112,7 @@ impl Header {
             payload_crc: u32_at(bytes, 20),
             first: Offset(first),
             time: u64_at(bytes, 32),
+            has_ids: bytes[5] & 1 != 0,
             synced_to: u64_at(bytes, 40),
         })
     }
@@ -331,6 +335,7 @@ mod tests {
             payload_crc: records_crc(&payload),
             first: Offset(3 << 16),
             time: 99,
+            has_ids: attributes.dedup_id.is_some(),
             synced_to: 5,
         };
         (header, payload)
@@ -382,7 +387,7 @@ mod tests {
         #[test]
         fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = Header::decode(&bytes, 0, 0);
-            let header = Header { kind: Kind::Data, payload_len: bytes.len() as u32, count: 1, topic: 0, payload_crc: 0, first: Offset(0), time: 0, synced_to: 0 };
+            let header = Header { kind: Kind::Data, payload_len: bytes.len() as u32, count: 1, topic: 0, payload_crc: 0, first: Offset(0), time: 0, has_ids: false, synced_to: 0 };
             let _ = header.payload_is_whole(&bytes);
             if let Some(record) = Record::parse(&bytes) {
                 let _ = record.attributes();

@@ -9,10 +9,10 @@ use std::sync::Arc;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::disk::{File, OpenMode};
 use crate::store::file::{FILE_HEADER_BYTES, FileHeader, checkpoint_name, log_name};
+use crate::store::file_index::read_index;
 use crate::store::log::Log;
 use crate::store::manifest::MANIFEST_NAME;
 use crate::store::reader::{Scanned, Scanner};
-use crate::store::recovery::read_index;
 
 /// What the manifest names and the folder lacks.
 pub(crate) struct Missing {

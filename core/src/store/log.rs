@@ -59,6 +59,8 @@ pub(crate) struct Frame {
     pub(crate) time: Wall,
     /// Whether any message may have a not-before time.
     pub(crate) deferred: bool,
+    /// Whether any message may have a publisher's id.
+    pub(crate) has_ids: bool,
     /// Its records.
     pub(crate) payload: Bytes,
 }
@@ -83,6 +85,21 @@ pub struct Ticket {
 impl Ticket {
     /// Done from the start.
     pub(crate) const DONE: Self = Self { epoch: 0, position: 0, synced: false };
+
+    /// Whether it was done from the start.
+    pub(crate) fn is_done(self) -> bool {
+        self.position == 0
+    }
+
+    /// Whether it was given in `epoch`.
+    pub(crate) fn is_of(self, epoch: u64) -> bool {
+        self.epoch == epoch
+    }
+
+    /// Whether it waits for an fsync.
+    pub(crate) fn is_synced(self) -> bool {
+        self.synced
+    }
 }
 
 /// What became of a frame.
@@ -249,7 +266,7 @@ impl Log {
         wake: Option<Arc<dyn Wake>>,
         epoch: Option<u64>,
     ) -> Option<Ticket> {
-        let Frame { first, count, time, ref payload, .. } = landed.frame;
+        let Frame { first, count, time, has_ids, ref payload, .. } = landed.frame;
         let header = Header {
             kind: Kind::Data,
             payload_len: payload.len() as u32,
@@ -258,6 +275,7 @@ impl Log {
             payload_crc,
             first,
             time,
+            has_ids,
             synced_to: 0,
         };
         let synced = landed.synced;
@@ -282,6 +300,7 @@ impl Log {
             payload_crc: crc32c::crc32c(&events),
             first: Offset(0),
             time,
+            has_ids: false,
             synced_to: 0,
         };
         self.push(header, events.into(), synced, None, wake, None).unwrap_or(Ticket::DONE)
@@ -302,6 +321,18 @@ impl Log {
             }
             Outcome::Done | Outcome::Failed(_) => earlier,
         }
+    }
+
+    /// A ticket for all that was queued so far, for one who is woken by `wake`; fsync'd, if `synced`. `None` if `epoch` is
+    /// over: a write has failed since.
+    pub(crate) fn follow_all(
+        &self,
+        time: Wall,
+        synced: bool,
+        wake: &Arc<dyn Wake>,
+        epoch: u64,
+    ) -> Option<Ticket> {
+        self.push(mark(time), Bytes::new(), synced, None, Some(wake.clone()), Some(epoch))
     }
 
     fn push(
@@ -407,9 +438,10 @@ impl Log {
         assign.data_end <= self.synced() && assign.marked < assign.data_end && !self.is_troubled()
     }
 
-    /// Whether something written waits for an fsync to be acknowledged.
+    /// Whether an fsync that began now would acknowledge something.
     pub(crate) fn has_unsynced(&self) -> bool {
-        !self.unsynced.lock().is_empty()
+        // A writer lists what it has written before it says up to where: until then an fsync would land nothing.
+        self.unsynced.lock().front().is_some_and(|next| next.end <= self.written())
     }
 
     /// How many times writing has failed, and one.
@@ -474,6 +506,7 @@ fn mark(time: Wall) -> Header {
         payload_crc: 0,
         first: Offset(0),
         time,
+        has_ids: false,
         synced_to: 0,
     }
 }

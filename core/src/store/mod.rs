@@ -5,6 +5,7 @@
 //! - `chunk`: memory for frames; `log`, `writer`: positions, rounds of writes, fsync
 //! - `trouble`: what keeps the log from its work; `reserve`, `healing`: how it gets over a full disk and a failed fsync
 //! - `catalog`: which file holds what; `reader` reads it back; `cleaner` keeps only what is pending
+//! - [`ids`]: publishers' ids of messages, in frames and in checkpoints
 //! - `replay`, `recovery`, `missing`: from files back to topics and channels
 //! - `folder`, `survey` read a whole folder for [`inspect`] and [`repair`]; [`damage`] is what they find, `salvage` what they take out
 //!   of damaged frames, `clean_file` where repairs put it
@@ -24,6 +25,7 @@ pub(crate) mod file_index;
 pub(crate) mod folder;
 pub mod frame;
 pub(crate) mod healing;
+pub mod ids;
 pub mod inspect;
 pub(crate) mod log;
 pub(crate) mod manifest;

@@ -103,6 +103,7 @@ fn parse_run(header: &FileHeader, topic: u32, run: Bytes, at: u64, out: &mut Fra
             count: frame.count,
             time: frame.time,
             deferred: true,
+            has_ids: frame.has_ids,
             payload: run.slice(done + HEADER_BYTES..end),
         });
         done = end;

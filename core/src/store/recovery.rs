@@ -4,6 +4,7 @@
 //! a bad frame below it is damage; at or above it, the log ends there, whatever follows.
 
 use std::collections::BTreeSet;
+use std::io::IoSlice;
 use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -12,8 +13,9 @@ use crate::store::checkpoint;
 use crate::store::disk::{Disk, File, OpenMode};
 use crate::store::event::Event;
 use crate::store::file::{BadHeader, FILE_HEADER_BYTES, FileHeader, FileKind, checkpoint_name, log_name};
-use crate::store::file_index::{FOOTER_BYTES, Footer, Table};
+use crate::store::file_index::{Footer, Table, read_index};
 use crate::store::frame::{Header, Kind};
+use crate::store::ids;
 use crate::store::log::Opened;
 use crate::store::manifest::Manifest;
 use crate::store::missing;
@@ -21,6 +23,9 @@ use crate::store::reader::{Scanned, Scanner};
 use crate::store::replay::Replay;
 use crate::store::reserve::{RESERVE_NAME, remove_reserve};
 use crate::store::writer::{self, Writer};
+
+/// Bytes written at a time of what is not known fsync'd.
+const REWRITE_BYTES: usize = 1 << 20;
 
 /// What was found in a data folder.
 pub(crate) struct Recovered {
@@ -156,7 +161,7 @@ struct Recovery {
     catalog: Arc<Catalog>,
     replay: Replay,
     damage: Damage,
-    /// State frames below this position are in the checkpoint.
+    /// What state frames and ids below this position tell is in the checkpoint.
     from: u64,
     /// Greatest position known fsync'd.
     synced_to: u64,
@@ -248,7 +253,7 @@ impl Recovery {
             let known_synced =
                 file.index.as_ref().is_some_and(|(footer, _)| header.position(footer.frames_end) < self.from);
             if !known_synced {
-                file.file.sync().map_err(|e| Error::io("could not fsync the log", e))?;
+                self.make_durable(header, &file.file)?;
             }
             if self.catalog.open_runs(header.no).is_some() && !self.damage.files.contains(&header.no) {
                 full.push((*header, file.file.clone()));
@@ -278,6 +283,27 @@ impl Recovery {
             self.disk.remove(&name).map_err(|e| Error::io(format!("could not remove {name}"), e))?;
         }
         Ok(Opened { manifest: manifest.clone(), writer, full, end })
+    }
+
+    /// Makes what was accepted of a file durable. What is not known fsync'd is written again first: an fsync may have failed
+    /// on it before the crash, and the system then calls its pages clean that never reached the medium.
+    fn make_durable(&self, header: &FileHeader, file: &Arc<dyn File>) -> Result<()> {
+        let rewrite = || {
+            let end = self.catalog.stored(header.no).map_or(0, |stored| stored.frames_end);
+            let mut at = if self.synced_to > header.base { header.at(self.synced_to) } else { 0 };
+            let mut buffer = vec![0; REWRITE_BYTES.min(end.saturating_sub(at) as usize)];
+            while at < end {
+                let wanted = buffer.len().min((end - at) as usize);
+                let got = file.read_at(&mut buffer[..wanted], at)?;
+                if got == 0 {
+                    break;
+                }
+                file.write_at(&mut [IoSlice::new(&buffer[..got])], at)?;
+                at += got as u64;
+            }
+            file.sync()
+        };
+        rewrite().map_err(|e| Error::io(format!("could not fsync {}", log_name(header.no)), e))
     }
 
     /// Opens a file the manifest names. `None`, and damage, if it is not there.
@@ -437,6 +463,10 @@ impl Recovery {
     fn note(&mut self, header: &FileHeader, at: u64, frame: &Header, payload: &[u8]) {
         match frame.kind {
             Kind::Data => {
+                if frame.has_ids && header.kind == FileKind::Log && header.position(at) >= self.from {
+                    let ids = ids::in_records(payload, frame.first, frame.time);
+                    self.replay.ids.note(frame.topic, ids);
+                }
                 let place = (at, frame.frame_len(), frame.topic, frame.first, frame.last());
                 self.catalog.wrote(header.no, at + frame.frame_len(), std::iter::once(place));
                 return;
@@ -472,23 +502,6 @@ impl Recovery {
             }
         }
     }
-}
-
-/// Reads a file's index. `None` if it has none that is whole.
-pub(crate) fn read_index(file: &Arc<dyn File>, len: u64) -> std::io::Result<Option<(Footer, Table)>> {
-    let Some(footer_at) = len.checked_sub(FOOTER_BYTES).filter(|at| *at >= FILE_HEADER_BYTES) else {
-        return Ok(None);
-    };
-    let mut bytes = [0; FOOTER_BYTES as usize];
-    if file.read_at(&mut bytes, footer_at)? < bytes.len() {
-        return Ok(None);
-    }
-    let Some(footer) = Footer::decode(&bytes, len).filter(|f| f.frames_end >= FILE_HEADER_BYTES) else {
-        return Ok(None);
-    };
-    let mut table = vec![0; footer.table_len as usize];
-    let got = file.read_at(&mut table, footer.frames_end)?;
-    Ok(footer.decode_table(&table[..got]).map(|table| (footer, table)))
 }
 
 /// Finds messages that must be there and are not.

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::IoSlice;
 use std::path::Path;
 
-use crate::config::Limits;
+use crate::config::{Dedup, Limits};
 use crate::error::{Error, Result};
 use crate::message::Offset;
 use crate::name::{ChannelName, TopicName};
@@ -171,6 +171,7 @@ impl Plan {
                 end: Offset(0),
                 levels: vec![(Offset(0), Durability::default())],
                 limits: Limits::default(),
+                dedup: Dedup::default(),
                 holes: RangeSet::default(),
             });
             topic.name = name;
@@ -374,6 +375,7 @@ fn begin_log(disk: &dyn Disk, no: u64, position: u64) -> Result<()> {
         payload_crc: 0,
         first: Offset(0),
         time: 0,
+        has_ids: false,
         synced_to: position,
     };
     let write = || {

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::clock::Wall;
-use crate::config::Limits;
+use crate::config::{Dedup, Limits};
 use crate::message::Offset;
 use crate::store::event::{Durability, Event, Unfinished};
+use crate::store::ids::{Ids, StoredId};
 use crate::store::range_set::RangeSet;
 
 /// Topics, channels and counters as the log tells them.
@@ -13,6 +14,8 @@ use crate::store::range_set::RangeSet;
 pub(crate) struct Replay {
     pub(crate) topics: BTreeMap<u32, TopicState>,
     pub(crate) channels: BTreeMap<u32, ChannelState>,
+    /// Of messages of the topics, and of others.
+    pub(crate) ids: Ids,
     /// Next numbers to hand out.
     pub(crate) next_topic: u32,
     pub(crate) next_channel: u32,
@@ -29,6 +32,7 @@ pub(crate) struct TopicState {
     /// From which offset on each level was in force, in order. Never empty.
     pub(crate) levels: Vec<(Offset, Durability)>,
     pub(crate) limits: Limits,
+    pub(crate) dedup: Dedup,
     /// Offsets known to be gone: emptied, or lost and given up by a repair. Nobody waits for them.
     pub(crate) holes: RangeSet,
 }
@@ -74,6 +78,7 @@ impl Replay {
                     end,
                     levels: vec![(Offset(0), level)],
                     limits: Limits::default(),
+                    dedup: Dedup::default(),
                     holes: RangeSet::default(),
                 });
                 if state.level() != level {
@@ -87,7 +92,14 @@ impl Replay {
                     state.limits = limits;
                 }
             }
+            Event::Dedup { topic, dedup } => {
+                if let Some(state) = self.topics.get_mut(&topic) {
+                    state.dedup = dedup;
+                }
+            }
+            Event::Ids { topic, ids } => self.ids.note(topic, ids),
             Event::TopicDeleted { topic } => {
+                self.ids.forget(topic);
                 self.topics.remove(&topic);
                 self.channels.retain(|_, c| c.topic != topic);
             }
@@ -142,15 +154,17 @@ impl Replay {
 impl Replay {
     /// The events that tell this state, for a checkpoint.
     pub(crate) fn events(&self) -> Vec<Event> {
-        let Self { topics, channels, next_topic, next_channel, next_block } = self;
+        let Self { topics, channels, ids, next_topic, next_channel, next_block } = self;
         let mut events =
             vec![Event::Counters { topic: *next_topic, channel: *next_channel, block: *next_block }];
         for (&topic, state) in topics {
             // Named one by one: what is added to a topic must be told here too.
-            let TopicState { name, paused, pump, end, levels: _, limits, holes: _ } = state;
+            let TopicState { name, paused, pump, end, levels: _, limits, dedup, holes: _ } = state;
             let (level, paused, pump, end) = (state.level(), *paused, *pump, *end);
             events.push(Event::Topic { topic, name: name.clone(), level, paused, pump, end });
             events.push(Event::Limits { topic, limits: *limits });
+            events.push(Event::Dedup { topic, dedup: *dedup });
+            events.extend(ids_events(topic, &ids.of(topic)));
         }
         for (&channel, state) in channels {
             let ChannelState { topic, name, paused, finished, requeued } = state;
@@ -193,6 +207,14 @@ impl ChannelState {
             }
         }
     }
+}
+
+/// Ids in one entry at most.
+const IDS_AT_ONCE: usize = 4096;
+
+/// The events that tell ids of `topic`.
+pub(crate) fn ids_events(topic: u32, ids: &[StoredId]) -> impl Iterator<Item = Event> + '_ {
+    ids.chunks(IDS_AT_ONCE).map(move |ids| Event::Ids { topic, ids: ids.to_vec() })
 }
 
 #[cfg(test)]
@@ -255,6 +277,11 @@ mod tests {
                 messages: vec![Unfinished { offset: Offset(11), attempts: 2, due: 9 }],
             },
             Event::Hole { topic: 4, first: Offset(14), last: Offset(15) },
+            Event::Dedup { topic: 4, dedup: Dedup { window: None, max_ids: Some(3) } },
+            Event::Ids {
+                topic: 4,
+                ids: vec![StoredId { hash: crate::store::ids::IdHash([1, 2]), offset: Offset(3), time: 4 }],
+            },
         ] {
             replay.apply(event);
         }

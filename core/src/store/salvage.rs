@@ -162,6 +162,7 @@ mod tests {
             payload_crc: frame::records_crc(&payload),
             first: Offset(0),
             time: 0,
+            has_ids: false,
             synced_to: 0,
         };
         (header, payload.to_vec())

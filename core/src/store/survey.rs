@@ -15,6 +15,7 @@ use crate::store::event::Event;
 use crate::store::file::{FILE_HEADER_BYTES, FileHeader, FileKind, log_name};
 use crate::store::folder::{self, Surveyed};
 use crate::store::frame::{Header, Kind};
+use crate::store::ids;
 use crate::store::manifest::Manifest;
 use crate::store::missing;
 use crate::store::range_set::RangeSet;
@@ -204,7 +205,8 @@ impl Survey {
             match scan.next()? {
                 Scanned::End => break,
                 Scanned::Frame(at, frame) => {
-                    let payload = if frame.kind == Kind::State { scan.payload(at, &frame)? } else { &[] };
+                    let is_read = frame.kind == Kind::State || frame.has_ids;
+                    let payload = if is_read { scan.payload(at, &frame)? } else { &[] };
                     if !self.take_frame(&header, file, at, &frame, payload) {
                         note(at, scan.at(), Some(frame), counts);
                     }
@@ -261,6 +263,10 @@ impl Survey {
                 self.present.entry(frame.topic).or_default().insert(frame.first, frame.last());
                 self.seen.topics.insert(frame.topic);
                 self.seen.offset(frame.last());
+                let is_live = header.kind == FileKind::Log && header.position(at) >= self.from();
+                if frame.has_ids && (is_live || self.checkpoint.is_none()) {
+                    self.replay.ids.note(frame.topic, ids::in_records(payload, frame.first, frame.time));
+                }
             }
             Kind::State if header.kind == FileKind::Log && header.position(at) >= self.from() => {
                 let Some(events) = Event::decode_all(payload) else { return false };
@@ -359,13 +365,16 @@ impl Survey {
             Some(frame) if frame.kind == Kind::Data => {
                 let source = file.file.clone();
                 let mut scan = Scanner::new(&source, header, place.at, file.until);
-                let rows = salvage::sound_records(&frame, scan.payload(place.at, &frame)?);
+                let payload = scan.payload(place.at, &frame)?;
+                let rows = salvage::sound_records(&frame, payload);
                 let mut lost = RangeSet::default();
                 lost.insert(frame.first, frame.last());
                 let present = self.present.entry(frame.topic).or_default();
                 for row in &rows {
                     let first = frame.first.plus(u64::from(row.index));
                     present.insert(first, first.plus(u64::from(row.count) - 1));
+                    let records = payload.get(row.bytes.clone()).unwrap_or_default();
+                    self.replay.ids.note(frame.topic, ids::in_records(records, first, frame.time));
                 }
                 let sound = rows.iter().map(|row| u64::from(row.count)).sum();
                 self.lost.entry(frame.topic).or_default().insert(frame.first, frame.last());
@@ -433,7 +442,11 @@ impl Seen {
             | Event::Requeued { channel, .. } => {
                 self.channels.insert(*channel);
             }
-            Event::Counters { .. } | Event::Hole { .. } | Event::Limits { .. } => {}
+            Event::Counters { .. }
+            | Event::Hole { .. }
+            | Event::Limits { .. }
+            | Event::Dedup { .. }
+            | Event::Ids { .. } => {}
         }
     }
 }

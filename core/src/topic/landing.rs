@@ -26,6 +26,7 @@ impl Landing for Topic {
                 continue;
             }
             state.dequeue(&frame);
+            state.ids_arrived(&frame);
             wakes.extend(self.append(&mut state, Held { frame, chunk, on_disk: true, spilling: 0 }));
         }
         if any_spilled {
@@ -43,6 +44,7 @@ impl Landing for Topic {
             state.syncing -= u32::from(synced);
             if !spilled {
                 state.dequeue(&frame);
+                state.ids_failed(&frame);
                 state.message_count -= u64::from(frame.count);
                 continue;
             }

@@ -169,8 +169,14 @@ mod tests {
         for body in [&b"a"[..], b"bb", b"ccc", b"dddd", b"eeeee"] {
             frame::put_record(&mut payload, &Attributes::NONE, body);
         }
-        let frame =
-            Frame { first: Offset(10), count: 5, time: 1, deferred: false, payload: payload.freeze() };
+        let frame = Frame {
+            first: Offset(10),
+            count: 5,
+            time: 1,
+            deferred: false,
+            has_ids: false,
+            payload: payload.freeze(),
+        };
         let pending = Pending { from: Offset(14), below: vec![Offset(3), Offset(11), Offset(12)] };
         let runs = runs(&frame, &pending);
         let facts: Vec<_> = runs.iter().map(|f| (f.first.0, f.count, f.payload.len())).collect();

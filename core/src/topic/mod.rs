@@ -1,4 +1,5 @@
-//! Topics: offsets, the pump position; `publish`: publishing; `channels`: finding and creating them.
+//! Topics: offsets, the pump position; `publish`, `once`: publishing, and storing once what is sent again (by a
+//! `window` of ids); `channels`: finding and creating them.
 //!
 //! A topic's state is plain data under one short mutex. Locks are taken in the order topic, channel, blocks, log; the
 //! log's writer takes a topic's lock to land what was written, so nobody waits for the writer while holding one.
@@ -8,12 +9,14 @@ mod channels;
 mod landing;
 mod limits;
 pub(crate) mod memory;
+mod once;
 mod peek;
 mod publish;
 mod recovered;
 pub(crate) mod ring;
 mod stats;
 mod volume;
+mod window;
 
 pub use channels::Start;
 pub use publish::Published;
@@ -27,7 +30,7 @@ use parking_lot::Mutex;
 use crate::broker::Shared;
 use crate::channel::Channel;
 use crate::clock::Wall;
-use crate::config::{Durability, Limits};
+use crate::config::{Dedup, Durability, Limits};
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Offset, Pos};
 use crate::name::TopicName;
@@ -35,6 +38,7 @@ use crate::store::chunk::{Batch, Ring};
 use crate::store::event::Event;
 use crate::store::log::{Frame, Ticket, Wake};
 use crate::topic::limits::Allowance;
+use crate::topic::once::Remembered;
 use crate::topic::ring::{Extents, Held, RingFrames};
 use crate::topic::volume::Volume;
 
@@ -76,6 +80,9 @@ pub(crate) struct TopicState {
     queued_messages: u64,
     queued_bytes: u64,
     pub(crate) limits: Limits,
+    pub(crate) dedup: Dedup,
+    /// There while any is remembered.
+    ids: Option<Box<Remembered>>,
     allowance: Allowance,
     /// After the last message that channels may see.
     pub(crate) end: Pos,
@@ -93,6 +100,10 @@ pub(crate) struct TopicState {
     pub(crate) message_bytes: u64,
     /// Messages dropped at a limit before any channel had them.
     pub(crate) skipped: u64,
+    /// Messages not stored because one with their id was.
+    pub(crate) duplicates: u64,
+    /// Ids forgotten before their time, since there were too many.
+    pub(crate) ids_evicted: u64,
 }
 
 impl TopicState {
@@ -121,6 +132,8 @@ impl TopicState {
             queued_messages: 0,
             queued_bytes: 0,
             limits: Limits::default(),
+            dedup: Dedup::default(),
+            ids: None,
             allowance: Allowance::default(),
             end: Pos::default(),
             pump: Pos::default(),
@@ -133,6 +146,8 @@ impl TopicState {
             message_count: 0,
             message_bytes: 0,
             skipped: 0,
+            duplicates: 0,
+            ids_evicted: 0,
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::message::{Offset, SEQ_BITS};
 use crate::store::chunk::{Batch, Payload};
 use crate::store::log::{Frame, Landed, Ticket, Wake};
 use crate::topic::ring::Held;
+use crate::topic::window::Known;
 use crate::topic::{Topic, TopicState};
 
 /// What became of the messages of a batch: where each of them stands, and when that holds.
@@ -28,6 +29,11 @@ impl Published {
     /// A batch that was stored whole.
     pub(super) fn whole(ticket: Ticket, first: Offset, count: u32) -> Self {
         Self { ticket, first, count, placed: None }
+    }
+
+    /// The first that was stored and how many were, where so many are duplicates.
+    pub(super) fn stored(&self, duplicates: usize) -> (Offset, u32) {
+        (self.first, self.count - duplicates as u32)
     }
 
     /// Messages of the batch.
@@ -55,8 +61,40 @@ impl Published {
     }
 }
 
+/// What a publish leaves to do.
+pub(super) struct Stored {
+    pub(super) published: Published,
+    /// Who is to be woken once the topic's lock is let go.
+    pub(super) wakes: Vec<Arc<dyn Wake>>,
+}
+
+impl Stored {
+    /// This, of the messages of a batch of `count` that are no duplicates.
+    pub(super) fn with(mut self, count: u32, duplicates: &[(u32, Known)]) -> Self {
+        let first = self.published.first;
+        let mut known = duplicates.iter().peekable();
+        let mut stored = 0;
+        let place = |at| match known.next_if(|(duplicate, _)| *duplicate == at) {
+            Some((_, Known::Stored(offset))) => (*offset, true),
+            Some((_, Known::Staged(earlier))) => (first.plus(u64::from(*earlier)), true),
+            None => {
+                stored += 1;
+                (first.plus(stored - 1), false)
+            }
+        };
+        self.published.placed = Some((0..count).map(place).collect());
+        self.published.count = count;
+        self
+    }
+}
+
 impl Topic {
     /// Publishes a batch as one frame, all or nothing, and gives its messages their offsets at once.
+    ///
+    /// A message with an id ([`Attributes::dedup_id`](crate::Attributes::dedup_id)) that the topic remembers is not stored
+    /// again: it is answered as the one that was, no earlier than that is stored as its level wanted it. So a publish whose
+    /// answer was lost can be sent again, until the window is over ([`Options::dedup_window`](crate::Options)), also after a
+    /// crash.
     ///
     /// The ticket is done when the topic's level is met; call [`Broker::commit`](crate::Broker::commit) after the last
     /// batch of a burst. `wake` is called when another thread decided the outcome. An empty batch is done at once.
@@ -72,73 +110,101 @@ impl Topic {
         let payload = batch.finish(self.no);
         let blocks = u64::from(payload.count).div_ceil(1 << SEQ_BITS);
         blocks::reserve(&self.shared.blocks, blocks, &self.shared.log, self.shared.clock.wall())?;
-        let (messages, bytes) = (u64::from(payload.count), payload.body_bytes());
         let now = self.shared.clock.wall();
         let mut state = self.state.lock();
         self.check(&state)?;
         let time = now.max(state.time);
-        let in_memory = state.level == Durability::Memory && state.queued == 0;
+        let Stored { published, wakes } = match payload.ids.is_empty() {
+            true => self.store(&mut state, &payload, time, wake)?,
+            false => self.store_once(&mut state, &payload, time, wake)?,
+        };
+        drop(state);
+        wakes.iter().for_each(|wake| wake.wake());
+        Ok(published)
+    }
+
+    /// Stores a batch whole, whatever ids it has.
+    pub(super) fn store(
+        &self,
+        state: &mut TopicState,
+        payload: &Payload,
+        time: Wall,
+        wake: &Arc<dyn Wake>,
+    ) -> Result<Stored> {
+        loop {
+            if let Some(stored) = self.try_store(state, payload, time, wake, None)? {
+                return Ok(stored);
+            }
+        }
+    }
+
+    /// [`Topic::store`], once. `None` if `epoch` is over, or a write has failed just now.
+    pub(super) fn try_store(
+        &self,
+        state: &mut TopicState,
+        payload: &Payload,
+        time: Wall,
+        wake: &Arc<dyn Wake>,
+        epoch: Option<u64>,
+    ) -> Result<Option<Stored>> {
+        let (messages, bytes) = (u64::from(payload.count), payload.body_bytes());
+        let in_memory = state.is_in_memory();
         if !in_memory {
             self.shared.log.check()?;
         }
-        let dropped = self.admit(&mut state, messages, payload.bytes.len() as u64)?;
-        let count = payload.count;
+        let mut wakes = self.admit(state, messages, payload.bytes.len() as u64)?;
         let (ticket, first) = if in_memory {
             if self.shared.pool.is_over() && !self.name.is_ephemeral() {
                 return Err(Error::new(ErrorKind::Full, "memory is full and could not be spilled to disk"));
             }
-            let first = self.allocate(&mut state, payload.count)?;
-            let wakes = self.take_in(&mut state, payload, first, time);
-            drop(state);
-            wakes.iter().for_each(|w| w.wake());
-            state = self.state.lock();
+            let first = self.allocate(state, payload.count)?;
+            let more = self.take_in(state, payload, first, time);
+            wakes = if wakes.is_empty() { more } else { wakes.into_iter().chain(more).collect() };
             (Ticket::DONE, first)
         } else {
-            self.enqueue(&mut state, payload, time, wake)?
+            match self.enqueue(state, payload, time, wake, epoch)? {
+                Some(queued) => queued,
+                None => return Ok(None),
+            }
         };
         state.time = time;
         state.message_count += messages;
         state.message_bytes += bytes;
-        drop(state);
-        dropped.iter().for_each(|wake| wake.wake());
-        Ok(Published::whole(ticket, first, count))
+        Ok(Some(Stored { published: Published::whole(ticket, first, payload.count), wakes }))
     }
 
-    /// Gives a batch its offsets and queues it for the log.
+    /// Gives a batch its offsets and queues it for the log. `None` if `epoch` is over, or a write has failed just now.
     fn enqueue(
         &self,
         state: &mut TopicState,
-        payload: Payload,
+        payload: &Payload,
         time: Wall,
         wake: &Arc<dyn Wake>,
-    ) -> Result<(Ticket, Offset)> {
+        epoch: Option<u64>,
+    ) -> Result<Option<(Ticket, Offset)>> {
         let Some(me) = self.me.upgrade() else {
             return Err(Error::new(ErrorKind::Closed, format!("topic {} is closed", self.name)));
         };
-        let Payload { bytes, count, crc, deferred, chunk } = payload;
         let synced = state.level == Durability::Sync || state.syncing > 0;
-        loop {
-            let first = self.allocate(state, count)?;
-            let frame = Frame { first, count, time, deferred, payload: bytes.clone() };
-            let landed = Landed { frame, chunk, spilled: false, synced };
-            let ticket = self.shared.log.enqueue(
-                self.no,
-                crc,
-                landed,
-                me.clone(),
-                Some(wake.clone()),
-                Some(state.epoch),
-            );
-            if let Some(ticket) = ticket {
-                state.queued += 1;
-                state.syncing += u32::from(synced);
-                state.queued_messages += u64::from(count);
-                state.queued_bytes += bytes.len() as u64;
-                return Ok((ticket, first));
-            }
-            // A write failed just now: these offsets stay unused, and so does the rest of the block.
-            state.next = state.block_end;
+        let first = self.allocate(state, payload.count)?;
+        if epoch.is_some_and(|epoch| epoch != state.epoch) {
+            state.next = first;
+            return Ok(None);
         }
+        let landed =
+            Landed { frame: payload.frame(first, time), chunk: payload.chunk, spilled: false, synced };
+        let ticket =
+            self.shared.log.enqueue(self.no, payload.crc, landed, me, Some(wake.clone()), Some(state.epoch));
+        let Some(ticket) = ticket else {
+            // These offsets stay unused, and so does the rest of the block.
+            state.next = state.block_end;
+            return Ok(None);
+        };
+        state.queued += 1;
+        state.syncing += u32::from(synced);
+        state.queued_messages += u64::from(payload.count);
+        state.queued_bytes += payload.bytes.len() as u64;
+        Ok(Some((ticket, first)))
     }
 
     /// Hands out `count` neighbouring offsets, from a fresh block where they don't fit the current one.
@@ -161,12 +227,24 @@ impl Topic {
     fn take_in(
         &self,
         state: &mut TopicState,
-        payload: Payload,
+        payload: &Payload,
         first: Offset,
         time: Wall,
     ) -> Vec<Arc<dyn Wake>> {
-        let Payload { bytes, count, deferred, chunk, .. } = payload;
-        let frame = Frame { first, count, time, deferred, payload: bytes };
-        self.append(state, Held { frame, chunk, on_disk: false, spilling: 0 })
+        let frame = payload.frame(first, time);
+        self.append(state, Held { frame, chunk: payload.chunk, on_disk: false, spilling: 0 })
+    }
+}
+
+impl Payload {
+    fn frame(&self, first: Offset, time: Wall) -> Frame {
+        Frame {
+            first,
+            count: self.count,
+            time,
+            deferred: self.deferred,
+            has_ids: !self.ids.is_empty(),
+            payload: self.bytes.clone(),
+        }
     }
 }

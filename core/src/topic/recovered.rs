@@ -10,6 +10,7 @@ use crate::error::Result;
 use crate::message::{Offset, Pos};
 use crate::name::{ChannelName, TopicName};
 use crate::store::event::Unfinished;
+use crate::store::ids::StoredId;
 use crate::store::reader;
 use crate::store::replay::{ChannelState, TopicState as Told};
 use crate::topic::ring::Extents;
@@ -28,6 +29,7 @@ impl Topic {
         clean_stop: bool,
         damaged: Option<String>,
         bytes: BTreeMap<Offset, u64>,
+        ids: Vec<StoredId>,
         shared: &Arc<Shared>,
     ) -> Result<Arc<Self>> {
         let spans = shared.catalog.spans(no);
@@ -66,11 +68,13 @@ impl Topic {
             extents,
             volume,
             limits: told.limits,
+            dedup: told.dedup,
             spilled_end: end.offset,
             ..TopicState::new(told.level(), shared)
         };
         let topic = Self::with_state(no, TopicName::parse(&told.name)?, shared, state);
         let mut state = topic.state.lock();
+        topic.remember(&mut state, ids);
         for (channel_no, told) in channels {
             let setup = ChannelSetup {
                 no: *channel_no,

@@ -89,6 +89,12 @@ impl RingFrames {
         self.held.iter().map(|h| &h.frame)
     }
 
+    /// First and last offsets of the frames that are only in memory and not on their way to the log.
+    pub(crate) fn only_in_memory(&self) -> impl Iterator<Item = (Offset, Offset)> + '_ {
+        let held = self.held.iter().filter(|h| !h.on_disk && h.spilling == 0);
+        held.map(|h| (h.frame.first, h.frame.last()))
+    }
+
     pub(crate) fn messages(&self) -> u64 {
         self.messages
     }

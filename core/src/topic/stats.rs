@@ -24,6 +24,12 @@ pub struct TopicStats {
     pub message_count: u64,
     /// Bytes of their bodies.
     pub message_bytes: u64,
+    /// Messages that were not stored because one with their id was.
+    pub duplicates: u64,
+    /// Ids that are remembered now.
+    pub dedup_ids: u64,
+    /// Ids forgotten before their time, because there were too many or no memory for more.
+    pub dedup_evicted: u64,
     /// Whether its messages do not go on to channels.
     pub paused: bool,
     /// Its level.
@@ -61,6 +67,9 @@ impl Topic {
             skipped: state.skipped,
             message_count: state.message_count,
             message_bytes: state.message_bytes,
+            duplicates: state.duplicates,
+            dedup_ids: state.ids_len(),
+            dedup_evicted: state.ids_evicted,
             paused: state.paused,
             durability: state.level,
             channels: Vec::new(),

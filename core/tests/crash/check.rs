@@ -11,8 +11,8 @@ use mq_core::{
     SubscribeOptions, Subscription, TopicName,
 };
 
-use crate::model::{Channel, Messages, Topic};
-use crate::workload::{Run, SIZES, State, body, nobody, number};
+use crate::model::{Channel, Messages, Status, Topic};
+use crate::workload::{Run, SIZES, State, body, id, nobody, number};
 
 /// Reopens every image of `run` and returns how many there were.
 pub(crate) fn every_cut(seed: u64, run: &Run) -> u64 {
@@ -47,6 +47,17 @@ pub(crate) fn every_cut(seed: u64, run: &Run) -> u64 {
                     eprintln!("seed {seed}, cut at event {event} ({kind}), in:");
                     for state in run.states[at.saturating_sub(history)..].iter().take(history + 2) {
                         eprintln!("  {:4} {}", state.events, state.action);
+                    }
+                    eprintln!("and of the disk:");
+                    for (n, what) in run
+                        .disk
+                        .history()
+                        .iter()
+                        .enumerate()
+                        .take(event)
+                        .skip(event.saturating_sub(2 * history))
+                    {
+                        eprintln!("  {:4} {what}", n + 1);
                     }
                     std::panic::resume_unwind(panic);
                 }
@@ -124,9 +135,20 @@ impl Cut<'_> {
             self.check_channel(topic.name().as_str(), channel.name().as_str(), got, *early, wall);
             used.extend(got.iter().map(|g| g.id));
         }
+        let mut delivered: BTreeMap<String, Vec<(String, HashSet<u64>)>> = BTreeMap::new();
+        for (topic, channel, _, _, got) in &drains {
+            let numbers = got.iter().map(|g| g.number).collect();
+            delivered
+                .entry(topic.name().to_string())
+                .or_default()
+                .push((channel.name().to_string(), numbers));
+        }
         drop(drains);
         for state in self.states().take(1) {
             self.check_topics(state, &broker);
+        }
+        for (topic, channels) in &delivered {
+            self.check_sent_again(&broker, topic, channels);
         }
         self.check_fresh_ids(&broker, &used);
     }
@@ -271,6 +293,74 @@ impl Cut<'_> {
             allow(&topic.waited);
         }
         Some((due, allowed))
+    }
+
+    /// What is sent again after the crash is stored if it was not, and only then.
+    fn check_sent_again(&self, broker: &Broker, name: &str, channels: &[(String, HashSet<u64>)]) {
+        let known: Vec<&Topic> = self.states().filter_map(|s| s.model.topics.get(name)).collect();
+        let Some(last) = known.last() else { return };
+        if last.sent.is_empty() {
+            return;
+        }
+        let topic = broker.find_topic(&TopicName::parse(name).unwrap()).unwrap();
+        topic.set_limits(mq_core::Limits::default()).unwrap();
+        let numbers: Vec<u64> = last.sent.keys().copied().collect();
+        let send = || {
+            let mut batch = topic.batch();
+            for &number in &numbers {
+                let id = id(number);
+                let attributes = Attributes { dedup_id: Some(&id), ..Attributes::NONE };
+                batch.push(&attributes, &body(number)).unwrap();
+            }
+            let published = topic.publish(batch, &nobody()).unwrap();
+            broker.commit();
+            broker.maintain(Step::Sync).unwrap();
+            assert!(matches!(broker.outcome(published.ticket), Outcome::Done));
+            published.offsets().collect::<Vec<_>>()
+        };
+        let places = send();
+        for (number, (offset, is_duplicate)) in numbers.iter().zip(&places) {
+            let came = channels.iter().any(|(_, numbers)| numbers.contains(number));
+            let place = format!("{name}: message {number}");
+            if !is_duplicate {
+                assert!(!came, "{place} is stored twice");
+                assert!(!self.must_be_known(name, *number), "{place} is forgotten");
+                continue;
+            }
+            if let Some((id, events)) = self.run.seen.get(number)
+                && *events < self.event
+                && came
+            {
+                assert_eq!(id.offset(), *offset, "{place} has another offset now");
+            }
+            // Nobody who waits for it is told that it is there when it is not.
+            for (channel, numbers) in channels {
+                let waits = |topic: &Topic| {
+                    let channel = topic.channels.get(channel);
+                    let entry = channel.and_then(|channel| channel.messages.get(number));
+                    entry.is_some_and(|entry| matches!(entry.status, Status::Held | Status::Due))
+                };
+                if known.len() == self.states().count() && known.iter().all(|topic| waits(topic)) {
+                    assert!(numbers.contains(number), "{place} is lost for {channel}, and not taken again");
+                }
+            }
+            let unanswered = |topic: &&Topic| topic.unanswered.contains_key(number);
+            assert!(!known.iter().all(unanswered) || came, "{place} was not stored, and is not taken again");
+        }
+        assert!(send().iter().zip(&places).all(|(now, then)| now.1 && now.0 == then.0));
+    }
+
+    /// Whether the message was acknowledged as what the crash leaves, with its id.
+    fn must_be_known(&self, name: &str, number: u64) -> bool {
+        self.states().all(|state| {
+            let Some(topic) = state.model.topics.get(name) else { return false };
+            let waits = topic.waiting.get(&number);
+            let mut entries =
+                topic.channels.values().filter_map(|c| c.messages.get(&number)).chain(waits).peekable();
+            topic.sent.contains_key(&number)
+                && entries.peek().is_some()
+                && entries.all(|entry| entry.must_come(self.power))
+        })
     }
 
     /// I9: what is published now gets ids that were never seen, and is delivered.

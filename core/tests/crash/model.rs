@@ -1,8 +1,8 @@
 //! The naive model: for each channel, every message it was given, and what may be said of each after a crash.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use mq_core::Durability;
+use mq_core::{Durability, Offset};
 
 /// What a channel's message may do after a crash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +68,10 @@ pub(crate) struct Topic {
     pub(crate) unanswered: Messages,
     /// Refused: must not come, but where the refusal itself is not durable.
     pub(crate) refused: Messages,
+    /// Refused at first, and sent again.
+    pub(crate) again: BTreeSet<u64>,
+    /// All that was ever published with an id, refused or not.
+    pub(crate) sent: BTreeMap<u64, Sent>,
     pub(crate) level: Durability,
     pub(crate) paused: bool,
     pub(crate) created_synced: bool,
@@ -81,24 +85,48 @@ pub(crate) struct Model {
     pub(crate) deleted_channels: BTreeMap<(String, String), bool>,
 }
 
+/// A message that was published with an id, and where it stands.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sent {
+    pub(crate) offset: Offset,
+    pub(crate) not_before: u64,
+    pub(crate) time: u64,
+}
+
 impl Topic {
+    /// What a channel has that begins now, at the first message for which `from` is true.
+    pub(crate) fn kept(&self, from: impl Fn(u64) -> bool) -> Messages {
+        let mut kept = Messages::new();
+        for (number, entry) in self.channels.values().flat_map(|channel| &channel.messages) {
+            let is_kept = matches!(entry.status, Status::Held | Status::Due);
+            let may_be = is_kept || entry.status == Status::Dropped;
+            let is_better = kept.get(number).is_none_or(|known| known.status == Status::Dropped);
+            if from(*number) && may_be && is_better {
+                // Requeued in one channel, it is fresh in another; but it comes before what is fresh everywhere.
+                kept.insert(*number, Entry { synced: false, ..*entry });
+            }
+        }
+        kept
+    }
+
     pub(crate) fn flows(&self) -> bool {
         !self.channels.is_empty() && !self.paused
     }
 
     /// A message was published and acknowledged.
-    pub(crate) fn publish(&mut self, number: u64, not_before: u64) {
+    pub(crate) fn publish(&mut self, number: u64, entry: Entry) {
         let status = if self.level == Durability::Memory { Status::Held } else { Status::Due };
-        self.waiting.insert(number, Entry { status, ..Entry::new(not_before) });
+        self.waiting.insert(number, Entry { status, ..entry });
         self.pump();
     }
 
+    /// A message that waited for an fsync was acknowledged.
+    pub(crate) fn acknowledge(&mut self, number: u64, entry: Entry) {
+        self.waiting.insert(number, Entry { synced: true, ..entry });
+    }
+
     /// What waited for an fsync was acknowledged, and with it is durable all that came before.
-    pub(crate) fn acknowledge(&mut self, numbers: &[(u64, u64)]) {
-        for (number, not_before) in numbers {
-            self.unanswered.remove(number);
-            self.waiting.insert(*number, Entry { synced: true, ..Entry::new(*not_before) });
-        }
+    pub(crate) fn acknowledged(&mut self) {
         self.created_synced = true;
         self.channels.values_mut().for_each(|channel| channel.created_synced = true);
         self.pump();

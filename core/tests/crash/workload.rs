@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use mq_core::store::crash_disk::{CrashDisk, Fault, Op};
 use mq_core::{
-    Attributes, Broker, ChannelName, Clock, Durability, Limits, ManualClock, MessageId, Options, Outcome,
-    Overflow, Pulled, Step, StoreSizes, SubscribeOptions, Subscription, Ticket, TopicName, Wake,
+    Attributes, Broker, ChannelName, Clock, Durability, Limits, ManualClock, MessageId, Offset, Options,
+    Outcome, Overflow, Pulled, Start, Step, StoreSizes, SubscribeOptions, Subscription, Ticket, TopicName,
+    Wake,
 };
 
-use crate::model::{Channel, Entry, Model, Status, Topic};
+use crate::model::{Channel, Entry, Messages, Model, Sent, Status, Topic};
 
 pub(crate) const SIZES: StoreSizes =
     StoreSizes { file_bytes: 4 << 10, chunk_bytes: 1 << 10, read_bytes: 1 << 10, blocks: 4 };
@@ -50,7 +51,8 @@ pub(crate) struct State {
 }
 
 pub(crate) fn options() -> Options {
-    Options { memory_limit: 4 << 20, ..Options::default() }
+    let dedup_window = Duration::from_secs(24 * 3600);
+    Options { memory_limit: 4 << 20, dedup_window, ..Options::default() }
 }
 
 /// A subscriber and what it holds.
@@ -75,6 +77,10 @@ struct Driver {
     by_id: BTreeMap<MessageId, u64>,
     /// Publishes that wait for an fsync.
     unanswered: Vec<Unanswered>,
+    /// Where all messages stand, and when they were published.
+    places: HashMap<u64, (Offset, u64)>,
+    /// Messages with ids that are stored, or on their way.
+    known: HashMap<u64, Known>,
     /// Whether the disk fails now and then.
     faulty: bool,
 }
@@ -84,6 +90,36 @@ struct Unanswered {
     topic: String,
     /// Numbers and not-before times.
     messages: Vec<(u64, u64)>,
+    /// What was sent again with them.
+    earlier: Vec<u64>,
+}
+
+/// A message with an id as the broker is known to have it.
+struct Known {
+    offset: Offset,
+    /// While it is not known to be acknowledged.
+    ticket: Option<Ticket>,
+}
+
+/// A message to publish.
+#[derive(Debug)]
+struct Message {
+    number: u64,
+    not_before: u64,
+    id: Option<Vec<u8>>,
+    is_again: bool,
+}
+
+impl Message {
+    fn attributes(&self) -> Attributes<'_> {
+        let not_before = Some(self.not_before).filter(|at| *at > 0);
+        Attributes { not_before, dedup_id: self.id.as_deref(), ..Attributes::NONE }
+    }
+}
+
+/// The id of a message.
+pub(crate) fn id(number: u64) -> Vec<u8> {
+    format!("message {number}").into_bytes()
 }
 
 /// Runs the workload of `seed`.
@@ -103,6 +139,8 @@ pub(crate) fn run(seed: u64) -> Run {
         seen: HashMap::new(),
         by_id: BTreeMap::new(),
         unanswered: Vec::new(),
+        places: HashMap::new(),
+        known: HashMap::new(),
         faulty: false,
     };
     let mut states = vec![driver.state("open".into())];
@@ -172,20 +210,28 @@ impl Driver {
 
     /// Looks what was acknowledged since.
     fn land(&mut self) {
-        let broker = &self.broker;
-        let model = &mut self.model;
+        let Self { broker, model, known, .. } = self;
         self.unanswered.retain(|publish| {
             let answered = match broker.outcome(publish.ticket) {
                 Outcome::Pending => return true,
                 outcome => matches!(outcome, Outcome::Done),
             };
             let Some(topic) = model.topics.get_mut(&publish.topic) else { return false };
-            if answered {
-                topic.acknowledge(&publish.messages);
-            } else {
-                for (number, not_before) in &publish.messages {
-                    topic.unanswered.remove(number);
+            for (number, not_before) in &publish.messages {
+                let Some(entry) = topic.unanswered.remove(number) else { continue };
+                if answered {
+                    topic.acknowledge(*number, entry);
+                    known.entry(*number).and_modify(|known| known.ticket = None);
+                } else {
+                    known.remove(number);
                     topic.refused.insert(*number, Entry::new(*not_before));
+                }
+            }
+            if answered {
+                topic.acknowledged();
+                for number in &publish.earlier {
+                    let was = known.get(number).and_then(|known| known.ticket).map(|t| broker.outcome(t));
+                    assert!(matches!(was, None | Some(Outcome::Done)), "{number} is {was:?}");
                 }
             }
             false
@@ -206,13 +252,15 @@ impl Driver {
         let mut batch = topic.batch();
         self.next_message += 1;
         batch.push(&Attributes::NONE, &body(self.next_message)).unwrap();
-        let ticket = topic.publish(batch, &nobody()).unwrap().ticket;
+        let published = topic.publish(batch, &nobody()).unwrap();
+        let place = (published.offsets().next().unwrap().0, self.clock.wall());
+        self.places.insert(self.next_message, place);
         self.broker.commit();
-        self.done(ticket);
+        self.done(published.ticket);
         self.land();
         self.done(topic.set_limits(ANY).unwrap());
         let model = self.model.topics.get_mut(&name).unwrap();
-        model.publish(self.next_message, 0);
+        model.publish(self.next_message, Entry::new(0));
         // Which ones, the channels' numbers tell; here it counts that no newer one is missing.
         for (channel, known) in &mut model.channels {
             let found = topic.find_channel(&ChannelName::parse(channel).unwrap()).unwrap();
@@ -222,14 +270,14 @@ impl Driver {
             kept.push(left);
             // What is in flight or waits in the topic is not dropped here, and counts.
             let keeps = max_messages.saturating_sub(stats.in_flight + model.waiting.len() as u64);
-            let newest: Vec<u64> = known.messages.keys().rev().take(keeps as usize).copied().collect();
+            let newest = newest(known.messages.keys(), &self.places, keeps as usize);
             for (number, entry) in &mut known.messages {
                 if !newest.contains(number) && entry.status != Status::FinishedWritten {
                     entry.status = Status::Dropped;
                 }
             }
         }
-        let waiting: Vec<u64> = model.waiting.keys().rev().take(max_messages as usize).copied().collect();
+        let waiting = newest(model.waiting.keys(), &self.places, max_messages as usize);
         for (number, entry) in &mut model.waiting {
             if !waiting.contains(number) {
                 entry.status = Status::Dropped;
@@ -308,54 +356,176 @@ impl Driver {
         format!("create topic {name}, {level:?}")
     }
 
+    /// Publishes messages, some of them with an id, and some that were published before and are sent again.
     fn publish(&mut self) -> String {
         let Some(name) = self.any_topic() else { return self.create_topic() };
         let topic = self.topic(&name);
         let count = if self.random.u8(0..8) == 0 { self.random.u32(5..40) } else { self.random.u32(1..4) };
+        let again_in = self.random.u8(1..8);
         let mut batch = topic.batch();
-        let mut published = Vec::new();
+        let mut messages: Vec<Message> = Vec::new();
         for _ in 0..count {
-            self.next_message += 1;
-            let later = self.random.u8(0..12) == 0;
-            let delay = self.random.u64(1..20) * 1_000_000_000;
-            let not_before = if later { self.clock.wall() + delay } else { 0 };
-            let attributes = Attributes { not_before: later.then_some(not_before), ..Attributes::NONE };
-            batch.push(&attributes, &body(self.next_message)).unwrap();
-            published.push((self.next_message, not_before));
+            let message = match self.random.u8(0..again_in) {
+                0 => self.any_sent(&name, &messages).unwrap_or_else(|| self.message()),
+                _ => self.message(),
+            };
+            batch.push(&message.attributes(), &body(message.number)).unwrap();
+            messages.push(message);
         }
-        let text = format!("publish {:?} to {name}", published.iter().map(|(n, _)| n).collect::<Vec<_>>());
-        let ticket = topic.publish(batch, &nobody()).map(|published| published.ticket);
+        let numbers: Vec<_> = messages.iter().map(|m| m.number).collect();
+        let text = format!("publish {numbers:?} to {name}");
+        let result = topic.publish(batch, &nobody());
         self.broker.commit();
-        // What waited for an fsync may have been acknowledged before this was published.
+        let outcome = result.as_ref().map(|published| self.broker.outcome(published.ticket));
+        // What is sent again is told to be where it was, unless that was refused.
+        let places: Vec<_> = result.iter().flat_map(|published| published.offsets()).collect();
+        let (mut fresh, mut earlier) = (Vec::new(), Vec::new());
+        let model = self.model.topics.get_mut(&name).unwrap();
+        for (at, message) in messages.iter().enumerate() {
+            let twice = numbers[..at].contains(&message.number);
+            let may_be_known = message.id.is_some() && model.sent.contains_key(&message.number);
+            let place = places.get(at).copied();
+            let known = self.known.get(&message.number).filter(|_| message.id.is_some());
+            let is_duplicate = match (place, known) {
+                (Some((offset, is_duplicate)), Some(before)) if is_duplicate => {
+                    assert!(may_be_known, "{text}: {message:?} is no duplicate");
+                    assert_eq!(offset, before.offset, "{text}: {message:?} stands elsewhere");
+                    true
+                }
+                (Some((offset, is_duplicate)), None) if is_duplicate => {
+                    assert!(twice, "{text}: {message:?} is no duplicate");
+                    let first = numbers.iter().position(|n| *n == message.number).unwrap();
+                    assert_eq!(offset, places[first].0);
+                    true
+                }
+                _ => twice && message.id.is_some(),
+            };
+            if is_duplicate {
+                earlier.push(message.number);
+            } else {
+                // A refusal may not have been told yet.
+                let refused = self.known.get(&message.number).is_some_and(|before| {
+                    before.ticket.is_some_and(|t| matches!(self.broker.outcome(t), Outcome::Failed(_)))
+                });
+                assert!(
+                    place.is_none() || known.is_none() || refused,
+                    "{text}: {message:?} was stored, and is stored again"
+                );
+                fresh.push((message, place));
+            }
+        }
+        // What waited for an fsync may have been acknowledged, or refused, before this was published.
         self.land();
         let model = self.model.topics.get_mut(&name).unwrap();
-        let outcome = ticket.as_ref().map(|ticket| self.broker.outcome(*ticket));
+        let published: Vec<(u64, u64)> = fresh.iter().map(|(m, _)| (m.number, m.not_before)).collect();
+        let entry = |message: &Message| Entry {
+            // What was refused and is sent again comes after what was published in between.
+            unordered: message.not_before > 0 || message.is_again,
+            ..Entry::new(message.not_before)
+        };
+        let is_done = matches!(outcome, Ok(Outcome::Done));
+        if let Ok(Outcome::Done | Outcome::Pending) = outcome {
+            let ticket = result.as_ref().unwrap().ticket;
+            let time = self.clock.wall();
+            for (message, place) in fresh.iter().filter(|(m, _)| m.id.is_some()) {
+                let (offset, not_before) = (place.unwrap().0, message.not_before);
+                let sent = Sent { offset, not_before, time };
+                model.sent.insert(message.number, sent);
+                self.known.insert(message.number, Known { offset, ticket: (!is_done).then_some(ticket) });
+            }
+            for (message, place) in &fresh {
+                self.places.insert(message.number, (place.unwrap().0, time));
+                model.refused.remove(&message.number);
+                if message.is_again {
+                    model.again.insert(message.number);
+                }
+            }
+            // What was sent again is answered no earlier than it was stored.
+            for number in earlier.iter().filter(|_| is_done) {
+                let ticket = self.known[number].ticket;
+                let was = ticket.map(|ticket| self.broker.outcome(ticket));
+                assert!(matches!(was, None | Some(Outcome::Done)), "{text}: {number} is {was:?}");
+            }
+        }
         match outcome {
-            Ok(Outcome::Done) => published.iter().for_each(|(n, at)| model.publish(*n, *at)),
+            Ok(Outcome::Done) => fresh.iter().for_each(|(m, _)| model.publish(m.number, entry(m))),
             Ok(Outcome::Pending) => {
-                model.unanswered.extend(published.iter().map(|(n, at)| (*n, Entry::new(*at))));
-                let (ticket, topic) = (ticket.unwrap(), name.clone());
-                self.unanswered.push(Unanswered { ticket, topic, messages: published });
+                model.unanswered.extend(fresh.iter().map(|(m, _)| (m.number, entry(m))));
+                let (ticket, topic) = (result.unwrap().ticket, name.clone());
+                let earlier = earlier.clone();
+                self.unanswered.push(Unanswered { ticket, topic, messages: published, earlier });
             }
             Ok(Outcome::Failed(_)) | Err(_) if self.faulty => {
-                model.refused.extend(published.iter().map(|(n, at)| (*n, Entry::new(*at))));
+                // What was there before still is.
+                let is_new =
+                    |message: &Message| !places.is_empty() || !self.known.contains_key(&message.number);
+                let refused: Vec<_> = fresh.iter().filter(|(message, _)| is_new(message)).collect();
+                for (message, _) in refused {
+                    self.known.remove(&message.number);
+                    model.refused.insert(message.number, entry(message));
+                    if message.id.is_some() {
+                        let sent = Sent { offset: Offset(0), not_before: message.not_before, time: 0 };
+                        model.sent.insert(message.number, sent);
+                    }
+                }
                 return format!("{text}: refused");
             }
             refused => panic!("{text}: {refused:?}"),
         }
-        text
+        format!("{text}, known {earlier:?}")
+    }
+
+    /// A new message.
+    fn message(&mut self) -> Message {
+        self.next_message += 1;
+        let later = self.random.u8(0..12) == 0;
+        let delay = self.random.u64(1..20) * 1_000_000_000;
+        let not_before = if later { self.clock.wall() + delay } else { 0 };
+        let id = self.random.bool().then(|| id(self.next_message));
+        Message { number: self.next_message, not_before, id, is_again: false }
+    }
+
+    /// One that was published to the topic with an id before, or stands in the batch already.
+    fn any_sent(&mut self, topic: &str, batch: &[Message]) -> Option<Message> {
+        let sent = &self.model.topics[topic].sent;
+        let sent = sent.iter().map(|(number, sent)| (*number, sent.not_before));
+        let with_ids = batch.iter().filter(|m| m.id.is_some()).map(|m| (m.number, m.not_before));
+        let all: Vec<_> = sent.chain(with_ids).collect();
+        // The newest are the likeliest to be sent again.
+        let from = if self.random.bool() { all.len().saturating_sub(5) } else { 0 };
+        let (number, not_before) = *all.get(self.random.usize(from..=all.len()))?;
+        Some(Message { number, not_before, id: Some(id(number)), is_again: true })
     }
 
     fn create_channel(&mut self) -> String {
         let Some(topic) = self.any_topic() else { return self.create_topic() };
         self.next_name += 1;
         let name = format!("c{}", self.next_name);
-        let (_, ticket) = self.topic(&topic).channel(&ChannelName::parse(&name).unwrap(), &nobody()).unwrap();
-        self.done(ticket);
         let model = self.model.topics.get_mut(&topic).unwrap();
-        model.channels.insert(name.clone(), Channel::default());
+        let sent: Vec<_> = model.sent.values().filter(|sent| sent.time > 0).copied().collect();
+        // A message that waits in the topic would be another's, too.
+        let any = if model.waiting.is_empty() { sent.get(self.random.usize(0..=sent.len())) } else { None };
+        let (start, kept) = match (self.random.u8(0..4), any) {
+            (0, _) => (Start::Earliest, model.kept(|_| true)),
+            (1, Some(from)) => {
+                let is_kept = |n: u64| self.places.get(&n).is_some_and(|(at, _)| *at >= from.offset);
+                (Start::Offset(from.offset), model.kept(is_kept))
+            }
+            (2, Some(from)) => {
+                let is_kept = |n: u64| self.places.get(&n).is_some_and(|(_, time)| *time >= from.time);
+                (Start::Time(from.time), model.kept(is_kept))
+            }
+            _ => (Start::Now, Messages::new()),
+        };
+        let topic_name = TopicName::parse(&topic).unwrap();
+        let found = self.broker.topic(&topic_name).unwrap();
+        let (_, ticket) = found.channel_at(&ChannelName::parse(&name).unwrap(), start, &nobody()).unwrap();
+        self.done(ticket);
+        let numbers: Vec<_> = kept.keys().copied().collect();
+        let model = self.model.topics.get_mut(&topic).unwrap();
+        model.channels.insert(name.clone(), Channel { messages: kept, ..Channel::default() });
         model.pump();
-        format!("create channel {topic}/{name}")
+        format!("create channel {topic}/{name} at {start:?}: {numbers:?}")
     }
 
     fn subscribe(&mut self) -> String {
@@ -542,7 +712,8 @@ impl Driver {
     fn delete_topic(&mut self) -> String {
         let Some(name) = self.any_topic() else { return self.create_topic() };
         self.done(self.broker.delete_topic(&TopicName::parse(&name).unwrap()).unwrap());
-        self.model.topics.remove(&name);
+        let gone = self.model.topics.remove(&name).unwrap();
+        gone.sent.keys().for_each(|number| _ = self.known.remove(number));
         self.model.deleted_topics.insert(name.clone(), false);
         format!("delete {name}")
     }
@@ -577,6 +748,18 @@ impl Driver {
         self.model.synced();
         "stop and start".into()
     }
+}
+
+/// The `count` of these messages that were stored last.
+fn newest<'a>(
+    numbers: impl Iterator<Item = &'a u64>,
+    places: &HashMap<u64, (Offset, u64)>,
+    count: usize,
+) -> Vec<u64> {
+    let mut numbers: Vec<u64> = numbers.copied().collect();
+    numbers.sort_unstable_by_key(|number| std::cmp::Reverse(places[number].0));
+    numbers.truncate(count);
+    numbers
 }
 
 /// The body of message `number`: its number and some filling that depends on it, now and then larger than a chunk.

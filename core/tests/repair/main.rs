@@ -7,8 +7,11 @@ mod folder;
 mod records;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use mq_core::store::crash_disk::{Crash, CrashDisk};
+use mq_core::ErrorKind;
+use mq_core::store::crash_disk::{Crash, CrashDisk, Fault};
 use mq_core::store::damage::What;
 use mq_core::store::disk::{Disk, OpenMode};
 use mq_core::store::inspect::inspect_on;
@@ -216,6 +219,45 @@ fn a_crash_during_a_repair_loses_nothing_more() {
     println!("{images} crashes");
 }
 
+/// A repair that fails says so, leaves what there was, and can be done again; whatever call of the disk it was that failed.
+#[test]
+fn a_repair_that_fails_can_be_done_again() {
+    let mut failures = 0;
+    for seed in number("MQ_REPAIR_FROM", 1)..=number("MQ_REPAIR_FAULT_SEEDS", 1) {
+        let folder = Folder::build(seed);
+        let mut random = fastrand::Rng::with_seed(seed);
+        let damaged = durable(&folder.disk);
+        while !repaired(&damaged, false).is_needed {
+            damage(&damaged, &mut random);
+        }
+        let before = Repair { is_written: true, ..repaired(&damaged, false) };
+        for fault in [Fault::Enospc, Fault::Eio, Fault::ShortWrite(100), Fault::SyncFails] {
+            for index in 0.. {
+                let disk = durable(&damaged);
+                let met = Arc::new(AtomicU64::new(0));
+                let calls = met.clone();
+                disk.set_faults(Box::new(move |_| {
+                    (calls.fetch_add(1, Ordering::Relaxed) == index).then_some(fault)
+                }));
+                let failed = repair_on(&disk, true, &mut |_, _| {});
+                disk.clear_faults();
+                if met.load(Ordering::Relaxed) <= index {
+                    assert_eq!(failed.unwrap(), before);
+                    break;
+                }
+                let Err(error) = failed else { panic!("seed {seed}, call {index}: {fault:?} went unseen") };
+                assert!(matches!(error.kind(), ErrorKind::Io | ErrorKind::Full), "{error}");
+                for image in [disk.image(disk.events(), Crash::Power { seed }), disk] {
+                    repaired(&image, true);
+                    check(&folder, &damaged, &image, &before);
+                }
+                failures += 1;
+            }
+        }
+    }
+    println!("{failures} failures");
+}
+
 /// A sound folder is left alone, whether it was stopped or killed.
 #[test]
 fn nothing_is_done_where_nothing_is_wrong() {
@@ -247,7 +289,7 @@ fn a_lost_manifest_is_refused_and_rebuilt() {
     let disk = durable(&folder.disk);
     disk.remove("manifest").unwrap();
     let before = disk.dump();
-    assert_eq!(open_at(&disk, 0).err().unwrap().kind(), mq_core::ErrorKind::Damaged);
+    assert_eq!(open_at(&disk, 0).err().unwrap().kind(), ErrorKind::Damaged);
     assert_eq!(disk.dump(), before);
     let repair = repaired(&disk, true);
     assert_eq!(repair.damage.iter().map(|d| d.what.clone()).collect::<Vec<_>>(), [What::Gone]);
@@ -329,7 +371,7 @@ fn a_later_version_is_refused_by_name() {
             repair_on(&disk, true, &mut |_, _| {}).unwrap_err(),
         ];
         for error in errors {
-            assert_eq!(error.kind(), mq_core::ErrorKind::Version, "{error}");
+            assert_eq!(error.kind(), ErrorKind::Version, "{error}");
             assert!(error.to_string().contains("99"), "{error}");
         }
         assert_eq!(disk.dump(), before, "{name}");
@@ -352,7 +394,7 @@ fn a_repaired_folder_is_still_for_one_user() {
         fresh(&name).write_at(&mut [std::io::IoSlice::new(&bytes)], 0).unwrap();
     }
     let error = mq_core::store::repair::repair(&path, true, &mut |_, _| {}).unwrap_err();
-    assert_eq!(error.kind(), mq_core::ErrorKind::Locked);
+    assert_eq!(error.kind(), ErrorKind::Locked);
     drop(disk);
     let repair = mq_core::store::repair::repair(&path, true, &mut |_, _| {}).unwrap();
     assert!(repair.is_written && !repair.replaced.is_empty());
@@ -375,11 +417,7 @@ struct Changing {
 }
 
 impl Disk for Changing {
-    fn open(
-        &self,
-        name: &str,
-        mode: OpenMode,
-    ) -> std::io::Result<std::sync::Arc<dyn mq_core::store::disk::File>> {
+    fn open(&self, name: &str, mode: OpenMode) -> std::io::Result<Arc<dyn mq_core::store::disk::File>> {
         if name.ends_with(".log")
             && let Some(later) = self.later.lock().unwrap().take()
         {

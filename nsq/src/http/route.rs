@@ -30,7 +30,7 @@ pub struct Route<A> {
     pub method: Method,
     /// The path; a last part in braces stands for any text.
     pub path: &'static str,
-    /// What the query may hold.
+    /// What the query may hold, and headers that mean something.
     pub parameters: &'static [Parameter],
     /// Statuses it answers with, besides those any request may get.
     pub statuses: &'static [StatusCode],
@@ -41,7 +41,7 @@ pub struct Route<A> {
 /// A handler at work.
 pub type Handling = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
-/// A parameter of a query.
+/// A parameter of a query, or a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Parameter {
     /// Its name.
@@ -50,17 +50,24 @@ pub struct Parameter {
     pub meaning: &'static str,
     /// Whether the request is refused without it.
     pub required: bool,
+    /// Whether it is a header. A name that ends in `*` stands for all that begin so.
+    pub is_header: bool,
 }
 
 impl Parameter {
     /// One that need not be given.
     pub const fn new(name: &'static str, meaning: &'static str) -> Self {
-        Self { name, meaning, required: false }
+        Self { name, meaning, required: false, is_header: false }
+    }
+
+    /// A header, which need not be given.
+    pub const fn header(name: &'static str, meaning: &'static str) -> Self {
+        Self { name, meaning, required: false, is_header: true }
     }
 
     /// One that must be given.
     pub const fn required(name: &'static str, meaning: &'static str) -> Self {
-        Self { name, meaning, required: true }
+        Self { name, meaning, required: true, is_header: false }
     }
 }
 

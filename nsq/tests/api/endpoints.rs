@@ -337,8 +337,10 @@ async fn a_topics_settings_are_kept() {
     assert_eq!(send(&server, &format!("PUT {path}"), b"{}").await.json()["durability"], "memory");
     let limits = b"{\"max_messages\":2,\"max_age\":60000}";
     let reply = send(&server, &format!("PUT {path}"), limits).await;
-    let want =
-        r#"{"durability":"memory","max_messages":2,"max_bytes":0,"max_age":60000,"overflow":"refuse"}"#;
+    let want = concat!(
+        r#"{"durability":"memory","max_messages":2,"max_bytes":0,"max_age":60000,"overflow":"refuse","#,
+        r#""dedup_window":120000,"dedup_max_ids":100000}"#
+    );
     assert_eq!(reply.text(), want);
     for (message, status) in [("1", 200), ("2", 200), ("3", 503)] {
         assert_eq!(send(&server, "POST /pub?topic=t", message.as_bytes()).await.status, status);

@@ -7,6 +7,7 @@ mod auth_server;
 #[path = "../common/mod.rs"]
 mod common;
 mod endpoints;
+mod ids;
 mod metrics;
 mod statsd;
 mod who;

@@ -123,7 +123,15 @@ impl Api for Endpoints {
         get("/metrics", &[], &[BROKEN], by!(status::metrics)),
         post(
             "/pub",
-            &[TOPIC, Parameter::new("defer", "Milliseconds until the message is delivered")],
+            &[
+                TOPIC,
+                Parameter::new("defer", "Milliseconds until the message is delivered"),
+                Parameter::header(
+                    publish::MESSAGE_ID,
+                    "The publisher's id of the message: sent again with it, the message is not stored again",
+                ),
+                Parameter::header(publish::ANY_HEADER, "Stored with the message under the name that follows"),
+            ],
             PUBLISH,
             by!(publish::publish),
         ),
@@ -132,6 +140,10 @@ impl Api for Endpoints {
             &[
                 TOPIC,
                 Parameter::new("binary", "Whether the body has lengths; if not, each line is a message"),
+                Parameter::header(
+                    publish::ANY_HEADER,
+                    "Stored with each message under the name that follows",
+                ),
             ],
             PUBLISH,
             by!(publish::publish_many),

@@ -5,11 +5,16 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::Endpoints;
-use crate::http::{Answer, Api, StatusCode};
+use crate::http::{Answer, Api, Parameter, StatusCode};
 use crate::server::stats::samples;
 
 fn document() -> Value {
     serde_json::from_str(include_str!("../../../../docs/openapi.json")).unwrap()
+}
+
+/// Where a parameter is given, and its name.
+fn place(parameter: &Parameter) -> String {
+    format!("{} {}", if parameter.is_header { "header" } else { "query" }, parameter.name)
 }
 
 /// Keys of an object.
@@ -48,13 +53,13 @@ fn every_parameter_and_status_is_described_and_nothing_else() {
                 let text = |key: &str| p[key].as_str().unwrap().to_owned();
                 let required = p["required"].as_bool().unwrap();
                 match text("in").as_str() {
-                    "query" => (text("name"), text("description"), required),
+                    "query" | "header" => (text("in") + " " + &text("name"), text("description"), required),
                     place => (text("name"), place.to_owned(), required),
                 }
             })
             .collect();
         let mut declared: BTreeSet<_> =
-            route.parameters.iter().map(|p| (p.name.to_owned(), p.meaning.to_owned(), p.required)).collect();
+            route.parameters.iter().map(|p| (place(p), p.meaning.to_owned(), p.required)).collect();
         if let Some((_, tail)) = route.path.split_once('{') {
             declared.insert((tail.trim_end_matches('}').to_owned(), "path".to_owned(), true));
         }

@@ -3,13 +3,20 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use mq_core::{Attributes, Batch, TopicName};
+use mq_core::{Attributes, Batch, HeadersBuf, TopicName};
 
 use super::Endpoints;
 use super::names::{bad_request, switch, topic};
 use super::settle::{Settle, publish_refused};
 use crate::http::{Answer, BodyError, Query, Request, StatusCode};
 use crate::wire::Limits;
+
+/// The header with a message's id, for [`Attributes::dedup_id`].
+pub(super) const MESSAGE_ID: &str = "Mq-Message-Id";
+/// Headers that are stored with a message.
+pub(super) const ANY_HEADER: &str = "Mq-Header-*";
+/// The longest id.
+const MESSAGE_ID_BYTES_MAX: usize = 1024;
 
 fn too_large(code: &str) -> Answer {
     Answer::error(StatusCode::PAYLOAD_TOO_LARGE, code)
@@ -22,10 +29,43 @@ fn body_error(error: BodyError, too_big: &str) -> Answer {
     }
 }
 
+/// The id that the request gives its message.
+fn message_id(request: &Request) -> Result<Option<Vec<u8>>, Answer> {
+    let mut ids = request.headers().get_all(MESSAGE_ID).iter();
+    let (Some(id), more) = (ids.next(), ids.next()) else { return Ok(None) };
+    let fits = (1..=MESSAGE_ID_BYTES_MAX).contains(&id.len());
+    if more.is_some() || !fits {
+        return Err(invalid_id(&format!(
+            "{MESSAGE_ID} is one id of 1 to {MESSAGE_ID_BYTES_MAX} bytes, this one has {}",
+            if more.is_some() { "another beside it".to_owned() } else { id.len().to_string() }
+        )));
+    }
+    Ok(Some(id.as_bytes().to_vec()))
+}
+
+fn invalid_id(detail: &str) -> Answer {
+    Answer::error_with(StatusCode::BAD_REQUEST, "INVALID_MESSAGE_ID", detail)
+}
+
+/// The headers that the request gives its messages.
+fn message_headers(request: &Request) -> Result<HeadersBuf, Answer> {
+    let prefix = ANY_HEADER.trim_end_matches('*').to_ascii_lowercase();
+    let mut headers = HeadersBuf::new();
+    for (name, value) in request.headers() {
+        if let Some(name) = name.as_str().strip_prefix(&prefix) {
+            headers.push(name, value.as_bytes()).map_err(|error| {
+                Answer::error_with(StatusCode::BAD_REQUEST, "INVALID_HEADER", &error.to_string())
+            })?;
+        }
+    }
+    Ok(headers)
+}
+
 /// POST /pub
 pub(super) async fn publish(api: Arc<Endpoints>, request: Request) -> Result<Answer, Answer> {
     let started = Instant::now();
     let (caller, query) = (api.caller(&request), request.query());
+    let (id, headers) = (message_id(&request), message_headers(&request));
     let body = request.body(api.limits.max_msg_size.into()).await;
     let body = body.map_err(|error| body_error(error, "MSG_TOO_BIG"))?;
     if body.is_empty() {
@@ -36,9 +76,14 @@ pub(super) async fn publish(api: Arc<Endpoints>, request: Request) -> Result<Ans
     caller.publish(&name)?;
     let defer = query.get("defer").map(|text| defer(&api, text)).transpose()?;
     let not_before = defer.filter(|ns| *ns > 0).map(|ns| api.broker.wall().saturating_add(ns));
-    let fill = |batch: &mut Batch| {
-        batch.push(&Attributes { not_before, ..Attributes::NONE }, &body).map_err(|e| publish_refused(&e))
+    let (id, headers) = (id?, headers?);
+    let attributes = Attributes {
+        not_before,
+        dedup_id: id.as_deref(),
+        headers: headers.as_attribute(),
+        ..Attributes::NONE
     };
+    let fill = |batch: &mut Batch| batch.push(&attributes, &body).map_err(|e| publish_refused(&e));
     store(&api, &name, fill, started).await
 }
 
@@ -62,11 +107,16 @@ pub(super) async fn publish_many(api: Arc<Endpoints>, request: Request) -> Resul
     let name = topic(&query, "INVALID_TOPIC")?;
     caller.publish(&name)?;
     let binary = is_binary(&query);
+    if request.headers().contains_key(MESSAGE_ID) {
+        return Err(invalid_id(&format!("{MESSAGE_ID} is the id of one message: give it with /pub")));
+    }
+    let headers = message_headers(&request)?;
+    let attributes = Attributes { headers: headers.as_attribute(), ..Attributes::NONE };
     let body = request.body(max).await.map_err(|error| body_error(error, "BODY_TOO_BIG"))?;
     let limits = &api.limits;
     let fill = |batch: &mut Batch| match binary {
-        true => fill_binary(batch, &body, limits),
-        false => fill_lines(batch, &body, limits),
+        true => fill_binary(batch, &attributes, &body, limits),
+        false => fill_lines(batch, &attributes, &body, limits),
     };
     store(&api, &name, fill, started).await
 }
@@ -104,18 +154,28 @@ fn is_binary(query: &Query) -> bool {
 }
 
 /// Each line is a message; empty ones are none.
-fn fill_lines(batch: &mut Batch, body: &[u8], limits: &Limits) -> Result<(), Answer> {
+fn fill_lines(
+    batch: &mut Batch,
+    attributes: &Attributes<'_>,
+    body: &[u8],
+    limits: &Limits,
+) -> Result<(), Answer> {
     for line in body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
         if line.len() > limits.max_msg_size as usize {
             return Err(too_large("MSG_TOO_BIG"));
         }
-        batch.push(&Attributes::NONE, line).map_err(|error| publish_refused(&error))?;
+        batch.push(attributes, line).map_err(|error| publish_refused(&error))?;
     }
     Ok(())
 }
 
 /// `u32 count`, then for each message `u32 length` and its bytes. What follows is ignored.
-fn fill_binary(batch: &mut Batch, body: &[u8], limits: &Limits) -> Result<(), Answer> {
+fn fill_binary(
+    batch: &mut Batch,
+    attributes: &Attributes<'_>,
+    body: &[u8],
+    limits: &Limits,
+) -> Result<(), Answer> {
     // As many as fit a body with a byte each.
     let counts = 1..=(limits.max_body_size.saturating_sub(4) / 5) as usize;
     let mut rest = body;
@@ -125,7 +185,7 @@ fn fill_binary(batch: &mut Batch, body: &[u8], limits: &Limits) -> Result<(), An
         let length = number(&mut rest).filter(|length| lengths.contains(length));
         let message = length.and_then(|length| rest.split_at_checked(length));
         let (message, after) = message.ok_or_else(|| too_large("BAD_MESSAGE"))?;
-        batch.push(&Attributes::NONE, message).map_err(|error| publish_refused(&error))?;
+        batch.push(attributes, message).map_err(|error| publish_refused(&error))?;
         rest = after;
     }
     Ok(())

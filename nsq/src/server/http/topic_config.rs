@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mq_core::{Durability, Error, ErrorKind, Limits, Overflow, Topic};
-use serde::{Deserialize, Serialize};
+use mq_core::{Dedup, Durability, Error, ErrorKind, Limits, Overflow, Topic};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::Endpoints;
 use super::admin::{blocking, settled};
@@ -24,6 +24,9 @@ struct TopicConfig {
     /// Milliseconds.
     max_age: u64,
     overflow: &'static str,
+    /// Milliseconds; the topic's own, or the broker's.
+    dedup_window: u64,
+    dedup_max_ids: u64,
 }
 
 /// What is done at a limit, as it is written.
@@ -31,14 +34,17 @@ const OVERFLOWS: [(&str, Overflow); 2] =
     [("refuse", Overflow::Refuse), ("drop-oldest", Overflow::DropOldest)];
 
 impl TopicConfig {
-    fn new(durability: Durability, limits: Limits) -> Self {
+    fn new(durability: Durability, limits: Limits, dedup: Dedup) -> Self {
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let overflow = OVERFLOWS.iter().find(|(_, overflow)| *overflow == limits.overflow);
         Self {
             durability: durability.name(),
             max_messages: limits.max_messages,
             max_bytes: limits.max_bytes,
-            max_age: u64::try_from(limits.max_age.as_millis()).unwrap_or(u64::MAX),
+            max_age: millis(limits.max_age),
             overflow: overflow.map_or("", |(name, _)| name),
+            dedup_window: dedup.window.map_or(0, millis),
+            dedup_max_ids: dedup.max_ids.unwrap_or_default(),
         }
     }
 }
@@ -52,6 +58,16 @@ struct Change {
     max_bytes: Option<u64>,
     max_age: Option<u64>,
     overflow: Option<String>,
+    /// `null` is as the broker has it.
+    #[serde(default, deserialize_with = "given")]
+    dedup_window: Option<Option<u64>>,
+    #[serde(default, deserialize_with = "given")]
+    dedup_max_ids: Option<Option<u64>>,
+}
+
+/// What is there, if only `null`.
+fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<u64>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
 }
 
 impl Change {
@@ -69,10 +85,20 @@ impl Change {
         }
         Ok((limits != before).then_some(limits))
     }
+
+    /// What it leads to about ids; `None` if it does not change that.
+    fn dedup(&self, before: Dedup) -> Option<Dedup> {
+        let window = self.dedup_window.map(|window| window.map(Duration::from_millis));
+        let dedup = Dedup {
+            window: window.unwrap_or(before.window),
+            max_ids: self.dedup_max_ids.unwrap_or(before.max_ids),
+        };
+        (dedup != before).then_some(dedup)
+    }
 }
 
 fn show(topic: &Topic) -> Answer {
-    Answer::json(&TopicConfig::new(topic.durability(), topic.limits()))
+    Answer::json(&TopicConfig::new(topic.durability(), topic.limits(), topic.dedup_in_force()))
 }
 
 fn invalid(detail: &str) -> Answer {
@@ -82,7 +108,7 @@ fn invalid(detail: &str) -> Answer {
 /// For the test of its description.
 #[cfg(test)]
 pub(super) fn sample() -> serde_json::Value {
-    serde_json::to_value(TopicConfig::new(Durability::Flush, Limits::default())).unwrap()
+    serde_json::to_value(TopicConfig::new(Durability::Flush, Limits::default(), Dedup::default())).unwrap()
 }
 
 /// GET /topic/config
@@ -105,9 +131,15 @@ pub(super) async fn put(api: Arc<Endpoints>, request: Request) -> Result<Answer,
     let change: Change = serde_json::from_slice(&body).map_err(|error| {
         invalid(&format!("{error}: it must be an object such as {{\"durability\":\"flush\"}}"))
     })?;
-    // Both are looked at before either is changed.
+    // All are looked at before any is changed.
     let limits = change.limits(topic.limits())?;
     let level = change.durability.as_deref().map(level).transpose()?;
+    let dedup = change.dedup(topic.dedup());
+    if let Some(dedup) = dedup {
+        // The one that can be refused for what it says, so it comes first.
+        let ticket = topic.set_dedup(dedup).map_err(|error| not_set(&error))?;
+        settled(&api.broker, ticket).await?;
+    }
     if let Some(level) = level {
         let changed = Arc::clone(&topic);
         let ticket = blocking(move || changed.set_durability(level)).await;

@@ -61,6 +61,9 @@ pub(super) const TOPIC: &[Family<TopicEntry>] = families! {
     Counter "mq_topic_published_messages" "Messages published" |t| t.message_count as f64;
     Counter "mq_topic_published_bytes" "Bytes of the bodies of messages published" |t| t.message_bytes as f64;
     Counter "mq_topic_skipped_messages" "Messages dropped at the topic's limits before any channel had them" |t| t.skipped as f64;
+    Counter "mq_topic_duplicate_messages" "Messages not stored again, since one with their id was" |t| t.duplicates as f64;
+    Gauge "mq_topic_dedup_ids" "Ids of messages that are remembered" |t| t.dedup_ids as f64;
+    Counter "mq_topic_dedup_evicted_ids" "Ids forgotten before their time, since there were too many" |t| t.dedup_evicted as f64;
 };
 
 /// Of each channel.

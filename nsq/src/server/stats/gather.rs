@@ -129,6 +129,9 @@ impl Gather {
             e2e_processing_latency: self.latency(&recent),
             bytes: stats.bytes,
             skipped: stats.skipped,
+            duplicates: stats.duplicates,
+            dedup_ids: stats.dedup_ids,
+            dedup_evicted: stats.dedup_evicted,
         })
     }
 

@@ -37,6 +37,12 @@ pub(in crate::server) struct TopicEntry {
     pub(in crate::server) bytes: u64,
     #[serde(skip)]
     pub(in crate::server) skipped: u64,
+    #[serde(skip)]
+    pub(in crate::server) duplicates: u64,
+    #[serde(skip)]
+    pub(in crate::server) dedup_ids: u64,
+    #[serde(skip)]
+    pub(in crate::server) dedup_evicted: u64,
 }
 
 #[derive(Clone, Debug, Serialize)]

@@ -56,6 +56,9 @@ fn stats(client: ClientEntry, latency: LatencyEntry, memory: Option<Memory>, cli
         e2e_processing_latency: latency,
         bytes: 0,
         skipped: 0,
+        duplicates: 0,
+        dedup_ids: 0,
+        dedup_evicted: 0,
     };
     let stats = Stats {
         version: "1".to_owned(),
