@@ -238,7 +238,7 @@ settings! {
     topology_region: String = "";
     /// The zone in the region that clients are told
     topology_zone: String = "";
-    /// Lookup servers to register at: host:port, or dns:host:port for one at each address of the name
+    /// Lookup servers to register at: host:port; dns:host:port for one at each address of the name; srv:name for those DNS lists under a service
     lookupd_tcp_address / "nsqlookupd_tcp_addresses": List<Peer> = "";
     /// The TCP port that others reach this broker at, 0 = the real one
     broadcast_tcp_port: u16 = "0";
