@@ -168,6 +168,8 @@ settings! {
     broadcast_address: String = "";
     /// The HTTP port that others reach it at, 0 = the real one
     broadcast_http_port: u16 = "0";
+    /// The gRPC port that others reach it at, 0 = the real one
+    broadcast_grpc_port: u16 = "0";
     /// Folder of the broker's data, made if absent
     data_path: PathBuf = "mq-data", nsqd ".";
     /// Memory for messages; what is beyond it lies on disk
