@@ -82,7 +82,9 @@ impl Stack {
             async move { drop(stopped.wait_for(|stop| *stop).await) }
         };
         let (nsq, server) = (nsq.run(until(&stop)), server.run(until(&stop)));
-        let task = tokio::spawn(async { drop(tokio::join!(nsq, server)) });
+        let task = tokio::spawn(async {
+            tokio::join!(nsq, server);
+        });
         Self { broker, tcp, grpc, stop, task: Some(task), _folder: folder }
     }
 
