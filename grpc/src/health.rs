@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use mq_core::Broker;
-use tokio::time::interval;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
@@ -18,17 +18,16 @@ pub(crate) async fn follow(
     services: Vec<&'static str>,
     stop: CancellationToken,
 ) {
-    let mut ticks = interval(LOOK_EVERY);
     let mut told = None;
     loop {
-        tokio::select! {
-            () = stop.cancelled() => break,
-            _ = ticks.tick() => {}
-        }
         let serves = broker.as_ref().is_none_or(|broker| !broker.is_draining() && broker.health().is_ok());
         if told != Some(serves) {
             told = Some(serves);
             tell(&reporter, &services, serves).await;
+        }
+        tokio::select! {
+            () = stop.cancelled() => break,
+            () = sleep(LOOK_EVERY) => {}
         }
     }
     tell(&reporter, &services, false).await;

@@ -1,9 +1,10 @@
 //! Listens, shakes hands, and serves.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use mq_core::Broker;
@@ -157,6 +158,9 @@ impl Server {
             .serve_with_incoming_shutdown(ReceiverStream::new(connections), stop.clone().cancelled_owned());
         let mut serving = pin!(serving);
         let accepting = tokio::spawn(accept(listener, tls, config.max_connections, accepted, stop.clone()));
+        // Polled once before anybody can ask: what it tells first needs no wait.
+        let mut following = Box::pin(following);
+        let _ = poll_fn(|cx| Poll::Ready(following.as_mut().poll(cx))).await;
         let following = tokio::spawn(following);
         let ended = tokio::select! {
             () = shutdown => None,
