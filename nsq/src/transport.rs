@@ -13,7 +13,7 @@ pub mod tls;
 pub use compressed::Compression;
 
 use std::fmt;
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -54,7 +54,8 @@ const BACKLOG: u32 = 4096;
 
 /// A listening socket.
 #[derive(Debug)]
-pub(crate) enum Listener {
+pub enum Listener {
+    /// Of TCP.
     Tcp(TcpListener),
     /// The path is removed when the listener is dropped.
     Unix(UnixListener, PathBuf),
@@ -63,7 +64,10 @@ pub(crate) enum Listener {
 impl Listener {
     /// Listens on `host:port` (no host: on all interfaces) or on the path of a unix socket, taking over one that
     /// nobody listens on any more.
-    pub(crate) async fn bind(address: &str) -> io::Result<Self> {
+    ///
+    /// # Errors
+    /// If the address is none, or taken.
+    pub async fn bind(address: &str) -> io::Result<Self> {
         if is_path(address) {
             return Self::bind_path(Path::new(address)).await;
         }
@@ -98,7 +102,11 @@ impl Listener {
         Ok(Self::Unix(listener, path.to_owned()))
     }
 
-    pub(crate) fn local_addr(&self) -> io::Result<Address> {
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// If the system does not say.
+    pub fn local_addr(&self) -> io::Result<Address> {
         match self {
             Self::Tcp(listener) => listener.local_addr().map(Address::Tcp),
             Self::Unix(_, path) => Ok(Address::Unix(path.clone())),
@@ -106,7 +114,10 @@ impl Listener {
     }
 
     /// The next connection, and what to call its other end.
-    pub(crate) async fn accept(&self) -> io::Result<(Transport, String)> {
+    ///
+    /// # Errors
+    /// Most often the process is out of file descriptors.
+    pub async fn accept(&self) -> io::Result<(Transport, String)> {
         match self {
             Self::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;
@@ -150,8 +161,10 @@ async fn listen(address: &str) -> io::Result<TcpListener> {
 
 /// A socket.
 #[derive(Debug)]
-pub(crate) enum Socket {
+pub enum Socket {
+    /// Of TCP.
     Tcp(TcpStream),
+    /// Of a path.
     Unix(UnixStream),
 }
 
@@ -165,9 +178,12 @@ impl Socket {
 
 /// A connection: a socket and what is stacked on it.
 #[derive(Debug)]
-pub(crate) enum Transport {
+pub enum Transport {
+    /// Nothing is stacked on the socket.
     Plain(Socket),
+    /// TLS.
     Tls(Box<TlsStream<Socket>>),
+    /// Compression.
     Compressed(Box<Compressed<Self>>),
     /// What is left while another layer is put on, or where that failed.
     Gone,
@@ -235,6 +251,24 @@ impl AsyncWrite for Transport {
             Self::Compressed(stream) => Pin::new(stream).poll_write(cx, buf),
             Self::Gone => Poll::Ready(Err(gone())),
         }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(Socket::Tcp(stream)) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Self::Plain(Socket::Unix(stream)) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Self::Compressed(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Self::Gone => Poll::Ready(Err(gone())),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        matches!(self, Self::Plain(_) | Self::Tls(_))
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -157,6 +157,9 @@ impl Config {
             ("max_msg_size", self.max_msg_size == WireSize(0)),
             ("memory_limit", self.memory_limit == Size(0)),
             ("max_rdy_count", self.max_rdy_count == 0),
+            ("grpc_max_streams", self.grpc_max_streams == 0),
+            ("grpc_keepalive_interval", self.grpc_keepalive_interval.is_zero()),
+            ("grpc_keepalive_timeout", self.grpc_keepalive_timeout.is_zero()),
         ];
         if let Some((key, _)) = zeros.iter().find(|(_, zero)| *zero) {
             return Err(format!("--{} is 0: it must be more", flag(key)));

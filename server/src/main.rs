@@ -3,13 +3,14 @@
 //! - [`args`]: Go's flag grammar on top of clap
 //! - [`settings`]: the list of what can be set; [`setting`], [`choice`], [`list`], [`units`]: how values are written
 //! - [`sources`], [`file`]: where; [`config`]: what `mq serve` runs with
-//! - [`serve`]: the broker as a process; [`features`] it offers; [`reload`] at SIGHUP; [`options`] HTTP shows;
+//! - [`serve`]: the broker as a process; [`features`] it offers, [`grpc`] beside them; [`reload`] at SIGHUP; [`options`] HTTP shows;
 //!   [`paste`] what it prints when ready
 //! - [`discovery`]: how that broker is found; [`lookup`], [`lookup_settings`]: `mq lookup`; [`host`]: this machine's name
 //! - [`drain`]: `mq drain`; [`publish`], [`lines`]: `mq pub`; [`tail`], [`printer`]: `mq tail`
 //! - [`bench`]: `mq bench`
 //! - [`stat`]: `mq stat`; [`topics`]: `mq topics`; [`http`] both speak
 //! - [`inspect`], [`repair`]: `mq inspect`, `mq repair`; [`table`], [`progress`] for people
+//! - [`proto`]: `mq proto`
 //! - [`telemetry`]: the log; [`repeats`] held back there
 
 mod args;
@@ -22,6 +23,7 @@ mod document;
 mod drain;
 mod features;
 mod file;
+mod grpc;
 mod host;
 mod http;
 mod inspect;
@@ -33,6 +35,7 @@ mod options;
 mod paste;
 mod printer;
 mod progress;
+mod proto;
 mod publish;
 mod reload;
 mod repair;
@@ -85,6 +88,7 @@ fn main() -> ExitCode {
         Some(("bench", flags)) => parsed(flags).and_then(bench::run),
         Some(("topics", flags)) => parsed(flags).and_then(topics::run),
         Some(("inspect", flags)) => parsed(flags).and_then(inspect::run),
+        Some(("proto", flags)) => parsed(flags).and_then(proto::run),
         Some(("repair", flags)) => parsed(flags).and_then(repair::run),
         _ => Err("a subcommand is needed: `mq --help` lists them".to_owned()),
     };
@@ -127,6 +131,7 @@ fn command(face: Face) -> Command {
     let topics = topics::Topics::augment_args(Command::new("topics"));
     let drain = drain::Drain::augment_args(Command::new("drain"));
     let inspect = inspect::Inspect::augment_args(Command::new("inspect"));
+    let proto = proto::Proto::augment_args(Command::new("proto"));
     let repair = repair::RepairOptions::augment_args(Command::new("repair"));
     let bench = bench::Bench::augment_args(Command::new("bench"));
     let serve = config::augment(Command::new("serve"), face).about("Runs a broker");
@@ -152,6 +157,7 @@ fn command(face: Face) -> Command {
         inspect
             .about("Tells what is in a data folder and checks every checksum")
             .after_help(inspect::EXIT_CODES),
+        proto.about("Prints the files of the gRPC API, or writes them to a folder"),
         repair.about("Salvages what is whole of a damaged data folder").after_help(repair::EXIT_CODES),
     ];
     Command::new("mq")

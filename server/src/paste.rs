@@ -11,9 +11,10 @@ pub(crate) struct Addresses {
     pub(crate) tcp: String,
     pub(crate) http: Option<String>,
     pub(crate) https: Option<String>,
+    pub(crate) grpc: Option<String>,
 }
 
-/// Writes the lines of a broker. `tcp `, `http ` and `https ` stand before the addresses, also for programs that started
+/// Writes the lines of a broker. `tcp `, `http `, `https ` and `grpc ` stand before the addresses, also for programs that started
 /// the broker on port 0 and wait for it; `data ` comes when all of them were written.
 pub(crate) fn announce(out: &mut impl Write, addresses: &Addresses, data_path: &Path) -> io::Result<()> {
     let address = &addresses.tcp;
@@ -25,7 +26,8 @@ pub(crate) fn announce(out: &mut impl Write, addresses: &Addresses, data_path: &
         format!(" --tcp-address {}", quote(&reachable))
     };
     writeln!(out, "tcp {address}")?;
-    for (name, address) in [("http", &addresses.http), ("https", &addresses.https)] {
+    for (name, address) in [("http", &addresses.http), ("https", &addresses.https), ("grpc", &addresses.grpc)]
+    {
         if let Some(address) = address {
             writeln!(out, "{name} {address}")?;
         }
@@ -98,7 +100,7 @@ mod tests {
     #[test]
     fn the_default_address_needs_no_flag() {
         let mut out = Vec::new();
-        let tcp = |tcp: &str| Addresses { tcp: tcp.to_owned(), http: None, https: None };
+        let tcp = |tcp: &str| Addresses { tcp: tcp.to_owned(), http: None, https: None, grpc: None };
         announce(&mut out, &tcp(DEFAULT_ADDRESS), Path::new("mq-data")).unwrap();
         let http = Some("127.0.0.1:4151".to_owned());
         announce(&mut out, &Addresses { http, ..tcp("0.0.0.0:9") }, Path::new("mq-data")).unwrap();

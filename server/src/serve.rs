@@ -17,7 +17,7 @@ use crate::options::LiveOptions;
 use crate::paste::Addresses;
 use crate::reload::Reload;
 use crate::setting::Address;
-use crate::{Outcome, drain, features, paste};
+use crate::{Outcome, drain, features, grpc, paste};
 
 /// Runs a broker until SIGTERM or SIGINT.
 pub(crate) fn run(flags: &ArgMatches, face: Face) -> Outcome {
@@ -56,20 +56,31 @@ async fn serve(mut reload: Reload, server: server::Config) -> Result<(), String>
             return Err(bind_failed(&config.tcp_address, &error));
         }
     };
+    let mut grpc = match grpc::bind(&config, broker.clone(), &server).await {
+        Ok(grpc) => grpc,
+        Err(error) => {
+            drop(server);
+            close(broker).await?;
+            return Err(error);
+        }
+    };
     // Before the broker is known anywhere, which is when the first clients come.
-    let (tcp, http) = (server.local_addr(), server.http_addr());
-    let discovery = match Discovery::bind(&config, reload.face, broker.clone(), tcp, http).await {
+    let addresses = (server.local_addr(), server.http_addr(), grpc.as_ref().map(mq_grpc::Server::local_addr));
+    let discovery = match Discovery::bind(&config, reload.face, broker.clone(), addresses).await {
         Ok(discovery) => discovery,
         Err(error) => {
             close(broker).await?;
             return Err(error);
         }
     };
+    if let (Some(grpc), Some(directory)) = (&mut grpc, discovery.directory()) {
+        grpc.add_directory(directory);
+    }
     reload.options.set_lookups(discovery.lookups.clone());
     reload.tls = server.tls();
     reload.tokens = server.http_tokens();
     tokio::spawn(reload_at(hangup, reload));
-    announce(&server, &config.data_path);
+    announce(&server, grpc.as_ref(), &config.data_path);
     discovery.announce();
     let lookups = discovery.lookups.clone();
     let (stopping, stopped) = (watch::Sender::new(false), watch::Sender::new(false));
@@ -82,7 +93,12 @@ async fn serve(mut reload: Reload, server: server::Config) -> Result<(), String>
             stopping.send_replace(true);
         },
         async {
-            server.run(set(&stopping)).await;
+            let grpc = async {
+                if let Some(grpc) = grpc {
+                    grpc.run(set(&stopping)).await;
+                }
+            };
+            tokio::join!(server.run(set(&stopping)), grpc);
             stopped.send_replace(true);
         },
         discovery.run(set(&stopping), set(&stopped)),
@@ -178,7 +194,7 @@ fn bind_failed(address: &Address, error: &std::io::Error) -> String {
     bind_refused(&flag, error)
 }
 
-fn bind_refused(flag: &str, error: &std::io::Error) -> String {
+pub(crate) fn bind_refused(flag: &str, error: &std::io::Error) -> String {
     match error.kind() {
         std::io::ErrorKind::AddrInUse => {
             format!("{flag}: {error}: stop what listens there, or choose another port (0 = any free one)")
@@ -188,7 +204,7 @@ fn bind_refused(flag: &str, error: &std::io::Error) -> String {
 }
 
 /// Tells on stdout that clients can come.
-fn announce(server: &Server, data_path: &Path) {
+fn announce(server: &Server, grpc: Option<&mq_grpc::Server>, data_path: &Path) {
     let data_path = data_path.canonicalize().unwrap_or_else(|_| data_path.to_owned());
     // Who started the broker may have closed its stdout; it serves all the same.
     let address = |address: Option<&_>| address.map(ToString::to_string);
@@ -196,6 +212,7 @@ fn announce(server: &Server, data_path: &Path) {
         tcp: server.local_addr().to_string(),
         http: address(server.http_addr()),
         https: address(server.https_addr()),
+        grpc: address(grpc.map(mq_grpc::Server::local_addr)),
     };
     if let Err(error) = paste::announce(&mut std::io::stdout().lock(), &addresses, &data_path) {
         tracing::debug!(%error, "stdout is closed");

@@ -154,12 +154,22 @@ settings! {
     http_address: MaybeAddress = "127.0.0.1:4151", nsqd "0.0.0.0:4151";
     /// Where HTTPS is served, given --tls-cert; nothing = nowhere
     https_address: MaybeAddress = "127.0.0.1:4152", nsqd "0.0.0.0:4152";
-    /// File of the tokens, one a line, of which HTTP requests must show one (Authorization: Bearer), all but /ping
+    /// Where gRPC is served, over TLS given --tls-cert; nothing = nowhere
+    grpc_address: MaybeAddress = "127.0.0.1:4155", nsqd "";
+    /// The most streams a gRPC connection may have at a time
+    grpc_max_streams: u32 = "10000";
+    /// How long a gRPC connection may be silent before it is asked whether it is there
+    grpc_keepalive_interval: Duration = "30s";
+    /// How long its answer may take before it is closed
+    grpc_keepalive_timeout: Duration = "10s";
+    /// File of the tokens, one a line, of which HTTP and gRPC requests must show one (Authorization: Bearer), all but /ping
     http_auth_token_file: MaybePath = "";
     /// The name that others reach this broker by; nothing = the one it listens on, or the host's
     broadcast_address: String = "";
     /// The HTTP port that others reach it at, 0 = the real one
     broadcast_http_port: u16 = "0";
+    /// The gRPC port that others reach it at, 0 = the real one
+    broadcast_grpc_port: u16 = "0";
     /// Folder of the broker's data, made if absent
     data_path: PathBuf = "mq-data", nsqd ".";
     /// Memory for messages; what is beyond it lies on disk

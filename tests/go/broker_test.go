@@ -51,7 +51,7 @@ func (b *broker) run() {
 	if binary == "" {
 		b.t.Fatal("MQ_BIN must name the mq binary: run the tests by `cargo xtask test go`")
 	}
-	args := append([]string{"serve", "-tcp-address", b.address, "-http-address", b.http, "-https-address=", "-data-path", b.data}, b.flags...)
+	args := append([]string{"serve", "-tcp-address", b.address, "-http-address", b.http, "-https-address=", "-grpc-address=", "-data-path", b.data}, b.flags...)
 	b.process = exec.Command(binary, args...)
 	b.process.Stderr = os.Stderr
 	stdout, err := b.process.StdoutPipe()

@@ -21,7 +21,7 @@ class Broker {
   /** Starts it, again if it ran before: on the same port and folder. */
   async run() {
     const data = path.join(this.folder, 'data')
-    const args = ['serve', '-tcp-address', `127.0.0.1:${this.port}`, '-http-address', '127.0.0.1:0', '-https-address=', '-data-path', data, ...this.flags]
+    const args = ['serve', '-tcp-address', `127.0.0.1:${this.port}`, '-http-address', '127.0.0.1:0', '-https-address=', '-grpc-address=', '-data-path', data, ...this.flags]
     this.process = spawn(process.env.MQ_BIN, args, {stdio: ['ignore', 'pipe', 'inherit']})
     this.ended = once(this.process, 'exit')
     const lines = readline.createInterface({input: this.process.stdout})
@@ -70,7 +70,7 @@ async function startBroker(t, flags = []) {
 
 /** A lookup server on free ports that ends with the test `t`. */
 async function startLookup(t) {
-  const args = ['lookup', '-tcp-address', '127.0.0.1:0', '-http-address', '127.0.0.1:0']
+  const args = ['lookup', '-grpc-address=', '-tcp-address', '127.0.0.1:0', '-http-address', '127.0.0.1:0']
   const process_ = spawn(process.env.MQ_BIN, args, {stdio: ['ignore', 'pipe', 'inherit']})
   const ended = once(process_, 'exit')
   t.after(async () => {

@@ -20,6 +20,7 @@ pub struct Broker {
     process: Child,
     address: String,
     http: String,
+    grpc: String,
     stdout: Receiver<String>,
     stderr: Collected,
 }
@@ -41,9 +42,9 @@ impl Broker {
         let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<String>>();
         let (under, flags) = (owned(under), owned(flags));
         let any = "127.0.0.1:0";
-        let Started { process, stderr, stdout, address, http } =
-            spawn(any, any, &folder.path().join("data"), &under, &flags);
-        Self { folder, under, flags, process, address, http, stdout, stderr }
+        let Started { process, stderr, stdout, address, http, grpc } =
+            spawn([any; 3], &folder.path().join("data"), &under, &flags);
+        Self { folder, under, flags, process, address, http, grpc, stdout, stderr }
     }
 
     /// Where it listens.
@@ -56,12 +57,17 @@ impl Broker {
         &self.http
     }
 
+    /// Where it serves gRPC.
+    pub fn grpc_address(&self) -> &str {
+        &self.grpc
+    }
+
     /// Its data folder.
     pub fn data_path(&self) -> PathBuf {
         self.folder.path().join("data")
     }
 
-    /// The next line of its stdout, after those with TCP's and HTTP's address.
+    /// The next line of its stdout, after those with its addresses.
     pub fn stdout_line(&self) -> String {
         self.stdout.recv_timeout(PATIENCE).expect("a line")
     }
@@ -79,9 +85,10 @@ impl Broker {
 
     /// Starts it again on the same folder and ports. It must not run.
     pub fn restart(&mut self) {
-        let Started { process, stderr, stdout, address, http } =
-            spawn(&self.address, &self.http, &self.data_path(), &self.under, &self.flags);
-        assert_eq!((&address, &http), (&self.address, &self.http));
+        let addresses = [&self.address, &self.http, &self.grpc].map(String::as_str);
+        let Started { process, stderr, stdout, address, http, grpc } =
+            spawn(addresses, &self.data_path(), &self.under, &self.flags);
+        assert_eq!([&address, &http, &grpc], [&self.address, &self.http, &self.grpc]);
         (self.process, self.stderr, self.stdout) = (process, stderr, stdout);
     }
 
@@ -145,9 +152,11 @@ struct Started {
     stdout: Receiver<String>,
     address: String,
     http: String,
+    grpc: String,
 }
 
-fn spawn(address: &str, http: &str, data_path: &Path, under: &[String], flags: &[String]) -> Started {
+/// `addresses`: of TCP, HTTP and gRPC.
+fn spawn(addresses: [&str; 3], data_path: &Path, under: &[String], flags: &[String]) -> Started {
     let mut command = match under.split_first() {
         Some((program, arguments)) => {
             let mut command = Command::new(program);
@@ -157,7 +166,8 @@ fn spawn(address: &str, http: &str, data_path: &Path, under: &[String], flags: &
         None => Command::new(binary()),
     };
     let mut process = command
-        .args(["serve", "--tcp-address", address, "--http-address", http, "--https-address=", "--data-path"])
+        .args(["serve", "--tcp-address", addresses[0], "--http-address", addresses[1], "--https-address="])
+        .args(["--grpc-address", addresses[2], "--data-path"])
         .arg(data_path)
         .args(flags)
         .stdin(Stdio::null())
@@ -175,6 +185,6 @@ fn spawn(address: &str, http: &str, data_path: &Path, under: &[String], flags: &
         };
         line.strip_prefix(name).expect("the addresses first").to_owned()
     };
-    let (address, http) = (address("tcp "), address("http "));
-    Started { process, stderr, stdout, address, http }
+    let (address, http, grpc) = (address("tcp "), address("http "), address("grpc "));
+    Started { process, stderr, stdout, address, http, grpc }
 }

@@ -117,6 +117,14 @@ impl InFlight {
         Ok(attempts)
     }
 
+    /// Who holds `offset`, if it is in flight.
+    pub(super) fn owner(&self, offset: Offset) -> Option<u32> {
+        match self.fresh.find(offset) {
+            Some(index) => Some(self.fresh.queue[index].hold.owner),
+            None => self.again.get(&offset).map(|redelivery| redelivery.hold.owner),
+        }
+    }
+
     /// Starts the timeout anew, up to `timeout_ms_max` after the delivery.
     pub(super) fn touch(
         &mut self,

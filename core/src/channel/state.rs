@@ -369,6 +369,11 @@ impl<W: Clone> State<W> {
         self.subscribers.len()
     }
 
+    /// Whether the message is in flight at the subscriber.
+    pub(crate) fn holds(&self, id: SubId, offset: Offset) -> bool {
+        self.subscribers.slot(id).is_some_and(|slot| self.in_flight.owner(offset) == Some(slot))
+    }
+
     pub(crate) fn subscriber_stats(&self, id: SubId) -> Option<SubscriberStats> {
         self.subscribers.slot(id).map(|slot| self.subscribers.stats(slot))
     }

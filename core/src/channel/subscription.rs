@@ -27,6 +27,8 @@ pub struct Subscription {
     /// Frames of the messages taken this turn; the last is the one being read.
     frames: Vec<Frame>,
     taken: Vec<Message>,
+    /// Whether a turn ended before a message whose body was too large for what it may take.
+    held_back: bool,
 }
 
 /// A message taken this turn.
@@ -66,14 +68,30 @@ const OVERHEAD_BYTES: usize = 34;
 
 impl Subscription {
     pub(super) fn new(channel: Arc<Channel>, topic: Arc<Topic>, id: SubId, wake: Arc<dyn Wake>) -> Self {
-        Self { channel, topic, id, wake, frames: Vec::new(), taken: Vec::new() }
+        Self { channel, topic, id, wake, frames: Vec::new(), taken: Vec::new(), held_back: false }
     }
 
     /// Hands a fair share of the ready messages, within this subscriber's credit, to `sink`; they are in flight from
     /// then on. `room` is how many bytes the caller has room for; one message is given even if it is larger.
     pub fn pull(&mut self, room: usize, sink: &mut dyn FnMut(&Delivery<'_>)) -> Pulled {
+        self.pull_up_to(room, usize::MAX, sink)
+    }
+
+    /// The same, with at most `bodies` bytes of bodies. `None` if the next message has more: it was left where it is, and
+    /// this subscriber still has its turn: pull it, or rest.
+    pub fn pull_within(
+        &mut self,
+        room: usize,
+        bodies: usize,
+        sink: &mut dyn FnMut(&Delivery<'_>),
+    ) -> Option<Pulled> {
+        let pulled = self.pull_up_to(room, bodies, sink);
+        (!self.held_back).then_some(pulled)
+    }
+
+    fn pull_up_to(&mut self, room: usize, bodies: usize, sink: &mut dyn FnMut(&Delivery<'_>)) -> Pulled {
         loop {
-            match self.turn(room) {
+            match self.turn(room, bodies) {
                 Turn::Taken(pulled) => {
                     self.deliver(sink);
                     return pulled;
@@ -112,6 +130,12 @@ impl Subscription {
         inner.state.subscriber_stats(self.id).map_or(0, |stats| u64::from(stats.in_flight))
     }
 
+    /// Whether a message is in flight here.
+    pub fn holds(&self, id: MessageId) -> bool {
+        let ours = id.node() == self.channel.shared.options.node_id;
+        ours && self.channel.inner.lock().state.holds(self.id, id.offset())
+    }
+
     /// What looks at the subscriber's numbers from outside.
     pub fn view(&self) -> SubscriberView {
         SubscriberView { channel: Arc::downgrade(&self.channel), id: self.id }
@@ -123,7 +147,8 @@ impl Subscription {
     }
 
     /// Takes messages under the locks, noting where their bodies are.
-    fn turn(&mut self, room: usize) -> Turn {
+    fn turn(&mut self, room: usize, bodies: usize) -> Turn {
+        self.held_back = false;
         self.frames.clear();
         self.taken.clear();
         let channel = self.channel.clone();
@@ -138,7 +163,7 @@ impl Subscription {
             inner.state.rest(self.id, end);
             return Turn::Taken(Pulled::Idle);
         }
-        let missing = self.take(&topic, &mut inner, room);
+        let missing = self.take(&topic, &mut inner, room, bodies);
         drop(topic);
         let end = inner.end;
         if let Some((from, again)) = missing
@@ -182,12 +207,18 @@ impl Subscription {
     }
 
     /// Takes what is this subscriber's share and in memory. Returns what has to be read first, if that ended it.
-    fn take(&mut self, topic: &TopicState, inner: &mut Inner, room: usize) -> Option<(Offset, bool)> {
+    fn take(
+        &mut self,
+        topic: &TopicState,
+        inner: &mut Inner,
+        room: usize,
+        bodies: usize,
+    ) -> Option<(Offset, bool)> {
         let shared = &self.channel.shared;
         let now = shared.clock.mono();
         let end = inner.end;
         let share = inner.state.share(self.id, end) as usize;
-        let mut used = 0;
+        let (mut used, mut bodies_left) = (0, bodies);
         // Where the reader stands in the last of `frames`.
         let (mut at, mut offset_at) = (0, Offset(u64::MAX));
         for _ in 0..LOOKED_AT_MAX {
@@ -235,6 +266,10 @@ impl Subscription {
             if !self.taken.is_empty() && used + cost > room {
                 break;
             }
+            if record.body.len() > bodies_left {
+                self.held_back = self.taken.is_empty();
+                break;
+            }
             let not_before = if record.is_plain() { None } else { record.attributes().not_before };
             let due = not_before.map(|at| due_at(at, shared.clock.wall(), now));
             let taken = if again {
@@ -244,6 +279,7 @@ impl Subscription {
             };
             if let Taken::Deliver(attempts) = taken {
                 used += cost;
+                bodies_left -= record.body.len();
                 let frame = self.frames.len() as u32 - 1;
                 self.taken.push(Message { frame, at: at as u32, attempts, offset });
             }

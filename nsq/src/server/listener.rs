@@ -18,7 +18,7 @@ use super::auth::AuthClient;
 use super::budget::Budget;
 use super::client::Client;
 use super::config::Config;
-use super::http::HttpTokens;
+use super::http::{Access, HttpTokens};
 use super::session::{Session, Shared};
 use super::signal::Signal;
 use super::web::Web;
@@ -92,6 +92,11 @@ impl Server {
     /// The tokens of its HTTP API, to read them again. The handle may outlive the server.
     pub fn http_tokens(&self) -> Option<HttpTokens> {
         self.web.tokens()
+    }
+
+    /// Who may use its HTTP API, and what else asks for the same secrets. The handle may outlive the server.
+    pub fn access(&self) -> Arc<Access> {
+        self.web.access()
     }
 
     /// Its connections. The handle may outlive the server.

@@ -39,8 +39,9 @@ pub use auth::{AuthMethod, Authorized};
 pub use client::{Client, Identity};
 pub use config::{Config, NSQ_VERSION};
 pub use drain::Drain;
-pub use http::{HttpTokens, OptionError, OptionSource, OptionValue, Options};
+pub use http::{Access, Caller, Denied, HttpTokens, OptionError, OptionSource, OptionValue, Options, Settle};
 pub use listener::{Clients, Server};
+pub use signal::Signal;
 pub use statsd::StatsdConfig;
 pub use web::WebError;
 

@@ -8,14 +8,14 @@ use parking_lot::Mutex;
 
 /// Wakes the task that registered last.
 #[derive(Debug, Default)]
-pub(super) struct Signal {
+pub struct Signal {
     waker: Mutex<Option<Waker>>,
     stop: AtomicBool,
 }
 
 impl Signal {
     /// To be called before looking at what others may change: what changes later wakes `waker`.
-    pub(super) fn register(&self, waker: &Waker) {
+    pub fn register(&self, waker: &Waker) {
         let mut slot = self.waker.lock();
         if !slot.as_ref().is_some_and(|old| old.will_wake(waker)) {
             *slot = Some(waker.clone());

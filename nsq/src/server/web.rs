@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::http::{Endpoints, HttpTokens, Parts, Ports};
+use super::http::{Access, Endpoints, HttpTokens, Parts, Ports};
 use super::listener::Clients;
 use super::session::Shared;
 use super::stats::Gather;
@@ -22,6 +22,7 @@ pub(super) struct Web {
     http: Option<HttpServer>,
     https: Option<HttpServer>,
     tokens: Option<HttpTokens>,
+    access: Arc<Access>,
     endpoints: Arc<Endpoints>,
 }
 
@@ -86,6 +87,7 @@ impl Web {
             shared.broker.measure_latency(Some(config.latency_window));
         }
         let required = config.tls.as_ref().map(|tls| tls.effective_required());
+        let access = Arc::new(Access::new(tokens.clone(), shared.auth.clone()));
         let endpoints = Arc::new(Endpoints::new(Parts {
             gather: Gather {
                 broker: shared.broker.clone(),
@@ -95,11 +97,11 @@ impl Web {
                 percentiles: percentiles.into(),
             },
             ports: Ports { tcp: self::port(tcp), http: port(&http), https: port(&https) },
-            tokens: tokens.clone(),
+            access: Arc::clone(&access),
             tls_required: required == Some(TlsRequired::True),
             shared: Arc::clone(shared),
         }));
-        Ok(Self { http, https, tokens, endpoints })
+        Ok(Self { http, https, tokens, access, endpoints })
     }
 
     /// Where HTTP is served, if it is.
@@ -110,6 +112,10 @@ impl Web {
     /// Where HTTPS is served, if it is.
     pub(super) fn https_addr(&self) -> Option<&Address> {
         self.https.as_ref().map(HttpServer::local_addr)
+    }
+
+    pub(super) fn access(&self) -> Arc<Access> {
+        Arc::clone(&self.access)
     }
 
     pub(super) fn tokens(&self) -> Option<HttpTokens> {

@@ -29,7 +29,7 @@ pub enum Compression {
 ///
 /// It is decompressed only into the room that a reader has, so that no input becomes more memory than that.
 #[derive(Debug)]
-pub(crate) struct Compressed<S> {
+pub struct Compressed<S> {
     inner: S,
     codec: Codec,
     /// Read and not decompressed.

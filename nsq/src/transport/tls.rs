@@ -112,6 +112,18 @@ impl TlsConfig {
         &self.0.options
     }
 
+    /// Shakes hands as the server of HTTP/2.
+    ///
+    /// # Errors
+    /// If the client does not speak TLS, or either end does not trust the other.
+    pub async fn accept_h2(&self, transport: Transport) -> io::Result<Transport> {
+        let Transport::Plain(socket) = transport else { return Err(io::ErrorKind::Unsupported.into()) };
+        let mut config = ServerConfig::clone(&self.current());
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        let stream = TlsAcceptor::from(Arc::new(config)).accept(socket).await?;
+        Ok(Transport::Tls(Box::new(TlsStream::Server(stream))))
+    }
+
     /// Shakes hands as the server. A plaintext transport comes back with the error.
     pub(crate) async fn accept(&self, transport: Transport) -> Result<Transport, (io::Error, Transport)> {
         let Transport::Plain(socket) = transport else {
@@ -155,7 +167,7 @@ impl TlsPeer {
 
 impl Transport {
     /// What the handshake agreed on, right after it.
-    pub(crate) fn tls_peer(&self) -> Option<TlsPeer> {
+    pub fn tls_peer(&self) -> Option<TlsPeer> {
         match self {
             Self::Tls(stream) => Some(TlsPeer::of(stream.get_ref().1)),
             _ => None,

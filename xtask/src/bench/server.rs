@@ -91,7 +91,7 @@ impl Server {
             Kind::Memory | Kind::Flush | Kind::Sync => {
                 words.push("serve".to_owned());
                 words.extend(["--tcp-address=127.0.0.1:0", "--http-address=127.0.0.1:0"].map(str::to_owned));
-                words.push("--https-address=".to_owned());
+                words.extend(["--https-address=", "--grpc-address="].map(str::to_owned));
                 words.push(format!("--durability={}", kind.name()));
                 words.extend(wishes.memory_limit.map(|size| format!("--memory-limit={size}")));
                 &programs.mq

@@ -10,7 +10,7 @@ use parking_lot::{Mutex, RwLock};
 use subtle::ConstantTimeEq;
 use tokio::time::Instant;
 
-use crate::http::{Answer, Peer, Request, StatusCode};
+use crate::http::{Answer, Peer, StatusCode};
 use crate::server::auth::{Asker, AuthClient, Permission, Permissions};
 use crate::server::client::ip_of;
 use crate::wire::secret::Secret;
@@ -71,7 +71,7 @@ fn read(path: &Path) -> io::Result<Vec<Token>> {
 }
 
 /// What decides.
-pub(super) struct Access {
+pub struct Access {
     tokens: Option<HttpTokens>,
     auth: Option<Arc<AuthClient>>,
     grants: Mutex<HashMap<Key, (Caller, Instant)>>,
@@ -86,9 +86,27 @@ struct Key {
     common_name: String,
 }
 
+/// Why a request is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Denied {
+    /// It shows no secret, or one that is not known.
+    Unauthorized,
+    /// Its secret does not permit it.
+    Forbidden,
+}
+
+impl From<Denied> for Answer {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::Unauthorized => Self::unauthorized(),
+            Denied::Forbidden => Self::error(StatusCode::FORBIDDEN, "FORBIDDEN"),
+        }
+    }
+}
+
 /// Whose a request is.
 #[derive(Clone)]
-pub(super) struct Caller {
+pub struct Caller {
     /// `None`: everything is allowed.
     permissions: Option<Arc<Permissions>>,
 }
@@ -96,66 +114,78 @@ pub(super) struct Caller {
 impl Caller {
     const ANYBODY: Self = Self { permissions: None };
 
+    /// One who may do everything, where nobody is asked.
+    pub fn anybody() -> Self {
+        Self::ANYBODY
+    }
+
     /// One who may do nothing.
     pub(super) fn nobody() -> Self {
         Self { permissions: Some(Arc::default()) }
     }
 
     /// Whether the caller may publish to a topic, and so manage it.
-    pub(super) fn publish(&self, topic: &TopicName) -> Result<(), Answer> {
+    ///
+    /// # Errors
+    /// `Forbidden`.
+    pub fn publish(&self, topic: &TopicName) -> Result<(), Denied> {
         self.check(|permissions| permissions.allow(Permission::Publish, topic.as_str(), ""))
     }
 
     /// Whether the caller may consume a channel, and so manage it.
-    pub(super) fn consume(&self, topic: &TopicName, channel: &ChannelName) -> Result<(), Answer> {
+    ///
+    /// # Errors
+    /// `Forbidden`.
+    pub fn consume(&self, topic: &TopicName, channel: &ChannelName) -> Result<(), Denied> {
         self.check(|permissions| permissions.allow(Permission::Subscribe, topic.as_str(), channel.as_str()))
     }
 
     /// Whether the caller may change what concerns the whole broker: not by what an auth server says, which speaks of
     /// topics.
-    pub(super) fn manage(&self) -> Result<(), Answer> {
+    ///
+    /// # Errors
+    /// `Forbidden`.
+    pub fn manage(&self) -> Result<(), Denied> {
         self.check(|_| false)
     }
 
     /// Whether the caller may know of a topic.
-    pub(super) fn sees(&self, topic: &str) -> bool {
+    pub fn sees(&self, topic: &str) -> bool {
         self.permissions.as_ref().is_none_or(|permissions| permissions.mention(topic))
     }
 
-    fn check(&self, allow: impl FnOnce(&Permissions) -> bool) -> Result<(), Answer> {
+    fn check(&self, allow: impl FnOnce(&Permissions) -> bool) -> Result<(), Denied> {
         match &self.permissions {
-            Some(permissions) if !allow(permissions) => {
-                Err(Answer::error(StatusCode::FORBIDDEN, "FORBIDDEN"))
-            }
+            Some(permissions) if !allow(permissions) => Err(Denied::Forbidden),
             _ => Ok(()),
         }
     }
 }
 
 impl Access {
-    pub(super) fn new(tokens: Option<HttpTokens>, auth: Option<Arc<AuthClient>>) -> Self {
+    pub(in crate::server) fn new(tokens: Option<HttpTokens>, auth: Option<Arc<AuthClient>>) -> Self {
         Self { tokens, auth, grants: Mutex::default() }
     }
 
-    /// Whose the request is.
+    /// Whose a request is that shows `bearer` and comes from `peer`.
     ///
     /// # Errors
-    /// The answer to give if it shows nothing, or nothing good.
-    pub(super) async fn caller(&self, request: &Request) -> Result<Caller, Answer> {
+    /// If it shows nothing, or nothing good.
+    pub async fn caller(&self, bearer: Option<&[u8]>, peer: &Peer) -> Result<Caller, Denied> {
         if self.tokens.is_none() && self.auth.is_none() {
             return Ok(Caller::ANYBODY);
         }
-        let given = request.bearer().filter(|given| !given.is_empty()).ok_or_else(Answer::unauthorized)?;
+        let given = bearer.filter(|given| !given.is_empty()).ok_or(Denied::Unauthorized)?;
         if self.tokens.as_ref().is_some_and(|tokens| tokens.has(given)) {
             return Ok(Caller::ANYBODY);
         }
         match &self.auth {
-            Some(auth) => self.ask(auth, given.to_owned(), request.peer()).await,
-            None => Err(Answer::unauthorized()),
+            Some(auth) => self.ask(auth, given.to_owned(), peer).await,
+            None => Err(Denied::Unauthorized),
         }
     }
 
-    async fn ask(&self, auth: &Arc<AuthClient>, secret: Vec<u8>, peer: &Peer) -> Result<Caller, Answer> {
+    async fn ask(&self, auth: &Arc<AuthClient>, secret: Vec<u8>, peer: &Peer) -> Result<Caller, Denied> {
         let common_name = peer.tls.as_ref().map(|tls| tls.common_name.clone()).unwrap_or_default();
         let key = Key { secret, remote_ip: ip_of(&peer.address), tls: peer.tls.is_some(), common_name };
         let known = self.grants.lock().get(&key).cloned();
@@ -170,12 +200,12 @@ impl Access {
         };
         let grant = Arc::clone(auth).query(asker).await.map_err(|failure| {
             if auth.may_warn() {
-                tracing::warn!(peer = peer.address, %failure, "HTTP: AUTH failed");
+                tracing::warn!(peer = peer.address, %failure, "AUTH failed");
             }
-            Answer::unauthorized()
+            Denied::Unauthorized
         })?;
         if grant.authorized.permission_count == 0 {
-            return Err(Answer::error(StatusCode::FORBIDDEN, "FORBIDDEN"));
+            return Err(Denied::Forbidden);
         }
         let now = Instant::now();
         let caller = Caller { permissions: Some(Arc::new(grant.permissions)) };

@@ -15,15 +15,15 @@ mod settle;
 mod status;
 mod topic_config;
 
-pub use access::HttpTokens;
+pub use access::{Access, Caller, Denied, HttpTokens};
 pub use options::{OptionError, OptionSource, OptionValue, Options};
+pub use settle::Settle;
 
 use std::future::Future;
 use std::sync::Arc;
 
 use mq_core::Broker;
 
-use self::access::{Access, Caller};
 use self::admin::{ChannelAction, TopicAction};
 use super::session::Shared;
 use super::stats::{Gather, Publishing};
@@ -41,7 +41,7 @@ pub(super) struct Endpoints {
     pub(super) ports: Ports,
     /// Whether plain HTTP is refused.
     pub(super) tls_required: bool,
-    access: Access,
+    access: Arc<Access>,
 }
 
 /// Where the server listens: -1 on a unix socket, 0 nowhere.
@@ -195,7 +195,7 @@ impl Api for Endpoints {
         if route.is_some_and(|route| route.path == "/ping") {
             return Ok(());
         }
-        let caller = self.access.caller(request).await?;
+        let caller = self.access.caller(request.bearer(), request.peer()).await?;
         request.extensions_mut().insert(caller);
         Ok(())
     }
@@ -228,19 +228,19 @@ pub(super) struct Parts {
     pub(super) shared: Arc<Shared>,
     pub(super) gather: Gather,
     pub(super) ports: Ports,
-    pub(super) tokens: Option<HttpTokens>,
+    pub(super) access: Arc<Access>,
     pub(super) tls_required: bool,
 }
 
 impl Endpoints {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { shared, gather, ports, tokens, tls_required } = parts;
+        let Parts { shared, gather, ports, access, tls_required } = parts;
         Self {
             broker: shared.broker.clone(),
             limits: shared.limits.clone(),
             publishing: Arc::clone(&shared.publishing),
             options: shared.config.options.clone(),
-            access: Access::new(tokens, shared.auth.clone()),
+            access,
             shared,
             gather,
             ports,

@@ -12,21 +12,23 @@ use crate::server::signal::Signal;
 /// Seconds after which what failed for want of room may be tried again.
 const RETRY_AFTER: u32 = 5;
 
-/// One request's wait.
-pub(super) struct Settle {
+/// One request's wait for the broker's log.
+pub struct Settle {
     broker: Broker,
     signal: Arc<Signal>,
-    pub(super) wake: Arc<dyn Wake>,
+    /// What the broker is to wake.
+    pub wake: Arc<dyn Wake>,
 }
 
 impl Settle {
-    pub(super) fn new(broker: &Broker) -> Self {
+    /// Nothing is waited for yet.
+    pub fn new(broker: &Broker) -> Self {
         let signal = Arc::new(Signal::default());
         Self { broker: broker.clone(), wake: Arc::clone(&signal) as Arc<dyn Wake>, signal }
     }
 
     /// Waits until publishers may go on.
-    pub(super) async fn room(&self) {
+    pub async fn room(&self) {
         poll_fn(|cx| {
             self.signal.register(cx.waker());
             if self.broker.is_congested(&self.wake) { Poll::Pending } else { Poll::Ready(()) }
@@ -35,7 +37,10 @@ impl Settle {
     }
 
     /// Waits until it is known what became of a ticket that was given with this wake.
-    pub(super) async fn ticket(&self, ticket: Ticket) -> Result<(), Error> {
+    ///
+    /// # Errors
+    /// It was not stored.
+    pub async fn ticket(&self, ticket: Ticket) -> Result<(), Error> {
         self.broker.commit();
         poll_fn(|cx| {
             self.signal.register(cx.waker());
@@ -49,7 +54,10 @@ impl Settle {
     }
 
     /// [`Settle::ticket`] for one that wakes nobody.
-    pub(super) async fn follow(&self, ticket: Ticket) -> Result<(), Error> {
+    ///
+    /// # Errors
+    /// It was not stored.
+    pub async fn follow(&self, ticket: Ticket) -> Result<(), Error> {
         let mine = self.broker.follow(ticket, &self.wake);
         // Of this one only when it is decided counts.
         let _ = self.ticket(mine).await;

@@ -29,7 +29,7 @@ final class Broker implements AutoCloseable {
     /** Starts it, again if it ran before: on the same port and folder. */
     void run() throws IOException {
         List<String> command = new ArrayList<>(List.of(System.getenv("MQ_BIN"), "serve"));
-        command.addAll(List.of("-tcp-address", address, "-http-address", "127.0.0.1:0", "-https-address=", "-data-path", data.getPath()));
+        command.addAll(List.of("-tcp-address", address, "-http-address", "127.0.0.1:0", "-https-address=", "-grpc-address=", "-data-path", data.getPath()));
         command.addAll(flags);
         process = new ProcessBuilder(command).redirectError(ProcessBuilder.Redirect.INHERIT).start();
         BufferedReader lines = new BufferedReader(new InputStreamReader(process.getInputStream()));

@@ -1,0 +1,175 @@
+//! One broker's part of a consumer: a task with a stream that is opened again when it breaks.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Streaming};
+
+use super::acks::Acks;
+use super::backoff::Backoff;
+use super::consumer::ConsumerOptions;
+use super::target::refused;
+use super::{Error, Target};
+use crate::v1::subscribe_response::Response as Body;
+use crate::v1::subscribe_service_client::SubscribeServiceClient;
+use crate::v1::{ReceivedMessage, SubscribeCredit, SubscribeOpen, SubscribeRequest, SubscribeResponse};
+
+/// How long opening a stream may take.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the last acknowledgements may take on their way when a consumer is closed.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// A message, and the way back to where it came from. One that is dropped without a word stays in flight until its timeout.
+#[derive(Debug)]
+pub struct Delivery {
+    message: ReceivedMessage,
+    acks: Arc<Acks>,
+}
+
+impl Delivery {
+    /// The message.
+    pub fn message(&self) -> &ReceivedMessage {
+        &self.message
+    }
+
+    /// Its body.
+    pub fn body(&self) -> &[u8] {
+        &self.message.body
+    }
+
+    /// It is done. Sent with others; if the stream broke since, it comes again.
+    pub fn finish(self) {
+        self.acks.finish(self.message.id);
+    }
+
+    /// It is to be delivered again, after `delay`.
+    pub fn requeue(self, delay: Duration) {
+        self.acks.requeue(self.message.id, delay);
+    }
+
+    /// It takes longer: its timeout starts anew.
+    pub fn touch(&self) {
+        self.acks.touch(self.message.id);
+    }
+}
+
+/// What a feed hands over: some deliveries, or why none come any more.
+pub(super) type Fed = Result<Vec<Delivery>, Error>;
+
+/// One broker's part.
+pub(super) struct Feed {
+    pub(super) target: Target,
+    pub(super) open: SubscribeOpen,
+    pub(super) options: ConsumerOptions,
+    pub(super) deliveries: mpsc::Sender<Fed>,
+    /// Whether the broker is among those to consume from: if not, its stream is not opened again.
+    pub(super) wanted: Arc<AtomicBool>,
+}
+
+impl Feed {
+    /// Until nobody listens any more, or the broker is not wanted, or refuses for good.
+    pub(super) async fn run(self) {
+        let mut backoff = Backoff::default();
+        while !self.deliveries.is_closed() && self.wanted.load(Ordering::Relaxed) {
+            let error = match self.open().await {
+                Ok((requests, responses)) => {
+                    backoff.reset();
+                    self.serve(requests, responses).await
+                }
+                Err(error) => error,
+            };
+            if error.is_final() {
+                // Nobody may listen any more.
+                let _ = self.deliveries.send(Err(error)).await;
+                return;
+            }
+            tracing::debug!(%error, broker = self.target.address(), "a consumer has no connection");
+            tokio::select! {
+                () = sleep(backoff.next()) => {}
+                () = self.deliveries.closed() => return,
+            }
+        }
+    }
+
+    async fn open(&self) -> Result<(mpsc::Sender<SubscribeRequest>, Streaming<SubscribeResponse>), Error> {
+        let connected = self.target.connect().await?;
+        let (requests, sending) = mpsc::channel(4);
+        let credit =
+            SubscribeCredit { messages: self.options.in_flight, bytes: self.options.in_flight_bytes };
+        let first = SubscribeRequest {
+            open: Some(self.open.clone()),
+            credit: Some(credit),
+            ..SubscribeRequest::default()
+        };
+        requests.send(first).await.map_err(|_| Error::Closed)?;
+        let mut client =
+            SubscribeServiceClient::new(connected.channel.clone()).max_decoding_message_size(usize::MAX);
+        let opened = client.subscribe(connected.request(ReceiverStream::new(sending)));
+        let opened = timeout(OPEN_TIMEOUT, opened).await;
+        let late = |_| Error::Unreachable("the stream was not opened in time".to_owned());
+        Ok((requests, opened.map_err(late)?.map_err(refused)?.into_inner()))
+    }
+
+    /// Hands over what comes and sends back what is said of it, until the stream breaks.
+    async fn serve(
+        &self,
+        requests: mpsc::Sender<SubscribeRequest>,
+        mut responses: Streaming<SubscribeResponse>,
+    ) -> Error {
+        let acks = Arc::new(Acks::default());
+        let mut waiting = None;
+        loop {
+            tokio::select! {
+                biased;
+                // Read by the broker at all times, so this does not wait for what comes the other way.
+                request = acks.take() => if requests.send(request).await.is_err() {
+                    return Error::Unreachable("the stream broke".to_owned());
+                },
+                permit = self.deliveries.reserve(), if waiting.is_some() => match (permit, waiting.take()) {
+                    (Ok(permit), Some(batch)) => permit.send(Ok(batch)),
+                    _ => return self.linger(&acks, requests, responses).await,
+                },
+                () = self.deliveries.closed() => return self.linger(&acks, requests, responses).await,
+                response = responses.message(), if waiting.is_none() => match response {
+                    Ok(Some(SubscribeResponse { response: Some(Body::Batch(batch)) })) => {
+                        let delivery = |message| Delivery { message, acks: Arc::clone(&acks) };
+                        waiting = Some(batch.messages.into_iter().map(delivery).collect());
+                    }
+                    Ok(Some(SubscribeResponse { response: Some(Body::Failures(failures)) })) => {
+                        let refused = failures.failures.len();
+                        tracing::debug!(refused, "acknowledgements of messages that are not in flight");
+                    }
+                    Ok(Some(_)) => {}
+                    Ok(None) => return Error::Unreachable("the broker closed the stream".to_owned()),
+                    Err(status) if status.code() == Code::FailedPrecondition => return status.into(),
+                    Err(status) => return refused(status),
+                },
+            }
+        }
+    }
+
+    /// The consumer was closed: sends what was said last, and waits until the broker has taken it.
+    async fn linger(
+        &self,
+        acks: &Acks,
+        requests: mpsc::Sender<SubscribeRequest>,
+        mut responses: Streaming<SubscribeResponse>,
+    ) -> Error {
+        let last = async {
+            tokio::select! {
+                biased;
+                request = acks.take() => drop(requests.send(request).await),
+                () = std::future::ready(()) => {}
+            }
+            // The end of the requests ends the stream behind them.
+            drop(requests);
+            while let Ok(Some(_)) = responses.message().await {}
+        };
+        let _ = timeout(LINGER, last).await;
+        Error::Closed
+    }
+}

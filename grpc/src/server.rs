@@ -1,0 +1,300 @@
+//! Listens, shakes hands, and serves.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use mq_core::Broker;
+use mq_nsq::lookupd::Directory;
+use mq_nsq::server::Access;
+use mq_nsq::transport::tls::TlsConfig;
+use mq_nsq::transport::{Address, Listener, Transport};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::server::NamedService;
+use tonic::service::Routes;
+
+use crate::connection::Connection;
+use crate::health;
+use crate::service::{Administering, Core, Discovering, Publishing, Subscribing};
+use crate::v1::DESCRIPTORS;
+use crate::v1::admin_service_server::AdminServiceServer;
+use crate::v1::discovery_service_server::DiscoveryServiceServer;
+use crate::v1::publish_service_server::PublishServiceServer;
+use crate::v1::subscribe_service_server::SubscribeServiceServer;
+
+/// Pause after a failed accept: most often the process is out of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long a TLS handshake may take.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Connections whose handshake is done and that wait to be served.
+const ACCEPTED_MAX: usize = 64;
+
+/// What a peer may have sent on a stream, and on a connection, before it is taken in.
+const STREAM_WINDOW: u32 = 1 << 20;
+const CONNECTION_WINDOW: u32 = 4 << 20;
+
+/// Bytes of a DATA frame.
+const FRAME_BYTES: u32 = 64 << 10;
+
+/// What a request may have besides the bodies and headers of its messages: names, ids, lengths.
+const OVERHEAD_BYTES: usize = 1 << 20;
+
+/// Addresses and limits of a server.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `host:port`, `:port` for all interfaces, or the path of a unix socket. Port 0 takes a free one.
+    pub address: String,
+    /// Largest message body in bytes.
+    pub max_message_bytes: usize,
+    /// Most bytes of bodies and headers in one batch.
+    pub max_batch_bytes: usize,
+    /// How long a message may be in flight where the client does not choose.
+    pub msg_timeout: Duration,
+    /// The longest a client may choose.
+    pub max_msg_timeout: Duration,
+    /// Longest delay of a requeued or deferred message.
+    pub max_delay: Duration,
+    /// Most messages in flight at one subscriber.
+    pub max_credit: u32,
+    /// Most streams of one connection at a time.
+    pub max_streams: u32,
+    /// Most connections at a time. One more waits until another has ended.
+    pub max_connections: usize,
+    /// How long a connection may be silent before it is asked whether it is there.
+    pub keepalive_interval: Duration,
+    /// How long it may take to say so.
+    pub keepalive_timeout: Duration,
+    /// How long calls get to end when the server stops.
+    pub shutdown_timeout: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            address: "127.0.0.1:4155".to_owned(),
+            max_message_bytes: 1 << 20,
+            max_batch_bytes: 5 << 20,
+            msg_timeout: Duration::from_secs(60),
+            max_msg_timeout: Duration::from_secs(15 * 60),
+            max_delay: Duration::from_secs(3_600),
+            max_credit: 2_500,
+            max_streams: 10_000,
+            max_connections: 10_000,
+            keepalive_interval: Duration::from_secs(30),
+            keepalive_timeout: Duration::from_secs(10),
+            shutdown_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+/// What a server serves, and who may use it.
+#[derive(Default)]
+pub struct Parts {
+    /// A broker: publishing, consuming and administering.
+    pub broker: Option<Broker>,
+    /// What brokers register at: discovery.
+    pub directory: Option<Arc<Directory>>,
+    /// Who may use it; `None`: everybody.
+    pub access: Option<Arc<Access>>,
+    /// With it, nothing but TLS is spoken.
+    pub tls: Option<TlsConfig>,
+}
+
+/// A server of libmq's gRPC services.
+pub struct Server {
+    listener: Listener,
+    address: Address,
+    config: Config,
+    parts: Parts,
+}
+
+impl Server {
+    /// Listens where `config` says. Connections wait until [`Server::run`].
+    ///
+    /// # Errors
+    /// If the address is none, or taken.
+    pub async fn bind(config: Config, parts: Parts) -> io::Result<Self> {
+        let listener = Listener::bind(&config.address).await?;
+        let address = listener.local_addr()?;
+        Ok(Self { listener, address, config, parts })
+    }
+
+    /// Where it listens: with the port the system chose if it was asked to.
+    pub fn local_addr(&self) -> &Address {
+        &self.address
+    }
+
+    /// Serves discovery too.
+    pub fn add_directory(&mut self, directory: Arc<Directory>) {
+        self.parts.directory = Some(directory);
+    }
+
+    /// Serves until `shutdown`; then accepts no more, ends streams, lets calls be answered, and returns when all have
+    /// ended, or after the time the configuration gives them.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) {
+        let Self { listener, address: _, config, parts } = self;
+        let stop = CancellationToken::new();
+        let tls = parts.tls.clone();
+        let (routes, following) = routes(&config, parts, &stop);
+        let (accepted, connections) = mpsc::channel::<io::Result<Connection>>(ACCEPTED_MAX);
+        let mut server = tonic::transport::Server::builder()
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_frame_size(FRAME_BYTES)
+            .max_concurrent_streams(config.max_streams)
+            .http2_keepalive_interval(Some(config.keepalive_interval))
+            .http2_keepalive_timeout(Some(config.keepalive_timeout));
+        let serving = server
+            .add_routes(routes)
+            .serve_with_incoming_shutdown(ReceiverStream::new(connections), stop.clone().cancelled_owned());
+        let mut serving = pin!(serving);
+        let accepting = tokio::spawn(accept(listener, tls, config.max_connections, accepted, stop.clone()));
+        // Polled once before anybody can ask: what it tells first needs no wait.
+        let mut following = Box::pin(following);
+        let _ = poll_fn(|cx| Poll::Ready(following.as_mut().poll(cx))).await;
+        let following = tokio::spawn(following);
+        let ended = tokio::select! {
+            () = shutdown => None,
+            ended = &mut serving => Some(ended),
+        };
+        stop.cancel();
+        match ended {
+            Some(Err(error)) => tracing::error!(%error, "gRPC is not served any more"),
+            Some(Ok(())) => {}
+            None if timeout(config.shutdown_timeout, serving).await.is_err() => {
+                tracing::warn!("gRPC connections cut off");
+            }
+            None => {}
+        }
+        let _ = tokio::join!(accepting, following);
+    }
+}
+
+/// What answers, and the task that keeps its health.
+fn routes(
+    config: &Config,
+    parts: Parts,
+    stop: &CancellationToken,
+) -> (Routes, impl Future<Output = ()> + Send + use<>) {
+    let Parts { broker, directory, access, tls: _ } = parts;
+    let (reporter, health) = tonic_health::server::health_reporter();
+    let mut routes = Routes::new(health);
+    let mut names = Vec::new();
+    if let Some(broker) = broker.clone() {
+        let core =
+            Arc::new(Core { broker, config: config.clone(), access: access.clone(), stop: stop.clone() });
+        let limit = config.max_batch_bytes + OVERHEAD_BYTES;
+        let publish =
+            PublishServiceServer::new(Publishing(Arc::clone(&core))).max_decoding_message_size(limit);
+        let subscribe = SubscribeServiceServer::new(Subscribing(Arc::clone(&core)));
+        let subscribe = subscribe.max_decoding_message_size(OVERHEAD_BYTES);
+        let admin = AdminServiceServer::new(Administering(core)).max_decoding_message_size(OVERHEAD_BYTES);
+        names.extend([name(&publish), name(&subscribe), name(&admin)]);
+        routes = routes.add_service(publish).add_service(subscribe).add_service(admin);
+    }
+    if let Some(directory) = directory {
+        let discovering = Discovering { directory, access, stop: stop.clone() };
+        let discovery = DiscoveryServiceServer::new(discovering).max_decoding_message_size(OVERHEAD_BYTES);
+        names.push(name(&discovery));
+        routes = routes.add_service(discovery);
+    }
+    let following = health::follow(reporter, broker, names, stop.clone());
+    (reflection(routes), following)
+}
+
+fn name<S: NamedService>(_: &S) -> &'static str {
+    S::NAME
+}
+
+/// Adds reflection, as new and as old clients ask for it.
+fn reflection(routes: Routes) -> Routes {
+    let builder = || {
+        let descriptors = [DESCRIPTORS, tonic_health::pb::FILE_DESCRIPTOR_SET];
+        descriptors.iter().fold(tonic_reflection::server::Builder::configure(), |builder, set| {
+            builder.register_encoded_file_descriptor_set(set)
+        })
+    };
+    match (builder().build_v1(), builder().build_v1alpha()) {
+        (Ok(v1), Ok(v1alpha)) => routes.add_service(v1).add_service(v1alpha),
+        (Err(error), _) | (_, Err(error)) => {
+            // The descriptors are part of the program: its tests find out.
+            tracing::error!(%error, "no reflection");
+            routes
+        }
+    }
+}
+
+/// Accepts until `stop`; handshakes go on side by side.
+async fn accept(
+    listener: Listener,
+    tls: Option<TlsConfig>,
+    max_connections: usize,
+    accepted: mpsc::Sender<io::Result<Connection>>,
+    stop: CancellationToken,
+) {
+    let permits = Arc::new(Semaphore::new(max_connections));
+    let mut handshakes = JoinSet::new();
+    loop {
+        let permit = tokio::select! {
+            () = stop.cancelled() => return,
+            permit = Arc::clone(&permits).acquire_owned() => permit,
+        };
+        // It is never closed.
+        let Ok(permit) = permit else { return };
+        let next = tokio::select! {
+            () = stop.cancelled() => return,
+            Some(_) = handshakes.join_next() => continue,
+            next = listener.accept() => next,
+        };
+        match next {
+            Ok((transport, peer)) => {
+                let (tls, accepted) = (tls.clone(), accepted.clone());
+                handshakes.spawn(async move {
+                    if let Some(connection) = handshake(transport, peer, tls, permit).await {
+                        // Nobody takes it any more when the server stops.
+                        let _ = accepted.send(Ok(connection)).await;
+                    }
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "accept failed");
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = sleep(ACCEPT_PAUSE) => {}
+                }
+            }
+        }
+    }
+}
+
+async fn handshake(
+    transport: Transport,
+    peer: String,
+    tls: Option<TlsConfig>,
+    permit: OwnedSemaphorePermit,
+) -> Option<Connection> {
+    let transport = match tls {
+        None => transport,
+        Some(tls) => match timeout(HANDSHAKE_TIMEOUT, tls.accept_h2(transport)).await {
+            Ok(Ok(transport)) => transport,
+            Ok(Err(error)) => {
+                tracing::debug!(peer, %error, "TLS handshake failed over gRPC");
+                return None;
+            }
+            Err(_) => {
+                tracing::debug!(peer, "TLS handshake over gRPC takes too long");
+                return None;
+            }
+        },
+    };
+    Some(Connection::new(transport, peer, permit))
+}

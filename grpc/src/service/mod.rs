@@ -1,0 +1,86 @@
+//! What a server serves.
+//!
+//! - [`Core`]: what all services share
+//! - `publish`, `publish_stream`: messages in; `intake`: from messages to the broker, for both
+//! - `subscribe`: opening a subscription; `session`: one while it lasts; `outlet`: its frames on their way out;
+//!   `byte_credit`: bytes in flight
+//! - `admin`, `settings`, `peek`, `stats`: administering; `discovery`: who has which topic
+
+mod admin;
+mod byte_credit;
+mod discovery;
+mod intake;
+mod outlet;
+mod peek;
+mod publish;
+mod publish_stream;
+mod session;
+mod settings;
+mod stats;
+mod subscribe;
+
+pub(crate) use admin::Administering;
+pub(crate) use discovery::Discovering;
+pub(crate) use publish::Publishing;
+pub(crate) use subscribe::Subscribing;
+
+use std::sync::Arc;
+
+use mq_core::{Broker, ChannelName, Error, ErrorKind, TopicName};
+use mq_nsq::http::Peer;
+use mq_nsq::server::{Access, Caller};
+use tokio_util::sync::CancellationToken;
+use tonic::Request;
+
+use crate::server::Config;
+use crate::status::Refusal;
+
+/// What the services of a broker share.
+pub(crate) struct Core {
+    pub(crate) broker: Broker,
+    pub(crate) config: Config,
+    /// Who may use it; `None`: everybody.
+    pub(crate) access: Option<Arc<Access>>,
+    /// Cancelled when the server stops: streams end.
+    pub(crate) stop: CancellationToken,
+}
+
+impl Core {
+    /// Whose a call is.
+    pub(crate) async fn caller<T>(&self, request: &Request<T>) -> Result<Caller, Refusal> {
+        match &self.access {
+            Some(access) => caller(access, request).await,
+            None => Ok(Caller::anybody()),
+        }
+    }
+}
+
+/// Whose a call is.
+pub(crate) async fn caller<T>(access: &Access, request: &Request<T>) -> Result<Caller, Refusal> {
+    let unknown = Arc::new(Peer { address: String::new(), tls: None });
+    let peer = request.extensions().get::<Arc<Peer>>().unwrap_or(&unknown);
+    let authorization = request.metadata().get("authorization").map(|value| value.as_encoded_bytes());
+    let bearer = authorization.and_then(|value| {
+        let (scheme, secret) = value.split_at_checked(7)?;
+        scheme.eq_ignore_ascii_case(b"bearer ").then(|| secret.trim_ascii())
+    });
+    Ok(access.caller(bearer, peer).await?)
+}
+
+/// The name in the field `topic`.
+pub(crate) fn topic_name(name: &str) -> Result<TopicName, Refusal> {
+    TopicName::parse(name).map_err(|error| Refusal::from(error).of("topic"))
+}
+
+/// The name in the field `channel`.
+pub(crate) fn channel_name(name: &str) -> Result<ChannelName, Refusal> {
+    ChannelName::parse(name).map_err(|error| Refusal::from(error).of("channel"))
+}
+
+/// Does what may wait for a disk where that holds up nobody.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> mq_core::Result<T> + Send + 'static,
+) -> mq_core::Result<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|_| Err(Error::new(ErrorKind::Closed, "the server is stopping")))
+}

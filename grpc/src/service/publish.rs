@@ -1,0 +1,54 @@
+//! `mq.v1.PublishService`.
+
+use std::sync::Arc;
+
+use mq_nsq::server::Settle;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::publish_stream::PublishSession;
+use super::{Core, intake, topic_name};
+use crate::status::Refusal;
+use crate::v1::publish_service_server::PublishService;
+use crate::v1::{PublishRequest, PublishResponse, PublishStreamRequest};
+
+/// The service.
+pub(crate) struct Publishing(pub(crate) Arc<Core>);
+
+impl Publishing {
+    /// Between the two waits nothing is awaited: whoever is cancelled has all stored, or nothing.
+    async fn store(&self, request: Request<PublishRequest>) -> Result<PublishResponse, Refusal> {
+        let core = &self.0;
+        let caller = core.caller(&request).await?;
+        let PublishRequest { topic, messages } = request.into_inner();
+        let name = topic_name(&topic)?;
+        caller.publish(&name)?;
+        intake::check(core, &messages)?;
+        let settle = Settle::new(&core.broker);
+        settle.room().await;
+        let published = {
+            let topic = core.broker.topic(&name)?;
+            let mut batch = topic.batch();
+            intake::encode(core, &mut batch, &messages)?;
+            topic.publish(batch, &settle.wake)?
+        };
+        settle.ticket(published.ticket).await?;
+        Ok(PublishResponse { offsets: intake::offsets(&published, 0, messages.len()) })
+    }
+}
+
+#[tonic::async_trait]
+impl PublishService for Publishing {
+    async fn publish(&self, request: Request<PublishRequest>) -> Result<Response<PublishResponse>, Status> {
+        Ok(Response::new(self.store(request).await?))
+    }
+
+    type PublishStreamStream = PublishSession;
+
+    async fn publish_stream(
+        &self,
+        request: Request<Streaming<PublishStreamRequest>>,
+    ) -> Result<Response<PublishSession>, Status> {
+        let caller = self.0.caller(&request).await?;
+        Ok(Response::new(PublishSession::new(Arc::clone(&self.0), caller, request.into_inner())))
+    }
+}

@@ -1,0 +1,295 @@
+//! One `PublishStream`, polled by its connection: takes in what has arrived, lets the log write it in one go, answers what
+//! is decided. It waits for nothing in particular: whatever changes wakes it, and it looks at everything again.
+//!
+//! While a client does not read its answers, the stream is not polled, and so not read either.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use mq_core::{Batch, Outcome, Published, Topic, TopicName, Wake};
+use mq_nsq::server::{Caller, Signal};
+use tokio_stream::Stream;
+use tokio_util::sync::WaitForCancellationFutureOwned;
+use tonic::{Status, Streaming};
+
+use super::{Core, intake, topic_name};
+use crate::status::Refusal;
+use crate::v1::{OutgoingMessage, PublishResult, PublishStreamRequest, PublishStreamResponse, PublishWindow};
+
+/// Batches, messages and bytes a client may be ahead of its answers. Enough for a long way there and back, and for what
+/// one fsync takes.
+const WINDOW_BATCHES: usize = 1024;
+const WINDOW_MESSAGES: usize = 65_536;
+const WINDOW_BYTES: usize = 16 << 20;
+
+/// Requests taken in before answers get their turn.
+const READS_MAX: usize = 64;
+
+/// Requests to one topic that arrived together become one frame of the log, up to this many bytes.
+const RUN_BYTES: usize = 256 * 1024;
+
+/// A stream of batches.
+pub(crate) struct PublishSession {
+    core: Arc<Core>,
+    caller: Caller,
+    input: Streaming<PublishStreamRequest>,
+    signal: Arc<Signal>,
+    wake: Arc<dyn Wake>,
+    stopped: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// The topic of the last batch, that its publisher may publish to.
+    topic: Option<TopicName>,
+    waiting: VecDeque<Waiting>,
+    messages: usize,
+    bytes: usize,
+    announced: bool,
+    /// Whether something was published since the last commit.
+    uncommitted: bool,
+    /// Why nothing more is read.
+    end: Option<Result<(), Status>>,
+}
+
+/// A batch that is not answered.
+struct Waiting {
+    correlation: u64,
+    messages: usize,
+    bytes: usize,
+    state: State,
+}
+
+enum State {
+    /// Its messages are some of those of a frame, from the `skip`-th on.
+    Published {
+        published: Arc<Published>,
+        skip: usize,
+    },
+    Refused(Refusal),
+}
+
+/// Requests on their way into one frame.
+struct Run {
+    topic: Arc<Topic>,
+    batch: Batch,
+    /// Correlation, messages and bytes of each.
+    requests: Vec<(u64, usize, usize)>,
+}
+
+impl PublishSession {
+    pub(super) fn new(core: Arc<Core>, caller: Caller, input: Streaming<PublishStreamRequest>) -> Self {
+        let signal = Arc::new(Signal::default());
+        Self {
+            stopped: Box::pin(core.stop.clone().cancelled_owned()),
+            core,
+            caller,
+            input,
+            wake: Arc::clone(&signal) as Arc<dyn Wake>,
+            signal,
+            topic: None,
+            waiting: VecDeque::new(),
+            messages: 0,
+            bytes: 0,
+            announced: false,
+            uncommitted: false,
+            end: None,
+        }
+    }
+
+    fn window(&self) -> PublishWindow {
+        PublishWindow {
+            batches: WINDOW_BATCHES as u32,
+            messages: WINDOW_MESSAGES as u32,
+            bytes: WINDOW_BYTES as u64,
+            max_message_bytes: self.core.config.max_message_bytes as u64,
+            max_batch_bytes: self.core.config.max_batch_bytes as u64,
+        }
+    }
+
+    fn may_read(&self) -> bool {
+        self.end.is_none()
+            && self.waiting.len() < WINDOW_BATCHES
+            && self.messages < WINDOW_MESSAGES
+            && self.bytes < WINDOW_BYTES
+            && !self.core.broker.is_congested(&self.wake)
+    }
+
+    /// Takes in what has arrived. Returns whether that was anything.
+    fn take_in(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut run = None;
+        let mut progress = false;
+        for _ in 0..READS_MAX {
+            if !self.may_read() {
+                break;
+            }
+            match Pin::new(&mut self.input).poll_next(cx) {
+                Poll::Pending => break,
+                Poll::Ready(Some(Ok(request))) => {
+                    progress = true;
+                    self.take(request, &mut run);
+                }
+                Poll::Ready(Some(Err(status))) => self.end = Some(Err(status)),
+                Poll::Ready(None) => self.end = Some(Ok(())),
+            }
+            progress |= self.end.is_some();
+        }
+        self.publish(run);
+        progress
+    }
+
+    /// Adds a request to the run, or begins another.
+    fn take(&mut self, request: PublishStreamRequest, run: &mut Option<Run>) {
+        let PublishStreamRequest { correlation, topic, messages } = request;
+        let count = messages.len();
+        self.messages += count;
+        let mut bytes = 0;
+        let taken = self.admit(&topic, &messages).and_then(|admitted| {
+            bytes = admitted;
+            self.add(correlation, &messages, bytes, run)
+        });
+        self.bytes += bytes;
+        if let Err(refusal) = taken {
+            self.publish(run.take());
+            let state = State::Refused(refusal);
+            self.waiting.push_back(Waiting { correlation, messages: count, bytes, state });
+        }
+    }
+
+    /// Whether a batch may be published, by its name and sizes; `self.topic` is then its topic.
+    fn admit(&mut self, topic: &str, messages: &[OutgoingMessage]) -> Result<usize, Refusal> {
+        let is_same = |last: &TopicName| topic.is_empty() || last.as_str() == topic;
+        if !self.topic.as_ref().is_some_and(is_same) {
+            let name = topic_name(topic)?;
+            self.caller.publish(&name)?;
+            self.topic = Some(name);
+        }
+        intake::check(&self.core, messages)
+    }
+
+    fn add(
+        &mut self,
+        correlation: u64,
+        messages: &[OutgoingMessage],
+        bytes: usize,
+        run: &mut Option<Run>,
+    ) -> Result<(), Refusal> {
+        let Some(name) = self.topic.clone() else {
+            return Err(Refusal::invalid("topic", "it must be given"));
+        };
+        if run.as_ref().is_some_and(|run| *run.topic.name() != name || run.batch.bytes() >= RUN_BYTES) {
+            self.publish(run.take());
+        }
+        let filling = match run {
+            Some(run) => run,
+            None => {
+                // Asked for each run: it may have been deleted since the last.
+                let topic = self.core.broker.topic(&name)?;
+                run.insert(Run { batch: topic.batch(), topic, requests: Vec::new() })
+            }
+        };
+        filling.requests.push((correlation, messages.len(), bytes));
+        if let Err(refusal) = intake::encode(&self.core, &mut filling.batch, messages) {
+            // What is in the batch of this request must not be stored, so nothing of it is.
+            let requests = run.take().map_or_else(Vec::new, |run| run.requests);
+            self.settle(requests, &Err(refusal));
+        }
+        Ok(())
+    }
+
+    /// Hands a run to its topic.
+    fn publish(&mut self, run: Option<Run>) {
+        let Some(Run { topic, batch, requests }) = run else { return };
+        let published = topic.publish(batch, &self.wake).map(Arc::new).map_err(Refusal::from);
+        self.uncommitted |= published.is_ok();
+        self.settle(requests, &published);
+    }
+
+    /// The requests of a run have their answer, or will.
+    fn settle(&mut self, requests: Vec<(u64, usize, usize)>, published: &Result<Arc<Published>, Refusal>) {
+        let mut skip = 0;
+        for (correlation, messages, bytes) in requests {
+            let state = match published {
+                Ok(published) => State::Published { published: Arc::clone(published), skip },
+                Err(refusal) => State::Refused(refusal.clone()),
+            };
+            skip += messages;
+            self.waiting.push_back(Waiting { correlation, messages, bytes, state });
+        }
+    }
+
+    /// Results of what is decided.
+    fn answers(&mut self) -> Vec<PublishResult> {
+        if std::mem::take(&mut self.uncommitted) {
+            self.core.broker.commit();
+        }
+        let mut results = Vec::new();
+        let (mut messages, mut bytes) = (0, 0);
+        let broker = &self.core.broker;
+        self.waiting.retain(|waiting| {
+            let Some(result) = waiting.result(broker) else { return true };
+            results.push(result);
+            messages += waiting.messages;
+            bytes += waiting.bytes;
+            false
+        });
+        self.messages -= messages;
+        self.bytes -= bytes;
+        results
+    }
+}
+
+impl Waiting {
+    /// Its result, once it is decided.
+    fn result(&self, broker: &mq_core::Broker) -> Option<PublishResult> {
+        let correlation = self.correlation;
+        let failed = |refusal: Refusal| PublishResult {
+            correlation,
+            offsets: Vec::new(),
+            failure: Some(refusal.into()),
+        };
+        match &self.state {
+            State::Refused(refusal) => Some(failed(refusal.clone())),
+            State::Published { published, skip } => match broker.outcome(published.ticket) {
+                Outcome::Pending => None,
+                Outcome::Done => {
+                    let offsets = intake::offsets(published, *skip, self.messages);
+                    Some(PublishResult { correlation, offsets, failure: None })
+                }
+                Outcome::Failed(error) => Some(failed(error.into())),
+            },
+        }
+    }
+}
+
+impl Stream for PublishSession {
+    type Item = Result<PublishStreamResponse, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let session = &mut *self;
+        session.signal.register(cx.waker());
+        if !std::mem::replace(&mut session.announced, true) {
+            let window = Some(session.window());
+            return Poll::Ready(Some(Ok(PublishStreamResponse { window, results: Vec::new() })));
+        }
+        if session.end.is_none() && session.stopped.as_mut().poll(cx).is_ready() {
+            session.end = Some(Err(Refusal::stopping().into()));
+        }
+        loop {
+            let progress = session.take_in(cx);
+            let results = session.answers();
+            if !results.is_empty() {
+                return Poll::Ready(Some(Ok(PublishStreamResponse { window: None, results })));
+            }
+            if session.waiting.is_empty()
+                && let Some(end) = session.end.take()
+            {
+                // Not to be polled again, but if so it ends again.
+                session.end = Some(Ok(()));
+                return Poll::Ready(end.err().map(Err));
+            }
+            if !progress {
+                return Poll::Pending;
+            }
+        }
+    }
+}

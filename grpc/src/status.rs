@@ -1,0 +1,115 @@
+//! The one map from errors to gRPC's codes, in calls and within streams.
+
+use std::time::Duration;
+
+use mq_core::{Error, ErrorKind};
+use mq_nsq::server::Denied;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+
+use crate::v1::Failure;
+
+/// Whose reasons they are, in `google.rpc.ErrorInfo`.
+const DOMAIN: &str = "libmq";
+
+/// After how long what failed for want of room may be tried again.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// What a client is told when something it asked for is not done.
+#[derive(Clone, Debug)]
+pub(crate) struct Refusal {
+    code: Code,
+    reason: &'static str,
+    message: String,
+    /// The field that breaks a rule.
+    field: Option<String>,
+    retry: bool,
+}
+
+impl Refusal {
+    pub(crate) fn new(code: Code, reason: &'static str, message: impl Into<String>) -> Self {
+        Self { code, reason, message: message.into(), field: None, retry: false }
+    }
+
+    /// `field` breaks a rule, which `message` tells.
+    pub(crate) fn invalid(field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { field: Some(field.into()), ..Self::new(Code::InvalidArgument, "INVALID_ARGUMENT", message) }
+    }
+
+    /// The same, told of `field`.
+    pub(crate) fn of(mut self, field: &str) -> Self {
+        if self.code == Code::InvalidArgument {
+            self.field = Some(field.to_owned());
+        }
+        self
+    }
+
+    /// The server stops.
+    pub(crate) fn stopping() -> Self {
+        Self {
+            retry: true,
+            ..Self::new(Code::Unavailable, "STOPPING", "the server is stopping: connect to another, or again")
+        }
+    }
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        let (code, reason) = match error.kind() {
+            ErrorKind::InvalidName => (Code::InvalidArgument, "INVALID_NAME"),
+            ErrorKind::InvalidArgument => (Code::InvalidArgument, "INVALID_ARGUMENT"),
+            ErrorKind::TooBig => (Code::InvalidArgument, "TOO_BIG"),
+            ErrorKind::NotFound => (Code::NotFound, "NOT_FOUND"),
+            ErrorKind::LimitReached => (Code::ResourceExhausted, "LIMIT_REACHED"),
+            ErrorKind::NotInFlight => (Code::FailedPrecondition, "NOT_IN_FLIGHT"),
+            ErrorKind::NotOwner => (Code::FailedPrecondition, "NOT_OWNER"),
+            ErrorKind::Closed => (Code::Unavailable, "CLOSED"),
+            ErrorKind::Full => (Code::ResourceExhausted, "FULL"),
+            ErrorKind::Io => (Code::Unavailable, "IO"),
+            ErrorKind::Damaged => (Code::DataLoss, "DAMAGED"),
+            ErrorKind::Locked => (Code::Unavailable, "LOCKED"),
+            ErrorKind::Version => (Code::FailedPrecondition, "VERSION"),
+            ErrorKind::Draining => (Code::Unavailable, "DRAINING"),
+        };
+        Self { retry: error.is_retryable(), ..Self::new(code, reason, error.to_string()) }
+    }
+}
+
+impl From<Denied> for Refusal {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::Unauthorized => Self::new(
+                Code::Unauthenticated,
+                "UNAUTHENTICATED",
+                "the metadata must have an authorization of the form `Bearer` and a secret that is known here",
+            ),
+            Denied::Forbidden => {
+                Self::new(Code::PermissionDenied, "FORBIDDEN", "the secret does not permit this")
+            }
+        }
+    }
+}
+
+impl From<Refusal> for Status {
+    fn from(refusal: Refusal) -> Self {
+        let mut details = ErrorDetails::with_error_info(refusal.reason, DOMAIN, []);
+        if let Some(field) = refusal.field {
+            details.add_bad_request_violation(field, &refusal.message);
+        }
+        if refusal.retry {
+            details.set_retry_info(Some(RETRY_AFTER));
+        }
+        Self::with_error_details(refusal.code, refusal.message, details)
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        let message = match refusal.field {
+            Some(field) => format!("{field}: {}", refusal.message),
+            None => refusal.message,
+        };
+        let retry_after_ms = if refusal.retry { RETRY_AFTER.as_millis() as u64 } else { 0 };
+        Self { code: refusal.code as u32, message, reason: refusal.reason.to_owned(), retry_after_ms }
+    }
+}

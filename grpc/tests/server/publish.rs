@@ -1,0 +1,148 @@
+//! Publishing, one by one and on a stream.
+
+use mq_core::TopicName;
+use mq_grpc::v1::publish_service_client::PublishServiceClient;
+use mq_grpc::v1::{Header, OutgoingMessage, PublishRequest, PublishStreamRequest, PublishStreamResponse};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Streaming};
+use tonic_types::StatusExt;
+
+use crate::stack::{Stack, Subscriber, message, open, soon};
+
+fn request(topic: &str, messages: Vec<OutgoingMessage>) -> PublishRequest {
+    PublishRequest { topic: topic.to_owned(), messages }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_gets_neighbouring_offsets_and_arrives_in_order() {
+    let stack = Stack::start().await;
+    let offsets = stack.publish("t", &["a", "b", "c"]).await;
+    assert_eq!(offsets.len(), 3);
+    let mut subscriber = Subscriber::open(stack.channel().await, open("t", "c"), 10).await.unwrap();
+    for (body, offset) in ["a", "b", "c"].iter().zip(offsets) {
+        let message = subscriber.next().await;
+        assert_eq!((&message.body[..], message.offset, message.attempts), (body.as_bytes(), offset, 1));
+        assert!(message.timestamp_ns > 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn headers_arrive_as_they_were_given() {
+    let stack = Stack::start().await;
+    let mut client = PublishServiceClient::new(stack.channel().await);
+    let header = |name: &str, value: &[u8]| Header { name: name.to_owned(), value: value.to_vec().into() };
+    let headers = vec![header("trace", b"1"), header("a", &[0, 255]), header("trace", b"")];
+    let with = OutgoingMessage { headers: headers.clone(), ..message("x") };
+    client.publish(request("t", vec![message("plain"), with])).await.unwrap();
+    let mut subscriber = Subscriber::open(stack.channel().await, open("t", "c"), 10).await.unwrap();
+    assert!(subscriber.next().await.headers.is_empty());
+    assert_eq!(subscriber.next().await.headers, headers);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_breaks_a_rule_names_the_field_and_stores_nothing() {
+    let stack = Stack::start().await;
+    let mut client = PublishServiceClient::new(stack.channel().await).max_encoding_message_size(1 << 30);
+    let sized = |len: usize| OutgoingMessage { body: vec![0; len].into(), ..Default::default() };
+    let cases = [
+        (request("no good", vec![message("x")]), "topic"),
+        (request("t", vec![]), "messages"),
+        (request("t", vec![message("x"), message("")]), "messages[1].body"),
+        (request("t", vec![sized((1 << 20) + 1)]), "messages[0].body"),
+        (
+            request(
+                "t",
+                vec![
+                    sized(1 << 20),
+                    sized(1 << 20),
+                    sized(1 << 20),
+                    sized(1 << 20),
+                    sized(1 << 20),
+                    sized(1),
+                ],
+            ),
+            "messages",
+        ),
+        (request("t", vec![OutgoingMessage { delay_ms: 3_600_001, ..message("x") }]), "messages[0].delay_ms"),
+        (
+            request("t", vec![OutgoingMessage { dedup_id: "x".repeat(256), ..message("x") }]),
+            "messages[0].dedup_id",
+        ),
+        (
+            request("t", vec![OutgoingMessage { headers: vec![Header::default()], ..message("x") }]),
+            "messages[0].headers",
+        ),
+    ];
+    for (request, field) in cases {
+        let status = client.publish(request).await.unwrap_err();
+        assert_eq!(status.code(), Code::InvalidArgument, "{status}");
+        let violations = status.get_details_bad_request().expect("details").field_violations;
+        assert_eq!(violations[0].field, field, "{status}");
+    }
+    let too_large = client.publish(request("t", (0..8).map(|_| sized(1 << 20)).collect())).await.unwrap_err();
+    assert_eq!(too_large.code(), Code::OutOfRange, "{too_large}");
+    let topic = stack.broker.find_topic(&TopicName::parse("t").unwrap());
+    assert!(topic.is_none_or(|topic| topic.depth() == 0));
+}
+
+async fn stream(stack: &Stack) -> (mpsc::Sender<PublishStreamRequest>, Streaming<PublishStreamResponse>) {
+    let (sender, receiver) = mpsc::channel(64);
+    let mut client = PublishServiceClient::new(stack.channel().await);
+    let mut responses = client.publish_stream(ReceiverStream::new(receiver)).await.unwrap().into_inner();
+    let window = responses.message().await.unwrap().unwrap().window.expect("the window first");
+    assert!(window.batches > 0 && window.messages > 0 && window.max_message_bytes == 1 << 20);
+    (sender, responses)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_answers_each_batch_and_survives_bad_ones() {
+    let stack = Stack::start().await;
+    let (sender, mut responses) = stream(&stack).await;
+    let batch = |correlation, topic: &str, bodies: &[&str]| PublishStreamRequest {
+        correlation,
+        topic: topic.to_owned(),
+        messages: bodies.iter().map(|body| message(body)).collect(),
+    };
+    let batches = [
+        batch(7, "t", &["a", "b"]),
+        batch(8, "", &["c"]),
+        batch(9, "no good", &["x"]),
+        batch(10, "", &["d"]),
+        batch(11, "u", &[""]),
+        batch(12, "", &["e"]),
+    ];
+    for batch in batches {
+        sender.send(batch).await.unwrap();
+    }
+    drop(sender);
+    let mut results = Vec::new();
+    while let Some(response) = soon("an answer", responses.message()).await.unwrap() {
+        results.extend(response.results);
+    }
+    results.sort_by_key(|result| result.correlation);
+    let outcomes: Vec<_> = results
+        .iter()
+        .map(|result| {
+            let stored: u32 = result.offsets.iter().map(|range| range.count).sum();
+            (result.correlation, stored, result.failure.as_ref().map(|failure| failure.code))
+        })
+        .collect();
+    let invalid = Some(Code::InvalidArgument as u32);
+    assert_eq!(
+        outcomes,
+        [(7, 2, None), (8, 1, None), (9, 0, invalid), (10, 1, None), (11, 0, invalid), (12, 1, None)]
+    );
+    let depth = |name: &str| stack.broker.find_topic(&TopicName::parse(name).unwrap()).unwrap().depth();
+    assert_eq!((depth("t"), depth("u")), (4, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_batch_needs_a_topic() {
+    let stack = Stack::start().await;
+    let (sender, mut responses) = stream(&stack).await;
+    sender.send(PublishStreamRequest { messages: vec![message("x")], ..Default::default() }).await.unwrap();
+    let response = soon("an answer", responses.message()).await.unwrap().unwrap();
+    let failure = response.results[0].failure.clone().expect("a failure");
+    assert_eq!((failure.code, &failure.reason[..]), (Code::InvalidArgument as u32, "INVALID_NAME"));
+}
