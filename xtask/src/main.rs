@@ -1,7 +1,8 @@
 //! Project chores: `cargo xtask test` sets up what the tests need and runs everything; `cargo xtask crash` runs the
-//! crash test on many seeds.
+//! crash test on many seeds; `cargo xtask generate` writes the generated code that is committed.
 
 mod crash;
+mod examples;
 mod run;
 mod test;
 mod tools;
@@ -17,12 +18,15 @@ enum Task {
     Test(test::Test),
     /// Cuts random workloads at every disk event and holds what survives against a model
     Crash(crash::Crash),
+    /// Generates the Go stubs of examples/go
+    Generate(examples::Generate),
 }
 
 fn main() -> ExitCode {
     let outcome = match Task::parse() {
         Task::Test(task) => task.run(),
         Task::Crash(task) => task.run(),
+        Task::Generate(task) => task.run(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
