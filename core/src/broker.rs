@@ -27,6 +27,7 @@ use crate::store::log::{Bell, Log, Outcome, Ticket, Wake};
 use crate::store::real_disk::RealDisk;
 use crate::store::recovery::{self, Recovered};
 use crate::timers::Timers;
+use crate::topic::OnDisk;
 use crate::topic::memory::Pending;
 use crate::topic::{Topic, TopicState};
 use crate::watch::Watch;
@@ -195,8 +196,7 @@ impl Broker {
                 &channels,
                 clean_stop,
                 why,
-                volumes.remove(&no).unwrap_or_default(),
-                replay.ids.of(no),
+                OnDisk { bytes: volumes.remove(&no).unwrap_or_default(), ids: replay.ids.of(no) },
                 &shared,
             )?;
             shared.registry.lock().insert(topic);

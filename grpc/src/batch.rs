@@ -35,6 +35,12 @@ impl MessageBatch {
     }
 }
 
+impl From<Vec<ReceivedMessage>> for MessageBatch {
+    fn from(messages: Vec<ReceivedMessage>) -> Self {
+        Self { messages, encoded: Bytes::new() }
+    }
+}
+
 /// Appends a message to an encoded batch.
 pub(crate) fn put(batch: &mut BytesMut, delivery: &Delivery<'_>) {
     let headers = Headers::new(delivery.attributes.headers);

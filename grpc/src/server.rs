@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mq_core::Broker;
+use mq_nsq::lookupd::Directory;
 use mq_nsq::server::Access;
 use mq_nsq::transport::tls::TlsConfig;
 use mq_nsq::transport::{Address, Listener, Transport};
@@ -20,8 +21,10 @@ use tonic::service::Routes;
 
 use crate::connection::Connection;
 use crate::health;
-use crate::service::{Core, Publishing, Subscribing};
+use crate::service::{Administering, Core, Discovering, Publishing, Subscribing};
 use crate::v1::DESCRIPTORS;
+use crate::v1::admin_service_server::AdminServiceServer;
+use crate::v1::discovery_service_server::DiscoveryServiceServer;
 use crate::v1::publish_service_server::PublishServiceServer;
 use crate::v1::subscribe_service_server::SubscribeServiceServer;
 
@@ -93,11 +96,14 @@ impl Default for Config {
 }
 
 /// What a server serves, and who may use it.
+#[derive(Default)]
 pub struct Parts {
-    /// The broker.
-    pub broker: Broker,
-    /// Who may use it.
-    pub access: Arc<Access>,
+    /// A broker: publishing, consuming and administering.
+    pub broker: Option<Broker>,
+    /// What brokers register at: discovery.
+    pub directory: Option<Arc<Directory>>,
+    /// Who may use it; `None`: everybody.
+    pub access: Option<Arc<Access>>,
     /// With it, nothing but TLS is spoken.
     pub tls: Option<TlsConfig>,
 }
@@ -126,15 +132,18 @@ impl Server {
         &self.address
     }
 
+    /// Serves discovery too.
+    pub fn add_directory(&mut self, directory: Arc<Directory>) {
+        self.parts.directory = Some(directory);
+    }
+
     /// Serves until `shutdown`; then accepts no more, ends streams, lets calls be answered, and returns when all have
     /// ended, or after the time the configuration gives them.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let Self { listener, address: _, config, parts } = self;
         let stop = CancellationToken::new();
-        let Parts { broker, access, tls } = parts;
-        let core =
-            Arc::new(Core { broker: broker.clone(), config: config.clone(), access, stop: stop.clone() });
-        let (routes, following) = routes(&core);
+        let tls = parts.tls.clone();
+        let (routes, following) = routes(&config, parts, &stop);
         let (accepted, connections) = mpsc::channel::<io::Result<Connection>>(ACCEPTED_MAX);
         let mut server = tonic::transport::Server::builder()
             .initial_stream_window_size(STREAM_WINDOW)
@@ -167,15 +176,34 @@ impl Server {
 }
 
 /// What answers, and the task that keeps its health.
-fn routes(core: &Arc<Core>) -> (Routes, impl Future<Output = ()> + Send + use<>) {
-    let limit = core.config.max_batch_bytes + OVERHEAD_BYTES;
-    let publish = PublishServiceServer::new(Publishing(Arc::clone(core))).max_decoding_message_size(limit);
-    let subscribe =
-        SubscribeServiceServer::new(Subscribing(Arc::clone(core))).max_decoding_message_size(OVERHEAD_BYTES);
+fn routes(
+    config: &Config,
+    parts: Parts,
+    stop: &CancellationToken,
+) -> (Routes, impl Future<Output = ()> + Send + use<>) {
+    let Parts { broker, directory, access, tls: _ } = parts;
     let (reporter, health) = tonic_health::server::health_reporter();
-    let names = vec![name(&publish), name(&subscribe)];
-    let routes = Routes::new(health).add_service(publish).add_service(subscribe);
-    let following = health::follow(reporter, Some(core.broker.clone()), names, core.stop.clone());
+    let mut routes = Routes::new(health);
+    let mut names = Vec::new();
+    if let Some(broker) = broker.clone() {
+        let core =
+            Arc::new(Core { broker, config: config.clone(), access: access.clone(), stop: stop.clone() });
+        let limit = config.max_batch_bytes + OVERHEAD_BYTES;
+        let publish =
+            PublishServiceServer::new(Publishing(Arc::clone(&core))).max_decoding_message_size(limit);
+        let subscribe = SubscribeServiceServer::new(Subscribing(Arc::clone(&core)));
+        let subscribe = subscribe.max_decoding_message_size(OVERHEAD_BYTES);
+        let admin = AdminServiceServer::new(Administering(core)).max_decoding_message_size(OVERHEAD_BYTES);
+        names.extend([name(&publish), name(&subscribe), name(&admin)]);
+        routes = routes.add_service(publish).add_service(subscribe).add_service(admin);
+    }
+    if let Some(directory) = directory {
+        let discovering = Discovering { directory, access, stop: stop.clone() };
+        let discovery = DiscoveryServiceServer::new(discovering).max_decoding_message_size(OVERHEAD_BYTES);
+        names.push(name(&discovery));
+        routes = routes.add_service(discovery);
+    }
+    let following = health::follow(reporter, broker, names, stop.clone());
     (reflection(routes), following)
 }
 

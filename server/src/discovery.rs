@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use mq_core::Broker;
 use mq_nsq::announcer::{self, Announcer, AnnouncerConfig};
-use mq_nsq::lookupd::{LookupConfig, Lookupd};
+use mq_nsq::lookupd::{Directory, LookupConfig, Lookupd};
 use mq_nsq::server::NSQ_VERSION;
 use mq_nsq::transport::Address;
 use mq_nsq::wire::lookup::Peer;
@@ -50,7 +50,7 @@ impl Lookups {
 }
 
 impl Discovery {
-    /// Gets ready what `config` asks for. `tcp`: where the broker listens; `http`: where its HTTP is served.
+    /// Gets ready what `config` asks for. `tcp`, `http`, `grpc`: where the broker serves these.
     ///
     /// # Errors
     /// What is wrong with which setting.
@@ -58,8 +58,7 @@ impl Discovery {
         config: &Config,
         face: Face,
         broker: Broker,
-        tcp: &Address,
-        http: Option<&Address>,
+        (tcp, http, grpc): (&Address, Option<&Address>, Option<&Address>),
     ) -> Result<Self, String> {
         let wanted = config.lookupd_tcp_address.0.iter().map(|peer| peer.0.as_str());
         let wanted = parse(wanted).map_err(|error| format!("--lookupd-tcp-address: {error}"))?;
@@ -81,7 +80,7 @@ impl Discovery {
             false => None,
         };
         let peers = [wanted.as_slice(), &own].concat();
-        let identity = identity(config, face, tcp, http);
+        let identity = identity(config, face, tcp, http, grpc);
         let unfit = check(&identity).err();
         if let (false, Some(unfit)) = (peers.is_empty(), &unfit) {
             return Err(unfit.clone());
@@ -95,6 +94,11 @@ impl Discovery {
         };
         let lookups = Lookups { announcer: Announcer::new(broker, config), own: own.into(), unfit };
         Ok(Self { lookups, lookup })
+    }
+
+    /// What brokers register at in this process, if there is a lookup server.
+    pub(crate) fn directory(&self) -> Option<Arc<Directory>> {
+        self.lookup.as_ref().map(|server| Arc::clone(server.directory()))
     }
 
     /// Tells on stdout where the lookup server is, if there is one.
@@ -116,7 +120,13 @@ impl Discovery {
     }
 }
 
-fn identity(config: &Config, face: Face, tcp: &Address, http: Option<&Address>) -> Peer {
+fn identity(
+    config: &Config,
+    face: Face,
+    tcp: &Address,
+    http: Option<&Address>,
+    grpc: Option<&Address>,
+) -> Peer {
     let port = |address: &Address| match address {
         Address::Tcp(address) => address.port(),
         Address::Unix(_) => 0,
@@ -126,6 +136,7 @@ fn identity(config: &Config, face: Face, tcp: &Address, http: Option<&Address>) 
         version: NSQ_VERSION.to_owned(),
         tcp_port: or(config.broadcast_tcp_port, port(tcp)),
         http_port: or(config.broadcast_http_port, http.map_or(0, port)),
+        grpc_port: or(config.broadcast_grpc_port, grpc.map_or(0, port)),
         hostname: host::name(),
         broadcast_address: host::broadcast(&config.broadcast_address, &config.tcp_address, face),
         topology_zone: config.topology_zone.clone(),

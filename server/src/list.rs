@@ -46,7 +46,7 @@ pub(crate) struct Peer(pub(crate) String);
 
 impl Item for Peer {
     const FORM: &'static str =
-        "host:port or dns:host:port, several as a list with commas or by giving the flag again";
+        "host:port, dns:host:port or srv:name, several as a list with commas or by giving the flag again";
 
     fn parse(text: &str) -> Option<Self> {
         let (host, port) = text.rsplit_once(':')?;

@@ -2,13 +2,15 @@
 
 use std::io::Write;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::ArgMatches;
 use mq_nsq::lookupd::{LookupConfig, Lookupd};
+use tokio::sync::watch;
 
 use crate::config::Idle;
 use crate::lookup_settings::Config;
-use crate::serve::{raise_file_limit, stop_signal};
+use crate::serve::{bind_refused, raise_file_limit, stop_signal};
 use crate::settings::Face;
 use crate::{Outcome, host};
 
@@ -26,8 +28,28 @@ pub(crate) fn run(flags: &ArgMatches, face: Face) -> Outcome {
         let stop = stop_signal().map_err(|e| format!("cannot watch for signals: {e}"))?;
         tokio::spawn(log.report_repeats());
         let server = bind(lookup_config(&config, face), "").await?;
+        let grpc = bind_grpc(&config, &server).await?;
         announce(&server, "");
-        server.run(stop).await;
+        if let Some(grpc) = &grpc {
+            announce_grpc(grpc);
+        }
+        let stopping = watch::Sender::new(false);
+        let stopped = || async {
+            // It lives as long as the borrow.
+            let _ = stopping.subscribe().wait_for(|stop| *stop).await;
+        };
+        tokio::join!(
+            async {
+                stop.await;
+                stopping.send_replace(true);
+            },
+            server.run(stopped()),
+            async {
+                if let Some(grpc) = grpc {
+                    grpc.run(stopped()).await;
+                }
+            },
+        );
         tracing::info!("stopped");
         Ok(ExitCode::SUCCESS)
     })
@@ -50,6 +72,23 @@ pub(crate) fn announce(server: &Lookupd, prefix: &str) {
     let written = writeln!(out, "{prefix}tcp {tcp}\n{prefix}http {http}").and_then(|()| out.flush());
     // Who started it may have closed its stdout; it serves all the same.
     if let Err(error) = written {
+        tracing::debug!(%error, "stdout is closed");
+    }
+}
+
+/// Listens for clients over gRPC, if they are served.
+async fn bind_grpc(config: &Config, server: &Lookupd) -> Result<Option<mq_grpc::Server>, String> {
+    let Some(address) = &config.grpc_address.0 else { return Ok(None) };
+    let settings = mq_grpc::Config { address: address.to_string(), ..mq_grpc::Config::default() };
+    let parts =
+        mq_grpc::Parts { directory: Some(Arc::clone(server.directory())), ..mq_grpc::Parts::default() };
+    let bound = mq_grpc::Server::bind(settings, parts).await;
+    bound.map(Some).map_err(|error| bind_refused(&format!("--grpc-address {address}"), &error))
+}
+
+fn announce_grpc(server: &mq_grpc::Server) {
+    let mut out = std::io::stdout().lock();
+    if let Err(error) = writeln!(out, "grpc {}", server.local_addr()).and_then(|()| out.flush()) {
         tracing::debug!(%error, "stdout is closed");
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{ArgMatches, Command};
 
 use crate::config::{Idle, augment_with, file};
-use crate::setting::{Address, LogFormat, LogLevel, Value};
+use crate::setting::{Address, LogFormat, LogLevel, MaybeAddress, Value};
 use crate::settings::{Effect, Face, Schema, Setting, settings};
 use crate::sources::Sources;
 use crate::telemetry::Telemetry;
@@ -19,6 +19,8 @@ settings! {
     tcp_address: Address = "127.0.0.1:4160", nsqd "0.0.0.0:4160";
     /// Where clients ask, over HTTP
     http_address: Address = "127.0.0.1:4161", nsqd "0.0.0.0:4161";
+    /// Where clients ask, over gRPC; nothing = nowhere
+    grpc_address: MaybeAddress = "127.0.0.1:4165", nsqd "";
     /// The name brokers reach this server's HTTP by; nothing = the one it listens on, or the host's
     broadcast_address: String = "";
     /// How long after its last ping a broker is left out of answers, and its connection closed (not before 60s)

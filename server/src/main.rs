@@ -9,6 +9,7 @@
 //! - [`drain`]: `mq drain`; [`publish`], [`lines`]: `mq pub`; [`tail`], [`printer`]: `mq tail`
 //! - [`stat`]: `mq stat`; [`topics`]: `mq topics`; [`http`] both speak
 //! - [`inspect`], [`repair`]: `mq inspect`, `mq repair`; [`table`], [`progress`] for people
+//! - [`proto`]: `mq proto`
 //! - [`telemetry`]: the log; [`repeats`] held back there
 
 mod args;
@@ -32,6 +33,7 @@ mod options;
 mod paste;
 mod printer;
 mod progress;
+mod proto;
 mod publish;
 mod reload;
 mod repair;
@@ -83,6 +85,7 @@ fn main() -> ExitCode {
         Some(("stat", flags)) => parsed(flags).and_then(stat::run),
         Some(("topics", flags)) => parsed(flags).and_then(topics::run),
         Some(("inspect", flags)) => parsed(flags).and_then(inspect::run),
+        Some(("proto", flags)) => parsed(flags).and_then(proto::run),
         Some(("repair", flags)) => parsed(flags).and_then(repair::run),
         _ => Err("a subcommand is needed: `mq --help` lists them".to_owned()),
     };
@@ -125,6 +128,7 @@ fn command(face: Face) -> Command {
     let topics = topics::Topics::augment_args(Command::new("topics"));
     let drain = drain::Drain::augment_args(Command::new("drain"));
     let inspect = inspect::Inspect::augment_args(Command::new("inspect"));
+    let proto = proto::Proto::augment_args(Command::new("proto"));
     let repair = repair::RepairOptions::augment_args(Command::new("repair"));
     let serve = config::augment(Command::new("serve"), face).about("Runs a broker");
     let lookup = lookup_settings::augment(Command::new("lookup"), face).about("Runs a lookup server");
@@ -148,6 +152,7 @@ fn command(face: Face) -> Command {
         inspect
             .about("Tells what is in a data folder and checks every checksum")
             .after_help(inspect::EXIT_CODES),
+        proto.about("Prints the files of the gRPC API, or writes them to a folder"),
         repair.about("Salvages what is whole of a damaged data folder").after_help(repair::EXIT_CODES),
     ];
     Command::new("mq")

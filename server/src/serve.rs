@@ -56,7 +56,7 @@ async fn serve(mut reload: Reload, server: server::Config) -> Result<(), String>
             return Err(bind_failed(&config.tcp_address, &error));
         }
     };
-    let grpc = match grpc::bind(&config, broker.clone(), &server).await {
+    let mut grpc = match grpc::bind(&config, broker.clone(), &server).await {
         Ok(grpc) => grpc,
         Err(error) => {
             drop(server);
@@ -65,14 +65,17 @@ async fn serve(mut reload: Reload, server: server::Config) -> Result<(), String>
         }
     };
     // Before the broker is known anywhere, which is when the first clients come.
-    let (tcp, http) = (server.local_addr(), server.http_addr());
-    let discovery = match Discovery::bind(&config, reload.face, broker.clone(), tcp, http).await {
+    let addresses = (server.local_addr(), server.http_addr(), grpc.as_ref().map(mq_grpc::Server::local_addr));
+    let discovery = match Discovery::bind(&config, reload.face, broker.clone(), addresses).await {
         Ok(discovery) => discovery,
         Err(error) => {
             close(broker).await?;
             return Err(error);
         }
     };
+    if let (Some(grpc), Some(directory)) = (&mut grpc, discovery.directory()) {
+        grpc.add_directory(directory);
+    }
     reload.options.set_lookups(discovery.lookups.clone());
     reload.tls = server.tls();
     reload.tokens = server.http_tokens();

@@ -168,6 +168,8 @@ settings! {
     broadcast_address: String = "";
     /// The HTTP port that others reach it at, 0 = the real one
     broadcast_http_port: u16 = "0";
+    /// The gRPC port that others reach it at, 0 = the real one
+    broadcast_grpc_port: u16 = "0";
     /// Folder of the broker's data, made if absent
     data_path: PathBuf = "mq-data", nsqd ".";
     /// Memory for messages; what is beyond it lies on disk
@@ -238,7 +240,7 @@ settings! {
     topology_region: String = "";
     /// The zone in the region that clients are told
     topology_zone: String = "";
-    /// Lookup servers to register at: host:port, or dns:host:port for one at each address of the name
+    /// Lookup servers to register at: host:port; dns:host:port for one at each address of the name; srv:name for those DNS lists under a service
     lookupd_tcp_address / "nsqlookupd_tcp_addresses": List<Peer> = "";
     /// The TCP port that others reach this broker at, 0 = the real one
     broadcast_tcp_port: u16 = "0";

@@ -40,7 +40,7 @@ func startLookup(t *testing.T) *lookup {
 
 func (l *lookup) run() {
 	l.t.Helper()
-	l.process = exec.Command(os.Getenv("MQ_BIN"), "lookup", "-tcp-address", l.tcp, "-http-address", l.http)
+	l.process = exec.Command(os.Getenv("MQ_BIN"), "lookup", "-grpc-address=", "-tcp-address", l.tcp, "-http-address", l.http)
 	stdout, err := l.process.StdoutPipe()
 	if err != nil {
 		l.t.Fatal(err)

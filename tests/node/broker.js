@@ -70,7 +70,7 @@ async function startBroker(t, flags = []) {
 
 /** A lookup server on free ports that ends with the test `t`. */
 async function startLookup(t) {
-  const args = ['lookup', '-tcp-address', '127.0.0.1:0', '-http-address', '127.0.0.1:0']
+  const args = ['lookup', '-grpc-address=', '-tcp-address', '127.0.0.1:0', '-http-address', '127.0.0.1:0']
   const process_ = spawn(process.env.MQ_BIN, args, {stdio: ['ignore', 'pipe', 'inherit']})
   const ended = once(process_, 'exit')
   t.after(async () => {

@@ -71,7 +71,7 @@ class Lookup:
     """A lookup server on free ports."""
 
     def __init__(self):
-        command = [os.environ["MQ_BIN"], "lookup", "--tcp-address", "127.0.0.1:0", "--http-address", "127.0.0.1:0"]
+        command = [os.environ["MQ_BIN"], "lookup", "--grpc-address=", "--tcp-address", "127.0.0.1:0", "--http-address", "127.0.0.1:0"]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         lines = [self.process.stdout.readline() for _ in range(2)]
         assert lines[0].startswith("tcp "), f"the lookup server is not ready: {lines!r}"

@@ -19,6 +19,8 @@ pub struct Producer {
     pub tcp_port: u16,
     /// The port of its HTTP API.
     pub http_port: u16,
+    /// The port of its gRPC services; 0 if it has none, or did not say.
+    pub grpc_port: u16,
     /// Its version.
     pub version: String,
     /// The zone in its region, or empty.

@@ -20,6 +20,7 @@ mod window;
 
 pub use channels::Start;
 pub use publish::Published;
+pub(crate) use recovered::OnDisk;
 pub use stats::{ChannelReport, TopicStats};
 
 use std::sync::atomic::{AtomicU64, Ordering};

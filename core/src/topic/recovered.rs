@@ -17,6 +17,14 @@ use crate::topic::ring::Extents;
 use crate::topic::volume::Volume;
 use crate::topic::{Topic, TopicState};
 
+/// What was found of a topic besides its messages.
+pub(crate) struct OnDisk {
+    /// The first offset of each dense range, and the bytes of its frames.
+    pub(crate) bytes: BTreeMap<Offset, u64>,
+    /// Each once, in the order of their offsets.
+    pub(crate) ids: Vec<StoredId>,
+}
+
 impl Topic {
     /// Topic `no` with the messages that stand on disk and the channels the log told of.
     ///
@@ -28,8 +36,7 @@ impl Topic {
         channels: &[(u32, &ChannelState)],
         clean_stop: bool,
         damaged: Option<String>,
-        bytes: BTreeMap<Offset, u64>,
-        ids: Vec<StoredId>,
+        OnDisk { bytes, ids }: OnDisk,
         shared: &Arc<Shared>,
     ) -> Result<Arc<Self>> {
         let spans = shared.catalog.spans(no);

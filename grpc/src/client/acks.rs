@@ -5,7 +5,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::v1::{SubscribeRequeue, SubscribeRequest};
+use crate::v1::{SubscribeRequest, SubscribeRequeue};
 
 /// What one stream has to say of its messages.
 #[derive(Debug, Default)]

@@ -98,7 +98,8 @@ impl Feed {
     async fn open(&self) -> Result<(mpsc::Sender<SubscribeRequest>, Streaming<SubscribeResponse>), Error> {
         let connected = self.target.connect().await?;
         let (requests, sending) = mpsc::channel(4);
-        let credit = SubscribeCredit { messages: self.options.in_flight, bytes: self.options.in_flight_bytes };
+        let credit =
+            SubscribeCredit { messages: self.options.in_flight, bytes: self.options.in_flight_bytes };
         let first = SubscribeRequest {
             open: Some(self.open.clone()),
             credit: Some(credit),

@@ -303,7 +303,8 @@ async fn open(connected: &Connected) -> Result<Link, Error> {
     let late = |_| Error::Unreachable("the stream was not opened in time".to_owned());
     let mut responses = timeout_at(deadline, opened).await.map_err(late)?.map_err(refused)?.into_inner();
     let first = timeout_at(deadline, responses.message()).await.map_err(late)?.map_err(refused)?;
-    let window = first.and_then(|first| first.window).unwrap_or(PublishWindow { batches: 1, ..Default::default() });
+    let window =
+        first.and_then(|first| first.window).unwrap_or(PublishWindow { batches: 1, ..Default::default() });
     let window = usize::try_from(window.batches).unwrap_or(usize::MAX);
     Ok(Link { requests, responses, window, again: Vec::new() })
 }

@@ -67,7 +67,12 @@ impl Stack {
         let nsq = server::Server::bind(nsq, broker.clone()).await.unwrap();
         let tcp = nsq.local_addr().to_string();
         let config = Config { address: "127.0.0.1:0".to_owned(), ..config };
-        let parts = Parts { broker: broker.clone(), access: nsq.access(), tls: nsq.tls() };
+        let parts = Parts {
+            broker: Some(broker.clone()),
+            access: Some(nsq.access()),
+            tls: nsq.tls(),
+            directory: None,
+        };
         let server = Server::bind(config, parts).await.unwrap();
         let Address::Tcp(address) = server.local_addr() else { panic!("a path") };
         let grpc = address.to_string();
@@ -77,7 +82,9 @@ impl Stack {
             async move { drop(stopped.wait_for(|stop| *stop).await) }
         };
         let (nsq, server) = (nsq.run(until(&stop)), server.run(until(&stop)));
-        let task = tokio::spawn(async { drop(tokio::join!(nsq, server)) });
+        let task = tokio::spawn(async {
+            tokio::join!(nsq, server);
+        });
         Self { broker, tcp, grpc, stop, task: Some(task), _folder: folder }
     }
 

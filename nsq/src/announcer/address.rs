@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::str::FromStr;
 
+use super::srv;
+
 /// What the system's resolver may give for one name: more than this are not connected to.
 const ADDRESSES_MAX: usize = 64;
 
@@ -14,6 +16,8 @@ pub enum Address {
     One(String),
     /// `dns:host:port`: a server at each address of the name (A and AAAA), looked up again and again.
     Each(String),
+    /// `srv:name`: the servers that DNS lists under the name, as `_nsqlookupd._tcp.example.org`, looked up again and again.
+    Service(String),
 }
 
 impl Address {
@@ -31,6 +35,11 @@ impl Address {
                 all.dedup();
                 Ok(all)
             }
+            Self::Service(name) => {
+                let mut all = srv::servers(name).await?;
+                all.truncate(ADDRESSES_MAX);
+                Ok(all)
+            }
         }
     }
 }
@@ -39,6 +48,15 @@ impl FromStr for Address {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        if let Some(name) = text.strip_prefix("srv:") {
+            let labels = || name.strip_suffix('.').unwrap_or(name).split('.');
+            return match labels().all(|label| (1..=63).contains(&label.len())) && !name.contains([':', '/']) {
+                true => Ok(Self::Service(name.to_owned())),
+                false => Err(format!(
+                    "{text:?} is not `srv:` and the name of a service, as srv:_nsqlookupd._tcp.example.org"
+                )),
+            };
+        }
         let (name, each) = match text.strip_prefix("dns:") {
             Some(name) => (name, true),
             None => (text, false),
@@ -48,7 +66,7 @@ impl FromStr for Address {
             !host.is_empty() && !bare_v6 && port.parse::<u16>().is_ok_and(|port| port != 0)
         });
         match (host_and_port, each) {
-            (None, _) => Err(format!("{text:?} is neither `host:port` nor `dns:host:port`")),
+            (None, _) => Err(format!("{text:?} is neither `host:port`, `dns:host:port` nor `srv:name`")),
             (Some(_), true) => Ok(Self::Each(name.to_owned())),
             (Some(_), false) => Ok(Self::One(name.to_owned())),
         }
@@ -60,6 +78,7 @@ impl fmt::Display for Address {
         match self {
             Self::One(address) => f.write_str(address),
             Self::Each(name) => write!(f, "dns:{name}"),
+            Self::Service(name) => write!(f, "srv:{name}"),
         }
     }
 }
@@ -69,9 +88,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_have_two_forms() {
-        for good in ["a:4160", "127.0.0.1:4160", "[::1]:4160", "dns:lookups.internal:4160", "dns:[::1]:1"] {
+    fn addresses_have_three_forms() {
+        let names = ["a:4160", "127.0.0.1:4160", "[::1]:4160", "dns:lookups.internal:4160", "dns:[::1]:1"];
+        for good in names.into_iter().chain(["srv:_nsqlookupd._tcp.example.org", "srv:lookups."]) {
             assert_eq!(good.parse::<Address>().unwrap().to_string(), good);
+        }
+        for bad in ["srv:", "srv:.", "srv:a..b", "srv:a:4160"] {
+            assert!(bad.parse::<Address>().unwrap_err().contains("srv:_nsqlookupd._tcp"), "{bad}");
         }
         for bad in ["", "a", ":4160", "a:0", "a:x", "a:70000", "::1:4160", "dns:a", "dns::1"] {
             assert!(bad.parse::<Address>().unwrap_err().contains("host:port"), "{bad}");

@@ -14,6 +14,7 @@ mod names;
 mod newcomers;
 mod peer;
 mod service;
+mod srv;
 
 pub use address::Address;
 pub use names::Names;

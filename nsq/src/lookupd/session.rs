@@ -175,6 +175,7 @@ fn producer(peer: Peer, remote_address: &str) -> Producer {
         broadcast_address: peer.broadcast_address,
         tcp_port: peer.tcp_port,
         http_port: peer.http_port,
+        grpc_port: peer.grpc_port,
         version: peer.version,
         topology_zone: peer.topology_zone,
         topology_region: peer.topology_region,

@@ -114,6 +114,11 @@ pub struct Caller {
 impl Caller {
     const ANYBODY: Self = Self { permissions: None };
 
+    /// One who may do everything, where nobody is asked.
+    pub fn anybody() -> Self {
+        Self::ANYBODY
+    }
+
     /// One who may do nothing.
     pub(super) fn nobody() -> Self {
         Self { permissions: Some(Arc::default()) }

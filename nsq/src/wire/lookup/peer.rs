@@ -16,6 +16,9 @@ pub struct Peer {
     pub tcp_port: u16,
     /// The port of its HTTP API.
     pub http_port: u16,
+    /// The port of its gRPC services, which NSQ's programs neither say nor heed; 0 if there are none.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub grpc_port: u16,
     /// Its host's name.
     pub hostname: String,
     /// Where consumers reach it.
@@ -39,7 +42,7 @@ impl Peer {
         let said = serde_json::from_str::<Option<Said>>(&String::from_utf8_lossy(body))
             .map_err(|_| bad_body("IDENTIFY failed to decode JSON body".to_owned()))?
             .unwrap_or_default();
-        let Said { mut peer, tcp_port, http_port } = said;
+        let Said { mut peer, tcp_port, http_port, grpc_port } = said;
         if peer.broadcast_address.is_empty() || tcp_port == 0 || http_port == 0 || peer.version.is_empty() {
             return Err(bad_body("IDENTIFY missing fields".to_owned()));
         }
@@ -47,6 +50,7 @@ impl Peer {
             u16::try_from(port).map_err(|_| bad_body(format!("IDENTIFY port {port} is not 1 to 65535")))
         };
         (peer.tcp_port, peer.http_port) = (port(tcp_port)?, port(http_port)?);
+        peer.grpc_port = port(grpc_port)?;
         Ok(peer)
     }
 
@@ -93,6 +97,11 @@ struct Said {
     peer: Peer,
     tcp_port: i64,
     http_port: i64,
+    grpc_port: i64,
+}
+
+fn is_zero(port: &u16) -> bool {
+    *port == 0
 }
 
 impl<'de> Deserialize<'de> for Said {
@@ -126,6 +135,7 @@ impl<'de> Visitor<'de> for SaidVisitor {
                 "version" => set(&mut map, &mut said.peer.version)?,
                 "tcp_port" => set(&mut map, &mut said.tcp_port)?,
                 "http_port" => set(&mut map, &mut said.http_port)?,
+                "grpc_port" => set(&mut map, &mut said.grpc_port)?,
                 "hostname" => set(&mut map, &mut said.peer.hostname)?,
                 "broadcast_address" => set(&mut map, &mut said.peer.broadcast_address)?,
                 "topology_zone" => set(&mut map, &mut said.peer.topology_zone)?,

@@ -1,0 +1,258 @@
+//! `mq.v1.DiscoveryService`, over the registry that answers NSQ's lookup protocol.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use mq_core::discovery::{Found, Producer, ProducerId};
+use mq_core::{Error, ErrorKind, TopicName};
+use mq_nsq::http::Peer;
+use mq_nsq::lookupd::Directory;
+use mq_nsq::server::Access;
+use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
+use tokio_stream::Stream;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tonic::{Code, Request, Response, Status, Streaming};
+
+use super::{caller, channel_name, topic_name};
+use crate::status::Refusal;
+use crate::v1::discovery_service_server::DiscoveryService;
+use crate::v1::{
+    BrokerInfo, LookupRequest, LookupResponse, RegisterRequest, RegisterResponse, WatchRequest, WatchResponse,
+};
+
+/// How long a broker may take to say who it is.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often a registered broker counts as heard of: that its connection lives is told by HTTP/2's keepalive.
+const PING_INTERVAL: Duration = Duration::from_secs(15);
+/// How often a watcher looks for what nobody tells: producers that fell silent, tombstones that ended. Changes that are
+/// told are looked at this often at most, too.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// The service.
+pub(crate) struct Discovering {
+    pub(crate) directory: Arc<Directory>,
+    /// Who may use it; `None`: everybody, as with NSQ's lookup servers.
+    pub(crate) access: Option<Arc<Access>>,
+    pub(crate) stop: CancellationToken,
+}
+
+impl Discovering {
+    async fn admit<T>(&self, request: &Request<T>) -> Result<(), Refusal> {
+        match &self.access {
+            Some(access) => caller(access, request).await.map(drop),
+            None => Ok(()),
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl DiscoveryService for Discovering {
+    type RegisterStream = Registering;
+
+    async fn register(
+        &self,
+        request: Request<Streaming<RegisterRequest>>,
+    ) -> Result<Response<Registering>, Status> {
+        self.admit(&request).await?;
+        let peer = request.extensions().get::<Arc<Peer>>().map(|peer| peer.address.clone());
+        let mut input = request.into_inner();
+        let first = timeout(OPEN_TIMEOUT, input.message());
+        let opens_nothing =
+            || Refusal::new(Code::FailedPrecondition, "NOT_OPEN", "the first request must have `broker`");
+        let mut first = first.await.map_err(|_| opens_nothing())??.ok_or_else(opens_nothing)?;
+        let broker = first.broker.take().ok_or_else(opens_nothing)?;
+        let producer = producer(broker, peer.unwrap_or_default())?;
+        let id = self.directory.identify(producer).map_err(Refusal::from)?;
+        let registered = Registered { directory: Arc::clone(&self.directory), id };
+        registered.apply(&first)?;
+        let mut ticks = interval(PING_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let stopped = Box::pin(self.stop.clone().cancelled_owned());
+        Ok(Response::new(Registering { registered, input, answers: 1, ticks, stopped, ended: false }))
+    }
+
+    async fn lookup(&self, request: Request<LookupRequest>) -> Result<Response<LookupResponse>, Status> {
+        self.admit(&request).await?;
+        let name = topic_name(&request.get_ref().topic)?;
+        let found = self.directory.lookup(&name).ok_or_else(|| {
+            Refusal::from(Error::new(ErrorKind::NotFound, format!("nobody knows of topic {name}")))
+        })?;
+        let WatchResponse { brokers, channels } = answer(&found);
+        Ok(Response::new(LookupResponse { brokers, channels }))
+    }
+
+    type WatchStream = Watching;
+
+    async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<Watching>, Status> {
+        self.admit(&request).await?;
+        let topic = topic_name(&request.get_ref().topic)?;
+        let mut ticks = interval(LOOK_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let stopped = Box::pin(self.stop.clone().cancelled_owned());
+        let directory = Arc::clone(&self.directory);
+        Ok(Response::new(Watching { directory, topic, told: None, ticks, stopped, ended: false }))
+    }
+}
+
+/// A broker in the registry. Dropping it takes it out.
+struct Registered {
+    directory: Arc<Directory>,
+    id: ProducerId,
+}
+
+impl Registered {
+    fn apply(&self, request: &RegisterRequest) -> Result<(), Refusal> {
+        for registration in &request.register {
+            let (topic, channel) = (topic_name(&registration.topic)?, &registration.channel);
+            let channel = if channel.is_empty() { None } else { Some(channel_name(channel)?) };
+            self.directory.register(self.id, &topic, channel.as_ref())?;
+        }
+        for registration in &request.unregister {
+            let (topic, channel) = (topic_name(&registration.topic)?, &registration.channel);
+            let channel = if channel.is_empty() { None } else { Some(channel_name(channel)?) };
+            self.directory.unregister(self.id, &topic, channel.as_ref());
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        self.directory.disconnect(self.id);
+    }
+}
+
+/// A registration while it lasts.
+pub(crate) struct Registering {
+    registered: Registered,
+    input: Streaming<RegisterRequest>,
+    /// Answers that are due.
+    answers: usize,
+    ticks: Interval,
+    stopped: Pin<Box<WaitForCancellationFutureOwned>>,
+    ended: bool,
+}
+
+impl Registering {
+    /// The next request, done; `None` at the end.
+    fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<(), Status>>> {
+        Pin::new(&mut self.input).poll_next(cx).map(|request| {
+            Some(match request? {
+                Ok(request) if request.broker.is_some() => {
+                    let text = "the stream is open: `broker` is for its first request";
+                    Err(Refusal::new(Code::FailedPrecondition, "ALREADY_OPEN", text).into())
+                }
+                Ok(request) => self.registered.apply(&request).map_err(Status::from),
+                Err(status) => Err(status),
+            })
+        })
+    }
+}
+
+impl Stream for Registering {
+    type Item = Result<RegisterResponse, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let registering = &mut *self;
+        if registering.ended {
+            return Poll::Ready(None);
+        }
+        if registering.answers > 0 {
+            registering.answers -= 1;
+            return Poll::Ready(Some(Ok(RegisterResponse {})));
+        }
+        while registering.ticks.poll_tick(cx).is_ready() {
+            registering.registered.directory.ping(registering.registered.id);
+        }
+        let polled = match registering.stopped.as_mut().poll(cx) {
+            Poll::Ready(()) => Poll::Ready(Some(Err(Refusal::stopping().into()))),
+            Poll::Pending => registering.poll_request(cx),
+        };
+        polled.map(|done| {
+            registering.ended = !matches!(done, Some(Ok(())));
+            done.map(|done| done.map(|()| RegisterResponse {}))
+        })
+    }
+}
+
+/// Tells who has a topic whenever that changes.
+pub(crate) struct Watching {
+    directory: Arc<Directory>,
+    topic: TopicName,
+    told: Option<WatchResponse>,
+    ticks: Interval,
+    stopped: Pin<Box<WaitForCancellationFutureOwned>>,
+    ended: bool,
+}
+
+impl Stream for Watching {
+    type Item = Result<WatchResponse, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let watching = &mut *self;
+        if watching.ended {
+            return Poll::Ready(None);
+        }
+        if watching.stopped.as_mut().poll(cx).is_ready() {
+            watching.ended = true;
+            return Poll::Ready(Some(Err(Refusal::stopping().into())));
+        }
+        while watching.ticks.poll_tick(cx).is_ready() {
+            let found = watching.directory.lookup(&watching.topic).unwrap_or_default();
+            let answer = answer(&found);
+            if watching.told.as_ref() != Some(&answer) {
+                watching.told = Some(answer.clone());
+                return Poll::Ready(Some(Ok(answer)));
+            }
+        }
+        Poll::Pending
+    }
+}
+
+fn answer(found: &Found) -> WatchResponse {
+    WatchResponse {
+        brokers: found.producers.iter().map(|producer| info(producer)).collect(),
+        channels: found.channels.iter().map(ToString::to_string).collect(),
+    }
+}
+
+fn info(producer: &Producer) -> BrokerInfo {
+    BrokerInfo {
+        address: producer.broadcast_address.clone(),
+        tcp_port: producer.tcp_port.into(),
+        http_port: producer.http_port.into(),
+        grpc_port: producer.grpc_port.into(),
+        hostname: producer.hostname.clone(),
+        version: producer.version.clone(),
+        topology_region: producer.topology_region.clone(),
+        topology_zone: producer.topology_zone.clone(),
+    }
+}
+
+fn producer(broker: BrokerInfo, remote_address: String) -> Result<Producer, Refusal> {
+    let missing = |field: &str| Refusal::invalid(format!("broker.{field}"), "it must be given");
+    let port = |field: &str, port: u32| {
+        u16::try_from(port)
+            .map_err(|_| Refusal::invalid(format!("broker.{field}"), format!("{port} is not 0 to 65535")))
+    };
+    if broker.address.is_empty() {
+        return Err(missing("address"));
+    }
+    let producer = Producer {
+        remote_address,
+        tcp_port: port("tcp_port", broker.tcp_port)?,
+        http_port: port("http_port", broker.http_port)?,
+        grpc_port: port("grpc_port", broker.grpc_port)?,
+        hostname: broker.hostname,
+        broadcast_address: broker.address,
+        version: broker.version,
+        topology_zone: broker.topology_zone,
+        topology_region: broker.topology_region,
+    };
+    if producer.grpc_port == 0 && producer.tcp_port == 0 {
+        return Err(missing("grpc_port"));
+    }
+    Ok(producer)
+}

@@ -1,0 +1,103 @@
+//! The Rust client over a server that comes and goes.
+
+use std::time::Duration;
+
+use mq_grpc::client::{
+    Brokers, Consumer, ConsumerOptions, Error, OutgoingMessage, Publisher, PublisherOptions, Target,
+};
+use tonic::Code;
+
+use crate::stack::{Stack, message, soon, until};
+
+fn publisher(stack: &Stack) -> Publisher {
+    Publisher::new(vec![Target::new(&stack.grpc).unwrap()], PublisherOptions::default())
+}
+
+fn consumer(stack: &Stack) -> Consumer {
+    let brokers = Brokers::Fixed(vec![Target::new(&stack.grpc).unwrap()]);
+    Consumer::new(brokers, "t", "c", ConsumerOptions::default())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_published_is_consumed() {
+    let stack = Stack::start().await;
+    let publisher = publisher(&stack);
+    let mut receipts = Vec::new();
+    for number in 0..500_u32 {
+        let batch = (0..10).map(|at| message(&(number * 10 + at).to_string())).collect();
+        receipts.push(publisher.send("t", batch).await.unwrap());
+    }
+    let mut last = 0;
+    for receipt in receipts {
+        let ranges = soon("an answer", receipt).await.unwrap();
+        assert!(ranges[0].first > last && ranges[0].count == 10);
+        last = ranges[0].first;
+    }
+    let mut consumer = consumer(&stack);
+    for number in 0..5_000_u32 {
+        let delivery = soon("a message", consumer.next()).await.unwrap().unwrap();
+        assert_eq!(delivery.body(), number.to_string().as_bytes());
+        delivery.finish();
+    }
+    let topic = stack.broker.topics().remove(0);
+    until("all to be finished", || (topic.channels()[0].stats().finished == 5_000).then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_is_told_and_the_next_batch_goes_on() {
+    let stack = Stack::start().await;
+    let publisher = publisher(&stack);
+    let refused = soon("an answer", publisher.publish("no good", vec![message("x")])).await.unwrap_err();
+    assert!(matches!(refused, Error::Refused(Code::InvalidArgument, _)), "{refused}");
+    soon("an answer", publisher.publish("t", vec![message("x")])).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_id_is_stored_once() {
+    let stack = Stack::start().await;
+    let publisher = publisher(&stack);
+    let with_id = || OutgoingMessage { dedup_id: "order-7".to_owned(), ..message("x") };
+    let first = publisher.publish("t", vec![with_id()]).await.unwrap();
+    let again = publisher.publish("t", vec![message("y"), with_id(), message("z")]).await.unwrap();
+    assert!(!first[0].duplicate);
+    let shape: Vec<_> = again.iter().map(|range| (range.count, range.duplicate)).collect();
+    assert_eq!(shape, [(1, false), (1, true), (1, false)]);
+    assert_eq!(again[1].first, first[0].first);
+    assert_eq!(stack.broker.topics()[0].depth(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requeue_and_touch_and_a_closed_consumer() {
+    let stack = Stack::start().await;
+    stack.publish("t", &["a"]).await;
+    let mut first = consumer(&stack);
+    let delivery = soon("a message", first.next()).await.unwrap().unwrap();
+    delivery.touch();
+    delivery.requeue(Duration::ZERO);
+    let again = soon("a message", first.next()).await.unwrap().unwrap();
+    assert_eq!(again.message().attempts, 2);
+    // The last words of a closed consumer are heard.
+    again.finish();
+    drop(first);
+    let topic = stack.broker.topics().remove(0);
+    until("the finish", || (topic.channels()[0].stats().finished == 1).then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_no_server_takes_is_given_up_in_time() {
+    let options = PublisherOptions { timeout: Duration::from_millis(300), ..PublisherOptions::default() };
+    // Nobody listens on port 1.
+    let publisher = Publisher::new(vec![Target::new("127.0.0.1:1").unwrap()], options);
+    let error = soon("an answer", publisher.publish("t", vec![message("x")])).await.unwrap_err();
+    assert!(matches!(error, Error::Unreachable(_)), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fatal_refusal_ends_a_consumer() {
+    let stack = Stack::start().await;
+    let brokers = Brokers::Fixed(vec![Target::new(&stack.grpc).unwrap()]);
+    let mut consumer = Consumer::new(brokers, "no good", "c", ConsumerOptions::default());
+    let error = soon("an answer", consumer.next()).await.unwrap().unwrap_err();
+    assert!(matches!(error, Error::Refused(Code::InvalidArgument, _)), "{error}");
+    assert!(soon("the end", consumer.next()).await.is_none());
+}

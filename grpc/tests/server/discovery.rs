@@ -1,0 +1,114 @@
+//! Discovery: over gRPC and over NSQ's lookup protocol, one registry.
+
+use std::sync::Arc;
+
+use mq_core::TopicName;
+use mq_grpc::client::{Brokers, Consumer, ConsumerOptions, Target};
+use mq_grpc::v1::discovery_service_client::DiscoveryServiceClient;
+use mq_grpc::v1::*;
+use mq_grpc::{Config, Parts, Server};
+use mq_nsq::lookupd::Directory;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Code;
+use tonic::transport::Channel;
+
+use crate::stack::{Stack, soon};
+
+/// A server of discovery alone, and its registry.
+async fn lookup() -> (String, Arc<Directory>) {
+    let directory = Arc::new(Directory::new(mq_core::discovery::Settings::default()));
+    let config = Config { address: "127.0.0.1:0".to_owned(), ..Config::default() };
+    let parts = Parts { directory: Some(Arc::clone(&directory)), ..Parts::default() };
+    let server = Server::bind(config, parts).await.unwrap();
+    let address = server.local_addr().to_string();
+    tokio::spawn(server.run(std::future::pending()));
+    (address, directory)
+}
+
+async fn client(address: &str) -> DiscoveryServiceClient<Channel> {
+    let endpoint = Channel::from_shared(format!("http://{address}")).unwrap();
+    DiscoveryServiceClient::new(endpoint.connect().await.unwrap())
+}
+
+fn info(grpc: &str) -> BrokerInfo {
+    let (address, port) = grpc.rsplit_once(':').unwrap();
+    BrokerInfo { address: address.to_owned(), grpc_port: port.parse().unwrap(), ..BrokerInfo::default() }
+}
+
+fn registration(topic: &str, channel: &str) -> Registration {
+    Registration { topic: topic.to_owned(), channel: channel.to_owned() }
+}
+
+/// Registers a broker for as long as the sender lives.
+async fn register(address: &str, grpc: &str, topic: &str) -> mpsc::Sender<RegisterRequest> {
+    let (sender, receiver) = mpsc::channel(4);
+    let register = vec![registration(topic, "c")];
+    sender
+        .send(RegisterRequest { broker: Some(info(grpc)), register, unregister: Vec::new() })
+        .await
+        .unwrap();
+    let mut client = client(address).await;
+    let mut answers = client.register(ReceiverStream::new(receiver)).await.unwrap().into_inner();
+    answers.message().await.unwrap().expect("an answer");
+    tokio::spawn(async move { while let Ok(Some(_)) = answers.message().await {} });
+    sender
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_is_found_while_its_stream_lasts() {
+    let (address, directory) = lookup().await;
+    let mut client = client(&address).await;
+    let request = || LookupRequest { topic: "t".to_owned() };
+    assert_eq!(client.lookup(request()).await.unwrap_err().code(), Code::NotFound);
+    let watch = WatchRequest { topic: "t".to_owned() };
+    let mut watched = client.watch(watch).await.unwrap().into_inner();
+    assert!(soon("an answer", watched.message()).await.unwrap().unwrap().brokers.is_empty());
+    let registered = register(&address, "127.0.0.1:4155", "t").await;
+    let found = client.lookup(request()).await.unwrap().into_inner();
+    assert_eq!((found.brokers[0].grpc_port, &found.channels[..]), (4155, &["c".to_owned()][..]));
+    let seen = soon("a change", watched.message()).await.unwrap().unwrap();
+    assert_eq!(seen.brokers, found.brokers);
+    let nsq = directory.lookup(&TopicName::parse("t").unwrap()).unwrap();
+    assert_eq!(nsq.producers[0].broadcast_address, "127.0.0.1");
+    drop(registered);
+    assert!(soon("a change", watched.message()).await.unwrap().unwrap().brokers.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_registers_badly_is_refused() {
+    let (address, _) = lookup().await;
+    let refused = async |first: RegisterRequest| {
+        let stream = tokio_stream::iter([first]);
+        client(&address).await.register(stream).await.unwrap_err().code()
+    };
+    assert_eq!(refused(RegisterRequest::default()).await, Code::FailedPrecondition);
+    let nameless = RegisterRequest { broker: Some(BrokerInfo::default()), ..Default::default() };
+    assert_eq!(refused(nameless).await, Code::InvalidArgument);
+    let bad = RegisterRequest {
+        broker: Some(info("127.0.0.1:1")),
+        register: vec![registration("no good", "")],
+        unregister: Vec::new(),
+    };
+    assert_eq!(refused(bad).await, Code::InvalidArgument);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consumer_finds_brokers_as_they_come() {
+    let (address, _) = lookup().await;
+    let (one, two) = (Stack::start().await, Stack::start().await);
+    let _first = register(&address, &one.grpc, "t").await;
+    let brokers = Brokers::Discovered(vec![Target::new(&address).unwrap()]);
+    let mut consumer = Consumer::new(brokers, "t", "c", ConsumerOptions::default());
+    one.publish("t", &["one"]).await;
+    let next = async |consumer: &mut Consumer| {
+        let delivery = soon("a message", consumer.next()).await.unwrap().unwrap();
+        let body = delivery.body().to_vec();
+        delivery.finish();
+        body
+    };
+    assert_eq!(next(&mut consumer).await, b"one");
+    let _second = register(&address, &two.grpc, "t").await;
+    two.publish("t", &["two"]).await;
+    assert_eq!(next(&mut consumer).await, b"two");
+}
