@@ -8,7 +8,7 @@ const {parseArgs} = require('node:util')
 const grpc = require('@grpc/grpc-js')
 const protoLoader = require('@grpc/proto-loader')
 
-// In a project of your own: where you keep a copy of libmq's protos.
+// In a project of your own: where `mq proto` wrote them.
 const PROTOS = path.join(__dirname, '..', '..', 'grpc', 'proto')
 
 // Numbers of 64 bits are strings: ids don't fit into JavaScript's.

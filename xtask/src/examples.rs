@@ -26,7 +26,7 @@ impl Generate {
     }
 }
 
-/// Runs the tests of all examples whose tools are here, with the binary `mq` and those beside it. Returns what is missing.
+/// Runs the tests of all examples whose tools are here, with the binary `mq` and those beside it. Says what is missing.
 pub(crate) fn test(mq: &Path) -> Result<Vec<&'static str>, String> {
     let Some(python) = python()? else {
         return Ok(vec!["python3 with venv, which the tests are written in"]);

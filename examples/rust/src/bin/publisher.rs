@@ -50,7 +50,7 @@ impl Messages {
                 body: body.to_vec().into(),
                 delay_ms: 0,
                 headers: vec![Header { name: "content-type".to_owned(), value }],
-                // A message that is sent again has the same id again, and is stored once: so the publisher does that by itself.
+                // What is sent again has the same id again, and is stored once: the publisher does so by itself.
                 dedup_id: format!("{:016x}-{}", self.run, self.count),
             });
         }
