@@ -50,7 +50,7 @@ async fn publish(wire: Wire, stack: &Stack, bodies: &[&str], delay: Duration) {
 
 enum Consumer {
     Nsq(Box<Connection>),
-    Grpc(Subscriber),
+    Grpc(Box<Subscriber>),
 }
 
 impl Consumer {
@@ -65,7 +65,7 @@ impl Consumer {
             Wire::Grpc => {
                 let msg_timeout_ms = msg_timeout.map_or(0, |timeout| timeout.as_millis() as u64);
                 let open = mq_grpc::v1::SubscribeOpen { msg_timeout_ms, ..open("t", "c") };
-                Self::Grpc(Subscriber::open(stack.channel().await, open, credit).await.unwrap())
+                Self::Grpc(Box::new(Subscriber::open(stack.channel().await, open, credit).await.unwrap()))
             }
         }
     }
