@@ -1,9 +1,11 @@
 //! Project chores: `cargo xtask test` sets up what the tests need and runs everything; `cargo xtask crash` runs the
-//! crash test on many seeds; `cargo xtask bench` compares `mq` with nsqd.
+//! crash test on many seeds; `cargo xtask bench` compares `mq` with nsqd; `cargo xtask generate` writes the generated code
+//! that is committed.
 
 mod bench;
 mod counts;
 mod crash;
+mod examples;
 mod run;
 mod test;
 mod tools;
@@ -21,6 +23,8 @@ enum Task {
     Crash(crash::Crash),
     /// Measures mq beside nsqd and writes docs/benchmarks.md
     Bench(bench::Bench),
+    /// Generates the Go stubs of examples/go
+    Generate(examples::Generate),
 }
 
 fn main() -> ExitCode {
@@ -28,6 +32,7 @@ fn main() -> ExitCode {
         Task::Test(task) => task.run(),
         Task::Crash(task) => task.run(),
         Task::Bench(task) => task.run(),
+        Task::Generate(task) => task.run(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

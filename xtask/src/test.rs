@@ -1,5 +1,6 @@
 //! `cargo xtask test`: the whole of the project's checks, one stage after the other.
 
+use std::borrow::Cow;
 use std::net::ToSocketAddrs;
 use std::path::PathBuf;
 use std::process::Command;
@@ -7,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
 
+use crate::examples;
 use crate::run::{cargo, program, root, run, succeeds, target};
 use crate::{counts, tools};
 
@@ -42,13 +44,15 @@ enum Stage {
     Node,
     /// An unmodified nsq-j against the real binary
     Java,
+    /// The examples over gRPC, of every language that is here
+    Examples,
 }
 
 /// How a stage that did not fail ended.
 enum Done {
     Ran,
     /// Some of it was left out, and why.
-    Partly(&'static str),
+    Partly(Cow<'static, str>),
     /// All of it was left out, and why.
     Skipped(&'static str),
 }
@@ -107,7 +111,7 @@ impl Stage {
                 run(&mut tests)?;
                 if let Err(error) = peers {
                     println!("without NSQ's programs: {error}");
-                    return Ok(Done::Partly("NSQ's own programs, which cannot be had here"));
+                    return Ok(Done::Partly("NSQ's own programs, which cannot be had here".into()));
                 }
             }
             Self::Counts => {
@@ -116,7 +120,7 @@ impl Stage {
                 }
             }
             Self::Python => {
-                let Some(python) = tools::python("tests", "tests/python/requirements.txt", &[])? else {
+                let Some(python) = tools::python("tests", &["tests/python/requirements.txt"], &[])? else {
                     return Ok(Done::Skipped("no python3 that can make a virtual environment"));
                 };
                 let mut pytest = program(python);
@@ -137,7 +141,7 @@ impl Stage {
                 run(tests.env("MQ_BIN", mq()?))?;
                 if let Err(error) = peers {
                     println!("without NSQ's programs: {error}");
-                    return Ok(Done::Partly("NSQ's own programs, which cannot be had here"));
+                    return Ok(Done::Partly("NSQ's own programs, which cannot be had here".into()));
                 }
             }
             Self::Node => {
@@ -145,7 +149,9 @@ impl Stage {
                     return Ok(Done::Skipped("no node with npm on the path"));
                 }
                 let mut tests = program("node");
-                tests.args(["--test", "tests/node/nsqjs.test.js"]).env("NODE_PATH", tools::node_modules()?);
+                tests
+                    .args(["--test", "tests/node/nsqjs.test.js"])
+                    .env("NODE_PATH", tools::node_modules("tests/node", "tests")?);
                 run(tests.env("MQ_BIN", mq()?))?;
             }
             Self::Java => {
@@ -157,6 +163,12 @@ impl Stage {
                 tests.arg(format!("-DoutputFolder={}", target().join("java").display()));
                 run(tests.env("MQ_BIN", mq()?))?;
             }
+            Self::Examples => {
+                let missing = examples::test(&mq()?)?;
+                if !missing.is_empty() {
+                    return Ok(Done::Partly(format!("no {}", missing.join(", no ")).into()));
+                }
+            }
         }
         Ok(Done::Ran)
     }
@@ -167,7 +179,7 @@ fn deny() -> Result<Done, String> {
     deny.args(["--all-features", "--locked", "check", "bans", "licenses", "sources"]);
     if !is_reachable(ADVISORIES_HOST) {
         run(&mut deny)?;
-        return Ok(Done::Partly("advisories, whose database cannot be reached from here"));
+        return Ok(Done::Partly("advisories, whose database cannot be reached from here".into()));
     }
     run(deny.arg("advisories"))?;
     Ok(Done::Ran)

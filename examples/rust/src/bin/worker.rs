@@ -1,0 +1,90 @@
+//! Prints the messages of a channel, one a line, and finishes them. Ends cleanly on SIGINT and SIGTERM.
+
+use std::error::Error;
+use std::future::Future;
+use std::io::Write;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use mq_examples::Connection;
+use mq_grpc::client::{Brokers, Consumer, ConsumerOptions, ReceivedMessage};
+use tokio::signal::unix::{SignalKind, signal};
+
+const RETRY_AFTER: Duration = Duration::from_millis(500);
+
+#[derive(Parser)]
+#[command(about = "Prints the messages of a channel")]
+struct Arguments {
+    #[command(flatten)]
+    connection: Connection,
+    /// The channel
+    #[arg(long)]
+    channel: String,
+    /// End after this many messages; 0: never
+    #[arg(long, default_value_t = 0)]
+    count: u64,
+}
+
+/// Your work: what fails is delivered again later. A message may come more than once in any case.
+fn process(message: &ReceivedMessage) -> Result<(), Box<dyn Error>> {
+    if &message.body[..] == b"fail-once" && message.attempts == 1 {
+        return Err("this one fails at its first attempt".into());
+    }
+    let mut out = std::io::stdout().lock();
+    out.write_all(&message.body)?;
+    out.write_all(b"\n")?;
+    Ok(())
+}
+
+/// What ends us.
+fn stop() -> std::io::Result<impl Future<Output = ()>> {
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
+}
+
+async fn run(Arguments { connection, channel, count }: Arguments) -> Result<(), Box<dyn Error>> {
+    let mut stop = std::pin::pin!(stop()?);
+    // Credit and reconnects are the consumer's affair.
+    let options =
+        ConsumerOptions { client_name: "example worker (Rust)".to_owned(), ..ConsumerOptions::default() };
+    let brokers = Brokers::Fixed(vec![connection.target()?]);
+    let mut consumer = Consumer::new(brokers, &connection.topic, &channel, options);
+    let mut finished = 0;
+    while count == 0 || finished < count {
+        let delivery = tokio::select! {
+            () = &mut stop => break,
+            delivery = consumer.next() => match delivery {
+                Some(delivery) => delivery?,
+                None => return Err("no broker is left".into()),
+            },
+        };
+        match process(delivery.message()) {
+            Ok(()) => {
+                finished += 1;
+                delivery.finish();
+            }
+            Err(error) => {
+                eprintln!("to be tried again: {error}");
+                delivery.requeue(RETRY_AFTER);
+            }
+        }
+    }
+    Ok(())
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run(Arguments::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("worker: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
