@@ -4,6 +4,7 @@
 mod clients;
 mod commands;
 mod crash;
+mod grpc;
 mod hostile;
 mod lifecycle;
 mod order;
