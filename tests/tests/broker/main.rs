@@ -5,6 +5,7 @@ mod bench;
 mod clients;
 mod commands;
 mod crash;
+mod grpc;
 mod hostile;
 mod lifecycle;
 mod order;

@@ -1,0 +1,99 @@
+//! gRPC's Rust client over a broker that is killed, and the files that others generate their clients from.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use mq_grpc::client::{
+    Brokers, Consumer, ConsumerOptions, OutgoingMessage, Publisher, PublisherOptions, Receipt, Target,
+};
+use mq_tests::{Broker, PATIENCE, mq};
+
+const ROUNDS: usize = 3;
+const BATCH: u64 = 5;
+
+fn batch(first: u64) -> Vec<OutgoingMessage> {
+    let message = |number: u64| OutgoingMessage {
+        body: number.to_string().into(),
+        // Sent again after a kill, it is stored once.
+        dedup_id: number.to_string(),
+        ..OutgoingMessage::default()
+    };
+    (first..first + BATCH).map(message).collect()
+}
+
+/// Publishes through all kills; gives the numbers that were acknowledged.
+async fn publish(publisher: Publisher, mut stop: tokio::sync::watch::Receiver<bool>) -> BTreeSet<u64> {
+    let mut acknowledged = BTreeSet::new();
+    let mut waiting: Vec<(u64, Receipt)> = Vec::new();
+    let mut next = 0;
+    while !*stop.borrow_and_update() {
+        waiting.push((next, publisher.send("load", batch(next)).await.unwrap()));
+        next += BATCH;
+        if waiting.len() >= 100 {
+            let (first, receipt) = waiting.remove(0);
+            receipt.await.unwrap();
+            acknowledged.extend(first..first + BATCH);
+        }
+    }
+    for (first, receipt) in waiting {
+        receipt.await.unwrap();
+        acknowledged.extend(first..first + BATCH);
+    }
+    acknowledged
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_client_loses_nothing_acknowledged_when_its_broker_is_killed() {
+    let mut broker = Broker::start();
+    let target = Target::new(broker.grpc_address()).unwrap();
+    // It is there before the first message.
+    let mut consumer =
+        Consumer::new(Brokers::Fixed(vec![target.clone()]), "load", "c", ConsumerOptions::default());
+    let publisher = Publisher::new(vec![target], PublisherOptions::default());
+    publisher
+        .publish("load", vec![OutgoingMessage { body: "first".into(), ..Default::default() }])
+        .await
+        .unwrap();
+    tokio::time::timeout(PATIENCE, consumer.next()).await.unwrap().unwrap().unwrap().finish();
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let publishing = tokio::spawn(publish(publisher, stopped));
+    let seen = Arc::new(Mutex::new(BTreeSet::new()));
+    let sink = Arc::clone(&seen);
+    tokio::spawn(async move {
+        loop {
+            let delivery = consumer.next().await.unwrap().unwrap();
+            let number = std::str::from_utf8(delivery.body()).unwrap().parse::<u64>().unwrap();
+            sink.lock().unwrap().insert(number);
+            delivery.finish();
+        }
+    });
+    for _ in 0..ROUNDS {
+        // The kill comes at a time nobody knows: that is the test, not a condition waited for.
+        tokio::time::sleep(Duration::from_millis(100 + fastrand::u64(..300))).await;
+        broker.kill();
+        broker.restart();
+    }
+    stop.send_replace(true);
+    let acknowledged = tokio::time::timeout(PATIENCE, publishing).await.unwrap().unwrap();
+    assert!(acknowledged.len() > 100, "only {} were acknowledged", acknowledged.len());
+    let lost = || acknowledged.difference(&seen.lock().unwrap()).count();
+    let looking = async {
+        while lost() > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let all = tokio::time::timeout(PATIENCE, looking).await;
+    assert!(all.is_ok(), "lost {} of {}", lost(), acknowledged.len());
+    println!("{} acknowledged over {ROUNDS} kills", acknowledged.len());
+}
+
+#[test]
+fn the_protos_are_printed_and_written() {
+    let printed = String::from_utf8(mq(&["proto"]).ok()).unwrap();
+    assert!(printed.contains("service PublishService") && printed.contains("// ---- mq/v1/discovery.proto"));
+    let folder = tempfile::tempdir().unwrap();
+    mq(&["proto", "--out", folder.path().to_str().unwrap()]).ok();
+    let written = std::fs::read_to_string(folder.path().join("mq/v1/subscribe.proto")).unwrap();
+    assert!(written.contains("service SubscribeService"));
+}
