@@ -22,6 +22,7 @@ fn register(address: &str, broker: usize, names: &[String]) -> TcpStream {
         version: "1.3.0".into(),
         tcp_port: 4150,
         http_port: 4151,
+        grpc_port: 0,
         hostname: format!("host-{broker}"),
         broadcast_address: format!("broker-{broker}.example.org"),
         topology_zone: String::new(),
