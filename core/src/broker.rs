@@ -204,13 +204,16 @@ impl Broker {
         Ok(Self { handle: Arc::new(Handle { shared, threads: Mutex::new(None) }) })
     }
 
-    /// Starts the threads of a broker that [`Broker::open_on`] opened.
+    /// Starts the threads of a broker that [`Broker::open_on`] opened. A second call does nothing.
     ///
     /// # Errors
     /// `Io` if the system has no threads left.
     pub fn start(&self) -> Result<()> {
-        self.handle.shared.io.start();
-        *self.handle.threads.lock() = Some(Threads::start(&self.handle.shared)?);
+        let mut threads = self.handle.threads.lock();
+        if threads.is_none() && !self.handle.shared.is_closed() {
+            self.handle.shared.io.start();
+            *threads = Some(Threads::start(&self.handle.shared)?);
+        }
         Ok(())
     }
 

@@ -43,3 +43,22 @@ fn show(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    /// The README's `cargo run --release -- serve` runs the broker: a second package with a default would make cargo ask
+    /// which.
+    #[test]
+    fn cargo_run_runs_the_broker() {
+        let out =
+            cargo().args(["metadata", "--no-deps", "--offline", "--format-version=1"]).output().unwrap();
+        let metadata: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+        let packages = metadata["packages"].as_array().unwrap();
+        let defaults: Vec<_> =
+            packages.iter().filter_map(|package| package["default_run"].as_str()).collect();
+        assert_eq!(defaults, ["mq"]);
+    }
+}

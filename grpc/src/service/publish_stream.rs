@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use mq_core::{Batch, Outcome, Published, Topic, TopicName, Wake};
+use mq_core::{Batch, Limits, Outcome, Published, Topic, TopicName, Wake};
 use mq_nsq::server::{Caller, Signal};
 use tokio_stream::Stream;
 use tokio_util::sync::WaitForCancellationFutureOwned;
@@ -71,6 +71,8 @@ enum State {
 /// Requests on their way into one frame.
 struct Run {
     topic: Arc<Topic>,
+    /// Whether the topic has limits: then what one request is refused for must not be its neighbours' fate.
+    is_limited: bool,
     batch: Batch,
     /// Correlation, messages and bytes of each.
     requests: Vec<(u64, usize, usize)>,
@@ -176,7 +178,8 @@ impl PublishSession {
         let Some(name) = self.topic.clone() else {
             return Err(Refusal::invalid("topic", "it must be given"));
         };
-        if run.as_ref().is_some_and(|run| *run.topic.name() != name || run.batch.bytes() >= RUN_BYTES) {
+        let ends = |run: &Run| *run.topic.name() != name || run.batch.bytes() >= RUN_BYTES || run.is_limited;
+        if run.as_ref().is_some_and(ends) {
             self.publish(run.take());
         }
         let filling = match run {
@@ -184,7 +187,8 @@ impl PublishSession {
             None => {
                 // Asked for each run: it may have been deleted since the last.
                 let topic = self.core.broker.topic(&name)?;
-                run.insert(Run { batch: topic.batch(), topic, requests: Vec::new() })
+                let is_limited = topic.limits() != Limits::default();
+                run.insert(Run { batch: topic.batch(), topic, is_limited, requests: Vec::new() })
             }
         };
         filling.requests.push((correlation, messages.len(), bytes));
@@ -198,7 +202,7 @@ impl PublishSession {
 
     /// Hands a run to its topic.
     fn publish(&mut self, run: Option<Run>) {
-        let Some(Run { topic, batch, requests }) = run else { return };
+        let Some(Run { topic, batch, requests, .. }) = run else { return };
         let published = topic.publish(batch, &self.wake).map(Arc::new).map_err(Refusal::from);
         self.uncommitted |= published.is_ok();
         self.settle(requests, &published);

@@ -1,6 +1,6 @@
 //! Publishing, one by one and on a stream.
 
-use mq_core::TopicName;
+use mq_core::{Limits, TopicName};
 use mq_grpc::v1::publish_service_client::PublishServiceClient;
 use mq_grpc::v1::{Header, OutgoingMessage, PublishRequest, PublishStreamRequest, PublishStreamResponse};
 use tokio::sync::mpsc;
@@ -135,6 +135,30 @@ async fn a_stream_answers_each_batch_and_survives_bad_ones() {
     );
     let depth = |name: &str| stack.broker.find_topic(&TopicName::parse(name).unwrap()).unwrap().depth();
     assert_eq!((depth("t"), depth("u")), (4, 1));
+}
+
+/// Batches that arrive together share a frame of the log, but not what one of them is refused for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_finds_no_room_leaves_its_neighbours_alone() {
+    let stack = Stack::start().await;
+    let topic = stack.broker.topic(&TopicName::parse("t").unwrap()).unwrap();
+    topic.set_limits(Limits { max_messages: 4, ..Limits::default() }).unwrap();
+    let batch = |correlation, count: usize| PublishStreamRequest {
+        correlation,
+        topic: "t".to_owned(),
+        messages: vec![message("x"); count],
+    };
+    let requests = [batch(1, 2), batch(2, 3), batch(3, 2)];
+    let mut client = PublishServiceClient::new(stack.channel().await);
+    let mut responses = client.publish_stream(tokio_stream::iter(requests)).await.unwrap().into_inner();
+    let mut results = Vec::new();
+    while let Some(response) = soon("an answer", responses.message()).await.unwrap() {
+        results.extend(response.results);
+    }
+    results.sort_by_key(|result| result.correlation);
+    let failed: Vec<bool> = results.iter().map(|result| result.failure.is_some()).collect();
+    assert_eq!(failed, [false, true, false]);
+    assert_eq!(topic.depth(), 4);
 }
 
 #[tokio::test(flavor = "multi_thread")]
