@@ -109,14 +109,33 @@ impl Pool {
         let used = self.used();
         let chunk = self.chunk_bytes as u64;
         used + chunk > self.soft_limit && {
+            if used > self.limit {
+                self.give_back();
+            }
+            let used = self.used();
             let free = self.state.lock().free.len() as u64;
             used.saturating_sub(free * chunk) + chunk > self.soft_limit
         }
     }
 
-    /// Whether the budget is passed.
+    /// Whether the budget is passed, though free chunks were given back.
     pub(crate) fn is_over(&self) -> bool {
-        self.used() > self.limit
+        self.used() > self.limit && {
+            self.give_back();
+            self.used() > self.limit
+        }
+    }
+
+    /// Gives as many free chunks back to the system as the budget is passed by: what else is counted needs their place.
+    fn give_back(&self) {
+        let mut state = self.state.lock();
+        let over = self.used().saturating_sub(self.limit).div_ceil(self.chunk_bytes as u64);
+        let back = (over as usize).min(state.free.len());
+        let keep = state.free.len() - back;
+        state.free.truncate(keep);
+        state.free_min = state.free_min.min(keep);
+        drop(state);
+        self.used.fetch_sub((back * self.chunk_bytes) as u64, Ordering::Relaxed);
     }
 
     /// An empty batch for frames of `ring`.
@@ -469,6 +488,26 @@ mod tests {
         pool.release_idle();
         pool.release_idle();
         assert!(pool.used() <= 1 << 10, "only the open chunk is left: {}", pool.used());
+    }
+
+    /// Free chunks are room: nothing is refused for them.
+    #[test]
+    fn free_chunks_make_way_for_what_else_is_counted() {
+        let pool = Pool::new(1 << 20, 4 << 10);
+        let frames: Vec<_> =
+            (0..200).map(|i| payload(&pool, i, &[&[7; 1000], &[7; 1000], &[7; 1000]])).collect();
+        drop(frames);
+        pool.reclaim();
+        pool.release_idle();
+        let kept = pool.used();
+        let more = (1 << 20) - kept as usize / 2;
+        pool.charge(more);
+        assert!(pool.used() > 1 << 20, "{} are kept", kept);
+        assert!(!pool.is_over());
+        assert!(pool.used() <= 1 << 20);
+        pool.discharge(more);
+        pool.charge(1 << 21);
+        assert!(pool.is_over());
     }
 
     #[test]
