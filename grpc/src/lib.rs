@@ -3,13 +3,14 @@
 //! - [`v1`]: the messages and services of `proto/mq/v1`, generated; [`PROTOS`]: their files; `batch`: delivered messages,
 //!   encoded by hand
 //! - [`Server`]: listens, with [`Config`]; `service`: what it serves; `status`: errors as gRPC has them; `connection`: a
-//!   client's socket; `health`
+//!   client's socket; `input_budget`: memory for half-received messages; `health`
 //! - [`client`]: publishers and consumers
 
 mod batch;
 pub mod client;
 mod connection;
 mod health;
+mod input_budget;
 mod server;
 mod service;
 mod status;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use hyper::Request as HttpRequest;
 use mq_core::Broker;
 use mq_nsq::lookupd::Directory;
 use mq_nsq::server::Access;
@@ -17,11 +18,14 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
+use tonic::body::Body;
 use tonic::server::NamedService;
 use tonic::service::Routes;
+use tower::util::MapRequestLayer;
 
 use crate::connection::Connection;
 use crate::health;
+use crate::input_budget::InputBudget;
 use crate::service::{Administering, Core, Discovering, Publishing, Subscribing};
 use crate::v1::DESCRIPTORS;
 use crate::v1::admin_service_server::AdminServiceServer;
@@ -69,6 +73,9 @@ pub struct Config {
     pub max_streams: u32,
     /// Most connections at a time. One more waits until another has ended.
     pub max_connections: usize,
+    /// Most bytes of half-received messages, all connections together, and at least the largest. One that finds no room is
+    /// refused. Those up to 16 KiB are not counted.
+    pub max_input_bytes: usize,
     /// How long a connection may be silent before it is asked whether it is there.
     pub keepalive_interval: Duration,
     /// How long it may take to say so.
@@ -89,10 +96,18 @@ impl Default for Config {
             max_credit: 2_500,
             max_streams: 10_000,
             max_connections: 10_000,
+            max_input_bytes: 256 << 20,
             keepalive_interval: Duration::from_secs(30),
             keepalive_timeout: Duration::from_secs(10),
             shutdown_timeout: Duration::from_secs(5),
         }
+    }
+}
+
+impl Config {
+    /// The largest request.
+    fn request_bytes(&self) -> usize {
+        self.max_batch_bytes.saturating_add(OVERHEAD_BYTES)
     }
 }
 
@@ -144,7 +159,8 @@ impl Server {
         let Self { listener, address: _, config, parts } = self;
         let stop = CancellationToken::new();
         let tls = parts.tls.clone();
-        let (routes, following) = routes(&config, parts, &stop);
+        let input = InputBudget::new(config.max_input_bytes, config.request_bytes());
+        let (routes, following) = routes(&config, parts, &input, &stop);
         let (accepted, connections) = mpsc::channel::<io::Result<Connection>>(ACCEPTED_MAX);
         let mut server = tonic::transport::Server::builder()
             .initial_stream_window_size(STREAM_WINDOW)
@@ -152,7 +168,10 @@ impl Server {
             .max_frame_size(FRAME_BYTES)
             .max_concurrent_streams(config.max_streams)
             .http2_keepalive_interval(Some(config.keepalive_interval))
-            .http2_keepalive_timeout(Some(config.keepalive_timeout));
+            .http2_keepalive_timeout(Some(config.keepalive_timeout))
+            .layer(MapRequestLayer::new(move |request: HttpRequest<Body>| {
+                request.map(|body| input.follow(body))
+            }));
         let serving = server
             .add_routes(routes)
             .serve_with_incoming_shutdown(ReceiverStream::new(connections), stop.clone().cancelled_owned());
@@ -183,6 +202,7 @@ impl Server {
 fn routes(
     config: &Config,
     parts: Parts,
+    input: &InputBudget,
     stop: &CancellationToken,
 ) -> (Routes, impl Future<Output = ()> + Send + use<>) {
     let Parts { broker, directory, access, tls: _ } = parts;
@@ -190,9 +210,14 @@ fn routes(
     let mut routes = Routes::new(health);
     let mut names = Vec::new();
     if let Some(broker) = broker.clone() {
-        let core =
-            Arc::new(Core { broker, config: config.clone(), access: access.clone(), stop: stop.clone() });
-        let limit = config.max_batch_bytes + OVERHEAD_BYTES;
+        let core = Arc::new(Core {
+            broker,
+            config: config.clone(),
+            access: access.clone(),
+            input: input.clone(),
+            stop: stop.clone(),
+        });
+        let limit = config.request_bytes();
         let publish =
             PublishServiceServer::new(Publishing(Arc::clone(&core))).max_decoding_message_size(limit);
         let subscribe = SubscribeServiceServer::new(Subscribing(Arc::clone(&core)));

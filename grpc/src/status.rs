@@ -44,6 +44,11 @@ impl Refusal {
         self
     }
 
+    /// A limit is reached, which may be over soon.
+    pub(crate) fn full(message: impl Into<String>) -> Self {
+        Self { retry: true, ..Self::new(Code::ResourceExhausted, "FULL", message) }
+    }
+
     /// The server stops.
     pub(crate) fn stopping() -> Self {
         Self {

@@ -32,6 +32,7 @@ use mq_nsq::server::{Access, Caller};
 use tokio_util::sync::CancellationToken;
 use tonic::Request;
 
+use crate::input_budget::InputBudget;
 use crate::server::Config;
 use crate::status::Refusal;
 
@@ -41,6 +42,8 @@ pub(crate) struct Core {
     pub(crate) config: Config,
     /// Who may use it; `None`: everybody.
     pub(crate) access: Option<Arc<Access>>,
+    /// Memory for requests that are not done with.
+    pub(crate) input: InputBudget,
     /// Cancelled when the server stops: streams end.
     pub(crate) stop: CancellationToken,
 }

@@ -22,17 +22,23 @@ impl Publishing {
         let PublishRequest { topic, messages } = request.into_inner();
         let name = topic_name(&topic)?;
         caller.publish(&name)?;
-        intake::check(core, &messages)?;
+        let bytes = intake::check(core, &messages)?;
         let settle = Settle::new(&core.broker);
-        settle.room().await;
+        if core.broker.is_congested(&settle.wake) {
+            let _place = core.input.take(bytes + size_of_val(&messages[..]))?;
+            settle.room().await;
+        }
+        let count = messages.len();
         let published = {
             let topic = core.broker.topic(&name)?;
             let mut batch = topic.batch();
             intake::encode(core, &mut batch, &messages)?;
+            // They are in the broker's memory now.
+            drop(messages);
             topic.publish(batch, &settle.wake)?
         };
         settle.ticket(published.ticket).await?;
-        Ok(PublishResponse { offsets: intake::offsets(&published, 0, messages.len()) })
+        Ok(PublishResponse { offsets: intake::offsets(&published, 0, count) })
     }
 }
 

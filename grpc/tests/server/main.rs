@@ -4,6 +4,7 @@
 mod admin;
 mod client;
 mod discovery;
+mod half_sent;
 mod hostile;
 mod publish;
 mod security;
