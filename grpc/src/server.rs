@@ -10,7 +10,7 @@ use std::time::Duration;
 use hyper::Request as HttpRequest;
 use mq_core::Broker;
 use mq_nsq::lookupd::Directory;
-use mq_nsq::server::Access;
+use mq_nsq::server::{Access, Clients};
 use mq_nsq::transport::tls::TlsConfig;
 use mq_nsq::transport::{Address, Listener, Transport};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -120,6 +120,8 @@ pub struct Parts {
     pub directory: Option<Arc<Directory>>,
     /// Who may use it; `None`: everybody.
     pub access: Option<Arc<Access>>,
+    /// Where consumers are listed while they last.
+    pub clients: Clients,
     /// With it, nothing but TLS is spoken.
     pub tls: Option<TlsConfig>,
 }
@@ -205,7 +207,7 @@ fn routes(
     input: &InputBudget,
     stop: &CancellationToken,
 ) -> (Routes, impl Future<Output = ()> + Send + use<>) {
-    let Parts { broker, directory, access, tls: _ } = parts;
+    let Parts { broker, directory, access, clients, tls: _ } = parts;
     let (reporter, health) = tonic_health::server::health_reporter();
     let mut routes = Routes::new(health);
     let mut names = Vec::new();
@@ -214,6 +216,7 @@ fn routes(
             broker,
             config: config.clone(),
             access: access.clone(),
+            clients,
             input: input.clone(),
             stop: stop.clone(),
         });

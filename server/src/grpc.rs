@@ -31,8 +31,13 @@ pub(crate) async fn bind(
         keepalive_timeout: config.grpc_keepalive_timeout,
         ..GrpcConfig::default()
     };
-    let parts =
-        Parts { broker: Some(broker), access: Some(beside.access()), tls: beside.tls(), directory: None };
+    let parts = Parts {
+        broker: Some(broker),
+        access: Some(beside.access()),
+        clients: beside.clients(),
+        tls: beside.tls(),
+        directory: None,
+    };
     let bound = Server::bind(settings, parts).await;
     bound.map(Some).map_err(|error| bind_refused(&format!("--grpc-address {address}"), &error))
 }

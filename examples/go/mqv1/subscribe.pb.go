@@ -281,7 +281,7 @@ type SubscribeOpen struct {
 	MsgTimeoutMs uint64 `protobuf:"varint,4,opt,name=msg_timeout_ms,json=msgTimeoutMs,proto3" json:"msg_timeout_ms,omitempty"`
 	// The percentage of the messages to be delivered, 1 to 99; the others are finished undelivered. 0: all.
 	SampleRate uint32 `protobuf:"varint,5,opt,name=sample_rate,json=sampleRate,proto3" json:"sample_rate,omitempty"`
-	// A name for this subscriber, told in the broker's log; at most 255 bytes.
+	// A name for this subscriber, shown with it in the broker's `/stats` and log; at most 255 bytes.
 	ClientName    string `protobuf:"bytes,6,opt,name=client_name,json=clientName,proto3" json:"client_name,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use mq_core::discovery::{Found, Producer, ProducerId};
 use mq_core::{Error, ErrorKind, TopicName};
-use mq_nsq::http::Peer;
 use mq_nsq::lookupd::Directory;
 use mq_nsq::server::Access;
 use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
@@ -15,7 +14,7 @@ use tokio_stream::Stream;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::{Code, Request, Response, Status, Streaming};
 
-use super::{caller, channel_name, topic_name};
+use super::{caller, channel_name, peer, topic_name};
 use crate::status::Refusal;
 use crate::v1::discovery_service_server::DiscoveryService;
 use crate::v1::{
@@ -56,14 +55,14 @@ impl DiscoveryService for Discovering {
         request: Request<Streaming<RegisterRequest>>,
     ) -> Result<Response<Registering>, Status> {
         self.admit(&request).await?;
-        let peer = request.extensions().get::<Arc<Peer>>().map(|peer| peer.address.clone());
+        let peer = peer(&request);
         let mut input = request.into_inner();
         let first = timeout(OPEN_TIMEOUT, input.message());
         let opens_nothing =
             || Refusal::new(Code::FailedPrecondition, "NOT_OPEN", "the first request must have `broker`");
         let mut first = first.await.map_err(|_| opens_nothing())??.ok_or_else(opens_nothing)?;
         let broker = first.broker.take().ok_or_else(opens_nothing)?;
-        let producer = producer(broker, peer.unwrap_or_default())?;
+        let producer = producer(broker, peer.address.clone())?;
         let id = self.directory.identify(producer).map_err(Refusal::from)?;
         let registered = Registered { directory: Arc::clone(&self.directory), id };
         registered.apply(&first)?;

@@ -28,7 +28,7 @@ use std::sync::Arc;
 
 use mq_core::{Broker, ChannelName, Error, ErrorKind, TopicName};
 use mq_nsq::http::Peer;
-use mq_nsq::server::{Access, Caller};
+use mq_nsq::server::{Access, Caller, Clients};
 use tokio_util::sync::CancellationToken;
 use tonic::Request;
 
@@ -42,6 +42,8 @@ pub(crate) struct Core {
     pub(crate) config: Config,
     /// Who may use it; `None`: everybody.
     pub(crate) access: Option<Arc<Access>>,
+    /// Where consumers are listed.
+    pub(crate) clients: Clients,
     /// Memory for requests that are not done with.
     pub(crate) input: InputBudget,
     /// Cancelled when the server stops: streams end.
@@ -60,14 +62,19 @@ impl Core {
 
 /// Whose a call is.
 pub(crate) async fn caller<T>(access: &Access, request: &Request<T>) -> Result<Caller, Refusal> {
-    let unknown = Arc::new(Peer { address: String::new(), tls: None });
-    let peer = request.extensions().get::<Arc<Peer>>().unwrap_or(&unknown);
+    let peer = peer(request);
     let authorization = request.metadata().get("authorization").map(|value| value.as_encoded_bytes());
     let bearer = authorization.and_then(|value| {
         let (scheme, secret) = value.split_at_checked(7)?;
         scheme.eq_ignore_ascii_case(b"bearer ").then(|| secret.trim_ascii())
     });
-    Ok(access.caller(bearer, peer).await?)
+    Ok(access.caller(bearer, &peer).await?)
+}
+
+/// Where a call comes from.
+fn peer<T>(request: &Request<T>) -> Arc<Peer> {
+    let known = request.extensions().get::<Arc<Peer>>();
+    known.cloned().unwrap_or_else(|| Arc::new(Peer { address: String::new(), tls: None }))
 }
 
 /// The name in the field `topic`.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use mq_core::{Acks, Delivery, ErrorKind, MessageId, Pulled, Subscription};
-use mq_nsq::server::Signal;
+use mq_nsq::server::{Listed, Signal};
 use tokio::time::{Instant, Sleep, sleep};
 use tokio_stream::Stream;
 use tokio_util::sync::WaitForCancellationFutureOwned;
@@ -45,6 +45,7 @@ const PRUNE_INTERVAL: Duration = Duration::from_millis(500);
 pub(super) struct Session {
     core: Arc<Core>,
     subscription: Subscription,
+    listed: Listed,
     input: Streaming<SubscribeRequest>,
     outlet: Outlet<SubscribeResponse>,
     signal: Arc<Signal>,
@@ -64,6 +65,7 @@ impl Session {
     pub(super) fn new(
         core: Arc<Core>,
         subscription: Subscription,
+        listed: Listed,
         input: Streaming<SubscribeRequest>,
         outlet: Outlet<SubscribeResponse>,
         signal: Arc<Signal>,
@@ -73,6 +75,7 @@ impl Session {
             stopped: Box::pin(core.stop.clone().cancelled_owned()),
             core,
             subscription,
+            listed,
             input,
             outlet,
             signal,
@@ -90,9 +93,18 @@ impl Session {
             self.apply(first);
         }
         let end = poll_fn(|cx| self.poll(cx)).await;
-        let Self { subscription, outlet, .. } = self;
+        let Self { subscription, listed, outlet, .. } = self;
+        let client = listed.client();
+        tracing::debug!(
+            client = client.id,
+            reason = end.as_ref().err().map_or("the client left", Status::message),
+            delivered = client.delivered(),
+            finished = client.finished(),
+            requeued = client.requeued(),
+            "subscription over gRPC ends"
+        );
         // Its messages return before the client hears of the end.
-        drop(subscription);
+        drop((subscription, listed));
         outlet.end(end);
     }
 
@@ -158,11 +170,13 @@ impl Session {
     /// Fills a frame with what is ready. Returns whether there was anything.
     fn deliver(&mut self) -> Result<bool, Refusal> {
         let mut frame = BytesMut::new();
-        loop {
+        let mut count = 0;
+        let end = loop {
             let room = FRAME_BYTES.saturating_sub(frame.len());
             let left = self.bytes.left();
             if room == 0 || left == Some(0) {
-                break;
+                self.rest();
+                break None;
             }
             self.resting = false;
             let unused = self.bytes.is_unused();
@@ -173,6 +187,7 @@ impl Session {
                 }
                 bytes.add(delivery.id, delivery.body.len());
                 batch::put(&mut frame, delivery);
+                count += 1;
             };
             let left = left.map(|left| usize::try_from(left).unwrap_or(usize::MAX));
             let pulled = match left.map(|left| self.subscription.pull_within(room, left, &mut sink)) {
@@ -180,16 +195,24 @@ impl Session {
                 Some(Some(pulled)) => pulled,
                 // Larger than all that may be in flight: alone.
                 Some(None) if unused => self.subscription.pull(1, &mut sink),
-                Some(None) => break,
+                Some(None) => {
+                    self.rest();
+                    break None;
+                }
             };
             match pulled {
                 Pulled::More => {}
-                Pulled::Idle => return Ok(self.send(frame)),
-                Pulled::Closed => return Err(self.closed()),
+                Pulled::Idle => break None,
+                Pulled::Closed => break Some(self.closed()),
             }
+        };
+        if count > 0 {
+            self.listed.client().count_delivered(count);
         }
-        self.rest();
-        Ok(self.send(frame))
+        match end {
+            Some(refusal) => Err(refusal),
+            None => Ok(self.send(frame)),
+        }
     }
 
     /// Returns whether there was anything to send.
@@ -232,6 +255,7 @@ impl Session {
         });
         if let Some(credit) = credit {
             self.subscription.acks().set_credit(credit);
+            self.listed.client().set_ready(credit);
         }
         self.acknowledge(AckKind::Finish, &finish, |acks, id| acks.finish(id));
         for SubscribeRequeue { ids, delay_ms } in requeue {
@@ -247,6 +271,7 @@ impl Session {
         ids: &[u64],
         act: impl Fn(&mut Acks<'_>, MessageId) -> mq_core::Result<()>,
     ) {
+        let failed = self.failures.len();
         for run in ids.chunks(RUN_ACKS) {
             let mut acks = self.subscription.acks();
             for &id in run {
@@ -262,6 +287,12 @@ impl Session {
                     self.failures.push(AckFailure { id, kind: kind.into(), reason: reason.into() });
                 }
             }
+        }
+        let done = (ids.len() + failed - self.failures.len()) as u64;
+        match kind {
+            AckKind::Finish => self.listed.client().count_acknowledged(done, 0),
+            AckKind::Requeue => self.listed.client().count_acknowledged(0, done),
+            AckKind::Touch | AckKind::Unspecified => {}
         }
     }
 }

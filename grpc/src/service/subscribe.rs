@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use mq_core::{ChannelName, Offset, TopicName};
 use mq_core::{ErrorKind, Result as CoreResult, Start, SubscribeOptions, Subscription, Wake};
-use mq_nsq::server::{Settle, Signal};
+use mq_nsq::server::{Guest, Settle, Signal};
 use tokio::time::timeout;
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::outlet::{Frames, outlet};
 use super::session::Session;
-use super::{Core, channel_name, topic_name};
+use super::{Core, channel_name, peer, topic_name};
 use crate::status::Refusal;
 use crate::v1::start_position::Position;
 use crate::v1::subscribe_response::Response as Body;
@@ -22,6 +22,9 @@ use crate::v1::{
 
 /// How long a client may take to say what it wants.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What its clients speak, as `/stats` shows it.
+const PROTOCOL: &str = "gRPC";
 
 /// Longest `client_name` in bytes.
 const CLIENT_NAME_BYTES_MAX: usize = 255;
@@ -50,6 +53,9 @@ impl SubscribeService for Subscribing {
     ) -> Result<Response<Self::SubscribeStream>, Status> {
         let core = &self.0;
         let caller = core.caller(&request).await?;
+        let peer = peer(&request);
+        let user_agent = request.metadata().get("user-agent").and_then(|value| value.to_str().ok());
+        let user_agent = user_agent.unwrap_or_default().to_owned();
         let mut input = request.into_inner();
         let first = tokio::select! {
             first = timeout(OPEN_TIMEOUT, input.message()) => first,
@@ -63,10 +69,21 @@ impl SubscribeService for Subscribing {
         caller.consume(&opening.topic, &opening.channel).map_err(Refusal::from)?;
         let signal = Arc::new(Signal::default());
         let subscription = opening.open(core, &signal).await?;
+        let listed = core.clients.enter(Guest {
+            protocol: PROTOCOL,
+            peer: &peer,
+            name: open.client_name,
+            user_agent,
+            topic: opening.topic,
+            options: opening.options,
+            subscription: &subscription,
+        });
         tracing::debug!(
+            client = listed.client().id,
+            peer = peer.address,
             topic = open.topic,
             channel = open.channel,
-            client = open.client_name,
+            client_id = listed.client().identity().client_id,
             "subscribed over gRPC"
         );
         let opened = SubscribeOpened {
@@ -75,7 +92,7 @@ impl SubscribeService for Subscribing {
         };
         let (outlet, frames) = outlet();
         outlet.put(SubscribeResponse { response: Some(Body::Opened(opened)) });
-        let session = Session::new(Arc::clone(core), subscription, input, outlet, signal, first);
+        let session = Session::new(Arc::clone(core), subscription, listed, input, outlet, signal, first);
         tokio::spawn(session.run());
         Ok(Response::new(frames))
     }

@@ -17,7 +17,7 @@ use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 
-use crate::stack::{Stack, message, soon};
+use crate::stack::{Stack, message, soon, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_is_asked_for_where_there_is_a_file_of_them() {
@@ -111,7 +111,12 @@ async fn tls_and_nothing_else_where_there_is_a_certificate() {
     let certificates = Certificates::new();
     let stack = Stack::start_with(Config::default(), certificates.options(ClientAuthPolicy::None)).await;
     let target = || Target::new(&stack.grpc).unwrap();
-    published(target().with_tls(certificates.trusting()).unwrap()).await.unwrap();
+    let trusted = target().with_tls(certificates.trusting()).unwrap();
+    published(trusted.clone()).await.unwrap();
+    let consumer = Consumer::new(Brokers::Fixed(vec![trusted]), "t", "c", ConsumerOptions::default());
+    let listed = until("the consumer", || stack.clients.list().pop()).await;
+    assert!(listed.tls().is_some_and(|tls| tls.version.starts_with("TLS")), "{listed:?}");
+    drop(consumer);
     assert!(matches!(published(target()).await, Err(Error::Unreachable(_) | Error::Unknown)));
     // A client that does not know the root.
     let stranger = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(Certificates::new().root));

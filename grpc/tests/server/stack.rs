@@ -49,6 +49,9 @@ pub struct Stack {
     pub broker: Broker,
     pub tcp: String,
     pub grpc: String,
+    /// If it was asked for.
+    pub http: Option<String>,
+    pub clients: server::Clients,
     stop: watch::Sender<bool>,
     task: Option<JoinHandle<()>>,
     _folder: TempDir,
@@ -66,10 +69,12 @@ impl Stack {
         let nsq = server::Config { tcp_address: "127.0.0.1:0".to_owned(), ..nsq };
         let nsq = server::Server::bind(nsq, broker.clone()).await.unwrap();
         let tcp = nsq.local_addr().to_string();
+        let (http, clients) = (nsq.http_addr().map(ToString::to_string), nsq.clients());
         let config = Config { address: "127.0.0.1:0".to_owned(), ..config };
         let parts = Parts {
             broker: Some(broker.clone()),
             access: Some(nsq.access()),
+            clients: clients.clone(),
             tls: nsq.tls(),
             directory: None,
         };
@@ -85,7 +90,7 @@ impl Stack {
         let task = tokio::spawn(async {
             tokio::join!(nsq, server);
         });
-        Self { broker, tcp, grpc, stop, task: Some(task), _folder: folder }
+        Self { broker, tcp, grpc, http, clients, stop, task: Some(task), _folder: folder }
     }
 
     /// A connection of its own.

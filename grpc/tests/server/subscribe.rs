@@ -6,9 +6,11 @@ use mq_grpc::v1::{
     AckFailureReason, AckKind, StartEdge, StartPosition, SubscribeCredit, SubscribeRequest, SubscribeRequeue,
     start_position::Position,
 };
+use mq_nsq::server;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tonic::Code;
 
-use crate::stack::{Stack, Subscriber, open, until};
+use crate::stack::{Stack, Subscriber, open, soon, until};
 
 fn stats(stack: &Stack) -> mq_core::ChannelStats {
     let topic = stack.broker.find_topic(&TopicName::parse("t").unwrap()).unwrap();
@@ -175,4 +177,55 @@ async fn a_deleted_channel_and_a_stop_end_the_stream() {
     assert_eq!(deleted.response().await.unwrap_err().code(), Code::NotFound);
     stack.stop().await;
     assert_eq!(stopped.response().await.unwrap_err().code(), Code::Unavailable);
+}
+
+/// What `/stats` answers.
+async fn shown(stack: &Stack, format: &str) -> String {
+    let mut socket = tokio::net::TcpStream::connect(stack.http.as_ref().unwrap()).await.unwrap();
+    let request = format!("GET /stats?format={format} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+    socket.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    soon("an answer", socket.read_to_string(&mut answer)).await.unwrap();
+    answer.split_once("\r\n\r\n").unwrap().1.to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stats_show_subscribers_as_they_show_nsqs() {
+    let nsq = server::Config { http_address: Some("127.0.0.1:0".to_owned()), ..server::Config::default() };
+    let stack = Stack::start_with(mq_grpc::Config::default(), nsq).await;
+    stack.publish("t", &["a", "b", "c", "d"]).await;
+    let named =
+        mq_grpc::v1::SubscribeOpen { client_name: "billing 7".to_owned(), sample_rate: 99, ..open("t", "c") };
+    let mut first = Subscriber::open(stack.channel().await, named, 3).await.unwrap();
+    let nameless = Subscriber::open(stack.channel().await, open("t", "c"), 0).await.unwrap();
+    let (a, b) = (first.next().await, first.next().await);
+    let (finish, touch) = (vec![a.id, 12], vec![b.id]);
+    let requeue = vec![SubscribeRequeue { ids: vec![b.id, 13], delay_ms: 60_000 }];
+    first.send(SubscribeRequest { finish, requeue, touch, ..Default::default() }).await;
+    let wanted = r#""requeue_count":1"#;
+    soon("the acknowledgements", async { while !shown(&stack, "json").await.contains(wanted) {} }).await;
+    let stats: serde_json::Value = serde_json::from_str(&shown(&stack, "json").await).unwrap();
+    let channel = &stats["topics"][0]["channels"][0];
+    assert_eq!(channel["client_count"], 2);
+    let [one, two] = &channel["clients"].as_array().unwrap()[..] else { panic!("{channel}") };
+    assert_eq!((&one["client_id"], &one["hostname"]), (&"billing 7".into(), &"billing 7".into()));
+    assert_eq!(
+        (&one["version"], &one["state"], &one["sample_rate"]),
+        (&"gRPC".into(), &3.into(), &99.into())
+    );
+    assert_eq!((&one["ready_count"], &one["finish_count"]), (&3.into(), &1.into()));
+    assert_eq!((&one["tls"], &two["client_id"]), (&false.into(), &"127.0.0.1".into()));
+    assert!(one["user_agent"].as_str().unwrap().starts_with("tonic/"), "{one}");
+    assert!(one["remote_address"].as_str().unwrap().starts_with("127.0.0.1:"), "{one}");
+    assert!(one["connect_ts"].as_u64().unwrap() > 1_700_000_000, "{one}");
+    // It may have been sent others since.
+    let (sent, held) = (one["message_count"].as_u64().unwrap(), one["in_flight_count"].as_u64().unwrap());
+    assert!((2..=4).contains(&sent) && held <= sent - 2, "{one}");
+    assert_eq!((&two["message_count"], &two["ready_count"]), (&0.into(), &0.into()));
+    let text = shown(&stack, "text").await;
+    assert!(text.contains("[gRPC billing 7:") && text.contains("fin: 1 "), "{text}");
+    // They are no connections of NSQ's.
+    assert_eq!(stack.clients.count(), 0);
+    drop((first, nameless));
+    until("both to leave", || stack.clients.list().is_empty().then_some(())).await;
 }

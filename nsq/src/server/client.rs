@@ -6,11 +6,12 @@ use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
-use mq_core::{ChannelName, SubscriberView, TopicName};
+use mq_core::{ChannelName, SubscribeOptions, SubscriberView, Subscription, TopicName};
 use parking_lot::Mutex;
 
 use super::auth::Authorized;
 use super::signal::Signal;
+use crate::http::Peer;
 use crate::transport::Compression;
 use crate::transport::tls::TlsPeer;
 use crate::wire::State;
@@ -20,11 +21,16 @@ use crate::wire::identify::{Request, Settings};
 /// connections.
 const TEXT_BYTES_MAX: usize = 1024;
 
+/// NSQ's protocol, as stats show it.
+pub(super) const PROTOCOL: &str = "V2";
+
 /// A connection, as stats show it.
 #[derive(Debug)]
 pub struct Client {
     /// Counts up with each connection.
     pub id: u64,
+    /// What it speaks: `V2` of NSQ's, or a [`Guest`]'s protocol.
+    pub protocol: &'static str,
     /// The other end.
     pub remote_address: String,
     /// When it connected.
@@ -37,7 +43,7 @@ pub struct Client {
     ready: AtomicU32,
     subscribed: OnceLock<Box<Subscribed>>,
     pub_counts: Mutex<BTreeMap<TopicName, u64>>,
-    pub(super) counts: Counts,
+    counts: Counts,
     pub(super) signal: Arc<Signal>,
 }
 
@@ -58,6 +64,24 @@ pub struct Identity {
     pub settings: Settings,
 }
 
+/// A consumer that came another way than NSQ's protocol, as it is to be shown beside those that did.
+pub struct Guest<'a> {
+    /// What it speaks.
+    pub protocol: &'static str,
+    /// The other end.
+    pub peer: &'a Peer,
+    /// What it calls itself; empty: its IP address is shown. Cut after 1 KiB.
+    pub name: String,
+    /// The program, as that says. Cut after 1 KiB.
+    pub user_agent: String,
+    /// The topic.
+    pub topic: TopicName,
+    /// How it consumes.
+    pub options: SubscribeOptions,
+    /// What it consumes.
+    pub subscription: &'a Subscription,
+}
+
 /// What a client consumes.
 #[derive(Debug)]
 pub(super) struct Subscribed {
@@ -71,11 +95,11 @@ const PUB_COUNTS_MAX: usize = 4096;
 
 /// Totals of a connection.
 #[derive(Debug, Default)]
-pub(super) struct Counts {
-    pub(super) published: AtomicU64,
-    pub(super) delivered: AtomicU64,
-    pub(super) finished: AtomicU64,
-    pub(super) requeued: AtomicU64,
+struct Counts {
+    published: AtomicU64,
+    delivered: AtomicU64,
+    finished: AtomicU64,
+    requeued: AtomicU64,
 }
 
 impl Client {
@@ -84,6 +108,7 @@ impl Client {
         let ip = ip.trim_matches(['[', ']']).to_owned();
         Self {
             id,
+            protocol: PROTOCOL,
             remote_address,
             connected_at: SystemTime::now(),
             identity: Mutex::new(Identity {
@@ -104,6 +129,28 @@ impl Client {
             counts: Counts::default(),
             signal,
         }
+    }
+
+    /// A guest is subscribed from its beginning to its end.
+    pub(super) fn guest(id: u64, guest: Guest<'_>) -> Self {
+        let Guest { protocol, peer, name, user_agent, topic, options, subscription } = guest;
+        let settings = Settings { sample_rate: options.sample_rate, ..Settings::new(options.msg_timeout) };
+        let client = Self { protocol, ..Self::new(id, peer.address.clone(), settings, Arc::default()) };
+        {
+            let mut identity = client.identity.lock();
+            identity.user_agent = cut(user_agent);
+            if !name.is_empty() {
+                identity.client_id = cut(name);
+                identity.hostname = identity.client_id.clone();
+            }
+        }
+        if let Some(tls) = &peer.tls {
+            client.set_tls(tls.clone());
+        }
+        let channel = subscription.channel().name().clone();
+        client.set_subscribed(Subscribed { topic, channel, view: subscription.view() });
+        client.set_state(State::Subscribed);
+        client
     }
 
     /// What it says it is.
@@ -166,6 +213,22 @@ impl Client {
         self.counts.requeued.load(Ordering::Relaxed)
     }
 
+    /// It was sent so many messages.
+    pub fn count_delivered(&self, messages: u64) {
+        self.counts.delivered.fetch_add(messages, Ordering::Relaxed);
+    }
+
+    /// It acknowledged so many.
+    pub fn count_acknowledged(&self, finished: u64, requeued: u64) {
+        self.counts.finished.fetch_add(finished, Ordering::Relaxed);
+        self.counts.requeued.fetch_add(requeued, Ordering::Relaxed);
+    }
+
+    /// Its credit.
+    pub fn set_ready(&self, count: u32) {
+        self.ready.store(count, Ordering::Relaxed);
+    }
+
     pub(super) fn identify(&self, request: Request, settings: Settings) {
         *self.identity.lock() = Identity {
             client_id: cut(request.client_id),
@@ -218,10 +281,6 @@ impl Client {
 
     pub(super) fn set_state(&self, state: State) {
         self.state.store(state as u8, Ordering::Relaxed);
-    }
-
-    pub(super) fn set_ready(&self, count: u32) {
-        self.ready.store(count, Ordering::Relaxed);
     }
 }
 

@@ -1,7 +1,5 @@
 //! Messages from the channel to the output.
 
-use std::sync::atomic::Ordering;
-
 use mq_core::Pulled;
 
 use super::output::DELIVERY_BYTES;
@@ -42,7 +40,7 @@ impl Session {
             }
         }
         if count > 0 {
-            self.client.counts.delivered.fetch_add(count, Ordering::Relaxed);
+            self.client.count_delivered(count);
         }
         if closed {
             self.drain(End::ChannelClosed);

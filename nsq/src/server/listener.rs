@@ -16,11 +16,10 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::auth::AuthClient;
 use super::budget::Budget;
-use super::client::Client;
+use super::client::{Client, Guest, PROTOCOL};
 use super::config::Config;
 use super::http::{Access, HttpTokens};
 use super::session::{Session, Shared};
-use super::signal::Signal;
 use super::web::Web;
 use crate::transport::tls::{TlsConfig, TlsRequired};
 use crate::transport::{Address, Listener, Socket, Transport};
@@ -41,7 +40,7 @@ pub struct Server {
     web: Web,
 }
 
-/// The connections of a server.
+/// The connections of a server, and its guests.
 #[derive(Clone, Debug, Default)]
 pub struct Clients(Arc<Registry>);
 
@@ -160,10 +159,10 @@ impl Server {
 
     fn start(&self, sessions: &mut JoinSet<()>, transport: Transport, peer: String) {
         let settings = Settings::new(self.shared.config.msg_timeout);
-        let client = self.clients.add(peer, settings);
+        let listed = self.clients.list_one(|id| Client::new(id, peer, settings, Arc::default()));
+        let client = listed.client();
         tracing::debug!(client = client.id, peer = client.remote_address, "connection accepted");
-        let listed = Listed { clients: self.clients.clone(), id: client.id };
-        let session = Session::new(Arc::clone(&self.shared), client, transport);
+        let session = Session::new(Arc::clone(&self.shared), Arc::clone(client), transport);
         sessions.spawn(async move {
             let _listed = listed;
             session.run().await;
@@ -191,32 +190,45 @@ impl Server {
 }
 
 impl Clients {
-    /// How many connections there are.
+    /// How many connections of NSQ's protocol there are.
     pub fn count(&self) -> usize {
-        self.0.clients.lock().len()
+        self.0.clients.lock().values().filter(|client| client.protocol == PROTOCOL).count()
     }
 
-    /// All connections, oldest first.
+    /// Lists a guest until what is returned is dropped.
+    pub fn enter(&self, guest: Guest<'_>) -> Listed {
+        self.list_one(|id| Client::guest(id, guest))
+    }
+
+    /// All connections and guests, oldest first.
     pub fn list(&self) -> Vec<Arc<Client>> {
         self.0.clients.lock().values().cloned().collect()
     }
 
-    fn add(&self, peer: String, settings: Settings) -> Arc<Client> {
+    fn list_one(&self, client: impl FnOnce(u64) -> Client) -> Listed {
         let id = self.0.next.fetch_add(1, Ordering::Relaxed) + 1;
-        let client = Arc::new(Client::new(id, peer, settings, Arc::new(Signal::default())));
+        let client = Arc::new(client(id));
         self.0.clients.lock().insert(id, Arc::clone(&client));
-        client
+        Listed { clients: self.clone(), client }
     }
 }
 
-/// A client's place in the list, given up when its session is dropped.
-struct Listed {
+/// A client's place in the list, given up when it is dropped.
+#[derive(Debug)]
+pub struct Listed {
     clients: Clients,
-    id: u64,
+    client: Arc<Client>,
+}
+
+impl Listed {
+    /// Who is listed.
+    pub fn client(&self) -> &Arc<Client> {
+        &self.client
+    }
 }
 
 impl Drop for Listed {
     fn drop(&mut self) {
-        self.clients.0.clients.lock().remove(&self.id);
+        self.clients.0.clients.lock().remove(&self.client.id);
     }
 }

@@ -1,6 +1,7 @@
 //! The server's end of NSQ's TCP protocol: one task per connection over a broker of the core.
 //!
-//! - [`Config`]: nsqd's limits; [`Server`]: listens and starts sessions; [`Client`]: what is known about a connection
+//! - [`Config`]: nsqd's limits; [`Server`]: listens and starts sessions; [`Client`]: what is known about a connection;
+//!   [`Guest`]: a consumer over another protocol, to be shown among them
 //! - `session`: one connection's poll loop and timer; its parts are `input` (from the socket to commands), `publish` and
 //!   `subscribe` (commands to the broker), `replies` (in the order of the commands, when the broker's log is where they
 //!   wait for), `delivery` (messages to the output), `output`
@@ -36,11 +37,11 @@ mod web;
 #[cfg(fuzzing)]
 pub use auth::answer_permits;
 pub use auth::{AuthMethod, Authorized};
-pub use client::{Client, Identity};
+pub use client::{Client, Guest, Identity};
 pub use config::{Config, NSQ_VERSION};
 pub use drain::Drain;
 pub use http::{Access, Caller, Denied, HttpTokens, OptionError, OptionSource, OptionValue, Options, Settle};
-pub use listener::{Clients, Server};
+pub use listener::{Clients, Listed, Server};
 pub use signal::Signal;
 pub use statsd::StatsdConfig;
 pub use web::WebError;

@@ -1,7 +1,6 @@
 //! SUB and what follows it: RDY, FIN, REQ, TOUCH, CLS.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use mq_core::{ChannelName, ErrorKind, MessageId, Result, SubscribeOptions, Subscription, Ticket};
 
@@ -117,8 +116,7 @@ impl Session {
         if !self.is_draining() {
             self.subscription = Some(subscription);
         }
-        self.client.counts.finished.fetch_add(finished, Ordering::Relaxed);
-        self.client.counts.requeued.fetch_add(requeued, Ordering::Relaxed);
+        self.client.count_acknowledged(finished, requeued);
         next
     }
 }

@@ -159,7 +159,7 @@ impl ClientEntry {
         Self {
             client_id: identity.client_id,
             hostname: identity.hostname,
-            version: "V2",
+            version: client.protocol,
             remote_address: client.remote_address.clone(),
             state: client.state(),
             ready_count: client.ready_count(),
