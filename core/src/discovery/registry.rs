@@ -5,6 +5,7 @@ mod answers;
 mod model_test;
 #[cfg(test)]
 mod tests;
+mod watched;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -14,6 +15,8 @@ use crate::discovery::tombstones::Tombstones;
 use crate::discovery::{Node, Producer, ProducerId};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::{ChannelName, TopicName};
+
+use watched::Watched;
 
 pub use answers::{Entry, Found, Listed, Registered};
 
@@ -73,10 +76,11 @@ pub struct Registry {
     keys: usize,
     /// Producers of topics and channels, summed up.
     registrations: usize,
+    watched: Watched,
 }
 
-/// Where consumers reach a broker: its broadcast address and TCP port.
-type Address = (String, u16);
+/// Where consumers reach a broker: its broadcast address, and its TCP port or, if it has none, its gRPC port.
+type Address = (String, u16, u16);
 
 struct Connection {
     producer: Arc<Producer>,
@@ -122,6 +126,7 @@ impl Registry {
             idle: BTreeSet::new(),
             keys: 0,
             registrations: 0,
+            watched: Watched::default(),
         }
     }
 
@@ -134,8 +139,11 @@ impl Registry {
         if self.producers.len() >= max {
             return Err(Error::new(ErrorKind::LimitReached, format!("there are {max} producers, the limit")));
         }
-        let address = (producer.broadcast_address.clone(), producer.tcp_port);
-        self.newest.insert(address.clone(), id);
+        let grpc_port = if producer.tcp_port == 0 { producer.grpc_port } else { 0 };
+        let address = (producer.broadcast_address.clone(), producer.tcp_port, grpc_port);
+        if let Some(newest) = self.newest.insert(address.clone(), id) {
+            self.touch_all(newest);
+        }
         let connection = Connection {
             node: producer.node(),
             address,
@@ -151,8 +159,11 @@ impl Registry {
 
     /// A producer is alive.
     pub fn ping(&mut self, id: ProducerId, now: Mono) {
-        if let Some(connection) = self.producers.get_mut(&id) {
-            connection.last_update = now;
+        let Some(connection) = self.producers.get_mut(&id) else { return };
+        let silence = now.saturating_sub(connection.last_update);
+        connection.last_update = now;
+        if silence > self.settings.inactive_after {
+            self.touch_all(id);
         }
     }
 
@@ -228,6 +239,7 @@ impl Registry {
                 self.idle.remove(&(since, name.clone(), Some(entry.name.clone())));
             }
         }
+        self.watched.touch(topic);
         if let Some(connection) = self.producers.get_mut(&id) {
             connection.topics.insert(name);
             connection.registrations += more;
@@ -239,6 +251,7 @@ impl Registry {
     pub fn unregister(&mut self, id: ProducerId, topic: &TopicName, channel: Option<&ChannelName>) {
         let Some(connection) = self.producers.get_mut(&id) else { return };
         let Some(entry) = self.topics.get_mut(topic) else { return };
+        self.watched.touch(topic);
         let mut removed = 0;
         match channel {
             Some(name) => {
@@ -286,13 +299,17 @@ impl Registry {
         if self.newest.get(&connection.address) == Some(&id) {
             let mut others = self.producers.iter().rev();
             match others.find(|(_, other)| other.address == connection.address) {
-                Some((&other, _)) => self.newest.insert(connection.address, other),
-                None => self.newest.remove(&connection.address),
-            };
+                Some((&other, _)) => {
+                    self.newest.insert(connection.address, other);
+                    self.touch_all(other);
+                }
+                None => _ = self.newest.remove(&connection.address),
+            }
         }
         self.registrations -= connection.registrations;
         for name in &connection.topics {
             let Some(entry) = self.topics.get_mut(name) else { continue };
+            self.watched.touch(name);
             remove(&mut entry.producers, id);
             let (keys, idle) = (&mut self.keys, &mut self.idle);
             entry.channels.retain_mut(|channel| {
@@ -325,6 +342,7 @@ impl Registry {
     /// `LimitReached`.
     pub fn create(&mut self, topic: &TopicName, channel: Option<&ChannelName>, now: Mono) -> Result<()> {
         self.make_room(topic, channel)?;
+        self.watched.touch(topic);
         if !self.topics.contains_key(topic) {
             self.topics.insert(topic.clone(), Topic { idle_since: Some(now), ..Topic::default() });
             self.idle.insert((now, topic.clone(), None));
@@ -361,6 +379,7 @@ impl Registry {
     pub fn delete_channel(&mut self, topic: &TopicName, channel: &ChannelName) -> bool {
         let Some(entry) = self.topics.get_mut(topic) else { return false };
         let Ok(at) = entry.find(channel) else { return false };
+        self.watched.touch(topic);
         let channel = entry.channels.remove(at);
         self.keys -= 1;
         self.registrations -= channel.producers.len();
@@ -381,6 +400,7 @@ impl Registry {
         let mut producers = entry.producers.iter().filter_map(|id| self.producers.get(id));
         if producers.any(|connection| connection.node == *node) {
             self.tombstones.set(topic, node.clone(), now);
+            self.watched.touch(topic);
         }
     }
 
@@ -424,6 +444,7 @@ impl Registry {
             Some(name) => {
                 let Some(entry) = self.topics.get_mut(&topic) else { return true };
                 if let Ok(at) = entry.find(&name) {
+                    self.watched.touch(&topic);
                     entry.channels.remove(at);
                     self.keys -= 1;
                 }
@@ -435,6 +456,7 @@ impl Registry {
     /// Takes out a topic that has no producer, and its channels.
     fn remove_topic(&mut self, topic: &TopicName) {
         let Some(entry) = self.topics.remove(topic) else { return };
+        self.watched.touch(topic);
         self.keys -= 1 + entry.channels.len();
         if let Some(since) = entry.idle_since {
             self.idle.remove(&(since, topic.clone(), None));

@@ -1,22 +1,33 @@
 //! The registry as connections and requests share it.
 
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use mq_core::clock::{Mono, Wall};
 use mq_core::discovery::{Entry, Found, Listed, Node, Producer, ProducerId, Registry, Settings};
 use mq_core::{ChannelName, Clock, Result, SystemClock, TopicName};
 use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use super::watch::Watch;
 
 /// Entries of a long list that are taken under one hold of the lock: nobody waits for a whole list.
 const PIECE: usize = 256;
 
 /// The core's registry behind a lock and a clock. Every hold of the lock is short.
 pub struct Directory {
-    registry: Mutex<Registry>,
+    state: Mutex<State>,
     clock: SystemClock,
     /// The wall time of the clock's start.
     start: Wall,
     next: AtomicU64,
+}
+
+struct State {
+    registry: Registry,
+    /// Whoever watches a topic, for each that is watched.
+    watchers: HashMap<TopicName, Arc<watch::Sender<()>>>,
 }
 
 impl Directory {
@@ -24,7 +35,8 @@ impl Directory {
     pub fn new(settings: Settings) -> Self {
         let clock = SystemClock::new();
         let start = clock.wall().saturating_sub(clock.mono());
-        Self { registry: Mutex::new(Registry::new(settings)), clock, start, next: AtomicU64::new(1) }
+        let state = State { registry: Registry::new(settings), watchers: HashMap::new() };
+        Self { state: Mutex::new(state), clock, start, next: AtomicU64::new(1) }
     }
 
     /// See [`Registry::identify`].
@@ -33,13 +45,13 @@ impl Directory {
     /// `LimitReached`.
     pub fn identify(&self, producer: Producer) -> Result<ProducerId> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        self.registry.lock().identify(id, producer, self.clock.mono())?;
+        self.change(|registry, now| registry.identify(id, producer, now))?;
         Ok(id)
     }
 
     /// See [`Registry::ping`].
     pub fn ping(&self, id: ProducerId) {
-        self.registry.lock().ping(id, self.clock.mono());
+        self.change(|registry, now| registry.ping(id, now));
     }
 
     /// See [`Registry::register`].
@@ -47,17 +59,17 @@ impl Directory {
     /// # Errors
     /// `LimitReached`.
     pub fn register(&self, id: ProducerId, topic: &TopicName, channel: Option<&ChannelName>) -> Result<()> {
-        self.registry.lock().register(id, topic, channel, self.clock.mono())
+        self.change(|registry, now| registry.register(id, topic, channel, now))
     }
 
     /// See [`Registry::unregister`].
     pub fn unregister(&self, id: ProducerId, topic: &TopicName, channel: Option<&ChannelName>) {
-        self.registry.lock().unregister(id, topic, channel);
+        self.change(|registry, _| registry.unregister(id, topic, channel));
     }
 
     /// See [`Registry::disconnect`].
     pub fn disconnect(&self, id: ProducerId) {
-        self.registry.lock().disconnect(id, self.clock.mono());
+        self.change(|registry, now| registry.disconnect(id, now));
     }
 
     /// See [`Registry::create`].
@@ -65,39 +77,39 @@ impl Directory {
     /// # Errors
     /// `LimitReached`.
     pub fn create(&self, topic: &TopicName, channel: Option<&ChannelName>) -> Result<()> {
-        self.registry.lock().create(topic, channel, self.clock.mono())
+        self.change(|registry, now| registry.create(topic, channel, now))
     }
 
     /// See [`Registry::delete_topic`].
     pub fn delete_topic(&self, topic: &TopicName) {
-        self.registry.lock().delete_topic(topic, self.clock.mono());
+        self.change(|registry, now| registry.delete_topic(topic, now));
     }
 
     /// See [`Registry::delete_channel`].
     pub fn delete_channel(&self, topic: &TopicName, channel: &ChannelName) -> bool {
-        self.registry.lock().delete_channel(topic, channel)
+        self.change(|registry, _| registry.delete_channel(topic, channel))
     }
 
     /// See [`Registry::tombstone`].
     pub fn tombstone(&self, topic: &TopicName, node: &Node) {
-        self.registry.lock().tombstone(topic, node, self.clock.mono());
+        self.change(|registry, now| registry.tombstone(topic, node, now));
     }
 
     /// See [`Registry::lookup`].
     pub fn lookup(&self, topic: &TopicName) -> Option<Found> {
-        self.registry.lock().lookup(topic, self.clock.mono())
+        self.state.lock().registry.lookup(topic, self.clock.mono())
     }
 
     /// See [`Registry::channels`].
     pub fn channels(&self, topic: &TopicName) -> Vec<ChannelName> {
-        self.registry.lock().channels(topic, self.clock.mono())
+        self.state.lock().registry.channels(topic, self.clock.mono())
     }
 
     /// All topics, sorted.
     pub fn topics(&self) -> Vec<TopicName> {
         let mut topics: Vec<TopicName> = Vec::new();
         loop {
-            let piece = self.registry.lock().topics(topics.last(), PIECE, self.clock.mono());
+            let piece = self.state.lock().registry.topics(topics.last(), PIECE, self.clock.mono());
             if piece.is_empty() {
                 return topics;
             }
@@ -111,7 +123,7 @@ impl Directory {
         loop {
             let after = nodes.last().map(|listed| listed.id);
             // A node has a list itself.
-            let piece = self.registry.lock().nodes(after, 1, self.clock.mono());
+            let piece = self.state.lock().registry.nodes(after, 1, self.clock.mono());
             if piece.is_empty() {
                 return nodes;
             }
@@ -123,22 +135,68 @@ impl Directory {
     pub fn entries(&self, mut each: impl FnMut(&Entry)) {
         let mut after: Option<TopicName> = None;
         loop {
-            let piece = self.registry.lock().entries(after.as_ref(), PIECE, self.clock.mono());
+            let piece = self.state.lock().registry.entries(after.as_ref(), PIECE, self.clock.mono());
             let Some(last) = piece.last() else { return };
             after = Some(last.topic.clone());
             piece.iter().for_each(&mut each);
         }
     }
 
+    /// Watches a topic, whether anybody knows of it or not.
+    pub fn watch(self: &Arc<Self>, topic: TopicName) -> Watch {
+        let mut state = self.state.lock();
+        let State { registry, watchers } = &mut *state;
+        let sender = watchers.entry(topic.clone()).or_insert_with(|| {
+            registry.watch(&topic);
+            Arc::default()
+        });
+        Watch::new(Arc::clone(self), topic, sender.subscribe())
+    }
+
+    /// The last watcher of a topic goes.
+    pub(super) fn unwatch(&self, topic: &TopicName) {
+        let mut state = self.state.lock();
+        // The one that goes is still counted.
+        if state.watchers.get(topic).is_some_and(|sender| sender.receiver_count() <= 1) {
+            state.watchers.remove(topic);
+            state.registry.unwatch(topic);
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn watched(&self) -> usize {
+        self.state.lock().watchers.len()
+    }
+
+    /// See [`Registry::lookup`] and [`Registry::changes_at`], in nanoseconds from now.
+    pub(super) fn look(&self, topic: &TopicName) -> (Option<Found>, Option<Mono>) {
+        let registry = &self.state.lock().registry;
+        let now = self.clock.mono();
+        let changes_in = registry.changes_at(topic, now).map(|at| at.saturating_sub(now));
+        (registry.lookup(topic, now), changes_in)
+    }
+
+    /// Changes the registry, and wakes whoever watches what may have changed.
+    fn change<T>(&self, act: impl FnOnce(&mut Registry, Mono) -> T) -> T {
+        let mut state = self.state.lock();
+        let done = act(&mut state.registry, self.clock.mono());
+        let changed = state.registry.take_changed();
+        let watched = |topic: &TopicName| state.watchers.get(topic).cloned();
+        let senders: Vec<_> = changed.iter().filter_map(watched).collect();
+        drop(state);
+        senders.iter().for_each(|sender| _ = sender.send_replace(()));
+        done
+    }
+
     /// Does `read` with the registry.
     pub(super) fn with<T>(&self, read: impl FnOnce(&Registry) -> T) -> T {
-        read(&self.registry.lock())
+        read(&self.state.lock().registry)
     }
 
     /// Forgets what is due, a bounded number of things under one hold of the lock.
     pub(super) fn expire(&self) {
         let now = self.clock.mono();
-        while self.registry.lock().expire(now).is_some_and(|next| next <= now) {}
+        while self.change(|registry, _| registry.expire(now)).is_some_and(|next| next <= now) {}
     }
 
     /// The wall time of something that happened at `at`.

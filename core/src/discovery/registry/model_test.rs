@@ -245,6 +245,10 @@ fn compare(registry: &Registry, model: &Model, now: Mono) {
     assert_eq!(registry.idle.len(), idle);
 }
 
+fn lookups(registry: &Registry, now: Mono) -> Vec<Found> {
+    (0..TOPICS.len()).map(|n| registry.lookup(&topic(n), now).unwrap_or_default()).collect()
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
     #[test]
@@ -257,7 +261,10 @@ proptest! {
         });
         let mut model = Model::default();
         let (mut now, mut next) = (0, 0);
+        (0..TOPICS.len()).for_each(|n| registry.watch(&topic(n)));
         for op in ops {
+            let before = lookups(&registry, now);
+            let due: Vec<_> = (0..TOPICS.len()).map(|n| registry.changes_at(&topic(n), now)).collect();
             let nth = |n: usize| model.producers.keys().nth(n).copied().unwrap_or(u64::MAX);
             match op {
                 Op::Identify(host) => {
@@ -327,6 +334,12 @@ proptest! {
                 }
             }
             compare(&registry, &model, now);
+            // Nobody misses a change.
+            let changed = registry.take_changed();
+            for (n, (before, after)) in before.iter().zip(lookups(&registry, now)).enumerate() {
+                let told = changed.contains(&topic(n)) || due[n].is_some_and(|at| at <= now);
+                prop_assert!(told || *before == after, "{} changes at {}", TOPICS[n], now);
+            }
         }
     }
 }

@@ -215,3 +215,16 @@ fn long_lists_come_in_pieces() {
     assert_eq!(keys, [("u", false), ("u", true)]);
     assert_eq!(entries[1].producers.len(), 3);
 }
+
+#[test]
+fn brokers_with_grpc_alone_are_told_apart_by_its_port() {
+    let mut registry = Registry::new(Settings::default());
+    for (id, grpc_port) in [(1, 4155), (2, 4255), (3, 4255)] {
+        let producer = Producer { tcp_port: 0, grpc_port, ..producer("a") };
+        registry.identify(id, producer, 0).unwrap();
+        registry.register(id, &topic("t"), None, 0).unwrap();
+    }
+    let found = registry.lookup(&topic("t"), 0).unwrap();
+    let ports: Vec<_> = found.producers.iter().map(|producer| producer.grpc_port).collect();
+    assert_eq!(ports, [4155, 4255]);
+}
