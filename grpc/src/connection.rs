@@ -1,29 +1,51 @@
 //! A client's socket, as tonic wants it.
 
+use std::future::Future;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use mq_nsq::http::Peer;
 use mq_nsq::transport::Transport;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Sleep, sleep};
 use tonic::transport::server::Connected;
+
+/// Bytes of the preface that HTTP/2 begins with. Once they are there, keepalive tells whether the client is.
+const PREFACE_BYTES: usize = 24;
 
 /// A connection that was accepted, its TLS handshake done.
 #[derive(Debug)]
 pub(crate) struct Connection {
     transport: Transport,
     peer: Arc<Peer>,
+    /// What is missing of the preface.
+    missing: usize,
+    /// When it has to be there. Not needed any more once it is.
+    deadline: Option<Pin<Box<Sleep>>>,
     /// One of those that bound how many there are.
     _permit: OwnedSemaphorePermit,
 }
 
 impl Connection {
-    pub(crate) fn new(transport: Transport, address: String, permit: OwnedSemaphorePermit) -> Self {
+    /// One whose client has `patience` to begin.
+    pub(crate) fn new(
+        transport: Transport,
+        address: String,
+        patience: Duration,
+        permit: OwnedSemaphorePermit,
+    ) -> Self {
         let tls = transport.tls_peer();
-        Self { transport, peer: Arc::new(Peer { address, tls }), _permit: permit }
+        Self {
+            transport,
+            peer: Arc::new(Peer { address, tls }),
+            missing: PREFACE_BYTES,
+            deadline: Some(Box::pin(sleep(patience))),
+            _permit: permit,
+        }
     }
 }
 
@@ -41,7 +63,19 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.transport).poll_read(cx, buf)
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.transport).poll_read(cx, buf);
+        if let Some(deadline) = &mut self.deadline {
+            if polled.is_pending() && deadline.as_mut().poll(cx).is_ready() {
+                let text = "the client does not begin to speak HTTP/2";
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, text)));
+            }
+            self.missing = self.missing.saturating_sub(buf.filled().len() - before);
+            if self.missing == 0 {
+                self.deadline = None;
+            }
+        }
+        polled
     }
 }
 

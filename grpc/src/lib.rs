@@ -3,10 +3,11 @@
 //! - [`v1`]: the messages and services of `proto/mq/v1`, generated; [`PROTOS`]: their files; `batch`: delivered messages,
 //!   encoded by hand
 //! - [`Server`]: listens, with [`Config`]; `service`: what it serves; `status`: errors as gRPC has them; `connection`: a
-//!   client's socket; `input_budget`: memory for half-received messages; `health`
+//!   client's socket; `call`: what holds for every call; `input_budget`: memory for half-received messages; `health`
 //! - [`client`]: publishers and consumers
 
 mod batch;
+mod call;
 pub mod client;
 mod connection;
 mod health;

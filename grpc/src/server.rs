@@ -7,22 +7,21 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use hyper::Request as HttpRequest;
 use mq_core::Broker;
 use mq_nsq::lookupd::Directory;
 use mq_nsq::server::{Access, Clients};
 use mq_nsq::transport::tls::TlsConfig;
 use mq_nsq::transport::{Address, Listener, Transport};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::body::Body;
 use tonic::server::NamedService;
 use tonic::service::Routes;
-use tower::util::MapRequestLayer;
+use tower::layer::layer_fn;
 
+use crate::call::Calls;
 use crate::connection::Connection;
 use crate::health;
 use crate::input_budget::InputBudget;
@@ -171,14 +170,12 @@ impl Server {
             .max_concurrent_streams(config.max_streams)
             .http2_keepalive_interval(Some(config.keepalive_interval))
             .http2_keepalive_timeout(Some(config.keepalive_timeout))
-            .layer(MapRequestLayer::new(move |request: HttpRequest<Body>| {
-                request.map(|body| input.follow(body))
-            }));
+            .layer(layer_fn(move |routes| Calls::new(routes, input.clone())));
         let serving = server
             .add_routes(routes)
             .serve_with_incoming_shutdown(ReceiverStream::new(connections), stop.clone().cancelled_owned());
         let mut serving = pin!(serving);
-        let accepting = tokio::spawn(accept(listener, tls, config.max_connections, accepted, stop.clone()));
+        let accepting = tokio::spawn(accept(listener, tls, config.clone(), accepted, stop.clone()));
         // Polled once before anybody can ask: what it tells first needs no wait.
         let mut following = Box::pin(following);
         let _ = poll_fn(|cx| Poll::Ready(following.as_mut().poll(cx))).await;
@@ -265,11 +262,13 @@ fn reflection(routes: Routes) -> Routes {
 async fn accept(
     listener: Listener,
     tls: Option<TlsConfig>,
-    max_connections: usize,
+    config: Config,
     accepted: mpsc::Sender<io::Result<Connection>>,
     stop: CancellationToken,
 ) {
-    let permits = Arc::new(Semaphore::new(max_connections));
+    let permits = Arc::new(Semaphore::new(config.max_connections));
+    // As one that has begun and falls silent.
+    let patience = config.keepalive_interval + config.keepalive_timeout;
     let mut handshakes = JoinSet::new();
     loop {
         let permit = tokio::select! {
@@ -287,7 +286,8 @@ async fn accept(
             Ok((transport, peer)) => {
                 let (tls, accepted) = (tls.clone(), accepted.clone());
                 handshakes.spawn(async move {
-                    if let Some(connection) = handshake(transport, peer, tls, permit).await {
+                    if let Some(transport) = handshake(transport, &peer, tls).await {
+                        let connection = Connection::new(transport, peer, patience, permit);
                         // Nobody takes it any more when the server stops.
                         let _ = accepted.send(Ok(connection)).await;
                     }
@@ -304,25 +304,17 @@ async fn accept(
     }
 }
 
-async fn handshake(
-    transport: Transport,
-    peer: String,
-    tls: Option<TlsConfig>,
-    permit: OwnedSemaphorePermit,
-) -> Option<Connection> {
-    let transport = match tls {
-        None => transport,
-        Some(tls) => match timeout(HANDSHAKE_TIMEOUT, tls.accept_h2(transport)).await {
-            Ok(Ok(transport)) => transport,
-            Ok(Err(error)) => {
-                tracing::debug!(peer, %error, "TLS handshake failed over gRPC");
-                return None;
-            }
-            Err(_) => {
-                tracing::debug!(peer, "TLS handshake over gRPC takes too long");
-                return None;
-            }
-        },
-    };
-    Some(Connection::new(transport, peer, permit))
+async fn handshake(transport: Transport, peer: &str, tls: Option<TlsConfig>) -> Option<Transport> {
+    let Some(tls) = tls else { return Some(transport) };
+    match timeout(HANDSHAKE_TIMEOUT, tls.accept_h2(transport)).await {
+        Ok(Ok(transport)) => Some(transport),
+        Ok(Err(error)) => {
+            tracing::debug!(peer, %error, "TLS handshake failed over gRPC");
+            None
+        }
+        Err(_) => {
+            tracing::debug!(peer, "TLS handshake over gRPC takes too long");
+            None
+        }
+    }
 }

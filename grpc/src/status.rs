@@ -49,6 +49,11 @@ impl Refusal {
         Self { retry: true, ..Self::new(Code::ResourceExhausted, "FULL", message) }
     }
 
+    /// The call's deadline has passed.
+    pub(crate) fn late() -> Self {
+        Self::new(Code::DeadlineExceeded, "DEADLINE", "the deadline of the call has passed")
+    }
+
     /// The server stops.
     pub(crate) fn stopping() -> Self {
         Self {
@@ -116,5 +121,34 @@ impl From<Refusal> for Failure {
         };
         let retry_after_ms = if refusal.retry { RETRY_AFTER.as_millis() as u64 } else { 0 };
         Self { code: refusal.code as u32, message, reason: refusal.reason.to_owned(), retry_after_ms }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_have_the_codes_that_are_documented() {
+        for (kind, code, retries) in [
+            (ErrorKind::InvalidName, Code::InvalidArgument, false),
+            (ErrorKind::InvalidArgument, Code::InvalidArgument, false),
+            (ErrorKind::TooBig, Code::InvalidArgument, false),
+            (ErrorKind::NotFound, Code::NotFound, false),
+            (ErrorKind::Full, Code::ResourceExhausted, true),
+            (ErrorKind::Io, Code::Unavailable, true),
+            (ErrorKind::Closed, Code::Unavailable, false),
+            (ErrorKind::Draining, Code::Unavailable, false),
+            (ErrorKind::Damaged, Code::DataLoss, false),
+        ] {
+            let refusal = Refusal::from(Error::new(kind, "it is so"));
+            let failure = Failure::from(refusal.clone());
+            let status = Status::from(refusal);
+            assert_eq!((status.code(), failure.code), (code, code as u32), "{kind:?}");
+            assert_eq!(status.get_details_retry_info().is_some(), retries, "{kind:?}");
+            assert_eq!(failure.retry_after_ms > 0, retries, "{kind:?}");
+            let reason = status.get_details_error_info().map(|info| info.reason);
+            assert_eq!(reason, Some(failure.reason), "{kind:?}");
+        }
     }
 }

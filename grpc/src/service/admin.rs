@@ -7,6 +7,7 @@ use mq_core::{Channel, Error, ErrorKind, Result as CoreResult, Ticket, Topic, To
 use mq_nsq::server::{Caller, Settle};
 use tonic::{Request, Response, Status};
 
+use super::ending::Ending;
 use super::stats::{self, INTERVAL_MS, INTERVAL_MS_DEFAULT, Watching};
 use super::{Core, blocking, channel_name, peek, settings, topic_name};
 use crate::status::Refusal;
@@ -170,6 +171,7 @@ impl AdminService for Administering {
     type WatchStatsStream = Watching;
 
     async fn watch_stats(&self, request: Request<WatchStatsRequest>) -> Result<Response<Watching>, Status> {
+        let ending = Ending::of(&request, &self.0.stop);
         let caller = self.0.caller(&request).await?;
         let WatchStatsRequest { topic, interval_ms } = request.into_inner();
         let topic = if topic.is_empty() { None } else { Some(topic_name(&topic)?) };
@@ -179,7 +181,7 @@ impl AdminService for Administering {
             return Err(Refusal::invalid("interval_ms", text).into());
         }
         let every = Duration::from_millis(interval_ms);
-        Ok(Response::new(Watching::new(Arc::clone(&self.0), caller, topic, every)))
+        Ok(Response::new(Watching::new(Arc::clone(&self.0), caller, topic, every, ending)))
     }
 
     async fn peek(&self, request: Request<PeekRequest>) -> Result<Response<PeekResponse>, Status> {

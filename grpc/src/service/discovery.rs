@@ -1,19 +1,21 @@
 //! `mq.v1.DiscoveryService`, over the registry that answers NSQ's lookup protocol.
 
+use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use mq_core::discovery::{Found, Producer, ProducerId};
-use mq_core::{Error, ErrorKind, TopicName};
-use mq_nsq::lookupd::Directory;
+use mq_core::{Error, ErrorKind};
+use mq_nsq::lookupd::{Directory, Watch};
 use mq_nsq::server::Access;
 use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 use tokio_stream::Stream;
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status, Streaming};
 
+use super::ending::Ending;
 use super::{caller, channel_name, peer, topic_name};
 use crate::status::Refusal;
 use crate::v1::discovery_service_server::DiscoveryService;
@@ -25,9 +27,6 @@ use crate::v1::{
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often a registered broker counts as heard of: that its connection lives is told by HTTP/2's keepalive.
 const PING_INTERVAL: Duration = Duration::from_secs(15);
-/// How often a watcher looks for what nobody tells: producers that fell silent, tombstones that ended. Changes that are
-/// told are looked at this often at most, too.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// The service.
 pub(crate) struct Discovering {
@@ -54,6 +53,7 @@ impl DiscoveryService for Discovering {
         &self,
         request: Request<Streaming<RegisterRequest>>,
     ) -> Result<Response<Registering>, Status> {
+        let ending = Ending::of(&request, &self.stop);
         self.admit(&request).await?;
         let peer = peer(&request);
         let mut input = request.into_inner();
@@ -68,8 +68,7 @@ impl DiscoveryService for Discovering {
         registered.apply(&first)?;
         let mut ticks = interval(PING_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let stopped = Box::pin(self.stop.clone().cancelled_owned());
-        Ok(Response::new(Registering { registered, input, answers: 1, ticks, stopped, ended: false }))
+        Ok(Response::new(Registering { registered, input, answers: 1, ticks, ending, ended: false }))
     }
 
     async fn lookup(&self, request: Request<LookupRequest>) -> Result<Response<LookupResponse>, Status> {
@@ -85,13 +84,11 @@ impl DiscoveryService for Discovering {
     type WatchStream = Watching;
 
     async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<Watching>, Status> {
+        let ending = Ending::of(&request, &self.stop);
         self.admit(&request).await?;
         let topic = topic_name(&request.get_ref().topic)?;
-        let mut ticks = interval(LOOK_EVERY);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let stopped = Box::pin(self.stop.clone().cancelled_owned());
-        let directory = Arc::clone(&self.directory);
-        Ok(Response::new(Watching { directory, topic, told: None, ticks, stopped, ended: false }))
+        let looking = Box::pin(look(self.directory.watch(topic)));
+        Ok(Response::new(Watching { looking, told: None, ending, ended: false }))
     }
 }
 
@@ -130,7 +127,7 @@ pub(crate) struct Registering {
     /// Answers that are due.
     answers: usize,
     ticks: Interval,
-    stopped: Pin<Box<WaitForCancellationFutureOwned>>,
+    ending: Ending,
     ended: bool,
 }
 
@@ -165,8 +162,8 @@ impl Stream for Registering {
         while registering.ticks.poll_tick(cx).is_ready() {
             registering.registered.directory.ping(registering.registered.id);
         }
-        let polled = match registering.stopped.as_mut().poll(cx) {
-            Poll::Ready(()) => Poll::Ready(Some(Err(Refusal::stopping().into()))),
+        let polled = match registering.ending.poll(cx) {
+            Poll::Ready(status) => Poll::Ready(Some(Err(status))),
             Poll::Pending => registering.poll_request(cx),
         };
         polled.map(|done| {
@@ -176,13 +173,17 @@ impl Stream for Registering {
     }
 }
 
+/// What is found next.
+async fn look(mut watch: Watch) -> (Watch, Found) {
+    let found = watch.next().await;
+    (watch, found.unwrap_or_default())
+}
+
 /// Tells who has a topic whenever that changes.
 pub(crate) struct Watching {
-    directory: Arc<Directory>,
-    topic: TopicName,
+    looking: Pin<Box<dyn Future<Output = (Watch, Found)> + Send>>,
     told: Option<WatchResponse>,
-    ticks: Interval,
-    stopped: Pin<Box<WaitForCancellationFutureOwned>>,
+    ending: Ending,
     ended: bool,
 }
 
@@ -194,19 +195,19 @@ impl Stream for Watching {
         if watching.ended {
             return Poll::Ready(None);
         }
-        if watching.stopped.as_mut().poll(cx).is_ready() {
+        if let Poll::Ready(status) = watching.ending.poll(cx) {
             watching.ended = true;
-            return Poll::Ready(Some(Err(Refusal::stopping().into())));
+            return Poll::Ready(Some(Err(status)));
         }
-        while watching.ticks.poll_tick(cx).is_ready() {
-            let found = watching.directory.lookup(&watching.topic).unwrap_or_default();
+        loop {
+            let (watch, found) = ready!(watching.looking.as_mut().poll(cx));
+            watching.looking = Box::pin(look(watch));
             let answer = answer(&found);
             if watching.told.as_ref() != Some(&answer) {
                 watching.told = Some(answer.clone());
                 return Poll::Ready(Some(Ok(answer)));
             }
         }
-        Poll::Pending
     }
 }
 

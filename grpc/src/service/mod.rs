@@ -1,6 +1,6 @@
 //! What a server serves.
 //!
-//! - [`Core`]: what all services share
+//! - [`Core`]: what all services share; `ending`: when streams end
 //! - `publish`, `publish_stream`: messages in; `intake`: from messages to the broker, for both
 //! - `subscribe`: opening a subscription; `session`: one while it lasts; `outlet`: its frames on their way out;
 //!   `byte_credit`: bytes in flight
@@ -9,6 +9,7 @@
 mod admin;
 mod byte_credit;
 mod discovery;
+mod ending;
 mod intake;
 mod outlet;
 mod peek;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use mq_nsq::server::Settle;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::ending::Ending;
 use super::publish_stream::PublishSession;
 use super::{Core, intake, topic_name};
 use crate::status::Refusal;
@@ -54,7 +55,9 @@ impl PublishService for Publishing {
         &self,
         request: Request<Streaming<PublishStreamRequest>>,
     ) -> Result<Response<PublishSession>, Status> {
-        let caller = self.0.caller(&request).await?;
-        Ok(Response::new(PublishSession::new(Arc::clone(&self.0), caller, request.into_inner())))
+        let core = &self.0;
+        let ending = Ending::of(&request, &core.stop);
+        let caller = core.caller(&request).await?;
+        Ok(Response::new(PublishSession::new(Arc::clone(core), caller, request.into_inner(), ending)))
     }
 }

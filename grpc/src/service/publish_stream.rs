@@ -4,7 +4,6 @@
 //! While a client does not read its answers, the stream is not polled, and so not read either.
 
 use std::collections::VecDeque;
-use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -12,9 +11,9 @@ use std::task::{Context, Poll};
 use mq_core::{Batch, Limits, Outcome, Published, Topic, TopicName, Wake};
 use mq_nsq::server::{Caller, Signal};
 use tokio_stream::Stream;
-use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::{Status, Streaming};
 
+use super::ending::Ending;
 use super::{Core, intake, topic_name};
 use crate::status::Refusal;
 use crate::v1::{OutgoingMessage, PublishResult, PublishStreamRequest, PublishStreamResponse, PublishWindow};
@@ -38,7 +37,7 @@ pub(crate) struct PublishSession {
     input: Streaming<PublishStreamRequest>,
     signal: Arc<Signal>,
     wake: Arc<dyn Wake>,
-    stopped: Pin<Box<WaitForCancellationFutureOwned>>,
+    ending: Ending,
     /// The topic of the last batch, that its publisher may publish to.
     topic: Option<TopicName>,
     waiting: VecDeque<Waiting>,
@@ -79,10 +78,15 @@ struct Run {
 }
 
 impl PublishSession {
-    pub(super) fn new(core: Arc<Core>, caller: Caller, input: Streaming<PublishStreamRequest>) -> Self {
+    pub(super) fn new(
+        core: Arc<Core>,
+        caller: Caller,
+        input: Streaming<PublishStreamRequest>,
+        ending: Ending,
+    ) -> Self {
         let signal = Arc::new(Signal::default());
         Self {
-            stopped: Box::pin(core.stop.clone().cancelled_owned()),
+            ending,
             core,
             caller,
             input,
@@ -275,8 +279,10 @@ impl Stream for PublishSession {
             let window = Some(session.window());
             return Poll::Ready(Some(Ok(PublishStreamResponse { window, results: Vec::new() })));
         }
-        if session.end.is_none() && session.stopped.as_mut().poll(cx).is_ready() {
-            session.end = Some(Err(Refusal::stopping().into()));
+        if session.end.is_none()
+            && let Poll::Ready(status) = session.ending.poll(cx)
+        {
+            session.end = Some(Err(status));
         }
         loop {
             let progress = session.take_in(cx);

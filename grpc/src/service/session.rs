@@ -12,11 +12,11 @@ use mq_core::{Acks, Delivery, ErrorKind, MessageId, Pulled, Subscription};
 use mq_nsq::server::{Listed, Signal};
 use tokio::time::{Instant, Sleep, sleep};
 use tokio_stream::Stream;
-use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::{Code, Status, Streaming};
 
 use super::Core;
 use super::byte_credit::ByteCredit;
+use super::ending::Ending;
 use super::outlet::{Outlet, Room};
 use crate::batch::{self, MessageBatch};
 use crate::status::Refusal;
@@ -49,7 +49,7 @@ pub(super) struct Session {
     input: Streaming<SubscribeRequest>,
     outlet: Outlet<SubscribeResponse>,
     signal: Arc<Signal>,
-    stopped: Pin<Box<WaitForCancellationFutureOwned>>,
+    ending: Ending,
     bytes: ByteCredit,
     /// To be told.
     failures: Vec<AckFailure>,
@@ -57,8 +57,6 @@ pub(super) struct Session {
     resting: bool,
     /// There while what is in flight takes all bytes there may be.
     prune: Option<Pin<Box<Sleep>>>,
-    /// What came with the first request.
-    first: Option<SubscribeRequest>,
 }
 
 impl Session {
@@ -69,29 +67,26 @@ impl Session {
         input: Streaming<SubscribeRequest>,
         outlet: Outlet<SubscribeResponse>,
         signal: Arc<Signal>,
-        first: SubscribeRequest,
+        ending: Ending,
     ) -> Self {
         Self {
-            stopped: Box::pin(core.stop.clone().cancelled_owned()),
             core,
             subscription,
             listed,
             input,
             outlet,
             signal,
+            ending,
             bytes: ByteCredit::default(),
             failures: Vec::new(),
             resting: false,
             prune: None,
-            first: Some(first),
         }
     }
 
-    /// Serves the stream to its end; what is in flight then returns.
-    pub(super) async fn run(mut self) {
-        if let Some(first) = self.first.take() {
-            self.apply(first);
-        }
+    /// Serves the stream to its end, from what came with its first request; what is in flight then returns.
+    pub(super) async fn run(mut self, first: SubscribeRequest) {
+        self.apply(first);
         let end = poll_fn(|cx| self.poll(cx)).await;
         let Self { subscription, listed, outlet, .. } = self;
         let client = listed.client();
@@ -110,8 +105,8 @@ impl Session {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Status>> {
         self.signal.register(cx.waker());
-        if self.stopped.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Err(Refusal::stopping().into()));
+        if let Poll::Ready(status) = self.ending.poll(cx) {
+            return Poll::Ready(Err(status));
         }
         loop {
             let mut progress = false;

@@ -11,10 +11,10 @@ use mq_nsq::server::Caller;
 use tokio::task::JoinHandle;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 use tokio_stream::Stream;
-use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::Status;
 
 use super::Core;
+use super::ending::Ending;
 use crate::status::Refusal;
 use crate::v1;
 use crate::v1::{BrokerStats, ChannelStats, GetStatsResponse, TopicStats, WatchStatsResponse};
@@ -100,18 +100,23 @@ pub(crate) struct Watching {
     caller: Caller,
     topic: Option<TopicName>,
     ticks: Interval,
-    stopped: Pin<Box<WaitForCancellationFutureOwned>>,
+    ending: Ending,
     /// Under way where it holds up nobody.
     gathering: Option<JoinHandle<GetStatsResponse>>,
     ended: bool,
 }
 
 impl Watching {
-    pub(super) fn new(core: Arc<Core>, caller: Caller, topic: Option<TopicName>, every: Duration) -> Self {
+    pub(super) fn new(
+        core: Arc<Core>,
+        caller: Caller,
+        topic: Option<TopicName>,
+        every: Duration,
+        ending: Ending,
+    ) -> Self {
         let mut ticks = interval(every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let stopped = Box::pin(core.stop.clone().cancelled_owned());
-        Self { core, caller, topic, ticks, stopped, gathering: None, ended: false }
+        Self { core, caller, topic, ticks, ending, gathering: None, ended: false }
     }
 }
 
@@ -123,9 +128,9 @@ impl Stream for Watching {
         if watching.ended {
             return Poll::Ready(None);
         }
-        if watching.stopped.as_mut().poll(cx).is_ready() {
+        if let Poll::Ready(status) = watching.ending.poll(cx) {
             watching.ended = true;
-            return Poll::Ready(Some(Err(Refusal::stopping().into())));
+            return Poll::Ready(Some(Err(status)));
         }
         let gathering = match &mut watching.gathering {
             Some(gathering) => gathering,

@@ -9,6 +9,7 @@ use mq_nsq::server::{Guest, Settle, Signal};
 use tokio::time::timeout;
 use tonic::{Code, Request, Response, Status, Streaming};
 
+use super::ending::Ending;
 use super::outlet::{Frames, outlet};
 use super::session::Session;
 use super::{Core, channel_name, peer, topic_name};
@@ -52,6 +53,7 @@ impl SubscribeService for Subscribing {
         request: Request<Streaming<SubscribeRequest>>,
     ) -> Result<Response<Self::SubscribeStream>, Status> {
         let core = &self.0;
+        let ending = Ending::of(&request, &core.stop);
         let caller = core.caller(&request).await?;
         let peer = peer(&request);
         let user_agent = request.metadata().get("user-agent").and_then(|value| value.to_str().ok());
@@ -92,8 +94,8 @@ impl SubscribeService for Subscribing {
         };
         let (outlet, frames) = outlet();
         outlet.put(SubscribeResponse { response: Some(Body::Opened(opened)) });
-        let session = Session::new(Arc::clone(core), subscription, listed, input, outlet, signal, first);
-        tokio::spawn(session.run());
+        let session = Session::new(Arc::clone(core), subscription, listed, input, outlet, signal, ending);
+        tokio::spawn(session.run(first));
         Ok(Response::new(frames))
     }
 }

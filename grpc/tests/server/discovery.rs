@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use mq_core::TopicName;
+use mq_core::{ChannelName, TopicName};
 use mq_grpc::client::{Brokers, Consumer, ConsumerOptions, Target};
 use mq_grpc::v1::discovery_service_client::DiscoveryServiceClient;
 use mq_grpc::v1::*;
@@ -71,6 +71,10 @@ async fn a_broker_is_found_while_its_stream_lasts() {
     assert_eq!(seen.brokers, found.brokers);
     let nsq = directory.lookup(&TopicName::parse("t").unwrap()).unwrap();
     assert_eq!(nsq.producers[0].broadcast_address, "127.0.0.1");
+    let unregister = vec![registration("t", "c")];
+    registered.send(RegisterRequest { unregister, ..Default::default() }).await.unwrap();
+    let seen = soon("a change", watched.message()).await.unwrap().unwrap();
+    assert_eq!((seen.brokers.len(), seen.channels.len()), (1, 0));
     drop(registered);
     assert!(soon("a change", watched.message()).await.unwrap().unwrap().brokers.is_empty());
 }
@@ -111,4 +115,27 @@ async fn a_consumer_finds_brokers_as_they_come() {
     let _second = register(&address, &two.grpc, "t").await;
     two.publish("t", &["two"]).await;
     assert_eq!(next(&mut consumer).await, b"two");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_changes_are_few_answers_and_the_last_is_told() {
+    let (address, directory) = lookup().await;
+    let mut client = client(&address).await;
+    let mut watched = client.watch(WatchRequest { topic: "t".to_owned() }).await.unwrap().into_inner();
+    let id = directory.identify(mq_core::discovery::Producer::default()).unwrap();
+    let begun = std::time::Instant::now();
+    for number in 0..2_000 {
+        let channel = ChannelName::parse(&format!("c{number}")).unwrap();
+        directory.register(id, &TopicName::parse("t").unwrap(), Some(&channel)).unwrap();
+    }
+    let mut answers = 0;
+    while soon("a change", watched.message()).await.unwrap().unwrap().channels.len() < 2_000 {
+        answers += 1;
+    }
+    let most = 2 + begun.elapsed().as_millis() / 100;
+    assert!(answers <= most, "{answers} answers in {:?}", begun.elapsed());
+    // One that goes is not watched for any more, and a topic that is gone is told as such.
+    directory.delete_topic(&TopicName::parse("t").unwrap());
+    let gone = soon("the end", watched.message()).await.unwrap().unwrap();
+    assert_eq!((gone.brokers.len(), gone.channels.len()), (0, 0));
 }

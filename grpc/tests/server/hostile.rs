@@ -7,13 +7,15 @@ use mq_core::TopicName;
 use mq_grpc::Config;
 use mq_grpc::v1::publish_service_client::PublishServiceClient;
 use mq_grpc::v1::subscribe_service_client::SubscribeServiceClient;
-use mq_grpc::v1::{OutgoingMessage, PublishRequest, SubscribeCredit, SubscribeRequest};
+use mq_grpc::v1::{OutgoingMessage, PublishRequest, PublishStreamRequest, SubscribeCredit, SubscribeRequest};
 use mq_nsq::server;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio_stream::StreamExt;
+use tonic::Code;
 
+use crate::raw::{Raw, framed};
 use crate::stack::{Stack, Subscriber, message, open, soon, until};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -66,13 +68,14 @@ async fn a_peer_that_does_not_answer_is_closed_and_its_messages_return() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_thousand_streams_on_one_connection() {
-    const STREAMS: usize = 1_000;
+async fn thousands_of_streams_on_few_connections() {
+    const STREAMS: usize = 3_000;
     let stack = Stack::start().await;
-    let channel = stack.channel().await;
+    let connections = [stack.channel().await, stack.channel().await];
     let mut subscribers = Vec::new();
     for number in 0..STREAMS {
-        let opened = Subscriber::open(channel.clone(), open("t", &format!("c{number}")), 1).await.unwrap();
+        let channel = connections[number % connections.len()].clone();
+        let opened = Subscriber::open(channel, open("t", &format!("c{number}")), 1).await.unwrap();
         subscribers.push(opened);
     }
     stack.publish("t", &["a"]).await;
@@ -138,4 +141,114 @@ async fn a_cancelled_publish_is_stored_whole_or_not_at_all() {
     let topic = stack.broker.find_topic(&TopicName::parse("t").unwrap()).unwrap();
     let whole = || (topic.depth() % BATCH as u64 == 1).then_some(());
     until("whole batches only", whole).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_message_fails_its_call_and_no_other() {
+    let stack = Stack::start().await;
+    let raw = Raw::connect(&stack.grpc).await;
+    let too_large = (6 << 20) + 1;
+    let mut subscriber = Subscriber::open(stack.channel().await, open("t", "c"), 10).await.unwrap();
+    for method in [
+        "PublishService/Publish",
+        "PublishService/PublishStream",
+        "SubscribeService/Subscribe",
+        "AdminService/CreateTopic",
+        "DiscoveryService/Register",
+        "NoService/Nothing",
+    ] {
+        for (what, body) in [
+            ("no protobuf", framed(0, 5, &[0xff; 5])),
+            ("a text that is none", framed(0, 4, &[0x0a, 2, 0xff, 0xfe])),
+            ("compressed by nobody knows what", framed(1, 3, b"abc")),
+            ("a flag that is none", framed(7, 3, b"abc")),
+            ("larger than any may be", framed(0, too_large, b"abc")),
+            ("four gigabytes", framed(0, u32::MAX as usize, b"abc")),
+            ("cut off", framed(0, 100, b"abc")),
+            ("half a prefix", vec![0, 0].into()),
+        ] {
+            let mut call = raw.call(method, &[]).await;
+            call.send(body, true).await;
+            let code = call.end().await;
+            assert!(code != Code::Ok && code != Code::Unknown, "{what} to {method}: {code:?}");
+        }
+    }
+    // The connection they came over is as good as any.
+    let request = PublishRequest { topic: "t".to_owned(), messages: vec![message("a")] };
+    let request = prost::Message::encode_to_vec(&request);
+    let mut call = raw.call("PublishService/Publish", &[]).await;
+    call.send(framed(0, request.len(), &request), true).await;
+    assert_eq!(call.end().await, Code::Ok);
+    assert_eq!(&subscriber.next().await.body[..], b"a");
+    assert_eq!(stack.broker.topics().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_does_not_begin_or_does_not_go_on_to_speak_is_closed() {
+    let short = Duration::from_millis(200);
+    let config = Config { keepalive_interval: short, keepalive_timeout: short, ..Config::default() };
+    let stack = Stack::start_with(config, server::Config::default()).await;
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    for start in [&b""[..], &preface[..10], preface] {
+        let mut socket = TcpStream::connect(&stack.grpc).await.unwrap();
+        socket.write_all(start).await.unwrap();
+        let _ = soon("the end", socket.read_to_end(&mut Vec::new())).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_does_not_read_what_failed_is_not_read() {
+    let stack = Stack::start().await;
+    let endpoint = tonic::transport::Channel::from_shared(format!("http://{}", stack.grpc)).unwrap();
+    let channel = endpoint.initial_stream_window_size(64 << 10).connect().await.unwrap();
+    let first = Subscriber::open(channel, open("t", "c"), 1).await.unwrap();
+    // Each brings a failure for each of its ids.
+    let request = || SubscribeRequest { finish: (0..10_000).collect(), ..Default::default() };
+    let mut sent = 0;
+    while tokio::time::timeout(Duration::from_secs(1), first.send(request())).await.is_ok() {
+        sent += 1;
+        assert!(sent < 1_000, "requests are taken in without end");
+    }
+    // 64 wait in the client, the window of the stream has room for a dozen, and a few were answered.
+    assert!(sent < 120, "{sent} requests of 80 KB were taken in");
+    stack.publish("t", &["a"]).await;
+    let mut second = Subscriber::open(stack.channel().await, open("t", "d"), 1).await.unwrap();
+    assert!(stack.broker.topics()[0].channels().len() == 2);
+    stack.publish("t", &["b"]).await;
+    assert_eq!(&second.next().await.body[..], b"b");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publisher_that_does_not_read_its_results_is_not_read() {
+    let stack = Stack::start().await;
+    let endpoint = tonic::transport::Channel::from_shared(format!("http://{}", stack.grpc)).unwrap();
+    let channel = endpoint.initial_stream_window_size(16 << 10).connect().await.unwrap();
+    let mut client = PublishServiceClient::new(channel);
+    let (requests, receiver) = tokio::sync::mpsc::channel(1);
+    let stream = tokio_stream::wrappers::ReceiverStream::new(receiver);
+    let mut results = client.publish_stream(stream).await.unwrap().into_inner();
+    let request = |correlation| PublishStreamRequest {
+        correlation,
+        topic: "t".to_owned(),
+        messages: vec![message(&"x".repeat(1_000))],
+    };
+    let mut sent = 0;
+    loop {
+        match tokio::time::timeout(Duration::from_secs(1), requests.send(request(sent))).await {
+            Ok(taken) => taken.unwrap(),
+            Err(_) => break,
+        }
+        sent += 1;
+        assert!(sent < 100_000, "batches are taken in without end");
+    }
+    println!("{sent} batches of 1 KB were taken in before the first result was read");
+    // Once they are read everything goes on.
+    drop(requests);
+    let mut answered = 0;
+    while let Some(response) = soon("results", results.message()).await.unwrap() {
+        assert!(response.results.iter().all(|result| result.failure.is_none()));
+        answered += response.results.len() as u64;
+    }
+    assert_eq!(answered, sent);
+    assert_eq!(stack.broker.topics()[0].depth(), sent);
 }

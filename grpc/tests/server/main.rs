@@ -2,11 +2,16 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod admin;
+#[path = "../../../nsq/tests/auth/auth_server.rs"]
+#[allow(dead_code, unreachable_pub)]
+mod auth_server;
+mod cancel;
 mod client;
 mod discovery;
 mod half_sent;
 mod hostile;
 mod publish;
+mod raw;
 mod security;
 mod stack;
 mod subscribe;

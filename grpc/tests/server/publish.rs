@@ -170,3 +170,31 @@ async fn the_first_batch_needs_a_topic() {
     let failure = response.results[0].failure.clone().expect("a failure");
     assert_eq!((failure.code, &failure.reason[..]), (Code::InvalidArgument as u32, "INVALID_NAME"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_topic_and_a_draining_broker_say_so_and_when_to_come_again() {
+    let stack = Stack::start().await;
+    let topic = stack.broker.topic(&TopicName::parse("t").unwrap()).unwrap();
+    topic.set_limits(Limits { max_messages: 1, ..Limits::default() }).unwrap();
+    let mut client = PublishServiceClient::new(stack.channel().await);
+    let (sender, mut responses) = stream(&stack).await;
+    let mut refused = async |code: Code, reason: &str, retries: bool| {
+        let status = client.publish(request("t", vec![message("x"), message("y")])).await.unwrap_err();
+        assert_eq!(status.code(), code, "{status}");
+        let info = status.get_details_error_info().expect("an ErrorInfo");
+        assert_eq!((&info.reason[..], &info.domain[..]), (reason, "libmq"));
+        assert_eq!(status.get_details_retry_info().is_some(), retries, "{status}");
+        let messages = vec![message("x"), message("y")];
+        let batch = PublishStreamRequest { correlation: 1, topic: "t".to_owned(), messages };
+        sender.send(batch).await.unwrap();
+        let response = soon("an answer", responses.message()).await.unwrap().unwrap();
+        let failure = response.results[0].failure.clone().expect("a failure");
+        assert_eq!((failure.code, &failure.reason[..]), (code as u32, reason));
+        assert_eq!(failure.retry_after_ms > 0, retries);
+    };
+    refused(Code::ResourceExhausted, "FULL", true).await;
+    stack.broker.drain();
+    // Not here any more.
+    refused(Code::Unavailable, "DRAINING", false).await;
+    assert_eq!(topic.depth(), 0);
+}

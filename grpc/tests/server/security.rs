@@ -17,6 +17,7 @@ use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 
+use crate::auth_server::AuthServer;
 use crate::stack::{Stack, message, soon, until};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -175,4 +176,58 @@ async fn reflection_lists_the_services() {
     {
         assert!(names.contains(&name), "{name} is not in {names:?}");
     }
+}
+
+/// As clients ask who know only the older version of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn reflection_describes_a_service_to_old_clients() {
+    use tonic_reflection::pb::v1alpha::ServerReflectionRequest;
+    use tonic_reflection::pb::v1alpha::server_reflection_client::ServerReflectionClient;
+    use tonic_reflection::pb::v1alpha::server_reflection_request::MessageRequest;
+    use tonic_reflection::pb::v1alpha::server_reflection_response::MessageResponse;
+
+    let stack = Stack::start().await;
+    let symbol = "mq.v1.SubscribeService".to_owned();
+    let request = ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(MessageRequest::FileContainingSymbol(symbol)),
+    };
+    let mut client = ServerReflectionClient::new(stack.channel().await);
+    let mut answers = client.server_reflection_info(tokio_stream::once(request)).await.unwrap().into_inner();
+    let answer = soon("an answer", answers.message()).await.unwrap().unwrap();
+    let Some(MessageResponse::FileDescriptorResponse(files)) = answer.message_response else {
+        panic!("no file")
+    };
+    let file: prost_types::FileDescriptorProto =
+        prost::Message::decode(&files.file_descriptor_proto[0][..]).unwrap();
+    assert_eq!((file.name(), file.package()), ("mq/v1/subscribe.proto", "mq.v1"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_of_an_auth_server_permits_what_that_says() {
+    let auth = AuthServer::start(
+        r#"{"ttl":3600,"identity":"me","authorizations":[
+            {"topic":"^mine$","channels":[".*"],"permissions":["publish"]},
+            {"topic":"^mine$","channels":["^c$"],"permissions":["subscribe"]}]}"#,
+    )
+    .await;
+    let nsq = server::Config { auth_http_addresses: vec![auth.address.clone()], ..server::Config::default() };
+    let stack = Stack::start_with(Config::default(), nsq).await;
+    let target = Target::new(&stack.grpc).unwrap();
+    let publisher = Publisher::new(vec![target.clone().with_token("s3cret").unwrap()], Default::default());
+    soon("an answer", publisher.publish("mine", vec![message("x")])).await.unwrap();
+    let error = soon("an answer", publisher.publish("yours", vec![message("x")])).await.unwrap_err();
+    assert!(matches!(error, Error::Refused(Code::PermissionDenied, _)), "{error}");
+    assert!(auth.requests()[0].contains("secret=s3cret"), "{:?}", auth.requests());
+    let consumer = |channel: &str, target: &Target| {
+        let brokers = Brokers::Fixed(vec![target.clone()]);
+        Consumer::new(brokers, "mine", channel, ConsumerOptions::default())
+    };
+    let target = target.with_token("s3cret").unwrap();
+    soon("a message", consumer("c", &target).next()).await.unwrap().unwrap();
+    let error = soon("an answer", consumer("d", &target).next()).await.unwrap().unwrap_err();
+    assert!(matches!(error, Error::Refused(Code::PermissionDenied, _)), "{error}");
+    let stranger = Target::new(&stack.grpc).unwrap();
+    let error = soon("an answer", consumer("c", &stranger).next()).await.unwrap().unwrap_err();
+    assert!(matches!(error, Error::Refused(Code::Unauthenticated, _)), "{error}");
 }

@@ -229,3 +229,16 @@ async fn stats_show_subscribers_as_they_show_nsqs() {
     drop((first, nameless));
     until("both to leave", || stack.clients.list().is_empty().then_some(())).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_sample_the_rest_is_done_with() {
+    let stack = Stack::start().await;
+    stack.publish("t", &["x"; 2_000]).await;
+    let sample = mq_grpc::v1::SubscribeOpen { sample_rate: 10, ..open("t", "c") };
+    let _subscriber = Subscriber::open(stack.channel().await, sample, 2_500).await.unwrap();
+    let all = || Some(stats(&stack)).filter(|stats| stats.depth == 0);
+    let stats = until("all to be looked at", all).await;
+    assert_eq!((stats.message_count, stats.deferred), (2_000, 0));
+    // Ten standard deviations to each side.
+    assert!((66..=334).contains(&stats.in_flight), "{stats:?}");
+}

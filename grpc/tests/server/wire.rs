@@ -95,6 +95,18 @@ impl Consumer {
         }
     }
 
+    async fn touch(&mut self, id: u64) {
+        match self {
+            Self::Nsq(connection) => {
+                connection.touch(mq_core::MessageId(id));
+                connection.flush().await.unwrap();
+            }
+            Self::Grpc(subscriber) => {
+                subscriber.send(SubscribeRequest { touch: vec![id], ..Default::default() }).await;
+            }
+        }
+    }
+
     async fn requeue(&mut self, id: u64, delay: Duration) {
         match self {
             Self::Nsq(connection) => {
@@ -187,4 +199,30 @@ async fn a_pause_holds_back_for_both() {
         channel.unpause().unwrap();
         assert_eq!(consumer.next().await.1, "b", "{from:?} to {to:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_touched_stays_in_flight_past_its_timeout() {
+    const TIMEOUT: Duration = Duration::from_secs(2);
+    let mut cases = tokio::task::JoinSet::new();
+    for (from, to) in WIRES {
+        cases.spawn(async move {
+            let stack = Stack::start().await;
+            publish(from, &stack, &["a"], Duration::ZERO).await;
+            let mut consumer = Consumer::start(to, &stack, 1, Some(TIMEOUT)).await;
+            let (id, _, _) = consumer.next().await;
+            let begun = std::time::Instant::now();
+            while begun.elapsed() < TIMEOUT + TIMEOUT / 2 {
+                consumer.touch(id).await;
+                // Again and again: this is what a consumer at work does, not a condition waited for.
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                let stats = stats(&stack);
+                assert_eq!((stats.in_flight, stats.timed_out), (1, 0), "{from:?} to {to:?}");
+            }
+            // Not touched any more, it comes again.
+            assert_eq!(consumer.next().await.2, 2, "{from:?} to {to:?}");
+            assert_eq!(stats(&stack).timed_out, 1, "{from:?} to {to:?}");
+        });
+    }
+    cases.join_all().await;
 }

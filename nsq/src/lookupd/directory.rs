@@ -184,7 +184,7 @@ impl Directory {
         let watched = |topic: &TopicName| state.watchers.get(topic).cloned();
         let senders: Vec<_> = changed.iter().filter_map(watched).collect();
         drop(state);
-        senders.iter().for_each(|sender| _ = sender.send_replace(()));
+        senders.iter().for_each(|sender| sender.send_replace(()));
         done
     }
 

@@ -1,0 +1,98 @@
+//! Calls as no stub makes them.
+#![allow(unreachable_pub)]
+
+use std::future::poll_fn;
+
+use bytes::Bytes;
+use h2::RecvStream;
+use h2::client::SendRequest;
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use tonic::Code;
+
+use crate::stack::soon;
+
+/// A connection of HTTP/2. Dropping it closes it.
+pub struct Raw {
+    client: SendRequest<Bytes>,
+    url: String,
+    connection: JoinHandle<()>,
+}
+
+impl Raw {
+    pub async fn connect(address: &str) -> Self {
+        let socket = TcpStream::connect(address).await.unwrap();
+        let (client, connection) = h2::client::handshake(socket).await.unwrap();
+        let connection = tokio::spawn(async move { drop(connection.await) });
+        Self { client, url: format!("http://{address}"), connection }
+    }
+
+    /// Begins a call of `method`, such as `PublishService/Publish`, with more `headers`.
+    pub async fn call(&self, method: &str, headers: &[(&str, &str)]) -> Call {
+        let mut client = self.client.clone().ready().await.unwrap();
+        let mut request = hyper::Request::post(format!("{}/mq.v1.{method}", self.url))
+            .header("content-type", "application/grpc")
+            .header("te", "trailers");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let (response, stream) = client.send_request(request.body(()).unwrap(), false).unwrap();
+        Call { response, stream }
+    }
+}
+
+impl Drop for Raw {
+    fn drop(&mut self) {
+        self.connection.abort();
+    }
+}
+
+/// A call that was begun.
+pub struct Call {
+    response: h2::client::ResponseFuture,
+    stream: h2::SendStream<Bytes>,
+}
+
+impl Call {
+    /// Sends all of `body`, however long that takes, unless the server ends the call.
+    pub async fn send(&mut self, mut body: Bytes, end: bool) {
+        while !body.is_empty() {
+            self.stream.reserve_capacity(body.len());
+            match poll_fn(|cx| self.stream.poll_capacity(cx)).await {
+                Some(Ok(room)) => {
+                    let piece = body.split_to(room.min(body.len()));
+                    self.stream.send_data(piece, end && body.is_empty()).unwrap();
+                }
+                _ => return,
+            }
+        }
+    }
+
+    /// How it ends; nothing more is sent.
+    pub async fn end(self) -> Code {
+        let Self { response, stream } = self;
+        let code = soon("the end of a call", async {
+            let (head, mut body) = response.await.unwrap().into_parts();
+            match head.headers.get("grpc-status") {
+                Some(status) => status.clone(),
+                None => status(&mut body).await,
+            }
+        })
+        .await;
+        drop(stream);
+        Code::from_bytes(code.as_bytes())
+    }
+}
+
+async fn status(body: &mut RecvStream) -> hyper::header::HeaderValue {
+    while let Some(data) = body.data().await {
+        let _ = body.flow_control().release_capacity(data.unwrap().len());
+    }
+    body.trailers().await.unwrap().expect("trailers")["grpc-status"].clone()
+}
+
+/// A message as it is sent: its flag, its length, itself.
+pub fn framed(flag: u8, length: usize, message: &[u8]) -> Bytes {
+    let length = u32::try_from(length).unwrap().to_be_bytes();
+    [&[flag][..], &length, message].concat().into()
+}
