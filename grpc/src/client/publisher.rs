@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, interval, sleep, timeout_at};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::Streaming;
+use tonic::{Code, Streaming};
 
 use super::backoff::Backoff;
 use super::target::{Connected, refused};
@@ -183,13 +183,20 @@ impl Task {
         let mut ticks = interval(LOOK_EVERY);
         link.again = self.unanswered.keys().rev().copied().collect();
         let window = self.options.window.clamp(1, link.window.max(1));
+        // Why the server takes no more: then only what it was sent is waited for.
+        let mut gone = None;
         loop {
             if !self.open && self.unanswered.is_empty() {
                 return Error::Closed;
             }
-            let may_take = self.open && link.again.is_empty() && self.unanswered.len() < window;
+            if let Some(error) = gone.take_if(|_| self.unanswered.values().all(|batch| !batch.sent)) {
+                return error;
+            }
+            let may_send = gone.is_none() && !link.again.is_empty();
+            let may_take =
+                gone.is_none() && self.open && link.again.is_empty() && self.unanswered.len() < window;
             tokio::select! {
-                permit = link.requests.reserve(), if !link.again.is_empty() => {
+                permit = link.requests.reserve(), if may_send => {
                     let Ok(permit) = permit else { return Error::Unknown };
                     if let Some(request) = link.again.pop().and_then(|number| self.request(number)) {
                         permit.send(request);
@@ -205,7 +212,7 @@ impl Task {
                 response = link.responses.message() => match response {
                     Ok(Some(response)) => {
                         for result in response.results {
-                            self.answered(result);
+                            gone = gone.or(self.answered(result));
                         }
                     }
                     Ok(None) => return Error::Unknown,
@@ -234,24 +241,28 @@ impl Task {
         Some(PublishStreamRequest { correlation: number, topic, messages })
     }
 
-    fn answered(&mut self, result: PublishResult) {
+    /// Takes a result in. Returns why the server takes no more batches, if that is what it says.
+    fn answered(&mut self, result: PublishResult) -> Option<Error> {
         let PublishResult { correlation, offsets, failure } = result;
-        let Some(batch) = self.unanswered.get_mut(&correlation) else { return };
+        let batch = self.unanswered.get_mut(&correlation)?;
         if let Some(failure) = &failure
-            && failure.retry_after_ms > 0
             && Instant::now() < batch.deadline
         {
-            // It was not stored.
-            batch.sent = false;
-            batch.not_before = Some(Instant::now() + Duration::from_millis(failure.retry_after_ms));
-            return;
+            let is_gone = failure.code == Code::Unavailable as u32 && failure.retry_after_ms == 0;
+            if is_gone || failure.retry_after_ms > 0 {
+                // It was not stored.
+                batch.sent = false;
+                batch.not_before = Some(Instant::now() + Duration::from_millis(failure.retry_after_ms));
+                return is_gone.then(|| failure.clone().into());
+            }
         }
-        let Some(batch) = self.unanswered.remove(&correlation) else { return };
+        let batch = self.unanswered.remove(&correlation)?;
         // Who published may not care.
         let _ = batch.answer.send(match failure {
             Some(failure) => Err(failure.into()),
             None => Ok(offsets),
         });
+        None
     }
 
     /// The connection is gone: what may have been stored is kept only if it can be sent again.

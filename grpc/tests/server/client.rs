@@ -101,3 +101,22 @@ async fn a_fatal_refusal_ends_a_consumer() {
     assert!(matches!(error, Error::Refused(Code::InvalidArgument, _)), "{error}");
     assert!(soon("the end", consumer.next()).await.is_none());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_broker_that_is_drained_does_not_take_goes_to_the_next() {
+    let (one, two) = (Stack::start().await, Stack::start().await);
+    let targets = [&one, &two].map(|stack| Target::new(&stack.grpc).unwrap());
+    let publisher = Publisher::new(targets.to_vec(), PublisherOptions::default());
+    soon("an answer", publisher.publish("t", vec![message("x")])).await.unwrap();
+    one.broker.drain();
+    // It has no id: it is known not to be stored.
+    soon("an answer", publisher.publish("t", vec![message("y")])).await.unwrap();
+    let depths = [&one, &two].map(|stack| stack.broker.topics()[0].depth());
+    assert_eq!(depths, [1, 1]);
+    // Nobody takes it: it is told why.
+    two.broker.drain();
+    let options = PublisherOptions { timeout: Duration::from_secs(1), ..PublisherOptions::default() };
+    let publisher = Publisher::new(targets.to_vec(), options);
+    let error = soon("an answer", publisher.publish("t", vec![message("z")])).await.unwrap_err();
+    assert!(matches!(error, Error::Refused(Code::Unavailable, _)), "{error}");
+}

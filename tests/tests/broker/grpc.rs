@@ -1,6 +1,6 @@
 //! gRPC's Rust client over a broker that is killed, and the files that others generate their clients from.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use mq_grpc::client::{
 };
 use mq_tests::{Broker, PATIENCE, mq};
 
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 4;
 const BATCH: u64 = 5;
 
 fn batch(first: u64) -> Vec<OutgoingMessage> {
@@ -30,6 +30,10 @@ async fn publish(publisher: Publisher, mut stop: tokio::sync::watch::Receiver<bo
     while !*stop.borrow_and_update() {
         waiting.push((next, publisher.send("load", batch(next)).await.unwrap()));
         next += BATCH;
+        if next % (5 * BATCH) == 0 {
+            // A steady load, not all that the machine can do: what was stored is read again at the end.
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
         if waiting.len() >= 100 {
             let (first, receipt) = waiting.remove(0);
             receipt.await.unwrap();
@@ -43,35 +47,49 @@ async fn publish(publisher: Publisher, mut stop: tokio::sync::watch::Receiver<bo
     acknowledged
 }
 
+/// The number in a message, and its offset.
+async fn next(consumer: &mut Consumer) -> (u64, u64) {
+    let delivery = tokio::time::timeout(PATIENCE, consumer.next()).await.unwrap().unwrap().unwrap();
+    let number = std::str::from_utf8(delivery.body()).unwrap().parse().unwrap();
+    let offset = delivery.message().offset;
+    delivery.finish();
+    (number, offset)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_client_loses_nothing_acknowledged_when_its_broker_is_killed() {
+async fn the_client_loses_nothing_acknowledged_when_its_broker_is_killed_or_restarted() {
     let mut broker = Broker::start();
     let target = Target::new(broker.grpc_address()).unwrap();
-    // It is there before the first message.
-    let mut consumer =
-        Consumer::new(Brokers::Fixed(vec![target.clone()]), "load", "c", ConsumerOptions::default());
-    let publisher = Publisher::new(vec![target], PublisherOptions::default());
-    publisher
-        .publish("load", vec![OutgoingMessage { body: "first".into(), ..Default::default() }])
-        .await
-        .unwrap();
-    tokio::time::timeout(PATIENCE, consumer.next()).await.unwrap().unwrap().unwrap().finish();
+    let consumer = |channel: &str, options: ConsumerOptions| {
+        Consumer::new(Brokers::Fixed(vec![target.clone()]), "load", channel, options)
+    };
+    // Both channels are there before the first message. The second keeps all of them until the end.
+    let mut busy = consumer("c", ConsumerOptions::default());
+    let mut keeper = consumer("k", ConsumerOptions { in_flight: 1, ..ConsumerOptions::default() });
+    let publisher = Publisher::new(vec![target.clone()], PublisherOptions::default());
+    let first = OutgoingMessage { body: u64::MAX.to_string().into(), ..Default::default() };
+    publisher.publish("load", vec![first]).await.unwrap();
+    next(&mut busy).await;
+    next(&mut keeper).await;
+    drop(keeper);
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let publishing = tokio::spawn(publish(publisher, stopped));
     let seen = Arc::new(Mutex::new(BTreeSet::new()));
     let sink = Arc::clone(&seen);
     tokio::spawn(async move {
         loop {
-            let delivery = consumer.next().await.unwrap().unwrap();
-            let number = std::str::from_utf8(delivery.body()).unwrap().parse::<u64>().unwrap();
+            let (number, _) = next(&mut busy).await;
             sink.lock().unwrap().insert(number);
-            delivery.finish();
         }
     });
-    for _ in 0..ROUNDS {
-        // The kill comes at a time nobody knows: that is the test, not a condition waited for.
+    for round in 0..ROUNDS {
+        // The end comes at a time nobody knows: that is the test, not a condition waited for.
         tokio::time::sleep(Duration::from_millis(100 + fastrand::u64(..300))).await;
-        broker.kill();
+        if round % 2 == 0 {
+            broker.kill();
+        } else {
+            broker.stop();
+        }
         broker.restart();
     }
     stop.send_replace(true);
@@ -80,12 +98,25 @@ async fn the_client_loses_nothing_acknowledged_when_its_broker_is_killed() {
     let lost = || acknowledged.difference(&seen.lock().unwrap()).count();
     let looking = async {
         while lost() > 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
     let all = tokio::time::timeout(PATIENCE, looking).await;
     assert!(all.is_ok(), "lost {} of {}", lost(), acknowledged.len());
-    println!("{} acknowledged over {ROUNDS} kills", acknowledged.len());
+    // What was sent again is stored once: no number has two offsets.
+    let mut keeper = consumer("k", ConsumerOptions::default());
+    let mut offsets = BTreeMap::new();
+    while acknowledged.iter().any(|number| !offsets.contains_key(number)) {
+        for _ in 0..acknowledged.len() {
+            let (number, offset) = next(&mut keeper).await;
+            let before = offsets.insert(number, offset);
+            assert!(before.is_none_or(|before| before == offset), "{number} is stored twice");
+            if number == *acknowledged.last().unwrap() {
+                break;
+            }
+        }
+    }
+    println!("{} acknowledged over {ROUNDS} kills and restarts", acknowledged.len());
 }
 
 #[test]
