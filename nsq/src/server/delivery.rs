@@ -16,6 +16,7 @@ impl Session {
         };
         let mut count = 0;
         let mut closed = false;
+        let mut spare = None;
         loop {
             let room = DELIVERY_BYTES.saturating_sub(self.output.unsent());
             if !self.delivering || room == 0 {
@@ -34,7 +35,10 @@ impl Session {
             });
             match pulled {
                 Pulled::More => {}
-                Pulled::Idle => break,
+                Pulled::Idle => {
+                    spare = Some(subscription.spare());
+                    break;
+                }
                 Pulled::Closed => {
                     closed = true;
                     break;
@@ -43,6 +47,9 @@ impl Session {
         }
         if count > 0 {
             self.client.counts.delivered.fetch_add(count, Ordering::Relaxed);
+            if let Some(spare) = spare.filter(|_| !self.settings.output_buffer_timeout.is_zero()) {
+                self.delivered(count, spare);
+            }
         }
         if closed {
             self.drain(End::ChannelClosed);

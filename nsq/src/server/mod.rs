@@ -17,6 +17,7 @@ mod client;
 mod config;
 mod delivery;
 mod drain;
+mod gather;
 mod http;
 mod input;
 mod listener;
