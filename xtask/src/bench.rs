@@ -1,7 +1,7 @@
 //! `cargo xtask bench`: `mq` at each level, a server that keeps nothing, and nsqd where it can be had, under the same loads
 //! by turns; writes `docs/benchmarks.md`.
 //!
-//! - [`table`]: the workloads; [`trial`]: one on one [`server`]; [`results`] of all
+//! - [`table`]: the workloads, what they do is in [`workloads`]; [`trial`]: one on one [`server`]; [`results`] of all
 //! - [`page`], [`plot`]: what is written
 
 mod page;
@@ -10,6 +10,7 @@ mod results;
 mod server;
 mod table;
 mod trial;
+mod workloads;
 
 use std::collections::BTreeMap;
 use std::fs;
