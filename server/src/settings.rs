@@ -286,7 +286,7 @@ settings! {
     /// nsqd: the most threads that look at channels
     queue_scan_worker_pool_max: u64 = "4" => Effect::None("every timeout and delay has a timer: nothing is scanned");
     /// nsqd: how long a client's output is held back unless it asks for another time
-    output_buffer_timeout: Duration = "250ms" => Effect::None("output is sent as soon as the connection has nothing else to do");
+    output_buffer_timeout: Duration = "250ms" => Effect::None("output is sent as soon as nothing more is ready, a flow of single messages every millisecond or two");
     /// nsqd: no effect there either
     verbose: bool = "false" => Effect::None("--log-level debug writes more");
     /// nsqd: the old name of node-id, no effect there either

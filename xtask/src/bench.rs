@@ -1,7 +1,7 @@
 //! `cargo xtask bench`: `mq` at each level, a server that keeps nothing, and nsqd where it can be had, under the same loads
 //! by turns; writes `docs/benchmarks.md`.
 //!
-//! - [`table`]: the workloads; [`trial`]: one on one [`server`]; [`results`] of all
+//! - [`table`]: the workloads, what they do is in [`workloads`]; [`trial`]: one on one [`server`]; [`results`] of all
 //! - [`page`], [`plot`]: what is written
 
 mod page;
@@ -10,6 +10,7 @@ mod results;
 mod server;
 mod table;
 mod trial;
+mod workloads;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -74,6 +75,7 @@ impl Bench {
         let rows: Vec<&Row> =
             ROWS.iter().filter(|row| self.only.is_empty() || self.only.contains(&row.key)).collect();
         let mut results = Results::default();
+        let out = self.out.clone().unwrap_or_else(|| root().join("docs"));
         for round in 0..self.rounds {
             for row in rows.iter().filter(|row| round == 0 || !row.once) {
                 // By turns from either end, so that none is always first.
@@ -89,9 +91,10 @@ impl Bench {
                     }
                 }
             }
+            // After each, so that a run that is cut short is not for nothing.
+            self.write(&results, &rows, &programs, round + 1, &out)?;
         }
-        let out = self.out.clone().unwrap_or_else(|| root().join("docs"));
-        self.write(&results, &rows, &programs, &out)
+        Ok(())
     }
 
     fn measure(
@@ -135,7 +138,14 @@ impl Bench {
         Ok(())
     }
 
-    fn write(&self, results: &Results, rows: &[&Row], programs: &Programs, out: &Path) -> Result<(), String> {
+    fn write(
+        &self,
+        results: &Results,
+        rows: &[&Row],
+        programs: &Programs,
+        rounds: usize,
+        out: &Path,
+    ) -> Result<(), String> {
         let plots = out.join("benchmarks");
         fs::create_dir_all(&plots).map_err(|error| format!("{}: {error}", plots.display()))?;
         let put = |path: PathBuf, text: String| {
@@ -144,7 +154,7 @@ impl Bench {
         for (name, svg) in plots_of(results) {
             put(plots.join(name), svg)?;
         }
-        let mut command = format!("cargo xtask bench --rounds {}", self.rounds);
+        let mut command = format!("cargo xtask bench --rounds {rounds}");
         if self.quick {
             command.push_str(" --quick");
         }

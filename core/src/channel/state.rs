@@ -115,6 +115,11 @@ impl<W: Clone> State<W> {
         }
     }
 
+    /// How many messages the subscriber could take besides those it has.
+    pub(crate) fn spare(&self, id: SubId) -> u32 {
+        self.subscribers.slot(id).map_or(0, |slot| self.subscribers.spare(slot))
+    }
+
     /// Ends a subscriber's turn and puts it at the back of the ring, now or when it has credit again. Gives who is to
     /// be woken next: maybe itself.
     pub(crate) fn park(&mut self, id: SubId, end: Pos) -> Option<W> {

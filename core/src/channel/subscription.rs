@@ -29,6 +29,8 @@ pub struct Subscription {
     taken: Vec<Message>,
     /// Whether a turn ended before a message whose body was too large for what it may take.
     held_back: bool,
+    /// What is left of its credit since the last turn.
+    spare: u32,
 }
 
 /// A message taken this turn.
@@ -68,7 +70,7 @@ const OVERHEAD_BYTES: usize = 34;
 
 impl Subscription {
     pub(super) fn new(channel: Arc<Channel>, topic: Arc<Topic>, id: SubId, wake: Arc<dyn Wake>) -> Self {
-        Self { channel, topic, id, wake, frames: Vec::new(), taken: Vec::new(), held_back: false }
+        Self { channel, topic, id, wake, frames: Vec::new(), taken: Vec::new(), held_back: false, spare: 0 }
     }
 
     /// Hands a fair share of the ready messages, within this subscriber's credit, to `sink`; they are in flight from
@@ -103,6 +105,11 @@ impl Subscription {
                 }
             }
         }
+    }
+
+    /// Messages that it could have taken besides, when it last pulled.
+    pub fn spare(&self) -> u32 {
+        self.spare
     }
 
     /// Ends this subscriber's turn because it can take nothing for now, whatever its credit. It is not woken until it
@@ -184,6 +191,7 @@ impl Subscription {
         }
         self.choose_sample(&mut inner);
         let next = inner.state.park(self.id, end);
+        self.spare = inner.state.spare(self.id);
         channel.note(&mut inner);
         drop(inner);
         let pulled = match next {

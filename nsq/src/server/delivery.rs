@@ -14,6 +14,7 @@ impl Session {
         };
         let mut count = 0;
         let mut closed = false;
+        let mut spare = None;
         loop {
             let room = DELIVERY_BYTES.saturating_sub(self.output.unsent());
             if !self.delivering || room == 0 {
@@ -32,7 +33,10 @@ impl Session {
             });
             match pulled {
                 Pulled::More => {}
-                Pulled::Idle => break,
+                Pulled::Idle => {
+                    spare = Some(subscription.spare());
+                    break;
+                }
                 Pulled::Closed => {
                     closed = true;
                     break;
@@ -41,6 +45,9 @@ impl Session {
         }
         if count > 0 {
             self.client.count_delivered(count);
+            if let Some(spare) = spare.filter(|_| !self.settings.output_buffer_timeout.is_zero()) {
+                self.delivered(count, spare);
+            }
         }
         if closed {
             self.drain(End::ChannelClosed);

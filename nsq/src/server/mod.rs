@@ -18,6 +18,7 @@ mod client;
 mod config;
 mod delivery;
 mod drain;
+mod gather;
 mod http;
 mod input;
 mod listener;

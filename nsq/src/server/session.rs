@@ -8,11 +8,12 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use mq_core::{Broker, Subscription, TopicName, Wake};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::task::coop;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::auth::AuthClient;
@@ -21,6 +22,7 @@ use super::budget::{Budget, Share};
 use super::buffers;
 use super::client::Client;
 use super::config::Config;
+use super::gather::{GATHERED, Gather};
 use super::input::Input;
 use super::output::{DELIVERY_BYTES, Output, UNSENT_BYTES_MAX};
 use super::replies::{Emitted, Replies};
@@ -125,8 +127,10 @@ pub(super) struct Session {
     timer: Option<Pin<Box<Sleep>>>,
     /// Whether the timer was set since it was polled.
     timer_moved: bool,
-    /// When messages may go out: [`KEEP_BEHIND`] after SUB's answer.
+    /// When messages may go out: [`KEEP_BEHIND`] after SUB's answer, or once they were [`GATHERED`].
     delivers_at: Option<Instant>,
+    /// Whether they are gathered.
+    pub(super) gather: Gather,
     /// When what is being executed was read, where that is measured.
     pub(super) read_at: Option<Instant>,
 }
@@ -157,6 +161,7 @@ impl Session {
             timer: None,
             timer_moved: false,
             delivers_at: None,
+            gather: Gather::new(now),
             read_at: None,
         };
         session.start_timer(now);
@@ -197,13 +202,14 @@ impl Session {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         self.client.signal.register(cx.waker());
-        if self.client.signal.is_stopped() {
-            self.drain(End::Stopped);
-        }
         if let Some(end) = self.poll_timer(cx) {
             return Poll::Ready(end);
         }
         loop {
+            self.client.signal.look();
+            if self.client.signal.is_stopped() {
+                self.drain(End::Stopped);
+            }
             self.read_at = self.shared.publishing.is_on().then(Instant::now);
             let mut progress = self.poll_authorization(cx);
             progress |= self.take_in_rest();
@@ -243,11 +249,15 @@ impl Session {
                 Poll::Pending => {}
             }
             if !progress {
-                if !self.timer_moved {
+                if self.timer_moved {
+                    if let Some(end) = self.poll_timer(cx) {
+                        return Poll::Ready(end);
+                    }
+                } else if self.client.signal.rest() {
                     return Poll::Pending;
-                }
-                if let Some(end) = self.poll_timer(cx) {
-                    return Poll::Ready(end);
+                } else {
+                    // Something changed meanwhile: it looks again, unless others have waited for long.
+                    ready!(coop::poll_proceed(cx)).made_progress();
                 }
             }
         }
@@ -273,12 +283,25 @@ impl Session {
         match emitted {
             Emitted::Fine => {}
             Emitted::Subscribed if self.transport.is_compressed() => {
-                let at = Instant::now() + KEEP_BEHIND;
-                self.delivers_at = Some(at);
-                self.set_timer(Some(at));
+                self.deliver_at(Instant::now() + KEEP_BEHIND);
             }
             Emitted::Subscribed => self.delivering = true,
             Emitted::Fatal => self.drain(End::Fatal),
+        }
+    }
+
+    /// Lets no message out before `at`.
+    fn deliver_at(&mut self, at: Instant) {
+        self.delivering = false;
+        self.delivers_at = Some(at);
+        self.set_timer(Some(at));
+    }
+
+    /// Takes note of a delivery of `count` messages, all there were, to a client that could have taken `spare` more.
+    pub(super) fn delivered(&mut self, count: u64, spare: u32) {
+        let now = Instant::now();
+        if self.gather.delivered(count, spare.into(), now) {
+            self.deliver_at(now + GATHERED);
         }
     }
 

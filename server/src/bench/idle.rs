@@ -19,6 +19,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How often heartbeats are answered: a server sends one every 30 s, and gives up after two.
 const HEARTBEATS_EVERY: Duration = Duration::from_secs(5);
 
+/// How long the server has to come to rest.
+const SETTLED: Duration = Duration::from_secs(3);
+
 /// Flags of `mq bench topics`.
 #[derive(clap::Args)]
 pub(crate) struct Topics {
@@ -148,15 +151,14 @@ fn measure(
     Ok(phase)
 }
 
-/// Waits while nothing happens but what `tend` does.
+/// Waits while nothing happens but what `tend` does. What the server still has to do for what was made is not measured.
 fn idle(
     process: Option<Process>,
     count: u64,
     time: Duration,
     mut tend: impl FnMut() -> Result<(), String>,
 ) -> Result<Phase, String> {
-    let before = process.and_then(Process::fine_cpu_s);
-    let mut phase = measure("idle", process, count, || {
+    let mut wait = |time: Duration| {
         let began = Instant::now();
         let mut bar = Bar::new(Unit::Seconds);
         while began.elapsed() < time {
@@ -165,7 +167,10 @@ fn idle(
             bar.show(began.elapsed().as_secs(), time.as_secs());
         }
         Ok(())
-    })?;
+    };
+    wait(SETTLED.min(time))?;
+    let before = process.and_then(Process::fine_cpu_s);
+    let mut phase = measure("idle", process, count, || wait(time))?;
     phase.operations_per_second = 0.0;
     if let (Some(before), Some(after)) = (before, process.and_then(Process::fine_cpu_s)) {
         phase.server_cpu_percent = Some((after - before).max(0.0) * 100.0 / phase.seconds.max(1e-9));

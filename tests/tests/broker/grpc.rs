@@ -7,6 +7,7 @@ use std::time::Duration;
 use mq_grpc::client::{
     Brokers, Consumer, ConsumerOptions, OutgoingMessage, Publisher, PublisherOptions, Receipt, Target,
 };
+use mq_nsq::client::Admin;
 use mq_tests::{Broker, PATIENCE, mq};
 
 const ROUNDS: usize = 4;
@@ -64,14 +65,13 @@ async fn the_client_loses_nothing_acknowledged_when_its_broker_is_killed_or_rest
         Consumer::new(Brokers::Fixed(vec![target.clone()]), "load", channel, options)
     };
     // Both channels are there before the first message. The second keeps all of them until the end.
+    let http = Admin::new(broker.http_address(), None);
+    http.post("/topic/create", &[("topic", "load")]).await.unwrap();
+    for channel in ["c", "k"] {
+        http.post("/channel/create", &[("topic", "load"), ("channel", channel)]).await.unwrap();
+    }
     let mut busy = consumer("c", ConsumerOptions::default());
-    let mut keeper = consumer("k", ConsumerOptions { in_flight: 1, ..ConsumerOptions::default() });
     let publisher = Publisher::new(vec![target.clone()], PublisherOptions::default());
-    let first = OutgoingMessage { body: u64::MAX.to_string().into(), ..Default::default() };
-    publisher.publish("load", vec![first]).await.unwrap();
-    next(&mut busy).await;
-    next(&mut keeper).await;
-    drop(keeper);
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let publishing = tokio::spawn(publish(publisher, stopped));
     let seen = Arc::new(Mutex::new(BTreeSet::new()));
@@ -106,15 +106,14 @@ async fn the_client_loses_nothing_acknowledged_when_its_broker_is_killed_or_rest
     // What was sent again is stored once: no number has two offsets.
     let mut keeper = consumer("k", ConsumerOptions::default());
     let mut offsets = BTreeMap::new();
-    while acknowledged.iter().any(|number| !offsets.contains_key(number)) {
-        for _ in 0..acknowledged.len() {
-            let (number, offset) = next(&mut keeper).await;
-            let before = offsets.insert(number, offset);
-            assert!(before.is_none_or(|before| before == offset), "{number} is stored twice");
-            if number == *acknowledged.last().unwrap() {
-                break;
-            }
-        }
+    let mut missing = acknowledged.clone();
+    while !missing.is_empty() {
+        let Ok((number, offset)) = tokio::time::timeout(PATIENCE / 2, next(&mut keeper)).await else {
+            panic!("{} of {} do not come, such as {:?}", missing.len(), acknowledged.len(), missing.first());
+        };
+        missing.remove(&number);
+        let before = offsets.insert(number, offset);
+        assert!(before.is_none_or(|before| before == offset), "{number} is stored twice");
     }
     println!("{} acknowledged over {ROUNDS} kills and restarts", acknowledged.len());
 }

@@ -72,11 +72,12 @@ fn bars(out: &mut String, results: &Results, rows: &[&Row], quick: bool) {
     out.push('\n');
 }
 
-fn compared(bar: Bar) -> &'static str {
+fn compared(bar: Bar) -> String {
     match bar.limit {
-        Limit::OfNsqd(_) | Limit::TimesNsqd(_) => ", to nsqd's",
-        Limit::OfNull(_) => ", to null's",
-        Limit::AtMost(_) | Limit::AtLeast(_) => "",
+        Limit::OfNsqd(_) | Limit::TimesNsqd(_) => ", to nsqd's".to_owned(),
+        Limit::OfNull(_) => ", to null's".to_owned(),
+        Limit::OfRow(row, _) | Limit::TimesRow(row, _) => format!(", to its own of `{row}`"),
+        Limit::AtMost(_) | Limit::AtLeast(_) => String::new(),
     }
 }
 
@@ -137,6 +138,7 @@ fn name(metric: &str) -> &'static str {
         "cpu_other" => "CPU of neither server nor load, s per million",
         "rate" => "a second",
         "rss" => "resident, MB",
+        "rss_burst" => "resident in the burst, MB",
         "seconds" => "made in, s",
         "idle" => "CPU while idle, % of a processor",
         "open" => "until it listens, ms",

@@ -52,11 +52,14 @@ impl Results {
     /// `None` where what it needs was not measured.
     pub(super) fn verdict(&self, row: &'static str, bar: Bar) -> Option<Verdict> {
         let ours = self.median(row, bar.kind, bar.metric)?;
-        let of = |kind| Some(ours / self.median(row, kind, bar.metric).filter(|theirs| *theirs > 0.0)?);
+        let to = |row, kind| Some(ours / self.median(row, kind, bar.metric).filter(|theirs| *theirs > 0.0)?);
+        let (of, of_row) = (|kind| to(row, kind), |other| to(other, bar.kind));
         let (measured, limit, at_most) = match bar.limit {
             Limit::OfNsqd(limit) => (of(Kind::Nsqd)?, limit, true),
             Limit::TimesNsqd(limit) => (of(Kind::Nsqd)?, limit, false),
             Limit::OfNull(limit) => (of(Kind::Null)?, limit, true),
+            Limit::OfRow(other, limit) => (of_row(other)?, limit, true),
+            Limit::TimesRow(other, limit) => (of_row(other)?, limit, false),
             Limit::AtMost(limit) => (ours, limit, true),
             Limit::AtLeast(limit) => (ours, limit, false),
         };
@@ -98,6 +101,7 @@ mod tests {
         for (kind, cpu) in [(Kind::Nsqd, 4.0), (Kind::Memory, 1.0), (Kind::Flush, 5.0)] {
             results.note("row", kind, Figures::from([("cpu", cpu)]));
         }
+        results.note("other", Kind::Memory, Figures::from([("cpu", 2.0)]));
         let verdict = |kind, limit| {
             let verdict = results.verdict("row", Bar { kind, metric: "cpu", limit });
             verdict.map(|verdict| (verdict.measured, verdict.is_met))
@@ -107,5 +111,8 @@ mod tests {
         assert_eq!(verdict(Kind::Flush, Limit::TimesNsqd(1.2)), Some((1.25, true)));
         assert_eq!(verdict(Kind::Memory, Limit::AtLeast(1.5)), Some((1.0, false)));
         assert_eq!(verdict(Kind::Memory, Limit::OfNull(1.3)), None);
+        assert_eq!(verdict(Kind::Memory, Limit::OfRow("other", 0.5)), Some((0.5, true)));
+        assert_eq!(verdict(Kind::Memory, Limit::TimesRow("other", 0.6)), Some((0.5, false)));
+        assert_eq!(verdict(Kind::Flush, Limit::OfRow("other", 1.0)), None);
     }
 }

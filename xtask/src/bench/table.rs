@@ -1,9 +1,11 @@
 //! The workloads, and what is asked of them.
 
-use serde_json::Value;
-
 use super::server::{Kind, Wishes};
-use super::trial::{Trial, fdatasync_rate, forget_files};
+use super::trial::Trial;
+use super::workloads::{
+    backlog, batches, beside_a_stuck_channel, beside_idle_topics, both, burst, consume, drain, go_nsq, idle,
+    latency, latency_in_drain, many_topics, open, publish, ring, sync,
+};
 use Kind::{Flush, Memory, Nsqd, Null, Sync};
 
 /// A workload.
@@ -37,6 +39,10 @@ pub(super) enum Limit {
     TimesNsqd(f64),
     /// At most so many times what the null server needs.
     OfNull(f64),
+    /// At most so many times what it needs itself for another workload.
+    OfRow(&'static str, f64),
+    /// At least so many times what it does itself of another workload.
+    TimesRow(&'static str, f64),
     /// At most that.
     AtMost(f64),
     /// At least that.
@@ -63,161 +69,6 @@ const fn in_memory_by_tls(messages: u64) -> Wishes {
 const OURS: &[Kind] = &[Nsqd, Memory, Flush];
 const ALL: &[Kind] = &[Nsqd, Null, Memory, Flush];
 const CPU: &[&str] = &["cpu", "rate", "cpu_system", "cpu_other"];
-
-/// The phase of a report.
-fn phase(report: &Value, at: usize) -> &Value {
-    &report["phases"][at]
-}
-
-fn publish(trial: &mut Trial<'_>, messages: u64, args: &str) -> Result<(), String> {
-    let messages = trial.scaled(messages);
-    let report = trial.bench(&format!("publish -n {messages} {args}"))?;
-    trial.note(&report, 0);
-    Ok(())
-}
-
-/// Publishes to a channel and then consumes with `args`; the figures are those of consuming.
-fn consume(trial: &mut Trial<'_>, messages: u64, args: &str) -> Result<(), String> {
-    let messages = trial.scaled(messages);
-    if trial.kind != Null {
-        trial.bench(&format!("publish -n {messages} --batch 200 --window 8 --channel bench"))?;
-    }
-    let report = trial.bench(&format!("consume -n {messages} {args}"))?;
-    trial.note(&report, 0);
-    if let (Some(largest), Some(smallest)) =
-        (phase(&report, 0)["shares"]["largest"].as_f64(), phase(&report, 0)["shares"]["smallest"].as_f64())
-    {
-        trial.figures.insert("shares", largest / smallest.max(1.0));
-    }
-    Ok(())
-}
-
-fn both(trial: &mut Trial<'_>, messages: u64, args: &str) -> Result<(), String> {
-    let messages = trial.scaled(messages);
-    let report = trial.bench(&format!("both -n {messages} {args}"))?;
-    trial.note(&report, 0);
-    Ok(())
-}
-
-/// Fills and drains; memory by what waits is kept for the plot.
-fn backlog(trial: &mut Trial<'_>, messages: u64, args: &str) -> Result<(), String> {
-    let messages = trial.scaled(messages);
-    let report = trial.bench(&format!("backlog -n {messages} {args}"))?;
-    trial.note_all(&[phase(&report, 0), phase(&report, 1)], messages as f64);
-    let samples = report["samples"].as_array().into_iter().flatten();
-    let points = samples
-        .filter_map(|sample| Some((sample["waiting"].as_f64()?, sample["rss_bytes"].as_f64()? / 1e6)))
-        .collect();
-    trial.curves.insert("memory", points);
-    Ok(())
-}
-
-/// Fills with messages of 1 KiB, then measures only the drain.
-fn drain(trial: &mut Trial<'_>, cold: bool) -> Result<(), String> {
-    let messages = trial.scaled(2_000_000);
-    trial.bench(&format!("publish -n {messages} --size 1KiB --batch 200 --window 8 --channel bench"))?;
-    if cold && !forget_files() {
-        return Err("only an administrator can empty the page cache".to_owned());
-    }
-    let report = trial.bench(&format!("consume -n {messages} --patience 60s"))?;
-    trial.note(&report, 0);
-    Ok(())
-}
-
-fn latency(trial: &mut Trial<'_>, args: &str) -> Result<(), String> {
-    let seconds = if trial.quick { 3 } else { 15 };
-    let report = trial.bench(&format!("latency --duration {seconds}s -n 100000000 {args}"))?;
-    trial.note(&report, 0);
-    trial.note_latency(&report);
-    Ok(())
-}
-
-/// go-nsq on both ends.
-fn go_nsq(trial: &mut Trial<'_>, rate: u64) -> Result<(), String> {
-    let seconds = if trial.quick { 3 } else { 15 };
-    let report = trial.go_load(&format!("--rate {rate} --seconds {seconds}"))?;
-    trial.note(&report, 0);
-    Ok(())
-}
-
-/// Messages of another topic while the backlog of one is drained.
-fn latency_in_drain(trial: &mut Trial<'_>) -> Result<(), String> {
-    let messages = trial.scaled(4_000_000);
-    trial.bench(&format!("publish -n {messages} --size 1KiB --batch 200 --window 8 --channel bench"))?;
-    let drain = trial.start(&format!("consume -n {messages} --patience 60s"))?;
-    let report =
-        trial.bench("latency --topic other --rate 1000 --warm-up 100ms --duration 2s -n 100000000")?;
-    drain.finish()?;
-    trial.note_latency(&report);
-    Ok(())
-}
-
-/// `operations` of a thing that then does nothing.
-fn idle(trial: &mut Trial<'_>, args: &str) -> Result<(), String> {
-    let seconds = if trial.quick { 1 } else { 10 };
-    let report = trial.bench(&format!("{args} --idle {seconds}s"))?;
-    let mut note = |name, value: &Value, unit: f64| {
-        if let Some(value) = value.as_f64() {
-            trial.figures.insert(name, value / unit);
-        }
-    };
-    note("seconds", &phase(&report, 0)["seconds"], 1.0);
-    note("rss", &phase(&report, 1)["server"]["rss_bytes"], 1e6);
-    note("idle", &phase(&report, 1)["server_cpu_percent"], 1.0);
-    Ok(())
-}
-
-/// A backlog of 2 GB, a kill, and how long until the server listens again.
-fn open(trial: &mut Trial<'_>) -> Result<(), String> {
-    let messages = trial.scaled(2_000_000);
-    trial.bench(&format!("publish -n {messages} --size 1KiB --batch 200 --window 8 --channel bench"))?;
-    trial.restart()?;
-    trial.figures.insert("open", trial.server.opened.as_secs_f64() * 1e3);
-    Ok(())
-}
-
-fn ring(trial: &mut Trial<'_>) -> Result<(), String> {
-    let messages = trial.scaled(1_000_000);
-    let report = trial.bench(&format!("publish -n {messages} --batch 200 --window 8"))?;
-    if let Some(bytes) = phase(&report, 0)["server"]["rss_bytes"].as_f64() {
-        trial.figures.insert("rss", bytes / 1e6);
-    }
-    Ok(())
-}
-
-fn many_topics(trial: &mut Trial<'_>) -> Result<(), String> {
-    let messages = trial.scaled(1_000_000);
-    let filled = trial.bench(&format!("publish -n {messages} --topics 1000 --channel bench"))?;
-    let drained = trial.bench(&format!("consume -n {messages} --topics 1000"))?;
-    trial.note_all(&[phase(&filled, 0), phase(&drained, 0)], messages as f64);
-    Ok(())
-}
-
-/// Level `sync`, against a loop of one write and fdatasync for each record on the same disk.
-fn sync(trial: &mut Trial<'_>) -> Result<(), String> {
-    let messages = trial.scaled(400_000);
-    let loop_rate = fdatasync_rate(trial.programs, &trial.folder, trial.scaled(20_000))?;
-    let report = trial.bench(&format!("publish -n {messages} --connections 64 --window 1"))?;
-    trial.note(&report, 0);
-    if let Some(rate) = trial.figures.get("rate").copied() {
-        trial.figures.insert("fdatasync", loop_rate);
-        trial.figures.insert("of_fdatasync", rate / loop_rate);
-    }
-    Ok(())
-}
-
-/// One batch size after the other, for the plot.
-fn batches(trial: &mut Trial<'_>) -> Result<(), String> {
-    let mut points = Vec::new();
-    for batch in [1, 2, 5, 10, 20, 50, 100, 200, 500] {
-        let messages = trial.scaled(if batch < 10 { 400_000 } else { 2_000_000 });
-        let report =
-            trial.bench(&format!("publish -n {messages} --topic batch{batch} --batch {batch} --window 8"))?;
-        points.push((f64::from(batch), phase(&report, 0)["operations_per_second"].as_f64().unwrap_or(0.0)));
-    }
-    trial.curves.insert("batches", points);
-    Ok(())
-}
 
 /// Every workload, in the order they run in.
 pub(super) const ROWS: &[Row] = &[
@@ -380,6 +231,42 @@ pub(super) const ROWS: &[Row] = &[
         run: ring,
         bars: &[bar(Memory, "rss", Limit::AtMost(260.0))],
         metrics: &["rss"],
+        once: false,
+    },
+    Row {
+        key: "burst",
+        title: "memory 5 s after 1 M messages were published and consumed",
+        servers: OURS,
+        wishes: in_memory(1_100_000),
+        run: burst,
+        bars: &[bar(Memory, "rss", Limit::AtMost(60.0)), bar(Flush, "rss", Limit::AtMost(60.0))],
+        metrics: &["rss", "rss_burst"],
+        once: false,
+    },
+    Row {
+        key: "mpub200-idle",
+        title: "MPUB of 200, 1 connection, 8 in flight, beside 10,000 idle topics",
+        servers: &[Memory, Flush],
+        wishes: in_memory(4_100_000),
+        run: beside_idle_topics,
+        bars: &[
+            bar(Memory, "cpu", Limit::OfRow("mpub200", 1.15)),
+            bar(Flush, "cpu", Limit::OfRow("mpub200", 1.15)),
+        ],
+        metrics: CPU,
+        once: false,
+    },
+    Row {
+        key: "both-stuck",
+        title: "publish (MPUB of 20) and consume at once, beside a channel nobody reads",
+        servers: OURS,
+        wishes: in_memory(4_100_000),
+        run: beside_a_stuck_channel,
+        bars: &[
+            bar(Memory, "rate", Limit::TimesRow("both", 0.8)),
+            bar(Flush, "rate", Limit::TimesRow("both", 0.8)),
+        ],
+        metrics: CPU,
         once: false,
     },
     Row {
