@@ -6,10 +6,11 @@
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use mq_core::{Batch, Limits, Outcome, Published, Topic, TopicName, Wake};
 use mq_nsq::server::{Caller, Signal};
+use tokio::task::coop;
 use tokio_stream::Stream;
 use tonic::{Status, Streaming};
 
@@ -285,6 +286,7 @@ impl Stream for PublishSession {
             session.end = Some(Err(status));
         }
         loop {
+            session.signal.look();
             let progress = session.take_in(cx);
             let results = session.answers();
             if !results.is_empty() {
@@ -298,7 +300,11 @@ impl Stream for PublishSession {
                 return Poll::Ready(end.err().map(Err));
             }
             if !progress {
-                return Poll::Pending;
+                if session.signal.rest() {
+                    return Poll::Pending;
+                }
+                // Something changed meanwhile: it looks again, unless others have waited for long.
+                ready!(coop::poll_proceed(cx)).made_progress();
             }
         }
     }

@@ -4,12 +4,13 @@
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::BytesMut;
 use mq_core::{Acks, Delivery, ErrorKind, MessageId, Pulled, Subscription};
 use mq_nsq::server::{Listed, Signal};
+use tokio::task::coop;
 use tokio::time::{Instant, Sleep, sleep};
 use tokio_stream::Stream;
 use tonic::{Code, Status, Streaming};
@@ -109,6 +110,7 @@ impl Session {
             return Poll::Ready(Err(status));
         }
         loop {
+            self.signal.look();
             let mut progress = false;
             for _ in 0..READS_MAX {
                 // Each request is bounded, and so are the failures it can bring.
@@ -145,7 +147,11 @@ impl Session {
                 },
             }
             if !progress {
-                return Poll::Pending;
+                if self.signal.rest() {
+                    return Poll::Pending;
+                }
+                // Something changed meanwhile: it looks again, unless others have waited for long.
+                ready!(coop::poll_proceed(cx)).made_progress();
             }
         }
     }

@@ -27,7 +27,15 @@ pub struct Directory {
 struct State {
     registry: Registry,
     /// Whoever watches a topic, for each that is watched.
-    watchers: HashMap<TopicName, Arc<watch::Sender<()>>>,
+    watchers: HashMap<TopicName, Watchers>,
+}
+
+/// Those of a topic.
+#[derive(Default)]
+struct Watchers {
+    /// Never 0.
+    count: usize,
+    tell: Arc<watch::Sender<()>>,
 }
 
 impl Directory {
@@ -146,20 +154,23 @@ impl Directory {
     pub fn watch(self: &Arc<Self>, topic: TopicName) -> Watch {
         let mut state = self.state.lock();
         let State { registry, watchers } = &mut *state;
-        let sender = watchers.entry(topic.clone()).or_insert_with(|| {
+        let watchers = watchers.entry(topic.clone()).or_insert_with(|| {
             registry.watch(&topic);
-            Arc::default()
+            Watchers::default()
         });
-        Watch::new(Arc::clone(self), topic, sender.subscribe())
+        watchers.count += 1;
+        Watch::new(Arc::clone(self), topic, watchers.tell.subscribe())
     }
 
-    /// The last watcher of a topic goes.
+    /// A watcher of a topic goes.
     pub(super) fn unwatch(&self, topic: &TopicName) {
         let mut state = self.state.lock();
-        // The one that goes is still counted.
-        if state.watchers.get(topic).is_some_and(|sender| sender.receiver_count() <= 1) {
-            state.watchers.remove(topic);
-            state.registry.unwatch(topic);
+        let State { registry, watchers } = &mut *state;
+        let Some(left) = watchers.get_mut(topic) else { return };
+        left.count -= 1;
+        if left.count == 0 {
+            watchers.remove(topic);
+            registry.unwatch(topic);
         }
     }
 
@@ -181,7 +192,7 @@ impl Directory {
         let mut state = self.state.lock();
         let done = act(&mut state.registry, self.clock.mono());
         let changed = state.registry.take_changed();
-        let watched = |topic: &TopicName| state.watchers.get(topic).cloned();
+        let watched = |topic: &TopicName| Some(Arc::clone(&state.watchers.get(topic)?.tell));
         let senders: Vec<_> = changed.iter().filter_map(watched).collect();
         drop(state);
         senders.iter().for_each(|sender| sender.send_replace(()));

@@ -148,6 +148,18 @@ mod tests {
         found(&mut watch, 1).await;
     }
 
+    #[test]
+    fn watchers_that_go_together_leave_nothing() {
+        let (directory, _) = directory(Settings::default());
+        for _ in 0..1000 {
+            let watches = [directory.watch(topic("t")), directory.watch(topic("t"))];
+            std::thread::scope(|scope| {
+                _ = watches.map(|watch| scope.spawn(move || drop(watch)));
+            });
+            assert_eq!(directory.watched(), 0);
+        }
+    }
+
     #[tokio::test]
     async fn silence_is_a_change_and_so_is_its_end() {
         let (directory, id) = directory(Settings { inactive_after: 300_000_000, ..Settings::default() });

@@ -37,12 +37,12 @@ impl Signal {
     }
 
     /// To be called before looking at what others may change: until it rests, changes are only noted.
-    pub(super) fn look(&self) {
+    pub fn look(&self) {
         self.stance.swap(LOOKS, Ordering::AcqRel);
     }
 
     /// Has the next change wake the task. `false`, and nothing done, if something changed since it last looked.
-    pub(super) fn rest(&self) -> bool {
+    pub fn rest(&self) -> bool {
         self.stance.compare_exchange(LOOKS, RESTS, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
