@@ -42,6 +42,20 @@ impl Api for Echo {
             handler: |_, request| Box::pin(echo(request)),
         },
         Route {
+            method: Method::POST,
+            path: "/hold",
+            parameters: &[],
+            statuses: &[],
+            handler: |api, request| {
+                Box::pin(async move {
+                    let body = request.body(BODY_MAX).await.unwrap();
+                    api.asked.notify_one();
+                    api.go.notified().await;
+                    Answer::text(body.len().to_string())
+                })
+            },
+        },
+        Route {
             method: Method::PUT,
             path: "/item/{name}",
             parameters: &[],
@@ -86,7 +100,7 @@ fn greet(request: &Request) -> Result<Answer, Answer> {
 
 async fn echo(request: Request) -> Answer {
     match request.body(BODY_MAX).await {
-        Ok(body) => Answer::text(body),
+        Ok(body) => Answer::text(body.to_vec()),
         Err(BodyError::TooBig) => Answer::error(StatusCode::PAYLOAD_TOO_LARGE, "BODY_TOO_BIG"),
         Err(BodyError::Lost) => Answer::error(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL_ERROR"),
     }
@@ -241,6 +255,29 @@ async fn bodies_wait_for_memory_and_not_for_ever() {
     assert!(rest(&mut idle).await.starts_with("HTTP/1.1 500 "));
     let answer = server.exchange(&[head.as_bytes(), &vec![b'b'; BODY_MAX as usize]].concat()).await;
     assert!(answer.starts_with("HTTP/1.1 200 "), "the share was given back: {}", &answer[..60]);
+}
+
+#[tokio::test]
+async fn a_body_keeps_its_place_until_it_is_dealt_with() {
+    let limits = HttpLimits {
+        bodies_bytes_max: BODY_MAX,
+        body_timeout: Duration::from_millis(300),
+        ..HttpLimits::default()
+    };
+    let server = start(limits).await;
+    let post = |path| {
+        let head = format!("POST {path} HTTP/1.1\r\nConnection: close\r\nContent-Length: {BODY_MAX}\r\n\r\n");
+        [head.as_bytes(), &vec![b'b'; BODY_MAX as usize]].concat()
+    };
+    let mut holder = server.connect().await;
+    holder.write_all(&post("/hold")).await.unwrap();
+    server.api.asked.notified().await;
+    let answer = server.exchange(&post("/echo")).await;
+    assert!(answer.starts_with("HTTP/1.1 500 "), "there is no memory: {}", &answer[..60]);
+    server.api.go.notify_one();
+    assert!(rest(&mut holder).await.ends_with(&BODY_MAX.to_string()));
+    let answer = server.exchange(&post("/echo")).await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{}", &answer[..60]);
 }
 
 #[tokio::test]

@@ -21,6 +21,6 @@ pub use exchange::ask;
 pub(crate) use exchange::exchange;
 pub use hyper::{Method, StatusCode};
 pub use query::Query;
-pub use request::{BodyError, Peer, Request};
+pub use request::{Body, BodyError, Peer, Request};
 pub use route::{Api, Handling, Parameter, Route};
 pub use server::{HttpLimits, HttpServer};

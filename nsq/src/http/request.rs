@@ -2,17 +2,18 @@
 
 use std::fmt;
 use std::future::Future;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
 use hyper::Method;
-use hyper::body::{Body, Incoming};
+use hyper::body::{Body as _, Incoming};
 use hyper::header::{AUTHORIZATION, HeaderMap};
 use hyper::http::Extensions;
 use hyper::http::request::Parts;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::answer::Answer;
@@ -44,6 +45,20 @@ pub struct Request {
     body_timeout: Duration,
     declared: &'static [Parameter],
     tail: String,
+}
+
+/// A request's body. It has its place in the memory for all of them until it is dropped.
+pub struct Body {
+    bytes: Bytes,
+    _place: Option<OwnedSemaphorePermit>,
+}
+
+impl Deref for Body {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 /// Why a body can't be had.
@@ -132,7 +147,7 @@ impl Request {
 
     /// Reads its body, of at most `max` bytes. A large one waits until there is memory for it, of which all requests
     /// of a server have a share.
-    pub fn body(self, max: u64) -> impl Future<Output = Result<Bytes, BodyError>> + Send {
+    pub fn body(self, max: u64) -> impl Future<Output = Result<Body, BodyError>> + Send {
         let Self { body, budget, body_timeout, .. } = self;
         async move {
             let expected = body.size_hint().exact().unwrap_or(max);
@@ -140,16 +155,16 @@ impl Request {
                 return Err(BodyError::TooBig);
             }
             let read = async {
-                let _share = if expected > UNCOUNTED_BYTES {
+                let place = if expected > UNCOUNTED_BYTES {
                     let permits = expected.div_ceil(BUDGET_UNIT);
                     let permits = u32::try_from(permits).map_err(|_| BodyError::TooBig)?;
-                    Some(budget.acquire_many(permits).await.map_err(|_| BodyError::Lost)?)
+                    Some(budget.acquire_many_owned(permits).await.map_err(|_| BodyError::Lost)?)
                 } else {
                     None
                 };
                 let max = usize::try_from(max).unwrap_or(usize::MAX);
                 match Limited::new(body, max).collect().await {
-                    Ok(body) => Ok(body.to_bytes()),
+                    Ok(body) => Ok(Body { bytes: body.to_bytes(), _place: place }),
                     Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(BodyError::TooBig),
                     Err(_) => Err(BodyError::Lost),
                 }
