@@ -130,7 +130,7 @@ pub(super) struct Session {
     /// When messages may go out: [`KEEP_BEHIND`] after SUB's answer, or once they were [`GATHERED`].
     delivers_at: Option<Instant>,
     /// Whether they are gathered.
-    pub(super) gather: Gather,
+    gather: Gather,
     /// When what is being executed was read, where that is measured.
     pub(super) read_at: Option<Instant>,
 }

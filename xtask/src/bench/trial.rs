@@ -18,7 +18,7 @@ pub(super) struct Trial<'a> {
     pub(super) wishes: Wishes,
     pub(super) folder: PathBuf,
     pub(super) server: Server,
-    /// A tenth of everything, to see that it works.
+    /// A twentieth of everything, to see that it works.
     pub(super) quick: bool,
     pub(super) figures: Figures,
     /// For plots.
