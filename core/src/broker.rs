@@ -518,8 +518,12 @@ impl Shared {
         ticket
     }
 
-    /// Makes topics give up memory until another chunk fits the budget, or nothing more can be given up now.
+    /// Makes topics give up memory until another chunk fits the budget, or nothing more can be given up now; and of written
+    /// frames what is more than pays.
     pub(crate) fn make_room(&self) {
+        while self.pool.is_full_of_written() && self.give_up(Ring::Written, 1) {
+            self.pool.reclaim();
+        }
         if !self.pool.is_full() {
             return;
         }
@@ -535,10 +539,12 @@ impl Shared {
 
     /// Makes topics give up the oldest chunks: written ones first. `false` if there are none.
     pub(crate) fn give_up_oldest(&self) -> bool {
-        let victims = self.pool.victims(Ring::Written, 1);
-        let Some(mut victims) = victims.or_else(|| self.pool.victims(Ring::Held, SPILL_CHUNKS)) else {
-            return false;
-        };
+        self.give_up(Ring::Written, 1) || self.give_up(Ring::Held, SPILL_CHUNKS)
+    }
+
+    /// Makes topics give up the oldest `chunks` of `ring`. `false` if there are none.
+    fn give_up(&self, ring: Ring, chunks: usize) -> bool {
+        let Some(mut victims) = self.pool.victims(ring, chunks) else { return false };
         victims.topics.sort_unstable();
         victims.topics.dedup();
         for no in &victims.topics {

@@ -281,6 +281,22 @@ fn an_ephemeral_topic_has_no_limits() {
 }
 
 #[test]
+fn what_is_written_takes_a_quarter_of_the_memory_and_is_read_back() {
+    for level in [Durability::Flush, Durability::Sync] {
+        let world = World::new(Options { durability: level, ..Options::default() });
+        let mut sub = world.subscribe("c", 100);
+        let bodies: Vec<_> = (0..4000).map(|n| format!("{n:01000}")).collect();
+        for bodies in bodies.chunks(20) {
+            world.publish(bodies).unwrap();
+            let used = world.broker.memory_used();
+            assert!(used < (1 << 20) + (128 << 10), "{used}");
+        }
+        assert!(world.broker.memory_used() > 1 << 19, "the newest are kept");
+        assert!(drain(&mut sub) == bodies, "{level:?}");
+    }
+}
+
+#[test]
 fn the_data_folder_stays_within_its_budget() {
     let max = 16 * SIZES.file_bytes;
     for overflow in [Overflow::Refuse, Overflow::DropOldest] {

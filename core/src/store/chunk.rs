@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::Attributes;
 use crate::store::frame::{self, PAYLOAD_BYTES_MAX, Record};
+use crate::store::fresh;
 use crate::store::ids::IdHash;
 
 /// A frame larger than this part of a chunk gets a chunk of its own size, so that no chunk wastes more.
@@ -22,6 +23,10 @@ const SHARE_OF_CHUNK: usize = 4;
 /// Chunks in use that are passed over while one is looked for that isn't: they are freed about in order. Now and then
 /// all are looked at ([`Pool::release_idle`]).
 const BUSY_MAX: usize = 16;
+
+/// Written frames are kept up to this, or a quarter of the budget if that is less: the system's page cache has them too,
+/// and memory that is used again costs less than more of it.
+const WRITTEN_BYTES_MAX: u64 = 64 << 20;
 
 /// Which frames a chunk holds. Chunks of written frames are given up first: dropping them costs nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,13 +37,20 @@ pub(crate) enum Ring {
     Held = 1,
 }
 
+/// In the order of their numbers.
+const RINGS: [Ring; 2] = [Ring::Written, Ring::Held];
+
 /// The pool.
 pub(crate) struct Pool {
     /// Bytes that may be held; a publish that finds more is refused.
     limit: u64,
     /// Bytes from which on frames are given up, and sessions stop reading while that takes its time.
     soft_limit: u64,
+    /// Bytes of written frames' chunks from which on the oldest are given up.
+    written_limit: u64,
     chunk_bytes: usize,
+    /// Bytes of written frames' chunks that take no more frames and were not given up.
+    written: AtomicU64,
     /// Bytes of all chunks that exist, and of what else is counted.
     used: AtomicU64,
     /// The part of it that channels have read ahead from disk.
@@ -90,7 +102,9 @@ impl Pool {
         Arc::new(Self {
             limit,
             soft_limit,
+            written_limit: WRITTEN_BYTES_MAX.min(limit / 4),
             chunk_bytes,
+            written: AtomicU64::new(0),
             used: AtomicU64::new(0),
             given_up_to: AtomicU64::new(0),
             read_ahead: AtomicU64::new(0),
@@ -116,6 +130,11 @@ impl Pool {
             let free = self.state.lock().free.len() as u64;
             used.saturating_sub(free * chunk) + chunk > self.soft_limit
         }
+    }
+
+    /// Whether more written frames are kept than pays.
+    pub(crate) fn is_full_of_written(&self) -> bool {
+        self.written.load(Ordering::Relaxed) > self.written_limit
     }
 
     /// Whether the budget is passed, though free chunks were given back.
@@ -158,24 +177,19 @@ impl Pool {
         drop(state);
         let tail = tail.unwrap_or_else(|| {
             self.used.fetch_add(self.chunk_bytes as u64, Ordering::Relaxed);
-            BytesMut::with_capacity(self.chunk_bytes)
+            fresh::buffer(self.chunk_bytes)
         });
         Chunk { id, tail, bytes: self.chunk_bytes, topics: Vec::new(), evicted: false, sealed_at: 0 }
     }
 
     fn open_large(&self, bytes: usize) -> Chunk {
         self.used.fetch_add(bytes as u64, Ordering::Relaxed);
+        let tail = fresh::buffer(bytes);
         let mut state = self.state.lock();
         state.last_id += 1;
         let id = state.last_id;
-        Chunk {
-            id,
-            tail: BytesMut::with_capacity(bytes),
-            bytes,
-            topics: Vec::new(),
-            evicted: false,
-            sealed_at: 0,
-        }
+        drop(state);
+        Chunk { id, tail, bytes, topics: Vec::new(), evicted: false, sealed_at: 0 }
     }
 
     fn put_back(&self, ring: Ring, chunk: Chunk) {
@@ -190,7 +204,15 @@ impl Pool {
         chunk.tail.clear();
         let mut state = self.state.lock();
         chunk.sealed_at = state.last_id;
+        self.count(ring, &chunk, AtomicU64::fetch_add);
         state.sealed[ring as usize].push_back(chunk);
+    }
+
+    /// Counts a sealed chunk among those of written frames, or no longer.
+    fn count(&self, ring: Ring, chunk: &Chunk, change: impl Fn(&AtomicU64, u64, Ordering) -> u64) {
+        if ring == Ring::Written && !chunk.evicted {
+            change(&self.written, chunk.bytes as u64, Ordering::Relaxed);
+        }
     }
 
     /// Takes back the oldest chunks whose frames are all gone.
@@ -201,17 +223,18 @@ impl Pool {
     /// Takes back chunks whose frames are all gone, passing over `busy_max` others in a row.
     fn reclaim_locked(&self, state: &mut PoolState, busy_max: usize) {
         let PoolState { free, sealed, .. } = state;
-        for ring in sealed {
+        for (ring, sealed) in RINGS.into_iter().zip(sealed) {
             let (mut at, mut busy) = (0, 0);
             while busy < busy_max
-                && let Some(chunk) = ring.get_mut(at)
+                && let Some(chunk) = sealed.get_mut(at)
             {
                 if !chunk.tail.try_reclaim(chunk.bytes) {
                     (at, busy) = (at + 1, busy + 1);
                     continue;
                 }
                 busy = 0;
-                let Some(mut chunk) = ring.remove(at) else { break };
+                let Some(mut chunk) = sealed.remove(at) else { break };
+                self.count(ring, &chunk, AtomicU64::fetch_sub);
                 if chunk.bytes == self.chunk_bytes && self.used() <= self.soft_limit {
                     free.push(std::mem::take(&mut chunk.tail));
                 } else {
@@ -239,6 +262,7 @@ impl Pool {
         let mut state = self.state.lock();
         let mut victims = Victims { chunks: Vec::new(), topics: Vec::new(), until: 0 };
         for chunk in state.sealed[ring as usize].iter_mut().filter(|c| !c.evicted).take(max) {
+            self.count(ring, chunk, AtomicU64::fetch_sub);
             chunk.evicted = true;
             victims.chunks.push(chunk.id);
             victims.topics.append(&mut chunk.topics);
@@ -253,8 +277,11 @@ impl Pool {
     /// Names a chunk among the victims again: `topic` could not give up its frames there.
     pub(crate) fn name_again(&self, id: u64, topic: u32) {
         let mut state = self.state.lock();
-        for chunk in state.sealed.iter_mut().flatten().filter(|c| c.id == id) {
-            chunk.evicted = false;
+        for (ring, sealed) in RINGS.into_iter().zip(&mut state.sealed) {
+            let Some(chunk) = sealed.iter_mut().find(|c| c.id == id) else { continue };
+            if std::mem::take(&mut chunk.evicted) {
+                self.count(ring, chunk, AtomicU64::fetch_add);
+            }
             if chunk.topics.last() != Some(&topic) {
                 chunk.topics.push(topic);
             }
@@ -519,6 +546,32 @@ mod tests {
         drop(large);
         pool.reclaim();
         assert!(pool.used() <= 2 << 10);
+    }
+
+    #[test]
+    fn chunks_of_written_frames_count_until_they_are_given_up_or_free() {
+        let pool = Pool::new(64 << 10, 1 << 10);
+        let frames: Vec<_> = (0..200)
+            .map(|i| {
+                let mut batch = pool.batch(Ring::Written);
+                batch.push(&Attributes::NONE, &[7; 100]).unwrap();
+                batch.finish(i)
+            })
+            .collect();
+        assert!(pool.is_full_of_written());
+        let mut given_up = Vec::new();
+        while pool.is_full_of_written() {
+            given_up.extend(pool.victims(Ring::Written, 1).unwrap().chunks);
+        }
+        assert_eq!(given_up.len(), 200_usize.div_ceil(9) - 1 - 16);
+        pool.name_again(given_up[0], 0);
+        assert!(pool.is_full_of_written());
+        pool.name_again(given_up[0], 1);
+        assert_eq!(pool.victims(Ring::Written, 1).unwrap().chunks, given_up[..1]);
+        assert!(!pool.is_full_of_written());
+        drop(frames);
+        pool.release_idle();
+        assert_eq!(pool.written.load(Ordering::Relaxed), 0);
     }
 
     #[test]
