@@ -86,8 +86,8 @@ impl Ticket {
     /// Done from the start.
     pub(crate) const DONE: Self = Self { epoch: 0, position: 0, synced: false };
 
-    /// Whether it was done from the start.
-    pub(crate) fn is_done(self) -> bool {
+    /// Whether it was done from the start: nothing has to be written.
+    pub fn is_done(self) -> bool {
         self.position == 0
     }
 

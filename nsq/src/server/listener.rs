@@ -20,6 +20,7 @@ use super::client::{Client, Guest, PROTOCOL};
 use super::config::Config;
 use super::http::{Access, HttpTokens};
 use super::session::{Session, Shared};
+use super::turn::Turns;
 use super::web::Web;
 use crate::transport::tls::{TlsConfig, TlsRequired};
 use crate::transport::{Address, Listener, Socket, Transport};
@@ -66,8 +67,18 @@ impl Server {
         let (limits, bounds) = (config.limits(), config.bounds());
         let budget = Budget::new(config.max_input_bytes);
         let publishing = Arc::default();
-        let shared =
-            Arc::new(Shared { broker, config, limits, bounds, budget, tls, tls_required, auth, publishing });
+        let shared = Arc::new(Shared {
+            broker,
+            config,
+            limits,
+            bounds,
+            budget,
+            tls,
+            tls_required,
+            auth,
+            publishing,
+            turns: Turns::default(),
+        });
         let clients = Clients::default();
         let web = Web::bind(&shared, clients.clone(), &address).await?;
         Ok(Self { listener, address, shared, clients, web })

@@ -8,7 +8,8 @@
 //! - `auth`: what auth servers permit; `authorize`: AUTH, and the checks of commands
 //! - `upgrade`: from IDENTIFY's answer to TLS and compression
 //! - `web`: where HTTP is served; `http`: what answers there; `stats`: the numbers it shows; `metrics`, `statsd`: the same for Prometheus and statsd
-//! - `peek`: our own extension; `buffers`: one thread's spare buffers; `budget`: memory for half-read commands; `signal`: how the core wakes a session
+//! - `peek`: our own extension; `buffers`: one thread's spare buffers; `budget`: memory for half-read commands; `signal`: how the core wakes a session;
+//!   `turn`: one write for all sessions that are ready; `gather`: when single messages are sent together
 
 mod auth;
 mod authorize;
@@ -32,6 +33,7 @@ mod signal;
 mod stats;
 mod statsd;
 mod subscribe;
+mod turn;
 mod upgrade;
 mod web;
 

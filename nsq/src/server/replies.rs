@@ -59,8 +59,8 @@ pub(super) struct Replies {
     queue: VecDeque<Reply>,
     /// Publishes in the queue.
     unanswered: usize,
-    /// Whether something was handed to the log since the last commit.
-    uncommitted: bool,
+    /// What was last handed to the log, if that was since the last commit.
+    uncommitted: Option<Ticket>,
     /// What was answered in this round, where that is measured.
     pub(super) measured: Measured,
     /// Whether a [`Reply::Later`] or [`Reply::Running`] is in the queue.
@@ -70,6 +70,11 @@ pub(super) struct Replies {
 impl Replies {
     pub(super) fn is_empty(&self) -> bool {
         self.queue.is_empty()
+    }
+
+    /// Whether something waits to be written that the log was not told to write.
+    pub(super) fn wants_write(&self) -> bool {
+        self.uncommitted.is_some_and(|ticket| !ticket.is_done())
     }
 
     /// Whether commands have to wait, since there are too many answers due already.
@@ -85,12 +90,12 @@ impl Replies {
         read_at: Option<Instant>,
     ) {
         self.unanswered += count as usize;
-        self.uncommitted = true;
+        self.uncommitted = Some(ticket);
         self.queue.push_back(Reply::Published { ticket, count, refusal, read_at });
     }
 
     pub(super) fn subscribed(&mut self, ticket: Ticket) {
-        self.uncommitted = true;
+        self.uncommitted = Some(ticket);
         self.queue.push_back(Reply::Subscribed(ticket));
     }
 
@@ -111,8 +116,9 @@ impl Replies {
     /// Lets the log write what was published, then appends to `out` every answer that is due. What did not end well
     /// is the last of them.
     pub(super) fn emit(&mut self, broker: &Broker, out: &mut Vec<u8>, cx: &mut Context<'_>) -> Emitted {
-        if self.uncommitted {
-            self.uncommitted = false;
+        if let Some(ticket) = self.uncommitted.take()
+            && (ticket.is_done() || matches!(broker.outcome(ticket), Outcome::Pending))
+        {
             broker.commit();
         }
         let mut emitted = Emitted::Fine;

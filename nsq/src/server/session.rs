@@ -27,6 +27,7 @@ use super::input::Input;
 use super::output::{DELIVERY_BYTES, Output, UNSENT_BYTES_MAX};
 use super::replies::{Emitted, Replies};
 use super::stats::Publishing;
+use super::turn::{Turn, Turns};
 use super::upgrade::Upgrade;
 use crate::transport::Transport;
 use crate::transport::tls::TlsConfig;
@@ -61,6 +62,7 @@ pub(super) struct Shared {
     /// There if clients have to AUTH.
     pub(super) auth: Option<Arc<AuthClient>>,
     pub(super) publishing: Arc<Publishing>,
+    pub(super) turns: Turns,
 }
 
 /// Whether the session takes in commands.
@@ -131,6 +133,7 @@ pub(super) struct Session {
     delivers_at: Option<Instant>,
     /// Whether they are gathered.
     gather: Gather,
+    turn: Turn,
     /// When what is being executed was read, where that is measured.
     pub(super) read_at: Option<Instant>,
 }
@@ -162,6 +165,7 @@ impl Session {
             timer_moved: false,
             delivers_at: None,
             gather: Gather::new(now),
+            turn: Turn::default(),
             read_at: None,
         };
         session.start_timer(now);
@@ -231,6 +235,9 @@ impl Session {
                     Poll::Ready(Err(error)) => return Poll::Ready(self.lost(&error)),
                     Poll::Pending => break,
                 }
+            }
+            if self.replies.wants_write() && !self.turn.ended(&self.shared.turns, cx) {
+                return Poll::Pending;
             }
             self.answer(cx);
             self.deliver();
