@@ -6,10 +6,11 @@
 //! - `trouble`: what keeps the log from its work; `reserve`, `healing`: how it gets over a full disk and a failed fsync
 //! - `catalog`: which file holds what; `reader` reads it back; `cleaner` keeps only what is pending
 //! - [`ids`]: publishers' ids of messages, in frames and in checkpoints
-//! - `replay`, `recovery`, `missing`: from files back to topics and channels
+//! - `replay`, `recovery`, `missing`: from files back to topics and channels; `ahead` reads them on several threads
 //! - `folder`, `survey` read a whole folder for [`inspect`] and [`repair`]; [`damage`] is what they find, `salvage` what they take out
 //!   of damaged frames, `clean_file` where repairs put it
 
+mod ahead;
 pub(crate) mod catalog;
 pub(crate) mod checkpoint;
 pub(crate) mod chunk;

@@ -3,27 +3,31 @@
 //! The log is walked from the checkpoint's position. `synced_to` of what is read tells which part was known fsync'd:
 //! a bad frame below it is damage; at or above it, the log ends there, whatever follows.
 
+#[cfg(test)]
+mod tests;
+mod walk;
+
 use std::collections::BTreeSet;
 use std::io::IoSlice;
 use std::sync::Arc;
+use std::thread;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::catalog::Catalog;
 use crate::store::checkpoint;
 use crate::store::disk::{Disk, File, OpenMode};
-use crate::store::event::Event;
 use crate::store::file::{BadHeader, FILE_HEADER_BYTES, FileHeader, FileKind, checkpoint_name, log_name};
 use crate::store::file_index::{Footer, Table, read_index};
-use crate::store::frame::{Header, Kind};
 use crate::store::healing::{DOUBT_NAME, tell_doubt};
-use crate::store::ids;
 use crate::store::log::Opened;
 use crate::store::manifest::Manifest;
 use crate::store::missing;
-use crate::store::reader::{Scanned, Scanner};
 use crate::store::replay::Replay;
 use crate::store::reserve::{RESERVE_NAME, remove_reserve};
 use crate::store::writer::{self, Writer};
+
+/// Bytes to be replayed from which on files are read ahead.
+const AHEAD_BYTES_MIN: u64 = 4 << 20;
 
 /// Bytes written at a time of what is not known fsync'd.
 const REWRITE_BYTES: usize = 1 << 20;
@@ -61,6 +65,12 @@ struct LogFile {
 }
 
 impl LogFile {
+    /// Whether nothing of it is to be replayed. Below the checkpoint, at `from`, all was fsync'd, and so was the index of a
+    /// file that was full by then. One that ends where the checkpoint was taken may have got its index later.
+    fn is_below(&self, header: &FileHeader, from: u64) -> bool {
+        self.index.as_ref().is_some_and(|(footer, _)| header.position(footer.frames_end) < from)
+    }
+
     /// Where the frames end, as far as the file itself tells.
     fn frames_end(&self) -> u64 {
         self.index.as_ref().map_or(self.len, |(footer, _)| footer.frames_end)
@@ -72,6 +82,10 @@ impl LogFile {
 /// # Errors
 /// `Damaged` if manifest or checkpoint are; `Version`; `Io`, `Full`.
 pub(crate) fn recover(disk: &Arc<dyn Disk>) -> Result<Recovered> {
+    recover_with(disk, AHEAD_BYTES_MIN)
+}
+
+fn recover_with(disk: &Arc<dyn Disk>, ahead_bytes_min: u64) -> Result<Recovered> {
     let catalog = Arc::new(Catalog::default());
     let Some(manifest) = Manifest::load(&**disk)? else {
         refuse_orphans(&**disk)?;
@@ -88,6 +102,7 @@ pub(crate) fn recover(disk: &Arc<dyn Disk>) -> Result<Recovered> {
         damage: Damage::default(),
         from: 0,
         synced_to: 0,
+        ahead_bytes_min,
         in_doubt: disk.list().map_err(listing)?.iter().any(|name| name == DOUBT_NAME),
     };
     if let Some((no, position)) = manifest.checkpoint {
@@ -172,6 +187,7 @@ struct Recovery {
     from: u64,
     /// Greatest position known fsync'd.
     synced_to: u64,
+    ahead_bytes_min: u64,
     /// Whether an fsync had failed, and what it was for was not written anew.
     in_doubt: bool,
 }
@@ -192,36 +208,10 @@ impl Recovery {
         let mut written: Vec<(FileHeader, LogFile)> =
             logs.into_iter().filter_map(|f| f.header.map(|h| (h, f))).collect();
         written.sort_by_key(|(header, _)| header.base);
-        let mut drop_from = written.len();
-        let mut end = None;
-        for i in 0..written.len() {
-            let (header, file) = &written[i];
-            let expected = end.unwrap_or(self.from);
-            if header.base > self.from && header.base != expected {
-                for (header, file) in &written[i..] {
-                    self.raise_synced(Scanner::new(
-                        &file.file,
-                        *header,
-                        FILE_HEADER_BYTES,
-                        file.frames_end(),
-                    ))?;
-                }
-                if expected >= self.synced_to {
-                    drop_from = i;
-                    break;
-                }
-                let place = format!("the log from position {expected} to {} is missing", header.base);
-                self.damage.places.push(place);
-                self.damage.all_topics = true;
-            }
-            let later: Vec<_> = written[i + 1..].iter().map(|(h, f)| (*h, f)).collect();
-            let (file_end, cut) = self.log_file(*header, file, &later)?;
-            end = Some(file_end);
-            if cut {
-                drop_from = i + 1;
-                break;
-            }
-        }
+        let (end, drop_from) = thread::scope(|scope| {
+            let ahead = self.read_ahead(scope, &written);
+            self.walk(&written, ahead)
+        })?;
         // The log was whole up to the checkpoint's position when that was named.
         let log_end = end.unwrap_or(0);
         if log_end < self.from {
@@ -259,9 +249,7 @@ impl Recovery {
         manifest.files.retain(|(no, _)| !dropped.contains(no));
         let mut full = Vec::new();
         for (header, file) in &written {
-            let known_synced =
-                file.index.as_ref().is_some_and(|(footer, _)| header.position(footer.frames_end) < self.from);
-            if !known_synced {
+            if !file.is_below(header, self.from) {
                 self.make_durable(header, &file.file)?;
             }
             if self.catalog.open_runs(header.no).is_some() && !self.damage.files.contains(&header.no) {
@@ -351,170 +339,6 @@ impl Recovery {
         };
         let index = if header.is_some() { read_index(&file, len).map_err(failed)? } else { None };
         Ok(Some(LogFile { no, file, header, len, index }))
-    }
-
-    /// Takes in what the cleaner wrote: whole and fsync'd before it was named, so anything else is damage.
-    fn clean_file(&mut self, file: LogFile) -> Result<()> {
-        let Some(header) = file.header else {
-            self.damage.places.push(format!("{} has no readable header", log_name(file.no)));
-            self.damage.all_topics = true;
-            return Ok(());
-        };
-        if let Some((footer, table)) = file.index {
-            self.catalog.sealed_file(header, file.file, footer.frames_end, table);
-            return Ok(());
-        }
-        self.catalog.open_file(header, file.file.clone());
-        let mut scan = Scanner::new(&file.file, header, FILE_HEADER_BYTES, file.len);
-        loop {
-            match scan.next()? {
-                Scanned::End => break,
-                Scanned::Frame(at, frame) => self.note(&header, at, &frame, scan.payload(at, &frame)?),
-                Scanned::BadPayload(at, frame) => self.damaged(&header, at, Some(&frame)),
-                Scanned::Bad(at) => {
-                    let more = scan.resync(at)?;
-                    // Without its index, where the frames end is not known: the rest may be the index.
-                    if more {
-                        self.damaged(&header, at, None);
-                    }
-                }
-            }
-        }
-        self.damaged(&header, file.len, None);
-        Ok(())
-    }
-
-    /// Replays one log file. Returns the position after its last frame and whether the log was cut there.
-    fn log_file(
-        &mut self,
-        header: FileHeader,
-        file: &LogFile,
-        later: &[(FileHeader, &LogFile)],
-    ) -> Result<(u64, bool)> {
-        if let Some((footer, table)) = &file.index {
-            let end = header.position(footer.frames_end);
-            // Below the checkpoint all was fsync'd, and so was the index of a file that was full by then. One that ends
-            // where the checkpoint was taken may have got its index later.
-            if end < self.from {
-                self.catalog.sealed_file(header, file.file.clone(), footer.frames_end, table.clone());
-                return Ok((end, false));
-            }
-        }
-        self.catalog.open_file(header, file.file.clone());
-        let until = file.frames_end();
-        let mut scan = Scanner::new(&file.file, header, FILE_HEADER_BYTES, until);
-        loop {
-            match scan.next()? {
-                Scanned::End => break,
-                Scanned::Frame(at, frame) => {
-                    self.synced_to = self.synced_to.max(frame.synced_to);
-                    self.note(&header, at, &frame, scan.payload(at, &frame)?);
-                }
-                // The next file goes on here: what stands here is an index whose writing was cut short.
-                Scanned::Bad(at) if later.first().is_some_and(|(h, _)| h.base == header.position(at)) => {
-                    return Ok((header.position(at), false));
-                }
-                bad @ (Scanned::BadPayload(at, _) | Scanned::Bad(at)) => {
-                    self.look_ahead(header, file, until, at, later)?;
-                    if header.position(at) >= self.synced_to {
-                        file.file
-                            .truncate(at)
-                            .map_err(|e| Error::io("could not cut the log at its end", e))?;
-                        return Ok((header.position(at), true));
-                    }
-                    match bad {
-                        Scanned::BadPayload(at, frame) if at + frame.frame_len() <= until => {
-                            self.damaged(&header, at, Some(&frame));
-                        }
-                        _ => {
-                            self.damaged(&header, at, None);
-                            scan.resync(at)?;
-                        }
-                    }
-                }
-            }
-        }
-        // An index there may be torn where its table is whole: it is written again.
-        Ok((header.position(until), false))
-    }
-
-    /// Raises `synced_to` to what frames after the bad place at `at` say.
-    fn look_ahead(
-        &mut self,
-        header: FileHeader,
-        file: &LogFile,
-        until: u64,
-        at: u64,
-        later: &[(FileHeader, &LogFile)],
-    ) -> Result<()> {
-        let mut scan = Scanner::new(&file.file, header, at, until);
-        scan.resync(at)?;
-        self.raise_synced(scan)?;
-        for (header, file) in later {
-            self.raise_synced(Scanner::new(&file.file, *header, FILE_HEADER_BYTES, file.frames_end()))?;
-        }
-        Ok(())
-    }
-
-    fn raise_synced(&mut self, mut scan: Scanner<'_>) -> Result<()> {
-        loop {
-            match scan.next()? {
-                Scanned::End => return Ok(()),
-                Scanned::Frame(_, frame) => self.synced_to = self.synced_to.max(frame.synced_to),
-                // Its header is whole, so what it says of others holds.
-                Scanned::BadPayload(at, frame) => {
-                    self.synced_to = self.synced_to.max(frame.synced_to);
-                    scan.resync(at)?;
-                }
-                Scanned::Bad(at) => {
-                    scan.resync(at)?;
-                }
-            }
-        }
-    }
-
-    /// Takes in a whole frame.
-    fn note(&mut self, header: &FileHeader, at: u64, frame: &Header, payload: &[u8]) {
-        match frame.kind {
-            Kind::Data => {
-                if frame.has_ids && header.kind == FileKind::Log && header.position(at) >= self.from {
-                    let ids = ids::in_records(payload, frame.first, frame.time);
-                    self.replay.ids.note(frame.topic, ids);
-                }
-                let place = (at, frame.frame_len(), frame.topic, frame.first, frame.last());
-                self.catalog.wrote(header.no, at + frame.frame_len(), std::iter::once(place));
-                return;
-            }
-            Kind::State if header.position(at) >= self.from => match Event::decode_all(payload) {
-                Some(events) => events.into_iter().for_each(|event| self.replay.apply(event)),
-                None => self.damaged(header, at, None),
-            },
-            Kind::State | Kind::Mark => {}
-        }
-        self.catalog.wrote(header.no, at + frame.frame_len(), std::iter::empty());
-    }
-
-    fn damaged(&mut self, header: &FileHeader, at: u64, frame: Option<&Header>) {
-        let name = log_name(header.no);
-        self.damage.files.insert(header.no);
-        match frame {
-            Some(frame) if frame.kind == Kind::Data => {
-                self.damage.topics.insert(frame.topic);
-                let (first, last) = (frame.first.0, frame.last().0);
-                self.damage.places.push(format!(
-                    "{name} at byte {at}: messages {first:#x} to {last:#x} of topic number {}",
-                    frame.topic
-                ));
-            }
-            // Lost finishes only deliver again.
-            Some(frame) if header.position(at) < self.from => {
-                self.damage.places.push(format!("{name} at byte {at}: {} dead entries", frame.count));
-            }
-            _ => {
-                self.damage.all_topics = true;
-                self.damage.places.push(format!("{name} at byte {at}: what stood there can't be told"));
-            }
-        }
     }
 }
 
