@@ -1,10 +1,11 @@
-//! Reading files ahead of their replay, on several threads: what takes time there are the copies from the page cache
-//! and the checksums.
+//! Reading files ahead of their replay, on several threads, and fsyncing them meanwhile: what takes time there are the
+//! copies from the page cache, the checksums and the disk.
 //!
 //! A thread gives the frames of its file in order, up to the first place that is not a whole frame, or can't be read.
 //! What that is, who replays finds out by itself: it goes on from there with a [`Scanner`] of its own.
 
 use std::collections::VecDeque;
+use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, Scope};
@@ -28,7 +29,11 @@ pub(super) struct Reading {
     pub(super) file: Arc<dyn File>,
     pub(super) header: FileHeader,
     pub(super) until: u64,
+    pub(super) lost: Lost,
 }
+
+/// The error of an fsync that failed before it was asked for: the system tells it once.
+pub(super) type Lost = Arc<Mutex<Option<io::Error>>>;
 
 /// Whole frames of a file in order, each with where it stands.
 #[derive(Default)]
@@ -51,8 +56,18 @@ impl Iterator for Frames {
     }
 }
 
-/// Starts to read `files`. Their frames are to be taken in this order, and dropped before `scope` ends.
+/// Starts to read and to fsync `files`. Their frames are to be taken in this order, and dropped before `scope` ends.
 pub(super) fn start<'scope>(scope: &'scope Scope<'scope, '_>, files: Vec<Reading>) -> Vec<Frames> {
+    let syncing: Vec<_> = files.iter().map(|file| (Arc::clone(&file.file), Arc::clone(&file.lost))).collect();
+    let sync_all = move || {
+        for (file, lost) in syncing {
+            if let Err(error) = file.sync() {
+                *lost.lock() = Some(error);
+            }
+        }
+    };
+    // Should there be no thread for it, it takes longer later.
+    let _ = thread::Builder::new().name("mq-sync".into()).spawn_scoped(scope, sync_all);
     let (frames, queue): (Vec<_>, VecDeque<_>) = files
         .into_iter()
         .map(|file| {

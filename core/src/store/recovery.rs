@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::thread;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::store::ahead::Lost;
 use crate::store::catalog::Catalog;
 use crate::store::checkpoint;
 use crate::store::disk::{Disk, File, OpenMode};
@@ -62,6 +63,7 @@ struct LogFile {
     header: Option<FileHeader>,
     len: u64,
     index: Option<(Footer, Table)>,
+    lost: Lost,
 }
 
 impl LogFile {
@@ -250,7 +252,7 @@ impl Recovery {
         let mut full = Vec::new();
         for (header, file) in &written {
             if !file.is_below(header, self.from) {
-                self.make_durable(header, &file.file)?;
+                self.make_durable(header, file)?;
             }
             if self.catalog.open_runs(header.no).is_some() && !self.damage.files.contains(&header.no) {
                 full.push((*header, file.file.clone()));
@@ -284,7 +286,8 @@ impl Recovery {
 
     /// Makes what was accepted of a file durable. Where an fsync had failed, what is not known fsync'd is written again
     /// first: the system calls its pages clean that never reached the medium.
-    fn make_durable(&self, header: &FileHeader, file: &Arc<dyn File>) -> Result<()> {
+    fn make_durable(&self, header: &FileHeader, file: &LogFile) -> Result<()> {
+        let LogFile { file, lost, .. } = file;
         let rewrite = || {
             if !self.in_doubt {
                 return Ok(());
@@ -304,7 +307,9 @@ impl Recovery {
             Ok(())
         };
         rewrite()
-            .and_then(|()| file.sync().inspect_err(|_| tell_doubt(&*self.disk)))
+            .and_then(|()| {
+                lost.lock().take().map_or_else(|| file.sync(), Err).inspect_err(|_| tell_doubt(&*self.disk))
+            })
             .map_err(|e| Error::io(format!("could not fsync {}", log_name(header.no)), e))
     }
 
@@ -338,7 +343,7 @@ impl Recovery {
             }
         };
         let index = if header.is_some() { read_index(&file, len).map_err(failed)? } else { None };
-        Ok(Some(LogFile { no, file, header, len, index }))
+        Ok(Some(LogFile { no, file, header, len, index, lost: Lost::default() }))
     }
 }
 

@@ -1,4 +1,6 @@
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use super::*;
@@ -8,7 +10,7 @@ use crate::config::{Options, StoreSizes};
 use crate::maintenance::Step;
 use crate::message::{Attributes, Delivery};
 use crate::name::{ChannelName, TopicName};
-use crate::store::crash_disk::{Crash, CrashDisk};
+use crate::store::crash_disk::{Crash, CrashDisk, Fault, Op};
 use crate::store::log::Wake;
 use crate::{Broker, SubscribeOptions};
 
@@ -101,4 +103,22 @@ fn files_read_ahead_give_what_files_read_in_turn_do() {
         }
     }
     assert!((20..120).contains(&damaged), "{damaged} were damaged");
+}
+
+/// The system tells of a failed fsync once, whoever asks first.
+#[test]
+fn an_fsync_that_fails_while_files_are_read_ahead_is_told() {
+    for seed in 0..10 {
+        let disk = folder(seed);
+        let failed = AtomicBool::new(false);
+        disk.set_faults(Box::new(move |call| {
+            let fails = call.op == Op::Sync && call.file.ends_with(".log") && !failed.swap(true, Relaxed);
+            fails.then_some(Fault::SyncFails)
+        }));
+        let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+        let Err(error) = recover_with(&shared, 0) else { panic!("opened") };
+        assert!(error.to_string().contains("could not fsync"), "{error}");
+        assert!(disk.list().unwrap().iter().any(|name| name == DOUBT_NAME));
+        assert!(recover_with(&shared, 0).is_ok(), "what is in doubt was written again");
+    }
 }

@@ -12,7 +12,7 @@ use crate::store::ids;
 use crate::store::reader::{Scanned, Scanner};
 
 impl Recovery {
-    /// Starts to read what is to be replayed, if it is much: of each file its frames.
+    /// Starts to read what is to be replayed, if it is much, and to fsync it: of each file its frames.
     pub(super) fn read_ahead<'scope>(
         &self,
         scope: &'scope Scope<'scope, '_>,
@@ -20,13 +20,15 @@ impl Recovery {
     ) -> Vec<Frames> {
         let is_read = |(header, file): &&(FileHeader, LogFile)| !file.is_below(header, self.from);
         let bytes: u64 = written.iter().filter(is_read).map(|(_, file)| file.frames_end()).sum();
-        if bytes < self.ahead_bytes_min {
+        // What is in doubt is to be written again before it is fsync'd.
+        if bytes < self.ahead_bytes_min || self.in_doubt {
             return Vec::new();
         }
         let reading = |(header, file): &(FileHeader, LogFile)| Reading {
             file: file.file.clone(),
             header: *header,
             until: file.frames_end(),
+            lost: file.lost.clone(),
         };
         let mut ahead =
             ahead::start(scope, written.iter().filter(is_read).map(reading).collect()).into_iter();
