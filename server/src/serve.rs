@@ -37,7 +37,9 @@ pub(crate) fn run(flags: &ArgMatches, face: Face) -> Outcome {
         .enable_all()
         .build()
         .map_err(|e| format!("cannot start: {e}"))?;
-    runtime.block_on(serve(reload, server))?;
+    // On a worker: what is accepted there begins there too.
+    let served = runtime.block_on(runtime.spawn(serve(reload, server)));
+    served.map_err(|panicked| panicked.to_string())??;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -161,8 +161,12 @@ impl Announcer {
             tokio::select! {
                 () = &mut shutdown => return,
                 () = &mut resolving => return,
-                Ok(()) = found.changed() => task.reconcile(&found.borrow_and_update()),
-                () = changed => {
+                Ok(()) = found.changed() => {
+                    task.reconcile(&found.borrow_and_update());
+                    self.0.changed.wake();
+                }
+                // To look at all names costs something, and without servers nobody asks for them.
+                () = changed, if !task.by_address.is_empty() => {
                     let start = Instant::now();
                     task.look();
                     let took = start.elapsed();

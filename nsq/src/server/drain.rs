@@ -28,10 +28,12 @@ impl Drain {
     /// Resolves once it was asked for, with the time there is for it.
     pub async fn asked(&self) -> Duration {
         let mut asked = self.0.subscribe();
-        match asked.wait_for(Option::is_some).await {
-            Ok(timeout) => timeout.unwrap_or_default(),
+        loop {
+            if let Some(timeout) = *asked.borrow_and_update() {
+                return timeout;
+            }
             // The sender lives as long as `self`.
-            Err(_) => std::future::pending().await,
+            let _ = asked.changed().await;
         }
     }
 }

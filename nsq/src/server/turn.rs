@@ -20,8 +20,8 @@ pub(super) struct Turns(AtomicU64);
 /// A session's turn.
 #[derive(Debug, Default)]
 pub(super) struct Turn {
-    /// Turns there had been when this session's last one began, and that one.
-    last: u64,
+    /// Turns there had been when this session's last one began, and that one. `None` before its first.
+    last: Option<u64>,
     /// Whether it lets others have theirs.
     waits: bool,
 }
@@ -33,7 +33,7 @@ impl Turn {
             return true;
         }
         let before = turns.0.fetch_add(1, Ordering::Relaxed);
-        let others = before - std::mem::replace(&mut self.last, before + 1);
+        let others = self.last.replace(before + 1).map_or(0, |last| before - last);
         self.waits = others >= COMPANY && pin!(yield_now()).poll(cx).is_pending();
         !self.waits
     }
@@ -55,6 +55,7 @@ mod tests {
         let turns = Turns::default();
         let mut sessions: Vec<Turn> = (0..=COMPANY).map(|_| Turn::default()).collect();
         let (few, one) = sessions.split_at_mut(COMPANY as usize);
+        assert!(goes_on(&mut one[0], &turns).await);
         for _ in 0..3 {
             for turn in &mut *few {
                 assert!(goes_on(turn, &turns).await);
@@ -68,15 +69,20 @@ mod tests {
     #[tokio::test]
     async fn who_waits_is_polled_again_after_those_that_are_ready() {
         let turns = std::sync::Arc::new(Turns::default());
+        let mut sessions: Vec<Turn> = (0..3).map(|_| Turn::default()).collect();
+        for turn in &mut sessions {
+            assert!(goes_on(turn, &turns).await);
+        }
         for _ in 0..COMPANY {
             goes_on(&mut Turn::default(), &turns).await;
         }
         let order = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
-        let tasks: Vec<_> = (0..3)
-            .map(|no| {
+        let tasks: Vec<_> = sessions
+            .into_iter()
+            .enumerate()
+            .map(|(no, mut turn)| {
                 let (turns, order) = (turns.clone(), order.clone());
                 tokio::spawn(async move {
-                    let mut turn = Turn::default();
                     poll_fn(|cx| {
                         order.lock().unwrap().push(no);
                         if turn.ended(&turns, cx) { Poll::Ready(()) } else { Poll::Pending }
