@@ -67,7 +67,7 @@ pub(super) fn start<'scope>(scope: &'scope Scope<'scope, '_>, files: Vec<Reading
         }
     };
     // Should there be no thread for it, it takes longer later.
-    let _ = thread::Builder::new().name("mq-sync".into()).spawn_scoped(scope, sync_all);
+    let _ = thread::Builder::new().name("mq-open".into()).spawn_scoped(scope, sync_all);
     let (frames, queue): (Vec<_>, VecDeque<_>) = files
         .into_iter()
         .map(|file| {
@@ -86,7 +86,7 @@ pub(super) fn start<'scope>(scope: &'scope Scope<'scope, '_>, files: Vec<Reading
                 && read(&file, &sender)
             {}
         };
-        started |= thread::Builder::new().name("mq-read".into()).spawn_scoped(scope, read_all).is_ok();
+        started |= thread::Builder::new().name("mq-open".into()).spawn_scoped(scope, read_all).is_ok();
     }
     if !started {
         queue.lock().clear();

@@ -1,7 +1,6 @@
 //! Memory from the system, to be filled.
 
 use bytes::BytesMut;
-use rustix::mm::{Advice, madvise};
 use rustix::param::page_size;
 
 /// An empty buffer for `bytes` whose pages are there already: taken one by one, as they are written to, they would cost
@@ -19,8 +18,9 @@ pub(super) fn buffer(bytes: usize) -> BytesMut {
 }
 
 #[cfg(target_os = "linux")]
-#[allow(unsafe_code)] // A third of what publishing to memory costs; ARCHITECTURE.md has the figures.
+#[allow(unsafe_code)] // Saves a quarter of what publishing to memory costs; ARCHITECTURE.md has the figures.
 fn populate(pages: &mut [std::mem::MaybeUninit<u8>]) {
+    use rustix::mm::{Advice, madvise};
     // SAFETY: the pages lie within a slice that is ours alone. The call makes them present, as a write of what is in them
     // would, and changes nothing of it.
     let _ = unsafe { madvise(pages.as_mut_ptr().cast(), pages.len(), Advice::LinuxPopulateWrite) };
