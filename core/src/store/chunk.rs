@@ -26,7 +26,7 @@ const BUSY_MAX: usize = 16;
 
 /// Written frames are kept up to this, or a quarter of the budget if that is less: the system's page cache has them too,
 /// and memory that is used again costs less than more of it.
-const WRITTEN_BYTES_MAX: u64 = 64 << 20;
+const WRITTEN_BYTES_MAX: u64 = 256 << 20;
 
 /// Which frames a chunk holds. Chunks of written frames are given up first: dropping them costs nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
