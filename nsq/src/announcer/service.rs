@@ -162,6 +162,8 @@ impl Announcer {
                 () = &mut shutdown => return,
                 () = &mut resolving => return,
                 Ok(()) = found.changed() => {
+                    // New links begin with the names there are, not with those of when there was a server last.
+                    task.look();
                     task.reconcile(&found.borrow_and_update());
                     self.0.changed.wake();
                 }
