@@ -6,13 +6,12 @@ use std::time::Duration;
 use mq_core::TopicName;
 use mq_grpc::Config;
 use mq_grpc::v1::publish_service_client::PublishServiceClient;
-use mq_grpc::v1::subscribe_service_client::SubscribeServiceClient;
 use mq_grpc::v1::{OutgoingMessage, PublishRequest, PublishStreamRequest, SubscribeCredit, SubscribeRequest};
 use mq_nsq::server;
+use prost::Message as _;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
-use tokio_stream::StreamExt;
 use tonic::Code;
 
 use crate::raw::{Raw, framed};
@@ -98,28 +97,36 @@ async fn a_reader_that_stops_holds_little_and_keeps_nothing_from_others() {
         let messages: Vec<OutgoingMessage> = (0..500).map(|_| message(&body)).collect();
         client.publish(PublishRequest { topic: "t".to_owned(), messages }).await.unwrap();
     }
-    // 20 MB wait. This one may have a lot of it in flight, and reads nothing beyond its stream's window.
-    let endpoint = tonic::transport::Channel::from_shared(format!("http://{}", stack.grpc)).unwrap();
-    let channel = endpoint.initial_stream_window_size(64 << 10).connect().await.unwrap();
-    let mut idle = SubscribeServiceClient::new(channel);
+    // 20 MB wait. This one may have a lot of it in flight, and reads nothing beyond its stream's window of 64 KiB.
+    let raw = Raw::connect(&stack.grpc).await;
+    let mut idle = raw.call("SubscribeService/Subscribe", &[]).await;
     let credit = Some(SubscribeCredit { messages: 2_500, bytes: 0 });
-    let first = SubscribeRequest { open: Some(open("t", "c")), credit, ..Default::default() };
-    let requests = tokio_stream::once(first).chain(tokio_stream::pending());
-    let unread = idle.subscribe(requests).await.unwrap();
+    let first = SubscribeRequest { open: Some(open("t", "c")), credit, ..Default::default() }.encode_to_vec();
+    idle.send(framed(0, first.len(), &first), false).await;
     let topic = stack.broker.find_topic(&TopicName::parse("t").unwrap()).unwrap();
-    let channel = || topic.channels()[0].stats();
-    until("its first messages", || (channel().in_flight > 0).then_some(())).await;
+    let stats = || topic.channels().first().map(|channel| channel.stats());
+    let in_flight = || stats().map_or(0, |channel| channel.in_flight);
+    until("its first messages", || (in_flight() > 0).then_some(())).await;
     // The rest goes to who reads.
     let mut busy = Subscriber::open(stack.channel().await, open("t", "c"), 100).await.unwrap();
-    while channel().depth > 0 {
+    let mut finished = 0;
+    while stats().is_some_and(|channel| channel.depth > 0) {
         let message = busy.next().await;
         busy.finish(&[message.id]).await;
+        finished += 1;
     }
-    let held = channel().in_flight;
+    let held = in_flight();
     // The window of its stream, and some frames: in the outlet, in the encoder, in the buffer of HTTP/2.
     assert!(held < (8 << 16) / 1_000, "{held} messages of 1,000 bytes lie in buffers");
-    drop(unread);
-    until("they return", || (channel().depth > 0 || channel().in_flight < held).then_some(())).await;
+    // It cancels, its connection stays: what it held goes to who reads, too.
+    drop(idle);
+    while finished < 40 * 500 {
+        let message = busy.next().await;
+        busy.finish(&[message.id]).await;
+        finished += 1;
+    }
+    until("all to be finished", || (in_flight() == 0).then_some(())).await;
+    drop(raw);
 }
 
 #[tokio::test(flavor = "multi_thread")]
