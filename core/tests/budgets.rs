@@ -289,7 +289,8 @@ fn what_is_written_takes_a_quarter_of_the_memory_and_is_read_back() {
         for bodies in bodies.chunks(20) {
             world.publish(bodies).unwrap();
             let used = world.broker.memory_used();
-            assert!(used < (1 << 20) + (128 << 10), "{used}");
+            // And the chunks given up last, free until they are used again.
+            assert!(used < (1 << 20) + (192 << 10), "{used}");
         }
         assert!(world.broker.memory_used() > 1 << 19, "the newest are kept");
         assert!(drain(&mut sub) == bodies, "{level:?}");

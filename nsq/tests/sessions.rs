@@ -89,15 +89,19 @@ async fn large_messages_and_batches_pass_in_any_pieces() {
     let mut producer = server.peer().await;
     let large: Vec<u8> = (0..1024 * 1024).map(|i| (i % 251) as u8).collect();
     let bodies = [&large[..], b"small", &large[..7], &large[..]];
-    let batch = [mpub("t", &bodies), with_body("PUB t", &large)].concat();
-    for piece in batch.chunks(70_001) {
-        producer.send(piece).await;
-    }
-    producer.expect("OK").await;
-    producer.expect("OK").await;
-    for body in bodies.iter().copied().chain([&large[..]]) {
-        let frame = consumer.frame().await.unwrap();
-        assert!(frame.data[26..] == *body, "{} bytes instead of {}", frame.data.len() - 26, body.len());
+    let commands = [mpub("t", &bodies), with_body("PUB t", &large), with_body("PUB t", b"last")].concat();
+    for size in [70_001, 131_073, 600_000, commands.len()] {
+        for piece in commands.chunks(size) {
+            producer.send(piece).await;
+        }
+        for _ in 0..3 {
+            producer.expect("OK").await;
+        }
+        for body in bodies.iter().copied().chain([&large[..], b"last"]) {
+            let frame = consumer.frame().await.unwrap();
+            assert!(frame.data[26..] == *body, "{} bytes instead of {}", frame.data.len() - 26, body.len());
+            consumer.send(format!("FIN {}\n", frame.id()).as_bytes()).await;
+        }
     }
     server.stop().await;
 }

@@ -1,6 +1,6 @@
 //! Memory for frames: one pool of recycled chunks under one budget.
 //!
-//! A batch is encoded into the free tail of a chunk that nobody else holds, and split off as [`Bytes`] when it is
+//! A batch is encoded into the free tail of a chunk that nobody else holds, and split off as `Bytes` when it is
 //! published: the one copy of each body. A chunk is free again when all the frames in it were dropped, which the
 //! chunk's own tail handle can tell (`try_reclaim`), so no count is kept per message.
 
@@ -8,16 +8,14 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use parking_lot::Mutex;
 
-use crate::error::{Error, ErrorKind, Result};
-use crate::message::Attributes;
-use crate::store::frame::{self, PAYLOAD_BYTES_MAX, Record};
+use crate::store::batch::Batch;
+use crate::store::free::{Free, class};
 use crate::store::fresh;
-use crate::store::ids::IdHash;
 
-/// A frame larger than this part of a chunk gets a chunk of its own size, so that no chunk wastes more.
+/// A frame larger than this part of a chunk gets a chunk of its own, so that no chunk wastes more.
 const SHARE_OF_CHUNK: usize = 4;
 
 /// Chunks in use that are passed over while one is looked for that isn't: they are freed about in order. Now and then
@@ -64,9 +62,7 @@ pub(crate) struct Pool {
 
 #[derive(Default)]
 struct PoolState {
-    free: Vec<BytesMut>,
-    /// Fewest free chunks since the last [`Pool::release_idle`].
-    free_min: usize,
+    free: Free,
     open: [Vec<Chunk>; 2],
     /// Chunks that take no more frames, oldest first.
     sealed: [VecDeque<Chunk>; 2],
@@ -74,10 +70,11 @@ struct PoolState {
 }
 
 /// Memory that frames are encoded into.
-struct Chunk {
-    id: u64,
+pub(super) struct Chunk {
+    pub(super) id: u64,
     /// The free tail; what was split off is in the topics' rings.
-    tail: BytesMut,
+    pub(super) tail: BytesMut,
+    /// All of it; a [`class`].
     bytes: usize,
     /// Numbers of the topics with frames here, repeated when they take turns.
     topics: Vec<u32>,
@@ -127,8 +124,8 @@ impl Pool {
                 self.give_back();
             }
             let used = self.used();
-            let free = self.state.lock().free.len() as u64;
-            used.saturating_sub(free * chunk) + chunk > self.soft_limit
+            let free = self.state.lock().free.bytes();
+            used.saturating_sub(free) + chunk > self.soft_limit
         }
     }
 
@@ -145,54 +142,58 @@ impl Pool {
         }
     }
 
-    /// Gives as many free chunks back to the system as the budget is passed by: what else is counted needs their place.
+    /// Gives as many free bytes back to the system as the budget is passed by: what else is counted needs their place.
     fn give_back(&self) {
         let mut state = self.state.lock();
-        let over = self.used().saturating_sub(self.limit).div_ceil(self.chunk_bytes as u64);
-        let back = (over as usize).min(state.free.len());
-        let keep = state.free.len() - back;
-        state.free.truncate(keep);
-        state.free_min = state.free_min.min(keep);
+        let over = self.used().saturating_sub(self.limit);
+        let released = state.free.release(over);
         drop(state);
-        self.used.fetch_sub((back * self.chunk_bytes) as u64, Ordering::Relaxed);
+        self.used.fetch_sub(released, Ordering::Relaxed);
     }
 
     /// An empty batch for frames of `ring`.
     pub(crate) fn batch(self: &Arc<Self>, ring: Ring) -> Batch {
-        Batch { pool: self.clone(), ring, chunk: None, count: 0, chain: 0, deferred: false, ids: Vec::new() }
+        Batch::new(self.clone(), ring)
     }
 
-    fn open(&self, ring: Ring) -> Chunk {
+    /// A chunk with room for a frame of `bytes`; if it gets one of its own, then with room for `growth` too.
+    pub(super) fn open(&self, ring: Ring, bytes: usize, growth: usize) -> Chunk {
+        if bytes > self.chunk_bytes / SHARE_OF_CHUNK {
+            return self.take(class(bytes.max(growth)));
+        }
+        loop {
+            let open = self.state.lock().open[ring as usize].pop();
+            let chunk = open.unwrap_or_else(|| self.take(self.chunk_bytes));
+            if chunk.tail.capacity() >= bytes {
+                return chunk;
+            }
+            self.seal(ring, chunk);
+        }
+    }
+
+    /// An empty chunk of `bytes`.
+    fn take(&self, bytes: usize) -> Chunk {
         let mut state = self.state.lock();
-        if let Some(chunk) = state.open[ring as usize].pop() {
-            return chunk;
-        }
-        if state.free.is_empty() {
+        let mut tail = state.free.take(bytes);
+        if tail.is_none() {
             self.reclaim_locked(&mut state, BUSY_MAX);
+            tail = state.free.take(bytes);
         }
-        let tail = state.free.pop();
-        state.free_min = state.free_min.min(state.free.len());
         state.last_id += 1;
         let id = state.last_id;
         drop(state);
         let tail = tail.unwrap_or_else(|| {
-            self.used.fetch_add(self.chunk_bytes as u64, Ordering::Relaxed);
-            fresh::buffer(self.chunk_bytes)
+            self.used.fetch_add(bytes as u64, Ordering::Relaxed);
+            fresh::buffer(bytes)
         });
-        Chunk { id, tail, bytes: self.chunk_bytes, topics: Vec::new(), evicted: false, sealed_at: 0 }
-    }
-
-    fn open_large(&self, bytes: usize) -> Chunk {
-        self.used.fetch_add(bytes as u64, Ordering::Relaxed);
-        let tail = fresh::buffer(bytes);
-        let mut state = self.state.lock();
-        state.last_id += 1;
-        let id = state.last_id;
-        drop(state);
         Chunk { id, tail, bytes, topics: Vec::new(), evicted: false, sealed_at: 0 }
     }
 
-    fn put_back(&self, ring: Ring, chunk: Chunk) {
+    /// Takes back a chunk whose tail is free. `topic` is the number of the topic it has a frame of since.
+    pub(super) fn put_back(&self, ring: Ring, mut chunk: Chunk, topic: Option<u32>) {
+        if let Some(topic) = topic.filter(|topic| chunk.topics.last() != Some(topic)) {
+            chunk.topics.push(topic);
+        }
         if chunk.bytes == self.chunk_bytes {
             self.state.lock().open[ring as usize].push(chunk);
         } else {
@@ -200,7 +201,8 @@ impl Pool {
         }
     }
 
-    fn seal(&self, ring: Ring, mut chunk: Chunk) {
+    /// Takes back a chunk that gets no more frames.
+    pub(super) fn seal(&self, ring: Ring, mut chunk: Chunk) {
         chunk.tail.clear();
         let mut state = self.state.lock();
         chunk.sealed_at = state.last_id;
@@ -235,8 +237,8 @@ impl Pool {
                 busy = 0;
                 let Some(mut chunk) = sealed.remove(at) else { break };
                 self.count(ring, &chunk, AtomicU64::fetch_sub);
-                if chunk.bytes == self.chunk_bytes && self.used() <= self.soft_limit {
-                    free.push(std::mem::take(&mut chunk.tail));
+                if self.used() <= self.soft_limit {
+                    free.put(chunk.bytes, std::mem::take(&mut chunk.tail));
                 } else {
                     self.used.fetch_sub(chunk.bytes as u64, Ordering::Relaxed);
                 }
@@ -248,12 +250,9 @@ impl Pool {
     pub(crate) fn release_idle(&self) {
         let mut state = self.state.lock();
         self.reclaim_locked(&mut state, usize::MAX);
-        let idle = state.free_min.min(state.free.len());
-        let keep = state.free.len() - idle;
-        state.free.truncate(keep);
-        state.free_min = keep;
+        let released = state.free.release_idle();
         drop(state);
-        self.used.fetch_sub((idle * self.chunk_bytes) as u64, Ordering::Relaxed);
+        self.used.fetch_sub(released, Ordering::Relaxed);
     }
 
     /// The oldest up to `max` chunks of `ring` that were not named before: the caller makes the topics give up their
@@ -339,158 +338,12 @@ impl Pool {
     }
 }
 
-/// Messages on their way into one frame: encoded as they are added, outside of any lock.
-///
-/// Hold it only while filling it: it owns the tail of a chunk. Dropping it forgets the messages.
-pub struct Batch {
-    pool: Arc<Pool>,
-    ring: Ring,
-    /// Its tail's filled part is this batch.
-    chunk: Option<Chunk>,
-    count: u32,
-    /// CRC-32C over the records' CRCs so far.
-    chain: u32,
-    deferred: bool,
-    /// Which of the messages have an id.
-    ids: Vec<(u32, IdHash)>,
-}
-
-/// A batch's messages, encoded: the payload of a data frame.
-pub(crate) struct Payload {
-    pub(crate) bytes: Bytes,
-    pub(crate) count: u32,
-    pub(crate) crc: u32,
-    /// Whether any message has a not-before time.
-    pub(crate) deferred: bool,
-    /// Which of the messages have an id of their publisher's, in order.
-    pub(crate) ids: Vec<(u32, IdHash)>,
-    /// The chunk that holds the bytes.
-    pub(crate) chunk: u64,
-}
-
-impl Payload {
-    /// Bytes of the bodies and attributes.
-    pub(crate) fn body_bytes(&self) -> u64 {
-        (self.bytes.len() - self.count as usize * frame::RECORD_HEADER_BYTES) as u64
-    }
-}
-
-impl Batch {
-    /// Adds a message.
-    ///
-    /// # Errors
-    /// `TooBig` if the attributes pass 64 KiB or the batch 1 GiB; the batch is as it was before.
-    pub fn push(&mut self, attributes: &Attributes<'_>, body: &[u8]) -> Result<()> {
-        let need = frame::record_len(attributes, body.len())?;
-        let room = self.chunk.as_ref().map_or(0, |c| c.tail.capacity() - c.tail.len());
-        if room < need {
-            self.grow(need)?;
-        }
-        let Some(chunk) = &mut self.chunk else { return Ok(()) };
-        let crc = frame::put_record(&mut chunk.tail, attributes, body);
-        if let Some(id) = attributes.dedup_id {
-            self.ids.push((self.count, IdHash::of(id)));
-        }
-        self.chain = crc32c::crc32c_append(self.chain, &crc.to_le_bytes());
-        self.count += 1;
-        self.deferred |= attributes.not_before.is_some();
-        Ok(())
-    }
-
-    /// Adds the record that `bytes` begin with, which another batch encoded. Its id is not taken down.
-    ///
-    /// # Errors
-    /// As [`Batch::push`].
-    pub(crate) fn push_record(&mut self, record: &Record<'_>, bytes: &[u8]) -> Result<()> {
-        let room = self.chunk.as_ref().map_or(0, |c| c.tail.capacity() - c.tail.len());
-        if room < record.len {
-            self.grow(record.len)?;
-        }
-        let Some(chunk) = &mut self.chunk else { return Ok(()) };
-        chunk.tail.extend_from_slice(&bytes[..record.len]);
-        self.chain = crc32c::crc32c_append(self.chain, &bytes[..4]);
-        self.count += 1;
-        self.deferred |= !record.is_plain() && record.attributes().not_before.is_some();
-        Ok(())
-    }
-
-    /// Messages added.
-    pub fn len(&self) -> usize {
-        self.count as usize
-    }
-
-    /// Whether nothing was added.
-    pub fn is_empty(&self) -> bool {
-        self.count == 0
-    }
-
-    /// Bytes of the messages as they are stored.
-    pub fn bytes(&self) -> usize {
-        self.chunk.as_ref().map_or(0, |c| c.tail.len())
-    }
-
-    /// Moves to a chunk with room for `need` more bytes.
-    fn grow(&mut self, need: usize) -> Result<()> {
-        let total = self.bytes() + need;
-        if total > PAYLOAD_BYTES_MAX {
-            return Err(Error::new(
-                ErrorKind::TooBig,
-                format!("a batch takes at most {PAYLOAD_BYTES_MAX} bytes, this one would take {total}"),
-            ));
-        }
-        let pool = &self.pool;
-        let mut roomy = if total <= pool.chunk_bytes / SHARE_OF_CHUNK {
-            let mut chunk = pool.open(self.ring);
-            while chunk.tail.capacity() < total {
-                pool.seal(self.ring, chunk);
-                chunk = pool.open(self.ring);
-            }
-            chunk
-        } else {
-            pool.open_large(total.max(2 * self.bytes()).min(PAYLOAD_BYTES_MAX))
-        };
-        if let Some(old) = self.chunk.take() {
-            roomy.tail.extend_from_slice(&old.tail);
-            pool.seal(self.ring, old);
-        }
-        self.chunk = Some(roomy);
-        Ok(())
-    }
-
-    /// Ends the batch for the topic with number `topic`.
-    pub(crate) fn finish(mut self, topic: u32) -> Payload {
-        let mut out = Payload {
-            bytes: Bytes::new(),
-            count: self.count,
-            crc: self.chain,
-            deferred: self.deferred,
-            ids: std::mem::take(&mut self.ids),
-            chunk: 0,
-        };
-        if let Some(mut chunk) = self.chunk.take() {
-            out.bytes = chunk.tail.split().freeze();
-            out.chunk = chunk.id;
-            if chunk.topics.last() != Some(&topic) {
-                chunk.topics.push(topic);
-            }
-            self.pool.put_back(self.ring, chunk);
-        }
-        out
-    }
-}
-
-impl Drop for Batch {
-    fn drop(&mut self) {
-        if let Some(mut chunk) = self.chunk.take() {
-            chunk.tail.clear();
-            self.pool.put_back(self.ring, chunk);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::Attributes;
+    use crate::store::batch::Payload;
+    use crate::store::frame;
 
     fn payload(pool: &Arc<Pool>, topic: u32, bodies: &[&[u8]]) -> Payload {
         let mut batch = pool.batch(Ring::Held);
@@ -538,13 +391,15 @@ mod tests {
     }
 
     #[test]
-    fn a_large_batch_gets_a_chunk_of_its_own_size() {
+    fn a_large_batch_gets_a_chunk_of_its_own_size_that_is_used_again() {
         let pool = Pool::new(1 << 20, 1 << 10);
-        let large = payload(&pool, 1, &[&[1; 5000], &[2; 10]]);
-        assert_eq!((large.count, large.crc), (2, frame::records_crc(&large.bytes)));
-        assert!(pool.used() >= 5000);
-        drop(large);
-        pool.reclaim();
+        for bytes in [5_000, 5_020, 4_990] {
+            let large = payload(&pool, 1, &[&vec![1; bytes], &[2; 10]]);
+            assert_eq!((large.count, large.crc), (2, frame::records_crc(&large.bytes)));
+            assert!((5_000..7_000).contains(&pool.used()), "{}", pool.used());
+        }
+        pool.release_idle();
+        pool.release_idle();
         assert!(pool.used() <= 2 << 10);
     }
 

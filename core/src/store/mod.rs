@@ -2,7 +2,8 @@
 //!
 //! - [`disk`]: the files as the store sees them; [`real_disk`] is the system's, `crash_disk` the crash tests'
 //! - [`frame`], [`event`]: the bytes of the log; `file`, `file_index`, `manifest`, `checkpoint`: those of its files
-//! - `chunk`: memory for frames; `fresh`: from the system; `log`, `writer`: positions, rounds of writes, fsync
+//! - `batch`: messages being encoded; `chunk`: memory for frames, `free` and `fresh`: used before, and from the system
+//! - `log`, `writer`: positions, rounds of writes, fsync
 //! - `trouble`: what keeps the log from its work; `reserve`, `healing`: how it gets over a full disk and a failed fsync
 //! - `catalog`: which file holds what; `reader` reads it back; `cleaner` keeps only what is pending
 //! - [`ids`]: publishers' ids of messages, in frames and in checkpoints
@@ -11,6 +12,7 @@
 //!   of damaged frames, `clean_file` where repairs put it
 
 mod ahead;
+pub(crate) mod batch;
 pub(crate) mod catalog;
 pub(crate) mod checkpoint;
 pub(crate) mod chunk;
@@ -25,6 +27,7 @@ pub(crate) mod file;
 pub(crate) mod file_index;
 pub(crate) mod folder;
 pub mod frame;
+mod free;
 mod fresh;
 pub(crate) mod healing;
 pub mod ids;

@@ -7,7 +7,7 @@ use crate::clock::Wall;
 use crate::config::Durability;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Offset, SEQ_BITS};
-use crate::store::chunk::{Batch, Payload};
+use crate::store::batch::{Batch, Payload};
 use crate::store::log::{Frame, Landed, Ticket, Wake};
 use crate::topic::ring::Held;
 use crate::topic::window::Known;

@@ -2,9 +2,10 @@
 
 use mq_core::Pulled;
 
+use super::buffers;
 use super::output::DELIVERY_BYTES;
 use super::session::{End, Session};
-use crate::wire::frame::put_message;
+use crate::wire::frame::{FRAME_HEADER_BYTES, MESSAGE_HEADER_BYTES, put_message};
 
 impl Session {
     /// Fetches messages while there are any and the output has room; one larger than the room goes alone.
@@ -28,6 +29,7 @@ impl Session {
             self.resting = false;
             let out = self.output.buf();
             let pulled = subscription.pull(room, &mut |delivery| {
+                buffers::reserve(out, FRAME_HEADER_BYTES + MESSAGE_HEADER_BYTES + delivery.body.len());
                 put_message(out, delivery.id, delivery.time, delivery.attempts, delivery.body);
                 count += 1;
             });

@@ -1,11 +1,13 @@
 //! From the socket to commands, and each to what executes it.
 
+use std::future::Future;
 use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
 
+use bytes::BufMut;
 use mq_core::TopicName;
-use tokio::io::{AsyncRead, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tokio::time::Instant;
 
 use super::auth::Permission;
@@ -25,6 +27,9 @@ use crate::wire::{MAGIC, Parse, Parser, Stage};
 
 /// What is taken in at once while a line's end is looked for.
 const LINE_BYTES: usize = 256;
+
+/// Memory for all of a large command is taken once the part of it that is there is one of so many.
+const BELIEVED: usize = 4;
 
 /// What was read and not executed. Has a buffer only while there is any.
 pub(super) struct Input {
@@ -49,6 +54,14 @@ impl Input {
         self.held = Vec::new();
         self.stalled = false;
         self.share.set(0);
+    }
+
+    /// Bytes that a large command misses, once so many are there that its length can be believed: they need no other
+    /// buffer in between.
+    fn missing_much(&self) -> Option<usize> {
+        let missing = self.need.saturating_sub(self.held.len());
+        let is_believed = self.need <= BELIEVED * self.held.len();
+        (is_believed && !self.stalled && missing >= buffers::INPUT_BYTES).then_some(missing)
     }
 
     /// Whether it holds part of a large command.
@@ -84,6 +97,9 @@ pub(super) enum Next<'a> {
 impl Session {
     /// Reads once and executes all that is whole. Returns whether there may be more to read.
     pub(super) fn poll_input(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        if let Some(missing) = self.input.missing_much() {
+            return self.poll_rest(missing, cx);
+        }
         let mut buf = buffers::take_input();
         let mut read = ReadBuf::new(&mut buf);
         let polled = Pin::new(&mut self.transport).poll_read(cx, &mut read);
@@ -101,16 +117,27 @@ impl Session {
         polled.map_ok(|()| full)
     }
 
+    /// Reads once, of the rest of a large command, to where it is held.
+    fn poll_rest(&mut self, missing: usize, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        buffers::reserve(&mut self.input.held, missing);
+        let mut rest = (&mut self.input.held).limit(missing);
+        let len = ready!(pin!(self.transport.read_buf(&mut rest)).poll(cx))?;
+        if len == 0 {
+            self.end_of_input();
+        } else if len == missing {
+            self.execute_held();
+        }
+        self.input.share.set(self.input.held.capacity());
+        Poll::Ready(Ok(len == missing))
+    }
+
     /// Goes on with what had to wait. Returns whether there was any.
     pub(super) fn take_in_rest(&mut self) -> bool {
         if !self.input.stalled || !self.may_read() {
             return false;
         }
         self.input.stalled = false;
-        let mut held = std::mem::take(&mut self.input.held);
-        let used = self.execute_all(&held);
-        held.drain(..used);
-        self.hold(held);
+        self.execute_held();
         self.input.share.set(self.input.held.capacity());
         true
     }
@@ -133,17 +160,23 @@ impl Session {
             bytes = rest;
             self.input.held.extend_from_slice(more);
             if self.input.held.len() >= self.input.need {
-                let mut held = std::mem::take(&mut self.input.held);
-                let used = self.execute_all(&held);
-                held.drain(..used);
-                self.hold(held);
+                self.execute_held();
             }
         }
     }
 
+    fn execute_held(&mut self) {
+        let mut held = std::mem::take(&mut self.input.held);
+        let used = self.execute_all(&held);
+        held.drain(..used);
+        self.hold(held);
+    }
+
     /// Keeps what can't be executed yet.
     fn hold(&mut self, rest: Vec<u8>) {
-        if !rest.is_empty() && !self.is_draining() {
+        if rest.is_empty() || self.is_draining() {
+            buffers::give(rest);
+        } else {
             self.input.held = rest;
         }
     }

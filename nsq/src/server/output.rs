@@ -74,7 +74,7 @@ impl Output {
             }
         }
         if self.buf.capacity() > 0 {
-            buffers::give_output(std::mem::take(&mut self.buf));
+            buffers::give(std::mem::take(&mut self.buf));
             self.sent = 0;
         }
         if self.unflushed {
