@@ -185,8 +185,11 @@ impl Session {
                 end => break end,
             }
         };
-        // Its messages return now, not when the other end has taken note.
+        // Its messages return now, not when the other end has taken note; what it published is written, answered or not.
         self.subscription = None;
+        if self.replies.wants_write() {
+            self.shared.broker.commit();
+        }
         tracing::debug!(
             client = self.client.id,
             reason = ?end,

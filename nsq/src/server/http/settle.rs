@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use mq_core::{Broker, Error, ErrorKind, Outcome, Ticket, Wake};
+use tokio::task::yield_now;
 
 use crate::http::{Answer, StatusCode};
 use crate::server::signal::Signal;
@@ -41,7 +42,13 @@ impl Settle {
     /// # Errors
     /// It was not stored.
     pub async fn ticket(&self, ticket: Ticket) -> Result<(), Error> {
-        self.broker.commit();
+        {
+            let _commit = Commit { broker: &self.broker, ticket };
+            if !ticket.is_done() {
+                // The requests that are ready shall be in the same write: the first that comes around again does it for all.
+                yield_now().await;
+            }
+        }
         poll_fn(|cx| {
             self.signal.register(cx.waker());
             match self.broker.outcome(ticket) {
@@ -62,6 +69,20 @@ impl Settle {
         // Of this one only when it is decided counts.
         let _ = self.ticket(mine).await;
         self.ticket(ticket).await
+    }
+}
+
+/// Has the log write what waits for it when it is dropped, be it that nobody asks any more.
+struct Commit<'a> {
+    broker: &'a Broker,
+    ticket: Ticket,
+}
+
+impl Drop for Commit<'_> {
+    fn drop(&mut self) {
+        if self.ticket.is_done() || matches!(self.broker.outcome(self.ticket), Outcome::Pending) {
+            self.broker.commit();
+        }
     }
 }
 
@@ -93,4 +114,56 @@ pub(super) fn publish_refused(error: &Error) -> Answer {
     }
     let exiting = Answer::error_with(StatusCode::SERVICE_UNAVAILABLE, "EXITING", &error.to_string());
     if error.is_retryable() { exiting.retry_after(RETRY_AFTER) } else { exiting }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::pin::pin;
+
+    use mq_core::{Attributes, Options, TopicName};
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn publish(broker: &Broker, settle: &Settle) -> Ticket {
+        let topic = broker.topic(&TopicName::parse("t").unwrap()).unwrap();
+        let mut batch = topic.batch();
+        batch.push(&Attributes::NONE, b"x").unwrap();
+        topic.publish(batch, &settle.wake).unwrap().ticket
+    }
+
+    fn is_written(broker: &Broker, ticket: Ticket) -> bool {
+        matches!(broker.outcome(ticket), Outcome::Done)
+    }
+
+    #[tokio::test]
+    async fn one_write_is_for_all_that_are_ready_and_needs_nobody_who_waits() {
+        let folder = TempDir::new().unwrap();
+        let options = Options { data_path: folder.path().join("data"), ..Options::default() };
+        let broker = Broker::open(options).unwrap();
+        let settles = [(); 3].map(|()| Settle::new(&broker));
+        let tickets = settles.each_ref().map(|settle| publish(&broker, settle));
+        let mut first = pin!(settles[0].ticket(tickets[0]));
+        let mut second = pin!(settles[1].ticket(tickets[1]));
+        poll_fn(|cx| {
+            assert!(first.as_mut().poll(cx).is_pending());
+            assert!(second.as_mut().poll(cx).is_pending());
+            Poll::Ready(())
+        })
+        .await;
+        assert!(!tickets.iter().any(|ticket| is_written(&broker, *ticket)));
+        first.await.unwrap();
+        assert!(tickets.iter().all(|ticket| is_written(&broker, *ticket)));
+        second.await.unwrap();
+
+        let ticket = publish(&broker, &settles[2]);
+        {
+            let mut given_up = pin!(settles[2].ticket(ticket));
+            assert!(poll_fn(|cx| Poll::Ready(given_up.as_mut().poll(cx).is_pending())).await);
+            assert!(!is_written(&broker, ticket));
+        }
+        assert!(is_written(&broker, ticket));
+        broker.close().unwrap();
+    }
 }
