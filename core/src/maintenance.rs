@@ -393,15 +393,16 @@ fn serve_log(shared: &Shared) {
     }
 }
 
-/// Fsyncs: at once where level `sync` waits for it, else every second; and marks what was fsync'd. Alone on its thread,
-/// since a disk can take its time.
+/// Fsyncs: at once where level `sync` waits for it or a file is full, else every second; and marks what was fsync'd. Alone
+/// on its thread, since a disk can take its time.
 fn serve_sync(shared: &Shared) {
     let mut sync_at = Instant::now();
     loop {
         let sync_due = shared.log.needs_sync().then(|| sync_at + SYNC_EVERY);
         let mark_due = shared.log.wants_mark().then(|| sync_at + STATE_EVERY);
         let due = [sync_due, mark_due].into_iter().flatten().min();
-        let is_wanted = || shared.log.has_unsynced() && !shared.log.is_troubled();
+        let has_full = || shared.log.has_full();
+        let is_wanted = || (shared.log.has_unsynced() || has_full()) && !shared.log.is_troubled();
         if !is_wanted() {
             shared.log.sync_bell.wait(due.map(|at| at.saturating_duration_since(Instant::now())));
         }
@@ -412,14 +413,19 @@ fn serve_sync(shared: &Shared) {
         if !is_wanted() && !in_rhythm {
             continue;
         }
-        if is_wanted() {
+        if shared.log.has_unsynced() {
             std::thread::sleep(shared.options.sync_wait);
+        }
+        let is_full = has_full();
+        if is_full {
+            // The next file is needed before this one is on the disk.
+            shared.cleaner_bell.ring();
         }
         // What went wrong is told by the log.
         let _ = shared.sync_if_due();
         // A failed one is tried again in rhythm.
         sync_at = Instant::now();
-        if in_rhythm {
+        if in_rhythm || is_full {
             shared.cleaner_bell.ring();
         }
     }

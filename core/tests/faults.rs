@@ -271,6 +271,33 @@ fn a_full_disk_refuses_publishes_and_heals_as_it_is_drained() {
 }
 
 #[test]
+fn the_next_file_takes_no_space_that_others_need() {
+    let disk = CrashDisk::new();
+    let broker = broker(&disk, Durability::Flush);
+    // Less than a file: none of it is taken ahead.
+    let before = disk.used();
+    disk.capacity(Some(before + SIZES.file_bytes / 2));
+    broker.maintain(Step::KeepHouse).unwrap();
+    assert!(disk.used() < before + 1024, "{before}, {}", disk.used());
+    // Where there is room it is taken.
+    let fill = |count| {
+        (0..count).try_for_each(|n| publish(&broker, "t", &format!("{n} {}", "x".repeat(500))).map(drop))
+    };
+    disk.capacity(None);
+    fill(16).unwrap();
+    let before = disk.used();
+    broker.maintain(Step::KeepHouse).unwrap();
+    assert!(disk.used() >= before + SIZES.file_bytes, "{before}, {}", disk.used());
+    // On a full disk the reserve comes first: without it publishes are refused.
+    fill(16).unwrap();
+    disk.capacity(Some(disk.used() + 100));
+    assert_eq!(fill(48).unwrap_err().kind(), ErrorKind::Full);
+    disk.capacity(Some(disk.used() + SIZES.file_bytes + 1024));
+    broker.maintain(Step::KeepHouse).unwrap();
+    broker.health().unwrap();
+}
+
+#[test]
 fn a_broker_opens_on_a_full_disk_and_can_be_drained() {
     let disk = CrashDisk::new();
     let first = broker(&disk, Durability::Flush);

@@ -326,10 +326,11 @@ impl File for CrashFile {
         self.check_writable()?;
         self.shared.meet(Op::Allocate, &self.name, 0, len)?;
         let mut state = self.shared.state.lock();
-        state.check_len(self.inode, len)?;
+        let (outcome, max) = (state.check_len(self.inode, len), state.len_max(self.inode));
+        // What there is is taken, also if it is not enough.
         let reserved = state.reserved.entry(self.inode).or_default();
-        *reserved = len.max(*reserved);
-        Ok(())
+        *reserved = len.min(max).max(*reserved);
+        outcome
     }
 
     fn sync(&self) -> io::Result<()> {

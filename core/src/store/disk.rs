@@ -55,7 +55,7 @@ pub trait File: Send + Sync {
     /// Cuts or extends (with zeros) to `len` bytes. Space reserved past `len` may be given back.
     fn truncate(&self, len: u64) -> io::Result<()>;
     /// Reserves space for the first `len` bytes without changing the length, so that writing them can't fail for
-    /// want of room. Where the file system can't, does nothing.
+    /// want of room. Where the file system can't, does nothing. After an error some of it may be reserved.
     fn allocate(&self, len: u64) -> io::Result<()>;
     /// Makes contents and length durable. After an error nothing written since the last success may be trusted, not
     /// even after a later success: the system may have dropped the pages and marked them clean.

@@ -124,7 +124,7 @@ pub(crate) struct Log {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) catalog: Arc<Catalog>,
     /// Bytes of frames after which a file is followed by the next.
-    file_bytes: u64,
+    pub(super) file_bytes: u64,
     pub(super) manifest: Mutex<Manifest>,
     /// Names of files that no manifest to come will name.
     pub(super) left_over: Mutex<Vec<String>>,
@@ -445,6 +445,11 @@ impl Log {
     pub(crate) fn has_unsynced(&self) -> bool {
         // A writer lists what it has written before it says up to where: until then an fsync would land nothing.
         self.unsynced.lock().front().is_some_and(|next| next.end <= self.written())
+    }
+
+    /// Whether a full file is not fsync'd.
+    pub(crate) fn has_full(&self) -> bool {
+        !self.files.lock().full.is_empty()
     }
 
     /// How many times writing has failed, and one.
