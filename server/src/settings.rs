@@ -172,7 +172,7 @@ settings! {
     broadcast_grpc_port: u16 = "0";
     /// Folder of the broker's data, made if absent
     data_path: PathBuf = "mq-data", nsqd ".";
-    /// Memory for messages; what is beyond it lies on disk
+    /// Memory for messages; what is beyond it lies on disk, and so does what is written beyond a quarter of it, at most 256MiB
     memory_limit: Size = "256MiB";
     /// What OK means for a new topic's messages: in memory (memory), written to the operating system (flush), or fsync'd (sync)
     durability: mq_core::Durability = "flush";
