@@ -401,8 +401,7 @@ fn serve_sync(shared: &Shared) {
         let sync_due = shared.log.needs_sync().then(|| sync_at + SYNC_EVERY);
         let mark_due = shared.log.wants_mark().then(|| sync_at + STATE_EVERY);
         let due = [sync_due, mark_due].into_iter().flatten().min();
-        let has_full = || shared.log.has_full();
-        let is_wanted = || (shared.log.has_unsynced() || has_full()) && !shared.log.is_troubled();
+        let is_wanted = || (shared.log.has_unsynced() || shared.log.has_full()) && !shared.log.is_troubled();
         if !is_wanted() {
             shared.log.sync_bell.wait(due.map(|at| at.saturating_duration_since(Instant::now())));
         }
@@ -413,10 +412,10 @@ fn serve_sync(shared: &Shared) {
         if !is_wanted() && !in_rhythm {
             continue;
         }
-        if shared.log.has_unsynced() {
+        if shared.log.has_unsynced() && !shared.log.is_troubled() {
             std::thread::sleep(shared.options.sync_wait);
         }
-        let is_full = has_full();
+        let is_full = shared.log.has_full();
         if is_full {
             // The next file is needed before this one is on the disk.
             shared.cleaner_bell.ring();
