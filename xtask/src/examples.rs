@@ -60,7 +60,7 @@ pub(crate) fn test(mq: &Path) -> Result<Vec<&'static str>, String> {
     } else {
         missing.push("mvn");
     }
-    tests.args(["-m", "pytest", "-q", "tests/examples", "-p", "no:cacheprovider"]);
+    tests.args(["-m", "pytest", "tests/examples"]);
     tests.env("PYTHONDONTWRITEBYTECODE", "1").env("PYTHONPATH", stubs).env("MQ_BIN", mq);
     run(tests.env("MQ_EXAMPLES", languages.join(" ")).env("MQ_EXAMPLES_FOLDER", target().join("examples")))?;
     Ok(missing)

@@ -124,7 +124,7 @@ impl Stage {
                     return Ok(Done::Skipped("no python3 that can make a virtual environment"));
                 };
                 let mut pytest = program(python);
-                pytest.args(["-m", "pytest", "-q", "tests/python", "-p", "no:cacheprovider"]);
+                pytest.args(["-m", "pytest", "tests/python"]);
                 run(pytest.env("PYTHONDONTWRITEBYTECODE", "1").env("MQ_BIN", mq()?))?;
             }
             Self::Go => {
