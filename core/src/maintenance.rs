@@ -312,12 +312,18 @@ impl Shared {
 
     /// Leaves everything on disk: what is pending in memory too.
     pub(crate) fn stop_cleanly(&self) -> Result<()> {
+        // Once more where the disk was full: the reserve has been given up then.
+        self.write_all().or_else(|_| self.write_all())?;
+        self.checkpoint(true)
+    }
+
+    fn write_all(&self) -> Result<()> {
+        let epoch = self.log.epoch();
         for topic in self.topics() {
             topic.spill_all();
         }
         self.write_state();
-        self.log.finish_writing()?;
-        self.checkpoint(true)
+        self.log.finish_writing(epoch)
     }
 }
 

@@ -274,20 +274,26 @@ fn a_full_disk_refuses_publishes_and_heals_as_it_is_drained() {
 fn the_next_file_takes_no_space_that_others_need() {
     let disk = CrashDisk::new();
     let broker = broker(&disk, Durability::Flush);
-    // Less than a file: none of it is taken ahead.
-    let before = disk.used();
-    disk.capacity(Some(before + SIZES.file_bytes / 2));
-    broker.maintain(Step::KeepHouse).unwrap();
-    assert!(disk.used() < before + 1024, "{before}, {}", disk.used());
-    // Where there is room it is taken.
     let fill = |count| {
         (0..count).try_for_each(|n| publish(&broker, "t", &format!("{n} {}", "x".repeat(500))).map(drop))
     };
+    let taken = || {
+        let before = disk.used();
+        broker.maintain(Step::KeepHouse).unwrap();
+        disk.used() - before
+    };
+    // A broker that has not filled a file may never do so.
+    assert!(taken() < 1024);
+    fill(10).unwrap();
+    assert!(taken() < 1024);
+    fill(16).unwrap();
+    // Where there is less than a file none of it is taken, else all.
+    disk.capacity(Some(disk.used() + SIZES.file_bytes / 2));
+    assert!(taken() < 1024);
     disk.capacity(None);
     fill(16).unwrap();
-    let before = disk.used();
-    broker.maintain(Step::KeepHouse).unwrap();
-    assert!(disk.used() >= before + SIZES.file_bytes, "{before}, {}", disk.used());
+    let space = taken();
+    assert!(space >= SIZES.file_bytes, "{space}");
     // On a full disk the reserve comes first: without it publishes are refused.
     fill(16).unwrap();
     disk.capacity(Some(disk.used() + 100));
@@ -295,6 +301,33 @@ fn the_next_file_takes_no_space_that_others_need() {
     disk.capacity(Some(disk.used() + SIZES.file_bytes + 1024));
     broker.maintain(Step::KeepHouse).unwrap();
     broker.health().unwrap();
+}
+
+#[test]
+fn a_broker_stops_cleanly_where_there_is_no_room_for_the_reserve() {
+    let disk = CrashDisk::new();
+    disk.capacity(Some(SIZES.file_bytes / 2));
+    let broker = broker(&disk, Durability::Flush);
+    assert_eq!(publish(&broker, "t", "no").unwrap_err().kind(), ErrorKind::Full);
+    broker.close().unwrap();
+    // Where there is none at all it says so.
+    let broker = self::broker(&disk, Durability::Flush);
+    disk.capacity(Some(disk.used()));
+    topic(&broker, "u");
+    assert_eq!(broker.close().unwrap_err().kind(), ErrorKind::Full);
+}
+
+#[test]
+fn what_is_in_memory_survives_a_clean_stop_on_a_full_disk() {
+    let disk = CrashDisk::new();
+    let first = broker(&disk, Durability::Memory);
+    let _sub = subscribe(&first, "t");
+    (0..10).for_each(|n| _ = publish(&first, "t", &format!("{n} {}", "x".repeat(500))).unwrap());
+    disk.capacity(Some(disk.used() + 100));
+    first.close().unwrap();
+    disk.capacity(None);
+    let broker = broker(&disk, Durability::Memory);
+    assert_eq!(drain(&mut subscribe(&broker, "t")).len(), 10);
 }
 
 #[test]

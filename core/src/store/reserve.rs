@@ -41,7 +41,8 @@ impl Log {
             // What it took is needed by others; it is tried again.
             let _ = remove_reserve(&*self.disk);
             self.trouble.set_full(true);
-            return Err(Error::io("could not reserve space for a full disk", error));
+            let why = format!("there is no room for the {} KiB kept in reserve", self.reserve.bytes >> 10);
+            return Err(Error::io(why, error));
         }
         *held = true;
         self.trouble.set_full(false);

@@ -43,6 +43,8 @@ pub(super) struct Files {
     pub(super) full: Vec<(FileHeader, Arc<dyn File>)>,
     /// A file created ahead of its need.
     spare: Option<Spare>,
+    /// Whether a file was filled since the log was opened: then the next is likely to be too.
+    has_rolled: bool,
 }
 
 /// The file that will be written next.
@@ -73,7 +75,7 @@ impl Writer {
 
 impl Files {
     pub(super) fn new(writer: &Writer, full: Vec<(FileHeader, Arc<dyn File>)>) -> Self {
-        Self { current: (writer.header.no, writer.file.clone()), full, spare: None }
+        Self { current: (writer.header.no, writer.file.clone()), full, spare: None, has_rolled: false }
     }
 }
 
@@ -103,10 +105,14 @@ impl Log {
     /// Writes all that is queued, waiting for whoever is writing.
     ///
     /// # Errors
-    /// `Full`, `Io`: some of it is not written.
-    pub(crate) fn finish_writing(&self) -> Result<()> {
+    /// `Full`, `Io`: some of what was queued since `epoch` is not written.
+    pub(crate) fn finish_writing(&self, epoch: u64) -> Result<()> {
         self.wait_written();
-        if self.has_queued() { self.health() } else { self.check() }
+        if self.has_queued() || self.epoch() != epoch {
+            self.health()?;
+            return Err(Error::new(ErrorKind::Io, "the log could not be written to its end"));
+        }
+        Ok(())
     }
 
     /// Waits until what is queued was written, or refused.
@@ -285,6 +291,7 @@ impl Log {
         let mut files = self.files.lock();
         files.full.push((writer.header, writer.file.clone()));
         files.current = (no, file.clone());
+        files.has_rolled = true;
         drop(files);
         writer.go_on_in(file, header, 0);
         self.sync_bell.ring();
@@ -299,14 +306,18 @@ impl Log {
     /// The next file, created and named in the manifest if it was not yet.
     fn spare(&self) -> Result<Spare> {
         let _one = self.preparing.lock();
-        let made = self.files.lock().spare.clone();
+        let files = self.files.lock();
+        let (made, has_rolled) = (files.spare.clone(), files.has_rolled);
+        drop(files);
         let mut spare = match made {
             Some(spare) if spare.is_named => return Ok(spare),
             Some(spare) => spare,
             None => {
                 let no = self.take_file_no();
                 let file = create_file(&*self.disk, no)?;
-                self.take_space(&*file);
+                if has_rolled {
+                    self.take_space(&*file);
+                }
                 Spare { no, file, is_named: false }
             }
         };
