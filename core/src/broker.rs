@@ -1,6 +1,6 @@
 //! The broker: what its topics share, and the handle users hold.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
@@ -18,7 +18,7 @@ use crate::latency::Measuring;
 use crate::maintenance::{Maintenance, Threads};
 use crate::name::TopicName;
 use crate::stats::BrokerStats;
-use crate::store::catalog::Catalog;
+use crate::store::catalog::{Catalog, FileFacts};
 use crate::store::chunk::{Pool, Ring};
 use crate::store::cleaner;
 use crate::store::disk::Disk;
@@ -423,9 +423,9 @@ impl Shared {
 
     fn stats(&self) -> BrokerStats {
         let files = self.catalog.files();
-        let pending = self.pending();
+        let pending = self.pending(&files);
         let mut stats = BrokerStats {
-            topics: pending.len() as u64,
+            topics: self.registry.lock().by_no.len() as u64,
             memory_limit: self.options.memory_limit,
             memory_used: self.pool.used(),
             log_files: files.len() as u64,
@@ -440,9 +440,14 @@ impl Shared {
         stats
     }
 
-    /// What is pending of each topic.
-    pub(crate) fn pending(&self) -> HashMap<u32, Pending> {
-        self.topics().iter().map(|topic| (topic.no, Pending::of(&topic.state.lock()))).collect()
+    /// What is pending of each topic that has messages in the files: few of many may have any.
+    pub(crate) fn pending(&self, files: &[FileFacts]) -> HashMap<u32, Pending> {
+        let parts = files.iter().flat_map(|file| &file.topics);
+        let numbers: BTreeSet<u32> = parts.map(|part| part.topic).collect();
+        let registry = self.registry.lock();
+        let topics: Vec<_> = numbers.iter().filter_map(|no| registry.by_no.get(no)).cloned().collect();
+        drop(registry);
+        topics.iter().map(|topic| (topic.no, Pending::of(&topic.state.lock()))).collect()
     }
 
     /// See [`Broker::hold_new_topics`]. Topics are created under the registry's lock: none slips through.

@@ -163,7 +163,9 @@ impl Shared {
     fn checkpoint_is_due(&self) -> bool {
         let maintenance = self.maintenance.lock();
         let grown = self.log.written().saturating_sub(maintenance.checkpoint_at);
-        grown >= self.sizes.file_bytes.max(4 * maintenance.checkpoint_bytes)
+        let (file, picture) = (self.sizes.file_bytes, maintenance.checkpoint_bytes);
+        // Of many topics it takes longer than reading some files again, which only a crash makes necessary.
+        grown >= (256 * picture).clamp(file, 4 * file).max(4 * picture)
     }
 
     /// Stores the whole state, so that the log before it need not be replayed.
@@ -240,7 +242,7 @@ impl Shared {
         // The files before the picture, which then knows every topic with messages in them; and the picture before the
         // fsync: everything it calls finished is then durable.
         let files = self.catalog.files();
-        let pending = self.pending();
+        let pending = self.pending(&files);
         let checkpoint = self.log.checkpoint_position();
         let plan =
             cleaner::plan(&files, &pending, checkpoint, self.sizes.file_bytes, self.is_short_of_disk());

@@ -145,6 +145,33 @@ fn memory_and_disk_stay_within_their_bounds() {
 
 /// I6: what is counted for a message in flight, requeued or deferred is some 32 bytes.
 #[test]
+fn many_idle_topics_are_pictured_less_often_and_are_none_of_the_cleaners_business() {
+    let checkpoints = |idle: usize| {
+        let disk = CrashDisk::new();
+        let broker = open(&disk, Durability::Flush);
+        (0..idle).for_each(|n| drop(topic(&broker, &format!("idle{n}"))));
+        broker.maintain(Step::Checkpoint).unwrap();
+        let before = broker.stats();
+        assert_eq!(before.topics, idle as u64);
+        let busy = topic(&broker, "busy");
+        let mut sub = subscribe(&busy, "c", 100, nobody());
+        // Twelve files, a quarter of one at a time.
+        for _ in 0..48 {
+            publish(&broker, &busy, &[b'x'; 16 << 10]);
+            assert_eq!(drain(&mut sub), 1);
+            broker.maintain(Step::KeepHouse).unwrap();
+        }
+        let after = broker.stats();
+        assert_eq!(after.topics, idle as u64 + 1);
+        // All of it is finished; what a checkpoint does not cover yet has to stay.
+        assert!(after.log_files <= 7, "{}", after.log_files);
+        after.checkpoints - before.checkpoints
+    };
+    let (few, many) = (checkpoints(1), checkpoints(50));
+    assert!((9..=12).contains(&few) && (2..=3).contains(&many), "{few}, {many}");
+}
+
+#[test]
 fn a_message_in_flight_is_small() {
     let broker = open(&CrashDisk::new(), Durability::Flush);
     let t = topic(&broker, "t");
