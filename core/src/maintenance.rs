@@ -164,8 +164,10 @@ impl Shared {
         let maintenance = self.maintenance.lock();
         let grown = self.log.written().saturating_sub(maintenance.checkpoint_at);
         let (file, picture) = (self.sizes.file_bytes, maintenance.checkpoint_bytes);
-        // Of many topics it takes longer than reading some files again, which only a crash makes necessary.
-        grown >= (256 * picture).clamp(file, 4 * file).max(4 * picture)
+        // Of many topics it takes longer than reading some files again, which only a crash makes necessary. But files after
+        // it are not cleaned: not where publishes would be refused for want of that.
+        let most = if self.is_short_of_disk() { file } else { 4 * file };
+        grown >= (256 * picture).clamp(file, most).max(4 * picture)
     }
 
     /// Stores the whole state, so that the log before it need not be replayed.

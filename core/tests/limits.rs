@@ -30,8 +30,12 @@ fn nobody() -> Arc<dyn Wake> {
 }
 
 fn open(disk: &CrashDisk, durability: Durability) -> Broker {
+    open_with(disk, Options { durability, ..Options::default() })
+}
+
+fn open_with(disk: &CrashDisk, options: Options) -> Broker {
     let clock = Arc::new(ManualClock::new(1_800_000_000_000_000_000));
-    let options = Options { memory_limit: LIMIT, durability, ..Options::default() };
+    let options = Options { memory_limit: LIMIT, ..options };
     Broker::open_on(Arc::new(disk.clone()), clock, SIZES, options).unwrap()
 }
 
@@ -146,13 +150,18 @@ fn memory_and_disk_stay_within_their_bounds() {
 /// I6: what is counted for a message in flight, requeued or deferred is some 32 bytes.
 #[test]
 fn many_idle_topics_are_pictured_less_often_and_are_none_of_the_cleaners_business() {
-    let checkpoints = |idle: usize| {
+    let checkpoints = |idle: usize, max_disk_bytes: u64| {
         let disk = CrashDisk::new();
-        let broker = open(&disk, Durability::Flush);
+        let broker = open_with(&disk, Options { max_disk_bytes, ..Options::default() });
         (0..idle).for_each(|n| drop(topic(&broker, &format!("idle{n}"))));
+        let unread = topic(&broker, "unread");
+        let _unread = subscribe(&unread, "c", 0, nobody());
+        if max_disk_bytes > 0 {
+            (0..12).for_each(|_| publish(&broker, &unread, &[b'x'; 16 << 10]));
+        }
         broker.maintain(Step::Checkpoint).unwrap();
         let before = broker.stats();
-        assert_eq!(before.topics, idle as u64);
+        assert_eq!(before.topics, idle as u64 + 1);
         let busy = topic(&broker, "busy");
         let mut sub = subscribe(&busy, "c", 100, nobody());
         // Twelve files, a quarter of one at a time.
@@ -162,13 +171,15 @@ fn many_idle_topics_are_pictured_less_often_and_are_none_of_the_cleaners_busines
             broker.maintain(Step::KeepHouse).unwrap();
         }
         let after = broker.stats();
-        assert_eq!(after.topics, idle as u64 + 1);
+        assert_eq!(after.topics, idle as u64 + 2);
         // All of it is finished; what a checkpoint does not cover yet has to stay.
         assert!(after.log_files <= 7, "{}", after.log_files);
         after.checkpoints - before.checkpoints
     };
-    let (few, many) = (checkpoints(1), checkpoints(50));
+    let (few, many) = (checkpoints(1, 0), checkpoints(50, 0));
     assert!((9..=12).contains(&few) && (2..=3).contains(&many), "{few}, {many}");
+    // Of eight files two are kept free and three unread: nothing is refused for want of a checkpoint.
+    checkpoints(50, 8 * SIZES.file_bytes);
 }
 
 #[test]
