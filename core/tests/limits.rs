@@ -147,7 +147,6 @@ fn memory_and_disk_stay_within_their_bounds() {
     }
 }
 
-/// I6: what is counted for a message in flight, requeued or deferred is some 32 bytes.
 #[test]
 fn many_idle_topics_are_pictured_less_often_and_are_none_of_the_cleaners_business() {
     let checkpoints = |idle: usize, max_disk_bytes: u64| {
@@ -172,7 +171,7 @@ fn many_idle_topics_are_pictured_less_often_and_are_none_of_the_cleaners_busines
         }
         let after = broker.stats();
         assert_eq!(after.topics, idle as u64 + 2);
-        // All of it is finished; what a checkpoint does not cover yet has to stay.
+        // What is finished is gone but for what no checkpoint covers yet.
         assert!(after.log_files <= 7, "{}", after.log_files);
         after.checkpoints - before.checkpoints
     };
@@ -182,6 +181,7 @@ fn many_idle_topics_are_pictured_less_often_and_are_none_of_the_cleaners_busines
     checkpoints(50, 8 * SIZES.file_bytes);
 }
 
+/// I6: what is counted for a message in flight, requeued or deferred is some 32 bytes.
 #[test]
 fn a_message_in_flight_is_small() {
     let broker = open(&CrashDisk::new(), Durability::Flush);
