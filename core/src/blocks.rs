@@ -4,7 +4,7 @@ use parking_lot::Mutex;
 
 use crate::clock::Wall;
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::event::Event;
+use crate::store::format::event::Event;
 use crate::store::log::Log;
 
 /// 2025-01-01T00:00:00Z in nanoseconds since 1970.

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Result};
-pub use crate::store::event::Durability;
-use crate::store::ids::IDS_MAX;
+pub use crate::store::format::event::Durability;
+use crate::store::format::ids::IDS_MAX;
 
 /// Settings of a broker. `Default` is what `mq serve` runs with.
 #[derive(Clone, Debug)]

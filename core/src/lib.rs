@@ -40,7 +40,7 @@ pub use maintenance::Step;
 pub use message::{Attributes, Delivery, MessageId, Offset};
 pub use name::{ChannelName, TopicName};
 pub use stats::BrokerStats;
-pub use store::batch::Batch;
 pub use store::log::{Outcome, Ticket, Wake};
+pub use store::memory::batch::Batch;
 pub use topic::{ChannelReport, Published, Start, Topic, TopicStats};
 pub use watch::TopicNames;

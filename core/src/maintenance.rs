@@ -10,12 +10,13 @@ use crate::broker::Shared;
 use crate::channel::Delta;
 use crate::config::{Dedup, Durability, Limits};
 use crate::error::{Error, Result};
-use crate::store::event::Event;
-use crate::store::file::checkpoint_name;
-use crate::store::healing::Missing;
-use crate::store::replay::ids_events;
-use crate::store::trouble::Task;
-use crate::store::{checkpoint, cleaner};
+use crate::store::clean::cleaner;
+use crate::store::format::checkpoint;
+use crate::store::format::event::Event;
+use crate::store::format::file::checkpoint_name;
+use crate::store::log::healing::Missing;
+use crate::store::log::trouble::Task;
+use crate::store::open::replay::ids_events;
 use crate::topic::Topic;
 
 /// What can be done by hand on a broker without threads.

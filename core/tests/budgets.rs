@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mq_core::store::crash_disk::{Crash, CrashDisk};
+use mq_core::store::disk::crash_disk::{Crash, CrashDisk};
 use mq_core::{
     Attributes, Broker, ChannelName, Durability, Error, ErrorKind, Limits, ManualClock, Options, Overflow,
     Pulled, Step, StoreSizes, SubscribeOptions, Subscription, Topic, TopicName, Wake,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use mq_core::store::crash_disk::{Crash, CrashDisk, Fault, Op};
+use mq_core::store::disk::crash_disk::{Crash, CrashDisk, Fault, Op};
 use mq_core::store::repair::repair_on;
 use mq_core::{
     Attributes, Broker, ChannelName, Dedup, Delivery, Durability, ErrorKind, Limits, ManualClock, Offset,

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use mq_core::discovery::{Producer, Registry, Settings};
-use mq_core::store::crash_disk::CrashDisk;
+use mq_core::store::disk::crash_disk::CrashDisk;
 use mq_core::{
     Attributes, Broker, ChannelName, ErrorKind, ManualClock, Options, StoreSizes, SubscribeOptions, Topic,
     TopicName, Wake,

@@ -6,7 +6,7 @@ use std::io::{self, IoSlice};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-use mq_core::store::crash_disk::{Crash, CrashDisk, Fault, Op};
+use mq_core::store::disk::crash_disk::{Crash, CrashDisk, Fault, Op};
 use mq_core::store::disk::{Disk, File, OpenMode};
 use mq_core::{
     Attributes, Broker, ChannelName, Durability, Error, ErrorKind, ManualClock, Options, Outcome, Pulled,

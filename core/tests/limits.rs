@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use mq_core::store::crash_disk::{Crash, CrashDisk};
+use mq_core::store::disk::crash_disk::{Crash, CrashDisk};
 use mq_core::{
     Attributes, Broker, ChannelName, Durability, ManualClock, Options, Pulled, Step, StoreSizes,
     SubscribeOptions, Subscription, Topic, TopicName, Wake,

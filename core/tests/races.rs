@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
-use mq_core::store::crash_disk::{Crash, CrashDisk};
 use mq_core::store::disk::Disk;
+use mq_core::store::disk::crash_disk::{Crash, CrashDisk};
 use mq_core::{
     Attributes, Broker, ChannelName, Clock, Durability, Error, ErrorKind, ManualClock, MessageId, Options,
     Outcome, Pulled, Step, StoreSizes, SubscribeOptions, Subscription, Ticket, Topic, TopicName, Wake,

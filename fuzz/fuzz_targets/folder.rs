@@ -4,7 +4,7 @@
 use std::sync::{Arc, OnceLock};
 
 use libfuzzer_sys::fuzz_target;
-use mq_core::store::crash_disk::{Crash, CrashDisk};
+use mq_core::store::disk::crash_disk::{Crash, CrashDisk};
 use mq_core::{
     Attributes, Broker, ChannelName, ManualClock, Options, Pulled, Step, StoreSizes, SubscribeOptions, TopicName, Wake,
 };

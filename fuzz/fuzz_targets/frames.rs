@@ -2,8 +2,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use mq_core::store::event::Event;
-use mq_core::store::frame::{HEADER_BYTES, Header, Kind, Record};
+use mq_core::store::format::event::Event;
+use mq_core::store::format::frame::{HEADER_BYTES, Header, Kind, Record};
 
 fuzz_target!(|bytes: &[u8]| {
     if let Some(header) = Header::decode(bytes, 1, 2) {

@@ -5,8 +5,8 @@
 use std::sync::{Arc, OnceLock};
 
 use libfuzzer_sys::fuzz_target;
-use mq_core::store::crash_disk::{Crash, CrashDisk};
-use mq_core::store::inspect::inspect_on;
+use mq_core::store::disk::crash_disk::{Crash, CrashDisk};
+use mq_core::store::repair::inspect::inspect_on;
 use mq_core::store::repair::repair_on;
 use mq_core::{
     Attributes, Broker, ChannelName, ManualClock, Options, Pulled, Step, StoreSizes, SubscribeOptions, TopicName, Wake,

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use mq_core::store::crash_disk::{CrashDisk, Replay};
+use mq_core::store::disk::crash_disk::{CrashDisk, Replay};
 use mq_core::{
     Broker, ChannelName, Durability, MessageId, Options, Pulled, StoreSizes, SubscribeOptions, SystemClock,
     TopicName, Wake,

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use mq_core::store::inspect::{Damage, Report, Tail, What, inspect};
+use mq_core::store::repair::inspect::{Damage, Report, Tail, What, inspect};
 use serde_json::{Value, json};
 
 use crate::Outcome;

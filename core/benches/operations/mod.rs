@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mq_core::store::frame::{Header, Kind, Record, put_record};
-use mq_core::store::real_disk::RealDisk;
+use mq_core::store::disk::real_disk::RealDisk;
+use mq_core::store::format::frame::{Header, Kind, Record, put_record};
 use mq_core::{
     Attributes, Broker, ChannelName, Durability, ManualClock, MessageId, Offset, Options, Step, StoreSizes,
     SubscribeOptions, TopicName, Wake,

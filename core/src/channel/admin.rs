@@ -6,7 +6,7 @@ use crate::channel::Channel;
 use crate::config::Durability;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::Offset;
-use crate::store::event::Event;
+use crate::store::format::event::Event;
 use crate::store::log::Ticket;
 use crate::topic::Topic;
 

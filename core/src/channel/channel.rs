@@ -14,9 +14,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::latency::{Latency, Samples};
 use crate::message::{Offset, Pos};
 use crate::name::ChannelName;
-use crate::store::event;
+use crate::store::format::event;
 use crate::store::log::{Frame, Ticket, Wake};
-use crate::store::reader;
+use crate::store::read::reader;
 use crate::topic::{Topic, TopicState};
 
 /// A channel of a topic. Every channel gets every message; the subscribers of one share them.

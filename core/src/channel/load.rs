@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::channel::Channel;
 use crate::message::Offset;
 use crate::store::log::Frame;
-use crate::store::reader;
+use crate::store::read::reader;
 use crate::topic::Topic;
 
 /// A read that a channel waits for.

@@ -4,7 +4,7 @@ use crate::channel::{Channel, Delta, Unfinished};
 use crate::clock::{Mono, Wall};
 use crate::config::Durability;
 use crate::message::Offset;
-use crate::store::event::{self, Event};
+use crate::store::format::event::{self, Event};
 
 impl Channel {
     /// The events that tell the whole cursor, for a checkpoint.

@@ -11,7 +11,7 @@ use crate::channel::{AckError, Load, Pick, SubId, SubscriberView, Taken};
 use crate::clock::Mono;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Attributes, Delivery, MessageId, Offset};
-use crate::store::frame::Record;
+use crate::store::format::frame::Record;
 use crate::store::log::{Frame, Wake};
 use crate::topic::{Topic, TopicState};
 

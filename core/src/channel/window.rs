@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::message::Offset;
-use crate::store::chunk::Pool;
 use crate::store::log::Frame;
+use crate::store::memory::chunk::Pool;
 
 /// The window.
 #[derive(Default)]

@@ -8,9 +8,9 @@ use crate::clock::Wall;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Offset, Pos};
 use crate::name::ChannelName;
-use crate::store::event::Event;
+use crate::store::format::event::Event;
 use crate::store::log::{Outcome, Ticket, Wake};
-use crate::store::reader;
+use crate::store::read::reader;
 use crate::topic::memory::Pending;
 use crate::topic::{Topic, TopicState};
 

@@ -8,7 +8,7 @@ use crate::clock::{Mono, Wall};
 use crate::config::{Limits, Overflow};
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Offset, Pos};
-use crate::store::event::Event;
+use crate::store::format::event::Event;
 use crate::store::log::{Ticket, Wake};
 use crate::topic::{Topic, TopicState};
 

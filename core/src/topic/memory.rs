@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use crate::config::Durability;
 use crate::message::Offset;
-use crate::store::chunk::Victims;
-use crate::store::event::Event;
-use crate::store::frame::{self, Record};
+use crate::store::format::event::Event;
+use crate::store::format::frame::{self, Record};
 use crate::store::log::{Frame, Landed, Landing};
+use crate::store::memory::chunk::Victims;
 use crate::topic::{Topic, TopicState};
 
 impl Topic {

@@ -2,8 +2,8 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Delivery, MessageId, Offset};
-use crate::store::frame::RECORD_HEADER_BYTES;
-use crate::store::reader;
+use crate::store::format::frame::RECORD_HEADER_BYTES;
+use crate::store::read::reader;
 use crate::topic::Topic;
 
 impl Topic {

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::message::{Offset, Pos};
-use crate::store::chunk::{Pool, Victims};
 use crate::store::log::Frame;
+use crate::store::memory::chunk::{Pool, Victims};
 
 /// A frame in memory.
 pub(crate) struct Held {

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use crate::clock::Wall;
 use crate::message::Offset;
-use crate::store::ids::{IdHash, StoredId};
+use crate::store::format::ids::{IdHash, StoredId};
 
 /// The window. Takes at most 56 bytes an id, and some 1 KiB.
 pub(crate) struct Window {

@@ -5,7 +5,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mq_core::store::crash_disk::CrashDisk;
+use mq_core::store::disk::crash_disk::CrashDisk;
 use mq_core::{
     Attributes, Broker, ChannelName, Delivery, ManualClock, MessageId, Outcome, Pulled, Step,
     SubscribeOptions, Subscription, TopicName,

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use mq_core::store::crash_disk::{CrashDisk, Fault, Op};
+use mq_core::store::disk::crash_disk::{CrashDisk, Fault, Op};
 use mq_core::{
     Attributes, Broker, ChannelName, Clock, Durability, Limits, ManualClock, MessageId, Offset, Options,
     Outcome, Overflow, Pulled, Start, Step, StoreSizes, SubscribeOptions, Subscription, Ticket, TopicName,

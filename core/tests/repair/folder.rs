@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use mq_core::store::crash_disk::{Crash, CrashDisk};
+use mq_core::store::disk::crash_disk::{Crash, CrashDisk};
 use mq_core::{
     Attributes, Broker, ChannelName, Delivery, Durability, ManualClock, MessageId, Options, Outcome, Pulled,
     Step, StoreSizes, SubscribeOptions, Topic, TopicName, Wake,

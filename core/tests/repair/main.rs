@@ -11,10 +11,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use mq_core::ErrorKind;
-use mq_core::store::crash_disk::{Crash, CrashDisk, Fault};
-use mq_core::store::damage::What;
+use mq_core::store::disk::crash_disk::{Crash, CrashDisk, Fault};
 use mq_core::store::disk::{Disk, OpenMode};
-use mq_core::store::inspect::inspect_on;
+use mq_core::store::repair::damage::What;
+use mq_core::store::repair::inspect::inspect_on;
 use mq_core::store::repair::{Repair, repair_on};
 
 use folder::{Drained, Folder, drain, open, open_at};
@@ -385,7 +385,7 @@ fn a_repaired_folder_is_still_for_one_user() {
     let folder = Folder::build(5);
     let temp = tempfile::TempDir::new().unwrap();
     let path = temp.path().join("data");
-    let disk = mq_core::store::real_disk::RealDisk::open(&path).unwrap();
+    let disk = mq_core::store::disk::real_disk::RealDisk::open(&path).unwrap();
     let fresh = |name: &str| disk.open(name, OpenMode::Create).unwrap();
     for (name, mut bytes) in folder.disk.dump() {
         if name.ends_with(".log") && bytes.len() > 200 {

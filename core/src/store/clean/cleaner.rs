@@ -1,0 +1,303 @@
+//! The cleaner: removes files in which nothing is pending, and fills one new file from many that are mostly dead.
+//!
+//! It acts on a picture of what is pending whose finishes are fsync'd: what is dead only in memory counts as alive.
+//! What is dead stays dead, so the picture can be old but never wrong.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io::IoSlice;
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::message::Offset;
+use crate::store::disk::{Disk, File, OpenMode};
+use crate::store::format::file::{FILE_HEADER_BYTES, FileHeader, FileKind, log_name};
+use crate::store::format::file_index::{self, Table, TopicRuns};
+use crate::store::format::frame::{self, HEADER_BYTES, Header, Kind};
+use crate::store::log::{Frame, Log};
+use crate::store::read::catalog::{Catalog, FileFacts, TopicPart};
+use crate::store::read::reader;
+use crate::topic::memory::{Pending, runs};
+
+/// What to do with the files.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Plan {
+    /// Files to remove: nothing in them is pending.
+    pub(crate) remove: Vec<u64>,
+    /// Files to copy what is pending from, then remove.
+    pub(crate) copy: Vec<u64>,
+}
+
+/// Decides. `checkpoint` is the log position below which state frames are dead. Where the disk is `short`, what is dead
+/// is removed even if it is little.
+pub(crate) fn plan(
+    files: &[FileFacts],
+    pending: &HashMap<u32, Pending>,
+    checkpoint: u64,
+    file_bytes: u64,
+    short: bool,
+) -> Plan {
+    let mut plan = Plan::default();
+    let mut total = 0;
+    let mut live_total = 0;
+    let mut candidates = Vec::new();
+    for file in files.iter().filter(|f| f.sealed) {
+        let live = live_bytes(file, pending);
+        // A file that ends right at the checkpoint shows that the log is whole up to there: what follows may be lost yet.
+        let free = file.kind == FileKind::Clean || file.end < checkpoint;
+        if live == 0 && free {
+            plan.remove.push(file.no);
+            continue;
+        }
+        total += file.bytes;
+        live_total += live;
+        if free {
+            candidates.push((file, live));
+        }
+    }
+    if !short && total <= 2 * live_total + 2 * file_bytes {
+        return plan;
+    }
+    // The deadest first; what is almost all alive is not worth a copy.
+    candidates.sort_by(|(a, a_live), (b, b_live)| {
+        let (a_share, b_share) = (a_live * b.bytes.max(1), b_live * a.bytes.max(1));
+        a_share.cmp(&b_share).then(a.no.cmp(&b.no))
+    });
+    let mut taken = 0;
+    for (file, live) in candidates {
+        if taken + live > file_bytes && !plan.copy.is_empty() {
+            break;
+        }
+        if live * 10 > file.bytes * 9 && (short || file.bytes * 2 > file_bytes) {
+            break;
+        }
+        taken += live;
+        plan.copy.push(file.no);
+    }
+    plan
+}
+
+/// Bytes of a file's frames that are pending, to the nearest message of average size.
+pub(crate) fn live_bytes(file: &FileFacts, pending: &HashMap<u32, Pending>) -> u64 {
+    let topics = file.topics.iter().filter_map(|TopicPart { topic, bytes, spans }| {
+        let pending = pending.get(topic)?;
+        let count: u64 = spans.iter().map(|(first, last)| last.0 - first.0 + 1).sum();
+        let live: u64 = spans.iter().map(|(first, last)| pending.count(*first, *last)).sum();
+        (live > 0).then(|| (u128::from(*bytes) * u128::from(live)).div_ceil(u128::from(count.max(1))) as u64)
+    });
+    topics.sum()
+}
+
+/// Carries a plan out.
+///
+/// # Errors
+/// `Full`, `Io`, `Damaged` (a file to copy from can't be read); the files are then as they were.
+pub(crate) fn run(
+    plan: &Plan,
+    pending: &HashMap<u32, Pending>,
+    log: &Log,
+    catalog: &Catalog,
+    disk: &dyn Disk,
+) -> Result<()> {
+    let old: Vec<u64> = plan.remove.iter().chain(&plan.copy).copied().collect();
+    if old.is_empty() {
+        return Ok(());
+    }
+    let new = if plan.copy.is_empty() { None } else { copy(plan, pending, log, catalog, disk)? };
+    let named = new.as_ref().map(|(header, ..)| header.no);
+    let copied = new.as_ref().map_or(0, |(header, _, frames_end, _)| frames_end - header.at(header.base));
+    let changed = log.change_manifest(|manifest| {
+        manifest.files.retain(|(no, _)| !old.contains(no));
+        manifest.files.extend(named.map(|no| (no, FileKind::Clean)));
+        Ok(())
+    });
+    changed.inspect_err(|_| named.into_iter().for_each(|no| log.leave_over(log_name(no))))?;
+    catalog.replace(&old, new);
+    log.counters.cleaned(old.len() as u64, copied);
+    for no in old {
+        let name = log_name(no);
+        // It is not named any more: at worst it is removed at the next open.
+        if let Err(error) = disk.remove(&name) {
+            tracing::warn!("could not remove {name}, which nothing needs any more: {error}");
+        }
+    }
+    Ok(())
+}
+
+type NewFile = (FileHeader, Arc<dyn File>, u64, Table);
+
+/// Copies what is pending in the plan's files into a new file, fsync'd but not yet named.
+fn copy(
+    plan: &Plan,
+    pending: &HashMap<u32, Pending>,
+    log: &Log,
+    catalog: &Catalog,
+    disk: &dyn Disk,
+) -> Result<Option<NewFile>> {
+    let sources: BTreeSet<u64> = plan.copy.iter().copied().collect();
+    let mut spans: BTreeMap<u32, Vec<(Offset, Offset)>> = BTreeMap::new();
+    for file in catalog.files().into_iter().filter(|f| sources.contains(&f.no)) {
+        for part in file.topics {
+            spans.entry(part.topic).or_default().extend(part.spans);
+        }
+    }
+    let no = log.take_file_no();
+    let name = log_name(no);
+    let failed = |e| Error::io(format!("could not write {name}"), e);
+    let file = disk.open(&name, OpenMode::Create).map_err(failed)?;
+    let header = FileHeader { kind: FileKind::Clean, no, base: 0, salt: fastrand::u64(..) };
+    let mut out = Output {
+        file: &file,
+        header,
+        at: 0,
+        buffer: header.encode().to_vec(),
+        topics: BTreeMap::new(),
+        synced_to: log.synced(),
+    };
+    let copied = (|| {
+        for (topic, mut parts) in spans {
+            let Some(pending) = pending.get(&topic) else { continue };
+            parts.sort_unstable();
+            for (first, last) in parts {
+                out.copy_span(catalog, topic, first, last, pending)?;
+            }
+        }
+        out.flush()?;
+        let frames_end = out.at;
+        let (index, table) = file_index::encode(&out.topics, frames_end);
+        out.buffer = index;
+        out.flush()?;
+        file.sync().map_err(failed)?;
+        Ok((frames_end, table))
+    })();
+    match copied {
+        Ok((frames_end, table)) if !table.is_empty() => Ok(Some((header, file.clone(), frames_end, table))),
+        nothing => {
+            // Nothing names it: if it can't be removed now, it is at the next open.
+            let _ = disk.remove(&name);
+            nothing.map(|_| None)
+        }
+    }
+}
+
+/// The file being filled.
+struct Output<'a> {
+    file: &'a Arc<dyn File>,
+    header: FileHeader,
+    /// Where the buffer goes in the file.
+    at: u64,
+    buffer: Vec<u8>,
+    topics: BTreeMap<u32, TopicRuns>,
+    synced_to: u64,
+}
+
+const WRITE_BYTES: usize = 1 << 20;
+
+impl Output<'_> {
+    fn copy_span(
+        &mut self,
+        catalog: &Catalog,
+        topic: u32,
+        first: Offset,
+        last: Offset,
+        pending: &Pending,
+    ) -> Result<()> {
+        let mut from = first;
+        while from <= last && pending.count(from, last) > 0 {
+            let frames = reader::read(catalog, topic, from, WRITE_BYTES as u64, false)?.unwrap_or_default();
+            let Some(end) = frames.last().map(|f| f.last().plus(1)) else { break };
+            for frame in frames {
+                let Some(frame) = clip(frame, from, last) else { continue };
+                for run in runs(&frame, pending) {
+                    self.put(topic, &run)?;
+                }
+            }
+            from = end;
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, topic: u32, frame: &Frame) -> Result<()> {
+        let header = Header {
+            kind: Kind::Data,
+            payload_len: frame.payload.len() as u32,
+            count: frame.count,
+            topic,
+            payload_crc: frame::records_crc(&frame.payload),
+            first: frame.first,
+            time: frame.time,
+            has_ids: frame.has_ids,
+            synced_to: self.synced_to,
+        };
+        let at = self.at + self.buffer.len() as u64;
+        self.buffer.extend_from_slice(&header.encode(self.header.salt, self.header.position(at)));
+        self.buffer.extend_from_slice(&frame.payload);
+        let len = (HEADER_BYTES + frame.payload.len()) as u64;
+        self.topics.entry(topic).or_default().add(at, len, frame.first, frame.last());
+        if self.buffer.len() >= WRITE_BYTES { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        self.file
+            .write_at(&mut [IoSlice::new(&self.buffer)], self.at)
+            .map_err(|e| Error::io(format!("could not write {}", log_name(self.header.no)), e))?;
+        self.at += self.buffer.len() as u64;
+        self.buffer.clear();
+        Ok(())
+    }
+}
+
+/// The part of `frame` within `first..=last`.
+fn clip(frame: Frame, first: Offset, last: Offset) -> Option<Frame> {
+    if frame.first >= first && frame.last() <= last {
+        return Some(frame);
+    }
+    if frame.last() < first || frame.first > last {
+        return None;
+    }
+    let wanted = Pending {
+        from: Offset(u64::MAX),
+        below: (first.0.max(frame.first.0)..=last.0.min(frame.last().0)).map(Offset).collect(),
+    };
+    runs(&frame, &wanted).into_iter().next()
+}
+
+const _: () = assert!(FILE_HEADER_BYTES == 64);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts(no: u64, end: u64, bytes: u64, first: u64, last: u64) -> FileFacts {
+        FileFacts {
+            no,
+            kind: FileKind::Log,
+            bytes,
+            end,
+            sealed: true,
+            topics: vec![TopicPart { topic: 1, bytes, spans: vec![(Offset(first), Offset(last))] }],
+        }
+    }
+
+    fn pending(from: u64, below: &[u64]) -> HashMap<u32, Pending> {
+        let below = below.iter().map(|o| Offset(*o)).collect();
+        HashMap::from([(1, Pending { from: Offset(from), below })])
+    }
+
+    #[test]
+    fn a_file_with_nothing_pending_is_removed_once_its_state_is_in_a_checkpoint() {
+        let files = [facts(1, 100, 100, 0, 9), facts(2, 200, 100, 10, 19), facts(3, 300, 100, 20, 29)];
+        let plan = plan(&files, &pending(20, &[]), 150, 100, false);
+        assert_eq!(plan, Plan { remove: vec![1], copy: vec![] });
+    }
+
+    #[test]
+    fn a_stuck_message_costs_a_copy_only_when_much_is_dead() {
+        let file = |no| facts(no, no * 100, 100, no * 10, no * 10 + 9);
+        let stuck: Vec<u64> = (1..9).map(|no| no * 10).collect();
+        let few: Vec<_> = (1..3).map(file).collect();
+        assert_eq!(plan(&few, &pending(1000, &stuck), 10_000, 100, false), Plan::default());
+        let many: Vec<_> = (1..9).map(file).collect();
+        let plan = plan(&many, &pending(1000, &stuck), 10_000, 100, false);
+        assert_eq!(plan, Plan { remove: vec![], copy: (1..9).collect() });
+    }
+}

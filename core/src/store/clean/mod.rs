@@ -1,0 +1,5 @@
+//! Space given back.
+//!
+//! - `cleaner`: removes files of which nothing is pending, and copies what is pending out of those of which little is
+
+pub(crate) mod cleaner;

@@ -1,0 +1,337 @@
+//! The disk of a running broker: one folder of the file system, held by a lock.
+
+use std::fs::{self, DirBuilder, OpenOptions, TryLockError};
+use std::io::{self, IoSlice, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::process;
+use std::sync::Arc;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::store::disk::disk::{self, Disk, File, LOCK_NAME, OpenMode};
+
+/// The kernel takes no more slices in one call (`UIO_MAXIOV`).
+const SLICES_MAX: usize = 1024;
+
+/// A folder of the file system. It stays locked until this and nothing else of it is left: files opened through it do
+/// not hold the lock.
+#[derive(Debug)]
+pub struct RealDisk {
+    folder: PathBuf,
+    /// Opened once, so that a sync reaches this very folder.
+    folder_file: fs::File,
+    /// Held, never read: closing it gives the lock up, also when the process is killed. `None`: for reading only.
+    lock: Option<fs::File>,
+}
+
+impl RealDisk {
+    /// Opens `folder`, creating it for this user only if it is missing, and locks it. [`ErrorKind::Locked`] if it is
+    /// open already, here or in another process.
+    pub fn open(folder: &Path) -> Result<RealDisk> {
+        let failed = |e| Error::io(format!("can't open data folder {}", folder.display()), e);
+        create_folder(folder).map_err(failed)?;
+        // Absolute from here on: the process may change its working directory.
+        let folder = folder.canonicalize().map_err(failed)?;
+        let folder_file = fs::File::open(&folder).map_err(failed)?;
+        let lock = lock(&folder)?;
+        Ok(RealDisk { folder, folder_file, lock: Some(lock) })
+    }
+
+    /// Opens a folder that is there, to read only and without its lock: a broker may run on it, or start.
+    /// [`ErrorKind::NotFound`] if there is none.
+    pub fn open_to_read(folder: &Path) -> Result<RealDisk> {
+        let failed = |e| Error::io(format!("can't open data folder {}", folder.display()), e);
+        let folder = existing(folder)?;
+        let folder_file = fs::File::open(&folder).map_err(failed)?;
+        Ok(RealDisk { folder, folder_file, lock: None })
+    }
+
+    /// [`RealDisk::open`] of a folder that is there. [`ErrorKind::NotFound`] if there is none.
+    pub fn open_existing(folder: &Path) -> Result<RealDisk> {
+        Self::open(&existing(folder)?)
+    }
+
+    /// Refuses changes where the folder is not locked.
+    fn check_writable(&self) -> io::Result<()> {
+        if self.lock.is_some() { Ok(()) } else { Err(io::ErrorKind::PermissionDenied.into()) }
+    }
+
+    fn path(&self, name: &str) -> io::Result<PathBuf> {
+        disk::check_name(name)?;
+        Ok(self.folder.join(name))
+    }
+}
+
+impl Disk for RealDisk {
+    fn open(&self, name: &str, mode: OpenMode) -> io::Result<Arc<dyn File>> {
+        if mode != OpenMode::Read {
+            self.check_writable()?;
+        }
+        let mut options = OpenOptions::new();
+        options.read(true).mode(0o600);
+        match mode {
+            OpenMode::Create => options.write(true).create_new(true),
+            OpenMode::Write => options.write(true),
+            OpenMode::Read => &mut options,
+        };
+        Ok(Arc::new(RealFile(options.open(self.path(name)?)?)))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.check_writable()?;
+        fs::rename(self.path(from)?, self.path(to)?)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.check_writable()?;
+        fs::remove_file(self.path(name)?)
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        self.folder_file.sync_all()
+    }
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.folder)? {
+            let entry = entry?;
+            // Folders and names that are not UTF-8 can't be ours.
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            if name != LOCK_NAME && entry.file_type()?.is_file() {
+                names.push(name);
+            }
+        }
+        Ok(names)
+    }
+}
+
+struct RealFile(fs::File);
+
+impl File for RealFile {
+    fn read_at(&self, buf: &mut [u8], at: u64) -> io::Result<usize> {
+        read_full(buf, at, |rest, at| self.0.read_at(rest, at))
+    }
+
+    fn read_at_nowait(&self, buf: &mut [u8], at: u64) -> io::Result<usize> {
+        // A half-cached range reads short first and then not at all, which makes the whole WouldBlock.
+        read_full(buf, at, |rest, at| read_cached(&self.0, rest, at))
+    }
+
+    fn write_at(&self, mut bufs: &mut [IoSlice<'_>], mut at: u64) -> io::Result<()> {
+        // With no empty slice in front, a write of 0 bytes can only mean a device that takes no more.
+        IoSlice::advance_slices(&mut bufs, 0);
+        while !bufs.is_empty() {
+            let some = &bufs[..bufs.len().min(SLICES_MAX)];
+            match rustix::io::pwritev(&self.0, some, at) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(n) => {
+                    IoSlice::advance_slices(&mut bufs, n);
+                    at += n as u64;
+                }
+                Err(rustix::io::Errno::INTR) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Ok(())
+    }
+
+    fn truncate(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        reserve(&self.0, len)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+}
+
+/// Reads until `buf` is full or the file ends.
+fn read_full(
+    buf: &mut [u8],
+    at: u64,
+    mut read: impl FnMut(&mut [u8], u64) -> io::Result<usize>,
+) -> io::Result<usize> {
+    let mut done = 0;
+    while done < buf.len() {
+        match read(&mut buf[done..], at + done as u64) {
+            Ok(0) => break,
+            Ok(n) => done += n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(done)
+}
+
+#[cfg(target_os = "linux")]
+fn read_cached(file: &fs::File, buf: &mut [u8], at: u64) -> io::Result<usize> {
+    use rustix::io::{Errno, ReadWriteFlags, preadv2};
+
+    match preadv2(file, &mut [io::IoSliceMut::new(buf)], at, ReadWriteFlags::NOWAIT) {
+        // Not cached; a file system that can't tell; a kernel or sandbox without the call.
+        Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::NOSYS) => Err(io::ErrorKind::WouldBlock.into()),
+        read => Ok(read?),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn read_cached(_file: &fs::File, _buf: &mut [u8], _at: u64) -> io::Result<usize> {
+    Err(io::ErrorKind::WouldBlock.into())
+}
+
+#[cfg(target_os = "linux")]
+fn reserve(file: &fs::File, len: u64) -> io::Result<()> {
+    use rustix::fs::{FallocateFlags, fallocate};
+    use rustix::io::{Errno, retry_on_intr};
+
+    if len == 0 {
+        return Ok(());
+    }
+    match retry_on_intr(|| fallocate(file, FallocateFlags::KEEP_SIZE, 0, len)) {
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+        done => Ok(done?),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn reserve(_file: &fs::File, _len: u64) -> io::Result<()> {
+    Ok(())
+}
+
+/// The absolute path of a folder that must be there.
+fn existing(folder: &Path) -> Result<PathBuf> {
+    let missing =
+        |why| Error::new(ErrorKind::NotFound, format!("no data folder at {}: {why}", folder.display()));
+    let path = folder.canonicalize().map_err(|e| match e.kind() {
+        io::ErrorKind::NotFound => missing("there is nothing"),
+        _ => Error::io(format!("can't open data folder {}", folder.display()), e),
+    })?;
+    if path.is_dir() { Ok(path) } else { Err(missing("that is a file")) }
+}
+
+/// Creates `folder` and what is missing above it, and makes that durable: else a power loss could take the whole
+/// folder, however well its files were synced.
+fn create_folder(folder: &Path) -> io::Result<()> {
+    let folder = std::path::absolute(folder)?;
+    let missing: Vec<&Path> = folder.ancestors().take_while(|path| !path.exists()).collect();
+    DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
+    for parent in missing.iter().filter_map(|path| path.parent()) {
+        fs::File::open(parent)?.sync_all()?;
+    }
+    Ok(())
+}
+
+/// Takes the folder's lock and leaves the pid in it for whoever finds it taken.
+///
+/// The lock belongs to the open file, not to the process, so a second open in one process is refused too. The file
+/// stays when the lock is given up: removing it would let two processes lock two files of the same name.
+fn lock(folder: &Path) -> Result<fs::File> {
+    let failed = |e| Error::io(format!("can't lock data folder {}", folder.display()), e);
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    let mut file = options.open(folder.join(LOCK_NAME)).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Err(locked(folder, file)),
+        Err(TryLockError::Error(e)) => return Err(failed(e)),
+    }
+    file.set_len(0).and_then(|()| write!(file, "{}", process::id())).map_err(failed)?;
+    Ok(file)
+}
+
+fn locked(folder: &Path, file: fs::File) -> Error {
+    let mut pid = String::new();
+    // The holder may be between taking the lock and writing its pid; and what is there goes into a message.
+    let known = file.take(20).read_to_string(&mut pid).is_ok() && pid.trim().parse::<u32>().is_ok();
+    let holder = if known { format!("process {}", pid.trim()) } else { "another process".to_owned() };
+    Error::new(ErrorKind::Locked, format!("data folder {} is open already, by {holder}", folder.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn disk() -> (TempDir, RealDisk) {
+        let temp = TempDir::new().unwrap();
+        let disk = RealDisk::open(&temp.path().join("a/b")).unwrap();
+        (temp, disk)
+    }
+
+    #[test]
+    fn a_folder_opens_once_and_again_after_closing() {
+        let (temp, disk) = disk();
+        let folder = temp.path().join("a/b");
+        let error = RealDisk::open(&folder).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Locked);
+        let text = error.to_string();
+        assert!(text.contains(&process::id().to_string()), "{text}");
+        assert!(text.contains(folder.canonicalize().unwrap().to_str().unwrap()), "{text}");
+        drop(disk);
+        RealDisk::open(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_stale_lock_file_is_taken_over() {
+        let temp = TempDir::new().unwrap();
+        let lock = temp.path().join(LOCK_NAME);
+        fs::write(&lock, "12345678901234567890").unwrap();
+        let _disk = RealDisk::open(temp.path()).unwrap();
+        assert_eq!(fs::read_to_string(&lock).unwrap(), process::id().to_string());
+        fs::write(&lock, "not a pid\n").unwrap();
+        let error = RealDisk::open(temp.path()).unwrap_err();
+        assert!(error.kind() == ErrorKind::Locked && !error.to_string().contains("not a pid"), "{error}");
+    }
+
+    #[test]
+    fn only_this_user_may_read() {
+        let (temp, disk) = disk();
+        disk.open("f", OpenMode::Create).unwrap();
+        let mode = |path: &str| temp.path().join(path).metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!([mode("a"), mode("a/b"), mode("a/b/f"), mode("a/b/lock")], [0o700, 0o700, 0o600, 0o600]);
+    }
+
+    #[test]
+    fn a_disk_to_read_takes_no_lock_and_changes_nothing() {
+        let (temp, disk) = disk();
+        disk.open("f", OpenMode::Create).unwrap();
+        let read = RealDisk::open_to_read(&temp.path().join("a/b")).unwrap();
+        read.open("f", OpenMode::Read).unwrap();
+        assert_eq!(read.list().unwrap(), ["f"]);
+        for refused in [read.remove("f"), read.rename("f", "g"), read.open("f", OpenMode::Write).map(|_| ())]
+        {
+            assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::PermissionDenied);
+        }
+        let missing = temp.path().join("c");
+        for error in
+            [RealDisk::open_to_read(&missing).unwrap_err(), RealDisk::open_existing(&missing).unwrap_err()]
+        {
+            assert_eq!(error.kind(), ErrorKind::NotFound);
+        }
+        assert!(!missing.exists());
+    }
+
+    #[test]
+    fn a_file_in_the_way_of_the_folder_is_an_io_error() {
+        let temp = tempfile::NamedTempFile::new().unwrap();
+        assert_eq!(RealDisk::open(temp.path()).unwrap_err().kind(), ErrorKind::Io);
+    }
+
+    #[test]
+    fn list_shows_files_only() {
+        let (temp, disk) = disk();
+        fs::create_dir(temp.path().join("a/b/folder")).unwrap();
+        disk.open("f", OpenMode::Create).unwrap();
+        assert_eq!(disk.list().unwrap(), ["f"]);
+    }
+}

@@ -1,0 +1,84 @@
+//! A checkpoint: the whole state as events, in a file of its own. State frames below its log position are dead.
+//!
+//! ```text
+//! u8[8] "libmqckp", u32 format version, u32 CRC-32C of the events, u64 log position, u64 bytes of events,
+//! u32 CRC-32C of bytes 0..32, events
+//! ```
+
+use std::io::IoSlice;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::store::disk::{Disk, OpenMode};
+use crate::store::format::event::{Event, put_u32, put_u64};
+use crate::store::format::file::{FORMAT_VERSION, checkpoint_name};
+use crate::store::format::frame::{u32_at, u64_at};
+
+const MAGIC: &[u8; 8] = b"libmqckp";
+const HEADER_BYTES: usize = 36;
+
+/// Writes checkpoint `no` with `events` for replay from `position`, and fsyncs it. Its name is durable only after the
+/// manifest was stored.
+///
+/// # Errors
+/// `Full`, `Io`.
+pub(crate) fn store(disk: &dyn Disk, no: u64, position: u64, events: &[u8]) -> Result<()> {
+    let mut header = MAGIC.to_vec();
+    put_u32(&mut header, FORMAT_VERSION);
+    put_u32(&mut header, crc32c::crc32c(events));
+    put_u64(&mut header, position);
+    put_u64(&mut header, events.len() as u64);
+    let crc = crc32c::crc32c(&header);
+    put_u32(&mut header, crc);
+    let name = checkpoint_name(no);
+    let write = || {
+        if disk.list()?.contains(&name) {
+            disk.remove(&name)?;
+        }
+        let file = disk.open(&name, OpenMode::Create)?;
+        file.write_at(&mut [IoSlice::new(&header), IoSlice::new(events)], 0)?;
+        file.sync()
+    };
+    write().map_err(|e| {
+        // Nothing names it: if it can't be removed now, it is at the next open.
+        let _ = disk.remove(&name);
+        Error::io(format!("could not write checkpoint {name}"), e)
+    })
+}
+
+/// Reads checkpoint `no`: its log position and its events.
+///
+/// # Errors
+/// `Damaged`, `Version`, `Io`.
+pub(crate) fn load(disk: &dyn Disk, no: u64) -> Result<(u64, Vec<Event>)> {
+    let name = checkpoint_name(no);
+    let read = || {
+        let file = disk.open(&name, OpenMode::Read)?;
+        let mut bytes = vec![0; usize::try_from(file.len()?).unwrap_or(usize::MAX)];
+        let len = file.read_at(&mut bytes, 0)?;
+        bytes.truncate(len);
+        Ok(bytes)
+    };
+    let bytes = read().map_err(|e| Error::io(format!("could not read checkpoint {name}"), e))?;
+    decode(&bytes).map_err(|e| Error::new(e.kind(), format!("checkpoint {name}: {e}")))
+}
+
+fn decode(bytes: &[u8]) -> Result<(u64, Vec<Event>)> {
+    let damaged = || Error::new(ErrorKind::Damaged, "damaged; `mq repair` salvages the messages");
+    let header = bytes.get(..HEADER_BYTES).ok_or_else(damaged)?;
+    if !header.starts_with(MAGIC) || crc32c::crc32c(&header[..32]) != u32_at(header, 32) {
+        return Err(damaged());
+    }
+    let version = u32_at(header, 8);
+    if version != FORMAT_VERSION {
+        return Err(Error::new(
+            ErrorKind::Version,
+            format!("has format {version}, this mq reads format {FORMAT_VERSION}"),
+        ));
+    }
+    let events = &bytes[HEADER_BYTES..];
+    if events.len() as u64 != u64_at(header, 24) || crc32c::crc32c(events) != u32_at(header, 12) {
+        return Err(damaged());
+    }
+    let events = Event::decode_all(events).ok_or_else(damaged)?;
+    Ok((u64_at(header, 16), events))
+}

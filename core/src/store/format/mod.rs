@@ -1,0 +1,15 @@
+//! The bytes on disk, as `docs/format.md` lays them out. Nothing here waits or reads a clock.
+//!
+//! - [`frame`]: headers and records; [`event`]: the entries of state frames; [`ids`]: publishers' ids of messages
+//! - `file`: names and headers of files; `file_index`: the index that ends a full one
+//! - `manifest`: which files count; `checkpoint`: the whole state at one position
+//! - `range_set`: sets of offsets
+
+pub(crate) mod checkpoint;
+pub mod event;
+pub(crate) mod file;
+pub(crate) mod file_index;
+pub mod frame;
+pub mod ids;
+pub(crate) mod manifest;
+pub(crate) mod range_set;

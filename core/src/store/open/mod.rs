@@ -1,0 +1,9 @@
+//! From the files back to topics and channels.
+//!
+//! - `recovery`: opens the folder and walks through the log
+//! - `replay`: the state that entries add up to
+//! - `missing`: messages that must be there and are not, and holes: those known to be gone
+
+pub(crate) mod missing;
+pub(crate) mod recovery;
+pub(crate) mod replay;

@@ -1,0 +1,9 @@
+//! Reading the log back.
+//!
+//! - `catalog`: which file holds what
+//! - `reader`: frames by offset, and all frames of a file in turn
+//! - `ahead`: files read and checked by several threads while a folder is opened
+
+pub(crate) mod ahead;
+pub(crate) mod catalog;
+pub(crate) mod reader;

@@ -1,0 +1,237 @@
+//! Opens all files of a data folder that count, to read them; a broker may run on it. Where the manifest is lost, they are
+//! all that there are.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::store::disk::{Disk, File, OpenMode};
+use crate::store::format::checkpoint;
+use crate::store::format::event::Event;
+use crate::store::format::file::{
+    BadHeader, FILE_HEADER_BYTES, FORMAT_VERSION, FileHeader, FileKind, checkpoint_name, log_name,
+};
+use crate::store::format::file_index::{self, TopicRuns};
+use crate::store::format::frame::Header;
+use crate::store::format::manifest::Manifest;
+use crate::store::read::reader::{Scanned, Scanner};
+use crate::store::repair::damage::{Damage, What};
+use crate::store::repair::salvage::Sound;
+
+/// A folder's files, all open: what a running broker removes meanwhile stays readable.
+pub(crate) struct Opened {
+    pub(crate) manifest: Option<Manifest>,
+    pub(crate) damage: Vec<Damage>,
+    pub(crate) checkpoint: Option<(u64, u64, Vec<Event>)>,
+    pub(crate) files: Vec<Surveyed>,
+    /// Whether a piece of the log is not there.
+    pub(crate) is_log_gone: bool,
+}
+
+/// A log file that holds something.
+pub(crate) struct Surveyed {
+    pub(crate) no: u64,
+    pub(crate) kind: FileKind,
+    /// `None` if there is nothing to read the frames by.
+    pub(crate) header: Option<FileHeader>,
+    pub(crate) file: Arc<dyn File>,
+    pub(crate) len: u64,
+    /// Where frames are looked for.
+    pub(crate) until: u64,
+    /// Whether its header is told by frames only, or not at all.
+    pub(crate) is_header_damaged: bool,
+    /// Whether every byte is as it was written, and nothing else stands there.
+    pub(crate) is_sound: bool,
+    pub(crate) is_sealed: bool,
+    pub(crate) topics: BTreeMap<u32, TopicRuns>,
+    /// What is sound of damaged frames: where each stands, its header, its rows.
+    pub(crate) salvaged: BTreeMap<u64, (Header, Vec<Sound>)>,
+}
+
+/// How often reading starts over because a file of the manifest is gone.
+const TRIES: usize = 20;
+
+/// Opens all that counts, newest first, so that what an older file lacks was not yet known when a newer one was opened.
+/// Starts over where the manifest has changed since it was read.
+pub(crate) fn open(disk: &dyn Disk) -> Result<Opened> {
+    let mut last = None;
+    for _ in 0..TRIES {
+        let mut damage = Vec::new();
+        let manifest = match Manifest::load(disk) {
+            Ok(manifest) => manifest,
+            Err(e) if e.kind() == ErrorKind::Damaged => {
+                damage.push(Damage { file: Some("manifest".into()), at: None, what: What::Manifest });
+                None
+            }
+            Err(e) => return Err(e),
+        };
+        let is_damaged = !damage.is_empty();
+        let (opened, is_whole) = open_named(disk, manifest, damage)?;
+        let again = (opened.manifest.clone(), is_damaged);
+        // A running broker replaces the manifest before it removes what the old one named.
+        if is_whole || last.as_ref() == Some(&again) {
+            return Ok(opened);
+        }
+        last = Some(again);
+    }
+    Err(Error::new(
+        ErrorKind::Io,
+        format!(
+            "the files changed {TRIES} times while they were opened; try again when the broker is less busy"
+        ),
+    ))
+}
+
+/// Opens what the manifest names, or all there is. Also tells whether all of it was there.
+fn open_named(
+    disk: &dyn Disk,
+    manifest: Option<Manifest>,
+    mut damage: Vec<Damage>,
+) -> Result<(Opened, bool)> {
+    let mut is_whole = damage.is_empty();
+    let mut checkpoints: Vec<u64> = Vec::new();
+    let named: Vec<(u64, Option<FileKind>)> = match &manifest {
+        Some(manifest) => {
+            checkpoints.extend(manifest.checkpoint.map(|(no, _)| no));
+            manifest.files.iter().map(|(no, kind)| (*no, Some(*kind))).collect()
+        }
+        None => {
+            let names = disk.list().map_err(|e| Error::io("could not list the data folder", e))?;
+            checkpoints.extend(names.iter().filter_map(|name| number(name, ".checkpoint")));
+            names.iter().filter_map(|name| number(name, ".log")).map(|no| (no, None)).collect()
+        }
+    };
+    checkpoints.sort_unstable();
+    let mut checkpoint = None;
+    for no in checkpoints.into_iter().rev() {
+        match checkpoint::load(disk, no) {
+            Ok((position, events)) if checkpoint.is_none() => checkpoint = Some((no, position, events)),
+            Ok(_) => {}
+            Err(e) if e.kind() == ErrorKind::Version => return Err(e),
+            Err(e) if e.kind() == ErrorKind::Damaged || is_gone(&e) => {
+                is_whole &= !is_gone(&e);
+                let what = if is_gone(&e) { What::Gone } else { What::Checkpoint };
+                damage.push(Damage { file: Some(checkpoint_name(no)), at: None, what });
+            }
+            Err(e) => return Err(e),
+        }
+    }
+    let (mut files, mut is_log_gone) = (Vec::new(), false);
+    let mut numbers = named;
+    numbers.sort_unstable_by_key(|(no, _)| std::cmp::Reverse(*no));
+    for (no, kind) in numbers {
+        match open_file(disk, no, kind)? {
+            Some(file) => files.extend(file),
+            None => {
+                is_whole = false;
+                is_log_gone |= kind == Some(FileKind::Log);
+                damage.push(Damage { file: Some(log_name(no)), at: None, what: What::Gone });
+            }
+        }
+    }
+    if manifest.is_none() && damage.is_empty() && (!files.is_empty() || checkpoint.is_some()) {
+        damage.push(Damage { file: Some("manifest".into()), at: None, what: What::Gone });
+        is_whole = false;
+    }
+    files.sort_by_key(|f: &Surveyed| (f.kind as u32, f.header.map_or(u64::MAX, |h| h.base), f.no));
+    Ok((Opened { manifest, damage, checkpoint, files, is_log_gone }, is_whole))
+}
+
+fn is_gone(error: &Error) -> bool {
+    std::error::Error::source(error)
+        .and_then(|source| source.downcast_ref::<std::io::Error>())
+        .is_some_and(|e| e.kind() == std::io::ErrorKind::NotFound)
+}
+
+/// The number in a file's name, where it is one of ours.
+pub(crate) fn number(name: &str, ending: &str) -> Option<u64> {
+    let digits = name.strip_suffix(ending)?;
+    let no = digits.parse().ok()?;
+    (log_name(no).strip_suffix(".log") == Some(digits)).then_some(no)
+}
+
+/// Opens a log file. `None` if it is not there, `Some(None)` if nothing was written to it.
+fn open_file(disk: &dyn Disk, no: u64, kind: Option<FileKind>) -> Result<Option<Option<Surveyed>>> {
+    let name = log_name(no);
+    let failed = |e| Error::io(format!("could not read {name}"), e);
+    let file = match disk.open(&name, OpenMode::Read) {
+        Ok(file) => file,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(failed(e)),
+    };
+    let len = file.len().map_err(failed)?;
+    let mut bytes = [0; FILE_HEADER_BYTES as usize];
+    let got = file.read_at(&mut bytes, 0).map_err(failed)?;
+    let (header, is_header_damaged) = match FileHeader::decode(&bytes[..got]) {
+        Ok(header) if header.no == no && kind.is_none_or(|kind| kind == header.kind) => (Some(header), false),
+        Err(BadHeader::Version(version)) => {
+            return Err(Error::new(
+                ErrorKind::Version,
+                format!("{name} has format {version}, this mq reads format {FORMAT_VERSION}"),
+            ));
+        }
+        Ok(_) | Err(BadHeader::Damaged) if len == 0 && kind != Some(FileKind::Clean) => {
+            return Ok(Some(None));
+        }
+        Ok(_) | Err(BadHeader::Damaged) => (proven(&bytes[..got], no, kind, &file, len)?, true),
+    };
+    let kind = header.map(|h| h.kind).or(kind).unwrap_or(FileKind::Log);
+    let index = if header.is_some() { file_index::read_index(&file, len).map_err(failed)? } else { None };
+    let until = index.as_ref().map_or(len, |(footer, _)| footer.frames_end);
+    let (topics, salvaged) = (BTreeMap::new(), BTreeMap::new());
+    let is_sealed = index.is_some() || kind == FileKind::Clean;
+    Ok(Some(Some(Surveyed {
+        no,
+        kind,
+        header,
+        file,
+        len,
+        until,
+        is_header_damaged,
+        is_sound: !is_header_damaged,
+        is_sealed,
+        topics,
+        salvaged,
+    })))
+}
+
+/// The facts of a damaged header, if a frame proves them right.
+fn proven(
+    bytes: &[u8],
+    no: u64,
+    kind: Option<FileKind>,
+    file: &Arc<dyn File>,
+    len: u64,
+) -> Result<Option<FileHeader>> {
+    let Some(raw) = FileHeader::decode_unchecked(bytes) else { return Ok(None) };
+    let clean = FileHeader { kind: FileKind::Clean, no, base: 0, ..raw };
+    let log = FileHeader { kind: FileKind::Log, no, ..raw };
+    let mut tries = vec![log, clean];
+    tries.retain(|header| kind.is_none_or(|kind| kind == header.kind));
+    for header in tries {
+        // Positions are counted from the base: they must not run out within the file.
+        if header.base.checked_add(len).is_none() {
+            continue;
+        }
+        let mut scan = Scanner::new(file, header, FILE_HEADER_BYTES, len);
+        if matches!(scan.next()?, Scanned::Frame(..) | Scanned::BadPayload(..))
+            || scan.resync(FILE_HEADER_BYTES)?
+        {
+            return Ok(Some(header));
+        }
+    }
+    Ok(None)
+}
+
+impl Surveyed {
+    /// Whether a file ends with the index of what it holds, byte for byte.
+    pub(crate) fn has_index(&self) -> Result<bool> {
+        let (expected, _) = file_index::encode(&self.topics, self.until);
+        let mut found = vec![0; expected.len()];
+        let got = self
+            .file
+            .read_at(&mut found, self.until)
+            .map_err(|e| Error::io(format!("could not read {}", log_name(self.no)), e))?;
+        Ok(got == found.len() && found == expected && self.until + got as u64 == self.len)
+    }
+}

@@ -1,0 +1,406 @@
+//! Puts a damaged data folder in order: keeps every message that is whole, and says what is gone.
+//!
+//! No file is changed. Files with damage are copied, as far as they are whole, to clean files with new numbers; all that is
+//! known of topics and channels goes to a new checkpoint, at a position after the end of the log, where a new log file
+//! begins. Until the manifest names these, by rename, the folder is what it was. The files that were copied from are then
+//! renamed: a broker passes over a name that ends in `.damaged`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::IoSlice;
+use std::path::Path;
+
+use crate::config::{Dedup, Limits};
+use crate::error::{Error, Result};
+use crate::message::Offset;
+use crate::name::{ChannelName, TopicName};
+use crate::store::disk::real_disk::RealDisk;
+use crate::store::disk::{Disk, OpenMode};
+use crate::store::format::checkpoint;
+use crate::store::format::event::Durability;
+use crate::store::format::file::{FILE_HEADER_BYTES, FileHeader, FileKind, checkpoint_name, log_name};
+use crate::store::format::frame::{self, Header, Kind, Record};
+use crate::store::format::manifest::Manifest;
+use crate::store::format::range_set::RangeSet;
+use crate::store::open::missing;
+use crate::store::open::replay::TopicState;
+use crate::store::read::reader::{Scanned, Scanner};
+use crate::store::repair::clean_file::CleanFile;
+use crate::store::repair::damage::{Damage, Tail};
+use crate::store::repair::folder::{Surveyed, number};
+use crate::store::repair::salvage::Sound;
+use crate::store::repair::survey::Progress;
+use crate::store::repair::survey::Survey;
+
+/// What a repair found and does, or has done.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Repair {
+    /// Whether there is anything to do.
+    pub is_needed: bool,
+    /// Whether it was done.
+    pub is_written: bool,
+    /// What is damaged.
+    pub damage: Vec<Damage>,
+    /// Where a crash cut the log. A broker would drop what follows; a repair keeps what is whole of it.
+    pub tail: Option<Tail>,
+    /// Messages that are gone, by topic name.
+    pub losses: Vec<Loss>,
+    /// Topics whose creation is gone: their messages are kept under a name made of their number.
+    pub renamed: Vec<(u32, String)>,
+    /// Channels whose creation is gone, by number. A subscriber makes them anew.
+    pub lost_channels: Vec<u32>,
+    /// Topics and channels left out because a later one of their name shows that they were deleted, by number and name.
+    pub superseded: Vec<(u32, String)>,
+    /// Entries that are gone, as far as they can be counted.
+    pub lost_entries: u64,
+    /// Whether entries are gone: what was finished may be delivered again, and what was paused, emptied or deleted may be
+    /// as before.
+    pub is_state_lost: bool,
+    /// Messages that stay.
+    pub kept_messages: u64,
+    /// Files that are replaced, or left out; once written they are renamed to their name and `.damaged`.
+    pub replaced: Vec<String>,
+}
+
+/// Messages of one topic that are gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loss {
+    /// The topic's number.
+    pub topic: u32,
+    /// Its name.
+    pub name: String,
+    /// First and last offset of each range.
+    pub ranges: Vec<(u64, u64)>,
+    /// How many messages at most.
+    pub messages: u64,
+}
+
+/// What a file that was replaced is called besides its name.
+const SET_ASIDE: &str = ".damaged";
+/// Numbers passed over where those that are gone can't be known.
+const NUMBERS_LOST: u32 = 1 << 16;
+/// Blocks passed over in that case: far more than are reserved at a time.
+const BLOCKS_LOST: u64 = 1 << 20;
+
+/// Repairs a data folder, or with `write` off tells what that would do. Takes the folder's lock either way.
+///
+/// # Errors
+/// `Locked` if a broker runs on it; `NotFound`; `Version`; `Io`, `Full`: the folder is then as before.
+pub fn repair(folder: &Path, write: bool, progress: Progress<'_>) -> Result<Repair> {
+    repair_on(&RealDisk::open_existing(folder)?, write, progress)
+}
+
+/// [`repair`] on any disk.
+///
+/// # Errors
+/// As [`repair`], but for the lock.
+pub fn repair_on(disk: &dyn Disk, write: bool, progress: Progress<'_>) -> Result<Repair> {
+    let survey = Survey::read(disk, progress)?;
+    let mut plan = Plan::new(survey);
+    if plan.repair.is_needed && write {
+        plan.write(disk)?;
+        plan.repair.is_written = true;
+    }
+    Ok(plan.repair)
+}
+
+struct Plan {
+    survey: Survey,
+    repair: Repair,
+}
+
+impl Plan {
+    fn new(survey: Survey) -> Self {
+        let is_needed = !survey.damage.is_empty() || survey.tail.as_ref().is_some_and(|tail| tail.frames > 0);
+        let repair = Repair {
+            is_needed,
+            damage: survey.damage.clone(),
+            tail: survey.tail.clone(),
+            is_state_lost: survey.state_lost,
+            lost_entries: survey.lost_entries,
+            ..Repair::default()
+        };
+        let mut plan = Self { survey, repair };
+        if is_needed {
+            plan.settle_topics();
+            plan.settle_channels();
+            plan.settle_counters();
+            plan.settle_losses();
+            let replaced = plan.survey.files.iter().filter(|file| !file.is_sound);
+            plan.repair.replaced = replaced.map(|file| log_name(file.no)).collect();
+        }
+        let topics = &plan.survey.replay.topics;
+        let kept = plan.survey.present.iter().filter(|(topic, _)| topics.contains_key(topic));
+        plan.repair.kept_messages = kept.flat_map(|(_, set)| set.iter()).map(|(f, l)| l.0 - f.0 + 1).sum();
+        plan
+    }
+
+    /// Gives those topics a name whose creation is gone, and drops those that a later one of their name shows deleted.
+    fn settle_topics(&mut self) {
+        let Survey { replay, seen, state_lost, present, .. } = &mut self.survey;
+        // Without a loss of state, what is not known was deleted.
+        let may_live = |number: u32| {
+            let was_counted = seen.counted.is_some_and(|(topic, _)| number < topic);
+            *state_lost && !was_counted && !seen.topics_gone.contains(&number)
+        };
+        let unknown =
+            seen.topics.iter().filter(|number| !replay.topics.contains_key(number) && may_live(**number));
+        let unknown: Vec<u32> = unknown.copied().collect();
+        let mut names: BTreeMap<String, u32> = BTreeMap::new();
+        for (&number, topic) in &replay.topics {
+            if let Some(older) = names.insert(topic.name.clone(), number) {
+                self.repair.superseded.push((older, topic.name.clone()));
+            }
+        }
+        for (older, _) in &self.repair.superseded {
+            replay.topics.remove(older);
+            replay.channels.retain(|_, channel| channel.topic != *older);
+        }
+        let misnamed = replay.topics.iter().filter(|(_, topic)| TopicName::parse(&topic.name).is_err());
+        let misnamed: Vec<u32> = misnamed.map(|(number, _)| *number).collect();
+        for number in unknown.into_iter().chain(misnamed) {
+            let mut name = format!("recovered-{number}");
+            while names.contains_key(&name) {
+                name.push_str("-again");
+            }
+            names.insert(name.clone(), number);
+            self.repair.renamed.push((number, name.clone()));
+            let topic = replay.topics.entry(number).or_insert_with(|| TopicState {
+                name: String::new(),
+                paused: false,
+                pump: Offset(0),
+                end: Offset(0),
+                levels: vec![(Offset(0), Durability::default())],
+                limits: Limits::default(),
+                dedup: Dedup::default(),
+                holes: RangeSet::default(),
+            });
+            topic.name = name;
+        }
+        for (number, topic) in &mut replay.topics {
+            let last =
+                present.get(number).and_then(RangeSet::last).map_or(Offset(0), |(_, last)| last.plus(1));
+            topic.end = topic.end.max(last);
+        }
+    }
+
+    fn settle_channels(&mut self) {
+        let Survey { replay, seen, state_lost, .. } = &mut self.survey;
+        let mut names: BTreeMap<(u32, String), u32> = BTreeMap::new();
+        for (&number, channel) in &mut replay.channels {
+            if ChannelName::parse(&channel.name).is_err() {
+                channel.name = format!("recovered-{number}");
+            }
+            if let Some(older) = names.insert((channel.topic, channel.name.clone()), number) {
+                self.repair.superseded.push((older, channel.name.clone()));
+            }
+        }
+        let topics = &replay.topics;
+        let older: BTreeSet<u32> = self.repair.superseded.iter().map(|(number, _)| *number).collect();
+        let names_of_topics: BTreeSet<u32> = topics.keys().copied().collect();
+        replay.channels.retain(|number, channel| {
+            names_of_topics.contains(&channel.topic)
+                && (!older.contains(number)
+                    || names.get(&(channel.topic, channel.name.clone())) == Some(number))
+        });
+        let may_live = |number: &u32| {
+            let was_counted = seen.counted.is_some_and(|(_, channel)| *number < channel);
+            *state_lost && !was_counted && !seen.channels_known.contains(number)
+        };
+        self.repair.lost_channels = seen.channels.iter().copied().filter(may_live).collect();
+    }
+
+    /// Passes over every number and block that was used, or may have been.
+    fn settle_counters(&mut self) {
+        let Survey { replay, seen, state_lost, .. } = &mut self.survey;
+        let spare = if *state_lost { NUMBERS_LOST } else { 0 };
+        let after = |seen: Option<&u32>| seen.map_or(1, |number| number.saturating_add(1));
+        replay.next_topic = replay.next_topic.max(after(seen.topics.last())).saturating_add(spare);
+        replay.next_channel = replay.next_channel.max(after(seen.channels.last())).saturating_add(spare);
+        replay.next_block = replay.next_block.max(seen.block + 1) + if *state_lost { BLOCKS_LOST } else { 0 };
+    }
+
+    /// What is gone of each topic becomes a hole.
+    fn settle_losses(&mut self) {
+        let numbers: Vec<u32> = self.survey.replay.topics.keys().copied().collect();
+        for number in numbers {
+            let Survey { replay, present, lost, .. } = &self.survey;
+            let spans = self.survey.spans(number);
+            let mut gone = RangeSet::default();
+            let mut add = |(first, last): (Offset, Offset)| gone.insert(first, last);
+            missing::missing(replay, number, &spans).into_iter().for_each(&mut add);
+            let none = RangeSet::default();
+            let whole = present.get(&number).unwrap_or(&none);
+            let damaged = lost.get(&number).into_iter().flat_map(RangeSet::iter);
+            let damaged = damaged.flat_map(|(first, last)| whole.missing(first, last));
+            damaged
+                .filter(|(first, last)| missing::is_awaited(replay, number, *first, *last))
+                .for_each(&mut add);
+            let Some(topic) = self.survey.replay.topics.get_mut(&number) else { continue };
+            let ranges: Vec<_> = gone.iter().map(|(first, last)| (first.0, last.0)).collect();
+            gone.iter().for_each(|(first, last)| topic.holes.insert(first, last));
+            // The checkpoint tells the level in force only: what was lost as the level allowed must be known as such.
+            topic.levels = vec![(Offset(0), topic.level())];
+            let allowed = missing::missing(&self.survey.replay, number, &spans);
+            let Some(topic) = self.survey.replay.topics.get_mut(&number) else { continue };
+            allowed.into_iter().for_each(|(first, last)| topic.holes.insert(first, last));
+            if !ranges.is_empty() {
+                let messages = ranges.iter().map(|(first, last)| last - first + 1).sum();
+                self.repair.losses.push(Loss { topic: number, name: topic.name.clone(), ranges, messages });
+            }
+        }
+        self.repair.losses.sort_by(|a, b| a.name.cmp(&b.name));
+    }
+
+    fn write(&self, disk: &dyn Disk) -> Result<()> {
+        let Survey { manifest, files, end, replay, .. } = &self.survey;
+        let mut no = self.first_free(disk)?;
+        let mut take_no = || {
+            no += 1;
+            no - 1
+        };
+        let mut named: Vec<(u64, FileKind)> =
+            files.iter().filter(|file| file.is_sound).map(|file| (file.no, file.kind)).collect();
+        let (mut aside, mut old) = (Vec::new(), Vec::new());
+        for file in files.iter().filter(|file| !file.is_sound) {
+            aside.push(log_name(file.no));
+            named.extend(self.copy(disk, file, &mut take_no)?.map(|no| (no, FileKind::Clean)));
+        }
+        let log_no = take_no();
+        begin_log(disk, log_no, *end)?;
+        named.push((log_no, FileKind::Log));
+        let checkpoint_no = take_no();
+        let mut events = Vec::new();
+        replay.events().iter().for_each(|event| event.encode(&mut events));
+        checkpoint::store(disk, checkpoint_no, *end, &events)?;
+        let next_no = take_no();
+        let checkpoint = Some((checkpoint_no, *end));
+        Manifest { clean_stop: false, next_no, checkpoint, files: named }.store(disk)?;
+        // From here on the folder is repaired: at worst a broker removes what is still there under its old name.
+        match (&self.survey.checkpoint, manifest.as_ref().and_then(|m| m.checkpoint)) {
+            (Some((whole, _)), _) => old.push(checkpoint_name(*whole)),
+            (None, Some((damaged, _))) => aside.push(checkpoint_name(damaged)),
+            (None, None) => {}
+        }
+        set_aside(disk, &aside, &old)
+    }
+
+    /// The first number no file has had, as far as the folder tells.
+    fn first_free(&self, disk: &dyn Disk) -> Result<u64> {
+        let names = disk.list().map_err(|e| Error::io("could not list the data folder", e))?;
+        let numbers = names.iter().filter_map(|name| {
+            let name = name.strip_suffix(SET_ASIDE).unwrap_or(name);
+            number(name, ".log").or_else(|| number(name, ".checkpoint"))
+        });
+        let next_no = self.survey.manifest.as_ref().map_or(1, |manifest| manifest.next_no);
+        Ok(numbers.map(|no| no.saturating_add(1)).max().unwrap_or(1).max(next_no))
+    }
+
+    /// Copies what is whole in `file` and belongs to a topic there is. Returns the new file's number, if there is one.
+    fn copy(
+        &self,
+        disk: &dyn Disk,
+        file: &Surveyed,
+        take_no: &mut impl FnMut() -> u64,
+    ) -> Result<Option<u64>> {
+        let Some(header) = file.header else { return Ok(None) };
+        let mut out = None;
+        let mut put = |frame: Header, payload: &[u8]| {
+            if !self.survey.replay.topics.contains_key(&frame.topic) {
+                return Ok(());
+            }
+            let out = match &mut out {
+                Some(out) => out,
+                none => none.insert(CleanFile::create(disk, take_no())?),
+            };
+            out.put(&Header { synced_to: 0, ..frame }, payload)
+        };
+        let mut scan = Scanner::new(&file.file, header, FILE_HEADER_BYTES, file.until);
+        loop {
+            match scan.next()? {
+                Scanned::End => break,
+                Scanned::Frame(at, frame) if frame.kind == Kind::Data => {
+                    put(frame, scan.payload(at, &frame)?)?
+                }
+                Scanned::Frame(..) => {}
+                Scanned::BadPayload(at, frame) => {
+                    let next = scan.at();
+                    if let Some((_, rows)) = file.salvaged.get(&at) {
+                        let payload = scan.payload(at, &frame)?;
+                        for row in rows {
+                            let (frame, payload) = row_frame(&frame, payload, row);
+                            put(frame, &payload)?;
+                        }
+                    }
+                    if next == at {
+                        scan.resync(at)?;
+                    }
+                }
+                Scanned::Bad(at) => {
+                    scan.resync(at)?;
+                }
+            }
+        }
+        out.map(CleanFile::finish).transpose()
+    }
+}
+
+/// A frame of some sound records of another.
+fn row_frame(frame: &Header, payload: &[u8], row: &Sound) -> (Header, Vec<u8>) {
+    let mut payload = payload.get(row.bytes.clone()).unwrap_or_default().to_vec();
+    // A record can be sound though its checksum was not; see `salvage`.
+    let mut at = 0;
+    while let Some(len) = Record::parse(&payload[at..]).map(|record| record.len) {
+        let crc = crc32c::crc32c(&payload[at + 4..at + len]);
+        payload[at..at + 4].copy_from_slice(&crc.to_le_bytes());
+        at += len;
+    }
+    let header = Header {
+        payload_len: payload.len() as u32,
+        count: row.count,
+        payload_crc: frame::records_crc(&payload),
+        first: frame.first.plus(u64::from(row.index)),
+        ..*frame
+    };
+    (header, payload)
+}
+
+/// Writes a log file that goes on at `position`, with a mark in it: the log is never shorter than its checkpoint says.
+fn begin_log(disk: &dyn Disk, no: u64, position: u64) -> Result<()> {
+    let header = FileHeader { kind: FileKind::Log, no, base: position, salt: fastrand::u64(..) };
+    let mark = Header {
+        kind: Kind::Mark,
+        payload_len: 0,
+        count: 0,
+        topic: 0,
+        payload_crc: 0,
+        first: Offset(0),
+        time: 0,
+        has_ids: false,
+        synced_to: position,
+    };
+    let write = || {
+        let file = disk.open(&log_name(no), OpenMode::Create)?;
+        let mark = mark.encode(header.salt, position);
+        file.write_at(&mut [IoSlice::new(&header.encode()), IoSlice::new(&mark)], 0)?;
+        file.sync()
+    };
+    write().map_err(|e| Error::io(format!("could not write {}", log_name(no)), e))
+}
+
+/// Renames what was replaced, and removes what is needless. What is not there is passed over.
+fn set_aside(disk: &dyn Disk, aside: &[String], old: &[String]) -> Result<()> {
+    let is_done = |result: std::io::Result<()>| match result {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    };
+    let all = || {
+        for name in aside {
+            is_done(disk.rename(name, &format!("{name}{SET_ASIDE}")))?;
+        }
+        for name in old {
+            is_done(disk.remove(name))?;
+        }
+        disk.sync_dir()
+    };
+    all().map_err(|e| Error::io("the folder is repaired, but the old files could not be renamed", e))
+}
