@@ -1,73 +1,15 @@
-//! `mq drain`: empties a broker and stops it.
+//! Draining: a broker leaves discovery, takes no more messages, and stops once it is empty.
 
-use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 use std::time::Duration;
 
 use mq_core::Broker;
-use mq_nsq::http::{Method, ask};
 use mq_nsq::server;
 use tokio::time::{Instant, sleep};
 
 use crate::discovery::Lookups;
-use crate::{Outcome, units};
 
-/// How often a broker that empties itself, or stops, is looked at.
+/// How often the number of messages left is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// How long a broker may take to stop once it is empty: what it writes then.
-const STOP: Duration = Duration::from_secs(30);
-
-/// Flags of `mq drain`.
-#[derive(clap::Args)]
-pub(crate) struct Drain {
-    /// HTTP address of the broker: host:port, or the path of a unix socket
-    #[arg(long, value_name = "ADDRESS", env = "MQ_HTTP_ADDRESS", default_value = "127.0.0.1:4151")]
-    http_address: String,
-    /// File with the token that the broker wants to see, in its first line
-    #[arg(long, value_name = "FILE", env = "MQ_HTTP_AUTH_TOKEN_FILE")]
-    http_auth_token_file: Option<PathBuf>,
-    /// How long the broker may take to become empty; it stops then in any case, and keeps what is left
-    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration)]
-    timeout: Duration,
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    units::parse_duration(text).ok_or_else(|| format!("it must be {}", units::DURATION_FORM))
-}
-
-/// Asks for it and waits until the broker has stopped.
-pub(crate) fn run(options: Drain) -> Outcome {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| format!("cannot start: {e}"))?;
-    let token = options.http_auth_token_file.as_deref().map(token).transpose()?;
-    runtime.block_on(drain(&options, token.as_deref()))
-}
-
-fn token(path: &Path) -> Result<String, String> {
-    let named = |what: String| format!("--http-auth-token-file {}: {what}", path.display());
-    let text = std::fs::read_to_string(path).map_err(|error| named(error.to_string()))?;
-    let first = text.lines().map(str::trim).find(|line| !line.is_empty());
-    first.map(str::to_owned).ok_or_else(|| named("there is no token in it".to_owned()))
-}
-
-async fn drain(options: &Drain, token: Option<&str>) -> Outcome {
-    let address = &options.http_address;
-    let failed = |error| format!("{address}: {error}");
-    let before = ask(address, Method::GET, "/info", token).await.map_err(failed)?;
-    let target = format!("/drain?timeout={}", options.timeout.as_millis());
-    ask(address, Method::POST, &target, token).await.map_err(failed)?;
-    let deadline = Instant::now() + options.timeout + STOP;
-    // It is gone, or another has taken its place.
-    while ask(address, Method::GET, "/info", token).await.is_ok_and(|now| now == before) {
-        if Instant::now() >= deadline {
-            return Err(format!("{address}: it has not stopped {STOP:?} after its time was over"));
-        }
-        sleep(LOOK_EVERY).await;
-    }
-    Ok(ExitCode::SUCCESS)
-}
 
 /// Waits for the wish; then has the broker leave discovery and take no more messages, and returns when it is empty or
 /// its time is over.

@@ -5,9 +5,9 @@ use std::str::FromStr;
 
 use mq_nsq::server::{self, StatsdConfig, TlsOptions};
 
+use crate::config::value::{Address, MaybeAddress};
 use crate::config::{Config, Face};
 use crate::host;
-use crate::setting::{Address, MaybeAddress};
 
 /// Sets `server` to what `config` says.
 ///

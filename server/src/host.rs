@@ -1,7 +1,7 @@
 //! What this machine is called.
 
-use crate::setting::Address;
-use crate::settings::Face;
+use crate::config::settings::Face;
+use crate::config::value::Address;
 
 /// The host's name.
 pub(crate) fn name() -> String {

@@ -1,7 +1,7 @@
 //! `mq lookup`: the lookup server as a process.
 
 use std::io::Write;
-use std::process::ExitCode;
+
 use std::sync::Arc;
 
 use clap::ArgMatches;
@@ -9,13 +9,13 @@ use mq_nsq::lookupd::{LookupConfig, Lookupd};
 use tokio::sync::watch;
 
 use crate::config::Idle;
-use crate::lookup_settings::Config;
+use crate::config::lookup_settings::Config;
+use crate::config::settings::Face;
+use crate::host;
 use crate::serve::{bind_refused, raise_file_limit, stop_signal};
-use crate::settings::Face;
-use crate::{Outcome, host};
 
 /// Runs a lookup server until SIGTERM or SIGINT.
-pub(crate) fn run(flags: &ArgMatches, face: Face) -> Outcome {
+pub fn run(flags: &ArgMatches, face: Face) -> Result<u8, String> {
     let (config, idle) = Config::load(flags, face)?;
     let log = config.telemetry().install();
     idle.iter().for_each(Idle::log);
@@ -51,7 +51,7 @@ pub(crate) fn run(flags: &ArgMatches, face: Face) -> Outcome {
             },
         );
         tracing::info!("stopped");
-        Ok(ExitCode::SUCCESS)
+        Ok(0)
     })
 }
 

@@ -7,8 +7,8 @@ use mq_nsq::server::{OptionError, OptionSource, OptionValue};
 use parking_lot::Mutex;
 
 use crate::config::Loaded;
+use crate::config::value::{LogLevel, Value};
 use crate::discovery::Lookups;
-use crate::setting::{LogLevel, Value};
 use crate::telemetry::Log;
 
 const LOG_LEVEL: &str = "log_level";

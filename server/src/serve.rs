@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::path::Path;
-use std::process::ExitCode;
+
 use std::sync::Arc;
 
 use clap::ArgMatches;
@@ -11,16 +11,16 @@ use mq_nsq::server::{self, OptionSource, Options, Server};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
+use crate::config::value::Address;
 use crate::config::{Config, Face, Idle, Loaded};
 use crate::discovery::Discovery;
 use crate::options::LiveOptions;
-use crate::paste::Addresses;
 use crate::reload::Reload;
-use crate::setting::Address;
-use crate::{Outcome, drain, features, grpc, paste};
+use crate::startup_banner::Addresses;
+use crate::{drain, features, grpc, startup_banner};
 
 /// Runs a broker until SIGTERM or SIGINT.
-pub(crate) fn run(flags: &ArgMatches, face: Face) -> Outcome {
+pub fn run(flags: &ArgMatches, face: Face) -> Result<u8, String> {
     let loaded = Loaded::load(flags, face)?;
     let mut server = server_config(&loaded.config);
     features::apply(&loaded.config, face, &mut server)?;
@@ -40,7 +40,7 @@ pub(crate) fn run(flags: &ArgMatches, face: Face) -> Outcome {
     // On a worker: what is accepted there begins there too.
     let served = runtime.block_on(runtime.spawn(serve(reload, server)));
     served.map_err(|panicked| panicked.to_string())??;
-    Ok(ExitCode::SUCCESS)
+    Ok(0)
 }
 
 async fn serve(mut reload: Reload, server: server::Config) -> Result<(), String> {
@@ -216,7 +216,7 @@ fn announce(server: &Server, grpc: Option<&mq_grpc::Server>, data_path: &Path) {
         https: address(server.https_addr()),
         grpc: address(grpc.map(mq_grpc::Server::local_addr)),
     };
-    if let Err(error) = paste::announce(&mut std::io::stdout().lock(), &addresses, &data_path) {
+    if let Err(error) = startup_banner::announce(&mut std::io::stdout().lock(), &addresses, &data_path) {
         tracing::debug!(%error, "stdout is closed");
     }
 }

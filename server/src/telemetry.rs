@@ -8,8 +8,8 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, fmt, reload};
 
-use crate::repeats::{RepeatLimit, Repeats};
-use crate::setting::{LogFormat, LogLevel};
+use crate::config::value::{LogFormat, LogLevel};
+use crate::log_throttle::{RepeatLimit, Repeats};
 
 /// How the process logs.
 #[derive(Clone, Debug)]

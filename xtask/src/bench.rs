@@ -63,7 +63,7 @@ impl Bench {
             "--release",
             "--locked",
             "--package",
-            "mq",
+            "mq-cli",
             "--package",
             "xtask",
             "--bins",

@@ -25,7 +25,6 @@ mod seen;
 mod socket;
 
 use std::io::Write;
-use std::process::ExitCode;
 
 use clap::Subcommand;
 
@@ -80,6 +79,6 @@ pub(crate) fn run(options: Bench) -> Outcome {
     let _ = std::io::stdout().write_all(text.as_bytes());
     match report.check {
         Some(Check { lost: lost @ 1.., .. }) => Err(format!("{lost} messages did not come")),
-        _ => Ok(ExitCode::SUCCESS),
+        _ => Ok(0),
     }
 }

@@ -12,9 +12,9 @@ use super::consumer::Consumer;
 use super::process::Process;
 use super::publisher::{Pace, Publisher};
 use super::run::{Goal, Run};
-use crate::paste::DEFAULT_ADDRESS;
-use crate::setting::{Size, Value};
-use crate::units;
+use mq_server::config::units;
+use mq_server::config::value::{Size, Value};
+use mq_server::startup_banner::DEFAULT_ADDRESS;
 
 /// Commands on one connection that are not answered: their answers must fit in a socket while nobody reads them.
 const WINDOW_MAX: u64 = 10_000;

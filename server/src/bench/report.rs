@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::process::{Cpu, Memory};
 use crate::table::Table;
-use crate::units::show_size;
+use mq_server::config::units::show_size;
 
 /// Everything one call measured.
 #[derive(Debug, Serialize)]

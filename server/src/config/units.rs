@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 /// The right form of a size, for messages.
-pub(crate) const SIZE_FORM: &str = "a number of bytes, or one with a unit such as 64KiB, 256MiB, 1GiB";
+pub const SIZE_FORM: &str = "a number of bytes, or one with a unit such as 64KiB, 256MiB, 1GiB";
 /// The right form of a duration, for messages.
-pub(crate) const DURATION_FORM: &str =
-    "a duration such as 250ms, 60s, 1m30s, or a whole number of milliseconds";
+pub const DURATION_FORM: &str = "a duration such as 250ms, 60s, 1m30s, or a whole number of milliseconds";
 
 /// Longest first where one unit ends in another.
 const SIZE_UNITS: [(&str, u64); 10] = [
@@ -23,7 +22,7 @@ const SIZE_UNITS: [(&str, u64); 10] = [
 ];
 
 /// Reads a size: `1048576`, `64KiB`, `1MB`. `None` for anything else and for what overflows.
-pub(crate) fn parse_size(text: &str) -> Option<u64> {
+pub fn parse_size(text: &str) -> Option<u64> {
     let lower = text.to_ascii_lowercase();
     let (digits, unit) = SIZE_UNITS
         .iter()
@@ -33,7 +32,7 @@ pub(crate) fn parse_size(text: &str) -> Option<u64> {
 }
 
 /// Reads a duration as Go writes one (`1m30s`, `1.5h`, `250ms`); a bare whole number is milliseconds, as in nsqd.
-pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
+pub fn parse_duration(text: &str) -> Option<Duration> {
     if let Some(ms) = parse_digits(text) {
         return Some(Duration::from_millis(ms));
     }
@@ -85,7 +84,7 @@ fn parse_digits(text: &str) -> Option<u64> {
 }
 
 /// A count of bytes for people: `1.2 MiB`.
-pub(crate) fn show_size(bytes: u64) -> String {
+pub fn show_size(bytes: u64) -> String {
     let (unit, name) = match bytes {
         0..1_024 => return format!("{bytes} B"),
         1_024..1_048_576 => (1_u64 << 10, "KiB"),

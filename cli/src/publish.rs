@@ -1,7 +1,6 @@
 //! `mq pub`: stdin's lines as messages.
 
 use std::io::{IsTerminal, Write};
-use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -9,10 +8,11 @@ use mq_core::TopicName;
 use mq_nsq::client::{Connection, Identify};
 use tokio::sync::mpsc;
 
-use crate::lines::LineBatches;
-use crate::paste::DEFAULT_ADDRESS;
-use crate::setting::{Size, Value};
-use crate::{Outcome, units};
+use crate::Outcome;
+use crate::line_batches::LineBatches;
+use mq_server::config::units;
+use mq_server::config::value::{Size, Value};
+use mq_server::startup_banner::DEFAULT_ADDRESS;
 
 /// Batches read ahead of the one being sent.
 const READ_AHEAD: usize = 4;
@@ -66,7 +66,7 @@ async fn publish(options: Pub) -> Outcome {
     }
     progress.finish(connection.acknowledged());
     match sent {
-        Ok(()) => Ok(ExitCode::SUCCESS),
+        Ok(()) => Ok(0),
         Err(error) => Err(format!(
             "{error}: {} of {} messages read were acknowledged",
             connection.acknowledged(),

@@ -5,9 +5,9 @@ use std::fmt::Display;
 
 use clap::ArgMatches;
 
-use crate::file::ConfigFile;
-use crate::setting::{Value, flag};
-use crate::settings::{Face, Schema, Setting};
+use crate::config::file::ConfigFile;
+use crate::config::settings::{Face, Schema, Setting};
+use crate::config::value::{Value, flag};
 
 /// Where a setting can be written, strongest first.
 pub(crate) struct Sources<'a> {

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::setting::flag;
-use crate::settings::{Schema, Setting};
+use crate::config::settings::{Schema, Setting};
+use crate::config::value::flag;
 
 /// A configuration file whose keys are all known.
 pub(crate) struct ConfigFile {

@@ -1,15 +1,18 @@
 //! Types of settings: how each is written, and what the right form is called in an error.
 
+pub(crate) mod list;
+pub(crate) mod word;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use mq_nsq::server::OptionValue;
 use tracing::level_filters::LevelFilter;
 
-use crate::units;
+use crate::config::units;
 
 /// A type a setting can have.
-pub(crate) trait Value: Sized {
+pub trait Value: Sized {
     /// The right form, to end "it must be ...".
     const FORM: &'static str;
     /// Whether the flag stands alone: `--flag` means `true`, and only `=` gives it another value.
@@ -94,7 +97,7 @@ impl Value for MaybeAddress {
 
 /// A number of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
-pub(crate) struct Size(pub(crate) u64);
+pub struct Size(pub u64);
 
 impl Value for Size {
     const FORM: &'static str = units::SIZE_FORM;

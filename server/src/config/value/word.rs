@@ -2,7 +2,7 @@
 
 use mq_nsq::server::OptionValue;
 
-use crate::setting::Value;
+use crate::config::value::Value;
 
 /// Declares settings that are one of a few words, which they keep as they are written here.
 macro_rules! choices {

@@ -1,11 +1,11 @@
 //! Holds docs/configuration.md against the settings.
 
-use crate::setting::flag;
-use crate::settings::{Effect, Face, Schema};
+use crate::config::settings::{Effect, Face, Schema};
+use crate::config::value::flag;
 
 /// Checks that the document lists the settings of `schema` as they are. `drop_in`: whose defaults stand beside ours.
 pub(crate) fn check(schema: &Schema, drop_in: Face) {
-    let document = include_str!("../../docs/configuration.md");
+    let document = include_str!("../../../docs/configuration.md");
     let (serve, lookup) = document.split_once("\n## Settings of `mq lookup`\n").expect("both parts");
     let section = if drop_in == Face::Nsqlookupd { lookup } else { serve };
     let table = table(schema, drop_in);

@@ -3,7 +3,7 @@
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-use crate::units;
+use mq_server::config::units;
 
 /// Work that ends sooner shows nothing.
 const QUIET: Duration = Duration::from_millis(500);

@@ -2,7 +2,6 @@
 
 use std::io::Write;
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use mq_core::store::repair::inspect::{Damage, Report, Tail, What, inspect};
 use serde_json::{Value, json};
@@ -10,7 +9,7 @@ use serde_json::{Value, json};
 use crate::Outcome;
 use crate::progress::{Bar, Unit};
 use crate::table::Table;
-use crate::units::show_size;
+use mq_server::config::units::show_size;
 
 /// What the exit code says, for `--help`.
 pub(crate) const EXIT_CODES: &str = "Exit code: 0 all is sound, 1 damage was found, 2 it could not be told";
@@ -34,7 +33,7 @@ pub(crate) fn run(options: Inspect) -> Outcome {
     let report = report.map_err(|e| format!("--data-path {}: {e}", options.data_path.display()))?;
     let is_sound = report.damage.is_empty();
     print(&if options.json { json_text(&as_json(&report)) } else { text(&report, &options.data_path) })?;
-    Ok(if is_sound { ExitCode::SUCCESS } else { ExitCode::from(1) })
+    Ok(if is_sound { 0 } else { 1 })
 }
 
 /// Prints to stdout; a reader that has enough is no failure.

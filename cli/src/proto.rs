@@ -2,7 +2,6 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
 use mq_grpc::PROTOS;
 
@@ -22,7 +21,7 @@ pub(crate) fn run(options: Proto) -> Outcome {
         Some(folder) => write(folder)?,
         None => print().map_err(|error| format!("stdout: {error}"))?,
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(0)
 }
 
 fn write(folder: &Path) -> Result<(), String> {

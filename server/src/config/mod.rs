@@ -1,4 +1,18 @@
-//! What `mq serve` runs with, read from where settings can be written and checked as a whole.
+//! The settings of `mq serve` and `mq lookup`: declared once, read from where they can be written, checked as a whole.
+//!
+//! - `settings`: the list of `mq serve`'s; `lookup_settings`: of `mq lookup`'s
+//! - [`value`]: the types of settings and how each is written; [`units`]: sizes and durations
+//! - `sources`: command line, environment, file, default; `file`: the TOML file
+//! - `document`: holds docs/configuration.md against the lists
+
+#[cfg(test)]
+mod document;
+mod file;
+pub(crate) mod lookup_settings;
+pub(crate) mod settings;
+mod sources;
+pub mod units;
+pub mod value;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -8,18 +22,20 @@ use std::time::Duration;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use mq_nsq::server::OptionValue;
 
-use crate::file::ConfigFile;
-use crate::setting::{Address, Size, WireSize, flag};
-pub(crate) use crate::settings::{Config, Face};
-use crate::settings::{Effect, SERVE, SETTINGS, Schema};
-use crate::sources::Sources;
+use self::file::ConfigFile;
+pub use self::lookup_settings::augment as augment_lookup;
+pub(crate) use self::settings::Config;
+pub use self::settings::Face;
+use self::settings::{Effect, SERVE, SETTINGS, Schema};
+use self::sources::Sources;
+use self::value::{Address, Size, WireSize, flag};
 use crate::telemetry::Telemetry;
 
 /// Flag that names the configuration file; not a setting, since the file cannot name itself.
 const CONFIG_FLAG: &str = "config";
 
 /// Adds `mq serve`'s flags to `command`.
-pub(crate) fn augment(command: Command, face: Face) -> Command {
+pub fn augment_serve(command: Command, face: Face) -> Command {
     augment_with(command, &SERVE, face)
 }
 
@@ -239,15 +255,15 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::document;
-    use crate::list::AuthServer;
+    use crate::config::document;
+    use crate::config::value::list::AuthServer;
 
     fn resolve(flags: &[&str], env: &[(&str, &str)], file: Option<&str>) -> Result<Config, String> {
         Ok(load(flags, env, file, Face::Mq)?.config)
     }
 
     fn load(flags: &[&str], env: &[(&str, &str)], file: Option<&str>, face: Face) -> Result<Loaded, String> {
-        let command = augment(Command::new("serve").args_override_self(true), face);
+        let command = augment_serve(Command::new("serve").args_override_self(true), face);
         let args = ["serve"].iter().chain(flags);
         let matches = command.try_get_matches_from(args).map_err(|e| e.to_string())?;
         let file = file.map(|text| ConfigFile::parse(Path::new("mq.toml"), text, &SERVE)).transpose()?;
@@ -320,7 +336,7 @@ mod tests {
 
     #[test]
     fn keys_are_told_apart_by_clap_too() {
-        augment(Command::new("serve"), Face::Mq).debug_assert();
+        augment_serve(Command::new("serve"), Face::Mq).debug_assert();
         assert!(resolve(&["--tcp-adress=x:1"], &[], None).unwrap_err().contains("--tcp-address"));
     }
 

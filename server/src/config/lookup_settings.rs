@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use clap::{ArgMatches, Command};
 
+use crate::config::settings::{Effect, Face, Schema, Setting, settings};
+use crate::config::sources::Sources;
+use crate::config::value::{Address, LogFormat, LogLevel, MaybeAddress, Value};
 use crate::config::{Idle, augment_with, file};
-use crate::setting::{Address, LogFormat, LogLevel, MaybeAddress, Value};
-use crate::settings::{Effect, Face, Schema, Setting, settings};
-use crate::sources::Sources;
 use crate::telemetry::Telemetry;
 
 settings! {
@@ -45,7 +45,7 @@ pub(crate) const LOOKUP: Schema =
     Schema { settings: SETTINGS, prefix: "MQ_LOOKUP_", help: "mq lookup --help" };
 
 /// Adds `mq lookup`'s flags to `command`.
-pub(crate) fn augment(command: Command, face: Face) -> Command {
+pub fn augment(command: Command, face: Face) -> Command {
     augment_with(command, &LOOKUP, face)
 }
 
@@ -82,7 +82,7 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::document;
+    use crate::config::document;
 
     fn resolve(flags: &[&str], env: &[(&str, &str)], face: Face) -> Result<(Config, Vec<Idle>), String> {
         let command = augment(Command::new("lookup").args_override_self(true), face);

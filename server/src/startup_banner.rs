@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 /// Address `mq pub` and `mq tail` use unless told otherwise.
-pub(crate) const DEFAULT_ADDRESS: &str = "127.0.0.1:4150";
+pub const DEFAULT_ADDRESS: &str = "127.0.0.1:4150";
 
 /// Where a broker listens.
 pub(crate) struct Addresses {

@@ -1,14 +1,13 @@
 //! `mq tail`: a topic's messages as they come.
 
-use std::process::ExitCode;
 use std::time::Duration;
 
 use mq_core::{ChannelName, MessageId, TopicName};
 use mq_nsq::client::{Connection, Error, Identify, Message};
 
 use crate::Outcome;
-use crate::paste::DEFAULT_ADDRESS;
 use crate::printer::Printer;
+use mq_server::startup_banner::DEFAULT_ADDRESS;
 
 /// How often a topic without a channel is looked at.
 const PEEK_EVERY: Duration = Duration::from_millis(150);
@@ -42,7 +41,7 @@ pub(crate) fn run(options: Tail) -> Outcome {
         .build()
         .map_err(|e| format!("cannot start: {e}"))?;
     match runtime.block_on(tail(&options)) {
-        Ok(()) | Err(Stop::Enough) => Ok(ExitCode::SUCCESS),
+        Ok(()) | Err(Stop::Enough) => Ok(0),
         Err(Stop::Failed(error)) => Err(error),
     }
 }

@@ -2,8 +2,8 @@
 
 use mq_nsq::server::OptionValue;
 
-use crate::setting::Value;
-use crate::sources::without_password;
+use crate::config::sources::without_password;
+use crate::config::value::Value;
 
 /// A list of settings' values: each flag and each part between commas is one.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -1,7 +1,6 @@
 //! `mq stat`: what a broker's channels do, in nsq_stat's columns, one line a tick.
 
 use std::io::{self, Write};
-use std::process::ExitCode;
 use std::time::Duration;
 
 use mq_core::{ChannelName, TopicName};
@@ -9,9 +8,10 @@ use mq_nsq::client::Admin;
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
+use crate::Outcome;
 use crate::http::{Http, runtime};
-use crate::setting::Value;
-use crate::{Outcome, units};
+use mq_server::config::units;
+use mq_server::config::value::Value;
 
 /// The header comes again after so many lines.
 const HEADER_EVERY: u64 = 25;
@@ -93,7 +93,7 @@ struct Line {
 /// Prints until it is told to stop, or nobody reads any more.
 pub(crate) fn run(options: Stat) -> Outcome {
     runtime()?.block_on(stat(&options))?;
-    Ok(ExitCode::SUCCESS)
+    Ok(0)
 }
 
 async fn stat(options: &Stat) -> Result<(), String> {

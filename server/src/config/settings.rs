@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use mq_nsq::server::OptionValue;
 
-use crate::choice::{AuthMethod, CertificatePolicy, TlsRequired, TlsVersion};
-use crate::list::{AuthServer, Experiment, Fraction, List, Peer};
-use crate::setting::{Address, LogFormat, LogLevel, MaybeAddress, MaybePath, NodeId, Size, Value, WireSize};
-use crate::sources::Sources;
+use crate::config::sources::Sources;
+use crate::config::value::list::{AuthServer, Experiment, Fraction, List, Peer};
+use crate::config::value::word::{AuthMethod, CertificatePolicy, TlsRequired, TlsVersion};
+use crate::config::value::{
+    Address, LogFormat, LogLevel, MaybeAddress, MaybePath, NodeId, Size, Value, WireSize,
+};
 
 /// One setting as far as its type does not matter.
 pub(crate) struct Setting {
@@ -41,7 +43,8 @@ pub(crate) enum Effect {
 
 /// The name the program was started under.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Face {
+pub enum Face {
+    /// The program itself.
     Mq,
     /// A drop-in for nsqd: its flags without a subcommand, its defaults.
     Nsqd,
@@ -110,10 +113,10 @@ macro_rules! settings {
         pub(crate) const SETTINGS: &[Setting] = &[
             $(Setting {
                 key: stringify!($key),
-                file_key: $crate::settings::or!(stringify!($key) $(, $file)?),
+                file_key: $crate::config::settings::or!(stringify!($key) $(, $file)?),
                 help: concat!($($help),+),
                 default: $default,
-                nsqd_default: $crate::settings::or!(None $(, Some($nsqd))?),
+                nsqd_default: $crate::config::settings::or!(None $(, Some($nsqd))?),
                 form: <$type as Value>::FORM,
                 switch: <$type as Value>::SWITCH,
                 list: <$type as Value>::LIST,
@@ -122,10 +125,10 @@ macro_rules! settings {
             },)+
             $(Setting {
                 key: stringify!($nkey),
-                file_key: $crate::settings::or!(stringify!($nkey) $(, $nfile)?),
+                file_key: $crate::config::settings::or!(stringify!($nkey) $(, $nfile)?),
                 help: concat!($($nhelp),+),
                 default: $ndefault,
-                nsqd_default: $crate::settings::or!(None $(, Some($nnsqd))?),
+                nsqd_default: $crate::config::settings::or!(None $(, Some($nnsqd))?),
                 form: <$ntype as Value>::FORM,
                 switch: <$ntype as Value>::SWITCH,
                 list: <$ntype as Value>::LIST,

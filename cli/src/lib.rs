@@ -1,66 +1,44 @@
-//! The libmq server and command line.
+//! The program `mq` as a function: the broker, the lookup server and the tools beside them.
 //!
-//! - [`args`]: Go's flag grammar on top of clap
-//! - [`settings`]: the list of what can be set; [`setting`], [`choice`], [`list`], [`units`]: how values are written
-//! - [`sources`], [`file`]: where; [`config`]: what `mq serve` runs with
-//! - [`serve`]: the broker as a process; [`features`] it offers, [`grpc`] beside them; [`reload`] at SIGHUP; [`options`] HTTP shows;
-//!   [`paste`] what it prints when ready
-//! - [`discovery`]: how that broker is found; [`lookup`], [`lookup_settings`]: `mq lookup`; [`host`]: this machine's name
-//! - [`drain`]: `mq drain`; [`publish`], [`lines`]: `mq pub`; [`tail`], [`printer`]: `mq tail`
-//! - [`bench`]: `mq bench`
-//! - [`stat`]: `mq stat`; [`topics`]: `mq topics`; [`http`] both speak
-//! - [`inspect`], [`repair`]: `mq inspect`, `mq repair`; [`table`], [`progress`] for people
-//! - [`proto`]: `mq proto`
-//! - [`telemetry`]: the log; [`repeats`] held back there
+//! - [`main`]: runs one command line; `args`: Go's flag grammar on top of clap
+//! - `serve`, `lookup`: mq-server's; `drain`: asks a broker to empty itself and stop
+//! - `publish`, `line_batches`: `mq pub`; `tail`, `printer`: `mq tail`
+//! - `stat`: `mq stat`; `topics`: `mq topics`; `http` that both speak
+//! - `inspect`, `repair`: `mq inspect`, `mq repair`; `table`, `progress` for people
+//! - `bench`: `mq bench`; `proto`: `mq proto`
 
 mod args;
+#[path = "../../server/src/bench/mod.rs"]
 mod bench;
-mod choice;
-mod config;
-mod discovery;
-#[cfg(test)]
-mod document;
 mod drain;
-mod features;
-mod file;
-mod grpc;
-mod host;
 mod http;
 mod inspect;
-mod lines;
-mod list;
-mod lookup;
-mod lookup_settings;
-mod options;
-mod paste;
+mod line_batches;
 mod printer;
 mod progress;
 mod proto;
 mod publish;
-mod reload;
 mod repair;
-mod repeats;
-mod serve;
-mod setting;
-mod settings;
-mod sources;
 mod stat;
 mod table;
 mod tail;
-mod telemetry;
 mod topics;
-mod units;
 
 use std::ffi::OsString;
 use std::path::Path;
-use std::process::ExitCode;
 
 use clap::{Args, Command, FromArgMatches};
+use mq_server::config::{self, Face};
 
-use crate::config::Face;
+/// Exit status of a command that failed.
+const FAILURE: u8 = 1;
 
-fn main() -> ExitCode {
-    let mut arguments: Vec<OsString> = std::env::args_os().collect();
+/// Runs the command line `arguments`, whose first is the program's name, and gives its exit status: 0 is success.
+///
+/// Never ends the process itself. Started under the name of one of NSQ's programs (a link, say), it takes that one's
+/// flags and has its defaults.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
+    let mut arguments: Vec<OsString> = arguments.into_iter().collect();
     let face = face(arguments.first());
     match face {
         Face::Mq => {}
@@ -75,12 +53,12 @@ fn main() -> ExitCode {
         Err(error) => {
             // Help and version are answers, on stdout; all else is a complaint. Neither may fail on a closed pipe.
             let _ = error.print();
-            return if error.use_stderr() { failure } else { ExitCode::SUCCESS };
+            return if error.use_stderr() { failure } else { 0 };
         }
     };
     let outcome = match matches.subcommand() {
-        Some(("serve", flags)) => serve::run(flags, face),
-        Some(("lookup", flags)) => lookup::run(flags, face),
+        Some(("serve", flags)) => mq_server::serve::run(flags, face),
+        Some(("lookup", flags)) => mq_server::lookup::run(flags, face),
         Some(("pub", flags)) => parsed(flags).and_then(publish::run),
         Some(("drain", flags)) => parsed(flags).and_then(drain::run),
         Some(("tail", flags)) => parsed(flags).and_then(tail::run),
@@ -105,16 +83,16 @@ fn main() -> ExitCode {
     }
 }
 
-/// The exit code of a failure: 2 for those commands whose 1 is an answer.
-fn failure(subcommand: Option<&OsString>) -> ExitCode {
+/// The exit status of a failure: 2 for those commands whose 1 is an answer.
+fn failure(subcommand: Option<&OsString>) -> u8 {
     let answers = subcommand.is_some_and(|name| name == "inspect" || name == "repair");
-    if answers { ExitCode::from(2) } else { ExitCode::FAILURE }
+    if answers { 2 } else { FAILURE }
 }
 
-/// What every subcommand gives: its exit code, or what went wrong.
-type Outcome = Result<ExitCode, String>;
+/// The exit status of a command, or what went wrong.
+type Outcome = Result<u8, String>;
 
-/// Started under the name of one of NSQ's programs (a link, say), the program takes that one's flags and has its defaults.
+/// The program that the name stands for.
 fn face(name: Option<&OsString>) -> Face {
     let name = name.and_then(|path| Path::new(path).file_name());
     match name.and_then(|name| name.to_str()) {
@@ -134,8 +112,8 @@ fn command(face: Face) -> Command {
     let proto = proto::Proto::augment_args(Command::new("proto"));
     let repair = repair::RepairOptions::augment_args(Command::new("repair"));
     let bench = bench::Bench::augment_args(Command::new("bench"));
-    let serve = config::augment(Command::new("serve"), face).about("Runs a broker");
-    let lookup = lookup_settings::augment(Command::new("lookup"), face).about("Runs a lookup server");
+    let serve = config::augment_serve(Command::new("serve"), face).about("Runs a broker");
+    let lookup = config::augment_lookup(Command::new("lookup"), face).about("Runs a lookup server");
     let subcommands = [
         match face {
             Face::Mq | Face::Nsqlookupd => serve.display_name("mq"),
