@@ -78,9 +78,12 @@ impl Error {
         Self(Box::new(Inner { kind, message: message.into(), source: None }))
     }
 
-    /// An I/O failure; a full disk becomes [`ErrorKind::Full`].
+    /// An I/O failure; a full disk becomes [`ErrorKind::Full`], and so does the limit on a process's files (`ulimit -f`).
     pub fn io(message: impl Into<Cow<'static, str>>, source: io::Error) -> Self {
-        let full = matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+        let full = matches!(
+            source.kind(),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
+        );
         let kind = if full { ErrorKind::Full } else { ErrorKind::Io };
         Self(Box::new(Inner { kind, message: message.into(), source: Some(source) }))
     }

@@ -1,17 +1,22 @@
 //! The disk of a running broker: one folder of the file system, held by a lock.
 
 use std::fs::{self, DirBuilder, OpenOptions, TryLockError};
-use std::io::{self, IoSlice, Read, Write};
+use std::io::{self, IoSlice, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::Arc;
+
+use rustix::fs::OFlags;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::disk::disk::{self, Disk, File, LOCK_NAME, OpenMode};
 
 /// The kernel takes no more slices in one call (`UIO_MAXIOV`).
 const SLICES_MAX: usize = 1024;
+
+/// Most bytes of a lock file: the digits of a pid.
+const PID_BYTES_MAX: u64 = 20;
 
 /// A folder of the file system. It stays locked until this and nothing else of it is left: files opened through it do
 /// not hold the lock.
@@ -231,17 +236,39 @@ fn create_folder(folder: &Path) -> io::Result<()> {
 /// Takes the folder's lock and leaves the pid in it for whoever finds it taken.
 ///
 /// The lock belongs to the open file, not to the process, so a second open in one process is refused too. The file
-/// stays when the lock is given up: removing it would let two processes lock two files of the same name.
+/// stays when the lock is given up: removing it would let two processes lock two files of the same name. Somebody
+/// else's file of that name, and what a symbolic link of that name points to, are left as they are.
 fn lock(folder: &Path) -> Result<fs::File> {
+    let path = folder.join(LOCK_NAME);
     let failed = |e| Error::io(format!("can't lock data folder {}", folder.display()), e);
+    let foreign = |what| {
+        let message =
+            format!("{} is {what}, not a broker's lock file: move it, or choose another folder", path.display());
+        Error::new(ErrorKind::InvalidArgument, message)
+    };
     let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false).mode(0o600);
-    let mut file = options.open(folder.join(LOCK_NAME)).map_err(failed)?;
+    // NONBLOCK: opening a pipe of that name must not wait for its other end.
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(flags.bits() as i32);
+    let mut file = match options.open(&path) {
+        Ok(file) => file,
+        Err(_) if path.is_symlink() => return Err(foreign("a symbolic link")),
+        Err(error) => return Err(failed(error)),
+    };
+    if !file.metadata().map_err(failed)?.is_file() {
+        return Err(foreign("no regular file"));
+    }
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => return Err(locked(folder, file)),
         Err(TryLockError::Error(e)) => return Err(failed(e)),
     }
+    let mut pid = Vec::new();
+    (&file).take(PID_BYTES_MAX + 1).read_to_end(&mut pid).map_err(failed)?;
+    if pid.len() as u64 > PID_BYTES_MAX || !pid.trim_ascii().iter().all(u8::is_ascii_digit) {
+        return Err(foreign("somebody else's file"));
+    }
+    file.rewind().map_err(failed)?;
     file.set_len(0).and_then(|()| write!(file, "{}", process::id())).map_err(failed)?;
     Ok(file)
 }
@@ -249,7 +276,7 @@ fn lock(folder: &Path) -> Result<fs::File> {
 fn locked(folder: &Path, file: fs::File) -> Error {
     let mut pid = String::new();
     // The holder may be between taking the lock and writing its pid; and what is there goes into a message.
-    let known = file.take(20).read_to_string(&mut pid).is_ok() && pid.trim().parse::<u32>().is_ok();
+    let known = file.take(PID_BYTES_MAX).read_to_string(&mut pid).is_ok() && pid.trim().parse::<u32>().is_ok();
     let holder = if known { format!("process {}", pid.trim()) } else { "another process".to_owned() };
     Error::new(ErrorKind::Locked, format!("data folder {} is open already, by {holder}", folder.display()))
 }
@@ -291,6 +318,33 @@ mod tests {
         fs::write(&lock, "not a pid\n").unwrap();
         let error = RealDisk::open(temp.path()).unwrap_err();
         assert!(error.kind() == ErrorKind::Locked && !error.to_string().contains("not a pid"), "{error}");
+    }
+
+    #[test]
+    fn a_lock_file_that_is_not_ours_is_refused_and_left_as_it_is() {
+        let temp = TempDir::new().unwrap();
+        let (lock, target) = (temp.path().join(LOCK_NAME), temp.path().join("accounts.db"));
+        for text in ["", "42", "precious"] {
+            fs::write(&target, text).unwrap();
+            std::os::unix::fs::symlink(&target, &lock).unwrap();
+            let error = RealDisk::open(temp.path()).unwrap_err();
+            assert!(error.to_string().contains("symbolic link"), "{error}");
+            assert_eq!(fs::read_to_string(&target).unwrap(), text);
+            fs::remove_file(&lock).unwrap();
+        }
+        // A link to nothing must not create what it points to.
+        std::os::unix::fs::symlink(temp.path().join("nothing"), &lock).unwrap();
+        RealDisk::open(temp.path()).unwrap_err();
+        assert!(!temp.path().join("nothing").exists());
+        fs::remove_file(&lock).unwrap();
+        for text in ["precious", "123456789012345678901"] {
+            fs::write(&lock, text).unwrap();
+            assert_eq!(RealDisk::open(temp.path()).unwrap_err().kind(), ErrorKind::InvalidArgument);
+            assert_eq!(fs::read_to_string(&lock).unwrap(), text);
+        }
+        fs::remove_file(&lock).unwrap();
+        rustix::fs::mknodat(rustix::fs::CWD, &lock, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        assert!(RealDisk::open(temp.path()).unwrap_err().to_string().contains("no regular file"));
     }
 
     #[test]
