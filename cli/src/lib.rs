@@ -28,7 +28,7 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use clap::{Args, Command, FromArgMatches};
-use mq_server::config::{self, Face};
+use mq_server::config::{self, InvokedAs};
 
 /// Exit status of a command that failed.
 const FAILURE: u8 = 1;
@@ -39,13 +39,13 @@ const FAILURE: u8 = 1;
 /// flags and has its defaults.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     let mut arguments: Vec<OsString> = arguments.into_iter().collect();
-    let face = face(arguments.first());
-    match face {
-        Face::Mq => {}
-        Face::Nsqd => arguments.insert(1, "serve".into()),
-        Face::Nsqlookupd => arguments.insert(1, "lookup".into()),
+    let invoked_as = invoked_as(arguments.first());
+    match invoked_as {
+        InvokedAs::Mq => {}
+        InvokedAs::Nsqd => arguments.insert(1, "serve".into()),
+        InvokedAs::Nsqlookupd => arguments.insert(1, "lookup".into()),
     }
-    let command = command(face);
+    let command = command(invoked_as);
     let arguments = args::normalise(&command, arguments);
     let failure = failure(arguments.get(1));
     let matches = match command.try_get_matches_from(arguments) {
@@ -57,8 +57,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         }
     };
     let outcome = match matches.subcommand() {
-        Some(("serve", flags)) => mq_server::serve::run(flags, face),
-        Some(("lookup", flags)) => mq_server::lookup::run(flags, face),
+        Some(("serve", flags)) => mq_server::serve::run(flags, invoked_as),
+        Some(("lookup", flags)) => mq_server::lookup::run(flags, invoked_as),
         Some(("pub", flags)) => parsed(flags).and_then(publish::run),
         Some(("drain", flags)) => parsed(flags).and_then(drain::run),
         Some(("tail", flags)) => parsed(flags).and_then(tail::run),
@@ -73,10 +73,10 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     match outcome {
         Ok(code) => code,
         Err(message) => {
-            match face {
-                Face::Mq => eprintln!("mq {}: {message}", matches.subcommand_name().unwrap_or_default()),
-                Face::Nsqd => eprintln!("nsqd: {message}"),
-                Face::Nsqlookupd => eprintln!("nsqlookupd: {message}"),
+            match invoked_as {
+                InvokedAs::Mq => eprintln!("mq {}: {message}", matches.subcommand_name().unwrap_or_default()),
+                InvokedAs::Nsqd => eprintln!("nsqd: {message}"),
+                InvokedAs::Nsqlookupd => eprintln!("nsqlookupd: {message}"),
             }
             failure
         }
@@ -93,16 +93,16 @@ fn failure(subcommand: Option<&OsString>) -> u8 {
 type Outcome = Result<u8, String>;
 
 /// The program that the name stands for.
-fn face(name: Option<&OsString>) -> Face {
+fn invoked_as(name: Option<&OsString>) -> InvokedAs {
     let name = name.and_then(|path| Path::new(path).file_name());
     match name.and_then(|name| name.to_str()) {
-        Some("nsqd") => Face::Nsqd,
-        Some("nsqlookupd") => Face::Nsqlookupd,
-        _ => Face::Mq,
+        Some("nsqd") => InvokedAs::Nsqd,
+        Some("nsqlookupd") => InvokedAs::Nsqlookupd,
+        _ => InvokedAs::Mq,
     }
 }
 
-fn command(face: Face) -> Command {
+fn command(invoked_as: InvokedAs) -> Command {
     let publish = publish::Pub::augment_args(Command::new("pub"));
     let tail = tail::Tail::augment_args(Command::new("tail"));
     let stat = stat::Stat::augment_args(Command::new("stat"));
@@ -112,16 +112,16 @@ fn command(face: Face) -> Command {
     let proto = proto::Proto::augment_args(Command::new("proto"));
     let repair = repair::RepairOptions::augment_args(Command::new("repair"));
     let bench = bench::Bench::augment_args(Command::new("bench"));
-    let serve = config::augment_serve(Command::new("serve"), face).about("Runs a broker");
-    let lookup = config::augment_lookup(Command::new("lookup"), face).about("Runs a lookup server");
+    let serve = config::augment_serve(Command::new("serve"), invoked_as).about("Runs a broker");
+    let lookup = config::augment_lookup(Command::new("lookup"), invoked_as).about("Runs a lookup server");
     let subcommands = [
-        match face {
-            Face::Mq | Face::Nsqlookupd => serve.display_name("mq"),
-            Face::Nsqd => serve.display_name("nsqd").bin_name("nsqd").override_usage("nsqd [OPTIONS]"),
+        match invoked_as {
+            InvokedAs::Mq | InvokedAs::Nsqlookupd => serve.display_name("mq"),
+            InvokedAs::Nsqd => serve.display_name("nsqd").bin_name("nsqd").override_usage("nsqd [OPTIONS]"),
         },
-        match face {
-            Face::Mq | Face::Nsqd => lookup.display_name("mq"),
-            Face::Nsqlookupd => {
+        match invoked_as {
+            InvokedAs::Mq | InvokedAs::Nsqd => lookup.display_name("mq"),
+            InvokedAs::Nsqlookupd => {
                 let lookup = lookup.display_name("nsqlookupd").bin_name("nsqlookupd");
                 lookup.override_usage("nsqlookupd [OPTIONS]")
             }
@@ -139,9 +139,9 @@ fn command(face: Face) -> Command {
         repair.about("Salvages what is whole of a damaged data folder").after_help(repair::EXIT_CODES),
     ];
     Command::new("mq")
-        .version(match face {
-            Face::Mq => env!("CARGO_PKG_VERSION"),
-            Face::Nsqd | Face::Nsqlookupd => concat!("v", env!("CARGO_PKG_VERSION"), " (libmq)"),
+        .version(match invoked_as {
+            InvokedAs::Mq => env!("CARGO_PKG_VERSION"),
+            InvokedAs::Nsqd | InvokedAs::Nsqlookupd => concat!("v", env!("CARGO_PKG_VERSION"), " (libmq)"),
         })
         .propagate_version(true)
         .about("A message broker every language can use, and its tools")
@@ -159,22 +159,22 @@ fn parsed<T: FromArgMatches>(flags: &clap::ArgMatches) -> Result<T, String> {
 mod tests {
     #[test]
     fn the_command_line_is_sound() {
-        super::command(super::Face::Mq).debug_assert();
-        super::command(super::Face::Nsqd).debug_assert();
-        super::command(super::Face::Nsqlookupd).debug_assert();
+        super::command(super::InvokedAs::Mq).debug_assert();
+        super::command(super::InvokedAs::Nsqd).debug_assert();
+        super::command(super::InvokedAs::Nsqlookupd).debug_assert();
     }
 
     #[test]
     fn the_name_decides() {
-        use super::{Face, face};
+        use super::{InvokedAs, invoked_as};
         for (name, is) in [
-            ("nsqlookupd", Face::Nsqlookupd),
-            ("nsqd", Face::Nsqd),
-            ("/usr/bin/nsqd", Face::Nsqd),
-            ("mq", Face::Mq),
-            ("/nsqd/mq", Face::Mq),
+            ("nsqlookupd", InvokedAs::Nsqlookupd),
+            ("nsqd", InvokedAs::Nsqd),
+            ("/usr/bin/nsqd", InvokedAs::Nsqd),
+            ("mq", InvokedAs::Mq),
+            ("/nsqd/mq", InvokedAs::Mq),
         ] {
-            assert_eq!(face(Some(&name.into())), is, "{name}");
+            assert_eq!(invoked_as(Some(&name.into())), is, "{name}");
         }
     }
 }

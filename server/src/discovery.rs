@@ -10,7 +10,7 @@ use mq_nsq::server::NSQ_VERSION;
 use mq_nsq::transport::Address;
 use mq_nsq::wire::lookup::Peer;
 
-use crate::config::{Config, Face};
+use crate::config::{Config, InvokedAs};
 use crate::{host, lookup};
 
 /// What makes the broker known.
@@ -56,7 +56,7 @@ impl Discovery {
     /// What is wrong with which setting.
     pub(crate) async fn bind(
         config: &Config,
-        face: Face,
+        invoked_as: InvokedAs,
         broker: Broker,
         (tcp, http, grpc): (&Address, Option<&Address>, Option<&Address>),
     ) -> Result<Self, String> {
@@ -69,7 +69,7 @@ impl Discovery {
                 let settings = LookupConfig {
                     tcp_address: config.lookup_tcp_address.to_string(),
                     http_address: http.to_string(),
-                    broadcast_address: host::broadcast("", http, face),
+                    broadcast_address: host::broadcast("", http, invoked_as),
                     hostname: host::name(),
                     ..LookupConfig::default()
                 };
@@ -80,7 +80,7 @@ impl Discovery {
             false => None,
         };
         let peers = [wanted.as_slice(), &own].concat();
-        let identity = identity(config, face, tcp, http, grpc);
+        let identity = identity(config, invoked_as, tcp, http, grpc);
         let unfit = check(&identity).err();
         if let (false, Some(unfit)) = (peers.is_empty(), &unfit) {
             return Err(unfit.clone());
@@ -122,7 +122,7 @@ impl Discovery {
 
 fn identity(
     config: &Config,
-    face: Face,
+    invoked_as: InvokedAs,
     tcp: &Address,
     http: Option<&Address>,
     grpc: Option<&Address>,
@@ -138,7 +138,7 @@ fn identity(
         http_port: or(config.broadcast_http_port, http.map_or(0, port)),
         grpc_port: or(config.broadcast_grpc_port, grpc.map_or(0, port)),
         hostname: host::name(),
-        broadcast_address: host::broadcast(&config.broadcast_address, &config.tcp_address, face),
+        broadcast_address: host::broadcast(&config.broadcast_address, &config.tcp_address, invoked_as),
         topology_zone: config.topology_zone.clone(),
         topology_region: config.topology_region.clone(),
     }

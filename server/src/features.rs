@@ -6,17 +6,21 @@ use std::str::FromStr;
 use mq_nsq::server::{self, StatsdConfig, TlsOptions};
 
 use crate::config::value::{Address, MaybeAddress};
-use crate::config::{Config, Face};
+use crate::config::{Config, InvokedAs};
 use crate::host;
 
 /// Sets `server` to what `config` says.
 ///
 /// # Errors
 /// If a word of `config` is none of the server's.
-pub(crate) fn apply(config: &Config, face: Face, server: &mut server::Config) -> Result<(), String> {
+pub(crate) fn apply(
+    config: &Config,
+    invoked_as: InvokedAs,
+    server: &mut server::Config,
+) -> Result<(), String> {
     tls(config, server)?;
     auth(config, server)?;
-    http(config, face, server);
+    http(config, invoked_as, server);
     statistics(config, server);
     Ok(())
 }
@@ -37,12 +41,12 @@ fn tls(config: &Config, server: &mut server::Config) -> Result<(), String> {
     Ok(())
 }
 
-fn http(config: &Config, face: Face, server: &mut server::Config) {
+fn http(config: &Config, invoked_as: InvokedAs, server: &mut server::Config) {
     let address = |address: &MaybeAddress| address.0.as_ref().map(Address::to_string);
     server.http_address = address(&config.http_address);
     server.https_address = address(&config.https_address);
     server.http_auth_token_file = config.http_auth_token_file.0.clone();
-    server.broadcast_address = host::broadcast(&config.broadcast_address, &config.tcp_address, face);
+    server.broadcast_address = host::broadcast(&config.broadcast_address, &config.tcp_address, invoked_as);
     server.broadcast_http_port = config.broadcast_http_port;
     server.hostname = host::name();
 }

@@ -1,6 +1,6 @@
 //! What this machine is called.
 
-use crate::config::settings::Face;
+use crate::config::settings::InvokedAs;
 use crate::config::value::Address;
 
 /// The host's name.
@@ -10,9 +10,9 @@ pub(crate) fn name() -> String {
 
 /// What others are told to reach us by: what is `given`; else, as NSQ's programs do, the host's name; we ourselves tell
 /// the host we listen on where that is one.
-pub(crate) fn broadcast(given: &str, listen: &Address, face: Face) -> String {
-    match (given, listen, face) {
-        ("", Address::Tcp(address), Face::Mq) => {
+pub(crate) fn broadcast(given: &str, listen: &Address, invoked_as: InvokedAs) -> String {
+    match (given, listen, invoked_as) {
+        ("", Address::Tcp(address), InvokedAs::Mq) => {
             let host = address.rsplit_once(':').map_or("", |(host, _)| host).trim_matches(['[', ']']);
             if matches!(host, "" | "0.0.0.0" | "::") { name() } else { host.to_owned() }
         }
@@ -28,13 +28,13 @@ mod tests {
     #[test]
     fn others_reach_us_by_what_we_listen_on_or_the_hosts_name() {
         let tcp = |address: &str| Address::Tcp(address.to_owned());
-        assert_eq!(broadcast("", &tcp("127.0.0.1:1"), Face::Mq), "127.0.0.1");
-        assert_eq!(broadcast("", &tcp("[::1]:1"), Face::Mq), "::1");
+        assert_eq!(broadcast("", &tcp("127.0.0.1:1"), InvokedAs::Mq), "127.0.0.1");
+        assert_eq!(broadcast("", &tcp("[::1]:1"), InvokedAs::Mq), "::1");
         for everywhere in ["0.0.0.0:1", "[::]:1", ":1"] {
-            assert_eq!(broadcast("", &tcp(everywhere), Face::Mq), name());
+            assert_eq!(broadcast("", &tcp(everywhere), InvokedAs::Mq), name());
         }
-        assert_eq!(broadcast("", &tcp("127.0.0.1:1"), Face::Nsqd), name());
-        assert_eq!(broadcast("", &Address::Unix("/x".into()), Face::Mq), name());
-        assert_eq!(broadcast("b", &tcp("127.0.0.1:1"), Face::Nsqlookupd), "b");
+        assert_eq!(broadcast("", &tcp("127.0.0.1:1"), InvokedAs::Nsqd), name());
+        assert_eq!(broadcast("", &Address::Unix("/x".into()), InvokedAs::Mq), name());
+        assert_eq!(broadcast("b", &tcp("127.0.0.1:1"), InvokedAs::Nsqlookupd), "b");
     }
 }

@@ -10,13 +10,13 @@ use tokio::sync::watch;
 
 use crate::config::Idle;
 use crate::config::lookup_settings::Config;
-use crate::config::settings::Face;
+use crate::config::settings::InvokedAs;
 use crate::host;
 use crate::serve::{bind_refused, raise_file_limit, stop_signal};
 
 /// Runs a lookup server until SIGTERM or SIGINT.
-pub fn run(flags: &ArgMatches, face: Face) -> Result<u8, String> {
-    let (config, idle) = Config::load(flags, face)?;
+pub fn run(flags: &ArgMatches, invoked_as: InvokedAs) -> Result<u8, String> {
+    let (config, idle) = Config::load(flags, invoked_as)?;
     let log = config.telemetry().install();
     idle.iter().for_each(Idle::log);
     raise_file_limit();
@@ -27,7 +27,7 @@ pub fn run(flags: &ArgMatches, face: Face) -> Result<u8, String> {
     runtime.block_on(async {
         let stop = stop_signal().map_err(|e| format!("cannot watch for signals: {e}"))?;
         tokio::spawn(log.report_repeats());
-        let server = bind(lookup_config(&config, face), "").await?;
+        let server = bind(lookup_config(&config, invoked_as), "").await?;
         let grpc = bind_grpc(&config, &server).await?;
         announce(&server, "");
         if let Some(grpc) = &grpc {
@@ -93,11 +93,11 @@ fn announce_grpc(server: &mq_grpc::Server) {
     }
 }
 
-fn lookup_config(config: &Config, face: Face) -> LookupConfig {
+fn lookup_config(config: &Config, invoked_as: InvokedAs) -> LookupConfig {
     LookupConfig {
         tcp_address: config.tcp_address.to_string(),
         http_address: config.http_address.to_string(),
-        broadcast_address: host::broadcast(&config.broadcast_address, &config.http_address, face),
+        broadcast_address: host::broadcast(&config.broadcast_address, &config.http_address, invoked_as),
         hostname: host::name(),
         inactive_producer_timeout: config.inactive_producer_timeout,
         tombstone_lifetime: config.tombstone_lifetime,

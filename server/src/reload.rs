@@ -5,14 +5,14 @@ use std::sync::Arc;
 use clap::ArgMatches;
 use mq_nsq::server::{HttpTokens, TlsConfig};
 
-use crate::config::{Config, Face, Loaded};
+use crate::config::{Config, InvokedAs, Loaded};
 use crate::options::LiveOptions;
 use crate::telemetry::Log;
 
 /// What SIGHUP changes, and from where.
 pub(crate) struct Reload {
     pub(crate) flags: ArgMatches,
-    pub(crate) face: Face,
+    pub(crate) invoked_as: InvokedAs,
     pub(crate) log: Arc<Log>,
     pub(crate) loaded: Loaded,
     /// The server's TLS, once it runs with any.
@@ -45,7 +45,7 @@ impl Reload {
     }
 
     fn read_settings(&mut self) {
-        let new = match Loaded::load(&self.flags, self.face) {
+        let new = match Loaded::load(&self.flags, self.invoked_as) {
             Ok(new) => new,
             Err(error) => {
                 tracing::error!(%error, "SIGHUP: the settings stay as they are");

@@ -12,7 +12,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::config::value::Address;
-use crate::config::{Config, Face, Idle, Loaded};
+use crate::config::{Config, Idle, InvokedAs, Loaded};
 use crate::discovery::Discovery;
 use crate::options::LiveOptions;
 use crate::reload::Reload;
@@ -20,15 +20,15 @@ use crate::startup_banner::Addresses;
 use crate::{drain, features, grpc, startup_banner};
 
 /// Runs a broker until SIGTERM or SIGINT.
-pub fn run(flags: &ArgMatches, face: Face) -> Result<u8, String> {
-    let loaded = Loaded::load(flags, face)?;
+pub fn run(flags: &ArgMatches, invoked_as: InvokedAs) -> Result<u8, String> {
+    let loaded = Loaded::load(flags, invoked_as)?;
     let mut server = server_config(&loaded.config);
-    features::apply(&loaded.config, face, &mut server)?;
+    features::apply(&loaded.config, invoked_as, &mut server)?;
     let log = Arc::new(loaded.config.telemetry().install());
     let options = Arc::new(LiveOptions::new(&loaded, &server.broadcast_address, Arc::clone(&log)));
     server.options = Options::new(Arc::clone(&options) as Arc<dyn OptionSource>);
     loaded.idle.iter().for_each(Idle::log);
-    let reload = Reload { flags: flags.clone(), face, log, loaded, tls: None, tokens: None, options };
+    let reload = Reload { flags: flags.clone(), invoked_as, log, loaded, tls: None, tokens: None, options };
     raise_file_limit();
     // At least two: one may hang in a write of the log, and the others go on.
     let workers = std::thread::available_parallelism().map_or(2, |n| n.get().max(2));
@@ -68,7 +68,7 @@ async fn serve(mut reload: Reload, server: server::Config) -> Result<(), String>
     };
     // Before the broker is known anywhere, which is when the first clients come.
     let addresses = (server.local_addr(), server.http_addr(), grpc.as_ref().map(mq_grpc::Server::local_addr));
-    let discovery = match Discovery::bind(&config, reload.face, broker.clone(), addresses).await {
+    let discovery = match Discovery::bind(&config, reload.invoked_as, broker.clone(), addresses).await {
         Ok(discovery) => discovery,
         Err(error) => {
             close(broker).await?;

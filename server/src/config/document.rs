@@ -1,13 +1,13 @@
 //! Holds docs/configuration.md against the settings.
 
-use crate::config::settings::{Effect, Face, Schema};
+use crate::config::settings::{Effect, InvokedAs, Schema};
 use crate::config::value::flag;
 
 /// Checks that the document lists the settings of `schema` as they are. `drop_in`: whose defaults stand beside ours.
-pub(crate) fn check(schema: &Schema, drop_in: Face) {
+pub(crate) fn check(schema: &Schema, drop_in: InvokedAs) {
     let document = include_str!("../../../docs/configuration.md");
     let (serve, lookup) = document.split_once("\n## Settings of `mq lookup`\n").expect("both parts");
-    let section = if drop_in == Face::Nsqlookupd { lookup } else { serve };
+    let section = if drop_in == InvokedAs::Nsqlookupd { lookup } else { serve };
     let table = table(schema, drop_in);
     let missing: Vec<_> = table.lines().filter(|line| !section.contains(line)).collect();
     assert!(missing.is_empty(), "docs/configuration.md lacks these lines:\n{}", missing.join("\n"));
@@ -16,15 +16,15 @@ pub(crate) fn check(schema: &Schema, drop_in: Face) {
 }
 
 /// The lines as they must be.
-fn table(schema: &Schema, drop_in: Face) -> String {
+fn table(schema: &Schema, drop_in: InvokedAs) -> String {
     let code = |text: &str| if text.is_empty() { "none".to_owned() } else { format!("`{text}`") };
     let name = match drop_in {
-        Face::Nsqlookupd => "nsqlookupd",
-        Face::Mq | Face::Nsqd => "nsqd",
+        InvokedAs::Nsqlookupd => "nsqlookupd",
+        InvokedAs::Mq | InvokedAs::Nsqd => "nsqd",
     };
     let mut out = String::new();
     for setting in schema.settings {
-        let (ours, theirs) = (setting.default(Face::Mq), setting.default(drop_in));
+        let (ours, theirs) = (setting.default(InvokedAs::Mq), setting.default(drop_in));
         let defaults =
             if ours == theirs { code(ours) } else { format!("{}; as {name} {}", code(ours), code(theirs)) };
         let meaning = match setting.effect {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{ArgMatches, Command};
 
-use crate::config::settings::{Effect, Face, Schema, Setting, settings};
+use crate::config::settings::{Effect, InvokedAs, Schema, Setting, settings};
 use crate::config::sources::Sources;
 use crate::config::value::{Address, LogFormat, LogLevel, MaybeAddress, Value};
 use crate::config::{Idle, augment_with, file};
@@ -45,24 +45,24 @@ pub(crate) const LOOKUP: Schema =
     Schema { settings: SETTINGS, prefix: "MQ_LOOKUP_", help: "mq lookup --help" };
 
 /// Adds `mq lookup`'s flags to `command`.
-pub fn augment(command: Command, face: Face) -> Command {
-    augment_with(command, &LOOKUP, face)
+pub fn augment(command: Command, invoked_as: InvokedAs) -> Command {
+    augment_with(command, &LOOKUP, invoked_as)
 }
 
 impl Config {
     /// The settings in force, and those that were given though they have no effect.
-    pub(crate) fn load(flags: &ArgMatches, face: Face) -> Result<(Self, Vec<Idle>), String> {
+    pub(crate) fn load(flags: &ArgMatches, invoked_as: InvokedAs) -> Result<(Self, Vec<Idle>), String> {
         let env = |name: &str| std::env::var_os(name);
-        Self::resolve(flags, &env, face)
+        Self::resolve(flags, &env, invoked_as)
     }
 
     fn resolve(
         flags: &ArgMatches,
         env: &dyn Fn(&str) -> Option<OsString>,
-        face: Face,
+        invoked_as: InvokedAs,
     ) -> Result<(Self, Vec<Idle>), String> {
         let file = file(flags, env, &LOOKUP)?;
-        let sources = Sources { schema: &LOOKUP, flags, env, file: file.as_ref(), face };
+        let sources = Sources { schema: &LOOKUP, flags, env, file: file.as_ref(), invoked_as };
         let config = Self::from_sources(&sources)?;
         let mut idle = Vec::new();
         for setting in SETTINGS.iter().filter(|setting| setting.effect != Effect::Full) {
@@ -84,43 +84,47 @@ mod tests {
     use super::*;
     use crate::config::document;
 
-    fn resolve(flags: &[&str], env: &[(&str, &str)], face: Face) -> Result<(Config, Vec<Idle>), String> {
-        let command = augment(Command::new("lookup").args_override_self(true), face);
+    fn resolve(
+        flags: &[&str],
+        env: &[(&str, &str)],
+        invoked_as: InvokedAs,
+    ) -> Result<(Config, Vec<Idle>), String> {
+        let command = augment(Command::new("lookup").args_override_self(true), invoked_as);
         let matches = command
             .try_get_matches_from(["lookup"].iter().chain(flags))
             .map_err(|error| error.to_string())?;
         let env = |name: &str| env.iter().find(|(have, _)| *have == name).map(|(_, value)| value.into());
-        Config::resolve(&matches, &env, face)
+        Config::resolve(&matches, &env, invoked_as)
     }
 
     #[test]
     fn defaults_are_nsqlookupds() {
-        let (config, idle) = resolve(&[], &[], Face::Nsqlookupd).unwrap();
+        let (config, idle) = resolve(&[], &[], InvokedAs::Nsqlookupd).unwrap();
         assert_eq!(config.tcp_address, Address::Tcp("0.0.0.0:4160".to_owned()));
         assert_eq!(config.http_address, Address::Tcp("0.0.0.0:4161".to_owned()));
         assert_eq!(config.inactive_producer_timeout, Duration::from_secs(300));
         assert_eq!(config.tombstone_lifetime, Duration::from_secs(45));
         assert_eq!(config.log_prefix, "[nsqlookupd] ");
         assert!(idle.is_empty());
-        let (config, _) = resolve(&[], &[], Face::Mq).unwrap();
+        let (config, _) = resolve(&[], &[], InvokedAs::Mq).unwrap();
         assert_eq!(config.tcp_address, Address::Tcp("127.0.0.1:4160".to_owned()));
     }
 
     #[test]
     fn its_variables_are_its_own() {
         let env = [("MQ_TCP_ADDRESS", "127.0.0.1:1"), ("MQ_LOOKUP_HTTP_ADDRESS", "127.0.0.1:2")];
-        let (config, _) = resolve(&["--tombstone-lifetime=1s"], &env, Face::Mq).unwrap();
+        let (config, _) = resolve(&["--tombstone-lifetime=1s"], &env, InvokedAs::Mq).unwrap();
         assert_eq!(config.tcp_address, Address::Tcp("127.0.0.1:4160".to_owned()));
         assert_eq!(config.http_address, Address::Tcp("127.0.0.1:2".to_owned()));
         assert_eq!(config.tombstone_lifetime, Duration::from_secs(1));
-        let error = resolve(&[], &[("MQ_LOOKUP_IDLE_LIFETIME", "long")], Face::Mq).unwrap_err();
+        let error = resolve(&[], &[("MQ_LOOKUP_IDLE_LIFETIME", "long")], InvokedAs::Mq).unwrap_err();
         assert!(error.contains("MQ_LOOKUP_IDLE_LIFETIME=long"), "{error}");
-        let (_, idle) = resolve(&["--verbose=true"], &[], Face::Mq).unwrap();
+        let (_, idle) = resolve(&["--verbose=true"], &[], InvokedAs::Mq).unwrap();
         assert_eq!(idle.len(), 1);
     }
 
     #[test]
     fn the_document_lists_every_setting() {
-        document::check(&LOOKUP, Face::Nsqlookupd);
+        document::check(&LOOKUP, InvokedAs::Nsqlookupd);
     }
 }

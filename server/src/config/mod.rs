@@ -25,7 +25,7 @@ use mq_nsq::server::OptionValue;
 use self::file::ConfigFile;
 pub use self::lookup_settings::augment as augment_lookup;
 pub(crate) use self::settings::Config;
-pub use self::settings::Face;
+pub use self::settings::InvokedAs;
 use self::settings::{Effect, SERVE, SETTINGS, Schema};
 use self::sources::Sources;
 use self::value::{Address, Size, WireSize, flag};
@@ -35,12 +35,12 @@ use crate::telemetry::Telemetry;
 const CONFIG_FLAG: &str = "config";
 
 /// Adds `mq serve`'s flags to `command`.
-pub fn augment_serve(command: Command, face: Face) -> Command {
-    augment_with(command, &SERVE, face)
+pub fn augment_serve(command: Command, invoked_as: InvokedAs) -> Command {
+    augment_with(command, &SERVE, invoked_as)
 }
 
 /// Adds the flags of `schema` to `command`.
-pub(crate) fn augment_with(command: Command, schema: &Schema, face: Face) -> Command {
+pub(crate) fn augment_with(command: Command, schema: &Schema, invoked_as: InvokedAs) -> Command {
     let config =
         Arg::new(CONFIG_FLAG).long(CONFIG_FLAG).value_name("FILE").value_parser(value_parser!(PathBuf)).help(
             format!(
@@ -49,7 +49,7 @@ pub(crate) fn augment_with(command: Command, schema: &Schema, face: Face) -> Com
             ),
         );
     schema.settings.iter().fold(command.arg(config), |command, setting| {
-        let default = setting.default(face);
+        let default = setting.default(invoked_as);
         let effect = match setting.effect {
             Effect::Full => String::new(),
             Effect::None(instead) => format!(" (accepted without effect: {instead})"),
@@ -93,7 +93,7 @@ pub(crate) struct Loaded {
     pub(crate) idle: Vec<Idle>,
     /// What was written of each setting that was written anywhere.
     texts: BTreeMap<&'static str, String>,
-    face: Face,
+    invoked_as: InvokedAs,
 }
 
 /// A setting that was given though it has no effect.
@@ -117,19 +117,19 @@ impl Idle {
 
 impl Loaded {
     /// The settings in force, given the parsed flags and the process's environment.
-    pub(crate) fn load(flags: &ArgMatches, face: Face) -> Result<Self, String> {
+    pub(crate) fn load(flags: &ArgMatches, invoked_as: InvokedAs) -> Result<Self, String> {
         let env = |name: &str| std::env::var_os(name);
         let file = file(flags, &env, &SERVE)?;
-        Self::resolve(flags, &env, file.as_ref(), face)
+        Self::resolve(flags, &env, file.as_ref(), invoked_as)
     }
 
     fn resolve(
         flags: &ArgMatches,
         env: &dyn Fn(&str) -> Option<OsString>,
         file: Option<&ConfigFile>,
-        face: Face,
+        invoked_as: InvokedAs,
     ) -> Result<Self, String> {
-        let sources = Sources { schema: &SERVE, flags, env, file, face };
+        let sources = Sources { schema: &SERVE, flags, env, file, invoked_as };
         let config = Config::from_sources(&sources)?;
         config.check()?;
         let mut idle = Vec::new();
@@ -140,13 +140,13 @@ impl Loaded {
         }
         let texts =
             SETTINGS.iter().filter_map(|setting| Some((setting.key, sources.text(setting)?))).collect();
-        Ok(Self { config, idle, texts, face })
+        Ok(Self { config, idle, texts, invoked_as })
     }
 
     /// Every setting in force, by its name in the file, as `/config` shows it.
     pub(crate) fn shown(&self) -> BTreeMap<&'static str, OptionValue> {
         let shown = SETTINGS.iter().map(|setting| {
-            let text = self.texts.get(setting.key).map_or(setting.default(self.face), String::as_str);
+            let text = self.texts.get(setting.key).map_or(setting.default(self.invoked_as), String::as_str);
             // What has no effect may have no value.
             let value = (setting.show)(text).unwrap_or_else(|| OptionValue::Text(text.to_owned()));
             (setting.file_key, value)
@@ -259,16 +259,21 @@ mod tests {
     use crate::config::value::list::AuthServer;
 
     fn resolve(flags: &[&str], env: &[(&str, &str)], file: Option<&str>) -> Result<Config, String> {
-        Ok(load(flags, env, file, Face::Mq)?.config)
+        Ok(load(flags, env, file, InvokedAs::Mq)?.config)
     }
 
-    fn load(flags: &[&str], env: &[(&str, &str)], file: Option<&str>, face: Face) -> Result<Loaded, String> {
-        let command = augment_serve(Command::new("serve").args_override_self(true), face);
+    fn load(
+        flags: &[&str],
+        env: &[(&str, &str)],
+        file: Option<&str>,
+        invoked_as: InvokedAs,
+    ) -> Result<Loaded, String> {
+        let command = augment_serve(Command::new("serve").args_override_self(true), invoked_as);
         let args = ["serve"].iter().chain(flags);
         let matches = command.try_get_matches_from(args).map_err(|e| e.to_string())?;
         let file = file.map(|text| ConfigFile::parse(Path::new("mq.toml"), text, &SERVE)).transpose()?;
         let env = |name: &str| env.iter().find(|(have, _)| *have == name).map(|(_, value)| value.into());
-        Loaded::resolve(&matches, &env, file.as_ref(), face)
+        Loaded::resolve(&matches, &env, file.as_ref(), invoked_as)
     }
 
     #[test]
@@ -336,15 +341,15 @@ mod tests {
 
     #[test]
     fn keys_are_told_apart_by_clap_too() {
-        augment_serve(Command::new("serve"), Face::Mq).debug_assert();
+        augment_serve(Command::new("serve"), InvokedAs::Mq).debug_assert();
         assert!(resolve(&["--tcp-adress=x:1"], &[], None).unwrap_err().contains("--tcp-address"));
     }
 
     #[test]
     fn every_setting_takes_its_own_defaults() {
         for setting in SETTINGS {
-            for face in [Face::Mq, Face::Nsqd] {
-                let default = setting.default(face);
+            for invoked_as in [InvokedAs::Mq, InvokedAs::Nsqd] {
+                let default = setting.default(invoked_as);
                 assert!(default.is_empty() || (setting.show)(default).is_some(), "{} {default}", setting.key);
             }
         }
@@ -352,7 +357,7 @@ mod tests {
 
     #[test]
     fn under_nsqds_name_defaults_are_nsqds() {
-        let config = load(&[], &[], None, Face::Nsqd).unwrap().config;
+        let config = load(&[], &[], None, InvokedAs::Nsqd).unwrap().config;
         assert_eq!(config.tcp_address, Address::Tcp("0.0.0.0:4150".to_owned()));
         assert_eq!(config.data_path, PathBuf::from("."));
         assert_eq!(config.log_prefix, "[nsqd] ");
@@ -406,7 +411,7 @@ mod tests {
             max_deflate_level = 6
             snappy = true
         "#;
-        let loaded = load(&[], &[], Some(text), Face::Nsqd).unwrap();
+        let loaded = load(&[], &[], Some(text), InvokedAs::Nsqd).unwrap();
         assert_eq!(loaded.config.node_id.0, 5);
         assert_eq!(loaded.config.http_client_request_timeout, Duration::from_secs(5));
         let idle: Vec<_> = loaded.idle.iter().map(|idle| idle.key).collect();
@@ -416,13 +421,13 @@ mod tests {
 
     #[test]
     fn changes_name_flags() {
-        let old = load(&[], &[], Some("log_level = \"info\""), Face::Mq).unwrap();
-        let new = load(&[], &[], Some("log_level = \"debug\"\nsnappy = false"), Face::Mq).unwrap();
+        let old = load(&[], &[], Some("log_level = \"info\""), InvokedAs::Mq).unwrap();
+        let new = load(&[], &[], Some("log_level = \"debug\"\nsnappy = false"), InvokedAs::Mq).unwrap();
         assert_eq!(new.changes(&old), ["snappy", "log-level"]);
     }
 
     #[test]
     fn the_document_lists_every_setting() {
-        document::check(&SERVE, Face::Nsqd);
+        document::check(&SERVE, InvokedAs::Nsqd);
     }
 }

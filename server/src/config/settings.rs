@@ -43,7 +43,7 @@ pub(crate) enum Effect {
 
 /// The name the program was started under.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Face {
+pub enum InvokedAs {
     /// The program itself.
     Mq,
     /// A drop-in for nsqd: its flags without a subcommand, its defaults.
@@ -77,9 +77,9 @@ impl Setting {
         self.help.trim()
     }
 
-    pub(crate) fn default(&self, face: Face) -> &'static str {
-        match (face, self.nsqd_default) {
-            (Face::Nsqd | Face::Nsqlookupd, Some(default)) => default,
+    pub(crate) fn default(&self, invoked_as: InvokedAs) -> &'static str {
+        match (invoked_as, self.nsqd_default) {
+            (InvokedAs::Nsqd | InvokedAs::Nsqlookupd, Some(default)) => default,
             _ => self.default,
         }
     }

@@ -6,7 +6,7 @@ use std::fmt::Display;
 use clap::ArgMatches;
 
 use crate::config::file::ConfigFile;
-use crate::config::settings::{Face, Schema, Setting};
+use crate::config::settings::{InvokedAs, Schema, Setting};
 use crate::config::value::{Value, flag};
 
 /// Where a setting can be written, strongest first.
@@ -15,7 +15,7 @@ pub(crate) struct Sources<'a> {
     pub(crate) flags: &'a ArgMatches,
     pub(crate) env: &'a dyn Fn(&str) -> Option<OsString>,
     pub(crate) file: Option<&'a ConfigFile>,
-    pub(crate) face: Face,
+    pub(crate) invoked_as: InvokedAs,
 }
 
 /// What is written of a setting, and how to name the place in a message.
@@ -32,7 +32,7 @@ impl Sources<'_> {
         match self.given(setting) {
             Some(given) => parse(&given.text, given.place),
             None => {
-                let default = setting.default(self.face);
+                let default = setting.default(self.invoked_as);
                 parse(default, format_args!("--{} {default}", flag(key)))
             }
         }

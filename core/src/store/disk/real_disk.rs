@@ -242,8 +242,10 @@ fn lock(folder: &Path) -> Result<fs::File> {
     let path = folder.join(LOCK_NAME);
     let failed = |e| Error::io(format!("can't lock data folder {}", folder.display()), e);
     let foreign = |what| {
-        let message =
-            format!("{} is {what}, not a broker's lock file: move it, or choose another folder", path.display());
+        let message = format!(
+            "{} is {what}, not a broker's lock file: move it, or choose another folder",
+            path.display()
+        );
         Error::new(ErrorKind::InvalidArgument, message)
     };
     let mut options = OpenOptions::new();
@@ -276,7 +278,8 @@ fn lock(folder: &Path) -> Result<fs::File> {
 fn locked(folder: &Path, file: fs::File) -> Error {
     let mut pid = String::new();
     // The holder may be between taking the lock and writing its pid; and what is there goes into a message.
-    let known = file.take(PID_BYTES_MAX).read_to_string(&mut pid).is_ok() && pid.trim().parse::<u32>().is_ok();
+    let known =
+        file.take(PID_BYTES_MAX).read_to_string(&mut pid).is_ok() && pid.trim().parse::<u32>().is_ok();
     let holder = if known { format!("process {}", pid.trim()) } else { "another process".to_owned() };
     Error::new(ErrorKind::Locked, format!("data folder {} is open already, by {holder}", folder.display()))
 }
