@@ -18,6 +18,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         .bytes(".")
         // Encoded by hand: see `batch`.
         .extern_path(".mq.v1.MessageBatch", "crate::batch::MessageBatch")
+        .client_mod_attribute("mq.v1", r#"#[cfg(feature = "client")]"#)
+        .server_mod_attribute("mq.v1", r#"#[cfg(feature = "server")]"#)
         .compile_fds(descriptors)?;
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use mq_nsq::http::{Method, ask};
+use mq_net::http::{Method, ask};
 use mq_server::config::units;
 use tokio::time::{Instant, sleep};
 

@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use mq_nsq::transport::deflate::{Decoder, DeflateError, Encoder};
+use mq_net::transport::deflate::{Decoder, DeflateError, Encoder};
 
 /// What `stream` holds, read in pieces of this size into this much room at a time.
 fn decoded(stream: &[u8], size: usize, room: usize) -> Result<Vec<u8>, DeflateError> {

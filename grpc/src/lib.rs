@@ -2,18 +2,28 @@
 //!
 //! - [`v1`]: the messages and services of `proto/mq/v1`, generated; [`PROTOS`]: their files; `batch`: delivered messages,
 //!   encoded by hand
-//! - [`Server`]: listens, with [`Config`]; `service`: what it serves; `status`: errors as gRPC has them; `connection`: a
+//! - `Server`: listens, with its `Config`; `service`: what it serves; `status`: errors as gRPC has them; `connection`: a
 //!   client's socket; `call`: what holds for every call; `input_budget`: memory for half-received messages; `health`
-//! - [`client`]: publishers and consumers
+//! - `client`: publishers and consumers
+//!
+//! The feature `client`, on by default, has `client`; the feature `server` has what a broker serves.
 
 mod batch;
+#[cfg(feature = "server")]
 mod call;
+#[cfg(feature = "client")]
 pub mod client;
+#[cfg(feature = "server")]
 mod connection;
+#[cfg(feature = "server")]
 mod health;
+#[cfg(feature = "server")]
 mod input_budget;
+#[cfg(feature = "server")]
 mod server;
+#[cfg(feature = "server")]
 mod service;
+#[cfg(feature = "server")]
 mod status;
 
 /// The package `mq.v1`, generated from `proto/mq/v1`.
@@ -27,6 +37,7 @@ pub mod v1 {
     pub const DESCRIPTORS: &[u8] = tonic::include_file_descriptor_set!("mq_descriptor");
 }
 
+#[cfg(feature = "server")]
 pub use server::{Config, Parts, Server};
 
 /// The files of the API, to generate code from: path and text.

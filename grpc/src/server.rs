@@ -8,10 +8,11 @@ use std::task::Poll;
 use std::time::Duration;
 
 use mq_core::Broker;
-use mq_nsq::lookupd::Directory;
-use mq_nsq::server::{Access, Clients};
-use mq_nsq::transport::tls::TlsConfig;
-use mq_nsq::transport::{Address, Listener, Transport};
+use mq_net::access::Access;
+use mq_net::clients::Clients;
+use mq_net::directory::Directory;
+use mq_net::transport::tls::TlsConfig;
+use mq_net::transport::{Address, Listener, Transport};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use mq_core::{Error, ErrorKind};
-use mq_nsq::server::Denied;
+use mq_net::access::Denied;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 

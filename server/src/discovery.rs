@@ -4,10 +4,11 @@ use std::future::Future;
 use std::sync::Arc;
 
 use mq_core::Broker;
+use mq_net::directory::Directory;
+use mq_net::transport::Address;
 use mq_nsq::announcer::{self, Announcer, AnnouncerConfig};
-use mq_nsq::lookupd::{Directory, LookupConfig, Lookupd};
+use mq_nsq::lookupd::{LookupConfig, Lookupd};
 use mq_nsq::server::NSQ_VERSION;
-use mq_nsq::transport::Address;
 use mq_nsq::wire::lookup::Peer;
 
 use crate::config::{Config, InvokedAs};

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use clap::ArgMatches;
-use mq_nsq::server::{HttpTokens, TlsConfig};
+use mq_net::access::HttpTokens;
+use mq_net::transport::tls::TlsConfig;
 
 use crate::config::{Config, InvokedAs, Loaded};
 use crate::options::LiveOptions;

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mq_core::{Channel, Error, ErrorKind, Result as CoreResult, Ticket, Topic, TopicName};
-use mq_nsq::server::{Caller, Settle};
+use mq_net::access::Caller;
+use mq_net::log_wait::LogWait;
 use tonic::{Request, Response, Status};
 
 use super::ending::Ending;
@@ -112,7 +113,7 @@ impl AdminService for Administering {
         let CreateChannelRequest { topic, channel } = request.get_ref();
         let (topic, name) = (self.topic(topic)?, channel_name(channel)?);
         caller.consume(topic.name(), &name).map_err(Refusal::from)?;
-        let wake = Settle::new(&self.0.broker).wake;
+        let wake = LogWait::new(&self.0.broker).wake;
         self.change(move || topic.channel(&name, &wake).map(|(_, ticket)| ticket)).await?;
         Ok(Response::new(CreateChannelResponse {}))
     }
@@ -204,7 +205,7 @@ impl Administering {
         let topic = self.topic(name)?;
         match caller.sees(topic.name().as_str()) {
             true => Ok(topic),
-            false => Err(mq_nsq::server::Denied::Forbidden.into()),
+            false => Err(mq_net::access::Denied::Forbidden.into()),
         }
     }
 
@@ -250,7 +251,7 @@ impl Administering {
         change: impl FnOnce() -> CoreResult<Ticket> + Send + 'static,
     ) -> Result<(), Refusal> {
         let ticket = blocking(change).await?;
-        Ok(Settle::new(&self.0.broker).follow(ticket).await?)
+        Ok(LogWait::new(&self.0.broker).follow(ticket).await?)
     }
 }
 

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use mq_core::discovery::{Found, Producer, ProducerId};
 use mq_core::{Error, ErrorKind};
-use mq_nsq::lookupd::{Directory, Watch};
-use mq_nsq::server::Access;
+use mq_net::access::Access;
+use mq_net::directory::{Directory, Watch};
 use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 use tokio_stream::Stream;
 use tokio_util::sync::CancellationToken;

@@ -28,8 +28,9 @@ pub(crate) use subscribe::Subscribing;
 use std::sync::Arc;
 
 use mq_core::{Broker, ChannelName, Error, ErrorKind, TopicName};
-use mq_nsq::http::Peer;
-use mq_nsq::server::{Access, Caller, Clients};
+use mq_net::access::{Access, Caller};
+use mq_net::clients::Clients;
+use mq_net::http::Peer;
 use tokio_util::sync::CancellationToken;
 use tonic::Request;
 

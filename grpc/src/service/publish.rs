@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use mq_nsq::server::Settle;
+use mq_net::log_wait::LogWait;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::ending::Ending;
@@ -24,10 +24,10 @@ impl Publishing {
         let name = topic_name(&topic)?;
         caller.publish(&name)?;
         let bytes = intake::check(core, &messages)?;
-        let settle = Settle::new(&core.broker);
-        if core.broker.is_congested(&settle.wake) {
+        let wait = LogWait::new(&core.broker);
+        if core.broker.is_congested(&wait.wake) {
             let _place = core.input.take(bytes + size_of_val(&messages[..]))?;
-            settle.room().await;
+            wait.room().await;
         }
         let count = messages.len();
         let published = {
@@ -36,9 +36,9 @@ impl Publishing {
             intake::encode(core, &mut batch, &messages)?;
             // They are in the broker's memory now.
             drop(messages);
-            topic.publish(batch, &settle.wake)?
+            topic.publish(batch, &wait.wake)?
         };
-        settle.ticket(published.ticket).await?;
+        wait.ticket(published.ticket).await?;
         Ok(PublishResponse { offsets: intake::offsets(&published, 0, count) })
     }
 }

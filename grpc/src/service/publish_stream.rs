@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use mq_core::{Batch, Limits, Outcome, Published, Topic, TopicName, Wake};
-use mq_nsq::server::{Caller, Signal};
+use mq_net::access::Caller;
+use mq_net::signal::Signal;
 use tokio::task::coop;
 use tokio_stream::Stream;
 use tonic::{Status, Streaming};

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use mq_core::{Acks, Delivery, ErrorKind, MessageId, Pulled, Subscription};
-use mq_nsq::server::{Listed, Signal};
+use mq_net::clients::Listed;
+use mq_net::signal::Signal;
 use tokio::task::coop;
 use tokio::time::{Instant, Sleep, sleep};
 use tokio_stream::Stream;

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use mq_core::{Broker, ChannelReport, Durability, Topic, TopicName};
-use mq_nsq::server::Caller;
+use mq_net::access::Caller;
 use tokio::task::JoinHandle;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 use tokio_stream::Stream;

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use mq_core::{ChannelName, Offset, TopicName};
 use mq_core::{ErrorKind, Result as CoreResult, Start, SubscribeOptions, Subscription, Wake};
-use mq_nsq::server::{Guest, Settle, Signal};
+use mq_net::clients::Consumer;
+use mq_net::log_wait::LogWait;
+use mq_net::signal::Signal;
 use tokio::time::timeout;
 use tonic::{Code, Request, Response, Status, Streaming};
 
@@ -71,7 +73,7 @@ impl SubscribeService for Subscribing {
         caller.consume(&opening.topic, &opening.channel).map_err(Refusal::from)?;
         let signal = Arc::new(Signal::default());
         let subscription = opening.open(core, &signal).await?;
-        let listed = core.clients.enter(Guest {
+        let listed = core.clients.register_consumer(Consumer {
             protocol: PROTOCOL,
             peer: &peer,
             name: open.client_name,
@@ -131,24 +133,24 @@ impl Opening {
 
     /// Subscribes, and waits until the channel is in the log.
     async fn open(&self, core: &Core, signal: &Arc<Signal>) -> Result<Subscription, Refusal> {
-        let settle = Settle::new(&core.broker);
+        let wait = LogWait::new(&core.broker);
         let wake = Arc::clone(signal) as Arc<dyn Wake>;
-        let (subscription, ticket) = match self.subscribe(core, &settle, &wake).await {
+        let (subscription, ticket) = match self.subscribe(core, &wait, &wake).await {
             // Deleted in between: once more, on new ones.
-            Err(error) if error.kind() == ErrorKind::Closed => self.subscribe(core, &settle, &wake).await?,
+            Err(error) if error.kind() == ErrorKind::Closed => self.subscribe(core, &wait, &wake).await?,
             subscribed => subscribed?,
         };
-        settle.ticket(ticket).await?;
+        wait.ticket(ticket).await?;
         Ok(subscription)
     }
 
     async fn subscribe(
         &self,
         core: &Core,
-        settle: &Settle,
+        wait: &LogWait,
         wake: &Arc<dyn Wake>,
     ) -> CoreResult<(Subscription, mq_core::Ticket)> {
-        let (topic, created) = (core.broker.topic(&self.topic)?, Arc::clone(&settle.wake));
+        let (topic, created) = (core.broker.topic(&self.topic)?, Arc::clone(&wait.wake));
         let (name, start) = (self.channel.clone(), self.start);
         let (channel, ticket) = match start {
             // The place of a time may have to be read from a disk.

@@ -7,7 +7,7 @@ use mq_grpc::client::{Brokers, Consumer, ConsumerOptions, Target};
 use mq_grpc::v1::discovery_service_client::DiscoveryServiceClient;
 use mq_grpc::v1::*;
 use mq_grpc::{Config, Parts, Server};
-use mq_nsq::lookupd::Directory;
+use mq_net::directory::Directory;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;

@@ -13,8 +13,8 @@ use mq_grpc::v1::{
     SubscribeResponse,
 };
 use mq_grpc::{Config, Parts, Server};
+use mq_net::transport::Address;
 use mq_nsq::server;
-use mq_nsq::transport::Address;
 use tempfile::TempDir;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -51,7 +51,7 @@ pub struct Stack {
     pub grpc: String,
     /// If it was asked for.
     pub http: Option<String>,
-    pub clients: server::Clients,
+    pub clients: mq_net::clients::Clients,
     stop: watch::Sender<bool>,
     task: Option<JoinHandle<()>>,
     _folder: TempDir,

@@ -225,7 +225,7 @@ async fn stats_show_subscribers_as_they_show_nsqs() {
     let text = shown(&stack, "text").await;
     assert!(text.contains("[gRPC billing 7:") && text.contains("fin: 1 "), "{text}");
     // They are no connections of NSQ's.
-    assert_eq!(stack.clients.count(), 0);
+    assert_eq!(stack.clients.count("V2"), 0);
     drop((first, nameless));
     until("both to leave", || stack.clients.list().is_empty().then_some(())).await;
 }

@@ -9,8 +9,8 @@ use serde::Deserialize;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::http::exchange;
 use crate::wire::lookup::Identity;
+use mq_net::http::exchange;
 
 /// Longest answer: thousands of channels.
 const ANSWER_BYTES_MAX: usize = 1024 * 1024;

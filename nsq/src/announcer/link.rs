@@ -11,8 +11,8 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::names::Names;
 use super::peer::{Next, Peer};
-use crate::transport::Transport;
 use crate::wire::lookup::{self, Identity};
+use mq_net::transport::Transport;
 
 /// How long connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);

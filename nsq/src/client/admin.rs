@@ -7,9 +7,9 @@ use hyper::{Method, Request, StatusCode};
 use serde::Deserialize;
 use tokio::time::timeout;
 
-use crate::http::exchange::send;
-use crate::transport::Transport;
-use crate::wire::secret::Secret;
+use mq_net::http::send;
+use mq_net::secret::Secret;
+use mq_net::transport::Transport;
 
 /// Largest answer: statistics of many topics with many clients.
 const ANSWER_BYTES_MAX: usize = 256 * 1024 * 1024;

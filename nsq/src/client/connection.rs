@@ -16,10 +16,10 @@ use super::Identify;
 use super::error::Error;
 use super::message::{Message, Peeked};
 use super::outbox::{Expected, Outbox};
-use crate::transport::{Compression, Transport};
 use crate::wire::MAGIC;
 use crate::wire::frame::{self, CLOSE_WAIT, FRAME_HEADER_BYTES, Frame, HEARTBEAT, OK};
 use crate::wire::identify::{Reply, ms};
+use mq_net::transport::{Compression, Transport};
 
 /// Commands without an answer while more are sent: enough for the way there and back, and for the server to write
 /// many at once.

@@ -15,7 +15,7 @@ pub use connection::Connection;
 pub use error::Error;
 pub use message::{Message, Peeked};
 
-pub use crate::transport::tls::{ClientTls, ClientTlsOptions};
+pub use mq_net::transport::tls::{ClientTls, ClientTlsOptions};
 
 use std::time::Duration;
 

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::AsyncWrite;
 use tokio::time::Instant;
 
-use crate::transport::Transport;
+use mq_net::transport::Transport;
 
 /// What the next response is about: responses come in the order of the commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use mq_core::discovery::{Found, Listed, Producer, Registered};
 use mq_core::{ChannelName, TopicName};
 use serde::Serialize;
 
-use super::directory::Directory;
+use mq_net::directory::Directory;
 
 /// `/info`
 #[derive(Serialize)]

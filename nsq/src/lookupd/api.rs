@@ -7,9 +7,9 @@ use mq_core::discovery::Node;
 use mq_core::{ChannelName, TopicName};
 
 use super::answers::{Channels, Info, Lookup, Nodes, Topics, debug};
-use super::directory::Directory;
 use super::metrics;
-use crate::http::{Answer, Api, Handling, Method, Parameter, Query, Request, Route, StatusCode};
+use mq_net::directory::Directory;
+use mq_net::http::{Answer, Api, Handling, Method, Parameter, Query, Request, Route, StatusCode};
 
 /// The API over a [`Directory`].
 pub struct LookupApi {

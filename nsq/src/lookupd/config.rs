@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use mq_core::discovery::Settings;
 
-use crate::http::HttpLimits;
 use crate::server::NSQ_VERSION;
+use mq_net::http::HttpLimits;
 
 /// How often brokers ping.
 pub(super) const PING_INTERVAL: Duration = Duration::from_secs(15);

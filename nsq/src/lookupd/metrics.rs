@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::directory::Directory;
+use mq_net::directory::Directory;
 
 /// The numbers of a lookup server.
 pub(super) fn render(directory: &Directory, lookups: u64) -> String {

@@ -12,12 +12,12 @@ use tokio::time::{Instant, interval, sleep, timeout_at};
 
 use super::api::LookupApi;
 use super::config::LookupConfig;
-use super::directory::Directory;
 use super::session::{Shared, refuse, serve};
-use crate::http::HttpServer;
-use crate::transport::{Address, Listener};
 use crate::wire::error::{Code, WireError};
 use crate::wire::lookup::Identity;
+use mq_net::directory::Directory;
+use mq_net::http::HttpServer;
+use mq_net::transport::{Address, Listener};
 
 /// Pause after a failed accept: most often the process is out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

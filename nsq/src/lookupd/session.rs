@@ -10,11 +10,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::config::PING_INTERVAL;
-use super::directory::Directory;
-use crate::transport::Transport;
 use crate::wire::error::{Code, WireError};
 use crate::wire::lookup::{self, BODY_BYTES_MAX, Command, LINE_BYTES_MAX, Parse, Peer};
 use crate::wire::name::Name;
+use mq_net::directory::Directory;
+use mq_net::transport::Transport;
 
 /// How long a connection may take to say who it is.
 const IDENTIFY_TIMEOUT: Duration = Duration::from_secs(4 * PING_INTERVAL.as_secs());

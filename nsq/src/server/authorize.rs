@@ -8,10 +8,12 @@ use std::task::{Context, Poll};
 
 use tokio::time::Instant;
 
-use super::auth::{Access, Asker, AuthClient, Failure, Grant, Permission, Verdict};
+use mq_net::access::Asker;
+use mq_net::secret::Secret;
+
+use super::auth::{Access, AuthClient, Failure, Grant, Permission, Verdict, auth_answer};
 use super::session::Session;
 use crate::wire::error::{Code, WireError};
-use crate::wire::secret::Secret;
 
 /// What a session knows about its permissions.
 #[derive(Default)]
@@ -96,7 +98,7 @@ impl Session {
     fn ask(&mut self, auth: Arc<AuthClient>, secret: Secret<Arc<[u8]>>, purpose: Purpose) {
         let (tls, common_name) = self.certificate();
         let asker = Asker { secret, remote_ip: self.client.remote_ip(), tls, common_name };
-        let answer = Box::pin(auth.query(asker));
+        let answer = Box::pin(async move { auth.query(&asker).await });
         self.authorization.query = Some(Box::new(Query { purpose, answer }));
     }
 
@@ -150,7 +152,7 @@ impl Session {
         if grant.authorized.permission_count == 0 {
             return self.fail(WireError::new(Code::Unauthorized, "AUTH no authorizations found"));
         }
-        match grant.authorized.to_json() {
+        match auth_answer(&grant.authorized) {
             Ok(json) => self.replies.response(json),
             Err(error) => return self.fail(WireError::new(Code::AuthError, format!("AUTH error {error}"))),
         }

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use mq_core::Wake;
 use parking_lot::Mutex;
 
-use super::client::Client;
-use super::signal::Signal;
+use mq_net::clients::Client;
+use mq_net::signal::Signal;
 
 /// What a session may hold uncounted: a line, or a small body that came in two pieces.
 const FREE_BYTES: usize = 16 * 1024;
@@ -75,7 +75,7 @@ impl Share {
         }
         {
             let mut waiting = self.budget.waiting.lock();
-            waiting.insert(client.id, Arc::clone(&client.signal));
+            waiting.insert(client.id, Arc::clone(client.signal()));
             self.budget.any_waiting.store(true, Ordering::SeqCst);
         }
         // What was given back in between woke nobody.

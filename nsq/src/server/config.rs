@@ -7,9 +7,9 @@ use super::auth::AuthMethod;
 use super::drain::Drain;
 use super::http::Options;
 use super::statsd::StatsdConfig;
-use crate::transport::tls::{TlsOptions, TlsVersion};
 use crate::wire::Limits;
 use crate::wire::identify::Bounds;
+use mq_net::transport::tls::{TlsOptions, TlsVersion};
 
 /// The version of NSQ that a server's clients can take it for.
 pub const NSQ_VERSION: &str = "1.3.0";

@@ -7,6 +7,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::BufMut;
 use mq_core::TopicName;
+use mq_net::clients::{Client, Identity};
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tokio::time::Instant;
 
@@ -14,14 +15,13 @@ use super::auth::Permission;
 use super::authorize::Check;
 use super::budget::Share;
 use super::buffers;
-use super::client::Client;
 use super::peek::peek;
 use super::session::{End, Phase, Session};
 use crate::wire;
 use crate::wire::command::Command;
 use crate::wire::error::{Code, WireError};
 use crate::wire::frame::OK;
-use crate::wire::identify::Request;
+use crate::wire::identify::{Request, Settings};
 use crate::wire::name::Name;
 use crate::wire::{MAGIC, Parse, Parser, Stage};
 
@@ -360,7 +360,7 @@ impl Session {
             return self.fail(error);
         }
         let negotiated = request.feature_negotiation.then(|| self.negotiate(&request));
-        self.client.identify(request, self.settings.clone());
+        self.client.identify(identity(request, &self.settings));
         self.log_identity();
         self.start_timer(Instant::now());
         let (reply, upgrade) = match negotiated {
@@ -389,7 +389,7 @@ impl Session {
             client_id = identity.client_id,
             hostname = identity.hostname,
             user_agent = identity.user_agent,
-            settings = ?identity.settings,
+            settings = ?self.settings,
             "IDENTIFY"
         );
     }
@@ -404,5 +404,17 @@ impl Session {
             }
             Err(error) => self.fail(WireError::refused(Code::PeekFailed, "PEEK", &error)),
         }
+    }
+}
+
+/// The part of an IDENTIFY that statistics show, whatever the protocol.
+fn identity(request: Request, settings: &Settings) -> Identity {
+    Identity {
+        client_id: request.client_id,
+        hostname: request.hostname,
+        user_agent: request.user_agent,
+        topology_region: request.topology_region,
+        topology_zone: request.topology_zone,
+        sample_rate: settings.sample_rate,
     }
 }

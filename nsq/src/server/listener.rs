@@ -1,36 +1,35 @@
 //! Listens, and starts a session for each connection.
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::io::{self, Write};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use mq_core::Broker;
-use parking_lot::Mutex;
+use mq_net::access::{Access, HttpTokens};
+use mq_net::clients::Clients;
+use mq_net::transport::tls::{TlsConfig, TlsRequired};
+use mq_net::transport::{Address, Listener, Socket, Transport};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::auth::AuthClient;
 use super::budget::Budget;
-use super::client::{Client, Guest, PROTOCOL};
 use super::config::Config;
-use super::http::{Access, HttpTokens};
 use super::session::{Session, Shared};
 use super::turn::Turns;
 use super::web::Web;
-use crate::transport::tls::{TlsConfig, TlsRequired};
-use crate::transport::{Address, Listener, Socket, Transport};
 use crate::wire::error::{Code, WireError};
 use crate::wire::frame::put_error;
-use crate::wire::identify::Settings;
 
 /// Pause after a failed accept: most often the process is out of file descriptors.
 const ACCEPT_PAUSE_MIN: Duration = Duration::from_millis(5);
 const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// NSQ's protocol, as statistics show it.
+pub(super) const PROTOCOL: &str = "V2";
 
 /// A server of NSQ's TCP protocol.
 pub struct Server {
@@ -39,16 +38,6 @@ pub struct Server {
     shared: Arc<Shared>,
     clients: Clients,
     web: Web,
-}
-
-/// The connections of a server, and its guests.
-#[derive(Clone, Debug, Default)]
-pub struct Clients(Arc<Registry>);
-
-#[derive(Debug, Default)]
-struct Registry {
-    next: AtomicU64,
-    clients: Mutex<BTreeMap<u64, Arc<Client>>>,
 }
 
 impl Server {
@@ -157,7 +146,7 @@ impl Server {
         drop(self.listener);
         let _ = stop.send(true);
         for client in self.clients.list() {
-            client.signal.stop();
+            client.signal().stop();
         }
         let ended = timeout_at(deadline, async { while sessions.join_next().await.is_some() {} }).await;
         if ended.is_err() {
@@ -169,8 +158,7 @@ impl Server {
     }
 
     fn start(&self, sessions: &mut JoinSet<()>, transport: Transport, peer: String) {
-        let settings = Settings::new(self.shared.config.msg_timeout);
-        let listed = self.clients.list_one(|id| Client::new(id, peer, settings, Arc::default()));
+        let listed = self.clients.register(PROTOCOL, peer);
         let client = listed.client();
         tracing::debug!(client = client.id, peer = client.remote_address, "connection accepted");
         let session = Session::new(Arc::clone(&self.shared), Arc::clone(client), transport);
@@ -197,49 +185,5 @@ impl Server {
             // Nothing is stacked on a new one.
             _ => Ok(0),
         };
-    }
-}
-
-impl Clients {
-    /// How many connections of NSQ's protocol there are.
-    pub fn count(&self) -> usize {
-        self.0.clients.lock().values().filter(|client| client.protocol == PROTOCOL).count()
-    }
-
-    /// Lists a guest until what is returned is dropped.
-    pub fn enter(&self, guest: Guest<'_>) -> Listed {
-        self.list_one(|id| Client::guest(id, guest))
-    }
-
-    /// All connections and guests, oldest first.
-    pub fn list(&self) -> Vec<Arc<Client>> {
-        self.0.clients.lock().values().cloned().collect()
-    }
-
-    fn list_one(&self, client: impl FnOnce(u64) -> Client) -> Listed {
-        let id = self.0.next.fetch_add(1, Ordering::Relaxed) + 1;
-        let client = Arc::new(client(id));
-        self.0.clients.lock().insert(id, Arc::clone(&client));
-        Listed { clients: self.clone(), client }
-    }
-}
-
-/// A client's place in the list, given up when it is dropped.
-#[derive(Debug)]
-pub struct Listed {
-    clients: Clients,
-    client: Arc<Client>,
-}
-
-impl Listed {
-    /// Who is listed.
-    pub fn client(&self) -> &Arc<Client> {
-        &self.client
-    }
-}
-
-impl Drop for Listed {
-    fn drop(&mut self) {
-        self.clients.0.clients.lock().remove(&self.client.id);
     }
 }

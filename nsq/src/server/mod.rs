@@ -1,21 +1,19 @@
 //! The server's end of NSQ's TCP protocol: one task per connection over a broker of the core.
 //!
-//! - [`Config`]: nsqd's limits; [`Server`]: listens and starts sessions; [`Client`]: what is known about a connection;
-//!   [`Guest`]: a consumer over another protocol, to be shown among them
+//! - [`Config`]: nsqd's limits; [`Server`]: listens and starts sessions
 //! - `session`: one connection's poll loop and timer; its parts are `input` (from the socket to commands), `publish` and
 //!   `subscribe` (commands to the broker), `replies` (in the order of the commands, when the broker's log is where they
 //!   wait for), `delivery` (messages to the output), `output`
 //! - `auth`: what auth servers permit; `authorize`: AUTH, and the checks of commands
 //! - `upgrade`: from IDENTIFY's answer to TLS and compression
 //! - `web`: where HTTP is served; `http`: what answers there; `stats`: the numbers it shows; `metrics`, `statsd`: the same for Prometheus and statsd
-//! - `peek`: our own extension; `buffers`: one thread's spare buffers; `budget`: memory for half-read commands; `signal`: how the core wakes a session;
+//! - `peek`: our own extension; `buffers`: one thread's spare buffers; `budget`: memory for half-read commands;
 //!   `turn`: one write for all sessions that are ready; `gather`: when single messages are sent together
 
 mod auth;
 mod authorize;
 mod budget;
 mod buffers;
-mod client;
 mod config;
 mod delivery;
 mod drain;
@@ -29,7 +27,6 @@ mod peek;
 mod publish;
 mod replies;
 mod session;
-mod signal;
 mod stats;
 mod statsd;
 mod subscribe;
@@ -37,19 +34,17 @@ mod turn;
 mod upgrade;
 mod web;
 
+pub use auth::AuthMethod;
 #[cfg(fuzzing)]
 pub use auth::answer_permits;
-pub use auth::{AuthMethod, Authorized};
-pub use client::{Client, Guest, Identity};
 pub use config::{Config, NSQ_VERSION};
 pub use drain::Drain;
-pub use http::{Access, Caller, Denied, HttpTokens, OptionError, OptionSource, OptionValue, Options, Settle};
-pub use listener::{Clients, Listed, Server};
-pub use signal::Signal;
+pub use http::{OptionError, OptionSource, OptionValue, Options};
+pub use listener::Server;
 pub use statsd::StatsdConfig;
 pub use web::WebError;
 
-pub use crate::transport::Compression;
-pub use crate::transport::tls::{
+pub use mq_net::transport::Compression;
+pub use mq_net::transport::tls::{
     BadValue, ClientAuthPolicy, TlsConfig, TlsError, TlsOptions, TlsPeer, TlsRequired, TlsVersion,
 };

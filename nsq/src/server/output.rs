@@ -8,7 +8,7 @@ use tokio::io::AsyncWrite;
 use tokio::time::Instant;
 
 use super::buffers;
-use crate::transport::Transport;
+use mq_net::transport::Transport;
 
 /// Messages are added until this many bytes are unsent: enough for a write to be worth its call, little enough for any
 /// number of peers that do not read.

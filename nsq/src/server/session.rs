@@ -12,6 +12,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use mq_core::{Broker, Subscription, TopicName, Wake};
+use mq_net::clients::Client;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::coop;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
@@ -20,7 +21,6 @@ use super::auth::AuthClient;
 use super::authorize::Authorization;
 use super::budget::{Budget, Share};
 use super::buffers;
-use super::client::Client;
 use super::config::Config;
 use super::gather::{GATHERED, Gather};
 use super::input::Input;
@@ -29,12 +29,12 @@ use super::replies::{Emitted, Replies};
 use super::stats::Publishing;
 use super::turn::{Turn, Turns};
 use super::upgrade::Upgrade;
-use crate::transport::Transport;
-use crate::transport::tls::TlsConfig;
 use crate::wire::error::WireError;
 use crate::wire::frame::{HEARTBEAT, put_response};
 use crate::wire::identify::{Bounds, HEARTBEAT_INTERVAL, Settings};
 use crate::wire::{Limits, State};
+use mq_net::transport::Transport;
+use mq_net::transport::tls::TlsConfig;
 
 /// Full reads taken in before answers and messages get their turn.
 const READS_MAX: usize = 4;
@@ -144,7 +144,7 @@ impl Session {
         let input = Input::new(Share::new(&shared.budget));
         let now = Instant::now();
         let mut session = Self {
-            wake: Arc::clone(&client.signal) as Arc<dyn Wake>,
+            wake: Arc::clone(client.signal()) as Arc<dyn Wake>,
             shared,
             client,
             transport,
@@ -208,13 +208,13 @@ impl Session {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
-        self.client.signal.register(cx.waker());
+        self.client.signal().register(cx.waker());
         if let Some(end) = self.poll_timer(cx) {
             return Poll::Ready(end);
         }
         loop {
-            self.client.signal.look();
-            if self.client.signal.is_stopped() {
+            self.client.signal().look();
+            if self.client.signal().is_stopped() {
                 self.drain(End::Stopped);
             }
             self.read_at = self.shared.publishing.is_on().then(Instant::now);
@@ -263,7 +263,7 @@ impl Session {
                     if let Some(end) = self.poll_timer(cx) {
                         return Poll::Ready(end);
                     }
-                } else if self.client.signal.rest() {
+                } else if self.client.signal().rest() {
                     return Poll::Pending;
                 } else {
                     // Something changed meanwhile: it looks again, unless others have waited for long.

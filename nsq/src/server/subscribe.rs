@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use mq_core::{ChannelName, ErrorKind, MessageId, Result, SubscribeOptions, Subscription, Ticket};
+use mq_net::clients::{ClientState, Subscribed};
 
-use super::client::Subscribed;
 use super::input::{Burst, Next};
 use super::session::Session;
 use crate::wire::State;
@@ -65,7 +65,11 @@ impl Session {
 
     fn set_state(&mut self, state: State) {
         self.state = state;
-        self.client.set_state(state);
+        self.client.set_state(match state {
+            State::Init => ClientState::Connected,
+            State::Subscribed => ClientState::Subscribed,
+            State::Closing => ClientState::Closing,
+        });
     }
 
     /// Executes an acknowledgement and those that follow under one lock of the channel.

@@ -16,10 +16,10 @@ use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, timeout};
 
 use super::session::{End, Phase, Session};
-use crate::transport::Compression;
 use crate::wire::error::{Code, WireError};
 use crate::wire::frame::OK_FRAME;
 use crate::wire::identify::{Reply, Request, ms};
+use mq_net::transport::Compression;
 
 /// How long a handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(5);
@@ -76,8 +76,8 @@ impl Session {
         let switched = {
             let mut switching = pin!(timeout(HANDSHAKE, self.switch_on(upgrade)));
             poll_fn(|cx| {
-                client.signal.register(cx.waker());
-                if client.signal.is_stopped() {
+                client.signal().register(cx.waker());
+                if client.signal().is_stopped() {
                     return Poll::Ready(Err(End::Stopped));
                 }
                 // One that takes too long has no answer: it may be in the middle of its own.

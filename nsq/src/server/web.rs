@@ -5,17 +5,18 @@ use std::io;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use mq_net::access::{Access, AuthServers, HttpTokens};
+use mq_net::clients::Clients;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::http::{Access, Endpoints, HttpTokens, Parts, Ports};
-use super::listener::Clients;
+use super::http::{Endpoints, Parts, Ports};
 use super::session::Shared;
 use super::stats::Gather;
 use super::statsd;
-use crate::http::{HttpLimits, HttpServer};
-use crate::transport::Address;
-use crate::transport::tls::TlsRequired;
+use mq_net::http::{HttpLimits, HttpServer};
+use mq_net::transport::Address;
+use mq_net::transport::tls::TlsRequired;
 
 /// A server's HTTP sockets, and what answers there.
 pub(super) struct Web {
@@ -87,7 +88,8 @@ impl Web {
             shared.broker.measure_latency(Some(config.latency_window));
         }
         let required = config.tls.as_ref().map(|tls| tls.effective_required());
-        let access = Arc::new(Access::new(tokens.clone(), shared.auth.clone()));
+        let auth = shared.auth.clone().map(|auth| auth as Arc<dyn AuthServers>);
+        let access = Arc::new(Access::new(tokens.clone(), auth));
         let endpoints = Arc::new(Endpoints::new(Parts {
             gather: Gather {
                 broker: shared.broker.clone(),

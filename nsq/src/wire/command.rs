@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use super::mpub::Bodies;
 use super::name::Name;
-use super::secret::Secret;
+use mq_net::secret::Secret;
 
 /// Longest command line in bytes, its end included: the size of nsqd's read buffer.
 pub const LINE_BYTES_MAX: usize = 16384;

@@ -5,7 +5,6 @@
 //! - [`identify`]: the negotiation
 //! - [`error`]: every code and text, and the one map from the core's errors to them
 //! - [`lookup`]: the other protocol, "V1", between brokers and lookup servers
-//! - [`secret`]: what must never be shown
 //! - [`quote`]: names as error texts print them
 
 pub mod command;
@@ -17,7 +16,6 @@ pub mod mpub;
 pub mod name;
 mod parse;
 mod quote;
-pub mod secret;
 
 pub use command::{Command, Context, Limits, State};
 pub use error::{Code, WireError};

@@ -8,7 +8,7 @@ use super::command::{Command, Context, LINE_BYTES_MAX, PEEK_MAX, State};
 use super::error::{Code, WireError};
 use super::mpub::Bodies;
 use super::name::Name;
-use super::secret::Secret;
+use mq_net::secret::Secret;
 
 /// What the front of a buffer holds.
 #[derive(Debug, PartialEq, Eq)]

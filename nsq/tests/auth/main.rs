@@ -14,7 +14,8 @@ use std::time::Duration;
 
 use auth_server::{ALL, AuthServer};
 use common::{PATIENCE, Peer, Running, start_with, with_body};
-use mq_nsq::server::{Authorized, Config};
+use mq_net::clients::Authorized;
+use mq_nsq::server::Config;
 use tokio::time::timeout;
 
 const SUCCESS: &str = r#"{\"identity\":\"\",\"identity_url\":\"\",\"permission_count\":1}"#;

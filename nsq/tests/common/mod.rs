@@ -8,7 +8,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use mq_core::{Broker, Options};
-use mq_nsq::server::{Clients, Config, HttpTokens, Server, TlsConfig};
+use mq_net::access::HttpTokens;
+use mq_net::clients::Clients;
+use mq_nsq::server::{Config, Server, TlsConfig};
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use flate2::write::{DeflateDecoder, DeflateEncoder};
+use mq_net::transport::snappy;
 use mq_nsq::client::ClientTlsOptions;
 use mq_nsq::server::TlsOptions;
-use mq_nsq::transport::snappy;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};

@@ -3,7 +3,7 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use mq_nsq::transport::tls::ClientTls;
+use mq_net::transport::tls::ClientTls;
 use mq_nsq::wire::MAGIC;
 use mq_nsq::wire::frame::{Frame, HEARTBEAT, OK};
 use serde_json::Value;

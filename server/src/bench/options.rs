@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use mq_core::{ChannelName, TopicName};
-use mq_nsq::transport::tls::{ClientTls, ClientTlsOptions};
+use mq_net::transport::tls::{ClientTls, ClientTlsOptions};
 
 use super::commands::{Commands, Shape};
 use super::connection::Target;

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 
-use mq_nsq::transport::snappy::{CHUNK_BYTES, Decoder, Encoder, SnappyError};
+use mq_net::transport::snappy::{CHUNK_BYTES, Decoder, Encoder, SnappyError};
 use rustix::net::{RecvFlags, recv};
 use rustls::ClientConnection;
 

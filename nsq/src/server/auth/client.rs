@@ -9,6 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::Request;
+use mq_net::access::{self, Asker, AuthServers, Denied, Granting};
+use mq_net::http::exchange;
+use mq_net::transport::tls::http_connector;
 use parking_lot::Mutex;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
@@ -19,10 +22,7 @@ use tokio_rustls::TlsConnector;
 use super::endpoint::{AuthMethod, Endpoint};
 use super::pattern::Patterns;
 use super::permissions::Grant;
-use crate::http::exchange;
 use crate::server::config::Config;
-use crate::transport::tls::http_connector;
-use crate::wire::secret::Secret;
 
 /// Largest answer. Permissions of thousands of topics fit.
 const ANSWER_BYTES_MAX: usize = 1024 * 1024;
@@ -47,18 +47,6 @@ pub(in crate::server) struct AuthClient {
     patterns: Arc<Patterns>,
     queries: Semaphore,
     warned: Mutex<Option<Instant>>,
-}
-
-/// Who asks.
-#[derive(Clone, Debug)]
-pub(in crate::server) struct Asker {
-    pub(in crate::server) secret: Secret<Arc<[u8]>>,
-    /// "" on unix sockets.
-    pub(in crate::server) remote_ip: String,
-    /// Whether its connection is encrypted.
-    pub(in crate::server) tls: bool,
-    /// Its certificate's, or "".
-    pub(in crate::server) common_name: String,
 }
 
 /// Why there is no answer, for the log: clients are not told. Never holds a secret.
@@ -103,7 +91,7 @@ impl AuthClient {
     }
 
     /// What the first server says that can be asked and gives a valid answer. The first to be asked is any of them.
-    pub(in crate::server) async fn query(self: Arc<Self>, asker: Asker) -> Result<Grant, Failure> {
+    pub(in crate::server) async fn query(&self, asker: &Asker) -> Result<Grant, Failure> {
         if asker.secret.expose().len() > SECRET_BYTES_MAX {
             return Err(Failure(format!("the secret is longer than {SECRET_BYTES_MAX} bytes")));
         }
@@ -112,7 +100,7 @@ impl AuthClient {
         let mut failures = String::new();
         let (last, first) = self.endpoints.split_at(fastrand::usize(..self.endpoints.len()));
         for endpoint in first.iter().chain(last) {
-            match self.ask(endpoint, &asker).await {
+            match self.ask(endpoint, asker).await {
                 Ok(grant) => return Ok(grant),
                 Err(error) => {
                     let separator = if failures.is_empty() { "" } else { "; " };
@@ -160,5 +148,28 @@ impl AuthClient {
             }
             _ => exchange(stream, request, ANSWER_BYTES_MAX).await,
         }
+    }
+}
+
+impl AuthServers for AuthClient {
+    fn grant(&self, asker: Asker) -> Granting<'_> {
+        Box::pin(async move {
+            let grant = self.query(&asker).await.map_err(|failure| {
+                if self.may_warn() {
+                    tracing::warn!(remote_ip = asker.remote_ip, %failure, "AUTH failed");
+                }
+                Denied::Unauthorized
+            })?;
+            match grant.authorized.permission_count {
+                0 => Err(Denied::Forbidden),
+                _ => Ok(access::Grant { ttl: grant.ttl, permissions: Arc::new(grant.permissions) }),
+            }
+        })
+    }
+}
+
+impl fmt::Debug for AuthClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.endpoints.iter().map(ToString::to_string)).finish()
     }
 }

@@ -8,7 +8,7 @@ use hyper::http::uri::Scheme;
 use hyper::{Method, Request, Uri};
 use serde::Serialize;
 
-use super::client::Asker;
+use mq_net::access::Asker;
 
 /// How auth servers are asked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -183,7 +183,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::wire::secret::Secret;
+    use mq_net::secret::Secret;
 
     fn asker(secret: &[u8]) -> Asker {
         Asker {

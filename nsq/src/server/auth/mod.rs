@@ -18,8 +18,7 @@ pub fn answer_permits(json: &[u8], topic: &str, channel: &str) -> bool {
     grant.is_ok_and(|grant| grant.permissions.allow(Permission::Subscribe, topic, channel))
 }
 
-pub(super) use client::{Asker, AuthClient, Failure};
+pub(super) use client::{AuthClient, Failure};
 pub use endpoint::AuthMethod;
-pub use permissions::Authorized;
-pub(super) use permissions::{Grant, Permission, Permissions};
+pub(super) use permissions::{Grant, Permission, auth_answer};
 pub(super) use state::{Access, Verdict};

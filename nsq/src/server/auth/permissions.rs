@@ -9,7 +9,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use serde::Serialize;
+use mq_net::access;
+use mq_net::clients::Authorized;
 use serde_json::{Map, Value};
 
 use super::pattern::{Pattern, Patterns};
@@ -29,32 +30,19 @@ pub(in crate::server) enum Permission {
     Publish,
 }
 
-/// Who a client is by its auth server, as it is told in answer to AUTH.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Authorized {
-    /// Its name.
-    pub identity: String,
-    /// A page about it.
-    pub identity_url: String,
-    /// How many authorizations it has.
-    pub permission_count: usize,
-}
-
-impl Authorized {
-    /// The answer to AUTH, to the byte as nsqd gives it.
-    pub(in crate::server) fn to_json(&self) -> Result<Vec<u8>, serde_json::Error> {
-        let json = serde_json::to_string(self)?;
-        let mut out = Vec::with_capacity(json.len());
-        for c in json.chars() {
-            // Go's JSON is safe to be put in a page.
-            if matches!(c, '<' | '>' | '&' | '\u{2028}' | '\u{2029}') {
-                out.extend_from_slice(format!("\\u{:04x}", u32::from(c)).as_bytes());
-            } else {
-                out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
-            }
+/// The answer to AUTH, to the byte as nsqd gives it.
+pub(in crate::server) fn auth_answer(authorized: &Authorized) -> Result<Vec<u8>, serde_json::Error> {
+    let json = serde_json::to_string(authorized)?;
+    let mut out = Vec::with_capacity(json.len());
+    for c in json.chars() {
+        // Go's JSON is safe to be put in a page.
+        if matches!(c, '<' | '>' | '&' | '\u{2028}' | '\u{2029}') {
+            out.extend_from_slice(format!("\\u{:04x}", u32::from(c)).as_bytes());
+        } else {
+            out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
         }
-        Ok(out)
     }
+    Ok(out)
 }
 
 /// A valid answer.
@@ -116,11 +104,6 @@ impl Grant {
 }
 
 impl Permissions {
-    /// Whether some authorization is about the topic.
-    pub(in crate::server) fn mention(&self, topic: &str) -> bool {
-        self.0.iter().any(|authorization| authorization.topic.matches(topic))
-    }
-
     /// Whether some authorization has `permission`, a topic that matches and a channel that matches. To publish is to
     /// the channel "".
     pub(in crate::server) fn allow(&self, permission: Permission, topic: &str, channel: &str) -> bool {
@@ -132,6 +115,20 @@ impl Permissions {
             has && authorization.topic.matches(topic)
                 && authorization.channels.iter().any(|pattern| pattern.matches(channel))
         })
+    }
+}
+
+impl access::Permissions for Permissions {
+    fn may_publish(&self, topic: &str) -> bool {
+        self.allow(Permission::Publish, topic, "")
+    }
+
+    fn may_subscribe(&self, topic: &str, channel: &str) -> bool {
+        self.allow(Permission::Subscribe, topic, channel)
+    }
+
+    fn mention(&self, topic: &str) -> bool {
+        self.0.iter().any(|authorization| authorization.topic.matches(topic))
     }
 }
 
@@ -243,13 +240,13 @@ mod tests {
         assert_eq!(grant.ttl, Duration::from_secs(3600));
         assert_eq!(grant.authorized.permission_count, 3);
         assert_eq!(
-            String::from_utf8(grant.authorized.to_json().unwrap()).unwrap(),
+            String::from_utf8(auth_answer(&grant.authorized).unwrap()).unwrap(),
             r#"{"identity":"u","identity_url":"http://x/?a=1\u0026b=\u003c2\u003e","permission_count":3}"#
         );
         let grant = parse(r#"{"ttl":9223372036854775807,"identity":null}"#).unwrap();
         assert_eq!(grant.ttl, Duration::from_secs(TTL_MAX_SECONDS));
         assert_eq!(
-            grant.authorized.to_json().unwrap(),
+            auth_answer(&grant.authorized).unwrap(),
             br#"{"identity":"","identity_url":"","permission_count":0}"#
         );
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::permissions::{Grant, Permission, Permissions};
-use crate::wire::secret::Secret;
+use mq_net::secret::Secret;
 
 /// Topics remembered as allowed: more than most producers have, few enough to be compared with one by one.
 const REMEMBERED_MAX: usize = 16;

@@ -7,8 +7,9 @@ use mq_core::{Broker, Error, ErrorKind, Result as CoreResult, Ticket};
 
 use super::Endpoints;
 use super::names::{existing_channel, existing_topic, topic, topic_and_channel};
-use super::settle::{Settle, refused};
-use crate::http::{Answer, Request, StatusCode};
+use super::refused::refused;
+use mq_net::http::{Answer, Request, StatusCode};
+use mq_net::log_wait::LogWait;
 
 /// What is done to a topic that is there.
 #[derive(Clone, Copy)]
@@ -82,7 +83,7 @@ pub(super) async fn drain(api: Arc<Endpoints>, request: Request) -> Result<Answe
 pub(super) async fn create_channel(api: Arc<Endpoints>, request: Request) -> Result<Answer, Answer> {
     let (topic, channel) = topic_and_channel(&api.broker, &request.query()?)?;
     api.caller(&request).consume(topic.name(), &channel)?;
-    let wake = Settle::new(&api.broker).wake;
+    let wake = LogWait::new(&api.broker).wake;
     let created = blocking(move || topic.channel(&channel, &wake).map(|(_, ticket)| ticket)).await;
     ticket_or_gone(&api.broker, created, "TOPIC_NOT_FOUND").await
 }
@@ -118,7 +119,7 @@ async fn ticket_or_gone(broker: &Broker, changed: CoreResult<Ticket>, gone: &str
 
 /// Answers when it is known what became of the ticket.
 pub(super) async fn settled(broker: &Broker, ticket: Ticket) -> Result<Answer, Answer> {
-    match Settle::new(broker).follow(ticket).await {
+    match LogWait::new(broker).follow(ticket).await {
         Ok(()) => Ok(Answer::empty()),
         Err(error) => Err(refused(&error)),
     }

@@ -1,23 +1,20 @@
 //! The server's HTTP API: nsqd's, and a little more.
 //!
-//! - [`Endpoints`]: the table of all of it; `access`: who may use it
+//! - [`Endpoints`]: the table of all of it
 //! - `status`: what is asked most; `publish`, `admin`, `topic_config`: what changes something; `options`: /config
-//! - `names`: topics and channels in a query; `settle`: waiting for the log, and errors of the core as answers
+//! - `names`: topics and channels in a query; `refused`: errors of the core as answers
 
-mod access;
 mod admin;
 mod names;
 #[cfg(test)]
 mod openapi_test;
 mod options;
 mod publish;
-mod settle;
+mod refused;
 mod status;
 mod topic_config;
 
-pub use access::{Access, Caller, Denied, HttpTokens};
 pub use options::{OptionError, OptionSource, OptionValue, Options};
-pub use settle::Settle;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -27,8 +24,9 @@ use mq_core::Broker;
 use self::admin::{ChannelAction, TopicAction};
 use super::session::Shared;
 use super::stats::{Gather, Publishing};
-use crate::http::{Answer, Api, Handling, Method, Parameter, Request, Route, StatusCode};
 use crate::wire::Limits;
+use mq_net::access::{Access, Caller};
+use mq_net::http::{Answer, Api, Handling, Method, Parameter, Request, Route, StatusCode};
 
 /// What answers HTTP requests.
 pub(super) struct Endpoints {

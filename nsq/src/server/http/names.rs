@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use mq_core::{Broker, Channel, ChannelName, Topic, TopicName};
 
-use crate::http::{Answer, Query, StatusCode};
+use mq_net::http::{Answer, Query, StatusCode};
 
 pub(super) fn bad_request(code: &str) -> Answer {
     Answer::error(StatusCode::BAD_REQUEST, code)

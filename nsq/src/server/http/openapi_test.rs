@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::Endpoints;
-use crate::http::{Answer, Api, Parameter, StatusCode};
 use crate::server::stats::samples;
+use mq_net::http::{Answer, Api, Parameter, StatusCode};
 
 fn document() -> Value {
     serde_json::from_str(include_str!("../../../../docs/openapi.json")).unwrap()

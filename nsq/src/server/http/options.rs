@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::Endpoints;
 use super::names::bad_request;
-use crate::http::{Answer, BodyError, Request, StatusCode};
+use mq_net::http::{Answer, BodyError, Request, StatusCode};
 
 /// The value of an option, as nsqd answers it.
 #[derive(Clone, Debug, PartialEq, Eq)]

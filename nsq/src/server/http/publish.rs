@@ -7,9 +7,10 @@ use mq_core::{Attributes, Batch, HeadersBuf, TopicName};
 
 use super::Endpoints;
 use super::names::{bad_request, switch, topic};
-use super::settle::{Settle, publish_refused};
-use crate::http::{Answer, BodyError, Query, Request, StatusCode};
+use super::refused::publish_refused;
 use crate::wire::Limits;
+use mq_net::http::{Answer, BodyError, Query, Request, StatusCode};
+use mq_net::log_wait::LogWait;
 
 /// The header with a message's id, for [`Attributes::dedup_id`].
 pub(super) const MESSAGE_ID: &str = "Mq-Message-Id";
@@ -128,16 +129,16 @@ async fn store(
     fill: impl FnOnce(&mut Batch) -> Result<(), Answer>,
     started: Instant,
 ) -> Result<Answer, Answer> {
-    let settle = Settle::new(&api.broker);
-    settle.room().await;
+    let wait = LogWait::new(&api.broker);
+    wait.room().await;
     let published = {
         let topic = api.broker.topic(name).map_err(|error| publish_refused(&error))?;
         let mut batch = topic.batch();
         fill(&mut batch)?;
-        topic.publish(batch, &settle.wake)
+        topic.publish(batch, &wait.wake)
     };
     let published = published.map_err(|error| publish_refused(&error))?;
-    settle.ticket(published.ticket).await.map_err(|error| publish_refused(&error))?;
+    wait.ticket(published.ticket).await.map_err(|error| publish_refused(&error))?;
     if api.publishing.is_on() {
         api.publishing.add(started.elapsed(), 1);
     }

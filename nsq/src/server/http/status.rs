@@ -7,10 +7,10 @@ use serde::Serialize;
 
 use super::names::switch;
 use super::{Endpoints, Ports};
-use crate::http::{Answer, Query, Request, StatusCode};
 use crate::server::config::Config;
 use crate::server::metrics;
 use crate::server::stats::Selection;
+use mq_net::http::{Answer, Query, Request, StatusCode};
 
 /// GET /ping
 pub(super) async fn ping(api: Arc<Endpoints>, _: Request) -> Result<Answer, Answer> {

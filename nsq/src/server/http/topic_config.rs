@@ -9,8 +9,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::Endpoints;
 use super::admin::{blocking, settled};
 use super::names::existing_topic;
-use super::settle::refused;
-use crate::http::{Answer, BodyError, Request, StatusCode};
+use super::refused::refused;
+use mq_net::http::{Answer, BodyError, Request, StatusCode};
 
 /// Largest body of a change: settings are few and short.
 const BODY_BYTES_MAX: u64 = 64 * 1024;

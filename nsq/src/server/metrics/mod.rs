@@ -14,6 +14,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
 use self::families::{BROKER, CHANNEL, Family, Kind, TOPIC};
+use super::listener::PROTOCOL;
 use super::stats::{ChannelEntry, Gather, Selection, TopicEntry};
 
 /// What [`write`] writes.
@@ -35,7 +36,7 @@ pub(super) fn write(source: &Source<'_>, visible: impl Fn(&str) -> bool) -> Resu
     registry.register_collector(Box::new(Snapshot {
         start_time: stats.start_time,
         healthy: stats.health == "OK",
-        connections: source.gather.clients.count() as u64,
+        connections: source.gather.clients.count(PROTOCOL) as u64,
         broker: source.gather.broker.stats(),
         publishing: source.publishing,
         topics: stats

@@ -8,9 +8,8 @@ use mq_core::{Broker, Quantiles, Topic, TopicName};
 
 use super::memory::Memory;
 use super::model::{ChannelEntry, ClientEntry, LatencyEntry, Percentile, PubCount, Stats, TopicEntry};
-use crate::server::client::Client;
-use crate::server::listener::Clients;
-use crate::transport::Compression;
+use mq_net::clients::{Client, Clients};
+use mq_net::transport::Compression;
 
 /// Where numbers come from.
 #[derive(Clone)]
@@ -168,7 +167,7 @@ impl ClientEntry {
             finish_count: client.finished(),
             requeue_count: client.requeued(),
             connect_ts: unix_seconds(client.connected_at),
-            sample_rate: identity.settings.sample_rate,
+            sample_rate: identity.sample_rate,
             deflate: matches!(client.compression(), Some(Compression::Deflate(_))),
             snappy: matches!(client.compression(), Some(Compression::Snappy)),
             user_agent: identity.user_agent,

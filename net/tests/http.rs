@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mq_nsq::http::{
+use mq_net::http::{
     Answer, Api, BodyError, HttpLimits, HttpServer, Method, Parameter, Request, Route, StatusCode,
 };
 use tempfile::TempDir;

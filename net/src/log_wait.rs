@@ -1,27 +1,23 @@
-//! Waiting for the broker's log, and the one map from the core's errors to answers.
+//! Waiting for the broker's log.
 
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
 
-use mq_core::{Broker, Error, ErrorKind, Outcome, Ticket, Wake};
+use mq_core::{Broker, Error, Outcome, Ticket, Wake};
 use tokio::task::yield_now;
 
-use crate::http::{Answer, StatusCode};
-use crate::server::signal::Signal;
-
-/// Seconds after which what failed for want of room may be tried again.
-const RETRY_AFTER: u32 = 5;
+use crate::signal::Signal;
 
 /// One request's wait for the broker's log.
-pub struct Settle {
+pub struct LogWait {
     broker: Broker,
     signal: Arc<Signal>,
-    /// What the broker is to wake.
+    /// The handle that the broker wakes.
     pub wake: Arc<dyn Wake>,
 }
 
-impl Settle {
+impl LogWait {
     /// Nothing is waited for yet.
     pub fn new(broker: &Broker) -> Self {
         let signal = Arc::new(Signal::default());
@@ -60,7 +56,7 @@ impl Settle {
         .await
     }
 
-    /// [`Settle::ticket`] for one that wakes nobody.
+    /// [`LogWait::ticket`] for one that wakes nobody.
     ///
     /// # Errors
     /// It was not stored.
@@ -86,36 +82,6 @@ impl Drop for Commit<'_> {
     }
 }
 
-/// What the core refused a request with.
-pub(super) fn refused(error: &Error) -> Answer {
-    let (status, code) = match error.kind() {
-        ErrorKind::InvalidName | ErrorKind::InvalidArgument => (StatusCode::BAD_REQUEST, "INVALID_REQUEST"),
-        ErrorKind::TooBig => (StatusCode::PAYLOAD_TOO_LARGE, "BODY_TOO_BIG"),
-        ErrorKind::NotFound => (StatusCode::NOT_FOUND, "NOT_FOUND"),
-        ErrorKind::LimitReached => (StatusCode::SERVICE_UNAVAILABLE, "LIMIT_REACHED"),
-        ErrorKind::Closed => (StatusCode::SERVICE_UNAVAILABLE, "EXITING"),
-        ErrorKind::Draining => (StatusCode::SERVICE_UNAVAILABLE, "DRAINING"),
-        ErrorKind::Full | ErrorKind::Io | ErrorKind::Locked => {
-            (StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE")
-        }
-        ErrorKind::NotInFlight | ErrorKind::NotOwner | ErrorKind::Damaged | ErrorKind::Version => {
-            (StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL_ERROR")
-        }
-    };
-    let answer = Answer::error_with(status, code, &error.to_string());
-    if error.is_retryable() { answer.retry_after(RETRY_AFTER) } else { answer }
-}
-
-/// What the core refused messages with: nsqd has one word for all.
-pub(super) fn publish_refused(error: &Error) -> Answer {
-    let answer = refused(error);
-    if answer.code() == StatusCode::PAYLOAD_TOO_LARGE || error.kind() == ErrorKind::Draining {
-        return answer;
-    }
-    let exiting = Answer::error_with(StatusCode::SERVICE_UNAVAILABLE, "EXITING", &error.to_string());
-    if error.is_retryable() { exiting.retry_after(RETRY_AFTER) } else { exiting }
-}
-
 #[cfg(test)]
 mod tests {
     use std::future::Future;
@@ -126,11 +92,11 @@ mod tests {
 
     use super::*;
 
-    fn publish(broker: &Broker, settle: &Settle) -> Ticket {
+    fn publish(broker: &Broker, wait: &LogWait) -> Ticket {
         let topic = broker.topic(&TopicName::parse("t").unwrap()).unwrap();
         let mut batch = topic.batch();
         batch.push(&Attributes::NONE, b"x").unwrap();
-        topic.publish(batch, &settle.wake).unwrap().ticket
+        topic.publish(batch, &wait.wake).unwrap().ticket
     }
 
     fn is_written(broker: &Broker, ticket: Ticket) -> bool {
@@ -142,10 +108,10 @@ mod tests {
         let folder = TempDir::new().unwrap();
         let options = Options { data_path: folder.path().join("data"), ..Options::default() };
         let broker = Broker::open(options).unwrap();
-        let settles = [(); 3].map(|()| Settle::new(&broker));
-        let tickets = settles.each_ref().map(|settle| publish(&broker, settle));
-        let mut first = pin!(settles[0].ticket(tickets[0]));
-        let mut second = pin!(settles[1].ticket(tickets[1]));
+        let waits = [(); 3].map(|()| LogWait::new(&broker));
+        let tickets = waits.each_ref().map(|wait| publish(&broker, wait));
+        let mut first = pin!(waits[0].ticket(tickets[0]));
+        let mut second = pin!(waits[1].ticket(tickets[1]));
         poll_fn(|cx| {
             assert!(first.as_mut().poll(cx).is_pending());
             assert!(second.as_mut().poll(cx).is_pending());
@@ -157,9 +123,9 @@ mod tests {
         assert!(tickets.iter().all(|ticket| is_written(&broker, *ticket)));
         second.await.unwrap();
 
-        let ticket = publish(&broker, &settles[2]);
+        let ticket = publish(&broker, &waits[2]);
         {
-            let mut given_up = pin!(settles[2].ticket(ticket));
+            let mut given_up = pin!(waits[2].ticket(ticket));
             assert!(poll_fn(|cx| Poll::Ready(given_up.as_mut().poll(cx).is_pending())).await);
             assert!(!is_written(&broker, ticket));
         }

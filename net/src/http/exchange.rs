@@ -33,8 +33,11 @@ pub async fn ask(
     exchange(transport, request, ANSWER_BYTES_MAX).await
 }
 
-/// Sends `request` and takes in an answer of at most `max` bytes. Errors are for a log.
-pub(crate) async fn exchange<S>(stream: S, request: Request<String>, max: usize) -> Result<Vec<u8>, String>
+/// Sends `request` and takes in an answer of at most `max` bytes.
+///
+/// # Errors
+/// Why there is no answer with the status 200, as a text for a log.
+pub async fn exchange<S>(stream: S, request: Request<String>, max: usize) -> Result<Vec<u8>, String>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
@@ -45,11 +48,10 @@ where
 }
 
 /// [`exchange`] whatever the answer's status, which is given too.
-pub(crate) async fn send<S>(
-    stream: S,
-    request: Request<String>,
-    max: usize,
-) -> Result<(StatusCode, Vec<u8>), String>
+///
+/// # Errors
+/// Why there is no answer, as a text for a log.
+pub async fn send<S>(stream: S, request: Request<String>, max: usize) -> Result<(StatusCode, Vec<u8>), String>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {

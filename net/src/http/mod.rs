@@ -8,7 +8,7 @@
 
 mod answer;
 mod connection;
-pub(crate) mod exchange;
+mod exchange;
 mod paced;
 mod query;
 mod request;
@@ -17,8 +17,7 @@ mod router;
 mod server;
 
 pub use answer::Answer;
-pub use exchange::ask;
-pub(crate) use exchange::exchange;
+pub use exchange::{ask, exchange, send};
 pub use hyper::{Method, StatusCode};
 pub use query::Query;
 pub use request::{Body, BodyError, Peer, Request};

@@ -47,13 +47,13 @@ impl Signal {
     }
 
     /// Asks the session to end.
-    pub(super) fn stop(&self) {
+    pub fn stop(&self) {
         self.stop.store(true, Ordering::Release);
         self.wake();
     }
 
     /// Whether the session was asked to end.
-    pub(super) fn is_stopped(&self) -> bool {
+    pub fn is_stopped(&self) -> bool {
         self.stop.load(Ordering::Acquire)
     }
 }

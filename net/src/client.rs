@@ -1,4 +1,4 @@
-//! What is known about a connection, for whoever looks from outside.
+//! What is known about a connection, for statistics.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -8,28 +8,23 @@ use std::time::SystemTime;
 
 use mq_core::{ChannelName, SubscribeOptions, SubscriberView, Subscription, TopicName};
 use parking_lot::Mutex;
+use serde::Serialize;
 
-use super::auth::Authorized;
-use super::signal::Signal;
 use crate::http::Peer;
+use crate::signal::Signal;
 use crate::transport::Compression;
 use crate::transport::tls::TlsPeer;
-use crate::wire::State;
-use crate::wire::identify::{Request, Settings};
 
 /// Of each text of a client's identity this much is kept: more than any name is long, and little enough for each of many
 /// connections.
 const TEXT_BYTES_MAX: usize = 1024;
-
-/// NSQ's protocol, as stats show it.
-pub(super) const PROTOCOL: &str = "V2";
 
 /// A connection, as stats show it.
 #[derive(Debug)]
 pub struct Client {
     /// Counts up with each connection.
     pub id: u64,
-    /// What it speaks: `V2` of NSQ's, or a [`Guest`]'s protocol.
+    /// Its protocol, as statistics show it: `V2` is NSQ's.
     pub protocol: &'static str,
     /// The other end.
     pub remote_address: String,
@@ -44,50 +39,75 @@ pub struct Client {
     subscribed: OnceLock<Box<Subscribed>>,
     pub_counts: Mutex<BTreeMap<TopicName, u64>>,
     counts: Counts,
-    pub(super) signal: Arc<Signal>,
+    signal: Arc<Signal>,
 }
 
-/// What a client says it is, each text cut after 1 KiB, and what holds for it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A client's description of itself. [`Client`] keeps 1 KiB of each text.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
-    /// As IDENTIFY said; before, the other end's IP address.
+    /// Its id; the other end's IP address until it gives one.
     pub client_id: String,
-    /// As IDENTIFY said; before, the other end's IP address.
+    /// Its host; the other end's IP address until it names one.
     pub hostname: String,
-    /// As IDENTIFY said.
+    /// The program and its version.
     pub user_agent: String,
-    /// As IDENTIFY said.
+    /// The region it is in.
     pub topology_region: String,
-    /// As IDENTIFY said.
+    /// The zone in the region.
     pub topology_zone: String,
-    /// What holds.
-    pub settings: Settings,
+    /// Percentage of a channel's messages that it takes; 0: all.
+    pub sample_rate: u8,
 }
 
-/// A consumer that came another way than NSQ's protocol, as it is to be shown beside those that did.
-pub struct Guest<'a> {
-    /// What it speaks.
+/// An auth server's description of a client.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Authorized {
+    /// Its name.
+    pub identity: String,
+    /// A page about it.
+    pub identity_url: String,
+    /// How many authorizations it has.
+    pub permission_count: usize,
+}
+
+/// How far a client is. The numbers are those that nsqd's statistics show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientState {
+    /// It has not subscribed.
+    Connected = 0,
+    /// It consumes a channel.
+    Subscribed = 3,
+    /// It takes no more messages, and finishes those it has.
+    Closing = 4,
+}
+
+/// A consumer whose protocol knows its subscription from the beginning, as it is listed.
+pub struct Consumer<'a> {
+    /// Its protocol, as statistics show it.
     pub protocol: &'static str,
     /// The other end.
     pub peer: &'a Peer,
-    /// What it calls itself; empty: its IP address is shown. Cut after 1 KiB.
+    /// Its own name; empty: its IP address is shown. Cut after 1 KiB.
     pub name: String,
-    /// The program, as that says. Cut after 1 KiB.
+    /// The program and its version, in its own words. Cut after 1 KiB.
     pub user_agent: String,
     /// The topic.
     pub topic: TopicName,
-    /// How it consumes.
+    /// Its options.
     pub options: SubscribeOptions,
-    /// What it consumes.
+    /// Its subscription.
     pub subscription: &'a Subscription,
 }
 
-/// What a client consumes.
+/// A client's subscription, as statistics show it.
 #[derive(Debug)]
-pub(super) struct Subscribed {
-    pub(super) topic: TopicName,
-    pub(super) channel: ChannelName,
-    pub(super) view: SubscriberView,
+pub struct Subscribed {
+    /// The topic.
+    pub topic: TopicName,
+    /// The channel.
+    pub channel: ChannelName,
+    /// What is in flight.
+    pub view: SubscriberView,
 }
 
 /// Topics whose publishes are counted for one connection. Few publish to more than a handful.
@@ -103,39 +123,36 @@ struct Counts {
 }
 
 impl Client {
-    pub(super) fn new(id: u64, remote_address: String, settings: Settings, signal: Arc<Signal>) -> Self {
+    pub(crate) fn new(id: u64, protocol: &'static str, remote_address: String, sample_rate: u8) -> Self {
         let ip = remote_address.rsplit_once(':').map_or(remote_address.as_str(), |(ip, _)| ip);
         let ip = ip.trim_matches(['[', ']']).to_owned();
         Self {
             id,
-            protocol: PROTOCOL,
+            protocol,
             remote_address,
             connected_at: SystemTime::now(),
             identity: Mutex::new(Identity {
                 client_id: ip.clone(),
                 hostname: ip,
-                user_agent: String::new(),
-                topology_region: String::new(),
-                topology_zone: String::new(),
-                settings,
+                sample_rate,
+                ..Identity::default()
             }),
             tls: OnceLock::new(),
             compression: OnceLock::new(),
             authorized: Mutex::new(None),
-            state: AtomicU8::new(State::Init as u8),
+            state: AtomicU8::new(ClientState::Connected as u8),
             ready: AtomicU32::new(0),
             subscribed: OnceLock::new(),
             pub_counts: Mutex::default(),
             counts: Counts::default(),
-            signal,
+            signal: Arc::default(),
         }
     }
 
-    /// A guest is subscribed from its beginning to its end.
-    pub(super) fn guest(id: u64, guest: Guest<'_>) -> Self {
-        let Guest { protocol, peer, name, user_agent, topic, options, subscription } = guest;
-        let settings = Settings { sample_rate: options.sample_rate, ..Settings::new(options.msg_timeout) };
-        let client = Self { protocol, ..Self::new(id, peer.address.clone(), settings, Arc::default()) };
+    /// A consumer is subscribed from its beginning to its end.
+    pub(crate) fn consumer(id: u64, consumer: Consumer<'_>) -> Self {
+        let Consumer { protocol, peer, name, user_agent, topic, options, subscription } = consumer;
+        let client = Self::new(id, protocol, peer.address.clone(), options.sample_rate);
         {
             let mut identity = client.identity.lock();
             identity.user_agent = cut(user_agent);
@@ -149,16 +166,16 @@ impl Client {
         }
         let channel = subscription.channel().name().clone();
         client.set_subscribed(Subscribed { topic, channel, view: subscription.view() });
-        client.set_state(State::Subscribed);
+        client.set_state(ClientState::Subscribed);
         client
     }
 
-    /// What it says it is.
+    /// Its description of itself.
     pub fn identity(&self) -> Identity {
         self.identity.lock().clone()
     }
 
-    /// What its TLS handshake agreed on, if there was one.
+    /// The agreement of its TLS handshake, if there was one.
     pub fn tls(&self) -> Option<&TlsPeer> {
         self.tls.get().map(|peer| &**peer)
     }
@@ -168,22 +185,22 @@ impl Client {
         self.tls().map_or("", |peer| &peer.common_name)
     }
 
-    /// How it compresses, if it does.
+    /// Its compression, if it has one.
     pub fn compression(&self) -> Option<Compression> {
         self.compression.get().copied()
     }
 
-    /// Who its auth server says it is; `None` before AUTH.
+    /// Its auth server's description of it; `None` before it was asked.
     pub fn authorized(&self) -> Option<Authorized> {
         self.authorized.lock().as_deref().cloned()
     }
 
-    /// Its state as a number: 0 before SUB, 3 after, 4 after CLS.
+    /// Its [`ClientState`] as a number.
     pub fn state(&self) -> u8 {
         self.state.load(Ordering::Relaxed)
     }
 
-    /// What its last RDY said.
+    /// Its credit in messages.
     pub fn ready_count(&self) -> u32 {
         self.ready.load(Ordering::Relaxed)
     }
@@ -213,34 +230,36 @@ impl Client {
         self.counts.requeued.load(Ordering::Relaxed)
     }
 
-    /// It was sent so many messages.
+    /// Counts messages that it was sent.
     pub fn count_delivered(&self, messages: u64) {
         self.counts.delivered.fetch_add(messages, Ordering::Relaxed);
     }
 
-    /// It acknowledged so many.
+    /// Counts messages that it acknowledged.
     pub fn count_acknowledged(&self, finished: u64, requeued: u64) {
         self.counts.finished.fetch_add(finished, Ordering::Relaxed);
         self.counts.requeued.fetch_add(requeued, Ordering::Relaxed);
     }
 
-    /// Its credit.
+    /// Sets its credit in messages.
     pub fn set_ready(&self, count: u32) {
         self.ready.store(count, Ordering::Relaxed);
     }
 
-    pub(super) fn identify(&self, request: Request, settings: Settings) {
+    /// Replaces its description of itself; 1 KiB of each text is kept.
+    pub fn identify(&self, identity: Identity) {
         *self.identity.lock() = Identity {
-            client_id: cut(request.client_id),
-            hostname: cut(request.hostname),
-            user_agent: cut(request.user_agent),
-            topology_region: cut(request.topology_region),
-            topology_zone: cut(request.topology_zone),
-            settings,
+            client_id: cut(identity.client_id),
+            hostname: cut(identity.hostname),
+            user_agent: cut(identity.user_agent),
+            topology_region: cut(identity.topology_region),
+            topology_zone: cut(identity.topology_zone),
+            sample_rate: identity.sample_rate,
         };
     }
 
-    pub(super) fn count_published(&self, topic: &TopicName, messages: u64) {
+    /// Counts messages that it published to a topic.
+    pub fn count_published(&self, topic: &TopicName, messages: u64) {
         self.counts.published.fetch_add(messages, Ordering::Relaxed);
         let mut counts = self.pub_counts.lock();
         if let Some(count) = counts.get_mut(topic) {
@@ -250,42 +269,49 @@ impl Client {
         }
     }
 
-    /// What it consumes, once it has subscribed.
-    pub(super) fn subscribed(&self) -> Option<&Subscribed> {
+    /// Its subscription, once it has one.
+    pub fn subscribed(&self) -> Option<&Subscribed> {
         self.subscribed.get().map(|subscribed| &**subscribed)
     }
 
-    /// Once: no connection subscribes twice.
-    pub(super) fn set_subscribed(&self, subscribed: Subscribed) {
+    /// Sets its subscription, once: no connection subscribes twice.
+    pub fn set_subscribed(&self, subscribed: Subscribed) {
         let _ = self.subscribed.set(Box::new(subscribed));
     }
 
-    /// Once: no connection gets a second layer of it.
-    pub(super) fn set_tls(&self, peer: TlsPeer) {
+    /// Sets the agreement of its TLS handshake, once: no connection gets a second layer of TLS.
+    pub fn set_tls(&self, peer: TlsPeer) {
         let _ = self.tls.set(Box::new(peer));
     }
 
-    /// Once, as [`Client::set_tls`].
-    pub(super) fn set_compression(&self, compression: Compression) {
+    /// Sets its compression, once, as [`Client::set_tls`].
+    pub fn set_compression(&self, compression: Compression) {
         let _ = self.compression.set(compression);
     }
 
-    pub(super) fn set_authorized(&self, authorized: Authorized) {
+    /// Sets its auth server's description of it.
+    pub fn set_authorized(&self, authorized: Authorized) {
         *self.authorized.lock() = Some(Box::new(authorized));
     }
 
     /// The other end's IP address; "" on a unix socket.
-    pub(super) fn remote_ip(&self) -> String {
+    pub fn remote_ip(&self) -> String {
         ip_of(&self.remote_address)
     }
 
-    pub(super) fn set_state(&self, state: State) {
+    /// Sets its state.
+    pub fn set_state(&self, state: ClientState) {
         self.state.store(state as u8, Ordering::Relaxed);
+    }
+
+    /// Wakes its session, and asks it to end.
+    pub fn signal(&self) -> &Arc<Signal> {
+        &self.signal
     }
 }
 
 /// The IP address in a peer's address, as Go prints it; "" for a path.
-pub(super) fn ip_of(address: &str) -> String {
+pub(crate) fn ip_of(address: &str) -> String {
     let address = address.parse::<SocketAddr>();
     address.map(|address| address.ip().to_canonical().to_string()).unwrap_or_default()
 }
@@ -299,8 +325,6 @@ fn cut(mut text: String) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
@@ -318,8 +342,7 @@ mod tests {
             ("[2001:db8::1]:5000", "2001:db8::1"),
             ("/tmp/mq.sock", ""),
         ] {
-            let settings = Settings::new(Duration::from_secs(60));
-            let client = Client::new(1, address.to_owned(), settings, Arc::default());
+            let client = Client::new(1, "V2", address.to_owned(), 0);
             assert_eq!(client.remote_ip(), want);
         }
     }

@@ -1,4 +1,8 @@
 //! The registry as connections and requests share it.
+//!
+//! - [`Directory`]: the registry behind a lock and a clock; [`Watch`]: hearing of a topic's changes
+
+mod watch;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,9 +12,9 @@ use mq_core::clock::{Mono, Wall};
 use mq_core::discovery::{Entry, Found, Listed, Node, Producer, ProducerId, Registry, Settings};
 use mq_core::{ChannelName, Clock, Result, SystemClock, TopicName};
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::watch::Sender;
 
-use super::watch::Watch;
+pub use watch::Watch;
 
 /// Entries of a long list that are taken under one hold of the lock: nobody waits for a whole list.
 const PIECE: usize = 256;
@@ -35,7 +39,7 @@ struct State {
 struct Watchers {
     /// Never 0.
     count: usize,
-    tell: Arc<watch::Sender<()>>,
+    tell: Arc<Sender<()>>,
 }
 
 impl Directory {
@@ -163,7 +167,7 @@ impl Directory {
     }
 
     /// A watcher of a topic goes.
-    pub(super) fn unwatch(&self, topic: &TopicName) {
+    fn unwatch(&self, topic: &TopicName) {
         let mut state = self.state.lock();
         let State { registry, watchers } = &mut *state;
         let Some(left) = watchers.get_mut(topic) else { return };
@@ -175,12 +179,12 @@ impl Directory {
     }
 
     #[cfg(test)]
-    pub(super) fn watched(&self) -> usize {
+    fn watched(&self) -> usize {
         self.state.lock().watchers.len()
     }
 
     /// See [`Registry::lookup`] and [`Registry::changes_at`], in nanoseconds from now.
-    pub(super) fn look(&self, topic: &TopicName) -> (Option<Found>, Option<Mono>) {
+    fn look(&self, topic: &TopicName) -> (Option<Found>, Option<Mono>) {
         let registry = &self.state.lock().registry;
         let now = self.clock.mono();
         let changes_in = registry.changes_at(topic, now).map(|at| at.saturating_sub(now));
@@ -200,18 +204,18 @@ impl Directory {
     }
 
     /// Does `read` with the registry.
-    pub(super) fn with<T>(&self, read: impl FnOnce(&Registry) -> T) -> T {
+    pub fn with<T>(&self, read: impl FnOnce(&Registry) -> T) -> T {
         read(&self.state.lock().registry)
     }
 
     /// Forgets what is due, a bounded number of things under one hold of the lock.
-    pub(super) fn expire(&self) {
+    pub fn expire(&self) {
         let now = self.clock.mono();
         while self.change(|registry, _| registry.expire(now)).is_some_and(|next| next <= now) {}
     }
 
     /// The wall time of something that happened at `at`.
-    pub(super) fn wall(&self, at: Mono) -> Wall {
+    pub fn wall(&self, at: Mono) -> Wall {
         self.start.saturating_add(at)
     }
 }

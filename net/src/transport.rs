@@ -191,7 +191,10 @@ pub enum Transport {
 
 impl Transport {
     /// Connects to `host:port` or the path of a unix socket.
-    pub(crate) async fn connect(address: &str) -> io::Result<Self> {
+    ///
+    /// # Errors
+    /// If nobody answers there.
+    pub async fn connect(address: &str) -> io::Result<Self> {
         if is_path(address) {
             return Ok(Self::Plain(Socket::Unix(UnixStream::connect(address).await?)));
         }
@@ -203,21 +206,22 @@ impl Transport {
     }
 
     /// Takes the transport and leaves [`Transport::Gone`].
-    pub(crate) fn take(&mut self) -> Self {
+    pub fn take(&mut self) -> Self {
         std::mem::replace(self, Self::Gone)
     }
 
     /// Compresses from here on; `read` is what was read of it already.
-    pub(crate) fn compress(&mut self, compression: Compression, read: Vec<u8>) {
+    pub fn compress(&mut self, compression: Compression, read: Vec<u8>) {
         *self = Self::Compressed(Box::new(Compressed::new(self.take(), compression, read)));
     }
 
     /// Whether nothing is stacked on the socket.
-    pub(crate) fn is_plain(&self) -> bool {
+    pub fn is_plain(&self) -> bool {
         matches!(self, Self::Plain(_))
     }
 
-    pub(crate) fn is_compressed(&self) -> bool {
+    /// Whether a layer compresses.
+    pub fn is_compressed(&self) -> bool {
         matches!(self, Self::Compressed(_))
     }
 }

@@ -6,8 +6,7 @@ mod client;
 mod options;
 mod verify;
 
-pub(crate) use client::http_connector;
-pub use client::{ClientTls, ClientTlsOptions};
+pub use client::{ClientTls, ClientTlsOptions, http_connector};
 pub use options::{BadValue, ClientAuthPolicy, TlsOptions, TlsRequired, TlsVersion};
 
 use std::fmt;
@@ -125,7 +124,10 @@ impl TlsConfig {
     }
 
     /// Shakes hands as the server. A plaintext transport comes back with the error.
-    pub(crate) async fn accept(&self, transport: Transport) -> Result<Transport, (io::Error, Transport)> {
+    ///
+    /// # Errors
+    /// If the client does not speak TLS, or either end does not trust the other.
+    pub async fn accept(&self, transport: Transport) -> Result<Transport, (io::Error, Transport)> {
         let Transport::Plain(socket) = transport else {
             return Err((io::ErrorKind::Unsupported.into(), transport));
         };

@@ -140,8 +140,8 @@ impl Answer {
         self.0.status()
     }
 
-    #[cfg(test)]
-    pub(crate) fn body(&self) -> &[u8] {
+    /// Its body.
+    pub fn body(&self) -> &[u8] {
         self.0.body()
     }
 

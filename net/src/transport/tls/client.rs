@@ -77,7 +77,10 @@ impl ClientTls {
     }
 
     /// Shakes hands as the client with the server at `address`.
-    pub(crate) async fn connect(&self, transport: Transport, address: &str) -> io::Result<Transport> {
+    ///
+    /// # Errors
+    /// If the server does not speak TLS, or either end does not trust the other.
+    pub async fn connect(&self, transport: Transport, address: &str) -> io::Result<Transport> {
         let name = self.name_of(address)?;
         let Transport::Plain(socket) = transport else {
             return Err(io::ErrorKind::Unsupported.into());
@@ -92,10 +95,7 @@ impl ClientTls {
 ///
 /// # Errors
 /// If the file can't be read, or holds no certificates.
-pub(crate) fn http_connector(
-    root_ca: Option<&Path>,
-    min_version: TlsVersion,
-) -> Result<TlsConnector, TlsError> {
+pub fn http_connector(root_ca: Option<&Path>, min_version: TlsVersion) -> Result<TlsConnector, TlsError> {
     let mut trusted = match root_ca {
         Some(file) => roots(Some(file))?,
         None => RootCertStore::empty(),

@@ -1,19 +1,22 @@
-//! Who may use the HTTP API: everybody, who has the token, or who the auth servers know.
+//! The decision who may do what: everybody, whoever shows a token, or whoever an auth server knows.
 
 use std::collections::HashMap;
+use std::fmt;
+use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use mq_core::{ChannelName, TopicName};
 use parking_lot::{Mutex, RwLock};
 use subtle::ConstantTimeEq;
 use tokio::time::Instant;
 
+use crate::client::ip_of;
 use crate::http::{Answer, Peer, StatusCode};
-use crate::server::auth::{Asker, AuthClient, Permission, Permissions};
-use crate::server::client::ip_of;
-use crate::wire::secret::Secret;
+use crate::secret::Secret;
 
 /// Answers of auth servers that are kept: each is asked for again once it expires, or was crowded out.
 const GRANTS_MAX: usize = 1024;
@@ -59,8 +62,7 @@ impl HttpTokens {
 }
 
 fn read(path: &Path) -> io::Result<Vec<Token>> {
-    let named =
-        |kind, what: &dyn std::fmt::Display| io::Error::new(kind, format!("{}: {what}", path.display()));
+    let named = |kind, what: &dyn fmt::Display| io::Error::new(kind, format!("{}: {what}", path.display()));
     let text = std::fs::read(path).map_err(|error| named(error.kind(), &error))?;
     let lines = text.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty());
     let tokens: Vec<_> = lines.map(|line| Secret::new(line.into())).collect();
@@ -70,14 +72,56 @@ fn read(path: &Path) -> io::Result<Vec<Token>> {
     }
 }
 
-/// What decides.
+/// The requester of permissions, as an auth server is asked about it.
+#[derive(Clone, Debug)]
+pub struct Asker {
+    /// The secret it shows.
+    pub secret: Secret<Arc<[u8]>>,
+    /// Its IP address; "" on unix sockets.
+    pub remote_ip: String,
+    /// Whether its connection is encrypted.
+    pub tls: bool,
+    /// The common name of its certificate, or "".
+    pub common_name: String,
+}
+
+/// Rights to topics and channels, as an auth server gives them.
+pub trait Permissions: Send + Sync {
+    /// Whether `topic` may be published to.
+    fn may_publish(&self, topic: &str) -> bool;
+
+    /// Whether `channel` of `topic` may be consumed.
+    fn may_subscribe(&self, topic: &str, channel: &str) -> bool;
+
+    /// Whether any right is about `topic`.
+    fn mention(&self, topic: &str) -> bool;
+}
+
+/// An auth server's answer.
+pub struct Grant {
+    /// How long it is valid.
+    pub ttl: Duration,
+    /// The rights it gives.
+    pub permissions: Arc<dyn Permissions>,
+}
+
+/// An answer of auth servers on its way.
+pub type Granting<'a> = Pin<Box<dyn Future<Output = Result<Grant, Denied>> + Send + 'a>>;
+
+/// Auth servers: they know secrets that are in no file of this process.
+pub trait AuthServers: fmt::Debug + Send + Sync {
+    /// Asks for the rights of `asker`. A failure to ask is logged there, and denies.
+    fn grant(&self, asker: Asker) -> Granting<'_>;
+}
+
+/// Decides who may use the HTTP and gRPC APIs.
 pub struct Access {
     tokens: Option<HttpTokens>,
-    auth: Option<Arc<AuthClient>>,
+    auth: Option<Arc<dyn AuthServers>>,
     grants: Mutex<HashMap<Key, (Caller, Instant)>>,
 }
 
-/// What an answer of an auth server holds for.
+/// The request that an auth server's answer is about.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Key {
     secret: Vec<u8>,
@@ -86,7 +130,7 @@ struct Key {
     common_name: String,
 }
 
-/// Why a request is refused.
+/// The reason a request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Denied {
     /// It shows no secret, or one that is not known.
@@ -104,11 +148,11 @@ impl From<Denied> for Answer {
     }
 }
 
-/// Whose a request is.
+/// The authenticated caller of a request.
 #[derive(Clone)]
 pub struct Caller {
     /// `None`: everything is allowed.
-    permissions: Option<Arc<Permissions>>,
+    permissions: Option<Arc<dyn Permissions>>,
 }
 
 impl Caller {
@@ -120,8 +164,8 @@ impl Caller {
     }
 
     /// One who may do nothing.
-    pub(super) fn nobody() -> Self {
-        Self { permissions: Some(Arc::default()) }
+    pub fn nobody() -> Self {
+        Self { permissions: Some(Arc::new(NoPermissions)) }
     }
 
     /// Whether the caller may publish to a topic, and so manage it.
@@ -129,7 +173,7 @@ impl Caller {
     /// # Errors
     /// `Forbidden`.
     pub fn publish(&self, topic: &TopicName) -> Result<(), Denied> {
-        self.check(|permissions| permissions.allow(Permission::Publish, topic.as_str(), ""))
+        self.check(|permissions| permissions.may_publish(topic.as_str()))
     }
 
     /// Whether the caller may consume a channel, and so manage it.
@@ -137,7 +181,7 @@ impl Caller {
     /// # Errors
     /// `Forbidden`.
     pub fn consume(&self, topic: &TopicName, channel: &ChannelName) -> Result<(), Denied> {
-        self.check(|permissions| permissions.allow(Permission::Subscribe, topic.as_str(), channel.as_str()))
+        self.check(|permissions| permissions.may_subscribe(topic.as_str(), channel.as_str()))
     }
 
     /// Whether the caller may change what concerns the whole broker: not by what an auth server says, which speaks of
@@ -154,20 +198,37 @@ impl Caller {
         self.permissions.as_ref().is_none_or(|permissions| permissions.mention(topic))
     }
 
-    fn check(&self, allow: impl FnOnce(&Permissions) -> bool) -> Result<(), Denied> {
+    fn check(&self, allow: impl FnOnce(&dyn Permissions) -> bool) -> Result<(), Denied> {
         match &self.permissions {
-            Some(permissions) if !allow(permissions) => Err(Denied::Forbidden),
+            Some(permissions) if !allow(&**permissions) => Err(Denied::Forbidden),
             _ => Ok(()),
         }
     }
 }
 
+struct NoPermissions;
+
+impl Permissions for NoPermissions {
+    fn may_publish(&self, _: &str) -> bool {
+        false
+    }
+
+    fn may_subscribe(&self, _: &str, _: &str) -> bool {
+        false
+    }
+
+    fn mention(&self, _: &str) -> bool {
+        false
+    }
+}
+
 impl Access {
-    pub(in crate::server) fn new(tokens: Option<HttpTokens>, auth: Option<Arc<AuthClient>>) -> Self {
+    /// Lets in whoever shows one of the `tokens`, or is known to the auth servers; everybody if there are neither.
+    pub fn new(tokens: Option<HttpTokens>, auth: Option<Arc<dyn AuthServers>>) -> Self {
         Self { tokens, auth, grants: Mutex::default() }
     }
 
-    /// Whose a request is that shows `bearer` and comes from `peer`.
+    /// The caller of a request that shows `bearer` and comes from `peer`.
     ///
     /// # Errors
     /// If it shows nothing, or nothing good.
@@ -180,12 +241,12 @@ impl Access {
             return Ok(Caller::ANYBODY);
         }
         match &self.auth {
-            Some(auth) => self.ask(auth, given.to_owned(), peer).await,
+            Some(auth) => self.ask(&**auth, given.to_owned(), peer).await,
             None => Err(Denied::Unauthorized),
         }
     }
 
-    async fn ask(&self, auth: &Arc<AuthClient>, secret: Vec<u8>, peer: &Peer) -> Result<Caller, Denied> {
+    async fn ask(&self, auth: &dyn AuthServers, secret: Vec<u8>, peer: &Peer) -> Result<Caller, Denied> {
         let common_name = peer.tls.as_ref().map(|tls| tls.common_name.clone()).unwrap_or_default();
         let key = Key { secret, remote_ip: ip_of(&peer.address), tls: peer.tls.is_some(), common_name };
         let known = self.grants.lock().get(&key).cloned();
@@ -198,17 +259,9 @@ impl Access {
             tls: key.tls,
             common_name: key.common_name.clone(),
         };
-        let grant = Arc::clone(auth).query(asker).await.map_err(|failure| {
-            if auth.may_warn() {
-                tracing::warn!(peer = peer.address, %failure, "AUTH failed");
-            }
-            Denied::Unauthorized
-        })?;
-        if grant.authorized.permission_count == 0 {
-            return Err(Denied::Forbidden);
-        }
+        let grant = auth.grant(asker).await?;
         let now = Instant::now();
-        let caller = Caller { permissions: Some(Arc::new(grant.permissions)) };
+        let caller = Caller { permissions: Some(grant.permissions) };
         let mut grants = self.grants.lock();
         if grants.len() >= GRANTS_MAX {
             grants.retain(|_, (_, expires)| now < *expires);

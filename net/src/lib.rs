@@ -1,0 +1,18 @@
+//! The ground that every protocol of libmq stands on: NSQ's, HTTP and gRPC. It knows none of them but HTTP.
+//!
+//! - [`transport`]: listening, sockets, TLS and compression
+//! - [`http`]: a small HTTP/1 server, and one request's client
+//! - [`access`]: the decision who may do what; [`secret`]: values that are never printed
+//! - [`clients`]: the list of connections and consumers that statistics show
+//! - [`directory`]: the core's registry of discovery, shared by connections
+//! - [`signal`]: the core wakes a task; [`log_wait`]: waiting until the broker's log has something
+
+pub mod access;
+mod client;
+pub mod clients;
+pub mod directory;
+pub mod http;
+pub mod log_wait;
+pub mod secret;
+pub mod signal;
+pub mod transport;
