@@ -1,29 +1,4 @@
-//! Any bytes as IDENTIFY's body, one after the other on a connection: refused, or what holds is in bounds, and so is what
-//! is answered.
+//! See `mq_fuzz::identify`.
 #![no_main]
 
-use std::time::Duration;
-
-use libfuzzer_sys::fuzz_target;
-use mq_nsq::wire::identify::{Bounds, Reply, Request, Settings};
-
-fuzz_target!(|bodies: Vec<Vec<u8>>| {
-    let bounds = Bounds::default();
-    let mut settings = Settings::new(Duration::from_secs(60));
-    for body in bodies {
-        let Ok(request) = Request::parse(&body) else { continue };
-        // What comes before the value that is refused is taken over, so this must hold either way.
-        let _ = settings.apply(&request, &bounds);
-        let second = Duration::from_secs(1);
-        let interval = settings.heartbeat_interval.unwrap_or(second);
-        assert!((second..=bounds.max_heartbeat_interval).contains(&interval));
-        assert!(settings.output_buffer_timeout <= bounds.max_output_buffer_timeout);
-        assert!((1..=bounds.max_output_buffer_size).contains(&settings.output_buffer_size));
-        assert!(settings.sample_rate <= 99);
-        assert!((second..=bounds.max_msg_timeout).contains(&settings.msg_timeout));
-        let reply = Reply { version: request.user_agent, ..Reply::default() }.with(&settings);
-        let json = serde_json::to_vec(&reply).unwrap();
-        assert!(json.starts_with(b"{\""), "clients look at the first byte");
-        assert_eq!(serde_json::from_slice::<Reply>(&json).unwrap(), reply);
-    }
-});
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| mq_fuzz::identify(bytes));

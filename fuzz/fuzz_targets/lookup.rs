@@ -1,42 +1,4 @@
-//! Any bytes as a stream of the lookup protocol, whole and cut in two: parsed or refused, the same either way.
+//! See `mq_fuzz::lookup`.
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-use mq_nsq::wire::lookup::{BODY_BYTES_MAX, Command, Identity, LINE_BYTES_MAX, Parse, Peer, answer, parse};
-
-/// What a stream is, in words. `cut`: where it is split between two reads.
-fn parsed(bytes: &[u8], cut: usize) -> Vec<String> {
-    let (mut words, mut at, mut end, mut identified) = (Vec::new(), 0, cut, false);
-    loop {
-        match parse(&bytes[at..end], identified) {
-            Parse::Incomplete(_) if end < bytes.len() => end = bytes.len(),
-            Parse::Incomplete(stage) => {
-                assert!(end - at < LINE_BYTES_MAX + 4 + BODY_BYTES_MAX);
-                words.push(format!("{stage:?}"));
-                return words;
-            }
-            Parse::Command(command, consumed) => {
-                if let Command::Identify(body) = command {
-                    identified = Peer::parse(body).is_ok();
-                }
-                words.push(format!("{command:?}"));
-                at += consumed;
-            }
-            Parse::Error(error) => {
-                words.push(error.to_string());
-                return words;
-            }
-        }
-    }
-}
-
-fuzz_target!(|input: (u16, Vec<u8>)| {
-    let (cut, bytes) = input;
-    let cut = usize::from(cut) % (bytes.len() + 1);
-    assert_eq!(parsed(&bytes, bytes.len()), parsed(&bytes, cut));
-    let _ = answer(&bytes);
-    if let Ok(peer) = Peer::parse(&bytes) {
-        assert_eq!(Peer::parse(peer.to_json().as_bytes()).as_ref(), Ok(&peer));
-    }
-    let _ = Identity::parse(&bytes);
-});
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| mq_fuzz::lookup(bytes));

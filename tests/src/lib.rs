@@ -43,7 +43,8 @@ pub fn binary() -> &'static Path {
         }
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let built = Command::new(cargo)
-            .args(["build", "--quiet", "--workspace", "--bins"])
+            // The test is named for its features: without one, dependencies are built a second time for others.
+            .args(["build", "--quiet", "--workspace", "--bins", "--test", "replay"])
             .current_dir(root())
             .status()
             .expect("cargo runs");

@@ -60,7 +60,8 @@ impl Bench {
     pub(crate) fn run(self) -> Result<(), String> {
         run(cargo().args([
             "build",
-            "--release",
+            "--profile",
+            "dist",
             "--locked",
             "--package",
             "mq-cli",
@@ -70,7 +71,7 @@ impl Bench {
         ]))?;
         let nsqd = had("nsqd", tools::nsq().map(|folder| folder.join("nsqd")));
         let go_load = had("go-nsq", tools::go_load());
-        let built = target().join("release");
+        let built = target().join("dist");
         let programs = Programs { mq: built.join("mq"), floor: built.join("floor"), nsqd, go_load };
         let rows: Vec<&Row> =
             ROWS.iter().filter(|row| self.only.is_empty() || self.only.contains(&row.key)).collect();

@@ -1,24 +1,27 @@
-//! Instructions that single operations take, counted by valgrind's callgrind and held against `xtask/counts.txt`: they do
-//! not depend on what else the machine does, as times would.
+//! Instructions of single operations, counted by valgrind's callgrind and held against `xtask/counts.txt`.
+//! Unlike times, they do not depend on the machine's other work.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::run::{cargo, program, root, succeeds};
+use crate::stage_log;
 
-/// What is counted: the packages whose benchmark `counts` does one operation so many times.
+/// Packages with a benchmark `counts`, which repeats one operation as often as it is asked to.
 const PACKAGES: [&str; 2] = ["mq-core", "mq-nsq"];
+/// The profile of what is counted: that of packages and of the benchmark table.
+const PROFILE: &str = "dist";
 /// The bounds, a line each: name, instructions an operation.
 const BOUNDS: &str = "xtask/counts.txt";
-/// How much more than its bound an operation may take: processors differ in how they copy memory, and hash maps in their
-/// seeds.
+/// Share by which an operation may exceed its bound: processors differ in how they copy memory, hash maps in
+/// their seeds.
 const SLACK: f64 = 0.10;
 
 /// Counts everything; `None` where there is no valgrind.
 ///
 /// # Errors
-/// What takes more than its bound, or has none.
+/// Operations that exceed their bound or have none.
 pub(crate) fn check() -> Result<Option<()>, String> {
     if !succeeds(program("valgrind").arg("--version")) {
         return Ok(None);
@@ -30,14 +33,14 @@ pub(crate) fn check() -> Result<Option<()>, String> {
     for counts in build()? {
         for name in names(&counts)? {
             let count = per_operation(&counts, &name)?;
-            println!("{name} {count:.0}");
+            stage_log::note(&format!("{name} {count:.0}")).map_err(|e| e.to_string())?;
             match bounds.iter().find(|(bounded, _)| *bounded == name) {
                 None => failures.push(format!("{name} has no bound: {count:.0}")),
                 Some((_, bound)) if count > bound * (1.0 + SLACK) => {
                     failures.push(format!("{name} takes {count:.0} instructions, its bound is {bound:.0}"));
                 }
                 Some((_, bound)) if count < bound * (1.0 - SLACK) => {
-                    println!("  its bound of {bound:.0} can be lowered");
+                    println!("   {name} {count:.0}: its bound of {bound:.0} can be lowered");
                 }
                 Some(_) => {}
             }
@@ -51,10 +54,19 @@ fn bound(line: &str) -> Option<(&str, f64)> {
     Some((name, count.trim().parse().ok()?))
 }
 
-/// Builds the benchmarks: where they are.
+/// Builds the benchmarks and returns their paths.
 fn build() -> Result<Vec<PathBuf>, String> {
     let mut build = cargo();
-    build.args(["bench", "--locked", "--no-run", "--bench", "counts", "--message-format=json"]);
+    build.args([
+        "bench",
+        "--profile",
+        PROFILE,
+        "--locked",
+        "--no-run",
+        "--bench",
+        "counts",
+        "--message-format=json",
+    ]);
     for package in PACKAGES {
         build.args(["--package", package]);
     }
@@ -75,7 +87,7 @@ fn names(counts: &Path) -> Result<Vec<String>, String> {
     Ok(String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect())
 }
 
-/// What so many operations more take more, for each: what comes before them falls out.
+/// Instructions of one operation: the difference between many and few of them, so that the setup cancels out.
 fn per_operation(counts: &Path, name: &str) -> Result<f64, String> {
     let (few, many) = if name == "open" { (1, 3) } else { (2_000, 6_000) };
     let more = instructions(counts, name, many)? - instructions(counts, name, few)?;

@@ -1,5 +1,5 @@
-//! The examples of `examples/`: built under `target/examples/`, for their tests to run; and Go's stubs, which are
-//! committed as Go users expect.
+//! The examples of `examples/`: built under `target/examples/`, for their tests to run; and Go's stubs, which
+//! are committed as Go users expect.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use crate::run::{program, root, run, succeeds, target};
 use crate::tools;
 
 const GO_MODULE: &str = "github.com/libmq/libmq/examples/go";
-/// What the examples in Go use.
+/// Protos that the examples in Go use.
 const GO_PROTOS: [&str; 3] = ["mq/v1/common.proto", "mq/v1/publish.proto", "mq/v1/subscribe.proto"];
 const GO_STUBS: &str = "examples/go/mqv1";
 
@@ -26,7 +26,8 @@ impl Generate {
     }
 }
 
-/// Runs the tests of all examples whose tools are here, with the binary `mq` and those beside it. Says what is missing.
+/// Runs the tests of all examples whose tools are installed, with the binary `mq` and those beside it.
+/// Returns the missing tools.
 pub(crate) fn test(mq: &Path) -> Result<Vec<&'static str>, String> {
     let Some(python) = python()? else {
         return Ok(vec!["python3 with venv, which the tests are written in"]);

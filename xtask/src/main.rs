@@ -1,14 +1,20 @@
-//! Project chores: `cargo xtask test` sets up what the tests need and runs everything; `cargo xtask crash` runs the
-//! crash test on many seeds; `cargo xtask bench` compares `mq` with nsqd; `cargo xtask generate` writes the generated code
-//! that is committed.
+//! Project chores: `cargo xtask test` sets up what the tests need and runs everything; `cargo xtask soak`
+//! runs what takes hours; `cargo xtask prose` counts words; `cargo xtask bench` compares `mq` with nsqd;
+//! `cargo xtask generate` writes the generated code that is committed.
 
 mod bench;
 mod counts;
 mod crash;
 mod examples;
+mod prose;
 mod run;
+mod soak;
+mod source;
+mod stage_log;
+mod stages;
 mod test;
 mod tools;
+mod unused;
 
 use std::process::ExitCode;
 
@@ -21,6 +27,10 @@ enum Task {
     Test(test::Test),
     /// Cuts random workloads at every disk event and holds what survives against a model
     Crash(crash::Crash),
+    /// Runs what takes long: fuzzing, attacks on memory, many crash seeds, older compilers, mutants
+    Soak(soak::Soak),
+    /// Counts how comments keep to docs/style.md, by crate
+    Prose(prose::Prose),
     /// Measures mq beside nsqd and writes docs/benchmarks.md
     Bench(bench::Bench),
     /// Generates the Go stubs of examples/go
@@ -31,6 +41,8 @@ fn main() -> ExitCode {
     let outcome = match Task::parse() {
         Task::Test(task) => task.run(),
         Task::Crash(task) => task.run(),
+        Task::Soak(task) => task.run(),
+        Task::Prose(task) => task.run(),
         Task::Bench(task) => task.run(),
         Task::Generate(task) => task.run(),
     };

