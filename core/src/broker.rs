@@ -22,14 +22,14 @@ use crate::store::clean::cleaner;
 use crate::store::disk::Disk;
 use crate::store::disk::real_disk::RealDisk;
 use crate::store::format::event::Event;
+use crate::store::format::range_set::RangeSet;
 use crate::store::log::{Bell, Log, Outcome, Ticket, Wake};
 use crate::store::memory::chunk::{Pool, Ring};
 use crate::store::open::recovery::{self, Recovered};
 use crate::store::read::catalog::{Catalog, FileFacts};
 use crate::timers::Timers;
-use crate::topic::OnDisk;
 use crate::topic::memory::Pending;
-use crate::topic::{Topic, TopicState};
+use crate::topic::{OnDisk, Topic, TopicDamage, TopicState};
 use crate::watch::Watch;
 
 /// A broker: topics, channels and the log, open on one data folder. A handle, cheap to clone; the last one dropped
@@ -67,6 +67,8 @@ pub(crate) struct Shared {
     pub(crate) next_channel: AtomicU32,
     /// Whether any topic was ever given a limit of age.
     pub(crate) ages: AtomicBool,
+    /// Whether any topic was ever stopped for damage.
+    pub(crate) any_damage: AtomicBool,
     closed: AtomicBool,
     pub(crate) draining: AtomicBool,
     /// What was found damaged when the folder was opened.
@@ -169,6 +171,7 @@ impl Broker {
             next_topic: AtomicU32::new(replay.next_topic.max(1)),
             next_channel: AtomicU32::new(replay.next_channel.max(1)),
             ages: AtomicBool::new(replay.topics.values().any(|topic| !topic.limits.max_age.is_zero())),
+            any_damage: AtomicBool::new(damage.all_topics || !damage.topics.is_empty()),
             closed: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             damage: damage.places.clone(),
@@ -187,9 +190,9 @@ impl Broker {
         for (&no, told) in &replay.topics {
             let channels: Vec<_> =
                 replay.channels.iter().filter(|(_, c)| c.topic == no).map(|(no, c)| (*no, c)).collect();
-            let stopped = damage.all_topics || damage.topics.contains(&no);
-            let why =
-                stopped.then(|| "its messages are damaged; `mq repair` salvages what is whole".to_owned());
+            let ranges = damage.topics.get(&no);
+            let stopped = damage.all_topics || ranges.is_some();
+            let why = stopped.then(|| TopicDamage::found(ranges.into_iter().flat_map(RangeSet::iter)));
             let topic = Topic::recovered(
                 no,
                 told,
@@ -321,6 +324,12 @@ impl Broker {
         &self.handle.shared.damage
     }
 
+    /// The topics that are stopped for damage, sorted by name: found when the folder was opened, or since. The others
+    /// go on. Looks at every topic where any was ever stopped.
+    pub fn damaged_topics(&self) -> Vec<(TopicName, TopicDamage)> {
+        self.handle.shared.damaged_topics()
+    }
+
     /// Bytes of memory held for messages.
     pub fn memory_used(&self) -> u64 {
         self.handle.shared.pool.used()
@@ -339,9 +348,20 @@ impl Broker {
     /// Whether everything that is asked of the broker can be done.
     ///
     /// # Errors
-    /// `Full` while the disk is full; `Io` while the log can't be written or fsync'd. What is wrong is in the text.
+    /// `Full` while the disk is full; `Io` while the log can't be written or fsync'd; `Damaged` while topics are stopped
+    /// for damage. What is wrong is in the text.
     pub fn health(&self) -> Result<()> {
-        self.handle.shared.log.health()
+        self.handle.shared.log.health()?;
+        let damaged = self.damaged_topics();
+        match &damaged[..] {
+            [] => Ok(()),
+            [(name, damage)] => Err(damage.error(name)),
+            [(name, damage), others @ ..] => {
+                let text =
+                    format!("{} topics are stopped, {name} among them: {}", others.len() + 1, damage.text);
+                Err(Error::new(ErrorKind::Damaged, text))
+            }
+        }
     }
 
     /// Begins to measure how long messages take from publish to finish: one message of each pull, at no cost for the
@@ -424,8 +444,10 @@ impl Shared {
     fn stats(&self) -> BrokerStats {
         let files = self.catalog.files();
         let pending = self.pending(&files);
+        let topics = self.registry.lock().by_no.len() as u64;
         let mut stats = BrokerStats {
-            topics: self.registry.lock().by_no.len() as u64,
+            topics,
+            damaged_topics: self.damaged_topics().len() as u64,
             memory_limit: self.options.memory_limit,
             memory_used: self.pool.used(),
             log_files: files.len() as u64,
@@ -438,6 +460,16 @@ impl Shared {
         };
         self.log.counters.fill(&mut stats);
         stats
+    }
+
+    fn damaged_topics(&self) -> Vec<(TopicName, TopicDamage)> {
+        if !self.any_damage.load(Ordering::Acquire) {
+            return Vec::new();
+        }
+        let damage = |topic: &Arc<Topic>| topic.damage().map(|damage| (topic.name().clone(), damage));
+        let mut damaged: Vec<_> = self.topics().iter().filter_map(damage).collect();
+        damaged.sort_by(|(a, _), (b, _)| a.cmp(b));
+        damaged
     }
 
     /// What is pending of each topic that has messages in the files: few of many may have any.

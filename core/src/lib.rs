@@ -42,5 +42,5 @@ pub use name::{ChannelName, TopicName};
 pub use stats::BrokerStats;
 pub use store::log::{Outcome, Ticket, Wake};
 pub use store::memory::batch::Batch;
-pub use topic::{ChannelReport, Published, Start, Topic, TopicStats};
+pub use topic::{ChannelReport, Published, Start, Topic, TopicDamage, TopicStats};
 pub use watch::TopicNames;

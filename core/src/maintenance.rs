@@ -17,7 +17,6 @@ use crate::store::format::file::checkpoint_name;
 use crate::store::log::healing::Missing;
 use crate::store::log::trouble::Task;
 use crate::store::open::replay::ids_events;
-use crate::topic::Topic;
 
 /// What can be done by hand on a broker without threads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -467,13 +466,5 @@ fn serve_cleaner(shared: &Shared) {
         if shared.is_closed() {
             return;
         }
-    }
-}
-
-impl Topic {
-    /// Stops the topic: some of its messages can't be read.
-    pub(crate) fn stop(&self, why: String) {
-        tracing::error!("topic {} is stopped: {why}", self.name());
-        self.state.lock().damaged = Some(why);
     }
 }

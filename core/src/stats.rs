@@ -9,6 +9,8 @@ use std::time::Duration;
 pub struct BrokerStats {
     /// Topics.
     pub topics: u64,
+    /// Topics that are stopped for damage: see [`Broker::damaged_topics`](crate::Broker::damaged_topics).
+    pub damaged_topics: u64,
     /// Bytes of memory that messages may take.
     pub memory_limit: u64,
     /// Bytes of memory held for messages.

@@ -180,7 +180,7 @@ impl Channel {
     /// Subscribes. `wake` is called when [`Subscription::pull`] may have something.
     ///
     /// # Errors
-    /// `LimitReached` at the limit of subscribers; `Closed` if the channel was deleted.
+    /// `LimitReached` at the limit of subscribers; `Closed` if the channel was deleted; `Damaged` if the topic is stopped.
     pub fn subscribe(
         self: &Arc<Self>,
         options: SubscribeOptions,
@@ -188,9 +188,14 @@ impl Channel {
     ) -> Result<Subscription> {
         let closed = || Error::new(ErrorKind::Closed, format!("channel {} is closed", self.name));
         let topic = self.topic.upgrade().ok_or_else(closed)?;
+        // Held until the subscriber is listed: it is woken if the topic stops after this.
+        let state = topic.state.lock();
         let mut inner = self.inner.lock();
         if inner.closed {
             return Err(closed());
+        }
+        if let Some(damage) = &state.damage {
+            return Err(damage.error(topic.name()));
         }
         let max = self.shared.options.max_channel_consumers;
         if max > 0 && inner.subscribers.len() as u64 >= max {
@@ -203,7 +208,13 @@ impl Channel {
         let id = inner.state.subscribe(timeout, options.sample_rate, wake.clone());
         inner.subscribers.push((id, wake.clone()));
         drop(inner);
+        drop(state);
         Ok(Subscription::new(self.clone(), topic, id, wake))
+    }
+
+    /// Who is woken when the channel ends or its topic stops.
+    pub(crate) fn wakes(&self) -> Vec<Arc<dyn Wake>> {
+        self.inner.lock().subscribers.iter().map(|(_, wake)| wake.clone()).collect()
     }
 
     /// Ends a subscription.

@@ -6,7 +6,7 @@ use crate::channel::Channel;
 use crate::message::Offset;
 use crate::store::log::Frame;
 use crate::store::read::reader;
-use crate::topic::Topic;
+use crate::topic::{Topic, TopicDamage};
 
 /// A read that a channel waits for.
 pub(crate) struct Load {
@@ -27,7 +27,7 @@ impl Load {
             Ok(None) => return false,
             Ok(Some(frames)) => frames,
             Err(error) => {
-                topic.stop(error.to_string());
+                topic.stop(TopicDamage::met(self.from, &error.to_string()));
                 Vec::new()
             }
         };
@@ -56,7 +56,8 @@ impl Channel {
         let pending = self.pending(&mut below) <= offset || below.contains(&offset);
         drop(state);
         if pending {
-            topic.stop(format!("message {:#x} stands in no file", offset.0));
+            let why = format!("message {:#x} stands in no file", offset.0);
+            topic.stop(TopicDamage::met(offset, &why));
         }
     }
 

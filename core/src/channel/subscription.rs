@@ -51,6 +51,8 @@ pub enum Pulled {
     More,
     /// The channel was deleted, or the broker is closing.
     Closed,
+    /// The topic is stopped for damage: see [`Subscription::damage`]. Nothing comes until the folder is repaired.
+    Damaged,
 }
 
 /// What a turn under the locks came to.
@@ -153,6 +155,11 @@ impl Subscription {
         &self.channel
     }
 
+    /// The error for a subscriber whose topic is stopped, of kind [`ErrorKind::Damaged`].
+    pub fn damage(&self) -> Option<Error> {
+        self.topic.state.lock().damage.as_ref().map(|damage| damage.error(self.topic.name()))
+    }
+
     /// Takes messages under the locks, noting where their bodies are.
     fn turn(&mut self, room: usize, bodies: usize) -> Turn {
         self.held_back = false;
@@ -165,10 +172,10 @@ impl Subscription {
         if inner.closed || topic.deleted {
             return Turn::Taken(Pulled::Closed);
         }
-        if topic.damaged.is_some() {
+        if topic.damage.is_some() {
             let end = inner.end;
             inner.state.rest(self.id, end);
-            return Turn::Taken(Pulled::Idle);
+            return Turn::Taken(Pulled::Damaged);
         }
         let missing = self.take(&topic, &mut inner, room, bodies);
         drop(topic);

@@ -1,11 +1,12 @@
 //! Topics: offsets, the pump position; `publish`, `once`: publishing, and storing once what is sent again (by a
-//! `window` of ids); `channels`: finding and creating them.
+//! `window` of ids); `channels`: finding and creating them; `damage`: a topic that is stopped.
 //!
 //! A topic's state is plain data under one short mutex. Locks are taken in the order topic, channel, blocks, log; the
 //! log's writer takes a topic's lock to land what was written, so nobody waits for the writer while holding one.
 
 mod admin;
 mod channels;
+mod damage;
 mod landing;
 mod limits;
 pub(crate) mod memory;
@@ -19,6 +20,7 @@ mod volume;
 mod window;
 
 pub use channels::Start;
+pub use damage::TopicDamage;
 pub use publish::Published;
 pub(crate) use recovered::OnDisk;
 pub use stats::{ChannelReport, TopicStats};
@@ -65,7 +67,7 @@ pub(crate) struct TopicState {
     pub(crate) is_held: bool,
     pub(crate) deleted: bool,
     /// Why the topic is stopped, if it is.
-    pub(crate) damaged: Option<String>,
+    pub(crate) damage: Option<TopicDamage>,
     /// Time of the newest message: a topic's time never goes back (I10).
     time: Wall,
     /// Next offset to hand out, and where its block ends; equal if a block must be drawn first.
@@ -124,7 +126,7 @@ impl TopicState {
             paused: false,
             is_held: false,
             deleted: false,
-            damaged: None,
+            damage: None,
             time: 0,
             next: Offset(0),
             block_end: Offset(0),
@@ -197,8 +199,8 @@ impl Topic {
         if state.deleted || self.shared.is_closed() {
             return Err(Error::new(ErrorKind::Closed, format!("topic {} is closed", self.name)));
         }
-        if let Some(why) = &state.damaged {
-            return Err(Error::new(ErrorKind::Damaged, format!("topic {} is stopped: {why}", self.name)));
+        if let Some(damage) = &state.damage {
+            return Err(damage.error(&self.name));
         }
         Ok(())
     }

@@ -15,7 +15,7 @@ use crate::store::open::replay::{ChannelState, TopicState as Told};
 use crate::store::read::reader;
 use crate::topic::ring::Extents;
 use crate::topic::volume::Volume;
-use crate::topic::{Topic, TopicState};
+use crate::topic::{Topic, TopicDamage, TopicState};
 
 /// What was found of a topic besides its messages.
 pub(crate) struct OnDisk {
@@ -35,7 +35,7 @@ impl Topic {
         told: &Told,
         channels: &[(u32, &ChannelState)],
         clean_stop: bool,
-        damaged: Option<String>,
+        damage: Option<TopicDamage>,
         OnDisk { bytes, ids }: OnDisk,
         shared: &Arc<Shared>,
     ) -> Result<Arc<Self>> {
@@ -65,7 +65,7 @@ impl Topic {
         let pump = if flows { end } else { extents.seek(told.pump, end) };
         let state = TopicState {
             paused: told.paused,
-            damaged,
+            damage,
             time,
             next,
             block_end,

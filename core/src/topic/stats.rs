@@ -6,7 +6,7 @@ use crate::channel::{ChannelStats, Held};
 use crate::config::Durability;
 use crate::latency::{Histogram, Quantiles};
 use crate::name::ChannelName;
-use crate::topic::{Topic, TopicState};
+use crate::topic::{Topic, TopicDamage, TopicState};
 
 /// A topic's numbers. Counts are since the start.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +34,8 @@ pub struct TopicStats {
     pub paused: bool,
     /// Its level.
     pub durability: Durability,
+    /// The damage the topic is stopped for, if it is.
+    pub damage: Option<TopicDamage>,
     /// Its channels, sorted by name.
     pub channels: Vec<ChannelReport>,
 }
@@ -72,6 +74,7 @@ impl Topic {
             dedup_evicted: state.ids_evicted,
             paused: state.paused,
             durability: state.level,
+            damage: state.damage.clone(),
             channels: Vec::new(),
         };
         drop(state);

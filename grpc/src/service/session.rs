@@ -206,6 +206,9 @@ impl Session {
                 Pulled::More => {}
                 Pulled::Idle => break None,
                 Pulled::Closed => break Some(self.closed()),
+                Pulled::Damaged => {
+                    break Some(self.subscription.damage().map_or_else(|| self.closed(), Refusal::from));
+                }
             }
         };
         if count > 0 {

@@ -5,6 +5,7 @@ use mq_core::Pulled;
 use super::buffers;
 use super::output::DELIVERY_BYTES;
 use super::session::{End, Session};
+use crate::wire::error::{Code, WireError};
 use crate::wire::frame::{FRAME_HEADER_BYTES, MESSAGE_HEADER_BYTES, put_message};
 
 impl Session {
@@ -15,6 +16,7 @@ impl Session {
         };
         let mut count = 0;
         let mut closed = false;
+        let mut damage = None;
         let mut spare = None;
         loop {
             let room = DELIVERY_BYTES.saturating_sub(self.output.unsent());
@@ -43,6 +45,10 @@ impl Session {
                     closed = true;
                     break;
                 }
+                Pulled::Damaged => {
+                    damage = subscription.damage();
+                    break;
+                }
             }
         }
         if count > 0 {
@@ -53,6 +59,9 @@ impl Session {
         }
         if closed {
             self.drain(End::ChannelClosed);
+        }
+        if let Some(error) = damage {
+            self.fail(WireError::refused(Code::SubFailed, "SUB", &error));
         }
     }
 }

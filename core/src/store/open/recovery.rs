@@ -7,7 +7,7 @@
 mod tests;
 mod walk;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::IoSlice;
 use std::sync::Arc;
 use std::thread;
@@ -20,6 +20,7 @@ use crate::store::format::file::{
 };
 use crate::store::format::file_index::{Footer, Table, read_index};
 use crate::store::format::manifest::Manifest;
+use crate::store::format::range_set::RangeSet;
 use crate::store::log::Opened;
 use crate::store::log::healing::{DOUBT_NAME, tell_doubt};
 use crate::store::log::reserve::{RESERVE_NAME, remove_reserve};
@@ -50,7 +51,8 @@ pub(crate) struct Recovered {
 pub(crate) struct Damage {
     /// One line for each place.
     pub(crate) places: Vec<String>,
-    pub(crate) topics: BTreeSet<u32>,
+    /// Which messages are damaged or missing, where that can be told.
+    pub(crate) topics: BTreeMap<u32, RangeSet>,
     /// Files that hold damaged bytes. They stay as they are: what is whole in them is for `mq repair`.
     files: BTreeSet<u64>,
     /// The topics of some damaged bytes can't be told: all stop.
@@ -353,7 +355,7 @@ impl Recovery {
 fn find_missing(replay: &Replay, catalog: &Catalog, damage: &mut Damage) {
     for (&number, topic) in &replay.topics {
         for (first, last) in missing::missing(replay, number, &catalog.spans(number)) {
-            damage.topics.insert(number);
+            damage.topics.entry(number).or_default().insert(first, last);
             damage.places.push(format!(
                 "messages {:#x} to {:#x} of topic {} stand in no file",
                 first.0, last.0, topic.name

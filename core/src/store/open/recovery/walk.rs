@@ -248,7 +248,7 @@ impl Recovery {
         self.damage.files.insert(header.no);
         match frame {
             Some(frame) if frame.kind == Kind::Data => {
-                self.damage.topics.insert(frame.topic);
+                self.damage.topics.entry(frame.topic).or_default().insert(frame.first, frame.last());
                 let (first, last) = (frame.first.0, frame.last().0);
                 self.damage.places.push(format!(
                     "{name} at byte {at}: messages {first:#x} to {last:#x} of topic number {}",

@@ -1,0 +1,155 @@
+//! Topics that are stopped for damage: what is shown of them, and what their consumers learn.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use mq_core::store::disk::crash_disk::{Crash, CrashDisk};
+use mq_core::{
+    Attributes, Broker, Channel, ChannelName, Durability, ErrorKind, ManualClock, Offset, Options, Pulled,
+    Step, StoreSizes, SubscribeOptions, Subscription, Topic, TopicName, Wake,
+};
+
+/// Counts how often it is woken.
+#[derive(Default)]
+struct Waiter(AtomicUsize);
+
+impl Wake for Waiter {
+    fn wake(&self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+const SIZES: StoreSizes =
+    StoreSizes { file_bytes: 8 << 10, chunk_bytes: 1 << 10, read_bytes: 1 << 10, blocks: 64 };
+
+fn open(disk: &CrashDisk) -> Broker {
+    let options = Options { durability: Durability::Flush, memory_limit: 4 << 20, ..Options::default() };
+    let clock = Arc::new(ManualClock::new(1_800_000_000_000_000_000));
+    Broker::open_on(Arc::new(disk.clone()), clock, SIZES, options).unwrap()
+}
+
+fn topic(broker: &Broker, name: &str) -> Arc<Topic> {
+    broker.topic(&TopicName::parse(name).unwrap()).unwrap()
+}
+
+fn channel(topic: &Topic) -> Arc<Channel> {
+    let wake: Arc<dyn Wake> = Arc::new(Waiter::default());
+    topic.channel(&ChannelName::parse("c").unwrap(), &wake).unwrap().0
+}
+
+fn subscribe(channel: &Arc<Channel>, wake: &Arc<Waiter>) -> mq_core::Result<Subscription> {
+    let options = SubscribeOptions { msg_timeout: Duration::from_secs(60), sample_rate: 0 };
+    let sub = channel.subscribe(options, wake.clone())?;
+    sub.acks().set_credit(1000);
+    Ok(sub)
+}
+
+/// Publishes `bodies` in a frame of their own each. Returns their offsets.
+fn publish(broker: &Broker, topic: &Topic, bodies: &[&str]) -> Vec<Offset> {
+    let wake: Arc<dyn Wake> = Arc::new(Waiter::default());
+    let mut offsets = Vec::new();
+    for body in bodies {
+        let mut batch = topic.batch();
+        batch.push(&Attributes::NONE, body.as_bytes()).unwrap();
+        offsets.extend(topic.publish(batch, &wake).unwrap().offsets().map(|(offset, ..)| offset));
+        broker.commit();
+    }
+    offsets
+}
+
+/// Flips a bit of the message `body`, wherever it stands.
+fn damage(disk: &CrashDisk, body: &str) {
+    let files = disk.dump();
+    let place = |bytes: &Vec<u8>| bytes.windows(body.len()).position(|part| part == body.as_bytes());
+    let (name, at) =
+        files.iter().find_map(|(name, bytes)| Some((name, place(bytes)?))).expect("it is on disk");
+    disk.flip_bit(name, at as u64 * 8);
+}
+
+#[test]
+fn a_topic_found_damaged_is_shown_with_its_first_damaged_offset_and_refuses_subscribers() {
+    let disk = CrashDisk::new();
+    let broker = open(&disk);
+    let (sick, well) = (topic(&broker, "sick"), topic(&broker, "well"));
+    channel(&sick);
+    channel(&well);
+    let offsets = publish(&broker, &sick, &["sick-one", "sick-two", "sick-three"]);
+    publish(&broker, &well, &["well-one"]);
+    assert_eq!((broker.stats().damaged_topics, broker.damaged_topics()), (0, vec![]));
+    broker.health().unwrap();
+    broker.close().unwrap();
+    let disk = disk.image(disk.events(), Crash::Kill);
+    damage(&disk, "sick-two");
+
+    let broker = open(&disk);
+    let (sick, well) = (topic(&broker, "sick"), topic(&broker, "well"));
+    let found = sick.stats().damage.expect("it is stopped");
+    assert_eq!((found.first, found.messages), (Some(offsets[1]), 1), "{}", found.text);
+    assert!(found.text.contains("mq repair"), "{}", found.text);
+    assert_eq!(sick.damage(), Some(found.clone()));
+    assert_eq!(sick.stats().channels[0].stats.depth, 2, "what is whole");
+    assert_eq!(well.stats().damage, None);
+    assert_eq!(broker.stats().damaged_topics, 1);
+    assert_eq!(broker.damaged_topics(), [(sick.name().clone(), found)]);
+    let error = broker.health().unwrap_err();
+    assert!(error.kind() == ErrorKind::Damaged && error.to_string().contains("sick"), "{error}");
+
+    let wake = Arc::new(Waiter::default());
+    let refused = subscribe(&channel(&sick), &wake).err().expect("nothing can be delivered");
+    assert!(refused.kind() == ErrorKind::Damaged && refused.to_string().contains("mq repair"), "{refused}");
+    assert_eq!(channel(&sick).stats().subscribers, 0);
+    subscribe(&channel(&well), &wake).unwrap();
+
+    broker.delete_topic(sick.name()).unwrap();
+    assert_eq!(broker.stats().damaged_topics, 0, "what was deleted is missed by nobody");
+    broker.health().unwrap();
+}
+
+#[test]
+fn damage_that_hit_unknown_topics_stops_them_all_and_names_no_offset() {
+    let disk = CrashDisk::new();
+    let broker = open(&disk);
+    for name in ["a", "b"] {
+        publish(&broker, &topic(&broker, name), &["body"]);
+    }
+    broker.close().unwrap();
+    let disk = disk.image(disk.events(), Crash::Kill);
+    let log =
+        disk.dump().into_iter().find(|(name, bytes)| name.ends_with(".log") && !bytes.is_empty()).unwrap().0;
+    // The kind of the first frame.
+    disk.flip_bit(&log, 64 * 8);
+    let broker = open(&disk);
+    let damaged = broker.damaged_topics();
+    assert_eq!(damaged.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+    assert!(damaged.iter().all(|(_, damage)| (damage.first, damage.messages) == (None, 0)), "{damaged:?}");
+    let error = broker.health().unwrap_err();
+    assert!(error.to_string().contains("2 topics"), "{error}");
+}
+
+#[test]
+fn subscribers_of_a_topic_that_turns_out_damaged_are_woken_and_told() {
+    let disk = CrashDisk::new();
+    let broker = open(&disk);
+    let topic = topic(&broker, "t");
+    let channel = channel(&topic);
+    let body = "x".repeat(600);
+    let offsets = publish(&broker, &topic, &[&format!("one{body}"), &format!("two{body}")]);
+    broker.maintain(Step::Spill).unwrap();
+    damage(&disk, "one");
+    let (reader, other) = (Arc::new(Waiter::default()), Arc::new(Waiter::default()));
+    let mut waiting = subscribe(&channel, &other).unwrap();
+    let mut reading = subscribe(&channel, &reader).unwrap();
+    other.0.store(0, Ordering::SeqCst);
+    assert_eq!(reading.pull(1 << 20, &mut |_| panic!("a damaged message")), Pulled::Damaged);
+    assert!(other.0.load(Ordering::SeqCst) > 0, "the other subscriber is woken");
+    for sub in [&mut waiting, &mut reading] {
+        assert_eq!(sub.pull(1 << 20, &mut |_| panic!("a damaged message")), Pulled::Damaged);
+        assert_eq!(sub.damage().unwrap().kind(), ErrorKind::Damaged);
+    }
+    let found = topic.damage().unwrap();
+    assert_eq!(found.first, Some(offsets[0]), "{}", found.text);
+    assert_eq!(broker.stats().damaged_topics, 1);
+}
