@@ -2,7 +2,7 @@
 //! in one process:
 //!
 //! ```sh
-//! cargo run --release -p mq-grpc --example echo_floor
+//! cargo run --profile dist -p mq-grpc --example echo_floor
 //! ```
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

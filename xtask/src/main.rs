@@ -6,6 +6,7 @@ mod bench;
 mod counts;
 mod crash;
 mod examples;
+mod layout;
 mod prose;
 mod run;
 mod soak;

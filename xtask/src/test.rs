@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 
 use crate::run::{cargo, program, root, run, succeeds, target};
 use crate::stages::{self, Done};
-use crate::{counts, examples, prose, tools, unused};
+use crate::{counts, examples, layout, prose, tools, unused};
 
 /// Host and port from which cargo-deny fetches the list of known vulnerabilities.
 const ADVISORIES_HOST: (&str, u16) = ("github.com", 443);
@@ -32,6 +32,8 @@ enum Stage {
     Fmt,
     /// The rules of docs/style.md that a program can count
     Prose,
+    /// Sizes of files and functions; the map of ARCHITECTURE.md
+    Layout,
     /// Dependencies that no code names
     Unused,
     /// Lints, warnings are errors
@@ -70,6 +72,7 @@ impl Stage {
         match self {
             Self::Fmt => run(cargo().args(["fmt", "--all", "--check"]))?,
             Self::Prose => prose::check()?,
+            Self::Layout => layout::check()?,
             Self::Unused => unused::check()?,
             Self::Clippy => {
                 let mut clippy = cargo();
