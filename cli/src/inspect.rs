@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use mq_core::store::repair::inspect::{Damage, Report, Tail, What, inspect};
+use mq_core::repair::inspect::{Damage, Report, Tail, What, inspect};
 use serde_json::{Value, json};
 
 use crate::Outcome;

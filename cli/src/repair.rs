@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use mq_core::store::repair::{Repair, repair};
+use mq_core::repair::{Repair, repair};
 use serde_json::{Value, json};
 
 use crate::Outcome;

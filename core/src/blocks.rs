@@ -107,7 +107,7 @@ impl Blocks {
         let upto = self.ceiling().max(self.next) + count + SPARE + self.step;
         let mut bytes = Vec::new();
         Event::Counters { topic: 0, channel: 0, block: upto }.encode(&mut bytes);
-        log.enqueue_state(bytes, 1, now, None, false);
+        let _ = log.enqueue_state(bytes, 1, now, None, false);
         self.asked = Some((upto, log.end()));
     }
 

@@ -17,13 +17,14 @@ use crate::io_pool::IoPool;
 use crate::latency::Measuring;
 use crate::maintenance::{Maintenance, Threads};
 use crate::name::TopicName;
+use crate::parker::Parker;
 use crate::stats::BrokerStats;
 use crate::store::clean::cleaner;
 use crate::store::disk::Disk;
 use crate::store::disk::real_disk::RealDisk;
 use crate::store::format::event::Event;
 use crate::store::format::range_set::RangeSet;
-use crate::store::log::{Bell, Log, Outcome, Ticket, Wake};
+use crate::store::log::{Log, Outcome, Ticket, Wake};
 use crate::store::memory::chunk::{Pool, Ring};
 use crate::store::open::recovery::{self, Recovered};
 use crate::store::read::catalog::{Catalog, FileFacts};
@@ -34,6 +35,19 @@ use crate::watch::Watch;
 
 /// A broker: topics, channels and the log, open on one data folder. A handle, cheap to clone; the last one dropped
 /// stops the broker cleanly, as [`Broker::close`] does.
+///
+/// ```
+/// # use mq_core::{Broker, Options};
+/// # fn main() -> mq_core::Result<()> {
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let broker = Broker::open(Options { data_path: folder.path().into(), ..Options::default() })?;
+/// let orders = broker.topic(&"orders".parse()?)?;
+/// orders.publish_one(b"one pizza")?.wait(&broker)?;
+/// assert_eq!(broker.topics().len(), 1);
+/// assert_eq!(broker.pending(), 1);
+/// # broker.close()
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Broker {
     handle: Arc<Handle>,
@@ -60,7 +74,7 @@ pub(crate) struct Shared {
     pub(crate) maintenance: Mutex<Maintenance>,
     pub(crate) io: IoPool,
     /// Rung when there may be files to clean or a checkpoint to take.
-    pub(crate) cleaner_bell: Bell,
+    pub(crate) cleaner_bell: Parker,
     pub(crate) watch: Watch,
     registry: Mutex<Registry>,
     next_topic: AtomicU32,
@@ -70,6 +84,8 @@ pub(crate) struct Shared {
     /// Whether any topic was ever stopped for damage.
     pub(crate) any_damage: AtomicBool,
     closed: AtomicBool,
+    /// Set at the end of closing: what is undecided then stays so.
+    stopped: AtomicBool,
     pub(crate) draining: AtomicBool,
     /// What was found damaged when the folder was opened.
     damage: Vec<String>,
@@ -87,7 +103,7 @@ pub(crate) struct Dirty {
     channels: Mutex<Vec<Weak<Channel>>>,
     topics: Mutex<Vec<Weak<Topic>>>,
     /// Of the log's thread.
-    bell: Arc<Bell>,
+    bell: Arc<Parker>,
 }
 
 impl Dirty {
@@ -98,7 +114,7 @@ impl Dirty {
         let first = channels.len() == 1;
         drop(channels);
         if first {
-            self.bell.ring();
+            self.bell.unpark();
         }
     }
 
@@ -110,7 +126,7 @@ impl Dirty {
         }
         topics.push(topic.clone());
         drop(topics);
-        self.bell.ring();
+        self.bell.unpark();
     }
 
     /// Takes all.
@@ -133,17 +149,13 @@ impl Broker {
     pub fn open(options: Options) -> Result<Self> {
         let path: &Path = &options.data_path;
         let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(path)?);
-        let broker = Self::open_on(disk, Arc::new(SystemClock::new()), StoreSizes::default(), options)?;
-        broker.start()?;
+        let broker = Self::open_with(disk, Arc::new(SystemClock::new()), StoreSizes::default(), options)?;
+        broker.start_threads()?;
         Ok(broker)
     }
 
-    /// Opens a broker on any disk and clock, without threads: what they would do is done by [`Broker::maintain`], or by
-    /// them after [`Broker::start`].
-    ///
-    /// # Errors
-    /// As [`Broker::open`].
-    pub fn open_on(
+    /// Opens a broker on any disk and clock, without threads. The errors are those of [`Broker::open`].
+    pub(crate) fn open_with(
         disk: Arc<dyn Disk>,
         clock: Arc<dyn Clock>,
         sizes: StoreSizes,
@@ -151,7 +163,7 @@ impl Broker {
     ) -> Result<Self> {
         options.check(&sizes)?;
         let Recovered { replay, catalog, opened, clean_stop, damage } = recovery::recover(&disk)?;
-        let bell = Arc::new(Bell::default());
+        let bell = Arc::new(Parker::default());
         let position = opened.manifest.checkpoint.map_or(0, |(_, position)| position);
         let log = Log::new(disk.clone(), catalog.clone(), sizes.file_bytes, opened, bell.clone());
         for place in &damage.places {
@@ -165,7 +177,7 @@ impl Broker {
             measuring: Measuring::default(),
             maintenance: Mutex::new(Maintenance::new(position)),
             io: IoPool::default(),
-            cleaner_bell: Bell::default(),
+            cleaner_bell: Parker::default(),
             watch: Watch::default(),
             registry: Mutex::default(),
             next_topic: AtomicU32::new(replay.next_topic.max(1)),
@@ -173,6 +185,7 @@ impl Broker {
             ages: AtomicBool::new(replay.topics.values().any(|topic| !topic.limits.max_age.is_zero())),
             any_damage: AtomicBool::new(damage.all_topics || !damage.topics.is_empty()),
             closed: AtomicBool::new(false),
+            stopped: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             damage: damage.places.clone(),
             options,
@@ -207,11 +220,8 @@ impl Broker {
         Ok(Self { handle: Arc::new(Handle { shared, threads: Mutex::new(None) }) })
     }
 
-    /// Starts the threads of a broker that [`Broker::open_on`] opened. A second call does nothing.
-    ///
-    /// # Errors
-    /// `Io` if the system has no threads left.
-    pub fn start(&self) -> Result<()> {
+    /// Starts the threads, once. An `Io` error if the system has no threads left.
+    pub(crate) fn start_threads(&self) -> Result<()> {
         let mut threads = self.handle.threads.lock();
         if threads.is_none() && !self.handle.shared.is_closed() {
             self.handle.shared.io.start();
@@ -370,14 +380,6 @@ impl Broker {
         self.handle.shared.measuring.start(window);
     }
 
-    /// Does what the broker's threads would do by now, for brokers opened without them.
-    ///
-    /// # Errors
-    /// `Io`, `Full`.
-    pub fn maintain(&self, step: crate::maintenance::Step) -> Result<()> {
-        self.handle.shared.maintain(step)
-    }
-
     /// Stops the broker: refuses publishes, spills what is pending in memory, and leaves everything fsync'd. What was
     /// in flight is delivered again after the next start. A second call does nothing.
     ///
@@ -399,6 +401,8 @@ impl Handle {
         }
         self.shared.io.stop();
         let result = self.shared.stop_cleanly();
+        self.shared.stopped.store(true, Ordering::Release);
+        self.shared.log.tell_room();
         let topics = std::mem::take(&mut *self.shared.registry.lock());
         for topic in topics.by_no.into_values() {
             topic.close().iter().for_each(|w| w.wake());
@@ -418,6 +422,10 @@ impl Drop for Handle {
 impl Shared {
     pub(crate) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Acquire)
     }
 
     pub(crate) fn commit(&self) {

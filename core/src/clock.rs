@@ -1,7 +1,12 @@
 //! Time is injected: the system's in a broker, a hand-turned one in tests.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use parking_lot::Mutex;
+
+use crate::parker::Parker;
 
 /// Nanoseconds on a scale that starts with the clock and never goes back. For deadlines.
 pub type Mono = u64;
@@ -15,6 +20,8 @@ pub trait Clock: Send + Sync {
     fn mono(&self) -> Mono;
     /// The wall time.
     fn wall(&self) -> Wall;
+    /// Sleeps on `parker` until it is woken or this clock's monotonic time has reached `until`. May return early.
+    fn park(&self, parker: &Arc<Parker>, until: Mono);
 }
 
 /// The system's clocks.
@@ -44,24 +51,47 @@ impl Clock for SystemClock {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
     }
+
+    fn park(&self, parker: &Arc<Parker>, until: Mono) {
+        let left = until.saturating_sub(self.mono());
+        if left > 0 {
+            parker.park(Some(Duration::from_nanos(left)));
+        }
+    }
 }
 
-/// A clock that stands still until told otherwise, for tests and simulation.
+/// A clock that stands still until it is moved, for tests and simulation.
+///
+/// ```
+/// use mq_core::{Clock, ManualClock};
+///
+/// let clock = ManualClock::new(1_700_000_000_000_000_000);
+/// clock.advance(5);
+/// assert_eq!((clock.mono(), clock.wall()), (5, 1_700_000_000_000_000_005));
+/// ```
 pub struct ManualClock {
     mono: AtomicU64,
     wall: AtomicU64,
+    /// Threads that sleep until a time of this clock.
+    parked: Mutex<Vec<Arc<Parker>>>,
 }
 
 impl ManualClock {
     /// A clock at monotonic 0 and wall time `wall`.
     pub fn new(wall: Wall) -> Self {
-        Self { mono: AtomicU64::new(0), wall: AtomicU64::new(wall) }
+        Self { mono: AtomicU64::new(0), wall: AtomicU64::new(wall), parked: Mutex::default() }
     }
 
-    /// Moves both scales on by `ns`.
+    /// Moves both scales on by `ns`, and wakes the threads that sleep by this clock.
     pub fn advance(&self, ns: u64) {
         self.mono.fetch_add(ns, Ordering::SeqCst);
         self.wall.fetch_add(ns, Ordering::SeqCst);
+        self.parked.lock().iter().for_each(|parker| parker.unpark());
+    }
+
+    /// How many threads sleep by this clock.
+    pub fn parked(&self) -> usize {
+        self.parked.lock().len()
     }
 
     /// Steps the wall clock, as an administrator or NTP may; the monotonic scale is untouched.
@@ -77,5 +107,20 @@ impl Clock for ManualClock {
 
     fn wall(&self) -> Wall {
         self.wall.load(Ordering::SeqCst)
+    }
+
+    fn park(&self, parker: &Arc<Parker>, until: Mono) {
+        let mut parked = self.parked.lock();
+        // Under the lock: a step after this look wakes the thread.
+        if self.mono() >= until {
+            return;
+        }
+        parked.push(Arc::clone(parker));
+        drop(parked);
+        parker.park(None);
+        let mut parked = self.parked.lock();
+        if let Some(at) = parked.iter().position(|other| Arc::ptr_eq(other, parker)) {
+            parked.swap_remove(at);
+        }
     }
 }

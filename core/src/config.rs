@@ -8,6 +8,20 @@ pub use crate::store::format::event::Durability;
 use crate::store::format::ids::IDS_MAX;
 
 /// Settings of a broker. `Default` is what `mq serve` runs with.
+///
+/// ```
+/// # use mq_core::{Broker, Durability, Options};
+/// # let folder = tempfile::tempdir().unwrap();
+/// let options = Options {
+///     data_path: folder.path().join("data"),
+///     durability: Durability::Sync,
+///     memory_limit: 64 << 20,
+///     ..Options::default()
+/// };
+/// let broker = Broker::open(options)?;
+/// # broker.close()?;
+/// # Ok::<(), mq_core::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The data folder; created if missing. Default `mq-data`.
@@ -98,7 +112,26 @@ impl Options {
     }
 }
 
-/// What a topic has of its own about ids that publishers give messages. What is `None` is as [`Options`] have it.
+/// A topic's own settings of deduplication; `None` is as [`Options`] have it.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use mq_core::{Attributes, Broker, Dedup, Options};
+/// # fn main() -> mq_core::Result<()> {
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let broker = Broker::open(Options { data_path: folder.path().into(), ..Options::default() })?;
+/// let orders = broker.topic(&"orders".parse()?)?;
+/// let hour = Dedup { window: Some(Duration::from_secs(3600)), ..Dedup::default() };
+/// orders.set_dedup(hour)?.wait(&broker)?;
+/// for _ in 0..2 {
+///     let mut batch = orders.batch();
+///     batch.push(&Attributes { dedup_id: Some(b"order 7"), ..Attributes::NONE }, b"one pizza")?;
+///     orders.publish(batch, None)?.wait(&broker)?;
+/// }
+/// assert_eq!(orders.depth(), 1);
+/// # broker.close()
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Dedup {
     /// See [`Options::dedup_window`].
@@ -127,6 +160,22 @@ impl Dedup {
 
 /// Limits of a topic. Each is met by each channel for itself, what waits in the topic included; what is in flight or
 /// deferred counts. Ephemeral channels have their own limit and don't count.
+///
+/// ```
+/// # use mq_core::{Broker, Limits, Options, Overflow};
+/// # fn main() -> mq_core::Result<()> {
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let broker = Broker::open(Options { data_path: folder.path().into(), ..Options::default() })?;
+/// let orders = broker.topic(&"orders".parse()?)?;
+/// let newest = Limits { max_messages: 2, overflow: Overflow::DropOldest, ..Limits::default() };
+/// orders.set_limits(newest)?.wait(&broker)?;
+/// for _ in 0..3 {
+///     orders.publish_one(b"one pizza")?.wait(&broker)?;
+/// }
+/// assert_eq!(orders.depth(), 2);
+/// # broker.close()
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
     /// Messages that may wait; 0 for any number.

@@ -61,6 +61,14 @@ impl ErrorKind {
 }
 
 /// An error: its kind, what was being done, and the cause where there is one.
+///
+/// ```
+/// # use mq_core::{ErrorKind, TopicName};
+/// let error = "no spaces".parse::<TopicName>().unwrap_err();
+/// assert_eq!(error.kind(), ErrorKind::InvalidName);
+/// assert!(!error.is_retryable());
+/// assert!(error.to_string().starts_with("topic name \"no spaces\" is not valid"));
+/// ```
 pub struct Error(Box<Inner>);
 
 struct Inner {

@@ -19,6 +19,19 @@ const OVERHEAD_BYTES: usize = 3;
 
 /// Encodes headers: each name as often as is wanted, in the order they are added. Keep it for the next message: clearing it
 /// keeps its memory.
+///
+/// ```
+/// # use mq_core::{Attributes, Headers, HeadersBuf};
+/// let mut headers = HeadersBuf::new();
+/// headers.push("content-type", b"application/json")?;
+/// headers.push("retries", b"3")?;
+/// let attributes = Attributes { headers: headers.as_attribute(), ..Attributes::NONE };
+///
+/// let read: Vec<_> = Headers::new(attributes.headers).collect();
+/// assert_eq!(read[0], ("content-type", &b"application/json"[..]));
+/// assert_eq!(read[1], ("retries", &b"3"[..]));
+/// # Ok::<(), mq_core::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HeadersBuf {
     bytes: Vec<u8>,

@@ -1,11 +1,36 @@
-//! The core of libmq: a broker with topics, channels and one log on disk. No sockets, no wire formats.
+//! The core of libmq: a broker with topics, channels and one log on disk, embedded in a process. No sockets, no wire
+//! formats.
 //!
-//! - [`Broker`]: the handle; `watch`: what discovery hears of it; `drain`: emptying it; `blocks` (offsets), `timers`, `io_pool` and `maintenance` are what topics share
+//! ```standalone_crate
+//! use mq_core::{Broker, Options, SubscribeOptions};
+//! use std::time::Duration;
+//!
+//! fn main() -> mq_core::Result<()> {
+//! #   let folder = tempfile::tempdir().unwrap();
+//! #   std::env::set_current_dir(&folder).unwrap();
+//!     let broker = Broker::open(Options { data_path: "data".into(), ..Options::default() })?;
+//!     let (topic, channel) = ("orders".parse()?, "billing".parse()?);
+//!     let mut billing = broker.subscribe(&topic, &channel, SubscribeOptions::default())?;
+//!     // Returns once the message is stored as the topic's durability level wants it.
+//!     broker.topic(&topic)?.publish_one(b"one pizza")?.wait(&broker)?;
+//!     while let Some(message) = billing.recv(Duration::from_secs(1))? {
+//!         println!("{}", String::from_utf8_lossy(message.body()));
+//!         message.finish()?;
+//!     }
+//!     broker.close()
+//! }
+//! ```
+//!
+//! - [`Broker`]: the handle; `watch`: changes that discovery follows; `drain`: emptying it; `blocks` (offsets), `timers`,
+//!   `io_pool` and `maintenance` are what topics share
 //! - [`Topic`]: offsets, the pump position, publishing
-//! - [`Channel`], [`Subscription`]: a cursor over its topic, and who reads through it
-//! - [`store`]: the broker log behind a small disk interface
-//! - [`name`], [`message`], [`headers`], [`config`]: names parsed once; offsets, ids, attributes; named values of a message; settings
-//! - [`discovery`]: who has which topic, behind a lookup server
+//! - [`Channel`]: a cursor over its topic; [`Consumer`]: a subscriber that blocks, on [`Subscription`], the form for
+//!   sessions and event loops
+//! - `wait`, [`Parker`]: blocking until the log has decided
+//! - `store`: the broker log behind a small disk interface; [`inspect`] and [`repair`] read a folder without a broker
+//! - [`name`], [`message`], [`headers`], [`config`]: names parsed once; offsets, ids, attributes; named values of a
+//!   message; settings
+//! - [`discovery`]: producers of each topic, behind a lookup server
 //! - [`clock`], [`error`]: injected time; the one error type
 //! - [`stats`], [`TopicStats`], [`ChannelStats`]: numbers; `latency`: time from publish to finish, sampled
 
@@ -14,6 +39,7 @@ mod broker;
 mod channel;
 pub mod clock;
 pub mod config;
+mod consumer;
 pub mod discovery;
 mod drain;
 pub mod error;
@@ -23,24 +49,32 @@ mod latency;
 mod maintenance;
 pub mod message;
 pub mod name;
+mod parker;
 pub mod stats;
-pub mod store;
+mod store;
+#[cfg(any(test, feature = "testkit"))]
+pub mod testkit;
 mod timers;
 mod topic;
+mod wait;
 mod watch;
 
 pub use broker::Broker;
 pub use channel::{Acks, Channel, ChannelStats, Pulled, SubscribeOptions, SubscriberView, Subscription};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use config::{Dedup, Durability, Limits, Options, Overflow, StoreSizes};
+pub use consumer::{Consumer, Message};
 pub use error::{Error, ErrorKind, Result};
 pub use headers::{Headers, HeadersBuf};
 pub use latency::{BUCKETS_US, Histogram, Quantiles};
+#[cfg(any(test, feature = "testkit"))]
 pub use maintenance::Step;
 pub use message::{Attributes, Delivery, MessageId, Offset};
 pub use name::{ChannelName, TopicName};
+pub use parker::Parker;
 pub use stats::BrokerStats;
 pub use store::log::{Outcome, Ticket, Wake};
 pub use store::memory::batch::Batch;
+pub use store::repair;
 pub use topic::{ChannelReport, Published, Start, Topic, TopicDamage, TopicStats};
 pub use watch::TopicNames;

@@ -18,7 +18,8 @@ use crate::store::log::healing::Missing;
 use crate::store::log::trouble::Task;
 use crate::store::open::replay::ids_events;
 
-/// What can be done by hand on a broker without threads.
+/// A part of the threads' work, done by hand on a broker without threads.
+#[cfg(any(test, feature = "testkit"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Messages that timed out or came due.
@@ -66,6 +67,7 @@ impl Maintenance {
 }
 
 impl Shared {
+    #[cfg(any(test, feature = "testkit"))]
     pub(crate) fn maintain(&self, step: Step) -> Result<()> {
         match step {
             Step::Timers => self.run_timers(),
@@ -132,18 +134,20 @@ impl Shared {
         self.log.write_queued();
     }
 
+    /// Queues events in frames of about [`STATE_BYTES`]. Nobody waits for them: a state frame is never given up.
     fn log_in_parts(&self, events: &[Event]) {
         let (mut bytes, mut count) = (Vec::new(), 0);
         for event in events {
             event.encode(&mut bytes);
             count += 1;
             if bytes.len() >= STATE_BYTES {
-                self.log.enqueue_state(std::mem::take(&mut bytes), count, self.clock.wall(), None, false);
+                let _ =
+                    self.log.enqueue_state(std::mem::take(&mut bytes), count, self.clock.wall(), None, false);
                 count = 0;
             }
         }
         if count > 0 {
-            self.log.enqueue_state(bytes, count, self.clock.wall(), None, false);
+            let _ = self.log.enqueue_state(bytes, count, self.clock.wall(), None, false);
         }
     }
 
@@ -360,10 +364,10 @@ impl Threads {
     /// Ends them. The broker is marked closed already.
     pub(crate) fn stop(self, shared: &Shared) {
         shared.log.set_thread(false);
-        shared.log.bell.ring();
-        shared.log.sync_bell.ring();
-        shared.timers.bell.ring();
-        shared.cleaner_bell.ring();
+        shared.log.bell.unpark();
+        shared.log.sync_bell.unpark();
+        shared.timers.bell.unpark();
+        shared.cleaner_bell.unpark();
         for thread in self.threads {
             // A panic there has been reported by its thread.
             let _ = thread.join();
@@ -379,7 +383,7 @@ fn serve_log(shared: &Shared) {
         let state_due = shared.dirty.any().then(|| state_at + STATE_EVERY);
         let memory_due = (idle_rounds < 3 || shared.ages()).then(|| memory_at + MEMORY_EVERY);
         let due = [state_due, memory_due].into_iter().flatten().min();
-        shared.log.bell.wait(due.map(|at| at.saturating_duration_since(Instant::now())));
+        shared.log.bell.park(due.map(|at| at.saturating_duration_since(Instant::now())));
         if shared.is_closed() {
             return;
         }
@@ -413,7 +417,7 @@ fn serve_sync(shared: &Shared) {
         let due = [sync_due, mark_due].into_iter().flatten().min();
         let is_wanted = || (shared.log.has_unsynced() || shared.log.has_full()) && !shared.log.is_troubled();
         if !is_wanted() {
-            shared.log.sync_bell.wait(due.map(|at| at.saturating_duration_since(Instant::now())));
+            shared.log.sync_bell.park(due.map(|at| at.saturating_duration_since(Instant::now())));
         }
         if shared.is_closed() {
             return;
@@ -428,14 +432,14 @@ fn serve_sync(shared: &Shared) {
         let is_full = shared.log.has_full();
         if is_full {
             // The next file is needed before this one is on the disk.
-            shared.cleaner_bell.ring();
+            shared.cleaner_bell.unpark();
         }
         // What went wrong is told by the log.
         let _ = shared.sync_if_due();
         // A failed one is tried again in rhythm.
         sync_at = Instant::now();
         if in_rhythm || is_full {
-            shared.cleaner_bell.ring();
+            shared.cleaner_bell.unpark();
         }
     }
 }
@@ -444,7 +448,7 @@ fn serve_timers(shared: &Shared) {
     loop {
         let wait =
             shared.timers.next().map(|at| Duration::from_nanos(at.saturating_sub(shared.clock.mono())));
-        shared.timers.bell.wait(wait);
+        shared.timers.bell.park(wait);
         if shared.is_closed() {
             return;
         }
@@ -462,7 +466,7 @@ fn serve_cleaner(shared: &Shared) {
     loop {
         let result = shared.keep_house();
         shared.log.report(Task::Housekeep, &result);
-        shared.cleaner_bell.wait(shared.log.is_troubled().then_some(SYNC_EVERY));
+        shared.cleaner_bell.park(shared.log.is_troubled().then_some(SYNC_EVERY));
         if shared.is_closed() {
             return;
         }

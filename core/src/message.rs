@@ -36,6 +36,13 @@ pub struct Pos {
 }
 
 /// A message's id, unique across topics, restarts and brokers of different node ids: `node:10 | offset:54`.
+///
+/// ```
+/// # use mq_core::{MessageId, Offset};
+/// let id = MessageId::new(3, Offset(0xab));
+/// assert_eq!(id.to_hex(), *b"00c00000000000ab");
+/// assert_eq!(MessageId::from_hex(b"00c00000000000ab"), Some(id));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MessageId(pub u64);
 
@@ -84,25 +91,35 @@ impl MessageId {
     }
 }
 
-/// What travels with a body. All are stored; what acts on each comes with its feature.
+/// Properties of a message, stored with its body.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use mq_core::{Attributes, Broker, Options};
+/// # fn main() -> mq_core::Result<()> {
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let broker = Broker::open(Options { data_path: folder.path().into(), ..Options::default() })?;
+/// let topic = broker.topic(&"reminders".parse()?)?;
+/// let in_an_hour = broker.wall_after(Duration::from_secs(3600));
+/// let mut batch = topic.batch();
+/// batch.push(&Attributes { not_before: in_an_hour, ..Attributes::NONE }, b"call back")?;
+/// topic.publish(batch, None)?.wait(&broker)?;
+/// # broker.close()
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Attributes<'a> {
     /// Deliver no earlier than this wall time: a deferral counts from the publish.
     pub not_before: Option<Wall>,
-    /// Drop undelivered from this wall time on.
-    pub expires: Option<Wall>,
     /// A publisher's id for this message, at most 64 KiB.
     pub dedup_id: Option<&'a [u8]>,
-    /// 0 (least) to 255.
-    pub priority: Option<u8>,
     /// Named values, encoded: see [`HeadersBuf`](crate::HeadersBuf) and [`Headers`](crate::Headers).
     pub headers: Option<&'a [u8]>,
 }
 
 impl Attributes<'_> {
     /// No attribute at all: the common case on NSQ's wire.
-    pub const NONE: Self =
-        Self { not_before: None, expires: None, dedup_id: None, priority: None, headers: None };
+    pub const NONE: Self = Self { not_before: None, dedup_id: None, headers: None };
 }
 
 /// One message as it is handed to a subscriber. Borrowed from memory that lasts as long as the call.

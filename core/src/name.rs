@@ -1,6 +1,7 @@
 //! Topic and channel names, parsed once at the door and never checked again.
 
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind};
@@ -53,6 +54,14 @@ macro_rules! name_type {
             }
         }
 
+        impl FromStr for $name {
+            type Err = Error;
+
+            fn from_str(name: &str) -> Result<Self, Error> {
+                Self::parse(name)
+            }
+        }
+
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str(&self.0)
@@ -69,11 +78,25 @@ macro_rules! name_type {
 
 name_type!(
     /// A topic's name.
+    ///
+    /// ```
+    /// # use mq_core::{ErrorKind, TopicName};
+    /// let orders: TopicName = "orders".parse()?;
+    /// assert_eq!(orders.as_str(), "orders");
+    /// assert_eq!("no spaces".parse::<TopicName>().unwrap_err().kind(), ErrorKind::InvalidName);
+    /// # Ok::<(), mq_core::Error>(())
+    /// ```
     TopicName,
     "topic"
 );
 name_type!(
     /// A channel's name, unique within its topic.
+    ///
+    /// ```
+    /// # use mq_core::ChannelName;
+    /// assert!("tail#ephemeral".parse::<ChannelName>()?.is_ephemeral());
+    /// # Ok::<(), mq_core::Error>(())
+    /// ```
     ChannelName,
     "channel"
 );

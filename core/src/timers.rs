@@ -8,13 +8,13 @@ use parking_lot::Mutex;
 
 use crate::channel::Channel;
 use crate::clock::Mono;
-use crate::store::log::Bell;
+use crate::parker::Parker;
 
 /// The heap, and the bell of the thread that serves it.
 #[derive(Default)]
 pub(crate) struct Timers {
     heap: Mutex<BinaryHeap<Reverse<Entry>>>,
-    pub(crate) bell: Bell,
+    pub(crate) bell: Parker,
 }
 
 struct Entry {
@@ -30,7 +30,7 @@ impl Timers {
         heap.push(Reverse(Entry { at, channel }));
         drop(heap);
         if first {
-            self.bell.ring();
+            self.bell.unpark();
         }
     }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use mq_core::discovery::{Producer, Registry, Settings};
-use mq_core::store::disk::crash_disk::CrashDisk;
+use mq_core::testkit::CrashDisk;
 use mq_core::{
     Attributes, Broker, ChannelName, ErrorKind, ManualClock, Options, StoreSizes, SubscribeOptions, Topic,
     TopicName, Wake,
@@ -43,7 +43,7 @@ fn nobody() -> Arc<dyn Wake> {
 fn publish(topic: &Topic, body: &str) {
     let mut batch = topic.batch();
     batch.push(&Attributes::NONE, body.as_bytes()).unwrap();
-    topic.publish(batch, &nobody()).unwrap();
+    let _ = topic.publish(batch, &nobody()).unwrap();
 }
 
 /// Names as `topic#number:channel,channel`.
@@ -68,20 +68,20 @@ fn who_watches_is_woken_by_every_change_of_names() {
     };
     let t = broker.topic(&topic("t")).unwrap();
     changed("a topic");
-    t.channel(&channel("c"), &nobody()).unwrap();
-    t.channel(&channel("b"), &nobody()).unwrap();
+    let _ = t.channel(&channel("c"), &nobody()).unwrap();
+    let _ = t.channel(&channel("b"), &nobody()).unwrap();
     changed("a channel");
     assert_eq!(names(&broker), ["t#1:b,c"]);
-    t.delete_channel(&channel("c")).unwrap();
+    let _ = t.delete_channel(&channel("c")).unwrap();
     changed("a channel's end");
-    broker.delete_topic(&topic("t")).unwrap();
+    let _ = broker.delete_topic(&topic("t")).unwrap();
     changed("a topic's end");
     assert!(names(&broker).is_empty());
     broker.topic(&topic("t")).unwrap();
     assert_eq!(names(&broker), ["t#2:"]);
-    broker.topic(&topic("t")).unwrap().channel(&channel("c"), &nobody()).unwrap();
+    let _ = broker.topic(&topic("t")).unwrap().channel(&channel("c"), &nobody()).unwrap();
     changed("both again");
-    broker.topic(&topic("t")).unwrap().channel(&channel("c"), &nobody()).unwrap();
+    let _ = broker.topic(&topic("t")).unwrap().channel(&channel("c"), &nobody()).unwrap();
     broker.watch(None);
     broker.topic(&topic("u")).unwrap();
     assert_eq!(counter.0.load(Ordering::SeqCst), seen, "nothing changed, then nobody watched");

@@ -6,22 +6,13 @@ use std::io::{self, IoSlice};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-use mq_core::store::disk::crash_disk::{Crash, CrashDisk, Fault, Op};
-use mq_core::store::disk::{Disk, File, OpenMode};
+use mq_core::testkit::nobody;
+use mq_core::testkit::{Crash, CrashDisk, Fault, Op};
+use mq_core::testkit::{Disk, File, OpenMode};
 use mq_core::{
     Attributes, Broker, ChannelName, Durability, Error, ErrorKind, ManualClock, Options, Outcome, Pulled,
-    Step, StoreSizes, SubscribeOptions, Subscription, Ticket, Topic, TopicName, Wake,
+    Step, StoreSizes, SubscribeOptions, Subscription, Ticket, Topic, TopicName,
 };
-
-struct Nobody;
-
-impl Wake for Nobody {
-    fn wake(&self) {}
-}
-
-fn nobody() -> Arc<dyn Wake> {
-    Arc::new(Nobody)
-}
 
 const SIZES: StoreSizes =
     StoreSizes { file_bytes: 8 << 10, chunk_bytes: 4 << 10, read_bytes: 4 << 10, blocks: 64 };
@@ -54,7 +45,7 @@ fn publish(broker: &Broker, name: &str, body: &str) -> Result<Ticket, Error> {
 fn subscribe(broker: &Broker, name: &str) -> Subscription {
     let (channel, _) = topic(broker, name).channel(&ChannelName::parse("c").unwrap(), &nobody()).unwrap();
     let options = SubscribeOptions { msg_timeout: Duration::from_secs(60), sample_rate: 0 };
-    let sub = channel.subscribe(options, nobody()).unwrap();
+    let mut sub = channel.subscribe(options, nobody()).unwrap();
     sub.acks().set_credit(10_000);
     sub
 }
@@ -116,12 +107,12 @@ fn order_holds_from_level_to_level() {
         for to in Durability::ALL {
             let broker = broker(&CrashDisk::new(), from);
             let mut sub = subscribe(&broker, "t");
-            publish(&broker, "t", "a").unwrap();
-            topic(&broker, "t").set_durability(to).unwrap();
-            publish(&broker, "t", "b").unwrap();
+            let _ = publish(&broker, "t", "a").unwrap();
+            let _ = topic(&broker, "t").set_durability(to).unwrap();
+            let _ = publish(&broker, "t", "b").unwrap();
             assert_eq!(topic(&broker, "t").durability(), to);
             broker.maintain(Step::Sync).unwrap();
-            publish(&broker, "t", "c").unwrap();
+            let _ = publish(&broker, "t", "c").unwrap();
             broker.maintain(Step::Sync).unwrap();
             assert_eq!(drain(&mut sub), ["a", "b", "c"], "{from:?} to {to:?}");
         }
@@ -133,7 +124,7 @@ fn what_comes_after_a_refused_publish_follows_what_came_before() {
     let disk = CrashDisk::new();
     let broker = broker(&disk, Durability::Flush);
     let mut sub = subscribe(&broker, "t");
-    publish(&broker, "t", "before").unwrap();
+    let _ = publish(&broker, "t", "before").unwrap();
     disk.set_faults(Box::new(|call| (call.op == Op::Write).then_some(Fault::Eio)));
     let error = publish(&broker, "t", "refused").unwrap_err();
     assert!(
@@ -142,15 +133,15 @@ fn what_comes_after_a_refused_publish_follows_what_came_before() {
     );
     assert_eq!(broker.health().unwrap_err().kind(), ErrorKind::Io);
     disk.clear_faults();
-    publish(&broker, "t", "after").unwrap();
+    let _ = publish(&broker, "t", "after").unwrap();
     broker.health().unwrap();
     // In one pull: the reader goes from one block of offsets to the next.
     assert_eq!(drain(&mut sub), ["before", "after"]);
-    publish(&broker, "t", "once more").unwrap();
+    let _ = publish(&broker, "t", "once more").unwrap();
     drop(sub);
     broker.close().unwrap();
     let broker = self::broker(&disk, Durability::Flush);
-    publish(&broker, "t", "last").unwrap();
+    let _ = publish(&broker, "t", "last").unwrap();
     assert_eq!(drain(&mut subscribe(&broker, "t")), ["once more", "last"]);
 }
 
@@ -185,11 +176,11 @@ fn what_a_failed_fsync_left_in_doubt_is_durable_once_the_folder_is_open_again() 
         let running = broker(&disk, Durability::Flush);
         subscribe(&running, "t");
         let mut bodies = vec!["a".repeat(100)];
-        publish(&running, "t", &bodies[0]).unwrap();
+        let _ = publish(&running, "t", &bodies[0]).unwrap();
         running.maintain(Step::Sync).unwrap();
         for n in 0..files * SIZES.file_bytes / 1000 {
             bodies.push(format!("{n:0900}"));
-            publish(&running, "t", &bodies[bodies.len() - 1]).unwrap();
+            let _ = publish(&running, "t", &bodies[bodies.len() - 1]).unwrap();
         }
         disk.set_faults(Box::new(|call| (call.op == Op::Sync).then_some(Fault::SyncFails)));
         running.maintain(Step::Sync).unwrap_err();
@@ -208,7 +199,7 @@ fn while_no_fsync_works_nothing_is_acknowledged_and_consumers_go_on() {
     let disk = CrashDisk::new();
     let broker = broker(&disk, Durability::Sync);
     let mut sub = subscribe(&broker, "t");
-    publish(&broker, "t", "a").unwrap();
+    let _ = publish(&broker, "t", "a").unwrap();
     broker.maintain(Step::Sync).unwrap();
     let waiting = publish(&broker, "t", "b").unwrap();
     disk.set_faults(Box::new(|call| (call.op == Op::Sync).then_some(Fault::SyncFails)));
@@ -226,7 +217,7 @@ fn while_no_fsync_works_nothing_is_acknowledged_and_consumers_go_on() {
     broker.maintain(Step::KeepHouse).unwrap();
     broker.health().unwrap();
     assert!(is_done(&broker, waiting));
-    publish(&broker, "t", "d").unwrap();
+    let _ = publish(&broker, "t", "d").unwrap();
     broker.maintain(Step::Sync).unwrap();
     assert_eq!(drain(&mut sub), ["b", "d"]);
 }
@@ -263,7 +254,7 @@ fn a_full_disk_refuses_publishes_and_heals_as_it_is_drained() {
         let _ = broker.maintain(Step::KeepHouse);
     }
     broker.health().unwrap();
-    publish(&broker, "t", "yes").unwrap();
+    let _ = publish(&broker, "t", "yes").unwrap();
     assert_eq!(drain(&mut sub), ["yes"]);
     broker.maintain(Step::State).unwrap();
     broker.maintain(Step::Sync).unwrap();
@@ -345,7 +336,7 @@ fn a_broker_opens_on_a_full_disk_and_can_be_drained() {
         let _ = broker.maintain(Step::KeepHouse);
     }
     broker.health().unwrap();
-    publish(&broker, "t", "yes").unwrap();
+    let _ = publish(&broker, "t", "yes").unwrap();
 }
 
 #[test]
@@ -361,7 +352,7 @@ fn a_channel_whose_creation_was_refused_can_be_asked_for_again() {
     let (_, ticket) = topic.channel(&name, &nobody()).unwrap();
     broker.commit();
     assert!(is_done(&broker, ticket));
-    publish(&broker, "t", "a").unwrap();
+    let _ = publish(&broker, "t", "a").unwrap();
     let image = disk.image(disk.events(), Crash::Kill);
     let found = self::broker(&image, Durability::Flush);
     assert!(self::topic(&found, "t").find_channel(&name).is_some());
@@ -380,7 +371,7 @@ fn files_removed_under_the_broker_are_written_again() {
         disk.remove(&name).unwrap();
     }
     broker.maintain(Step::KeepHouse).unwrap();
-    publish(&broker, "t", "after").unwrap();
+    let _ = publish(&broker, "t", "after").unwrap();
     broker.maintain(Step::Sync).unwrap();
     let mut expected = bodies;
     expected.push("after".into());
@@ -472,15 +463,15 @@ fn while_a_write_hangs_memory_deliveries_and_publishers_go_on() {
     let broker = open(Arc::new(Gated { disk: CrashDisk::new(), gate: gate.clone() }), Durability::Flush);
     let mut written = subscribe(&broker, "t");
     let mut held = subscribe(&broker, "m");
-    topic(&broker, "m").set_durability(Durability::Memory).unwrap();
-    publish(&broker, "t", "before").unwrap();
+    let _ = topic(&broker, "m").set_durability(Durability::Memory).unwrap();
+    let _ = publish(&broker, "t", "before").unwrap();
     gate.shut(true);
     std::thread::scope(|scope| {
         let hangs = scope.spawn(|| publish(&broker, "t", "hangs").unwrap());
         gate.wait_for_someone();
         // Of the topic whose write hangs, what is there already.
         assert_eq!(drain(&mut written), ["before"]);
-        publish(&broker, "m", "memory").unwrap();
+        let _ = publish(&broker, "m", "memory").unwrap();
         assert_eq!(drain(&mut held), ["memory"]);
         // Who publishes meanwhile is not held, only answered later.
         let later = publish(&broker, "u", "later").unwrap();

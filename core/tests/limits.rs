@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use mq_core::store::disk::crash_disk::{Crash, CrashDisk};
+use mq_core::testkit::{Crash, CrashDisk};
 use mq_core::{
     Attributes, Broker, ChannelName, Durability, ManualClock, Options, Pulled, Step, StoreSizes,
     SubscribeOptions, Subscription, Topic, TopicName, Wake,
@@ -46,14 +46,14 @@ fn topic(broker: &Broker, name: &str) -> Arc<Topic> {
 fn publish(broker: &Broker, topic: &Topic, body: &[u8]) {
     let mut batch = topic.batch();
     batch.push(&Attributes::NONE, body).unwrap();
-    topic.publish(batch, &nobody()).unwrap();
+    let _ = topic.publish(batch, &nobody()).unwrap();
     broker.commit();
 }
 
 fn subscribe(topic: &Topic, channel: &str, credit: u32, wake: Arc<dyn Wake>) -> Subscription {
     let (channel, _) = topic.channel(&ChannelName::parse(channel).unwrap(), &nobody()).unwrap();
     let options = SubscribeOptions { msg_timeout: Duration::from_secs(60), sample_rate: 0 };
-    let sub = channel.subscribe(options, wake).unwrap();
+    let mut sub = channel.subscribe(options, wake).unwrap();
     sub.acks().set_credit(credit);
     sub
 }
@@ -82,7 +82,7 @@ fn channels_do_not_touch_each_other() {
         let _slow = subscribe(&t, "slow", 0, nobody());
         let _paused = subscribe(&t, "paused", 10, nobody());
         let paused = t.find_channel(&ChannelName::parse("paused").unwrap()).unwrap();
-        paused.pause().unwrap();
+        let _ = paused.pause().unwrap();
         let mut fast = subscribe(&t, "fast", 100, nobody());
         let mut emptied = subscribe(&t, "emptied", 100, nobody());
         let body = [7; 1000];
@@ -91,7 +91,7 @@ fn channels_do_not_touch_each_other() {
                 publish(&broker, &t, &body);
             }
             assert_eq!(drain(&mut fast), 100, "round {round}");
-            emptied.channel().empty().unwrap();
+            let _ = emptied.channel().empty().unwrap();
             assert_eq!(drain(&mut emptied), 0);
         }
         let depth = |name: &str| t.find_channel(&ChannelName::parse(name).unwrap()).unwrap().depth();
@@ -273,7 +273,7 @@ fn more_topics_than_blocks_were_reserved_at_once() {
     for t in &topics {
         let mut batch = t.batch();
         batch.push(&Attributes::NONE, t.name().as_str().as_bytes()).unwrap();
-        t.publish(batch, &nobody()).unwrap();
+        let _ = t.publish(batch, &nobody()).unwrap();
     }
     broker.commit();
     let broker = open(&disk.image(disk.events(), Crash::Kill), Durability::Flush);

@@ -7,22 +7,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
-use mq_core::store::disk::Disk;
-use mq_core::store::disk::crash_disk::{Crash, CrashDisk};
+use mq_core::testkit::Disk;
+use mq_core::testkit::nobody;
+use mq_core::testkit::{Crash, CrashDisk};
 use mq_core::{
     Attributes, Broker, ChannelName, Clock, Durability, Error, ErrorKind, ManualClock, MessageId, Options,
-    Outcome, Pulled, Step, StoreSizes, SubscribeOptions, Subscription, Ticket, Topic, TopicName, Wake,
+    Outcome, Pulled, Step, StoreSizes, SubscribeOptions, Subscription, Ticket, Topic, TopicName,
 };
-
-struct Nobody;
-
-impl Wake for Nobody {
-    fn wake(&self) {}
-}
-
-fn nobody() -> Arc<dyn Wake> {
-    Arc::new(Nobody)
-}
 
 const SIZES: StoreSizes =
     StoreSizes { file_bytes: 64 << 10, chunk_bytes: 16 << 10, read_bytes: 16 << 10, blocks: 64 };
@@ -67,7 +58,7 @@ fn publish(
 fn subscribe(topic: &Topic, channel: &str) -> Result<Subscription, Error> {
     let (channel, _) = topic.channel(&name(channel), &nobody())?;
     let options = SubscribeOptions { msg_timeout: Duration::from_secs(60), sample_rate: 0 };
-    let sub = channel.subscribe(options, nobody())?;
+    let mut sub = channel.subscribe(options, nobody())?;
     sub.acks().set_credit(10_000);
     Ok(sub)
 }
@@ -91,7 +82,7 @@ fn pull(sub: &mut Subscription) -> Vec<Got> {
     got
 }
 
-fn finish(sub: &Subscription, got: &[Got]) {
+fn finish(sub: &mut Subscription, got: &[Got]) {
     let mut acks = sub.acks();
     got.iter().for_each(|m| acks.finish(m.id).unwrap());
 }
@@ -197,7 +188,7 @@ const TAKEN_MIN: usize = 100;
 fn race(broker: &Broker, seen: &Seen, behind: &(dyn Fn(&mut fastrand::Rng) + Sync)) -> Vec<String> {
     const FOR: Duration = Duration::from_millis(400);
     let kept = topic(broker, "kept");
-    kept.channel(&name("c"), &nobody()).unwrap();
+    let _ = kept.channel(&name("c"), &nobody()).unwrap();
     let stop = AtomicBool::new(false);
     let count = AtomicU64::new(0);
     let tickets = std::thread::scope(|scope| {
@@ -251,7 +242,7 @@ fn check_after(broker: &Broker, kept: &[String], seen: &Seen) {
         // Some may have to be read from a disk first, by another thread.
         let is_late = part.is_empty() && Instant::now() >= patience;
         assert!(!is_late, "{} of {} in the topic that was left alone", got.len(), kept.len());
-        finish(&sub, &part);
+        finish(&mut sub, &part);
         got.extend(part.into_iter().map(|m| m.body));
     }
     assert!(got == kept, "order");
@@ -322,11 +313,11 @@ fn a_thousand_topics_start_again() {
         let names: Vec<_> = (0..TOPICS).map(|n| format!("t{n:03}")).collect();
         for (n, topic_name) in names.iter().enumerate() {
             let t = topic(&broker, topic_name);
-            t.set_durability(Durability::ALL[n % 3]).unwrap();
+            let _ = t.set_durability(Durability::ALL[n % 3]).unwrap();
             // Every fifth has no channel: its messages wait for one.
             let mut sub = (n % 5 > 0).then(|| subscribe(&t, "c").unwrap());
             for part in ["first", "second", "third"] {
-                publish(&broker, &t, &Attributes::NONE, format!("{part} of {n}").as_bytes()).unwrap();
+                let _ = publish(&broker, &t, &Attributes::NONE, format!("{part} of {n}").as_bytes()).unwrap();
             }
             broker.maintain(Step::Sync).unwrap();
             if let Some(sub) = &mut sub {
@@ -369,7 +360,7 @@ fn a_channel_deleted_under_its_messages_in_flight_starts_fresh() {
         let mut broker = open(&disk, &clock, level);
         let t = topic(&broker, "t");
         let send = |broker: &Broker, body: &str| {
-            publish(broker, &topic(broker, "t"), &Attributes::NONE, body.as_bytes()).unwrap();
+            let _ = publish(broker, &topic(broker, "t"), &Attributes::NONE, body.as_bytes()).unwrap();
             broker.maintain(Step::Sync).unwrap();
         };
         let mut other = subscribe(&t, "other").unwrap();
@@ -378,7 +369,7 @@ fn a_channel_deleted_under_its_messages_in_flight_starts_fresh() {
         let held = pull(&mut old);
         assert_eq!(bodies(&held), ["a", "b", "c", "d"]);
         old.acks().requeue(held[3].id, Duration::from_secs(1)).unwrap();
-        t.delete_channel(&name("c")).unwrap();
+        let _ = t.delete_channel(&name("c")).unwrap();
         assert_eq!(old.pull(1 << 20, &mut |_| panic!("a message")), Pulled::Closed);
         // Re-created while the old subscription is there: they have nothing to do with each other.
         let mut new = subscribe(&t, "c").unwrap();
@@ -386,7 +377,7 @@ fn a_channel_deleted_under_its_messages_in_flight_starts_fresh() {
         let fresh = pull(&mut new);
         assert_eq!((bodies(&fresh), fresh[0].attempts), (vec!["e"], 1));
         for (n, message) in held.iter().enumerate() {
-            for sub in [&old, &new] {
+            for sub in [&mut old, &mut new] {
                 let mut acks = sub.acks();
                 let results = [
                     acks.finish(message.id),
@@ -443,7 +434,7 @@ fn a_clock_that_is_set_back_takes_no_message_time_back() {
             let t = topic(&broker, "t");
             for n in 0..3 {
                 let body = format!("{start}.{n}");
-                publish(&broker, &t, &Attributes::NONE, body.as_bytes()).unwrap();
+                let _ = publish(&broker, &t, &Attributes::NONE, body.as_bytes()).unwrap();
                 sent.push(body);
                 clock.advance(SECOND);
                 clock.step_wall(clock.wall() - HOUR);
@@ -452,7 +443,8 @@ fn a_clock_that_is_set_back_takes_no_message_time_back() {
             let mut later = subscribe(&topic(&broker, "later"), "c").unwrap();
             let not_before = Some(clock.wall() + 10 * SECOND);
             let attributes = Attributes { not_before, ..Attributes::NONE };
-            publish(&broker, &topic(&broker, "later"), &attributes, start.to_string().as_bytes()).unwrap();
+            let _ = publish(&broker, &topic(&broker, "later"), &attributes, start.to_string().as_bytes())
+                .unwrap();
             broker.maintain(Step::Sync).unwrap();
             clock.step_wall(clock.wall() - HOUR);
             clock.advance(HOUR + 9 * SECOND);
@@ -472,7 +464,7 @@ fn a_clock_that_is_set_back_takes_no_message_time_back() {
             broker.maintain(Step::Timers).unwrap();
             let got = pull(&mut later);
             assert_eq!(bodies(&got), [start.to_string()], "{level:?}");
-            finish(&later, &got);
+            finish(&mut later, &got);
             delayed += got.len();
             drop(later);
             broker.maintain(Step::State).unwrap();
@@ -506,7 +498,7 @@ fn a_delayed_message_comes_after_a_start_on_a_clock_that_was_set_back() {
     let t = topic(&broker, "t");
     subscribe(&t, "c").unwrap();
     let attributes = Attributes { not_before: Some(WALL + 10 * SECOND), ..Attributes::NONE };
-    publish(&broker, &t, &attributes, b"late").unwrap();
+    let _ = publish(&broker, &t, &attributes, b"late").unwrap();
     let disk = disk.image(disk.events(), Crash::Kill);
     clock.step_wall(WALL - 20 * SECOND);
     let broker = open(&disk, &clock, Durability::Flush);

@@ -2,81 +2,36 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use mq_core::store::disk::crash_disk::{Crash, CrashDisk};
-use mq_core::{
-    Attributes, Broker, ChannelName, Durability, ManualClock, MessageId, Options, Pulled, StoreSizes,
-    SubscribeOptions, Subscription, Topic, TopicName, Wake,
-};
+use mq_core::testkit::{self, SECOND, World, options};
+use mq_core::{Durability, MessageId, StoreSizes, Subscription};
 
 const SIZES: StoreSizes =
     StoreSizes { file_bytes: 64 << 10, chunk_bytes: 16 << 10, read_bytes: 16 << 10, blocks: 64 };
 
-struct Nobody;
-
-impl Wake for Nobody {
-    fn wake(&self) {}
+fn world() -> World {
+    World::with(SIZES, options())
 }
 
-fn nobody() -> Arc<dyn Wake> {
-    Arc::new(Nobody)
-}
-
-struct World {
-    disk: CrashDisk,
-    clock: Arc<ManualClock>,
-    broker: Broker,
-}
-
-impl World {
-    fn on(disk: CrashDisk) -> Self {
-        let clock = Arc::new(ManualClock::new(1_800_000_000_000_000_000));
-        let options = Options { memory_limit: 4 << 20, ..Options::default() };
-        let broker = Broker::open_on(Arc::new(disk.clone()), clock.clone(), SIZES, options).unwrap();
-        Self { disk, clock, broker }
-    }
-
-    fn topic(&self) -> Arc<Topic> {
-        self.broker.topic(&TopicName::parse("t").unwrap()).unwrap()
-    }
-
-    fn publish(&self, bodies: impl IntoIterator<Item = Vec<u8>>) {
-        for body in bodies {
-            let topic = self.topic();
-            let mut batch = topic.batch();
-            batch.push(&Attributes::NONE, &body).unwrap();
-            topic.publish(batch, &nobody()).unwrap();
-            self.broker.commit();
-        }
-    }
-
-    fn subscribe(&self, channel: &str) -> Subscription {
-        let (channel, _) = self.topic().channel(&ChannelName::parse(channel).unwrap(), &nobody()).unwrap();
-        let options = SubscribeOptions { msg_timeout: Duration::from_secs(60), sample_rate: 0 };
-        let sub = channel.subscribe(options, nobody()).unwrap();
-        sub.acks().set_credit(1000);
-        sub
-    }
+fn publish(world: &World, bodies: impl IntoIterator<Item = Vec<u8>>) {
+    bodies.into_iter().for_each(|body| world.publish("t", &[body]));
 }
 
 fn pull(sub: &mut Subscription, max: usize) -> Vec<MessageId> {
     sub.acks().set_credit(max as u32);
-    let mut ids = Vec::new();
-    while sub.pull(1 << 20, &mut |d| ids.push(d.id)) == Pulled::More {}
-    ids
+    testkit::pull(sub).iter().map(|m| m.id).collect()
 }
 
 #[test]
 fn counts_are_since_the_start_and_depths_are_not() {
-    let world = World::on(CrashDisk::new());
-    world.publish((0..3).map(|n| vec![n; 10]));
-    let stats = world.topic().stats();
+    let world = world();
+    publish(&world, (0..3).map(|n| vec![n; 10]));
+    let stats = world.topic("t").stats();
     assert_eq!((stats.depth, stats.message_count, stats.message_bytes), (3, 3, 30));
     assert_eq!((stats.backend_depth, stats.durability), (0, Durability::Flush));
-    let mut a = world.subscribe("a");
-    world.publish([vec![9]]);
+    let mut a = world.subscribe("t", "a", 1000);
+    publish(&world, [vec![9]]);
     let ids = pull(&mut a, 3);
     {
         let mut acks = a.acks();
@@ -84,9 +39,9 @@ fn counts_are_since_the_start_and_depths_are_not() {
         acks.requeue(ids[1], Duration::ZERO).unwrap();
         acks.requeue(ids[2], Duration::from_secs(9)).unwrap();
     }
-    let _late = world.subscribe("b");
-    world.topic().pause().unwrap();
-    let stats = world.topic().stats();
+    let _late = world.subscribe("t", "b", 1000);
+    let _ = world.topic("t").pause().unwrap();
+    let stats = world.topic("t").stats();
     assert_eq!((stats.depth, stats.message_count, stats.paused), (0, 4, true));
     assert_eq!(stats.channels.iter().map(|c| c.name.as_str()).collect::<Vec<_>>(), ["a", "b"]);
     let a_stats = stats.channels[0].stats;
@@ -96,33 +51,33 @@ fn counts_are_since_the_start_and_depths_are_not() {
     let b_stats = stats.channels[1].stats;
     assert_eq!((b_stats.depth, b_stats.message_count, b_stats.subscribers), (0, 0, 1));
     // What is emptied from the topic never arrives.
-    world.publish([vec![1], vec![2]]);
-    world.topic().empty().unwrap();
-    world.topic().unpause().unwrap();
-    world.publish([vec![3]]);
+    publish(&world, [vec![1], vec![2]]);
+    let _ = world.topic("t").empty().unwrap();
+    let _ = world.topic("t").unpause().unwrap();
+    publish(&world, [vec![3]]);
     let counts =
-        |w: &World| w.topic().stats().channels.iter().map(|c| c.stats.message_count).collect::<Vec<_>>();
+        |w: &World| w.topic("t").stats().channels.iter().map(|c| c.stats.message_count).collect::<Vec<_>>();
     assert_eq!(counts(&world), [5, 1]);
     drop(a);
-    let world = World::on(world.disk.image(usize::MAX, Crash::Kill));
-    let stats = world.topic().stats();
+    let world = world.kill();
+    let stats = world.topic("t").stats();
     assert_eq!((stats.message_count, counts(&world)), (0, vec![0, 0]));
-    world.publish([vec![3]]);
-    assert_eq!((world.topic().stats().message_count, counts(&world)), (1, vec![1, 1]));
+    publish(&world, [vec![3]]);
+    assert_eq!((world.topic("t").stats().message_count, counts(&world)), (1, vec![1, 1]));
 }
 
 #[test]
 fn the_backends_depth_is_what_is_only_on_disk() {
-    let world = World::on(CrashDisk::new());
-    let mut a = world.subscribe("a");
+    let world = world();
+    let mut a = world.subscribe("t", "a", 1000);
     let total = |world: &World| {
-        let channel = world.topic().stats().channels[0].stats;
+        let channel = world.topic("t").stats().channels[0].stats;
         (channel.depth, channel.backend_depth)
     };
-    world.publish((0..100).map(|_| vec![0; 100]));
+    publish(&world, (0..100).map(|_| vec![0; 100]));
     assert_eq!(total(&world), (100, 0));
     // Far more than memory takes.
-    world.publish((0..900).map(|_| vec![0; 10_000]));
+    publish(&world, (0..900).map(|_| vec![0; 10_000]));
     let (depth, on_disk) = total(&world);
     assert_eq!(depth, 1000);
     assert!((500..1000).contains(&on_disk), "{on_disk}");
@@ -131,51 +86,51 @@ fn the_backends_depth_is_what_is_only_on_disk() {
     ids.iter().for_each(|id| a.acks().requeue(*id, Duration::ZERO).unwrap());
     assert_eq!(total(&world).0, 1000);
     assert_eq!(total(&world).1, on_disk);
-    let world = World::on(world.disk.image(usize::MAX, Crash::Kill));
+    let world = world.kill();
     assert_eq!(total(&world), (1000, 1000));
-    world.publish([vec![1]]);
+    publish(&world, [vec![1]]);
     assert_eq!(total(&world), (1001, 1000));
 }
 
 #[test]
 fn latency_is_measured_when_asked_for() {
-    let world = World::on(CrashDisk::new());
-    let mut a = world.subscribe("a");
-    let latency = |world: &World| world.topic().stats().channels[0].latency;
+    let world = world();
+    let mut a = world.subscribe("t", "a", 1000);
+    let latency = |world: &World| world.topic("t").stats().channels[0].latency;
     let round = |sub: &mut Subscription, ms: u64| {
-        world.publish([vec![1]]);
+        publish(&world, [vec![1]]);
         let ids = pull(sub, 1);
         world.clock.advance(ms * 1_000_000);
         ids.iter().for_each(|id| sub.acks().finish(*id).unwrap());
     };
     round(&mut a, 3);
     assert_eq!(latency(&world).count(), 0);
-    world.broker.measure_latency(None);
+    world.measure_latency(None);
     for ms in [3, 3, 70] {
         round(&mut a, ms);
     }
     assert_eq!((latency(&world).count(), latency(&world).sum), (3, Duration::from_millis(76)));
-    assert_eq!(world.topic().stats().channels[0].recent_latency.count(), 0);
-    world.broker.measure_latency(Some(Duration::from_secs(60)));
+    assert_eq!(world.topic("t").stats().channels[0].recent_latency.count(), 0);
+    world.measure_latency(Some(Duration::from_secs(60)));
     for ms in [5, 50] {
         round(&mut a, ms);
     }
-    let recent = world.topic().stats().channels[0].recent_latency.clone();
+    let recent = world.topic("t").stats().channels[0].recent_latency.clone();
     assert_eq!(recent.count(), 2);
     for (quantile, want) in [(1.0, 50_000_000), (0.5, 5_000_000)] {
         let have = recent.get(quantile);
         assert!(have >= want && have - want <= want / 32, "{have}");
     }
-    world.clock.advance(60_000_000_000);
-    assert_eq!(world.topic().stats().channels[0].recent_latency.count(), 0);
+    world.clock.advance(60 * SECOND);
+    assert_eq!(world.topic("t").stats().channels[0].recent_latency.count(), 0);
 }
 
 #[test]
 fn a_view_of_a_subscriber_outlives_it() {
-    let world = World::on(CrashDisk::new());
-    let mut a = world.subscribe("a");
+    let world = world();
+    let mut a = world.subscribe("t", "a", 1000);
     let view = a.view();
-    world.publish([vec![1], vec![2]]);
+    publish(&world, [vec![1], vec![2]]);
     let ids = pull(&mut a, 2);
     assert_eq!(view.in_flight(), 2);
     a.acks().finish(ids[0]).unwrap();

@@ -3,18 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use mq_core::store::disk::crash_disk::{Crash, CrashDisk};
+use mq_core::testkit::{Crash, CrashDisk, nobody};
 use mq_core::{
     Attributes, Broker, ChannelName, Delivery, ManualClock, Options, Pulled, Step, StoreSizes,
-    SubscribeOptions, TopicName, Wake,
+    SubscribeOptions, TopicName,
 };
-
-/// A wake-up for a broker that is driven by hand.
-struct NoWake;
-
-impl Wake for NoWake {
-    fn wake(&self) {}
-}
 
 const FOREVER: SubscribeOptions =
     SubscribeOptions { msg_timeout: std::time::Duration::from_secs(9000), sample_rate: 0 };
@@ -40,7 +33,7 @@ fn body(number: u32) -> Vec<u8> {
 pub(crate) fn dump(file_bytes: u64, rounds: u32) -> BTreeMap<String, Vec<u8>> {
     let disk = CrashDisk::new();
     let broker = open(&disk, file_bytes).unwrap();
-    let wake: Arc<dyn Wake> = Arc::new(NoWake);
+    let wake = nobody();
     for round in 0..rounds {
         for name in ["a", "b"] {
             let topic = broker.topic(&TopicName::parse(name).unwrap()).unwrap();
@@ -49,7 +42,7 @@ pub(crate) fn dump(file_bytes: u64, rounds: u32) -> BTreeMap<String, Vec<u8>> {
             for i in 0..10 {
                 batch.push(&Attributes::NONE, &body(round * 10 + i)).unwrap();
             }
-            topic.publish(batch, &wake).unwrap();
+            let _ = topic.publish(batch, &wake).unwrap();
             broker.commit();
             let mut sub = channel.subscribe(FOREVER, wake.clone()).unwrap();
             sub.acks().set_credit(4);
@@ -105,7 +98,7 @@ pub(crate) fn damage(disk: &CrashDisk, edits: &[u8], kinds: u8) {
 /// # Panics
 /// At a body that was never published.
 pub(crate) fn assert_bodies(broker: &Broker) {
-    let wake: Arc<dyn Wake> = Arc::new(NoWake);
+    let wake = nobody();
     for topic in broker.topics() {
         for channel in topic.channels() {
             let mut sub = channel.subscribe(FOREVER, wake.clone()).unwrap();

@@ -1,7 +1,7 @@
 //! Frames of the broker log.
 
-use mq_core::store::format::event::Event;
-use mq_core::store::format::frame::{HEADER_BYTES, Header, Kind, Record};
+use mq_core::testkit::event::Event;
+use mq_core::testkit::frame::{HEADER_BYTES, Header, Kind, Record};
 
 use crate::data_folder;
 

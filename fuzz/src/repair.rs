@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
-use mq_core::store::disk::crash_disk::CrashDisk;
-use mq_core::store::repair::inspect::inspect_on;
-use mq_core::store::repair::repair_on;
+use mq_core::repair::inspect::inspect_on;
+use mq_core::repair::repair_on;
+use mq_core::testkit::CrashDisk;
 
 use crate::data_folder;
 

@@ -251,7 +251,7 @@ async fn main() {
         streams[0].push(echo_stream(&echo).await);
         let topic = format!("t{round}");
         streams[1].push(broker_stream(&address, topic.clone()).await);
-        broker.delete_topic(&mq_core::TopicName::parse(&topic).unwrap()).unwrap();
+        let _ = broker.delete_topic(&mq_core::TopicName::parse(&topic).unwrap()).unwrap();
         unary[0].push(echo_unary(&echo).await);
         unary[1].push(broker_unary(&address).await);
     }

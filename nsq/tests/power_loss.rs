@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use mq_core::store::disk::crash_disk::{CrashDisk, Replay};
+use mq_core::testkit::nobody;
+use mq_core::testkit::{CrashDisk, Replay};
 use mq_core::{
     Broker, ChannelName, Durability, MessageId, Options, Pulled, StoreSizes, SubscribeOptions, SystemClock,
     TopicName, Wake,
@@ -23,12 +24,6 @@ const SIZES: StoreSizes =
     StoreSizes { file_bytes: 32 << 10, chunk_bytes: 4 << 10, read_bytes: 4 << 10, blocks: 64 };
 /// How many moments of a run are tried.
 const CUTS: usize = 200;
-
-struct Nobody;
-
-impl Wake for Nobody {
-    fn wake(&self) {}
-}
 
 fn topic() -> TopicName {
     TopicName::parse("load").unwrap()
@@ -75,7 +70,7 @@ async fn consume(address: String, disk: CrashDisk, count: usize) -> Ledger {
 
 /// All that a channel delivers: numbers in order, with their ids.
 fn drain(broker: &Broker, name: &str) -> Vec<(u64, MessageId)> {
-    let wake: Arc<dyn Wake> = Arc::new(Nobody);
+    let wake: Arc<dyn Wake> = nobody();
     let (channel, _) = broker.topic(&topic()).unwrap().channel(&channel(name), &wake).unwrap();
     let options = SubscribeOptions { msg_timeout: Duration::from_secs(60), sample_rate: 0 };
     let mut subscription = channel.subscribe(options, wake).unwrap();
@@ -116,9 +111,9 @@ async fn what_was_acknowledged_at_sync_survives_a_loss_of_power() {
     let broker =
         Broker::open_on(Arc::new(disk.clone()), Arc::new(SystemClock::new()), SIZES, options()).unwrap();
     broker.start().unwrap();
-    let wake: Arc<dyn Wake> = Arc::new(Nobody);
+    let wake: Arc<dyn Wake> = nobody();
     for name in ["fast", "slow"] {
-        broker.topic(&topic()).unwrap().channel(&channel(name), &wake).unwrap();
+        let _ = broker.topic(&topic()).unwrap().channel(&channel(name), &wake).unwrap();
     }
     let config = Config { tcp_address: "127.0.0.1:0".into(), ..Config::default() };
     let server = Server::bind(config, broker.clone()).await.unwrap();

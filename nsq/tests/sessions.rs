@@ -288,7 +288,7 @@ async fn a_deleted_channel_closes_its_connections() {
     let server = start().await;
     let mut consumer = subscriber(&server, "t", "{}", 1).await;
     let t = server.broker.find_topic(&topic("t")).unwrap();
-    t.delete_channel(&ChannelName::parse("c").unwrap()).unwrap();
+    let _ = t.delete_channel(&ChannelName::parse("c").unwrap()).unwrap();
     consumer.expect_end().await;
     server.stop().await;
 }
@@ -301,7 +301,7 @@ async fn a_deleted_topic_is_created_again_by_the_next_publish() {
         producer.send(&with_body("PUB t", b"x")).await;
         producer.expect("OK").await;
         assert_eq!(server.broker.find_topic(&topic("t")).unwrap().depth(), 1);
-        server.broker.delete_topic(&topic("t")).unwrap();
+        let _ = server.broker.delete_topic(&topic("t")).unwrap();
     }
     server.stop().await;
 }

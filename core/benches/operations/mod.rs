@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mq_core::store::disk::real_disk::RealDisk;
-use mq_core::store::format::frame::{Header, Kind, Record, put_record};
+use mq_core::testkit::RealDisk;
+use mq_core::testkit::frame::{Header, Kind, Record, put_record};
+use mq_core::testkit::nobody;
 use mq_core::{
     Attributes, Broker, ChannelName, Durability, ManualClock, MessageId, Offset, Options, Step, StoreSizes,
-    SubscribeOptions, TopicName, Wake,
+    SubscribeOptions, TopicName,
 };
 use tempfile::TempDir;
 
@@ -30,16 +31,6 @@ pub(crate) const NAMES: [&str; 8] = [
     "open",
 ];
 
-struct Nobody;
-
-impl Wake for Nobody {
-    fn wake(&self) {}
-}
-
-fn nobody() -> Arc<dyn Wake> {
-    Arc::new(Nobody)
-}
-
 fn open(folder: &TempDir, durability: Durability) -> Broker {
     let disk = Arc::new(RealDisk::open(folder.path()).unwrap());
     let clock = Arc::new(ManualClock::new(1_800_000_000_000_000_000));
@@ -55,7 +46,7 @@ fn publish(broker: &Broker, name: &TopicName, messages: u64, batch: u64) {
         for _ in 0..batch {
             frame.push(&Attributes::NONE, &BODY).unwrap();
         }
-        topic.publish(frame, &wake).unwrap();
+        let _ = topic.publish(frame, &wake).unwrap();
         broker.commit();
     }
 }
@@ -136,7 +127,8 @@ pub(crate) fn operation(name: &str) -> Box<dyn FnMut(u64)> {
         }
         "open" => {
             let broker = open(&folder, level);
-            broker.topic(&topic).unwrap().channel(&ChannelName::parse("c").unwrap(), &nobody()).unwrap();
+            let _ =
+                broker.topic(&topic).unwrap().channel(&ChannelName::parse("c").unwrap(), &nobody()).unwrap();
             publish(&broker, &topic, BACKLOG, BATCH);
             drop(broker);
             Box::new(move |count| {

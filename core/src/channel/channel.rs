@@ -20,6 +20,21 @@ use crate::store::read::reader;
 use crate::topic::{Topic, TopicState};
 
 /// A channel of a topic. Every channel gets every message; the subscribers of one share them.
+///
+/// ```
+/// # use mq_core::{Broker, Options};
+/// # fn main() -> mq_core::Result<()> {
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let broker = Broker::open(Options { data_path: folder.path().into(), ..Options::default() })?;
+/// let orders = broker.topic(&"orders".parse()?)?;
+/// let (billing, created) = orders.channel(&"billing".parse()?, None)?;
+/// created.wait(&broker)?;
+/// billing.pause()?.wait(&broker)?;
+/// orders.publish_one(b"one pizza")?.wait(&broker)?;
+/// assert_eq!(billing.depth(), 1);
+/// # broker.close()
+/// # }
+/// ```
 pub struct Channel {
     /// Never used again.
     pub(crate) no: u32,
@@ -80,12 +95,24 @@ pub(crate) struct Backlog {
 }
 
 /// How a subscriber wants its messages.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use mq_core::SubscribeOptions;
+/// let slow = SubscribeOptions { msg_timeout: Duration::from_secs(600), ..SubscribeOptions::default() };
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct SubscribeOptions {
-    /// How long a message may be in flight before it is delivered again.
+    /// How long a message may be in flight before it is delivered again. Default 60 s.
     pub msg_timeout: Duration,
-    /// 0 for all messages, else about that many percent of them: the others are finished undelivered.
+    /// 0 for all messages, the default, else about that many percent of them: the others are finished undelivered.
     pub sample_rate: u8,
+}
+
+impl Default for SubscribeOptions {
+    fn default() -> Self {
+        Self { msg_timeout: Duration::from_secs(60), sample_rate: 0 }
+    }
 }
 
 impl Channel {

@@ -45,8 +45,13 @@ pub(crate) struct State<W> {
     random: fastrand::Rng,
 }
 
-/// A message that a leaving subscriber held, and others before it too, waits this long for each of its attempts.
+/// Time a message returned without an answer waits for each of its attempts, from the second on.
 const BACK_OFF: Mono = 1_000_000_000;
+
+/// How long a message waits that was returned without an answer: a first delivery not at all.
+pub(crate) fn back_off(attempts: u16, msg_timeout: Mono) -> Mono {
+    if attempts > 1 { (BACK_OFF * Mono::from(attempts)).min(msg_timeout) } else { 0 }
+}
 
 impl<W: Clone> State<W> {
     /// A channel that has seen nothing below `start`.
@@ -97,8 +102,9 @@ impl<W: Clone> State<W> {
         for message in self.in_flight.release(slot, held) {
             let (offset, attempts) = (message.offset, message.attempts);
             let mut due = 0;
-            if attempts > 1 {
-                due = now.saturating_add((BACK_OFF * Mono::from(attempts)).min(timeout));
+            let back_off = back_off(attempts, timeout);
+            if back_off > 0 {
+                due = now.saturating_add(back_off);
                 self.deferred.push(Due { due, offset, attempts });
             } else {
                 self.ready.push_returned(offset, attempts);

@@ -15,10 +15,41 @@ use crate::store::format::frame::Record;
 use crate::store::log::{Frame, Wake};
 use crate::topic::{Topic, TopicState};
 
-/// A subscription. Dropping it ends it: what it holds returns to the channel at once.
+/// A subscription of a caller that does not block: it is woken, pulls many messages at a time, and answers them in runs.
+/// [`Consumer`](crate::Consumer) is the simple form. Dropping it ends it: what it holds returns to the channel.
 ///
 /// Being woken is a duty: after each wake, pull until the answer is not [`Pulled::More`], or [`rest`](Self::rest);
 /// else the messages meant for this subscriber wait although others could take them.
+///
+/// ```
+/// # use std::sync::Arc;
+/// # use mq_core::{Broker, Options, Parker, Pulled, Start, SubscribeOptions, Wake};
+/// # fn main() -> mq_core::Result<()> {
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let broker = Broker::open(Options { data_path: folder.path().into(), ..Options::default() })?;
+/// # let (topic, channel) = ("orders".parse()?, "billing".parse()?);
+/// let parker = Arc::new(Parker::default());
+/// let wake: Arc<dyn Wake> = parker.clone();
+/// let (mut subscription, created) =
+///     broker.subscribe_at(&topic, &channel, Start::Now, SubscribeOptions::default(), &wake)?;
+/// created.wait(&broker)?;
+/// subscription.acks().set_credit(100);
+/// broker.topic(&topic)?.publish_one(b"one pizza")?.wait(&broker)?;
+///
+/// let mut ids = Vec::new();
+/// while ids.is_empty() {
+///     if subscription.pull(1 << 20, &mut |message| ids.push(message.id)) == Pulled::Wait && ids.is_empty() {
+///         parker.park(None);
+///     }
+/// }
+/// let mut acks = subscription.acks();
+/// for id in ids {
+///     acks.finish(id)?;
+/// }
+/// # drop(acks);
+/// # broker.close()
+/// # }
+/// ```
 pub struct Subscription {
     channel: Arc<Channel>,
     topic: Arc<Topic>,
@@ -26,7 +57,7 @@ pub struct Subscription {
     wake: Arc<dyn Wake>,
     /// Frames of the messages taken this turn; the last is the one being read.
     frames: Vec<Frame>,
-    taken: Vec<Message>,
+    taken: Vec<TakenMessage>,
     /// Whether a turn ended before a message whose body was too large for what it may take.
     held_back: bool,
     /// What is left of its credit since the last turn.
@@ -34,7 +65,7 @@ pub struct Subscription {
 }
 
 /// A message taken this turn.
-struct Message {
+struct TakenMessage {
     frame: u32,
     /// Where its record stands in the frame's payload.
     at: u32,
@@ -42,11 +73,11 @@ struct Message {
     offset: Offset,
 }
 
-/// What a pull leaves to do.
+/// What a pull leaves to do, whether it handed out messages or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pulled {
-    /// Nothing for this subscriber now: it will be woken.
-    Idle,
+    /// There is no more for this subscriber now: it is woken when there may be.
+    Wait,
     /// It is this subscriber's turn again: pull, or rest.
     More,
     /// The channel was deleted, or the broker is closing.
@@ -102,7 +133,7 @@ impl Subscription {
                 }
                 Turn::Load { from, again } => {
                     if !self.load(from, again) {
-                        return Pulled::Idle;
+                        return Pulled::Wait;
                     }
                 }
             }
@@ -128,9 +159,20 @@ impl Subscription {
 
     /// Begins a run of acknowledgements: one lock for all, which other subscribers wait for. Pull after it is dropped:
     /// it wakes others, but not this subscriber.
-    pub fn acks(&self) -> Acks<'_> {
+    ///
+    /// ```compile_fail,E0502
+    /// # fn both(mut subscription: mq_core::Subscription) {
+    /// let acks = subscription.acks();
+    /// // It would wait for the lock that `acks` holds.
+    /// subscription.in_flight();
+    /// drop(acks);
+    /// # }
+    /// ```
+    ///
+    /// The same holds for [`Channel::stats`] and the like on this thread, which the compiler can't see.
+    pub fn acks(&mut self) -> Acks<'_> {
         let now = self.channel.shared.clock.mono();
-        Acks { subscription: self, inner: Some(self.channel.inner.lock()), now }
+        Acks { inner: Some(self.channel.inner.lock()), subscription: self, now }
     }
 
     /// Messages in flight here.
@@ -158,6 +200,11 @@ impl Subscription {
     /// The error for a subscriber whose topic is stopped, of kind [`ErrorKind::Damaged`].
     pub fn damage(&self) -> Option<Error> {
         self.topic.state.lock().damage.as_ref().map(|damage| damage.error(self.topic.name()))
+    }
+
+    /// The channel's topic.
+    pub fn topic(&self) -> &Arc<Topic> {
+        &self.topic
     }
 
     /// Takes messages under the locks, noting where their bodies are.
@@ -194,7 +241,7 @@ impl Subscription {
             if let Some(wake) = wake {
                 wake.wake();
             }
-            return Turn::Taken(Pulled::Idle);
+            return Turn::Taken(Pulled::Wait);
         }
         self.choose_sample(&mut inner);
         let next = inner.state.park(self.id, end);
@@ -205,9 +252,9 @@ impl Subscription {
             Some(wake) if Arc::ptr_eq(&wake, &self.wake) => Pulled::More,
             Some(wake) => {
                 wake.wake();
-                Pulled::Idle
+                Pulled::Wait
             }
-            None => Pulled::Idle,
+            None => Pulled::Wait,
         };
         Turn::Taken(pulled)
     }
@@ -296,7 +343,7 @@ impl Subscription {
                 used += cost;
                 bodies_left -= record.body.len();
                 let frame = self.frames.len() as u32 - 1;
-                self.taken.push(Message { frame, at: at as u32, attempts, offset });
+                self.taken.push(TakenMessage { frame, at: at as u32, attempts, offset });
             }
             at += record.len;
             offset_at = offset.plus(1);
@@ -441,6 +488,7 @@ impl Drop for Acks<'_> {
     }
 }
 
-fn nanos(duration: Duration) -> Mono {
+/// Nanoseconds of `duration`.
+pub(crate) fn nanos(duration: Duration) -> Mono {
     u64::try_from(duration.as_nanos()).unwrap_or(Mono::MAX)
 }

@@ -12,8 +12,10 @@
 //! - [`repair`]: inspection of a folder, and repair of a damaged one
 
 pub(crate) mod clean;
-pub mod disk;
-pub mod format;
+#[cfg_attr(not(feature = "testkit"), allow(unreachable_pub, reason = "the testkit makes it public"))]
+pub(crate) mod disk;
+#[cfg_attr(not(feature = "testkit"), allow(unreachable_pub, reason = "the testkit makes it public"))]
+pub(crate) mod format;
 pub(crate) mod log;
 pub(crate) mod memory;
 pub(crate) mod open;

@@ -147,7 +147,8 @@ impl Topic {
         self.trim();
         self.shared.watch.changed();
         if last_of_ephemeral {
-            self.shared.remove_topic(self);
+            // Of an ephemeral topic nothing is stored.
+            let _ = self.shared.remove_topic(self);
         }
         Ok(ticket)
     }

@@ -43,11 +43,15 @@ struct Beginning {
 
 impl Topic {
     /// Finds or creates a channel. A new one starts at the pump position. The ticket is done when the creation is in
-    /// the log, for those who answer for it; `wake` is called when another thread has decided that.
+    /// the log, for those who answer for it; `wake`, where one is given, is called when another thread has decided that.
     ///
     /// # Errors
     /// `Closed`; `LimitReached` at the limit of channels; `Full`, `Io`.
-    pub fn channel(&self, name: &ChannelName, wake: &Arc<dyn Wake>) -> Result<(Arc<Channel>, Ticket)> {
+    pub fn channel<'a>(
+        &self,
+        name: &ChannelName,
+        wake: impl Into<Option<&'a Arc<dyn Wake>>>,
+    ) -> Result<(Arc<Channel>, Ticket)> {
         self.channel_at(name, Start::Now, wake)
     }
 
@@ -56,11 +60,20 @@ impl Topic {
     ///
     /// # Errors
     /// As [`Topic::channel`]; `Damaged` where what was published around that time can't be read.
-    pub fn channel_at(
+    pub fn channel_at<'a>(
         &self,
         name: &ChannelName,
         start: Start,
-        wake: &Arc<dyn Wake>,
+        wake: impl Into<Option<&'a Arc<dyn Wake>>>,
+    ) -> Result<(Arc<Channel>, Ticket)> {
+        self.find_or_create(name, start, wake.into())
+    }
+
+    fn find_or_create(
+        &self,
+        name: &ChannelName,
+        start: Start,
+        wake: Option<&Arc<dyn Wake>>,
     ) -> Result<(Arc<Channel>, Ticket)> {
         let is_new = || self.find_channel(name).is_none();
         let from = match start {
@@ -78,7 +91,10 @@ impl Topic {
                 // decided.
                 created = channel.log_self(self.no, state.level);
             }
-            let ticket = self.shared.log.follow(created, self.shared.clock.wall(), wake);
+            let ticket = match wake {
+                Some(wake) => self.shared.log.follow(created, self.shared.clock.wall(), wake),
+                None => created,
+            };
             return Ok((channel.clone(), ticket));
         }
         self.check(&state)?;
@@ -100,7 +116,7 @@ impl Topic {
         let channel = Channel::beginning(setup, beginning.next, &beginning.below, &beginning.gaps);
         let mut ticket = Ticket::DONE;
         if self.is_logged() && !name.is_ephemeral() {
-            ticket = self.shared.log_events(&events, state.level, Some(wake));
+            ticket = self.shared.log_events(&events, state.level, wake);
             channel.set_created(ticket);
         }
         channel.advance(&state, None);

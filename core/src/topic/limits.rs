@@ -67,7 +67,7 @@ impl Topic {
         state.allowance = Allowance::default();
         if !limits.max_age.is_zero() {
             self.shared.ages.store(true, Ordering::Relaxed);
-            self.shared.log.bell.ring();
+            self.shared.log.bell.unpark();
         }
         let ticket = self.shared.log_events(&[Event::Limits { topic: self.no, limits }], state.level, None);
         drop(state);
@@ -222,7 +222,7 @@ impl Topic {
         let to = state.extents.at_rank(state.pump.rank + waiting.div_ceil(8), state.end);
         self.drop_waiting(state, to);
         self.trim_locked(state);
-        self.shared.cleaner_bell.ring();
+        self.shared.cleaner_bell.unpark();
     }
 
     /// Drops what waits in the topic before `to`.
@@ -236,7 +236,7 @@ impl Topic {
         }
         if self.is_logged() && !state.channels.is_empty() {
             let hole = Event::Hole { topic: self.no, first: from.offset, last: Offset(to.offset.0 - 1) };
-            self.shared.log_events(&[hole], state.level, None);
+            let _ = self.shared.log_events(&[hole], state.level, None);
         }
         state.skipped += to.rank - from.rank;
         state.pump = to;

@@ -65,7 +65,7 @@ impl Topic {
                 continue;
             }
             if std::mem::take(&mut events_due) {
-                self.shared.log_events(&events, Durability::Flush, None);
+                let _ = self.shared.log_events(&events, Durability::Flush, None);
             }
             held.spilling = runs.len() as u32;
             for frame in runs {

@@ -47,6 +47,22 @@ use crate::topic::ring::{Extents, Held, RingFrames};
 use crate::topic::volume::Volume;
 
 /// A topic: one log in logic, which its channels are cursors over.
+///
+/// ```
+/// # use mq_core::{Attributes, Broker, Options};
+/// # fn main() -> mq_core::Result<()> {
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let broker = Broker::open(Options { data_path: folder.path().into(), ..Options::default() })?;
+/// let orders = broker.topic(&"orders".parse()?)?;
+/// let mut batch = orders.batch();
+/// batch.push(&Attributes::NONE, b"one pizza")?;
+/// batch.push(&Attributes::NONE, b"two salads")?;
+/// orders.publish(batch, None)?.wait(&broker)?;
+/// // They wait for a first channel.
+/// assert_eq!(orders.depth(), 2);
+/// # broker.close()
+/// # }
+/// ```
 pub struct Topic {
     /// Never used again.
     pub(crate) no: u32,

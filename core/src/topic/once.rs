@@ -151,7 +151,7 @@ impl Topic {
         state: &mut TopicState,
         payload: &Payload,
         time: Wall,
-        wake: &Arc<dyn Wake>,
+        wake: Option<&Arc<dyn Wake>>,
     ) -> Result<Stored> {
         let InForce { until, max_ids } = self.in_force(state, time);
         let Some(until) = until else { return self.store(state, payload, time, wake) };
@@ -200,7 +200,7 @@ impl Topic {
         payload: &Payload,
         found: &Found,
         time: Wall,
-        wake: &Arc<dyn Wake>,
+        wake: Option<&Arc<dyn Wake>>,
         epoch: u64,
     ) -> Result<Option<Stored>> {
         if found.duplicates.is_empty() {

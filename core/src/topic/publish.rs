@@ -13,8 +13,24 @@ use crate::topic::ring::Held;
 use crate::topic::window::Known;
 use crate::topic::{Topic, TopicState};
 
-/// What became of the messages of a batch: where each of them stands, and when that holds.
+/// The messages of a published batch: the offset of each, and the ticket that says when they are stored.
+///
+/// ```
+/// # use mq_core::{Broker, Options};
+/// # fn main() -> mq_core::Result<()> {
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let broker = Broker::open(Options { data_path: folder.path().into(), ..Options::default() })?;
+/// let orders = broker.topic(&"orders".parse()?)?;
+/// let published = orders.publish_one(b"one pizza")?;
+/// let (offset, is_duplicate) = published.offsets().next().unwrap();
+/// assert!(!is_duplicate);
+/// published.wait(&broker)?;
+/// println!("stored at offset {}", offset.0);
+/// # broker.close()
+/// # }
+/// ```
 #[derive(Clone, Debug)]
+#[must_use = "the messages are stored once the ticket is done"]
 pub struct Published {
     /// Done when all of them are stored as the topic's level wants it, those that were stored before too.
     pub ticket: Ticket,
@@ -97,12 +113,17 @@ impl Topic {
     /// crash.
     ///
     /// The ticket is done when the topic's level is met; call [`Broker::commit`](crate::Broker::commit) after the last
-    /// batch of a burst. `wake` is called when another thread decided the outcome. An empty batch is done at once.
+    /// batch of a burst, or [`Published::wait`]. `wake`, where one is given, is called when another thread decided the
+    /// outcome. An empty batch is done at once.
     ///
     /// # Errors
     /// `Draining`; `Closed` if the topic was deleted or the broker is closing; `Damaged` if the topic is stopped; `Full`, `Io` if
     /// nothing can be stored.
-    pub fn publish(&self, batch: Batch, wake: &Arc<dyn Wake>) -> Result<Published> {
+    pub fn publish<'a>(&self, batch: Batch, wake: impl Into<Option<&'a Arc<dyn Wake>>>) -> Result<Published> {
+        self.publish_batch(batch, wake.into())
+    }
+
+    fn publish_batch(&self, batch: Batch, wake: Option<&Arc<dyn Wake>>) -> Result<Published> {
         if batch.is_empty() {
             return Ok(Published::whole(Ticket::DONE, Offset(0), 0));
         }
@@ -129,7 +150,7 @@ impl Topic {
         state: &mut TopicState,
         payload: &Payload,
         time: Wall,
-        wake: &Arc<dyn Wake>,
+        wake: Option<&Arc<dyn Wake>>,
     ) -> Result<Stored> {
         loop {
             if let Some(stored) = self.try_store(state, payload, time, wake, None)? {
@@ -144,7 +165,7 @@ impl Topic {
         state: &mut TopicState,
         payload: &Payload,
         time: Wall,
-        wake: &Arc<dyn Wake>,
+        wake: Option<&Arc<dyn Wake>>,
         epoch: Option<u64>,
     ) -> Result<Option<Stored>> {
         let (messages, bytes) = (u64::from(payload.count), payload.body_bytes());
@@ -179,7 +200,7 @@ impl Topic {
         state: &mut TopicState,
         payload: &Payload,
         time: Wall,
-        wake: &Arc<dyn Wake>,
+        wake: Option<&Arc<dyn Wake>>,
         epoch: Option<u64>,
     ) -> Result<Option<(Ticket, Offset)>> {
         let Some(me) = self.me.upgrade() else {
@@ -194,7 +215,7 @@ impl Topic {
         let landed =
             Landed { frame: payload.frame(first, time), chunk: payload.chunk, spilled: false, synced };
         let ticket =
-            self.shared.log.enqueue(self.no, payload.crc, landed, me, Some(wake.clone()), Some(state.epoch));
+            self.shared.log.enqueue(self.no, payload.crc, landed, me, wake.cloned(), Some(state.epoch));
         let Some(ticket) = ticket else {
             // These offsets stay unused, and so does the rest of the block.
             state.next = state.block_end;

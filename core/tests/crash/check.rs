@@ -5,7 +5,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mq_core::store::disk::crash_disk::CrashDisk;
+use mq_core::testkit::CrashDisk;
 use mq_core::{
     Attributes, Broker, ChannelName, Delivery, ManualClock, MessageId, Outcome, Pulled, Step,
     SubscribeOptions, Subscription, TopicName,
@@ -115,12 +115,12 @@ impl Cut<'_> {
         let mut drains = Vec::new();
         for topic in broker.topics() {
             self.check_exists(topic.name().as_str());
-            topic.unpause().unwrap();
+            let _ = topic.unpause().unwrap();
             if topic.channels().is_empty() {
-                topic.channel(&ChannelName::parse("probe").unwrap(), &nobody()).unwrap();
+                let _ = topic.channel(&ChannelName::parse("probe").unwrap(), &nobody()).unwrap();
             }
             for channel in topic.channels() {
-                channel.unpause().unwrap();
+                let _ = channel.unpause().unwrap();
                 let mut sub = channel.subscribe(FOREVER, nobody()).unwrap();
                 sub.acks().set_credit(1_000_000);
                 let mut got = Vec::new();
@@ -303,7 +303,7 @@ impl Cut<'_> {
             return;
         }
         let topic = broker.find_topic(&TopicName::parse(name).unwrap()).unwrap();
-        topic.set_limits(mq_core::Limits::default()).unwrap();
+        let _ = topic.set_limits(mq_core::Limits::default()).unwrap();
         let numbers: Vec<u64> = last.sent.keys().copied().collect();
         let send = || {
             let mut batch = topic.batch();

@@ -8,11 +8,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use mq_core::store::disk::crash_disk::{CrashDisk, Fault, Op};
+pub(crate) use mq_core::testkit::nobody;
+use mq_core::testkit::{CrashDisk, Fault, Op};
 use mq_core::{
     Attributes, Broker, ChannelName, Clock, Durability, Limits, ManualClock, MessageId, Offset, Options,
     Outcome, Overflow, Pulled, Start, Step, StoreSizes, SubscribeOptions, Subscription, Ticket, TopicName,
-    Wake,
 };
 
 pub(crate) use self::publish::{body, id, number};
@@ -25,16 +25,6 @@ const ANY: Limits =
     Limits { max_messages: 0, max_bytes: 0, max_age: Duration::ZERO, overflow: Overflow::Refuse };
 const ACTIONS: usize = 150;
 const TOPICS_MAX: usize = 4;
-
-pub(crate) struct Nobody;
-
-impl Wake for Nobody {
-    fn wake(&self) {}
-}
-
-pub(crate) fn nobody() -> Arc<dyn Wake> {
-    Arc::new(Nobody)
-}
 
 /// What a run leaves to be checked.
 pub(crate) struct Run {

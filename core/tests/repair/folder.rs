@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use mq_core::store::disk::crash_disk::{Crash, CrashDisk};
+use mq_core::testkit::nobody;
+use mq_core::testkit::{Crash, CrashDisk};
 use mq_core::{
     Attributes, Broker, ChannelName, Delivery, Durability, ManualClock, MessageId, Options, Outcome, Pulled,
-    Step, StoreSizes, SubscribeOptions, Topic, TopicName, Wake,
+    Step, StoreSizes, SubscribeOptions, Topic, TopicName,
 };
 
 const SIZES: StoreSizes =
@@ -15,16 +16,6 @@ const SIZES: StoreSizes =
 const FOREVER: SubscribeOptions = SubscribeOptions { msg_timeout: Duration::from_secs(9000), sample_rate: 0 };
 /// Numbers from here on are given to what is published after a repair.
 const FRESH: u64 = 1 << 40;
-
-struct Nobody;
-
-impl Wake for Nobody {
-    fn wake(&self) {}
-}
-
-fn nobody() -> Arc<dyn Wake> {
-    Arc::new(Nobody)
-}
 
 /// A broker and its clock.
 pub(crate) struct Open {
@@ -106,7 +97,7 @@ impl Folder {
                 0..22 => publish(&broker, &topic(&broker, &name), &mut random, &mut next),
                 22..25 => {
                     let channel = ChannelName::parse(&format!("c{}", random.u8(0..3))).unwrap();
-                    topic(&broker, &name).channel(&channel, &nobody()).unwrap();
+                    let _ = topic(&broker, &name).channel(&channel, &nobody()).unwrap();
                 }
                 25..31 => consume(&topic(&broker, &name), &mut random, &mut ids),
                 31 => broker.maintain(Step::State).unwrap(),
@@ -117,13 +108,13 @@ impl Folder {
                     let other = topic(&broker, &format!("gone{}", random.u8(0..2)));
                     publish(&broker, &other, &mut random, &mut next);
                     if random.bool() {
-                        broker.delete_topic(other.name()).unwrap();
+                        let _ = broker.delete_topic(other.name()).unwrap();
                     }
                 }
                 38 => {
                     let levels = [Durability::Memory, Durability::Flush];
                     let t = topic(&broker, "levels");
-                    t.set_durability(levels[random.usize(..2)]).unwrap();
+                    let _ = t.set_durability(levels[random.usize(..2)]).unwrap();
                     publish(&broker, &t, &mut random, &mut next);
                     broker.maintain(Step::Spill).unwrap();
                 }
@@ -199,7 +190,7 @@ pub(crate) fn drain(broker: &Open) -> Drained {
         let name = topic.name().as_str().to_owned();
         out.topics.insert(name.clone());
         if topic.channels().is_empty() {
-            topic.channel(&ChannelName::parse("probe").unwrap(), &nobody()).unwrap();
+            let _ = topic.channel(&ChannelName::parse("probe").unwrap(), &nobody()).unwrap();
         }
         for channel in topic.channels() {
             let mut sub = channel.subscribe(FOREVER, nobody()).unwrap();

@@ -11,11 +11,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use mq_core::ErrorKind;
-use mq_core::store::disk::crash_disk::{Crash, CrashDisk, Fault};
-use mq_core::store::disk::{Disk, OpenMode};
-use mq_core::store::repair::damage::What;
-use mq_core::store::repair::inspect::inspect_on;
-use mq_core::store::repair::{Repair, repair_on};
+use mq_core::repair::damage::What;
+use mq_core::repair::inspect::inspect_on;
+use mq_core::repair::{Repair, repair_on};
+use mq_core::testkit::{Crash, CrashDisk, Fault};
+use mq_core::testkit::{Disk, OpenMode};
 
 use folder::{Drained, Folder, drain, open, open_at};
 
@@ -385,7 +385,7 @@ fn a_repaired_folder_is_still_for_one_user() {
     let folder = Folder::build(5);
     let temp = tempfile::TempDir::new().unwrap();
     let path = temp.path().join("data");
-    let disk = mq_core::store::disk::real_disk::RealDisk::open(&path).unwrap();
+    let disk = mq_core::testkit::RealDisk::open(&path).unwrap();
     let fresh = |name: &str| disk.open(name, OpenMode::Create).unwrap();
     for (name, mut bytes) in folder.disk.dump() {
         if name.ends_with(".log") && bytes.len() > 200 {
@@ -393,10 +393,10 @@ fn a_repaired_folder_is_still_for_one_user() {
         }
         fresh(&name).write_at(&mut [std::io::IoSlice::new(&bytes)], 0).unwrap();
     }
-    let error = mq_core::store::repair::repair(&path, true, &mut |_, _| {}).unwrap_err();
+    let error = mq_core::repair::repair(&path, true, &mut |_, _| {}).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Locked);
     drop(disk);
-    let repair = mq_core::store::repair::repair(&path, true, &mut |_, _| {}).unwrap();
+    let repair = mq_core::repair::repair(&path, true, &mut |_, _| {}).unwrap();
     assert!(repair.is_written && !repair.replaced.is_empty());
     let mode = |path: &std::path::Path| path.metadata().unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&path), 0o700);
@@ -407,7 +407,7 @@ fn a_repaired_folder_is_still_for_one_user() {
         set_aside += usize::from(entry.file_name().to_string_lossy().ends_with(".damaged"));
     }
     assert_eq!(set_aside, repair.replaced.len());
-    assert!(!mq_core::store::repair::repair(&path, true, &mut |_, _| {}).unwrap().is_needed);
+    assert!(!mq_core::repair::repair(&path, true, &mut |_, _| {}).unwrap().is_needed);
 }
 
 /// A disk whose files are replaced by others when the first log file is opened, as by a broker's cleaner and checkpoint.
@@ -417,7 +417,7 @@ struct Changing {
 }
 
 impl Disk for Changing {
-    fn open(&self, name: &str, mode: OpenMode) -> std::io::Result<Arc<dyn mq_core::store::disk::File>> {
+    fn open(&self, name: &str, mode: OpenMode) -> std::io::Result<Arc<dyn mq_core::testkit::File>> {
         if name.ends_with(".log")
             && let Some(later) = self.later.lock().unwrap().take()
         {

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use mq_core::store::disk::crash_disk::CrashDisk;
-use mq_core::store::format::frame::{HEADER_BYTES, Header, Kind, Record};
+use mq_core::testkit::CrashDisk;
+use mq_core::testkit::frame::{HEADER_BYTES, Header, Kind, Record};
 
 use crate::folder::number;
 

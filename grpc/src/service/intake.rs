@@ -67,13 +67,9 @@ pub(super) fn encode(core: &Core, batch: &mut Batch, messages: &[OutgoingMessage
         for header in &message.headers {
             headers.push(&header.name, &header.value)?;
         }
-        let not_before = (message.delay_ms > 0).then(|| {
-            let delay = message.delay_ms.saturating_mul(1_000_000);
-            core.broker.wall().saturating_add(delay)
-        });
+        let not_before = core.broker.wall_after(Duration::from_millis(message.delay_ms));
         let dedup_id = (!message.dedup_id.is_empty()).then_some(message.dedup_id.as_bytes());
-        let attributes =
-            Attributes { not_before, dedup_id, headers: headers.as_attribute(), ..Attributes::NONE };
+        let attributes = Attributes { not_before, dedup_id, headers: headers.as_attribute() };
         batch.push(&attributes, &message.body)?;
     }
     Ok(())

@@ -204,7 +204,7 @@ impl Session {
             };
             match pulled {
                 Pulled::More => {}
-                Pulled::Idle => break None,
+                Pulled::Wait => break None,
                 Pulled::Closed => break Some(self.closed()),
                 Pulled::Damaged => {
                     break Some(self.subscription.damage().map_or_else(|| self.closed(), Refusal::from));

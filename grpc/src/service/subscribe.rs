@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mq_core::{ChannelName, Offset, TopicName};
-use mq_core::{ErrorKind, Result as CoreResult, Start, SubscribeOptions, Subscription, Wake};
+use mq_core::{Start, SubscribeOptions, Subscription, Wake};
 use mq_net::clients::Consumer;
 use mq_net::log_wait::LogWait;
 use mq_net::signal::Signal;
@@ -133,31 +133,16 @@ impl Opening {
 
     /// Subscribes, and waits until the channel is in the log.
     async fn open(&self, core: &Core, signal: &Arc<Signal>) -> Result<Subscription, Refusal> {
-        let wait = LogWait::new(&core.broker);
-        let wake = Arc::clone(signal) as Arc<dyn Wake>;
-        let (subscription, ticket) = match self.subscribe(core, &wait, &wake).await {
-            // Deleted in between: once more, on new ones.
-            Err(error) if error.kind() == ErrorKind::Closed => self.subscribe(core, &wait, &wake).await?,
-            subscribed => subscribed?,
-        };
-        wait.ticket(ticket).await?;
-        Ok(subscription)
-    }
-
-    async fn subscribe(
-        &self,
-        core: &Core,
-        wait: &LogWait,
-        wake: &Arc<dyn Wake>,
-    ) -> CoreResult<(Subscription, mq_core::Ticket)> {
-        let (topic, created) = (core.broker.topic(&self.topic)?, Arc::clone(&wait.wake));
-        let (name, start) = (self.channel.clone(), self.start);
-        let (channel, ticket) = match start {
+        let (broker, topic, channel) = (core.broker.clone(), self.topic.clone(), self.channel.clone());
+        let (start, options, wake) = (self.start, self.options, Arc::clone(signal) as Arc<dyn Wake>);
+        let subscribe = move || broker.subscribe_at(&topic, &channel, start, options, &wake);
+        let (subscription, created) = match start {
             // The place of a time may have to be read from a disk.
-            Start::Time(_) => super::blocking(move || topic.channel_at(&name, start, &created)).await?,
-            _ => topic.channel_at(&name, start, &created)?,
+            Start::Time(_) => super::blocking(subscribe).await?,
+            _ => subscribe()?,
         };
-        Ok((channel.subscribe(self.options, Arc::clone(wake))?, ticket))
+        LogWait::new(&core.broker).follow(created).await?;
+        Ok(subscription)
     }
 }
 

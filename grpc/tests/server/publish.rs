@@ -142,7 +142,7 @@ async fn a_stream_answers_each_batch_and_survives_bad_ones() {
 async fn a_batch_that_finds_no_room_leaves_its_neighbours_alone() {
     let stack = Stack::start().await;
     let topic = stack.broker.topic(&TopicName::parse("t").unwrap()).unwrap();
-    topic.set_limits(Limits { max_messages: 4, ..Limits::default() }).unwrap();
+    let _ = topic.set_limits(Limits { max_messages: 4, ..Limits::default() }).unwrap();
     let batch = |correlation, count: usize| PublishStreamRequest {
         correlation,
         topic: "t".to_owned(),
@@ -175,7 +175,7 @@ async fn the_first_batch_needs_a_topic() {
 async fn a_full_topic_and_a_draining_broker_say_so_and_when_to_come_again() {
     let stack = Stack::start().await;
     let topic = stack.broker.topic(&TopicName::parse("t").unwrap()).unwrap();
-    topic.set_limits(Limits { max_messages: 1, ..Limits::default() }).unwrap();
+    let _ = topic.set_limits(Limits { max_messages: 1, ..Limits::default() }).unwrap();
     let mut client = PublishServiceClient::new(stack.channel().await);
     let (sender, mut responses) = stream(&stack).await;
     let mut refused = async |code: Code, reason: &str, retries: bool| {

@@ -173,7 +173,7 @@ async fn a_deleted_channel_and_a_stop_end_the_stream() {
     let mut deleted = Subscriber::open(channel.clone(), open("t", "gone"), 1).await.unwrap();
     let mut stopped = Subscriber::open(channel, open("t", "c"), 1).await.unwrap();
     let topic = stack.broker.find_topic(&TopicName::parse("t").unwrap()).unwrap();
-    topic.delete_channel(&ChannelName::parse("gone").unwrap()).unwrap();
+    let _ = topic.delete_channel(&ChannelName::parse("gone").unwrap()).unwrap();
     assert_eq!(deleted.response().await.unwrap_err().code(), Code::NotFound);
     stack.stop().await;
     assert_eq!(stopped.response().await.unwrap_err().code(), Code::Unavailable);

@@ -191,12 +191,12 @@ async fn a_pause_holds_back_for_both() {
             .unwrap()
             .find_channel(&ChannelName::parse("c").unwrap())
             .unwrap();
-        channel.pause().unwrap();
+        let _ = channel.pause().unwrap();
         consumer.finish(id).await;
         publish(from, &stack, &["b"], Duration::ZERO).await;
         until("the finish", || (stats(&stack).finished == 1).then_some(())).await;
         assert_eq!((stats(&stack).depth, stats(&stack).in_flight), (1, 0), "{from:?} to {to:?}");
-        channel.unpause().unwrap();
+        let _ = channel.unpause().unwrap();
         assert_eq!(consumer.next().await.1, "b", "{from:?} to {to:?}");
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mq_core::{Broker, ChannelName, Topic, TopicName, Wake};
+use mq_core::{Broker, ChannelName, Topic, TopicName};
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -34,13 +34,6 @@ impl Drop for Held {
     fn drop(&mut self) {
         self.0.release();
     }
-}
-
-/// For tickets that nobody waits for.
-struct Nobody;
-
-impl Wake for Nobody {
-    fn wake(&self) {}
 }
 
 impl Newcomers {
@@ -83,12 +76,11 @@ impl Newcomers {
     }
 
     fn create(&self, topic: &Topic, channels: BTreeSet<ChannelName>) {
-        let wake: Arc<dyn Wake> = Arc::new(Nobody);
         for channel in channels {
             if self.deleted.lock().has(topic.name(), &channel, Instant::now()) {
                 continue;
             }
-            match topic.channel(&channel, &wake) {
+            match topic.channel(&channel, None) {
                 Ok(_) => tracing::info!(topic = %topic.name(), %channel, "channel made: it exists elsewhere"),
                 Err(error) => {
                     tracing::warn!(topic = %topic.name(), %channel, %error, "channel not made");

@@ -37,7 +37,7 @@ impl Session {
             });
             match pulled {
                 Pulled::More => {}
-                Pulled::Idle => {
+                Pulled::Wait => {
                     spare = Some(subscription.spare());
                     break;
                 }

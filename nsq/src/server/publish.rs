@@ -40,10 +40,7 @@ impl Session {
             if name != topic || batch.bytes() >= RUN_BYTES || batch.len() >= RUN_MESSAGES {
                 break;
             }
-            let not_before = (!delay.is_zero()).then(|| {
-                let delay = u64::try_from(delay.as_nanos()).unwrap_or(u64::MAX);
-                self.shared.broker.wall().saturating_add(delay)
-            });
+            let not_before = self.shared.broker.wall_after(delay);
             if let Err(error) = batch.push(&Attributes { not_before, ..Attributes::NONE }, body) {
                 next = Next::Error(WireError::refused(refusal.0, refusal.1, &error));
                 break;

@@ -1,8 +1,8 @@
 //! SUB and what follows it: RDY, FIN, REQ, TOUCH, CLS.
 
-use std::sync::Arc;
-
-use mq_core::{ChannelName, ErrorKind, MessageId, Result, SubscribeOptions, Subscription, Ticket};
+use mq_core::{
+    ChannelName, ErrorKind, MessageId, Result, Start, SubscribeOptions, Subscription, Ticket, TopicName,
+};
 use mq_net::clients::{ClientState, Subscribed};
 
 use super::input::{Burst, Next};
@@ -18,12 +18,7 @@ const RUN_ACKS: usize = 512;
 
 impl Session {
     pub(super) fn subscribe(&mut self, topic: Name<'_>, channel: Name<'_>) {
-        let subscribed = match self.try_subscribe(topic, channel) {
-            // Deleted in between: once more, on new ones.
-            Err(error) if error.kind() == ErrorKind::Closed => self.try_subscribe(topic, channel),
-            subscribed => subscribed,
-        };
-        match subscribed {
+        match self.try_subscribe(topic, channel) {
             Ok((subscription, ticket)) => {
                 tracing::debug!(
                     client = self.client.id,
@@ -31,10 +26,11 @@ impl Session {
                     channel = channel.as_str(),
                     "SUB"
                 );
-                if let Some(topic) = self.topic.clone() {
-                    let channel = subscription.channel().name().clone();
-                    self.client.set_subscribed(Subscribed { topic, channel, view: subscription.view() });
-                }
+                self.client.set_subscribed(Subscribed {
+                    topic: subscription.topic().name().clone(),
+                    channel: subscription.channel().name().clone(),
+                    view: subscription.view(),
+                });
                 self.subscription = Some(subscription);
                 self.set_state(State::Subscribed);
                 self.replies.subscribed(ticket);
@@ -43,18 +39,17 @@ impl Session {
         }
     }
 
-    fn try_subscribe(&mut self, topic: Name<'_>, channel: Name<'_>) -> Result<(Subscription, Ticket)> {
-        let (channel, ticket) =
-            self.topic(topic)?.channel(&ChannelName::parse(channel.as_str())?, &self.wake)?;
+    fn try_subscribe(&self, topic: Name<'_>, channel: Name<'_>) -> Result<(Subscription, Ticket)> {
+        let (topic, channel) = (TopicName::parse(topic.as_str())?, ChannelName::parse(channel.as_str())?);
         let options = SubscribeOptions {
             msg_timeout: self.settings.msg_timeout,
             sample_rate: self.settings.sample_rate,
         };
-        Ok((channel.subscribe(options, Arc::clone(&self.wake))?, ticket))
+        self.shared.broker.subscribe_at(&topic, &channel, Start::Now, options, &self.wake)
     }
 
     pub(super) fn close(&mut self) {
-        if let Some(subscription) = &self.subscription {
+        if let Some(subscription) = &mut self.subscription {
             subscription.acks().set_credit(0);
         }
         tracing::debug!(client = self.client.id, "CLS");
@@ -75,7 +70,7 @@ impl Session {
     /// Executes an acknowledgement and those that follow under one lock of the channel.
     pub(super) fn acknowledge_run<'a>(&mut self, mut next: Next<'a>, burst: &mut Burst<'a>) -> Next<'a> {
         // Taken out, since parsing needs the session. There is one in each state that lets these commands pass.
-        let Some(subscription) = self.subscription.take() else {
+        let Some(mut subscription) = self.subscription.take() else {
             return Next::End;
         };
         let mut acks = subscription.acks();

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mq_core::{Attributes, Broker, ChannelName, Options, Topic, TopicName, Wake};
+use mq_core::testkit::nobody;
+use mq_core::{Attributes, Broker, ChannelName, Options, Topic, TopicName};
 use mq_nsq::announcer::{Announcer, AnnouncerConfig};
 use mq_nsq::lookupd::LookupConfig;
 use mq_nsq::wire::lookup::{Identity, Peer as Identify, put_answer};
@@ -24,16 +25,6 @@ struct Announced {
     _stop: oneshot::Sender<()>,
     _task: JoinHandle<()>,
     _folder: TempDir,
-}
-
-struct Nobody;
-
-impl Wake for Nobody {
-    fn wake(&self) {}
-}
-
-fn nobody() -> Arc<dyn Wake> {
-    Arc::new(Nobody)
 }
 
 fn config(name: &str, peers: &[&str]) -> AnnouncerConfig {
@@ -77,14 +68,14 @@ impl Announced {
     }
 
     fn channel(&self, topic: &str, name: &str) {
-        self.topic(topic).channel(&ChannelName::parse(name).unwrap(), &nobody()).unwrap();
+        let _ = self.topic(topic).channel(&ChannelName::parse(name).unwrap(), &nobody()).unwrap();
     }
 
     fn publish(&self, topic: &str) {
         let topic = self.topic(topic);
         let mut batch = topic.batch();
         batch.push(&Attributes::NONE, b"x").unwrap();
-        topic.publish(batch, &nobody()).unwrap();
+        let _ = topic.publish(batch, &nobody()).unwrap();
         self.broker.commit();
     }
 
@@ -144,7 +135,7 @@ async fn check(tcp: &str, http: &str) {
     b.publish("t");
     has_hosts(http, "t", "a,b").await;
     eventually("the channel that a has", || b.depths("t") == [("c".to_owned(), 1)]).await;
-    a.broker.delete_topic(&TopicName::parse("t").unwrap()).unwrap();
+    let _ = a.broker.delete_topic(&TopicName::parse("t").unwrap()).unwrap();
     has_hosts(http, "t", "b").await;
     b.announcer.leave();
     has_hosts(http, "t", "").await;
@@ -193,7 +184,7 @@ async fn a_restarted_server_is_told_again_at_once() {
     server.stop().await;
     eventually("the loss", || !a.announcer.status()[0].is_registered).await;
     assert!(a.announcer.status()[0].error.is_some());
-    a.broker.delete_topic(&TopicName::parse("t").unwrap()).unwrap();
+    let _ = a.broker.delete_topic(&TopicName::parse("t").unwrap()).unwrap();
     a.channel("u", "d");
     let back = Instant::now();
     let server = Server::start_at(&tcp, &http, LookupConfig::default()).await;
@@ -273,13 +264,13 @@ async fn what_was_deleted_is_not_made_again_because_others_know_it() {
     eventually("both channels", || a.depths("t").len() == 2).await;
     let name = TopicName::parse("t").unwrap();
     // b has it still: its deletion there has yet to come.
-    a.broker.delete_topic(&name).unwrap();
+    let _ = a.broker.delete_topic(&name).unwrap();
     has_hosts(&server.http, "t", "b").await;
     a.publish("t");
     has_hosts(&server.http, "t", "a,b").await;
     eventually("it passes", || a.topic("t").depth() == 1 && !is_held(&a)).await;
     assert!(a.depths("t").is_empty(), "{:?}", a.depths("t"));
-    a.broker.delete_topic(&name).unwrap();
+    let _ = a.broker.delete_topic(&name).unwrap();
     has_hosts(&server.http, "t", "b").await;
     tokio::time::sleep(lifetime).await;
     a.publish("t");

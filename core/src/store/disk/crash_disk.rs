@@ -1,5 +1,5 @@
 //! A disk in memory that knows what a crash would have left of it, and fails on demand. A seam for tests (this crate's,
-//! and `cargo xtask crash`), behind the feature `crash-disk`: nothing here is for a running broker.
+//! and `cargo xtask crash`), behind the feature `testkit`: nothing here is for a running broker.
 //!
 //! Every change is an event with a number. A test runs the store on a [`CrashDisk`], notes [`CrashDisk::events`] at each
 //! acknowledgement, then cuts the history at every event with [`CrashDisk::replay`], opens the store on each image and

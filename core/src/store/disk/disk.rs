@@ -14,7 +14,7 @@ use std::io::{self, IoSlice};
 use std::sync::Arc;
 
 /// The file whose lock marks a folder as open. It belongs to the disk: no caller can open, list or remove it.
-pub const LOCK_NAME: &str = "lock";
+pub(crate) const LOCK_NAME: &str = "lock";
 
 /// How a file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub enum OpenMode {
     Read,
 }
 
-/// A folder of files. Names are plain: not empty, no separators, not [`LOCK_NAME`]; else `InvalidInput`.
+/// A folder of files. Names are plain: not empty, no separators, not that of the lock file; else `InvalidInput`.
 pub trait Disk: Send + Sync {
     /// Opens or creates `name`. A created file survives a crash only after [`Disk::sync_dir`].
     fn open(&self, name: &str, mode: OpenMode) -> io::Result<Arc<dyn File>>;

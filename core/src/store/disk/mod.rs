@@ -4,10 +4,10 @@
 //! - [`real_disk`]: the system's files, under the folder's lock
 //! - `crash_disk`: a recording disk in memory for crash tests, with injected faults
 
-#[cfg(any(test, feature = "crash-disk"))]
-pub mod crash_disk;
+#[cfg(any(test, feature = "testkit"))]
+pub(crate) mod crash_disk;
 #[expect(clippy::module_inception, reason = "the noun is the module's")]
 mod disk;
-pub mod real_disk;
+pub(crate) mod real_disk;
 
-pub use disk::{Disk, File, LOCK_NAME, OpenMode};
+pub use disk::{Disk, File, OpenMode};

@@ -194,9 +194,7 @@ impl<'a> Record<'a> {
             let Some((value, after)) = after.split_at_checked(len) else { break };
             match (*tag, value.len()) {
                 (TAG_NOT_BEFORE, 8) => out.not_before = Some(u64_at(value, 0)),
-                (TAG_EXPIRES, 8) => out.expires = Some(u64_at(value, 0)),
                 (TAG_DEDUP_ID, _) => out.dedup_id = Some(value),
-                (TAG_PRIORITY, 1) => out.priority = Some(value[0]),
                 (TAG_HEADERS, _) => out.headers = Some(value),
                 _ => {}
             }
@@ -211,10 +209,9 @@ impl<'a> Record<'a> {
     }
 }
 
+// 2 and 4 are kept free for an expiry and a priority.
 const TAG_NOT_BEFORE: u8 = 1;
-const TAG_EXPIRES: u8 = 2;
 const TAG_DEDUP_ID: u8 = 3;
-const TAG_PRIORITY: u8 = 4;
 const TAG_HEADERS: u8 = 5;
 
 /// Bytes a record with `attributes` and a body of `body_len` takes.
@@ -240,13 +237,8 @@ pub fn record_len(attributes: &Attributes<'_>, body_len: usize) -> Result<usize>
 }
 
 fn attributes_len(attributes: &Attributes<'_>) -> usize {
-    let fixed = |present: bool, len: usize| if present { 3 + len } else { 0 };
     let bytes = |value: Option<&[u8]>| value.map_or(0, |v| 3 + v.len());
-    fixed(attributes.not_before.is_some(), 8)
-        + fixed(attributes.expires.is_some(), 8)
-        + bytes(attributes.dedup_id)
-        + fixed(attributes.priority.is_some(), 1)
-        + bytes(attributes.headers)
+    attributes.not_before.map_or(0, |_| 3 + 8) + bytes(attributes.dedup_id) + bytes(attributes.headers)
 }
 
 /// Appends a record to `out` and returns its CRC. The caller has checked its size by [`record_len`].
@@ -277,14 +269,8 @@ fn put_attributes(out: &mut bytes::BytesMut, attributes: &Attributes<'_>) {
     if let Some(at) = attributes.not_before {
         put(TAG_NOT_BEFORE, &at.to_le_bytes());
     }
-    if let Some(at) = attributes.expires {
-        put(TAG_EXPIRES, &at.to_le_bytes());
-    }
     if let Some(id) = attributes.dedup_id {
         put(TAG_DEDUP_ID, id);
-    }
-    if let Some(priority) = attributes.priority {
-        put(TAG_PRIORITY, &[priority]);
     }
     if let Some(headers) = attributes.headers {
         put(TAG_HEADERS, headers);
@@ -343,13 +329,7 @@ mod tests {
 
     #[test]
     fn a_frame_comes_back_as_it_was_written() {
-        let attributes = Attributes {
-            not_before: Some(1),
-            expires: Some(2),
-            dedup_id: Some(b"id"),
-            priority: Some(3),
-            headers: Some(b"h"),
-        };
+        let attributes = Attributes { not_before: Some(1), dedup_id: Some(b"id"), headers: Some(b"h") };
         let (header, payload) = data_frame(&[b"one", b"", b"three"], &attributes);
         assert_eq!(Header::decode(&header.encode(1, 2), 1, 2), Some(header));
         assert!(header.payload_is_whole(&payload));

@@ -10,6 +10,6 @@ pub mod event;
 pub(crate) mod file;
 pub(crate) mod file_index;
 pub mod frame;
-pub mod ids;
+pub(crate) mod ids;
 pub(crate) mod manifest;
 pub(crate) mod range_set;

@@ -89,7 +89,7 @@ impl Log {
     /// Has the file written anew at the next [`Log::sync`]: its name is gone.
     pub(crate) fn distrust(&self, no: u64) {
         self.trouble.doubt(no);
-        self.sync_bell.ring();
+        self.sync_bell.unpark();
     }
 
     fn rewrite(&self, no: u64) -> Result<()> {

@@ -9,11 +9,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 
 use crate::clock::Wall;
 use crate::error::{Error, ErrorKind};
 use crate::message::Offset;
+use crate::parker::Parker;
 use crate::stats::Counters;
 use crate::store::disk::{Disk, File};
 use crate::store::format::file::FileHeader;
@@ -24,9 +25,10 @@ use crate::store::log::trouble::Trouble;
 use crate::store::log::writer::{Files, Writer};
 use crate::store::read::catalog::Catalog;
 
-/// Something that waits for the broker: called when what it waits for may have happened.
+/// Something that waits for the broker: called when what it waits for may have happened. [`Parker`](crate::Parker) is the
+/// one of a caller that blocks.
 ///
-/// Calls are cheap, never block, come from any thread and may be spurious.
+/// Calls must be cheap and never block. They come from any thread and may be spurious.
 pub trait Wake: Send + Sync {
     /// Lets the waiting one look again.
     fn wake(&self);
@@ -71,8 +73,23 @@ impl Frame {
     }
 }
 
-/// When a frame counts as acknowledged; see [`Log::outcome`].
+/// A change on its way to the log. It is done once the change is stored as its topic's durability level wants it:
+/// [`Ticket::wait`] blocks until then, [`Broker::outcome`](crate::Broker::outcome) looks.
+///
+/// ```
+/// # use mq_core::{Broker, Options, Outcome};
+/// # fn main() -> mq_core::Result<()> {
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let broker = Broker::open(Options { data_path: folder.path().into(), ..Options::default() })?;
+/// let orders = broker.topic(&"orders".parse()?)?;
+/// let ticket = orders.pause()?;
+/// ticket.wait(&broker)?;
+/// assert!(matches!(broker.outcome(ticket), Outcome::Done));
+/// # broker.close()
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "nothing is stored before the ticket is done"]
 pub struct Ticket {
     /// How many times writing had failed when the frame was queued: positions are handed out again after a failure.
     epoch: u64,
@@ -160,9 +177,9 @@ pub(crate) struct Log {
     /// Whether there is such a thread.
     pub(super) has_thread: AtomicBool,
     /// Rung when the log's thread has something to do.
-    pub(crate) bell: Arc<Bell>,
+    pub(crate) bell: Arc<Parker>,
     /// Rung when something waits for an fsync.
-    pub(crate) sync_bell: Bell,
+    pub(crate) sync_bell: Parker,
     pub(crate) counters: Counters,
 }
 
@@ -224,7 +241,7 @@ impl Log {
         catalog: Arc<Catalog>,
         file_bytes: u64,
         opened: Opened,
-        bell: Arc<Bell>,
+        bell: Arc<Parker>,
     ) -> Arc<Self> {
         let Opened { manifest, writer, full, end } = opened;
         let base = writer.header.base;
@@ -253,7 +270,7 @@ impl Log {
             slow: AtomicBool::new(false),
             has_thread: AtomicBool::new(false),
             bell,
-            sync_bell: Bell::default(),
+            sync_bell: Parker::default(),
             counters: Counters::default(),
         })
     }
@@ -326,16 +343,16 @@ impl Log {
         }
     }
 
-    /// A ticket for all that was queued so far, for one who is woken by `wake`; fsync'd, if `synced`. `None` if `epoch` is
+    /// A ticket for all that was queued so far, for one who is woken by `wake` if it is given; fsync'd, if `synced`. `None` if `epoch` is
     /// over: a write has failed since.
     pub(crate) fn follow_all(
         &self,
         time: Wall,
         synced: bool,
-        wake: &Arc<dyn Wake>,
+        wake: Option<&Arc<dyn Wake>>,
         epoch: u64,
     ) -> Option<Ticket> {
-        self.push(mark(time), Bytes::new(), synced, None, Some(wake.clone()), Some(epoch))
+        self.push(mark(time), Bytes::new(), synced, None, wake.cloned(), Some(epoch))
     }
 
     fn push(
@@ -358,8 +375,8 @@ impl Log {
         let ticket = Ticket { epoch: epoch_now, position: assign.end, synced };
         drop(assign);
         if was_clean {
-            self.bell.ring();
-            self.sync_bell.ring();
+            self.bell.unpark();
+            self.sync_bell.unpark();
         }
         Some(ticket)
     }
@@ -516,37 +533,5 @@ fn mark(time: Wall) -> Header {
         time,
         has_ids: false,
         synced_to: 0,
-    }
-}
-
-/// Lets a thread sleep until there is something to do.
-#[derive(Default)]
-pub(crate) struct Bell {
-    rung: Mutex<bool>,
-    condvar: Condvar,
-}
-
-impl Bell {
-    /// Wakes the thread, now or at its next wait.
-    pub(crate) fn ring(&self) {
-        let mut rung = self.rung.lock();
-        if !*rung {
-            *rung = true;
-            self.condvar.notify_one();
-        }
-    }
-
-    /// Waits until rung, or `timeout` has passed; `None` waits without end.
-    pub(crate) fn wait(&self, timeout: Option<std::time::Duration>) {
-        let mut rung = self.rung.lock();
-        if !*rung {
-            match timeout {
-                Some(timeout) => {
-                    self.condvar.wait_for(&mut rung, timeout);
-                }
-                None => self.condvar.wait(&mut rung),
-            }
-        }
-        *rung = false;
     }
 }

@@ -12,5 +12,5 @@ pub(crate) mod reserve;
 pub(crate) mod trouble;
 pub(crate) mod writer;
 
-pub(crate) use log::{Bell, Frame, Landed, Landing, Log, Opened};
+pub(crate) use log::{Frame, Landed, Landing, Log, Opened};
 pub use log::{Outcome, Ticket, Wake};

@@ -84,7 +84,7 @@ impl Log {
     /// Writes all that is queued, unless another thread is writing: then that one does it.
     pub(crate) fn commit(&self) {
         if self.slow.load(Ordering::Relaxed) && self.has_thread.load(Ordering::Relaxed) {
-            self.bell.ring();
+            self.bell.unpark();
             return;
         }
         self.write_queued();
@@ -100,7 +100,7 @@ impl Log {
                 return;
             }
         }
-        self.bell.ring();
+        self.bell.unpark();
     }
 
     /// Writes all that is queued, waiting for whoever is writing.
@@ -197,7 +197,7 @@ impl Log {
         self.unwritten.fetch_sub(len - unsynced, Ordering::Relaxed);
         writer.teller.wake();
         if unsynced > 0 {
-            self.sync_bell.ring();
+            self.sync_bell.unpark();
         }
         self.tell_room();
         Ok(())
@@ -295,7 +295,7 @@ impl Log {
         files.has_rolled = true;
         drop(files);
         writer.go_on_in(file, header, 0);
-        self.sync_bell.ring();
+        self.sync_bell.unpark();
         Ok(())
     }
 

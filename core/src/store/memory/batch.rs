@@ -13,6 +13,22 @@ use crate::store::memory::chunk::{Chunk, Pool, Ring};
 /// Messages on their way into one frame: encoded as they are added, outside of any lock.
 ///
 /// Hold it only while filling it: it owns the tail of a chunk. Dropping it forgets the messages.
+///
+/// ```
+/// # use mq_core::{Attributes, Broker, Options};
+/// # fn main() -> mq_core::Result<()> {
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let broker = Broker::open(Options { data_path: folder.path().into(), ..Options::default() })?;
+/// let orders = broker.topic(&"orders".parse()?)?;
+/// let mut batch = orders.batch();
+/// for body in ["one pizza", "two salads"] {
+///     batch.push(&Attributes::NONE, body.as_bytes())?;
+/// }
+/// assert_eq!(batch.len(), 2);
+/// orders.publish(batch, None)?.wait(&broker)?;
+/// # broker.close()
+/// # }
+/// ```
 pub struct Batch {
     pool: Arc<Pool>,
     ring: Ring,

@@ -38,7 +38,7 @@ impl Driver {
         let Some((topic, channel)) = self.any_channel() else { return self.create_channel() };
         let found = self.topic(&topic).find_channel(&ChannelName::parse(&channel).unwrap()).unwrap();
         let options = SubscribeOptions { msg_timeout: Duration::from_secs(5), sample_rate: 0 };
-        let subscription = found.subscribe(options, nobody()).unwrap();
+        let mut subscription = found.subscribe(options, nobody()).unwrap();
         let credit = self.random.u32(1..30);
         subscription.acks().set_credit(credit);
         let text = format!("subscribe {topic}/{channel}, credit {credit}");

@@ -1,7 +1,7 @@
 //! /pub and /mpub: batches to their topics, answered when the log has them.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mq_core::{Attributes, Batch, HeadersBuf, TopicName};
 
@@ -76,23 +76,17 @@ pub(super) async fn publish(api: Arc<Endpoints>, request: Request) -> Result<Ans
     let name = topic(&query, "INVALID_TOPIC")?;
     caller.publish(&name)?;
     let defer = query.get("defer").map(|text| defer(&api, text)).transpose()?;
-    let not_before = defer.filter(|ns| *ns > 0).map(|ns| api.broker.wall().saturating_add(ns));
+    let not_before = defer.and_then(|delay| api.broker.wall_after(delay));
     let (id, headers) = (id?, headers?);
-    let attributes = Attributes {
-        not_before,
-        dedup_id: id.as_deref(),
-        headers: headers.as_attribute(),
-        ..Attributes::NONE
-    };
+    let attributes = Attributes { not_before, dedup_id: id.as_deref(), headers: headers.as_attribute() };
     let fill = |batch: &mut Batch| batch.push(&attributes, &body).map_err(|e| publish_refused(&e));
     store(&api, &name, fill, started).await
 }
 
-/// A delay in milliseconds, written as Go reads numbers, as nanoseconds.
-fn defer(api: &Endpoints, text: &str) -> Result<u64, Answer> {
-    let max = u64::try_from(api.limits.max_req_timeout.as_nanos()).unwrap_or(u64::MAX);
-    let ns = text.parse::<i64>().ok().and_then(|ms| u64::try_from(ms).ok()?.checked_mul(1_000_000));
-    ns.filter(|ns| *ns <= max).ok_or_else(|| bad_request("INVALID_DEFER"))
+/// A delay in milliseconds, written as Go reads numbers.
+fn defer(api: &Endpoints, text: &str) -> Result<Duration, Answer> {
+    let delay = text.parse::<i64>().ok().and_then(|ms| u64::try_from(ms).ok()).map(Duration::from_millis);
+    delay.filter(|delay| *delay <= api.limits.max_req_timeout).ok_or_else(|| bad_request("INVALID_DEFER"))
 }
 
 /// POST /mpub

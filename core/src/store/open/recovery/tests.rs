@@ -12,13 +12,8 @@ use crate::message::{Attributes, Delivery};
 use crate::name::{ChannelName, TopicName};
 use crate::store::disk::crash_disk::{Crash, CrashDisk, Fault, Op};
 use crate::store::log::Wake;
+use crate::testkit::nobody;
 use crate::{Broker, SubscribeOptions};
-
-struct Nobody;
-
-impl Wake for Nobody {
-    fn wake(&self) {}
-}
 
 /// A folder of many files: two topics, one with ids, a checkpoint in the midst, finishes, fsyncs now and then.
 fn folder(seed: u64) -> CrashDisk {
@@ -28,7 +23,7 @@ fn folder(seed: u64) -> CrashDisk {
     let sizes = StoreSizes { file_bytes: 8 << 10, chunk_bytes: 4 << 10, read_bytes: 4 << 10, blocks: 64 };
     let options = Options { memory_limit: 4 << 20, ..Options::default() };
     let broker = Broker::open_on(Arc::new(disk.clone()), clock, sizes, options).unwrap();
-    let nobody: Arc<dyn Wake> = Arc::new(Nobody);
+    let nobody: Arc<dyn Wake> = nobody();
     let topics = ["a", "b"].map(|name| broker.topic(&TopicName::parse(name).unwrap()).unwrap());
     let (channel, _) = topics[0].channel(&ChannelName::parse("c").unwrap(), &nobody).unwrap();
     let options = SubscribeOptions { msg_timeout: Duration::from_secs(60), sample_rate: 0 };
@@ -43,7 +38,7 @@ fn folder(seed: u64) -> CrashDisk {
             let attributes = if topic.name().as_str() == "b" { with_id } else { Attributes::NONE };
             batch.push(&attributes, &vec![7; random.usize(..200)]).unwrap();
         }
-        topic.publish(batch, &nobody).unwrap();
+        let _ = topic.publish(batch, &nobody).unwrap();
         broker.commit();
         let mut got = Vec::new();
         while sub.pull(1 << 20, &mut |m: &Delivery<'_>| got.push(m.id)) == Pulled::More {}

@@ -1,0 +1,77 @@
+//! Blocking until the log has decided.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::broker::Broker;
+use crate::clock::Wall;
+use crate::error::{Error, ErrorKind, Result};
+use crate::message::Attributes;
+use crate::parker::Parker;
+use crate::store::log::{Outcome, Ticket, Wake};
+use crate::topic::{Published, Topic};
+
+impl Ticket {
+    /// Writes what is queued, and blocks until what the ticket was given for is stored as its topic's durability level
+    /// wants it.
+    ///
+    /// # Errors
+    /// `Full`, `Io` if it was not stored and never will be; `Closed` if the broker stopped before that was known.
+    pub fn wait(self, broker: &Broker) -> Result<()> {
+        broker.commit();
+        let decided = || match broker.outcome(self) {
+            Outcome::Pending => None,
+            Outcome::Done => Some(Ok(())),
+            Outcome::Failed(error) => Some(Err(error)),
+        };
+        if let Some(result) = decided() {
+            return result;
+        }
+        let parker = Arc::new(Parker::default());
+        let wake: Arc<dyn Wake> = parker.clone();
+        loop {
+            // Both before the outcome: what is decided after that look wakes the thread.
+            broker.shared().log.wait_for_room(&wake);
+            let is_stopped = broker.shared().is_stopped();
+            if let Some(result) = decided() {
+                return result;
+            }
+            if is_stopped {
+                return Err(Error::new(ErrorKind::Closed, "the broker stopped before this was stored"));
+            }
+            parker.park(None);
+        }
+    }
+}
+
+impl Published {
+    /// Blocks until all messages of the batch are stored as the topic's durability level wants it: [`Ticket::wait`].
+    ///
+    /// # Errors
+    /// As [`Ticket::wait`].
+    pub fn wait(&self, broker: &Broker) -> Result<()> {
+        self.ticket.wait(broker)
+    }
+}
+
+impl Topic {
+    /// Publishes one message without attributes. Many messages go faster as a [`batch`](Topic::batch), which is stored as
+    /// one.
+    ///
+    /// # Errors
+    /// As [`Topic::publish`]; `TooBig` above 1 GiB.
+    pub fn publish_one(&self, body: &[u8]) -> Result<Published> {
+        let mut batch = self.batch();
+        batch.push(&Attributes::NONE, body)?;
+        self.publish(batch, None)
+    }
+}
+
+impl Broker {
+    /// The wall time that is `delay` from now, for [`Attributes::not_before`]; `None` for
+    /// no delay.
+    pub fn wall_after(&self, delay: Duration) -> Option<Wall> {
+        let delay = u64::try_from(delay.as_nanos()).unwrap_or(u64::MAX);
+        (delay > 0).then(|| self.wall().saturating_add(delay))
+    }
+}
