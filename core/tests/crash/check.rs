@@ -115,6 +115,7 @@ impl Cut<'_> {
         let mut drains = Vec::new();
         for topic in broker.topics() {
             self.check_exists(topic.name().as_str());
+            self.check_settings(&topic);
             let _ = topic.unpause().unwrap();
             if topic.channels().is_empty() {
                 let _ = topic.channel(&ChannelName::parse("probe").unwrap(), &nobody()).unwrap();
@@ -183,6 +184,26 @@ impl Cut<'_> {
         let known = self.states().any(|s| s.model.topics.contains_key(name));
         let deleted = self.states().any(|s| s.model.deleted_topics.get(name).is_some_and(|synced| !synced));
         assert!(known || (self.power && deleted), "topic {name} should not be there");
+    }
+
+    /// What administrators set is as they set it.
+    fn check_settings(&self, found: &mq_core::Topic) {
+        let name = found.name().as_str();
+        let known: Vec<_> = self.states().filter_map(|s| s.model.topics.get(name)).collect();
+        let is_sure = |known: usize| known == self.states().count();
+        if !is_sure(known.len()) {
+            return;
+        }
+        let (level, paused) = (found.durability(), found.is_paused());
+        assert!(known.iter().any(|t| t.level.may_be(level, self.power)), "topic {name} is at {level:?}");
+        assert!(known.iter().any(|t| t.paused.may_be(paused, self.power)), "topic {name} paused: {paused}");
+        for channel in found.channels() {
+            let name = channel.name().as_str();
+            let known: Vec<_> = known.iter().filter_map(|t| t.channels.get(name)).collect();
+            let paused = channel.is_paused();
+            let may_be = known.iter().any(|c| c.paused.may_be(paused, self.power));
+            assert!(!is_sure(known.len()) || may_be, "channel {name} paused: {paused}");
+        }
     }
 
     /// I1, I2, I8, I10 for one channel.

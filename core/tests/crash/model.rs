@@ -48,13 +48,35 @@ impl Entry {
 /// Messages by their number, which is their body.
 pub(crate) type Messages = BTreeMap<u64, Entry>;
 
+/// Something that administrators set, and what it was since the last fsync.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Setting<T> {
+    pub(crate) now: T,
+    /// A power loss may bring any of these back.
+    before: Vec<T>,
+}
+
+impl<T: Copy + PartialEq> Setting<T> {
+    pub(crate) fn set(&mut self, value: T) {
+        self.before.push(std::mem::replace(&mut self.now, value));
+    }
+
+    fn synced(&mut self) {
+        self.before.clear();
+    }
+
+    pub(crate) fn may_be(&self, value: T, power: bool) -> bool {
+        self.now == value || (power && self.before.contains(&value))
+    }
+}
+
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Channel {
     pub(crate) messages: Messages,
     /// Messages dropped by an empty or a deletion since the last fsync: may come after a power loss.
     pub(crate) dropped: Messages,
     pub(crate) created_synced: bool,
-    pub(crate) paused: bool,
+    pub(crate) paused: Setting<bool>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -72,8 +94,8 @@ pub(crate) struct Topic {
     pub(crate) again: BTreeSet<u64>,
     /// All that was ever published with an id, refused or not.
     pub(crate) sent: BTreeMap<u64, Sent>,
-    pub(crate) level: Durability,
-    pub(crate) paused: bool,
+    pub(crate) level: Setting<Durability>,
+    pub(crate) paused: Setting<bool>,
     pub(crate) created_synced: bool,
 }
 
@@ -110,12 +132,12 @@ impl Topic {
     }
 
     pub(crate) fn flows(&self) -> bool {
-        !self.channels.is_empty() && !self.paused
+        !self.channels.is_empty() && !self.paused.now
     }
 
     /// A message was published and acknowledged.
     pub(crate) fn publish(&mut self, number: u64, entry: Entry) {
-        let status = if self.level == Durability::Memory { Status::Held } else { Status::Due };
+        let status = if self.level.now == Durability::Memory { Status::Held } else { Status::Due };
         self.waiting.insert(number, Entry { status, ..entry });
         self.pump();
     }
@@ -176,12 +198,15 @@ impl Model {
     pub(crate) fn synced(&mut self) {
         for topic in self.topics.values_mut() {
             topic.created_synced = true;
+            topic.level.synced();
+            topic.paused.synced();
             topic.waited.clear();
             for entry in topic.waiting.values_mut() {
                 entry.synced = true;
             }
             for channel in topic.channels.values_mut() {
                 channel.created_synced = true;
+                channel.paused.synced();
                 channel.dropped.clear();
                 channel.messages.retain(|_, e| e.status != Status::FinishedWritten);
                 for entry in channel.messages.values_mut() {

@@ -12,7 +12,9 @@ impl Driver {
         let topic = self.topic(&name);
         let level = Durability::ALL[self.random.usize(0..3)];
         self.set_level(&topic, level);
-        self.model.topics.insert(name.clone(), Topic { level, ..Topic::default() });
+        let mut model = Topic::default();
+        model.level.set(level);
+        self.model.topics.insert(name.clone(), model);
         format!("create topic {name}, {level:?}")
     }
 
@@ -67,9 +69,9 @@ impl Driver {
     pub(super) fn pause_topic(&mut self) -> String {
         let Some(name) = self.any_topic() else { return self.create_topic() };
         let model = self.model.topics.get_mut(&name).unwrap();
-        model.paused = !model.paused;
+        let paused = !model.paused.now;
+        model.paused.set(paused);
         model.pump();
-        let paused = model.paused;
         let topic = self.topic(&name);
         self.done(if paused { topic.pause() } else { topic.unpause() }.unwrap());
         format!("pause {name}: {paused}")
@@ -79,8 +81,8 @@ impl Driver {
         let Some((topic, name)) = self.any_channel() else { return self.create_channel() };
         let channel = self.topic(&topic).find_channel(&ChannelName::parse(&name).unwrap()).unwrap();
         let model = self.model.topics.get_mut(&topic).unwrap().channels.get_mut(&name).unwrap();
-        model.paused = !model.paused;
-        let paused = model.paused;
+        let paused = !model.paused.now;
+        model.paused.set(paused);
         self.done(if paused { channel.pause() } else { channel.unpause() }.unwrap());
         format!("pause {topic}/{name}: {paused}")
     }
@@ -128,7 +130,7 @@ impl Driver {
         if level != Durability::Memory {
             model.spilled();
         }
-        model.level = level;
+        model.level.set(level);
         let topic = self.topic(&name);
         self.set_level(&topic, level);
         format!("{name} to {level:?}")
