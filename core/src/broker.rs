@@ -205,14 +205,15 @@ impl Broker {
                 replay.channels.iter().filter(|(_, c)| c.topic == no).map(|(no, c)| (*no, c)).collect();
             let ranges = damage.topics.get(&no);
             let stopped = damage.all_topics || ranges.is_some();
-            let why = stopped.then(|| TopicDamage::found(ranges.into_iter().flat_map(RangeSet::iter)));
+            let damaged: Vec<_> = ranges.into_iter().flat_map(RangeSet::iter).collect();
+            let why = stopped.then(|| TopicDamage::found(damaged.iter().copied()));
             let topic = Topic::recovered(
                 no,
                 told,
                 &channels,
                 clean_stop,
                 why,
-                OnDisk { bytes: volumes.remove(&no).unwrap_or_default(), ids: replay.ids.of(no) },
+                OnDisk { bytes: volumes.remove(&no).unwrap_or_default(), ids: replay.ids.of(no), damaged },
                 &shared,
             )?;
             shared.registry.lock().insert(topic);

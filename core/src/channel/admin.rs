@@ -70,6 +70,7 @@ impl Channel {
         let end = inner.end;
         inner.state.empty(end);
         inner.samples.clear();
+        inner.lost.clear();
         let mut ticket = Ticket::DONE;
         if topic.is_logged() && !self.is_ephemeral() && end.offset.0 > 0 {
             let ranges = vec![(Offset(0), Offset(end.offset.0 - 1))];

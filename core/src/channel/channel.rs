@@ -77,6 +77,8 @@ pub(super) struct Inner {
     pub(super) skipped: u64,
     /// Messages below the end that did not arrive since the start: they did before, or were emptied from the topic.
     pub(super) uncounted: u64,
+    /// Unfinished messages below the cursor that were damaged when the folder was opened, for checkpoints alone.
+    pub(super) lost: Vec<event::Unfinished>,
     /// There once something was measured.
     pub(super) latency: Option<Box<Latency>>,
     pub(super) samples: Samples,
@@ -174,11 +176,17 @@ impl Channel {
                 hint: (Offset(u64::MAX), Offset(0), 0),
                 skipped: 0,
                 uncounted: start.rank,
+                lost: Vec::new(),
                 latency: None,
                 samples: Samples::default(),
                 created: Ticket::DONE,
             }),
         })
+    }
+
+    /// Sets the unfinished messages below the cursor that are damaged.
+    pub(crate) fn set_lost(&self, lost: Vec<event::Unfinished>) {
+        self.inner.lock().lost = lost;
     }
 
     /// The channel's name.

@@ -16,8 +16,15 @@ impl Channel {
         let gaps = inner.state.gaps();
         let ranges: Vec<_> = gaps.map(|(from, to)| (from.offset, Offset(to.offset.0 - 1))).collect();
         let (next, paused) = (inner.state.next().offset, inner.state.is_paused());
+        let lost = inner.lost.clone();
         drop(inner);
-        let unfinished = unfinished.iter().map(|u| stored(u, wall, mono)).collect();
+        let mut unfinished: Vec<_> = unfinished
+            .iter()
+            .map(|u| stored(u, wall, mono))
+            .chain(lost)
+            .filter(|u| u.offset < next)
+            .collect();
+        unfinished.sort_unstable_by_key(|u| u.offset);
         let mut events =
             vec![self.event(topic, paused), Event::Cursor { channel: self.no, next, unfinished }];
         if !ranges.is_empty() {

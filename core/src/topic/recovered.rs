@@ -23,6 +23,8 @@ pub(crate) struct OnDisk {
     pub(crate) bytes: BTreeMap<Offset, u64>,
     /// Each once, in the order of their offsets.
     pub(crate) ids: Vec<StoredId>,
+    /// Ranges of messages that are damaged or missing, in order.
+    pub(crate) damaged: Vec<(Offset, Offset)>,
 }
 
 impl Topic {
@@ -36,7 +38,7 @@ impl Topic {
         channels: &[(u32, &ChannelState)],
         clean_stop: bool,
         damage: Option<TopicDamage>,
-        OnDisk { bytes, ids }: OnDisk,
+        OnDisk { bytes, ids, damaged }: OnDisk,
         shared: &Arc<Shared>,
     ) -> Result<Arc<Self>> {
         let spans = shared.catalog.spans(no);
@@ -91,6 +93,8 @@ impl Topic {
             };
             let (next, unfinished) = cursor(told, &spans, &state.extents, end);
             let channel = Channel::restored(setup, next, unfinished, told.paused, pump);
+            // A repair that finds some of them whole finds them unfinished, too.
+            channel.set_lost(unfinished_of(told, &damaged, next.offset));
             state.channels.push(channel);
         }
         for channel in &state.channels {
@@ -145,9 +149,14 @@ fn cursor(
     let finished = told.finished.last().map(|(_, last)| last);
     let touched = finished.into_iter().chain(told.requeued.keys().copied()).max();
     let Some(touched) = touched else { return (extents.seek(Offset(0), end), Vec::new()) };
+    (extents.seek(touched.plus(1), end), unfinished_of(told, spans, touched.plus(1)))
+}
+
+/// The messages of `spans` before `end` that the log does not call finished.
+fn unfinished_of(told: &ChannelState, spans: &[(Offset, Offset)], end: Offset) -> Vec<Unfinished> {
     let mut unfinished = Vec::new();
-    for (first, last) in spans.iter().take_while(|(first, _)| *first <= touched) {
-        for (from, to) in told.finished.missing(*first, (*last).min(touched)) {
+    for (first, last) in spans.iter().take_while(|(first, _)| *first < end) {
+        for (from, to) in told.finished.missing(*first, (*last).min(Offset(end.0 - 1))) {
             unfinished.extend((from.0..=to.0).map(|offset| {
                 let offset = Offset(offset);
                 let (attempts, due) = told.requeued.get(&offset).copied().unwrap_or_default();
@@ -155,5 +164,5 @@ fn cursor(
             }));
         }
     }
-    (extents.seek(touched.plus(1), end), unfinished)
+    unfinished
 }
