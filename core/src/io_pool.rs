@@ -37,6 +37,11 @@ impl IoPool {
         self.queue.state.lock().running = true;
     }
 
+    /// Whether threads do the reads that have to wait.
+    pub(crate) fn is_running(&self) -> bool {
+        self.queue.state.lock().running
+    }
+
     /// Does `load`, soon.
     pub(crate) fn submit(&self, load: Load) {
         let mut state = self.queue.state.lock();

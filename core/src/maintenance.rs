@@ -311,6 +311,7 @@ impl Shared {
             topic.expire();
             topic.forget_ids();
             topic.trim();
+            topic.tidy_indexes();
             for channel in &topic.state.lock().channels {
                 channel.tidy();
             }

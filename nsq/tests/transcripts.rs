@@ -170,6 +170,25 @@ const CASES: &[(&str, &[Step])] = &[
         ],
     ),
     (
+        "a requeued message comes after all that waited",
+        &[
+            Send(b"  V2MPUB $t\n\0\0\0\x1b\0\0\0\x03\0\0\0\x03one\0\0\0\x03two\0\0\0\x05threeSUB $t c\nRDY 1\n"),
+            Get("OK"),
+            Get("OK"),
+            Get("message 1 one"),
+            Send(b"REQ $1 0\n"),
+            Get("message 1 two"),
+            Send(b"FIN $2\n"),
+            Get("message 1 three"),
+            Send(b"FIN $3\n"),
+            Get("message 2 one"),
+            Send(b"FIN $1\nCLS\n"),
+            Get("CLOSE_WAIT"),
+            Close,
+            End,
+        ],
+    ),
+    (
         "after CLS acknowledgements go on, and nothing is delivered",
         &[
             Send(b"  V2MPUB $t\n\0\0\0\x0f\0\0\0\x02\0\0\0\x01a\0\0\0\x02bcSUB $t c\nRDY 1\n"),

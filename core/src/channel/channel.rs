@@ -92,8 +92,6 @@ pub(crate) struct Backlog {
     pub(crate) messages: u64,
     /// As they are stored; those delivered before count as of average size.
     pub(crate) bytes: u64,
-    /// Rank of the oldest.
-    pub(crate) first_rank: u64,
 }
 
 /// How a subscriber wants its messages.
@@ -348,7 +346,8 @@ impl Channel {
         if entry_at == inner.timer_at {
             inner.timer_at = Mono::MAX;
         }
-        inner.state.expire(now);
+        let end = inner.end;
+        inner.state.expire(now, end);
         self.settle(inner);
     }
 
@@ -361,9 +360,8 @@ impl Channel {
 
     /// What waits here, in flight and deferred too.
     pub(crate) fn backlog(&self, topic: &TopicState) -> Backlog {
-        let mut inner = self.inner.lock();
+        let inner = self.inner.lock();
         let end = inner.end;
-        let floor = inner.state.floor();
         let next = inner.state.next();
         let messages = inner.state.depth(end) + inner.state.in_flight() + inner.state.deferred();
         drop(inner);
@@ -371,11 +369,15 @@ impl Channel {
         let fresh = end.rank.saturating_sub(next.rank);
         let fresh_bytes = bytes_from(next.rank).saturating_sub(bytes_from(end.rank));
         let average = bytes_from(0) / topic.end.rank.saturating_sub(topic.volume.first_rank()).max(1);
-        Backlog {
-            messages,
-            bytes: fresh_bytes + messages.saturating_sub(fresh) * average,
-            first_rank: topic.extents.seek(floor, topic.end).rank,
-        }
+        Backlog { messages, bytes: fresh_bytes + messages.saturating_sub(fresh) * average }
+    }
+
+    /// Whether a message of a rank below `rank` waits here, in flight and deferred too.
+    pub(crate) fn has_before(&self, rank: u64, topic: &TopicState) -> bool {
+        let is_before = |offset| topic.extents.seek(offset, topic.end).rank < rank;
+        let mut inner = self.inner.lock();
+        // The floor costs less, and may be too low.
+        is_before(inner.state.floor()) && is_before(inner.state.oldest())
     }
 
     /// Drops the `count` oldest messages that are not in flight. Returns who is to be woken.
@@ -434,14 +436,18 @@ impl Channel {
         self.inner.lock().subscribers.len()
     }
 
+    /// Whether messages below the cursor are unfinished: those can be delivered again.
+    pub(crate) fn has_again(&self) -> bool {
+        self.inner.lock().state.has_again()
+    }
+
     /// Gives back memory that a past burst needed.
     pub(crate) fn tidy(&self) {
         let mut inner = self.inner.lock();
         inner.state.tidy();
         let next = inner.state.next().offset;
         inner.fresh.trim(next);
-        // What is delivered again is read again, in the rare case that it takes longer than a tick.
-        inner.again.clear();
+        inner.again.tidy();
     }
 }
 

@@ -52,8 +52,14 @@ impl Deferred {
         self.heap.peek().map_or(Mono::MAX, |next| next.0.due)
     }
 
+    /// A lower bound of all offsets, as [`Lowest::bound`] has it.
+    pub(super) fn floor(&mut self) -> Option<Offset> {
+        self.lowest.bound(self.heap.len(), self.heap.iter().map(|due| due.0.offset))
+    }
+
+    /// The lowest offset.
     pub(super) fn lowest(&mut self) -> Option<Offset> {
-        self.lowest.get(self.heap.iter().map(|due| due.0.offset))
+        self.lowest.exact(self.heap.iter().map(|due| due.0.offset))
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = Due> + '_ {

@@ -1,41 +1,91 @@
 //! Reads from disk for a channel.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::channel::Channel;
+use crate::channel::channel::Inner;
 use crate::message::Offset;
-use crate::store::log::Frame;
-use crate::store::read::reader;
-use crate::topic::{Topic, TopicDamage};
+use crate::store::read::{reader, records};
+use crate::topic::{Topic, TopicDamage, TopicState};
 
 /// A read that a channel waits for.
 pub(crate) struct Load {
     pub(crate) channel: Arc<Channel>,
-    pub(crate) from: Offset,
-    /// For redelivery, rather than for first deliveries.
-    pub(crate) again: bool,
+    pub(crate) wanted: Wanted,
 }
+
+/// The messages that a channel wants read.
+pub(crate) enum Wanted {
+    /// The first at or after this offset, and those that follow: to be delivered for the first time.
+    Fresh(Offset),
+    /// These, in the order in which they are to be delivered again.
+    Again(Vec<Offset>),
+}
+
+/// Redeliveries that are read together, at most.
+const AGAIN_MAX: usize = 1_000;
 
 impl Load {
     /// Reads, and hands the channel what was read. `false` if `nowait` and a disk would have to be waited for.
     pub(crate) fn run(&self, nowait: bool) -> bool {
-        let channel = &self.channel;
-        let shared = &channel.shared;
-        let Some(topic) = channel.topic() else { return true };
-        let read = reader::read(&shared.catalog, topic.no, self.from, shared.read_bytes(), nowait);
+        let Some(topic) = self.channel.topic() else { return true };
+        match &self.wanted {
+            Wanted::Fresh(from) => self.read_on(&topic, *from, nowait),
+            Wanted::Again(offsets) => self.read_again(&topic, offsets, nowait),
+        }
+    }
+
+    fn read_on(&self, topic: &Topic, from: Offset, nowait: bool) -> bool {
+        let shared = &self.channel.shared;
+        let read = reader::read(&shared.catalog, topic.no, from, shared.read_bytes(), nowait);
         let frames = match read {
             Ok(None) => return false,
             Ok(Some(frames)) => frames,
             Err(error) => {
-                topic.stop(TopicDamage::met(self.from, &error.to_string()));
+                topic.stop(TopicDamage::met(from, &error.to_string()));
                 Vec::new()
             }
         };
-        if frames.first().is_none_or(|f| f.first > self.from) {
-            channel.missing(&topic, self.from);
+        if frames.first().is_none_or(|f| f.first > from) {
+            self.channel.missing(topic, from);
         }
-        channel.loaded(self.again, frames);
+        self.channel.loaded(|inner| inner.fresh.fill(frames, &shared.pool));
         true
+    }
+
+    fn read_again(&self, topic: &Topic, offsets: &[Offset], nowait: bool) -> bool {
+        let shared = &self.channel.shared;
+        let kept = self.channel.inner.lock().again.bytes() as u64;
+        let room = shared.read_bytes().saturating_sub(kept);
+        let read = records::read(&shared.catalog, &topic.indexes, topic.no, offsets, room, nowait);
+        let found = match read {
+            Ok(None) => return false,
+            Ok(Some(found)) => found,
+            Err(error) => {
+                let first = offsets.iter().min().copied().unwrap_or_default();
+                topic.stop(TopicDamage::met(first, &error.to_string()));
+                records::Found::default()
+            }
+        };
+        if !found.missing.is_empty() {
+            self.channel.missing_again(topic, &found.missing);
+        }
+        self.channel.loaded(|inner| inner.again.add(found.frames, &shared.pool));
+        true
+    }
+}
+
+impl Inner {
+    /// The messages to be delivered again next that are neither in memory nor read ahead, in that order. What was read
+    /// ahead and is not among the next is dropped.
+    pub(super) fn wanted_again(&mut self, topic: &TopicState) -> Vec<Offset> {
+        let mut next = self.state.upcoming(AGAIN_MAX);
+        let mut sorted = next.clone();
+        sorted.sort_unstable();
+        self.again.keep(&sorted);
+        next.retain(|offset| topic.ring.find(*offset).is_none() && !self.again.has(*offset));
+        next
     }
 }
 
@@ -52,21 +102,44 @@ impl Channel {
             self.jump(state.extents.seek(from, state.end));
             return;
         }
-        let mut below = Vec::new();
-        let pending = self.pending(&mut below) <= offset || below.contains(&offset);
         drop(state);
-        if pending {
-            let why = format!("message {:#x} stands in no file", offset.0);
-            topic.stop(TopicDamage::met(offset, &why));
+        self.stop_if_pending(topic, &[offset]);
+    }
+
+    /// `offsets` were to be delivered again but stand in no file. An ephemeral channel drops them; for any other they
+    /// are damage, unless they were emptied meanwhile.
+    fn missing_again(&self, topic: &Topic, offsets: &[Offset]) {
+        if !self.is_ephemeral() && topic.is_logged() {
+            self.stop_if_pending(topic, offsets);
+            return;
+        }
+        let state = topic.state.lock();
+        let mut inner = self.inner.lock();
+        for offset in offsets.iter().filter(|offset| state.ring.find(**offset).is_none()) {
+            inner.skipped += u64::from(inner.state.drop_first(*offset));
+        }
+        drop(state);
+        self.settle(inner);
+    }
+
+    fn stop_if_pending(&self, topic: &Topic, offsets: &[Offset]) {
+        let mut below = Vec::new();
+        let next = self.pending(&mut below);
+        let below: HashSet<Offset> = below.into_iter().collect();
+        let is_in_memory = |offset: Offset| topic.state.lock().ring.find(offset).is_some();
+        let is_lost =
+            |offset: &&Offset| (next <= **offset || below.contains(offset)) && !is_in_memory(**offset);
+        if let Some(lost) = offsets.iter().find(is_lost) {
+            let why = format!("message {:#x} stands in no file", lost.0);
+            topic.stop(TopicDamage::met(*lost, &why));
         }
     }
 
-    /// Takes in what was read for the channel.
-    pub(crate) fn loaded(&self, again: bool, frames: Vec<Frame>) {
+    /// Ends a read: takes in what was read by `take_in`, and wakes who waits for it.
+    fn loaded(&self, take_in: impl FnOnce(&mut Inner)) {
         let mut inner = self.inner.lock();
         inner.loading = false;
-        let window = if again { &mut inner.again } else { &mut inner.fresh };
-        window.fill(frames, &self.shared.pool);
+        take_in(&mut inner);
         let waiting = std::mem::take(&mut inner.waiting);
         drop(inner);
         waiting.iter().for_each(|w| w.wake());

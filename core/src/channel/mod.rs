@@ -32,7 +32,7 @@ pub(crate) use channel::{Backlog, ChannelSetup};
 pub use channel::{Channel, SubscribeOptions};
 pub(crate) use delta::{Delta, Unfinished};
 pub(crate) use in_flight::AckError;
-pub(crate) use load::Load;
+pub(crate) use load::{Load, Wanted};
 pub(crate) use state::{Pick, State, Taken, back_off};
 pub(crate) use stats::Held;
 pub use stats::{ChannelStats, SubscriberView};

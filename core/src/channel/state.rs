@@ -162,13 +162,14 @@ impl<W: Clone> State<W> {
         Ok(())
     }
 
-    /// The message is to be delivered again, after `delay_ns`.
+    /// The message is to be delivered again, after `delay_ns` and then after all that waits up to `end`.
     pub(crate) fn requeue(
         &mut self,
         id: SubId,
         offset: Offset,
         delay_ns: Mono,
         now: Mono,
+        end: Pos,
     ) -> Result<(), AckError> {
         let slot = self.subscribers.slot(id).ok_or(AckError::NotInFlight)?;
         let attempts = self.in_flight.remove(offset, slot)?;
@@ -176,7 +177,7 @@ impl<W: Clone> State<W> {
         self.requeue_count += 1;
         let mut due = 0;
         if delay_ns == 0 {
-            self.ready.push(offset, attempts);
+            self.ready.push(offset, attempts, end.rank);
         } else {
             due = now.saturating_add(delay_ns);
             self.deferred.push(Due { due, offset, attempts });
@@ -200,19 +201,20 @@ impl<W: Clone> State<W> {
 
     // Time.
 
-    /// Makes ready what has come due or timed out by `now`. Gives the next [`wake_at`](State::wake_at).
+    /// Makes ready what has come due or timed out by `now`, behind all that waits up to `end`. Gives the next
+    /// [`wake_at`](State::wake_at).
     ///
     /// A call that finds a deadline reached scans all that is in flight, so where many time out one after the other
     /// it pays to come a few milliseconds late (nsqd looks every 100).
-    pub(crate) fn expire(&mut self, now: Mono) -> Mono {
+    pub(crate) fn expire(&mut self, now: Mono, end: Pos) -> Mono {
         while let Some(due) = self.deferred.pop_due(now) {
-            self.ready.push(due.offset, due.attempts);
+            self.ready.push(due.offset, due.attempts, end.rank);
         }
         for message in self.in_flight.expire(now) {
             let (offset, attempts) = (message.offset, message.attempts);
             self.timeout_count += 1;
             self.subscribers.released(message.owner);
-            self.ready.push(offset, attempts);
+            self.ready.push(offset, attempts, end.rank);
             self.delta.requeue(Unfinished { offset, attempts, due: 0 });
         }
         self.wake_at()
@@ -311,10 +313,18 @@ impl<W: Clone> State<W> {
         self.delta.is_empty()
     }
 
-    /// The lowest unfinished offset; the cursor's if nothing below it is unfinished.
+    /// Everything below this offset is finished. Costs nothing that grows with what waits, so it may lag: above 64
+    /// messages that are ready or deferred, by at most a quarter of them. [`State::oldest`] is exact.
     pub(crate) fn floor(&mut self) -> Offset {
-        let ready = self.ready.lowest();
-        let deferred = self.deferred.lowest();
+        let (ready, deferred) = (self.ready.floor(), self.deferred.floor());
+        let lowest = [ready, deferred, self.in_flight.lowest()].into_iter().flatten().min();
+        lowest.unwrap_or(self.next.offset)
+    }
+
+    /// The lowest unfinished offset; the cursor's if nothing below it is unfinished. Searches all that is ready or
+    /// deferred if the lowest of them has gone since the last search.
+    pub(crate) fn oldest(&mut self) -> Offset {
+        let (ready, deferred) = (self.ready.lowest(), self.deferred.lowest());
         let lowest = [ready, deferred, self.in_flight.lowest()].into_iter().flatten().min();
         lowest.unwrap_or(self.next.offset)
     }
@@ -346,6 +356,11 @@ impl<W: Clone> State<W> {
 
     // Counts.
 
+    /// Whether anything is in flight, ready or deferred.
+    pub(crate) fn has_again(&self) -> bool {
+        self.in_flight.len() + self.ready.len() + self.deferred.len() > 0
+    }
+
     /// Messages waiting for a subscriber; neither in flight nor deferred (nsqd's depth).
     pub(crate) fn depth(&self, end: Pos) -> u64 {
         self.fresh_waiting(end) + self.ready.len() as u64
@@ -357,6 +372,20 @@ impl<W: Clone> State<W> {
 
     pub(crate) fn deferred(&self) -> u64 {
         self.deferred.len() as u64
+    }
+
+    /// The first `count` of them in the order of their delivery, fresh messages aside.
+    pub(crate) fn upcoming(&mut self, count: usize) -> Vec<Offset> {
+        self.ready.upcoming(count)
+    }
+
+    /// Finishes a message that is first among those to be delivered again and can't be. Whether it was.
+    pub(crate) fn drop_first(&mut self, offset: Offset) -> bool {
+        let dropped = self.ready.drop_first(offset);
+        if dropped {
+            self.delta.finish(offset);
+        }
+        dropped
     }
 
     /// The messages that were delivered before, or deferred until now, and wait.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use parking_lot::MutexGuard;
 
 use crate::channel::channel::{Channel, Inner, due_at};
-use crate::channel::{AckError, Load, Pick, SubId, SubscriberView, Taken};
+use crate::channel::{AckError, Load, Pick, SubId, SubscriberView, Taken, Wanted};
 use crate::clock::Mono;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Attributes, Delivery, MessageId, Offset};
@@ -90,10 +90,7 @@ pub enum Pulled {
 enum Turn {
     Taken(Pulled),
     /// Nothing could be taken before this is read.
-    Load {
-        from: Offset,
-        again: bool,
-    },
+    Load(Wanted),
 }
 
 /// Messages looked at in one turn, taken or not: bounds the time under the lock where most are sampled out.
@@ -131,8 +128,8 @@ impl Subscription {
                     self.deliver(sink);
                     return pulled;
                 }
-                Turn::Load { from, again } => {
-                    if !self.load(from, again) {
+                Turn::Load(wanted) => {
+                    if !self.load(wanted) {
                         return Pulled::Wait;
                     }
                 }
@@ -224,16 +221,16 @@ impl Subscription {
             inner.state.rest(self.id, end);
             return Turn::Taken(Pulled::Damaged);
         }
-        let missing = self.take(&topic, &mut inner, room, bodies);
-        drop(topic);
+        let missing = self.take(&topic, &mut inner, room, bodies).filter(|_| self.taken.is_empty());
         let end = inner.end;
-        if let Some((from, again)) = missing
-            && self.taken.is_empty()
-        {
+        if let Some((from, again)) = missing {
             if !inner.loading {
                 inner.loading = true;
-                return Turn::Load { from, again };
+                let wanted =
+                    if again { Wanted::Again(inner.wanted_again(&topic)) } else { Wanted::Fresh(from) };
+                return Turn::Load(wanted);
             }
+            drop(topic);
             inner.waiting.push(self.wake.clone());
             let wake = inner.state.rest(self.id, end);
             channel.note(&mut inner);
@@ -243,6 +240,7 @@ impl Subscription {
             }
             return Turn::Taken(Pulled::Wait);
         }
+        drop(topic);
         self.choose_sample(&mut inner);
         let next = inner.state.park(self.id, end);
         self.spare = inner.state.spare(self.id);
@@ -311,13 +309,15 @@ impl Subscription {
                 self.frames.push(frame);
             }
             let Some(frame) = self.frames.last() else { break };
-            if !here || offset < offset_at {
-                (at, offset_at) = match inner.hint {
-                    (first, hinted, hinted_at) if first == frame.first && hinted <= offset => {
-                        (hinted_at, hinted)
-                    }
-                    _ => (0, frame.first),
-                };
+            if !here || offset != offset_at {
+                let (first, hinted, hinted_at) = inner.hint;
+                let known = [
+                    frame.near(offset),
+                    if first == frame.first { (hinted_at, hinted) } else { (0, frame.first) },
+                    if here { (at, offset_at) } else { (0, frame.first) },
+                ];
+                let before = known.into_iter().filter(|(_, known)| *known <= offset);
+                (at, offset_at) = before.max_by_key(|(_, known)| *known).unwrap_or((0, frame.first));
             }
             while offset_at < offset {
                 at += Record::parse(&frame.payload[at..])?.len;
@@ -374,9 +374,9 @@ impl Subscription {
     }
 
     /// Reads from disk, at once if nothing need be waited for. Whether it did.
-    fn load(&mut self, from: Offset, again: bool) -> bool {
-        let load = Load { channel: self.channel.clone(), from, again };
-        if load.run(true) {
+    fn load(&mut self, wanted: Wanted) -> bool {
+        let load = Load { channel: self.channel.clone(), wanted };
+        if load.run(self.channel.shared.io.is_running()) {
             return true;
         }
         let mut inner = self.channel.inner.lock();
@@ -397,8 +397,11 @@ fn find(topic: &TopicState, inner: &mut Inner, offset: Offset, again: bool) -> O
     if let Some(frame) = topic.ring.find(offset) {
         return Some(frame.clone());
     }
-    let found = if again { inner.again.find(offset, Offset(0)) } else { inner.fresh.find(offset, offset) };
-    found.cloned()
+    if again {
+        return inner.again.find(offset).cloned();
+    }
+    inner.fresh.trim(offset);
+    inner.fresh.find(offset).cloned()
 }
 
 impl Drop for Subscription {
@@ -440,13 +443,16 @@ impl Acks<'_> {
         })
     }
 
-    /// The message is to be delivered again after `delay`.
+    /// The message is to be delivered again after `delay`, and after all that waits by then.
     ///
     /// # Errors
     /// As [`finish`](Self::finish).
     pub fn requeue(&mut self, id: MessageId, delay: Duration) -> Result<()> {
         let delay = nanos(delay);
-        self.with(id, |inner, sub, offset, now| inner.state.requeue(sub, offset, delay, now))
+        self.with(id, |inner, sub, offset, now| {
+            let end = inner.end;
+            inner.state.requeue(sub, offset, delay, now, end)
+        })
     }
 
     /// The message's timeout starts anew, up to the longest the broker allows.

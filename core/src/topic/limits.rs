@@ -124,7 +124,7 @@ impl Topic {
         if refuses && held_bytes > limits.max_bytes() {
             return Err(self.full(format!("{} bytes wait, max-bytes is {}", backlog.bytes, limits.max_bytes)));
         }
-        if refuses && self.old_rank(state) > backlog.first_rank {
+        if refuses && self.has_before(self.old_rank(state), state) {
             return Err(self.full(format!("a message waits for longer than max-age, {:?}", limits.max_age)));
         }
         let until = if limits.max_age.is_zero() { Mono::MAX } else { now.saturating_add(ALLOWED_FOR) };
@@ -159,16 +159,20 @@ impl Topic {
         let waiting = Backlog {
             messages: end - state.pump.rank + state.queued_messages,
             bytes: state.volume.bytes_from(state.pump.rank, end) + state.queued_bytes,
-            first_rank: state.pump.rank,
         };
         let mut fullest = waiting;
         for channel in state.channels.iter().filter(|channel| !channel.is_ephemeral()) {
             let backlog = channel.backlog(state);
             fullest.messages = fullest.messages.max(waiting.messages + backlog.messages);
             fullest.bytes = fullest.bytes.max(waiting.bytes + backlog.bytes);
-            fullest.first_rank = fullest.first_rank.min(backlog.first_rank);
         }
         fullest
+    }
+
+    /// Whether a message of a rank below `rank` waits in the topic or in a lasting channel.
+    fn has_before(&self, rank: u64, state: &TopicState) -> bool {
+        let mut lasting = state.channels.iter().filter(|channel| !channel.is_ephemeral());
+        state.pump.rank < rank || lasting.any(|channel| channel.has_before(rank, state))
     }
 
     /// Messages before this rank are too old.

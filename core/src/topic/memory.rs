@@ -8,6 +8,7 @@ use crate::store::format::event::Event;
 use crate::store::format::frame::{self, Record};
 use crate::store::log::{Frame, Landed, Landing};
 use crate::store::memory::chunk::Victims;
+use crate::store::memory::marks::Marks;
 use crate::topic::{Topic, TopicState};
 
 impl Topic {
@@ -142,7 +143,8 @@ pub(crate) fn runs(frame: &Frame, pending: &Pending) -> Vec<Frame> {
     let end = |begun: Option<(Offset, usize)>, at: usize, offset: Offset, out: &mut Vec<Frame>| {
         let Some((first, from)) = begun else { return };
         let count = (offset.0 - first.0) as u32;
-        out.push(Frame { first, count, payload: frame.payload.slice(from..at), ..frame.clone() });
+        let payload = frame.payload.slice(from..at);
+        out.push(Frame { first, count, payload, marks: Marks::default(), ..frame.clone() });
     };
     while let Some(record) = Record::parse(&frame.payload[at..]) {
         if pending.contains(offset) {
@@ -176,6 +178,7 @@ mod tests {
             deferred: false,
             has_ids: false,
             payload: payload.freeze(),
+            marks: Marks::default(),
         };
         let pending = Pending { from: Offset(14), below: vec![Offset(3), Offset(11), Offset(12)] };
         let runs = runs(&frame, &pending);

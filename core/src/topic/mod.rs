@@ -41,6 +41,7 @@ use crate::store::format::event::Event;
 use crate::store::log::{Frame, Ticket, Wake};
 use crate::store::memory::batch::Batch;
 use crate::store::memory::chunk::Ring;
+use crate::store::read::record_index::RecordIndexes;
 use crate::topic::limits::Allowance;
 use crate::topic::once::Remembered;
 use crate::topic::ring::{Extents, Held, RingFrames};
@@ -72,6 +73,8 @@ pub struct Topic {
     pub(crate) state: Mutex<TopicState>,
     /// Last offset of the oldest frame in memory; `u64::MAX` if there is none. What finishes past it trims memory.
     pub(crate) trim_at: AtomicU64,
+    /// Where its messages on disk stand that are delivered again.
+    pub(crate) indexes: RecordIndexes,
 }
 
 pub(crate) struct TopicState {
@@ -187,6 +190,7 @@ impl Topic {
             me: me.clone(),
             state: Mutex::new(state),
             trim_at: AtomicU64::new(u64::MAX),
+            indexes: RecordIndexes::new(shared.pool.clone()),
         })
     }
 
@@ -262,6 +266,17 @@ impl Topic {
     /// Drops what is finished everywhere from memory.
     pub(crate) fn trim(&self) {
         self.trim_locked(&mut self.state.lock());
+    }
+
+    /// Forgets where messages stand that are gone or will not be delivered again.
+    pub(crate) fn tidy_indexes(&self) {
+        if self.indexes.is_empty() {
+            return;
+        }
+        let state = self.state.lock();
+        let may_come_again = state.channels.iter().any(|channel| channel.has_again());
+        drop(state);
+        self.indexes.tidy(may_come_again, |file| self.shared.catalog.has(file));
     }
 
     fn trim_locked(&self, state: &mut TopicState) {

@@ -266,6 +266,7 @@ impl Payload {
             deferred: self.deferred,
             has_ids: !self.ids.is_empty(),
             payload: self.bytes.clone(),
+            marks: self.marks.clone(),
         }
     }
 }

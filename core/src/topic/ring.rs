@@ -27,8 +27,12 @@ pub(crate) struct RingFrames {
     pool: Arc<Pool>,
 }
 
-/// Bytes of the list for each frame: small messages published one by one are not for free.
-const HELD_BYTES: usize = size_of::<Held>();
+impl Held {
+    /// Bytes that it takes of the list, with the frame's marks: small messages published one by one are not for free.
+    fn list_bytes(&self) -> usize {
+        size_of::<Self>() + self.frame.marks.bytes()
+    }
+}
 
 impl RingFrames {
     pub(crate) fn new(pool: Arc<Pool>) -> Self {
@@ -38,14 +42,14 @@ impl RingFrames {
     pub(crate) fn push(&mut self, held: Held) {
         debug_assert!(self.held.back().is_none_or(|h| h.frame.last() < held.frame.first));
         self.messages += u64::from(held.frame.count);
+        self.pool.charge(held.list_bytes());
         self.held.push_back(held);
-        self.pool.charge(HELD_BYTES);
     }
 
     fn pop(&mut self) -> Option<Held> {
         let held = self.held.pop_front()?;
         self.messages -= u64::from(held.frame.count);
-        self.pool.discharge(HELD_BYTES);
+        self.pool.discharge(held.list_bytes());
         Some(held)
     }
 
@@ -119,7 +123,7 @@ impl RingFrames {
             }
             kept.push(held);
         }
-        self.pool.charge(kept.len() * HELD_BYTES);
+        self.pool.charge(kept.iter().map(Held::list_bytes).sum());
         for held in kept.into_iter().rev() {
             self.messages += u64::from(held.frame.count);
             self.held.push_front(held);

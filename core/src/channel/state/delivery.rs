@@ -34,13 +34,14 @@ pub(crate) enum Taken {
 }
 
 impl<W: Clone> State<W> {
-    /// What the subscriber may take next. Fresh messages and those requeued, timed out or come due take turns.
+    /// The message that the subscriber may take next. One that was requeued, timed out or came due follows all that
+    /// waited then, and takes turns with what was published since.
     pub(crate) fn pick(&self, id: SubId, end: Pos) -> Pick {
         if self.taker(id).is_none() {
             return Pick::Nothing;
         }
         let fresh_waits = self.fresh_waiting(end) > 0;
-        match self.ready.front(fresh_waits) {
+        match self.ready.front(self.next.rank, fresh_waits) {
             Some(offset) => Pick::Again(offset),
             None if fresh_waits => Pick::Fresh(self.next),
             None => Pick::Nothing,
@@ -89,10 +90,10 @@ impl<W: Clone> State<W> {
             return Taken::Stale;
         }
         self.pass(offset);
-        self.ready.fresh_taken();
         if let Some(taken) = self.withhold(slot, offset, not_before, now) {
             return taken;
         }
+        self.ready.fresh_delivered();
         self.in_flight.push_fresh(offset, slot, now, self.subscribers.timeout_ms(slot));
         self.subscribers.delivered(slot);
         Taken::Deliver(1)

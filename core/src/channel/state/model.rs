@@ -43,8 +43,8 @@ pub(super) struct World {
     pub(super) pump_stands: bool,
     pub(super) now: Mono,
     pub(super) subs: Vec<Sub>,
-    /// Ranks in [`Life::Ready`], in order.
-    pub(super) ready: Vec<usize>,
+    /// Ranks in [`Life::Ready`], in order, each with the rank that the cursor must reach first.
+    pub(super) ready: Vec<(usize, usize)>,
     pub(super) fresh_turn: bool,
     pub(super) paused: bool,
     pub(super) requeues: u64,
@@ -140,8 +140,9 @@ impl World {
             return Pick::Nothing;
         }
         let again = self.returned().or_else(|| {
-            let wait = self.fresh() > 0 && self.fresh_turn;
-            self.ready.first().copied().filter(|_| !wait)
+            let &(rank, after) = self.ready.first()?;
+            let waits = self.fresh() > 0 && (self.fresh_turn || self.cursor() < after);
+            (!waits).then_some(rank)
         });
         match again {
             Some(rank) => Pick::Again(self.messages[rank].offset),
@@ -179,8 +180,9 @@ impl World {
                 let rank = self.cursor();
                 let Message { offset, not_before, .. } = self.messages[rank];
                 assert!(from.offset <= offset && from.rank == rank as u64);
-                self.fresh_turn = false;
-                (rank, 0, self.state.take_fresh(id, offset, not_before, now))
+                let taken = self.state.take_fresh(id, offset, not_before, now);
+                self.fresh_turn &= !taken.is_delivery();
+                (rank, 0, taken)
             }
         };
         let later = self.messages[rank].not_before.filter(|&due| attempts == 0 && due > now);
@@ -256,7 +258,7 @@ impl World {
 
     pub(super) fn ready(&mut self, rank: usize, attempts: u16) {
         self.messages[rank].life = Life::Ready { attempts };
-        self.ready.push(rank);
+        self.ready.push((rank, self.pump));
     }
 
     pub(super) fn expire(&mut self) {
@@ -280,7 +282,7 @@ impl World {
                 _ => {}
             }
         }
-        assert!(self.state.expire(self.now) > self.now, "something due was left");
+        assert!(self.state.expire(self.now, self.end()) > self.now, "something due was left");
     }
 
     pub(super) fn unsubscribe(&mut self, sub: usize) {
@@ -305,7 +307,7 @@ impl World {
             message.life = Life::Finished;
         }
         let Self { ready, messages, .. } = self;
-        ready.retain(|&rank| messages[rank].life != Life::Finished);
+        ready.retain(|&(rank, _)| messages[rank].life != Life::Finished);
     }
 
     pub(super) fn take_delta(&mut self) {
@@ -428,7 +430,7 @@ impl World {
         assert_eq!(state.wake_at() == Mono::MAX, wake_at == Mono::MAX);
         assert_eq!((state.requeue_count(), state.timeout_count()), (self.requeues, self.timeouts));
         let floor = unfinished.first().map_or(state.next().offset, |message| message.offset);
-        assert_eq!(state.floor(), floor);
+        assert_eq!((state.floor(), state.oldest()), (floor, floor));
         assert_eq!(self.state.next().rank, self.cursor() as u64);
         assert_eq!(self.state.depth(self.end()), self.depth() as u64);
         assert_eq!(self.state.subscribers(), self.subs.iter().filter(|sub| sub.here).count());

@@ -182,6 +182,7 @@ impl World {
             Op::Empty => {
                 self.state.empty(self.end());
                 self.empty_below(self.pump);
+                self.fresh_turn = false;
             }
             Op::Jump { by } => {
                 let to = (self.cursor() + by).min(self.pump);
@@ -205,7 +206,7 @@ impl World {
         let (id, offset, now) = (self.subs[sub].id, self.messages[rank].offset, self.now);
         match op {
             Op::Requeue { delay_ms, .. } => {
-                self.state.requeue(id, offset, delay_ms * MS, now).unwrap();
+                self.state.requeue(id, offset, delay_ms * MS, now, self.end()).unwrap();
                 self.requeues += 1;
                 if delay_ms == 0 {
                     self.ready(rank, attempts);

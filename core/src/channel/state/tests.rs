@@ -36,15 +36,40 @@ fn takes(state: &mut State<&'static str>, id: SubId, count: usize, end: u64, now
 }
 
 #[test]
-fn i4_redeliveries_and_fresh_messages_take_turns() {
+fn a_requeued_message_follows_all_that_waited_then_takes_turns_with_what_came_since() {
     let mut state = channel();
     let id = joins(&mut state, "a", 100);
-    takes(&mut state, id, 3, 10, 0);
+    takes(&mut state, id, 3, 5, 0);
     for offset in 0..3 {
-        state.requeue(id, Offset(offset), 0, 0).unwrap();
+        state.requeue(id, Offset(offset), 0, 0, at(5)).unwrap();
     }
-    let got: Vec<u64> = takes(&mut state, id, 100, 10, 0).iter().map(|taken| taken.0).collect();
-    assert_eq!(got, [0, 3, 1, 4, 2, 5, 6, 7, 8, 9]);
+    let got: Vec<u64> = takes(&mut state, id, 100, 8, 0).iter().map(|taken| taken.0).collect();
+    assert_eq!(got, [3, 4, 0, 5, 1, 6, 2, 7]);
+}
+
+#[test]
+fn a_message_that_timed_out_or_came_due_follows_all_that_waited() {
+    let mut state = channel();
+    let id = joins(&mut state, "a", 100);
+    assert!(state.absorb(at(0), MINUTE));
+    takes(&mut state, id, 1, 2, 0);
+    state.expire(MINUTE, at(4));
+    assert_eq!(takes(&mut state, id, 100, 4, MINUTE), [(2, 1), (3, 1), (0, 1), (1, 2)]);
+}
+
+#[test]
+fn a_fresh_message_that_is_not_delivered_takes_no_turn() {
+    let mut state = channel();
+    let id = joins(&mut state, "a", 100);
+    takes(&mut state, id, 2, 2, 0);
+    for offset in 0..2 {
+        state.requeue(id, Offset(offset), 0, 0, at(2)).unwrap();
+    }
+    assert_eq!(takes(&mut state, id, 1, 4, 0), [(0, 2)]);
+    // Message 2 is for later, so 3 still comes before the next redelivery.
+    assert_eq!(state.pick(id, at(4)), Pick::Fresh(at(2)));
+    assert_eq!(state.take_fresh(id, Offset(2), Some(MINUTE), 0), Taken::Deferred);
+    assert_eq!(takes(&mut state, id, 2, 4, 0), [(3, 1), (1, 2)]);
 }
 
 #[test]
@@ -53,13 +78,13 @@ fn i5_a_late_finish_and_a_strangers_change_nothing() {
     let (a, b) = (joins(&mut state, "a", 1), joins(&mut state, "b", 1));
     assert_eq!(takes(&mut state, a, 1, 1, 0), [(0, 1)]);
     assert_eq!(state.finish(b, Offset(0)), Err(AckError::NotOwner));
-    assert_eq!(state.expire(MINUTE - 1), MINUTE);
-    assert_eq!(state.expire(MINUTE), Mono::MAX);
+    assert_eq!(state.expire(MINUTE - 1, at(0)), MINUTE);
+    assert_eq!(state.expire(MINUTE, at(0)), Mono::MAX);
     assert_eq!(state.finish(a, Offset(0)), Err(AckError::NotInFlight));
     assert_eq!(takes(&mut state, b, 1, 1, MINUTE), [(0, 2)]);
     assert_eq!(state.finish(a, Offset(0)), Err(AckError::NotOwner));
     assert_eq!(state.touch(a, Offset(0), MINUTE, MINUTE), Err(AckError::NotOwner));
-    assert_eq!(state.requeue(a, Offset(0), 0, MINUTE), Err(AckError::NotOwner));
+    assert_eq!(state.requeue(a, Offset(0), 0, MINUTE, at(1)), Err(AckError::NotOwner));
     assert_eq!(state.finish(b, Offset(0)), Ok(()));
     assert_eq!((state.in_flight(), state.depth(at(1)), state.timeout_count()), (0, 0, 1));
 }
@@ -88,9 +113,9 @@ fn a_poison_message_does_not_race_through_all_consumers() {
         state.unsubscribe(id, now);
         if attempts > 1 {
             let wait = u64::from(attempts) * 1_000 * MS;
-            assert_eq!(state.expire(now), now + wait);
+            assert_eq!(state.expire(now, at(0)), now + wait);
             now += wait;
-            state.expire(now);
+            state.expire(now, at(0));
         }
     }
 }
@@ -102,10 +127,10 @@ fn touch_is_capped_and_its_deadline_is_found() {
     takes(&mut state, id, 1, 1, 0);
     state.touch(id, Offset(0), MINUTE / 2, 2 * MINUTE).unwrap();
     // The bound is reached, nothing is due, the scan finds the new deadline.
-    assert_eq!(state.expire(MINUTE), MINUTE * 3 / 2);
+    assert_eq!(state.expire(MINUTE, at(0)), MINUTE * 3 / 2);
     state.touch(id, Offset(0), MINUTE, MINUTE + MS).unwrap();
     assert_eq!(state.wake_at(), MINUTE + MS);
-    assert_eq!(state.expire(MINUTE + MS), Mono::MAX);
+    assert_eq!(state.expire(MINUTE + MS, at(0)), Mono::MAX);
     assert_eq!(state.depth(at(1)), 1);
 }
 
@@ -116,8 +141,8 @@ fn i1_a_deferral_found_after_a_crash_is_kept() {
     let id = joins(&mut state, "a", 1);
     assert_eq!(state.pick(id, at(1)), Pick::Again(Offset(0)));
     assert_eq!(state.take_again(id, Offset(0), Some(MINUTE), 0), Taken::Deferred);
-    assert_eq!((state.deferred(), state.expire(0)), (1, MINUTE));
-    state.expire(MINUTE);
+    assert_eq!((state.deferred(), state.expire(0, at(0))), (1, MINUTE));
+    state.expire(MINUTE, at(0));
     assert_eq!(takes(&mut state, id, 1, 1, MINUTE), [(0, 1)]);
 }
 
@@ -195,7 +220,7 @@ fn one_is_woken_then_the_next_and_a_leaver_passes_it_on() {
     state.set_credit(a, 2);
     assert_eq!(state.park(a, at(4)), None);
     // A timeout gives credit and a message: that wakes it without any call of its own.
-    state.expire(MINUTE);
+    state.expire(MINUTE, at(0));
     assert_eq!(state.notify(at(4)), Some("a"));
 }
 
@@ -225,14 +250,14 @@ fn i6_a_million_in_flight_then_deferred_take_32_bytes_each() {
     assert!(state.bytes() <= 32 * COUNT as usize);
     let mut delta = Delta::default();
     for offset in (0..COUNT).rev() {
-        state.requeue(id, Offset(offset), MINUTE, 0).unwrap();
+        state.requeue(id, Offset(offset), MINUTE, 0, at(COUNT)).unwrap();
         if offset % 1_000 == 0 {
             state.take_delta(&mut delta);
         }
     }
     state.tidy();
     assert!(state.bytes() <= 32 * COUNT as usize, "{}", state.bytes());
-    state.expire(MINUTE);
+    state.expire(MINUTE, at(0));
     assert_eq!((state.depth(at(COUNT)), state.deferred(), state.floor()), (COUNT, 0, Offset(0)));
     state.tidy();
     assert!(state.bytes() <= 32 * COUNT as usize, "{}", state.bytes());

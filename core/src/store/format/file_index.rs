@@ -83,6 +83,12 @@ pub(crate) struct TableEntry {
 }
 
 impl TableEntry {
+    /// All of it but the spans, which may be many.
+    pub(crate) fn without_spans(&self) -> Self {
+        let Self { runs_at, runs, runs_crc, bytes, .. } = *self;
+        Self { spans: Vec::new(), runs_at, runs, runs_crc, bytes }
+    }
+
     /// Bytes of the encoded runs.
     pub(crate) fn runs_len(&self) -> usize {
         self.runs as usize * RUN_BYTES

@@ -23,6 +23,7 @@ use crate::store::format::manifest::Manifest;
 use crate::store::log::reserve::Reserve;
 use crate::store::log::trouble::Trouble;
 use crate::store::log::writer::{Files, Writer};
+use crate::store::memory::marks::Marks;
 use crate::store::read::catalog::Catalog;
 
 /// Something that waits for the broker: called when what it waits for may have happened. [`Parker`](crate::Parker) is the
@@ -65,11 +66,19 @@ pub(crate) struct Frame {
     pub(crate) has_ids: bool,
     /// Its records.
     pub(crate) payload: Bytes,
+    /// Positions of some of them.
+    pub(crate) marks: Marks,
 }
 
 impl Frame {
     pub(crate) fn last(&self) -> Offset {
         self.first.plus(u64::from(self.count) - 1)
+    }
+
+    /// A record at or before that of `offset`, as near as the marks tell: its place in the payload, and its offset.
+    pub(crate) fn near(&self, offset: Offset) -> (usize, Offset) {
+        let (index, at) = self.marks.before(offset.0 - self.first.0);
+        (at, self.first.plus(index))
     }
 }
 

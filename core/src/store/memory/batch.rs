@@ -9,6 +9,7 @@ use crate::message::Attributes;
 use crate::store::format::frame::{self, PAYLOAD_BYTES_MAX, Record};
 use crate::store::format::ids::IdHash;
 use crate::store::memory::chunk::{Chunk, Pool, Ring};
+use crate::store::memory::marks::{MARK_EVERY, Marks};
 
 /// Messages on their way into one frame: encoded as they are added, outside of any lock.
 ///
@@ -40,6 +41,8 @@ pub struct Batch {
     deferred: bool,
     /// Which of the messages have an id.
     ids: Vec<(u32, IdHash)>,
+    /// Positions of every so many records; see [`Marks`].
+    marks: Vec<u32>,
 }
 
 /// A batch's messages, encoded: the payload of a data frame.
@@ -51,6 +54,7 @@ pub(crate) struct Payload {
     pub(crate) deferred: bool,
     /// Which of the messages have an id of their publisher's, in order.
     pub(crate) ids: Vec<(u32, IdHash)>,
+    pub(crate) marks: Marks,
     /// The chunk that holds the bytes.
     pub(crate) chunk: u64,
 }
@@ -64,7 +68,16 @@ impl Payload {
 
 impl Batch {
     pub(super) fn new(pool: Arc<Pool>, ring: Ring) -> Self {
-        Self { pool, ring, chunk: None, count: 0, chain: 0, deferred: false, ids: Vec::new() }
+        Self {
+            pool,
+            ring,
+            chunk: None,
+            count: 0,
+            chain: 0,
+            deferred: false,
+            ids: Vec::new(),
+            marks: Vec::new(),
+        }
     }
 
     /// Adds a message.
@@ -78,6 +91,9 @@ impl Batch {
             self.grow(need)?;
         }
         let Some(chunk) = &mut self.chunk else { return Ok(()) };
+        if self.count.is_multiple_of(MARK_EVERY) && self.count > 0 {
+            self.marks.push(chunk.tail.len() as u32);
+        }
         let crc = frame::put_record(&mut chunk.tail, attributes, body);
         if let Some(id) = attributes.dedup_id {
             self.ids.push((self.count, IdHash::of(id)));
@@ -98,6 +114,9 @@ impl Batch {
             self.grow(record.len)?;
         }
         let Some(chunk) = &mut self.chunk else { return Ok(()) };
+        if self.count.is_multiple_of(MARK_EVERY) && self.count > 0 {
+            self.marks.push(chunk.tail.len() as u32);
+        }
         chunk.tail.extend_from_slice(&bytes[..record.len]);
         self.chain = crc32c::crc32c_append(self.chain, &bytes[..4]);
         self.count += 1;
@@ -146,6 +165,7 @@ impl Batch {
             crc: self.chain,
             deferred: self.deferred,
             ids: std::mem::take(&mut self.ids),
+            marks: std::mem::take(&mut self.marks).into(),
             chunk: 0,
         };
         if let Some(mut chunk) = self.chunk.take() {

@@ -55,6 +55,8 @@ pub(crate) struct Pool {
     read_ahead: AtomicU64,
     /// The part of it that topics remember of ids.
     ids: AtomicU64,
+    /// The part of it that topics remember of where single records stand.
+    indexes: AtomicU64,
     /// Highest id of a chunk of written frames that was to be given up.
     given_up_to: AtomicU64,
     state: Mutex<PoolState>,
@@ -106,6 +108,7 @@ impl Pool {
             given_up_to: AtomicU64::new(0),
             read_ahead: AtomicU64::new(0),
             ids: AtomicU64::new(0),
+            indexes: AtomicU64::new(0),
             state: Mutex::default(),
         })
     }
@@ -325,6 +328,23 @@ impl Pool {
     /// Whether ids take as much as they may.
     pub(crate) fn is_full_of_ids(&self) -> bool {
         self.ids.load(Ordering::Relaxed) > self.limit / 4
+    }
+
+    /// Counts what topics remember of where single records stand.
+    pub(crate) fn charge_indexes(&self, bytes: usize) {
+        self.charge(bytes);
+        self.indexes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Takes back a [`Pool::charge_indexes`].
+    pub(crate) fn discharge_indexes(&self, bytes: usize) {
+        self.discharge(bytes);
+        self.indexes.fetch_sub(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Whether indexes of records take as much as they may.
+    pub(crate) fn is_full_of_indexes(&self) -> bool {
+        self.indexes.load(Ordering::Relaxed) > self.limit / 8
     }
 
     /// Bytes that channels have read ahead.

@@ -11,7 +11,7 @@ use crate::message::Offset;
 use crate::store::disk::File;
 use crate::store::format::event::Event;
 use crate::store::format::file::{FileHeader, FileKind};
-use crate::store::format::file_index::{Run, Table, TopicRuns};
+use crate::store::format::file_index::{Run, Table, TableEntry, TopicRuns};
 
 /// The catalog. Its lock is innermost but for the log's: nothing is done under it but look and note.
 #[derive(Default)]
@@ -23,7 +23,7 @@ pub(crate) struct Catalog {
 
 #[derive(Default)]
 struct Inner {
-    files: BTreeMap<u64, Entry>,
+    files: BTreeMap<u64, FileEntry>,
     /// Dense ranges of offsets by their first, of each topic. Ranges of a topic never overlap.
     topics: HashMap<u32, BTreeMap<Offset, Span>>,
     /// What is known to be gone between messages of a topic.
@@ -36,7 +36,7 @@ struct Span {
     file: u64,
 }
 
-struct Entry {
+struct FileEntry {
     file: Arc<dyn File>,
     header: FileHeader,
     /// Where the frames end in the file.
@@ -67,7 +67,23 @@ pub(crate) enum Runs {
     /// Here they are, from the one that can hold the asked offset on.
     Known(Vec<Run>),
     /// In the file's index.
-    Indexed(crate::store::format::file_index::TableEntry),
+    Indexed(TableEntry),
+}
+
+/// The file that holds a message, by its number.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Site {
+    pub(crate) file: u64,
+    /// The message's run; `None` if it is in the file's index.
+    pub(crate) run: Option<Run>,
+}
+
+/// A file that holds messages of a topic.
+pub(crate) struct SiteFile {
+    pub(crate) file: Arc<dyn File>,
+    pub(crate) header: FileHeader,
+    /// The topic's line of the table, without its spans, if the file is sealed.
+    pub(crate) line: Option<TableEntry>,
 }
 
 /// A file and how far its frames go.
@@ -105,7 +121,7 @@ impl Catalog {
     /// Adds a file that is being written.
     pub(crate) fn open_file(&self, header: FileHeader, file: Arc<dyn File>) {
         let frames_end = header.at(header.base);
-        let entry = Entry { file, header, frames_end, places: Places::Open(BTreeMap::new()) };
+        let entry = FileEntry { file, header, frames_end, places: Places::Open(BTreeMap::new()) };
         self.inner.lock().files.insert(header.no, entry);
     }
 
@@ -171,9 +187,47 @@ impl Catalog {
     /// What is known of file `no`.
     pub(crate) fn stored(&self, no: u64) -> Option<Stored> {
         let inner = self.inner.lock();
-        let Entry { file, header, frames_end, places } = inner.files.get(&no)?;
+        let FileEntry { file, header, frames_end, places } = inner.files.get(&no)?;
         let is_sealed = matches!(places, Places::Sealed(_));
         Some(Stored { file: file.clone(), header: *header, frames_end: *frames_end, is_sealed })
+    }
+
+    /// Whether there is a file `no`.
+    pub(crate) fn has(&self, no: u64) -> bool {
+        self.inner.lock().files.contains_key(&no)
+    }
+
+    /// Where each of these messages of `topic` stands, `None` for one that stands in no file; and the files.
+    pub(crate) fn sites(
+        &self,
+        topic: u32,
+        offsets: &[Offset],
+    ) -> (Vec<Option<Site>>, HashMap<u64, SiteFile>) {
+        let inner = self.inner.lock();
+        let mut files = HashMap::new();
+        let mut site = |offset: Offset| {
+            let (_, span) = inner.topics.get(&topic)?.range(..=offset).next_back()?;
+            if span.last < offset {
+                return None;
+            }
+            let FileEntry { file, header, places, .. } = inner.files.get(&span.file)?;
+            let (run, line) = match places {
+                Places::Open(all) => {
+                    let runs = &all.get(&topic)?.runs;
+                    let run = runs.partition_point(|run| run.first <= offset).checked_sub(1)?;
+                    (Some(runs[run]), None)
+                }
+                Places::Sealed(table) => (None, Some(table.get(&topic)?)),
+            };
+            files.entry(span.file).or_insert_with(|| SiteFile {
+                file: file.clone(),
+                header: *header,
+                line: line.map(TableEntry::without_spans),
+            });
+            Some(Site { file: span.file, run })
+        };
+        let sites = offsets.iter().map(|offset| site(*offset)).collect();
+        (sites, files)
     }
 
     /// File `no` was copied to one that differs in its number alone.
@@ -183,7 +237,7 @@ impl Catalog {
         for span in inner.topics.values_mut().flat_map(BTreeMap::values_mut).filter(|span| span.file == no) {
             span.file = header.no;
         }
-        inner.files.insert(header.no, Entry { file, header, ..entry });
+        inner.files.insert(header.no, FileEntry { file, header, ..entry });
     }
 
     /// Puts `new` (sealed) in the place of `old` files, whose offsets that `new` lacks are gone.
@@ -325,7 +379,7 @@ impl Inner {
                 self.note(topic, first, last, header.no);
             }
         }
-        self.files.insert(header.no, Entry { file, header, frames_end, places: Places::Sealed(table) });
+        self.files.insert(header.no, FileEntry { file, header, frames_end, places: Places::Sealed(table) });
     }
 
     /// Forgets a file, and gives the bytes of its frames.

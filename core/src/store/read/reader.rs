@@ -11,6 +11,7 @@ use crate::store::disk::File;
 use crate::store::format::file::FileHeader;
 use crate::store::format::frame::{HEADER_BYTES, Header, Kind, PAYLOAD_BYTES_MAX, Record};
 use crate::store::log::Frame;
+use crate::store::memory::marks::Marks;
 use crate::store::read::catalog::Catalog;
 
 /// Runs closer together than this are read in one go, with what lies between.
@@ -32,15 +33,10 @@ pub(crate) fn read(
     nowait: bool,
 ) -> Result<Option<Frames>> {
     let Some(place) = catalog.place(topic, from) else { return Ok(Some(Vec::new())) };
-    let fetch = |buf: &mut [u8], at: u64| {
-        let got = if nowait { place.file.read_at_nowait(buf, at) } else { place.file.read_at(buf, at) };
-        match got {
-            Ok(n) if n == buf.len() => Ok(()),
-            // Short while not waiting: part of it is not in the page cache.
-            Ok(_) if nowait => Err(would_block()),
-            Ok(_) => Err(damaged(&place.header, at, "the file is too short")),
-            Err(e) => Err(Error::io(format!("could not read log file {}", place.header.no), e)),
-        }
+    let fetch = |buf: &mut [u8], at: u64| match fetch(&place.file, &place.header, buf, at, nowait) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(would_block()),
+        Err(e) => Err(e),
     };
     let read = || {
         let runs = place.runs(fetch)?;
@@ -86,18 +82,53 @@ pub(crate) fn read(
 
 const FILE_START: u64 = 0;
 
+/// Fills `buf` from the place `at` of a log file. With `nowait`, `false` if a disk would have to be waited for.
+///
+/// # Errors
+/// `Io`; `Damaged` if the file ends before.
+pub(crate) fn fetch(
+    file: &Arc<dyn File>,
+    header: &FileHeader,
+    buf: &mut [u8],
+    at: u64,
+    nowait: bool,
+) -> Result<bool> {
+    let got = if nowait { file.read_at_nowait(buf, at) } else { file.read_at(buf, at) };
+    match got {
+        Ok(n) if n == buf.len() => Ok(true),
+        // Short while not waiting: part of it is not in the page cache.
+        Ok(_) if nowait => Ok(false),
+        Ok(_) => Err(damaged(header, at, "the file is too short")),
+        Err(e) if nowait && e.kind() == io::ErrorKind::WouldBlock => Ok(false),
+        Err(e) => Err(Error::io(format!("could not read log file {}", header.no), e)),
+    }
+}
+
+/// The frame of `topic` at the start of `bytes`, which stand at `at` of a log file: its header and its payload.
+///
+/// # Errors
+/// `Damaged` if no whole data frame of the topic stands there.
+pub(crate) fn whole_frame<'a>(
+    header: &FileHeader,
+    topic: u32,
+    bytes: &'a [u8],
+    at: u64,
+) -> Result<(Header, &'a [u8])> {
+    let frame = Header::decode(bytes, header.salt, header.position(at))
+        .filter(|f| f.kind == Kind::Data && f.topic == topic && f.count > 0)
+        .ok_or_else(|| damaged(header, at, "no frame of the topic stands there"))?;
+    let payload = bytes.get(HEADER_BYTES..frame.frame_len() as usize);
+    let payload = payload.filter(|payload| frame.payload_is_whole(payload));
+    let payload = payload.ok_or_else(|| damaged(header, at, "the frame's payload is damaged"))?;
+    Ok((frame, payload))
+}
+
 /// The frames of a run that stands at `at`.
 fn parse_run(header: &FileHeader, topic: u32, run: Bytes, at: u64, out: &mut Frames) -> Result<()> {
     let mut done = 0;
     while done < run.len() {
-        let position = header.position(at + done as u64);
-        let frame = Header::decode(&run[done..], header.salt, position)
-            .filter(|f| f.kind == Kind::Data && f.topic == topic && f.count > 0)
-            .ok_or_else(|| damaged(header, at + done as u64, "no frame of the topic stands there"))?;
-        let end = done + frame.frame_len() as usize;
-        if end > run.len() || !frame.payload_is_whole(&run[done + HEADER_BYTES..end]) {
-            return Err(damaged(header, at + done as u64, "the frame's payload is damaged"));
-        }
+        let (frame, payload) = whole_frame(header, topic, &run[done..], at + done as u64)?;
+        let end = done + HEADER_BYTES + payload.len();
         out.push(Frame {
             first: frame.first,
             count: frame.count,
@@ -105,6 +136,7 @@ fn parse_run(header: &FileHeader, topic: u32, run: Bytes, at: u64, out: &mut Fra
             deferred: true,
             has_ids: frame.has_ids,
             payload: run.slice(done + HEADER_BYTES..end),
+            marks: Marks::default(),
         });
         done = end;
     }
@@ -125,7 +157,7 @@ pub(crate) fn records(frame: &Frame, from: Offset) -> impl Iterator<Item = (Offs
     .skip_while(move |(at, _)| *at < from)
 }
 
-fn damaged(header: &FileHeader, at: u64, what: &str) -> Error {
+pub(crate) fn damaged(header: &FileHeader, at: u64, what: &str) -> Error {
     Error::new(ErrorKind::Damaged, format!("log file {} is damaged at byte {at}: {what}", header.no))
 }
 
