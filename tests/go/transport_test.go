@@ -23,7 +23,7 @@ import (
 	"time"
 )
 
-// certificate gives flags for TLS with a certificate of the test's own, and what a client that trusts it is told.
+// certificate returns flags for TLS with a certificate of the test's own, and the configuration of a client that trusts it.
 func certificate(t *testing.T) (flags []string, trust *tls.Config) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -48,7 +48,7 @@ func certificate(t *testing.T) (flags []string, trust *tls.Config) {
 	return flags, &tls.Config{RootCAs: roots, ServerName: "127.0.0.1"}
 }
 
-// options gives what go-nsq is told to speak a transport.
+// options returns go-nsq's settings for a transport.
 func options(transport string, trust *tls.Config) map[string]any {
 	set := map[string]any{}
 	for _, layer := range strings.Fields(transport) {

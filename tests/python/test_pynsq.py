@@ -24,7 +24,7 @@ def timed(test):
 
 
 class Writer(nsq.Writer):
-    """A Writer that tells when it is connected, and whose answers can be awaited."""
+    """A Writer with an event for its connection, and answers that can be awaited."""
 
     def __init__(self, address, **options):
         super().__init__([address], **options)
@@ -50,7 +50,7 @@ class Writer(nsq.Writer):
 
 
 class Reader(nsq.Reader):
-    """A Reader that tells when it has sent SUB, and keeps what it gave up."""
+    """A Reader with an event for its SUB, which keeps the messages it gave up."""
 
     def __init__(self, address, topic, channel, handler, **options):
         super().__init__(topic, channel, handler, nsqd_tcp_addresses=[address], **options)
@@ -305,7 +305,7 @@ TRANSPORTS = ["snappy", "deflate", "tls", "tls snappy", "tls deflate"]
 
 
 def options_of(transport, tmp_path):
-    """What pynsq is told to speak a transport; of TLS it checks the certificate."""
+    """Settings of pynsq for a transport; for TLS it checks the certificate."""
     options = {word: True for word in transport.split() if word != "tls"}
     if "tls" in transport:
         options |= {"tls_v1": True, "tls_options": {"ca_certs": str(tmp_path / "cert.pem")}}

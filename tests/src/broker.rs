@@ -47,17 +47,17 @@ impl Broker {
         Self { folder, under, flags, process, address, http, grpc, stdout, stderr }
     }
 
-    /// Where it listens.
+    /// Address of NSQ's TCP protocol.
     pub fn address(&self) -> &str {
         &self.address
     }
 
-    /// Where it serves HTTP.
+    /// Address of HTTP.
     pub fn http_address(&self) -> &str {
         &self.http
     }
 
-    /// Where it serves gRPC.
+    /// Address of gRPC.
     pub fn grpc_address(&self) -> &str {
         &self.grpc
     }
@@ -72,7 +72,7 @@ impl Broker {
         self.stdout.recv_timeout(PATIENCE).expect("a line")
     }
 
-    /// What it wrote to stderr since it was started last.
+    /// Its stderr since it was started last.
     pub fn stderr(&self) -> String {
         self.stderr.so_far()
     }

@@ -15,10 +15,10 @@ use std::time::{Duration, Instant};
 pub use broker::Broker;
 pub use run::{Finished, mq, mq_with_input, start};
 
-/// How long a condition may take to come about before a test gives up: generous, since it is only spent on failure.
+/// Longest wait for a condition before a test fails: generous, since only failures spend it.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Waits until `condition` gives something. The one place where a test polls: for what no event tells.
+/// Waits until `condition` returns something. The one place where a test polls: for conditions without an event.
 ///
 /// # Panics
 /// After [`PATIENCE`], naming `what`.
@@ -43,7 +43,7 @@ pub fn binary() -> &'static Path {
         }
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let built = Command::new(cargo)
-            // The test is named for its features: without one, dependencies are built a second time for others.
+            // Names a test so that cargo resolves the tests' features: for others it would build dependencies again.
             .args(["build", "--quiet", "--workspace", "--bins", "--test", "replay"])
             .current_dir(root())
             .status()

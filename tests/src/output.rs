@@ -1,4 +1,4 @@
-//! What a process writes, taken in as it comes.
+//! Output of a process, collected as it comes.
 
 use std::io::{BufRead, BufReader, Read};
 use std::sync::mpsc::{self, Receiver};
@@ -24,7 +24,7 @@ impl Collected {
         Self { text, thread }
     }
 
-    /// What has come so far.
+    /// The output so far.
     pub(crate) fn so_far(&self) -> String {
         String::from_utf8_lossy(&self.text.lock().unwrap()).into_owned()
     }

@@ -8,11 +8,11 @@ use crate::{binary, until};
 
 /// A command that ended.
 pub struct Finished {
-    /// How.
+    /// The exit status.
     pub status: ExitStatus,
-    /// What it printed.
+    /// Its standard output.
     pub stdout: Vec<u8>,
-    /// What it complained of.
+    /// Its standard error.
     pub stderr: String,
 }
 

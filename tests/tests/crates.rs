@@ -17,7 +17,7 @@ fn tree(package: &str, arguments: &[&str]) -> BTreeSet<String> {
     text.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect()
 }
 
-/// Those of them that are of this workspace, without `package` itself.
+/// Crates of this workspace among them, without `package` itself.
 fn ours(package: &str) -> Vec<String> {
     let crates = tree(package, &["--edges", "normal,build", "--all-features"]);
     crates.into_iter().filter(|name| name.starts_with("mq") && name != package).collect()

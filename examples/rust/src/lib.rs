@@ -1,4 +1,4 @@
-//! What both examples share: their arguments, and the broker they name.
+//! Arguments of both examples, and the connection to the broker that they name.
 
 use std::error::Error;
 use std::path::PathBuf;

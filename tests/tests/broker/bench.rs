@@ -53,7 +53,7 @@ fn batches_topics_and_channels_are_as_many_as_asked_for() {
     let both = json(bench(&broker, &[&args[..], &["--topics", "5", "--channels", "3"]].concat()));
     assert_eq!(counts(&both["phases"][0]), (5000, 15_000, 3_000_000));
     is_whole(&both);
-    // The topic's earlier messages are told apart.
+    // Earlier messages of the topic are not counted.
     json(bench(&broker, &["publish", "-n", "10"]));
     let both = json(bench(&broker, &["both", "-n", "100", "--size", "1KiB"]));
     assert_eq!(counts(&both["phases"][0]), (100, 100, 102_400));

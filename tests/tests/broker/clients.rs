@@ -1,4 +1,4 @@
-//! What the tests do with a connection.
+//! Steps that the tests take on a connection.
 
 use std::time::Duration;
 

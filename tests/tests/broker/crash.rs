@@ -17,8 +17,8 @@ const UNANSWERED: u64 = 20;
 /// Bounds a round on a fast machine; the publisher then waits for the kill.
 const ROUND_MAX: u64 = 100_000;
 
-/// Publishes rising numbers in batches until the broker dies. Gives the numbers that were acknowledged, and the next
-/// one never sent.
+/// Publishes rising numbers in batches until the broker dies. Returns the acknowledged numbers, and the first number
+/// that was not sent.
 async fn publish(mut connection: Connection, first: u64) -> (BTreeSet<u64>, u64) {
     let mut next = first;
     while next < first + ROUND_MAX {
@@ -37,11 +37,11 @@ async fn publish(mut connection: Connection, first: u64) -> (BTreeSet<u64>, u64)
     ((first..first + connection.acknowledged()).collect(), next)
 }
 
-/// What one channel has handed out, over all rounds.
+/// Messages that one channel has delivered, over all rounds.
 #[derive(Default)]
 struct Channel {
     ids: HashSet<MessageId>,
-    /// By first delivery.
+    /// Numbers in the order of their first delivery.
     numbers: Vec<u64>,
 }
 

@@ -11,7 +11,7 @@ use crate::clients::{connect, create_channel, next, subscribe, topic};
 
 const MIB: u64 = 1 << 20;
 
-/// What a broker has when nothing goes on, and some room.
+/// Resident memory of an idle broker, and some room.
 const IDLE_BYTES: u64 = 40 * MIB;
 
 fn open(broker: &Broker, bytes: &[u8]) -> TcpStream {

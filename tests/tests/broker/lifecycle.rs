@@ -102,6 +102,6 @@ fn under_nsqds_name_it_takes_nsqds_flags() {
 fn how_long_a_start_takes() {
     let asked = Instant::now();
     let _broker = Broker::start();
-    // Told, not judged: a loaded machine proves nothing.
+    // Printed, not asserted: a time on a loaded machine proves nothing.
     println!("ready after {:?}", asked.elapsed());
 }

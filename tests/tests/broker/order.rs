@@ -1,4 +1,4 @@
-//! What the system is asked for before `OK` is sent, as strace sees it: at `flush` the write, at `sync` the fsync.
+//! System calls before `OK` is sent, as strace sees them: at `flush` the write, at `sync` the fsync.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

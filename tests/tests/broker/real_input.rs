@@ -50,7 +50,7 @@ fn publish(broker: &Broker, lines: &[String]) {
     run.ok();
 }
 
-/// What a channel handed out: bodies in order of their first delivery.
+/// Output of a channel: bodies in order of their first delivery.
 #[derive(Default)]
 struct Output {
     lines: Vec<String>,

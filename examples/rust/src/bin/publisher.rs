@@ -24,7 +24,7 @@ struct Arguments {
 /// Lines, as messages.
 struct Messages {
     lines: BufReader<Stdin>,
-    /// What tells this run from others.
+    /// A random number that makes this run's ids differ from those of other runs.
     run: u64,
     count: u64,
 }
@@ -50,7 +50,7 @@ impl Messages {
                 body: body.to_vec().into(),
                 delay_ms: 0,
                 headers: vec![Header { name: "content-type".to_owned(), value }],
-                // What is sent again has the same id again, and is stored once: the publisher does so by itself.
+                // A message that the publisher sends again keeps its id, and is stored once.
                 dedup_id: format!("{:016x}-{}", self.run, self.count),
             });
         }

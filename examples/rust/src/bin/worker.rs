@@ -37,7 +37,7 @@ fn process(message: &ReceivedMessage) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// What ends us.
+/// Completes on SIGINT or SIGTERM.
 fn stop() -> std::io::Result<impl Future<Output = ()>> {
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     Ok(async move {

@@ -221,7 +221,7 @@ public class NsqJTest {
             publisher(broker).publish("t", bytes("after"));
             byte[] body = next(bodies);
             while (!new String(body).equals("after")) {
-                // What nsq-j had not yet told the broker to have finished comes again.
+                // Messages whose FIN nsq-j had not sent yet come again.
                 assertArrayEquals(bytes("before"), body);
                 body = next(bodies);
             }

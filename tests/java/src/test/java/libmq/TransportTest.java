@@ -92,7 +92,7 @@ public class TransportTest {
         return next;
     }
 
-    /** Flags for TLS with a certificate of the test's own, which the client is told to trust. */
+    /** Flags for TLS with a certificate of the test's own, which the client trusts. */
     private List<String> tlsFlags() throws Exception {
         File key = new File(folder.getRoot(), "key.pem"), cert = new File(folder.getRoot(), "cert.pem");
         List<String> made = new ArrayList<>(List.of("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes"));
