@@ -31,10 +31,10 @@ mod status;
 pub mod v1 {
     pub use crate::batch::MessageBatch;
 
-    tonic::include_proto!("mq.v1");
+    include!("generated/mq.v1.rs");
 
     /// All of it as a set of descriptors, for reflection.
-    pub const DESCRIPTORS: &[u8] = tonic::include_file_descriptor_set!("mq_descriptor");
+    pub const DESCRIPTORS: &[u8] = include_bytes!("generated/mq_descriptor.bin");
 }
 
 #[cfg(feature = "server")]

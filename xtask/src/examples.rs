@@ -7,7 +7,7 @@ use std::process::Command;
 
 use clap::Args;
 
-use crate::run::{program, root, run, succeeds, target};
+use crate::run::{cargo, program, root, run, succeeds, target};
 use crate::tools;
 
 const GO_MODULE: &str = "github.com/libmq/libmq/examples/go";
@@ -19,8 +19,9 @@ const GO_STUBS: &str = "examples/go/mqv1";
 pub(crate) struct Generate {}
 
 impl Generate {
-    /// Writes Go's stubs.
+    /// Writes the Rust code of the protos, and Go's stubs.
     pub(crate) fn run(self) -> Result<(), String> {
+        run(cargo().args(["check", "--quiet", "--package", "mq-grpc", "--features", "generate"]))?;
         let python = python()?.ok_or("no python3 that can make a virtual environment")?;
         go_stubs(&python, &root().join("examples").join("go"))
     }

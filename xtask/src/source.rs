@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 
 use crate::run::root;
 
+/// Folders with code that nobody here writes.
+const NOT_OURS: [&str; 3] = ["generated", "node_modules", "target"];
+
 /// A line of a Rust file.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Line {
@@ -62,7 +65,7 @@ fn collect(folder: &Path, owner: Option<usize>, crates: &mut Vec<Crate>) -> Resu
     for path in entries(folder)? {
         if path.is_dir() {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
-            if !name.starts_with('.') && name != "target" && name != "node_modules" {
+            if !name.starts_with('.') && !NOT_OURS.contains(&&*name) {
                 collect(&path, owner, crates)?;
             }
         } else if let (Some("rs"), Some(owner)) = (path.extension().and_then(|name| name.to_str()), owner) {

@@ -5,7 +5,7 @@
 //! - [`identify`]: the negotiation
 //! - [`error`]: every code and text, and the one map from the core's errors to them
 //! - [`lookup`]: the other protocol, "V1", between brokers and lookup servers
-//! - [`quote`]: names as error texts print them
+//! - `quote`: names as error texts print them
 
 pub mod command;
 pub mod error;
