@@ -9,7 +9,7 @@ use std::fs;
 
 use clap::Args;
 
-use crate::run::root;
+use crate::run::{cargo, program, root, run};
 use crate::source::{self, Crate, File};
 use crate::stage_log;
 
@@ -44,10 +44,16 @@ pub(crate) struct Prose {
     /// Lowers the bounds of xtask/prose.txt to the figures of today
     #[arg(long)]
     lower: bool,
+    /// Wraps comments that are too wide, in all crates or in those named; uses the rustfmt of a nightly toolchain
+    #[arg(long)]
+    wrap: bool,
 }
 
 impl Prose {
     pub(crate) fn run(self) -> Result<(), String> {
+        if self.wrap {
+            wrap(&self.crates)?;
+        }
         let (counted, bounds) = (count_all()?, read_bounds()?);
         print!("{}", table(&counted));
         for (folder, counts) in &counted {
@@ -61,6 +67,25 @@ impl Prose {
         }
         Ok(())
     }
+}
+
+/// Wraps the comments of files with a line that is too wide.
+fn wrap(folders: &[String]) -> Result<(), String> {
+    let crates = source::crates()?;
+    let files = crates.iter().filter(|found| folders.is_empty() || folders.contains(&found.folder));
+    let is_wide =
+        |file: &&File| file.lines.iter().any(|line| !line.comment.is_empty() && line.columns() > COLUMNS_MAX);
+    let paths: Vec<&str> =
+        files.flat_map(|found| &found.files).filter(is_wide).map(|file| file.path.as_str()).collect();
+    if paths.is_empty() {
+        return Ok(());
+    }
+    let mut wrap = program("rustup");
+    // Two options of rustfmt are unstable, hence the nightly; the others are those of rustfmt.toml.
+    wrap.args(["run", "nightly", "rustfmt", "--edition", "2024", "--config"]);
+    wrap.arg(format!("wrap_comments=true,comment_width={COLUMNS_MAX}"));
+    run(wrap.args(paths).env_remove("RUSTUP_TOOLCHAIN"))?;
+    run(cargo().args(["fmt", "--all"]))
 }
 
 /// Holds every crate against its bounds.
