@@ -222,8 +222,7 @@ impl Shared {
                 "writing failed during a checkpoint; the next one holds",
             ));
         }
-        let no = self.log.take_file_no();
-        checkpoint::store(&*self.disk, no, position, &bytes)?;
+        let no = checkpoint::store(&*self.disk, || self.log.take_file_no(), position, &bytes)?;
         let stored = self.log.change_manifest(|manifest| {
             manifest.clean_stop = clean_stop;
             Ok(manifest.checkpoint.replace((no, position)))

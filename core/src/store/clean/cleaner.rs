@@ -4,15 +4,13 @@
 //! What is dead stays dead, so the picture can be old but never wrong.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::io::IoSlice;
-use std::sync::Arc;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::message::Offset;
-use crate::store::disk::{Disk, File, OpenMode};
-use crate::store::format::file::{FILE_HEADER_BYTES, FileHeader, FileKind, log_name};
-use crate::store::format::file_index::{self, Table, TopicRuns};
-use crate::store::format::frame::{self, HEADER_BYTES, Header, Kind};
+use crate::store::disk::Disk;
+use crate::store::format::file::{FILE_HEADER_BYTES, FileKind, log_name};
+use crate::store::format::frame::{self, Header, Kind};
+use crate::store::format::frame_file::{Filled, FrameFile};
 use crate::store::log::{Frame, Log};
 use crate::store::read::catalog::{Catalog, FileFacts, TopicPart};
 use crate::store::read::reader;
@@ -103,15 +101,15 @@ pub(crate) fn run(
         return Ok(());
     }
     let new = if plan.copy.is_empty() { None } else { copy(plan, pending, log, catalog, disk)? };
-    let named = new.as_ref().map(|(header, ..)| header.no);
-    let copied = new.as_ref().map_or(0, |(header, _, frames_end, _)| frames_end - header.at(header.base));
+    let named = new.as_ref().map(|new| new.header.no);
+    let copied = new.as_ref().map_or(0, |new| new.frames_end - FILE_HEADER_BYTES);
     let changed = log.change_manifest(|manifest| {
         manifest.files.retain(|(no, _)| !old.contains(no));
         manifest.files.extend(named.map(|no| (no, FileKind::Clean)));
         Ok(())
     });
     changed.inspect_err(|_| named.into_iter().for_each(|no| log.leave_over(log_name(no))))?;
-    catalog.replace(&old, new);
+    catalog.replace(&old, new.map(|new| (new.header, new.file, new.frames_end, new.table)));
     log.counters.cleaned(old.len() as u64, copied);
     for no in old {
         let name = log_name(no);
@@ -123,8 +121,6 @@ pub(crate) fn run(
     Ok(())
 }
 
-type NewFile = (FileHeader, Arc<dyn File>, u64, Table);
-
 /// Copies what is pending in the plan's files into a new file, fsync'd but not yet named.
 fn copy(
     plan: &Plan,
@@ -132,7 +128,7 @@ fn copy(
     log: &Log,
     catalog: &Catalog,
     disk: &dyn Disk,
-) -> Result<Option<NewFile>> {
+) -> Result<Option<Filled>> {
     let sources: BTreeSet<u64> = plan.copy.iter().copied().collect();
     let mut spans: BTreeMap<u32, Vec<(Offset, Offset)>> = BTreeMap::new();
     for file in catalog.files().into_iter().filter(|f| sources.contains(&f.no)) {
@@ -140,110 +136,62 @@ fn copy(
             spans.entry(part.topic).or_default().extend(part.spans);
         }
     }
-    let no = log.take_file_no();
-    let name = log_name(no);
-    let failed = |e| Error::io(format!("could not write {name}"), e);
-    let file = disk.open(&name, OpenMode::Create).map_err(failed)?;
-    let header = FileHeader { kind: FileKind::Clean, no, base: 0, salt: fastrand::u64(..) };
-    let mut out = Output {
-        file: &file,
-        header,
-        at: 0,
-        buffer: header.encode().to_vec(),
-        topics: BTreeMap::new(),
-        synced_to: log.synced(),
-    };
-    let copied = (|| {
-        for (topic, mut parts) in spans {
-            let Some(pending) = pending.get(&topic) else { continue };
-            parts.sort_unstable();
-            for (first, last) in parts {
-                out.copy_span(catalog, topic, first, last, pending)?;
-            }
-        }
-        out.flush()?;
-        let frames_end = out.at;
-        let (index, table) = file_index::encode(&out.topics, frames_end);
-        out.buffer = index;
-        out.flush()?;
-        file.sync().map_err(failed)?;
-        Ok((frames_end, table))
-    })();
-    match copied {
-        Ok((frames_end, table)) if !table.is_empty() => Ok(Some((header, file.clone(), frames_end, table))),
-        nothing => {
-            // Nothing names it: if it can't be removed now, it is at the next open.
-            let _ = disk.remove(&name);
-            nothing.map(|_| None)
+    let mut out = FrameFile::clean(disk, || log.take_file_no())?;
+    let synced_to = log.synced();
+    for (topic, mut parts) in spans {
+        let Some(pending) = pending.get(&topic) else { continue };
+        parts.sort_unstable();
+        for (first, last) in parts {
+            copy_span(&mut out, catalog, topic, first, last, pending, synced_to)?;
         }
     }
+    if out.has_no_messages() {
+        return Ok(None);
+    }
+    out.finish(true).map(Some)
 }
 
-/// The file being filled.
-struct Output<'a> {
-    file: &'a Arc<dyn File>,
-    header: FileHeader,
-    /// Where the buffer goes in the file.
-    at: u64,
-    buffer: Vec<u8>,
-    topics: BTreeMap<u32, TopicRuns>,
+/// Bytes that are read at a time.
+const READ_BYTES: u64 = 1 << 20;
+
+/// Copies what is pending of `first..=last`.
+fn copy_span(
+    out: &mut FrameFile<'_>,
+    catalog: &Catalog,
+    topic: u32,
+    first: Offset,
+    last: Offset,
+    pending: &Pending,
     synced_to: u64,
+) -> Result<()> {
+    let mut from = first;
+    while from <= last && pending.count(from, last) > 0 {
+        let frames = reader::read(catalog, topic, from, READ_BYTES, false)?.unwrap_or_default();
+        let Some(end) = frames.last().map(|f| f.last().plus(1)) else { break };
+        for frame in frames {
+            let Some(frame) = clip(frame, from, last) else { continue };
+            for run in runs(&frame, pending) {
+                put(out, topic, &run, synced_to)?;
+            }
+        }
+        from = end;
+    }
+    Ok(())
 }
 
-const WRITE_BYTES: usize = 1 << 20;
-
-impl Output<'_> {
-    fn copy_span(
-        &mut self,
-        catalog: &Catalog,
-        topic: u32,
-        first: Offset,
-        last: Offset,
-        pending: &Pending,
-    ) -> Result<()> {
-        let mut from = first;
-        while from <= last && pending.count(from, last) > 0 {
-            let frames = reader::read(catalog, topic, from, WRITE_BYTES as u64, false)?.unwrap_or_default();
-            let Some(end) = frames.last().map(|f| f.last().plus(1)) else { break };
-            for frame in frames {
-                let Some(frame) = clip(frame, from, last) else { continue };
-                for run in runs(&frame, pending) {
-                    self.put(topic, &run)?;
-                }
-            }
-            from = end;
-        }
-        Ok(())
-    }
-
-    fn put(&mut self, topic: u32, frame: &Frame) -> Result<()> {
-        let header = Header {
-            kind: Kind::Data,
-            payload_len: frame.payload.len() as u32,
-            count: frame.count,
-            topic,
-            payload_crc: frame::records_crc(&frame.payload),
-            first: frame.first,
-            time: frame.time,
-            has_ids: frame.has_ids,
-            synced_to: self.synced_to,
-        };
-        let at = self.at + self.buffer.len() as u64;
-        self.buffer.extend_from_slice(&header.encode(self.header.salt, self.header.position(at)));
-        self.buffer.extend_from_slice(&frame.payload);
-        let len = (HEADER_BYTES + frame.payload.len()) as u64;
-        self.topics.entry(topic).or_default().add(at, len, frame.first, frame.last());
-        if self.buffer.len() >= WRITE_BYTES { self.flush() } else { Ok(()) }
-    }
-
-    fn flush(&mut self) -> Result<()> {
-        self.file
-            .write_at(&mut [IoSlice::new(&self.buffer)], self.at)
-            .map_err(|e| Error::io(format!("could not write {}", log_name(self.header.no)), e))?;
-        self.at += self.buffer.len() as u64;
-        self.buffer.clear();
-        Ok(())
-    }
+fn put(out: &mut FrameFile<'_>, topic: u32, frame: &Frame, synced_to: u64) -> Result<()> {
+    let header = Header {
+        kind: Kind::Data,
+        payload_len: frame.payload.len() as u32,
+        count: frame.count,
+        topic,
+        payload_crc: frame::records_crc(&frame.payload),
+        first: frame.first,
+        time: frame.time,
+        has_ids: frame.has_ids,
+        synced_to,
+    };
+    out.put(&header, &frame.payload)
 }
 
 /// The part of `frame` within `first..=last`.
@@ -260,8 +208,6 @@ fn clip(frame: Frame, first: Offset, last: Offset) -> Option<Frame> {
     };
     runs(&frame, &wanted).into_iter().next()
 }
-
-const _: () = assert!(FILE_HEADER_BYTES == 64);
 
 #[cfg(test)]
 mod tests {

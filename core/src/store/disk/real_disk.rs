@@ -23,7 +23,8 @@ const PID_BYTES_MAX: u64 = 20;
 #[derive(Debug)]
 pub struct RealDisk {
     folder: PathBuf,
-    /// Opened once, so that a sync reaches this very folder.
+    /// Opened once, so that a sync reaches this very folder. Locked too, where the file system can: the lock file can be
+    /// removed.
     folder_file: fs::File,
     /// Held, never read: closing it gives the lock up, also when the process is killed. `None`: for reading only.
     lock: Option<fs::File>,
@@ -38,7 +39,7 @@ impl RealDisk {
         // Absolute from here on: the process may change its working directory.
         let folder = folder.canonicalize().map_err(failed)?;
         let folder_file = fs::File::open(&folder).map_err(failed)?;
-        let lock = lock(&folder)?;
+        let lock = lock(&folder, &folder_file)?;
         Ok(RealDisk { folder, folder_file, lock: Some(lock) })
     }
 
@@ -238,7 +239,7 @@ fn create_folder(folder: &Path) -> io::Result<()> {
 /// The lock belongs to the open file, not to the process, so a second open in one process is refused too. The file
 /// stays when the lock is given up: removing it would let two processes lock two files of the same name. Somebody
 /// else's file of that name, and what a symbolic link of that name points to, are left as they are.
-fn lock(folder: &Path) -> Result<fs::File> {
+fn lock(folder: &Path, folder_file: &fs::File) -> Result<fs::File> {
     let path = folder.join(LOCK_NAME);
     let failed = |e| Error::io(format!("can't lock data folder {}", folder.display()), e);
     let foreign = |what| {
@@ -264,6 +265,9 @@ fn lock(folder: &Path) -> Result<fs::File> {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => return Err(locked(folder, file)),
         Err(TryLockError::Error(e)) => return Err(failed(e)),
+    }
+    if let Err(TryLockError::WouldBlock) = folder_file.try_lock() {
+        return Err(locked(folder, file));
     }
     let mut pid = Vec::new();
     (&file).take(PID_BYTES_MAX + 1).read_to_end(&mut pid).map_err(failed)?;
@@ -321,6 +325,16 @@ mod tests {
         fs::write(&lock, "not a pid\n").unwrap();
         let error = RealDisk::open(temp.path()).unwrap_err();
         assert!(error.kind() == ErrorKind::Locked && !error.to_string().contains("not a pid"), "{error}");
+    }
+
+    #[test]
+    fn a_folder_whose_lock_file_was_removed_stays_locked() {
+        let (temp, disk) = disk();
+        let folder = temp.path().join("a/b");
+        fs::remove_file(folder.join(LOCK_NAME)).unwrap();
+        assert_eq!(RealDisk::open(&folder).unwrap_err().kind(), ErrorKind::Locked);
+        drop(disk);
+        RealDisk::open(&folder).unwrap();
     }
 
     #[test]

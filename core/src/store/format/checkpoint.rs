@@ -5,23 +5,27 @@
 //! u32 CRC-32C of bytes 0..32, events
 //! ```
 
-use std::io::IoSlice;
-
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::disk::{Disk, OpenMode};
 use crate::store::format::event::{Event, put_u32, put_u64};
 use crate::store::format::file::{FORMAT_VERSION, checkpoint_name};
 use crate::store::format::frame::{u32_at, u64_at};
+use crate::store::format::own;
 
 const MAGIC: &[u8; 8] = b"libmqckp";
 const HEADER_BYTES: usize = 36;
 
-/// Writes checkpoint `no` with `events` for replay from `position`, and fsyncs it. Its name is durable only after the
-/// manifest was stored.
+/// Writes a checkpoint with `events` for replay from `position` under the next free number, which is returned, and
+/// fsyncs it. Its name is durable only after the manifest was stored.
 ///
 /// # Errors
 /// `Full`, `Io`.
-pub(crate) fn store(disk: &dyn Disk, no: u64, position: u64, events: &[u8]) -> Result<()> {
+pub(crate) fn store(
+    disk: &dyn Disk,
+    take_no: impl FnMut() -> u64,
+    position: u64,
+    events: &[u8],
+) -> Result<u64> {
     let mut header = MAGIC.to_vec();
     put_u32(&mut header, FORMAT_VERSION);
     put_u32(&mut header, crc32c::crc32c(events));
@@ -29,20 +33,22 @@ pub(crate) fn store(disk: &dyn Disk, no: u64, position: u64, events: &[u8]) -> R
     put_u64(&mut header, events.len() as u64);
     let crc = crc32c::crc32c(&header);
     put_u32(&mut header, crc);
-    let name = checkpoint_name(no);
-    let write = || {
-        if disk.list()?.contains(&name) {
-            disk.remove(&name)?;
-        }
-        let file = disk.open(&name, OpenMode::Create)?;
-        file.write_at(&mut [IoSlice::new(&header), IoSlice::new(events)], 0)?;
-        file.sync()
-    };
-    write().map_err(|e| {
+    let (no, file) = own::create_numbered(disk, checkpoint_name, take_no)?;
+    own::fill(&*file, &header, events).map_err(|e| {
+        let name = checkpoint_name(no);
         // Nothing names it: if it can't be removed now, it is at the next open.
         let _ = disk.remove(&name);
         Error::io(format!("could not write checkpoint {name}"), e)
-    })
+    })?;
+    Ok(no)
+}
+
+/// Whether a checkpoint of `len` bytes begins with these. Where the magic is damaged, version and length prove it.
+pub(crate) fn is_begun_by(head: &[u8], len: u64) -> bool {
+    let is_proven = |head: &[u8]| {
+        u32_at(head, 8) == FORMAT_VERSION && u64_at(head, 24).checked_add(HEADER_BYTES as u64) == Some(len)
+    };
+    MAGIC.starts_with(&head[..head.len().min(MAGIC.len())]) || head.get(..HEADER_BYTES).is_some_and(is_proven)
 }
 
 /// Reads checkpoint `no`: its log position and its events.

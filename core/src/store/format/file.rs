@@ -103,6 +103,18 @@ impl FileHeader {
     }
 }
 
+/// Whether a file of number `no` begins with these bytes. Where the magic is damaged, kind, number and the zeros before
+/// the checksum prove it.
+pub(crate) fn is_begun_by(head: &[u8], no: u64) -> bool {
+    let is_proven = |head: &[u8]| {
+        u64_at(head, 16) == no
+            && matches!(u32_at(head, 12), 1 | 2)
+            && head[40..60].iter().all(|byte| *byte == 0)
+    };
+    MAGIC.starts_with(&head[..head.len().min(MAGIC.len())])
+        || head.get(..FILE_HEADER_BYTES as usize).is_some_and(is_proven)
+}
+
 impl FileHeader {
     /// What a header's bytes say, whatever their checksum: to be proven otherwise. `None` if some are not there.
     pub(crate) fn decode_unchecked(bytes: &[u8]) -> Option<Self> {

@@ -6,16 +6,14 @@
 //! (u64 number, u32 kind) * files, u32 CRC-32C of all before
 //! ```
 
-use std::io::IoSlice;
-
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::disk::{Disk, OpenMode};
 use crate::store::format::event::{get_count, get_u32, get_u64, put_u32, put_u64};
 use crate::store::format::file::{FORMAT_VERSION, FileKind};
+use crate::store::format::own::{self, MANIFEST_NEW_NAME};
 
 /// Its name.
 pub(crate) const MANIFEST_NAME: &str = "manifest";
-const NAME_NEW: &str = "manifest.new";
 const MAGIC: &[u8; 8] = b"libmqman";
 
 /// What the manifest says.
@@ -59,15 +57,11 @@ impl Manifest {
     pub(crate) fn store(&self, disk: &dyn Disk) -> Result<()> {
         let bytes = self.encode();
         let write = || {
-            if disk.list()?.iter().any(|n| n == NAME_NEW) {
-                disk.remove(NAME_NEW)?;
-            }
-            let file = disk.open(NAME_NEW, OpenMode::Create)?;
-            file.write_at(&mut [IoSlice::new(&bytes)], 0)?;
-            file.sync()?;
+            let (name, file) = own::create(disk, MANIFEST_NEW_NAME)?;
+            own::fill_bytes(&*file, &bytes)?;
             // The names of the files it speaks of must be durable before it is.
             disk.sync_dir()?;
-            disk.rename(NAME_NEW, MANIFEST_NAME)?;
+            disk.rename(&name, MANIFEST_NAME)?;
             disk.sync_dir()
         };
         write().map_err(|e| Error::io("could not replace the manifest", e))
@@ -124,6 +118,11 @@ impl Manifest {
         };
         read().ok_or_else(damaged)
     }
+}
+
+/// Whether a manifest begins with these bytes.
+pub(crate) fn is_begun_by(head: &[u8]) -> bool {
+    MAGIC.starts_with(&head[..head.len().min(MAGIC.len())])
 }
 
 #[cfg(test)]

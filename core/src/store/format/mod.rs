@@ -1,8 +1,10 @@
-//! The bytes on disk, as `docs/format.md` lays them out. Nothing here waits or reads a clock.
+//! The bytes on disk, as `docs/format.md` lays them out. Nothing here reads a clock.
 //!
 //! - [`frame`]: headers and records; [`event`]: the entries of state frames; [`ids`]: publishers' ids of messages
-//! - `file`: names and headers of files; `file_index`: the index that ends a full one
+//! - `file`: names and headers of files; `file_index`: the index that ends a full one; `frame_file`: fills a file with
+//!   frames of others
 //! - `manifest`: which files count; `checkpoint`: the whole state at one position
+//! - `own`: the store's files told from others in the folder
 //! - `range_set`: sets of offsets
 
 pub(crate) mod checkpoint;
@@ -10,6 +12,8 @@ pub mod event;
 pub(crate) mod file;
 pub(crate) mod file_index;
 pub mod frame;
+pub(crate) mod frame_file;
 pub(crate) mod ids;
 pub(crate) mod manifest;
+pub(crate) mod own;
 pub(crate) mod range_set;

@@ -3,16 +3,17 @@
 //! new file of the same positions and salt, which is fsync'd and takes its place in the manifest.
 
 use std::collections::HashSet;
-use std::io::IoSlice;
-use std::sync::Arc;
+use std::io;
 use std::sync::atomic::Ordering;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::disk::{Disk, File, OpenMode};
-use crate::store::format::file::{FILE_HEADER_BYTES, FileHeader, checkpoint_name, log_name};
-use crate::store::format::file_index::read_index;
+use crate::store::disk::Disk;
+use crate::store::format::file::{FILE_HEADER_BYTES, checkpoint_name, log_name};
+use crate::store::format::frame_file::{Filled, FrameFile};
 use crate::store::format::manifest::MANIFEST_NAME;
+use crate::store::format::own::{self, DOUBT_NAME, Name};
 use crate::store::log::Log;
+use crate::store::read::catalog::Stored;
 use crate::store::read::reader::{Scanned, Scanner};
 
 /// What the manifest names and the folder lacks.
@@ -22,24 +23,24 @@ pub(crate) struct Missing {
     pub(crate) manifest: bool,
 }
 
-/// A file that is there from a failed fsync until all in doubt was written anew. It is of use after a kill: what was in
-/// doubt reads well from the system's cache, and a later fsync of it would succeed and do nothing. After a power loss
-/// nothing in doubt can be read, so this need not survive one.
-pub(crate) const DOUBT_NAME: &str = "doubt";
-
-/// Leaves word of a failed fsync in the folder, for who opens it next.
+/// Leaves word of a failed fsync in the folder, for who opens it next. See [`DOUBT_NAME`].
 pub(crate) fn tell_doubt(disk: &dyn Disk) {
-    match disk.open(DOUBT_NAME, OpenMode::Create) {
-        Ok(_) => {}
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-        Err(error) => {
-            tracing::error!("an fsync failed, and {DOUBT_NAME} could not be made to tell of it: {error}")
-        }
+    if let Err(error) = own::create(disk, DOUBT_NAME) {
+        tracing::error!("an fsync failed, and {DOUBT_NAME} could not be made to tell of it: {error}");
     }
 }
 
-/// Bytes of a write.
-const WRITE_BYTES: usize = 1 << 20;
+/// Whether there is word of a failed fsync.
+pub(crate) fn is_in_doubt(disk: &dyn Disk) -> io::Result<bool> {
+    Ok(!own::own(disk, |name| name == Name::Doubt)?.is_empty())
+}
+
+/// Removes the word of a failed fsync. Should it stay, the next start does a little more than it must.
+pub(crate) fn forget_doubt(disk: &dyn Disk) {
+    for (name, _) in own::own(disk, |name| name == Name::Doubt).unwrap_or_default() {
+        let _ = disk.remove(&name);
+    }
+}
 
 impl Log {
     pub(super) fn tell_doubt(&self) {
@@ -51,8 +52,7 @@ impl Log {
     /// All that was in doubt is fsync'd.
     pub(super) fn forget_doubt(&self) {
         if self.doubt_told.swap(false, Ordering::Relaxed) {
-            // If it can't be removed now, it is at the next open.
-            let _ = self.disk.remove(DOUBT_NAME);
+            forget_doubt(&*self.disk);
         }
     }
 
@@ -96,23 +96,7 @@ impl Log {
         // Held over the copy if it is the file being written: nothing is written to a file in doubt.
         let mut writer = Some(self.writer.lock()).filter(|writer| writer.header.no == no);
         let Some(old) = self.catalog.stored(no) else { return Ok(()) };
-        let header = FileHeader { no: self.take_file_no(), ..old.header };
-        let name = log_name(header.no);
-        let copied = self
-            .disk
-            .open(&name, OpenMode::Create)
-            .map_err(|e| Error::io(format!("could not create {name}"), e))
-            .and_then(|new| {
-                copy(&old.file, &old.header, &new, &header, old.frames_end, old.is_sealed).map(|()| new)
-            });
-        let new = match copied {
-            Ok(new) => new,
-            Err(error) => {
-                // Nothing names it: if it can't be removed now, it is at the next open.
-                let _ = self.disk.remove(&name);
-                return Err(error);
-            }
-        };
+        let Filled { header, file: new, .. } = self.copy(&old)?;
         self.rename_in_manifest(no, header.no)?;
         self.catalog.renumber(no, header, new.clone());
         let mut files = self.files.lock();
@@ -129,6 +113,25 @@ impl Log {
         Ok(())
     }
 
+    /// Copies a file's frames to a new file, with the index if it has one, and fsyncs.
+    fn copy(&self, old: &Stored) -> Result<Filled> {
+        let no = old.header.no;
+        let lost = |at: u64, topic: u32| {
+            let what = if topic == 0 { String::new() } else { format!(", of topic number {topic},") };
+            Error::new(ErrorKind::Damaged, format!("log file {no} can't be read back{what} at byte {at}"))
+        };
+        let mut out = FrameFile::like(&*self.disk, || self.take_file_no(), old.header)?;
+        let mut scan = Scanner::new(&old.file, old.header, FILE_HEADER_BYTES, old.frames_end);
+        loop {
+            match scan.next()? {
+                Scanned::End => return out.finish(old.is_sealed),
+                Scanned::Frame(at, frame) => out.put(&frame, scan.payload(at, &frame)?)?,
+                Scanned::BadPayload(at, frame) => return Err(lost(at, frame.topic)),
+                Scanned::Bad(at) => return Err(lost(at, 0)),
+            }
+        }
+    }
+
     fn rename_in_manifest(&self, from: u64, to: u64) -> Result<()> {
         let renamed = self.change_manifest(|manifest| {
             for (no, _) in manifest.files.iter_mut().filter(|(no, _)| *no == from) {
@@ -137,70 +140,5 @@ impl Log {
             Ok(())
         });
         renamed.inspect_err(|_| self.leave_over(log_name(to)))
-    }
-}
-
-/// Copies the frames of `from`, and the index of a sealed file, and fsyncs.
-fn copy(
-    from: &Arc<dyn File>,
-    from_header: &FileHeader,
-    to: &Arc<dyn File>,
-    to_header: &FileHeader,
-    frames_end: u64,
-    is_sealed: bool,
-) -> Result<()> {
-    let no = from_header.no;
-    let lost = |at: u64, topic: u32| {
-        let what = if topic == 0 { String::new() } else { format!(", of topic number {topic},") };
-        Error::new(ErrorKind::Damaged, format!("log file {no} can't be read back{what} at byte {at}"))
-    };
-    let mut out = Output { file: to, at: 0, buffer: to_header.encode().to_vec() };
-    let mut scan = Scanner::new(from, *from_header, FILE_HEADER_BYTES, frames_end);
-    loop {
-        match scan.next()? {
-            Scanned::End => break,
-            Scanned::Frame(at, frame) => {
-                out.put(&frame.encode(to_header.salt, to_header.position(at)))?;
-                out.put(scan.payload(at, &frame)?)?;
-            }
-            Scanned::BadPayload(at, frame) => return Err(lost(at, frame.topic)),
-            Scanned::Bad(at) => return Err(lost(at, 0)),
-        }
-    }
-    if is_sealed {
-        let failed = |e| Error::io(format!("could not read log file {no}"), e);
-        let len = from.len().map_err(failed)?;
-        let mut index = vec![0; len.saturating_sub(frames_end) as usize];
-        let got = from.read_at(&mut index, frames_end).map_err(failed)?;
-        out.put(&index[..got])?;
-    }
-    out.flush()?;
-    if is_sealed && read_index(to, out.at).ok().flatten().is_none() {
-        return Err(lost(frames_end, 0));
-    }
-    to.sync().map_err(|e| Error::io(format!("could not fsync {}", log_name(to_header.no)), e))
-}
-
-/// The file being filled.
-struct Output<'a> {
-    file: &'a Arc<dyn File>,
-    /// Where the buffer goes in the file.
-    at: u64,
-    buffer: Vec<u8>,
-}
-
-impl Output<'_> {
-    fn put(&mut self, bytes: &[u8]) -> Result<()> {
-        self.buffer.extend_from_slice(bytes);
-        if self.buffer.len() >= WRITE_BYTES { self.flush() } else { Ok(()) }
-    }
-
-    fn flush(&mut self) -> Result<()> {
-        self.file
-            .write_at(&mut [IoSlice::new(&self.buffer)], self.at)
-            .map_err(|e| Error::io("could not write a log file anew", e))?;
-        self.at += self.buffer.len() as u64;
-        self.buffer.clear();
-        Ok(())
     }
 }

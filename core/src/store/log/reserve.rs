@@ -4,11 +4,9 @@
 use parking_lot::Mutex;
 
 use crate::error::{Error, Result};
-use crate::store::disk::{Disk, OpenMode};
+use crate::store::disk::Disk;
+use crate::store::format::own::{self, Name, RESERVE_NAME};
 use crate::store::log::Log;
-
-/// Its name. Nothing in it counts.
-pub(crate) const RESERVE_NAME: &str = "reserve";
 
 /// Whether it is there.
 pub(crate) struct Reserve {
@@ -35,7 +33,7 @@ impl Log {
         }
         let take = || {
             remove_reserve(&*self.disk)?;
-            self.disk.open(RESERVE_NAME, OpenMode::Create)?.allocate(self.reserve.bytes)
+            own::create(&*self.disk, RESERVE_NAME)?.1.allocate(self.reserve.bytes)
         };
         if let Err(error) = take() {
             // What it took is needed by others; it is tried again.
@@ -65,8 +63,6 @@ impl Log {
 
 /// Removes the reserve, if it is there.
 pub(crate) fn remove_reserve(disk: &dyn Disk) -> std::io::Result<()> {
-    match disk.remove(RESERVE_NAME) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        done => done,
-    }
+    let found = own::own(disk, |name| name == Name::Reserve)?;
+    found.iter().try_for_each(|(name, _)| disk.remove(name))
 }

@@ -7,11 +7,12 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::disk::{Disk, File, OpenMode};
+use crate::store::disk::File;
 use crate::store::format::file::{FILE_HEADER_BYTES, FileHeader, FileKind, log_name};
 use crate::store::format::file_index;
 use crate::store::format::frame::{HEADER_BYTES, Kind};
 use crate::store::format::manifest::Manifest;
+use crate::store::format::own;
 use crate::store::log::log::{Entry, Item, Unsynced};
 use crate::store::log::trouble::Task;
 use crate::store::log::{Landed, Landing, Log, Wake};
@@ -314,8 +315,7 @@ impl Log {
             Some(spare) if spare.is_named => return Ok(spare),
             Some(spare) => spare,
             None => {
-                let no = self.take_file_no();
-                let file = create_file(&*self.disk, no)?;
+                let (no, file) = own::create_numbered(&*self.disk, log_name, || self.take_file_no())?;
                 if has_rolled {
                     self.take_space(&*file);
                 }
@@ -470,17 +470,4 @@ impl Entry {
     fn len(&self) -> u64 {
         self.header.frame_len()
     }
-}
-
-/// Creates log file `no`, which the caller names in the manifest.
-pub(crate) fn create_file(disk: &dyn Disk, no: u64) -> Result<Arc<dyn File>> {
-    let name = log_name(no);
-    let create = || {
-        // Left over from an attempt whose manifest could not be stored.
-        if disk.list()?.contains(&name) {
-            disk.remove(&name)?;
-        }
-        disk.open(&name, OpenMode::Create)
-    };
-    create().map_err(|e| Error::io(format!("could not create {name}"), e))
 }

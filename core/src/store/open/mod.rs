@@ -1,5 +1,6 @@
 //! From the files back to topics and channels.
 //!
+//! - `scan`: the one reading of log files, which repair goes by too
 //! - `recovery`: opens the folder and walks through the log
 //! - `replay`: the state that entries add up to
 //! - `missing`: messages that must be there and are not, and holes: those known to be gone
@@ -7,3 +8,4 @@
 pub(crate) mod missing;
 pub(crate) mod recovery;
 pub(crate) mod replay;
+pub(crate) mod scan;

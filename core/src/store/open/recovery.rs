@@ -13,20 +13,19 @@ use std::sync::Arc;
 use std::thread;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::disk::{Disk, File, OpenMode};
+use crate::store::disk::{Disk, OpenMode};
 use crate::store::format::checkpoint;
-use crate::store::format::file::{
-    BadHeader, FILE_HEADER_BYTES, FileHeader, FileKind, checkpoint_name, log_name,
-};
-use crate::store::format::file_index::{Footer, Table, read_index};
-use crate::store::format::manifest::Manifest;
+use crate::store::format::file::{FileHeader, FileKind, log_name};
+use crate::store::format::manifest::{MANIFEST_NAME, Manifest};
+use crate::store::format::own::{self, Foreign, Name, RESERVE_NAME};
 use crate::store::format::range_set::RangeSet;
 use crate::store::log::Opened;
-use crate::store::log::healing::{DOUBT_NAME, tell_doubt};
-use crate::store::log::reserve::{RESERVE_NAME, remove_reserve};
-use crate::store::log::writer::{self, Writer};
+use crate::store::log::healing::{forget_doubt, is_in_doubt, tell_doubt};
+use crate::store::log::reserve::remove_reserve;
+use crate::store::log::writer::Writer;
 use crate::store::open::missing;
 use crate::store::open::replay::Replay;
+use crate::store::open::scan::{LogFile, damaged_headers};
 use crate::store::read::ahead::Lost;
 use crate::store::read::catalog::Catalog;
 
@@ -59,27 +58,18 @@ pub(crate) struct Damage {
     pub(crate) all_topics: bool,
 }
 
-/// A log file on its way in.
-struct LogFile {
-    no: u64,
-    file: Arc<dyn File>,
-    /// `None` if nothing readable was written to it.
-    header: Option<FileHeader>,
-    len: u64,
-    index: Option<(Footer, Table)>,
+/// A log file on its way in, which has a header.
+struct OpenedFile {
+    header: FileHeader,
+    log: LogFile,
     lost: Lost,
 }
 
-impl LogFile {
+impl OpenedFile {
     /// Whether nothing of it is to be replayed. Below the checkpoint, at `from`, all was fsync'd, and so was the index of a
     /// file that was full by then. One that ends where the checkpoint was taken may have got its index later.
-    fn is_below(&self, header: &FileHeader, from: u64) -> bool {
-        self.index.as_ref().is_some_and(|(footer, _)| header.position(footer.frames_end) < from)
-    }
-
-    /// Where the frames end, as far as the file itself tells.
-    fn frames_end(&self) -> u64 {
-        self.index.as_ref().map_or(self.len, |(footer, _)| footer.frames_end)
+    fn is_below(&self, from: u64) -> bool {
+        self.log.index.as_ref().is_some_and(|(footer, _)| self.header.position(footer.frames_end) < from)
     }
 }
 
@@ -93,14 +83,16 @@ pub(crate) fn recover(disk: &Arc<dyn Disk>) -> Result<Recovered> {
 
 fn recover_with(disk: &Arc<dyn Disk>, ahead_bytes_min: u64) -> Result<Recovered> {
     let catalog = Arc::new(Catalog::default());
+    warn_of_foreign(&**disk)?;
+    refuse_foreign_manifest(&**disk)?;
     let Some(manifest) = Manifest::load(&**disk)? else {
         refuse_orphans(&**disk)?;
+        remove_unnamed(&**disk, &Manifest::default())?;
         return fresh(disk, catalog);
     };
     remove_unnamed(&**disk, &manifest)?;
     // On a full disk, opening needs what it takes.
     remove_reserve(&**disk).map_err(|e| Error::io(format!("could not remove {RESERVE_NAME}"), e))?;
-    let listing = |e| Error::io("could not list the data folder", e);
     let mut recovery = Recovery {
         disk: disk.clone(),
         catalog: catalog.clone(),
@@ -109,7 +101,7 @@ fn recover_with(disk: &Arc<dyn Disk>, ahead_bytes_min: u64) -> Result<Recovered>
         from: 0,
         synced_to: 0,
         ahead_bytes_min,
-        in_doubt: disk.list().map_err(listing)?.iter().any(|name| name == DOUBT_NAME),
+        in_doubt: is_in_doubt(&**disk).map_err(looking)?,
     };
     if let Some((no, position)) = manifest.checkpoint {
         checkpoint::load(&**disk, no)?.1.into_iter().for_each(|event| recovery.replay.apply(event));
@@ -119,8 +111,7 @@ fn recover_with(disk: &Arc<dyn Disk>, ahead_bytes_min: u64) -> Result<Recovered>
     let opened = recovery.open_files(manifest)?;
     let Recovery { mut replay, mut damage, in_doubt, .. } = recovery;
     if in_doubt {
-        // Should it stay, the next start does a little more than it must.
-        let _ = disk.remove(DOUBT_NAME);
+        forget_doubt(&**disk);
     }
     find_missing(&replay, &catalog, &mut damage);
     missing::settle_holes(&mut replay, &catalog);
@@ -141,45 +132,65 @@ fn fresh(disk: &Arc<dyn Disk>, catalog: Arc<Catalog>) -> Result<Recovered> {
     })
 }
 
-/// Refuses a folder that lost its manifest: what is in its files must not be taken for left-overs. A first start that was
-/// cut short has left no more than an empty file.
-fn refuse_orphans(disk: &dyn Disk) -> Result<()> {
-    let failed = |e| Error::io("could not look through the data folder", e);
-    for name in disk.list().map_err(failed)? {
-        let is_log = name.ends_with(".log");
-        if name.ends_with(".checkpoint")
-            || (is_log && disk.open(&name, OpenMode::Read).and_then(|file| file.len()).map_err(failed)? > 0)
-        {
-            return Err(Error::new(
-                ErrorKind::Damaged,
-                format!("the manifest is missing, but {name} is there; `mq repair` can rebuild it"),
-            ));
-        }
+fn looking(error: std::io::Error) -> Error {
+    Error::io("could not look through the data folder", error)
+}
+
+/// Names files that are not the store's, once a start.
+fn warn_of_foreign(disk: &dyn Disk) -> Result<()> {
+    let foreign = Foreign::find(disk).map_err(looking)?;
+    foreign.warnings().iter().for_each(|line| tracing::warn!("{line}"));
+    Ok(())
+}
+
+/// Refuses a folder in which the manifest's name is taken. Among the store's files it is one that was damaged.
+fn refuse_foreign_manifest(disk: &dyn Disk) -> Result<()> {
+    if own::is_manifest_foreign(disk).map_err(looking)? {
+        return Err(Error::new(
+            ErrorKind::InvalidArgument,
+            format!(
+                "the data folder has a file {MANIFEST_NAME:?} that is not libmq's; choose another folder, or move the file away"
+            ),
+        ));
     }
     Ok(())
 }
 
+/// Refuses a folder that lost its manifest: what is in its files must not be taken for left-overs. A first start that was
+/// cut short has left no more than an empty file.
+fn refuse_orphans(disk: &dyn Disk) -> Result<()> {
+    match own::orphan(disk).map_err(looking)? {
+        Some(name) => Err(Error::new(
+            ErrorKind::Damaged,
+            format!("the manifest is missing, but {name} is there; `mq repair` can rebuild it"),
+        )),
+        None => Ok(()),
+    }
+}
+
 /// Creates and names a file for the log to go on in from `base`.
 fn first_file(disk: &dyn Disk, manifest: &mut Manifest, base: u64) -> Result<Writer> {
-    let no = manifest.next_no;
-    let file = writer::create_file(disk, no)?;
-    manifest.next_no += 1;
+    let (no, file) = own::create_numbered(disk, log_name, || {
+        manifest.next_no += 1;
+        manifest.next_no - 1
+    })?;
     manifest.files.push((no, FileKind::Log));
     manifest.store(disk)?;
     let header = FileHeader { kind: FileKind::Log, no, base, salt: fastrand::u64(..) };
     Ok(Writer::new(file, header, 0))
 }
 
-/// Deletes our files that the manifest does not name; what is not ours stays.
+/// Removes the store's files that the manifest does not name.
 fn remove_unnamed(disk: &dyn Disk, manifest: &Manifest) -> Result<()> {
-    let mut named: BTreeSet<String> = manifest.files.iter().map(|(no, _)| log_name(*no)).collect();
-    named.extend(manifest.checkpoint.map(|(no, _)| checkpoint_name(no)));
-    let names = disk.list().map_err(|e| Error::io("could not list the data folder", e))?;
-    for name in names {
-        let ours = name.ends_with(".log") || name.ends_with(".checkpoint") || name == "manifest.new";
-        if ours && !named.contains(&name) {
-            disk.remove(&name).map_err(|e| Error::io(format!("could not remove {name}"), e))?;
-        }
+    let named: BTreeSet<u64> = manifest.files.iter().map(|(no, _)| *no).collect();
+    let is_unnamed = |name| match name {
+        Name::Log(no) => !named.contains(&no),
+        Name::Checkpoint(no) => manifest.checkpoint.is_none_or(|(named, _)| named != no),
+        Name::ManifestNew => true,
+        Name::Manifest | Name::Reserve | Name::Doubt => false,
+    };
+    for (name, _) in own::own(disk, is_unnamed).map_err(looking)? {
+        disk.remove(&name).map_err(|e| Error::io(format!("could not remove {name}"), e))?;
     }
     Ok(())
 }
@@ -201,19 +212,25 @@ struct Recovery {
 impl Recovery {
     /// Opens all files of the manifest and replays the log. What follows the end of the log is dropped.
     fn open_files(&mut self, mut manifest: Manifest) -> Result<Opened> {
-        let mut logs = Vec::new();
+        let (mut written, mut unreadable) = (Vec::new(), Vec::new());
         for &(no, kind) in &manifest.files {
-            let Some(file) = self.open_file(no)? else { continue };
-            match kind {
-                FileKind::Log => logs.push(file),
-                FileKind::Clean => self.clean_file(file)?,
+            let Some(log) = LogFile::open(&*self.disk, no, Some(kind), OpenMode::Write)? else {
+                self.damage.places.push(format!("{} is missing", log_name(no)));
+                self.damage.all_topics = true;
+                continue;
+            };
+            match (kind, log.header) {
+                (FileKind::Clean, _) => self.clean_file(log)?,
+                (FileKind::Log, None) => unreadable.push(log),
+                (FileKind::Log, Some(header)) => {
+                    if log.is_header_damaged {
+                        self.damaged_header(no);
+                    }
+                    written.push(OpenedFile { header, log, lost: Lost::default() });
+                }
             }
         }
-        let spares: Vec<(u64, u64)> =
-            logs.iter().filter(|f| f.header.is_none()).map(|f| (f.no, f.len)).collect();
-        let mut written: Vec<(FileHeader, LogFile)> =
-            logs.into_iter().filter_map(|f| f.header.map(|h| (h, f))).collect();
-        written.sort_by_key(|(header, _)| header.base);
+        written.sort_by_key(|opened| opened.log.order());
         let (end, drop_from) = thread::scope(|scope| {
             let ahead = self.read_ahead(scope, &written);
             self.walk(&written, ahead)
@@ -225,19 +242,26 @@ impl Recovery {
             self.damage.places.push(place);
             self.damage.all_topics = true;
         }
-        let mut dropped: Vec<u64> = written.drain(drop_from..).map(|(_, f)| f.no).collect();
-        // The manifest has them in the order of their positions; a file written anew has a higher number in an old place.
-        let place = |no: u64| manifest.files.iter().position(|(other, _)| *other == no);
-        let newest = written.iter().map(|(header, _)| place(header.no)).max().flatten();
-        for (no, len) in spares {
-            // Without a header a file is one whose first write was cut short, if it was to be the last.
-            if len > 0 && (place(no) < newest || end.unwrap_or(self.from) < self.synced_to) {
-                self.damage.places.push(format!("{} has no readable header", log_name(no)));
-                self.damage.files.insert(no);
-                self.damage.all_topics = true;
-            } else {
-                dropped.push(no);
+        let mut dropped: Vec<u64> = written.drain(drop_from..).map(|opened| opened.header.no).collect();
+        let (order, readable): (Vec<u64>, Vec<u64>) = (
+            manifest.files.iter().map(|(no, _)| *no).collect(),
+            written.iter().map(|opened| opened.header.no).collect(),
+        );
+        let with_bytes: Vec<u64> = unreadable.iter().filter(|log| log.len > 0).map(|log| log.no).collect();
+        let log_end = end.unwrap_or(self.from);
+        let damaged = damaged_headers(&with_bytes, &readable, Some(&order), log_end, self.synced_to);
+        for log in unreadable {
+            if damaged.contains(&log.no) {
+                self.damaged_header(log.no);
+                continue;
             }
+            // What a torn write left shows not whose it is: should the file outlive its name in the manifest, it is
+            // removed at the next start.
+            if log.len > 0 {
+                let failed = |e| Error::io(format!("could not empty {}", log_name(log.no)), e);
+                log.file.truncate(0).map_err(failed)?;
+            }
+            dropped.push(log.no);
         }
         self.finish(&mut manifest, written, dropped, end)
     }
@@ -246,7 +270,7 @@ impl Recovery {
     fn finish(
         &self,
         manifest: &mut Manifest,
-        written: Vec<(FileHeader, LogFile)>,
+        written: Vec<OpenedFile>,
         dropped: Vec<u64>,
         end: Option<u64>,
     ) -> Result<Opened> {
@@ -254,20 +278,21 @@ impl Recovery {
         manifest.clean_stop = false;
         manifest.files.retain(|(no, _)| !dropped.contains(no));
         let mut full = Vec::new();
-        for (header, file) in &written {
-            if !file.is_below(header, self.from) {
-                self.make_durable(header, file)?;
+        for opened @ OpenedFile { header, log, .. } in &written {
+            if !opened.is_below(self.from) {
+                self.make_durable(opened)?;
             }
             if self.catalog.open_runs(header.no).is_some() && !self.damage.files.contains(&header.no) {
-                full.push((*header, file.file.clone()));
+                full.push((*header, log.file.clone()));
             }
         }
         // The last file is gone on in unless it has an index, is damaged, or is not where the log ends (the rest of it was
         // lost).
-        let sound_last = written.last().filter(|(header, _)| !self.damage.files.contains(&header.no));
-        let last = sound_last.filter(|(_, file)| file.index.is_none()).and_then(|(header, file)| {
+        let sound_last = written.last().filter(|opened| !self.damage.files.contains(&opened.header.no));
+        let unsealed = sound_last.filter(|opened| opened.log.index.is_none());
+        let last = unsealed.and_then(|OpenedFile { header, log, .. }| {
             let (_, frames_end) = self.catalog.open_runs(header.no)?;
-            (header.position(frames_end) == end).then(|| Writer::new(file.file.clone(), *header, frames_end))
+            (header.position(frames_end) == end).then(|| Writer::new(log.file.clone(), *header, frames_end))
         });
         let writer = match last {
             Some(writer) => {
@@ -290,8 +315,8 @@ impl Recovery {
 
     /// Makes what was accepted of a file durable. Where an fsync had failed, what is not known fsync'd is written again
     /// first: the system calls its pages clean that never reached the medium.
-    fn make_durable(&self, header: &FileHeader, file: &LogFile) -> Result<()> {
-        let LogFile { file, lost, .. } = file;
+    fn make_durable(&self, OpenedFile { header, log, lost }: &OpenedFile) -> Result<()> {
+        let file = &log.file;
         let rewrite = || {
             if !self.in_doubt {
                 return Ok(());
@@ -315,39 +340,6 @@ impl Recovery {
                 lost.lock().take().map_or_else(|| file.sync(), Err).inspect_err(|_| tell_doubt(&*self.disk))
             })
             .map_err(|e| Error::io(format!("could not fsync {}", log_name(header.no)), e))
-    }
-
-    /// Opens a file the manifest names. `None`, and damage, if it is not there.
-    fn open_file(&mut self, no: u64) -> Result<Option<LogFile>> {
-        let name = log_name(no);
-        let failed = |e| Error::io(format!("could not open {name}"), e);
-        let file = match self.disk.open(&name, OpenMode::Write) {
-            Ok(file) => file,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                self.damage.places.push(format!("{name} is missing"));
-                self.damage.all_topics = true;
-                return Ok(None);
-            }
-            Err(e) => return Err(failed(e)),
-        };
-        let len = file.len().map_err(failed)?;
-        let mut head = [0; FILE_HEADER_BYTES as usize];
-        let got = file.read_at(&mut head, 0).map_err(failed)?;
-        let header = match FileHeader::decode(&head[..got]) {
-            Ok(header) if header.no == no => Some(header),
-            Ok(_) | Err(BadHeader::Damaged) => None,
-            Err(BadHeader::Version(version)) => {
-                return Err(Error::new(
-                    ErrorKind::Version,
-                    format!(
-                        "{name} has format {version}, this mq reads format {}",
-                        crate::store::format::file::FORMAT_VERSION
-                    ),
-                ));
-            }
-        };
-        let index = if header.is_some() { read_index(&file, len).map_err(failed)? } else { None };
-        Ok(Some(LogFile { no, file, header, len, index, lost: Lost::default() }))
     }
 }
 

@@ -25,19 +25,19 @@ const BATCH_FRAMES: usize = 512;
 const BATCHES_MAX: usize = 256;
 
 /// A file to read: its frames, up to where it is known to end.
-pub(in crate::store) struct Reading {
-    pub(in crate::store) file: Arc<dyn File>,
-    pub(in crate::store) header: FileHeader,
-    pub(in crate::store) until: u64,
-    pub(in crate::store) lost: Lost,
+pub(crate) struct Reading {
+    pub(crate) file: Arc<dyn File>,
+    pub(crate) header: FileHeader,
+    pub(crate) until: u64,
+    pub(crate) lost: Lost,
 }
 
 /// The error of an fsync that failed before it was asked for: the system tells it once.
-pub(in crate::store) type Lost = Arc<Mutex<Option<io::Error>>>;
+pub(crate) type Lost = Arc<Mutex<Option<io::Error>>>;
 
 /// Whole frames of a file in order, each with where it stands.
 #[derive(Default)]
-pub(in crate::store) struct Frames {
+pub(crate) struct Frames {
     /// `None`: the file is not read ahead.
     batches: Option<Receiver<Vec<(u64, Header)>>>,
     batch: std::vec::IntoIter<(u64, Header)>,
@@ -57,7 +57,7 @@ impl Iterator for Frames {
 }
 
 /// Starts to read and to fsync `files`. Their frames are to be taken in this order, and dropped before `scope` ends.
-pub(in crate::store) fn start<'scope>(scope: &'scope Scope<'scope, '_>, files: Vec<Reading>) -> Vec<Frames> {
+pub(crate) fn start<'scope>(scope: &'scope Scope<'scope, '_>, files: Vec<Reading>) -> Vec<Frames> {
     let syncing: Vec<_> = files.iter().map(|file| (Arc::clone(&file.file), Arc::clone(&file.lost))).collect();
     let sync_all = move || {
         for (file, lost) in syncing {

@@ -172,8 +172,8 @@ fn is_would_block(error: &Error) -> bool {
 }
 
 /// Walks the frames of a file in order, in blocks of memory that do not grow with the file.
-pub(crate) struct Scanner<'a> {
-    file: &'a Arc<dyn File>,
+pub(crate) struct Scanner {
+    file: Arc<dyn File>,
     header: FileHeader,
     file_len: u64,
     /// Where the next frame is looked for.
@@ -197,10 +197,10 @@ pub(crate) enum Scanned {
 
 const BLOCK_BYTES: u64 = 1 << 20;
 
-impl<'a> Scanner<'a> {
+impl Scanner {
     /// Walks `file` from `at` to `until`.
-    pub(crate) fn new(file: &'a Arc<dyn File>, header: FileHeader, at: u64, until: u64) -> Self {
-        Self { file, header, file_len: until, at, buffer: Vec::new(), buffer_at: at }
+    pub(crate) fn new(file: &Arc<dyn File>, header: FileHeader, at: u64, until: u64) -> Self {
+        Self { file: file.clone(), header, file_len: until, at, buffer: Vec::new(), buffer_at: at }
     }
 
     /// Where the next frame is looked for.

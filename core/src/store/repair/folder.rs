@@ -8,13 +8,13 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::store::disk::{Disk, File, OpenMode};
 use crate::store::format::checkpoint;
 use crate::store::format::event::Event;
-use crate::store::format::file::{
-    BadHeader, FILE_HEADER_BYTES, FORMAT_VERSION, FileHeader, FileKind, checkpoint_name, log_name,
-};
+use crate::store::format::file::{FileHeader, FileKind, checkpoint_name, log_name};
 use crate::store::format::file_index::{self, TopicRuns};
 use crate::store::format::frame::Header;
 use crate::store::format::manifest::Manifest;
-use crate::store::read::reader::{Scanned, Scanner};
+use crate::store::format::own::{self, Name};
+use crate::store::open::scan::{LogFile, Part};
+use crate::store::read::ahead::Frames;
 use crate::store::repair::damage::{Damage, What};
 use crate::store::repair::salvage::Sound;
 
@@ -38,6 +38,8 @@ pub(crate) struct Surveyed {
     pub(crate) len: u64,
     /// Where frames are looked for.
     pub(crate) until: u64,
+    /// Whether it has an index that is whole.
+    has_index: bool,
     /// Whether its header is told by frames only, or not at all.
     pub(crate) is_header_damaged: bool,
     /// Whether every byte is as it was written, and nothing else stands there.
@@ -54,6 +56,11 @@ const TRIES: usize = 20;
 /// Opens all that counts, newest first, so that what an older file lacks was not yet known when a newer one was opened.
 /// Starts over where the manifest has changed since it was read.
 pub(crate) fn open(disk: &dyn Disk) -> Result<Opened> {
+    let looking = |e| Error::io("could not look through the data folder", e);
+    if own::is_manifest_foreign(disk).map_err(looking)? {
+        let text = "the folder is no data folder of libmq: the file \"manifest\" in it is something else";
+        return Err(Error::new(ErrorKind::NotFound, text));
+    }
     let mut last = None;
     for _ in 0..TRIES {
         let mut damage = Vec::new();
@@ -96,9 +103,18 @@ fn open_named(
             manifest.files.iter().map(|(no, kind)| (*no, Some(*kind))).collect()
         }
         None => {
-            let names = disk.list().map_err(|e| Error::io("could not list the data folder", e))?;
-            checkpoints.extend(names.iter().filter_map(|name| number(name, ".checkpoint")));
-            names.iter().filter_map(|name| number(name, ".log")).map(|no| (no, None)).collect()
+            let is_numbered = |name| matches!(name, Name::Log(_) | Name::Checkpoint(_));
+            let found = own::own(disk, is_numbered)
+                .map_err(|e| Error::io("could not look through the data folder", e))?;
+            let mut logs = Vec::new();
+            for (name, _) in found {
+                match Name::parse(&name) {
+                    Some(Name::Log(no)) => logs.push((no, None)),
+                    Some(Name::Checkpoint(no)) => checkpoints.push(no),
+                    _ => {}
+                }
+            }
+            logs
         }
     };
     checkpoints.sort_unstable();
@@ -143,43 +159,17 @@ fn is_gone(error: &Error) -> bool {
         .is_some_and(|e| e.kind() == std::io::ErrorKind::NotFound)
 }
 
-/// The number in a file's name, where it is one of ours.
-pub(crate) fn number(name: &str, ending: &str) -> Option<u64> {
-    let digits = name.strip_suffix(ending)?;
-    let no = digits.parse().ok()?;
-    (log_name(no).strip_suffix(".log") == Some(digits)).then_some(no)
-}
-
 /// Opens a log file. `None` if it is not there, `Some(None)` if nothing was written to it.
 fn open_file(disk: &dyn Disk, no: u64, kind: Option<FileKind>) -> Result<Option<Option<Surveyed>>> {
-    let name = log_name(no);
-    let failed = |e| Error::io(format!("could not read {name}"), e);
-    let file = match disk.open(&name, OpenMode::Read) {
-        Ok(file) => file,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(failed(e)),
-    };
-    let len = file.len().map_err(failed)?;
-    let mut bytes = [0; FILE_HEADER_BYTES as usize];
-    let got = file.read_at(&mut bytes, 0).map_err(failed)?;
-    let (header, is_header_damaged) = match FileHeader::decode(&bytes[..got]) {
-        Ok(header) if header.no == no && kind.is_none_or(|kind| kind == header.kind) => (Some(header), false),
-        Err(BadHeader::Version(version)) => {
-            return Err(Error::new(
-                ErrorKind::Version,
-                format!("{name} has format {version}, this mq reads format {FORMAT_VERSION}"),
-            ));
-        }
-        Ok(_) | Err(BadHeader::Damaged) if len == 0 && kind != Some(FileKind::Clean) => {
-            return Ok(Some(None));
-        }
-        Ok(_) | Err(BadHeader::Damaged) => (proven(&bytes[..got], no, kind, &file, len)?, true),
-    };
-    let kind = header.map(|h| h.kind).or(kind).unwrap_or(FileKind::Log);
-    let index = if header.is_some() { file_index::read_index(&file, len).map_err(failed)? } else { None };
-    let until = index.as_ref().map_or(len, |(footer, _)| footer.frames_end);
+    let Some(log) = LogFile::open(disk, no, kind, OpenMode::Read)? else { return Ok(None) };
+    if log.header.is_none() && log.len == 0 && kind != Some(FileKind::Clean) {
+        return Ok(Some(None));
+    }
     let (topics, salvaged) = (BTreeMap::new(), BTreeMap::new());
-    let is_sealed = index.is_some() || kind == FileKind::Clean;
+    let (until, has_index) = (log.frames_end(), log.index.is_some());
+    let LogFile { kind, header, is_header_damaged, file, len, .. } = log;
+    let is_sealed = has_index || kind == FileKind::Clean;
+    let is_sound = !is_header_damaged;
     Ok(Some(Some(Surveyed {
         no,
         kind,
@@ -187,43 +177,29 @@ fn open_file(disk: &dyn Disk, no: u64, kind: Option<FileKind>) -> Result<Option<
         file,
         len,
         until,
+        has_index,
         is_header_damaged,
-        is_sound: !is_header_damaged,
+        is_sound,
         is_sealed,
         topics,
         salvaged,
     })))
 }
 
-/// The facts of a damaged header, if a frame proves them right.
-fn proven(
-    bytes: &[u8],
-    no: u64,
-    kind: Option<FileKind>,
-    file: &Arc<dyn File>,
-    len: u64,
-) -> Result<Option<FileHeader>> {
-    let Some(raw) = FileHeader::decode_unchecked(bytes) else { return Ok(None) };
-    let clean = FileHeader { kind: FileKind::Clean, no, base: 0, ..raw };
-    let log = FileHeader { kind: FileKind::Log, no, ..raw };
-    let mut tries = vec![log, clean];
-    tries.retain(|header| kind.is_none_or(|kind| kind == header.kind));
-    for header in tries {
-        // Positions are counted from the base: they must not run out within the file.
-        if header.base.checked_add(len).is_none() {
-            continue;
-        }
-        let mut scan = Scanner::new(file, header, FILE_HEADER_BYTES, len);
-        if matches!(scan.next()?, Scanned::Frame(..) | Scanned::BadPayload(..))
-            || scan.resync(FILE_HEADER_BYTES)?
-        {
-            return Ok(Some(header));
-        }
-    }
-    Ok(None)
-}
-
 impl Surveyed {
+    /// The file to be scanned. `None` without a header.
+    pub(crate) fn part(&self) -> Option<Part> {
+        let Self { file, until, has_index, .. } = self;
+        let header = self.header?;
+        Some(Part {
+            header,
+            file: file.clone(),
+            until: *until,
+            has_index: *has_index,
+            ahead: Frames::default(),
+        })
+    }
+
     /// Whether a file ends with the index of what it holds, byte for byte.
     pub(crate) fn has_index(&self) -> Result<bool> {
         let (expected, _) = file_index::encode(&self.topics, self.until);

@@ -3,15 +3,14 @@
 //! - `folder`, `survey`: open and read everything there is, and change nothing
 //! - [`damage`]: what they find; `salvage`: what is sound of damaged frames
 //! - [`inspect`]: the report on a folder
-//! - [`repair()`]: the repair; `clean_file`: where it puts what is whole
+//! - [`repair()`]: the repair
 
-mod clean_file;
 pub mod damage;
 mod folder;
 pub mod inspect;
 #[expect(clippy::module_inception, reason = "the noun is the module's")]
 mod repair;
 mod salvage;
-mod survey;
+pub(crate) mod survey;
 
 pub use repair::{Loss, Repair, repair, repair_on};

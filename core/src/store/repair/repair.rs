@@ -6,27 +6,27 @@
 //! renamed: a broker passes over a name that ends in `.damaged`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::IoSlice;
 use std::path::Path;
 
 use crate::config::{Dedup, Limits};
 use crate::error::{Error, Result};
 use crate::message::Offset;
 use crate::name::{ChannelName, TopicName};
+use crate::store::disk::Disk;
 use crate::store::disk::real_disk::RealDisk;
-use crate::store::disk::{Disk, OpenMode};
 use crate::store::format::checkpoint;
 use crate::store::format::event::Durability;
 use crate::store::format::file::{FILE_HEADER_BYTES, FileHeader, FileKind, checkpoint_name, log_name};
 use crate::store::format::frame::{self, Header, Kind, Record};
+use crate::store::format::frame_file::FrameFile;
 use crate::store::format::manifest::Manifest;
+use crate::store::format::own::{self, Name, SET_ASIDE};
 use crate::store::format::range_set::RangeSet;
 use crate::store::open::missing;
 use crate::store::open::replay::TopicState;
 use crate::store::read::reader::{Scanned, Scanner};
-use crate::store::repair::clean_file::CleanFile;
 use crate::store::repair::damage::{Damage, Tail};
-use crate::store::repair::folder::{Surveyed, number};
+use crate::store::repair::folder::Surveyed;
 use crate::store::repair::salvage::Sound;
 use crate::store::repair::survey::Progress;
 use crate::store::repair::survey::Survey;
@@ -74,8 +74,6 @@ pub struct Loss {
     pub messages: u64,
 }
 
-/// What a file that was replaced is called besides its name.
-const SET_ASIDE: &str = ".damaged";
 /// Numbers passed over where those that are gone can't be known.
 const NUMBERS_LOST: u32 = 1 << 16;
 /// Blocks passed over in that case: far more than are reserved at a time.
@@ -265,13 +263,10 @@ impl Plan {
             aside.push(log_name(file.no));
             named.extend(self.copy(disk, file, &mut take_no)?.map(|no| (no, FileKind::Clean)));
         }
-        let log_no = take_no();
-        begin_log(disk, log_no, *end)?;
-        named.push((log_no, FileKind::Log));
-        let checkpoint_no = take_no();
+        named.push((begin_log(disk, &mut take_no, *end)?, FileKind::Log));
         let mut events = Vec::new();
         replay.events().iter().for_each(|event| event.encode(&mut events));
-        checkpoint::store(disk, checkpoint_no, *end, &events)?;
+        let checkpoint_no = checkpoint::store(disk, &mut take_no, *end, &events)?;
         let next_no = take_no();
         let checkpoint = Some((checkpoint_no, *end));
         Manifest { clean_stop: false, next_no, checkpoint, files: named }.store(disk)?;
@@ -288,11 +283,13 @@ impl Plan {
     fn first_free(&self, disk: &dyn Disk) -> Result<u64> {
         let names = disk.list().map_err(|e| Error::io("could not list the data folder", e))?;
         let numbers = names.iter().filter_map(|name| {
-            let name = name.strip_suffix(SET_ASIDE).unwrap_or(name);
-            number(name, ".log").or_else(|| number(name, ".checkpoint"))
+            match Name::parse(name.split_once(SET_ASIDE).map_or(name, |(name, _)| name)) {
+                Some(Name::Log(no) | Name::Checkpoint(no)) => Some(no),
+                _ => None,
+            }
         });
         let next_no = self.survey.manifest.as_ref().map_or(1, |manifest| manifest.next_no);
-        Ok(numbers.map(|no| no.saturating_add(1)).max().unwrap_or(1).max(next_no))
+        Ok(numbers.map(|no| no + 1).max().unwrap_or(1).max(next_no))
     }
 
     /// Copies what is whole in `file` and belongs to a topic there is. Returns the new file's number, if there is one.
@@ -310,7 +307,7 @@ impl Plan {
             }
             let out = match &mut out {
                 Some(out) => out,
-                none => none.insert(CleanFile::create(disk, take_no())?),
+                none => none.insert(FrameFile::clean(disk, &mut *take_no)?),
             };
             out.put(&Header { synced_to: 0, ..frame }, payload)
         };
@@ -340,7 +337,8 @@ impl Plan {
                 }
             }
         }
-        out.map(CleanFile::finish).transpose()
+        let filled = out.map(|out: FrameFile<'_>| out.finish(true)).transpose()?;
+        Ok(filled.map(|filled| filled.header.no))
     }
 }
 
@@ -365,7 +363,9 @@ fn row_frame(frame: &Header, payload: &[u8], row: &Sound) -> (Header, Vec<u8>) {
 }
 
 /// Writes a log file that goes on at `position`, with a mark in it: the log is never shorter than its checkpoint says.
-fn begin_log(disk: &dyn Disk, no: u64, position: u64) -> Result<()> {
+/// Returns its number.
+fn begin_log(disk: &dyn Disk, take_no: impl FnMut() -> u64, position: u64) -> Result<u64> {
+    let (no, file) = own::create_numbered(disk, log_name, take_no)?;
     let header = FileHeader { kind: FileKind::Log, no, base: position, salt: fastrand::u64(..) };
     let mark = Header {
         kind: Kind::Mark,
@@ -378,13 +378,9 @@ fn begin_log(disk: &dyn Disk, no: u64, position: u64) -> Result<()> {
         has_ids: false,
         synced_to: position,
     };
-    let write = || {
-        let file = disk.open(&log_name(no), OpenMode::Create)?;
-        let mark = mark.encode(header.salt, position);
-        file.write_at(&mut [IoSlice::new(&header.encode()), IoSlice::new(&mark)], 0)?;
-        file.sync()
-    };
-    write().map_err(|e| Error::io(format!("could not write {}", log_name(no)), e))
+    own::fill(&*file, &header.encode(), &mark.encode(header.salt, position))
+        .map_err(|e| Error::io(format!("could not write {}", log_name(no)), e))?;
+    Ok(no)
 }
 
 /// Renames what was replaced, and removes what is needless. What is not there is passed over.
@@ -394,8 +390,15 @@ fn set_aside(disk: &dyn Disk, aside: &[String], old: &[String]) -> Result<()> {
         other => other,
     };
     let all = || {
+        let names = disk.list()?;
         for name in aside {
-            is_done(disk.rename(name, &format!("{name}{SET_ASIDE}")))?;
+            let free = (0..).map(|n| match n {
+                0 => format!("{name}{SET_ASIDE}"),
+                n => format!("{name}{SET_ASIDE}.{n}"),
+            });
+            if let Some(free) = free.take(names.len() + 1).find(|free| !names.contains(free)) {
+                is_done(disk.rename(name, &free))?;
+            }
         }
         for name in old {
             is_done(disk.remove(name))?;

@@ -1,9 +1,8 @@
 //! Reads a whole data folder without changing it: every file, every checksum. What a report tells, and what a repair
 //! starts from.
 //!
-//! The rules are those of [`recovery`](crate::store::open::recovery): a bad place below the greatest `synced_to` is damage, one
-//! above it is where a crash cut the log. But nothing stops at the first bad place, and files that the checkpoint and the
-//! indexes make needless at a start are read too.
+//! Damage and where a crash cut the log are told by the [scan](crate::store::open::scan) that recovery goes by too. But nothing
+//! stops where the log was cut, and files that the checkpoint and the indexes make needless at a start are read too.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,14 +10,15 @@ use crate::error::Result;
 use crate::message::{Offset, SEQ_BITS};
 use crate::store::disk::Disk;
 use crate::store::format::event::Event;
-use crate::store::format::file::{FILE_HEADER_BYTES, FileHeader, FileKind, log_name};
+use crate::store::format::file::{FileHeader, FileKind, log_name};
 use crate::store::format::frame::{Header, Kind};
 use crate::store::format::ids;
 use crate::store::format::manifest::Manifest;
 use crate::store::format::range_set::RangeSet;
 use crate::store::open::missing;
 use crate::store::open::replay::Replay;
-use crate::store::read::reader::{Scanned, Scanner};
+use crate::store::open::scan::{Found, LogScan, damaged_headers};
+use crate::store::read::reader::Scanner;
 use crate::store::repair::damage::{Damage, Tail, What};
 use crate::store::repair::folder::{self, Surveyed};
 use crate::store::repair::salvage;
@@ -37,6 +37,8 @@ pub(crate) struct Survey {
     pub(crate) files: Vec<Surveyed>,
     /// The messages of each topic that are whole.
     pub(crate) present: BTreeMap<u32, RangeSet>,
+    /// Those of them that stand after the place where a crash cut the log.
+    cut: BTreeMap<u32, RangeSet>,
     /// Those that damaged frames held.
     pub(crate) lost: BTreeMap<u32, RangeSet>,
     pub(crate) damage: Vec<Damage>,
@@ -76,9 +78,6 @@ struct Bad {
     /// Where the next whole header stands, or the end.
     until: u64,
     frame: Option<Header>,
-    /// Frames and messages read before.
-    frames: u64,
-    messages: u64,
 }
 
 impl Survey {
@@ -94,6 +93,7 @@ impl Survey {
             replay: Replay::default(),
             files: Vec::new(),
             present: BTreeMap::new(),
+            cut: BTreeMap::new(),
             lost: BTreeMap::new(),
             damage: opened.damage,
             tail: None,
@@ -144,102 +144,133 @@ impl Survey {
 
     fn read_files(&mut self, progress: Progress<'_>) -> Result<()> {
         let mut files = std::mem::take(&mut self.files);
-        let total = files.iter().map(|f| f.until).sum();
+        let total = files.iter().filter(|f| f.header.is_some()).map(|f| f.until).sum();
         let mut counts = Counts { done: 0, total, frames: 0, messages: 0, progress };
-        let mut bad = Vec::new();
-        let mut gaps = Vec::new();
-        let (mut log_end, mut checked_end) = (None, None);
-        let mut expected = self.checkpoint.map(|(_, position)| position);
-        if expected.is_none() && !self.state_lost {
-            expected = Some(0);
-        }
-        for i in 0..files.len() {
-            let next_base = files.get(i + 1).filter(|f| f.kind == FileKind::Log).and_then(|f| f.header);
+        let expected = match self.checkpoint {
+            Some((_, position)) => Some(position),
+            None => (!self.state_lost).then_some(0),
+        };
+        let readable: Vec<usize> = (0..files.len()).filter(|&i| files[i].header.is_some()).collect();
+        let parts = readable.iter().filter_map(|&i| files[i].part()).collect();
+        let mut scan = LogScan::new(parts, self.from(), expected, self.synced_to);
+        let (mut damaged, mut tail, mut kept) = (Vec::new(), None, Vec::new());
+        let (mut log_end, mut checked_end, mut has_bad) = (0, 0, false);
+        loop {
+            let found = scan.next()?;
+            self.synced_to = scan.synced_to();
+            counts.reached(scan.at());
+            let Some(&i) = readable.get(scan.part()) else { break };
             let file = &mut files[i];
-            let Some(header) = file.header else { continue };
-            if file.kind == FileKind::Log
-                && let Some(expected) = expected.filter(|e| header.base > self.from() && header.base > *e)
-            {
-                gaps.push((expected, header.base, counts.frames, counts.messages));
-            }
-            let end = self.read_file(i, file, next_base.map(|h| h.base), &mut counts, &mut bad)?;
-            if file.kind == FileKind::Log {
-                expected = Some(end);
-                log_end = Some(end);
-                if header.base <= self.from() {
-                    checked_end = log_end;
+            let Some(header) = file.header else { break };
+            match found {
+                Found::End => break,
+                Found::File => {
+                    has_bad = false;
+                    if tail.is_none() && file.kind == FileKind::Log {
+                        kept.push(file.no);
+                    }
                 }
-                self.end = self.end.max(end);
+                // Without a manifest, a file that was written anew may stand beside the old one.
+                Found::Gap { from, to, .. } if to < from && self.manifest.is_none() => {}
+                Found::Gap { from, is_tail: true, .. } => {
+                    tail.get_or_insert(counts.tail(format!("log position {from}"), 0));
+                }
+                Found::Gap { from, to, .. } => self.note_gap(from, to),
+                Found::Frame { at, frame } => {
+                    let is_read = frame.kind == Kind::State || frame.has_ids;
+                    let payload = if is_read { scan.payload(at, &frame)? } else { &[] };
+                    if tail.is_some() && file.kind == FileKind::Log && frame.kind == Kind::Data {
+                        self.cut.entry(frame.topic).or_default().insert(frame.first, frame.last());
+                    }
+                    if !self.take_frame(&header, file, at, &frame, payload) {
+                        let until = at + frame.frame_len();
+                        damaged.push(Bad { file: i, at, until, frame: Some(frame) });
+                        has_bad = true;
+                    }
+                    counts.frame(&frame);
+                }
+                Found::Bad { at, until, frame, is_tail } => {
+                    has_bad = true;
+                    if !is_tail {
+                        damaged.push(Bad { file: i, at, until, frame });
+                    } else if tail.is_none() {
+                        tail = Some(counts.tail(log_name(file.no), at));
+                        log_end = header.position(at);
+                    }
+                }
+                Found::FileEnd { at } => {
+                    // Where the frames end before the file, an index whose writing was cut short follows.
+                    if has_bad || at < file.until {
+                        file.is_sound = false;
+                    } else if file.is_sealed && !file.has_index()? {
+                        file.is_sound = false;
+                        self.damage.push(Damage::at(log_name(file.no), file.until, What::Index));
+                    }
+                    counts.finish(file.until);
+                    if file.kind == FileKind::Log {
+                        let end = header.position(at);
+                        if tail.is_none() {
+                            log_end = end;
+                        }
+                        if header.base <= self.from() {
+                            checked_end = end;
+                        }
+                        self.end = self.end.max(end);
+                    }
+                }
             }
         }
         // The log was whole up to the checkpoint's position when that was named.
-        let (from, log_end) = (self.from(), log_end.unwrap_or(0));
-        let checked_end = checked_end.unwrap_or(0);
-        if checked_end < from && !gaps.iter().any(|(gap, ..)| *gap == checked_end) {
-            gaps.push((checked_end, from, counts.frames, counts.messages));
+        let from = self.from();
+        let is_named = |what: &What| matches!(what, What::Log { from, .. } if *from == checked_end);
+        if checked_end < from && !self.damage.iter().any(|damage| is_named(&damage.what)) {
+            self.note_gap(checked_end, from);
         }
         self.end = self.end.max(self.synced_to);
-        self.judge(&mut files, bad, gaps, &counts, log_end)?;
+        self.judge_headers(&files, &kept, log_end, &counts, &mut tail);
+        self.tail = tail.map(|begun| counts.ended(begun));
+        // What is salvaged after the cut may lack what stood in it.
+        self.state_lost |= self.tail.as_ref().is_some_and(|tail| tail.frames > 0);
+        for place in damaged {
+            self.take_damage(&mut files[place.file], &place)?;
+        }
         self.files = files;
         Ok(())
     }
 
-    /// Reads one file. Returns the position where its frames end.
-    fn read_file(
+    fn note_gap(&mut self, from: u64, to: u64) {
+        self.damage.push(Damage { file: None, at: None, what: What::Log { from, to } });
+        self.state_lost = true;
+    }
+
+    /// Tells damaged headers from that of a file whose first write a crash cut short. `kept` are the log files that do not
+    /// stand after the place where the log was cut.
+    fn judge_headers(
         &mut self,
-        i: usize,
-        file: &mut Surveyed,
-        next_base: Option<u64>,
-        counts: &mut Counts<'_>,
-        bad: &mut Vec<Bad>,
-    ) -> Result<u64> {
-        let Some(header) = file.header else { return Ok(0) };
-        let before = bad.len();
-        let source = file.file.clone();
-        let mut scan = Scanner::new(&source, header, FILE_HEADER_BYTES, file.until);
-        let mut note = |at, until, frame, counts: &Counts<'_>| {
-            bad.push(Bad { file: i, at, until, frame, frames: counts.frames, messages: counts.messages });
+        files: &[Surveyed],
+        kept: &[u64],
+        log_end: u64,
+        counts: &Counts<'_>,
+        tail: &mut Option<Tail>,
+    ) {
+        let header = |file: &Surveyed, is_proven| {
+            Damage::at(log_name(file.no), 0, What::Header { bytes: file.len, is_proven })
         };
-        let mut frames_end = file.until;
-        loop {
-            match scan.next()? {
-                Scanned::End => break,
-                Scanned::Frame(at, frame) => {
-                    let is_read = frame.kind == Kind::State || frame.has_ids;
-                    let payload = if is_read { scan.payload(at, &frame)? } else { &[] };
-                    if !self.take_frame(&header, file, at, &frame, payload) {
-                        note(at, scan.at(), Some(frame), counts);
-                    }
-                    counts.frame(&frame);
-                }
-                Scanned::BadPayload(at, frame) => {
-                    self.note_synced(header.kind, &frame);
-                    if scan.at() == at {
-                        scan.resync(at)?;
-                    }
-                    note(at, scan.at(), Some(frame), counts);
-                }
-                // The next file goes on here: what stands here is an index that was not finished.
-                Scanned::Bad(at) if !file.is_sealed && next_base == Some(header.position(at)) => {
-                    frames_end = at;
-                    file.is_sound = false;
-                    break;
-                }
-                Scanned::Bad(at) => {
-                    scan.resync(at)?;
-                    note(at, scan.at(), None, counts);
-                }
+        let proven = files.iter().filter(|f| f.header.is_some() && f.is_header_damaged);
+        self.damage.extend(proven.map(|file| header(file, true)));
+        let unreadable = files.iter().filter(|f| f.kind == FileKind::Log && f.header.is_none());
+        let unreadable: Vec<u64> = unreadable.map(|f| f.no).collect();
+        let order: Option<Vec<u64>> =
+            self.manifest.as_ref().map(|manifest| manifest.files.iter().map(|(no, _)| *no).collect());
+        let damaged = damaged_headers(&unreadable, kept, order.as_deref(), log_end, self.synced_to);
+        for file in files.iter().filter(|f| f.header.is_none()) {
+            if file.kind == FileKind::Clean || damaged.contains(&file.no) {
+                self.damage.push(header(file, false));
+                self.state_lost |= file.kind == FileKind::Log;
+            } else {
+                tail.get_or_insert(counts.tail(log_name(file.no), 0));
             }
-            counts.reached(scan.at());
         }
-        counts.finish(file.until);
-        if bad.len() > before {
-            file.is_sound = false;
-        } else if file.is_sealed && !file.has_index()? {
-            file.is_sound = false;
-            self.damage.push(Damage::at(log_name(file.no), file.until, What::Index));
-        }
-        Ok(header.position(frames_end))
     }
 
     /// Takes in a whole frame. `false` if it holds what can't be read.
@@ -251,7 +282,6 @@ impl Survey {
         frame: &Header,
         payload: &[u8],
     ) -> bool {
-        self.note_synced(header.kind, frame);
         match frame.kind {
             Kind::Data => {
                 file.topics.entry(frame.topic).or_default().add(
@@ -275,86 +305,6 @@ impl Survey {
             Kind::State | Kind::Mark => {}
         }
         true
-    }
-
-    fn note_synced(&mut self, kind: FileKind, frame: &Header) {
-        if kind == FileKind::Log {
-            self.synced_to = self.synced_to.max(frame.synced_to);
-        }
-    }
-
-    /// Tells damage from where a crash cut the log.
-    fn judge(
-        &mut self,
-        files: &mut [Surveyed],
-        bad: Vec<Bad>,
-        gaps: Vec<(u64, u64, u64, u64)>,
-        counts: &Counts<'_>,
-        log_end: u64,
-    ) -> Result<()> {
-        let mut tail = None;
-        let mut cut = |file: String, at: u64, frames: u64, messages: u64| {
-            let (frames, messages) = (counts.frames - frames, counts.messages - messages);
-            tail.get_or_insert(Tail { file, at, frames, messages });
-        };
-        let mut damaged = Vec::new();
-        for place in bad {
-            let file = &files[place.file];
-            let Some(header) = file.header else { continue };
-            if file.kind == FileKind::Log && header.position(place.at) >= self.synced_to {
-                cut(log_name(file.no), place.at, place.frames, place.messages);
-            } else {
-                damaged.push(place);
-            }
-        }
-        for (from, to, frames, messages) in gaps {
-            if from >= self.synced_to {
-                cut(format!("log position {from}"), 0, frames, messages);
-            } else {
-                self.damage.push(Damage { file: None, at: None, what: What::Log { from, to } });
-                self.state_lost = true;
-            }
-        }
-        // The manifest has log files in the order of their positions; a file written anew has a higher number in an old
-        // place. Without a manifest, numbers must do.
-        let named = self.manifest.as_ref().map(|manifest| manifest.files.clone());
-        let place = |no: u64| match &named {
-            Some(files) => files.iter().position(|(other, _)| *other == no).map(|at| at as u64),
-            None => Some(no),
-        };
-        let newest = files
-            .iter()
-            .filter(|f| f.kind == FileKind::Log && f.header.is_some())
-            .map(|f| place(f.no))
-            .max()
-            .flatten();
-        for file in files.iter().filter(|f| f.header.is_some() && f.is_header_damaged) {
-            self.damage.push(Damage::at(
-                log_name(file.no),
-                0,
-                What::Header { bytes: file.len, is_proven: true },
-            ));
-        }
-        for file in files.iter().filter(|f| f.header.is_none()) {
-            let is_first_write = file.kind == FileKind::Log && place(file.no) > newest;
-            if !is_first_write || log_end < self.synced_to {
-                self.damage.push(Damage::at(
-                    log_name(file.no),
-                    0,
-                    What::Header { bytes: file.len, is_proven: false },
-                ));
-                self.state_lost |= file.kind == FileKind::Log;
-            } else {
-                cut(log_name(file.no), 0, counts.frames, counts.messages);
-            }
-        }
-        self.tail = tail;
-        // What is salvaged after the cut may lack what stood in it.
-        self.state_lost |= self.tail.as_ref().is_some_and(|tail| tail.frames > 0);
-        for place in damaged {
-            self.take_damage(&mut files[place.file], &place)?;
-        }
-        Ok(())
     }
 
     /// Names a damaged place and takes what is sound of it.
@@ -401,10 +351,13 @@ impl Survey {
         Ok(())
     }
 
-    /// Messages that are waited for and stand in no file.
+    /// Messages that are waited for and stand in no file, though later ones do that a broker keeps.
     fn find_missing(&mut self) {
+        let none = RangeSet::default();
         for (&topic, state) in &self.replay.topics {
-            let spans: Vec<_> = self.spans(topic);
+            let cut = self.cut.get(&topic).unwrap_or(&none);
+            let kept = self.spans(topic).into_iter().flat_map(|(first, last)| cut.missing(first, last));
+            let spans: Vec<_> = kept.collect();
             for (first, last) in missing::missing(&self.replay, topic, &spans) {
                 let what = What::Missing { topic, name: state.name.clone(), first: first.0, last: last.0 };
                 self.damage.push(Damage { file: None, at: None, what });
@@ -461,6 +414,17 @@ struct Counts<'a> {
 }
 
 impl Counts<'_> {
+    /// Where a crash cut the log, with what was read before.
+    fn tail(&self, file: String, at: u64) -> Tail {
+        Tail { file, at, frames: self.frames, messages: self.messages }
+    }
+
+    /// The same, with what was read since.
+    fn ended(&self, begun: Tail) -> Tail {
+        let (frames, messages) = (self.frames - begun.frames, self.messages - begun.messages);
+        Tail { frames, messages, ..begun }
+    }
+
     fn frame(&mut self, frame: &Header) {
         self.frames += 1;
         self.messages += if frame.kind == Kind::Data { u64::from(frame.count) } else { 0 };
