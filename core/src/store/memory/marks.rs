@@ -7,9 +7,10 @@ use std::sync::Arc;
 /// percent of what the records take.
 pub(crate) const MARK_EVERY: u32 = 64;
 
-/// The positions of every [`MARK_EVERY`]-th record in a payload but the first, in order. None for a small frame.
+/// The positions of every [`MARK_EVERY`]-th record in a payload but the first, in order. None for a small frame. One
+/// pointer, since it is part of every frame.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Marks(Option<Arc<[u32]>>);
+pub(crate) struct Marks(Option<Arc<Vec<u32>>>);
 
 impl Marks {
     /// The number and position of the last marked record at or before record `index`; the first record if no mark is.
@@ -22,13 +23,13 @@ impl Marks {
 
     /// Bytes of memory.
     pub(crate) fn bytes(&self) -> usize {
-        self.0.as_ref().map_or(0, |marks| size_of_val(&**marks))
+        self.0.as_ref().map_or(0, |marks| size_of_val(&marks[..]))
     }
 }
 
 impl From<Vec<u32>> for Marks {
     fn from(positions: Vec<u32>) -> Self {
-        Self((!positions.is_empty()).then(|| positions.into()))
+        Self((!positions.is_empty()).then(|| Arc::new(positions)))
     }
 }
 
