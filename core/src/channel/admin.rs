@@ -1,4 +1,4 @@
-//! What administrators do to a channel.
+//! Changes by administrators.
 
 use std::sync::Arc;
 

@@ -47,7 +47,7 @@ pub struct Channel {
     pub(super) inner: Mutex<Inner>,
 }
 
-/// What makes a channel.
+/// The parts that every new channel needs.
 pub(crate) struct ChannelSetup {
     pub(crate) no: u32,
     pub(crate) name: ChannelName,
@@ -57,7 +57,8 @@ pub(crate) struct ChannelSetup {
 
 pub(super) struct Inner {
     pub(super) state: State<Arc<dyn Wake>>,
-    /// How far the channel may read: the topic's pump position when it last told.
+    /// The end of what the channel may read: the topic's pump position at its last call of
+    /// [`Channel::advance`].
     pub(super) end: Pos,
     pub(super) closed: bool,
     /// Earliest entry of this channel in the timers' heap; `Mono::MAX` if none.
@@ -65,13 +66,14 @@ pub(super) struct Inner {
     /// Whether the channel is in the list of those with something for the log.
     pub(super) dirty: bool,
     subscribers: Vec<(SubId, Arc<dyn Wake>)>,
-    /// What was read from disk to be delivered for the first time, and again.
+    /// Frames read from disk for first deliveries, and for redeliveries.
     pub(super) fresh: Window,
     pub(super) again: Window,
     /// A read is on its way, and these wait for it.
     pub(super) loading: bool,
     pub(super) waiting: Vec<Arc<dyn Wake>>,
-    /// Where the record at `hint.1` stands in the payload of the frame that begins at `hint.0`.
+    /// The place (`hint.2`) of the record with offset `hint.1` in the payload of the frame that begins at
+    /// `hint.0`.
     pub(super) hint: (Offset, Offset, usize),
     /// Messages an ephemeral channel skipped because too many waited.
     pub(super) skipped: u64,
@@ -79,22 +81,22 @@ pub(super) struct Inner {
     pub(super) uncounted: u64,
     /// Unfinished messages below the cursor that were damaged when the folder was opened, for checkpoints alone.
     pub(super) lost: Vec<event::Unfinished>,
-    /// There once something was measured.
+    /// Present once a latency was measured.
     pub(super) latency: Option<Box<Latency>>,
     pub(super) samples: Samples,
-    /// For the frame that tells of the channel.
+    /// Ticket of the log frame that records the channel's creation.
     created: Ticket,
 }
 
-/// What waits in a channel or a topic.
+/// The unfinished messages of a channel or a topic.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Backlog {
     pub(crate) messages: u64,
-    /// As they are stored; those delivered before count as of average size.
+    /// Bytes as stored; messages below the cursor count as of average size.
     pub(crate) bytes: u64,
 }
 
-/// How a subscriber wants its messages.
+/// Settings of a subscription.
 ///
 /// ```
 /// # use std::time::Duration;
@@ -103,7 +105,7 @@ pub(crate) struct Backlog {
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct SubscribeOptions {
-    /// How long a message may be in flight before it is delivered again. Default 60 s.
+    /// Longest time that a message may be in flight before it is delivered again. Default 60 s.
     pub msg_timeout: Duration,
     /// 0 for all messages, the default, else about that many percent of them: the others are finished undelivered.
     pub sample_rate: u8,
@@ -197,7 +199,7 @@ impl Channel {
         self.topic.upgrade()
     }
 
-    /// For the frame that tells of the channel.
+    /// Ticket of the log frame that records the channel's creation.
     pub(crate) fn created(&self) -> Ticket {
         self.inner.lock().created
     }
@@ -245,7 +247,7 @@ impl Channel {
         Ok(Subscription::new(self.clone(), topic, id, wake))
     }
 
-    /// Who is woken when the channel ends or its topic stops.
+    /// The wakes to call when the channel ends or its topic stops.
     pub(crate) fn wakes(&self) -> Vec<Arc<dyn Wake>> {
         self.inner.lock().subscribers.iter().map(|(_, wake)| wake.clone()).collect()
     }
@@ -358,7 +360,7 @@ impl Channel {
         self.settle(inner);
     }
 
-    /// What waits here, in flight and deferred too.
+    /// The channel's unfinished messages, in flight and deferred ones included.
     pub(crate) fn backlog(&self, topic: &TopicState) -> Backlog {
         let inner = self.inner.lock();
         let end = inner.end;
@@ -394,7 +396,7 @@ impl Channel {
     /// Drops the messages below `to` that are not in flight. Returns who is to be woken.
     pub(crate) fn drop_below(&self, to: Pos) -> Option<Arc<dyn Wake>> {
         let mut inner = self.inner.lock();
-        // What the channel may not read yet is the topic's to drop.
+        // The topic itself drops what the channel may not read yet.
         let to = if to.rank > inner.end.rank { inner.end } else { to };
         inner.skipped += inner.state.drop_below(to);
         self.settle_quietly(inner)

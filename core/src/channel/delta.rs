@@ -1,4 +1,4 @@
-//! What changed in a channel and the log has yet to learn.
+//! Changes of a channel that are not in the log yet.
 
 use crate::clock::Mono;
 use crate::message::Offset;
@@ -36,7 +36,7 @@ pub(crate) struct Delta {
 const MERGE_MIN: usize = 512;
 
 impl Delta {
-    /// Nothing that the log must learn.
+    /// Whether the log has all changes.
     pub(crate) fn is_empty(&self) -> bool {
         self.finished.is_empty() && self.requeued.is_empty()
     }

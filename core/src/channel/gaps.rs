@@ -35,7 +35,8 @@ impl Gaps {
         self.0.iter().map(within).sum()
     }
 
-    /// Where a cursor that came to `next` goes on, forgetting the gaps it has left behind. `None`: it stays.
+    /// The position at which a cursor that came to `next` goes on; forgets the gaps behind it. `None` if it
+    /// stays.
     pub(super) fn jump(&mut self, next: Pos) -> Option<Pos> {
         let mut landing = None;
         let mut rank = next.rank;

@@ -39,7 +39,7 @@ pub(super) struct InFlight {
     earliest: Mono,
 }
 
-/// Who holds a message and until when.
+/// The subscriber that holds a message, and its deadline.
 #[derive(Clone, Copy)]
 struct Hold {
     /// Always a whole number of milliseconds after the delivery, so that `held_ms` finds the delivery again.
@@ -117,7 +117,7 @@ impl InFlight {
         Ok(attempts)
     }
 
-    /// Who holds `offset`, if it is in flight.
+    /// The slot of the subscriber that holds `offset`, if it is in flight.
     pub(super) fn owner(&self, offset: Offset) -> Option<u32> {
         match self.fresh.find(offset) {
             Some(index) => Some(self.fresh.queue[index].hold.owner),
@@ -229,7 +229,7 @@ impl InFlight {
         }
     }
 
-    /// What it takes, the tree's slack aside.
+    /// Bytes of memory, the tree's slack aside.
     pub(super) fn bytes(&self) -> usize {
         self.fresh.queue.capacity() * size_of::<Entry>()
             + self.again.len() * size_of::<(Offset, Redelivery)>()

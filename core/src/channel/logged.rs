@@ -1,4 +1,4 @@
-//! What a channel tells the log.
+//! The events that a channel writes to the log.
 
 use crate::channel::{Channel, Delta, Unfinished};
 use crate::clock::{Mono, Wall};
@@ -95,7 +95,7 @@ impl Channel {
     }
 }
 
-/// As the log keeps it: due by the wall clock, which outlives the process.
+/// The form that the log keeps: due by the wall clock, which outlives the process.
 fn stored(message: &Unfinished, wall: Wall, mono: Mono) -> event::Unfinished {
     let due = match message.due {
         0 => 0,

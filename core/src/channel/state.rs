@@ -41,7 +41,7 @@ pub(crate) struct State<W> {
     finish_count: u64,
     requeue_count: u64,
     timeout_count: u64,
-    /// For sampling only.
+    /// Source of random numbers, for sampling only.
     random: fastrand::Rng,
 }
 
@@ -114,14 +114,15 @@ impl<W: Clone> State<W> {
         self.subscribers.remove(slot);
     }
 
-    /// How many messages the subscriber may have in flight at once; deliveries don't use it up (RDY).
+    /// Sets the number of messages that the subscriber may have in flight at once; deliveries don't use it up
+    /// (RDY).
     pub(crate) fn set_credit(&mut self, id: SubId, credit: u32) {
         if let Some(slot) = self.subscribers.slot(id) {
             self.subscribers.set_credit(slot, credit);
         }
     }
 
-    /// How many messages the subscriber could take besides those it has.
+    /// The number of messages that the subscriber could take besides those it has.
     pub(crate) fn spare(&self, id: SubId) -> u32 {
         self.subscribers.slot(id).map_or(0, |slot| self.subscribers.spare(slot))
     }
@@ -144,7 +145,7 @@ impl<W: Clone> State<W> {
         self.notify(end)
     }
 
-    /// Who is to be woken, if messages wait that those already woken are not going to take.
+    /// The subscriber to wake, if messages wait that the subscribers woken before are not going to take.
     pub(crate) fn notify(&mut self, end: Pos) -> Option<W> {
         let available = self.available(end);
         self.subscribers.wake_next(available)
@@ -225,7 +226,7 @@ impl<W: Clone> State<W> {
         self.in_flight.wake_at().min(self.deferred.wake_at())
     }
 
-    // What administrators and the topic do.
+    // Administrators and the topic.
 
     pub(crate) fn pause(&mut self, paused: bool) {
         self.paused = paused;
@@ -299,7 +300,7 @@ impl<W: Clone> State<W> {
         }
     }
 
-    // For the log.
+    // The log.
 
     /// Moves what changed since the last time into `out`, whose buffers are used for the next. Normalise it before
     /// use, outside the lock.
@@ -349,7 +350,7 @@ impl<W: Clone> State<W> {
         self.next
     }
 
-    /// What [`State::add_gap`] added and the cursor has not reached.
+    /// The gaps added by [`State::add_gap`] that the cursor has not reached.
     pub(crate) fn gaps(&self) -> impl Iterator<Item = (Pos, Pos)> + '_ {
         self.gaps.iter()
     }

@@ -13,7 +13,7 @@ use crate::topic::{ChannelReport, TopicState};
 pub struct ChannelStats {
     /// Messages waiting for a subscriber.
     pub depth: u64,
-    /// Those of them that are only on disk.
+    /// The waiting messages that are only on disk.
     pub backend_depth: u64,
     /// Messages at subscribers, unfinished.
     pub in_flight: u64,
@@ -23,9 +23,9 @@ pub struct ChannelStats {
     pub message_count: u64,
     /// Messages that subscribers finished.
     pub finished: u64,
-    /// How often messages were requeued.
+    /// Requeues.
     pub requeued: u64,
-    /// How often messages timed out.
+    /// Timeouts of messages in flight.
     pub timed_out: u64,
     /// Messages dropped because too many waited: of ephemeral channels, and at a topic's limits.
     pub skipped: u64,
@@ -40,7 +40,7 @@ pub struct ChannelStats {
     pub memory: u64,
 }
 
-/// Which messages of a topic are in memory.
+/// The messages of a topic that are in memory.
 pub(crate) struct Held<'a> {
     pub(crate) ring: &'a RingFrames,
     /// Their ranks, as rising ranges.
@@ -48,7 +48,7 @@ pub(crate) struct Held<'a> {
 }
 
 impl Held<'_> {
-    /// How many messages of these ranks are not in memory.
+    /// Counts the messages of these ranks that are not in memory.
     pub(crate) fn missing(&self, ranks: Range<u64>) -> u64 {
         let within = |held: &Range<u64>| {
             let (start, end) = (held.start.max(ranks.start), held.end.min(ranks.end));
@@ -91,7 +91,7 @@ impl Channel {
         let again_on_disk = state.ready().filter(|offset| !held.has(*offset)).count() as u64;
         let stats = ChannelStats {
             depth,
-            // Of what lies in gaps nothing is to be delivered, though it may be on disk.
+            // Messages in gaps are not delivered, though they may be on disk.
             backend_depth: (fresh_on_disk + again_on_disk).min(depth),
             in_flight: state.in_flight(),
             deferred: state.deferred(),
@@ -119,7 +119,7 @@ impl Channel {
     }
 }
 
-/// What looks at one subscriber's numbers from outside. Holds nothing alive.
+/// A view of one subscriber's numbers from outside. It keeps neither the subscriber nor the channel alive.
 #[derive(Clone)]
 pub struct SubscriberView {
     pub(super) channel: std::sync::Weak<Channel>,

@@ -9,7 +9,7 @@ pub(crate) struct SubId {
     generation: u32,
 }
 
-/// What a subscriber's statistics show.
+/// A subscriber's numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct SubscriberStats {
     pub(crate) credit: u32,
@@ -26,7 +26,7 @@ pub(crate) const TURN_MAX: u32 = 64;
 /// The end of the ring's links and of the free list.
 const NONE: u32 = u32::MAX;
 
-/// Where a subscriber stands in the game of waking.
+/// A subscriber's state between being woken and pulling.
 ///
 /// `Woken` is a duty: whoever holds it parks, rests or leaves at last, and each of those wakes the next if messages
 /// are left. So nothing that waits is ever forgotten, and one subscriber is woken at a time, not all.
@@ -52,7 +52,7 @@ struct Slot<W> {
     stance: Stance,
     /// Has credit left and isn't resting; counted in [`Subscribers::able`].
     able: bool,
-    /// What it may still take in the turn it was woken for; counted in [`Subscribers::woken_room`].
+    /// Messages that it may still take in the turn it was woken for; counted in [`Subscribers::woken_room`].
     room: u32,
     ring_before: u32,
     ring_after: u32,
@@ -71,9 +71,9 @@ pub(super) struct Subscribers<W> {
     free: Vec<u32>,
     ring_front: u32,
     ring_back: u32,
-    /// How many have credit left and aren't resting.
+    /// Number of subscribers that have credit left and aren't resting.
     able: u32,
-    /// What those already woken are going to take.
+    /// Messages that the subscribers woken so far are going to take.
     woken_room: u64,
 }
 
@@ -144,7 +144,7 @@ impl<W: Clone> Subscribers<W> {
         self.slots[slot as usize].sample_rate
     }
 
-    /// How many more it may be sent.
+    /// The number of messages that it may be sent besides those in flight.
     pub(super) fn spare(&self, slot: u32) -> u32 {
         self.slots[slot as usize].spare()
     }
@@ -153,7 +153,7 @@ impl<W: Clone> Subscribers<W> {
         self.slots[slot as usize].stats
     }
 
-    /// What it may take of `available` in one turn.
+    /// The number of messages that it may take of `available` in one turn.
     pub(super) fn share(&self, slot: u32, available: u64) -> u32 {
         let fair = available.div_ceil(u64::from(self.able.max(1)));
         u32::try_from(fair).unwrap_or(u32::MAX).min(TURN_MAX).min(self.spare(slot))

@@ -60,20 +60,20 @@ pub struct Subscription {
     taken: Vec<TakenMessage>,
     /// Whether a turn ended before a message whose body was too large for what it may take.
     held_back: bool,
-    /// What is left of its credit since the last turn.
+    /// Credit left over after the last turn.
     spare: u32,
 }
 
 /// A message taken this turn.
 struct TakenMessage {
     frame: u32,
-    /// Where its record stands in the frame's payload.
+    /// Place of its record in the frame's payload.
     at: u32,
     attempts: u16,
     offset: Offset,
 }
 
-/// What a pull leaves to do, whether it handed out messages or not.
+/// The caller's next step after a pull, whether the pull handed out messages or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pulled {
     /// There is no more for this subscriber now: it is woken when there may be.
@@ -86,7 +86,7 @@ pub enum Pulled {
     Damaged,
 }
 
-/// What a turn under the locks came to.
+/// The result of a turn under the locks.
 enum Turn {
     Taken(Pulled),
     /// Nothing could be taken before this is read.
@@ -95,7 +95,7 @@ enum Turn {
 
 /// Messages looked at in one turn, taken or not: bounds the time under the lock where most are sampled out.
 const LOOKED_AT_MAX: usize = 1024;
-/// What a message costs of the caller's room besides its body.
+/// Bytes of the caller's room that a message takes besides its body.
 const OVERHEAD_BYTES: usize = 34;
 
 impl Subscription {
@@ -184,7 +184,7 @@ impl Subscription {
         ours && self.channel.inner.lock().state.holds(self.id, id.offset())
     }
 
-    /// What looks at the subscriber's numbers from outside.
+    /// A view of the subscriber's numbers from outside.
     pub fn view(&self) -> SubscriberView {
         SubscriberView { channel: Arc::downgrade(&self.channel), id: self.id }
     }
@@ -279,7 +279,7 @@ impl Subscription {
         let end = inner.end;
         let share = inner.state.share(self.id, end) as usize;
         let (mut used, mut bodies_left) = (0, bodies);
-        // Where the reader stands in the last of `frames`.
+        // Place of the reader in the last of `frames`, and the offset there.
         let (mut at, mut offset_at) = (0, Offset(u64::MAX));
         for _ in 0..LOOKED_AT_MAX {
             if self.taken.len() >= share {
@@ -420,7 +420,7 @@ pub struct Acks<'a> {
 }
 
 impl Acks<'_> {
-    /// How many messages may be in flight here at once; 0 stops delivery.
+    /// Sets the number of messages that may be in flight here at once; 0 stops delivery.
     pub fn set_credit(&mut self, credit: u32) {
         if let Some(inner) = &mut self.inner {
             inner.state.set_credit(self.subscription.id, credit);
@@ -446,7 +446,7 @@ impl Acks<'_> {
     /// The message is to be delivered again after `delay`, and after all that waits by then.
     ///
     /// # Errors
-    /// As [`finish`](Self::finish).
+    /// The same as [`finish`](Self::finish).
     pub fn requeue(&mut self, id: MessageId, delay: Duration) -> Result<()> {
         let delay = nanos(delay);
         self.with(id, |inner, sub, offset, now| {
@@ -458,7 +458,7 @@ impl Acks<'_> {
     /// The message's timeout starts anew, up to the longest the broker allows.
     ///
     /// # Errors
-    /// As [`finish`](Self::finish).
+    /// The same as [`finish`](Self::finish).
     pub fn touch(&mut self, id: MessageId) -> Result<()> {
         let max = nanos(self.subscription.channel.shared.options.max_msg_timeout);
         self.with(id, |inner, sub, offset, now| inner.state.touch(sub, offset, now, max))
@@ -472,7 +472,7 @@ impl Acks<'_> {
         let sub = self.subscription;
         let ours = id.node() == sub.channel.shared.options.node_id;
         let result = match &mut self.inner {
-            // What a deleted channel held is gone.
+            // A deleted channel holds nothing.
             Some(inner) if ours && !inner.closed => act(inner, sub.id, id.offset(), self.now),
             _ => Err(AckError::NotInFlight),
         };

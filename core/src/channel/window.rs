@@ -96,7 +96,7 @@ impl Window {
     }
 }
 
-/// What a frame takes; single messages are not for free.
+/// Bytes counted for a frame: the struct too, since many frames hold a single message.
 fn bytes(frame: &Frame) -> usize {
     frame.payload.len() + size_of::<Frame>()
 }

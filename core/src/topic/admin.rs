@@ -1,4 +1,4 @@
-//! What administrators do to a topic. Each change is in the log before it is answered for: wait for the ticket.
+//! Changes by administrators. Each is in the log before it is answered: wait for the ticket.
 
 use std::sync::Arc;
 

@@ -14,7 +14,7 @@ use crate::store::read::reader;
 use crate::topic::memory::Pending;
 use crate::topic::{Topic, TopicState};
 
-/// Where a channel begins that is created. A channel that exists stays where it is.
+/// The first message of a channel that is created. A channel that exists stays where it is.
 ///
 /// A message is kept as long as some channel has not finished it or, while the topic has no channel or is paused, as it
 /// waits in the topic. What all channels have finished is gone, though the disk may hold it for a while.
@@ -31,7 +31,7 @@ pub enum Start {
     Time(Wall),
 }
 
-/// What a new channel has of what was published before.
+/// The messages of a new channel that were published before it.
 struct Beginning {
     /// Its cursor.
     next: Pos,
@@ -59,7 +59,7 @@ impl Topic {
     /// hurts nobody.
     ///
     /// # Errors
-    /// As [`Topic::channel`]; `Damaged` where what was published around that time can't be read.
+    /// The same as [`Topic::channel`]; `Damaged` if the messages published around that time can't be read.
     pub fn channel_at<'a>(
         &self,
         name: &ChannelName,
@@ -189,13 +189,13 @@ impl Beginning {
         let from = from.min(state.end.offset);
         let next = state.extents.seek(pending.from.max(from), state.end);
         let below = pending.below.into_iter().filter(|offset| *offset >= from).collect();
-        // What was emptied from the topic is a gap of the channel that is behind all others.
+        // Messages emptied from the topic are a gap of the channel that is behind all others.
         let last = state.channels.iter().map(|channel| channel.ahead()).min_by_key(|(next, _)| next.rank);
         let gaps = last.map(|(_, gaps)| gaps).unwrap_or_default();
         Self { next, below, gaps }
     }
 
-    /// What the log learns of the channel. Told twice it is the same.
+    /// The events that record the channel. Recording them twice changes nothing.
     fn events(&self, no: u32, topic: u32, name: &ChannelName) -> Vec<Event> {
         let Self { next, below, gaps } = self;
         let (name, start) = (name.to_string(), below.first().copied().unwrap_or(next.offset));

@@ -1,4 +1,4 @@
-//! What the log tells a topic: frames were written, or will never be.
+//! Frames that were written, or never will be: the log reports both to their topic.
 
 use std::sync::atomic::Ordering;
 

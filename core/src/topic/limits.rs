@@ -1,4 +1,4 @@
-//! What may wait in a topic, and what is done beyond: a publish is refused, or the oldest messages are dropped.
+//! Limits of what may wait in a topic. Beyond them a publish is refused, or the oldest messages are dropped.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -32,7 +32,7 @@ impl Limits {
     }
 }
 
-/// How much may be published before what waits is counted again.
+/// Messages and bytes that may be published before what waits is counted again.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Allowance {
     messages: u64,
@@ -41,7 +41,7 @@ pub(super) struct Allowance {
     until: Mono,
 }
 
-/// For so long an allowance holds where age is limited.
+/// Longest time that an allowance is valid on a topic with `max_age`: 100 ms.
 const ALLOWED_FOR: Mono = 100_000_000;
 
 impl Topic {
@@ -153,7 +153,7 @@ impl Topic {
         Error::new(ErrorKind::Full, format!("topic {} is full: {why}", self.name()))
     }
 
-    /// What waits in the fullest channel, with what waits in the topic and on the way to it.
+    /// The backlog of the fullest channel, with the messages that wait in the topic and on the way to it.
     fn backlog(&self, state: &TopicState) -> Backlog {
         let end = state.end.rank;
         let waiting = Backlog {

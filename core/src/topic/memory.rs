@@ -1,4 +1,5 @@
-//! Giving up memory: what is on disk is dropped, what is pending only in memory is spilled to the log.
+//! Eviction from memory: frames that are on disk are dropped, pending messages that are only in memory are
+//! spilled to the log.
 
 use std::sync::Arc;
 
@@ -92,7 +93,7 @@ impl Topic {
     }
 }
 
-/// What of a topic is pending: everything from `from` on, and some messages below.
+/// The pending messages of a topic: all from `from` on, and some below.
 pub(crate) struct Pending {
     pub(crate) from: Offset,
     /// Sorted.
@@ -100,7 +101,7 @@ pub(crate) struct Pending {
 }
 
 impl Pending {
-    /// What is pending now.
+    /// The messages that are pending now.
     pub(crate) fn of(state: &TopicState) -> Self {
         let mut from = state.pump.offset;
         let mut below = Vec::new();
@@ -113,7 +114,7 @@ impl Pending {
         Self { from, below }
     }
 
-    /// How many of the dense range `first..=last` are pending.
+    /// Counts the pending messages of the dense range `first..=last`.
     pub(crate) fn count(&self, first: Offset, last: Offset) -> u64 {
         if first >= self.from {
             return last.0 - first.0 + 1;

@@ -73,7 +73,7 @@ pub struct Topic {
     pub(crate) state: Mutex<TopicState>,
     /// Last offset of the oldest frame in memory; `u64::MAX` if there is none. What finishes past it trims memory.
     pub(crate) trim_at: AtomicU64,
-    /// Where its messages on disk stand that are delivered again.
+    /// Places on disk of the messages that are delivered again.
     pub(crate) indexes: RecordIndexes,
 }
 

@@ -77,10 +77,10 @@ impl Published {
     }
 }
 
-/// What a publish leaves to do.
+/// A stored batch and the wakes that follow.
 pub(super) struct Stored {
     pub(super) published: Published,
-    /// Who is to be woken once the topic's lock is let go.
+    /// The wakes to call once the topic's lock is released.
     pub(super) wakes: Vec<Arc<dyn Wake>>,
 }
 

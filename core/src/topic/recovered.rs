@@ -1,4 +1,4 @@
-//! A topic as recovery found it: what is on disk decides which messages it has.
+//! A topic as recovery found it: its messages are those on disk.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::topic::ring::Extents;
 use crate::topic::volume::Volume;
 use crate::topic::{Topic, TopicDamage, TopicState};
 
-/// What was found of a topic besides its messages.
+/// Facts about a topic that recovery found besides the events of the log.
 pub(crate) struct OnDisk {
     /// The first offset of each dense range, and the bytes of its frames.
     pub(crate) bytes: BTreeMap<Offset, u64>,
@@ -131,7 +131,8 @@ fn note_parts(
 }
 
 impl Shared {
-    /// When a message on disk was published. What can't be read is young: it is not dropped for its age.
+    /// The publish time of a message on disk. A message that can't be read counts as young: it is not dropped
+    /// for its age.
     fn time_of(&self, topic: u32, offset: Offset) -> Wall {
         let frames = reader::read(&self.catalog, topic, offset, 1, false).ok().flatten();
         frames.iter().flatten().map(|frame| frame.time).next().unwrap_or_else(|| self.clock.wall())

@@ -160,7 +160,8 @@ impl Drop for RingFrames {
     }
 }
 
-/// Where a topic's dense runs of offsets begin, and the rank there. Ends where the topic does.
+/// The first offset of each dense run of a topic's offsets, and its rank. The last run ends where the topic
+/// does.
 #[derive(Default)]
 pub(crate) struct Extents {
     starts: VecDeque<Pos>,

@@ -14,7 +14,7 @@ use crate::topic::{Topic, TopicDamage, TopicState};
 pub struct TopicStats {
     /// Messages that wait for a first channel, or for the topic to be unpaused.
     pub depth: u64,
-    /// Those of them that are only on disk.
+    /// The waiting messages that are only on disk.
     pub backend_depth: u64,
     /// Bytes of the messages that wait, as they are stored; to the nearest message of average size.
     pub bytes: u64,
@@ -84,7 +84,7 @@ impl Topic {
 }
 
 impl TopicState {
-    /// Which messages are in memory.
+    /// The messages that are in memory.
     pub(crate) fn held(&self) -> Held<'_> {
         Held { ring: &self.ring, ranks: self.held_ranks() }
     }

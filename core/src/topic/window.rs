@@ -22,7 +22,7 @@ pub(crate) struct Window {
     seeds: [u64; 2],
 }
 
-/// What the window knows of an id.
+/// The window's entry for an id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Known {
     /// The message at this offset has it.
@@ -51,7 +51,7 @@ impl Window {
         window
     }
 
-    /// What is known of `hash`.
+    /// The entry for `hash`.
     pub(crate) fn find(&self, hash: IdHash) -> Option<Known> {
         let at = self.number(self.index[self.slot(hash)])?;
         let entry = &self.entries[at];
@@ -166,7 +166,7 @@ impl Window {
         self.first += 1;
     }
 
-    /// Where the entry of that number stands.
+    /// The place of the entry with that number.
     fn number(&self, number: u32) -> Option<usize> {
         (number != EMPTY).then(|| (number - self.first) as usize)
     }

@@ -9,7 +9,7 @@ use crate::channel::subscribers::SubId;
 use crate::clock::Mono;
 use crate::message::{Offset, Pos};
 
-/// What a subscriber may take next. Nothing is taken yet: the caller first reads the message.
+/// The message that a subscriber may take next. Nothing is taken yet: the caller first reads the message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pick {
     /// The message at this offset, below the cursor: [`State::take_again`].
@@ -20,7 +20,7 @@ pub(crate) enum Pick {
     Nothing,
 }
 
-/// What became of the message that was taken.
+/// The result of taking a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Taken {
     /// In flight at the subscriber: deliver it, with this count of attempts.
@@ -48,7 +48,7 @@ impl<W: Clone> State<W> {
         }
     }
 
-    /// How many messages the subscriber may take this turn.
+    /// The number of messages that the subscriber may take this turn.
     pub(crate) fn share(&self, id: SubId, end: Pos) -> u32 {
         self.taker(id).map_or(0, |slot| self.subscribers.share(slot, self.available(end)))
     }
@@ -116,7 +116,7 @@ impl<W: Clone> State<W> {
         (!self.paused && self.subscribers.spare(slot) > 0).then_some(slot)
     }
 
-    /// A first delivery that is not to be: too early, or left out by sampling.
+    /// Holds back a first delivery that is too early, or left out by sampling.
     fn withhold(&mut self, slot: u32, offset: Offset, not_before: Option<Mono>, now: Mono) -> Option<Taken> {
         if let Some(due) = not_before
             && due > now
@@ -124,7 +124,7 @@ impl<W: Clone> State<W> {
             self.deferred.push(Due { due, offset, attempts: 0 });
             return Some(Taken::Deferred);
         }
-        // As nsqd compares, so that a rate of 99 takes all.
+        // The comparison is nsqd's, so that a rate of 99 takes all.
         let rate = self.subscribers.sample_rate(slot);
         if rate > 0 && self.random.u8(0..100) > rate {
             self.delta.finish(offset);
