@@ -29,7 +29,7 @@ use crate::store::memory::chunk::{Pool, Ring};
 use crate::store::open::recovery::{self, Recovered};
 use crate::store::read::catalog::{Catalog, FileFacts};
 use crate::timers::Timers;
-use crate::topic::memory::Pending;
+use crate::topic::cache::Pending;
 use crate::topic::{OnDisk, Topic, TopicDamage, TopicState};
 use crate::watch::Watch;
 
@@ -564,10 +564,10 @@ impl Shared {
         ticket
     }
 
-    /// Makes topics give up memory until another chunk fits the budget, or nothing more can be given up now; and of written
+    /// Makes topics evict frames until another chunk fits the budget, or nothing more can be evicted now; and of written
     /// frames what is more than pays.
     pub(crate) fn make_room(&self) {
-        while self.pool.is_full_of_written() && self.give_up(Ring::Written, 1) {
+        while self.pool.is_full_of_written() && self.evict(Ring::Written, 1) {
             self.pool.reclaim();
         }
         if !self.pool.is_full() {
@@ -575,7 +575,7 @@ impl Shared {
         }
         self.pool.reclaim();
         while self.pool.is_full() {
-            if !self.give_up_oldest() {
+            if !self.evict_oldest() {
                 break;
             }
             self.log.commit();
@@ -583,20 +583,20 @@ impl Shared {
         }
     }
 
-    /// Makes topics give up the oldest chunks: written ones first. `false` if there are none.
-    pub(crate) fn give_up_oldest(&self) -> bool {
-        self.give_up(Ring::Written, 1) || self.give_up(Ring::Held, SPILL_CHUNKS)
+    /// Makes topics evict the oldest chunks: written ones first. `false` if there are none.
+    pub(crate) fn evict_oldest(&self) -> bool {
+        self.evict(Ring::Written, 1) || self.evict(Ring::Held, SPILL_CHUNKS)
     }
 
-    /// Makes topics give up the oldest `chunks` of `ring`. `false` if there are none.
-    fn give_up(&self, ring: Ring, chunks: usize) -> bool {
+    /// Makes topics evict the oldest `chunks` of `ring`. `false` if there are none.
+    fn evict(&self, ring: Ring, chunks: usize) -> bool {
         let Some(mut victims) = self.pool.victims(ring, chunks) else { return false };
         victims.topics.sort_unstable();
         victims.topics.dedup();
         for no in &victims.topics {
             let topic = self.registry.lock().by_no.get(no).cloned();
             if let Some(topic) = topic {
-                topic.give_up(&victims);
+                topic.evict(&victims);
             }
         }
         true

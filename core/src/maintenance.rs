@@ -80,9 +80,9 @@ impl Shared {
                 self.log.report(Task::Housekeep, &result);
                 result?;
             }
-            Step::Memory => self.look_after_memory(),
+            Step::Memory => self.trim_memory(),
             Step::Spill => {
-                while self.give_up_oldest() {}
+                while self.evict_oldest() {}
                 self.log.write_queued();
             }
         }
@@ -305,7 +305,7 @@ impl Shared {
         if checkpoint { self.checkpoint(false) } else { Ok(()) }
     }
 
-    fn look_after_memory(&self) {
+    fn trim_memory(&self) {
         for topic in self.topics() {
             topic.expire();
             topic.forget_ids();
@@ -400,7 +400,7 @@ fn serve_log(shared: &Shared) {
             idle_rounds = 0;
         }
         if reached(memory_due) {
-            shared.look_after_memory();
+            shared.trim_memory();
             memory_at = now;
             idle_rounds += 1;
         }

@@ -41,7 +41,7 @@ impl Channel {
         if topic.is_logged() && !self.is_ephemeral() {
             ticket = self.shared.log_events(&[self.event(topic.no, paused)], level, None);
         }
-        self.settle(inner);
+        self.notify_and_unlock(inner);
         self.shared.commit();
         Ok(ticket)
     }
@@ -76,7 +76,7 @@ impl Channel {
             let ranges = vec![(Offset(0), Offset(end.offset.0 - 1))];
             ticket = self.shared.log_events(&[Event::Finished { channel: self.no, ranges }], level, None);
         }
-        self.settle(inner);
+        self.notify_and_unlock(inner);
         topic.trim();
         self.shared.commit();
         Ok(ticket)

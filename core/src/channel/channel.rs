@@ -7,7 +7,7 @@ use std::time::Duration;
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::broker::Shared;
-use crate::channel::window::Window;
+use crate::channel::read_ahead::ReadAhead;
 use crate::channel::{State, SubId, Subscription, Unfinished};
 use crate::clock::{Mono, Wall};
 use crate::error::{Error, ErrorKind, Result};
@@ -67,8 +67,8 @@ pub(super) struct Inner {
     pub(super) dirty: bool,
     subscribers: Vec<(SubId, Arc<dyn Wake>)>,
     /// Frames read from disk for first deliveries, and for redeliveries.
-    pub(super) fresh: Window,
-    pub(super) again: Window,
+    pub(super) first_delivery: ReadAhead,
+    pub(super) redelivery: ReadAhead,
     /// A read is on its way, and these wait for it.
     pub(super) loading: bool,
     pub(super) waiting: Vec<Arc<dyn Wake>>,
@@ -169,8 +169,8 @@ impl Channel {
                 timer_at: Mono::MAX,
                 dirty: false,
                 subscribers: Vec::new(),
-                fresh: Window::default(),
-                again: Window::default(),
+                first_delivery: ReadAhead::default(),
+                redelivery: ReadAhead::default(),
                 loading: false,
                 waiting: Vec::new(),
                 hint: (Offset(u64::MAX), Offset(0), 0),
@@ -260,10 +260,10 @@ impl Channel {
         inner.subscribers.retain(|(other, _)| *other != id);
         let abandoned = inner.subscribers.is_empty() && !inner.closed;
         if abandoned {
-            inner.fresh.clear();
-            inner.again.clear();
+            inner.first_delivery.clear();
+            inner.redelivery.clear();
         }
-        self.settle(inner);
+        self.notify_and_unlock(inner);
         if abandoned
             && self.is_ephemeral()
             && let Some(topic) = self.topic.upgrade()
@@ -273,27 +273,27 @@ impl Channel {
     }
 
     /// Ends a change: tells timers, the list of the dirty, and who is to be woken. Every change of the state ends here.
-    pub(super) fn settle(&self, inner: MutexGuard<'_, Inner>) {
-        if let Some(wake) = self.settle_quietly(inner) {
+    pub(super) fn notify_and_unlock(&self, inner: MutexGuard<'_, Inner>) {
+        if let Some(wake) = self.end_change(inner) {
             wake.wake();
         }
     }
 
-    /// [`Channel::settle`] by a subscriber that will pull next anyway, and need not be woken.
-    pub(super) fn settle_but(&self, inner: MutexGuard<'_, Inner>, own: &Arc<dyn Wake>) {
-        if let Some(wake) = self.settle_quietly(inner).filter(|wake| !Arc::ptr_eq(wake, own)) {
+    /// [`Channel::notify_and_unlock`] by a subscriber that will pull next anyway, and need not be woken.
+    pub(super) fn notify_others_and_unlock(&self, inner: MutexGuard<'_, Inner>, own: &Arc<dyn Wake>) {
+        if let Some(wake) = self.end_change(inner).filter(|wake| !Arc::ptr_eq(wake, own)) {
             wake.wake();
         }
     }
 
-    fn settle_quietly(&self, mut inner: MutexGuard<'_, Inner>) -> Option<Arc<dyn Wake>> {
+    fn end_change(&self, mut inner: MutexGuard<'_, Inner>) -> Option<Arc<dyn Wake>> {
         let end = inner.end;
         let wake = inner.state.notify(end);
         self.note(&mut inner);
         wake
     }
 
-    /// [`Channel::settle`] but for the waking.
+    /// [`Channel::notify_and_unlock`] but for the waking.
     pub(super) fn note(&self, inner: &mut Inner) {
         self.floor.store(inner.state.floor().0, Ordering::Relaxed);
         let at = inner.state.wake_at();
@@ -350,14 +350,14 @@ impl Channel {
         }
         let end = inner.end;
         inner.state.expire(now, end);
-        self.settle(inner);
+        self.notify_and_unlock(inner);
     }
 
     /// Skips fresh messages below `to`.
     pub(crate) fn jump(&self, to: Pos) {
         let mut inner = self.inner.lock();
         inner.skipped += inner.state.jump(to);
-        self.settle(inner);
+        self.notify_and_unlock(inner);
     }
 
     /// The channel's unfinished messages, in flight and deferred ones included.
@@ -390,7 +390,7 @@ impl Channel {
         let mut inner = self.inner.lock();
         let end = inner.end;
         inner.skipped += inner.state.drop_oldest(count, end, |rank| topic.extents.at_rank(rank, topic.end));
-        self.settle_quietly(inner)
+        self.end_change(inner)
     }
 
     /// Drops the messages below `to` that are not in flight. Returns who is to be woken.
@@ -399,7 +399,7 @@ impl Channel {
         // The topic itself drops what the channel may not read yet.
         let to = if to.rank > inner.end.rank { inner.end } else { to };
         inner.skipped += inner.state.drop_below(to);
-        self.settle_quietly(inner)
+        self.end_change(inner)
     }
 
     /// The topic dropped `from..to`, which the channel could not read yet.
@@ -407,7 +407,7 @@ impl Channel {
         let mut inner = self.inner.lock();
         inner.state.add_gap(from, to);
         inner.uncounted += to.rank - from.rank;
-        self.settle(inner);
+        self.notify_and_unlock(inner);
     }
 
     /// Appends what is pending below the cursor to `below` and returns the cursor: all from there on is pending.
@@ -429,8 +429,8 @@ impl Channel {
     pub(crate) fn close(&self) -> Vec<Arc<dyn Wake>> {
         let mut inner = self.inner.lock();
         inner.closed = true;
-        inner.fresh.clear();
-        inner.again.clear();
+        inner.first_delivery.clear();
+        inner.redelivery.clear();
         inner.subscribers.iter().map(|(_, wake)| wake.clone()).collect()
     }
 
@@ -448,8 +448,8 @@ impl Channel {
         let mut inner = self.inner.lock();
         inner.state.tidy();
         let next = inner.state.next().offset;
-        inner.fresh.trim(next);
-        inner.again.tidy();
+        inner.first_delivery.trim(next);
+        inner.redelivery.tidy();
     }
 }
 

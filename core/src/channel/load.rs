@@ -50,13 +50,13 @@ impl Load {
         if frames.first().is_none_or(|f| f.first > from) {
             self.channel.missing(topic, from);
         }
-        self.channel.loaded(|inner| inner.fresh.fill(frames, &shared.pool));
+        self.channel.loaded(|inner| inner.first_delivery.fill(frames, &shared.pool));
         true
     }
 
     fn read_again(&self, topic: &Topic, offsets: &[Offset], nowait: bool) -> bool {
         let shared = &self.channel.shared;
-        let kept = self.channel.inner.lock().again.bytes() as u64;
+        let kept = self.channel.inner.lock().redelivery.bytes() as u64;
         let room = shared.read_bytes().saturating_sub(kept);
         let read = records::read(&shared.catalog, &topic.indexes, topic.no, offsets, room, nowait);
         let found = match read {
@@ -71,7 +71,7 @@ impl Load {
         if !found.missing.is_empty() {
             self.channel.missing_again(topic, &found.missing);
         }
-        self.channel.loaded(|inner| inner.again.add(found.frames, &shared.pool));
+        self.channel.loaded(|inner| inner.redelivery.add(found.frames, &shared.pool));
         true
     }
 }
@@ -83,8 +83,8 @@ impl Inner {
         let mut next = self.state.upcoming(AGAIN_MAX);
         let mut sorted = next.clone();
         sorted.sort_unstable();
-        self.again.keep(&sorted);
-        next.retain(|offset| topic.ring.find(*offset).is_none() && !self.again.has(*offset));
+        self.redelivery.keep(&sorted);
+        next.retain(|offset| topic.ring.find(*offset).is_none() && !self.redelivery.has(*offset));
         next
     }
 }
@@ -119,7 +119,7 @@ impl Channel {
             inner.skipped += u64::from(inner.state.drop_first(*offset));
         }
         drop(state);
-        self.settle(inner);
+        self.notify_and_unlock(inner);
     }
 
     fn stop_if_pending(&self, topic: &Topic, offsets: &[Offset]) {

@@ -1,15 +1,15 @@
 //! A channel: a cursor over its topic.
 //!
-//! - `state`: what the channel knows and does, pure
-//!   - `state/delivery`: what a subscriber may take, and taking it
+//! - `state`: the pure state machine of a channel
+//!   - `state/delivery`: choosing a subscriber's next message, and taking it
 //!   - `in_flight`, `ready`, `deferred`: the messages below the cursor that are not finished
-//!   - `gaps`: what the cursor has yet to skip; `lowest`: the floor of a set
-//!   - `subscribers`: credit, fairness, who is woken
-//!   - `delta`: what the log must learn
-//! - [`Channel`]: the state behind its lock, and what the topic and timers do with it; `admin`, `logged`, `load`: what
-//!   administrators do, what the log is told, what is read from disk
+//!   - `gaps`: ranges ahead that the cursor skips; `lowest`: the lowest offset of a set
+//!   - `subscribers`: credit, fairness, wake-ups
+//!   - `delta`: changes that are not in the log yet
+//! - [`Channel`]: the state behind its lock, for the topic and the timers; `admin`: changes by administrators; `logged`: the
+//!   channel's events for the log; `load`: reads from disk
 //! - [`ChannelStats`]: its numbers
-//! - [`Subscription`]: one subscriber's handle; `window`: what was read ahead from disk
+//! - [`Subscription`]: one subscriber's handle; `read_ahead`: frames read from disk before they are needed
 
 mod admin;
 #[expect(clippy::module_inception, reason = "the noun is the module's")]
@@ -21,12 +21,12 @@ mod in_flight;
 mod load;
 mod logged;
 mod lowest;
+mod read_ahead;
 mod ready;
 mod state;
 mod stats;
 mod subscribers;
 mod subscription;
-mod window;
 
 pub(crate) use channel::{Backlog, ChannelSetup};
 pub use channel::{Channel, SubscribeOptions};

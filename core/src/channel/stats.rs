@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::channel::{Channel, SubId};
 use crate::message::Offset;
-use crate::topic::ring::RingFrames;
+use crate::topic::cache::RingFrames;
 use crate::topic::{ChannelReport, TopicState};
 
 /// A channel's numbers. Counts are since the start.

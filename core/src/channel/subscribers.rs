@@ -161,7 +161,7 @@ impl<W: Clone> Subscribers<W> {
 
     pub(super) fn set_credit(&mut self, slot: u32, credit: u32) {
         self.slots[slot as usize].stats.credit = credit;
-        self.settle(slot);
+        self.update_ring(slot);
     }
 
     pub(super) fn delivered(&mut self, slot: u32) {
@@ -171,14 +171,14 @@ impl<W: Clone> Subscribers<W> {
         let used = tenant.room.min(1);
         tenant.room -= used;
         self.woken_room -= u64::from(used);
-        self.settle(slot);
+        self.update_ring(slot);
     }
 
     /// One of its messages is no longer in flight: timed out, or as below.
     pub(super) fn released(&mut self, slot: u32) {
         let stats = &mut self.slots[slot as usize].stats;
         stats.in_flight = stats.in_flight.saturating_sub(1);
-        self.settle(slot);
+        self.update_ring(slot);
     }
 
     pub(super) fn finished(&mut self, slot: u32) {
@@ -196,7 +196,7 @@ impl<W: Clone> Subscribers<W> {
         for slot in 0..self.slots.len() as u32 {
             if self.slots[slot as usize].wake.is_some() {
                 self.slots[slot as usize].stats.in_flight = 0;
-                self.settle(slot);
+                self.update_ring(slot);
             }
         }
     }
@@ -233,11 +233,11 @@ impl<W: Clone> Subscribers<W> {
         self.woken_room -= u64::from(tenant.room);
         tenant.room = 0;
         tenant.stance = stance;
-        self.settle(slot);
+        self.update_ring(slot);
     }
 
     /// After any change of credit, in flight or stance: those able and not woken are in the ring, nobody else is.
-    fn settle(&mut self, slot: u32) {
+    fn update_ring(&mut self, slot: u32) {
         let tenant = &mut self.slots[slot as usize];
         let spare = tenant.spare();
         let able = spare > 0 && tenant.stance != Stance::Resting;

@@ -398,10 +398,10 @@ fn find(topic: &TopicState, inner: &mut Inner, offset: Offset, again: bool) -> O
         return Some(frame.clone());
     }
     if again {
-        return inner.again.find(offset).cloned();
+        return inner.redelivery.find(offset).cloned();
     }
-    inner.fresh.trim(offset);
-    inner.fresh.find(offset).cloned()
+    inner.first_delivery.trim(offset);
+    inner.first_delivery.find(offset).cloned()
 }
 
 impl Drop for Subscription {
@@ -487,7 +487,7 @@ impl Drop for Acks<'_> {
     fn drop(&mut self) {
         let Some(inner) = self.inner.take() else { return };
         let sub = self.subscription;
-        sub.channel.settle_but(inner, &sub.wake);
+        sub.channel.notify_others_and_unlock(inner, &sub.wake);
         if sub.channel.floor.load(Ordering::Relaxed) > sub.topic.trim_at.load(Ordering::Relaxed) {
             sub.topic.trim();
         }

@@ -11,7 +11,7 @@ use crate::name::ChannelName;
 use crate::store::format::event::Event;
 use crate::store::log::{Outcome, Ticket, Wake};
 use crate::store::read::reader;
-use crate::topic::memory::Pending;
+use crate::topic::cache::Pending;
 use crate::topic::{Topic, TopicState};
 
 /// The first message of a channel that is created. A channel that exists stays where it is.

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use crate::store::log::{Landed, Landing};
 use crate::topic::Topic;
-use crate::topic::ring::Held;
+use crate::topic::cache::CachedFrame;
 
 impl Landing for Topic {
     fn written(&self, frames: &mut Vec<Landed>) {
@@ -27,7 +27,7 @@ impl Landing for Topic {
             }
             state.dequeue(&frame);
             state.ids_arrived(&frame);
-            wakes.extend(self.append(&mut state, Held { frame, chunk, on_disk: true, spilling: 0 }));
+            wakes.extend(self.append(&mut state, CachedFrame { frame, chunk, on_disk: true, spilling: 0 }));
         }
         if any_spilled {
             state.ring.drop_on_disk();

@@ -1,23 +1,25 @@
-//! Topics: offsets, the pump position; `publish`, `once`: publishing, and storing once what is sent again (by a
-//! `window` of ids); `channels`: finding and creating them; `damage`: a topic that is stopped.
+//! Topics: offsets and the pump position.
+//!
+//! - `publish`, `limits`: publishing, and what may wait; `dedup`: messages sent again are stored once
+//! - `cache`: the frames in memory, and eviction to the log; `landing`: frames that were written, or refused
+//! - `channels`: finding and creating channels; `admin`: changes by administrators
+//! - `peek`: reading without consuming; `stats`: numbers
+//! - `recovered`: a topic as it is opened; `damage`: a topic that is stopped
 //!
 //! A topic's state is plain data under one short mutex. Locks are taken in the order topic, channel, blocks, log; the
 //! log's writer takes a topic's lock to land what was written, so nobody waits for the writer while holding one.
 
 mod admin;
+pub(crate) mod cache;
 mod channels;
 mod damage;
+mod dedup;
 mod landing;
 mod limits;
-pub(crate) mod memory;
-mod once;
 mod peek;
 mod publish;
 mod recovered;
-pub(crate) mod ring;
 mod stats;
-mod volume;
-mod window;
 
 pub use channels::Start;
 pub use damage::TopicDamage;
@@ -42,10 +44,9 @@ use crate::store::log::{Frame, Ticket, Wake};
 use crate::store::memory::batch::Batch;
 use crate::store::memory::chunk::Ring;
 use crate::store::read::record_index::RecordIndexes;
+use crate::topic::cache::{CachedFrame, Extents, RingFrames, Volume};
+use crate::topic::dedup::DedupState;
 use crate::topic::limits::Allowance;
-use crate::topic::once::Remembered;
-use crate::topic::ring::{Extents, Held, RingFrames};
-use crate::topic::volume::Volume;
 
 /// A topic: one log in logic, which its channels are cursors over.
 ///
@@ -105,7 +106,7 @@ pub(crate) struct TopicState {
     pub(crate) limits: Limits,
     pub(crate) dedup: Dedup,
     /// There while any is remembered.
-    ids: Option<Box<Remembered>>,
+    ids: Option<Box<DedupState>>,
     allowance: Allowance,
     /// After the last message that channels may see.
     pub(crate) end: Pos,
@@ -226,14 +227,14 @@ impl Topic {
     }
 
     /// Makes a frame readable. Returns who is to be woken.
-    fn append(&self, state: &mut TopicState, held: Held) -> Vec<Arc<dyn Wake>> {
+    fn append(&self, state: &mut TopicState, held: CachedFrame) -> Vec<Arc<dyn Wake>> {
         let (first, count) = (held.frame.first, u64::from(held.frame.count));
         let at = Pos { offset: first, rank: state.end.rank };
         state.extents.note(at);
         state.volume.note(at.rank, held.frame.payload.len() as u64, held.frame.time);
         state.end = Pos { offset: first.plus(count), rank: at.rank + count };
         let deferred = held.frame.deferred.then(|| held.frame.clone());
-        if !(held.on_disk && self.shared.pool.gave_up(held.chunk)) {
+        if !(held.on_disk && self.shared.pool.was_evicted(held.chunk)) {
             if state.ring.is_empty() {
                 self.trim_at.store(held.frame.last().0, Ordering::Relaxed);
             }

@@ -9,8 +9,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Offset, SEQ_BITS};
 use crate::store::log::{Frame, Landed, Ticket, Wake};
 use crate::store::memory::batch::{Batch, Payload};
-use crate::topic::ring::Held;
-use crate::topic::window::Known;
+use crate::topic::cache::CachedFrame;
+use crate::topic::dedup::Known;
 use crate::topic::{Topic, TopicState};
 
 /// The messages of a published batch: the offset of each, and the ticket that says when they are stored.
@@ -253,7 +253,7 @@ impl Topic {
         time: Wall,
     ) -> Vec<Arc<dyn Wake>> {
         let frame = payload.frame(first, time);
-        self.append(state, Held { frame, chunk: payload.chunk, on_disk: false, spilling: 0 })
+        self.append(state, CachedFrame { frame, chunk: payload.chunk, on_disk: false, spilling: 0 })
     }
 }
 

@@ -13,8 +13,7 @@ use crate::store::format::event::Unfinished;
 use crate::store::format::ids::StoredId;
 use crate::store::open::replay::{ChannelState, TopicState as Told};
 use crate::store::read::reader;
-use crate::topic::ring::Extents;
-use crate::topic::volume::Volume;
+use crate::topic::cache::{Extents, Volume};
 use crate::topic::{Topic, TopicDamage, TopicState};
 
 /// Facts about a topic that recovery found besides the events of the log.

@@ -14,7 +14,7 @@ use crate::store::format::frame_file::{Filled, FrameFile};
 use crate::store::log::{Frame, Log};
 use crate::store::read::catalog::{Catalog, FileFacts, TopicPart};
 use crate::store::read::reader;
-use crate::topic::memory::{Pending, runs};
+use crate::topic::cache::{Pending, runs};
 
 /// What to do with the files.
 #[derive(Debug, Default, PartialEq, Eq)]

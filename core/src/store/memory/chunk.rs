@@ -58,7 +58,7 @@ pub(crate) struct Pool {
     /// The part of it that topics remember of where single records stand.
     indexes: AtomicU64,
     /// Highest id of a chunk of written frames that was to be given up.
-    given_up_to: AtomicU64,
+    evicted_to: AtomicU64,
     state: Mutex<PoolState>,
 }
 
@@ -105,7 +105,7 @@ impl Pool {
             chunk_bytes,
             written: AtomicU64::new(0),
             used: AtomicU64::new(0),
-            given_up_to: AtomicU64::new(0),
+            evicted_to: AtomicU64::new(0),
             read_ahead: AtomicU64::new(0),
             ids: AtomicU64::new(0),
             indexes: AtomicU64::new(0),
@@ -270,7 +270,7 @@ impl Pool {
             victims.topics.append(&mut chunk.topics);
             victims.until = victims.until.max(chunk.sealed_at);
             if ring == Ring::Written {
-                self.given_up_to.fetch_max(chunk.id, Ordering::Relaxed);
+                self.evicted_to.fetch_max(chunk.id, Ordering::Relaxed);
             }
         }
         (!victims.chunks.is_empty()).then_some(victims)
@@ -292,8 +292,8 @@ impl Pool {
 
     /// Whether a frame in that chunk, written just now, is not to be kept in memory: its chunk was to be given up
     /// while it was on its way (or, which costs only a read, an older one is still open).
-    pub(crate) fn gave_up(&self, chunk: u64) -> bool {
-        chunk <= self.given_up_to.load(Ordering::Relaxed)
+    pub(crate) fn was_evicted(&self, chunk: u64) -> bool {
+        chunk <= self.evicted_to.load(Ordering::Relaxed)
     }
 
     /// Counts `bytes` that live outside of chunks under the budget.
@@ -434,15 +434,15 @@ mod tests {
             })
             .collect();
         assert!(pool.is_full_of_written());
-        let mut given_up = Vec::new();
+        let mut evicted = Vec::new();
         while pool.is_full_of_written() {
-            given_up.extend(pool.victims(Ring::Written, 1).unwrap().chunks);
+            evicted.extend(pool.victims(Ring::Written, 1).unwrap().chunks);
         }
-        assert_eq!(given_up.len(), 200_usize.div_ceil(9) - 1 - 16);
-        pool.name_again(given_up[0], 0);
+        assert_eq!(evicted.len(), 200_usize.div_ceil(9) - 1 - 16);
+        pool.name_again(evicted[0], 0);
         assert!(pool.is_full_of_written());
-        pool.name_again(given_up[0], 1);
-        assert_eq!(pool.victims(Ring::Written, 1).unwrap().chunks, given_up[..1]);
+        pool.name_again(evicted[0], 1);
+        assert_eq!(pool.victims(Ring::Written, 1).unwrap().chunks, evicted[..1]);
         assert!(!pool.is_full_of_written());
         drop(frames);
         pool.release_idle();

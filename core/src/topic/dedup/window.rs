@@ -1,4 +1,4 @@
-//! The ids of the newest messages of a topic, bounded in time and in number. Pure: told of ids and times.
+//! The ids of the newest messages of a topic, bounded in time and in number. Pure: ids and times are arguments.
 
 use std::collections::VecDeque;
 
@@ -7,7 +7,7 @@ use crate::message::Offset;
 use crate::store::format::ids::{IdHash, StoredId};
 
 /// The window. Takes at most 56 bytes an id, and some 1 KiB.
-pub(crate) struct Window {
+pub(crate) struct DedupWindow {
     /// In the order of their offsets, and so of their times. One whose message was not stored after all is [`GONE`].
     entries: VecDeque<StoredId>,
     /// Numbers of the entries by their hashes: open addressing, linear probing. A power of two long, at most half full.
@@ -35,7 +35,7 @@ const EMPTY: u32 = u32::MAX;
 const GONE: Offset = Offset(u64::MAX);
 const INDEX_MIN: usize = 64;
 
-impl Window {
+impl DedupWindow {
     /// A window that knows `ids`, each once, in the order of their offsets.
     pub(crate) fn new(ids: Vec<StoredId>) -> Self {
         let live = ids.len();
@@ -250,7 +250,7 @@ mod tests {
         /// The window knows what a list knows that is searched from front to back.
         #[test]
         fn it_is_a_list_that_is_searched_quickly(ops in proptest::collection::vec(op(), 1..200)) {
-            let mut window = Window::new(Vec::new());
+            let mut window = DedupWindow::new(Vec::new());
             let mut list: Vec<StoredId> = Vec::new();
             let (mut offset, mut time) = (1000u64, 0u64);
             for op in ops {
@@ -304,14 +304,14 @@ mod tests {
                     prop_assert_eq!(window.find(hash(id)), known.map(|entry| Known::Stored(entry.offset)));
                 }
             }
-            let again = Window::new(window.iter().collect());
+            let again = DedupWindow::new(window.iter().collect());
             prop_assert_eq!(again.iter().collect::<Vec<_>>(), list);
         }
     }
 
     #[test]
     fn an_id_takes_less_than_64_bytes_and_all_is_given_back() {
-        let mut window = Window::new(Vec::new());
+        let mut window = DedupWindow::new(Vec::new());
         for n in 0..300_000u32 {
             window.stage(IdHash::of(&n.to_le_bytes()), 0);
             window.commit(Offset(n.into()), n.into());

@@ -1,4 +1,4 @@
-//! Frames read ahead from disk for one channel: a small window of its own, so that a lagging reader never evicts what
+//! Frames read ahead from disk for one channel: a small cache of its own, so that a lagging reader never evicts what
 //! others have in memory.
 
 use std::collections::VecDeque;
@@ -8,19 +8,19 @@ use crate::message::Offset;
 use crate::store::log::Frame;
 use crate::store::memory::chunk::Pool;
 
-/// The window.
+/// The frames read ahead for first deliveries, or for redeliveries.
 #[derive(Default)]
-pub(super) struct Window {
+pub(super) struct ReadAhead {
     /// In offset order.
     frames: VecDeque<Frame>,
     bytes: usize,
-    /// Whether anything was found since the last [`Window::tidy`].
+    /// Whether anything was found since the last [`ReadAhead::tidy`].
     used: bool,
     /// Counts the bytes; absent while there are none.
     pool: Option<Arc<Pool>>,
 }
 
-impl Window {
+impl ReadAhead {
     /// The frame that holds `offset`.
     pub(super) fn find(&mut self, offset: Offset) -> Option<&Frame> {
         let at = self.frames.partition_point(|f| f.last() < offset);
@@ -101,7 +101,7 @@ fn bytes(frame: &Frame) -> usize {
     frame.payload.len() + size_of::<Frame>()
 }
 
-impl Drop for Window {
+impl Drop for ReadAhead {
     fn drop(&mut self) {
         self.clear();
     }

@@ -1,4 +1,4 @@
-//! Messages with an id of their publisher's are stored once: what is sent again within the window is answered as the first.
+//! Messages with an id are stored once: one that is sent again within the window gets the answer of the first.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,13 +13,13 @@ use crate::store::format::ids::{self, IdHash, StoredId};
 use crate::store::log::{Frame, Log, Outcome, Ticket, Wake};
 use crate::store::memory::batch::Payload;
 use crate::store::memory::chunk::{Pool, Ring};
+use crate::topic::dedup::window::{DedupWindow, Known};
 use crate::topic::publish::{Published, Stored};
-use crate::topic::window::{Known, Window};
 use crate::topic::{Topic, TopicState};
 
-/// What a topic remembers of ids.
-pub(crate) struct Remembered {
-    window: Window,
+/// The ids of a topic's messages.
+pub(crate) struct DedupState {
+    window: DedupWindow,
     /// First and last offset of each frame with ids that is on its way to the log, in order.
     on_way: VecDeque<(Offset, Offset, Ticket)>,
     pool: Arc<Pool>,
@@ -42,9 +42,9 @@ struct InForce {
     max_ids: usize,
 }
 
-impl Remembered {
+impl DedupState {
     fn new(ids: Vec<StoredId>, pool: Arc<Pool>) -> Self {
-        let mut new = Self { window: Window::new(ids), on_way: VecDeque::new(), pool, charged: 0 };
+        let mut new = Self { window: DedupWindow::new(ids), on_way: VecDeque::new(), pool, charged: 0 };
         new.recharge();
         new
     }
@@ -107,7 +107,7 @@ impl Remembered {
     }
 }
 
-impl Drop for Remembered {
+impl Drop for DedupState {
     fn drop(&mut self) {
         self.pool.discharge_ids(self.charged);
     }
@@ -146,7 +146,7 @@ impl Topic {
     }
 
     /// Stores those messages of a batch whose ids are new, and those without.
-    pub(super) fn store_once(
+    pub(in crate::topic) fn store_once(
         &self,
         state: &mut TopicState,
         payload: &Payload,
@@ -159,7 +159,7 @@ impl Topic {
         loop {
             let epoch = self.shared.log.epoch();
             let remembered =
-                state.ids.get_or_insert_with(|| Box::new(Remembered::new(Vec::new(), pool.clone())));
+                state.ids.get_or_insert_with(|| Box::new(DedupState::new(Vec::new(), pool.clone())));
             remembered.window.expire(until);
             let found = remembered.look_up(&payload.ids, &self.shared.log, epoch);
             let stored = self.store_rest(state, payload, &found, time, wake, epoch);
@@ -278,12 +278,12 @@ impl Topic {
     }
 
     /// Takes in the ids that recovery found, each once and in the order of their offsets.
-    pub(super) fn remember(&self, state: &mut TopicState, ids: Vec<StoredId>) {
+    pub(in crate::topic) fn remember(&self, state: &mut TopicState, ids: Vec<StoredId>) {
         let pool = &self.shared.pool;
         if ids.is_empty() {
             return;
         }
-        state.ids = Some(Box::new(Remembered::new(ids, pool.clone())));
+        state.ids = Some(Box::new(DedupState::new(ids, pool.clone())));
         self.forget(state);
         if pool.is_full_of_ids() {
             tracing::warn!(
@@ -310,12 +310,12 @@ impl Topic {
 
 impl TopicState {
     /// Whether what is published now goes to memory alone.
-    pub(super) fn is_in_memory(&self) -> bool {
+    pub(in crate::topic) fn is_in_memory(&self) -> bool {
         self.level == Durability::Memory && self.queued == 0
     }
 
     /// A frame was written as its level wants it.
-    pub(super) fn ids_arrived(&mut self, frame: &Frame) {
+    pub(in crate::topic) fn ids_arrived(&mut self, frame: &Frame) {
         if frame.has_ids
             && let Some(remembered) = &mut self.ids
         {
@@ -324,7 +324,7 @@ impl TopicState {
     }
 
     /// A frame was not stored: its messages can be sent again.
-    pub(super) fn ids_failed(&mut self, frame: &Frame) {
+    pub(in crate::topic) fn ids_failed(&mut self, frame: &Frame) {
         if frame.has_ids
             && let Some(remembered) = &mut self.ids
         {

@@ -13,14 +13,14 @@ use crate::store::memory::marks::Marks;
 use crate::topic::{Topic, TopicState};
 
 impl Topic {
-    /// Gives up the frames in the victims: drops those on disk, spills the others and all before them, so that offsets
+    /// Evicts the frames in the victims: drops those on disk, spills the others and all before them, so that offsets
     /// on disk rise. Memory is free once the log has written them.
-    pub(crate) fn give_up(&self, victims: &Victims) {
+    pub(crate) fn evict(&self, victims: &Victims) {
         let mut state = self.state.lock();
         let low = Self::low(&state);
         state.ring.trim(low);
         let logged = self.is_logged();
-        let until = state.ring.give_up(victims, |held| held.on_disk || !logged);
+        let until = state.ring.evict(victims, |held| held.on_disk || !logged);
         if !logged {
             self.skip_dropped(&mut state);
         } else if let Some(until) = until {
@@ -38,7 +38,7 @@ impl Topic {
 
     /// Queues what is pending of the frames that begin at or before `until` and are only in memory, with the same
     /// offsets, after what says which channel has finished which of them: a finished message never touches the disk.
-    pub(super) fn spill(&self, state: &mut TopicState, until: Offset) {
+    pub(in crate::topic) fn spill(&self, state: &mut TopicState, until: Offset) {
         let Some(me) = self.me.upgrade() else { return };
         let mut waiting = state
             .ring

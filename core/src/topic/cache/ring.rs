@@ -8,7 +8,7 @@ use crate::store::log::Frame;
 use crate::store::memory::chunk::{Pool, Victims};
 
 /// A frame in memory.
-pub(crate) struct Held {
+pub(crate) struct CachedFrame {
     pub(crate) frame: Frame,
     /// The chunk whose memory it uses.
     pub(crate) chunk: u64,
@@ -20,14 +20,14 @@ pub(crate) struct Held {
 
 /// The frames in memory. There may be gaps between them: what is on disk only, or finished.
 pub(crate) struct RingFrames {
-    held: VecDeque<Held>,
+    held: VecDeque<CachedFrame>,
     /// Messages in them.
     messages: u64,
     /// Counts what the list itself takes; the frames are in its chunks.
     pool: Arc<Pool>,
 }
 
-impl Held {
+impl CachedFrame {
     /// Bytes that it takes of the list, with the frame's marks: small messages published one by one are not for free.
     fn list_bytes(&self) -> usize {
         size_of::<Self>() + self.frame.marks.bytes()
@@ -39,14 +39,14 @@ impl RingFrames {
         Self { held: VecDeque::new(), messages: 0, pool }
     }
 
-    pub(crate) fn push(&mut self, held: Held) {
+    pub(crate) fn push(&mut self, held: CachedFrame) {
         debug_assert!(self.held.back().is_none_or(|h| h.frame.last() < held.frame.first));
         self.messages += u64::from(held.frame.count);
         self.pool.charge(held.list_bytes());
         self.held.push_back(held);
     }
 
-    fn pop(&mut self) -> Option<Held> {
+    fn pop(&mut self) -> Option<CachedFrame> {
         let held = self.held.pop_front()?;
         self.messages -= u64::from(held.frame.count);
         self.pool.discharge(held.list_bytes());
@@ -103,13 +103,17 @@ impl RingFrames {
         self.messages
     }
 
-    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Held> {
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut CachedFrame> {
         self.held.iter_mut()
     }
 
     /// Drops the frames in the victims' chunks for which `droppable` is true. Returns the first offset of the last
     /// frame there that has to be spilled first.
-    pub(crate) fn give_up(&mut self, victims: &Victims, droppable: impl Fn(&Held) -> bool) -> Option<Offset> {
+    pub(crate) fn evict(
+        &mut self,
+        victims: &Victims,
+        droppable: impl Fn(&CachedFrame) -> bool,
+    ) -> Option<Offset> {
         let mut until = None;
         let mut kept = Vec::new();
         while self.held.front().is_some_and(|h| h.chunk <= victims.until) {
@@ -123,7 +127,7 @@ impl RingFrames {
             }
             kept.push(held);
         }
-        self.pool.charge(kept.iter().map(Held::list_bytes).sum());
+        self.pool.charge(kept.iter().map(CachedFrame::list_bytes).sum());
         for held in kept.into_iter().rev() {
             self.messages += u64::from(held.frame.count);
             self.held.push_front(held);
@@ -148,7 +152,7 @@ impl RingFrames {
     }
 
     /// The frame in memory that holds `offset`, to change.
-    pub(crate) fn find_mut(&mut self, offset: Offset) -> Option<&mut Held> {
+    pub(crate) fn find_mut(&mut self, offset: Offset) -> Option<&mut CachedFrame> {
         let at = self.position(offset);
         self.held.get_mut(at).filter(|h| h.frame.first <= offset)
     }
