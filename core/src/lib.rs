@@ -27,7 +27,7 @@
 //! - [`Channel`]: a cursor over its topic; [`Consumer`]: a subscriber that blocks, on [`Subscription`], the form for
 //!   sessions and event loops
 //! - `wait`, [`Parker`]: blocking until the log has decided
-//! - `store`: the broker log behind a small disk interface; [`inspect`] and [`repair`] read a folder without a broker
+//! - `store`: the broker log behind a small disk interface; [`repair`] and [`repair::inspect`] read a folder without one
 //! - [`name`], [`message`], [`headers`], [`config`]: names parsed once; offsets, ids, attributes; named values of a
 //!   message; settings
 //! - [`discovery`]: producers of each topic, behind a lookup server

@@ -44,7 +44,7 @@ pub(crate) struct Prose {
     /// Lowers the bounds of xtask/prose.txt to the figures of today
     #[arg(long)]
     lower: bool,
-    /// Wraps comments that are too wide, in all crates or in those named; uses the rustfmt of a nightly toolchain
+    /// Wraps comments that are too wide, with the rustfmt of a nightly toolchain
     #[arg(long)]
     wrap: bool,
 }

@@ -220,12 +220,7 @@ impl Survey {
                 }
             }
         }
-        // The log was whole up to the checkpoint's position when that was named.
-        let from = self.from();
-        let is_named = |what: &What| matches!(what, What::Log { from, .. } if *from == checked_end);
-        if checked_end < from && !self.damage.iter().any(|damage| is_named(&damage.what)) {
-            self.note_gap(checked_end, from);
-        }
+        self.note_end_before_checkpoint(checked_end);
         self.end = self.end.max(self.synced_to);
         self.judge_headers(&files, &kept, log_end, &counts, &mut tail);
         self.tail = tail.map(|begun| counts.ended(begun));
@@ -236,6 +231,16 @@ impl Survey {
         }
         self.files = files;
         Ok(())
+    }
+
+    /// Notes a gap if the log ends at `checked_end`, before the checkpoint's position: it was whole up to there when the
+    /// checkpoint was named.
+    fn note_end_before_checkpoint(&mut self, checked_end: u64) {
+        let from = self.from();
+        let is_named = |what: &What| matches!(what, What::Log { from, .. } if *from == checked_end);
+        if checked_end < from && !self.damage.iter().any(|damage| is_named(&damage.what)) {
+            self.note_gap(checked_end, from);
+        }
     }
 
     fn note_gap(&mut self, from: u64, to: u64) {
