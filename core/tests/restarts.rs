@@ -83,7 +83,8 @@ fn attempts_and_delays_are_kept() {
             if level == Durability::Memory {
                 // Only what was spilled survives a kill. A chunk is spilled once it takes no more frames.
                 (0..10).for_each(|_| world.publish("u", &["x".repeat(900)]));
-                world.steps(&[Step::Spill]);
+                // The state of what is only in memory goes to the log with the spill, not before.
+                world.steps(&[Step::State, Step::Spill]);
             }
             let world = how.of(world);
             let mut sub = world.subscribe("t", "a", 10);
