@@ -8,7 +8,6 @@
 //! - `bench`: `mq bench`; `proto`: `mq proto`
 
 mod args;
-#[path = "../../server/src/bench/mod.rs"]
 mod bench;
 mod drain;
 mod http;
@@ -111,7 +110,7 @@ fn command(invoked_as: InvokedAs) -> Command {
     let inspect = inspect::Inspect::augment_args(Command::new("inspect"));
     let proto = proto::Proto::augment_args(Command::new("proto"));
     let repair = repair::RepairOptions::augment_args(Command::new("repair"));
-    let bench = bench::Bench::augment_args(Command::new("bench"));
+    let bench = mq_bench::Bench::augment_args(Command::new("bench"));
     let serve = config::augment_serve(Command::new("serve"), invoked_as).about("Runs a broker");
     let lookup = config::augment_lookup(Command::new("lookup"), invoked_as).about("Runs a lookup server");
     let subcommands = [

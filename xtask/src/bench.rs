@@ -1,64 +1,30 @@
-//! `cargo xtask bench`: `mq` at each level, a server that keeps nothing, and nsqd where it can be had, under the same loads
-//! by turns; writes `docs/benchmarks.md`.
-//!
-//! - [`table`]: the workloads, what they do is in [`workloads`]; [`trial`]: one on one [`server`]; [`results`] of all
-//! - [`page`], [`plot`]: what is written
+//! `cargo xtask bench`: builds `bench-table` and what it compares, and runs it.
 
-mod page;
-mod plot;
-mod results;
-mod server;
-mod table;
-mod trial;
-mod workloads;
-
-use std::collections::BTreeMap;
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 
 use clap::Args;
 
-use self::plot::{Axis, Line};
-use self::results::Results;
-use self::server::{Kind, Programs, Server, empty};
-use self::table::{ROWS, Row};
-use self::trial::{Figures, Trial};
-use crate::run::{cargo, root, run, target};
+use crate::run::{cargo, program, run, target};
 use crate::tools;
 
 /// Arguments of `cargo xtask bench`.
 #[derive(Args)]
+#[command(disable_help_flag = true)]
 pub(crate) struct Bench {
-    /// How often everything is measured
-    #[arg(long, default_value_t = 5)]
-    rounds: usize,
-    /// A twentieth of the messages: to see that it works, not how fast
-    #[arg(long)]
-    quick: bool,
-    /// Only this workload; can be given more than once
-    #[arg(long, value_name = "WORKLOAD", value_parser = key)]
-    only: Vec<&'static str>,
-    /// Where the page and its plots go
-    #[arg(long, value_name = "FOLDER")]
-    out: Option<PathBuf>,
+    /// Arguments of the table; `--help` lists them
+    #[arg(value_name = "ARGUMENT", trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<String>,
 }
 
-fn key(text: &str) -> Result<&'static str, String> {
-    let keys = || ROWS.iter().map(|row| row.key);
-    keys()
-        .find(|key| *key == text)
-        .ok_or_else(|| format!("it must be one of {}", keys().collect::<Vec<_>>().join(", ")))
-}
-
-/// The program, if it can be had here.
-fn had(name: &str, program: Result<PathBuf, String>) -> Option<PathBuf> {
+/// The program, if there is one on this machine.
+fn found(name: &str, program: Result<PathBuf, String>) -> Option<PathBuf> {
     program.inspect_err(|error| println!("without {name}: {error}")).ok()
 }
 
 impl Bench {
     pub(crate) fn run(self) -> Result<(), String> {
-        run(cargo().args([
+        let mut build = cargo();
+        build.args([
             "build",
             "--profile",
             "dist",
@@ -66,205 +32,21 @@ impl Bench {
             "--package",
             "mq-cli",
             "--package",
-            "xtask",
+            "mq-bench",
             "--bins",
-        ]))?;
-        let nsqd = had("nsqd", tools::nsq().map(|folder| folder.join("nsqd")));
-        let go_load = had("go-nsq", tools::go_load());
+        ]);
+        run(&mut build)?;
         let built = target().join("dist");
-        let programs = Programs { mq: built.join("mq"), floor: built.join("floor"), nsqd, go_load };
-        let rows: Vec<&Row> =
-            ROWS.iter().filter(|row| self.only.is_empty() || self.only.contains(&row.key)).collect();
-        let mut results = Results::default();
-        let out = self.out.clone().unwrap_or_else(|| root().join("docs"));
-        for round in 0..self.rounds {
-            for row in rows.iter().filter(|row| round == 0 || !row.once) {
-                // By turns from either end, so that none is always first.
-                let mut servers = row.servers.to_vec();
-                if round % 2 == 1 {
-                    servers.reverse();
-                }
-                for kind in servers {
-                    println!("== round {} of {}: {} on {}", round + 1, self.rounds, row.key, kind.name());
-                    if let Err(error) = self.measure(&programs, row, kind, &mut results) {
-                        println!("{error}");
-                        results.failures.push((row.key, kind, error));
-                    }
-                }
-            }
-            // After each, so that a run that is cut short is not for nothing.
-            self.write(&results, &rows, &programs, round + 1, &out)?;
-        }
-        Ok(())
-    }
-
-    fn measure(
-        &self,
-        programs: &Programs,
-        row: &Row,
-        kind: Kind,
-        results: &mut Results,
-    ) -> Result<(), String> {
-        let folder = target().join("bench").join("data");
-        empty(&folder)?;
-        let Some(server) = Server::start(programs, kind, row.wishes, &folder)? else { return Ok(()) };
-        let mut trial = Trial {
-            programs,
-            kind,
-            wishes: row.wishes,
-            folder: folder.clone(),
-            quick: self.quick,
-            commands: vec![server.command.clone()],
-            server,
-            figures: Figures::new(),
-            curves: BTreeMap::new(),
-        };
-        let outcome = (row.run)(&mut trial);
-        let Trial { figures, curves, commands, server, .. } = trial;
-        drop(server);
-        empty(&folder)?;
-        let known = results.commands.entry(row.key).or_default();
-        for command in commands {
-            if !known.contains(&command) {
-                known.push(command);
+        let mut table = program(built.join("bench-table"));
+        table.arg("--mq").arg(built.join("mq")).arg("--floor").arg(built.join("floor"));
+        table.arg("--data").arg(target().join("bench").join("data"));
+        let nsqd = found("nsqd", tools::nsq().map(|folder| folder.join("nsqd")));
+        let go_load = found("go-nsq", tools::go_load());
+        for (flag, program) in [("--nsqd", nsqd), ("--go-load", go_load)] {
+            if let Some(program) = program {
+                table.arg(flag).arg(program);
             }
         }
-        outcome?;
-        let shown = figures.iter().map(|(metric, value)| format!("{metric} {value:.3}"));
-        println!("{}", shown.collect::<Vec<_>>().join(", "));
-        results.note(row.key, kind, figures);
-        for (_, curve) in curves {
-            results.curves.insert((row.key, kind), curve);
-        }
-        Ok(())
+        run(table.args(self.arguments))
     }
-
-    fn write(
-        &self,
-        results: &Results,
-        rows: &[&Row],
-        programs: &Programs,
-        rounds: usize,
-        out: &Path,
-    ) -> Result<(), String> {
-        let plots = out.join("benchmarks");
-        fs::create_dir_all(&plots).map_err(|error| format!("{}: {error}", plots.display()))?;
-        let put = |path: PathBuf, text: String| {
-            fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))
-        };
-        for (name, svg) in plots_of(results) {
-            put(plots.join(name), svg)?;
-        }
-        let mut command = format!("cargo xtask bench --rounds {rounds}");
-        if self.quick {
-            command.push_str(" --quick");
-        }
-        for only in &self.only {
-            command.push_str(&format!(" --only {only}"));
-        }
-        let page = out.join("benchmarks.md");
-        put(page.clone(), page::write(results, rows, &machine(programs), &command, self.quick))?;
-        println!("wrote {}", page.display());
-        Ok(())
-    }
-}
-
-/// The plots, by file name.
-fn plots_of(results: &Results) -> Vec<(&'static str, String)> {
-    let of = |row: &str| -> Vec<Line> {
-        let curves = results.curves.iter().filter(|((key, _), _)| *key == row);
-        curves.map(|((_, kind), points)| Line { name: kind.name(), points: points.clone() }).collect()
-    };
-    let axis = |words| Axis { words, logarithmic: false };
-    let logarithmic = |words| Axis { words, logarithmic: true };
-    // Percentiles by how many are slower, so that the tail has room.
-    let slower = |quantile: f64| 1.0 / (1.0 - quantile).max(1e-4);
-    let mut latency = of("latency10000");
-    for line in &mut latency {
-        for point in &mut line.points {
-            point.0 = slower(point.0);
-        }
-    }
-    let percentiles = [0.0, 0.5, 0.9, 0.99, 0.999, 0.9999].map(|q| (slower(q), format!("{}%", q * 100.0)));
-    let mut backlog = of("backlog");
-    for line in &mut backlog {
-        line.points.sort_by(|one, other| one.0.total_cmp(&other.0));
-    }
-    let kinds = [Kind::Nsqd, Kind::Null, Kind::Memory, Kind::Flush];
-    let groups: Vec<(&str, Vec<Option<f64>>)> = ROWS
-        .iter()
-        .filter(|row| row.metrics.first() == Some(&"cpu"))
-        .map(|row| {
-            let cpu = |kind| results.spread(row.key, kind, "cpu").map(|spread| spread.median);
-            (row.key, kinds.map(cpu).to_vec())
-        })
-        .filter(|(_, cpu)| cpu.iter().any(Option::is_some))
-        .collect();
-    vec![
-        (
-            "batches.svg",
-            plot::lines(
-                "Throughput by batch, 200-byte messages, 8 commands in flight",
-                logarithmic("messages of a command"),
-                axis("messages a second"),
-                &[],
-                &of("batches"),
-            ),
-        ),
-        (
-            "latency.svg",
-            plot::lines(
-                "Latency at 10,000 messages a second",
-                logarithmic("percentile"),
-                logarithmic("microseconds"),
-                &percentiles,
-                &latency,
-            ),
-        ),
-        (
-            "cpu.svg",
-            plot::bars(
-                "Server CPU for a million messages",
-                logarithmic("seconds"),
-                &kinds.map(Kind::name),
-                &groups,
-            ),
-        ),
-        (
-            "memory.svg",
-            plot::lines(
-                "Memory by backlog, 200-byte messages",
-                axis("messages waiting"),
-                axis("MB resident"),
-                &[],
-                &backlog,
-            ),
-        ),
-    ]
-}
-
-/// Lines about the machine, the programs and the day.
-fn machine(programs: &Programs) -> Vec<String> {
-    let said = |program: &Path, args: &[&str]| {
-        let output = Command::new(program).args(args).output().ok()?;
-        Some(String::from_utf8_lossy(&output.stdout).lines().next()?.trim().to_owned())
-    };
-    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-    let field = |text: &str, name: &str| {
-        let line = text.lines().find(|line| line.starts_with(name))?;
-        Some(line.split_once(':')?.1.trim().to_owned())
-    };
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    let cpu = field(&read("/proc/cpuinfo"), "model name").unwrap_or_else(|| "unknown".to_owned());
-    let kernel = said(Path::new("uname"), &["-sr"]).unwrap_or_default();
-    let kilobytes = field(&read("/proc/meminfo"), "MemTotal").unwrap_or_default();
-    let kilobytes: f64 = kilobytes.trim_end_matches(" kB").parse().unwrap_or(0.0);
-    let mut lines = vec![
-        said(Path::new("date"), &["-u", "+%Y-%m-%d"]).unwrap_or_default(),
-        format!("{cpu}, {cores} processors, {:.1} GB of memory, {kernel}", kilobytes * 1024.0 / 1e9),
-    ];
-    lines.extend(said(&programs.mq, &["--version"]));
-    lines.extend(programs.nsqd.as_deref().and_then(|nsqd| said(nsqd, &["-version"])));
-    lines.retain(|line| !line.is_empty());
-    lines
 }

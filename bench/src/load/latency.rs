@@ -8,6 +8,7 @@ use super::options::{Consuming, Publishing, Server, duration};
 use super::phase::work;
 use super::report::{self, Report};
 use super::run::Run;
+use crate::Front;
 
 /// Flags of `mq bench latency`.
 #[derive(clap::Args)]
@@ -27,14 +28,14 @@ pub(crate) struct Latency {
 }
 
 impl Latency {
-    pub(crate) fn run(&self) -> Result<Report, String> {
+    pub(crate) fn run(&self, front: Front<'_>) -> Result<Report, String> {
         let (target, process, run) = (self.server.target()?, self.server.process()?, Run::new());
         let topics = self.publishing.topics();
         let consumers = self.consuming.connect(&target, &topics, None, Some(self.warm_up))?;
         let publishers = self.publishing.connect_paced(&target, &run, self.rate)?;
         let channels = self.consuming.channels().len();
         let expected = self.publishing.expected(self.rate) * channels as u64;
-        let done = work("latency", &run, process, expected, publishers, consumers)?;
+        let done = work(front, "latency", &run, process, expected, publishers, consumers)?;
         let mut latency_ns = histogram()?;
         for consumed in done.consumed.iter().filter_map(|consumed| consumed.latency_ns.as_ref()) {
             latency_ns.add(consumed).map_err(|error| format!("histogram: {error}"))?;
@@ -47,7 +48,6 @@ impl Latency {
         }
         let check = Some(check(&run, &done.consumed, channels));
         let latency = Some(report::Latency::new(&latency_ns));
-        let (phases, samples) = (vec![done.phase], Vec::new());
-        Ok(Report { workload: "latency", address: target.address, phases, check, latency, samples })
+        Ok(Report { check, latency, ..Report::new("latency", target.address, vec![done.phase]) })
     }
 }

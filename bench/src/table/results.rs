@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use super::rows::{Bar, Limit};
 use super::server::Kind;
-use super::table::{Bar, Limit};
 use super::trial::Figures;
 
 /// Figures of each workload, server and metric, one a round; what was run; what is plotted.

@@ -12,7 +12,7 @@ use super::options::{Server, duration};
 use super::phase::Meter;
 use super::process::Process;
 use super::report::{Phase, Report};
-use crate::progress::{Bar, Unit};
+use crate::{Front, Unit};
 
 /// How often the bar is drawn.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -64,7 +64,7 @@ pub(crate) struct Connections {
 }
 
 impl Topics {
-    pub(crate) fn run(&self) -> Result<Report, String> {
+    pub(crate) fn run(&self, front: Front<'_>) -> Result<Report, String> {
         let (target, process) = (self.server.target()?, self.server.process()?);
         let next = AtomicU64::new(0);
         let make = || {
@@ -84,44 +84,44 @@ impl Topics {
         let create = measure("create", process, self.count, || {
             scope(|scope| {
                 let threads: Vec<_> = (0..self.connections).map(|_| scope.spawn(make)).collect();
-                let mut bar = Bar::new(Unit::Topics);
+                let mut bar = (front.bar)(Unit::Topics);
                 while threads.iter().any(|thread| !thread.is_finished()) {
-                    bar.show(next.load(Ordering::Relaxed), self.count);
+                    bar(next.load(Ordering::Relaxed), self.count);
                     sleep(LOOK_EVERY.min(Duration::from_millis(10)));
                 }
                 let mut ended = threads.into_iter().map(|thread| thread.join());
                 ended.try_for_each(|end| end.unwrap_or_else(|_| Err("a thread panicked".to_owned())))
             })
         })?;
-        let idle = idle(process, self.count, self.idle, || Ok(()))?;
-        Ok(report("topics", target.address, create, idle))
+        let idle = idle(front, process, self.count, self.idle, || Ok(()))?;
+        Ok(Report::new("topics", target.address, vec![create, idle]))
     }
 }
 
 impl Connections {
-    pub(crate) fn run(&self) -> Result<Report, String> {
+    pub(crate) fn run(&self, front: Front<'_>) -> Result<Report, String> {
         let (target, process) = (self.server.target()?, self.server.process()?);
         allow_files();
         let mut connections = Vec::new();
         let connect = measure("connect", process, self.count, || {
-            let mut bar = Bar::new(Unit::Connections);
+            let mut bar = (front.bar)(Unit::Connections);
             for n in 0..self.count {
                 let mut connection = target.subscribe(self.topic.as_str(), self.channel.as_str())?;
                 connection.send(b"RDY 1\n")?;
                 connections.push(connection);
-                bar.show(n, self.count);
+                bar(n, self.count);
             }
             Ok(())
         })?;
         let mut answered = Instant::now();
-        let idle = idle(process, self.count, self.idle, || {
+        let idle = idle(front, process, self.count, self.idle, || {
             if answered.elapsed() >= HEARTBEATS_EVERY {
                 answered = Instant::now();
                 connections.iter_mut().try_for_each(Connection::answer_heartbeats)?;
             }
             Ok(())
         })?;
-        Ok(report("connections", target.address, connect, idle))
+        Ok(Report::new("connections", target.address, vec![connect, idle]))
     }
 }
 
@@ -129,10 +129,6 @@ impl Connections {
 fn allow_files() {
     let limit = getrlimit(Resource::Nofile);
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
-}
-
-fn report(workload: &'static str, address: String, make: Phase, idle: Phase) -> Report {
-    Report { workload, address, phases: vec![make, idle], check: None, latency: None, samples: Vec::new() }
 }
 
 fn measure(
@@ -153,6 +149,7 @@ fn measure(
 
 /// Waits while nothing happens but what `tend` does. What the server still has to do for what was made is not measured.
 fn idle(
+    front: Front<'_>,
     process: Option<Process>,
     count: u64,
     time: Duration,
@@ -160,11 +157,11 @@ fn idle(
 ) -> Result<Phase, String> {
     let mut wait = |time: Duration| {
         let began = Instant::now();
-        let mut bar = Bar::new(Unit::Seconds);
+        let mut bar = (front.bar)(Unit::Seconds);
         while began.elapsed() < time {
             sleep(LOOK_EVERY.min(time.saturating_sub(began.elapsed())));
             tend()?;
-            bar.show(began.elapsed().as_secs(), time.as_secs());
+            bar(began.elapsed().as_secs(), time.as_secs());
         }
         Ok(())
     };

@@ -1,11 +1,11 @@
 //! What was measured: a table for people, JSON for machines.
 
 use hdrhistogram::Histogram;
+use mq_server::config::units::show_size;
 use serde::Serialize;
 
 use super::process::{Cpu, Memory};
-use crate::table::Table;
-use mq_server::config::units::show_size;
+use crate::Front;
 
 /// Everything one call measured.
 #[derive(Debug, Serialize)]
@@ -138,14 +138,19 @@ impl Latency {
 }
 
 impl Report {
-    /// The table.
-    pub(crate) fn show(&self) -> String {
+    /// A report without check and latency.
+    pub(crate) fn new(workload: &'static str, address: String, phases: Vec<Phase>) -> Self {
+        Self { workload, address, phases, check: None, latency: None, samples: Vec::new() }
+    }
+
+    /// The report for people.
+    pub(crate) fn show(&self, front: Front<'_>) -> String {
         let has_server = self.phases.iter().any(|phase| phase.server.is_some());
         let mut head = vec!["PHASE", "COUNT", "SECONDS", "PER SECOND", "MB/S"];
         if has_server {
             head.extend(["CPU USER", "CPU SYS", "CPU S/M", "RSS", "RSS PEAK"]);
         }
-        let mut table = Table::new(&head);
+        let mut rows = vec![head.into_iter().map(str::to_owned).collect()];
         for phase in &self.phases {
             let mut row = vec![
                 phase.name.to_owned(),
@@ -161,9 +166,9 @@ impl Report {
                 row.push(show_size(used.rss_bytes));
                 row.push(show_size(used.rss_peak_bytes));
             }
-            table.row(&row);
+            rows.push(row);
         }
-        let mut out = table.show();
+        let mut out = (front.table)(&rows);
         if let Some(Latency { p50_us, p90_us, p99_us, p999_us, max_us, messages, .. }) = &self.latency {
             out.push_str(&format!(
                 "latency of {messages} messages in us: p50 {p50_us:.0}, p90 {p90_us:.0}, p99 {p99_us:.0}, p99.9 {p999_us:.0}, \

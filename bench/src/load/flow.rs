@@ -8,6 +8,7 @@ use super::phase::work;
 use super::report::{Check, Report};
 use super::run::Run;
 use super::seen::{Seen, Verdict};
+use crate::Front;
 
 /// Flags of `mq bench publish`.
 #[derive(clap::Args)]
@@ -25,7 +26,7 @@ pub(crate) struct Publish {
 }
 
 impl Publish {
-    pub(crate) fn run(&self) -> Result<Report, String> {
+    pub(crate) fn run(&self, front: Front<'_>) -> Result<Report, String> {
         let (mut target, process, run) = (self.server.target()?, self.server.process()?, Run::new());
         if let Some(channel) = &self.channel {
             for topic in self.publishing.topics() {
@@ -36,17 +37,8 @@ impl Publish {
             (target.address, target.http) = (address.clone(), true);
         }
         let publishers = self.publishing.connect(&target, &run)?;
-        let done = work("publish", &run, process, self.publishing.messages, publishers, Vec::new())?;
-        let samples = Vec::new();
-        let phases = vec![done.phase];
-        Ok(Report {
-            workload: "publish",
-            address: target.address,
-            phases,
-            check: None,
-            latency: None,
-            samples,
-        })
+        let done = work(front, "publish", &run, process, self.publishing.messages, publishers, Vec::new())?;
+        Ok(Report::new("publish", target.address, vec![done.phase]))
     }
 }
 
@@ -69,13 +61,13 @@ pub(crate) struct Consume {
 }
 
 impl Consume {
-    pub(crate) fn run(&self) -> Result<Report, String> {
+    pub(crate) fn run(&self, front: Front<'_>) -> Result<Report, String> {
         let (target, process, run) = (self.server.target()?, self.server.process()?, Run::new());
         let topics = super::options::numbered(self.topic.as_str(), self.topics);
         let wanted = self.messages.unwrap_or(u64::MAX);
         let consumers = self.consuming.connect(&target, &topics, Some(wanted), None)?;
         let expected = self.messages.unwrap_or(0);
-        let done = work("consume", &run, process, expected, Vec::new(), consumers)?;
+        let done = work(front, "consume", &run, process, expected, Vec::new(), consumers)?;
         let mut check = Check::default();
         for (verdict, strangers) in verdicts(&done.consumed, self.consuming.channels().len()) {
             check.duplicates += verdict.duplicates;
@@ -83,9 +75,7 @@ impl Consume {
             // Without a number, nobody knows how many there were.
             check.lost += self.messages.unwrap_or(0).saturating_sub(verdict.distinct + strangers);
         }
-        let (phases, samples) = (vec![done.phase], Vec::new());
-        let check = Some(check);
-        Ok(Report { workload: "consume", address: target.address, phases, check, latency: None, samples })
+        Ok(Report { check: Some(check), ..Report::new("consume", target.address, vec![done.phase]) })
     }
 }
 
@@ -101,17 +91,16 @@ pub(crate) struct Both {
 }
 
 impl Both {
-    pub(crate) fn run(&self) -> Result<Report, String> {
+    pub(crate) fn run(&self, front: Front<'_>) -> Result<Report, String> {
         let (target, process, run) = (self.server.target()?, self.server.process()?, Run::new());
         let topics = self.publishing.topics();
         let consumers = self.consuming.connect(&target, &topics, None, None)?;
         let publishers = self.publishing.connect(&target, &run)?;
         let channels = self.consuming.channels().len();
         let expected = self.publishing.messages * channels as u64;
-        let done = work("both", &run, process, expected, publishers, consumers)?;
+        let done = work(front, "both", &run, process, expected, publishers, consumers)?;
         let check = Some(check(&run, &done.consumed, channels));
-        let (phases, samples) = (vec![done.phase], Vec::new());
-        Ok(Report { workload: "both", address: target.address, phases, check, latency: None, samples })
+        Ok(Report { check, ..Report::new("both", target.address, vec![done.phase]) })
     }
 }
 
@@ -127,19 +116,19 @@ pub(crate) struct Backlog {
 }
 
 impl Backlog {
-    pub(crate) fn run(&self) -> Result<Report, String> {
+    pub(crate) fn run(&self, front: Front<'_>) -> Result<Report, String> {
         let (target, process, run) = (self.server.target()?, self.server.process()?, Run::new());
         let (topics, channels) = (self.publishing.topics(), self.consuming.channels().len());
         self.consuming.create(&target, &topics)?;
         let publishers = self.publishing.connect(&target, &run)?;
-        let fill = work("fill", &run, process, self.publishing.messages, publishers, Vec::new())?;
+        let fill = work(front, "fill", &run, process, self.publishing.messages, publishers, Vec::new())?;
         let consumers = self.consuming.connect(&target, &topics, None, None)?;
         let expected = run.published.load(Ordering::Relaxed) * channels as u64;
-        let drain = work("drain", &run, process, expected, Vec::new(), consumers)?;
+        let drain = work(front, "drain", &run, process, expected, Vec::new(), consumers)?;
         let check = Some(check(&run, &drain.consumed, channels));
         let samples = [fill.samples, drain.samples].concat();
         let phases = vec![fill.phase, drain.phase];
-        Ok(Report { workload: "backlog", address: target.address, phases, check, latency: None, samples })
+        Ok(Report { check, samples, ..Report::new("backlog", target.address, phases) })
     }
 }
 

@@ -12,7 +12,7 @@ use super::process::{Cpu, Memory, Process, machine_busy_s};
 use super::publisher::{Published, Publisher};
 use super::report::{Phase, Sample, Shares, Used};
 use super::run::Run;
-use crate::progress::{Bar, Unit};
+use crate::{Front, Unit};
 
 /// How often progress is shown and memory looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -94,6 +94,7 @@ fn start<'scope>(
 
 /// Publishes and consumes with a thread each, to the end. `expected` is about how many messages that is, for the bar.
 pub(crate) fn work(
+    front: Front<'_>,
     name: &'static str,
     run: &Run,
     server: Option<Process>,
@@ -108,7 +109,7 @@ pub(crate) fn work(
     let (sender, receiver) = mpsc::channel();
     let (mut consumed, mut samples, mut errors) = (Vec::new(), Vec::new(), Vec::new());
     let mut bytes = 0;
-    let mut bar = Bar::new(Unit::Messages);
+    let mut bar = (front.bar)(Unit::Messages);
     let (began, meter, last) = scope(|scope| {
         let closed = gate.write();
         for publisher in publishers {
@@ -137,7 +138,7 @@ pub(crate) fn work(
                 Err(RecvTimeoutError::Timeout) => {
                     let published = run.published.load(Ordering::Relaxed);
                     let delivered = run.delivered.load(Ordering::Relaxed);
-                    bar.show(if consumes { delivered - before.1 } else { published - before.0 }, expected);
+                    bar(if consumes { delivered - before.1 } else { published - before.0 }, expected);
                     if let Some(memory) = server.and_then(|process| process.memory().ok()) {
                         samples.push(Sample {
                             waiting: published.saturating_sub(delivered),

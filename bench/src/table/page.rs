@@ -3,8 +3,8 @@
 use std::fmt::Write;
 
 use super::results::{Results, Spread};
+use super::rows::{Bar, Limit, Row};
 use super::server::Kind;
-use super::table::{Bar, Limit, Row};
 
 const COLUMNS: [Kind; 5] = [Kind::Nsqd, Kind::Null, Kind::Memory, Kind::Flush, Kind::Sync];
 
