@@ -14,7 +14,7 @@ const PER_SECOND: u64 = 256;
 
 /// Blocks kept for those who draw between a look and a draw: more than there are threads.
 const SPARE: u64 = 64;
-/// How often one reservation is followed by the next because others were quicker to draw from it.
+/// Most reservations one caller makes in a row because others were quicker to draw from them.
 const TRIES: usize = 8;
 
 /// Makes sure that `count` blocks can be drawn. Waits for an fsync only where reservations made ahead ran out. Takes no
@@ -51,7 +51,7 @@ pub(crate) struct Blocks {
     reserved: u64,
     /// A reservation on its way: up to this block, in the log before this position.
     asked: Option<(u64, u64)>,
-    /// How many are reserved at a time.
+    /// Blocks reserved at a time.
     step: u64,
 }
 

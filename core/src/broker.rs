@@ -58,7 +58,7 @@ struct Handle {
     threads: Mutex<Option<Threads>>,
 }
 
-/// What all topics share.
+/// The ground that all topics stand on.
 pub(crate) struct Shared {
     pub(crate) options: Options,
     pub(crate) sizes: StoreSizes,
@@ -87,7 +87,7 @@ pub(crate) struct Shared {
     /// Set at the end of closing: what is undecided then stays so.
     stopped: AtomicBool,
     pub(crate) draining: AtomicBool,
-    /// What was found damaged when the folder was opened.
+    /// Damage found when the folder was opened.
     damage: Vec<String>,
 }
 
@@ -97,12 +97,12 @@ struct Registry {
     by_no: HashMap<u32, Arc<Topic>>,
 }
 
-/// Who has something for the log at its next turn.
+/// Channels and topics whose changes are not in the log yet; the log's thread writes them at most 100 ms later.
 #[derive(Default)]
 pub(crate) struct Dirty {
     channels: Mutex<Vec<Weak<Channel>>>,
     topics: Mutex<Vec<Weak<Topic>>>,
-    /// Of the log's thread.
+    /// Wakes the log's thread.
     bell: Arc<Parker>,
 }
 
@@ -296,12 +296,12 @@ impl Broker {
         self.handle.shared.commit();
     }
 
-    /// What became of a publish.
+    /// The outcome of a publish or another change, as it is known now.
     pub fn outcome(&self, ticket: Ticket) -> Outcome {
         self.handle.shared.log.outcome(ticket)
     }
 
-    /// What became of `earlier` is known once the ticket this gives is no longer pending; `wake` is called when another
+    /// A ticket that is pending as long as `earlier` is, if that is pending; `wake` is called when another
     /// thread has decided that. For tickets that nobody is woken for. Call [`Broker::commit`] after it.
     pub fn follow(&self, earlier: Ticket, wake: &Arc<dyn Wake>) -> Ticket {
         let shared = &self.handle.shared;
@@ -330,7 +330,7 @@ impl Broker {
         self.handle.shared.clock.wall()
     }
 
-    /// What was found damaged when the folder was opened, one line for each place.
+    /// Damage found when the folder was opened, one line for each place.
     pub fn damage(&self) -> &[String] {
         &self.handle.shared.damage
     }
@@ -481,7 +481,7 @@ impl Shared {
         damaged
     }
 
-    /// What is pending of each topic that has messages in the files: few of many may have any.
+    /// The pending messages of each topic that has any in the files: few of many may.
     pub(crate) fn pending(&self, files: &[FileFacts]) -> HashMap<u32, Pending> {
         let parts = files.iter().flat_map(|file| &file.topics);
         let numbers: BTreeSet<u32> = parts.map(|part| part.topic).collect();
@@ -506,7 +506,7 @@ impl Shared {
         self.next_topic.load(Ordering::Relaxed)
     }
 
-    /// How many messages may wait for an ephemeral channel of a topic: few enough that they take at most 1/16 of the
+    /// Most messages that may wait for an ephemeral channel of a topic: few enough that they take at most 1/16 of the
     /// memory.
     pub(crate) fn ephemeral_limit(&self, topic: &TopicState) -> u64 {
         let average = topic.message_bytes / topic.message_count.max(1);

@@ -89,7 +89,7 @@ impl ManualClock {
         self.parked.lock().iter().for_each(|parker| parker.unpark());
     }
 
-    /// How many threads sleep by this clock.
+    /// Threads that sleep by this clock.
     pub fn parked(&self) -> usize {
         self.parked.lock().len()
     }

@@ -1,4 +1,4 @@
-//! What a broker is opened with.
+//! Settings of a broker and of its topics.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -34,21 +34,21 @@ pub struct Options {
     /// want that; 0 is no limit, the default. At least 8 log files (512 MiB): a log cleaned of what is finished takes
     /// up to twice what is pending, and some files.
     pub max_disk_bytes: u64,
-    /// How long an fsync that level `sync` waits for is put off, so that it takes more with it. Default 0: the next begins
+    /// Delay of an fsync that level `sync` waits for, so that it takes more with it. Default 0: the next begins
     /// when the last returns. More is for disks whose fsync is slow.
     pub sync_wait: Duration,
-    /// For how long a topic remembers the ids its publishers give messages, so that one sent again is not stored again.
+    /// Time for which a topic remembers the ids that publishers give messages: one sent again is not stored again.
     /// Default 2 minutes, at most 7 days; zero for not at all. A topic can have its own: [`Dedup`].
     pub dedup_window: Duration,
-    /// How many ids a topic remembers at most: the newest. Default 100,000, at most 10,000,000. Each takes up to 64 bytes of
+    /// Most ids that a topic remembers: the newest. Default 100,000, at most 10,000,000. Each takes up to 64 bytes of
     /// memory; all topics' together at most a quarter of the memory limit, beyond which a topic that gets new ones
     /// forgets as many of its oldest.
     pub dedup_max_ids: u64,
     /// The broker's part of message ids, below 1024. Ids are unique across brokers whose nodes differ.
     pub node_id: u16,
-    /// How many messages wait at most for an ephemeral channel; older ones are skipped. Default 10,000.
+    /// Most messages that wait for an ephemeral channel; older ones are skipped. Default 10,000.
     pub ephemeral_queue: u64,
-    /// How long a message can stay in flight, however often it is touched. Default 15 minutes.
+    /// Longest time a message can stay in flight, however often it is touched. Default 15 minutes.
     pub max_msg_timeout: Duration,
     /// Subscribers of one channel; 0 is no limit, the default.
     pub max_channel_consumers: u64,
@@ -82,7 +82,7 @@ impl Default for Options {
 const DISK_FILES_MIN: u64 = 8;
 
 impl Options {
-    /// What topics have that have nothing of their own.
+    /// The deduplication of topics without settings of their own.
     pub(crate) fn dedup(&self) -> Dedup {
         Dedup { window: Some(self.dedup_window), max_ids: Some(self.dedup_max_ids) }
     }
@@ -182,13 +182,13 @@ pub struct Limits {
     pub max_messages: u64,
     /// Bytes of messages that may wait, as they are stored, to the nearest message of average size; 0 for any number.
     pub max_bytes: u64,
-    /// How old a message that waits may be, to a second or a thousandth of what waits; zero for any age.
+    /// Greatest age of a message that waits, to a second or a thousandth of what waits; zero for any age.
     pub max_age: Duration,
-    /// What is done beyond.
+    /// The action beyond a limit.
     pub overflow: Overflow,
 }
 
-/// What is done at a limit.
+/// The action at a limit of a topic.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Overflow {
     /// Publishes are refused until less waits.

@@ -152,8 +152,8 @@ impl Consumer {
         }
     }
 
-    /// How many messages may be in flight here at once, at least 1, which is the default: the one handed out, and those
-    /// fetched with it to save time. Fetched messages time out as others do, and are then not handed out here.
+    /// Sets how many messages may be in flight here at once, at least 1, which is the default: the one handed out, and
+    /// those fetched with it to save time. Fetched messages time out as others do, and are then not handed out here.
     pub fn set_credit(&mut self, credit: u32) {
         self.subscription.acks().set_credit(credit.max(1));
     }

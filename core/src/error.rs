@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::io;
 
-/// What went wrong. Numbers are stable and never used again; a gap is a retired kind.
+/// The kind of an error. Numbers are stable and never used again; a gap is a retired kind.
 ///
 /// Not `#[non_exhaustive]`: core and surfaces ship together, and a new kind must fail to compile until every
 /// surface has an answer for it.
@@ -96,7 +96,7 @@ impl Error {
         Self(Box::new(Inner { kind, message: message.into(), source: Some(source) }))
     }
 
-    /// What went wrong.
+    /// The error's kind.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }

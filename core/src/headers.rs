@@ -78,23 +78,23 @@ impl HeadersBuf {
         Ok(())
     }
 
-    /// How many there are.
+    /// Number of headers.
     pub fn len(&self) -> usize {
         self.count
     }
 
-    /// Whether there are none.
+    /// Whether there is no header.
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
 
-    /// For [`Attributes::headers`](crate::Attributes::headers): `None` if there are none, since an empty attribute would
+    /// The value of [`Attributes::headers`](crate::Attributes::headers): `None` without headers, since an empty attribute would
     /// cost its three bytes.
     pub fn as_attribute(&self) -> Option<&[u8]> {
         (self.count > 0).then_some(&self.bytes[..])
     }
 
-    /// Forgets them.
+    /// Removes all headers.
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.count = 0;

@@ -8,7 +8,7 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::channel::Load;
 
-/// How many reads can wait for the disk at once.
+/// Threads, and so reads that can wait for the disk at once.
 const THREADS: usize = 2;
 
 /// The pool. Before [`IoPool::start`], reads are done by whoever asks.

@@ -1,4 +1,4 @@
-//! How long messages take from publish to finish, measured on some of them.
+//! Time from publish to finish, measured on some messages.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -31,7 +31,7 @@ pub(crate) const BUCKETS: usize = 16;
 /// A histogram over [`BUCKETS_US`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Histogram {
-    /// How many values fell in each bucket.
+    /// Values in each bucket.
     pub counts: [u64; BUCKETS],
     /// The sum of all values.
     pub sum: Duration,
@@ -51,7 +51,7 @@ impl Histogram {
         self.sum = self.sum.saturating_add(other.sum);
     }
 
-    /// How many values there are.
+    /// Number of values.
     pub fn count(&self) -> u64 {
         self.counts.iter().sum()
     }
@@ -60,7 +60,7 @@ impl Histogram {
 /// Values of a recent time, for quantiles. What it gives is at most 1/32 too large.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Quantiles {
-    /// How many values fell in each class that has any; the classes of [`class`].
+    /// Values in each class that has any; the classes of [`class`].
     counts: BTreeMap<u16, u64>,
     count: u64,
 }
@@ -95,7 +95,7 @@ impl Quantiles {
         self.count += other.count;
     }
 
-    /// How many values there are.
+    /// Number of values.
     pub fn count(&self) -> u64 {
         self.count
     }
@@ -115,11 +115,11 @@ impl Quantiles {
     }
 }
 
-/// What is measured, for all channels of a broker.
+/// The measurement that all channels of a broker take part in.
 #[derive(Debug, Default)]
 pub(crate) struct Measuring {
     on: AtomicBool,
-    /// How far back quantiles look, in nanoseconds; 0 if there are to be none.
+    /// Length of the window of quantiles, in nanoseconds; 0 without quantiles.
     window: AtomicU64,
 }
 
@@ -145,7 +145,7 @@ impl Measuring {
 #[derive(Debug, Default)]
 pub(crate) struct Latency {
     histogram: Histogram,
-    /// Of half a window each, the newest last, with their beginning.
+    /// Quantiles of half a window each, the newest last, with their beginning.
     recent: VecDeque<(Mono, Quantiles)>,
 }
 
@@ -224,7 +224,7 @@ impl Samples {
         }
     }
 
-    /// When the message was published, if it was chosen. Then it is no more.
+    /// Removes a chosen message and gives the time of its publish.
     pub(crate) fn take(&mut self, offset: Offset) -> Option<Wall> {
         if self.filter & bit(offset) == 0 {
             return None;

@@ -1,4 +1,4 @@
-//! What goes on behind: finishes to the log every 100 ms, fsync every second, checkpoints, cleaning, timers.
+//! Maintenance in the background: finishes to the log every 100 ms, fsync every second, checkpoints, cleaning, timers.
 //!
 //! Each is a function that can be called at any time; the threads only decide when. Tests call them by hand.
 
@@ -26,21 +26,21 @@ pub enum Step {
     Timers,
     /// Finishes, requeues and deferrals to the log.
     State,
-    /// An fsync, if one is due, and the mark that tells of it.
+    /// An fsync, if one is due, and the mark that records it.
     Sync,
     /// A checkpoint, whether due or not.
     Checkpoint,
     /// Removal and cleaning of files.
     Clean,
-    /// All that is done behind about the disk, and what helps the log out of trouble.
-    KeepHouse,
-    /// Giving up memory that is not needed.
+    /// The next log file, checkpoints and cleaning where they are due, and repairs of a failing log.
+    Maintain,
+    /// Memory that is not needed is given back.
     Memory,
-    /// Giving up all chunks that take no more frames, as where memory is short: what is only there is spilled.
+    /// All full chunks are evicted, as where memory is short: messages that are only there are spilled.
     Spill,
 }
 
-/// How far the housekeeping has come.
+/// Progress of the maintenance.
 pub(crate) struct Maintenance {
     /// Log position of the last checkpoint, and its size.
     checkpoint_at: u64,
@@ -52,7 +52,7 @@ pub(crate) struct Maintenance {
 const STATE_EVERY: Duration = Duration::from_millis(100);
 /// Longest a written frame stays unsynced at level `flush`.
 const SYNC_EVERY: Duration = Duration::from_secs(1);
-/// How often memory is looked after while there is traffic.
+/// Interval of trimming memory while there is traffic.
 const MEMORY_EVERY: Duration = Duration::from_secs(1);
 /// Bytes of events in one state frame, about.
 const STATE_BYTES: usize = 64 * 1024;
@@ -75,8 +75,8 @@ impl Shared {
             Step::Sync => self.sync_if_due()?,
             Step::Checkpoint => self.checkpoint(false)?,
             Step::Clean => self.clean()?,
-            Step::KeepHouse => {
-                let result = self.keep_house();
+            Step::Maintain => {
+                let result = self.maintain_disk();
                 self.log.report(Task::Housekeep, &result);
                 result?;
             }
@@ -97,12 +97,12 @@ impl Shared {
         }
     }
 
-    /// Writes what channels have to tell the log.
+    /// Writes the changes of channels and pump positions that are not in the log yet.
     pub(crate) fn write_state(&self) {
         if self.log.is_troubled() {
             self.log.write_queued();
             if self.log.has_queued() {
-                // Channels keep what they have to tell, in less space than the log's queue would.
+                // Channels keep their changes, in less space than the log's queue would.
                 return;
             }
         }
@@ -180,7 +180,7 @@ impl Shared {
     /// no harm, as every event is absolute.
     pub(crate) fn checkpoint(&self, clean_stop: bool) -> Result<()> {
         let epoch = self.log.epoch();
-        // Behind whoever is at a write that failed: topics have then been told, and speak of nothing that was refused before
+        // Behind whoever is at a write that failed: topics have then dropped what was refused before
         // this epoch. What is refused later ends it.
         self.log.wait_written();
         let position = self.log.end();
@@ -269,9 +269,9 @@ impl Shared {
         cleaner::run(&plan, &pending, &self.log, &self.catalog, &*self.disk)
     }
 
-    /// What is done behind, at most every second: the log is helped out of trouble, the next file made, a checkpoint
-    /// taken if one is due, files removed and cleaned.
-    fn keep_house(&self) -> Result<()> {
+    /// Maintains the files, at most every second: repairs a failing log, makes the next file, takes a checkpoint if one
+    /// is due, removes and cleans files.
+    fn maintain_disk(&self) -> Result<()> {
         self.replace_missing()?;
         if self.log.is_troubled() {
             self.log.sync()?;
@@ -434,7 +434,7 @@ fn serve_sync(shared: &Shared) {
             // The next file is needed before this one is on the disk.
             shared.cleaner_bell.unpark();
         }
-        // What went wrong is told by the log.
+        // The log reports what went wrong.
         let _ = shared.sync_if_due();
         // A failed one is tried again in rhythm.
         sync_at = Instant::now();
@@ -464,7 +464,7 @@ fn serve_timers(shared: &Shared) {
 /// Prepares the next file, takes checkpoints and cleans; and sees to it that the log works again.
 fn serve_cleaner(shared: &Shared) {
     loop {
-        let result = shared.keep_house();
+        let result = shared.maintain_disk();
         shared.log.report(Task::Housekeep, &result);
         shared.cleaner_bell.park(shared.log.is_troubled().then_some(SYNC_EVERY));
         if shared.is_closed() {

@@ -1,4 +1,4 @@
-//! What a message is: its place in a topic, its id, its attributes.
+//! A message: its place in a topic, its id, its attributes.
 
 use crate::clock::Wall;
 
@@ -127,7 +127,7 @@ impl Attributes<'_> {
 pub struct Delivery<'a> {
     /// Its id.
     pub id: MessageId,
-    /// When it was published.
+    /// Wall time of its publish.
     pub time: Wall,
     /// 1 on the first delivery to this channel. Saturates.
     pub attempts: u16,

@@ -1,4 +1,4 @@
-//! When channels are to be looked at: one heap for all, with at most a few entries a channel and none a message.
+//! Deadlines of channels: one heap for all, with at most a few entries a channel and none a message.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

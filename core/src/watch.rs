@@ -1,4 +1,4 @@
-//! What discovery needs to know of a broker: which topics and channels there are, and when that changes.
+//! The names that discovery follows: the topics and channels of a broker, and their changes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,7 +9,7 @@ use crate::broker::Broker;
 use crate::name::{ChannelName, TopicName};
 use crate::store::log::Wake;
 
-/// Who is told that topics or channels were created or deleted, and what happens to new topics.
+/// The watcher of created and deleted topics and channels, and whether new topics are held.
 #[derive(Default)]
 pub(crate) struct Watch {
     watcher: Mutex<Option<Arc<dyn Wake>>>,

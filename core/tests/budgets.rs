@@ -257,7 +257,7 @@ fn the_data_folder_stays_within_its_budget() {
                 }
                 Err(error) => panic!("{error}"),
             }
-            world.maintain(Step::KeepHouse).unwrap();
+            world.maintain(Step::Maintain).unwrap();
             assert!(world.stats().log_bytes <= max, "{:?}", world.stats());
         }
         let got = drain(&mut sub);
@@ -270,8 +270,8 @@ fn the_data_folder_stays_within_its_budget() {
         }
         // What never touches the disk is not measured by it.
         world.publish("e#ephemeral", &["x"]);
-        world.maintain(Step::KeepHouse).unwrap();
-        world.maintain(Step::KeepHouse).unwrap();
+        world.maintain(Step::Maintain).unwrap();
+        world.maintain(Step::Maintain).unwrap();
         publish(&world, &[body]).unwrap();
     }
 }

@@ -226,7 +226,7 @@ fn a_refused_message_is_not_remembered() {
     }
     assert!(is_done(&world, other.ticket));
     world.disk.clear_faults();
-    world.steps(&[Step::KeepHouse]);
+    world.steps(&[Step::Maintain]);
     let stored = places(&world, &["a", "b", "before"]);
     assert_eq!(stored[2], (before[0].0, true));
     assert!(!stored[0].1 && !stored[1].1);

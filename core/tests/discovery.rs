@@ -1,4 +1,4 @@
-//! What a broker tells discovery, and the registry at the size it is made for.
+//! Names that a broker reports to discovery, and the registry at the size it is made for.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 

@@ -214,7 +214,7 @@ fn while_no_fsync_works_nothing_is_acknowledged_and_consumers_go_on() {
     assert_eq!(drain(&mut sub), ["a"]);
     broker.maintain(Step::State).unwrap();
     disk.clear_faults();
-    broker.maintain(Step::KeepHouse).unwrap();
+    broker.maintain(Step::Maintain).unwrap();
     broker.health().unwrap();
     assert!(is_done(&broker, waiting));
     let _ = publish(&broker, "t", "d").unwrap();
@@ -236,7 +236,7 @@ fn a_full_disk_refuses_publishes_and_heals_as_it_is_drained() {
             Ok(_) => stored += 1,
             Err(error) => break error,
         }
-        let _ = broker.maintain(Step::KeepHouse);
+        let _ = broker.maintain(Step::Maintain);
     };
     assert!(error.kind() == ErrorKind::Full && error.is_retryable(), "{error}");
     assert_eq!(broker.health().unwrap_err().kind(), ErrorKind::Full);
@@ -251,7 +251,7 @@ fn a_full_disk_refuses_publishes_and_heals_as_it_is_drained() {
     assert!(is_done(&broker, topic(&broker, "t").delete_channel(&ChannelName::parse("d").unwrap()).unwrap()));
     assert_eq!(drain(&mut sub).len(), stored);
     for _ in 0..3 {
-        let _ = broker.maintain(Step::KeepHouse);
+        let _ = broker.maintain(Step::Maintain);
     }
     broker.health().unwrap();
     let _ = publish(&broker, "t", "yes").unwrap();
@@ -270,7 +270,7 @@ fn the_next_file_takes_no_space_that_others_need() {
     };
     let taken = || {
         let before = disk.used();
-        broker.maintain(Step::KeepHouse).unwrap();
+        broker.maintain(Step::Maintain).unwrap();
         disk.used() - before
     };
     // A broker that has not filled a file may never do so.
@@ -290,7 +290,7 @@ fn the_next_file_takes_no_space_that_others_need() {
     disk.capacity(Some(disk.used() + 100));
     assert_eq!(fill(48).unwrap_err().kind(), ErrorKind::Full);
     disk.capacity(Some(disk.used() + SIZES.file_bytes + 1024));
-    broker.maintain(Step::KeepHouse).unwrap();
+    broker.maintain(Step::Maintain).unwrap();
     broker.health().unwrap();
 }
 
@@ -333,7 +333,7 @@ fn a_broker_opens_on_a_full_disk_and_can_be_drained() {
     let mut sub = subscribe(&broker, "t");
     assert_eq!(drain(&mut sub).len(), 40);
     for _ in 0..3 {
-        let _ = broker.maintain(Step::KeepHouse);
+        let _ = broker.maintain(Step::Maintain);
     }
     broker.health().unwrap();
     let _ = publish(&broker, "t", "yes").unwrap();
@@ -370,7 +370,7 @@ fn files_removed_under_the_broker_are_written_again() {
     for name in disk.dump().into_keys().filter(|name| name != "reserve") {
         disk.remove(&name).unwrap();
     }
-    broker.maintain(Step::KeepHouse).unwrap();
+    broker.maintain(Step::Maintain).unwrap();
     let _ = publish(&broker, "t", "after").unwrap();
     broker.maintain(Step::Sync).unwrap();
     let mut expected = bodies;

@@ -61,7 +61,7 @@ fn live(broker: &Broker, round: u32) {
         publish(broker, &format!("{round}-{n}-{}", "x".repeat(100)));
     }
     let before = consume(broker);
-    for step in [Step::State, Step::Sync, Step::Checkpoint, Step::Clean, Step::KeepHouse, Step::KeepHouse] {
+    for step in [Step::State, Step::Sync, Step::Checkpoint, Step::Clean, Step::Maintain, Step::Maintain] {
         broker.maintain(step).unwrap();
     }
     let half = before.len() / 2;
@@ -130,7 +130,7 @@ fn word_of_a_failed_fsync_finds_a_name_beside_a_foreign_one() {
     broker.maintain(Step::Sync).unwrap_err();
     assert!(disk.dump().contains_key("doubt.1"));
     disk.clear_faults();
-    broker.maintain(Step::KeepHouse).unwrap();
+    broker.maintain(Step::Maintain).unwrap();
     assert!(!disk.dump().contains_key("doubt.1"));
     check(&disk, &foreign, "after a failed fsync");
     assert_eq!(consume(&broker), ["a"]);

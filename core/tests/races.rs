@@ -267,7 +267,7 @@ fn topics_and_channels_come_and_go_under_everyone() {
                 Step::State,
                 Step::Sync,
                 Step::Checkpoint,
-                Step::KeepHouse,
+                Step::Maintain,
                 Step::Memory,
                 Step::Spill,
             ];

@@ -71,7 +71,7 @@ impl Counted {
     /// Lets a second pass, with all that the broker's threads do in one.
     fn second(&self) {
         self.clock.advance(SECOND);
-        self.steps(&[Step::Timers, Step::State, Step::Sync, Step::KeepHouse, Step::Memory]);
+        self.steps(&[Step::Timers, Step::State, Step::Sync, Step::Maintain, Step::Memory]);
     }
 
     fn stored(&self) -> u64 {

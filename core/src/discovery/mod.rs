@@ -1,4 +1,4 @@
-//! Who has which topic: the state behind a lookup server.
+//! The producers of each topic: the state behind a lookup server.
 //!
 //! - [`Registry`]: pure. Events and a time in, answers out; no socket, no clock
 //! - [`Producer`], [`Node`]: a broker that registers, and how tombstones name it

@@ -6,14 +6,14 @@ use std::sync::Arc;
 /// A producer's connection: never used again while the registry lives.
 pub type ProducerId = u64;
 
-/// What a broker says about itself.
+/// The identity that a broker gives.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Producer {
     /// The other end of its connection, `ip:port`.
     pub remote_address: String,
     /// Its host's name.
     pub hostname: String,
-    /// Where consumers reach it.
+    /// The address at which consumers reach it.
     pub broadcast_address: String,
     /// The port of its TCP protocol.
     pub tcp_port: u16,
@@ -30,7 +30,7 @@ pub struct Producer {
 }
 
 impl Producer {
-    /// How tombstones name it.
+    /// Its name in tombstones.
     pub fn node(&self) -> Node {
         Node::new(&self.broadcast_address, self.http_port)
     }

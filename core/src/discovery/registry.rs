@@ -23,15 +23,15 @@ pub use answers::{Entry, Found, Listed, Registered};
 /// Keys and tombstones that one [`Registry::expire`] removes at most: it must not hold up lookups.
 const EXPIRE_MAX: usize = 1_000;
 
-/// How long things live, and how many there may be. Times in nanoseconds. The defaults keep a full registry within some
+/// Lifetimes of entries and bounds of their numbers. Times in nanoseconds. The defaults keep a full registry within some
 /// hundred MB.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// A producer that has not been heard of for longer is left out of answers. Default 300 s.
     pub inactive_after: Mono,
-    /// How long a tombstone hides a producer from a topic's lookups. Default 45 s.
+    /// Time for which a tombstone hides a producer from a topic's lookups. Default 45 s.
     pub tombstone_lifetime: Mono,
-    /// How long a topic or channel without a producer is remembered. Default 24 h.
+    /// Time for which a topic or channel without a producer is remembered. Default 24 h.
     pub idle_lifetime: Mono,
     /// Producers at a time. Default 10,000.
     pub max_producers: usize,
@@ -60,13 +60,13 @@ impl Default for Settings {
 
 /// Producers, what they registered, and tombstones. Times passed in must not go back.
 ///
-/// Who deletes means it: an UNREGISTER by the last producer forgets the topic or channel, so that no broker creates it
+/// A deletion is meant: an UNREGISTER by the last producer forgets the topic or channel, so that no broker creates it
 /// again because somebody once had it. Who disconnects may come back: then it is remembered for the idle lifetime, but
 /// for ephemeral ones.
 pub struct Registry {
     settings: Settings,
     producers: BTreeMap<ProducerId, Connection>,
-    /// Of several connections of one broker (an old one not yet found dead) the newest.
+    /// The newest of several connections of one broker, where an old one is not yet found dead.
     newest: HashMap<Address, ProducerId>,
     topics: BTreeMap<TopicName, Topic>,
     tombstones: Tombstones,
@@ -79,7 +79,7 @@ pub struct Registry {
     watched: Watched,
 }
 
-/// Where consumers reach a broker: its broadcast address, and its TCP port or, if it has none, its gRPC port.
+/// The address at which consumers reach a broker: its broadcast address, and its TCP port or, if it has none, its gRPC port.
 type Address = (String, u16, u16);
 
 struct Connection {
@@ -478,7 +478,7 @@ impl Topic {
         self.find(name).ok().map(|at| &self.channels[at])
     }
 
-    /// Where the channel is, and whether it was added just now.
+    /// The channel's place, and whether it was added just now.
     fn channel_or_new(&mut self, name: &ChannelName) -> (usize, bool) {
         match self.find(name) {
             Ok(at) => (at, false),

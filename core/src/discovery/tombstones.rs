@@ -1,4 +1,4 @@
-//! Which nodes are hidden from which topic's lookups, and since when.
+//! Nodes hidden from the lookups of a topic, each since a time.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -64,7 +64,7 @@ impl Tombstones {
         self.by_age.front().map(|(at, ..)| self.end(*at))
     }
 
-    /// When one set at `at` ends.
+    /// The end of a tombstone set at `at`.
     pub(super) fn end(&self, at: Mono) -> Mono {
         at.saturating_add(self.lifetime)
     }

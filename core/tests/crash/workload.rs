@@ -150,7 +150,7 @@ impl Driver {
                 4 => self.state_step(),
                 5 => self.sync(),
                 6 => self.housekeep(Step::Checkpoint),
-                7 => self.housekeep(Step::KeepHouse),
+                7 => self.housekeep(Step::Maintain),
                 _ => self.mend(),
             };
         }
@@ -240,7 +240,7 @@ impl Driver {
         self.faulty = false;
         self.disk.clear_faults();
         self.disk.capacity(None);
-        self.broker.maintain(Step::KeepHouse).unwrap();
+        self.broker.maintain(Step::Maintain).unwrap();
         self.broker.maintain(Step::State).unwrap();
         self.broker.health().unwrap();
         "the disk works again".into()

@@ -30,7 +30,7 @@ fn durable(disk: &CrashDisk) -> CrashDisk {
     copy
 }
 
-/// Damages a place or a few, and tells what it did.
+/// Damages a place or a few, and gives their description.
 fn damage(disk: &CrashDisk, random: &mut fastrand::Rng) -> Vec<String> {
     (0..random.usize(1..4)).map(|_| damage_one(disk, random)).collect()
 }

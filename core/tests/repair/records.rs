@@ -1,4 +1,4 @@
-//! Which messages of a damaged folder are whole, told without the code under test: by comparing bytes with the folder as
+//! The whole messages of a damaged folder, found without the code under test: by comparing bytes with the folder as
 //! it was.
 
 use std::collections::BTreeSet;

@@ -1,4 +1,4 @@
-//! What the registry is asked. Long lists come in pieces, so that nobody has to wait for a whole one.
+//! Questions to the registry. Long lists come in pieces, so that nobody has to wait for a whole one.
 
 use std::ops::Bound;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ pub struct Found {
 /// A producer in the list of nodes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listed {
-    /// Whose it is; a list goes on after it.
+    /// The id of its producer; a list goes on after it.
     pub id: ProducerId,
     /// The producer.
     pub producer: Arc<Producer>,
@@ -35,7 +35,7 @@ pub struct Entry {
     pub topic: TopicName,
     /// The channel; `None`: the topic itself.
     pub channel: Option<ChannelName>,
-    /// Who has it.
+    /// Its producers.
     pub producers: Vec<Registered>,
 }
 
@@ -44,14 +44,14 @@ pub struct Entry {
 pub struct Registered {
     /// The producer.
     pub producer: Arc<Producer>,
-    /// When it was heard of last.
+    /// Time of its last sign of life.
     pub last_update: Mono,
     /// Since when it is hidden from the topic's lookups, if it is.
     pub tombstoned_at: Option<Mono>,
 }
 
 impl Registry {
-    /// Who has a topic, and its channels. `None` if there is no such topic.
+    /// The producers of a topic, and its channels. `None` if there is no such topic.
     pub fn lookup(&self, topic: &TopicName, now: Mono) -> Option<Found> {
         let entry = self.visible(topic, now)?;
         let tombstones = self.tombstones.any(topic);
@@ -125,7 +125,7 @@ impl Registry {
         self.producers.values().map(|connection| (&connection.producer, connection.last_update))
     }
 
-    /// How many producers, topics and channels, and registrations of them there are.
+    /// Numbers of producers, of topics and channels, and of registrations of them.
     pub fn sizes(&self) -> (usize, usize, usize) {
         (self.producers.len(), self.keys, self.registrations)
     }

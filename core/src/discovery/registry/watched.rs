@@ -6,7 +6,7 @@ use crate::clock::Mono;
 use crate::discovery::{ProducerId, Registry};
 use crate::name::TopicName;
 
-/// What is watched, and what of it may have changed.
+/// The watched topics, and those of them that may have changed.
 #[derive(Default)]
 pub(super) struct Watched {
     topics: HashSet<TopicName>,
@@ -39,7 +39,7 @@ impl Registry {
         std::mem::take(&mut self.watched.changed)
     }
 
-    /// When a lookup of `topic` may answer something else though nothing happens until then: a producer falls silent, or
+    /// The time from which a lookup of `topic` may answer something else though nothing happens until then: a producer falls silent, or
     /// what is hidden shows again.
     pub fn changes_at(&self, topic: &TopicName, now: Mono) -> Option<Mono> {
         let entry = self.topics.get(topic)?;
