@@ -73,6 +73,25 @@ fn a_fresh_message_that_is_not_delivered_takes_no_turn() {
 }
 
 #[test]
+fn upcoming_redeliveries_are_named_in_the_order_they_are_taken() {
+    let returned = [9, 3, 7].map(|offset| Unfinished { offset: Offset(offset), attempts: 0, due: 0 });
+    let mut state = State::restore(at(10), 1, returned);
+    assert_eq!(state.upcoming(2), [Offset(3), Offset(7)]);
+    let id = joins(&mut state, "a", 100);
+    assert_eq!(takes(&mut state, id, 1, 10, 0), [(3, 1)]);
+    // What is returned later may go before what was looked at already.
+    state.unsubscribe(id, 0);
+    let id = joins(&mut state, "a", 100);
+    assert_eq!(state.upcoming(9), [Offset(3), Offset(7), Offset(9)]);
+    assert_eq!(takes(&mut state, id, 2, 10, 0), [(3, 2), (7, 1)]);
+    state.requeue(id, Offset(7), 0, 0, at(10)).unwrap();
+    state.requeue(id, Offset(3), 0, 0, at(10)).unwrap();
+    assert_eq!(state.upcoming(9), [Offset(9), Offset(7), Offset(3)]);
+    assert_eq!(takes(&mut state, id, 9, 10, 0), [(9, 1), (7, 2), (3, 3)]);
+    assert_eq!(state.upcoming(9), []);
+}
+
+#[test]
 fn i5_a_late_finish_and_a_strangers_change_nothing() {
     let mut state = channel();
     let (a, b) = (joins(&mut state, "a", 1), joins(&mut state, "b", 1));
