@@ -14,7 +14,7 @@ use crate::store::clean::cleaner;
 use crate::store::format::checkpoint;
 use crate::store::format::event::Event;
 use crate::store::format::file::checkpoint_name;
-use crate::store::log::healing::Missing;
+use crate::store::log::names::Missing;
 use crate::store::log::trouble::Task;
 use crate::store::open::replay::ids_events;
 
@@ -290,19 +290,27 @@ impl Shared {
 
     /// Has what was removed behind our back written again: as long as it is open, it can be read.
     fn replace_missing(&self) -> Result<()> {
-        let Missing { logs, checkpoint, manifest } = self.log.missing()?;
-        if logs.is_empty() && !checkpoint && !manifest {
+        self.log.check_folder()?;
+        let missing = self.log.missing()?;
+        if missing == Missing::default() {
             return Ok(());
         }
+        let Missing { logs, spare, checkpoint, manifest } = missing;
         tracing::error!(
             "files of the data folder were removed, and are written again as far as they are open"
         );
         if manifest {
             self.log.change_manifest(|_| Ok(()))?;
         }
+        if let Some(no) = spare {
+            self.log.forget_spare(no)?;
+        }
         logs.into_iter().for_each(|no| self.log.distrust(no));
-        self.log.sync()?;
-        if checkpoint { self.checkpoint(false) } else { Ok(()) }
+        self.log.set_replaces_checkpoint(checkpoint);
+        let replaced =
+            self.log.sync().and_then(|()| if checkpoint { self.checkpoint(false) } else { Ok(()) });
+        self.log.set_replaces_checkpoint(false);
+        replaced
     }
 
     fn trim_memory(&self) {

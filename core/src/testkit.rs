@@ -19,7 +19,7 @@ use crate::topic::{Published, Topic};
 
 pub use crate::store::disk::crash_disk::{Call, Crash, CrashDisk, Fault, FaultHook, Op, Replay};
 pub use crate::store::disk::real_disk::RealDisk;
-pub use crate::store::disk::{Disk, File, OpenMode};
+pub use crate::store::disk::{Disk, File, FileId, OpenMode};
 pub use crate::store::format::{event, frame};
 
 /// One second of a clock.

@@ -429,6 +429,15 @@ impl Disk for Gated {
     fn list(&self) -> io::Result<Vec<String>> {
         self.disk.list()
     }
+    fn id(&self, name: &str) -> io::Result<(u64, u64)> {
+        self.disk.id(name)
+    }
+    fn is_in_place(&self) -> io::Result<bool> {
+        self.disk.is_in_place()
+    }
+    fn version(&self) -> io::Result<u64> {
+        self.disk.version()
+    }
 }
 
 impl File for GatedFile {
@@ -454,6 +463,9 @@ impl File for GatedFile {
     }
     fn len(&self) -> io::Result<u64> {
         self.0.len()
+    }
+    fn id(&self) -> io::Result<(u64, u64)> {
+        self.0.id()
     }
 }
 

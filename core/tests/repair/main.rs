@@ -442,6 +442,15 @@ impl Disk for Changing {
     fn list(&self) -> std::io::Result<Vec<String>> {
         self.disk.list()
     }
+    fn id(&self, name: &str) -> std::io::Result<(u64, u64)> {
+        self.disk.id(name)
+    }
+    fn is_in_place(&self) -> std::io::Result<bool> {
+        self.disk.is_in_place()
+    }
+    fn version(&self) -> std::io::Result<u64> {
+        self.disk.version()
+    }
 }
 
 /// A report starts over when files of the manifest it has read are gone: a running broker is no damage.

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::disk::{Disk, File, OpenMode, check_name};
+use super::disk::{Disk, File, FileId, OpenMode, check_name};
 use faults::Faults;
 use model::{Event, Inode, Model};
 
@@ -55,6 +55,10 @@ struct State {
     capacity: Option<u64>,
     /// Space reserved by `allocate`, kept apart as it is no content: images start without.
     reserved: BTreeMap<Inode, u64>,
+    /// Changes of names so far.
+    version: u64,
+    /// See [`CrashDisk::move_away`].
+    is_away: bool,
 }
 
 impl CrashDisk {
@@ -119,6 +123,11 @@ impl CrashDisk {
     /// Space taken, as [`CrashDisk::capacity`] counts it.
     pub fn used(&self) -> u64 {
         self.shared.state.lock().used()
+    }
+
+    /// Moves the folder away from its path, or back: all calls go on to work on it.
+    pub fn move_away(&self, is_away: bool) {
+        self.shared.state.lock().is_away = is_away;
     }
 
     /// The whole of a file.
@@ -213,6 +222,19 @@ impl Disk for CrashDisk {
         self.shared.meet(Op::List, "", 0, 0)?;
         Ok(self.shared.state.lock().now.names().keys().map(|name| name.to_string()).collect())
     }
+
+    fn id(&self, name: &str) -> io::Result<FileId> {
+        check_name(name)?;
+        Ok((0, self.shared.state.lock().find(name)? as u64))
+    }
+
+    fn is_in_place(&self) -> io::Result<bool> {
+        Ok(!self.shared.state.lock().is_away)
+    }
+
+    fn version(&self) -> io::Result<u64> {
+        Ok(self.shared.state.lock().version)
+    }
 }
 
 impl Shared {
@@ -227,6 +249,11 @@ impl Shared {
 
 impl State {
     fn record(&mut self, event: Event) {
+        let is_of_names = matches!(
+            event,
+            Event::Create { .. } | Event::Rename { .. } | Event::Remove { .. } | Event::Plant { .. }
+        );
+        self.version += u64::from(is_of_names);
         self.now.apply(&event);
         self.events.push(event);
     }
@@ -347,5 +374,9 @@ impl File for CrashFile {
 
     fn len(&self) -> io::Result<u64> {
         Ok(self.shared.state.lock().now.bytes(self.inode).len() as u64)
+    }
+
+    fn id(&self) -> io::Result<FileId> {
+        Ok((0, self.inode as u64))
     }
 }

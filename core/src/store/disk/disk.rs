@@ -16,6 +16,9 @@ use std::sync::Arc;
 /// The file whose lock marks a folder as open. It belongs to the disk: no caller can open, list or remove it.
 pub(crate) const LOCK_NAME: &str = "lock";
 
+/// The identity of a file, whatever its name: device and number.
+pub type FileId = (u64, u64);
+
 /// How a file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OpenMode {
@@ -39,6 +42,13 @@ pub trait Disk: Send + Sync {
     fn sync_dir(&self) -> io::Result<()>;
     /// Names of all files, in any order.
     fn list(&self) -> io::Result<Vec<String>>;
+    /// The identity of the file that `name` leads to (`NotFound`).
+    fn id(&self, name: &str) -> io::Result<FileId>;
+    /// Whether the folder's path leads to it still: it was not moved, removed, or covered by another. All other calls are
+    /// about the folder that was opened, wherever it is.
+    fn is_in_place(&self) -> io::Result<bool>;
+    /// A number that is another one after any change of names in the folder, whoever made it.
+    fn version(&self) -> io::Result<u64>;
 }
 
 /// An open file. Callers never write the same bytes from two threads at once.
@@ -62,6 +72,8 @@ pub trait File: Send + Sync {
     fn sync(&self) -> io::Result<()>;
     /// Length in bytes.
     fn len(&self) -> io::Result<u64>;
+    /// Its identity.
+    fn id(&self) -> io::Result<FileId>;
 }
 
 /// Refuses what is not a plain name, so that no name can lead out of the folder or to its lock.

@@ -10,4 +10,4 @@ pub(crate) mod crash_disk;
 mod disk;
 pub(crate) mod real_disk;
 
-pub use disk::{Disk, File, OpenMode};
+pub use disk::{Disk, File, FileId, OpenMode};

@@ -2,15 +2,16 @@
 
 use std::fs::{self, DirBuilder, OpenOptions, TryLockError};
 use std::io::{self, IoSlice, Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::Arc;
 
-use rustix::fs::OFlags;
+use rustix::fs::{AtFlags, Dir, FileType, OFlags, Stat, fstat, openat, renameat, stat, statat, unlinkat};
+use rustix::io::{Errno, retry_on_intr};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::disk::disk::{self, Disk, File, LOCK_NAME, OpenMode};
+use crate::store::disk::disk::{self, Disk, File, FileId, LOCK_NAME, OpenMode};
 
 /// The kernel takes no more slices in one call (`UIO_MAXIOV`).
 const SLICES_MAX: usize = 1024;
@@ -61,11 +62,6 @@ impl RealDisk {
     fn check_writable(&self) -> io::Result<()> {
         if self.lock.is_some() { Ok(()) } else { Err(io::ErrorKind::PermissionDenied.into()) }
     }
-
-    fn path(&self, name: &str) -> io::Result<PathBuf> {
-        disk::check_name(name)?;
-        Ok(self.folder.join(name))
-    }
 }
 
 impl Disk for RealDisk {
@@ -73,24 +69,29 @@ impl Disk for RealDisk {
         if mode != OpenMode::Read {
             self.check_writable()?;
         }
-        let mut options = OpenOptions::new();
-        options.read(true).mode(0o600);
-        match mode {
-            OpenMode::Create => options.write(true).create_new(true),
-            OpenMode::Write => options.write(true),
-            OpenMode::Read => &mut options,
+        disk::check_name(name)?;
+        let flags = match mode {
+            OpenMode::Create => OFlags::RDWR | OFlags::CREATE | OFlags::EXCL,
+            OpenMode::Write => OFlags::RDWR,
+            OpenMode::Read => OFlags::RDONLY,
         };
-        Ok(Arc::new(RealFile(options.open(self.path(name)?)?)))
+        // In the folder that was opened, wherever it is by now.
+        let opened =
+            retry_on_intr(|| openat(&self.folder_file, name, flags | OFlags::CLOEXEC, 0o600.into()))?;
+        Ok(Arc::new(RealFile(opened.into())))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         self.check_writable()?;
-        fs::rename(self.path(from)?, self.path(to)?)
+        disk::check_name(from)?;
+        disk::check_name(to)?;
+        Ok(renameat(&self.folder_file, from, &self.folder_file, to)?)
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
         self.check_writable()?;
-        fs::remove_file(self.path(name)?)
+        disk::check_name(name)?;
+        Ok(unlinkat(&self.folder_file, name, AtFlags::empty())?)
     }
 
     fn sync_dir(&self) -> io::Result<()> {
@@ -99,16 +100,46 @@ impl Disk for RealDisk {
 
     fn list(&self) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
-        for entry in fs::read_dir(&self.folder)? {
+        for entry in Dir::read_from(&self.folder_file)? {
             let entry = entry?;
             // Folders and names that are not UTF-8 can't be ours.
-            let Ok(name) = entry.file_name().into_string() else { continue };
-            if name != LOCK_NAME && entry.file_type()?.is_file() {
-                names.push(name);
+            let Ok(name) = entry.file_name().to_str() else { continue };
+            let file_type = match entry.file_type() {
+                // Some file systems do not tell it here.
+                FileType::Unknown => {
+                    let stat = statat(&self.folder_file, name, AtFlags::SYMLINK_NOFOLLOW)?;
+                    FileType::from_raw_mode(stat.st_mode)
+                }
+                known => known,
+            };
+            if name != LOCK_NAME && file_type == FileType::RegularFile {
+                names.push(name.to_owned());
             }
         }
         Ok(names)
     }
+
+    fn id(&self, name: &str) -> io::Result<FileId> {
+        disk::check_name(name)?;
+        Ok(file_id(&statat(&self.folder_file, name, AtFlags::empty())?))
+    }
+
+    fn is_in_place(&self) -> io::Result<bool> {
+        match stat(&self.folder) {
+            Ok(there) => Ok(file_id(&there) == file_id(&fstat(&self.folder_file)?)),
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn version(&self) -> io::Result<u64> {
+        let metadata = self.folder_file.metadata()?;
+        Ok((metadata.mtime() as u64).wrapping_mul(1_000_000_000).wrapping_add(metadata.mtime_nsec() as u64))
+    }
+}
+
+fn file_id(stat: &Stat) -> FileId {
+    (stat.st_dev, stat.st_ino)
 }
 
 struct RealFile(fs::File);
@@ -134,7 +165,7 @@ impl File for RealFile {
                     IoSlice::advance_slices(&mut bufs, n);
                     at += n as u64;
                 }
-                Err(rustix::io::Errno::INTR) => {}
+                Err(Errno::INTR) => {}
                 Err(e) => return Err(e.into()),
             }
         }
@@ -155,6 +186,10 @@ impl File for RealFile {
 
     fn len(&self) -> io::Result<u64> {
         Ok(self.0.metadata()?.len())
+    }
+
+    fn id(&self) -> io::Result<FileId> {
+        Ok(file_id(&fstat(&self.0)?))
     }
 }
 
@@ -178,7 +213,7 @@ fn read_full(
 
 #[cfg(target_os = "linux")]
 fn read_cached(file: &fs::File, buf: &mut [u8], at: u64) -> io::Result<usize> {
-    use rustix::io::{Errno, ReadWriteFlags, preadv2};
+    use rustix::io::{ReadWriteFlags, preadv2};
 
     match preadv2(file, &mut [io::IoSliceMut::new(buf)], at, ReadWriteFlags::NOWAIT) {
         // Not cached; a file system that can't tell; a kernel or sandbox without the call.
@@ -195,7 +230,6 @@ fn read_cached(_file: &fs::File, _buf: &mut [u8], _at: u64) -> io::Result<usize>
 #[cfg(target_os = "linux")]
 fn reserve(file: &fs::File, len: u64) -> io::Result<()> {
     use rustix::fs::{FallocateFlags, fallocate};
-    use rustix::io::{Errno, retry_on_intr};
 
     if len == 0 {
         return Ok(());
@@ -360,7 +394,7 @@ mod tests {
             assert_eq!(fs::read_to_string(&lock).unwrap(), text);
         }
         fs::remove_file(&lock).unwrap();
-        rustix::fs::mknodat(rustix::fs::CWD, &lock, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        rustix::fs::mknodat(rustix::fs::CWD, &lock, FileType::Fifo, 0o600.into(), 0).unwrap();
         assert!(RealDisk::open(temp.path()).unwrap_err().to_string().contains("no regular file"));
     }
 

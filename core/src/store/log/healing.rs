@@ -2,26 +2,17 @@
 //! so the file is not trusted again, whatever later calls say: its frames are copied, as they can be read now, into a
 //! new file of the same positions and salt, which is fsync'd and takes its place in the manifest.
 
-use std::collections::HashSet;
 use std::io;
 use std::sync::atomic::Ordering;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::disk::Disk;
-use crate::store::format::file::{FILE_HEADER_BYTES, checkpoint_name, log_name};
+use crate::store::format::file::{FILE_HEADER_BYTES, log_name};
 use crate::store::format::frame_file::{Filled, FrameFile};
-use crate::store::format::manifest::MANIFEST_NAME;
-use crate::store::format::own::{self, DOUBT_NAME, Name};
+use crate::store::format::own::{self, Contents, DOUBT_NAME, Name};
 use crate::store::log::Log;
 use crate::store::read::catalog::Stored;
 use crate::store::read::reader::{Scanned, Scanner};
-
-/// What the manifest names and the folder lacks.
-pub(crate) struct Missing {
-    pub(crate) logs: Vec<u64>,
-    pub(crate) checkpoint: bool,
-    pub(crate) manifest: bool,
-}
 
 /// Leaves word of a failed fsync in the folder, for who opens it next. See [`DOUBT_NAME`].
 pub(crate) fn tell_doubt(disk: &dyn Disk) {
@@ -69,23 +60,6 @@ impl Log {
         Ok(())
     }
 
-    /// Looks for what was removed behind the log's back.
-    ///
-    /// # Errors
-    /// `Io`.
-    pub(crate) fn missing(&self) -> Result<Missing> {
-        // Held meanwhile: no file comes or goes.
-        let manifest = self.manifest.lock();
-        let names = self.disk.list().map_err(|e| Error::io("could not list the data folder", e))?;
-        let names: HashSet<&str> = names.iter().map(String::as_str).collect();
-        let lacks = |name: String| !names.contains(name.as_str());
-        Ok(Missing {
-            logs: manifest.files.iter().map(|(no, _)| *no).filter(|no| lacks(log_name(*no))).collect(),
-            checkpoint: manifest.checkpoint.is_some_and(|(no, _)| lacks(checkpoint_name(no))),
-            manifest: lacks(MANIFEST_NAME.to_owned()),
-        })
-    }
-
     /// Has the file written anew at the next [`Log::sync`]: its name is gone.
     pub(crate) fn distrust(&self, no: u64) {
         self.trouble.doubt(no);
@@ -108,8 +82,10 @@ impl Log {
             writer.go_on_in(new, header, old.frames_end);
         }
         drop(files);
-        // It may be what was missing.
-        let _ = self.disk.remove(&log_name(no));
+        // It may be what was missing, or somebody else's by now.
+        if own::contents(&*self.disk, &log_name(no)).is_ok_and(|contents| contents != Contents::Foreign) {
+            let _ = self.disk.remove(&log_name(no));
+        }
         Ok(())
     }
 

@@ -179,6 +179,10 @@ pub(crate) struct Log {
     pub(super) trouble: Trouble,
     /// Whether the folder has a file that says so, see [`DOUBT_NAME`](super::healing::DOUBT_NAME).
     pub(super) doubt_told: AtomicBool,
+    /// [`Disk::version`] when all files were last found by their names.
+    pub(super) names_seen: AtomicU64,
+    /// See [`Log::set_replaces_checkpoint`].
+    pub(super) replaces_checkpoint: AtomicBool,
     /// Space for what must be written on a full disk.
     pub(super) reserve: Reserve,
     /// The last write took long: the log's own thread writes.
@@ -275,6 +279,8 @@ impl Log {
             cuts: Mutex::default(),
             trouble: Trouble::default(),
             doubt_told: AtomicBool::new(false),
+            names_seen: AtomicU64::new(u64::MAX),
+            replaces_checkpoint: AtomicBool::new(false),
             reserve: Reserve::new(file_bytes),
             slow: AtomicBool::new(false),
             has_thread: AtomicBool::new(false),

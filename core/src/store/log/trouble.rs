@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::log::Log;
+use crate::store::log::names::away;
 
 /// Something the log does again and again, and that can fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,6 +35,8 @@ struct State {
     failed: Vec<(Task, ErrorKind, String)>,
     /// The disk was full: publishes are refused until the reserve is back.
     is_full: bool,
+    /// The folder is not where it was opened.
+    is_away: bool,
     /// Numbers of files whose contents on disk can't be known.
     doubtful: BTreeSet<u64>,
 }
@@ -42,7 +45,7 @@ impl Trouble {
     fn change(&self, change: impl FnOnce(&mut State)) {
         let mut state = self.state.lock();
         change(&mut state);
-        let refuses = state.is_full || !state.doubtful.is_empty();
+        let refuses = state.is_full || state.is_away || !state.doubtful.is_empty();
         self.refuses.store(refuses, Ordering::Release);
         self.any.store(refuses || !state.failed.is_empty(), Ordering::Release);
     }
@@ -75,6 +78,13 @@ impl Trouble {
     /// The disk is full, or no longer so.
     pub(super) fn set_full(&self, is_full: bool) {
         self.change(|state| state.is_full = is_full);
+    }
+
+    /// The folder was moved away from its path, or is back.
+    pub(super) fn set_away(&self, is_away: bool) {
+        if self.state.lock().is_away != is_away {
+            self.change(|state| state.is_away = is_away);
+        }
     }
 
     /// The file's contents on disk can't be known. It is not written any more.
@@ -117,7 +127,7 @@ impl Log {
     /// Refuses what could not be acknowledged.
     ///
     /// # Errors
-    /// `Full` while the disk is full, `Io` while a file is in doubt.
+    /// `Full` while the disk is full, `Io` while a file is in doubt or the folder is not in its place.
     pub(crate) fn check(&self) -> Result<()> {
         if self.trouble.refuses.load(Ordering::Acquire) { self.health() } else { Ok(()) }
     }
@@ -128,6 +138,9 @@ impl Log {
     /// Why it can't.
     pub(crate) fn health(&self) -> Result<()> {
         let state = self.trouble.state.lock();
+        if state.is_away {
+            return Err(away());
+        }
         if state.is_full {
             return Err(Error::new(
                 ErrorKind::Full,

@@ -79,6 +79,11 @@ impl Files {
     pub(super) fn new(writer: &Writer, full: Vec<(FileHeader, Arc<dyn File>)>) -> Self {
         Self { current: (writer.header.no, writer.file.clone()), full, spare: None, has_rolled: false }
     }
+
+    /// The next file, if it is file `no`.
+    pub(super) fn spare(&self, no: u64) -> Option<Arc<dyn File>> {
+        self.spare.as_ref().filter(|spare| spare.no == no).map(|spare| spare.file.clone())
+    }
 }
 
 impl Log {
@@ -333,6 +338,18 @@ impl Log {
         Ok(spare)
     }
 
+    /// Gives up the next file, whose name is gone: another is made.
+    pub(crate) fn forget_spare(&self, no: u64) -> Result<()> {
+        let _one = self.preparing.lock();
+        if self.files.lock().spare.take_if(|spare| spare.no == no).is_none() {
+            return Ok(());
+        }
+        self.change_manifest(|manifest| {
+            manifest.files.retain(|(other, _)| *other != no);
+            Ok(())
+        })
+    }
+
     /// Takes the space that the file will need: writing costs a fifth less so. Where there is little, it is left to those who
     /// make more, and taken as the file is written.
     fn take_space(&self, file: &dyn File) {
@@ -380,6 +397,9 @@ impl Log {
     }
 
     fn sync_once(&self) -> Result<()> {
+        if self.is_troubled() {
+            self.check_folder()?;
+        }
         self.heal()?;
         let target = self.written();
         let (full, (no, current)) = {
@@ -391,6 +411,7 @@ impl Log {
             self.files.lock().full.retain(|(h, _)| h.no != header.no);
         }
         self.fsync(no, &current)?;
+        self.check_names(no, &current)?;
         self.land_synced(target);
         self.forget_doubt();
         Ok(())

@@ -25,7 +25,7 @@ use crate::store::log::reserve::remove_reserve;
 use crate::store::log::writer::Writer;
 use crate::store::open::missing;
 use crate::store::open::replay::Replay;
-use crate::store::open::scan::{LogFile, damaged_headers};
+use crate::store::open::scan::{LogFile, damaged_headers, held_nothing};
 use crate::store::read::ahead::Lost;
 use crate::store::read::catalog::Catalog;
 
@@ -212,11 +212,10 @@ struct Recovery {
 impl Recovery {
     /// Opens all files of the manifest and replays the log. What follows the end of the log is dropped.
     fn open_files(&mut self, mut manifest: Manifest) -> Result<Opened> {
-        let (mut written, mut unreadable) = (Vec::new(), Vec::new());
+        let (mut written, mut unreadable, mut gone) = (Vec::new(), Vec::new(), Vec::new());
         for &(no, kind) in &manifest.files {
             let Some(log) = LogFile::open(&*self.disk, no, Some(kind), OpenMode::Write)? else {
-                self.damage.places.push(format!("{} is missing", log_name(no)));
-                self.damage.all_topics = true;
+                gone.push((no, kind));
                 continue;
             };
             match (kind, log.header) {
@@ -231,6 +230,17 @@ impl Recovery {
             }
         }
         written.sort_by_key(|opened| opened.log.order());
+        let readable: Vec<u64> = written.iter().map(|opened| opened.header.no).collect();
+        let mut dropped = Vec::new();
+        for (no, kind) in gone {
+            if kind == FileKind::Log && held_nothing(no, &manifest, &readable) {
+                tracing::warn!("{} was removed; it held nothing, and another is made", log_name(no));
+                dropped.push(no);
+            } else {
+                self.damage.places.push(format!("{} is missing", log_name(no)));
+                self.damage.all_topics = true;
+            }
+        }
         let (end, drop_from) = thread::scope(|scope| {
             let ahead = self.read_ahead(scope, &written);
             self.walk(&written, ahead)
@@ -242,7 +252,7 @@ impl Recovery {
             self.damage.places.push(place);
             self.damage.all_topics = true;
         }
-        let mut dropped: Vec<u64> = written.drain(drop_from..).map(|opened| opened.header.no).collect();
+        dropped.extend(written.drain(drop_from..).map(|opened| opened.header.no));
         let (order, readable): (Vec<u64>, Vec<u64>) = (
             manifest.files.iter().map(|(no, _)| *no).collect(),
             written.iter().map(|opened| opened.header.no).collect(),
@@ -308,7 +318,12 @@ impl Recovery {
         };
         for no in dropped {
             let name = log_name(no);
-            self.disk.remove(&name).map_err(|e| Error::io(format!("could not remove {name}"), e))?;
+            match self.disk.remove(&name) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(Error::io(format!("could not remove {name}"), e));
+                }
+                _ => {}
+            }
         }
         Ok(Opened { manifest: manifest.clone(), writer, full, end })
     }

@@ -14,6 +14,7 @@ use crate::store::format::file::{
 };
 use crate::store::format::file_index::{self, Footer, Table};
 use crate::store::format::frame::{HEADER_BYTES, Header};
+use crate::store::format::manifest::Manifest;
 use crate::store::read::ahead::Frames;
 use crate::store::read::reader::{Scanned, Scanner};
 
@@ -124,6 +125,13 @@ pub(crate) fn damaged_headers(
     let newest = readable.iter().map(place).max().flatten();
     let is_damage = |no: &&u64| place(no) < newest || end < synced_to;
     unreadable.iter().filter(is_damage).copied().collect()
+}
+
+/// Whether log file `no`, which is not there, held nothing: after a clean stop, one that stands after all others was made
+/// ahead of its need. Had it held anything, the log would end before its checkpoint, which is damage.
+pub(crate) fn held_nothing(no: u64, manifest: &Manifest, readable: &[u64]) -> bool {
+    let place = |no: &u64| manifest.files.iter().position(|(other, _)| other == no);
+    manifest.clean_stop && place(&no) > readable.iter().map(place).max().flatten()
 }
 
 /// A file as [`LogScan`] reads it.

@@ -13,7 +13,7 @@ use crate::store::format::file_index::{self, TopicRuns};
 use crate::store::format::frame::Header;
 use crate::store::format::manifest::Manifest;
 use crate::store::format::own::{self, Name};
-use crate::store::open::scan::{LogFile, Part};
+use crate::store::open::scan::{LogFile, Part, held_nothing};
 use crate::store::read::ahead::Frames;
 use crate::store::repair::damage::{Damage, What};
 use crate::store::repair::salvage::Sound;
@@ -132,19 +132,25 @@ fn open_named(
             Err(e) => return Err(e),
         }
     }
-    let (mut files, mut is_log_gone) = (Vec::new(), false);
+    let (mut files, mut gone): (Vec<Surveyed>, _) = (Vec::new(), Vec::new());
     let mut numbers = named;
     numbers.sort_unstable_by_key(|(no, _)| std::cmp::Reverse(*no));
     for (no, kind) in numbers {
         match open_file(disk, no, kind)? {
             Some(file) => files.extend(file),
-            None => {
-                is_whole = false;
-                is_log_gone |= kind == Some(FileKind::Log);
-                damage.push(Damage { file: Some(log_name(no)), at: None, what: What::Gone });
-            }
+            None => gone.push((no, kind)),
         }
     }
+    is_whole &= gone.is_empty();
+    let readable = files.iter().filter(|file| file.kind == FileKind::Log && file.header.is_some());
+    let readable: Vec<u64> = readable.map(|file| file.no).collect();
+    gone.retain(|(no, kind)| {
+        let is_log = *kind == Some(FileKind::Log);
+        !(is_log && manifest.as_ref().is_some_and(|manifest| held_nothing(*no, manifest, &readable)))
+    });
+    let is_log_gone = gone.iter().any(|(_, kind)| *kind == Some(FileKind::Log));
+    let lost = |(no, _)| Damage { file: Some(log_name(no)), at: None, what: What::Gone };
+    damage.extend(gone.into_iter().map(lost));
     if manifest.is_none() && damage.is_empty() && (!files.is_empty() || checkpoint.is_some()) {
         damage.push(Damage { file: Some("manifest".into()), at: None, what: What::Gone });
         is_whole = false;
