@@ -12,9 +12,9 @@ const NSQ_PROGRAMS: [&str; 4] = ["nsqd", "nsqlookupd", "nsqadmin", "nsq_stat"];
 /// Version of cargo-deny where it must be built.
 const DENY_VERSION: &str = "0.20.2";
 /// Version of cargo-fuzz where it must be built.
-pub(crate) const FUZZ_VERSION: &str = "0.13.1";
+pub(crate) const FUZZ_VERSION: &str = "0.13.2";
 /// Version of cargo-mutants where it must be built.
-pub(crate) const MUTANTS_VERSION: &str = "25.3.1";
+pub(crate) const MUTANTS_VERSION: &str = "27.1.0";
 
 /// A Python environment with `requirements` (paths from the root) installed, or `None` if this machine has no
 /// Python that can make one.
