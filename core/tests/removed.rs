@@ -76,10 +76,10 @@ fn while_the_folder_is_away_nothing_is_acknowledged_and_with_it_back_all_is() {
     assert!(refused.kind() == ErrorKind::Io && refused.to_string().contains("data folder"), "{refused}");
     let sick = broker.health().unwrap_err();
     assert!(sick.to_string().contains("data folder"), "{sick}");
-    broker.maintain(Step::KeepHouse).unwrap_err();
+    broker.maintain(Step::Maintain).unwrap_err();
     assert!(!is_done(&broker, waiting));
     disk.move_away(false);
-    broker.maintain(Step::KeepHouse).unwrap();
+    broker.maintain(Step::Maintain).unwrap();
     broker.health().unwrap();
     assert!(is_done(&broker, waiting));
     let _ = publish(&broker, "c").unwrap();
@@ -130,10 +130,10 @@ fn the_next_file_is_made_again_if_it_is_removed() {
     let disk = CrashDisk::new();
     let broker = open(Arc::new(disk.clone()), Durability::Flush);
     let _ = publish(&broker, "a").unwrap();
-    broker.maintain(Step::KeepHouse).unwrap();
+    broker.maintain(Step::Maintain).unwrap();
     let name = spare(&disk);
     disk.remove(&name).unwrap();
-    broker.maintain(Step::KeepHouse).unwrap();
+    broker.maintain(Step::Maintain).unwrap();
     assert_ne!(spare(&disk), name);
     broker.maintain(Step::Sync).unwrap();
     assert_eq!(after(&disk, Crash::Power { seed: 3 }), ["a"]);
@@ -144,7 +144,7 @@ fn a_next_file_removed_before_a_clean_stop_is_no_damage_but_after_a_kill_it_is()
     let disk = CrashDisk::new();
     let broker = open(Arc::new(disk.clone()), Durability::Flush);
     let _ = publish(&broker, "a").unwrap();
-    broker.maintain(Step::KeepHouse).unwrap();
+    broker.maintain(Step::Maintain).unwrap();
     broker.maintain(Step::Sync).unwrap();
     let name = spare(&disk);
     let killed = disk.image(disk.events(), Crash::Kill);
@@ -165,7 +165,7 @@ fn on_a_real_disk(away: impl Fn(&Path), back: Option<&dyn Fn(&Path)>) {
     let folder = temp.path().join("data");
     let broker = open(Arc::new(RealDisk::open(&folder).unwrap()), Durability::Sync);
     let first = publish(&broker, "a").unwrap();
-    broker.maintain(Step::KeepHouse).unwrap();
+    broker.maintain(Step::Maintain).unwrap();
     broker.maintain(Step::Sync).unwrap();
     assert!(is_done(&broker, first));
     away(&folder);
@@ -173,14 +173,14 @@ fn on_a_real_disk(away: impl Fn(&Path), back: Option<&dyn Fn(&Path)>) {
     broker.maintain(Step::Sync).unwrap_err();
     assert!(!is_done(&broker, waiting));
     assert_eq!(publish(&broker, "c").unwrap_err().kind(), ErrorKind::Io);
-    broker.maintain(Step::KeepHouse).unwrap_err();
+    broker.maintain(Step::Maintain).unwrap_err();
     let Some(back) = back else {
         assert!(!is_done(&broker, waiting));
         broker.close().unwrap_err();
         return;
     };
     back(&folder);
-    broker.maintain(Step::KeepHouse).unwrap();
+    broker.maintain(Step::Maintain).unwrap();
     assert!(is_done(&broker, waiting));
     broker.health().unwrap();
     broker.close().unwrap();
