@@ -1,4 +1,4 @@
-//! How long `/lookup` takes in a lookup server with 500 brokers of 200 topics each, while one of them comes and goes:
+//! Time of `/lookup` in a lookup server with 500 brokers of 200 topics each, while one of them comes and goes:
 //! `cargo bench -p mq-nsq --bench lookup`.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, reason = "a measurement fails by panicking")]
 

@@ -1,4 +1,4 @@
-//! How long the protocol's pure parts take: `cargo bench -p mq-nsq --bench wire`.
+//! Times of the protocol's pure parts: `cargo bench -p mq-nsq --bench wire`.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, reason = "a measurement fails by panicking")]
 
 use divan::Bencher;

@@ -65,7 +65,7 @@ async fn messages_are_requeued_touched_and_deferred() {
     let again = client.next().await.unwrap().unwrap();
     assert_eq!((again.id, again.attempts), (message.id, 2));
     client.finish(again.id);
-    // What comes too late is told, and is no reason to part.
+    // A FIN that comes too late is answered with an error, which does not end the connection.
     client.finish(again.id);
     client.publish_deferred(&topic(), b"y", Duration::from_millis(1)).await.unwrap();
     client.publish(&topic(), b"z").await.unwrap();

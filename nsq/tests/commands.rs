@@ -11,7 +11,7 @@ fn context(limits: &Limits, state: State) -> Context<'_> {
     Context { limits, state, heartbeats: true, tls_required: false, check_batches: false }
 }
 
-/// What the parser makes of `bytes`, in one line.
+/// The parser's result for `bytes`, in one line.
 fn outcome(bytes: &[u8], context: &Context<'_>) -> String {
     show(&Parser::new().parse(bytes, context))
 }

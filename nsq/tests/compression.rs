@@ -182,7 +182,7 @@ async fn raw(server: &Running, identify: &str) -> Peer {
 const SNAPPY: &str = r#"{"feature_negotiation":true,"snappy":true}"#;
 const DEFLATE: &str = r#"{"feature_negotiation":true,"deflate":true}"#;
 
-/// What is sent next is read to its end.
+/// Reads to the end of the stream.
 async fn ends(peer: &mut Peer) {
     let mut rest = Vec::new();
     // A reset is an end too.

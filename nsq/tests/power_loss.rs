@@ -22,7 +22,7 @@ const BATCHES: u64 = 200;
 /// Small, so that files are filled, cleaned and removed while the server runs.
 const SIZES: StoreSizes =
     StoreSizes { file_bytes: 32 << 10, chunk_bytes: 4 << 10, read_bytes: 4 << 10, blocks: 64 };
-/// How many moments of a run are tried.
+/// Number of moments of a run that are tried.
 const CUTS: usize = 200;
 
 fn topic() -> TopicName {
@@ -37,7 +37,7 @@ fn options() -> Options {
     Options { durability: Durability::Sync, memory_limit: 4 << 20, ..Options::default() }
 }
 
-/// By message: how many events the disk had seen when its publisher, or its consumer, had it.
+/// Number of disk events when the publisher, or the consumer, had a message, by message.
 type Ledger = BTreeMap<u64, usize>;
 
 /// Publishes numbers from `first` on, each batch after the one before was acknowledged.
@@ -83,7 +83,7 @@ fn drain(broker: &Broker, name: &str) -> Vec<(u64, MessageId)> {
     all
 }
 
-/// What is there after a loss of power at this moment, against what had been promised by then.
+/// Compares the messages there are after a loss of power at this moment with the promises made by then.
 fn check(replay: &Replay, seed: u64, acknowledged: &Ledger, consumed: &Ledger) {
     let event = replay.event();
     let broker =

@@ -1,4 +1,4 @@
-//! What sessions do beyond single answers: bursts, heartbeats, limits, peers that misbehave, the end of the server.
+//! Sessions beyond single answers: bursts, heartbeats, limits, peers that misbehave, the end of the server.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // Helpers of tests are tests too.
 
 mod common;

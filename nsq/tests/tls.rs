@@ -56,7 +56,7 @@ async fn is_accepted(server: &Running, connector: &TlsConnector) -> bool {
     }
 }
 
-/// What is known of the connection that came last.
+/// TLS state of the last connection.
 fn last_peer(server: &Running) -> TlsPeer {
     server.clients.list().last().unwrap().tls().unwrap().clone()
 }

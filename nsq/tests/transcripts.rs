@@ -10,7 +10,7 @@ use common::stack::{Certificates, STACKS, Stack};
 use common::{Peer, Running, start_with, with_body};
 use mq_nsq::server::Config;
 
-/// What happens, in order. In what is sent, `$t` is a topic of the conversation's own, and `$1` the id of the first
+/// A step of a conversation. In what is sent, `$t` is a topic of the conversation's own, and `$1` the id of the first
 /// message that came, `$2` of the second.
 enum Step {
     Send(&'static [u8]),

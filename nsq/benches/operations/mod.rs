@@ -1,4 +1,4 @@
-//! What is measured: the pure parts of the protocol.
+//! Operations that are measured: the pure parts of the protocol.
 
 use std::hint::black_box;
 

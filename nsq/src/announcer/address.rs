@@ -1,4 +1,4 @@
-//! Where lookup servers are.
+//! Addresses of lookup servers.
 
 use std::fmt;
 use std::io;
@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use super::srv;
 
-/// What the system's resolver may give for one name: more than this are not connected to.
+/// Most addresses taken for one name from the system's resolver; no more are connected to.
 const ADDRESSES_MAX: usize = 64;
 
 /// The address of a lookup server, or of several under one name.

@@ -50,7 +50,7 @@ pub(super) async fn ask(
     answer.and_then(|body| parse(&body)).map_err(|error| format!("http://{authority}: {error}"))
 }
 
-/// What is no name, or ephemeral, is passed over.
+/// Parses a lookup server's list of channels. Skips invalid and ephemeral names.
 fn parse(body: &[u8]) -> Result<Vec<ChannelName>, String> {
     #[derive(Deserialize)]
     struct Answer {

@@ -14,24 +14,24 @@ use super::peer::{Next, Peer};
 use crate::wire::lookup::{self, Identity};
 use mq_net::transport::Transport;
 
-/// How long connecting may take.
+/// Longest wait for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long the server may take nothing of what is sent.
+/// Longest time without progress in writing to the server.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How it stands with one lookup server.
+/// State of the registration at one lookup server.
 #[derive(Clone, Debug, Default)]
 pub(super) struct LinkState {
-    /// What it said about itself: there while the broker is registered at it.
+    /// The server's description of itself: there while the broker is registered at it.
     pub(super) server: Option<Identity>,
-    /// Why the last connection ended or was not made.
+    /// Reason why the last connection ended or was not made.
     pub(super) error: Option<String>,
 }
 
-/// By address.
+/// Registrations by address of the server.
 pub(super) type LinkStates = Arc<Mutex<BTreeMap<String, LinkState>>>;
 
-/// Keeps `address` told of `names`. Never ends.
+/// Keeps the server at `address` registered with `names`. Never ends.
 pub(super) async fn run(
     address: String,
     identity: Arc<lookup::Peer>,
@@ -71,7 +71,7 @@ pub(super) async fn run(
     }
 }
 
-/// What never is.
+/// A type without values.
 enum Never {}
 
 /// Talks until the connection is of no use any more.

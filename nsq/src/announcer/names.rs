@@ -1,4 +1,4 @@
-//! What a broker has to announce.
+//! Names that a broker has to announce.
 
 use std::cmp::Ordering;
 
@@ -21,7 +21,7 @@ impl Names {
         Self(names)
     }
 
-    /// What leads from `old` to `self`, in an order in which it can be told: what was deleted and created again is first
+    /// Changes that lead from `old` to `self`, in an order in which they can be sent: what was deleted and created again is first
     /// one, then the other.
     pub(super) fn changes_since(&self, old: &Self) -> Vec<Change> {
         let mut changes = Vec::new();
@@ -49,7 +49,7 @@ impl Names {
         }
     }
 
-    /// What tells all of it to a server that knows nothing of this broker, after what `told` has and `self` has not: the
+    /// Changes that announce all names to a server without any of this broker, after deletions of names that only `told` has: the
     /// server may remember that from before.
     pub(super) fn announcement(&self, told: &Self) -> Vec<Change> {
         let changes = self.changes_since(told);
@@ -147,7 +147,7 @@ pub(super) mod tests {
         })
     }
 
-    /// What a server knows of a broker.
+    /// Names of a broker that a server has.
     type Known = BTreeSet<(TopicName, Option<ChannelName>)>;
 
     fn tell(known: &mut Known, changes: &[Change]) {

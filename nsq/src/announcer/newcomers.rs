@@ -18,7 +18,7 @@ use crate::wire::lookup::Identity;
 /// Topics that ask at a time: each has a socket for each server.
 const ASKING_MAX: usize = 64;
 
-/// What all newcomers share.
+/// State that all newcomers share.
 pub(super) struct Newcomers {
     pub(super) broker: Broker,
     pub(super) deleted: Mutex<Deleted>,

@@ -1,4 +1,4 @@
-//! One lookup server as the broker sees it: connects, says who it is, tells what there is and what changes, in order,
+//! One lookup server as the broker sees it: connects, identifies, sends the names there are and their changes, in order,
 //! and pings. Pure: bytes and a time in, bytes and the next time out.
 
 #[cfg(test)]
@@ -14,10 +14,10 @@ use tokio::time::Instant;
 use super::names::{Change, Names};
 use crate::wire::lookup::{self, ANSWER_BYTES_MAX, Identity, MAGIC};
 
-/// How often a server is told that the broker is alive, when there is nothing else to tell.
+/// Interval of pings while there is nothing else to send.
 pub(super) const PING_INTERVAL: Duration = Duration::from_secs(15);
 
-/// How long a server may take for an answer.
+/// Longest wait for an answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Commands that wait for their answers at a time: few enough for the socket's buffers in both directions.
@@ -28,7 +28,7 @@ const WINDOW: usize = 256;
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 
-/// What is to be done next.
+/// The next step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Next {
     /// Connect.
@@ -44,7 +44,7 @@ pub(super) struct Peer {
     link: Link,
     /// Failures since it last knew everything.
     failures: u32,
-    /// What it was told of, on this connection or the last one.
+    /// Names sent to the server, on this connection or the last one.
     told: Arc<Names>,
     /// Deletions it did not confirm on the last connection: it may remember what is gone.
     owed: Vec<Change>,
@@ -60,9 +60,9 @@ struct Up {
     server: Option<Identity>,
     /// Bytes that are no whole answer yet.
     received: Vec<u8>,
-    /// What is told next. Filled from the difference between what there is and what was told, never beyond.
+    /// Changes to send next. Filled from the difference between the names there are and those sent, never beyond.
     queue: VecDeque<Change>,
-    /// When each command was sent that has no answer yet: answers come in order.
+    /// Commands without an answer and the times they were sent: answers come in order.
     unanswered: VecDeque<(Instant, Sent)>,
     last_sent: Instant,
 }

@@ -21,26 +21,26 @@ use crate::wire::lookup::{self, Identity};
 const LOOK_PAUSE: Duration = Duration::from_millis(5);
 /// The longest: a tenth of the time goes into looking at most.
 const LOOK_PAUSE_MAX: Duration = Duration::from_millis(250);
-/// How long a name may take to be resolved.
+/// Longest wait for the resolution of a name.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What an announcer is told at its start.
+/// Settings of an announcer at its start.
 #[derive(Clone, Debug)]
 pub struct AnnouncerConfig {
     /// Lookup servers.
     pub peers: Vec<Address>,
-    /// What they are told about the broker.
+    /// The broker's description of itself for lookup servers.
     pub identity: lookup::Peer,
-    /// How long a new topic waits for its channels, from when it is seen; with the longest pause between two looks that
+    /// Longest wait of a new topic for its channels, from when it is seen; with the longest pause between two looks that
     /// makes 2 s.
     pub hold: Duration,
-    /// How long channels that were deleted here are not made again because a lookup server knows them.
+    /// Time for which channels that were deleted here are not created again because a lookup server still lists them.
     pub deleted_lifetime: Duration,
-    /// How often names of servers are resolved again.
+    /// Interval at which names of servers are resolved again.
     pub resolve_interval: Duration,
-    /// How long connecting to a lookup server's HTTP port may take.
+    /// Longest wait for a connection to a lookup server's HTTP port.
     pub connect_timeout: Duration,
-    /// How long its answer may take in all.
+    /// Longest time of its answer in all.
     pub request_timeout: Duration,
 }
 
@@ -58,14 +58,14 @@ impl Default for AnnouncerConfig {
     }
 }
 
-/// How it stands with a lookup server.
+/// State of the registration at a lookup server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Status {
     /// Its address.
     pub address: String,
     /// Whether the broker is registered at it.
     pub is_registered: bool,
-    /// Why the last connection ended or was not made, if there is none.
+    /// Reason why the last connection ended or was not made, if there is none.
     pub error: Option<String>,
 }
 
@@ -117,7 +117,7 @@ impl Announcer {
         Self(Arc::new(Inner { broker, config, wanted, states: LinkStates::default(), changed }))
     }
 
-    /// The lookup servers it was told of.
+    /// The lookup servers of the settings.
     pub fn peers(&self) -> Vec<Address> {
         self.0.wanted.borrow().peers.clone()
     }
@@ -132,7 +132,7 @@ impl Announcer {
         self.0.wanted.send_modify(|wanted| wanted.left = true);
     }
 
-    /// How it stands with each server, sorted by address.
+    /// State of the registration at each server, sorted by address.
     pub fn status(&self) -> Vec<Status> {
         let states = self.0.states.lock();
         let status = states.iter().map(|(address, state)| Status {
@@ -184,7 +184,7 @@ impl Announcer {
         }
     }
 
-    /// Tells `servers` the addresses that are wanted. Never ends.
+    /// Sends the wanted addresses to `servers`. Never ends.
     async fn resolve(&self, servers: watch::Sender<BTreeSet<String>>) {
         let mut wanted = self.0.wanted.subscribe();
         let mut known: BTreeMap<Address, Vec<String>> = BTreeMap::new();
@@ -207,7 +207,7 @@ impl Announcer {
     }
 }
 
-/// What the announcer's task has at hand.
+/// Handles and state of the announcer's task.
 struct Task<'a> {
     inner: &'a Inner,
     identity: Arc<lookup::Peer>,

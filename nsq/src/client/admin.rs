@@ -14,7 +14,7 @@ use mq_net::transport::Transport;
 /// Largest answer: statistics of many topics with many clients.
 const ANSWER_BYTES_MAX: usize = 256 * 1024 * 1024;
 
-/// Why a request was in vain.
+/// Reason why a request failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AdminError {
     /// There was no answer.

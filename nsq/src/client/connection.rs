@@ -32,7 +32,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Twice the heartbeat interval that servers have where a client does not choose.
 const SILENCE: Duration = Duration::from_secs(60);
 
-/// What a read makes room for.
+/// Room that a read makes, in bytes.
 const READ_BYTES: usize = 64 * 1024;
 /// Acknowledgements are written when there are this many bytes of them, or they are this old, or nothing is to be read.
 const ACKS_BYTES: usize = 4096;

@@ -1,10 +1,10 @@
-//! What ends a client's connection.
+//! Errors that end a client's connection.
 
 use std::io;
 
 use crate::wire::frame::FrameError;
 
-/// Why a call failed. All but [`Error::Input`], and [`Error::Server`] of a peek, end the connection.
+/// Reason why a call failed. All but [`Error::Input`], and [`Error::Server`] of a peek, end the connection.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The socket failed.
@@ -21,13 +21,13 @@ pub enum Error {
     Server {
         /// `E_...`.
         code: String,
-        /// What the server says about it.
+        /// The server's text.
         text: String,
     },
     /// The other end does not speak NSQ's protocol as it should.
     #[error("not NSQ's protocol: {0}")]
     Protocol(String),
-    /// What was asked for can't be sent; nothing was.
+    /// The request can't be sent; nothing was.
     #[error("{0}")]
     Input(String),
 }

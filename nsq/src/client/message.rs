@@ -1,4 +1,4 @@
-//! What a client gets.
+//! Messages as a client gets them.
 
 use bytes::Bytes;
 use mq_core::MessageId;
@@ -12,7 +12,7 @@ use crate::wire::frame;
 pub struct Message {
     /// Its id, unique at its server.
     pub id: MessageId,
-    /// When it was published, in nanoseconds since 1970.
+    /// Time of publishing, in nanoseconds since 1970.
     pub timestamp: u64,
     /// 1 on the first delivery.
     pub attempts: u16,
@@ -36,9 +36,9 @@ impl Message {
 /// A look at a topic.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Peeked {
-    /// How many channels the topic has; messages that all of them got may not be seen.
+    /// Number of the topic's channels; messages that all of them got may not be seen.
     pub channels: u32,
-    /// Where to go on.
+    /// First id of the next peek.
     pub next: Option<MessageId>,
     /// The messages, oldest first.
     pub messages: Vec<Message>,

@@ -19,7 +19,7 @@ pub use mq_net::transport::tls::{ClientTls, ClientTlsOptions};
 
 use std::time::Duration;
 
-/// What a client says of itself and asks for. What is `None` or 0 is the server's to choose.
+/// A client's description of itself and its wishes. The server chooses what is `None` or 0.
 #[derive(Clone, Debug, Default)]
 pub struct Identify {
     /// Shown in the server's stats.
@@ -28,9 +28,9 @@ pub struct Identify {
     pub hostname: String,
     /// Shown in the server's stats. Empty: this library's name and version.
     pub user_agent: String,
-    /// How often the server asks whether the client is there; a second at least.
+    /// Interval of the server's heartbeats; a second at least.
     pub heartbeat_interval: Option<Duration>,
-    /// How long a message may be in flight; a second at least.
+    /// Longest time of a message in flight; a second at least.
     pub msg_timeout: Option<Duration>,
     /// Percent of the messages to be sent; 0: all.
     pub sample_rate: u8,

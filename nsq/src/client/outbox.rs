@@ -1,4 +1,4 @@
-//! What a client has to write, and what it waits to be told about it.
+//! Commands that a client has to write, and the responses it expects to them.
 
 use std::collections::VecDeque;
 use std::io;
@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use mq_net::transport::Transport;
 
-/// What the next response is about: responses come in the order of the commands.
+/// The command of the next response: responses come in the order of the commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Expected {
     /// A publish of so many messages in so many bytes.

@@ -1,4 +1,4 @@
-//! What the HTTP API answers, field for field as nsqlookupd does.
+//! Answers of the HTTP API, field for field as nsqlookupd's.
 
 use std::sync::Arc;
 

@@ -19,7 +19,7 @@ pub struct LookupApi {
 }
 
 impl LookupApi {
-    /// The API; `version` is what clients are told.
+    /// The API; `version` is the one that clients see.
     pub fn new(directory: Arc<Directory>, version: String) -> Self {
         Self { directory, version, lookups: AtomicU64::new(0) }
     }
@@ -85,7 +85,7 @@ const fn route(
     Route { method, path, parameters, statuses, handler }
 }
 
-/// What a handler gives: an answer either way.
+/// Result of a handler: an answer either way.
 type Outcome = Result<Answer, Answer>;
 
 fn handle(api: Arc<LookupApi>, request: Request, with: fn(&LookupApi, &Query) -> Outcome) -> Handling {

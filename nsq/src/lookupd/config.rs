@@ -1,4 +1,4 @@
-//! What a lookup server is told at its start.
+//! Settings of a lookup server at its start.
 
 use std::time::Duration;
 
@@ -7,34 +7,34 @@ use mq_core::discovery::Settings;
 use crate::server::NSQ_VERSION;
 use mq_net::http::HttpLimits;
 
-/// How often brokers ping.
+/// Interval of brokers' pings.
 pub(super) const PING_INTERVAL: Duration = Duration::from_secs(15);
 
 /// Addresses and limits of a lookup server. The defaults are nsqlookupd's, but for the addresses, which are loopback.
 #[derive(Clone, Debug)]
 pub struct LookupConfig {
-    /// Where brokers register: `host:port`, or the path of a unix socket. Port 0 takes a free one.
+    /// Address at which brokers register: `host:port`, or the path of a unix socket. Port 0 takes a free one.
     pub tcp_address: String,
-    /// Where HTTP is served.
+    /// Address of HTTP.
     pub http_address: String,
-    /// What brokers are told to reach the HTTP API by.
+    /// Host by which brokers reach the HTTP API, as the server reports it.
     pub broadcast_address: String,
-    /// The host's name, which brokers are told too.
+    /// The host's name, which brokers get too.
     pub hostname: String,
-    /// The version that brokers and clients are told, of NSQ.
+    /// The version of NSQ that brokers and clients see.
     pub version: String,
-    /// How long after its last ping a producer is left out of answers. Its connection is closed after the same time, but
+    /// Time after its last ping from which a producer is left out of answers. Its connection is closed after the same time, but
     /// not before four pings are missing.
     pub inactive_producer_timeout: Duration,
-    /// How long a tombstone hides a producer from a topic's lookups.
+    /// Time for which a tombstone hides a producer from a topic's lookups.
     pub tombstone_lifetime: Duration,
-    /// How long a topic or channel without a producer is remembered.
+    /// Time for which a topic or channel without a producer is kept.
     pub idle_lifetime: Duration,
-    /// Most connections of brokers at a time. One more is told so and closed.
+    /// Most connections of brokers at a time. One more gets an error and is closed.
     pub max_connections: usize,
-    /// What HTTP clients may do.
+    /// Limits of HTTP clients.
     pub http: HttpLimits,
-    /// How long connections get to end when the server stops.
+    /// Longest time for connections to end when the server stops.
     pub shutdown_timeout: Duration,
 }
 
@@ -58,7 +58,7 @@ impl Default for LookupConfig {
 }
 
 impl LookupConfig {
-    /// How long a broker may say nothing.
+    /// Longest silence of a broker.
     pub(super) fn idle_timeout(&self) -> Duration {
         self.inactive_producer_timeout.max(4 * PING_INTERVAL)
     }

@@ -22,7 +22,7 @@ use mq_net::transport::{Address, Listener};
 /// Pause after a failed accept: most often the process is out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How often what is due is forgotten. Answers leave it out at once.
+/// Interval at which expired entries are removed. Answers leave them out at once.
 const EXPIRE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// A lookup server.
@@ -49,17 +49,17 @@ impl Lookupd {
         Ok(Self { listener, address, http, config, directory })
     }
 
-    /// Where brokers register: with the port the system chose if it was asked to.
+    /// Address at which brokers register, with the port that the system chose if it was asked to.
     pub fn tcp_address(&self) -> &Address {
         &self.address
     }
 
-    /// Where HTTP is served.
+    /// Address of HTTP.
     pub fn http_address(&self) -> &Address {
         self.http.local_addr()
     }
 
-    /// What it knows.
+    /// The registry.
     pub fn directory(&self) -> &Arc<Directory> {
         &self.directory
     }

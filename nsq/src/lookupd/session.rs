@@ -16,21 +16,21 @@ use crate::wire::name::Name;
 use mq_net::directory::Directory;
 use mq_net::transport::Transport;
 
-/// How long a connection may take to say who it is.
+/// Longest wait for IDENTIFY on a new connection.
 const IDENTIFY_TIMEOUT: Duration = Duration::from_secs(4 * PING_INTERVAL.as_secs());
-/// How long a broker may take nothing of its answers.
+/// Longest time without progress in writing answers to a broker.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a broker has to take note of an error, before what it still sends resets the connection.
+/// Time for a broker to read an error before its further commands reset the connection.
 const LINGER: Duration = Duration::from_secs(1);
 /// Read at a time, and at most one command more is held.
 const READ_BYTES: usize = 4 * 1024;
 
-/// What all sessions share.
+/// State that all sessions share.
 pub(super) struct Shared {
     pub(super) directory: Arc<Directory>,
     /// The answer to IDENTIFY.
     pub(super) identity: String,
-    /// How long a broker may say nothing.
+    /// Longest silence of a broker.
     pub(super) idle_timeout: Duration,
 }
 
@@ -58,7 +58,7 @@ impl Drop for Session {
 }
 
 impl Session {
-    /// Why it ended, where there is more to say than that the broker closed.
+    /// Runs the session. Returns the reason of its end, if that is not the broker's close.
     async fn run(&mut self, transport: &mut Transport) -> Option<String> {
         let mut buf = Vec::new();
         let mut out = Vec::new();
@@ -211,7 +211,7 @@ async fn write(transport: &mut Transport, out: &mut Vec<u8>) -> io::Result<()> {
     Ok(())
 }
 
-/// Tells the broker what ends the connection. Gives the same for the log.
+/// Sends the broker the error that ends the connection. Returns the same for the log.
 pub(super) async fn refuse(transport: &mut Transport, out: &mut Vec<u8>, error: &WireError) -> String {
     lookup::put_error(out, error);
     let linger = async {

@@ -15,7 +15,7 @@ use super::auth::{Access, AuthClient, Failure, Grant, Permission, Verdict, auth_
 use super::session::Session;
 use crate::wire::error::{Code, WireError};
 
-/// What a session knows about its permissions.
+/// A session's permissions.
 #[derive(Default)]
 pub(super) struct Authorization {
     /// There after a successful AUTH.

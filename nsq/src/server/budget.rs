@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use mq_net::clients::Client;
 use mq_net::signal::Signal;
 
-/// What a session may hold uncounted: a line, or a small body that came in two pieces.
+/// Bytes that a session may hold uncounted: a line, or a small body that came in two pieces.
 const FREE_BYTES: usize = 16 * 1024;
 
 /// Bytes held by all sessions, and who waits for them to become fewer.

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 
 use parking_lot::Mutex;
 
-/// What one read takes in: also about what one write of the log gets from a busy producer.
+/// Bytes of one read: also about the size of one write of the log from a busy producer.
 pub(super) const INPUT_BYTES: usize = 128 * 1024;
 
 /// Room an output buffer starts with: what a session fills before it writes, and a message or two on top.

@@ -1,4 +1,4 @@
-//! What a server is told at its start.
+//! Settings of a server at its start.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -19,13 +19,13 @@ pub const NSQ_VERSION: &str = "1.3.0";
 pub struct Config {
     /// `host:port`, `:port` for all interfaces, or the path of a unix socket. Port 0 takes a free one.
     pub tcp_address: String,
-    /// The version that clients are told, of nsqd: there are some that take a feature for missing by it.
+    /// The version of nsqd that clients see: some take a feature for missing by it.
     pub version: String,
     /// Largest message body in bytes.
     pub max_msg_size: u32,
     /// Largest body of a command in bytes: all messages of an MPUB with their lengths.
     pub max_body_size: u32,
-    /// How long a message may be in flight where the client does not choose.
+    /// Longest time in flight for clients that do not choose one.
     pub msg_timeout: Duration,
     /// The longest a client may choose.
     pub max_msg_timeout: Duration,
@@ -49,25 +49,25 @@ pub struct Config {
     pub deflate: bool,
     /// Highest compression level of deflate: 1 to 9.
     pub max_deflate_level: u8,
-    /// The region that clients are told.
+    /// The region that clients see.
     pub topology_region: String,
-    /// The zone in the region that clients are told.
+    /// The zone in the region that clients see.
     pub topology_zone: String,
     /// Auth servers: `host:port`, or a URL with the path to ask at. With any, clients have to AUTH first.
     pub auth_http_addresses: Vec<String>,
-    /// How auth servers are asked.
+    /// HTTP method of requests to auth servers.
     pub auth_http_request_method: AuthMethod,
-    /// How long a connection to an auth server may take.
+    /// Longest wait for a connection to an auth server.
     pub http_client_connect_timeout: Duration,
-    /// How long a question to an auth server may take in all.
+    /// Longest time of one request to the auth servers in all.
     pub http_client_request_timeout: Duration,
     /// Certificates of auth servers to trust in addition to the system's, PEM.
     pub tls_root_ca_file: Option<PathBuf>,
     /// The lowest version of TLS with auth servers.
     pub tls_min_version: TlsVersion,
-    /// Where HTTP is served: as `tcp_address`. `None`: nowhere.
+    /// Address of HTTP, in the form of `tcp_address`. `None` if it is not served.
     pub http_address: Option<String>,
-    /// Where HTTPS is served, if there is TLS: as `tcp_address`. `None`: nowhere.
+    /// Address of HTTPS, given TLS, in the form of `tcp_address`. `None` if it is not served.
     pub https_address: Option<String>,
     /// File of the tokens that HTTP requests have to show. `None`: they need none, unless there are auth servers.
     pub http_auth_token_file: Option<PathBuf>,
@@ -85,16 +85,16 @@ pub struct Config {
     pub metrics_per_channel: bool,
     /// Statistics to be pushed. `None`: none.
     pub statsd: Option<StatsdConfig>,
-    /// What `/config` shows and changes.
+    /// Options that `/config` shows and changes.
     pub options: Options,
-    /// Where `/drain` is heard.
+    /// Receiver of `/drain`.
     pub drain: Drain,
-    /// Most connections at a time: an idle one costs some 3 KiB. One more is told so and closed.
+    /// Most connections at a time: an idle one costs some 3 KiB. One more gets an error and is closed.
     pub max_connections: usize,
     /// Most bytes of commands that have not arrived whole, of all connections together. Beyond, only those in the middle
     /// of a large command wait: until others have ended theirs, or until two heartbeats have passed, which ends them.
     pub max_input_bytes: usize,
-    /// How long sessions get to answer what they have taken in when the server stops.
+    /// Longest time for sessions to answer the commands they have read when the server stops.
     pub shutdown_timeout: Duration,
 }
 

@@ -1,4 +1,4 @@
-//! When messages wait a moment so that more of them go out together.
+//! Coalescing: messages wait a moment so that more of them go out together.
 //!
 //! A message goes out as soon as nothing more is ready. Where messages come one by one, thousands a second, that costs the
 //! server and the client a wake-up each; gathered for a millisecond they cost one together. It is done only for a client
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How long messages are gathered; less than any output buffer timeout that can be agreed on.
+/// Time over which messages are coalesced; less than any output buffer timeout that can be agreed on.
 pub(super) const GATHERED: Duration = Duration::from_millis(1);
 
 /// Deliveries that are looked at before messages are gathered: what a wrong guess costs is spread over them.
@@ -24,10 +24,10 @@ const MESSAGES_MAX: u64 = 16;
 /// Times messages were gathered before it is looked at whether they are as many as without.
 const ROUND: u32 = 16;
 
-/// What the deliveries of a subscription were like.
+/// Rhythm of a subscription's recent deliveries.
 #[derive(Debug)]
 pub(super) struct Gather {
-    /// When the deliveries that are looked at began.
+    /// Start of the span of deliveries that is looked at.
     since: Instant,
     /// Deliveries and messages since.
     deliveries: u32,

@@ -25,13 +25,13 @@ use crate::wire::identify::{Request, Settings};
 use crate::wire::name::Name;
 use crate::wire::{MAGIC, Parse, Parser, Stage};
 
-/// What is taken in at once while a line's end is looked for.
+/// Bytes taken in at once while the end of a line is looked for.
 const LINE_BYTES: usize = 256;
 
 /// Memory for all of a large command is taken once the part of it that is there is one of so many.
 const BELIEVED: usize = 4;
 
-/// What was read and not executed. Has a buffer only while there is any.
+/// Bytes read and not executed. Has a buffer only while there are any.
 pub(super) struct Input {
     /// Starts with a command.
     held: Vec<u8>,
@@ -78,13 +78,13 @@ impl Input {
 /// A piece of input that is being executed.
 pub(super) struct Burst<'a> {
     buf: &'a [u8],
-    /// Where the next command starts.
+    /// Start of the next command.
     at: usize,
-    /// Where the last one started.
+    /// Start of the last command.
     start: usize,
 }
 
-/// What comes next in a burst.
+/// The next command of a burst.
 pub(super) enum Next<'a> {
     Command(Command<'a>),
     /// The line of an MPUB to this topic, to be allowed before its body is looked at.

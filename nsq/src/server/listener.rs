@@ -73,17 +73,17 @@ impl Server {
         Ok(Self { listener, address, shared, clients, web })
     }
 
-    /// Where it listens: with the port the system chose if it was asked to.
+    /// Address of NSQ's TCP protocol, with the port that the system chose if it was asked to.
     pub fn local_addr(&self) -> &Address {
         &self.address
     }
 
-    /// Where it serves HTTP, if it does.
+    /// Address of HTTP, if it is served.
     pub fn http_addr(&self) -> Option<&Address> {
         self.web.http_addr()
     }
 
-    /// Where it serves HTTPS, if it does.
+    /// Address of HTTPS, if it is served.
     pub fn https_addr(&self) -> Option<&Address> {
         self.web.https_addr()
     }
@@ -93,7 +93,7 @@ impl Server {
         self.web.tokens()
     }
 
-    /// Who may use its HTTP API, and what else asks for the same secrets. The handle may outlive the server.
+    /// Rights of the HTTP API, and of whatever else asks for the same secrets. The handle may outlive the server.
     pub fn access(&self) -> Arc<Access> {
         self.web.access()
     }
@@ -168,7 +168,7 @@ impl Server {
         });
     }
 
-    /// Tells a client that it is one too many. It has not said what it speaks, so this is a guess.
+    /// Sends a client the error that it is one too many, as a guess at its protocol: it has sent nothing yet.
     fn refuse(&self, transport: Transport) {
         let limit = self.shared.config.max_connections;
         let error = WireError::new(Code::Invalid, format!("connections exceed limit of {limit}"));

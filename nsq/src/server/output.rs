@@ -1,4 +1,4 @@
-//! What a session has to write.
+//! Output of a session.
 
 use std::io;
 use std::pin::Pin;
@@ -14,7 +14,7 @@ use mq_net::transport::Transport;
 /// number of peers that do not read.
 pub(super) const DELIVERY_BYTES: usize = 64 * 1024;
 
-/// With more unsent the connection is not read: its peer sends commands but does not take the answers.
+/// Unsent bytes above which the connection is not read: its peer sends commands but does not take the answers.
 pub(super) const UNSENT_BYTES_MAX: usize = 256 * 1024;
 
 /// Bytes on their way out. Has a buffer only while there are any.
@@ -29,7 +29,7 @@ pub(super) struct Output {
 }
 
 impl Output {
-    /// How much is not sent.
+    /// Bytes not sent yet.
     pub(super) fn unsent(&self) -> usize {
         self.buf.len() - self.sent
     }
@@ -39,7 +39,7 @@ impl Output {
         self.stuck_since
     }
 
-    /// Where to append.
+    /// The buffer to append to.
     pub(super) fn buf(&mut self) -> &mut Vec<u8> {
         if self.buf.capacity() == 0 {
             self.buf = buffers::take_output();

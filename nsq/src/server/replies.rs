@@ -30,19 +30,19 @@ enum Reply {
     Response(Vec<u8>),
     /// An error.
     Error(WireError),
-    /// What a thread of the blocking pool is to find out once everything before it is answered.
+    /// Blocking work to start once all earlier replies are out.
     Later(Option<Work>),
-    /// What it is busy with.
+    /// Blocking work that runs.
     Running(JoinHandle<Result<Vec<u8>, WireError>>),
 }
 
-/// What may block, and gives the data of a response.
+/// Work that may block, and returns the data of a response.
 pub(super) type Work = Box<dyn FnOnce() -> Result<Vec<u8>, WireError> + Send>;
 
-/// How a failed publish is told.
+/// Code and command word of the error for a failed publish.
 pub(super) type Refusal = (Code, &'static str);
 
-/// What came of trying to answer.
+/// Outcome of an attempt to answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Emitted {
     /// Nothing out of the ordinary.
@@ -59,9 +59,9 @@ pub(super) struct Replies {
     queue: VecDeque<Reply>,
     /// Publishes in the queue.
     unanswered: usize,
-    /// What was last handed to the log, if that was since the last commit.
+    /// Last frame handed to the log, if that was after the last commit.
     uncommitted: Option<Ticket>,
-    /// What was answered in this round, where that is measured.
+    /// Publishes answered in this round, where latency is measured.
     pub(super) measured: Measured,
     /// Whether a [`Reply::Later`] or [`Reply::Running`] is in the queue.
     later: bool,
@@ -72,7 +72,7 @@ impl Replies {
         self.queue.is_empty()
     }
 
-    /// Whether something waits to be written that the log was not told to write.
+    /// Whether frames wait in the log for a commit that nobody has asked for.
     pub(super) fn wants_write(&self) -> bool {
         self.uncommitted.is_some_and(|ticket| !ticket.is_done())
     }

@@ -39,17 +39,17 @@ use mq_net::transport::tls::TlsConfig;
 /// Full reads taken in before answers and messages get their turn.
 const READS_MAX: usize = 4;
 
-/// How long what was taken in may take to be answered once nothing more is taken in.
+/// Longest wait for the answers to commands already read, after reading has stopped.
 const DRAIN: Duration = Duration::from_secs(30);
 
-/// How long a client that was told an error has to take note, before what it still sends resets the connection.
+/// Time for a client to read a fatal error before its further commands reset the connection.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// How far behind SUB's answer the first message keeps on a compressed connection: there are clients that lose one that
+/// Delay of the first message after SUB's answer on a compressed connection: there are clients that lose one that
 /// comes with it.
 const KEEP_BEHIND: Duration = Duration::from_millis(10);
 
-/// What all sessions of a server share.
+/// State that all sessions of a server share.
 pub(super) struct Shared {
     pub(super) broker: Broker,
     pub(super) config: Config,
@@ -78,14 +78,14 @@ pub(super) enum Phase {
     Draining(End, Instant),
 }
 
-/// Why a session ended.
+/// Reason for the end of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
     /// Not at all: it goes on behind an upgrade.
     Upgrade(Upgrade),
     /// The client closed.
     Eof,
-    /// The client was told an error that ends the connection.
+    /// The client got an error that ends the connection.
     Fatal,
     /// The client sent a line that has no end.
     LineTooLong,
@@ -122,19 +122,19 @@ pub(super) struct Session {
     pub(super) resting: bool,
     /// The name last published to, parsed.
     pub(super) topic: Option<TopicName>,
-    /// When the last command ended. Renews the deadline of the next.
+    /// Time at which the last command ended. Renews the deadline of the next.
     pub(super) last_command: Instant,
     next_heartbeat: Instant,
     /// Due at the earliest deadline there was when it was set; never moved for a later one. `None`: no heartbeats.
     timer: Option<Pin<Box<Sleep>>>,
     /// Whether the timer was set since it was polled.
     timer_moved: bool,
-    /// When messages may go out: [`KEEP_BEHIND`] after SUB's answer, or once they were [`GATHERED`].
+    /// Time from which messages may go out: [`KEEP_BEHIND`] after SUB's answer, or once they were [`GATHERED`].
     delivers_at: Option<Instant>,
     /// Whether they are gathered.
     gather: Gather,
     turn: Turn,
-    /// When what is being executed was read, where that is measured.
+    /// Time at which the command being executed was read, where latency is measured.
     pub(super) read_at: Option<Instant>,
 }
 

@@ -12,7 +12,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
 
 use super::stats::{Gather, LatencyEntry, Memory, Selection, Stats};
 
-/// How long finding the address may take.
+/// Longest wait for the resolution of the address.
 const RESOLVE: Duration = Duration::from_secs(1);
 
 /// The packets of a push are spread over the interval but for this much.
@@ -20,16 +20,16 @@ const REST: Duration = Duration::from_secs(1);
 
 const EPHEMERAL: &str = "#ephemeral";
 
-/// What is pushed, where and when. The defaults are nsqd's.
+/// Settings of the push: figures, address, interval. The defaults are nsqd's.
 #[derive(Clone, Debug)]
 pub struct StatsdConfig {
     /// `host:port`, over UDP.
     pub address: String,
-    /// What each name begins with; `%s` is the broadcast address and HTTP port, and a dot is added. May be empty.
+    /// Prefix of each name; `%s` is the broadcast address and HTTP port, and a dot is added. May be empty.
     pub prefix: String,
     /// Time between pushes.
     pub interval: Duration,
-    /// Whether the process's memory is told.
+    /// Whether the process's memory is pushed.
     pub mem_stats: bool,
     /// Largest packet in bytes. A longer line goes alone.
     pub udp_packet_size: usize,
@@ -50,7 +50,7 @@ impl Default for StatsdConfig {
     }
 }
 
-/// What each name begins with; `host` and `port` are those others reach this server by.
+/// The prefix of each name; `host` and `port` are those by which others reach this server.
 pub(super) fn prefix(prefix: &str, host: &str, port: i32) -> String {
     // As Go joins them.
     let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
@@ -116,11 +116,11 @@ fn packets(lines: &[String], bytes_max: usize) -> Vec<String> {
     packets
 }
 
-/// Counts as they were pushed last: counters tell what was added since.
+/// Counts as they were pushed last: counters are pushed as increases.
 #[derive(Debug, Default)]
 struct Counts {
     topics: HashMap<String, [u64; 2]>,
-    /// By `topic:channel`.
+    /// Last counters of each channel, by `topic:channel`.
     channels: HashMap<String, [u64; 3]>,
     gc_runs: u64,
 }
@@ -166,7 +166,7 @@ impl Counts {
     }
 }
 
-/// What was added to each count. Where one fell it is another topic or channel of the same name.
+/// Increase of each counter. A counter that fell belongs to a re-created topic or channel and counts from 0.
 fn added<const N: usize>(counts: [u64; N], last: Option<&[u64; N]>) -> [u64; N] {
     match last {
         Some(last) if counts.iter().zip(last).all(|(now, last)| now >= last) => {

@@ -21,10 +21,10 @@ use crate::wire::frame::OK_FRAME;
 use crate::wire::identify::{Reply, Request, ms};
 use mq_net::transport::Compression;
 
-/// How long a handshake may take.
+/// Longest wait for a handshake.
 const HANDSHAKE: Duration = Duration::from_secs(5);
 
-/// What a client and the server agreed to switch on.
+/// Layers that a client and the server agreed to switch on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Upgrade {
     tls: bool,
@@ -32,7 +32,7 @@ pub(super) struct Upgrade {
 }
 
 impl Session {
-    /// What to answer, and what follows the answer. What is on already is not switched on again.
+    /// The answer to IDENTIFY, and the upgrade that follows it. Layers that are on are not switched on again.
     pub(super) fn negotiate(&self, request: &Request) -> Result<(Reply, Option<Upgrade>), WireError> {
         let config = &self.shared.config;
         let compressed = self.transport.is_compressed();

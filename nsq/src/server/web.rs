@@ -27,14 +27,14 @@ pub(super) struct Web {
     endpoints: Arc<Endpoints>,
 }
 
-/// Why HTTP can't be served: the source of the [`io::Error`] that [`Server::bind`](super::Server::bind) gives.
+/// Reason why HTTP can't be served: the source of the [`io::Error`] of [`Server::bind`](super::Server::bind).
 #[derive(Debug)]
 pub struct WebError {
     /// The setting that is wrong, as nsqd's flag is called: `http-address`, `https-address`, `http-auth-token-file`.
     pub flag: &'static str,
-    /// What it is set to.
+    /// The setting's value.
     pub value: String,
-    /// What is wrong with it.
+    /// The error of that address.
     pub source: io::Error,
 }
 
@@ -106,12 +106,12 @@ impl Web {
         Ok(Self { http, https, tokens, access, endpoints })
     }
 
-    /// Where HTTP is served, if it is.
+    /// Address of HTTP, if it is served.
     pub(super) fn http_addr(&self) -> Option<&Address> {
         self.http.as_ref().map(HttpServer::local_addr)
     }
 
-    /// Where HTTPS is served, if it is.
+    /// Address of HTTPS, if it is served.
     pub(super) fn https_addr(&self) -> Option<&Address> {
         self.https.as_ref().map(HttpServer::local_addr)
     }

@@ -1,4 +1,4 @@
-//! What a client sends.
+//! Commands of a client.
 //!
 //! ```text
 //! command  = word { " " parameter } [ "\r" ] "\n" [ body ]        the line at most 16384 bytes with its end
@@ -28,7 +28,7 @@ pub const LINE_BYTES_MAX: usize = 16384;
 /// Most messages one PEEK may ask for.
 pub const PEEK_MAX: u64 = 1000;
 
-/// What a connection may do. Numbers are those that nsqd's stats show.
+/// State of a connection, which decides what it may do. Numbers are those that nsqd's stats show.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum State {
     /// No SUB yet.
@@ -40,7 +40,7 @@ pub enum State {
     Closing = 4,
 }
 
-/// What the checks of a command depend on.
+/// Inputs of the checks of a command.
 #[derive(Clone, Copy, Debug)]
 pub struct Context<'l> {
     /// The server's limits.

@@ -30,7 +30,7 @@ pub enum Code {
     AuthFirst,
     /// The auth server could not be asked, or gave no valid answer.
     AuthFailed,
-    /// The answer to an AUTH can't be told.
+    /// The answer to an AUTH can't be sent.
     AuthError,
     /// The client may not do what it asks for.
     Unauthorized,
@@ -90,7 +90,7 @@ impl Code {
 pub struct WireError {
     code: Code,
     text: Vec<u8>,
-    /// How much of the text is the server's own: what follows it the client sent.
+    /// Length of the text's own part: the client sent the rest.
     own: usize,
 }
 
@@ -121,13 +121,13 @@ impl WireError {
         Self::new(code, text)
     }
 
-    /// What the core refused a publish, a subscription or a peek with. `command` is the command's word.
+    /// The error for a publish, a subscription or a peek that the core refused. `command` is the command's word.
     pub fn refused(code: Code, command: &str, error: &Error) -> Self {
         let reason = reason(error.kind()).map_or_else(|| error.to_string(), str::to_owned);
         Self::new(code, format!("{command} failed {reason}"))
     }
 
-    /// What the core refused a FIN, REQ or TOUCH of `id` with.
+    /// The error for a FIN, REQ or TOUCH of `id` that the core refused.
     pub fn refused_id(code: Code, command: &str, id: &[u8; 16], kind: ErrorKind) -> Self {
         let reason = reason(kind).unwrap_or("failed");
         Self::new(code, [command.as_bytes(), b" ", id, b" failed ", reason.as_bytes()].concat())

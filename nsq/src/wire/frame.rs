@@ -1,4 +1,4 @@
-//! What a server sends.
+//! Frames of a server.
 //!
 //! ```text
 //! frame    = u32 size, u32 type, data          size = 4 + length of data; type: 0 response, 1 error, 2 message
@@ -110,7 +110,7 @@ impl<'a> Message<'a> {
     }
 }
 
-/// Why bytes are no frame.
+/// Reason why bytes are no frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FrameError {
     /// A size below 4 or over [`FRAME_BYTES_MAX`].

@@ -8,15 +8,15 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::error::{Code, WireError};
 
-/// What IDENTIFY's JSON says. What is missing or `null` has its zero value; unknown keys are ignored; keys match in any
+/// IDENTIFY's JSON. A missing or `null` key has its zero value; unknown keys are ignored; keys match in any
 /// case, as in Go.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Request {
-    /// For stats only.
+    /// The client's short name, for stats only.
     pub client_id: String,
-    /// For stats only.
+    /// The client's host, for stats only.
     pub hostname: String,
-    /// For stats only.
+    /// The client's library and version, for stats only.
     pub user_agent: String,
     /// Whether to answer with JSON, and to start TLS and compression at all.
     pub feature_negotiation: bool,
@@ -38,9 +38,9 @@ pub struct Request {
     pub sample_rate: i32,
     /// Milliseconds; 0: the default.
     pub msg_timeout: i64,
-    /// Where the client runs.
+    /// The client's region.
     pub topology_region: String,
-    /// Where in the region the client runs.
+    /// The client's zone in its region.
     pub topology_zone: String,
 }
 
@@ -109,7 +109,7 @@ impl<'de> Visitor<'de> for RequestVisitor {
     }
 }
 
-/// What a server lets a client choose. The defaults are nsqd's.
+/// Bounds of a client's choices. The defaults are nsqd's.
 #[derive(Clone, Debug)]
 pub struct Bounds {
     /// Longest heartbeat interval: 60 s.
@@ -143,7 +143,7 @@ const HEARTBEAT_INTERVAL_MIN_MS: i64 = 1000;
 const OUTPUT_BUFFER_SIZE_MIN: i64 = 64;
 const MSG_TIMEOUT_MIN_MS: i64 = 1000;
 
-/// What holds for a connection.
+/// Settings in force on a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// `None`: no heartbeats, no deadlines, and no SUB.
@@ -154,12 +154,12 @@ pub struct Settings {
     pub output_buffer_timeout: Duration,
     /// Percent of the messages to be sent; 0: all.
     pub sample_rate: u8,
-    /// How long a message may be in flight.
+    /// Longest time of a message in flight.
     pub msg_timeout: Duration,
 }
 
 impl Settings {
-    /// What holds before IDENTIFY, with a server's message timeout.
+    /// Settings before IDENTIFY, with the server's message timeout.
     pub fn new(msg_timeout: Duration) -> Self {
         Self {
             heartbeat_interval: Some(HEARTBEAT_INTERVAL),
@@ -242,7 +242,7 @@ pub struct Reply {
     pub max_deflate_level: i64,
     /// Whether snappy starts now.
     pub snappy: bool,
-    /// What holds for this connection.
+    /// Sample rate of this connection, in percent; 0 is all.
     pub sample_rate: i64,
     /// Whether AUTH must follow.
     pub auth_required: bool,
@@ -250,9 +250,9 @@ pub struct Reply {
     pub output_buffer_size: i64,
     /// Milliseconds, what holds for this connection.
     pub output_buffer_timeout: i64,
-    /// Where the server runs.
+    /// The server's region.
     pub topology_region: String,
-    /// Where in the region the server runs.
+    /// The server's zone in its region.
     pub topology_zone: String,
 }
 

@@ -17,7 +17,7 @@ use super::error::{Code, WireError};
 use super::name::Name;
 pub use super::parse::Stage;
 
-/// What a client sends first, once, and gets no answer to.
+/// First bytes of a client, sent once and not answered.
 pub const MAGIC: [u8; 4] = *b"  V1";
 
 /// Longest line with its end. The longest that says something has 140 bytes.
@@ -35,10 +35,10 @@ pub const OK: &[u8] = b"OK";
 /// PING, whole.
 pub const PING: &[u8] = b"PING\n";
 
-/// What a client sends.
+/// A command of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command<'a> {
-    /// Who it is: JSON, see [`Peer`].
+    /// The client's description of itself: JSON, see [`Peer`].
     Identify(&'a [u8]),
     /// It has this topic, or this channel of it.
     Register(Name<'a>, Option<Name<'a>>),
@@ -48,14 +48,14 @@ pub enum Command<'a> {
     Ping,
 }
 
-/// What the front of a buffer holds.
+/// The command or error at the front of a buffer.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Parse<'a> {
     /// The start of a command, and nothing wrong with it so far.
     Incomplete(Stage),
     /// A command, and how many bytes it took.
     Command(Command<'a>, usize),
-    /// What is wrong with the command, maybe known before all of it arrived. The connection is closed after it.
+    /// The fault of a command, maybe found before all of it arrived. The connection is closed after it.
     Error(WireError),
 }
 
@@ -161,7 +161,7 @@ fn bad_name(code: Code, command: &str, noun: &str, name: &[u8]) -> WireError {
     WireError::new(code, [text.as_bytes(), name, b"' is not valid"].concat())
 }
 
-/// Without spaces of any kind at both ends.
+/// Removes spaces of any kind at both ends.
 fn trim(line: &[u8]) -> &[u8] {
     match std::str::from_utf8(line) {
         Ok(line) => line.trim().as_bytes(),

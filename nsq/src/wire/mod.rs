@@ -21,5 +21,5 @@ pub use command::{Command, Context, Limits, State};
 pub use error::{Code, WireError};
 pub use parse::{Parse, Parser, Stage};
 
-/// What a client sends first, once, and gets no answer to.
+/// First bytes of a client, sent once and not answered.
 pub const MAGIC: [u8; 4] = *b"  V2";

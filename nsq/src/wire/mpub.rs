@@ -13,7 +13,7 @@ impl<'a> Bodies<'a> {
         Self { bytes, count }
     }
 
-    /// How many are left.
+    /// Number of bodies left.
     pub fn count(&self) -> u32 {
         self.count
     }

@@ -10,28 +10,28 @@ use super::mpub::Bodies;
 use super::name::Name;
 use mq_net::secret::Secret;
 
-/// What the front of a buffer holds.
+/// The command or error at the front of a buffer.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Parse<'a> {
     /// The start of a command, and nothing wrong with it so far.
     Incomplete {
         /// Bytes from the command's start that it has at least; always more than there are.
         need: usize,
-        /// What is still to come.
+        /// The part of the command that is still to come.
         stage: Stage,
     },
     /// A command, and how many bytes it took.
     Command(Command<'a>, usize),
     /// The line of an MPUB to this topic. Goes on once the context says that it was checked.
     Batch(Name<'a>),
-    /// What is wrong with the command, maybe known before all of it arrived. Where the line ends is lost with a fatal
+    /// The fault of a command, maybe found before all of it arrived. The end of its line is lost with a fatal
     /// error, and all of the parser's are.
     Error(WireError),
     /// A line over the limit: nsqd closes such a connection without a word.
     LineTooLong,
 }
 
-/// How far an incomplete command got.
+/// The part of an incomplete command that is missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
     /// In the line, or before it.
@@ -49,7 +49,7 @@ pub enum Stage {
 }
 
 impl Stage {
-    /// What to answer if the client stopped sending here. `None`: between commands, or in a line; nothing to say.
+    /// The error if the client stopped sending here. `None` between commands, or in a line.
     pub fn at_end(self) -> Option<WireError> {
         let (code, text) = match self {
             Self::Line => return None,
@@ -77,7 +77,7 @@ impl Stage {
 pub struct Parser {
     /// Bytes of the line known to hold no end.
     scanned: usize,
-    /// Where to go on in an MPUB: place in the buffer, number of the body there.
+    /// Progress in an MPUB: place in the buffer, number of the body there.
     walked: Option<(usize, u32)>,
 }
 
@@ -218,7 +218,7 @@ impl Parser {
     }
 }
 
-/// Why there is no command.
+/// Reason why there is no command.
 enum Stop<'a> {
     Check(Name<'a>),
     Incomplete { need: usize, stage: Stage },
@@ -263,7 +263,7 @@ impl<'a> Iterator for Words<'a> {
     }
 }
 
-/// What follows a line.
+/// The body that follows a line.
 #[derive(Clone, Copy)]
 struct Body<'a> {
     buf: &'a [u8],

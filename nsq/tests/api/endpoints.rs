@@ -32,7 +32,7 @@ impl OptionSource for TwoOptions {
     }
 }
 
-/// What nsqd 1.3.0 answers, in order: some need what those before did. An error is its code, 200 may have a text.
+/// Answers of nsqd 1.3.0, in order: some need the effect of those before. An error is its code, 200 may have a text.
 #[tokio::test]
 async fn answers_are_nsqds() {
     let config = Config { options: Options::new(std::sync::Arc::new(TwoOptions)), ..Config::default() };

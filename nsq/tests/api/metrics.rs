@@ -57,7 +57,7 @@ fn parse(text: &str) -> BTreeMap<String, Family> {
     families
 }
 
-/// What promtool complains of, and more.
+/// Checks what promtool checks, and more.
 fn lint(families: &BTreeMap<String, Family>) {
     for (name, family) in families {
         let plain = |b: u8| b.is_ascii_lowercase() || b == b'_';

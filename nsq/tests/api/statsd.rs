@@ -1,4 +1,4 @@
-//! What is pushed to statsd, as it comes by UDP.
+//! Figures pushed to statsd, as they come by UDP.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ async fn push(socket: &UdpSocket, last: &str) -> Vec<String> {
     }
 }
 
-/// The lines of the first push that is not the one before, as it is told over and over.
+/// The lines of the first push that differs from the one before, which is repeated over and over.
 async fn lines_with(socket: &UdpSocket, last: &str, line: &str) -> Vec<String> {
     loop {
         let packets = push(socket, last).await;

@@ -1,4 +1,4 @@
-//! Who may use the API: tokens, auth servers, TLS.
+//! Rights of the API's callers: tokens, auth servers, TLS.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! How auth servers are asked, and which.
+//! Requests to auth servers: their form, and which servers get them.
 
 use std::io;
 use std::time::Duration;

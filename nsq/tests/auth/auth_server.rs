@@ -1,4 +1,4 @@
-//! An auth server that answers what it is told to, and keeps what it was asked.
+//! An auth server that gives set answers, and keeps the requests it got.
 
 use std::path::PathBuf;
 use std::sync::Arc;

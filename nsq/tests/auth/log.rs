@@ -1,4 +1,4 @@
-//! What is logged of a connection, and that no secret is.
+//! Log lines of a connection, which hold no secret.
 
 use std::io;
 use std::sync::Arc;
@@ -106,7 +106,7 @@ async fn every_event_of_a_connection_has_a_line() {
     assert!(!log.contains("hush-hush"), "{log}");
 }
 
-/// What this thread logs, and with it every session of its test.
+/// Log of this thread, and with it of every session of its test.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 

@@ -3,7 +3,7 @@
 use crate::auth_server::AuthServer;
 use crate::{SUCCESS, config, start};
 
-/// What is sent, and the frames that answer it; the last is an error after which the server closes.
+/// Bytes to send, and the frames that answer them; the last is an error after which the server closes.
 type Case = (&'static str, &'static [&'static [u8]], &'static [&'static str]);
 
 /// The auth server permits to publish to topics with an "a", and to subscribe to their channels with a "c".

@@ -96,7 +96,7 @@ pub struct Peer {
     pub socket: Box<dyn Socket>,
     /// Whether each byte is written by itself.
     pub bytewise: bool,
-    /// What was sent already of what is sent next.
+    /// The beginning of the next input that was sent already.
     pub skip: &'static [u8],
 }
 

@@ -1,4 +1,4 @@
-//! What a client stacks on its socket: TLS of certificates made for the test, snappy, deflate.
+//! Layers that a client stacks on its socket: TLS of certificates made for the test, snappy, deflate.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -18,7 +18,7 @@ use tokio_rustls::TlsConnector;
 
 use super::{Peer, Socket, with_body};
 
-/// What lies between the protocol and the socket.
+/// The layers between the protocol and the socket.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Stack {
     pub tls: bool,
@@ -28,7 +28,7 @@ pub struct Stack {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Compression {
     Snappy,
-    /// With the stream's identifier before every write.
+    /// Snappy with the stream's identifier before every write.
     SnappyRepeated,
     Deflate(u8),
 }
@@ -76,7 +76,7 @@ impl Certificates {
         std::fs::write(self.path(&format!("{name}.key")), key.serialize_pem()).unwrap();
     }
 
-    /// What the server is told.
+    /// Settings of the server.
     pub fn options(&self) -> TlsOptions {
         TlsOptions {
             cert: self.path("server.pem"),
@@ -86,7 +86,7 @@ impl Certificates {
         }
     }
 
-    /// What our own client is told.
+    /// Settings of our own client.
     pub fn client_options(&self) -> ClientTlsOptions {
         ClientTlsOptions {
             root_ca_file: Some(self.path("root.pem")),

@@ -94,7 +94,7 @@ async fn eventually(what: &str, mut is: impl FnMut() -> bool) {
     }
 }
 
-/// Who has `topic` at the server, `-` if it knows none.
+/// Hosts that have `topic` at the server, `-` if there are none.
 async fn hosts(http: &str, topic: &str) -> String {
     let response = request(http, "GET", &format!("/lookup?topic={topic}")).await;
     if response.status == 404 {
@@ -119,7 +119,7 @@ async fn has_hosts(http: &str, topic: &str, expected: &str) {
     }
 }
 
-/// What holds for any lookup server.
+/// Checks that hold for any lookup server.
 async fn check(tcp: &str, http: &str) {
     let folder = tempfile::tempdir().unwrap();
     let broker = Broker::open(Options { data_path: folder.path().into(), ..Options::default() }).unwrap();

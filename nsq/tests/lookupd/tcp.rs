@@ -10,10 +10,10 @@ use tokio::time::timeout;
 use crate::peers::Peer;
 use crate::server::{Broker, IDENTIFY, PATIENCE, Server, get, identify, transcript};
 
-/// What stands for IDENTIFY's answer: each server has a name of its own.
+/// Placeholder for IDENTIFY's answer: each server has a name of its own.
 const IDENTITY: &str = "{identity}";
 
-/// What is sent after the magic, and the answers, as a real nsqlookupd 1.3.0 gave them.
+/// Input after the magic, and the answers, as a real nsqlookupd 1.3.0 gave them.
 fn transcripts() -> Vec<(Vec<u8>, Vec<&'static str>)> {
     let ident = || identify(IDENTIFY);
     let after = |rest: &[u8]| [identify(IDENTIFY), rest.to_vec()].concat();

@@ -33,7 +33,7 @@ pub(in crate::server) const SECRET_BYTES_MAX: usize = 16 * 1024;
 /// Questions under way at a time. Others wait: each has a socket and up to an answer's memory.
 const QUERIES_MAX: usize = 256;
 
-/// What goes wrong is logged as a warning at most this often: when the server is down, every client comes back at once.
+/// Shortest pause between two warnings: when an auth server is down, every client comes back at once.
 const WARNING_PAUSE: Duration = Duration::from_secs(1);
 
 /// The auth servers of a broker.
@@ -49,7 +49,7 @@ pub(in crate::server) struct AuthClient {
     warned: Mutex<Option<Instant>>,
 }
 
-/// Why there is no answer, for the log: clients are not told. Never holds a secret.
+/// Reason for a missing answer, for the log alone: clients do not get it. Never holds a secret.
 #[derive(Debug)]
 pub(in crate::server) struct Failure(String);
 
@@ -90,7 +90,7 @@ impl AuthClient {
         })))
     }
 
-    /// What the first server says that can be asked and gives a valid answer. The first to be asked is any of them.
+    /// Asks the servers in turn, beginning with any of them, and returns the first valid answer.
     pub(in crate::server) async fn query(&self, asker: &Asker) -> Result<Grant, Failure> {
         if asker.secret.expose().len() > SECRET_BYTES_MAX {
             return Err(Failure(format!("the secret is longer than {SECRET_BYTES_MAX} bytes")));

@@ -1,4 +1,4 @@
-//! Where an auth server is, and in what form it is asked.
+//! Address of an auth server, and the form of its requests.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,13 +10,13 @@ use serde::Serialize;
 
 use mq_net::access::Asker;
 
-/// How auth servers are asked.
+/// HTTP method of requests to auth servers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AuthMethod {
-    /// With everything in the URL.
+    /// GET, with everything in the URL.
     #[default]
     Get,
-    /// With everything in a JSON body.
+    /// POST, with everything in a JSON body.
     Post,
 }
 
@@ -134,7 +134,7 @@ fn query(asker: &Asker) -> String {
     out
 }
 
-/// As Go escapes the values of a query.
+/// Escapes the value of a query as Go does.
 fn escape(out: &mut String, bytes: &[u8]) {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
     for &byte in bytes {

@@ -11,7 +11,7 @@ mod pattern;
 mod permissions;
 mod state;
 
-/// For fuzz targets: whether `json` is an answer that permits to subscribe to `channel` of `topic`.
+/// Returns whether `json` is an answer that permits to subscribe to `channel` of `topic`. A door for fuzz targets.
 #[cfg(feature = "fuzz-doors")]
 pub fn answer_permits(json: &[u8], topic: &str, channel: &str) -> bool {
     let grant = Grant::parse(json, &pattern::Patterns::default());

@@ -21,7 +21,7 @@ const NESTING_MAX: u32 = 100;
 /// are left.
 const PURGE_AT_LEAST: usize = 64;
 
-/// What a topic or channel name has to match, anywhere in it.
+/// A pattern that a topic or channel name has to match, anywhere in it.
 #[derive(Clone, Debug)]
 pub(super) enum Pattern {
     /// Matches everything, the empty name too.

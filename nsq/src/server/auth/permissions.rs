@@ -1,4 +1,4 @@
-//! What an auth server answers, and what it allows.
+//! The answer of an auth server, and the permissions in it.
 //!
 //! ```json
 //! {"ttl":3600,"identity":"u","identity_url":"http://..",
@@ -21,7 +21,7 @@ const PATTERNS_MAX: usize = 4096;
 /// A longer time to live is cut: nothing of today lives as long, and instants end somewhere.
 const TTL_MAX_SECONDS: u64 = 100 * 365 * 24 * 3600;
 
-/// What a client may be allowed to do.
+/// One kind of permission.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::server) enum Permission {
     /// To read.
@@ -48,13 +48,13 @@ pub(in crate::server) fn auth_answer(authorized: &Authorized) -> Result<Vec<u8>,
 /// A valid answer.
 #[derive(Clone, Debug)]
 pub(in crate::server) struct Grant {
-    /// How long it holds; not zero.
+    /// Life of the grant; not zero.
     pub(in crate::server) ttl: Duration,
     pub(in crate::server) authorized: Authorized,
     pub(in crate::server) permissions: Permissions,
 }
 
-/// What may be done, by all authorizations of an answer.
+/// Permissions of all authorizations of an answer.
 #[derive(Clone, Debug, Default)]
 pub(in crate::server) struct Permissions(Vec<Authorization>);
 
@@ -77,7 +77,7 @@ impl Grant {
             Ok(Value::Object(answer)) => answer,
             Ok(Value::Null) => Map::new(),
             Ok(_) => return Err(Invalid::of("the answer is no object")),
-            // Its text tells where, never what.
+            // Its text has the place, never the content.
             Err(error) => return Err(Invalid(format!("the answer is no JSON: {error}"))),
         };
         let identity = text(&answer, "identity")?.to_owned();
@@ -176,7 +176,7 @@ fn shown(text: &str) -> String {
     format!("{part:?}{}", if part.len() < text.len() { "..." } else { "" })
 }
 
-/// What is wrong with an answer.
+/// The fault of an invalid answer.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Invalid(String);
 

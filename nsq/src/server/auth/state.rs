@@ -1,4 +1,4 @@
-//! What one connection may do, until it has to be asked again. Pure: the caller brings the time.
+//! Permissions of one connection, until they have to be requested again. Pure: the caller brings the time.
 
 use std::sync::Arc;
 

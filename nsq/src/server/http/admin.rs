@@ -1,4 +1,4 @@
-//! What administrators do to topics and channels. Answered when it is in the log.
+//! Changes to topics and channels by administrators. Each is answered when it is in the log.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use super::refused::refused;
 use mq_net::http::{Answer, Request, StatusCode};
 use mq_net::log_wait::LogWait;
 
-/// What is done to a topic that is there.
+/// A change to an existing topic.
 #[derive(Clone, Copy)]
 pub(super) enum TopicAction {
     Delete,
@@ -20,7 +20,7 @@ pub(super) enum TopicAction {
     Unpause,
 }
 
-/// What is done to a channel that is there.
+/// A change to an existing channel.
 #[derive(Clone, Copy)]
 pub(super) enum ChannelAction {
     Delete,

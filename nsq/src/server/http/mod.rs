@@ -28,7 +28,7 @@ use crate::wire::Limits;
 use mq_net::access::{Access, Caller};
 use mq_net::http::{Answer, Api, Handling, Method, Parameter, Request, Route, StatusCode};
 
-/// What answers HTTP requests.
+/// State behind the handlers of HTTP requests.
 pub(super) struct Endpoints {
     pub(super) broker: Broker,
     pub(super) shared: Arc<Shared>,
@@ -42,7 +42,7 @@ pub(super) struct Endpoints {
     access: Arc<Access>,
 }
 
-/// Where the server listens: -1 on a unix socket, 0 nowhere.
+/// Ports of the server: -1 on a unix socket, 0 if it does not listen.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Ports {
     pub(super) tcp: i32,
@@ -199,13 +199,13 @@ impl Api for Endpoints {
     }
 }
 
-/// What plain HTTP gets where TLS is required. NSQ's own clients come again at the port.
+/// Answer to plain HTTP where TLS is required. NSQ's own clients come again at the port.
 fn tls_required(https_port: i32) -> Answer {
     let body = format!("{{\"message\": \"TLS_REQUIRED\", \"https_port\": {https_port}}}");
     Answer::raw_json(body).status(FORBIDDEN)
 }
 
-/// What belongs to the Go runtime's debugger, and has nothing to stand for it here.
+/// Answers requests for the Go runtime's debugger, which has no counterpart here.
 async fn absent(_: Arc<Endpoints>, request: Request) -> Result<Answer, Answer> {
     let detail = match request.path() {
         "/debug/freememory" => {
@@ -221,7 +221,7 @@ fn either(answer: impl Future<Output = Result<Answer, Answer>> + Send + 'static)
     Box::pin(async { answer.await.unwrap_or_else(|error| error) })
 }
 
-/// What [`Endpoints`] are made of.
+/// Parts of [`Endpoints`].
 pub(super) struct Parts {
     pub(super) shared: Arc<Shared>,
     pub(super) gather: Gather,
@@ -246,7 +246,7 @@ impl Endpoints {
         }
     }
 
-    /// Whose the request is, as [`Api::admit`] found out.
+    /// The caller of the request, as [`Api::admit`] found out.
     fn caller(&self, request: &Request) -> Caller {
         request.extensions().get().cloned().unwrap_or_else(Caller::nobody)
     }

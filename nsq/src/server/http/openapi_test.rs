@@ -12,7 +12,7 @@ fn document() -> Value {
     serde_json::from_str(include_str!("../../../../docs/openapi.json")).unwrap()
 }
 
-/// Where a parameter is given, and its name.
+/// Place of a parameter, query or header, and its name.
 fn place(parameter: &Parameter) -> String {
     format!("{} {}", if parameter.is_header { "header" } else { "query" }, parameter.name)
 }

@@ -10,13 +10,13 @@ use mq_net::http::{Answer, BodyError, Request, StatusCode};
 /// The value of an option, as nsqd answers it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OptionValue {
-    /// As it is.
+    /// Text, shown unchanged.
     Text(String),
     /// A number, a switch or a list: JSON.
     Json(String),
 }
 
-/// Why an option can't be set.
+/// Reason why an option can't be set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OptionError {
     /// It does not exist, or can't change while the server runs.
@@ -37,12 +37,12 @@ pub trait OptionSource: Send + Sync {
     fn put(&self, name: &str, value: &[u8]) -> Result<OptionValue, OptionError>;
 }
 
-/// Where a server's options come from; by default there are none.
+/// Source of a server's options; by default there are none.
 #[derive(Clone, Default)]
 pub struct Options(Option<Arc<dyn OptionSource>>);
 
 impl Options {
-    /// What `source` knows.
+    /// The options of `source`.
     pub fn new(source: Arc<dyn OptionSource>) -> Self {
         Self(Some(source))
     }

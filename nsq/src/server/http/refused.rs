@@ -6,7 +6,7 @@ use mq_net::http::{Answer, StatusCode};
 /// Seconds after which what failed for want of room may be tried again.
 const RETRY_AFTER: u32 = 5;
 
-/// What the core refused a request with.
+/// The answer to a request that the core refused.
 pub(super) fn refused(error: &Error) -> Answer {
     let (status, code) = match error.kind() {
         ErrorKind::InvalidName | ErrorKind::InvalidArgument => (StatusCode::BAD_REQUEST, "INVALID_REQUEST"),
@@ -26,7 +26,7 @@ pub(super) fn refused(error: &Error) -> Answer {
     if error.is_retryable() { answer.retry_after(RETRY_AFTER) } else { answer }
 }
 
-/// What the core refused messages with: nsqd has one word for all.
+/// The answer to messages that the core refused: nsqd has one word for all.
 pub(super) fn publish_refused(error: &Error) -> Answer {
     let answer = refused(error);
     if answer.code() == StatusCode::PAYLOAD_TOO_LARGE || error.kind() == ErrorKind::Draining {

@@ -1,4 +1,4 @@
-//! What is asked most: /ping, /info, /stats, /metrics.
+//! Endpoints that are polled: /ping, /info, /stats, /metrics.
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -61,7 +61,7 @@ impl<'a> Info<'a> {
     }
 }
 
-/// For the test of its description.
+/// A sample for the test of the API's description.
 #[cfg(test)]
 pub(super) fn sample_info() -> Answer {
     Answer::json(&Info::of(&Config::default(), Ports::default(), 0))
@@ -86,7 +86,7 @@ pub(super) async fn stats(api: Arc<Endpoints>, request: Request) -> Result<Answe
     Ok(Answer::text(stats.text(uptime, now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs())))
 }
 
-/// What is not refused is wanted.
+/// Returns whether a part of the answer is wanted: it is unless the query refuses it.
 fn wanted(query: &Query, name: &str) -> bool {
     query.get(name).and_then(switch).unwrap_or(true)
 }
@@ -97,7 +97,7 @@ pub(super) async fn metrics(api: Arc<Endpoints>, request: Request) -> Result<Ans
     let (broker, per_channel) = (api.broker.clone(), api.shared.config.metrics_per_channel);
     let gather = api.gather.clone();
     let publishing = Arc::clone(&api.publishing);
-    // From the first question on there are times to tell.
+    // From the first request on there are times to report.
     broker.measure_latency(None);
     publishing.start();
     let written = tokio::task::spawn_blocking(move || {

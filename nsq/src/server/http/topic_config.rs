@@ -29,7 +29,7 @@ struct TopicConfig {
     dedup_max_ids: u64,
 }
 
-/// What is done at a limit, as it is written.
+/// Actions at a limit, by the words of the API.
 const OVERFLOWS: [(&str, Overflow); 2] =
     [("refuse", Overflow::Refuse), ("drop-oldest", Overflow::DropOldest)];
 
@@ -65,7 +65,7 @@ struct Change {
     dedup_max_ids: Option<Option<u64>>,
 }
 
-/// What is there, if only `null`.
+/// Deserializes a key that is present, if only as `null`.
 fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<u64>>, D::Error> {
     Option::deserialize(deserializer).map(Some)
 }
@@ -86,7 +86,7 @@ impl Change {
         Ok((limits != before).then_some(limits))
     }
 
-    /// What it leads to about ids; `None` if it does not change that.
+    /// The settings of deduplication after the change; `None` if it does not touch them.
     fn dedup(&self, before: Dedup) -> Option<Dedup> {
         let window = self.dedup_window.map(|window| window.map(Duration::from_millis));
         let dedup = Dedup {
@@ -105,7 +105,7 @@ fn invalid(detail: &str) -> Answer {
     Answer::error_with(StatusCode::BAD_REQUEST, "INVALID_CONFIG", detail)
 }
 
-/// For the test of its description.
+/// A sample for the test of the API's description.
 #[cfg(test)]
 pub(super) fn sample() -> serde_json::Value {
     serde_json::to_value(TopicConfig::new(Durability::Flush, Limits::default(), Dedup::default())).unwrap()

@@ -5,7 +5,7 @@
 use super::Snapshot;
 use crate::server::stats::{ChannelEntry, TopicEntry};
 
-/// How a value is written.
+/// Type of a value in the exposition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// A whole number that only rises.
@@ -29,7 +29,7 @@ macro_rules! families {
     };
 }
 
-/// Of the broker as a whole.
+/// Families of the broker as a whole.
 pub(super) const BROKER: &[Family<Snapshot>] = families! {
     Gauge "mq_start_time_seconds" "When the server started, in seconds since 1970" |s| s.start_time as f64;
     Gauge "mq_healthy" "1 if everything that is asked of the broker can be done, else 0" |s| u8::from(s.healthy).into();
@@ -52,7 +52,7 @@ pub(super) const BROKER: &[Family<Snapshot>] = families! {
     Counter "mq_cleaner_copied_bytes" "Bytes the cleaner copied to free the rest of their files" |s| s.broker.cleaned_bytes as f64;
 };
 
-/// Of each topic.
+/// Families of each topic.
 pub(super) const TOPIC: &[Family<TopicEntry>] = families! {
     Gauge "mq_topic_depth" "Messages that wait for a first channel, or for the topic to be unpaused" |t| t.depth as f64;
     Gauge "mq_topic_backend_depth" "Those of them that are only on disk" |t| t.backend_depth as f64;
@@ -66,7 +66,7 @@ pub(super) const TOPIC: &[Family<TopicEntry>] = families! {
     Counter "mq_topic_dedup_evicted_ids" "Ids forgotten before their time, since there were too many" |t| t.dedup_evicted as f64;
 };
 
-/// Of each channel.
+/// Families of each channel.
 pub(super) const CHANNEL: &[Family<ChannelEntry>] = families! {
     Gauge "mq_channel_depth" "Messages waiting for a consumer" |c| c.depth as f64;
     Gauge "mq_channel_backend_depth" "Those of them that are only on disk" |c| c.backend_depth as f64;

@@ -17,13 +17,13 @@ use self::families::{BROKER, CHANNEL, Family, Kind, TOPIC};
 use super::listener::PROTOCOL;
 use super::stats::{ChannelEntry, Gather, Selection, TopicEntry};
 
-/// What [`write`] writes.
+/// Content type of the text that [`write`] writes.
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// What metrics come from.
+/// Sources of the metrics.
 pub(super) struct Source<'a> {
     pub(super) gather: &'a Gather,
-    /// How long publishes took.
+    /// Latency of publishes.
     pub(super) publishing: Histogram,
     /// Whether each channel has metrics of its own. If not, those of a topic's channels are added up.
     pub(super) per_channel: bool,
@@ -52,7 +52,7 @@ pub(super) fn write(source: &Source<'_>, visible: impl Fn(&str) -> bool) -> Resu
     Ok(text)
 }
 
-/// What is told of the broker as a whole.
+/// Figures of the broker as a whole.
 #[derive(Debug)]
 struct Snapshot {
     start_time: u64,
@@ -101,7 +101,7 @@ impl Collector for Snapshot {
         let encoder = &mut encoder;
         let mut info =
             encoder.encode_descriptor("mq_build", "Version of the broker", None, MetricType::Info)?;
-        // Ours, not the nsqd's that clients are told.
+        // Our version, not nsqd's, which clients see.
         info.encode_info(&[("version", env!("CARGO_PKG_VERSION"))])?;
         for family in BROKER {
             value(&mut descriptor(encoder, family)?, family.kind, (family.value)(self))?;

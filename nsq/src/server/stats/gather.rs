@@ -11,18 +11,18 @@ use super::model::{ChannelEntry, ClientEntry, LatencyEntry, Percentile, PubCount
 use mq_net::clients::{Client, Clients};
 use mq_net::transport::Compression;
 
-/// Where numbers come from.
+/// Sources of the figures.
 #[derive(Clone)]
 pub(in crate::server) struct Gather {
     pub(in crate::server) broker: Broker,
     pub(in crate::server) clients: Clients,
     pub(in crate::server) version: String,
     pub(in crate::server) started: SystemTime,
-    /// Percentiles of latency to tell, falling.
+    /// Percentiles of latency to report, falling.
     pub(in crate::server) percentiles: Arc<[f64]>,
 }
 
-/// Which numbers are wanted. An empty name is any.
+/// Selection of topics and channels. An empty name is any.
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::server) struct Selection<'a> {
     pub(in crate::server) topic: &'a str,
@@ -147,7 +147,7 @@ impl Gather {
 }
 
 impl ClientEntry {
-    /// `topic` is the one whose publishes are to be told; empty for all that are `visible`.
+    /// `topic` is the one whose publishes are reported; empty for all that are `visible`.
     fn of(client: &Client, topic: &str, visible: &dyn Fn(&str) -> bool) -> Self {
         let identity = client.identity();
         let authorized = client.authorized();

@@ -7,7 +7,7 @@ use serde::Serialize;
 pub(in crate::server) struct Memory {
     pub(in crate::server) heap_objects: u64,
     pub(in crate::server) heap_idle_bytes: u64,
-    /// Resident memory of the process, where the system tells, else what messages take.
+    /// Resident memory of the process, where the system has it, else the memory for messages.
     pub(in crate::server) heap_in_use_bytes: u64,
     pub(in crate::server) heap_released_bytes: u64,
     pub(in crate::server) gc_pause_usec_100: u64,
@@ -18,7 +18,7 @@ pub(in crate::server) struct Memory {
 }
 
 impl Memory {
-    /// As it is now. `messages` is what the broker holds for messages, in bytes.
+    /// Takes the figures of now. `messages` is the broker's memory for messages, in bytes.
     pub(in crate::server) fn now(messages: u64) -> Self {
         Self { heap_in_use_bytes: resident().unwrap_or(messages), ..Self::default() }
     }

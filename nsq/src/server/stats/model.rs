@@ -32,7 +32,7 @@ pub(in crate::server) struct TopicEntry {
     pub(in crate::server) message_bytes: u64,
     pub(in crate::server) paused: bool,
     pub(in crate::server) e2e_processing_latency: LatencyEntry,
-    /// For metrics.
+    /// Only metrics show this figure and those below.
     #[serde(skip)]
     pub(in crate::server) bytes: u64,
     #[serde(skip)]
@@ -60,7 +60,7 @@ pub(in crate::server) struct ChannelEntry {
     pub(in crate::server) clients: Option<Vec<ClientEntry>>,
     pub(in crate::server) paused: bool,
     pub(in crate::server) e2e_processing_latency: LatencyEntry,
-    /// For metrics.
+    /// Only metrics show this figure and those below.
     #[serde(skip)]
     pub(in crate::server) finished: u64,
     #[serde(skip)]

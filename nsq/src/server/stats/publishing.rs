@@ -1,4 +1,4 @@
-//! How long publishes took, from the moment they were read to the answer.
+//! Latency of publishes, from the moment they were read to the answer.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -34,7 +34,7 @@ impl Publishing {
     }
 }
 
-/// What one session answered in a round, by when it was read.
+/// Publishes that one session answered in a round, by the time they were read.
 #[derive(Debug, Default)]
 pub(in crate::server) struct Measured {
     /// Times and how many publishes were read then; the times rise.

@@ -1,4 +1,4 @@
-//! What both ends say about themselves.
+//! Descriptions that both ends give of themselves.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::wire::error::{Code, WireError};
 
-/// What a broker says about itself in IDENTIFY.
+/// A broker's description of itself in IDENTIFY.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Peer {
     /// Its version.
@@ -21,7 +21,7 @@ pub struct Peer {
     pub grpc_port: u16,
     /// Its host's name.
     pub hostname: String,
-    /// Where consumers reach it.
+    /// Host by which consumers reach it.
     pub broadcast_address: String,
     /// The zone in its region, or empty.
     pub topology_zone: String,
@@ -61,12 +61,12 @@ impl Peer {
     }
 }
 
-/// What a lookup server says about itself in its answer to IDENTIFY. Clients need the address and the HTTP port to ask
+/// A lookup server's description of itself in its answer to IDENTIFY. Clients need the address and the HTTP port to ask
 /// it for channels. In the order of nsqlookupd's answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Identity {
-    /// Where it is reached.
+    /// Host by which it is reached.
     pub broadcast_address: String,
     /// Its host's name.
     pub hostname: String,
