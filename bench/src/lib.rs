@@ -1,5 +1,6 @@
-//! Load for any server that speaks NSQ's protocol, and its cost to that server. `mq bench` is the front of it; the binary
-//! `bench-table` compares servers under it, and `floor` measures the least that a workload can cost.
+//! Load for any server that speaks NSQ's protocol, and its cost to that server. `mq bench` is the front of
+//! it; the binary `bench-table` compares servers under it, and `floor` measures the least that a workload can
+//! cost.
 //!
 //! - [`run`]: one workload, with the flags of [`Bench`], on a [`Front`]
 //! - `load`: the workloads

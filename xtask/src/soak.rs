@@ -12,7 +12,8 @@ use crate::run::{cargo, program, root, run, target};
 use crate::stages::{self, Done};
 use crate::tools;
 
-/// Pure files, by package: neither sockets nor clocks nor disks, so that unit tests are quick and should notice any change.
+/// Pure files, by package: neither sockets nor clocks nor disks, so that unit tests are quick and should
+/// notice any change.
 const PURE: [(&str, &[&str]); 3] = [
     (
         "mq-core",

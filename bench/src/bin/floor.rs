@@ -1,4 +1,4 @@
-//! What a workload costs at least: a server that keeps nothing, and one fdatasync for each record.
+//! The floor of a workload's cost: a server that keeps nothing, and one fdatasync for each record.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -18,8 +18,8 @@ const COMMAND_BYTES_MAX: usize = 256 << 20;
 #[derive(Parser)]
 #[command(name = "floor", about = "What a workload costs at least")]
 enum Floor {
-    /// A server of NSQ's protocol that parses and acknowledges, keeps nothing, and sends whoever subscribes as much as it
-    /// has credit for; a thread for each connection
+    /// A server of NSQ's protocol that parses and acknowledges, keeps nothing, and sends whoever subscribes
+    /// as much as it has credit for; a thread for each connection
     Null {
         /// Bytes of the messages it sends
         #[arg(long, default_value_t = 200)]
@@ -29,7 +29,7 @@ enum Floor {
     Fdatasync {
         /// The file; overwritten
         file: PathBuf,
-        /// How many records
+        /// Number of records
         #[arg(long, default_value_t = 10_000)]
         records: u64,
         /// Bytes of one

@@ -1,4 +1,4 @@
-//! What the load writes into a message, so that a consumer can tell which it is and how old it is.
+//! Bodies of the load's messages, by which a consumer recognises each message and its age.
 //!
 //! ```text
 //! body = "mqb1", u32 run, u32 connection, u64 sequence, u64 intended time (ns since the run began), filler
@@ -10,7 +10,7 @@ pub(crate) const STAMP_BYTES: usize = 28;
 
 const MAGIC: [u8; 4] = *b"mqb1";
 
-/// Which message it is.
+/// The message's identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stamp {
     pub(crate) run: u32,
@@ -18,7 +18,7 @@ pub(crate) struct Stamp {
     pub(crate) connection: u32,
     /// Counts that connection's messages, from 0.
     pub(crate) sequence: u64,
-    /// When it was to be sent; 0 where nobody asks.
+    /// Time at which it was to be sent; 0 if latency is not measured.
     pub(crate) intended_ns: u64,
 }
 

@@ -27,7 +27,7 @@ struct Slot {
     first_body: usize,
 }
 
-/// What commands are to be like.
+/// Shape of the commands.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shape<'a> {
     /// They are requests to this HTTP server.
@@ -102,7 +102,8 @@ impl Commands {
         self.size as u64
     }
 
-    /// The next commands, at most `max`, one after the other: fewer where the ring ends. With how many there are.
+    /// The next commands, at most `max`, one after the other: fewer where the ring ends. With how many there
+    /// are.
     pub(crate) fn take(&mut self, max: u64, intended_ns: u64) -> (&[u8], u64) {
         let count = usize::try_from(max).unwrap_or(usize::MAX).min(self.slots.len() - self.next);
         let slots = self.slots.get(self.next..self.next + count).unwrap_or_default();

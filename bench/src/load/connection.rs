@@ -11,14 +11,14 @@ use serde_json::Value;
 use super::frames::Frames;
 use super::socket::Socket;
 
-/// How long a server may be silent while an answer is due.
+/// Longest silence of a server while an answer is due.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
-/// How often a thread that waits for bytes looks whether the others are done.
+/// Interval at which a thread that waits for bytes checks whether the others are done.
 pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Bytes read at a time by those who only get answers.
 const READ_BYTES: usize = 4 << 10;
 
-/// Where the server is, and what a connection asks of it.
+/// Address of the server, and the settings of connections to it.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
     /// host:port, or the path of a unix socket.

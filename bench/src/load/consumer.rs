@@ -13,7 +13,7 @@ use super::seen::{Seen, Sight};
 
 /// Bytes read at a time.
 const READ_BYTES: usize = 256 << 10;
-/// How long the server may take to say that it has taken the last FIN.
+/// Longest wait for the server's answer to CLS, which follows the last FIN.
 const CLOSE: Duration = Duration::from_secs(10);
 
 /// One who consumes.
@@ -22,15 +22,15 @@ pub(crate) struct Consumer {
     /// Messages in flight at most.
     pub(crate) rdy: u32,
     pub(crate) goal: Arc<Goal>,
-    /// Which of the channels it consumes.
+    /// Index of the channel it consumes.
     pub(crate) channel: usize,
-    /// Only messages of this run count; others are finished and told apart.
+    /// Only messages of this run count; others are finished and counted as strangers.
     pub(crate) only_this_run: bool,
     /// Notes how old messages are, but for those of the first so much of the phase.
     pub(crate) warm_up: Option<Duration>,
 }
 
-/// What one consumer got.
+/// Results of one consumer.
 pub(crate) struct Consumed {
     pub(crate) channel: usize,
     pub(crate) messages: u64,
@@ -41,7 +41,7 @@ pub(crate) struct Consumed {
     pub(crate) seen: Seen,
     /// Nanoseconds from the intended time of sending.
     pub(crate) latency_ns: Option<Histogram<u64>>,
-    /// When the last message came.
+    /// Time at which the last message came.
     pub(crate) last: Option<Instant>,
 }
 

@@ -132,7 +132,7 @@ impl Backlog {
     }
 }
 
-/// What the consumers of each channel saw together, and how many strangers they met.
+/// Messages that the consumers of each channel saw together, and the number of strangers they met.
 fn verdicts(consumed: &[Consumed], channels: usize) -> Vec<(Verdict, u64)> {
     let of_channel = |channel| {
         let (mut seen, mut strangers) = (Seen::default(), 0);

@@ -8,13 +8,13 @@ use super::http;
 
 /// Bytes that were read and not yet looked at.
 pub(crate) struct Frames {
-    /// As long as its capacity; what is filled is `start..end`.
+    /// A buffer as long as its capacity; `start..end` is filled.
     buf: Vec<u8>,
     start: usize,
     end: usize,
 }
 
-/// What answers said.
+/// Counts of the answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Answers {
     pub(crate) oks: u64,
@@ -47,7 +47,7 @@ impl Frames {
         Ok(read)
     }
 
-    /// What was read and not yet looked at: it is of another layer from here on.
+    /// Takes the bytes that were read and not decoded: from here on they belong to another layer.
     pub(crate) fn take_rest(&mut self) -> Vec<u8> {
         let rest = self.buf.get(self.start..self.end).unwrap_or_default().to_vec();
         (self.start, self.end) = (0, 0);

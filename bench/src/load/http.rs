@@ -1,12 +1,13 @@
-//! Publishing over HTTP: requests written by hand, and as little of their answers read as tells how they went.
+//! Publishing over HTTP: requests written by hand, and as little read of their answers as shows their
+//! outcome.
 
 /// Longest head of an answer, in bytes.
 const HEAD_BYTES_MAX: usize = 8 << 10;
 /// Largest body of an answer, in bytes: it is a word.
 const BODY_BYTES_MAX: usize = 64 << 10;
 
-/// The head of a request that publishes to `topic` on the server at `host`: its body is one message, or `batch` of them as in
-/// MPUB, and `length` bytes long.
+/// The head of a request that publishes to `topic` on the server at `host`: its body is one message, or
+/// `batch` of them as in MPUB, and `length` bytes long.
 pub(crate) fn head(host: &str, topic: &str, batch: usize, length: usize) -> String {
     let path =
         if batch == 1 { format!("/pub?topic={topic}") } else { format!("/mpub?binary=true&topic={topic}") };

@@ -14,12 +14,12 @@ use super::process::Process;
 use super::report::{Phase, Report};
 use crate::{Front, Unit};
 
-/// How often the bar is drawn.
+/// Interval at which the bar is drawn.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// How often heartbeats are answered: a server sends one every 30 s, and gives up after two.
+/// Interval at which heartbeats are answered: a server sends one every 30 s, and gives up after two.
 const HEARTBEATS_EVERY: Duration = Duration::from_secs(5);
 
-/// How long the server has to come to rest.
+/// Time for the server to come to rest.
 const SETTLED: Duration = Duration::from_secs(3);
 
 /// Flags of `mq bench topics`.
@@ -33,13 +33,13 @@ pub(crate) struct Topics {
     /// The channel each of them has
     #[arg(long, value_name = "CHANNEL", default_value = "bench", value_parser = |text: &str| ChannelName::parse(text))]
     channel: ChannelName,
-    /// How many
+    /// Number of topics
     #[arg(long, value_name = "COUNT", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     count: u64,
     /// Topics that are made at once
     #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1_000))]
     connections: u64,
-    /// How long they are left alone
+    /// Time for which they are left alone
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
     idle: Duration,
 }
@@ -55,10 +55,10 @@ pub(crate) struct Connections {
     /// Its channel
     #[arg(long, value_name = "CHANNEL", default_value = "bench", value_parser = |text: &str| ChannelName::parse(text))]
     channel: ChannelName,
-    /// How many
+    /// Number of connections
     #[arg(long, value_name = "COUNT", default_value_t = 5_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     count: u64,
-    /// How long they are left alone
+    /// Time for which they are left alone
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
     idle: Duration,
 }
@@ -125,7 +125,8 @@ impl Connections {
     }
 }
 
-/// As many open files as the system lets us have: where they are too few, connecting says so.
+/// Raises the limit of open files as far as the system allows: if that is too little, connecting fails with
+/// the reason.
 fn allow_files() {
     let limit = getrlimit(Resource::Nofile);
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
@@ -147,7 +148,8 @@ fn measure(
     Ok(phase)
 }
 
-/// Waits while nothing happens but what `tend` does. What the server still has to do for what was made is not measured.
+/// Waits while nothing happens but what `tend` does. What the server still has to do for what was made is not
+/// measured.
 fn idle(
     front: Front<'_>,
     process: Option<Process>,

@@ -1,4 +1,4 @@
-//! How long a message takes when the server is not kept busy.
+//! Latency of messages while the server is not busy.
 
 use std::time::Duration;
 

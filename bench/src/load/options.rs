@@ -16,12 +16,13 @@ use mq_server::config::units;
 use mq_server::config::value::{Size, Value};
 use mq_server::startup_banner::DEFAULT_ADDRESS;
 
-/// Commands on one connection that are not answered: their answers must fit in a socket while nobody reads them.
+/// Commands on one connection that are not answered: their answers must fit in a socket while nobody reads
+/// them.
 const WINDOW_MAX: u64 = 10_000;
 /// Threads of the load.
 const CONNECTIONS_MAX: u64 = 20_000;
 
-/// The server, and how to tell of it.
+/// The server, and the form of the report.
 #[derive(clap::Args)]
 pub(crate) struct Server {
     /// Server to load: host:port, or the path of a unix socket
@@ -42,7 +43,7 @@ pub(crate) struct Server {
     /// Encrypt, whoever the server says it is
     #[arg(long)]
     tls: bool,
-    /// With --tls: the server's certificate must chain to one in this PEM file
+    /// PEM file of certificates; with --tls the server's must chain to one of them
     #[arg(long, value_name = "FILE", requires = "tls")]
     tls_ca: Option<PathBuf>,
     /// Compress by snappy
@@ -50,7 +51,7 @@ pub(crate) struct Server {
     snappy: bool,
 }
 
-/// What is published, and how.
+/// Options of publishing.
 #[derive(clap::Args)]
 pub(crate) struct Publishing {
     /// Topic; made if there is none
@@ -79,7 +80,7 @@ pub(crate) struct Publishing {
     size: Size,
 }
 
-/// How messages are consumed.
+/// Options of consuming.
 #[derive(clap::Args)]
 pub(crate) struct Consuming {
     /// Channel; made if there is none
@@ -94,7 +95,7 @@ pub(crate) struct Consuming {
     /// Messages a consumer has in flight at most
     #[arg(long, value_name = "COUNT", default_value_t = 2500, value_parser = clap::value_parser!(u32).range(1..))]
     rdy: u32,
-    /// What has not come so long after the last message is taken for lost
+    /// Time after the last message from which missing ones count as lost
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
     patience: Duration,
 }
@@ -220,8 +221,8 @@ impl Consuming {
         Ok(())
     }
 
-    /// Subscribes all that consume. With `messages`, so many of any run are enough for each channel; without, it is all
-    /// of this run.
+    /// Subscribes all that consume. With `messages`, so many of any run are enough for each channel; without,
+    /// it is all of this run.
     pub(crate) fn connect(
         &self,
         target: &Target,

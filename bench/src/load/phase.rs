@@ -14,7 +14,7 @@ use super::report::{Phase, Sample, Shares, Used};
 use super::run::Run;
 use crate::{Front, Unit};
 
-/// How often progress is shown and memory looked at.
+/// Interval at which progress is shown and memory looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Enough for what a thread of the load does.
 const STACK_BYTES: usize = 256 << 10;
@@ -26,7 +26,7 @@ pub(crate) struct Meter {
     busy_s: Option<f64>,
 }
 
-/// What threads did side by side.
+/// Results of the threads of a phase.
 pub(crate) struct Work {
     pub(crate) phase: Phase,
     pub(crate) consumed: Vec<Consumed>,
@@ -92,7 +92,8 @@ fn start<'scope>(
     })
 }
 
-/// Publishes and consumes with a thread each, to the end. `expected` is about how many messages that is, for the bar.
+/// Publishes and consumes with a thread each, to the end. `expected` is about how many messages that is, for
+/// the bar.
 pub(crate) fn work(
     front: Front<'_>,
     name: &'static str,

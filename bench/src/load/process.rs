@@ -1,4 +1,4 @@
-//! What a process on this machine has used, from `/proc`.
+//! CPU and memory of a process on this machine, from `/proc`.
 
 use std::fs;
 use std::process;

@@ -12,8 +12,8 @@ use super::run::Run;
 
 /// The scheduler may wake who sleeps so much later, in nanoseconds; its default of 50,000 is many latencies.
 const TIMER_SLACK_NS: u64 = 1;
-/// Before a command is due the clock is watched for so long, if that is a small part of the interval: a sleep ends tens of
-/// microseconds late, which are no latency of the broker's.
+/// Before a command is due the clock is watched for so long, if that is a small part of the interval: a sleep
+/// ends tens of microseconds late, which are no latency of the broker's.
 const WATCH: Duration = Duration::from_micros(60);
 const WATCH_PART: u32 = 10;
 /// At a fixed rate, answers are taken in once there are about so many.
@@ -32,18 +32,19 @@ pub(crate) struct Publisher {
     pub(crate) pace: Pace,
 }
 
-/// What one publisher did.
+/// Results of one publisher.
 pub(crate) struct Published {
     /// Bytes of the bodies that were acknowledged.
     pub(crate) bytes: u64,
-    /// When the last was.
+    /// Time of the last one.
     pub(crate) last: Instant,
 }
 
-/// What decides when a command goes out.
+/// Pace at which commands go out.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Pace {
-    /// At most so many commands are unanswered. As a client that buffers does, it sends again when half are answered.
+    /// At most so many commands are unanswered. As a client that buffers does, it sends again when half are
+    /// answered.
     Window(u64),
     /// Command `n` goes out `offset + n * interval` after the phase began, whatever was answered.
     Fixed { offset: Duration, interval: Duration },
@@ -90,7 +91,8 @@ impl Publisher {
     }
 
     fn keep_time(&mut self, offset: Duration, interval: Duration, run: &Run) -> Result<u64, String> {
-        // Without it the times are those of the timer; nothing is wrong but the figures, and only where that fails.
+        // Without it the times are those of the timer; nothing is wrong but the figures, and only where that
+        // fails.
         let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(TIMER_SLACK_NS));
         let (mut answered, mut polled) = (0, 0);
         let offset = run.started() + offset;

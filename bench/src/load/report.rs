@@ -1,4 +1,4 @@
-//! What was measured: a table for people, JSON for machines.
+//! The report: a table for people, JSON for machines.
 
 use hdrhistogram::Histogram;
 use mq_server::config::units::show_size;
@@ -31,7 +31,7 @@ pub(crate) struct Phase {
     pub(crate) published: u64,
     /// Messages that were consumed, counted once a channel.
     pub(crate) delivered: u64,
-    /// What the rate and the CPU are counted in: messages, topics, connections.
+    /// Operations that the rate and the CPU refer to: messages, topics, connections.
     pub(crate) operations: u64,
     pub(crate) operations_per_second: f64,
     /// Bytes of bodies.
@@ -41,8 +41,8 @@ pub(crate) struct Phase {
     /// CPU of this program.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) load: Option<Cpu>,
-    /// CPU seconds of the machine that were neither the server's nor this program's: other programs', and the system's own,
-    /// such as writing back the page cache.
+    /// CPU seconds of the machine that were neither the server's nor this program's: other programs', and
+    /// the system's own, such as writing back the page cache.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) other_cpu_s: Option<f64>,
     /// The server's CPU while it was left alone; 100 is one processor.
@@ -52,7 +52,7 @@ pub(crate) struct Phase {
     pub(crate) shares: Option<Shares>,
 }
 
-/// What the server used in a phase.
+/// CPU and memory of the server in a phase.
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Used {
     #[serde(flatten)]
@@ -67,7 +67,7 @@ pub(crate) struct Used {
     pub(crate) rss_peak_bytes: u64,
 }
 
-/// How evenly the consumers of a channel shared its messages.
+/// Shares of a channel's consumers in its messages.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Shares {
     pub(crate) consumers: usize,
@@ -75,7 +75,7 @@ pub(crate) struct Shares {
     pub(crate) largest: u64,
 }
 
-/// What became of the messages.
+/// Check of the messages: lost, duplicate, strange.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Check {
     /// Messages that did not come.

@@ -1,4 +1,4 @@
-//! What the threads of a run share.
+//! State that the threads of a run share.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 /// A run: the number its messages carry, and how far it is.
 pub(crate) struct Run {
     pub(crate) number: u32,
-    /// What times count from.
+    /// Origin of all times.
     began: Instant,
     /// Nanoseconds from there to the beginning of the phase.
     started_ns: AtomicU64,
@@ -20,11 +20,11 @@ pub(crate) struct Run {
     pub(crate) failed: AtomicBool,
 }
 
-/// When the consumers of a channel have had enough.
+/// Condition under which the consumers of a channel are done.
 pub(crate) struct Goal {
     /// `None`: all that is published in this run.
     pub(crate) messages: Option<u64>,
-    /// What does not come for so long, does not come at all.
+    /// Longest silence, after which missing messages count as lost.
     pub(crate) patience: Duration,
     received: AtomicU64,
     /// Nanoseconds from the run's beginning to the last message.

@@ -1,15 +1,15 @@
-//! Which messages came: a bit each, so that millions cost little.
+//! The set of messages that came: a bit each, so that millions cost little.
 
-/// Publishers' connections whose messages are told apart; more are counted as strangers.
+/// Most connections of publishers whose messages are recognised; others are counted as strangers.
 const SOURCES_MAX: usize = 65_536;
-/// The highest sequence number of a connection that is told apart: 512 MiB of bits.
+/// The highest sequence number of a connection that is recognised: 512 MiB of bits.
 const SEQUENCE_MAX: u64 = 1 << 32;
 
-/// What one consumer, or one channel, has seen.
+/// Messages that one consumer, or one channel, has seen.
 #[derive(Default)]
 pub(crate) struct Seen {
     sources: Vec<Source>,
-    /// Where the last message's source stands.
+    /// Index of the last message's source.
     last: usize,
     /// Deliveries of messages that had been seen.
     duplicates: u64,
@@ -22,16 +22,16 @@ struct Source {
     bits: Vec<u64>,
 }
 
-/// What is known of a message.
+/// First sight of a message, or a later one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sight {
     First,
     Again,
-    /// Beyond what is told apart.
+    /// Beyond the sources and numbers that are recognised.
     Unknown,
 }
 
-/// What was seen in all.
+/// Counts of all messages seen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Verdict {
     /// Different messages.

@@ -30,7 +30,7 @@ struct Snappy {
     encoder: Encoder,
     encoded: Vec<u8>,
     decoder: Decoder,
-    /// What was read, from `at` on not yet decoded.
+    /// Bytes read, from `at` on not yet decoded.
     input: Vec<u8>,
     at: usize,
 }
@@ -145,7 +145,7 @@ impl Snappy {
     }
 }
 
-/// What the wire holds, without TLS if there is any.
+/// A reader of the wire that takes off TLS, if there is any.
 struct Decrypted<'a> {
     wire: WireReading<'a>,
     tls: Option<&'a mut ClientConnection>,
@@ -162,7 +162,7 @@ impl Read for Decrypted<'_> {
             write_tls(self.wire.wire, session)?;
             session.read_tls(&mut self.wire)?;
             if let Err(error) = session.process_new_packets() {
-                // Tells the other end why, if it still listens.
+                // Sends the alert to the other end, if it still listens.
                 let _ = write_tls(self.wire.wire, session);
                 return Err(io::Error::new(io::ErrorKind::InvalidData, error));
             }

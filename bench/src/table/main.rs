@@ -1,7 +1,8 @@
-//! `bench-table`, which `cargo xtask bench` builds and runs: `mq` at each level, a server that keeps nothing, and nsqd where
-//! there is one, under the same loads by turns; writes `docs/benchmarks.md`.
+//! `bench-table`, which `cargo xtask bench` builds and runs: `mq` at each level, a server that keeps nothing,
+//! and nsqd where there is one, under the same loads by turns; writes `docs/benchmarks.md`.
 //!
-//! - [`rows`]: the workloads, carried out by [`workloads`]; [`trial`]: one on one [`server`]; [`results`] of all
+//! - [`rows`]: the workloads, carried out by [`workloads`]; [`trial`]: one on one [`server`]; [`results`] of
+//!   all
 //! - [`page`], [`plot`]: what is written
 
 mod page;
@@ -40,7 +41,7 @@ struct Table {
     /// Folder of the servers' data; emptied
     #[arg(long, hide = true)]
     data: PathBuf,
-    /// How often everything is measured
+    /// Number of times that everything is measured
     #[arg(long, default_value_t = 5)]
     rounds: usize,
     /// A twentieth of the messages: to see that it works, not how fast
@@ -49,7 +50,7 @@ struct Table {
     /// Only this workload; can be given more than once
     #[arg(long, value_name = "WORKLOAD", value_parser = key)]
     only: Vec<&'static str>,
-    /// Where the page and its plots go
+    /// Folder of the page and its plots
     #[arg(long, value_name = "FOLDER", default_value = "docs")]
     out: PathBuf,
 }

@@ -8,8 +8,8 @@ use super::server::Kind;
 
 const COLUMNS: [Kind; 5] = [Kind::Nsqd, Kind::Null, Kind::Memory, Kind::Flush, Kind::Sync];
 
-/// The page. `machine` are lines about where it was measured, `command` what measured it; `quick` where it measured too
-/// little to judge.
+/// The page. `machine` are lines about where it was measured, `command` what measured it; `quick` where it
+/// measured too little to judge.
 pub(super) fn write(
     results: &Results,
     rows: &[&Row],

@@ -9,7 +9,7 @@ const LEFT: f64 = 80.0;
 const RIGHT: f64 = 20.0;
 const TOP: f64 = 40.0;
 const BOTTOM: f64 = 50.0;
-/// Told apart also without colour vision.
+/// Colours that differ also without colour vision.
 const COLOURS: [&str; 5] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#555555"];
 
 /// A named line.
@@ -25,7 +25,7 @@ pub(super) struct Axis {
     pub(super) logarithmic: bool,
 }
 
-/// Where numbers lie on an axis.
+/// Scale of an axis.
 struct Scale {
     low: f64,
     high: f64,

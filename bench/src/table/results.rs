@@ -1,4 +1,4 @@
-//! What all rounds measured.
+//! Figures of all rounds.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ pub(super) struct Results {
     pub(super) curves: BTreeMap<(&'static str, Kind), Vec<(f64, f64)>>,
     /// The servers' commands and the load's, by workload.
     pub(super) commands: BTreeMap<&'static str, Vec<String>>,
-    /// What went wrong, by workload.
+    /// Failures, by workload.
     pub(super) failures: Vec<(&'static str, Kind, String)>,
 }
 
@@ -25,7 +25,7 @@ pub(super) struct Spread {
     pub(super) high: f64,
 }
 
-/// How a bar came out.
+/// Comparison of a figure with its bar.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Verdict {
     pub(super) measured: f64,

@@ -10,7 +10,7 @@ use Kind::{Flush, Memory, Nsqd, Null, Sync};
 
 /// A workload.
 pub(super) struct Row {
-    /// What `--only` names it by.
+    /// Name of the row for `--only`.
     pub(super) key: &'static str,
     pub(super) title: &'static str,
     pub(super) servers: &'static [Kind],
@@ -23,7 +23,7 @@ pub(super) struct Row {
     pub(super) once: bool,
 }
 
-/// What is asked of a metric at a level.
+/// Bound of a metric at a level.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bar {
     pub(super) kind: Kind,
@@ -53,7 +53,7 @@ const fn bar(kind: Kind, metric: &'static str, limit: Limit) -> Bar {
     Bar { kind, metric, limit }
 }
 
-/// What a server has by itself.
+/// Options that leave a server's defaults.
 const DEFAULTS: Wishes = Wishes { mem_queue_size: None, memory_limit: None, message_bytes: None, tls: false };
 
 /// Keeps nsqd in memory: more than is published.

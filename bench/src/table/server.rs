@@ -7,10 +7,10 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-/// How long a server may take to say where it listens: a backlog may have to be read.
+/// Longest wait for a server's address: a backlog may have to be read.
 const START: Duration = Duration::from_secs(120);
 
-/// What is compared.
+/// A server of the comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
     Nsqd,
@@ -20,7 +20,7 @@ pub(super) enum Kind {
     Sync,
 }
 
-/// Where the programs are.
+/// Paths of the programs.
 pub(super) struct Programs {
     pub(super) mq: PathBuf,
     pub(super) floor: PathBuf,
@@ -29,7 +29,7 @@ pub(super) struct Programs {
     pub(super) go_load: Option<PathBuf>,
 }
 
-/// What a workload wants of its server.
+/// Options that a workload wants of its server.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Wishes {
     /// Messages that nsqd keeps in memory for a topic or channel; `None` is its own default.
@@ -49,7 +49,7 @@ pub(super) struct Server {
     pub(super) http: String,
     /// From its start until it said where it listens.
     pub(super) opened: Duration,
-    /// What started it, its folder left out.
+    /// The command that started it, without its folder.
     pub(super) command: String,
 }
 
@@ -66,7 +66,8 @@ impl Kind {
 }
 
 impl Server {
-    /// Starts it on `folder`, which exists, and waits until it listens. `None` where there is no such program.
+    /// Starts it on `folder`, which exists, and waits until it listens. `None` where there is no such
+    /// program.
     pub(super) fn start(
         programs: &Programs,
         kind: Kind,

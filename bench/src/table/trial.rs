@@ -21,9 +21,9 @@ pub(super) struct Trial<'a> {
     /// A twentieth of everything, to see that it works.
     pub(super) quick: bool,
     pub(super) figures: Figures,
-    /// For plots.
+    /// Curves of the plots.
     pub(super) curves: BTreeMap<&'static str, Vec<(f64, f64)>>,
-    /// What was run, as anybody can.
+    /// Commands that were run, for anybody to repeat.
     pub(super) commands: Vec<String>,
 }
 

@@ -1,4 +1,4 @@
-//! What the workloads of the table do.
+//! Workloads of the table.
 
 use serde_json::Value;
 
