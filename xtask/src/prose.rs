@@ -31,7 +31,7 @@ const FRAGMENTS: [&str; 17] = [
 ];
 
 /// Forms of the verb that comments use too often.
-const TELLS: [&str; 4] = ["tell", "telling", "tells", "told"];
+const VERB_FORMS: [&str; 4] = ["tell", "telling", "tells", "told"];
 
 /// The shares of well-written Rust projects (redb, s2, fjall), which ours are held to.
 const AIM: Shares = Shares { fragments: 2.0, tells: 2.0, wide: 0.0, twins: 0.0 };
@@ -128,7 +128,7 @@ struct Counts {
 struct Shares {
     /// Doc comments that begin with a fragment, in percent.
     fragments: f64,
-    /// Words of [`TELLS`] per 1,000 lines of comment.
+    /// Words of [`VERB_FORMS`] per 1,000 lines of comment.
     tells: f64,
     /// Lines of comment that are too wide, per 1,000.
     wide: f64,
@@ -170,7 +170,7 @@ impl Counts {
             }
             if !line.comment.is_empty() {
                 self.comment_lines += 1;
-                let tells = words(&line.comment).filter(|word| TELLS.contains(&word.as_str())).count();
+                let tells = words(&line.comment).filter(|word| VERB_FORMS.contains(&word.as_str())).count();
                 self.tells += tells;
                 if tells > 0 {
                     offend("has a form of \"tell\"".to_owned());
