@@ -574,7 +574,9 @@ impl Shared {
             return;
         }
         self.pool.reclaim();
-        while self.pool.is_full() {
+        let epoch = self.log.epoch();
+        // Once a write has failed, the frames it was to spill are in memory again, and would be spilled again for ever.
+        while self.pool.is_full() && self.log.epoch() == epoch {
             if !self.evict_oldest() {
                 break;
             }

@@ -386,6 +386,8 @@ struct Gated {
 
 #[derive(Default)]
 struct Gate {
+    /// Whether only fsyncs come by it, and no writes.
+    is_for_syncs: bool,
     /// Whether it is shut, and how many wait at it.
     state: Mutex<(bool, u32)>,
     changed: Condvar,
@@ -448,7 +450,9 @@ impl File for GatedFile {
         self.0.read_at_nowait(buf, at)
     }
     fn write_at(&self, bufs: &mut [IoSlice<'_>], at: u64) -> io::Result<()> {
-        self.1.pass();
+        if !self.1.is_for_syncs {
+            self.1.pass();
+        }
         self.0.write_at(bufs, at)
     }
     fn truncate(&self, len: u64) -> io::Result<()> {
@@ -467,6 +471,64 @@ impl File for GatedFile {
     fn id(&self) -> io::Result<(u64, u64)> {
         self.0.id()
     }
+}
+
+#[test]
+fn a_frame_written_while_an_fsync_runs_waits_for_the_next() {
+    let gate = Arc::new(Gate { is_for_syncs: true, ..Gate::default() });
+    let broker = open(Arc::new(Gated { disk: CrashDisk::new(), gate: gate.clone() }), Durability::Sync);
+    let _sub = subscribe(&broker, "t");
+    broker.maintain(Step::Sync).unwrap();
+    let before = publish(&broker, "t", "before").unwrap();
+    gate.shut(true);
+    let meanwhile = std::thread::scope(|scope| {
+        let sync = scope.spawn(|| broker.maintain(Step::Sync));
+        gate.wait_for_someone();
+        let meanwhile = publish(&broker, "t", "meanwhile").unwrap();
+        gate.shut(false);
+        sync.join().unwrap().unwrap();
+        meanwhile
+    });
+    assert!(is_done(&broker, before));
+    assert!(!is_done(&broker, meanwhile), "the fsync began before it was written");
+    broker.maintain(Step::Sync).unwrap();
+    assert!(is_done(&broker, meanwhile));
+}
+
+#[test]
+fn offsets_are_handed_out_only_from_reservations_that_are_fsynced() {
+    let disk = CrashDisk::new();
+    let sizes = StoreSizes { blocks: 512, ..SIZES };
+    let options = Options { durability: Durability::Memory, memory_limit: 4 << 20, ..Options::default() };
+    let clock = Arc::new(ManualClock::new(1_800_000_000_000_000_000));
+    let broker = Broker::open_on(Arc::new(disk.clone()), clock, sizes, options).unwrap();
+    // Each new topic draws a block: so many that the next reservation is made ahead.
+    let publish_new = |n: u64| publish(&broker, &format!("t{n}"), "x");
+    for n in 0..400 {
+        let _ = publish_new(n).unwrap();
+    }
+    disk.set_faults(Box::new(|call| (call.op == Op::Sync).then_some(Fault::SyncFails)));
+    broker.maintain(Step::Sync).unwrap_err();
+    let more = (400..2000).map_while(|n| publish_new(n).ok()).count() as u64;
+    assert!(more < sizes.blocks, "{more} blocks beyond what was reserved for sure");
+}
+
+#[test]
+fn at_memory_a_publish_beyond_the_budget_is_refused_while_the_disk_is_full() {
+    let disk = CrashDisk::new();
+    let broker = broker(&disk, Durability::Memory);
+    let mut sub = subscribe(&broker, "t");
+    broker.maintain(Step::Sync).unwrap();
+    disk.capacity(Some(disk.used()));
+    let body = "x".repeat(100_000);
+    let refused = (0..200).find_map(|_| publish(&broker, "t", &body).err()).expect("memory has a bound");
+    assert!(refused.kind() == ErrorKind::Full && refused.is_retryable(), "{refused}");
+    assert!(broker.memory_used() <= 5 << 20, "{} bytes", broker.memory_used());
+    disk.capacity(None);
+    let waited = drain(&mut sub).len();
+    assert!(waited > 20, "{waited} were taken");
+    broker.maintain(Step::Maintain).unwrap();
+    let _ = publish(&broker, "t", &body).unwrap();
 }
 
 #[test]

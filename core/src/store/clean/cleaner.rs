@@ -237,6 +237,15 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_ends_at_the_checkpoint_stays() {
+        let files = [facts(1, 100, 100, 0, 9), facts(2, 200, 100, 10, 19)];
+        for short in [false, true] {
+            let plan = plan(&files, &pending(1000, &[]), 200, 100, short);
+            assert_eq!(plan, Plan { remove: vec![1], copy: vec![] }, "the log is whole up to the checkpoint");
+        }
+    }
+
+    #[test]
     fn a_stuck_message_costs_a_copy_only_when_much_is_dead() {
         let file = |no| facts(no, no * 100, 100, no * 10, no * 10 + 9);
         let stuck: Vec<u64> = (1..9).map(|no| no * 10).collect();
