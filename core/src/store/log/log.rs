@@ -146,6 +146,15 @@ const UNWRITTEN_BYTES_MAX: u64 = 16 << 20;
 const CUTS_MAX: usize = 4096;
 
 /// The log.
+///
+/// The order of core's locks, outermost first. A thread that holds one takes only later ones, and waits for `syncing` and
+/// `writer` only while it holds no topic:
+/// 1. `syncing`, held over a whole fsync; then `writer`, held over a round of writes
+/// 2. `preparing`, then `manifest`, then `left_over`
+/// 3. the broker's `maintenance`, then its registry
+/// 4. a topic, then its channels, then `Blocks`; frames are landed in their topics under 1
+/// 5. `assign`, then `cuts`
+/// 6. `files`, `unsynced`, `room`, the reserve's then the trouble's, and those of `Catalog`, `Pool`, `Timers` and `Dirty`
 pub(crate) struct Log {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) catalog: Arc<Catalog>,
