@@ -51,6 +51,7 @@ fn generate(hash: &str) -> Result<(), Box<dyn Error>> {
     tonic_prost_build::configure()
         .out_dir(folder)
         .bytes(".")
+        .codec_path("crate::codec::StrictCodec")
         // Encoded by hand: see `batch`.
         .extern_path(".mq.v1.MessageBatch", "crate::batch::MessageBatch")
         .compile_fds(compiler.file_descriptor_set())?;

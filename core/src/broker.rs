@@ -30,7 +30,7 @@ use crate::store::open::recovery::{self, Recovered};
 use crate::store::read::catalog::{Catalog, FileFacts};
 use crate::timers::Timers;
 use crate::topic::cache::Pending;
-use crate::topic::{OnDisk, Topic, TopicDamage, TopicState};
+use crate::topic::{OnDisk, Topic, TopicDamage, TopicSettings, TopicState};
 use crate::watch::Watch;
 
 /// A broker: topics, channels and the log, open on one data folder. A handle, cheap to clone; the last one dropped
@@ -236,10 +236,23 @@ impl Broker {
     /// # Errors
     /// `LimitReached` at the limit of topics; `Closed` while the broker is closing; `Draining` where it would be new.
     pub fn topic(&self, name: &TopicName) -> Result<Arc<Topic>> {
+        self.create_topic(name, |_| {}).map(|(topic, _)| topic)
+    }
+
+    /// The same, with settings that a new topic has from its beginning: what `settings` makes of the broker's. Also says
+    /// whether the topic is new.
+    ///
+    /// # Errors
+    /// As [`Broker::topic`]; `InvalidArgument` for settings that the topic can't have.
+    pub fn create_topic(
+        &self,
+        name: &TopicName,
+        settings: impl FnOnce(&mut TopicSettings),
+    ) -> Result<(Arc<Topic>, bool)> {
         let shared = &self.handle.shared;
         let mut registry = shared.registry.lock();
         if let Some(topic) = registry.by_name.get(name) {
-            return Ok(topic.clone());
+            return Ok((topic.clone(), false));
         }
         if shared.is_closed() {
             return Err(Error::new(ErrorKind::Closed, "the broker is closing"));
@@ -251,22 +264,22 @@ impl Broker {
         }
         let no = shared.next_topic.fetch_add(1, Ordering::Relaxed);
         let topic = Topic::new(no, name.clone(), shared.options.durability, shared);
-        topic.state.lock().is_held = shared.watch.holds();
-        if topic.is_logged() {
-            let mut state = topic.state.lock();
-            let event = topic.event(&state);
-            state.created = shared.log_events(&[event], Durability::Flush, None);
-        }
+        topic.begin(settings)?;
         registry.insert(topic.clone());
         drop(registry);
         shared.commit();
         shared.watch.changed();
-        Ok(topic)
+        Ok((topic, true))
     }
 
     /// The topic of that name, if there is one.
     pub fn find_topic(&self, name: &TopicName) -> Option<Arc<Topic>> {
         self.handle.shared.registry.lock().by_name.get(name).cloned()
+    }
+
+    /// The level of topics that have none of their own.
+    pub fn default_durability(&self) -> Durability {
+        self.handle.shared.options.durability
     }
 
     /// All topics, sorted by name.

@@ -122,7 +122,7 @@ impl Options {
 /// # let broker = Broker::open(Options { data_path: folder.path().into(), ..Options::default() })?;
 /// let orders = broker.topic(&"orders".parse()?)?;
 /// let hour = Dedup { window: Some(Duration::from_secs(3600)), ..Dedup::default() };
-/// orders.set_dedup(hour)?.wait(&broker)?;
+/// orders.update(move |s| s.dedup = hour)?.wait(&broker)?;
 /// for _ in 0..2 {
 ///     let mut batch = orders.batch();
 ///     batch.push(&Attributes { dedup_id: Some(b"order 7"), ..Attributes::NONE }, b"one pizza")?;
@@ -144,9 +144,11 @@ pub struct Dedup {
 const DEDUP_WINDOW_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 
 impl Dedup {
+    /// Checks the ranges of what is set.
+    ///
     /// # Errors
     /// `InvalidArgument` names the setting and its range.
-    pub(crate) fn check(&self) -> Result<()> {
+    pub fn check(&self) -> Result<()> {
         let invalid = |text: String| Err(Error::new(ErrorKind::InvalidArgument, text));
         if let Some(window) = self.window.filter(|window| *window > DEDUP_WINDOW_MAX) {
             return invalid(format!("dedup window {window:?} is above 7 days"));
@@ -168,7 +170,7 @@ impl Dedup {
 /// # let broker = Broker::open(Options { data_path: folder.path().into(), ..Options::default() })?;
 /// let orders = broker.topic(&"orders".parse()?)?;
 /// let newest = Limits { max_messages: 2, overflow: Overflow::DropOldest, ..Limits::default() };
-/// orders.set_limits(newest)?.wait(&broker)?;
+/// orders.update(move |s| s.limits = newest)?.wait(&broker)?;
 /// for _ in 0..3 {
 ///     orders.publish_one(b"one pizza")?.wait(&broker)?;
 /// }

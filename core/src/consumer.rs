@@ -13,8 +13,8 @@ use crate::headers::Headers;
 use crate::message::{Attributes, Delivery, MessageId};
 use crate::name::{ChannelName, TopicName};
 use crate::parker::Parker;
-use crate::store::log::{Ticket, Wake};
-use crate::topic::Start;
+use crate::store::log::Wake;
+use crate::topic::{OpenedChannel, Start};
 
 /// Bytes of messages fetched in one pull; one larger message comes alone.
 const FETCH_BYTES: usize = 1 << 20;
@@ -79,8 +79,8 @@ impl Broker {
     ) -> Result<Consumer> {
         let parker = Arc::new(Parker::default());
         let wake: Arc<dyn Wake> = parker.clone();
-        let (mut subscription, created) = self.subscribe_at(topic, channel, Start::Now, options, &wake)?;
-        created.wait(self)?;
+        let (mut subscription, opened) = self.subscribe_at(topic, channel, Start::Now, options, &wake)?;
+        opened.ticket.wait(self)?;
         subscription.acks().set_credit(1);
         Ok(Consumer {
             subscription,
@@ -93,7 +93,7 @@ impl Broker {
     }
 
     /// The subscription behind [`Broker::subscribe`], for callers that do not block: its credit is 0. A channel or topic
-    /// that is missing is created, the channel beginning at `start`; the ticket is done once that is stored. `wake` is
+    /// that is missing is created, the channel beginning at `start`: see [`OpenedChannel`]. `wake` is
     /// called when [`Subscription::pull`] may have something, and when the ticket may be decided.
     ///
     /// [`Start::Time`] may read from a disk: call it on a thread that may wait.
@@ -107,10 +107,10 @@ impl Broker {
         start: Start,
         options: SubscribeOptions,
         wake: &Arc<dyn Wake>,
-    ) -> Result<(Subscription, Ticket)> {
+    ) -> Result<(Subscription, OpenedChannel)> {
         let subscribe = || {
-            let (channel, created) = self.topic(topic)?.channel_at(channel, start, wake)?;
-            Ok((channel.subscribe(options, Arc::clone(wake))?, created))
+            let opened = self.topic(topic)?.channel_at(channel, start, wake)?;
+            Ok((opened.channel.subscribe(options, Arc::clone(wake))?, opened))
         };
         match subscribe() {
             // Topic or channel were deleted in between: once more, on new ones.
@@ -195,7 +195,7 @@ impl Consumer {
 
 impl Fetched {
     fn copy(delivery: &Delivery<'_>, deadline: Mono, bytes: &mut Vec<u8>) -> Self {
-        let Delivery { id, time, attempts, attributes, body } = *delivery;
+        let Delivery { id, token: _, time, attempts, attributes, body } = *delivery;
         let mut put = |part: &[u8]| {
             let start = bytes.len();
             bytes.extend_from_slice(part);

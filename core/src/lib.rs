@@ -60,7 +60,9 @@ mod wait;
 mod watch;
 
 pub use broker::Broker;
-pub use channel::{Acks, Channel, ChannelStats, Pulled, SubscribeOptions, SubscriberView, Subscription};
+pub use channel::{
+    Acks, Channel, ChannelStats, Departure, Held, Pulled, SubscribeOptions, SubscriberView, Subscription,
+};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use config::{Dedup, Durability, Limits, Options, Overflow, StoreSizes};
 pub use consumer::{Consumer, Message};
@@ -69,12 +71,14 @@ pub use headers::{Headers, HeadersBuf};
 pub use latency::{BUCKETS_US, Histogram, Quantiles};
 #[cfg(any(test, feature = "testkit"))]
 pub use maintenance::Step;
-pub use message::{Attributes, Delivery, MessageId, Offset};
+pub use message::{Attributes, Delivery, DeliveryToken, MessageId, Offset};
 pub use name::{ChannelName, TopicName};
 pub use parker::Parker;
 pub use stats::BrokerStats;
 pub use store::log::{Outcome, Ticket, Wake};
 pub use store::memory::batch::Batch;
 pub use store::repair;
-pub use topic::{ChannelReport, Published, Start, Topic, TopicDamage, TopicStats};
+pub use topic::{
+    ChannelReport, OpenedChannel, Published, Start, Topic, TopicDamage, TopicSettings, TopicStats,
+};
 pub use watch::TopicNames;

@@ -91,6 +91,40 @@ impl MessageId {
     }
 }
 
+/// One delivery of a message: at one subscriber, in one attempt. No other delivery has the same, before or after a
+/// restart; so an acknowledgement that names it can't be taken for one of a later delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct DeliveryToken {
+    /// The message.
+    pub id: MessageId,
+    /// `random:48 | attempts:16`; the random number is the subscription's.
+    pub(crate) tag: u64,
+}
+
+impl DeliveryToken {
+    /// Bytes of a token.
+    pub const BYTES: usize = 16;
+
+    pub(crate) fn new(id: MessageId, mark: u64, attempts: u16) -> Self {
+        Self { id, tag: mark | u64::from(attempts) }
+    }
+
+    /// The token as clients keep it.
+    pub fn to_bytes(self) -> [u8; Self::BYTES] {
+        let mut bytes = [0; Self::BYTES];
+        bytes[..8].copy_from_slice(&self.id.0.to_be_bytes());
+        bytes[8..].copy_from_slice(&self.tag.to_be_bytes());
+        bytes
+    }
+
+    /// Reads what [`DeliveryToken::to_bytes`] wrote; `None` for anything of another length.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (id, tag) = bytes.split_first_chunk::<8>()?;
+        let tag = tag.try_into().ok()?;
+        Some(Self { id: MessageId(u64::from_be_bytes(*id)), tag: u64::from_be_bytes(tag) })
+    }
+}
+
 /// Properties of a message, stored with its body.
 ///
 /// ```
@@ -127,6 +161,8 @@ impl Attributes<'_> {
 pub struct Delivery<'a> {
     /// Its id.
     pub id: MessageId,
+    /// Names this delivery; `None` if the message is only looked at.
+    pub token: Option<DeliveryToken>,
     /// Wall time of its publish.
     pub time: Wall,
     /// 1 on the first delivery to this channel. Saturates.
@@ -149,5 +185,14 @@ mod tests {
         assert_eq!(MessageId::new(1, Offset(0xab)).to_hex(), *b"00400000000000ab");
         assert_eq!(MessageId::from_hex(b"00400000000000AB"), None);
         assert_eq!(MessageId::from_hex(b"00400000000000a"), None);
+    }
+
+    #[test]
+    fn tokens_survive_bytes_and_other_lengths_are_none() {
+        let token = DeliveryToken::new(MessageId::new(7, Offset(99)), 0xabcd_ef01_2345_0000, 3);
+        assert_eq!(DeliveryToken::from_bytes(&token.to_bytes()), Some(token));
+        for len in (0..40).filter(|len| *len != DeliveryToken::BYTES) {
+            assert_eq!(DeliveryToken::from_bytes(&vec![1; len]), None, "{len}");
+        }
     }
 }

@@ -120,7 +120,7 @@ fn at_memory_a_message_and_its_id_are_lost_together() {
     assert!(!places(&killed, &["held"])[0].1, "a checkpoint must not know what a crash takes");
     assert_eq!(consume(&killed, "c").iter().filter(|body| *body == "held").count(), 1);
     // What left memory for a file by a change of level is there with its id.
-    let _ = world.topic("t").set_durability(Durability::Flush).unwrap();
+    let _ = world.topic("t").update(|s| s.durability = Durability::Flush).unwrap();
     world.steps(&[Step::Checkpoint]);
     assert!(places(&world.after(Crash::Kill), &["held"])[0].1);
 }
@@ -138,7 +138,7 @@ fn the_window_ends_with_time_and_with_number() {
     assert_eq!(places(&world.after(Crash::Kill), &["a"]), [(second[0].0, true)]);
 
     let none = Dedup::default();
-    let _ = world.topic("t").set_dedup(Dedup { max_ids: Some(3), ..none }).unwrap();
+    let _ = world.topic("t").update(|s| s.dedup = Dedup { max_ids: Some(3), ..none }).unwrap();
     places(&world, &["b", "c", "d"]);
     assert_eq!((world.topic("t").stats().dedup_ids, world.topic("t").stats().dedup_evicted), (3, 1));
     assert!(places(&world, &["b"])[0].1 && !places(&world, &["a"])[0].1 && !places(&world, &["b"])[0].1);
@@ -146,14 +146,17 @@ fn the_window_ends_with_time_and_with_number() {
     assert_eq!(killed.topic("t").dedup(), Dedup { max_ids: Some(3), window: None });
     assert_eq!(killed.topic("t").stats().dedup_ids, 3);
 
-    let _ = world.topic("t").set_dedup(Dedup { window: Some(Duration::from_secs(10)), ..none }).unwrap();
+    let _ = world
+        .topic("t")
+        .update(|s| s.dedup = Dedup { window: Some(Duration::from_secs(10)), ..none })
+        .unwrap();
     places(&world, &["e"]);
     world.clock.advance(10 * SECOND);
     world.steps(&[Step::Memory]);
     assert_eq!(world.topic("t").stats().dedup_ids, 0, "what is over is forgotten by and by");
-    let _ = world.topic("t").set_dedup(Dedup { window: Some(Duration::ZERO), ..none }).unwrap();
+    let _ = world.topic("t").update(|s| s.dedup = Dedup { window: Some(Duration::ZERO), ..none }).unwrap();
     assert!(!places(&world, &["f"])[0].1 && !places(&world, &["f"])[0].1);
-    let refused = |dedup| world.topic("t").set_dedup(dedup).unwrap_err().kind();
+    let refused = |dedup| world.topic("t").update(move |s| s.dedup = dedup).unwrap_err().kind();
     assert_eq!(refused(Dedup { max_ids: Some(0), ..none }), ErrorKind::InvalidArgument);
     let week = Duration::from_secs(7 * 24 * 3600 + 1);
     assert_eq!(refused(Dedup { window: Some(week), ..none }), ErrorKind::InvalidArgument);
@@ -251,14 +254,14 @@ fn emptying_keeps_ids_and_deleting_drops_them() {
 fn duplicates_do_not_count_against_limits() {
     let world = world(Durability::Flush);
     places(&world, &["a", "b"]);
-    let _ = world.topic("t").set_limits(Limits { max_messages: 2, ..Limits::default() }).unwrap();
+    let _ = world.topic("t").update(|s| s.limits = Limits { max_messages: 2, ..Limits::default() }).unwrap();
     assert_eq!(send(&world, &["a", "b"]).duplicates(), 2);
     let mut batch = world.topic("t").batch();
     for id in [&b"a"[..], b"c"] {
         batch.push(&Attributes { dedup_id: Some(id), ..Attributes::NONE }, id).unwrap();
     }
     assert_eq!(world.topic("t").publish(batch, None).unwrap_err().kind(), ErrorKind::Full);
-    let _ = world.topic("t").set_limits(Limits::default()).unwrap();
+    let _ = world.topic("t").update(|s| s.limits = Limits::default()).unwrap();
     assert!(!places(&world, &["c"])[0].1);
 }
 

@@ -108,7 +108,7 @@ fn order_holds_from_level_to_level() {
             let broker = broker(&CrashDisk::new(), from);
             let mut sub = subscribe(&broker, "t");
             let _ = publish(&broker, "t", "a").unwrap();
-            let _ = topic(&broker, "t").set_durability(to).unwrap();
+            let _ = topic(&broker, "t").update(move |s| s.durability = to).unwrap();
             let _ = publish(&broker, "t", "b").unwrap();
             assert_eq!(topic(&broker, "t").durability(), to);
             broker.maintain(Step::Sync).unwrap();
@@ -537,7 +537,7 @@ fn while_a_write_hangs_memory_deliveries_and_publishers_go_on() {
     let broker = open(Arc::new(Gated { disk: CrashDisk::new(), gate: gate.clone() }), Durability::Flush);
     let mut written = subscribe(&broker, "t");
     let mut held = subscribe(&broker, "m");
-    let _ = topic(&broker, "m").set_durability(Durability::Memory).unwrap();
+    let _ = topic(&broker, "m").update(|s| s.durability = Durability::Memory).unwrap();
     let _ = publish(&broker, "t", "before").unwrap();
     gate.shut(true);
     std::thread::scope(|scope| {

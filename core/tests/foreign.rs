@@ -228,7 +228,7 @@ fn links_and_folders_with_our_names_are_neither_followed_nor_replaced() {
     }
     assert_eq!(fs::read(&precious).unwrap(), b"");
     let is_link = |name: &&str| Path::new(&folder).join(name).symlink_metadata().unwrap().is_symlink();
-    assert!(links.iter().all(|name| is_link(name)));
+    assert!(links.iter().all(is_link));
     assert!(folders.iter().all(|name| folder.join(name).is_dir()));
 
     let other = temp.path().join("other");

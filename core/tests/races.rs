@@ -130,7 +130,7 @@ fn churn(broker: &Broker, random: &mut fastrand::Rng) {
         }
         4 => {
             let level = *random.choice(&Durability::ALL).unwrap();
-            _ = late(broker.topic(&topic_name).unwrap().set_durability(level));
+            _ = late(broker.topic(&topic_name).unwrap().update(move |s| s.durability = level));
         }
         5 => _ = late(broker.topic(&topic_name).unwrap().empty()),
         6 => {
@@ -313,7 +313,7 @@ fn a_thousand_topics_start_again() {
         let names: Vec<_> = (0..TOPICS).map(|n| format!("t{n:03}")).collect();
         for (n, topic_name) in names.iter().enumerate() {
             let t = topic(&broker, topic_name);
-            let _ = t.set_durability(Durability::ALL[n % 3]).unwrap();
+            let _ = t.update(|s| s.durability = Durability::ALL[n % 3]).unwrap();
             // Every fifth has no channel: its messages wait for one.
             let mut sub = (n % 5 > 0).then(|| subscribe(&t, "c").unwrap());
             for part in ["first", "second", "third"] {

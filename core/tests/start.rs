@@ -29,7 +29,7 @@ fn publish_all(world: &World, numbers: std::ops::Range<u32>) -> Vec<Offset> {
 }
 
 fn channel(world: &World, channel: &str, start: Start) -> Arc<Channel> {
-    world.topic("t").channel_at(&channel_name(channel), start, None).unwrap().0
+    world.topic("t").channel_at(&channel_name(channel), start, None).unwrap().channel
 }
 
 fn number(message: &Got) -> u32 {
@@ -75,6 +75,7 @@ fn a_channel_begins_where_it_is_told() {
         clean(&world);
         channel(&world, "earliest", Start::Earliest);
         channel(&world, "now", Start::Now);
+        channel(&world, "latest", Start::Latest);
         channel(&world, "offset", Start::Offset(offsets[30]));
         channel(&world, "later", Start::Offset(Offset(offsets[59].0 + 7)));
         channel(&world, "time", Start::Time(WALL + 41 * SECOND));
@@ -90,6 +91,7 @@ fn a_channel_begins_where_it_is_told() {
             assert_eq!(rest(world, "old"), kept(20));
             assert_eq!(rest(world, "earliest"), kept(20));
             assert_eq!(rest(world, "now"), [60, 61]);
+            assert_eq!(rest(world, "latest"), [60, 61]);
             assert_eq!(rest(world, "offset"), kept(30));
             assert_eq!(rest(world, "later"), [60, 61]);
             assert_eq!(rest(world, "time"), kept(40));
@@ -126,6 +128,27 @@ fn the_first_channel_has_what_waits_or_less() {
     assert_eq!(rest(&world, "all"), numbers(0..10));
     let killed = world.after(Crash::Kill);
     assert_eq!(rest(&killed, "late"), numbers(6..10));
+}
+
+#[test]
+fn a_first_channel_at_the_latest_drops_what_waits_and_a_paused_topic_keeps_it_for_others() {
+    let world = world(Durability::Flush);
+    publish_all(&world, 0..4);
+    let topic = world.topic("t");
+    let opened = topic.channel_at(&channel_name("latest"), Start::Latest, None).unwrap();
+    assert!(opened.is_new);
+    assert!(!topic.channel_at(&channel_name("latest"), Start::Earliest, None).unwrap().is_new);
+    channel(&world, "second", Start::Now);
+    let _ = topic.pause().unwrap();
+    publish_all(&world, 4..8);
+    channel(&world, "third", Start::Latest);
+    publish_all(&world, 8..10);
+    let _ = topic.unpause().unwrap();
+    for world in [&world, &world.after(Crash::Kill)] {
+        assert_eq!(rest(world, "latest"), numbers(4..10));
+        assert_eq!(rest(world, "second"), numbers(4..10));
+        assert_eq!(rest(world, "third"), [8, 9]);
+    }
 }
 
 /// What was emptied while the topic stood still is not brought back by a channel that begins before it.

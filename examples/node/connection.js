@@ -8,10 +8,12 @@ const {parseArgs} = require('node:util')
 const grpc = require('@grpc/grpc-js')
 const protoLoader = require('@grpc/proto-loader')
 
-// In a project of your own: where `mq proto` wrote them.
-const PROTOS = path.join(__dirname, '..', '..', 'grpc', 'proto')
+// Where `mq proto --out protos` wrote them: beside this file, or where MQ_PROTOS says. In a checkout of libmq: its own.
+const PROTOS = [process.env.MQ_PROTOS, path.join(__dirname, 'protos'), path.join(__dirname, '..', '..', 'grpc', 'proto')]
+  .find((folder) => folder && fs.existsSync(path.join(folder, 'mq', 'v1', 'publish.proto')))
+if (!PROTOS) throw new Error('no protos: run `mq proto --out protos` here, or set MQ_PROTOS to where they are')
 
-// Numbers of 64 bits are strings: ids don't fit into JavaScript's.
+// Numbers of 64 bits are strings, since not all of them fit into JavaScript's.
 const loaded = protoLoader.loadSync(['mq/v1/publish.proto', 'mq/v1/subscribe.proto'], {
   includeDirs: [PROTOS],
   longs: String,

@@ -59,8 +59,8 @@ async function publish(client, coming, unanswered, progress) {
         stream.write(batch)
       }
       if (unanswered.size === 0) break
-      for (const {correlation, failure} of (await read()).results) {
-        if (failure) throw Object.assign(new Error(failure.message), {failure})
+      for (const {correlation, failure} of (await read()).results.results) {
+        if (failure) throw Object.assign(new Error(failure.field ? `${failure.field}: ${failure.message}` : failure.message), {failure})
         progress.stored += unanswered.get(correlation).messages.length
         progress.at = Date.now()
         progress.pause = FIRST_PAUSE_MS

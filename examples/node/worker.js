@@ -6,9 +6,11 @@ const {setTimeout: sleep} = require('node:timers/promises')
 const grpc = require('@grpc/grpc-js')
 const {SubscribeService, parseArguments, connect, metadata, FIRST_PAUSE_MS, LONGEST_PAUSE_MS} = require('./connection')
 
-// Messages that we may have unfinished at a time. Finishing some makes room for others: credit is given once.
-const CREDIT = 256
+// Messages that we work on at the same time. Finishing one makes room for another, so credit is given once.
+const CREDIT = 16
 const RETRY_AFTER_MS = 500
+// The timeout of what is at work starts anew this often.
+const TOUCH_EVERY_MS = 10_000
 
 /** Your work: what throws is delivered again later. A message may come more than once in any case. */
 async function handle(message) {
@@ -20,48 +22,74 @@ async function handle(message) {
 
 class Worker {
   constructor({topic, channel, count}) {
-    this.open = {topic, channel, client_name: 'example worker (Node)'}
+    // Our client takes messages of any size.
+    this.open = {
+      topic,
+      channel,
+      client_name: 'example worker (Node)',
+      credit: {messages: CREDIT},
+      max_message_bytes: 0
+    }
     this.left = Number(count)
-    this.stopping = this.working = false
+    this.stopping = false
+    this.working = new Set()
     this.pause = FIRST_PAUSE_MS
   }
 
   /** Works over one stream until it ends. */
   async run(client) {
     const stream = (this.stream = client.subscribe(metadata()))
-    stream.write({open: this.open, credit: {messages: CREDIT}})
-    for await (const {opened, batch, failures} of stream) {
-      if (opened) this.pause = FIRST_PAUSE_MS
-      if (batch && !this.stopping) await this.work(batch.messages)
-      // Their timeout had passed: they are delivered again, here or elsewhere.
-      if (failures) console.error(`${failures.failures.length} came too late`)
+    this.working.clear()
+    stream.write({open: this.open})
+    const touching = setInterval(() => this.update({touch: [...this.working]}), TOUCH_EVERY_MS)
+    try {
+      for await (const {opened, batch, failures} of stream) {
+        if (opened) this.pause = FIRST_PAUSE_MS
+        for (const message of batch?.messages ?? []) this.begin(message)
+        // Their timeout had passed: they are delivered again, here or elsewhere.
+        if (failures) console.error(`${failures.failures.length} came too late`)
+      }
+    } finally {
+      clearInterval(touching)
     }
   }
 
-  /** Handles messages side by side, and tells the broker of all at once. */
-  async work(messages) {
-    this.working = true
-    if (this.left > 0) messages = messages.slice(0, this.left)
-    const outcomes = await Promise.allSettled(messages.map(handle))
-    const [finish, failed] = [[], []]
-    for (const [n, {reason}] of outcomes.entries()) {
-      if (reason) console.error(`to be tried again: ${reason.message}`)
-      ;(reason ? failed : finish).push(messages[n].id)
-    }
-    const requeue = failed.length > 0 ? [{ids: failed, delay_ms: RETRY_AFTER_MS}] : []
-    this.stream.write({finish, requeue})
-    this.working = false
-    if (this.left > 0) {
-      this.left -= finish.length
-      if (this.left === 0) this.stopping = true
-    }
-    if (this.stopping) this.stream.end()
+  /** Sends a change of the stream. */
+  update(changes) {
+    if (!this.stream.writableEnded && !this.stream.destroyed) this.stream.write({update: changes})
   }
 
-  /** Closes our side behind the last acknowledgement: what we have not worked on returns to the channel at once. */
+  /** Works on a message, unless we are on our way out: then nobody looks at it, and it counts as no attempt. */
+  begin(message) {
+    if (this.stopping) return this.update({release: [message.token]})
+    this.working.add(message.token)
+    this.work(message)
+  }
+
+  /** Handles a message and acknowledges it. */
+  async work(message) {
+    try {
+      await handle(message)
+      this.update({finish: [message.token]})
+      if (this.left > 0 && --this.left === 0) this.stop()
+    } catch (error) {
+      console.error(`to be tried again: ${error.message}`)
+      this.update({requeue: [{tokens: [message.token], delay_ms: RETRY_AFTER_MS}]})
+    }
+    this.working.delete(message.token)
+    this.leave()
+  }
+
+  /** Takes no more, and ends behind what is at work. */
   stop() {
     this.stopping = true
-    if (!this.working) this.stream?.end()
+    if (this.stream) this.update({credit: {messages: 0}})
+    this.leave()
+  }
+
+  /** Closes our side once nothing is at work. */
+  leave() {
+    if (this.stopping && this.working.size === 0) this.stream?.end()
   }
 }
 

@@ -19,7 +19,7 @@ class Refused(Exception):
     """The broker did not store a batch."""
 
     def __init__(self, failure):
-        super().__init__(failure.message)
+        super().__init__(f"{failure.field}: {failure.message}" if failure.field else failure.message)
         self.retry_after_s = failure.retry_after_ms / 1000
 
 
@@ -56,7 +56,7 @@ class Batches:
 
     def answered(self, result):
         """Takes in what became of a batch."""
-        if result.HasField("failure"):
+        if result.WhichOneof("result") == "failure":
             raise Refused(result.failure)
         self.stored += len(self.unanswered.pop(result.correlation).messages)
 
@@ -82,7 +82,7 @@ def publish(stub, batches):
                 if more:
                     requests.put(batch)
             if batches.unanswered:
-                for result in next(responses).results:
+                for result in next(responses).results.results:
                     batches.answered(result)
     finally:
         requests.put(None)  # Closes our side.

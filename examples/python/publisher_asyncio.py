@@ -26,7 +26,7 @@ async def publish(stub, batches):
                 if more:
                     await stream.write(batch)
             if batches.unanswered:
-                for result in (await stream.read()).results:
+                for result in (await stream.read()).results.results:
                     batches.answered(result)
         await stream.done_writing()
     finally:

@@ -1,4 +1,4 @@
-"""Prints the messages of a channel, one a line, as worker.py does, with asyncio: those of a batch at the same time."""
+"""Prints the messages of a channel, one a line, as worker.py does, with asyncio: as many at the same time as it has credit."""
 
 import asyncio
 import signal
@@ -9,9 +9,11 @@ import grpc
 import connection
 from mq.v1 import subscribe_pb2, subscribe_pb2_grpc
 
-# Messages that we may have unfinished at a time. Finishing some makes room for others: credit is given once.
-CREDIT = 256
+# Messages that we work on at the same time. Finishing one makes room for another, so credit is given once.
+CREDIT = 16
 RETRY_AFTER_MS = 500
+# The timeout of what is at work starts anew this often.
+TOUCH_EVERY_S = 10
 
 
 async def process(message):
@@ -30,60 +32,84 @@ class Worker:
     async def run(self, stub):
         """Works over one stream until it ends."""
         stream = stub.Subscribe(metadata=connection.metadata())
-        processing = asyncio.Lock()
-        closing = asyncio.create_task(self.close(stream, processing))
+        self.requests, self.tasks = asyncio.Queue(), {}
+        helpers = [asyncio.create_task(work) for work in (self.send(stream), self.touch(), self.leave())]
         try:
-            await stream.write(
+            await self.requests.put(
                 subscribe_pb2.SubscribeRequest(
                     open=subscribe_pb2.SubscribeOpen(
                         topic=self.args.topic,
                         channel=self.args.channel,
                         client_name="example worker (Python, asyncio)",
+                        credit=subscribe_pb2.SubscribeCredit(messages=CREDIT),
+                        # Our channel takes messages of any size.
+                        max_message_bytes=0,
                     ),
-                    credit=subscribe_pb2.SubscribeCredit(messages=CREDIT),
                 )
             )
             async for response in stream:
                 kind = response.WhichOneof("response")
                 if kind == "opened":
                     self.pause = connection.FIRST_PAUSE_S
-                elif kind == "batch" and not self.stopping.is_set():
-                    async with processing:
-                        await stream.write(await self.work(response.batch.messages))
+                elif kind == "batch":
+                    for message in response.batch.messages:
+                        self.begin(message)
                 elif kind == "failures":
                     # Their timeout had passed: they are delivered again, here or elsewhere.
                     print(f"{len(response.failures.failures)} came too late", file=sys.stderr)
         finally:
-            closing.cancel()
+            for helper in helpers:
+                helper.cancel()
             stream.cancel()
 
-    async def work(self, messages):
-        """Processes messages; returns what is to be told of them."""
-        if self.left:
-            messages = messages[: self.left]
-        outcomes = await asyncio.gather(*map(process, messages), return_exceptions=True)
-        sys.stdout.flush()
-        acks = subscribe_pb2.SubscribeRequest()
-        failed = []
-        for message, error in zip(messages, outcomes):
-            if error is None:
-                acks.finish.append(message.id)
-            else:
-                print(f"to be tried again: {error}", file=sys.stderr)
-                failed.append(message.id)
-        if failed:
-            acks.requeue.add(ids=failed, delay_ms=RETRY_AFTER_MS)
-        if self.left:
-            self.left -= len(acks.finish)
-            if not self.left:
-                self.stopping.set()
-        return acks
+    def update(self, **changes):
+        """Sends a change of the stream."""
+        update = subscribe_pb2.SubscribeUpdate(**changes)
+        self.requests.put_nowait(subscribe_pb2.SubscribeRequest(update=update))
 
-    async def close(self, stream, processing):
-        """Closes our side behind the last acknowledgement: what we have not worked on returns to the channel at once."""
+    def begin(self, message):
+        """Works on a message, unless we are on our way out: then nobody looks at it, and it counts as no attempt."""
+        if self.stopping.is_set():
+            self.update(release=[message.token])
+        else:
+            self.tasks[message.token] = asyncio.create_task(self.work(message))
+
+    async def work(self, message):
+        """Processes a message and acknowledges it."""
+        try:
+            await process(message)
+            sys.stdout.flush()
+        except Exception as error:
+            print(f"to be tried again: {error}", file=sys.stderr)
+            again = subscribe_pb2.SubscribeRequeue(tokens=[message.token], delay_ms=RETRY_AFTER_MS)
+            self.update(requeue=[again])
+        else:
+            self.update(finish=[message.token])
+            if self.left:
+                self.left -= 1
+                if not self.left:
+                    self.stopping.set()
+        del self.tasks[message.token]
+
+    async def send(self, stream):
+        """Sends requests, one after the other, until there are no more."""
+        while request := await self.requests.get():
+            await stream.write(request)
+        await stream.done_writing()
+
+    async def touch(self):
+        """Extends what is at work."""
+        while True:
+            await asyncio.sleep(TOUCH_EVERY_S)
+            self.update(touch=list(self.tasks))
+
+    async def leave(self):
+        """Takes no more, waits for what is at work, and closes our side."""
         await self.stopping.wait()
-        async with processing:
-            await stream.done_writing()
+        self.update(credit=subscribe_pb2.SubscribeCredit(messages=0))
+        while self.tasks:
+            await asyncio.wait(self.tasks.values())
+        self.requests.put_nowait(None)
 
 
 async def main():

@@ -62,6 +62,7 @@ impl StreamingService<PublishStreamRequest> for Echo {
                 timestamp_ns: 1 << 60,
                 attempts: 1,
                 headers: message.headers,
+                token: bytes::Bytes::from_static(&[1; 16]),
             };
             let messages: Vec<_> = request?.messages.into_iter().map(received).collect();
             let batch = MessageBatch::from(messages);

@@ -3,7 +3,8 @@
 //!
 //! ```text
 //! batch   = { 0x0a, length, message }
-//! message = 0x0a, length, body | 0x11, id | 0x19, offset | 0x21, time | 0x28, attempts | { 0x32, length, header }
+//! message = 0x0a, length, body | 0x11, id | 0x19, offset | 0x21, time | 0x28, attempts | { 0x32, length, header } |
+//!           0x3a, length, token
 //! header  = 0x0a, length, name | 0x12, length, value
 //! ```
 

@@ -1,18 +1,21 @@
-//! What holds for every call: its deadline, and memory for what it sends.
+//! What holds for every call: its deadline, memory for what it sends, and the text of its failure.
 
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use hyper::header::HeaderMap;
+use http_body_util::BodyExt;
+use hyper::header::{HeaderMap, HeaderValue};
 use hyper::{Request, Response};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout_at};
 use tonic::Status;
 use tonic::body::Body;
 use tower::Service;
 
 use crate::input_budget::InputBudget;
+use crate::server::REQUEST_BYTES;
 use crate::status::Refusal;
 
 /// By so much a deadline comes before tonic's own, which would say `CANCELLED`.
@@ -51,16 +54,78 @@ where
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let deadline =
             timeout(request.headers()).map(|timeout| Instant::now() + timeout.saturating_sub(EARLY));
-        let mut request = request.map(|body| self.input.follow(body));
+        let unpacked = match self.unpacked(&request) {
+            Ok(place) => place,
+            Err(refusal) => {
+                return Box::pin(async move { Ok(readable(Status::from(refusal).into_http())) });
+            }
+        };
+        let mut request = request.map(|body| {
+            let body = self.input.follow(body);
+            match unpacked {
+                None => body,
+                // Held as long as the decoder may hold what it has unpacked.
+                Some(place) => Body::new(body.map_frame(move |frame| {
+                    let _held = &place;
+                    frame
+                })),
+            }
+        });
         if let Some(deadline) = deadline {
             request.extensions_mut().insert(Deadline(deadline));
         }
         let answer = self.inner.call(request);
         Box::pin(async move {
-            let Some(deadline) = deadline else { return answer.await };
-            let late = |_| Ok(Status::from(Refusal::late()).into_http());
-            timeout_at(deadline, answer).await.unwrap_or_else(late)
+            let answer = match deadline {
+                None => answer.await,
+                Some(deadline) => {
+                    let late = |_| Ok(Status::from(Refusal::late()).into_http());
+                    timeout_at(deadline, answer).await.unwrap_or_else(late)
+                }
+            };
+            answer.map(readable)
         })
+    }
+}
+
+impl<S> Calls<S> {
+    /// A place for the largest message that a compressed request may unpack to; none for a request that is not compressed.
+    ///
+    /// # Errors
+    /// There is no room for it.
+    fn unpacked(&self, request: &Request<Body>) -> Result<Option<OwnedSemaphorePermit>, Refusal> {
+        let encoding = request.headers().get("grpc-encoding");
+        if encoding.is_none_or(|encoding| encoding == "identity") {
+            return Ok(None);
+        }
+        let publishes = request.uri().path().starts_with("/mq.v1.PublishService/");
+        self.input.take(if publishes { self.input.max_message() } else { REQUEST_BYTES })
+    }
+}
+
+/// Writes the text of a failure so that every client reads it. `#` and `?` need no escape, and Node's client leaves those two
+/// escaped where they are.
+fn readable(response: Response<Body>) -> Response<Body> {
+    let mut response = response.map(|body| {
+        Body::new(body.map_frame(|mut frame| {
+            if let Some(trailers) = frame.trailers_mut() {
+                unescape(trailers);
+            }
+            frame
+        }))
+    });
+    unescape(response.headers_mut());
+    response
+}
+
+fn unescape(headers: &mut HeaderMap) {
+    let Some(message) = headers.get_mut("grpc-message") else { return };
+    let text = message.to_str().unwrap_or_default();
+    if text.contains("%23") || text.contains("%3F") {
+        let text = text.replace("%23", "#").replace("%3F", "?");
+        if let Ok(unescaped) = HeaderValue::try_from(text) {
+            *message = unescaped;
+        }
     }
 }
 
@@ -85,6 +150,14 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
+
+    #[test]
+    fn a_failure_that_names_an_ephemeral_topic_is_read_by_every_client() {
+        let mut headers = HeaderMap::new();
+        headers.insert("grpc-message", "topic a%23ephemeral: really%3F 100%25".parse().unwrap());
+        unescape(&mut headers);
+        assert_eq!(headers["grpc-message"], "topic a#ephemeral: really? 100%25");
+    }
 
     #[test]
     fn timeouts_are_digits_and_a_unit() {

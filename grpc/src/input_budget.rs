@@ -52,6 +52,11 @@ impl InputBudget {
         Self { permits: Arc::new(Semaphore::new(bytes.div_ceil(UNIT))), bytes, max_message }
     }
 
+    /// Bytes of the largest message there may be.
+    pub(crate) fn max_message(&self) -> usize {
+        self.max_message
+    }
+
     /// Follows the messages of a request.
     pub(crate) fn follow(&self, body: Body) -> Body {
         let (at, clock) = (Position::default(), Clock::default());

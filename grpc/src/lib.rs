@@ -13,6 +13,7 @@ mod batch;
 mod call;
 #[cfg(feature = "client")]
 pub mod client;
+mod codec;
 #[cfg(feature = "server")]
 mod connection;
 #[cfg(feature = "server")]

@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
+use tonic::codec::CompressionEncoding;
 use tonic::server::NamedService;
 use tonic::service::Routes;
 use tower::layer::layer_fn;
@@ -26,7 +27,7 @@ use crate::call::Calls;
 use crate::connection::Connection;
 use crate::health;
 use crate::input_budget::InputBudget;
-use crate::service::{Administering, Core, Discovering, Publishing, Subscribing};
+use crate::service::{Administering, Core, Discovering, Leases, Publishing, Subscribing};
 use crate::v1::DESCRIPTORS;
 use crate::v1::admin_service_server::AdminServiceServer;
 use crate::v1::discovery_service_server::DiscoveryServiceServer;
@@ -49,8 +50,9 @@ const CONNECTION_WINDOW: u32 = 4 << 20;
 /// Bytes of a DATA frame.
 const FRAME_BYTES: u32 = 64 << 10;
 
-/// What a request may have besides the bodies and headers of its messages: names, ids, lengths.
-const OVERHEAD_BYTES: usize = 1 << 20;
+/// The largest request of a service that takes no messages; and what a request of one that does may have besides the bodies
+/// and headers of its messages: names, ids, lengths.
+pub(crate) const REQUEST_BYTES: usize = 1 << 20;
 
 /// Addresses and limits of a server.
 #[derive(Clone, Debug)]
@@ -107,7 +109,7 @@ impl Default for Config {
 impl Config {
     /// The largest request.
     fn request_bytes(&self) -> usize {
-        self.max_batch_bytes.saturating_add(OVERHEAD_BYTES)
+        self.max_batch_bytes.saturating_add(REQUEST_BYTES)
     }
 }
 
@@ -211,6 +213,8 @@ fn routes(
     let mut names = Vec::new();
     if let Some(broker) = broker.clone() {
         let core = Arc::new(Core {
+            started: broker.wall(),
+            leases: Leases::default(),
             broker,
             config: config.clone(),
             access: access.clone(),
@@ -221,15 +225,19 @@ fn routes(
         let limit = config.request_bytes();
         let publish =
             PublishServiceServer::new(Publishing(Arc::clone(&core))).max_decoding_message_size(limit);
+        let publish = publish.accept_compressed(CompressionEncoding::Gzip);
         let subscribe = SubscribeServiceServer::new(Subscribing(Arc::clone(&core)));
-        let subscribe = subscribe.max_decoding_message_size(OVERHEAD_BYTES);
-        let admin = AdminServiceServer::new(Administering(core)).max_decoding_message_size(OVERHEAD_BYTES);
+        let subscribe = subscribe.max_decoding_message_size(REQUEST_BYTES);
+        let subscribe = subscribe.accept_compressed(CompressionEncoding::Gzip);
+        let admin = AdminServiceServer::new(Administering(core)).max_decoding_message_size(REQUEST_BYTES);
+        let admin = admin.accept_compressed(CompressionEncoding::Gzip);
         names.extend([name(&publish), name(&subscribe), name(&admin)]);
         routes = routes.add_service(publish).add_service(subscribe).add_service(admin);
     }
     if let Some(directory) = directory {
         let discovering = Discovering { directory, access, stop: stop.clone() };
-        let discovery = DiscoveryServiceServer::new(discovering).max_decoding_message_size(OVERHEAD_BYTES);
+        let discovery = DiscoveryServiceServer::new(discovering).max_decoding_message_size(REQUEST_BYTES);
+        let discovery = discovery.accept_compressed(CompressionEncoding::Gzip);
         names.push(name(&discovery));
         routes = routes.add_service(discovery);
     }
@@ -244,7 +252,8 @@ fn name<S: NamedService>(_: &S) -> &'static str {
 /// Adds reflection, as new and as old clients ask for it.
 fn reflection(routes: Routes) -> Routes {
     let builder = || {
-        let descriptors = [DESCRIPTORS, tonic_health::pb::FILE_DESCRIPTOR_SET];
+        let descriptors =
+            [DESCRIPTORS, tonic_health::pb::FILE_DESCRIPTOR_SET, tonic_types::pb::FILE_DESCRIPTOR_SET];
         descriptors.iter().fold(tonic_reflection::server::Builder::configure(), |builder, set| {
             builder.register_encoded_file_descriptor_set(set)
         })

@@ -36,12 +36,20 @@ impl Refusal {
         Self { field: Some(field.into()), ..Self::new(Code::InvalidArgument, "INVALID_ARGUMENT", message) }
     }
 
-    /// The same, told of `field`.
+    /// The same with the field that it is about, if it is about one and none is named yet.
     pub(crate) fn of(mut self, field: &str) -> Self {
         if self.code == Code::InvalidArgument {
-            self.field = Some(field.to_owned());
+            self.field.get_or_insert_with(|| field.to_owned());
         }
         self
+    }
+
+    /// A request that is none: its bytes can't be decoded.
+    pub(crate) fn garbage(why: &str) -> Self {
+        Self {
+            reason: "MALFORMED",
+            ..Self::invalid("request", format!("the request can't be decoded: {why}"))
+        }
     }
 
     /// A limit is reached, which may be over soon.
@@ -115,12 +123,10 @@ impl From<Refusal> for Status {
 
 impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Self {
-        let message = match refusal.field {
-            Some(field) => format!("{field}: {}", refusal.message),
-            None => refusal.message,
-        };
-        let retry_after_ms = if refusal.retry { RETRY_AFTER.as_millis() as u64 } else { 0 };
-        Self { code: refusal.code as u32, message, reason: refusal.reason.to_owned(), retry_after_ms }
+        let Refusal { code, reason, message, field, retry } = refusal;
+        let retry_after_ms = if retry { RETRY_AFTER.as_millis() as u64 } else { 0 };
+        let field = field.unwrap_or_default();
+        Self { code: code as u32, message, reason: reason.to_owned(), retry_after_ms, field }
     }
 }
 

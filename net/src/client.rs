@@ -230,6 +230,18 @@ impl Client {
         self.counts.requeued.load(Ordering::Relaxed)
     }
 
+    /// Whether it consumes that channel.
+    pub fn consumes(&self, topic: &TopicName, channel: &ChannelName) -> bool {
+        self.subscribed
+            .get()
+            .is_some_and(|subscribed| subscribed.topic == *topic && subscribed.channel == *channel)
+    }
+
+    /// Messages in flight there.
+    pub fn in_flight(&self) -> u64 {
+        self.subscribed.get().map_or(0, |subscribed| subscribed.view.in_flight())
+    }
+
     /// Counts messages that it was sent.
     pub fn count_delivered(&self, messages: u64) {
         self.counts.delivered.fetch_add(messages, Ordering::Relaxed);

@@ -196,3 +196,27 @@ def test_over_tls_with_a_token(programs, language):
     running = programs.work(language, "--ca", str(cert), "--count", "1", MQ_TOKEN="hush")
     assert running.ended() == 0, running.err.read_text()
     assert running.lines() == ["x"]
+
+
+@pytest.mark.skipif("node" not in LANGUAGES, reason="no node")
+def test_the_node_example_runs_outside_the_checkout(programs):
+    programs.serve()
+    copy = programs.folder / "project"
+    shutil.copytree(ROOT / "examples/node", copy, ignore=shutil.ignore_patterns("node_modules"))
+    subprocess.run([os.environ["MQ_BIN"], "proto", "--out", copy / "protos"], check=True, capture_output=True)
+    command = ["node", copy / "publisher.js", "--address", programs.broker.address, "--topic", "t"]
+    ended = subprocess.run(command, input="x\n", capture_output=True, text=True, timeout=PATIENCE_S)
+    assert (ended.returncode, ended.stderr) == (0, "published 1 messages\n")
+
+
+@each_language
+def test_a_worker_with_more_messages_than_it_can_do_gives_the_rest_back_unseen(programs, language):
+    programs.serve()
+    assert programs.publish(language, [f"message {n}" for n in range(40)])[0] == 0
+    running = programs.work(language, "--count", "1")
+    assert running.ended() == 0, running.err.read_text()
+    first = running.lines()
+    # At most what was at work at the same time; none of the others comes twice or waits.
+    other = programs.work(language, "--count", str(40 - len(first)))
+    assert other.ended() == 0, other.err.read_text()
+    assert sorted(first + other.lines()) == sorted(f"message {n}" for n in range(40))

@@ -82,7 +82,7 @@ impl Channel {
         Ok(ticket)
     }
 
-    fn open_topic(&self) -> Result<Arc<Topic>> {
+    pub(super) fn open_topic(&self) -> Result<Arc<Topic>> {
         self.topic
             .upgrade()
             .filter(|_| !self.inner.lock().closed)

@@ -8,7 +8,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use crate::broker::Shared;
 use crate::channel::read_ahead::ReadAhead;
-use crate::channel::{State, SubId, Subscription, Unfinished};
+use crate::channel::{Departure, State, SubId, Subscription, Unfinished};
 use crate::clock::{Mono, Wall};
 use crate::error::{Error, ErrorKind, Result};
 use crate::latency::{Latency, Samples};
@@ -253,10 +253,10 @@ impl Channel {
     }
 
     /// Ends a subscription.
-    pub(super) fn unsubscribe(&self, id: SubId) {
+    pub(super) fn unsubscribe(&self, id: SubId, departure: Departure) {
         let mut inner = self.inner.lock();
         let now = self.shared.clock.mono();
-        inner.state.unsubscribe(id, now);
+        inner.state.unsubscribe(id, departure, now);
         inner.subscribers.retain(|(other, _)| *other != id);
         let abandoned = inner.subscribers.is_empty() && !inner.closed;
         if abandoned {

@@ -117,6 +117,17 @@ impl InFlight {
         Ok(attempts)
     }
 
+    /// How often `offset` was delivered, this time included, if it is in flight at `owner`.
+    pub(super) fn attempts(&self, offset: Offset, owner: u32) -> Option<u16> {
+        match self.fresh.find(offset) {
+            Some(index) => (self.fresh.queue[index].hold.owner == owner).then_some(1),
+            None => {
+                let held = self.again.get(&offset).filter(|redelivery| redelivery.hold.owner == owner);
+                held.map(|redelivery| redelivery.attempts)
+            }
+        }
+    }
+
     /// The slot of the subscriber that holds `offset`, if it is in flight.
     pub(super) fn owner(&self, offset: Offset) -> Option<u32> {
         match self.fresh.find(offset) {

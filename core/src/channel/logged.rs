@@ -1,12 +1,49 @@
 //! The events that a channel writes to the log.
 
+use std::sync::Arc;
+
 use crate::channel::{Channel, Delta, Unfinished};
 use crate::clock::{Mono, Wall};
 use crate::config::Durability;
+use crate::error::Result;
 use crate::message::Offset;
 use crate::store::format::event::{self, Event};
+use crate::store::log::{Ticket, Wake};
 
 impl Channel {
+    /// Has the log learn now what was acknowledged, which it learns within 100 ms anyway. The ticket is done once all of it is
+    /// there, as the topic's durability wants it; `wake` is called when another thread has decided that. May wait for a
+    /// checkpoint: call it where that hurts nobody.
+    ///
+    /// # Errors
+    /// `Closed` if the channel was deleted; `Io`, `Full` while the log is in trouble: it keeps what it has to learn, so ask
+    /// again later.
+    pub fn log_acknowledged(&self, wake: &Arc<dyn Wake>) -> Result<Ticket> {
+        let topic = self.open_topic()?;
+        if !topic.is_logged() || self.is_ephemeral() {
+            return Ok(Ticket::DONE);
+        }
+        if self.shared.log.is_troubled() {
+            self.shared.log.health()?;
+        }
+        let (level, spilled_end) = {
+            let state = topic.state.lock();
+            (state.level, state.spilled_end)
+        };
+        // The log's thread holds it too from taking to queueing: what it took before is queued before this.
+        let (maintenance, mut delta) = (self.shared.maintenance.lock(), Delta::default());
+        let was_dirty = self.inner.lock().dirty;
+        // Harmless, and there even if nothing else is: so the ticket is always of a frame behind what was taken before.
+        let mut events = vec![self.event(topic.no, self.is_paused())];
+        self.take_events(level, spilled_end, &mut delta, &mut events);
+        // It stands in the list of the dirty still, once.
+        self.inner.lock().dirty |= was_dirty;
+        let ticket = self.shared.log_events(&events, level, Some(wake));
+        drop(maintenance);
+        self.shared.commit();
+        Ok(ticket)
+    }
+
     /// The events that tell the whole cursor, for a checkpoint.
     pub(crate) fn snapshot(&self, topic: u32) -> Vec<Event> {
         let (mono, wall) = (self.shared.clock.mono(), self.shared.clock.wall());

@@ -41,8 +41,32 @@ pub(crate) struct State<W> {
     finish_count: u64,
     requeue_count: u64,
     timeout_count: u64,
+    oversized_count: u64,
     /// Source of random numbers, for sampling only.
     random: fastrand::Rng,
+}
+
+/// A message that a channel holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Its offset.
+    pub offset: Offset,
+    /// Deliveries so far.
+    pub attempts: u16,
+    /// Whether it is at a subscriber.
+    pub in_flight: bool,
+    /// How many nanoseconds from now it is due, if it is deferred.
+    pub due: Option<Mono>,
+}
+
+/// How a subscriber leaves: decides when what it held comes again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Departure {
+    /// It said goodbye, or the broker ended it: no sign that a message is at fault. All that it held comes again at once.
+    Orderly,
+    /// Its process may have ended by what it held. What was delivered before comes again after a second for each
+    /// delivery, at most its message timeout: a message that kills its consumers can't race through all of them.
+    Abrupt,
 }
 
 /// Time a message returned without an answer waits for each of its attempts, from the second on.
@@ -68,6 +92,7 @@ impl<W: Clone> State<W> {
             finish_count: 0,
             requeue_count: 0,
             timeout_count: 0,
+            oversized_count: 0,
             random: fastrand::Rng::with_seed(seed),
         }
     }
@@ -93,16 +118,15 @@ impl<W: Clone> State<W> {
         self.subscribers.add(timeout_ms(msg_timeout_ns), sample_rate, wake)
     }
 
-    /// Removes a subscriber. What it held returns at once, before everything else; but what has been returned,
-    /// requeued or timed out before backs off, so that a message that kills its consumer can't race through all.
-    pub(crate) fn unsubscribe(&mut self, id: SubId, now: Mono) {
+    /// Removes a subscriber. What it held returns at once, before everything else, or backs off: see [`Departure`].
+    pub(crate) fn unsubscribe(&mut self, id: SubId, departure: Departure, now: Mono) {
         let Some(slot) = self.subscribers.slot(id) else { return };
         let timeout = Mono::from(self.subscribers.timeout_ms(slot)) * 1_000_000;
         let held = self.subscribers.stats(slot).in_flight as usize;
         for message in self.in_flight.release(slot, held) {
             let (offset, attempts) = (message.offset, message.attempts);
             let mut due = 0;
-            let back_off = back_off(attempts, timeout);
+            let back_off = if departure == Departure::Abrupt { back_off(attempts, timeout) } else { 0 };
             if back_off > 0 {
                 due = now.saturating_add(back_off);
                 self.deferred.push(Due { due, offset, attempts });
@@ -119,6 +143,13 @@ impl<W: Clone> State<W> {
     pub(crate) fn set_credit(&mut self, id: SubId, credit: u32) {
         if let Some(slot) = self.subscribers.slot(id) {
             self.subscribers.set_credit(slot, credit);
+        }
+    }
+
+    /// How long messages that are delivered or touched from now on may be in flight at the subscriber.
+    pub(crate) fn set_msg_timeout(&mut self, id: SubId, msg_timeout_ns: Mono) {
+        if let Some(slot) = self.subscribers.slot(id) {
+            self.subscribers.set_timeout_ms(slot, timeout_ms(msg_timeout_ns));
         }
     }
 
@@ -184,6 +215,16 @@ impl<W: Clone> State<W> {
             self.deferred.push(Due { due, offset, attempts });
         }
         self.delta.requeue(Unfinished { offset, attempts, due });
+        Ok(())
+    }
+
+    /// The message was not looked at: it returns at once, before everything else, and this delivery does not count.
+    pub(crate) fn release(&mut self, id: SubId, offset: Offset) -> Result<(), AckError> {
+        let slot = self.subscribers.slot(id).ok_or(AckError::NotInFlight)?;
+        let attempts = self.in_flight.remove(offset, slot)?.saturating_sub(1);
+        self.subscribers.released(slot);
+        self.ready.push_returned(offset, attempts);
+        self.delta.requeue(Unfinished { offset, attempts, due: 0 });
         Ok(())
     }
 
@@ -345,6 +386,30 @@ impl<W: Clone> State<W> {
         out[start..].sort_unstable_by_key(|message| message.offset);
     }
 
+    /// The first `max` messages below the cursor that are not finished, from `from` on, in the order of their offsets.
+    /// `now` is when that is asked.
+    pub(crate) fn held(&self, from: Offset, max: usize, now: Mono) -> Vec<Held> {
+        let in_flight = self.in_flight.iter().map(|(offset, attempts)| Held {
+            offset,
+            attempts,
+            in_flight: true,
+            due: None,
+        });
+        let ready = self.ready.iter();
+        let ready = ready.map(|(offset, attempts)| Held { offset, attempts, in_flight: false, due: None });
+        let deferred = self.deferred.iter().map(|Due { due, offset, attempts }| Held {
+            offset,
+            attempts,
+            in_flight: false,
+            due: Some(due.saturating_sub(now)),
+        });
+        let held = in_flight.chain(ready).chain(deferred);
+        let mut held: Vec<_> = held.filter(|message| message.offset >= from).collect();
+        held.sort_unstable_by_key(|message| message.offset);
+        held.truncate(max);
+        held
+    }
+
     /// The cursor.
     pub(crate) fn next(&self) -> Pos {
         self.next
@@ -406,8 +471,18 @@ impl<W: Clone> State<W> {
         self.timeout_count
     }
 
+    /// How often a message was put aside because it was too large for a subscriber.
+    pub(crate) fn oversized_count(&self) -> u64 {
+        self.oversized_count
+    }
+
     pub(crate) fn subscribers(&self) -> usize {
         self.subscribers.len()
+    }
+
+    /// How often the message was delivered, this time included, if it is in flight at the subscriber.
+    pub(crate) fn attempts(&self, id: SubId, offset: Offset) -> Option<u16> {
+        self.in_flight.attempts(offset, self.subscribers.slot(id)?)
     }
 
     /// Whether the message is in flight at the subscriber.

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use crate::channel::{Channel, SubId};
+use crate::clock::Wall;
 use crate::message::Offset;
 use crate::topic::cache::RingFrames;
 use crate::topic::{ChannelReport, TopicState};
@@ -27,11 +28,15 @@ pub struct ChannelStats {
     pub requeued: u64,
     /// Timeouts of messages in flight.
     pub timed_out: u64,
+    /// How often a message was put aside because it was larger than its subscriber could take.
+    pub oversized: u64,
     /// Messages dropped because too many waited: of ephemeral channels, and at a topic's limits.
     pub skipped: u64,
     /// Bytes of the messages that wait, are in flight or deferred, as they are stored; to the nearest message of average
     /// size.
     pub bytes: u64,
+    /// When the oldest message was published that waits, is in flight or deferred, to about a second.
+    pub oldest: Option<Wall>,
     /// Subscribers.
     pub subscribers: u64,
     /// Whether delivery is stopped.
@@ -41,13 +46,13 @@ pub struct ChannelStats {
 }
 
 /// The messages of a topic that are in memory.
-pub(crate) struct Held<'a> {
+pub(crate) struct InMemory<'a> {
     pub(crate) ring: &'a RingFrames,
     /// Their ranks, as rising ranges.
     pub(crate) ranks: Vec<Range<u64>>,
 }
 
-impl Held<'_> {
+impl InMemory<'_> {
     /// Counts the messages of these ranks that are not in memory.
     pub(crate) fn missing(&self, ranks: Range<u64>) -> u64 {
         let within = |held: &Range<u64>| {
@@ -82,9 +87,11 @@ impl Channel {
     }
 
     /// The channel's numbers, by who holds the topic's lock.
-    pub(crate) fn report(&self, topic: &TopicState, held: &Held<'_>) -> ChannelReport {
-        let bytes = self.backlog(topic).bytes;
+    pub(crate) fn report(&self, topic: &TopicState, held: &InMemory<'_>) -> ChannelReport {
+        let backlog = self.backlog(topic);
         let mut inner = self.inner.lock();
+        let oldest = topic.extents.seek(inner.state.oldest(), topic.end).rank;
+        let oldest = topic.volume.time_at(oldest).filter(|_| backlog.messages > 0);
         let state = &inner.state;
         let depth = state.depth(inner.end);
         let fresh_on_disk = held.missing(state.next().rank..inner.end.rank);
@@ -99,8 +106,10 @@ impl Channel {
             finished: state.finish_count(),
             requeued: state.requeue_count(),
             timed_out: state.timeout_count(),
+            oversized: state.oversized_count(),
             skipped: inner.skipped,
-            bytes,
+            bytes: backlog.bytes,
+            oldest,
             subscribers: state.subscribers() as u64,
             paused: state.is_paused(),
             memory: state.bytes() as u64,

@@ -140,6 +140,10 @@ impl<W: Clone> Subscribers<W> {
         self.slots[slot as usize].timeout_ms
     }
 
+    pub(super) fn set_timeout_ms(&mut self, slot: u32, timeout_ms: u32) {
+        self.slots[slot as usize].timeout_ms = timeout_ms;
+    }
+
     pub(super) fn sample_rate(&self, slot: u32) -> u8 {
         self.slots[slot as usize].sample_rate
     }

@@ -7,10 +7,10 @@ use std::time::Duration;
 use parking_lot::MutexGuard;
 
 use crate::channel::channel::{Channel, Inner, due_at};
-use crate::channel::{AckError, Load, Pick, SubId, SubscriberView, Taken, Wanted};
+use crate::channel::{AckError, Departure, Load, Pick, SubId, SubscriberView, Taken, Wanted};
 use crate::clock::Mono;
 use crate::error::{Error, ErrorKind, Result};
-use crate::message::{Attributes, Delivery, MessageId, Offset};
+use crate::message::{Attributes, Delivery, DeliveryToken, MessageId, Offset};
 use crate::store::format::frame::Record;
 use crate::store::log::{Frame, Wake};
 use crate::topic::{Topic, TopicState};
@@ -30,9 +30,9 @@ use crate::topic::{Topic, TopicState};
 /// # let (topic, channel) = ("orders".parse()?, "billing".parse()?);
 /// let parker = Arc::new(Parker::default());
 /// let wake: Arc<dyn Wake> = parker.clone();
-/// let (mut subscription, created) =
+/// let (mut subscription, opened) =
 ///     broker.subscribe_at(&topic, &channel, Start::Now, SubscribeOptions::default(), &wake)?;
-/// created.wait(&broker)?;
+/// opened.ticket.wait(&broker)?;
 /// subscription.acks().set_credit(100);
 /// broker.topic(&topic)?.publish_one(b"one pizza")?.wait(&broker)?;
 ///
@@ -62,6 +62,11 @@ pub struct Subscription {
     held_back: bool,
     /// Credit left over after the last turn.
     spare: u32,
+    /// Random but for its lowest 16 bits, which are 0: see [`DeliveryToken`].
+    mark: u64,
+    /// Largest message, headers and all, that is delivered here.
+    message_bytes_max: usize,
+    departure: Departure,
 }
 
 /// A message taken this turn.
@@ -100,7 +105,41 @@ const OVERHEAD_BYTES: usize = 34;
 
 impl Subscription {
     pub(super) fn new(channel: Arc<Channel>, topic: Arc<Topic>, id: SubId, wake: Arc<dyn Wake>) -> Self {
-        Self { channel, topic, id, wake, frames: Vec::new(), taken: Vec::new(), held_back: false, spare: 0 }
+        Self {
+            channel,
+            topic,
+            id,
+            wake,
+            frames: Vec::new(),
+            taken: Vec::new(),
+            held_back: false,
+            spare: 0,
+            mark: fastrand::u64(..) & !u64::from(u16::MAX),
+            message_bytes_max: usize::MAX,
+            departure: Departure::Abrupt,
+        }
+    }
+
+    /// Messages whose body and headers take more than `bytes` are not delivered here: they are put aside for this
+    /// subscriber's message timeout, without counting an attempt, and go to whoever can take them.
+    pub fn set_message_bytes_max(&mut self, bytes: usize) {
+        self.message_bytes_max = bytes;
+    }
+
+    /// Changes how long messages that are delivered or touched from now on may be in flight.
+    pub fn set_msg_timeout(&self, timeout: Duration) {
+        self.channel.inner.lock().state.set_msg_timeout(self.id, nanos(timeout));
+    }
+
+    /// Ends the subscription in a way that decides when what it holds comes again. One that is only dropped leaves
+    /// abruptly.
+    pub fn leave(mut self, departure: Departure) {
+        self.departure = departure;
+    }
+
+    /// Decides ahead how the subscription ends when it is dropped.
+    pub fn set_departure(&mut self, departure: Departure) {
+        self.departure = departure;
     }
 
     /// Hands a fair share of the ready messages, within this subscriber's credit, to `sink`; they are in flight from
@@ -257,6 +296,11 @@ impl Subscription {
         Turn::Taken(pulled)
     }
 
+    fn is_too_large(&self, record: &Record<'_>) -> bool {
+        let headers = record.attributes().headers.map_or(0, <[u8]>::len);
+        record.body.len() + headers > self.message_bytes_max
+    }
+
     /// Has the first message of the turn measured, where that is wanted.
     fn choose_sample(&self, inner: &mut Inner) {
         let shared = &self.channel.shared;
@@ -324,6 +368,12 @@ impl Subscription {
                 offset_at = offset_at.plus(1);
             }
             let record = Record::parse(&frame.payload[at..])?;
+            if record.len > self.message_bytes_max && self.is_too_large(&record) {
+                inner.state.put_aside(self.id, offset, now);
+                at += record.len;
+                offset_at = offset.plus(1);
+                continue;
+            }
             let cost = record.body.len() + OVERHEAD_BYTES;
             if !self.taken.is_empty() && used + cost > room {
                 break;
@@ -363,6 +413,11 @@ impl Subscription {
             let attributes = if record.is_plain() { Attributes::NONE } else { record.attributes() };
             sink(&Delivery {
                 id: MessageId::new(node, message.offset),
+                token: Some(DeliveryToken::new(
+                    MessageId::new(node, message.offset),
+                    self.mark,
+                    message.attempts,
+                )),
                 time: frame.time,
                 attempts: message.attempts,
                 attributes,
@@ -406,7 +461,7 @@ fn find(topic: &TopicState, inner: &mut Inner, offset: Offset, again: bool) -> O
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        self.channel.unsubscribe(self.id);
+        self.channel.unsubscribe(self.id, self.departure);
     }
 }
 
@@ -425,6 +480,32 @@ impl Acks<'_> {
         if let Some(inner) = &mut self.inner {
             inner.state.set_credit(self.subscription.id, credit);
         }
+    }
+
+    /// The message of a delivery, if it is the one in flight here now.
+    ///
+    /// # Errors
+    /// `NotInFlight` if that delivery is over: finished, requeued, timed out, or of another subscriber.
+    pub fn delivered(&self, token: DeliveryToken) -> Result<MessageId> {
+        let sub = self.subscription;
+        let attempts = self.inner.as_ref().filter(|inner| !inner.closed);
+        let attempts = attempts.and_then(|inner| inner.state.attempts(sub.id, token.id.offset()));
+        let current = attempts.map(|attempts| {
+            let node = sub.channel.shared.options.node_id;
+            DeliveryToken::new(MessageId::new(node, token.id.offset()), sub.mark, attempts)
+        });
+        match current == Some(token) {
+            true => Ok(token.id),
+            false => Err(Error::new(ErrorKind::NotInFlight, "this delivery is not in flight any more")),
+        }
+    }
+
+    /// The message was not looked at: it is delivered again at once, before others, and this delivery does not count.
+    ///
+    /// # Errors
+    /// As [`finish`](Self::finish).
+    pub fn release(&mut self, id: MessageId) -> Result<()> {
+        self.with(id, |inner, sub, offset, _| inner.state.release(sub, offset))
     }
 
     /// The message is done.

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use crate::config::Durability;
 use crate::error::{Error, ErrorKind, Result};
-use crate::message::Offset;
 use crate::name::ChannelName;
 use crate::store::format::event::Event;
 use crate::store::log::Ticket;
@@ -87,31 +86,6 @@ impl Topic {
     /// The topic's level.
     pub fn durability(&self) -> Durability {
         self.state.lock().level
-    }
-
-    /// Changes the topic's level, in force for every publish after the call. Leaving `memory` spills what is pending
-    /// first; publishers never wait for it.
-    ///
-    /// # Errors
-    /// `InvalidArgument` for an ephemeral topic, which is always at `memory`; `Closed`; `Full`, `Io`.
-    pub fn set_durability(&self, level: Durability) -> Result<Ticket> {
-        if self.name.is_ephemeral() && level != Durability::Memory {
-            return Err(Error::new(
-                ErrorKind::InvalidArgument,
-                "an ephemeral topic is always at level memory",
-            ));
-        }
-        let mut state = self.state.lock();
-        self.check(&state)?;
-        if state.level == level {
-            return Ok(Ticket::DONE);
-        }
-        self.spill(&mut state, Offset(u64::MAX));
-        state.level = level;
-        let ticket = self.log_self(&state);
-        drop(state);
-        self.shared.commit();
-        Ok(ticket)
     }
 
     /// Deletes a channel and all that waits in it.

@@ -22,6 +22,8 @@ use crate::topic::{Topic, TopicState};
 pub enum Start {
     /// At the oldest message that is kept.
     Earliest,
+    /// Behind all that is published: at the next message. As a topic's first channel it drops what waits in the topic.
+    Latest,
     /// At what waits in the topic (see [`Topic::depth`]), or the next message if nothing does.
     #[default]
     Now,
@@ -29,6 +31,16 @@ pub enum Start {
     Offset(Offset),
     /// At the first message kept that was published at this wall time or later; at the next message if there is none yet.
     Time(Wall),
+}
+
+/// A channel that was found or created.
+pub struct OpenedChannel {
+    /// The channel.
+    pub channel: Arc<Channel>,
+    /// Done when its creation is in the log, for those who answer for it.
+    pub ticket: Ticket,
+    /// Whether it is new. One that existed stands where it stood.
+    pub is_new: bool,
 }
 
 /// The messages of a new channel that were published before it.
@@ -52,7 +64,7 @@ impl Topic {
         name: &ChannelName,
         wake: impl Into<Option<&'a Arc<dyn Wake>>>,
     ) -> Result<(Arc<Channel>, Ticket)> {
-        self.channel_at(name, Start::Now, wake)
+        self.channel_at(name, Start::Now, wake).map(|opened| (opened.channel, opened.ticket))
     }
 
     /// [`Topic::channel`], with a say in where a new one begins. [`Start::Time`] may wait for a disk: call it where that
@@ -65,7 +77,7 @@ impl Topic {
         name: &ChannelName,
         start: Start,
         wake: impl Into<Option<&'a Arc<dyn Wake>>>,
-    ) -> Result<(Arc<Channel>, Ticket)> {
+    ) -> Result<OpenedChannel> {
         self.find_or_create(name, start, wake.into())
     }
 
@@ -74,10 +86,11 @@ impl Topic {
         name: &ChannelName,
         start: Start,
         wake: Option<&Arc<dyn Wake>>,
-    ) -> Result<(Arc<Channel>, Ticket)> {
+    ) -> Result<OpenedChannel> {
         let is_new = || self.find_channel(name).is_none();
         let from = match start {
             Start::Earliest => Some(Offset(0)),
+            Start::Latest => Some(Offset(u64::MAX)),
             Start::Now => None,
             Start::Offset(offset) => Some(offset),
             Start::Time(time) if is_new() => Some(self.offset_at(time)?),
@@ -95,7 +108,7 @@ impl Topic {
                 Some(wake) => self.shared.log.follow(created, self.shared.clock.wall(), wake),
                 None => created,
             };
-            return Ok((channel.clone(), ticket));
+            return Ok(OpenedChannel { channel: channel.clone(), ticket, is_new: false });
         }
         self.check(&state)?;
         let max = self.shared.options.max_channels;
@@ -126,7 +139,7 @@ impl Topic {
         self.shared.commit();
         wakes.iter().for_each(|w| w.wake());
         self.shared.watch.changed();
-        Ok((channel, ticket))
+        Ok(OpenedChannel { channel, ticket, is_new: true })
     }
 
     /// The channel of that name, if there is one.

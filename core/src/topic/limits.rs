@@ -1,7 +1,6 @@
 //! Limits of what may wait in a topic. Beyond them a publish is refused, or the oldest messages are dropped.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use crate::channel::Backlog;
 use crate::clock::{Mono, Wall};
@@ -9,7 +8,7 @@ use crate::config::{Limits, Overflow};
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Offset, Pos};
 use crate::store::format::event::Event;
-use crate::store::log::{Ticket, Wake};
+use crate::store::log::Wake;
 use crate::topic::{Topic, TopicState};
 
 impl Limits {
@@ -50,31 +49,6 @@ impl Topic {
         self.state.lock().limits
     }
 
-    /// Changes the topic's limits, in force for every publish after the call, and kept over restarts.
-    ///
-    /// # Errors
-    /// `InvalidArgument` for an ephemeral topic, whose channels skip the oldest anyway; `Closed`, `Damaged`.
-    pub fn set_limits(&self, limits: Limits) -> Result<Ticket> {
-        if !self.is_logged() {
-            return Err(Error::new(
-                ErrorKind::InvalidArgument,
-                "an ephemeral topic has no limits: its channels keep the newest messages",
-            ));
-        }
-        let mut state = self.state.lock();
-        self.check(&state)?;
-        state.limits = limits;
-        state.allowance = Allowance::default();
-        if !limits.max_age.is_zero() {
-            self.shared.ages.store(true, Ordering::Relaxed);
-            self.shared.log.bell.unpark();
-        }
-        let ticket = self.shared.log_events(&[Event::Limits { topic: self.no, limits }], state.level, None);
-        drop(state);
-        self.shared.commit();
-        Ok(ticket)
-    }
-
     /// Makes sure that messages more of so many bytes are within the limits. Returns who is to be woken.
     ///
     /// # Errors
@@ -99,9 +73,14 @@ impl Topic {
         }
         let limits = state.limits;
         if messages > limits.max_messages() || bytes > limits.max_bytes() {
-            return Err(
-                self.full(format!("a batch of {messages} messages and {bytes} bytes is above its limits"))
+            let text = format!(
+                "a batch of {messages} messages and {bytes} bytes never fits: topic {} may hold {} messages and {} bytes \
+                 (0 for any number): send smaller batches",
+                self.name(),
+                limits.max_messages,
+                limits.max_bytes
             );
+            return Err(Error::new(ErrorKind::TooBig, text));
         }
         if limits.overflow == Overflow::DropOldest {
             self.drop_old(state, &mut wakes);

@@ -19,12 +19,14 @@ mod limits;
 mod peek;
 mod publish;
 mod recovered;
+mod settings;
 mod stats;
 
-pub use channels::Start;
+pub use channels::{OpenedChannel, Start};
 pub use damage::TopicDamage;
 pub use publish::Published;
 pub(crate) use recovered::OnDisk;
+pub use settings::TopicSettings;
 pub use stats::{ChannelReport, TopicStats};
 
 use std::sync::atomic::{AtomicU64, Ordering};

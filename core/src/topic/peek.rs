@@ -67,6 +67,7 @@ impl Topic {
                     bytes += len;
                     sink(Delivery {
                         id: MessageId::new(node, offset),
+                        token: None,
                         time: frame.time,
                         attempts: 0,
                         attributes: record.attributes(),

@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use crate::channel::{ChannelStats, Held};
+use crate::channel::{ChannelStats, InMemory};
+use crate::clock::Wall;
 use crate::config::Durability;
 use crate::latency::{Histogram, Quantiles};
 use crate::name::ChannelName;
@@ -18,6 +19,8 @@ pub struct TopicStats {
     pub backend_depth: u64,
     /// Bytes of the messages that wait, as they are stored; to the nearest message of average size.
     pub bytes: u64,
+    /// When the oldest message was published that waits, to about a second.
+    pub oldest: Option<Wall>,
     /// Messages dropped at the topic's limits before any channel had them.
     pub skipped: u64,
     /// Messages published.
@@ -66,6 +69,7 @@ impl Topic {
             depth,
             backend_depth: held.missing(state.pump.rank..state.end.rank),
             bytes: state.volume.bytes_from(state.pump.rank, state.end.rank),
+            oldest: state.volume.time_at(state.pump.rank).filter(|_| depth > 0),
             skipped: state.skipped,
             message_count: state.message_count,
             message_bytes: state.message_bytes,
@@ -85,8 +89,8 @@ impl Topic {
 
 impl TopicState {
     /// The messages that are in memory.
-    pub(crate) fn held(&self) -> Held<'_> {
-        Held { ring: &self.ring, ranks: self.held_ranks() }
+    pub(crate) fn held(&self) -> InMemory<'_> {
+        InMemory { ring: &self.ring, ranks: self.held_ranks() }
     }
 
     /// The ranks of the messages in memory, as rising ranges.

@@ -324,7 +324,7 @@ impl Cut<'_> {
             return;
         }
         let topic = broker.find_topic(&TopicName::parse(name).unwrap()).unwrap();
-        let _ = topic.set_limits(mq_core::Limits::default()).unwrap();
+        let _ = topic.update(|s| s.limits = mq_core::Limits::default()).unwrap();
         let numbers: Vec<u64> = last.sent.keys().copied().collect();
         let send = || {
             let mut batch = topic.batch();

@@ -114,7 +114,8 @@ impl Folder {
                 38 => {
                     let levels = [Durability::Memory, Durability::Flush];
                     let t = topic(&broker, "levels");
-                    let _ = t.set_durability(levels[random.usize(..2)]).unwrap();
+                    let level = levels[random.usize(..2)];
+                    let _ = t.update(|s| s.durability = level).unwrap();
                     publish(&broker, &t, &mut random, &mut next);
                     broker.maintain(Step::Spill).unwrap();
                 }

@@ -267,7 +267,7 @@ type PublishStreamRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Names the batch in its result. The client chooses it; the server only repeats it.
 	Correlation uint64 `protobuf:"varint,1,opt,name=correlation,proto3" json:"correlation,omitempty"`
-	// The topic. Empty: that of the batch before.
+	// The topic of this batch.
 	Topic string `protobuf:"bytes,2,opt,name=topic,proto3" json:"topic,omitempty"`
 	// The messages, as in `PublishRequest`.
 	Messages      []*OutgoingMessage `protobuf:"bytes,3,rep,name=messages,proto3" json:"messages,omitempty"`
@@ -326,13 +326,16 @@ func (x *PublishStreamRequest) GetMessages() []*OutgoingMessage {
 	return nil
 }
 
-// What the server says on a stream.
+// A response on a stream.
 type PublishStreamResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Comes once, in the first response, which is sent before any batch.
-	Window *PublishWindow `protobuf:"bytes,1,opt,name=window,proto3" json:"window,omitempty"`
-	// Results of batches that are decided.
-	Results       []*PublishResult `protobuf:"bytes,2,rep,name=results,proto3" json:"results,omitempty"`
+	// One of the following.
+	//
+	// Types that are valid to be assigned to Response:
+	//
+	//	*PublishStreamResponse_Window
+	//	*PublishStreamResponse_Results
+	Response      isPublishStreamResponse_Response `protobuf_oneof:"response"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -367,19 +370,48 @@ func (*PublishStreamResponse) Descriptor() ([]byte, []int) {
 	return file_mq_v1_publish_proto_rawDescGZIP(), []int{5}
 }
 
-func (x *PublishStreamResponse) GetWindow() *PublishWindow {
+func (x *PublishStreamResponse) GetResponse() isPublishStreamResponse_Response {
 	if x != nil {
-		return x.Window
+		return x.Response
 	}
 	return nil
 }
 
-func (x *PublishStreamResponse) GetResults() []*PublishResult {
+func (x *PublishStreamResponse) GetWindow() *PublishWindow {
 	if x != nil {
-		return x.Results
+		if x, ok := x.Response.(*PublishStreamResponse_Window); ok {
+			return x.Window
+		}
 	}
 	return nil
 }
+
+func (x *PublishStreamResponse) GetResults() *PublishResults {
+	if x != nil {
+		if x, ok := x.Response.(*PublishStreamResponse_Results); ok {
+			return x.Results
+		}
+	}
+	return nil
+}
+
+type isPublishStreamResponse_Response interface {
+	isPublishStreamResponse_Response()
+}
+
+type PublishStreamResponse_Window struct {
+	// The first response, and only that: sent before any batch has come.
+	Window *PublishWindow `protobuf:"bytes,1,opt,name=window,proto3,oneof"`
+}
+
+type PublishStreamResponse_Results struct {
+	// Every other response.
+	Results *PublishResults `protobuf:"bytes,2,opt,name=results,proto3,oneof"`
+}
+
+func (*PublishStreamResponse_Window) isPublishStreamResponse_Response() {}
+
+func (*PublishStreamResponse_Results) isPublishStreamResponse_Response() {}
 
 // How far a client may be ahead of the server's answers. One that is further ahead is not read until it is no longer.
 type PublishWindow struct {
@@ -388,12 +420,14 @@ type PublishWindow struct {
 	Batches uint32 `protobuf:"varint,1,opt,name=batches,proto3" json:"batches,omitempty"`
 	// Messages in them.
 	Messages uint32 `protobuf:"varint,2,opt,name=messages,proto3" json:"messages,omitempty"`
-	// Bytes of their bodies.
+	// Bytes of their bodies and headers; at least one largest batch.
 	Bytes uint64 `protobuf:"varint,3,opt,name=bytes,proto3" json:"bytes,omitempty"`
-	// The largest body of one message.
+	// The largest body of one message, in bytes.
 	MaxMessageBytes uint64 `protobuf:"varint,4,opt,name=max_message_bytes,json=maxMessageBytes,proto3" json:"max_message_bytes,omitempty"`
 	// The most bytes of bodies and headers in one batch.
 	MaxBatchBytes uint64 `protobuf:"varint,5,opt,name=max_batch_bytes,json=maxBatchBytes,proto3" json:"max_batch_bytes,omitempty"`
+	// The longest delay of a message.
+	MaxDelayMs    uint64 `protobuf:"varint,6,opt,name=max_delay_ms,json=maxDelayMs,proto3" json:"max_delay_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -463,22 +497,78 @@ func (x *PublishWindow) GetMaxBatchBytes() uint64 {
 	return 0
 }
 
-// What became of one batch.
+func (x *PublishWindow) GetMaxDelayMs() uint64 {
+	if x != nil {
+		return x.MaxDelayMs
+	}
+	return 0
+}
+
+// Results of batches that are decided.
+type PublishResults struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The results, in the order of decision.
+	Results       []*PublishResult `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PublishResults) Reset() {
+	*x = PublishResults{}
+	mi := &file_mq_v1_publish_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PublishResults) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PublishResults) ProtoMessage() {}
+
+func (x *PublishResults) ProtoReflect() protoreflect.Message {
+	mi := &file_mq_v1_publish_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PublishResults.ProtoReflect.Descriptor instead.
+func (*PublishResults) Descriptor() ([]byte, []int) {
+	return file_mq_v1_publish_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *PublishResults) GetResults() []*PublishResult {
+	if x != nil {
+		return x.Results
+	}
+	return nil
+}
+
+// The result of one batch.
 type PublishResult struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The batch's number.
 	Correlation uint64 `protobuf:"varint,1,opt,name=correlation,proto3" json:"correlation,omitempty"`
-	// It is stored: the offsets, as in `PublishResponse`. Empty if it failed.
-	Offsets []*OffsetRange `protobuf:"bytes,2,rep,name=offsets,proto3" json:"offsets,omitempty"`
-	// It is not stored: why. Absent if it is.
-	Failure       *Failure `protobuf:"bytes,3,opt,name=failure,proto3" json:"failure,omitempty"`
+	// One of the following.
+	//
+	// Types that are valid to be assigned to Result:
+	//
+	//	*PublishResult_Stored
+	//	*PublishResult_Failure
+	Result        isPublishResult_Result `protobuf_oneof:"result"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PublishResult) Reset() {
 	*x = PublishResult{}
-	mi := &file_mq_v1_publish_proto_msgTypes[7]
+	mi := &file_mq_v1_publish_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -490,7 +580,7 @@ func (x *PublishResult) String() string {
 func (*PublishResult) ProtoMessage() {}
 
 func (x *PublishResult) ProtoReflect() protoreflect.Message {
-	mi := &file_mq_v1_publish_proto_msgTypes[7]
+	mi := &file_mq_v1_publish_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -503,7 +593,7 @@ func (x *PublishResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishResult.ProtoReflect.Descriptor instead.
 func (*PublishResult) Descriptor() ([]byte, []int) {
-	return file_mq_v1_publish_proto_rawDescGZIP(), []int{7}
+	return file_mq_v1_publish_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *PublishResult) GetCorrelation() uint64 {
@@ -513,16 +603,91 @@ func (x *PublishResult) GetCorrelation() uint64 {
 	return 0
 }
 
-func (x *PublishResult) GetOffsets() []*OffsetRange {
+func (x *PublishResult) GetResult() isPublishResult_Result {
 	if x != nil {
-		return x.Offsets
+		return x.Result
+	}
+	return nil
+}
+
+func (x *PublishResult) GetStored() *PublishStored {
+	if x != nil {
+		if x, ok := x.Result.(*PublishResult_Stored); ok {
+			return x.Stored
+		}
 	}
 	return nil
 }
 
 func (x *PublishResult) GetFailure() *Failure {
 	if x != nil {
-		return x.Failure
+		if x, ok := x.Result.(*PublishResult_Failure); ok {
+			return x.Failure
+		}
+	}
+	return nil
+}
+
+type isPublishResult_Result interface {
+	isPublishResult_Result()
+}
+
+type PublishResult_Stored struct {
+	// The batch is stored.
+	Stored *PublishStored `protobuf:"bytes,2,opt,name=stored,proto3,oneof"`
+}
+
+type PublishResult_Failure struct {
+	// The batch is not stored.
+	Failure *Failure `protobuf:"bytes,3,opt,name=failure,proto3,oneof"`
+}
+
+func (*PublishResult_Stored) isPublishResult_Result() {}
+
+func (*PublishResult_Failure) isPublishResult_Result() {}
+
+// Says that a batch of a stream is stored.
+type PublishStored struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The offsets, as in `PublishResponse`.
+	Offsets       []*OffsetRange `protobuf:"bytes,1,rep,name=offsets,proto3" json:"offsets,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PublishStored) Reset() {
+	*x = PublishStored{}
+	mi := &file_mq_v1_publish_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PublishStored) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PublishStored) ProtoMessage() {}
+
+func (x *PublishStored) ProtoReflect() protoreflect.Message {
+	mi := &file_mq_v1_publish_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PublishStored.ProtoReflect.Descriptor instead.
+func (*PublishStored) Descriptor() ([]byte, []int) {
+	return file_mq_v1_publish_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *PublishStored) GetOffsets() []*OffsetRange {
+	if x != nil {
+		return x.Offsets
 	}
 	return nil
 }
@@ -531,14 +696,14 @@ var File_mq_v1_publish_proto protoreflect.FileDescriptor
 
 const file_mq_v1_publish_proto_rawDesc = "" +
 	"\n" +
-	"\x13mq/v1/publish.proto\x12\x05mq.v1\x1a\x12mq/v1/common.proto\"\x84\x01\n" +
+	"\x13mq/v1/publish.proto\x12\x05mq.v1\x1a\x12mq/v1/common.proto\"\x96\x01\n" +
 	"\x0fOutgoingMessage\x12\x12\n" +
 	"\x04body\x18\x01 \x01(\fR\x04body\x12\x19\n" +
 	"\bdelay_ms\x18\x02 \x01(\x04R\adelayMs\x12'\n" +
 	"\aheaders\x18\x03 \x03(\v2\r.mq.v1.HeaderR\aheaders\x12\x19\n" +
-	"\bdedup_id\x18\x04 \x01(\tR\adedupId\"W\n" +
-	"\vOffsetRange\x12\x14\n" +
-	"\x05first\x18\x01 \x01(\x06R\x05first\x12\x14\n" +
+	"\bdedup_id\x18\x04 \x01(\tR\adedupIdJ\x04\b\x05\x10\x06J\x04\b\x06\x10\aJ\x04\b\a\x10\b\"[\n" +
+	"\vOffsetRange\x12\x18\n" +
+	"\x05first\x18\x01 \x01(\x06B\x020\x01R\x05first\x12\x14\n" +
 	"\x05count\x18\x02 \x01(\rR\x05count\x12\x1c\n" +
 	"\tduplicate\x18\x03 \x01(\bR\tduplicate\"Z\n" +
 	"\x0ePublishRequest\x12\x14\n" +
@@ -549,23 +714,33 @@ const file_mq_v1_publish_proto_rawDesc = "" +
 	"\x14PublishStreamRequest\x12 \n" +
 	"\vcorrelation\x18\x01 \x01(\x04R\vcorrelation\x12\x14\n" +
 	"\x05topic\x18\x02 \x01(\tR\x05topic\x122\n" +
-	"\bmessages\x18\x03 \x03(\v2\x16.mq.v1.OutgoingMessageR\bmessages\"u\n" +
-	"\x15PublishStreamResponse\x12,\n" +
-	"\x06window\x18\x01 \x01(\v2\x14.mq.v1.PublishWindowR\x06window\x12.\n" +
-	"\aresults\x18\x02 \x03(\v2\x14.mq.v1.PublishResultR\aresults\"\xaf\x01\n" +
+	"\bmessages\x18\x03 \x03(\v2\x16.mq.v1.OutgoingMessageR\bmessages\"\x86\x01\n" +
+	"\x15PublishStreamResponse\x12.\n" +
+	"\x06window\x18\x01 \x01(\v2\x14.mq.v1.PublishWindowH\x00R\x06window\x121\n" +
+	"\aresults\x18\x02 \x01(\v2\x15.mq.v1.PublishResultsH\x00R\aresultsB\n" +
+	"\n" +
+	"\bresponse\"\xd1\x01\n" +
 	"\rPublishWindow\x12\x18\n" +
 	"\abatches\x18\x01 \x01(\rR\abatches\x12\x1a\n" +
 	"\bmessages\x18\x02 \x01(\rR\bmessages\x12\x14\n" +
 	"\x05bytes\x18\x03 \x01(\x04R\x05bytes\x12*\n" +
 	"\x11max_message_bytes\x18\x04 \x01(\x04R\x0fmaxMessageBytes\x12&\n" +
-	"\x0fmax_batch_bytes\x18\x05 \x01(\x04R\rmaxBatchBytes\"\x89\x01\n" +
+	"\x0fmax_batch_bytes\x18\x05 \x01(\x04R\rmaxBatchBytes\x12 \n" +
+	"\fmax_delay_ms\x18\x06 \x01(\x04R\n" +
+	"maxDelayMs\"@\n" +
+	"\x0ePublishResults\x12.\n" +
+	"\aresults\x18\x01 \x03(\v2\x14.mq.v1.PublishResultR\aresults\"\x97\x01\n" +
 	"\rPublishResult\x12 \n" +
-	"\vcorrelation\x18\x01 \x01(\x04R\vcorrelation\x12,\n" +
-	"\aoffsets\x18\x02 \x03(\v2\x12.mq.v1.OffsetRangeR\aoffsets\x12(\n" +
-	"\afailure\x18\x03 \x01(\v2\x0e.mq.v1.FailureR\afailure2\x9a\x01\n" +
+	"\vcorrelation\x18\x01 \x01(\x04R\vcorrelation\x12.\n" +
+	"\x06stored\x18\x02 \x01(\v2\x14.mq.v1.PublishStoredH\x00R\x06stored\x12*\n" +
+	"\afailure\x18\x03 \x01(\v2\x0e.mq.v1.FailureH\x00R\afailureB\b\n" +
+	"\x06result\"=\n" +
+	"\rPublishStored\x12,\n" +
+	"\aoffsets\x18\x01 \x03(\v2\x12.mq.v1.OffsetRangeR\aoffsets2\x9a\x01\n" +
 	"\x0ePublishService\x128\n" +
 	"\aPublish\x12\x15.mq.v1.PublishRequest\x1a\x16.mq.v1.PublishResponse\x12N\n" +
-	"\rPublishStream\x12\x1b.mq.v1.PublishStreamRequest\x1a\x1c.mq.v1.PublishStreamResponse(\x010\x01b\x06proto3"
+	"\rPublishStream\x12\x1b.mq.v1.PublishStreamRequest\x1a\x1c.mq.v1.PublishStreamResponse(\x010\x01B[\n" +
+	"\vio.libmq.v1P\x01Z(github.com/libmq/libmq/grpc/go/mqv1;mqv1\xaa\x02\bLibmq.V1\xca\x02\bLibmq\\V1\xea\x02\tLibmq::V1b\x06proto3"
 
 var (
 	file_mq_v1_publish_proto_rawDescOnce sync.Once
@@ -579,7 +754,7 @@ func file_mq_v1_publish_proto_rawDescGZIP() []byte {
 	return file_mq_v1_publish_proto_rawDescData
 }
 
-var file_mq_v1_publish_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_mq_v1_publish_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_mq_v1_publish_proto_goTypes = []any{
 	(*OutgoingMessage)(nil),       // 0: mq.v1.OutgoingMessage
 	(*OffsetRange)(nil),           // 1: mq.v1.OffsetRange
@@ -588,28 +763,32 @@ var file_mq_v1_publish_proto_goTypes = []any{
 	(*PublishStreamRequest)(nil),  // 4: mq.v1.PublishStreamRequest
 	(*PublishStreamResponse)(nil), // 5: mq.v1.PublishStreamResponse
 	(*PublishWindow)(nil),         // 6: mq.v1.PublishWindow
-	(*PublishResult)(nil),         // 7: mq.v1.PublishResult
-	(*Header)(nil),                // 8: mq.v1.Header
-	(*Failure)(nil),               // 9: mq.v1.Failure
+	(*PublishResults)(nil),        // 7: mq.v1.PublishResults
+	(*PublishResult)(nil),         // 8: mq.v1.PublishResult
+	(*PublishStored)(nil),         // 9: mq.v1.PublishStored
+	(*Header)(nil),                // 10: mq.v1.Header
+	(*Failure)(nil),               // 11: mq.v1.Failure
 }
 var file_mq_v1_publish_proto_depIdxs = []int32{
-	8,  // 0: mq.v1.OutgoingMessage.headers:type_name -> mq.v1.Header
+	10, // 0: mq.v1.OutgoingMessage.headers:type_name -> mq.v1.Header
 	0,  // 1: mq.v1.PublishRequest.messages:type_name -> mq.v1.OutgoingMessage
 	1,  // 2: mq.v1.PublishResponse.offsets:type_name -> mq.v1.OffsetRange
 	0,  // 3: mq.v1.PublishStreamRequest.messages:type_name -> mq.v1.OutgoingMessage
 	6,  // 4: mq.v1.PublishStreamResponse.window:type_name -> mq.v1.PublishWindow
-	7,  // 5: mq.v1.PublishStreamResponse.results:type_name -> mq.v1.PublishResult
-	1,  // 6: mq.v1.PublishResult.offsets:type_name -> mq.v1.OffsetRange
-	9,  // 7: mq.v1.PublishResult.failure:type_name -> mq.v1.Failure
-	2,  // 8: mq.v1.PublishService.Publish:input_type -> mq.v1.PublishRequest
-	4,  // 9: mq.v1.PublishService.PublishStream:input_type -> mq.v1.PublishStreamRequest
-	3,  // 10: mq.v1.PublishService.Publish:output_type -> mq.v1.PublishResponse
-	5,  // 11: mq.v1.PublishService.PublishStream:output_type -> mq.v1.PublishStreamResponse
-	10, // [10:12] is the sub-list for method output_type
-	8,  // [8:10] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	7,  // 5: mq.v1.PublishStreamResponse.results:type_name -> mq.v1.PublishResults
+	8,  // 6: mq.v1.PublishResults.results:type_name -> mq.v1.PublishResult
+	9,  // 7: mq.v1.PublishResult.stored:type_name -> mq.v1.PublishStored
+	11, // 8: mq.v1.PublishResult.failure:type_name -> mq.v1.Failure
+	1,  // 9: mq.v1.PublishStored.offsets:type_name -> mq.v1.OffsetRange
+	2,  // 10: mq.v1.PublishService.Publish:input_type -> mq.v1.PublishRequest
+	4,  // 11: mq.v1.PublishService.PublishStream:input_type -> mq.v1.PublishStreamRequest
+	3,  // 12: mq.v1.PublishService.Publish:output_type -> mq.v1.PublishResponse
+	5,  // 13: mq.v1.PublishService.PublishStream:output_type -> mq.v1.PublishStreamResponse
+	12, // [12:14] is the sub-list for method output_type
+	10, // [10:12] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_mq_v1_publish_proto_init() }
@@ -618,13 +797,21 @@ func file_mq_v1_publish_proto_init() {
 		return
 	}
 	file_mq_v1_common_proto_init()
+	file_mq_v1_publish_proto_msgTypes[5].OneofWrappers = []any{
+		(*PublishStreamResponse_Window)(nil),
+		(*PublishStreamResponse_Results)(nil),
+	}
+	file_mq_v1_publish_proto_msgTypes[8].OneofWrappers = []any{
+		(*PublishResult_Stored)(nil),
+		(*PublishResult_Failure)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_mq_v1_publish_proto_rawDesc), len(file_mq_v1_publish_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   8,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

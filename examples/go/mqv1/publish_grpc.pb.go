@@ -29,17 +29,15 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// Takes messages in. What is answered has met the topic's durability: at level `flush` (the default) it is written to the
-// operating system and survives a killed broker, at `sync` it is on the disk.
+// Stores messages. A batch is stored whole or not at all, and an answer means that the topic's durability is met. A topic
+// that does not exist is created.
 //
-// A topic that does not exist is created. A publish is all or nothing, also when it is cancelled or its deadline passes:
-// a cancellation that arrives before the broker has taken the whole request in stores nothing, a later one stores all of
-// it. Which of both happened is not told to a caller that has cancelled; with `dedup_id` the same can be sent again and is
-// stored once.
+// Fails with `INVALID_ARGUMENT` for a bad name, size or delay, and for a batch that the topic's limits can never hold;
+// `RESOURCE_EXHAUSTED` when a limit is reached or the disk is full, to be tried again after the delay in
+// `google.rpc.RetryInfo`; `UNAVAILABLE` when the broker stops, is drained, or can't write; `DATA_LOSS` when the topic is
+// stopped because it is damaged.
 type PublishServiceClient interface {
-	// Publishes a batch of messages. Fails with `INVALID_ARGUMENT` for a bad name, an empty batch, or an empty or too large
-	// message; `RESOURCE_EXHAUSTED` while a limit of the topic or broker is reached; `UNAVAILABLE` while the broker is
-	// stopping, is being drained or can't write; `DATA_LOSS` if the topic is stopped because it is damaged.
+	// Publishes one batch.
 	Publish(ctx context.Context, in *PublishRequest, opts ...grpc.CallOption) (*PublishResponse, error)
 	// Publishes many batches without waiting for each. The server answers each with a result of its own; a batch that fails
 	// does not end the stream. Results come as batches become durable, so those of one topic in order. The stream ends when
@@ -82,17 +80,15 @@ type PublishService_PublishStreamClient = grpc.BidiStreamingClient[PublishStream
 // All implementations must embed UnimplementedPublishServiceServer
 // for forward compatibility.
 //
-// Takes messages in. What is answered has met the topic's durability: at level `flush` (the default) it is written to the
-// operating system and survives a killed broker, at `sync` it is on the disk.
+// Stores messages. A batch is stored whole or not at all, and an answer means that the topic's durability is met. A topic
+// that does not exist is created.
 //
-// A topic that does not exist is created. A publish is all or nothing, also when it is cancelled or its deadline passes:
-// a cancellation that arrives before the broker has taken the whole request in stores nothing, a later one stores all of
-// it. Which of both happened is not told to a caller that has cancelled; with `dedup_id` the same can be sent again and is
-// stored once.
+// Fails with `INVALID_ARGUMENT` for a bad name, size or delay, and for a batch that the topic's limits can never hold;
+// `RESOURCE_EXHAUSTED` when a limit is reached or the disk is full, to be tried again after the delay in
+// `google.rpc.RetryInfo`; `UNAVAILABLE` when the broker stops, is drained, or can't write; `DATA_LOSS` when the topic is
+// stopped because it is damaged.
 type PublishServiceServer interface {
-	// Publishes a batch of messages. Fails with `INVALID_ARGUMENT` for a bad name, an empty batch, or an empty or too large
-	// message; `RESOURCE_EXHAUSTED` while a limit of the topic or broker is reached; `UNAVAILABLE` while the broker is
-	// stopping, is being drained or can't write; `DATA_LOSS` if the topic is stopped because it is damaged.
+	// Publishes one batch.
 	Publish(context.Context, *PublishRequest) (*PublishResponse, error)
 	// Publishes many batches without waiting for each. The server answers each with a result of its own; a batch that fails
 	// does not end the stream. Results come as batches become durable, so those of one topic in order. The stream ends when

@@ -23,71 +23,20 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// An end of a topic.
-type StartEdge int32
-
-const (
-	// As if no start were given.
-	StartEdge_START_EDGE_UNSPECIFIED StartEdge = 0
-	// At the oldest message that is kept.
-	StartEdge_START_EDGE_EARLIEST StartEdge = 1
-	// At what waits in the topic, which nothing does while it has a channel and is not paused; then at the next message.
-	StartEdge_START_EDGE_NOW StartEdge = 2
-)
-
-// Enum value maps for StartEdge.
-var (
-	StartEdge_name = map[int32]string{
-		0: "START_EDGE_UNSPECIFIED",
-		1: "START_EDGE_EARLIEST",
-		2: "START_EDGE_NOW",
-	}
-	StartEdge_value = map[string]int32{
-		"START_EDGE_UNSPECIFIED": 0,
-		"START_EDGE_EARLIEST":    1,
-		"START_EDGE_NOW":         2,
-	}
-)
-
-func (x StartEdge) Enum() *StartEdge {
-	p := new(StartEdge)
-	*p = x
-	return p
-}
-
-func (x StartEdge) String() string {
-	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
-}
-
-func (StartEdge) Descriptor() protoreflect.EnumDescriptor {
-	return file_mq_v1_subscribe_proto_enumTypes[0].Descriptor()
-}
-
-func (StartEdge) Type() protoreflect.EnumType {
-	return &file_mq_v1_subscribe_proto_enumTypes[0]
-}
-
-func (x StartEdge) Number() protoreflect.EnumNumber {
-	return protoreflect.EnumNumber(x)
-}
-
-// Deprecated: Use StartEdge.Descriptor instead.
-func (StartEdge) EnumDescriptor() ([]byte, []int) {
-	return file_mq_v1_subscribe_proto_rawDescGZIP(), []int{0}
-}
-
-// What is done with a message in flight.
+// What an acknowledgement asks for.
 type AckKind int32
 
 const (
 	// Never sent.
 	AckKind_ACK_KIND_UNSPECIFIED AckKind = 0
-	// It is done.
+	// The message is done.
 	AckKind_ACK_KIND_FINISH AckKind = 1
-	// It is to be delivered again.
+	// The message is to be delivered again later.
 	AckKind_ACK_KIND_REQUEUE AckKind = 2
-	// Its timeout starts anew.
+	// The message's timeout starts anew.
 	AckKind_ACK_KIND_TOUCH AckKind = 3
+	// Nobody looked at the message.
+	AckKind_ACK_KIND_RELEASE AckKind = 4
 )
 
 // Enum value maps for AckKind.
@@ -97,12 +46,14 @@ var (
 		1: "ACK_KIND_FINISH",
 		2: "ACK_KIND_REQUEUE",
 		3: "ACK_KIND_TOUCH",
+		4: "ACK_KIND_RELEASE",
 	}
 	AckKind_value = map[string]int32{
 		"ACK_KIND_UNSPECIFIED": 0,
 		"ACK_KIND_FINISH":      1,
 		"ACK_KIND_REQUEUE":     2,
 		"ACK_KIND_TOUCH":       3,
+		"ACK_KIND_RELEASE":     4,
 	}
 )
 
@@ -117,11 +68,11 @@ func (x AckKind) String() string {
 }
 
 func (AckKind) Descriptor() protoreflect.EnumDescriptor {
-	return file_mq_v1_subscribe_proto_enumTypes[1].Descriptor()
+	return file_mq_v1_subscribe_proto_enumTypes[0].Descriptor()
 }
 
 func (AckKind) Type() protoreflect.EnumType {
-	return &file_mq_v1_subscribe_proto_enumTypes[1]
+	return &file_mq_v1_subscribe_proto_enumTypes[0]
 }
 
 func (x AckKind) Number() protoreflect.EnumNumber {
@@ -130,7 +81,7 @@ func (x AckKind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use AckKind.Descriptor instead.
 func (AckKind) EnumDescriptor() ([]byte, []int) {
-	return file_mq_v1_subscribe_proto_rawDescGZIP(), []int{1}
+	return file_mq_v1_subscribe_proto_rawDescGZIP(), []int{0}
 }
 
 // Why an acknowledgement changed nothing.
@@ -139,10 +90,12 @@ type AckFailureReason int32
 const (
 	// Never sent.
 	AckFailureReason_ACK_FAILURE_REASON_UNSPECIFIED AckFailureReason = 0
-	// The message is not in flight: finished, timed out, emptied, or never delivered.
+	// The delivery is over, or was another's: finished, timed out, emptied, of another stream, or before a restart.
 	AckFailureReason_ACK_FAILURE_REASON_NOT_IN_FLIGHT AckFailureReason = 1
-	// The message is in flight at another subscriber: it had timed out here.
-	AckFailureReason_ACK_FAILURE_REASON_NOT_OWNER AckFailureReason = 2
+	// It is no token that this API gives out.
+	AckFailureReason_ACK_FAILURE_REASON_INVALID_TOKEN AckFailureReason = 2
+	// The delay is longer than the broker allows (`--max-req-timeout`). The message is in flight still.
+	AckFailureReason_ACK_FAILURE_REASON_DELAY_TOO_LONG AckFailureReason = 3
 )
 
 // Enum value maps for AckFailureReason.
@@ -150,12 +103,14 @@ var (
 	AckFailureReason_name = map[int32]string{
 		0: "ACK_FAILURE_REASON_UNSPECIFIED",
 		1: "ACK_FAILURE_REASON_NOT_IN_FLIGHT",
-		2: "ACK_FAILURE_REASON_NOT_OWNER",
+		2: "ACK_FAILURE_REASON_INVALID_TOKEN",
+		3: "ACK_FAILURE_REASON_DELAY_TOO_LONG",
 	}
 	AckFailureReason_value = map[string]int32{
-		"ACK_FAILURE_REASON_UNSPECIFIED":   0,
-		"ACK_FAILURE_REASON_NOT_IN_FLIGHT": 1,
-		"ACK_FAILURE_REASON_NOT_OWNER":     2,
+		"ACK_FAILURE_REASON_UNSPECIFIED":    0,
+		"ACK_FAILURE_REASON_NOT_IN_FLIGHT":  1,
+		"ACK_FAILURE_REASON_INVALID_TOKEN":  2,
+		"ACK_FAILURE_REASON_DELAY_TOO_LONG": 3,
 	}
 )
 
@@ -170,11 +125,11 @@ func (x AckFailureReason) String() string {
 }
 
 func (AckFailureReason) Descriptor() protoreflect.EnumDescriptor {
-	return file_mq_v1_subscribe_proto_enumTypes[2].Descriptor()
+	return file_mq_v1_subscribe_proto_enumTypes[1].Descriptor()
 }
 
 func (AckFailureReason) Type() protoreflect.EnumType {
-	return &file_mq_v1_subscribe_proto_enumTypes[2]
+	return &file_mq_v1_subscribe_proto_enumTypes[1]
 }
 
 func (x AckFailureReason) Number() protoreflect.EnumNumber {
@@ -183,22 +138,19 @@ func (x AckFailureReason) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use AckFailureReason.Descriptor instead.
 func (AckFailureReason) EnumDescriptor() ([]byte, []int) {
-	return file_mq_v1_subscribe_proto_rawDescGZIP(), []int{2}
+	return file_mq_v1_subscribe_proto_rawDescGZIP(), []int{1}
 }
 
-// What a subscriber says.
+// A request on a stream.
 type SubscribeRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What to subscribe to. In the first request, and only there.
-	Open *SubscribeOpen `protobuf:"bytes,1,opt,name=open,proto3" json:"open,omitempty"`
-	// Replaces the credit given before.
-	Credit *SubscribeCredit `protobuf:"bytes,2,opt,name=credit,proto3" json:"credit,omitempty"`
-	// Ids of messages that are done.
-	Finish []uint64 `protobuf:"fixed64,3,rep,packed,name=finish,proto3" json:"finish,omitempty"`
-	// Messages to be delivered again.
-	Requeue []*SubscribeRequeue `protobuf:"bytes,4,rep,name=requeue,proto3" json:"requeue,omitempty"`
-	// Ids of messages whose timeout starts anew, up to the longest the broker allows (`--max-msg-timeout`).
-	Touch         []uint64 `protobuf:"fixed64,5,rep,packed,name=touch,proto3" json:"touch,omitempty"`
+	// One of the following.
+	//
+	// Types that are valid to be assigned to Request:
+	//
+	//	*SubscribeRequest_Open
+	//	*SubscribeRequest_Update
+	Request       isSubscribeRequest_Request `protobuf_oneof:"request"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -233,40 +185,48 @@ func (*SubscribeRequest) Descriptor() ([]byte, []int) {
 	return file_mq_v1_subscribe_proto_rawDescGZIP(), []int{0}
 }
 
+func (x *SubscribeRequest) GetRequest() isSubscribeRequest_Request {
+	if x != nil {
+		return x.Request
+	}
+	return nil
+}
+
 func (x *SubscribeRequest) GetOpen() *SubscribeOpen {
 	if x != nil {
-		return x.Open
+		if x, ok := x.Request.(*SubscribeRequest_Open); ok {
+			return x.Open
+		}
 	}
 	return nil
 }
 
-func (x *SubscribeRequest) GetCredit() *SubscribeCredit {
+func (x *SubscribeRequest) GetUpdate() *SubscribeUpdate {
 	if x != nil {
-		return x.Credit
+		if x, ok := x.Request.(*SubscribeRequest_Update); ok {
+			return x.Update
+		}
 	}
 	return nil
 }
 
-func (x *SubscribeRequest) GetFinish() []uint64 {
-	if x != nil {
-		return x.Finish
-	}
-	return nil
+type isSubscribeRequest_Request interface {
+	isSubscribeRequest_Request()
 }
 
-func (x *SubscribeRequest) GetRequeue() []*SubscribeRequeue {
-	if x != nil {
-		return x.Requeue
-	}
-	return nil
+type SubscribeRequest_Open struct {
+	// Opens the stream: the first request, and only that.
+	Open *SubscribeOpen `protobuf:"bytes,1,opt,name=open,proto3,oneof"`
 }
 
-func (x *SubscribeRequest) GetTouch() []uint64 {
-	if x != nil {
-		return x.Touch
-	}
-	return nil
+type SubscribeRequest_Update struct {
+	// Every other request.
+	Update *SubscribeUpdate `protobuf:"bytes,2,opt,name=update,proto3,oneof"`
 }
+
+func (*SubscribeRequest_Open) isSubscribeRequest_Request() {}
+
+func (*SubscribeRequest_Update) isSubscribeRequest_Request() {}
 
 // Opens a stream.
 type SubscribeOpen struct {
@@ -275,16 +235,22 @@ type SubscribeOpen struct {
 	Topic string `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
 	// The channel; created if it does not exist.
 	Channel string `protobuf:"bytes,2,opt,name=channel,proto3" json:"channel,omitempty"`
-	// Where the channel starts if it is created now; one that exists stays where it is. Absent: as `START_EDGE_NOW`.
+	// Where the channel starts if it is created now.
 	Start *StartPosition `protobuf:"bytes,3,opt,name=start,proto3" json:"start,omitempty"`
-	// How long a message may be in flight; 0 for the broker's default (`--msg-timeout`).
-	MsgTimeoutMs uint64 `protobuf:"varint,4,opt,name=msg_timeout_ms,json=msgTimeoutMs,proto3" json:"msg_timeout_ms,omitempty"`
+	// How much may be in flight. Absent: nothing until an update gives credit.
+	Credit *SubscribeCredit `protobuf:"bytes,4,opt,name=credit,proto3" json:"credit,omitempty"`
+	// How long a message may be in flight, at most the broker's `--max-msg-timeout`; 0 for the broker's default
+	// (`--msg-timeout`).
+	MsgTimeoutMs uint64 `protobuf:"varint,5,opt,name=msg_timeout_ms,json=msgTimeoutMs,proto3" json:"msg_timeout_ms,omitempty"`
 	// The percentage of the messages to be delivered, 1 to 99; the others are finished undelivered. 0: all.
-	SampleRate uint32 `protobuf:"varint,5,opt,name=sample_rate,json=sampleRate,proto3" json:"sample_rate,omitempty"`
-	// A name for this subscriber, shown with it in the broker's `/stats` and log; at most 255 bytes.
-	ClientName    string `protobuf:"bytes,6,opt,name=client_name,json=clientName,proto3" json:"client_name,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	SampleRate uint32 `protobuf:"varint,6,opt,name=sample_rate,json=sampleRate,proto3" json:"sample_rate,omitempty"`
+	// A name for this subscriber, shown in statistics and the broker's log; at most 255 bytes.
+	ClientName string `protobuf:"bytes,7,opt,name=client_name,json=clientName,proto3" json:"client_name,omitempty"`
+	// The largest message, body and headers, that the client can receive: its limit of received messages less 64 KiB. Larger ones
+	// are put aside. 0 for any size. Absent: 4 MiB less 64 KiB, since 4 MiB is the limit of clients that set none.
+	MaxMessageBytes *uint64 `protobuf:"varint,8,opt,name=max_message_bytes,json=maxMessageBytes,proto3,oneof" json:"max_message_bytes,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *SubscribeOpen) Reset() {
@@ -338,6 +304,13 @@ func (x *SubscribeOpen) GetStart() *StartPosition {
 	return nil
 }
 
+func (x *SubscribeOpen) GetCredit() *SubscribeCredit {
+	if x != nil {
+		return x.Credit
+	}
+	return nil
+}
+
 func (x *SubscribeOpen) GetMsgTimeoutMs() uint64 {
 	if x != nil {
 		return x.MsgTimeoutMs
@@ -359,36 +332,47 @@ func (x *SubscribeOpen) GetClientName() string {
 	return ""
 }
 
-// Where a new channel starts. A message is kept as long as some channel has not finished it, or as it waits in a topic that
-// has no channel or is paused.
-type StartPosition struct {
+func (x *SubscribeOpen) GetMaxMessageBytes() uint64 {
+	if x != nil && x.MaxMessageBytes != nil {
+		return *x.MaxMessageBytes
+	}
+	return 0
+}
+
+// Changes a stream that is open. Everything is optional, and taken in the order of the fields.
+type SubscribeUpdate struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// One of the following.
-	//
-	// Types that are valid to be assigned to Position:
-	//
-	//	*StartPosition_Edge
-	//	*StartPosition_Offset
-	//	*StartPosition_TimeNs
-	Position      isStartPosition_Position `protobuf_oneof:"position"`
+	// Changes the credit.
+	Credit *SubscribeCredit `protobuf:"bytes,1,opt,name=credit,proto3" json:"credit,omitempty"`
+	// Tokens of messages that are done.
+	Finish [][]byte `protobuf:"bytes,2,rep,name=finish,proto3" json:"finish,omitempty"`
+	// Messages to be delivered again later.
+	Requeue []*SubscribeRequeue `protobuf:"bytes,3,rep,name=requeue,proto3" json:"requeue,omitempty"`
+	// Tokens of messages that nobody looked at.
+	Release [][]byte `protobuf:"bytes,4,rep,name=release,proto3" json:"release,omitempty"`
+	// Tokens of messages whose timeout starts anew, up to the longest the broker allows (`--max-msg-timeout`) after the delivery.
+	Touch [][]byte `protobuf:"bytes,5,rep,name=touch,proto3" json:"touch,omitempty"`
+	// If it is not 0, the server repeats it in a response once the acknowledgements of this request and of those before it are
+	// in the log, and so survive what the topic's durability survives.
+	Confirm       uint64 `protobuf:"varint,6,opt,name=confirm,proto3" json:"confirm,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *StartPosition) Reset() {
-	*x = StartPosition{}
+func (x *SubscribeUpdate) Reset() {
+	*x = SubscribeUpdate{}
 	mi := &file_mq_v1_subscribe_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *StartPosition) String() string {
+func (x *SubscribeUpdate) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*StartPosition) ProtoMessage() {}
+func (*SubscribeUpdate) ProtoMessage() {}
 
-func (x *StartPosition) ProtoReflect() protoreflect.Message {
+func (x *SubscribeUpdate) ProtoReflect() protoreflect.Message {
 	mi := &file_mq_v1_subscribe_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -400,77 +384,61 @@ func (x *StartPosition) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use StartPosition.ProtoReflect.Descriptor instead.
-func (*StartPosition) Descriptor() ([]byte, []int) {
+// Deprecated: Use SubscribeUpdate.ProtoReflect.Descriptor instead.
+func (*SubscribeUpdate) Descriptor() ([]byte, []int) {
 	return file_mq_v1_subscribe_proto_rawDescGZIP(), []int{2}
 }
 
-func (x *StartPosition) GetPosition() isStartPosition_Position {
+func (x *SubscribeUpdate) GetCredit() *SubscribeCredit {
 	if x != nil {
-		return x.Position
+		return x.Credit
 	}
 	return nil
 }
 
-func (x *StartPosition) GetEdge() StartEdge {
+func (x *SubscribeUpdate) GetFinish() [][]byte {
 	if x != nil {
-		if x, ok := x.Position.(*StartPosition_Edge); ok {
-			return x.Edge
-		}
+		return x.Finish
 	}
-	return StartEdge_START_EDGE_UNSPECIFIED
+	return nil
 }
 
-func (x *StartPosition) GetOffset() uint64 {
+func (x *SubscribeUpdate) GetRequeue() []*SubscribeRequeue {
 	if x != nil {
-		if x, ok := x.Position.(*StartPosition_Offset); ok {
-			return x.Offset
-		}
+		return x.Requeue
+	}
+	return nil
+}
+
+func (x *SubscribeUpdate) GetRelease() [][]byte {
+	if x != nil {
+		return x.Release
+	}
+	return nil
+}
+
+func (x *SubscribeUpdate) GetTouch() [][]byte {
+	if x != nil {
+		return x.Touch
+	}
+	return nil
+}
+
+func (x *SubscribeUpdate) GetConfirm() uint64 {
+	if x != nil {
+		return x.Confirm
 	}
 	return 0
 }
 
-func (x *StartPosition) GetTimeNs() uint64 {
-	if x != nil {
-		if x, ok := x.Position.(*StartPosition_TimeNs); ok {
-			return x.TimeNs
-		}
-	}
-	return 0
-}
-
-type isStartPosition_Position interface {
-	isStartPosition_Position()
-}
-
-type StartPosition_Edge struct {
-	// An end of the topic.
-	Edge StartEdge `protobuf:"varint,1,opt,name=edge,proto3,enum=mq.v1.StartEdge,oneof"`
-}
-
-type StartPosition_Offset struct {
-	// At the first message kept that stands at this offset or after it.
-	Offset uint64 `protobuf:"fixed64,2,opt,name=offset,proto3,oneof"`
-}
-
-type StartPosition_TimeNs struct {
-	// At the first message kept that was published at this time or later.
-	TimeNs uint64 `protobuf:"fixed64,3,opt,name=time_ns,json=timeNs,proto3,oneof"`
-}
-
-func (*StartPosition_Edge) isStartPosition_Position() {}
-
-func (*StartPosition_Offset) isStartPosition_Position() {}
-
-func (*StartPosition_TimeNs) isStartPosition_Position() {}
-
-// How much may be in flight at the subscriber at once.
+// How much may be in flight at the subscriber at once. What is absent stays as it is.
 type SubscribeCredit struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Messages; at most what the opened stream announces. 0 stops delivery.
-	Messages uint32 `protobuf:"varint,1,opt,name=messages,proto3" json:"messages,omitempty"`
-	// Bytes of bodies; 0 for any number. A single message that is larger is delivered when nothing else is in flight.
-	Bytes         uint64 `protobuf:"varint,2,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	// Messages; at most what the opened stream announces (the broker's `--max-rdy-count`). 0 stops delivery.
+	Messages *uint32 `protobuf:"varint,1,opt,name=messages,proto3,oneof" json:"messages,omitempty"`
+	// Bytes of bodies; 0 for any number, which is the default. A single message that is larger is delivered when nothing else
+	// is in flight.
+	Bytes         *uint64 `protobuf:"varint,2,opt,name=bytes,proto3,oneof" json:"bytes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -506,15 +474,15 @@ func (*SubscribeCredit) Descriptor() ([]byte, []int) {
 }
 
 func (x *SubscribeCredit) GetMessages() uint32 {
-	if x != nil {
-		return x.Messages
+	if x != nil && x.Messages != nil {
+		return *x.Messages
 	}
 	return 0
 }
 
 func (x *SubscribeCredit) GetBytes() uint64 {
-	if x != nil {
-		return x.Bytes
+	if x != nil && x.Bytes != nil {
+		return *x.Bytes
 	}
 	return 0
 }
@@ -522,8 +490,8 @@ func (x *SubscribeCredit) GetBytes() uint64 {
 // Messages to be delivered again.
 type SubscribeRequeue struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Their ids.
-	Ids []uint64 `protobuf:"fixed64,1,rep,packed,name=ids,proto3" json:"ids,omitempty"`
+	// Their tokens.
+	Tokens [][]byte `protobuf:"bytes,1,rep,name=tokens,proto3" json:"tokens,omitempty"`
 	// How long to wait first, at most the broker's `--max-req-timeout`; 0 for not at all.
 	DelayMs       uint64 `protobuf:"varint,2,opt,name=delay_ms,json=delayMs,proto3" json:"delay_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -560,9 +528,9 @@ func (*SubscribeRequeue) Descriptor() ([]byte, []int) {
 	return file_mq_v1_subscribe_proto_rawDescGZIP(), []int{4}
 }
 
-func (x *SubscribeRequeue) GetIds() []uint64 {
+func (x *SubscribeRequeue) GetTokens() [][]byte {
 	if x != nil {
-		return x.Ids
+		return x.Tokens
 	}
 	return nil
 }
@@ -574,7 +542,7 @@ func (x *SubscribeRequeue) GetDelayMs() uint64 {
 	return 0
 }
 
-// What a subscriber is told.
+// A response on a stream.
 type SubscribeResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// One of the following.
@@ -584,6 +552,7 @@ type SubscribeResponse struct {
 	//	*SubscribeResponse_Opened
 	//	*SubscribeResponse_Batch
 	//	*SubscribeResponse_Failures
+	//	*SubscribeResponse_Confirmed
 	Response      isSubscribeResponse_Response `protobuf_oneof:"response"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -653,6 +622,15 @@ func (x *SubscribeResponse) GetFailures() *AckFailures {
 	return nil
 }
 
+func (x *SubscribeResponse) GetConfirmed() *AckConfirmed {
+	if x != nil {
+		if x, ok := x.Response.(*SubscribeResponse_Confirmed); ok {
+			return x.Confirmed
+		}
+	}
+	return nil
+}
+
 type isSubscribeResponse_Response interface {
 	isSubscribeResponse_Response()
 }
@@ -672,21 +650,34 @@ type SubscribeResponse_Failures struct {
 	Failures *AckFailures `protobuf:"bytes,3,opt,name=failures,proto3,oneof"`
 }
 
+type SubscribeResponse_Confirmed struct {
+	// Acknowledgements that are in the log.
+	Confirmed *AckConfirmed `protobuf:"bytes,4,opt,name=confirmed,proto3,oneof"`
+}
+
 func (*SubscribeResponse_Opened) isSubscribeResponse_Response() {}
 
 func (*SubscribeResponse_Batch) isSubscribeResponse_Response() {}
 
 func (*SubscribeResponse_Failures) isSubscribeResponse_Response() {}
 
+func (*SubscribeResponse_Confirmed) isSubscribeResponse_Response() {}
+
 // Says what was opened.
 type SubscribeOpened struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// How long a message may be in flight here.
 	MsgTimeoutMs uint64 `protobuf:"varint,1,opt,name=msg_timeout_ms,json=msgTimeoutMs,proto3" json:"msg_timeout_ms,omitempty"`
-	// The most messages a credit may name (the broker's `--max-rdy-count`); more count as this.
+	// The most messages a credit may name (the broker's `--max-rdy-count`).
 	MaxCreditMessages uint32 `protobuf:"varint,2,opt,name=max_credit_messages,json=maxCreditMessages,proto3" json:"max_credit_messages,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// Whether the channel is new, and so began at `start`. One that existed stands where it stood.
+	Created bool `protobuf:"varint,3,opt,name=created,proto3" json:"created,omitempty"`
+	// The longest delay of a requeue.
+	MaxDelayMs uint64 `protobuf:"varint,4,opt,name=max_delay_ms,json=maxDelayMs,proto3" json:"max_delay_ms,omitempty"`
+	// The largest message that is delivered here, in bytes; 0 for any size.
+	MaxMessageBytes uint64 `protobuf:"varint,5,opt,name=max_message_bytes,json=maxMessageBytes,proto3" json:"max_message_bytes,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *SubscribeOpened) Reset() {
@@ -729,6 +720,27 @@ func (x *SubscribeOpened) GetMsgTimeoutMs() uint64 {
 func (x *SubscribeOpened) GetMaxCreditMessages() uint32 {
 	if x != nil {
 		return x.MaxCreditMessages
+	}
+	return 0
+}
+
+func (x *SubscribeOpened) GetCreated() bool {
+	if x != nil {
+		return x.Created
+	}
+	return false
+}
+
+func (x *SubscribeOpened) GetMaxDelayMs() uint64 {
+	if x != nil {
+		return x.MaxDelayMs
+	}
+	return 0
+}
+
+func (x *SubscribeOpened) GetMaxMessageBytes() uint64 {
+	if x != nil {
+		return x.MaxMessageBytes
 	}
 	return 0
 }
@@ -782,11 +794,11 @@ func (x *AckFailures) GetFailures() []*AckFailure {
 // An acknowledgement that changed nothing.
 type AckFailure struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The message.
-	Id uint64 `protobuf:"fixed64,1,opt,name=id,proto3" json:"id,omitempty"`
-	// What was to be done with it.
+	// The token, as it was sent.
+	Token []byte `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	// The acknowledgement.
 	Kind AckKind `protobuf:"varint,2,opt,name=kind,proto3,enum=mq.v1.AckKind" json:"kind,omitempty"`
-	// Why it was not.
+	// The reason.
 	Reason        AckFailureReason `protobuf:"varint,3,opt,name=reason,proto3,enum=mq.v1.AckFailureReason" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -822,11 +834,11 @@ func (*AckFailure) Descriptor() ([]byte, []int) {
 	return file_mq_v1_subscribe_proto_rawDescGZIP(), []int{8}
 }
 
-func (x *AckFailure) GetId() uint64 {
+func (x *AckFailure) GetToken() []byte {
 	if x != nil {
-		return x.Id
+		return x.Token
 	}
-	return 0
+	return nil
 }
 
 func (x *AckFailure) GetKind() AckKind {
@@ -843,69 +855,462 @@ func (x *AckFailure) GetReason() AckFailureReason {
 	return AckFailureReason_ACK_FAILURE_REASON_UNSPECIFIED
 }
 
+// Says that acknowledgements are in the log.
+type AckConfirmed struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The number in `confirm` of the newest request that is confirmed; those before it are too.
+	Confirm       uint64 `protobuf:"varint,1,opt,name=confirm,proto3" json:"confirm,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AckConfirmed) Reset() {
+	*x = AckConfirmed{}
+	mi := &file_mq_v1_subscribe_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AckConfirmed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AckConfirmed) ProtoMessage() {}
+
+func (x *AckConfirmed) ProtoReflect() protoreflect.Message {
+	mi := &file_mq_v1_subscribe_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AckConfirmed.ProtoReflect.Descriptor instead.
+func (*AckConfirmed) Descriptor() ([]byte, []int) {
+	return file_mq_v1_subscribe_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *AckConfirmed) GetConfirm() uint64 {
+	if x != nil {
+		return x.Confirm
+	}
+	return 0
+}
+
+// Asks for messages.
+type PullRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The topic; created if it does not exist.
+	Topic string `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
+	// The channel; created if it does not exist.
+	Channel string `protobuf:"bytes,2,opt,name=channel,proto3" json:"channel,omitempty"`
+	// The most messages, 1 to 1,000; 0 for 1. There may be fewer, so that the response stays below 1 MiB or has a single message.
+	MaxMessages uint32 `protobuf:"varint,3,opt,name=max_messages,json=maxMessages,proto3" json:"max_messages,omitempty"`
+	// How long to wait for a first message, at most 600,000; 0 for not at all. The answer comes with the first messages there are.
+	WaitMs uint64 `protobuf:"varint,4,opt,name=wait_ms,json=waitMs,proto3" json:"wait_ms,omitempty"`
+	// How long the messages may be in flight, at most the broker's `--max-msg-timeout`; 0 for the broker's default
+	// (`--msg-timeout`).
+	LeaseMs uint64 `protobuf:"varint,5,opt,name=lease_ms,json=leaseMs,proto3" json:"lease_ms,omitempty"`
+	// Where the channel starts if it is created now.
+	Start *StartPosition `protobuf:"bytes,6,opt,name=start,proto3" json:"start,omitempty"`
+	// The largest message, body and headers, that the client can receive, as in `SubscribeOpen`. 0 for any size. Absent: 4 MiB
+	// less 64 KiB.
+	MaxMessageBytes *uint64 `protobuf:"varint,7,opt,name=max_message_bytes,json=maxMessageBytes,proto3,oneof" json:"max_message_bytes,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *PullRequest) Reset() {
+	*x = PullRequest{}
+	mi := &file_mq_v1_subscribe_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PullRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PullRequest) ProtoMessage() {}
+
+func (x *PullRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_mq_v1_subscribe_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PullRequest.ProtoReflect.Descriptor instead.
+func (*PullRequest) Descriptor() ([]byte, []int) {
+	return file_mq_v1_subscribe_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *PullRequest) GetTopic() string {
+	if x != nil {
+		return x.Topic
+	}
+	return ""
+}
+
+func (x *PullRequest) GetChannel() string {
+	if x != nil {
+		return x.Channel
+	}
+	return ""
+}
+
+func (x *PullRequest) GetMaxMessages() uint32 {
+	if x != nil {
+		return x.MaxMessages
+	}
+	return 0
+}
+
+func (x *PullRequest) GetWaitMs() uint64 {
+	if x != nil {
+		return x.WaitMs
+	}
+	return 0
+}
+
+func (x *PullRequest) GetLeaseMs() uint64 {
+	if x != nil {
+		return x.LeaseMs
+	}
+	return 0
+}
+
+func (x *PullRequest) GetStart() *StartPosition {
+	if x != nil {
+		return x.Start
+	}
+	return nil
+}
+
+func (x *PullRequest) GetMaxMessageBytes() uint64 {
+	if x != nil && x.MaxMessageBytes != nil {
+		return *x.MaxMessageBytes
+	}
+	return 0
+}
+
+// Messages that are leased.
+type PullResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The messages; none if none came in time.
+	Messages []*ReceivedMessage `protobuf:"bytes,1,rep,name=messages,proto3" json:"messages,omitempty"`
+	// How long they may be in flight.
+	LeaseMs uint64 `protobuf:"varint,2,opt,name=lease_ms,json=leaseMs,proto3" json:"lease_ms,omitempty"`
+	// Whether the channel is new, and so began at `start`.
+	Created       bool `protobuf:"varint,3,opt,name=created,proto3" json:"created,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PullResponse) Reset() {
+	*x = PullResponse{}
+	mi := &file_mq_v1_subscribe_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PullResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PullResponse) ProtoMessage() {}
+
+func (x *PullResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_mq_v1_subscribe_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PullResponse.ProtoReflect.Descriptor instead.
+func (*PullResponse) Descriptor() ([]byte, []int) {
+	return file_mq_v1_subscribe_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *PullResponse) GetMessages() []*ReceivedMessage {
+	if x != nil {
+		return x.Messages
+	}
+	return nil
+}
+
+func (x *PullResponse) GetLeaseMs() uint64 {
+	if x != nil {
+		return x.LeaseMs
+	}
+	return 0
+}
+
+func (x *PullResponse) GetCreated() bool {
+	if x != nil {
+		return x.Created
+	}
+	return false
+}
+
+// Acknowledges leased messages, in the order of the fields.
+type AcknowledgeRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The topic they were pulled from.
+	Topic string `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
+	// The channel they were pulled from.
+	Channel string `protobuf:"bytes,2,opt,name=channel,proto3" json:"channel,omitempty"`
+	// Tokens of messages that are done.
+	Finish [][]byte `protobuf:"bytes,3,rep,name=finish,proto3" json:"finish,omitempty"`
+	// Messages to be delivered again later.
+	Requeue []*SubscribeRequeue `protobuf:"bytes,4,rep,name=requeue,proto3" json:"requeue,omitempty"`
+	// Tokens of messages that nobody looked at.
+	Release [][]byte `protobuf:"bytes,5,rep,name=release,proto3" json:"release,omitempty"`
+	// Tokens of messages whose lease starts anew, up to the longest the broker allows (`--max-msg-timeout`) after the delivery.
+	Touch [][]byte `protobuf:"bytes,6,rep,name=touch,proto3" json:"touch,omitempty"`
+	// How long the leases of `touch` last from now on; 0 for the broker's default (`--msg-timeout`).
+	LeaseMs       uint64 `protobuf:"varint,7,opt,name=lease_ms,json=leaseMs,proto3" json:"lease_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AcknowledgeRequest) Reset() {
+	*x = AcknowledgeRequest{}
+	mi := &file_mq_v1_subscribe_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AcknowledgeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AcknowledgeRequest) ProtoMessage() {}
+
+func (x *AcknowledgeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_mq_v1_subscribe_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AcknowledgeRequest.ProtoReflect.Descriptor instead.
+func (*AcknowledgeRequest) Descriptor() ([]byte, []int) {
+	return file_mq_v1_subscribe_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *AcknowledgeRequest) GetTopic() string {
+	if x != nil {
+		return x.Topic
+	}
+	return ""
+}
+
+func (x *AcknowledgeRequest) GetChannel() string {
+	if x != nil {
+		return x.Channel
+	}
+	return ""
+}
+
+func (x *AcknowledgeRequest) GetFinish() [][]byte {
+	if x != nil {
+		return x.Finish
+	}
+	return nil
+}
+
+func (x *AcknowledgeRequest) GetRequeue() []*SubscribeRequeue {
+	if x != nil {
+		return x.Requeue
+	}
+	return nil
+}
+
+func (x *AcknowledgeRequest) GetRelease() [][]byte {
+	if x != nil {
+		return x.Release
+	}
+	return nil
+}
+
+func (x *AcknowledgeRequest) GetTouch() [][]byte {
+	if x != nil {
+		return x.Touch
+	}
+	return nil
+}
+
+func (x *AcknowledgeRequest) GetLeaseMs() uint64 {
+	if x != nil {
+		return x.LeaseMs
+	}
+	return 0
+}
+
+// Says that acknowledgements are in the log.
+type AcknowledgeResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Those that changed nothing.
+	Failures      []*AckFailure `protobuf:"bytes,1,rep,name=failures,proto3" json:"failures,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AcknowledgeResponse) Reset() {
+	*x = AcknowledgeResponse{}
+	mi := &file_mq_v1_subscribe_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AcknowledgeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AcknowledgeResponse) ProtoMessage() {}
+
+func (x *AcknowledgeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_mq_v1_subscribe_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AcknowledgeResponse.ProtoReflect.Descriptor instead.
+func (*AcknowledgeResponse) Descriptor() ([]byte, []int) {
+	return file_mq_v1_subscribe_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *AcknowledgeResponse) GetFailures() []*AckFailure {
+	if x != nil {
+		return x.Failures
+	}
+	return nil
+}
+
 var File_mq_v1_subscribe_proto protoreflect.FileDescriptor
 
 const file_mq_v1_subscribe_proto_rawDesc = "" +
 	"\n" +
-	"\x15mq/v1/subscribe.proto\x12\x05mq.v1\x1a\x12mq/v1/common.proto\"\xcd\x01\n" +
-	"\x10SubscribeRequest\x12(\n" +
-	"\x04open\x18\x01 \x01(\v2\x14.mq.v1.SubscribeOpenR\x04open\x12.\n" +
-	"\x06credit\x18\x02 \x01(\v2\x16.mq.v1.SubscribeCreditR\x06credit\x12\x16\n" +
-	"\x06finish\x18\x03 \x03(\x06R\x06finish\x121\n" +
-	"\arequeue\x18\x04 \x03(\v2\x17.mq.v1.SubscribeRequeueR\arequeue\x12\x14\n" +
-	"\x05touch\x18\x05 \x03(\x06R\x05touch\"\xd3\x01\n" +
+	"\x15mq/v1/subscribe.proto\x12\x05mq.v1\x1a\x12mq/v1/common.proto\"{\n" +
+	"\x10SubscribeRequest\x12*\n" +
+	"\x04open\x18\x01 \x01(\v2\x14.mq.v1.SubscribeOpenH\x00R\x04open\x120\n" +
+	"\x06update\x18\x02 \x01(\v2\x16.mq.v1.SubscribeUpdateH\x00R\x06updateB\t\n" +
+	"\arequest\"\xca\x02\n" +
 	"\rSubscribeOpen\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x18\n" +
 	"\achannel\x18\x02 \x01(\tR\achannel\x12*\n" +
-	"\x05start\x18\x03 \x01(\v2\x14.mq.v1.StartPositionR\x05start\x12$\n" +
-	"\x0emsg_timeout_ms\x18\x04 \x01(\x04R\fmsgTimeoutMs\x12\x1f\n" +
-	"\vsample_rate\x18\x05 \x01(\rR\n" +
+	"\x05start\x18\x03 \x01(\v2\x14.mq.v1.StartPositionR\x05start\x12.\n" +
+	"\x06credit\x18\x04 \x01(\v2\x16.mq.v1.SubscribeCreditR\x06credit\x12$\n" +
+	"\x0emsg_timeout_ms\x18\x05 \x01(\x04R\fmsgTimeoutMs\x12\x1f\n" +
+	"\vsample_rate\x18\x06 \x01(\rR\n" +
 	"sampleRate\x12\x1f\n" +
-	"\vclient_name\x18\x06 \x01(\tR\n" +
-	"clientName\"x\n" +
-	"\rStartPosition\x12&\n" +
-	"\x04edge\x18\x01 \x01(\x0e2\x10.mq.v1.StartEdgeH\x00R\x04edge\x12\x18\n" +
-	"\x06offset\x18\x02 \x01(\x06H\x00R\x06offset\x12\x19\n" +
-	"\atime_ns\x18\x03 \x01(\x06H\x00R\x06timeNsB\n" +
-	"\n" +
-	"\bposition\"C\n" +
-	"\x0fSubscribeCredit\x12\x1a\n" +
-	"\bmessages\x18\x01 \x01(\rR\bmessages\x12\x14\n" +
-	"\x05bytes\x18\x02 \x01(\x04R\x05bytes\"?\n" +
-	"\x10SubscribeRequeue\x12\x10\n" +
-	"\x03ids\x18\x01 \x03(\x06R\x03ids\x12\x19\n" +
-	"\bdelay_ms\x18\x02 \x01(\x04R\adelayMs\"\xb0\x01\n" +
+	"\vclient_name\x18\a \x01(\tR\n" +
+	"clientName\x12/\n" +
+	"\x11max_message_bytes\x18\b \x01(\x04H\x00R\x0fmaxMessageBytes\x88\x01\x01B\x14\n" +
+	"\x12_max_message_bytes\"\xd6\x01\n" +
+	"\x0fSubscribeUpdate\x12.\n" +
+	"\x06credit\x18\x01 \x01(\v2\x16.mq.v1.SubscribeCreditR\x06credit\x12\x16\n" +
+	"\x06finish\x18\x02 \x03(\fR\x06finish\x121\n" +
+	"\arequeue\x18\x03 \x03(\v2\x17.mq.v1.SubscribeRequeueR\arequeue\x12\x18\n" +
+	"\arelease\x18\x04 \x03(\fR\arelease\x12\x14\n" +
+	"\x05touch\x18\x05 \x03(\fR\x05touch\x12\x18\n" +
+	"\aconfirm\x18\x06 \x01(\x04R\aconfirm\"d\n" +
+	"\x0fSubscribeCredit\x12\x1f\n" +
+	"\bmessages\x18\x01 \x01(\rH\x00R\bmessages\x88\x01\x01\x12\x19\n" +
+	"\x05bytes\x18\x02 \x01(\x04H\x01R\x05bytes\x88\x01\x01B\v\n" +
+	"\t_messagesB\b\n" +
+	"\x06_bytes\"E\n" +
+	"\x10SubscribeRequeue\x12\x16\n" +
+	"\x06tokens\x18\x01 \x03(\fR\x06tokens\x12\x19\n" +
+	"\bdelay_ms\x18\x02 \x01(\x04R\adelayMs\"\xe5\x01\n" +
 	"\x11SubscribeResponse\x120\n" +
 	"\x06opened\x18\x01 \x01(\v2\x16.mq.v1.SubscribeOpenedH\x00R\x06opened\x12+\n" +
 	"\x05batch\x18\x02 \x01(\v2\x13.mq.v1.MessageBatchH\x00R\x05batch\x120\n" +
-	"\bfailures\x18\x03 \x01(\v2\x12.mq.v1.AckFailuresH\x00R\bfailuresB\n" +
+	"\bfailures\x18\x03 \x01(\v2\x12.mq.v1.AckFailuresH\x00R\bfailures\x123\n" +
+	"\tconfirmed\x18\x04 \x01(\v2\x13.mq.v1.AckConfirmedH\x00R\tconfirmedB\n" +
 	"\n" +
-	"\bresponse\"g\n" +
+	"\bresponse\"\xcf\x01\n" +
 	"\x0fSubscribeOpened\x12$\n" +
 	"\x0emsg_timeout_ms\x18\x01 \x01(\x04R\fmsgTimeoutMs\x12.\n" +
-	"\x13max_credit_messages\x18\x02 \x01(\rR\x11maxCreditMessages\"<\n" +
+	"\x13max_credit_messages\x18\x02 \x01(\rR\x11maxCreditMessages\x12\x18\n" +
+	"\acreated\x18\x03 \x01(\bR\acreated\x12 \n" +
+	"\fmax_delay_ms\x18\x04 \x01(\x04R\n" +
+	"maxDelayMs\x12*\n" +
+	"\x11max_message_bytes\x18\x05 \x01(\x04R\x0fmaxMessageBytes\"<\n" +
 	"\vAckFailures\x12-\n" +
-	"\bfailures\x18\x01 \x03(\v2\x11.mq.v1.AckFailureR\bfailures\"q\n" +
+	"\bfailures\x18\x01 \x03(\v2\x11.mq.v1.AckFailureR\bfailures\"w\n" +
 	"\n" +
-	"AckFailure\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\x06R\x02id\x12\"\n" +
+	"AckFailure\x12\x14\n" +
+	"\x05token\x18\x01 \x01(\fR\x05token\x12\"\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x0e.mq.v1.AckKindR\x04kind\x12/\n" +
-	"\x06reason\x18\x03 \x01(\x0e2\x17.mq.v1.AckFailureReasonR\x06reason*T\n" +
-	"\tStartEdge\x12\x1a\n" +
-	"\x16START_EDGE_UNSPECIFIED\x10\x00\x12\x17\n" +
-	"\x13START_EDGE_EARLIEST\x10\x01\x12\x12\n" +
-	"\x0eSTART_EDGE_NOW\x10\x02*b\n" +
+	"\x06reason\x18\x03 \x01(\x0e2\x17.mq.v1.AckFailureReasonR\x06reason\"(\n" +
+	"\fAckConfirmed\x12\x18\n" +
+	"\aconfirm\x18\x01 \x01(\x04R\aconfirm\"\x87\x02\n" +
+	"\vPullRequest\x12\x14\n" +
+	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x18\n" +
+	"\achannel\x18\x02 \x01(\tR\achannel\x12!\n" +
+	"\fmax_messages\x18\x03 \x01(\rR\vmaxMessages\x12\x17\n" +
+	"\await_ms\x18\x04 \x01(\x04R\x06waitMs\x12\x19\n" +
+	"\blease_ms\x18\x05 \x01(\x04R\aleaseMs\x12*\n" +
+	"\x05start\x18\x06 \x01(\v2\x14.mq.v1.StartPositionR\x05start\x12/\n" +
+	"\x11max_message_bytes\x18\a \x01(\x04H\x00R\x0fmaxMessageBytes\x88\x01\x01B\x14\n" +
+	"\x12_max_message_bytes\"w\n" +
+	"\fPullResponse\x122\n" +
+	"\bmessages\x18\x01 \x03(\v2\x16.mq.v1.ReceivedMessageR\bmessages\x12\x19\n" +
+	"\blease_ms\x18\x02 \x01(\x04R\aleaseMs\x12\x18\n" +
+	"\acreated\x18\x03 \x01(\bR\acreated\"\xda\x01\n" +
+	"\x12AcknowledgeRequest\x12\x14\n" +
+	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x18\n" +
+	"\achannel\x18\x02 \x01(\tR\achannel\x12\x16\n" +
+	"\x06finish\x18\x03 \x03(\fR\x06finish\x121\n" +
+	"\arequeue\x18\x04 \x03(\v2\x17.mq.v1.SubscribeRequeueR\arequeue\x12\x18\n" +
+	"\arelease\x18\x05 \x03(\fR\arelease\x12\x14\n" +
+	"\x05touch\x18\x06 \x03(\fR\x05touch\x12\x19\n" +
+	"\blease_ms\x18\a \x01(\x04R\aleaseMs\"D\n" +
+	"\x13AcknowledgeResponse\x12-\n" +
+	"\bfailures\x18\x01 \x03(\v2\x11.mq.v1.AckFailureR\bfailures*x\n" +
 	"\aAckKind\x12\x18\n" +
 	"\x14ACK_KIND_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fACK_KIND_FINISH\x10\x01\x12\x14\n" +
 	"\x10ACK_KIND_REQUEUE\x10\x02\x12\x12\n" +
-	"\x0eACK_KIND_TOUCH\x10\x03*~\n" +
+	"\x0eACK_KIND_TOUCH\x10\x03\x12\x14\n" +
+	"\x10ACK_KIND_RELEASE\x10\x04*\xa9\x01\n" +
 	"\x10AckFailureReason\x12\"\n" +
 	"\x1eACK_FAILURE_REASON_UNSPECIFIED\x10\x00\x12$\n" +
-	" ACK_FAILURE_REASON_NOT_IN_FLIGHT\x10\x01\x12 \n" +
-	"\x1cACK_FAILURE_REASON_NOT_OWNER\x10\x022V\n" +
+	" ACK_FAILURE_REASON_NOT_IN_FLIGHT\x10\x01\x12$\n" +
+	" ACK_FAILURE_REASON_INVALID_TOKEN\x10\x02\x12%\n" +
+	"!ACK_FAILURE_REASON_DELAY_TOO_LONG\x10\x032\xcd\x01\n" +
 	"\x10SubscribeService\x12B\n" +
-	"\tSubscribe\x12\x17.mq.v1.SubscribeRequest\x1a\x18.mq.v1.SubscribeResponse(\x010\x01b\x06proto3"
+	"\tSubscribe\x12\x17.mq.v1.SubscribeRequest\x1a\x18.mq.v1.SubscribeResponse(\x010\x01\x12/\n" +
+	"\x04Pull\x12\x12.mq.v1.PullRequest\x1a\x13.mq.v1.PullResponse\x12D\n" +
+	"\vAcknowledge\x12\x19.mq.v1.AcknowledgeRequest\x1a\x1a.mq.v1.AcknowledgeResponseB[\n" +
+	"\vio.libmq.v1P\x01Z(github.com/libmq/libmq/grpc/go/mqv1;mqv1\xaa\x02\bLibmq.V1\xca\x02\bLibmq\\V1\xea\x02\tLibmq::V1b\x06proto3"
 
 var (
 	file_mq_v1_subscribe_proto_rawDescOnce sync.Once
@@ -919,42 +1324,58 @@ func file_mq_v1_subscribe_proto_rawDescGZIP() []byte {
 	return file_mq_v1_subscribe_proto_rawDescData
 }
 
-var file_mq_v1_subscribe_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_mq_v1_subscribe_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_mq_v1_subscribe_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_mq_v1_subscribe_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_mq_v1_subscribe_proto_goTypes = []any{
-	(StartEdge)(0),            // 0: mq.v1.StartEdge
-	(AckKind)(0),              // 1: mq.v1.AckKind
-	(AckFailureReason)(0),     // 2: mq.v1.AckFailureReason
-	(*SubscribeRequest)(nil),  // 3: mq.v1.SubscribeRequest
-	(*SubscribeOpen)(nil),     // 4: mq.v1.SubscribeOpen
-	(*StartPosition)(nil),     // 5: mq.v1.StartPosition
-	(*SubscribeCredit)(nil),   // 6: mq.v1.SubscribeCredit
-	(*SubscribeRequeue)(nil),  // 7: mq.v1.SubscribeRequeue
-	(*SubscribeResponse)(nil), // 8: mq.v1.SubscribeResponse
-	(*SubscribeOpened)(nil),   // 9: mq.v1.SubscribeOpened
-	(*AckFailures)(nil),       // 10: mq.v1.AckFailures
-	(*AckFailure)(nil),        // 11: mq.v1.AckFailure
-	(*MessageBatch)(nil),      // 12: mq.v1.MessageBatch
+	(AckKind)(0),                // 0: mq.v1.AckKind
+	(AckFailureReason)(0),       // 1: mq.v1.AckFailureReason
+	(*SubscribeRequest)(nil),    // 2: mq.v1.SubscribeRequest
+	(*SubscribeOpen)(nil),       // 3: mq.v1.SubscribeOpen
+	(*SubscribeUpdate)(nil),     // 4: mq.v1.SubscribeUpdate
+	(*SubscribeCredit)(nil),     // 5: mq.v1.SubscribeCredit
+	(*SubscribeRequeue)(nil),    // 6: mq.v1.SubscribeRequeue
+	(*SubscribeResponse)(nil),   // 7: mq.v1.SubscribeResponse
+	(*SubscribeOpened)(nil),     // 8: mq.v1.SubscribeOpened
+	(*AckFailures)(nil),         // 9: mq.v1.AckFailures
+	(*AckFailure)(nil),          // 10: mq.v1.AckFailure
+	(*AckConfirmed)(nil),        // 11: mq.v1.AckConfirmed
+	(*PullRequest)(nil),         // 12: mq.v1.PullRequest
+	(*PullResponse)(nil),        // 13: mq.v1.PullResponse
+	(*AcknowledgeRequest)(nil),  // 14: mq.v1.AcknowledgeRequest
+	(*AcknowledgeResponse)(nil), // 15: mq.v1.AcknowledgeResponse
+	(*StartPosition)(nil),       // 16: mq.v1.StartPosition
+	(*MessageBatch)(nil),        // 17: mq.v1.MessageBatch
+	(*ReceivedMessage)(nil),     // 18: mq.v1.ReceivedMessage
 }
 var file_mq_v1_subscribe_proto_depIdxs = []int32{
-	4,  // 0: mq.v1.SubscribeRequest.open:type_name -> mq.v1.SubscribeOpen
-	6,  // 1: mq.v1.SubscribeRequest.credit:type_name -> mq.v1.SubscribeCredit
-	7,  // 2: mq.v1.SubscribeRequest.requeue:type_name -> mq.v1.SubscribeRequeue
-	5,  // 3: mq.v1.SubscribeOpen.start:type_name -> mq.v1.StartPosition
-	0,  // 4: mq.v1.StartPosition.edge:type_name -> mq.v1.StartEdge
-	9,  // 5: mq.v1.SubscribeResponse.opened:type_name -> mq.v1.SubscribeOpened
-	12, // 6: mq.v1.SubscribeResponse.batch:type_name -> mq.v1.MessageBatch
-	10, // 7: mq.v1.SubscribeResponse.failures:type_name -> mq.v1.AckFailures
-	11, // 8: mq.v1.AckFailures.failures:type_name -> mq.v1.AckFailure
-	1,  // 9: mq.v1.AckFailure.kind:type_name -> mq.v1.AckKind
-	2,  // 10: mq.v1.AckFailure.reason:type_name -> mq.v1.AckFailureReason
-	3,  // 11: mq.v1.SubscribeService.Subscribe:input_type -> mq.v1.SubscribeRequest
-	8,  // 12: mq.v1.SubscribeService.Subscribe:output_type -> mq.v1.SubscribeResponse
-	12, // [12:13] is the sub-list for method output_type
-	11, // [11:12] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	3,  // 0: mq.v1.SubscribeRequest.open:type_name -> mq.v1.SubscribeOpen
+	4,  // 1: mq.v1.SubscribeRequest.update:type_name -> mq.v1.SubscribeUpdate
+	16, // 2: mq.v1.SubscribeOpen.start:type_name -> mq.v1.StartPosition
+	5,  // 3: mq.v1.SubscribeOpen.credit:type_name -> mq.v1.SubscribeCredit
+	5,  // 4: mq.v1.SubscribeUpdate.credit:type_name -> mq.v1.SubscribeCredit
+	6,  // 5: mq.v1.SubscribeUpdate.requeue:type_name -> mq.v1.SubscribeRequeue
+	8,  // 6: mq.v1.SubscribeResponse.opened:type_name -> mq.v1.SubscribeOpened
+	17, // 7: mq.v1.SubscribeResponse.batch:type_name -> mq.v1.MessageBatch
+	9,  // 8: mq.v1.SubscribeResponse.failures:type_name -> mq.v1.AckFailures
+	11, // 9: mq.v1.SubscribeResponse.confirmed:type_name -> mq.v1.AckConfirmed
+	10, // 10: mq.v1.AckFailures.failures:type_name -> mq.v1.AckFailure
+	0,  // 11: mq.v1.AckFailure.kind:type_name -> mq.v1.AckKind
+	1,  // 12: mq.v1.AckFailure.reason:type_name -> mq.v1.AckFailureReason
+	16, // 13: mq.v1.PullRequest.start:type_name -> mq.v1.StartPosition
+	18, // 14: mq.v1.PullResponse.messages:type_name -> mq.v1.ReceivedMessage
+	6,  // 15: mq.v1.AcknowledgeRequest.requeue:type_name -> mq.v1.SubscribeRequeue
+	10, // 16: mq.v1.AcknowledgeResponse.failures:type_name -> mq.v1.AckFailure
+	2,  // 17: mq.v1.SubscribeService.Subscribe:input_type -> mq.v1.SubscribeRequest
+	12, // 18: mq.v1.SubscribeService.Pull:input_type -> mq.v1.PullRequest
+	14, // 19: mq.v1.SubscribeService.Acknowledge:input_type -> mq.v1.AcknowledgeRequest
+	7,  // 20: mq.v1.SubscribeService.Subscribe:output_type -> mq.v1.SubscribeResponse
+	13, // 21: mq.v1.SubscribeService.Pull:output_type -> mq.v1.PullResponse
+	15, // 22: mq.v1.SubscribeService.Acknowledge:output_type -> mq.v1.AcknowledgeResponse
+	20, // [20:23] is the sub-list for method output_type
+	17, // [17:20] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_mq_v1_subscribe_proto_init() }
@@ -963,23 +1384,26 @@ func file_mq_v1_subscribe_proto_init() {
 		return
 	}
 	file_mq_v1_common_proto_init()
-	file_mq_v1_subscribe_proto_msgTypes[2].OneofWrappers = []any{
-		(*StartPosition_Edge)(nil),
-		(*StartPosition_Offset)(nil),
-		(*StartPosition_TimeNs)(nil),
+	file_mq_v1_subscribe_proto_msgTypes[0].OneofWrappers = []any{
+		(*SubscribeRequest_Open)(nil),
+		(*SubscribeRequest_Update)(nil),
 	}
+	file_mq_v1_subscribe_proto_msgTypes[1].OneofWrappers = []any{}
+	file_mq_v1_subscribe_proto_msgTypes[3].OneofWrappers = []any{}
 	file_mq_v1_subscribe_proto_msgTypes[5].OneofWrappers = []any{
 		(*SubscribeResponse_Opened)(nil),
 		(*SubscribeResponse_Batch)(nil),
 		(*SubscribeResponse_Failures)(nil),
+		(*SubscribeResponse_Confirmed)(nil),
 	}
+	file_mq_v1_subscribe_proto_msgTypes[10].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_mq_v1_subscribe_proto_rawDesc), len(file_mq_v1_subscribe_proto_rawDesc)),
-			NumEnums:      3,
-			NumMessages:   9,
+			NumEnums:      2,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

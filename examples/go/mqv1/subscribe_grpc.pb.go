@@ -21,7 +21,9 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	SubscribeService_Subscribe_FullMethodName = "/mq.v1.SubscribeService/Subscribe"
+	SubscribeService_Subscribe_FullMethodName   = "/mq.v1.SubscribeService/Subscribe"
+	SubscribeService_Pull_FullMethodName        = "/mq.v1.SubscribeService/Pull"
+	SubscribeService_Acknowledge_FullMethodName = "/mq.v1.SubscribeService/Acknowledge"
 )
 
 // SubscribeServiceClient is the client API for SubscribeService service.
@@ -29,21 +31,41 @@ const (
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
 // Delivers messages. Every channel of a topic gets every message; the subscribers of one channel share them.
+//
+// A message is in flight from its delivery until it is finished, requeued or released, or its timeout passes. Each delivery
+// has a token. An acknowledgement names the delivery by it, so one that comes too late changes nothing, even if the same
+// message is in flight again at the same subscriber, or the broker was killed and restarted meanwhile.
+//
+// When what was in flight comes again:
+//   - requeued: after the delay that was asked for, which counts as a failed attempt;
+//   - released, because nobody looked at it: at once, before others, and the delivery does not count as an attempt. So are
+//     the messages that the broker had not sent when a stream ended;
+//   - in flight when the client closed its side of a stream: at once;
+//   - in flight when a stream ended otherwise (the call was cancelled, the process or connection ended): at once the first
+//     time, after that once it has waited a second for each delivery so far, at most the message timeout: a message that
+//     kills its consumers does not race through all of them;
+//   - timed out: at once.
+//
+// A message larger than a subscriber can take is put aside for the message timeout, without counting an attempt, and counted
+// in the channel's statistics; it goes to another subscriber that can take it, and those behind it go on.
+//
+// Fails with `INVALID_ARGUMENT` for a bad name or setting, `RESOURCE_EXHAUSTED` at a limit of topics, channels or
+// consumers, `DATA_LOSS` when the topic is stopped because it is damaged.
 type SubscribeServiceClient interface {
-	// Subscribes to a channel for as long as the stream lasts. The first request must open it; credit may come along.
-	// Everything in a request is optional and taken in the order of its fields.
+	// Subscribes to a channel for as long as the stream lasts. The first request must open it.
 	//
-	// A message is in flight from its delivery until it is finished, requeued, or its timeout passes; then it is delivered
-	// again. When the stream ends, however it ends, what is in flight returns to the channel at once. A client that closes
-	// its side ends the stream; to end without redeliveries it sets its credit to 0 and finishes what it has first.
+	// The server never sends more than the credit allows. Acknowledgements are answered if they fail, or once they are in the
+	// log where `confirm` asks for that. To leave without redeliveries a client sets its credit to 0, finishes or releases what
+	// it has, and closes its side. That both ends are alive is the business of HTTP/2's keepalive, not of messages.
 	//
-	// Acknowledgements are not answered unless they fail. The server never sends more than the credit allows. That both ends
-	// are alive is told by HTTP/2's keepalive, not by messages.
-	//
-	// Fails with `INVALID_ARGUMENT` for a bad name or setting, `FAILED_PRECONDITION` if the first request opens nothing,
-	// `RESOURCE_EXHAUSTED` at a limit of topics, channels or consumers; ends with `NOT_FOUND` when the channel is deleted, and
-	// with `UNAVAILABLE` when the broker stops.
+	// Fails with `FAILED_PRECONDITION` if the first request opens nothing or a later one opens again; ends with `NOT_FOUND` when
+	// the channel is deleted, and with `UNAVAILABLE` when the broker stops.
 	Subscribe(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[SubscribeRequest, SubscribeResponse], error)
+	// Leases messages without a stream: for shells, scheduled jobs and functions. They are in flight until they are
+	// acknowledged by their tokens, on any connection, or the lease is over.
+	Pull(ctx context.Context, in *PullRequest, opts ...grpc.CallOption) (*PullResponse, error)
+	// Acknowledges messages that `Pull` gave out. Answered when that is in the broker's log.
+	Acknowledge(ctx context.Context, in *AcknowledgeRequest, opts ...grpc.CallOption) (*AcknowledgeResponse, error)
 }
 
 type subscribeServiceClient struct {
@@ -67,26 +89,66 @@ func (c *subscribeServiceClient) Subscribe(ctx context.Context, opts ...grpc.Cal
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type SubscribeService_SubscribeClient = grpc.BidiStreamingClient[SubscribeRequest, SubscribeResponse]
 
+func (c *subscribeServiceClient) Pull(ctx context.Context, in *PullRequest, opts ...grpc.CallOption) (*PullResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PullResponse)
+	err := c.cc.Invoke(ctx, SubscribeService_Pull_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *subscribeServiceClient) Acknowledge(ctx context.Context, in *AcknowledgeRequest, opts ...grpc.CallOption) (*AcknowledgeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AcknowledgeResponse)
+	err := c.cc.Invoke(ctx, SubscribeService_Acknowledge_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // SubscribeServiceServer is the server API for SubscribeService service.
 // All implementations must embed UnimplementedSubscribeServiceServer
 // for forward compatibility.
 //
 // Delivers messages. Every channel of a topic gets every message; the subscribers of one channel share them.
+//
+// A message is in flight from its delivery until it is finished, requeued or released, or its timeout passes. Each delivery
+// has a token. An acknowledgement names the delivery by it, so one that comes too late changes nothing, even if the same
+// message is in flight again at the same subscriber, or the broker was killed and restarted meanwhile.
+//
+// When what was in flight comes again:
+//   - requeued: after the delay that was asked for, which counts as a failed attempt;
+//   - released, because nobody looked at it: at once, before others, and the delivery does not count as an attempt. So are
+//     the messages that the broker had not sent when a stream ended;
+//   - in flight when the client closed its side of a stream: at once;
+//   - in flight when a stream ended otherwise (the call was cancelled, the process or connection ended): at once the first
+//     time, after that once it has waited a second for each delivery so far, at most the message timeout: a message that
+//     kills its consumers does not race through all of them;
+//   - timed out: at once.
+//
+// A message larger than a subscriber can take is put aside for the message timeout, without counting an attempt, and counted
+// in the channel's statistics; it goes to another subscriber that can take it, and those behind it go on.
+//
+// Fails with `INVALID_ARGUMENT` for a bad name or setting, `RESOURCE_EXHAUSTED` at a limit of topics, channels or
+// consumers, `DATA_LOSS` when the topic is stopped because it is damaged.
 type SubscribeServiceServer interface {
-	// Subscribes to a channel for as long as the stream lasts. The first request must open it; credit may come along.
-	// Everything in a request is optional and taken in the order of its fields.
+	// Subscribes to a channel for as long as the stream lasts. The first request must open it.
 	//
-	// A message is in flight from its delivery until it is finished, requeued, or its timeout passes; then it is delivered
-	// again. When the stream ends, however it ends, what is in flight returns to the channel at once. A client that closes
-	// its side ends the stream; to end without redeliveries it sets its credit to 0 and finishes what it has first.
+	// The server never sends more than the credit allows. Acknowledgements are answered if they fail, or once they are in the
+	// log where `confirm` asks for that. To leave without redeliveries a client sets its credit to 0, finishes or releases what
+	// it has, and closes its side. That both ends are alive is the business of HTTP/2's keepalive, not of messages.
 	//
-	// Acknowledgements are not answered unless they fail. The server never sends more than the credit allows. That both ends
-	// are alive is told by HTTP/2's keepalive, not by messages.
-	//
-	// Fails with `INVALID_ARGUMENT` for a bad name or setting, `FAILED_PRECONDITION` if the first request opens nothing,
-	// `RESOURCE_EXHAUSTED` at a limit of topics, channels or consumers; ends with `NOT_FOUND` when the channel is deleted, and
-	// with `UNAVAILABLE` when the broker stops.
+	// Fails with `FAILED_PRECONDITION` if the first request opens nothing or a later one opens again; ends with `NOT_FOUND` when
+	// the channel is deleted, and with `UNAVAILABLE` when the broker stops.
 	Subscribe(grpc.BidiStreamingServer[SubscribeRequest, SubscribeResponse]) error
+	// Leases messages without a stream: for shells, scheduled jobs and functions. They are in flight until they are
+	// acknowledged by their tokens, on any connection, or the lease is over.
+	Pull(context.Context, *PullRequest) (*PullResponse, error)
+	// Acknowledges messages that `Pull` gave out. Answered when that is in the broker's log.
+	Acknowledge(context.Context, *AcknowledgeRequest) (*AcknowledgeResponse, error)
 	mustEmbedUnimplementedSubscribeServiceServer()
 }
 
@@ -99,6 +161,12 @@ type UnimplementedSubscribeServiceServer struct{}
 
 func (UnimplementedSubscribeServiceServer) Subscribe(grpc.BidiStreamingServer[SubscribeRequest, SubscribeResponse]) error {
 	return status.Error(codes.Unimplemented, "method Subscribe not implemented")
+}
+func (UnimplementedSubscribeServiceServer) Pull(context.Context, *PullRequest) (*PullResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Pull not implemented")
+}
+func (UnimplementedSubscribeServiceServer) Acknowledge(context.Context, *AcknowledgeRequest) (*AcknowledgeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Acknowledge not implemented")
 }
 func (UnimplementedSubscribeServiceServer) mustEmbedUnimplementedSubscribeServiceServer() {}
 func (UnimplementedSubscribeServiceServer) testEmbeddedByValue()                          {}
@@ -128,13 +196,58 @@ func _SubscribeService_Subscribe_Handler(srv interface{}, stream grpc.ServerStre
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type SubscribeService_SubscribeServer = grpc.BidiStreamingServer[SubscribeRequest, SubscribeResponse]
 
+func _SubscribeService_Pull_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PullRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SubscribeServiceServer).Pull(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SubscribeService_Pull_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SubscribeServiceServer).Pull(ctx, req.(*PullRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SubscribeService_Acknowledge_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AcknowledgeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SubscribeServiceServer).Acknowledge(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SubscribeService_Acknowledge_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SubscribeServiceServer).Acknowledge(ctx, req.(*AcknowledgeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // SubscribeService_ServiceDesc is the grpc.ServiceDesc for SubscribeService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
 var SubscribeService_ServiceDesc = grpc.ServiceDesc{
 	ServiceName: "mq.v1.SubscribeService",
 	HandlerType: (*SubscribeServiceServer)(nil),
-	Methods:     []grpc.MethodDesc{},
+	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "Pull",
+			Handler:    _SubscribeService_Pull_Handler,
+		},
+		{
+			MethodName: "Acknowledge",
+			Handler:    _SubscribeService_Acknowledge_Handler,
+		},
+	},
 	Streams: []grpc.StreamDesc{
 		{
 			StreamName:    "Subscribe",

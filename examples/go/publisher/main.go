@@ -78,8 +78,8 @@ func (p *publisher) next() (*mqv1.PublishStreamRequest, error) {
 }
 
 func (p *publisher) answered(result *mqv1.PublishResult) error {
-	if result.Failure != nil {
-		return refused{result.Failure}
+	if failure := result.GetFailure(); failure != nil {
+		return refused{failure}
 	}
 	at := slices.IndexFunc(p.unanswered, func(batch *mqv1.PublishStreamRequest) bool {
 		return batch.Correlation == result.Correlation
@@ -107,7 +107,7 @@ func (p *publisher) publish(ctx context.Context, client mqv1.PublishServiceClien
 		return err
 	}
 	// How many of our batches may be unanswered.
-	window := first.Window
+	window := first.GetWindow()
 	limit := int(max(1, min(window.Batches, window.Messages/batchMessages, uint32(window.Bytes/batchBytes))))
 	// Why a Send fails is told by Recv.
 	for _, batch := range p.unanswered {
@@ -130,7 +130,7 @@ func (p *publisher) publish(ctx context.Context, client mqv1.PublishServiceClien
 		if err != nil {
 			return err
 		}
-		for _, result := range response.Results {
+		for _, result := range response.GetResults().GetResults() {
 			if err := p.answered(result); err != nil {
 				return err
 			}

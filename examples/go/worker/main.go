@@ -2,7 +2,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"flag"
@@ -16,15 +15,18 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/libmq/libmq/examples/go/connection"
 	"github.com/libmq/libmq/examples/go/mqv1"
 )
 
 const (
-	// Messages that we may have unfinished at a time. Finishing some makes room for others: credit is given once.
-	credit     = 256
+	// Messages that we work on at the same time. Finishing one makes room for another, so credit is given once.
+	credit     = 16
 	retryAfter = 500 * time.Millisecond
+	// The timeout of what is at work starts anew this often.
+	touchEvery = 10 * time.Second
 )
 
 var (
@@ -32,14 +34,16 @@ var (
 	count   = flag.Int("count", 0, "end after this many messages; 0: never")
 )
 
-var stdout = bufio.NewWriter(os.Stdout)
+var stdout sync.Mutex
 
 // process is your work: what fails is delivered again later. A message may come more than once in any case.
 func process(message *mqv1.ReceivedMessage) error {
 	if string(message.Body) == "fail-once" && message.Attempts == 1 {
 		return errors.New("this one fails at its first attempt")
 	}
-	_, err := fmt.Fprintf(stdout, "%s\n", message.Body)
+	stdout.Lock()
+	defer stdout.Unlock()
+	_, err := fmt.Printf("%s\n", message.Body)
 	return err
 }
 
@@ -51,6 +55,14 @@ type worker struct {
 	stop     func()
 }
 
+// session is one stream, and what is at work on it.
+type session struct {
+	*worker
+	stream  mqv1.SubscribeService_SubscribeClient
+	mutex   sync.Mutex
+	working map[string]bool
+}
+
 // run works over one stream until it ends.
 func (w *worker) run(client mqv1.SubscribeServiceClient) error {
 	ctx, cancel := context.WithCancel(context.Background())
@@ -59,18 +71,29 @@ func (w *worker) run(client mqv1.SubscribeServiceClient) error {
 	if err != nil {
 		return err
 	}
+	s := &session{worker: w, stream: stream, working: map[string]bool{}}
 	// Why a Send fails is told by Recv.
-	stream.Send(&mqv1.SubscribeRequest{
-		Open:   &mqv1.SubscribeOpen{Topic: *connection.Topic, Channel: *channel, ClientName: "example worker (Go)"},
-		Credit: &mqv1.SubscribeCredit{Messages: credit},
-	})
-	// Closes our side behind the last acknowledgement: what we have not worked on returns to the channel at once.
-	var working sync.Mutex
-	defer context.AfterFunc(w.stopping, func() {
-		working.Lock()
-		defer working.Unlock()
-		stream.CloseSend()
-	})()
+	stream.Send(&mqv1.SubscribeRequest{Request: &mqv1.SubscribeRequest_Open{Open: &mqv1.SubscribeOpen{
+		Topic:      *connection.Topic,
+		Channel:    *channel,
+		ClientName: "example worker (Go)",
+		Credit:     &mqv1.SubscribeCredit{Messages: proto.Uint32(credit)},
+		// Our client takes messages of any size.
+		MaxMessageBytes: proto.Uint64(0),
+	}}})
+	defer context.AfterFunc(w.stopping, s.leave)()
+	touching := time.NewTicker(touchEvery)
+	defer touching.Stop()
+	go func() {
+		for {
+			select {
+			case <-touching.C:
+				s.touch()
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
 	for {
 		response, err := stream.Recv()
 		if err == io.EOF {
@@ -83,11 +106,9 @@ func (w *worker) run(client mqv1.SubscribeServiceClient) error {
 		case *mqv1.SubscribeResponse_Opened:
 			w.pause.Reset()
 		case *mqv1.SubscribeResponse_Batch:
-			working.Lock()
-			if w.stopping.Err() == nil {
-				stream.Send(w.work(response.Batch.Messages))
+			for _, message := range response.Batch.Messages {
+				s.begin(message)
 			}
-			working.Unlock()
 		case *mqv1.SubscribeResponse_Failures:
 			// Their timeout had passed: they are delivered again, here or elsewhere.
 			fmt.Fprintln(os.Stderr, len(response.Failures.Failures), "came too late")
@@ -95,33 +116,71 @@ func (w *worker) run(client mqv1.SubscribeServiceClient) error {
 	}
 }
 
-// work processes messages, and returns what is to be told of them.
-func (w *worker) work(messages []*mqv1.ReceivedMessage) *mqv1.SubscribeRequest {
-	acks := &mqv1.SubscribeRequest{}
-	var failed []uint64
-	for _, message := range messages {
-		if w.stopping.Err() != nil {
-			break
+// update sends a change of the stream. The mutex is held.
+func (s *session) update(update *mqv1.SubscribeUpdate) {
+	s.stream.Send(&mqv1.SubscribeRequest{Request: &mqv1.SubscribeRequest_Update{Update: update}})
+}
+
+// begin works on a message, unless we are on our way out: then nobody looks at it, and it counts as no attempt.
+func (s *session) begin(message *mqv1.ReceivedMessage) {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	if s.stopping.Err() != nil {
+		s.update(&mqv1.SubscribeUpdate{Release: [][]byte{message.Token}})
+		return
+	}
+	s.working[string(message.Token)] = true
+	go s.work(message)
+}
+
+// work processes a message and acknowledges it.
+func (s *session) work(message *mqv1.ReceivedMessage) {
+	err := process(message)
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	update := &mqv1.SubscribeUpdate{}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "to be tried again:", err)
+		update.Requeue = []*mqv1.SubscribeRequeue{
+			{Tokens: [][]byte{message.Token}, DelayMs: uint64(retryAfter.Milliseconds())},
 		}
-		if err := process(message); err != nil {
-			fmt.Fprintln(os.Stderr, "to be tried again:", err)
-			failed = append(failed, message.Id)
-			continue
-		}
-		acks.Finish = append(acks.Finish, message.Id)
-		if w.left--; w.left == 0 {
-			w.stop()
+	} else {
+		update.Finish = [][]byte{message.Token}
+		if s.left--; s.left == 0 {
+			s.stop()
 		}
 	}
-	if len(failed) > 0 {
-		acks.Requeue = []*mqv1.SubscribeRequeue{{Ids: failed, DelayMs: uint64(retryAfter.Milliseconds())}}
+	s.update(update)
+	delete(s.working, string(message.Token))
+	s.closeIfDone()
+}
+
+// touch extends what is at work.
+func (s *session) touch() {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	update := &mqv1.SubscribeUpdate{}
+	for token := range s.working {
+		update.Touch = append(update.Touch, []byte(token))
 	}
-	if err := stdout.Flush(); err != nil {
-		// What nobody could read is not finished.
-		fmt.Fprintln(os.Stderr, "worker:", err)
-		os.Exit(1)
+	if s.stopping.Err() == nil {
+		s.update(update)
 	}
-	return acks
+}
+
+// leave takes no more, and ends behind what is at work.
+func (s *session) leave() {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	s.update(&mqv1.SubscribeUpdate{Credit: &mqv1.SubscribeCredit{Messages: proto.Uint32(0)}})
+	s.closeIfDone()
+}
+
+// closeIfDone closes our side once nothing is at work and nothing more is begun.
+func (s *session) closeIfDone() {
+	if s.stopping.Err() != nil && len(s.working) == 0 {
+		s.stream.CloseSend()
+	}
 }
 
 func run() error {

@@ -1,7 +1,7 @@
 //! The encoding of delivered messages, from the broker's memory.
 
 use bytes::{BufMut, BytesMut};
-use mq_core::{Delivery, Headers};
+use mq_core::{Delivery, DeliveryToken, Headers};
 use prost::encoding::{encode_varint, encoded_len_varint};
 
 use super::MessageBatch;
@@ -14,6 +14,13 @@ impl MessageBatch {
     pub(crate) fn encoded(encoded: BytesMut) -> Self {
         Self { messages: Vec::new(), encoded: encoded.freeze() }
     }
+
+    /// The tokens of a batch that is encoded already.
+    pub(crate) fn tokens(&self) -> Vec<DeliveryToken> {
+        use prost::Message;
+        let decoded = Self::decode(self.encoded.clone()).unwrap_or_default();
+        decoded.messages.iter().filter_map(|message| DeliveryToken::from_bytes(&message.token)).collect()
+    }
 }
 
 /// Appends a message to an encoded batch.
@@ -24,7 +31,8 @@ pub(crate) fn put(batch: &mut BytesMut, delivery: &Delivery<'_>) {
     let attempts = u64::from(delivery.attempts);
     let attempts_len = if attempts == 0 { 0 } else { 1 + encoded_len_varint(attempts) };
     let body_len = if delivery.body.is_empty() { 0 } else { field_len(delivery.body.len()) };
-    let len = body_len + FIXED_BYTES + attempts_len + headers_len;
+    let token_len = if delivery.token.is_some() { field_len(DeliveryToken::BYTES) } else { 0 };
+    let len = body_len + FIXED_BYTES + attempts_len + headers_len + token_len;
     batch.reserve(field_len(len));
     batch.put_u8(0x0a);
     encode_varint(len as u64, batch);
@@ -46,6 +54,9 @@ pub(crate) fn put(batch: &mut BytesMut, delivery: &Delivery<'_>) {
         encode_varint(header_len((name, value)) as u64, batch);
         put_field(batch, 0x0a, name.as_bytes());
         put_field(batch, 0x12, value);
+    }
+    if let Some(token) = delivery.token {
+        put_field(batch, 0x3a, &token.to_bytes());
     }
 }
 

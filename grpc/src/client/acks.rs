@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::v1::{SubscribeRequest, SubscribeRequeue};
+use crate::v1::{SubscribeRequeue, SubscribeUpdate};
 
 /// What one stream has to say of its messages.
 #[derive(Debug, Default)]
@@ -16,26 +17,31 @@ pub(super) struct Acks {
 
 #[derive(Debug, Default)]
 struct Pending {
-    finish: Vec<u64>,
+    finish: Vec<Bytes>,
     requeue: Vec<SubscribeRequeue>,
-    touch: Vec<u64>,
+    release: Vec<Bytes>,
+    touch: Vec<Bytes>,
 }
 
 impl Acks {
-    pub(super) fn finish(&self, id: u64) {
-        self.add(|pending| pending.finish.push(id));
+    pub(super) fn finish(&self, token: Bytes) {
+        self.add(|pending| pending.finish.push(token));
     }
 
-    pub(super) fn requeue(&self, id: u64, delay: Duration) {
+    pub(super) fn requeue(&self, token: Bytes, delay: Duration) {
         let delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
         self.add(|pending| match pending.requeue.last_mut() {
-            Some(last) if last.delay_ms == delay_ms => last.ids.push(id),
-            _ => pending.requeue.push(SubscribeRequeue { ids: vec![id], delay_ms }),
+            Some(last) if last.delay_ms == delay_ms => last.tokens.push(token),
+            _ => pending.requeue.push(SubscribeRequeue { tokens: vec![token], delay_ms }),
         });
     }
 
-    pub(super) fn touch(&self, id: u64) {
-        self.add(|pending| pending.touch.push(id));
+    pub(super) fn release(&self, token: Bytes) {
+        self.add(|pending| pending.release.push(token));
+    }
+
+    pub(super) fn touch(&self, token: Bytes) {
+        self.add(|pending| pending.touch.push(token));
     }
 
     fn add(&self, add: impl FnOnce(&mut Pending)) {
@@ -49,19 +55,28 @@ impl Acks {
     }
 
     /// Waits until there are any, and takes all.
-    pub(super) async fn take(&self) -> SubscribeRequest {
+    pub(super) async fn take(&self) -> SubscribeUpdate {
         loop {
-            let Pending { finish, requeue, touch } = std::mem::take(&mut *self.pending.lock());
-            if !(finish.is_empty() && requeue.is_empty() && touch.is_empty()) {
-                return SubscribeRequest { finish, requeue, touch, ..SubscribeRequest::default() };
+            if let Some(update) = self.take_now() {
+                return update;
             }
             self.any.notified().await;
         }
+    }
+
+    /// Takes all, if there are any.
+    pub(super) fn take_now(&self) -> Option<SubscribeUpdate> {
+        let pending = std::mem::take(&mut *self.pending.lock());
+        if pending.is_empty() {
+            return None;
+        }
+        let Pending { finish, requeue, release, touch } = pending;
+        Some(SubscribeUpdate { finish, requeue, release, touch, ..SubscribeUpdate::default() })
     }
 }
 
 impl Pending {
     fn is_empty(&self) -> bool {
-        self.finish.is_empty() && self.requeue.is_empty() && self.touch.is_empty()
+        self.finish.is_empty() && self.requeue.is_empty() && self.release.is_empty() && self.touch.is_empty()
     }
 }

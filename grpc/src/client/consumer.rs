@@ -2,6 +2,7 @@
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +15,7 @@ use tokio_stream::Stream;
 use super::brokers::{Brokers, Found, watch};
 use super::feed::{Delivery, Fed, Feed};
 use super::{Error, Target};
-use crate::v1::{StartPosition, SubscribeOpen};
+use crate::v1::{StartPosition, SubscribeCredit, SubscribeOpen};
 
 /// Batches that wait to be taken, of all brokers.
 const BATCHES: usize = 2;
@@ -50,39 +51,56 @@ impl Default for ConsumerOptions {
 }
 
 /// A subscription to a channel at each broker there is, kept up through restarts of them. Dropping it ends it: what was said
-/// of its messages is still sent, and what nothing was said of returns to the channel at once.
+/// of its messages is still sent, what the program never took is given back without counting as an attempt, and the rest
+/// returns to the channel at once.
 #[derive(Debug)]
 pub struct Consumer {
     batches: mpsc::Receiver<Fed>,
     deliveries: VecDeque<Delivery>,
+    /// Ends when all feeds have.
+    alive: mpsc::Receiver<Infallible>,
 }
 
 impl Consumer {
     /// Consumes `channel` of `topic`. Starts a task for each broker.
     pub fn new(brokers: Brokers, topic: &str, channel: &str, options: ConsumerOptions) -> Self {
         let (sender, batches) = mpsc::channel(BATCHES);
+        let (living, alive) = mpsc::channel(1);
         let open = SubscribeOpen {
             topic: topic.to_owned(),
             channel: channel.to_owned(),
             start: options.start,
+            credit: Some(SubscribeCredit {
+                messages: Some(options.in_flight),
+                bytes: Some(options.in_flight_bytes),
+            }),
             msg_timeout_ms: u64::try_from(options.msg_timeout.as_millis()).unwrap_or(u64::MAX),
             sample_rate: options.sample_rate.into(),
             client_name: options.client_name.clone(),
+            // Its stream takes messages of any size.
+            max_message_bytes: Some(0),
         };
         match brokers {
             Brokers::Fixed(targets) => {
                 let wanted = Arc::new(AtomicBool::new(true));
                 for target in targets {
-                    let (open, options, deliveries) = (open.clone(), options.clone(), sender.clone());
-                    let wanted = Arc::clone(&wanted);
-                    tokio::spawn(Feed { target, open, options, deliveries, wanted }.run());
+                    let (open, deliveries) = (open.clone(), sender.clone());
+                    let (wanted, _alive) = (Arc::clone(&wanted), living.clone());
+                    tokio::spawn(Feed { target, open, deliveries, _alive, wanted }.run());
                 }
             }
             Brokers::Discovered(services) => {
-                tokio::spawn(discover(services, open, options, sender));
+                tokio::spawn(discover(services, open, sender, living));
             }
         }
-        Self { batches, deliveries: VecDeque::new() }
+        Self { batches, deliveries: VecDeque::new(), alive }
+    }
+
+    /// Ends the subscriptions, as dropping it does, and waits until the brokers have what was said last, a second at most.
+    pub async fn close(mut self) {
+        self.end();
+        // Nothing ever comes.
+        let _ = self.alive.recv().await;
     }
 
     /// The next message. `None` when no broker is left to ask.
@@ -91,6 +109,30 @@ impl Consumer {
     /// `Refused` if a broker refuses for good, which ends its part.
     pub async fn next(&mut self) -> Option<Result<Delivery, Error>> {
         std::future::poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
+    }
+}
+
+impl Consumer {
+    /// Has the feeds end.
+    fn end(&mut self) {
+        // Before they hear of it, and send what was said last; what arrives in between once more.
+        self.give_back();
+        self.batches.close();
+        self.give_back();
+    }
+
+    /// Gives back what the program has not taken.
+    fn give_back(&mut self) {
+        self.deliveries.drain(..).for_each(Delivery::release);
+        while let Ok(batch) = self.batches.try_recv() {
+            batch.into_iter().flatten().for_each(Delivery::release);
+        }
+    }
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 
@@ -115,8 +157,8 @@ impl Stream for Consumer {
 async fn discover(
     services: Vec<Target>,
     open: SubscribeOpen,
-    options: ConsumerOptions,
     deliveries: mpsc::Sender<Fed>,
+    alive: mpsc::Sender<Infallible>,
 ) {
     let (sender, mut found) = mpsc::channel(services.len().max(1));
     for (number, service) in services.iter().enumerate() {
@@ -151,8 +193,8 @@ async fn discover(
             let feed = Feed {
                 target,
                 open: open.clone(),
-                options: options.clone(),
                 deliveries: deliveries.clone(),
+                _alive: alive.clone(),
                 wanted: Arc::clone(&wanted),
             };
             vacant.insert((wanted, tokio::spawn(feed.run())));

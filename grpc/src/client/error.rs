@@ -48,7 +48,11 @@ impl From<Status> for Error {
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
         let code = i32::try_from(failure.code).unwrap_or(i32::MAX);
-        Self::Refused(Code::from_i32(code), failure.message)
+        let message = match failure.field.as_str() {
+            "" => failure.message,
+            field => format!("{field}: {}", failure.message),
+        };
+        Self::Refused(Code::from_i32(code), message)
     }
 }
 

@@ -1,5 +1,6 @@
 //! One broker's part of a consumer: a task with a stream that is opened again when it breaks.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -11,19 +12,22 @@ use tonic::{Code, Streaming};
 
 use super::acks::Acks;
 use super::backoff::Backoff;
-use super::consumer::ConsumerOptions;
 use super::target::refused;
 use super::{Error, Target};
+use crate::v1::subscribe_request::Request;
 use crate::v1::subscribe_response::Response as Body;
 use crate::v1::subscribe_service_client::SubscribeServiceClient;
-use crate::v1::{ReceivedMessage, SubscribeCredit, SubscribeOpen, SubscribeRequest, SubscribeResponse};
+use crate::v1::{
+    ReceivedMessage, SubscribeCredit, SubscribeOpen, SubscribeRequest, SubscribeResponse, SubscribeUpdate,
+};
 
 /// How long opening a stream may take.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the last acknowledgements may take on their way when a consumer is closed.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// A message, and the way back to where it came from. One that is dropped without a word stays in flight until its timeout.
+/// A message, and the way back to where it came from. One that the program took and dropped without a word stays in flight until
+/// its timeout.
 #[derive(Debug)]
 pub struct Delivery {
     message: ReceivedMessage,
@@ -43,17 +47,22 @@ impl Delivery {
 
     /// It is done. Sent with others; if the stream broke since, it comes again.
     pub fn finish(self) {
-        self.acks.finish(self.message.id);
+        self.acks.finish(self.message.token.clone());
     }
 
     /// It is to be delivered again, after `delay`.
     pub fn requeue(self, delay: Duration) {
-        self.acks.requeue(self.message.id, delay);
+        self.acks.requeue(self.message.token.clone(), delay);
+    }
+
+    /// Nobody looked at it: it is delivered again at once, and this delivery does not count as an attempt.
+    pub fn release(self) {
+        self.acks.release(self.message.token.clone());
     }
 
     /// It takes longer: its timeout starts anew.
     pub fn touch(&self) {
-        self.acks.touch(self.message.id);
+        self.acks.touch(self.message.token.clone());
     }
 }
 
@@ -64,8 +73,9 @@ pub(super) type Fed = Result<Vec<Delivery>, Error>;
 pub(super) struct Feed {
     pub(super) target: Target,
     pub(super) open: SubscribeOpen,
-    pub(super) options: ConsumerOptions,
     pub(super) deliveries: mpsc::Sender<Fed>,
+    /// Dropped when the feed has ended.
+    pub(super) _alive: mpsc::Sender<Infallible>,
     /// Whether the broker is among those to consume from: if not, its stream is not opened again.
     pub(super) wanted: Arc<AtomicBool>,
 }
@@ -98,13 +108,7 @@ impl Feed {
     async fn open(&self) -> Result<(mpsc::Sender<SubscribeRequest>, Streaming<SubscribeResponse>), Error> {
         let connected = self.target.connect().await?;
         let (requests, sending) = mpsc::channel(4);
-        let credit =
-            SubscribeCredit { messages: self.options.in_flight, bytes: self.options.in_flight_bytes };
-        let first = SubscribeRequest {
-            open: Some(self.open.clone()),
-            credit: Some(credit),
-            ..SubscribeRequest::default()
-        };
+        let first = SubscribeRequest { request: Some(Request::Open(self.open.clone())) };
         requests.send(first).await.map_err(|_| Error::Closed)?;
         let mut client =
             SubscribeServiceClient::new(connected.channel.clone()).max_decoding_message_size(usize::MAX);
@@ -126,14 +130,14 @@ impl Feed {
             tokio::select! {
                 biased;
                 // Read by the broker at all times, so this does not wait for what comes the other way.
-                request = acks.take() => if requests.send(request).await.is_err() {
+                update = acks.take() => if requests.send(change(update)).await.is_err() {
                     return Error::Unreachable("the stream broke".to_owned());
                 },
                 permit = self.deliveries.reserve(), if waiting.is_some() => match (permit, waiting.take()) {
                     (Ok(permit), Some(batch)) => permit.send(Ok(batch)),
-                    _ => return self.linger(&acks, requests, responses).await,
+                    (_, batch) => return self.linger(&acks, batch, requests, responses).await,
                 },
-                () = self.deliveries.closed() => return self.linger(&acks, requests, responses).await,
+                () = self.deliveries.closed() => return self.linger(&acks, waiting, requests, responses).await,
                 response = responses.message(), if waiting.is_none() => match response {
                     Ok(Some(SubscribeResponse { response: Some(Body::Batch(batch)) })) => {
                         let delivery = |message| Delivery { message, acks: Arc::clone(&acks) };
@@ -152,24 +156,30 @@ impl Feed {
         }
     }
 
-    /// The consumer was closed: sends what was said last, and waits until the broker has taken it.
+    /// The consumer was closed: gives back what nobody took, sends what was said last, and waits until the broker has taken
+    /// it.
     async fn linger(
         &self,
         acks: &Acks,
+        waiting: Option<Vec<Delivery>>,
         requests: mpsc::Sender<SubscribeRequest>,
         mut responses: Streaming<SubscribeResponse>,
     ) -> Error {
+        waiting.into_iter().flatten().for_each(Delivery::release);
         let last = async {
-            tokio::select! {
-                biased;
-                request = acks.take() => drop(requests.send(request).await),
-                () = std::future::ready(()) => {}
-            }
-            // The end of the requests ends the stream behind them.
+            // Nothing more comes while the rest is given back.
+            let stop = SubscribeCredit { messages: Some(0), bytes: None };
+            let last = SubscribeUpdate { credit: Some(stop), ..acks.take_now().unwrap_or_default() };
+            let _ = requests.send(change(last)).await;
+            // The end of the requests ends the stream behind them. What came meanwhile returns with it.
             drop(requests);
             while let Ok(Some(_)) = responses.message().await {}
         };
         let _ = timeout(LINGER, last).await;
         Error::Closed
     }
+}
+
+fn change(update: SubscribeUpdate) -> SubscribeRequest {
+    SubscribeRequest { request: Some(Request::Update(update)) }
 }

@@ -14,9 +14,12 @@ use tonic::{Code, Streaming};
 use super::backoff::Backoff;
 use super::target::{Connected, refused};
 use super::{Error, Target};
+use crate::v1::publish_result::Result as Decided;
 use crate::v1::publish_service_client::PublishServiceClient;
+use crate::v1::publish_stream_response::Response as Answer;
 use crate::v1::{
-    OffsetRange, OutgoingMessage, PublishResult, PublishStreamRequest, PublishStreamResponse, PublishWindow,
+    OffsetRange, OutgoingMessage, PublishResult, PublishStored, PublishStreamRequest, PublishStreamResponse,
+    PublishWindow,
 };
 
 /// Batches between a publisher's handles and its task.
@@ -210,11 +213,12 @@ impl Task {
                     None => self.open = false,
                 },
                 response = link.responses.message() => match response {
-                    Ok(Some(response)) => {
-                        for result in response.results {
+                    Ok(Some(PublishStreamResponse { response: Some(Answer::Results(results)) })) => {
+                        for result in results.results {
                             gone = gone.or(self.answered(result));
                         }
                     }
+                    Ok(Some(_)) => {}
                     Ok(None) => return Error::Unknown,
                     Err(status) => return refused(status),
                 },
@@ -243,9 +247,15 @@ impl Task {
 
     /// Takes a result in. Returns why the server takes no more batches, if that is what it says.
     fn answered(&mut self, result: PublishResult) -> Option<Error> {
-        let PublishResult { correlation, offsets, failure } = result;
+        let PublishResult { correlation, result } = result;
+        let outcome = match result {
+            Some(Decided::Stored(PublishStored { offsets })) => Ok(offsets),
+            Some(Decided::Failure(failure)) => Err(failure),
+            // Something that a later version says.
+            None => return None,
+        };
         let batch = self.unanswered.get_mut(&correlation)?;
-        if let Some(failure) = &failure
+        if let Err(failure) = &outcome
             && Instant::now() < batch.deadline
         {
             let is_gone = failure.code == Code::Unavailable as u32 && failure.retry_after_ms == 0;
@@ -258,10 +268,7 @@ impl Task {
         }
         let batch = self.unanswered.remove(&correlation)?;
         // Who published may not care.
-        let _ = batch.answer.send(match failure {
-            Some(failure) => Err(failure.into()),
-            None => Ok(offsets),
-        });
+        let _ = batch.answer.send(outcome.map_err(Error::from));
         None
     }
 
@@ -314,8 +321,10 @@ async fn open(connected: &Connected) -> Result<Link, Error> {
     let late = |_| Error::Unreachable("the stream was not opened in time".to_owned());
     let mut responses = timeout_at(deadline, opened).await.map_err(late)?.map_err(refused)?.into_inner();
     let first = timeout_at(deadline, responses.message()).await.map_err(late)?.map_err(refused)?;
-    let window =
-        first.and_then(|first| first.window).unwrap_or(PublishWindow { batches: 1, ..Default::default() });
+    let window = match first.and_then(|first| first.response) {
+        Some(Answer::Window(window)) => window,
+        _ => PublishWindow { batches: 1, ..Default::default() },
+    };
     let window = usize::try_from(window.batches).unwrap_or(usize::MAX);
     Ok(Link { requests, responses, window, again: Vec::new() })
 }

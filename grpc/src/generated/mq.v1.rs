@@ -9,28 +9,33 @@ pub struct Header {
     #[prost(bytes = "bytes", tag = "2")]
     pub value: ::prost::bytes::Bytes,
 }
-/// A message as it is delivered, or peeked at.
+/// A message as it is delivered, leased, or peeked at.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ReceivedMessage {
     /// What was published.
     #[prost(bytes = "bytes", tag = "1")]
     pub body: ::prost::bytes::Bytes,
-    /// Names the message when it is finished, requeued or touched. Unique across topics, restarts and brokers of different
-    /// node ids; on NSQ's wire the same id is written as 16 hexadecimal digits.
+    /// Unique across topics, restarts and brokers of different node ids; on NSQ's wire the same id is written as 16 hexadecimal
+    /// digits.
     #[prost(fixed64, tag = "2")]
     pub id: u64,
-    /// Its place in the topic. Offsets of a topic rise and are never used again; they are ordered, not dense.
+    /// Its place in the topic. Offsets of a topic rise and are never used again; they are ordered, not dense. Below 2^54.
     #[prost(fixed64, tag = "3")]
     pub offset: u64,
     /// When it was published, by the broker's clock.
     #[prost(fixed64, tag = "4")]
     pub timestamp_ns: u64,
-    /// How often it was delivered to this channel, this time included: 1 on the first delivery. 0 when peeked at.
+    /// How often it was delivered to this channel, this time included: 1 on the first delivery. Deliveries that were released do
+    /// not count. Peeked at: how often it was delivered so far.
     #[prost(uint32, tag = "5")]
     pub attempts: u32,
     /// Its headers, in the order they were published in.
     #[prost(message, repeated, tag = "6")]
     pub headers: ::prost::alloc::vec::Vec<Header>,
+    /// Names this delivery when it is acknowledged: no other delivery has the same, not of this message and not after a restart.
+    /// Opaque, at most 64 bytes. Empty when peeked at.
+    #[prost(bytes = "bytes", tag = "7")]
+    pub token: ::prost::bytes::Bytes,
 }
 /// Why one part of a stream failed, where the stream itself goes on.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -47,6 +52,72 @@ pub struct Failure {
     /// When the same may be tried again; 0 if a retry can't help.
     #[prost(uint64, tag = "4")]
     pub retry_after_ms: u64,
+    /// The field that breaks a rule, as a path from the request; empty if none does.
+    #[prost(string, tag = "5")]
+    pub field: ::prost::alloc::string::String,
+}
+/// Where a new channel starts. A message is kept as long as some channel has not finished it, or as it waits in a topic that
+/// has no channel or is paused. A channel that exists stays where it is: answers say whether it is new.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StartPosition {
+    /// One of the following; none: as `START_EDGE_BACKLOG`.
+    #[prost(oneof = "start_position::Position", tags = "1, 2, 3")]
+    pub position: ::core::option::Option<start_position::Position>,
+}
+/// Nested message and enum types in `StartPosition`.
+pub mod start_position {
+    /// One of the following; none: as `START_EDGE_BACKLOG`.
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Position {
+        /// An end of the topic.
+        #[prost(enumeration = "super::StartEdge", tag = "1")]
+        Edge(i32),
+        /// At the first message kept that stands at this offset or after it.
+        #[prost(fixed64, tag = "2")]
+        Offset(u64),
+        /// At the first message kept that was published at this time or later. Refused before 2001 and more than a day ahead of
+        /// the broker's clock, which are seconds or milliseconds by mistake.
+        #[prost(fixed64, tag = "3")]
+        TimeNs(u64),
+    }
+}
+/// An end of a topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum StartEdge {
+    /// As if no start were given.
+    Unspecified = 0,
+    /// At the oldest message that is kept.
+    Earliest = 1,
+    /// At the oldest message that no channel has been given yet: the whole backlog of a topic that has no channel or is paused;
+    /// in any other topic the next message.
+    Backlog = 2,
+    /// At the next message that is published. What waits in a topic for its first channel is dropped if this is that channel.
+    Latest = 3,
+}
+impl StartEdge {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "START_EDGE_UNSPECIFIED",
+            Self::Earliest => "START_EDGE_EARLIEST",
+            Self::Backlog => "START_EDGE_BACKLOG",
+            Self::Latest => "START_EDGE_LATEST",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "START_EDGE_UNSPECIFIED" => Some(Self::Unspecified),
+            "START_EDGE_EARLIEST" => Some(Self::Earliest),
+            "START_EDGE_BACKLOG" => Some(Self::Backlog),
+            "START_EDGE_LATEST" => Some(Self::Latest),
+            _ => None,
+        }
+    }
 }
 /// A message to be published.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -101,22 +172,32 @@ pub struct PublishStreamRequest {
     /// Names the batch in its result. The client chooses it; the server only repeats it.
     #[prost(uint64, tag = "1")]
     pub correlation: u64,
-    /// The topic. Empty: that of the batch before.
+    /// The topic of this batch.
     #[prost(string, tag = "2")]
     pub topic: ::prost::alloc::string::String,
     /// The messages, as in `PublishRequest`.
     #[prost(message, repeated, tag = "3")]
     pub messages: ::prost::alloc::vec::Vec<OutgoingMessage>,
 }
-/// What the server says on a stream.
+/// A response on a stream.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct PublishStreamResponse {
-    /// Comes once, in the first response, which is sent before any batch.
-    #[prost(message, optional, tag = "1")]
-    pub window: ::core::option::Option<PublishWindow>,
-    /// Results of batches that are decided.
-    #[prost(message, repeated, tag = "2")]
-    pub results: ::prost::alloc::vec::Vec<PublishResult>,
+    /// One of the following.
+    #[prost(oneof = "publish_stream_response::Response", tags = "1, 2")]
+    pub response: ::core::option::Option<publish_stream_response::Response>,
+}
+/// Nested message and enum types in `PublishStreamResponse`.
+pub mod publish_stream_response {
+    /// One of the following.
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Response {
+        /// The first response, and only that: sent before any batch has come.
+        #[prost(message, tag = "1")]
+        Window(super::PublishWindow),
+        /// Every other response.
+        #[prost(message, tag = "2")]
+        Results(super::PublishResults),
+    }
 }
 /// How far a client may be ahead of the server's answers. One that is further ahead is not read until it is no longer.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -127,28 +208,55 @@ pub struct PublishWindow {
     /// Messages in them.
     #[prost(uint32, tag = "2")]
     pub messages: u32,
-    /// Bytes of their bodies.
+    /// Bytes of their bodies and headers; at least one largest batch.
     #[prost(uint64, tag = "3")]
     pub bytes: u64,
-    /// The largest body of one message.
+    /// The largest body of one message, in bytes.
     #[prost(uint64, tag = "4")]
     pub max_message_bytes: u64,
     /// The most bytes of bodies and headers in one batch.
     #[prost(uint64, tag = "5")]
     pub max_batch_bytes: u64,
+    /// The longest delay of a message.
+    #[prost(uint64, tag = "6")]
+    pub max_delay_ms: u64,
 }
-/// What became of one batch.
+/// Results of batches that are decided.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PublishResults {
+    /// The results, in the order of decision.
+    #[prost(message, repeated, tag = "1")]
+    pub results: ::prost::alloc::vec::Vec<PublishResult>,
+}
+/// The result of one batch.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct PublishResult {
     /// The batch's number.
     #[prost(uint64, tag = "1")]
     pub correlation: u64,
-    /// It is stored: the offsets, as in `PublishResponse`. Empty if it failed.
-    #[prost(message, repeated, tag = "2")]
+    /// One of the following.
+    #[prost(oneof = "publish_result::Result", tags = "2, 3")]
+    pub result: ::core::option::Option<publish_result::Result>,
+}
+/// Nested message and enum types in `PublishResult`.
+pub mod publish_result {
+    /// One of the following.
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Result {
+        /// The batch is stored.
+        #[prost(message, tag = "2")]
+        Stored(super::PublishStored),
+        /// The batch is not stored.
+        #[prost(message, tag = "3")]
+        Failure(super::Failure),
+    }
+}
+/// Says that a batch of a stream is stored.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PublishStored {
+    /// The offsets, as in `PublishResponse`.
+    #[prost(message, repeated, tag = "1")]
     pub offsets: ::prost::alloc::vec::Vec<OffsetRange>,
-    /// It is not stored: why. Absent if it is.
-    #[prost(message, optional, tag = "3")]
-    pub failure: ::core::option::Option<Failure>,
 }
 /// Generated client implementations.
 pub mod publish_service_client {
@@ -161,13 +269,13 @@ pub mod publish_service_client {
     )]
     use tonic::codegen::*;
     use tonic::codegen::http::Uri;
-    /// Takes messages in. What is answered has met the topic's durability: at level `flush` (the default) it is written to the
-    /// operating system and survives a killed broker, at `sync` it is on the disk.
+    /// Stores messages. A batch is stored whole or not at all, and an answer means that the topic's durability is met. A topic
+    /// that does not exist is created.
     ///
-    /// A topic that does not exist is created. A publish is all or nothing, also when it is cancelled or its deadline passes:
-    /// a cancellation that arrives before the broker has taken the whole request in stores nothing, a later one stores all of
-    /// it. Which of both happened is not told to a caller that has cancelled; with `dedup_id` the same can be sent again and is
-    /// stored once.
+    /// Fails with `INVALID_ARGUMENT` for a bad name, size or delay, and for a batch that the topic's limits can never hold;
+    /// `RESOURCE_EXHAUSTED` when a limit is reached or the disk is full, to be tried again after the delay in
+    /// `google.rpc.RetryInfo`; `UNAVAILABLE` when the broker stops, is drained, or can't write; `DATA_LOSS` when the topic is
+    /// stopped because it is damaged.
     #[derive(Debug, Clone)]
     pub struct PublishServiceClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -248,9 +356,7 @@ pub mod publish_service_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        /// Publishes a batch of messages. Fails with `INVALID_ARGUMENT` for a bad name, an empty batch, or an empty or too large
-        /// message; `RESOURCE_EXHAUSTED` while a limit of the topic or broker is reached; `UNAVAILABLE` while the broker is
-        /// stopping, is being drained or can't write; `DATA_LOSS` if the topic is stopped because it is damaged.
+        /// Publishes one batch.
         pub async fn publish(
             &mut self,
             request: impl tonic::IntoRequest<super::PublishRequest>,
@@ -266,7 +372,7 @@ pub mod publish_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::StrictCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/mq.v1.PublishService/Publish",
             );
@@ -295,7 +401,7 @@ pub mod publish_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::StrictCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/mq.v1.PublishService/PublishStream",
             );
@@ -319,9 +425,7 @@ pub mod publish_service_server {
     /// Generated trait containing gRPC methods that should be implemented for use with PublishServiceServer.
     #[async_trait]
     pub trait PublishService: std::marker::Send + std::marker::Sync + 'static {
-        /// Publishes a batch of messages. Fails with `INVALID_ARGUMENT` for a bad name, an empty batch, or an empty or too large
-        /// message; `RESOURCE_EXHAUSTED` while a limit of the topic or broker is reached; `UNAVAILABLE` while the broker is
-        /// stopping, is being drained or can't write; `DATA_LOSS` if the topic is stopped because it is damaged.
+        /// Publishes one batch.
         async fn publish(
             &self,
             request: tonic::Request<super::PublishRequest>,
@@ -343,13 +447,13 @@ pub mod publish_service_server {
             tonic::Status,
         >;
     }
-    /// Takes messages in. What is answered has met the topic's durability: at level `flush` (the default) it is written to the
-    /// operating system and survives a killed broker, at `sync` it is on the disk.
+    /// Stores messages. A batch is stored whole or not at all, and an answer means that the topic's durability is met. A topic
+    /// that does not exist is created.
     ///
-    /// A topic that does not exist is created. A publish is all or nothing, also when it is cancelled or its deadline passes:
-    /// a cancellation that arrives before the broker has taken the whole request in stores nothing, a later one stores all of
-    /// it. Which of both happened is not told to a caller that has cancelled; with `dedup_id` the same can be sent again and is
-    /// stored once.
+    /// Fails with `INVALID_ARGUMENT` for a bad name, size or delay, and for a batch that the topic's limits can never hold;
+    /// `RESOURCE_EXHAUSTED` when a limit is reached or the disk is full, to be tried again after the delay in
+    /// `google.rpc.RetryInfo`; `UNAVAILABLE` when the broker stops, is drained, or can't write; `DATA_LOSS` when the topic is
+    /// stopped because it is damaged.
     #[derive(Debug)]
     pub struct PublishServiceServer<T> {
         inner: Arc<T>,
@@ -456,7 +560,7 @@ pub mod publish_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = PublishSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::StrictCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -504,7 +608,7 @@ pub mod publish_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = PublishStreamSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::StrictCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -559,24 +663,25 @@ pub mod publish_service_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
-/// What a subscriber says.
+/// A request on a stream.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SubscribeRequest {
-    /// What to subscribe to. In the first request, and only there.
-    #[prost(message, optional, tag = "1")]
-    pub open: ::core::option::Option<SubscribeOpen>,
-    /// Replaces the credit given before.
-    #[prost(message, optional, tag = "2")]
-    pub credit: ::core::option::Option<SubscribeCredit>,
-    /// Ids of messages that are done.
-    #[prost(fixed64, repeated, tag = "3")]
-    pub finish: ::prost::alloc::vec::Vec<u64>,
-    /// Messages to be delivered again.
-    #[prost(message, repeated, tag = "4")]
-    pub requeue: ::prost::alloc::vec::Vec<SubscribeRequeue>,
-    /// Ids of messages whose timeout starts anew, up to the longest the broker allows (`--max-msg-timeout`).
-    #[prost(fixed64, repeated, tag = "5")]
-    pub touch: ::prost::alloc::vec::Vec<u64>,
+    /// One of the following.
+    #[prost(oneof = "subscribe_request::Request", tags = "1, 2")]
+    pub request: ::core::option::Option<subscribe_request::Request>,
+}
+/// Nested message and enum types in `SubscribeRequest`.
+pub mod subscribe_request {
+    /// One of the following.
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Request {
+        /// Opens the stream: the first request, and only that.
+        #[prost(message, tag = "1")]
+        Open(super::SubscribeOpen),
+        /// Every other request.
+        #[prost(message, tag = "2")]
+        Update(super::SubscribeUpdate),
+    }
 }
 /// Opens a stream.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -587,68 +692,76 @@ pub struct SubscribeOpen {
     /// The channel; created if it does not exist.
     #[prost(string, tag = "2")]
     pub channel: ::prost::alloc::string::String,
-    /// Where the channel starts if it is created now; one that exists stays where it is. Absent: as `START_EDGE_NOW`.
+    /// Where the channel starts if it is created now.
     #[prost(message, optional, tag = "3")]
     pub start: ::core::option::Option<StartPosition>,
-    /// How long a message may be in flight; 0 for the broker's default (`--msg-timeout`).
-    #[prost(uint64, tag = "4")]
+    /// How much may be in flight. Absent: nothing until an update gives credit.
+    #[prost(message, optional, tag = "4")]
+    pub credit: ::core::option::Option<SubscribeCredit>,
+    /// How long a message may be in flight, at most the broker's `--max-msg-timeout`; 0 for the broker's default
+    /// (`--msg-timeout`).
+    #[prost(uint64, tag = "5")]
     pub msg_timeout_ms: u64,
     /// The percentage of the messages to be delivered, 1 to 99; the others are finished undelivered. 0: all.
-    #[prost(uint32, tag = "5")]
+    #[prost(uint32, tag = "6")]
     pub sample_rate: u32,
-    /// A name for this subscriber, shown with it in the broker's `/stats` and log; at most 255 bytes.
-    #[prost(string, tag = "6")]
+    /// A name for this subscriber, shown in statistics and the broker's log; at most 255 bytes.
+    #[prost(string, tag = "7")]
     pub client_name: ::prost::alloc::string::String,
+    /// The largest message, body and headers, that the client can receive: its limit of received messages less 64 KiB. Larger ones
+    /// are put aside. 0 for any size. Absent: 4 MiB less 64 KiB, since 4 MiB is the limit of clients that set none.
+    #[prost(uint64, optional, tag = "8")]
+    pub max_message_bytes: ::core::option::Option<u64>,
 }
-/// Where a new channel starts. A message is kept as long as some channel has not finished it, or as it waits in a topic that
-/// has no channel or is paused.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct StartPosition {
-    /// One of the following.
-    #[prost(oneof = "start_position::Position", tags = "1, 2, 3")]
-    pub position: ::core::option::Option<start_position::Position>,
+/// Changes a stream that is open. Everything is optional, and taken in the order of the fields.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SubscribeUpdate {
+    /// Changes the credit.
+    #[prost(message, optional, tag = "1")]
+    pub credit: ::core::option::Option<SubscribeCredit>,
+    /// Tokens of messages that are done.
+    #[prost(bytes = "bytes", repeated, tag = "2")]
+    pub finish: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+    /// Messages to be delivered again later.
+    #[prost(message, repeated, tag = "3")]
+    pub requeue: ::prost::alloc::vec::Vec<SubscribeRequeue>,
+    /// Tokens of messages that nobody looked at.
+    #[prost(bytes = "bytes", repeated, tag = "4")]
+    pub release: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+    /// Tokens of messages whose timeout starts anew, up to the longest the broker allows (`--max-msg-timeout`) after the delivery.
+    #[prost(bytes = "bytes", repeated, tag = "5")]
+    pub touch: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+    /// If it is not 0, the server repeats it in a response once the acknowledgements of this request and of those before it are
+    /// in the log, and so survive what the topic's durability survives.
+    #[prost(uint64, tag = "6")]
+    pub confirm: u64,
 }
-/// Nested message and enum types in `StartPosition`.
-pub mod start_position {
-    /// One of the following.
-    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Oneof)]
-    pub enum Position {
-        /// An end of the topic.
-        #[prost(enumeration = "super::StartEdge", tag = "1")]
-        Edge(i32),
-        /// At the first message kept that stands at this offset or after it.
-        #[prost(fixed64, tag = "2")]
-        Offset(u64),
-        /// At the first message kept that was published at this time or later.
-        #[prost(fixed64, tag = "3")]
-        TimeNs(u64),
-    }
-}
-/// How much may be in flight at the subscriber at once.
+/// How much may be in flight at the subscriber at once. What is absent stays as it is.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SubscribeCredit {
-    /// Messages; at most what the opened stream announces. 0 stops delivery.
-    #[prost(uint32, tag = "1")]
-    pub messages: u32,
-    /// Bytes of bodies; 0 for any number. A single message that is larger is delivered when nothing else is in flight.
-    #[prost(uint64, tag = "2")]
-    pub bytes: u64,
+    /// Messages; at most what the opened stream announces (the broker's `--max-rdy-count`). 0 stops delivery.
+    #[prost(uint32, optional, tag = "1")]
+    pub messages: ::core::option::Option<u32>,
+    /// Bytes of bodies; 0 for any number, which is the default. A single message that is larger is delivered when nothing else
+    /// is in flight.
+    #[prost(uint64, optional, tag = "2")]
+    pub bytes: ::core::option::Option<u64>,
 }
 /// Messages to be delivered again.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SubscribeRequeue {
-    /// Their ids.
-    #[prost(fixed64, repeated, tag = "1")]
-    pub ids: ::prost::alloc::vec::Vec<u64>,
+    /// Their tokens.
+    #[prost(bytes = "bytes", repeated, tag = "1")]
+    pub tokens: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
     /// How long to wait first, at most the broker's `--max-req-timeout`; 0 for not at all.
     #[prost(uint64, tag = "2")]
     pub delay_ms: u64,
 }
-/// What a subscriber is told.
+/// A response on a stream.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SubscribeResponse {
     /// One of the following.
-    #[prost(oneof = "subscribe_response::Response", tags = "1, 2, 3")]
+    #[prost(oneof = "subscribe_response::Response", tags = "1, 2, 3, 4")]
     pub response: ::core::option::Option<subscribe_response::Response>,
 }
 /// Nested message and enum types in `SubscribeResponse`.
@@ -665,6 +778,9 @@ pub mod subscribe_response {
         /// Acknowledgements that changed nothing.
         #[prost(message, tag = "3")]
         Failures(super::AckFailures),
+        /// Acknowledgements that are in the log.
+        #[prost(message, tag = "4")]
+        Confirmed(super::AckConfirmed),
     }
 }
 /// Says what was opened.
@@ -673,9 +789,18 @@ pub struct SubscribeOpened {
     /// How long a message may be in flight here.
     #[prost(uint64, tag = "1")]
     pub msg_timeout_ms: u64,
-    /// The most messages a credit may name (the broker's `--max-rdy-count`); more count as this.
+    /// The most messages a credit may name (the broker's `--max-rdy-count`).
     #[prost(uint32, tag = "2")]
     pub max_credit_messages: u32,
+    /// Whether the channel is new, and so began at `start`. One that existed stands where it stood.
+    #[prost(bool, tag = "3")]
+    pub created: bool,
+    /// The longest delay of a requeue.
+    #[prost(uint64, tag = "4")]
+    pub max_delay_ms: u64,
+    /// The largest message that is delivered here, in bytes; 0 for any size.
+    #[prost(uint64, tag = "5")]
+    pub max_message_bytes: u64,
 }
 /// Acknowledgements that changed nothing.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -685,63 +810,111 @@ pub struct AckFailures {
     pub failures: ::prost::alloc::vec::Vec<AckFailure>,
 }
 /// An acknowledgement that changed nothing.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AckFailure {
-    /// The message.
-    #[prost(fixed64, tag = "1")]
-    pub id: u64,
-    /// What was to be done with it.
+    /// The token, as it was sent.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub token: ::prost::bytes::Bytes,
+    /// The acknowledgement.
     #[prost(enumeration = "AckKind", tag = "2")]
     pub kind: i32,
-    /// Why it was not.
+    /// The reason.
     #[prost(enumeration = "AckFailureReason", tag = "3")]
     pub reason: i32,
 }
-/// An end of a topic.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
-#[repr(i32)]
-pub enum StartEdge {
-    /// As if no start were given.
-    Unspecified = 0,
-    /// At the oldest message that is kept.
-    Earliest = 1,
-    /// At what waits in the topic, which nothing does while it has a channel and is not paused; then at the next message.
-    Now = 2,
+/// Says that acknowledgements are in the log.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AckConfirmed {
+    /// The number in `confirm` of the newest request that is confirmed; those before it are too.
+    #[prost(uint64, tag = "1")]
+    pub confirm: u64,
 }
-impl StartEdge {
-    /// String value of the enum field names used in the ProtoBuf definition.
-    ///
-    /// The values are not transformed in any way and thus are considered stable
-    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
-    pub fn as_str_name(&self) -> &'static str {
-        match self {
-            Self::Unspecified => "START_EDGE_UNSPECIFIED",
-            Self::Earliest => "START_EDGE_EARLIEST",
-            Self::Now => "START_EDGE_NOW",
-        }
-    }
-    /// Creates an enum from field names used in the ProtoBuf definition.
-    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
-        match value {
-            "START_EDGE_UNSPECIFIED" => Some(Self::Unspecified),
-            "START_EDGE_EARLIEST" => Some(Self::Earliest),
-            "START_EDGE_NOW" => Some(Self::Now),
-            _ => None,
-        }
-    }
+/// Asks for messages.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PullRequest {
+    /// The topic; created if it does not exist.
+    #[prost(string, tag = "1")]
+    pub topic: ::prost::alloc::string::String,
+    /// The channel; created if it does not exist.
+    #[prost(string, tag = "2")]
+    pub channel: ::prost::alloc::string::String,
+    /// The most messages, 1 to 1,000; 0 for 1. There may be fewer, so that the response stays below 1 MiB or has a single message.
+    #[prost(uint32, tag = "3")]
+    pub max_messages: u32,
+    /// How long to wait for a first message, at most 600,000; 0 for not at all. The answer comes with the first messages there are.
+    #[prost(uint64, tag = "4")]
+    pub wait_ms: u64,
+    /// How long the messages may be in flight, at most the broker's `--max-msg-timeout`; 0 for the broker's default
+    /// (`--msg-timeout`).
+    #[prost(uint64, tag = "5")]
+    pub lease_ms: u64,
+    /// Where the channel starts if it is created now.
+    #[prost(message, optional, tag = "6")]
+    pub start: ::core::option::Option<StartPosition>,
+    /// The largest message, body and headers, that the client can receive, as in `SubscribeOpen`. 0 for any size. Absent: 4 MiB
+    /// less 64 KiB.
+    #[prost(uint64, optional, tag = "7")]
+    pub max_message_bytes: ::core::option::Option<u64>,
 }
-/// What is done with a message in flight.
+/// Messages that are leased.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PullResponse {
+    /// The messages; none if none came in time.
+    #[prost(message, repeated, tag = "1")]
+    pub messages: ::prost::alloc::vec::Vec<ReceivedMessage>,
+    /// How long they may be in flight.
+    #[prost(uint64, tag = "2")]
+    pub lease_ms: u64,
+    /// Whether the channel is new, and so began at `start`.
+    #[prost(bool, tag = "3")]
+    pub created: bool,
+}
+/// Acknowledges leased messages, in the order of the fields.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct AcknowledgeRequest {
+    /// The topic they were pulled from.
+    #[prost(string, tag = "1")]
+    pub topic: ::prost::alloc::string::String,
+    /// The channel they were pulled from.
+    #[prost(string, tag = "2")]
+    pub channel: ::prost::alloc::string::String,
+    /// Tokens of messages that are done.
+    #[prost(bytes = "bytes", repeated, tag = "3")]
+    pub finish: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+    /// Messages to be delivered again later.
+    #[prost(message, repeated, tag = "4")]
+    pub requeue: ::prost::alloc::vec::Vec<SubscribeRequeue>,
+    /// Tokens of messages that nobody looked at.
+    #[prost(bytes = "bytes", repeated, tag = "5")]
+    pub release: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+    /// Tokens of messages whose lease starts anew, up to the longest the broker allows (`--max-msg-timeout`) after the delivery.
+    #[prost(bytes = "bytes", repeated, tag = "6")]
+    pub touch: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+    /// How long the leases of `touch` last from now on; 0 for the broker's default (`--msg-timeout`).
+    #[prost(uint64, tag = "7")]
+    pub lease_ms: u64,
+}
+/// Says that acknowledgements are in the log.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct AcknowledgeResponse {
+    /// Those that changed nothing.
+    #[prost(message, repeated, tag = "1")]
+    pub failures: ::prost::alloc::vec::Vec<AckFailure>,
+}
+/// What an acknowledgement asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum AckKind {
     /// Never sent.
     Unspecified = 0,
-    /// It is done.
+    /// The message is done.
     Finish = 1,
-    /// It is to be delivered again.
+    /// The message is to be delivered again later.
     Requeue = 2,
-    /// Its timeout starts anew.
+    /// The message's timeout starts anew.
     Touch = 3,
+    /// Nobody looked at the message.
+    Release = 4,
 }
 impl AckKind {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -754,6 +927,7 @@ impl AckKind {
             Self::Finish => "ACK_KIND_FINISH",
             Self::Requeue => "ACK_KIND_REQUEUE",
             Self::Touch => "ACK_KIND_TOUCH",
+            Self::Release => "ACK_KIND_RELEASE",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -763,6 +937,7 @@ impl AckKind {
             "ACK_KIND_FINISH" => Some(Self::Finish),
             "ACK_KIND_REQUEUE" => Some(Self::Requeue),
             "ACK_KIND_TOUCH" => Some(Self::Touch),
+            "ACK_KIND_RELEASE" => Some(Self::Release),
             _ => None,
         }
     }
@@ -773,10 +948,12 @@ impl AckKind {
 pub enum AckFailureReason {
     /// Never sent.
     Unspecified = 0,
-    /// The message is not in flight: finished, timed out, emptied, or never delivered.
+    /// The delivery is over, or was another's: finished, timed out, emptied, of another stream, or before a restart.
     NotInFlight = 1,
-    /// The message is in flight at another subscriber: it had timed out here.
-    NotOwner = 2,
+    /// It is no token that this API gives out.
+    InvalidToken = 2,
+    /// The delay is longer than the broker allows (`--max-req-timeout`). The message is in flight still.
+    DelayTooLong = 3,
 }
 impl AckFailureReason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -787,7 +964,8 @@ impl AckFailureReason {
         match self {
             Self::Unspecified => "ACK_FAILURE_REASON_UNSPECIFIED",
             Self::NotInFlight => "ACK_FAILURE_REASON_NOT_IN_FLIGHT",
-            Self::NotOwner => "ACK_FAILURE_REASON_NOT_OWNER",
+            Self::InvalidToken => "ACK_FAILURE_REASON_INVALID_TOKEN",
+            Self::DelayTooLong => "ACK_FAILURE_REASON_DELAY_TOO_LONG",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -795,7 +973,8 @@ impl AckFailureReason {
         match value {
             "ACK_FAILURE_REASON_UNSPECIFIED" => Some(Self::Unspecified),
             "ACK_FAILURE_REASON_NOT_IN_FLIGHT" => Some(Self::NotInFlight),
-            "ACK_FAILURE_REASON_NOT_OWNER" => Some(Self::NotOwner),
+            "ACK_FAILURE_REASON_INVALID_TOKEN" => Some(Self::InvalidToken),
+            "ACK_FAILURE_REASON_DELAY_TOO_LONG" => Some(Self::DelayTooLong),
             _ => None,
         }
     }
@@ -812,6 +991,27 @@ pub mod subscribe_service_client {
     use tonic::codegen::*;
     use tonic::codegen::http::Uri;
     /// Delivers messages. Every channel of a topic gets every message; the subscribers of one channel share them.
+    ///
+    /// A message is in flight from its delivery until it is finished, requeued or released, or its timeout passes. Each delivery
+    /// has a token. An acknowledgement names the delivery by it, so one that comes too late changes nothing, even if the same
+    /// message is in flight again at the same subscriber, or the broker was killed and restarted meanwhile.
+    ///
+    /// When what was in flight comes again:
+    ///
+    /// * requeued: after the delay that was asked for, which counts as a failed attempt;
+    /// * released, because nobody looked at it: at once, before others, and the delivery does not count as an attempt. So are
+    ///  the messages that the broker had not sent when a stream ended;
+    /// * in flight when the client closed its side of a stream: at once;
+    /// * in flight when a stream ended otherwise (the call was cancelled, the process or connection ended): at once the first
+    ///  time, after that once it has waited a second for each delivery so far, at most the message timeout: a message that
+    ///  kills its consumers does not race through all of them;
+    /// * timed out: at once.
+    ///
+    /// A message larger than a subscriber can take is put aside for the message timeout, without counting an attempt, and counted
+    /// in the channel's statistics; it goes to another subscriber that can take it, and those behind it go on.
+    ///
+    /// Fails with `INVALID_ARGUMENT` for a bad name or setting, `RESOURCE_EXHAUSTED` at a limit of topics, channels or
+    /// consumers, `DATA_LOSS` when the topic is stopped because it is damaged.
     #[derive(Debug, Clone)]
     pub struct SubscribeServiceClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -892,19 +1092,14 @@ pub mod subscribe_service_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        /// Subscribes to a channel for as long as the stream lasts. The first request must open it; credit may come along.
-        /// Everything in a request is optional and taken in the order of its fields.
+        /// Subscribes to a channel for as long as the stream lasts. The first request must open it.
         ///
-        /// A message is in flight from its delivery until it is finished, requeued, or its timeout passes; then it is delivered
-        /// again. When the stream ends, however it ends, what is in flight returns to the channel at once. A client that closes
-        /// its side ends the stream; to end without redeliveries it sets its credit to 0 and finishes what it has first.
+        /// The server never sends more than the credit allows. Acknowledgements are answered if they fail, or once they are in the
+        /// log where `confirm` asks for that. To leave without redeliveries a client sets its credit to 0, finishes or releases what
+        /// it has, and closes its side. That both ends are alive is the business of HTTP/2's keepalive, not of messages.
         ///
-        /// Acknowledgements are not answered unless they fail. The server never sends more than the credit allows. That both ends
-        /// are alive is told by HTTP/2's keepalive, not by messages.
-        ///
-        /// Fails with `INVALID_ARGUMENT` for a bad name or setting, `FAILED_PRECONDITION` if the first request opens nothing,
-        /// `RESOURCE_EXHAUSTED` at a limit of topics, channels or consumers; ends with `NOT_FOUND` when the channel is deleted, and
-        /// with `UNAVAILABLE` when the broker stops.
+        /// Fails with `FAILED_PRECONDITION` if the first request opens nothing or a later one opens again; ends with `NOT_FOUND` when
+        /// the channel is deleted, and with `UNAVAILABLE` when the broker stops.
         pub async fn subscribe(
             &mut self,
             request: impl tonic::IntoStreamingRequest<Message = super::SubscribeRequest>,
@@ -920,7 +1115,7 @@ pub mod subscribe_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::StrictCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/mq.v1.SubscribeService/Subscribe",
             );
@@ -928,6 +1123,54 @@ pub mod subscribe_service_client {
             req.extensions_mut()
                 .insert(GrpcMethod::new("mq.v1.SubscribeService", "Subscribe"));
             self.inner.streaming(req, path, codec).await
+        }
+        /// Leases messages without a stream: for shells, scheduled jobs and functions. They are in flight until they are
+        /// acknowledged by their tokens, on any connection, or the lease is over.
+        pub async fn pull(
+            &mut self,
+            request: impl tonic::IntoRequest<super::PullRequest>,
+        ) -> std::result::Result<tonic::Response<super::PullResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = crate::codec::StrictCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/mq.v1.SubscribeService/Pull",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("mq.v1.SubscribeService", "Pull"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Acknowledges messages that `Pull` gave out. Answered when that is in the broker's log.
+        pub async fn acknowledge(
+            &mut self,
+            request: impl tonic::IntoRequest<super::AcknowledgeRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::AcknowledgeResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = crate::codec::StrictCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/mq.v1.SubscribeService/Acknowledge",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("mq.v1.SubscribeService", "Acknowledge"));
+            self.inner.unary(req, path, codec).await
         }
     }
 }
@@ -950,25 +1193,55 @@ pub mod subscribe_service_server {
             >
             + std::marker::Send
             + 'static;
-        /// Subscribes to a channel for as long as the stream lasts. The first request must open it; credit may come along.
-        /// Everything in a request is optional and taken in the order of its fields.
+        /// Subscribes to a channel for as long as the stream lasts. The first request must open it.
         ///
-        /// A message is in flight from its delivery until it is finished, requeued, or its timeout passes; then it is delivered
-        /// again. When the stream ends, however it ends, what is in flight returns to the channel at once. A client that closes
-        /// its side ends the stream; to end without redeliveries it sets its credit to 0 and finishes what it has first.
+        /// The server never sends more than the credit allows. Acknowledgements are answered if they fail, or once they are in the
+        /// log where `confirm` asks for that. To leave without redeliveries a client sets its credit to 0, finishes or releases what
+        /// it has, and closes its side. That both ends are alive is the business of HTTP/2's keepalive, not of messages.
         ///
-        /// Acknowledgements are not answered unless they fail. The server never sends more than the credit allows. That both ends
-        /// are alive is told by HTTP/2's keepalive, not by messages.
-        ///
-        /// Fails with `INVALID_ARGUMENT` for a bad name or setting, `FAILED_PRECONDITION` if the first request opens nothing,
-        /// `RESOURCE_EXHAUSTED` at a limit of topics, channels or consumers; ends with `NOT_FOUND` when the channel is deleted, and
-        /// with `UNAVAILABLE` when the broker stops.
+        /// Fails with `FAILED_PRECONDITION` if the first request opens nothing or a later one opens again; ends with `NOT_FOUND` when
+        /// the channel is deleted, and with `UNAVAILABLE` when the broker stops.
         async fn subscribe(
             &self,
             request: tonic::Request<tonic::Streaming<super::SubscribeRequest>>,
         ) -> std::result::Result<tonic::Response<Self::SubscribeStream>, tonic::Status>;
+        /// Leases messages without a stream: for shells, scheduled jobs and functions. They are in flight until they are
+        /// acknowledged by their tokens, on any connection, or the lease is over.
+        async fn pull(
+            &self,
+            request: tonic::Request<super::PullRequest>,
+        ) -> std::result::Result<tonic::Response<super::PullResponse>, tonic::Status>;
+        /// Acknowledges messages that `Pull` gave out. Answered when that is in the broker's log.
+        async fn acknowledge(
+            &self,
+            request: tonic::Request<super::AcknowledgeRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::AcknowledgeResponse>,
+            tonic::Status,
+        >;
     }
     /// Delivers messages. Every channel of a topic gets every message; the subscribers of one channel share them.
+    ///
+    /// A message is in flight from its delivery until it is finished, requeued or released, or its timeout passes. Each delivery
+    /// has a token. An acknowledgement names the delivery by it, so one that comes too late changes nothing, even if the same
+    /// message is in flight again at the same subscriber, or the broker was killed and restarted meanwhile.
+    ///
+    /// When what was in flight comes again:
+    ///
+    /// * requeued: after the delay that was asked for, which counts as a failed attempt;
+    /// * released, because nobody looked at it: at once, before others, and the delivery does not count as an attempt. So are
+    ///  the messages that the broker had not sent when a stream ended;
+    /// * in flight when the client closed its side of a stream: at once;
+    /// * in flight when a stream ended otherwise (the call was cancelled, the process or connection ended): at once the first
+    ///  time, after that once it has waited a second for each delivery so far, at most the message timeout: a message that
+    ///  kills its consumers does not race through all of them;
+    /// * timed out: at once.
+    ///
+    /// A message larger than a subscriber can take is put aside for the message timeout, without counting an attempt, and counted
+    /// in the channel's statistics; it goes to another subscriber that can take it, and those behind it go on.
+    ///
+    /// Fails with `INVALID_ARGUMENT` for a bad name or setting, `RESOURCE_EXHAUSTED` at a limit of topics, channels or
+    /// consumers, `DATA_LOSS` when the topic is stopped because it is damaged.
     #[derive(Debug)]
     pub struct SubscribeServiceServer<T> {
         inner: Arc<T>,
@@ -1078,7 +1351,7 @@ pub mod subscribe_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = SubscribeSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::StrictCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -1089,6 +1362,95 @@ pub mod subscribe_service_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/mq.v1.SubscribeService/Pull" => {
+                    #[allow(non_camel_case_types)]
+                    struct PullSvc<T: SubscribeService>(pub Arc<T>);
+                    impl<
+                        T: SubscribeService,
+                    > tonic::server::UnaryService<super::PullRequest> for PullSvc<T> {
+                        type Response = super::PullResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::PullRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as SubscribeService>::pull(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = PullSvc(inner);
+                        let codec = crate::codec::StrictCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/mq.v1.SubscribeService/Acknowledge" => {
+                    #[allow(non_camel_case_types)]
+                    struct AcknowledgeSvc<T: SubscribeService>(pub Arc<T>);
+                    impl<
+                        T: SubscribeService,
+                    > tonic::server::UnaryService<super::AcknowledgeRequest>
+                    for AcknowledgeSvc<T> {
+                        type Response = super::AcknowledgeResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::AcknowledgeRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as SubscribeService>::acknowledge(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = AcknowledgeSvc(inner);
+                        let codec = crate::codec::StrictCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)
@@ -1133,15 +1495,28 @@ pub mod subscribe_service_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
-/// Asks for all topics.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct ListTopicsRequest {}
-/// All topics.
+/// Asks for topics.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListTopicsRequest {
+    /// The most topics to return, up to 10,000; 0 for 1,000. There may be fewer, so that the response stays below 1 MiB.
+    #[prost(uint32, tag = "1")]
+    pub page_size: u32,
+    /// The `next_page_token` of the response before. Empty: begin with the first topic.
+    #[prost(string, tag = "2")]
+    pub page_token: ::prost::alloc::string::String,
+    /// Only topics whose names begin with this.
+    #[prost(string, tag = "3")]
+    pub prefix: ::prost::alloc::string::String,
+}
+/// Some topics.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListTopicsResponse {
     /// The topics, sorted by name.
     #[prost(message, repeated, tag = "1")]
     pub topics: ::prost::alloc::vec::Vec<TopicInfo>,
+    /// Asks for those that follow; empty at the end.
+    #[prost(string, tag = "2")]
+    pub next_page_token: ::prost::alloc::string::String,
 }
 /// A topic by its names.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1153,16 +1528,26 @@ pub struct TopicInfo {
     #[prost(string, repeated, tag = "2")]
     pub channels: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
-/// Names what it is done to.
+/// Asks for a topic to be created.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CreateTopicRequest {
     /// The topic.
     #[prost(string, tag = "1")]
     pub topic: ::prost::alloc::string::String,
+    /// Its settings, if it is new. What is absent is as the broker has it.
+    #[prost(message, optional, tag = "2")]
+    pub settings: ::core::option::Option<TopicSettings>,
 }
-/// Says that it is done.
+/// Says that a topic exists.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct CreateTopicResponse {}
+pub struct CreateTopicResponse {
+    /// Whether it is new.
+    #[prost(bool, tag = "1")]
+    pub created: bool,
+    /// Its settings.
+    #[prost(message, optional, tag = "2")]
+    pub settings: ::core::option::Option<TopicSettings>,
+}
 /// Names what it is done to.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DeleteTopicRequest {
@@ -1223,9 +1608,13 @@ pub struct UpdateTopicSettingsRequest {
     /// The topic.
     #[prost(string, tag = "1")]
     pub topic: ::prost::alloc::string::String,
-    /// What is to be changed: a field that is absent stays as it is.
+    /// The new values.
     #[prost(message, optional, tag = "2")]
     pub settings: ::core::option::Option<TopicSettings>,
+    /// The fields of `settings` to be changed, such as `max_messages`; one that is named and absent in `settings` is as the
+    /// broker has it. Absent: the fields that `settings` has.
+    #[prost(message, optional, tag = "3")]
+    pub update_mask: ::core::option::Option<::prost_types::FieldMask>,
 }
 /// A topic's settings after a change.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1259,7 +1648,7 @@ pub struct TopicSettings {
     #[prost(uint64, optional, tag = "7")]
     pub dedup_max_ids: ::core::option::Option<u64>,
 }
-/// Names what is created.
+/// Asks for a channel to be created.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CreateChannelRequest {
     /// The topic.
@@ -1268,10 +1657,17 @@ pub struct CreateChannelRequest {
     /// The channel.
     #[prost(string, tag = "2")]
     pub channel: ::prost::alloc::string::String,
+    /// Where it starts, if it is new.
+    #[prost(message, optional, tag = "3")]
+    pub start: ::core::option::Option<StartPosition>,
 }
-/// Says that it is done.
+/// Says that a channel exists.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct CreateChannelResponse {}
+pub struct CreateChannelResponse {
+    /// Whether it is new, and so began at `start`.
+    #[prost(bool, tag = "1")]
+    pub created: bool,
+}
 /// Names what it is done to.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DeleteChannelRequest {
@@ -1324,12 +1720,82 @@ pub struct ResumeChannelRequest {
 /// Says that it is done.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ResumeChannelResponse {}
+/// Asks for the subscribers of a channel.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListSubscribersRequest {
+    /// The topic.
+    #[prost(string, tag = "1")]
+    pub topic: ::prost::alloc::string::String,
+    /// The channel.
+    #[prost(string, tag = "2")]
+    pub channel: ::prost::alloc::string::String,
+    /// The most subscribers to return, up to 1,000; 0 for 100.
+    #[prost(uint32, tag = "3")]
+    pub page_size: u32,
+    /// The `next_page_token` of the response before. Empty: begin with the first subscriber.
+    #[prost(string, tag = "4")]
+    pub page_token: ::prost::alloc::string::String,
+}
+/// Some subscribers of a channel.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListSubscribersResponse {
+    /// The subscribers, in the order in which they came.
+    #[prost(message, repeated, tag = "1")]
+    pub subscribers: ::prost::alloc::vec::Vec<Subscriber>,
+    /// Asks for those that follow; empty at the end.
+    #[prost(string, tag = "2")]
+    pub next_page_token: ::prost::alloc::string::String,
+}
+/// A subscriber of a channel. Counts are since it subscribed.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Subscriber {
+    /// The name it gave itself.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Its host and port, as the broker sees them.
+    #[prost(string, tag = "2")]
+    pub address: ::prost::alloc::string::String,
+    /// Its protocol: `gRPC`, or NSQ's `V2`.
+    #[prost(string, tag = "3")]
+    pub protocol: ::prost::alloc::string::String,
+    /// Its program, as it told; empty if it told nothing.
+    #[prost(string, tag = "4")]
+    pub user_agent: ::prost::alloc::string::String,
+    /// When it connected; 0 if that is not known.
+    #[prost(fixed64, tag = "5")]
+    pub connected_ns: u64,
+    /// Messages that may be in flight there.
+    #[prost(uint32, tag = "6")]
+    pub credit: u32,
+    /// Messages that are in flight there.
+    #[prost(uint64, tag = "7")]
+    pub in_flight: u64,
+    /// Messages that were delivered to it.
+    #[prost(uint64, tag = "8")]
+    pub delivered: u64,
+    /// Messages that it finished.
+    #[prost(uint64, tag = "9")]
+    pub finished: u64,
+    /// How often it requeued one.
+    #[prost(uint64, tag = "10")]
+    pub requeued: u64,
+}
 /// Asks for statistics.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetStatsRequest {
     /// Only of this topic; empty: of all.
     #[prost(string, tag = "1")]
     pub topic: ::prost::alloc::string::String,
+    /// Only of topics whose names begin with this.
+    #[prost(string, tag = "2")]
+    pub prefix: ::prost::alloc::string::String,
+    /// The most topics to return, up to 10,000; 0 for 1,000. There may be fewer, so that the response stays below 1 MiB or has a
+    /// single topic.
+    #[prost(uint32, tag = "3")]
+    pub page_size: u32,
+    /// The `next_page_token` of the response before. Empty: begin with the first topic.
+    #[prost(string, tag = "4")]
+    pub page_token: ::prost::alloc::string::String,
 }
 /// Statistics of one moment.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1340,6 +1806,9 @@ pub struct GetStatsResponse {
     /// The topics', sorted by name.
     #[prost(message, repeated, tag = "2")]
     pub topics: ::prost::alloc::vec::Vec<TopicStats>,
+    /// Asks for those that follow, as they are then; empty at the end.
+    #[prost(string, tag = "3")]
+    pub next_page_token: ::prost::alloc::string::String,
 }
 /// Asks for statistics from now on.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1350,16 +1819,22 @@ pub struct WatchStatsRequest {
     /// How often: at least 100, at most 3,600,000; 0 for every second.
     #[prost(uint64, tag = "2")]
     pub interval_ms: u64,
+    /// Only of topics whose names begin with this.
+    #[prost(string, tag = "3")]
+    pub prefix: ::prost::alloc::string::String,
 }
-/// Statistics of one moment.
+/// Statistics of one moment, or a part of them.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct WatchStatsResponse {
-    /// The broker's.
+    /// The broker's; in the first part only.
     #[prost(message, optional, tag = "1")]
     pub broker: ::core::option::Option<BrokerStats>,
     /// The topics', sorted by name.
     #[prost(message, repeated, tag = "2")]
     pub topics: ::prost::alloc::vec::Vec<TopicStats>,
+    /// Whether the next response has more of the same moment: one response has at most 1 MiB, or a single topic.
+    #[prost(bool, tag = "3")]
+    pub more: bool,
 }
 /// A broker's numbers. Counts are since its start.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1397,6 +1872,9 @@ pub struct BrokerStats {
     /// Calls of fsync that failed.
     #[prost(uint64, tag = "11")]
     pub sync_failures: u64,
+    /// When the broker started.
+    #[prost(fixed64, tag = "12")]
+    pub start_time_ns: u64,
 }
 /// A topic's numbers. Counts are since the broker's start.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1431,6 +1909,13 @@ pub struct TopicStats {
     /// Ids of publishers that are remembered.
     #[prost(uint64, tag = "10")]
     pub dedup_ids: u64,
+    /// When the oldest message was published that waits for a first channel or for the topic to be resumed, to about a second;
+    /// 0 if none waits.
+    #[prost(fixed64, tag = "11")]
+    pub oldest_message_ns: u64,
+    /// Why the topic is stopped; empty if it is not.
+    #[prost(string, tag = "12")]
+    pub damage: ::prost::alloc::string::String,
 }
 /// A channel's numbers. Counts are since the broker's start.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1474,6 +1959,12 @@ pub struct ChannelStats {
     /// Whether it is paused.
     #[prost(bool, tag = "13")]
     pub paused: bool,
+    /// When the oldest message was published that waits, is in flight or deferred, to about a second; 0 if there is none.
+    #[prost(fixed64, tag = "14")]
+    pub oldest_message_ns: u64,
+    /// How often a message was put aside because it was larger than a subscriber can receive.
+    #[prost(uint64, tag = "15")]
+    pub oversized: u64,
 }
 /// Asks for messages.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1481,24 +1972,40 @@ pub struct PeekRequest {
     /// The topic.
     #[prost(string, tag = "1")]
     pub topic: ::prost::alloc::string::String,
-    /// Begin at this offset, or the first that is kept after it. Absent: at the oldest message that no channel has been given
-    /// yet, which is where a first channel would start.
+    /// Begin at this offset, or the first that is kept after it. Absent: at the oldest message that the channel holds, or without a
+    /// channel at the oldest that no channel has been given yet, which is where a first channel would start.
     #[prost(fixed64, optional, tag = "2")]
     pub from_offset: ::core::option::Option<u64>,
-    /// The most messages to return, up to 1,000; 0 for 100. It may be fewer, so that the response stays below 1 MiB or has a
+    /// The most messages to return, up to 1,000; 0 for 100. There may be fewer, so that the response stays below 1 MiB or has a
     /// single message.
     #[prost(uint32, tag = "3")]
     pub max_messages: u32,
+    /// Only what this channel holds: what waits in it, is in flight or deferred. Empty: the topic's messages.
+    #[prost(string, tag = "4")]
+    pub channel: ::prost::alloc::string::String,
 }
 /// Messages that were read.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct PeekResponse {
     /// The messages, in the order of their offsets.
     #[prost(message, repeated, tag = "1")]
-    pub messages: ::prost::alloc::vec::Vec<ReceivedMessage>,
+    pub messages: ::prost::alloc::vec::Vec<PeekedMessage>,
     /// The offset to go on from.
     #[prost(fixed64, tag = "2")]
     pub next_offset: u64,
+}
+/// A message that was read.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PeekedMessage {
+    /// The message.
+    #[prost(message, optional, tag = "1")]
+    pub message: ::core::option::Option<ReceivedMessage>,
+    /// Its state in the channel that was asked about.
+    #[prost(enumeration = "PeekedState", tag = "2")]
+    pub state: i32,
+    /// When it is due, if it is deferred.
+    #[prost(fixed64, tag = "3")]
+    pub due_ns: u64,
 }
 /// When a publish is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
@@ -1566,6 +2073,43 @@ impl Overflow {
             "OVERFLOW_UNSPECIFIED" => Some(Self::Unspecified),
             "OVERFLOW_REFUSE" => Some(Self::Refuse),
             "OVERFLOW_DROP_OLDEST" => Some(Self::DropOldest),
+            _ => None,
+        }
+    }
+}
+/// The state of a message in a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum PeekedState {
+    /// No channel was asked about.
+    Unspecified = 0,
+    /// It waits for a subscriber.
+    Waiting = 1,
+    /// It is at a subscriber, unfinished.
+    InFlight = 2,
+    /// It waits for its time.
+    Deferred = 3,
+}
+impl PeekedState {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "PEEKED_STATE_UNSPECIFIED",
+            Self::Waiting => "PEEKED_STATE_WAITING",
+            Self::InFlight => "PEEKED_STATE_IN_FLIGHT",
+            Self::Deferred => "PEEKED_STATE_DEFERRED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "PEEKED_STATE_UNSPECIFIED" => Some(Self::Unspecified),
+            "PEEKED_STATE_WAITING" => Some(Self::Waiting),
+            "PEEKED_STATE_IN_FLIGHT" => Some(Self::InFlight),
+            "PEEKED_STATE_DEFERRED" => Some(Self::Deferred),
             _ => None,
         }
     }
@@ -1663,7 +2207,7 @@ pub mod admin_service_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        /// All topics and their channels, by name.
+        /// Topics and their channels, by name.
         pub async fn list_topics(
             &mut self,
             request: impl tonic::IntoRequest<super::ListTopicsRequest>,
@@ -1679,7 +2223,7 @@ pub mod admin_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::StrictCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/mq.v1.AdminService/ListTopics",
             );
@@ -1688,7 +2232,7 @@ pub mod admin_service_client {
                 .insert(GrpcMethod::new("mq.v1.AdminService", "ListTopics"));
             self.inner.unary(req, path, codec).await
         }
-        /// Creates a topic; one that exists is left as it is.
+        /// Creates a topic; one that exists is left as it is, its settings too.
         pub async fn create_topic(
             &mut self,
             request: impl tonic::IntoRequest<super::CreateTopicRequest>,
@@ -1704,7 +2248,7 @@ pub mod admin_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::StrictCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/mq.v1.AdminService/CreateTopic",
             );
@@ -1729,7 +2273,7 @@ pub mod admin_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::StrictCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/mq.v1.AdminService/DeleteTopic",
             );
@@ -1754,7 +2298,7 @@ pub mod admin_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::StrictCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/mq.v1.AdminService/EmptyTopic",
             );
@@ -1779,7 +2323,7 @@ pub mod admin_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::StrictCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/mq.v1.AdminService/PauseTopic",
             );
@@ -1804,7 +2348,7 @@ pub mod admin_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::StrictCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/mq.v1.AdminService/ResumeTopic",
             );
@@ -1829,7 +2373,7 @@ pub mod admin_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::StrictCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/mq.v1.AdminService/GetTopicSettings",
             );
@@ -1838,7 +2382,7 @@ pub mod admin_service_client {
                 .insert(GrpcMethod::new("mq.v1.AdminService", "GetTopicSettings"));
             self.inner.unary(req, path, codec).await
         }
-        /// Changes those settings of a topic that are given, and answers with all.
+        /// Changes a topic's settings, all of the change at once, and answers with all settings.
         pub async fn update_topic_settings(
             &mut self,
             request: impl tonic::IntoRequest<super::UpdateTopicSettingsRequest>,
@@ -1854,7 +2398,7 @@ pub mod admin_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::StrictCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/mq.v1.AdminService/UpdateTopicSettings",
             );
@@ -1879,7 +2423,7 @@ pub mod admin_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::StrictCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/mq.v1.AdminService/CreateChannel",
             );
@@ -1904,7 +2448,7 @@ pub mod admin_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::StrictCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/mq.v1.AdminService/DeleteChannel",
             );
@@ -1929,7 +2473,7 @@ pub mod admin_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::StrictCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/mq.v1.AdminService/EmptyChannel",
             );
@@ -1954,7 +2498,7 @@ pub mod admin_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::StrictCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/mq.v1.AdminService/PauseChannel",
             );
@@ -1979,7 +2523,7 @@ pub mod admin_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::StrictCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/mq.v1.AdminService/ResumeChannel",
             );
@@ -1988,7 +2532,32 @@ pub mod admin_service_client {
                 .insert(GrpcMethod::new("mq.v1.AdminService", "ResumeChannel"));
             self.inner.unary(req, path, codec).await
         }
-        /// What the broker's topics and channels do.
+        /// The subscribers of a channel, whatever they speak.
+        pub async fn list_subscribers(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListSubscribersRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListSubscribersResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = crate::codec::StrictCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/mq.v1.AdminService/ListSubscribers",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("mq.v1.AdminService", "ListSubscribers"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Statistics of the broker and of topics and their channels.
         pub async fn get_stats(
             &mut self,
             request: impl tonic::IntoRequest<super::GetStatsRequest>,
@@ -2004,7 +2573,7 @@ pub mod admin_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::StrictCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/mq.v1.AdminService/GetStats",
             );
@@ -2029,7 +2598,7 @@ pub mod admin_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::StrictCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/mq.v1.AdminService/WatchStats",
             );
@@ -2038,7 +2607,8 @@ pub mod admin_service_client {
                 .insert(GrpcMethod::new("mq.v1.AdminService", "WatchStats"));
             self.inner.server_streaming(req, path, codec).await
         }
-        /// Reads messages of a topic without consuming them. What every channel has finished may be gone.
+        /// Reads messages of a topic, or those that a channel holds, without consuming them. What every channel has finished may be
+        /// gone.
         pub async fn peek(
             &mut self,
             request: impl tonic::IntoRequest<super::PeekRequest>,
@@ -2051,7 +2621,7 @@ pub mod admin_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::StrictCodec::default();
             let path = http::uri::PathAndQuery::from_static("/mq.v1.AdminService/Peek");
             let mut req = request.into_request();
             req.extensions_mut().insert(GrpcMethod::new("mq.v1.AdminService", "Peek"));
@@ -2072,7 +2642,7 @@ pub mod admin_service_server {
     /// Generated trait containing gRPC methods that should be implemented for use with AdminServiceServer.
     #[async_trait]
     pub trait AdminService: std::marker::Send + std::marker::Sync + 'static {
-        /// All topics and their channels, by name.
+        /// Topics and their channels, by name.
         async fn list_topics(
             &self,
             request: tonic::Request<super::ListTopicsRequest>,
@@ -2080,7 +2650,7 @@ pub mod admin_service_server {
             tonic::Response<super::ListTopicsResponse>,
             tonic::Status,
         >;
-        /// Creates a topic; one that exists is left as it is.
+        /// Creates a topic; one that exists is left as it is, its settings too.
         async fn create_topic(
             &self,
             request: tonic::Request<super::CreateTopicRequest>,
@@ -2128,7 +2698,7 @@ pub mod admin_service_server {
             tonic::Response<super::GetTopicSettingsResponse>,
             tonic::Status,
         >;
-        /// Changes those settings of a topic that are given, and answers with all.
+        /// Changes a topic's settings, all of the change at once, and answers with all settings.
         async fn update_topic_settings(
             &self,
             request: tonic::Request<super::UpdateTopicSettingsRequest>,
@@ -2176,7 +2746,15 @@ pub mod admin_service_server {
             tonic::Response<super::ResumeChannelResponse>,
             tonic::Status,
         >;
-        /// What the broker's topics and channels do.
+        /// The subscribers of a channel, whatever they speak.
+        async fn list_subscribers(
+            &self,
+            request: tonic::Request<super::ListSubscribersRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListSubscribersResponse>,
+            tonic::Status,
+        >;
+        /// Statistics of the broker and of topics and their channels.
         async fn get_stats(
             &self,
             request: tonic::Request<super::GetStatsRequest>,
@@ -2195,7 +2773,8 @@ pub mod admin_service_server {
             &self,
             request: tonic::Request<super::WatchStatsRequest>,
         ) -> std::result::Result<tonic::Response<Self::WatchStatsStream>, tonic::Status>;
-        /// Reads messages of a topic without consuming them. What every channel has finished may be gone.
+        /// Reads messages of a topic, or those that a channel holds, without consuming them. What every channel has finished may be
+        /// gone.
         async fn peek(
             &self,
             request: tonic::Request<super::PeekRequest>,
@@ -2309,7 +2888,7 @@ pub mod admin_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ListTopicsSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::StrictCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -2354,7 +2933,7 @@ pub mod admin_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = CreateTopicSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::StrictCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -2399,7 +2978,7 @@ pub mod admin_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = DeleteTopicSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::StrictCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -2444,7 +3023,7 @@ pub mod admin_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = EmptyTopicSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::StrictCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -2489,7 +3068,7 @@ pub mod admin_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = PauseTopicSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::StrictCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -2534,7 +3113,7 @@ pub mod admin_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ResumeTopicSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::StrictCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -2580,7 +3159,7 @@ pub mod admin_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = GetTopicSettingsSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::StrictCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -2626,7 +3205,7 @@ pub mod admin_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = UpdateTopicSettingsSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::StrictCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -2671,7 +3250,7 @@ pub mod admin_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = CreateChannelSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::StrictCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -2716,7 +3295,7 @@ pub mod admin_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = DeleteChannelSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::StrictCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -2761,7 +3340,7 @@ pub mod admin_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = EmptyChannelSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::StrictCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -2806,7 +3385,7 @@ pub mod admin_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = PauseChannelSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::StrictCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -2851,7 +3430,52 @@ pub mod admin_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ResumeChannelSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::StrictCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/mq.v1.AdminService/ListSubscribers" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListSubscribersSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::ListSubscribersRequest>
+                    for ListSubscribersSvc<T> {
+                        type Response = super::ListSubscribersResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListSubscribersRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::list_subscribers(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListSubscribersSvc(inner);
+                        let codec = crate::codec::StrictCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -2896,7 +3520,7 @@ pub mod admin_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = GetStatsSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::StrictCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -2942,7 +3566,7 @@ pub mod admin_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = WatchStatsSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::StrictCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -2985,7 +3609,7 @@ pub mod admin_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = PeekSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::StrictCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -3040,18 +3664,35 @@ pub mod admin_service_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
-/// What a broker says.
+/// A request of a broker.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct RegisterRequest {
-    /// Who it is. In the first request, and only there.
-    #[prost(message, optional, tag = "1")]
-    pub broker: ::core::option::Option<BrokerInfo>,
+    /// One of the following.
+    #[prost(oneof = "register_request::Request", tags = "1, 2")]
+    pub request: ::core::option::Option<register_request::Request>,
+}
+/// Nested message and enum types in `RegisterRequest`.
+pub mod register_request {
+    /// One of the following.
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Request {
+        /// The broker itself: the first request, and only that.
+        #[prost(message, tag = "1")]
+        Broker(super::BrokerInfo),
+        /// Every other request.
+        #[prost(message, tag = "2")]
+        Change(super::RegisterChange),
+    }
+}
+/// What has changed at a broker.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RegisterChange {
     /// Topics and channels that it has from now on.
-    #[prost(message, repeated, tag = "2")]
-    pub register: ::prost::alloc::vec::Vec<Registration>,
+    #[prost(message, repeated, tag = "1")]
+    pub add: ::prost::alloc::vec::Vec<Registration>,
     /// Topics and channels that it has deleted. A deleted topic takes its channels along.
-    #[prost(message, repeated, tag = "3")]
-    pub unregister: ::prost::alloc::vec::Vec<Registration>,
+    #[prost(message, repeated, tag = "2")]
+    pub remove: ::prost::alloc::vec::Vec<Registration>,
 }
 /// A topic, or a channel of one.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -3222,7 +3863,7 @@ pub mod discovery_service_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        /// Registers a broker for as long as the stream lasts. The first request must identify it; topics may come along.
+        /// Registers a broker for as long as the stream lasts. The first request must identify it.
         pub async fn register(
             &mut self,
             request: impl tonic::IntoStreamingRequest<Message = super::RegisterRequest>,
@@ -3238,7 +3879,7 @@ pub mod discovery_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::StrictCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/mq.v1.DiscoveryService/Register",
             );
@@ -3260,7 +3901,7 @@ pub mod discovery_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::StrictCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/mq.v1.DiscoveryService/Lookup",
             );
@@ -3285,7 +3926,7 @@ pub mod discovery_service_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::StrictCodec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/mq.v1.DiscoveryService/Watch",
             );
@@ -3315,7 +3956,7 @@ pub mod discovery_service_server {
             >
             + std::marker::Send
             + 'static;
-        /// Registers a broker for as long as the stream lasts. The first request must identify it; topics may come along.
+        /// Registers a broker for as long as the stream lasts. The first request must identify it.
         async fn register(
             &self,
             request: tonic::Request<tonic::Streaming<super::RegisterRequest>>,
@@ -3449,7 +4090,7 @@ pub mod discovery_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RegisterSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::StrictCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -3494,7 +4135,7 @@ pub mod discovery_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = LookupSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::StrictCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -3540,7 +4181,7 @@ pub mod discovery_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = WatchSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::StrictCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,

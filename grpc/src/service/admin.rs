@@ -9,11 +9,20 @@ use mq_net::log_wait::LogWait;
 use tonic::{Request, Response, Status};
 
 use super::ending::Ending;
-use super::stats::{self, INTERVAL_MS, INTERVAL_MS_DEFAULT, Watching};
-use super::{Core, blocking, channel_name, peek, settings, topic_name};
+use super::pages::Page;
+use super::stats::{self, Filter, INTERVAL_MS, INTERVAL_MS_DEFAULT, Watching};
+use super::{Core, blocking, channel_name, peek, settings, start, subscribers, topic_name};
 use crate::status::Refusal;
 use crate::v1::admin_service_server::AdminService;
 use crate::v1::*;
+
+/// Topics in a response, and the most.
+const TOPICS_DEFAULT: usize = 1_000;
+const TOPICS_MAX: usize = 10_000;
+
+/// Subscribers in a response, and the most.
+const SUBSCRIBERS_DEFAULT: usize = 100;
+const SUBSCRIBERS_MAX: usize = 1_000;
 
 /// The service.
 pub(crate) struct Administering(pub(crate) Arc<Core>);
@@ -25,12 +34,21 @@ impl AdminService for Administering {
         request: Request<ListTopicsRequest>,
     ) -> Result<Response<ListTopicsResponse>, Status> {
         let caller = self.0.caller(&request).await?;
-        let topics = self.0.broker.names().into_iter().filter(|topic| caller.sees(topic.name.as_str()));
+        let ListTopicsRequest { page_size, page_token, prefix } = request.into_inner();
+        let page = Page::new(page_size, page_token, TOPICS_DEFAULT, TOPICS_MAX)?;
+        let mut topics = self.0.broker.names();
+        topics.retain(|topic| {
+            let name = topic.name.as_str();
+            name.starts_with(&prefix) && page.goes_on_at(name) && caller.sees(name)
+        });
+        topics.sort_by(|a, b| a.name.cmp(&b.name));
         let info = |topic: mq_core::TopicNames| TopicInfo {
             name: topic.name.to_string(),
             channels: topic.channels.iter().map(ToString::to_string).collect(),
         };
-        Ok(Response::new(ListTopicsResponse { topics: topics.map(info).collect() }))
+        let (topics, next_page_token) =
+            page.fill(topics.into_iter().map(info).map(|topic| (topic.name.clone(), topic)));
+        Ok(Response::new(ListTopicsResponse { topics, next_page_token }))
     }
 
     async fn create_topic(
@@ -38,11 +56,20 @@ impl AdminService for Administering {
         request: Request<CreateTopicRequest>,
     ) -> Result<Response<CreateTopicResponse>, Status> {
         let caller = self.0.caller(&request).await?;
-        let name = topic_name(&request.get_ref().topic)?;
+        let CreateTopicRequest { topic, settings } = request.into_inner();
+        let name = topic_name(&topic, "topic")?;
         caller.publish(&name).map_err(Refusal::from)?;
+        let default = self.0.broker.default_durability();
+        let change = settings::Change::check(settings.unwrap_or_default(), None, default)?;
         let broker = self.0.broker.clone();
-        self.change(move || broker.topic(&name).map(|topic| topic.created())).await?;
-        Ok(Response::new(CreateTopicResponse {}))
+        let create = move || {
+            let (topic, created) = broker.create_topic(&name, |settings| change.make(settings))?;
+            let ticket = topic.created();
+            Ok(((topic, created), ticket))
+        };
+        let (topic, created) = self.change(create).await.map_err(|refusal| refusal.of("settings"))?;
+        let settings = Some(settings::of(&topic));
+        Ok(Response::new(CreateTopicResponse { created, settings }))
     }
 
     async fn delete_topic(
@@ -94,14 +121,14 @@ impl AdminService for Administering {
         request: Request<UpdateTopicSettingsRequest>,
     ) -> Result<Response<UpdateTopicSettingsResponse>, Status> {
         let caller = self.0.caller(&request).await?;
-        let topic = self.topic(&request.get_ref().topic)?;
+        let UpdateTopicSettingsRequest { topic, settings, update_mask } = request.into_inner();
+        let topic = self.topic(&topic)?;
         caller.publish(topic.name()).map_err(Refusal::from)?;
-        let wanted = request.into_inner().settings.unwrap_or_default();
-        // All are looked at before any is changed.
-        for change in settings::changes(&topic, &wanted)? {
-            let topic = Arc::clone(&topic);
-            self.change(move || change.make(&topic)).await?;
-        }
+        let (wanted, default) = (settings.unwrap_or_default(), self.0.broker.default_durability());
+        let change = settings::Change::check(wanted, update_mask.as_ref(), default)?;
+        let changed = Arc::clone(&topic);
+        let change = move || Ok(((), changed.update(|settings| change.make(settings))?));
+        self.change(change).await.map_err(|refusal| refusal.of("settings"))?;
         Ok(Response::new(UpdateTopicSettingsResponse { settings: Some(settings::of(&topic)) }))
     }
 
@@ -110,12 +137,15 @@ impl AdminService for Administering {
         request: Request<CreateChannelRequest>,
     ) -> Result<Response<CreateChannelResponse>, Status> {
         let caller = self.0.caller(&request).await?;
-        let CreateChannelRequest { topic, channel } = request.get_ref();
-        let (topic, name) = (self.topic(topic)?, channel_name(channel)?);
+        let CreateChannelRequest { topic, channel, start } = request.get_ref();
+        let (topic, name) = (self.topic(topic)?, channel_name(channel, "channel")?);
         caller.consume(topic.name(), &name).map_err(Refusal::from)?;
+        let start = start::start(&self.0, start.as_ref(), "")?;
         let wake = LogWait::new(&self.0.broker).wake;
-        self.change(move || topic.channel(&name, &wake).map(|(_, ticket)| ticket)).await?;
-        Ok(Response::new(CreateChannelResponse {}))
+        let create =
+            move || topic.channel_at(&name, start, &wake).map(|opened| (opened.is_new, opened.ticket));
+        let created = self.change(create).await?;
+        Ok(Response::new(CreateChannelResponse { created }))
     }
 
     async fn delete_channel(
@@ -155,17 +185,32 @@ impl AdminService for Administering {
         Ok(Response::new(ResumeChannelResponse {}))
     }
 
+    async fn list_subscribers(
+        &self,
+        request: Request<ListSubscribersRequest>,
+    ) -> Result<Response<ListSubscribersResponse>, Status> {
+        let caller = self.0.caller(&request).await?;
+        let ListSubscribersRequest { topic, channel, page_size, page_token } = request.into_inner();
+        let (topic, channel) = self.channel(&topic, &channel)?;
+        self.see(&caller, &topic)?;
+        let page = Page::new(page_size, page_token, SUBSCRIBERS_DEFAULT, SUBSCRIBERS_MAX)?;
+        let (subscribers, next_page_token) = subscribers::list(&self.0, topic.name(), channel.name(), &page);
+        Ok(Response::new(ListSubscribersResponse { subscribers, next_page_token }))
+    }
+
     async fn get_stats(
         &self,
         request: Request<GetStatsRequest>,
     ) -> Result<Response<GetStatsResponse>, Status> {
         let caller = self.0.caller(&request).await?;
-        let topic = match request.get_ref().topic.as_str() {
-            "" => None,
-            name => Some(self.seen(&caller, name)?.name().clone()),
-        };
-        let broker = self.0.broker.clone();
-        let stats = blocking(move || Ok(stats::gather(&broker, &caller, topic.as_ref()))).await;
+        let GetStatsRequest { topic, prefix, page_size, page_token } = request.into_inner();
+        if !topic.is_empty() {
+            self.seen(&caller, &topic)?;
+        }
+        let filter = Filter::new(&topic, prefix)?;
+        let page = Page::new(page_size, page_token, TOPICS_DEFAULT, TOPICS_MAX)?;
+        let core = Arc::clone(&self.0);
+        let stats = blocking(move || Ok(stats::page(&core, &caller, &filter, &page))).await;
         Ok(Response::new(stats.map_err(Refusal::from)?))
     }
 
@@ -174,43 +219,59 @@ impl AdminService for Administering {
     async fn watch_stats(&self, request: Request<WatchStatsRequest>) -> Result<Response<Watching>, Status> {
         let ending = Ending::of(&request, &self.0.stop);
         let caller = self.0.caller(&request).await?;
-        let WatchStatsRequest { topic, interval_ms } = request.into_inner();
-        let topic = if topic.is_empty() { None } else { Some(topic_name(&topic)?) };
+        let WatchStatsRequest { topic, interval_ms, prefix } = request.into_inner();
+        let filter = Filter::new(&topic, prefix)?;
         let interval_ms = if interval_ms == 0 { INTERVAL_MS_DEFAULT } else { interval_ms };
         if !INTERVAL_MS.contains(&interval_ms) {
             let text = format!("{interval_ms} is not {} to {}", INTERVAL_MS.start(), INTERVAL_MS.end());
             return Err(Refusal::invalid("interval_ms", text).into());
         }
         let every = Duration::from_millis(interval_ms);
-        Ok(Response::new(Watching::new(Arc::clone(&self.0), caller, topic, every, ending)))
+        Ok(Response::new(Watching::new(Arc::clone(&self.0), caller, filter, every, ending)))
     }
 
     async fn peek(&self, request: Request<PeekRequest>) -> Result<Response<PeekResponse>, Status> {
         let caller = self.0.caller(&request).await?;
-        let topic = self.seen(&caller, &request.get_ref().topic)?;
-        let request = request.into_inner();
-        let read = tokio::task::spawn_blocking(move || peek::read(&topic, &request)).await;
+        let PeekRequest { topic, from_offset, max_messages, channel } = request.into_inner();
+        let max = peek::max_messages(max_messages)?;
+        let topic = self.seen(&caller, &topic)?;
+        let channel = match channel.as_str() {
+            "" => None,
+            name => Some(self.channel(topic.name().as_str(), name)?.1),
+        };
+        let now = self.0.broker.wall();
+        let read = tokio::task::spawn_blocking(move || match channel {
+            Some(channel) => peek::channel(&channel, from_offset, max, now),
+            None => peek::topic(&topic, from_offset, max),
+        })
+        .await;
         Ok(Response::new(read.map_err(|_| Refusal::stopping())??))
     }
 }
 
 impl Administering {
     fn topic(&self, name: &str) -> Result<Arc<Topic>, Refusal> {
-        let name = topic_name(name)?;
+        let name = topic_name(name, "topic")?;
         self.0.broker.find_topic(&name).ok_or_else(|| no_topic(&name))
     }
 
     /// A topic that the caller may know of.
     fn seen(&self, caller: &Caller, name: &str) -> Result<Arc<Topic>, Refusal> {
         let topic = self.topic(name)?;
+        self.see(caller, &topic)?;
+        Ok(topic)
+    }
+
+    /// Refuses a caller who may not know of a topic.
+    fn see(&self, caller: &Caller, topic: &Topic) -> Result<(), Refusal> {
         match caller.sees(topic.name().as_str()) {
-            true => Ok(topic),
+            true => Ok(()),
             false => Err(mq_net::access::Denied::Forbidden.into()),
         }
     }
 
     fn channel(&self, topic: &str, channel: &str) -> Result<(Arc<Topic>, Arc<Channel>), Refusal> {
-        let (topic, name) = (self.topic(topic)?, channel_name(channel)?);
+        let (topic, name) = (self.topic(topic)?, channel_name(channel, "channel")?);
         let found = topic.find_channel(&name).ok_or_else(|| {
             let text = format!("topic {} has no channel {name}", topic.name());
             Refusal::from(Error::new(ErrorKind::NotFound, text))
@@ -228,7 +289,7 @@ impl Administering {
         let caller = self.0.caller(request).await?;
         let (topic, core) = (self.topic(topic)?, Arc::clone(&self.0));
         caller.publish(topic.name())?;
-        self.change(move || change(&core, &topic)).await
+        self.change(move || change(&core, &topic).map(|ticket| ((), ticket))).await
     }
 
     /// Changes a channel that is there, for who may consume it.
@@ -242,16 +303,17 @@ impl Administering {
         let caller = self.0.caller(request).await?;
         let (topic, channel) = self.channel(topic, channel)?;
         caller.consume(topic.name(), channel.name())?;
-        self.change(move || change(&topic, &channel)).await
+        self.change(move || change(&topic, &channel).map(|ticket| ((), ticket))).await
     }
 
-    /// Makes a change off the async workers, and waits until it is in the log.
-    async fn change(
+    /// Makes a change off the async workers, and waits until it is in the log. Returns what the change gave besides.
+    async fn change<T: Send + 'static>(
         &self,
-        change: impl FnOnce() -> CoreResult<Ticket> + Send + 'static,
-    ) -> Result<(), Refusal> {
-        let ticket = blocking(change).await?;
-        Ok(LogWait::new(&self.0.broker).follow(ticket).await?)
+        change: impl FnOnce() -> CoreResult<(T, Ticket)> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let (given, ticket) = blocking(change).await?;
+        LogWait::new(&self.0.broker).follow(ticket).await?;
+        Ok(given)
     }
 }
 

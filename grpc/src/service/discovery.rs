@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use mq_core::discovery::{Found, Producer, ProducerId};
-use mq_core::{Error, ErrorKind};
+use mq_core::{ChannelName, Error, ErrorKind, TopicName};
 use mq_net::access::Access;
 use mq_net::directory::{Directory, Watch};
 use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
@@ -19,8 +19,10 @@ use super::ending::Ending;
 use super::{caller, channel_name, peer, topic_name};
 use crate::status::Refusal;
 use crate::v1::discovery_service_server::DiscoveryService;
+use crate::v1::register_request::Request as Body;
 use crate::v1::{
-    BrokerInfo, LookupRequest, LookupResponse, RegisterRequest, RegisterResponse, WatchRequest, WatchResponse,
+    BrokerInfo, LookupRequest, LookupResponse, RegisterChange, RegisterRequest, RegisterResponse,
+    Registration, WatchRequest, WatchResponse,
 };
 
 /// How long a broker may take to say who it is.
@@ -60,12 +62,11 @@ impl DiscoveryService for Discovering {
         let first = timeout(OPEN_TIMEOUT, input.message());
         let opens_nothing =
             || Refusal::new(Code::FailedPrecondition, "NOT_OPEN", "the first request must have `broker`");
-        let mut first = first.await.map_err(|_| opens_nothing())??.ok_or_else(opens_nothing)?;
-        let broker = first.broker.take().ok_or_else(opens_nothing)?;
+        let first = first.await.map_err(|_| opens_nothing())??.ok_or_else(opens_nothing)?;
+        let Some(Body::Broker(broker)) = first.request else { return Err(opens_nothing().into()) };
         let producer = producer(broker, peer.address.clone())?;
         let id = self.directory.identify(producer).map_err(Refusal::from)?;
         let registered = Registered { directory: Arc::clone(&self.directory), id };
-        registered.apply(&first)?;
         let mut ticks = interval(PING_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Ok(Response::new(Registering { registered, input, answers: 1, ticks, ending, ended: false }))
@@ -73,7 +74,7 @@ impl DiscoveryService for Discovering {
 
     async fn lookup(&self, request: Request<LookupRequest>) -> Result<Response<LookupResponse>, Status> {
         self.admit(&request).await?;
-        let name = topic_name(&request.get_ref().topic)?;
+        let name = topic_name(&request.get_ref().topic, "topic")?;
         let found = self.directory.lookup(&name).ok_or_else(|| {
             Refusal::from(Error::new(ErrorKind::NotFound, format!("nobody knows of topic {name}")))
         })?;
@@ -86,7 +87,7 @@ impl DiscoveryService for Discovering {
     async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<Watching>, Status> {
         let ending = Ending::of(&request, &self.stop);
         self.admit(&request).await?;
-        let topic = topic_name(&request.get_ref().topic)?;
+        let topic = topic_name(&request.get_ref().topic, "topic")?;
         let looking = Box::pin(look(self.directory.watch(topic)));
         Ok(Response::new(Watching { looking, told: None, ending, ended: false }))
     }
@@ -99,19 +100,27 @@ struct Registered {
 }
 
 impl Registered {
-    fn apply(&self, request: &RegisterRequest) -> Result<(), Refusal> {
-        for registration in &request.register {
-            let (topic, channel) = (topic_name(&registration.topic)?, &registration.channel);
-            let channel = if channel.is_empty() { None } else { Some(channel_name(channel)?) };
+    fn apply(&self, change: &RegisterChange) -> Result<(), Refusal> {
+        for (at, registration) in change.add.iter().enumerate() {
+            let (topic, channel) = names(registration, &format!("change.add[{at}]"))?;
             self.directory.register(self.id, &topic, channel.as_ref())?;
         }
-        for registration in &request.unregister {
-            let (topic, channel) = (topic_name(&registration.topic)?, &registration.channel);
-            let channel = if channel.is_empty() { None } else { Some(channel_name(channel)?) };
+        for (at, registration) in change.remove.iter().enumerate() {
+            let (topic, channel) = names(registration, &format!("change.remove[{at}]"))?;
             self.directory.unregister(self.id, &topic, channel.as_ref());
         }
         Ok(())
     }
+}
+
+/// The names in the field `field`.
+fn names(registration: &Registration, field: &str) -> Result<(TopicName, Option<ChannelName>), Refusal> {
+    let topic = topic_name(&registration.topic, &format!("{field}.topic"))?;
+    let channel = match registration.channel.as_str() {
+        "" => None,
+        name => Some(channel_name(name, &format!("{field}.channel"))?),
+    };
+    Ok((topic, channel))
 }
 
 impl Drop for Registered {
@@ -135,12 +144,14 @@ impl Registering {
     /// The next request, done; `None` at the end.
     fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<(), Status>>> {
         Pin::new(&mut self.input).poll_next(cx).map(|request| {
-            Some(match request? {
-                Ok(request) if request.broker.is_some() => {
+            Some(match request?.map(|request| request.request) {
+                Ok(Some(Body::Broker(_))) => {
                     let text = "the stream is open: `broker` is for its first request";
                     Err(Refusal::new(Code::FailedPrecondition, "ALREADY_OPEN", text).into())
                 }
-                Ok(request) => self.registered.apply(&request).map_err(Status::from),
+                Ok(Some(Body::Change(change))) => self.registered.apply(&change).map_err(Status::from),
+                // One that a later version has, or none: nothing is asked for.
+                Ok(None) => Ok(()),
                 Err(status) => Err(status),
             })
         })

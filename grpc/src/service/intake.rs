@@ -28,13 +28,17 @@ pub(super) fn check(core: &Core, messages: &[OutgoingMessage]) -> Result<usize, 
         }
         if len > config.max_message_bytes {
             let max = config.max_message_bytes;
-            return wrong("body", format!("the message takes {len} bytes, at most {max} are allowed"));
+            let text = format!("the message takes {len} bytes, at most {max} are allowed (--max-msg-size)");
+            return wrong("body", text);
         }
         if message.delay_ms > 0 && Duration::from_millis(message.delay_ms) > config.max_delay {
             let max = config.max_delay.as_millis();
             return wrong(
                 "delay_ms",
-                format!("{} ms is more than {max} ms, the longest delay", message.delay_ms),
+                format!(
+                    "{} ms is more than {max} ms, the longest delay (--max-req-timeout)",
+                    message.delay_ms
+                ),
             );
         }
         let id = message.dedup_id.len();
@@ -45,15 +49,17 @@ pub(super) fn check(core: &Core, messages: &[OutgoingMessage]) -> Result<usize, 
             );
         }
         headers.clear();
-        for header in &message.headers {
-            let field = || format!("messages[{at}].headers");
+        for (number, header) in message.headers.iter().enumerate() {
+            let field = || format!("messages[{at}].headers[{number}]");
             headers.push(&header.name, &header.value).map_err(|error| Refusal::from(error).of(&field()))?;
         }
         total += len + headers.as_attribute().map_or(0, <[u8]>::len);
     }
     if total > config.max_batch_bytes {
         let max = config.max_batch_bytes;
-        let text = format!("the batch takes {total} bytes, at most {max} are allowed: send fewer at once");
+        let text = format!(
+            "the batch takes {total} bytes, at most {max} are allowed (--max-body-size): send fewer at once"
+        );
         return Err(Refusal::invalid("messages", text));
     }
     Ok(total)

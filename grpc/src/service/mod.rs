@@ -3,25 +3,33 @@
 //! - [`Core`]: what all services share; `ending`: when streams end
 //! - `publish`, `publish_stream`: messages in; `intake`: from messages to the broker, for both
 //! - `subscribe`: opening a subscription; `session`: one while it lasts; `outlet`: its frames on their way out;
-//!   `byte_credit`: bytes in flight
-//! - `admin`, `settings`, `peek`, `stats`: administering; `discovery`: who has which topic
+//!   `byte_credit`: bytes in flight; `acks`: acknowledgements by token; `confirm`: those that are in the log
+//! - `leases`: messages given out without a stream; `start`: where a new channel starts; `pages`: long lists in parts
+//! - `admin`, `settings`, `peek`, `stats`, `subscribers`: administering; `discovery`: who has which topic
 
+mod acks;
 mod admin;
 mod byte_credit;
+mod confirm;
 mod discovery;
 mod ending;
 mod intake;
+mod leases;
 mod outlet;
+mod pages;
 mod peek;
 mod publish;
 mod publish_stream;
 mod session;
 mod settings;
+mod start;
 mod stats;
 mod subscribe;
+mod subscribers;
 
 pub(crate) use admin::Administering;
 pub(crate) use discovery::Discovering;
+pub(crate) use leases::Leases;
 pub(crate) use publish::Publishing;
 pub(crate) use subscribe::Subscribing;
 
@@ -48,6 +56,10 @@ pub(crate) struct Core {
     pub(crate) clients: Clients,
     /// Memory for requests that are not done with.
     pub(crate) input: InputBudget,
+    /// When the server started, by the broker's clock.
+    pub(crate) started: u64,
+    /// Messages that are leased by `Pull`.
+    pub(crate) leases: Leases,
     /// Cancelled when the server stops: streams end.
     pub(crate) stop: CancellationToken,
 }
@@ -79,14 +91,14 @@ fn peer<T>(request: &Request<T>) -> Arc<Peer> {
     known.cloned().unwrap_or_else(|| Arc::new(Peer { address: String::new(), tls: None }))
 }
 
-/// The name in the field `topic`.
-pub(crate) fn topic_name(name: &str) -> Result<TopicName, Refusal> {
-    TopicName::parse(name).map_err(|error| Refusal::from(error).of("topic"))
+/// The name in a field of a request.
+pub(crate) fn topic_name(name: &str, field: &str) -> Result<TopicName, Refusal> {
+    TopicName::parse(name).map_err(|error| Refusal::from(error).of(field))
 }
 
-/// The name in the field `channel`.
-pub(crate) fn channel_name(name: &str) -> Result<ChannelName, Refusal> {
-    ChannelName::parse(name).map_err(|error| Refusal::from(error).of("channel"))
+/// The name in a field of a request.
+pub(crate) fn channel_name(name: &str, field: &str) -> Result<ChannelName, Refusal> {
+    ChannelName::parse(name).map_err(|error| Refusal::from(error).of(field))
 }
 
 /// Does what may wait for a disk where that holds up nobody.

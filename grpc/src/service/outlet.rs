@@ -72,6 +72,14 @@ impl<T> Outlet<T> {
         }
     }
 
+    /// Takes back the frames that the connection has not taken and that `is_wanted` picks.
+    pub(super) fn take_unsent(&self, is_wanted: impl Fn(&T) -> bool) -> Vec<T> {
+        let mut shared = self.0.lock();
+        let (wanted, others) = std::mem::take(&mut shared.frames).into_iter().partition(is_wanted);
+        shared.frames = others;
+        wanted.into()
+    }
+
     /// No more frames come; the first reason counts.
     pub(super) fn end(&self, end: Result<(), Status>) {
         let mut shared = self.0.lock();

@@ -21,7 +21,7 @@ impl Publishing {
         let core = &self.0;
         let caller = core.caller(&request).await?;
         let PublishRequest { topic, messages } = request.into_inner();
-        let name = topic_name(&topic)?;
+        let name = topic_name(&topic, "topic")?;
         caller.publish(&name)?;
         let bytes = intake::check(core, &messages)?;
         let wait = LogWait::new(&core.broker);
@@ -36,7 +36,7 @@ impl Publishing {
             intake::encode(core, &mut batch, &messages)?;
             // They are in the broker's memory now.
             drop(messages);
-            topic.publish(batch, &wait.wake)?
+            topic.publish(batch, &wait.wake).map_err(|error| Refusal::from(error).of("messages"))?
         };
         wait.ticket(published.ticket).await?;
         Ok(PublishResponse { offsets: intake::offsets(&published, 0, count) })

@@ -18,7 +18,12 @@ use tonic::{Status, Streaming};
 use super::ending::Ending;
 use super::{Core, intake, topic_name};
 use crate::status::Refusal;
-use crate::v1::{OutgoingMessage, PublishResult, PublishStreamRequest, PublishStreamResponse, PublishWindow};
+use crate::v1::publish_result::Result as Outcomes;
+use crate::v1::publish_stream_response::Response as Answer;
+use crate::v1::{
+    OutgoingMessage, PublishResult, PublishResults, PublishStored, PublishStreamRequest,
+    PublishStreamResponse, PublishWindow,
+};
 
 /// Batches, messages and bytes a client may be ahead of its answers. Enough for a long way there and back, and for what
 /// one fsync takes.
@@ -40,7 +45,7 @@ pub(crate) struct PublishSession {
     signal: Arc<Signal>,
     wake: Arc<dyn Wake>,
     ending: Ending,
-    /// The topic of the last batch, that its publisher may publish to.
+    /// The topic of the last batch that was admitted: its publisher may publish to it.
     topic: Option<TopicName>,
     waiting: VecDeque<Waiting>,
     messages: usize,
@@ -108,17 +113,22 @@ impl PublishSession {
         PublishWindow {
             batches: WINDOW_BATCHES as u32,
             messages: WINDOW_MESSAGES as u32,
-            bytes: WINDOW_BYTES as u64,
+            bytes: self.window_bytes() as u64,
             max_message_bytes: self.core.config.max_message_bytes as u64,
             max_batch_bytes: self.core.config.max_batch_bytes as u64,
+            max_delay_ms: super::subscribe::millis(self.core.config.max_delay),
         }
+    }
+
+    fn window_bytes(&self) -> usize {
+        WINDOW_BYTES.max(self.core.config.max_batch_bytes)
     }
 
     fn may_read(&self) -> bool {
         self.end.is_none()
             && self.waiting.len() < WINDOW_BATCHES
             && self.messages < WINDOW_MESSAGES
-            && self.bytes < WINDOW_BYTES
+            && self.bytes < self.window_bytes()
             && !self.core.broker.is_congested(&self.wake)
     }
 
@@ -151,9 +161,9 @@ impl PublishSession {
         let count = messages.len();
         self.messages += count;
         let mut bytes = 0;
-        let taken = self.admit(&topic, &messages).and_then(|admitted| {
+        let taken = self.admit(&topic, &messages).and_then(|(name, admitted)| {
             bytes = admitted;
-            self.add(correlation, &messages, bytes, run)
+            self.add(correlation, name, &messages, bytes, run)
         });
         self.bytes += bytes;
         if let Err(refusal) = taken {
@@ -163,27 +173,27 @@ impl PublishSession {
         }
     }
 
-    /// Whether a batch may be published, by its name and sizes; `self.topic` is then its topic.
-    fn admit(&mut self, topic: &str, messages: &[OutgoingMessage]) -> Result<usize, Refusal> {
-        let is_same = |last: &TopicName| topic.is_empty() || last.as_str() == topic;
-        if !self.topic.as_ref().is_some_and(is_same) {
-            let name = topic_name(topic)?;
-            self.caller.publish(&name)?;
-            self.topic = Some(name);
-        }
-        intake::check(&self.core, messages)
+    /// Whether a batch may be published, by its name and sizes. Returns its topic and its bytes.
+    fn admit(&mut self, topic: &str, messages: &[OutgoingMessage]) -> Result<(TopicName, usize), Refusal> {
+        let name = match &self.topic {
+            Some(last) if last.as_str() == topic => last.clone(),
+            _ => {
+                let name = topic_name(topic, "topic")?;
+                self.caller.publish(&name)?;
+                self.topic.insert(name).clone()
+            }
+        };
+        Ok((name, intake::check(&self.core, messages)?))
     }
 
     fn add(
         &mut self,
         correlation: u64,
+        name: TopicName,
         messages: &[OutgoingMessage],
         bytes: usize,
         run: &mut Option<Run>,
     ) -> Result<(), Refusal> {
-        let Some(name) = self.topic.clone() else {
-            return Err(Refusal::invalid("topic", "it must be given"));
-        };
         let ends = |run: &Run| *run.topic.name() != name || run.batch.bytes() >= RUN_BYTES || run.is_limited;
         if run.as_ref().is_some_and(ends) {
             self.publish(run.take());
@@ -209,7 +219,8 @@ impl PublishSession {
     /// Hands a run to its topic.
     fn publish(&mut self, run: Option<Run>) {
         let Some(Run { topic, batch, requests, .. }) = run else { return };
-        let published = topic.publish(batch, &self.wake).map(Arc::new).map_err(Refusal::from);
+        let published = topic.publish(batch, &self.wake).map(Arc::new);
+        let published = published.map_err(|error| Refusal::from(error).of("messages"));
         self.uncommitted |= published.is_ok();
         self.settle(requests, &published);
     }
@@ -252,20 +263,17 @@ impl Waiting {
     /// Its result, once it is decided.
     fn result(&self, broker: &mq_core::Broker) -> Option<PublishResult> {
         let correlation = self.correlation;
-        let failed = |refusal: Refusal| PublishResult {
-            correlation,
-            offsets: Vec::new(),
-            failure: Some(refusal.into()),
-        };
+        let decided = |result| Some(PublishResult { correlation, result: Some(result) });
+        let failed = |refusal: Refusal| decided(Outcomes::Failure(refusal.into()));
         match &self.state {
-            State::Refused(refusal) => Some(failed(refusal.clone())),
+            State::Refused(refusal) => failed(refusal.clone()),
             State::Published { published, skip } => match broker.outcome(published.ticket) {
                 Outcome::Pending => None,
                 Outcome::Done => {
                     let offsets = intake::offsets(published, *skip, self.messages);
-                    Some(PublishResult { correlation, offsets, failure: None })
+                    decided(Outcomes::Stored(PublishStored { offsets }))
                 }
-                Outcome::Failed(error) => Some(failed(error.into())),
+                Outcome::Failed(error) => failed(error.into()),
             },
         }
     }
@@ -278,8 +286,8 @@ impl Stream for PublishSession {
         let session = &mut *self;
         session.signal.register(cx.waker());
         if !std::mem::replace(&mut session.announced, true) {
-            let window = Some(session.window());
-            return Poll::Ready(Some(Ok(PublishStreamResponse { window, results: Vec::new() })));
+            let window = Answer::Window(session.window());
+            return Poll::Ready(Some(Ok(PublishStreamResponse { response: Some(window) })));
         }
         if session.end.is_none()
             && let Poll::Ready(status) = session.ending.poll(cx)
@@ -291,7 +299,8 @@ impl Stream for PublishSession {
             let progress = session.take_in(cx);
             let results = session.answers();
             if !results.is_empty() {
-                return Poll::Ready(Some(Ok(PublishStreamResponse { window: None, results })));
+                let results = Answer::Results(PublishResults { results });
+                return Poll::Ready(Some(Ok(PublishStreamResponse { response: Some(results) })));
             }
             if session.waiting.is_empty()
                 && let Some(end) = session.end.take()

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use mq_core::{Acks, Delivery, ErrorKind, MessageId, Pulled, Subscription};
+use mq_core::{Delivery, Departure, Pulled, Subscription, Wake};
 use mq_net::clients::Listed;
 use mq_net::signal::Signal;
 use tokio::task::coop;
@@ -17,14 +17,18 @@ use tokio_stream::Stream;
 use tonic::{Code, Status, Streaming};
 
 use super::Core;
+use super::acks::Acknowledging;
 use super::byte_credit::ByteCredit;
+use super::confirm::Confirm;
 use super::ending::Ending;
 use super::outlet::{Outlet, Room};
 use crate::batch::{self, MessageBatch};
 use crate::status::Refusal;
-use crate::v1::subscribe_response::Response as Body;
+use crate::v1::subscribe_request::Request as Body;
+use crate::v1::subscribe_response::Response as Answer;
 use crate::v1::{
-    AckFailure, AckFailureReason, AckFailures, AckKind, SubscribeRequest, SubscribeRequeue, SubscribeResponse,
+    AckConfirmed, AckFailure, AckFailures, SubscribeCredit, SubscribeRequest, SubscribeResponse,
+    SubscribeUpdate,
 };
 
 /// Messages are added to a frame until it has this many bytes: enough to be worth its cost, little enough for any number
@@ -34,14 +38,21 @@ const FRAME_BYTES: usize = 64 * 1024;
 /// What a frame's buffer starts with: a frame, and a message or two on top.
 const BUFFER_BYTES: usize = FRAME_BYTES + 8 * 1024;
 
-/// Acknowledgements under one lock of the channel, which its other subscribers wait for.
-const RUN_ACKS: usize = 512;
-
 /// Requests taken in before messages get their turn.
 const READS_MAX: usize = 64;
 
 /// How often a subscriber that has no byte left is asked what timed out.
 const PRUNE_INTERVAL: Duration = Duration::from_millis(500);
+
+/// How a stream ends.
+enum End {
+    /// The client closed its side.
+    Closed,
+    /// The call was cancelled, or its connection ended.
+    Broken(Result<(), Status>),
+    /// The server ended it: the client's mistake, its deadline, a deletion, a stop.
+    Ours(Status),
+}
 
 /// A subscription and its stream.
 pub(super) struct Session {
@@ -51,13 +62,19 @@ pub(super) struct Session {
     input: Streaming<SubscribeRequest>,
     outlet: Outlet<SubscribeResponse>,
     signal: Arc<Signal>,
+    wake: Arc<dyn Wake>,
     ending: Ending,
     bytes: ByteCredit,
-    /// To be told.
+    /// To be sent.
     failures: Vec<AckFailure>,
+    confirm: Confirm,
+    /// To be sent.
+    confirmed: Option<u64>,
     /// Whether the subscription gave up its turn, and has not pulled since.
     resting: bool,
-    /// There while what is in flight takes all bytes there may be.
+    /// Whether the bytes in flight keep messages back.
+    starved: bool,
+    /// There while that is so.
     prune: Option<Pin<Box<Sleep>>>,
 }
 
@@ -77,20 +94,28 @@ impl Session {
             listed,
             input,
             outlet,
+            wake: Arc::clone(&signal) as Arc<dyn Wake>,
             signal,
             ending,
             bytes: ByteCredit::default(),
             failures: Vec::new(),
+            confirm: Confirm::default(),
+            confirmed: None,
             resting: false,
+            starved: false,
             prune: None,
         }
     }
 
-    /// Serves the stream to its end, from what came with its first request; what is in flight then returns.
-    pub(super) async fn run(mut self, first: SubscribeRequest) {
-        self.apply(first);
+    /// Serves the stream to its end; what is in flight then returns.
+    pub(super) async fn run(mut self) {
         let end = poll_fn(|cx| self.poll(cx)).await;
-        let Self { subscription, listed, outlet, .. } = self;
+        let Self { mut subscription, listed, outlet, .. } = self;
+        let (end, departure) = match end {
+            End::Closed => (Ok(()), Departure::Orderly),
+            End::Broken(reason) => (reason, Departure::Abrupt),
+            End::Ours(status) => (Err(status), Departure::Orderly),
+        };
         let client = listed.client();
         tracing::debug!(
             client = client.id,
@@ -100,15 +125,28 @@ impl Session {
             requeued = client.requeued(),
             "subscription over gRPC ends"
         );
+        // What the connection has not taken, nobody has seen.
+        let unsent = outlet.take_unsent(|frame| matches!(frame.response, Some(Answer::Batch(_))));
+        for frame in unsent {
+            let Some(Answer::Batch(batch)) = frame.response else { continue };
+            let mut acks = subscription.acks();
+            for token in batch.tokens() {
+                // One that timed out is somebody else's by now.
+                if let Ok(id) = acks.delivered(token) {
+                    let _ = acks.release(id);
+                }
+            }
+        }
         // Its messages return before the client hears of the end.
-        drop((subscription, listed));
+        subscription.leave(departure);
+        drop(listed);
         outlet.end(end);
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Status>> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         self.signal.register(cx.waker());
         if let Poll::Ready(status) = self.ending.poll(cx) {
-            return Poll::Ready(Err(status));
+            return Poll::Ready(End::Ours(status));
         }
         loop {
             self.signal.look();
@@ -120,33 +158,43 @@ impl Session {
                 }
                 match Pin::new(&mut self.input).poll_next(cx) {
                     Poll::Pending => break,
-                    Poll::Ready(None) => return Poll::Ready(Ok(())),
-                    Poll::Ready(Some(Err(status))) => return Poll::Ready(Err(status)),
-                    Poll::Ready(Some(Ok(request))) if request.open.is_some() => {
-                        let text = "the stream is open: `open` is for its first request";
-                        let refusal = Refusal::new(Code::FailedPrecondition, "ALREADY_OPEN", text);
-                        return Poll::Ready(Err(refusal.into()));
-                    }
+                    Poll::Ready(None) => return Poll::Ready(End::Closed),
+                    Poll::Ready(Some(Err(status))) => return Poll::Ready(End::Broken(Err(status))),
                     Poll::Ready(Some(Ok(request))) => {
-                        self.apply(request);
+                        if let Err(refusal) = self.take(request) {
+                            return Poll::Ready(End::Ours(refusal.into()));
+                        }
                         progress = true;
                     }
                 }
             }
-            self.prune(cx);
+            if self.confirmed.is_none() {
+                let channel = self.subscription.channel();
+                let confirmed = self.confirm.poll(cx, &self.core.broker, channel, &self.wake);
+                if let Poll::Ready(number) = confirmed {
+                    self.confirmed = Some(number);
+                    progress = true;
+                }
+            }
             match self.outlet.room(cx) {
-                Room::Gone => return Poll::Ready(Ok(())),
+                Room::Gone => return Poll::Ready(End::Broken(Ok(()))),
                 Room::No => self.rest(),
                 Room::Yes if !self.failures.is_empty() => {
                     let failures = std::mem::take(&mut self.failures);
-                    self.put(Body::Failures(AckFailures { failures }));
+                    self.put(Answer::Failures(AckFailures { failures }));
+                    progress = true;
+                }
+                Room::Yes if self.confirmed.is_some() => {
+                    let confirm = self.confirmed.take().unwrap_or_default();
+                    self.put(Answer::Confirmed(AckConfirmed { confirm }));
                     progress = true;
                 }
                 Room::Yes => match self.deliver() {
                     Ok(delivered) => progress |= delivered,
-                    Err(refusal) => return Poll::Ready(Err(refusal.into())),
+                    Err(refusal) => return Poll::Ready(End::Ours(refusal.into())),
                 },
             }
+            progress |= self.prune(cx);
             if !progress {
                 if self.signal.rest() {
                     return Poll::Pending;
@@ -157,7 +205,19 @@ impl Session {
         }
     }
 
-    fn put(&self, body: Body) {
+    fn take(&mut self, request: SubscribeRequest) -> Result<(), Refusal> {
+        match request.request {
+            Some(Body::Update(update)) => self.apply(update),
+            Some(Body::Open(_)) => {
+                let text = "the stream is open: `open` is for its first request";
+                Err(Refusal::new(Code::FailedPrecondition, "ALREADY_OPEN", text))
+            }
+            // One that a later version has, or none: nothing is asked for.
+            None => Ok(()),
+        }
+    }
+
+    fn put(&self, body: Answer) {
         self.outlet.put(SubscribeResponse { response: Some(body) });
     }
 
@@ -176,7 +236,8 @@ impl Session {
         let end = loop {
             let room = FRAME_BYTES.saturating_sub(frame.len());
             let left = self.bytes.left();
-            if room == 0 || left == Some(0) {
+            self.starved = left == Some(0);
+            if room == 0 || self.starved {
                 self.rest();
                 break None;
             }
@@ -198,6 +259,7 @@ impl Session {
                 // Larger than all that may be in flight: alone.
                 Some(None) if unused => self.subscription.pull(1, &mut sink),
                 Some(None) => {
+                    self.starved = true;
                     self.rest();
                     break None;
                 }
@@ -224,7 +286,7 @@ impl Session {
     fn send(&self, frame: BytesMut) -> bool {
         let any = !frame.is_empty();
         if any {
-            self.put(Body::Batch(MessageBatch::encoded(frame)));
+            self.put(Answer::Batch(MessageBatch::encoded(frame)));
         }
         any
     }
@@ -238,66 +300,71 @@ impl Session {
         Refusal::new(Code::NotFound, "CHANNEL_DELETED", text)
     }
 
-    /// Finds out what timed out where that is what keeps messages back.
-    fn prune(&mut self, cx: &mut Context<'_>) {
-        if self.bytes.left() != Some(0) {
+    /// Finds out what timed out where that is what keeps messages back. Returns whether it looked.
+    fn prune(&mut self, cx: &mut Context<'_>) -> bool {
+        if !self.starved {
             self.prune = None;
-            return;
+            return false;
         }
         let timer = self.prune.get_or_insert_with(|| Box::pin(sleep(PRUNE_INTERVAL)));
+        let mut looked = false;
         while timer.as_mut().poll(cx).is_ready() {
             self.bytes.retain(|id| self.subscription.holds(id));
             timer.as_mut().reset(Instant::now() + PRUNE_INTERVAL);
+            looked = true;
         }
+        looked
     }
 
-    /// Does what a request says, in the order of its fields.
-    fn apply(&mut self, request: SubscribeRequest) {
-        let SubscribeRequest { open: _, credit, finish, requeue, touch } = request;
-        let credit = credit.map(|credit| {
-            self.bytes.set(credit.bytes);
-            credit.messages.min(self.core.config.max_credit)
-        });
+    /// Does what an update says, in the order of its fields.
+    ///
+    /// # Errors
+    /// The credit is above the limit.
+    fn apply(&mut self, update: SubscribeUpdate) -> Result<(), Refusal> {
+        let SubscribeUpdate { credit, finish, requeue, release, touch, confirm } = update;
         if let Some(credit) = credit {
-            self.subscription.acks().set_credit(credit);
-            self.listed.client().set_ready(credit);
+            self.set_credit(credit, "update.")?;
         }
-        self.acknowledge(AckKind::Finish, &finish, |acks, id| acks.finish(id));
-        for SubscribeRequeue { ids, delay_ms } in requeue {
-            let delay = Duration::from_millis(delay_ms).min(self.core.config.max_delay);
-            self.acknowledge(AckKind::Requeue, &ids, |acks, id| acks.requeue(id, delay));
+        let bytes = &mut self.bytes;
+        let mut acknowledging = Acknowledging {
+            subscription: &mut self.subscription,
+            max_delay: self.core.config.max_delay,
+            failures: &mut self.failures,
+            left: &mut |id| bytes.remove(id),
+            finished: 0,
+            requeued: 0,
+        };
+        acknowledging.finish(&finish);
+        acknowledging.requeue(&requeue);
+        acknowledging.release(&release);
+        acknowledging.touch(&touch);
+        let Acknowledging { finished, requeued, .. } = acknowledging;
+        self.listed.client().count_acknowledged(finished, requeued);
+        if confirm > 0 {
+            self.confirm.ask(confirm);
         }
-        self.acknowledge(AckKind::Touch, &touch, |acks, id| acks.touch(id));
+        Ok(())
     }
 
-    fn acknowledge(
-        &mut self,
-        kind: AckKind,
-        ids: &[u64],
-        act: impl Fn(&mut Acks<'_>, MessageId) -> mq_core::Result<()>,
-    ) {
-        let failed = self.failures.len();
-        for run in ids.chunks(RUN_ACKS) {
-            let mut acks = self.subscription.acks();
-            for &id in run {
-                let result = act(&mut acks, MessageId(id));
-                if kind != AckKind::Touch || result.is_err() {
-                    self.bytes.remove(MessageId(id));
-                }
-                if let Err(error) = result {
-                    let reason = match error.kind() {
-                        ErrorKind::NotOwner => AckFailureReason::NotOwner,
-                        _ => AckFailureReason::NotInFlight,
-                    };
-                    self.failures.push(AckFailure { id, kind: kind.into(), reason: reason.into() });
-                }
+    /// Changes what the credit names; `prefix` leads to the field.
+    ///
+    /// # Errors
+    /// It is above the limit.
+    pub(super) fn set_credit(&mut self, credit: SubscribeCredit, prefix: &str) -> Result<(), Refusal> {
+        let SubscribeCredit { messages, bytes } = credit;
+        if let Some(messages) = messages {
+            let max = self.core.config.max_credit;
+            if messages > max {
+                let text =
+                    format!("{messages} is more than {max}, the most messages in flight (--max-rdy-count)");
+                return Err(Refusal::invalid(format!("{prefix}credit.messages"), text));
             }
+            self.subscription.acks().set_credit(messages);
+            self.listed.client().set_ready(messages);
         }
-        let done = (ids.len() + failed - self.failures.len()) as u64;
-        match kind {
-            AckKind::Finish => self.listed.client().count_acknowledged(done, 0),
-            AckKind::Requeue => self.listed.client().count_acknowledged(0, done),
-            AckKind::Touch | AckKind::Unspecified => {}
+        if let Some(bytes) = bytes {
+            self.bytes.set(bytes);
         }
+        Ok(())
     }
 }

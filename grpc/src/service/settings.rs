@@ -2,40 +2,25 @@
 
 use std::time::Duration;
 
-use mq_core::{Dedup, Durability, Limits, Overflow, Result as CoreResult, Ticket, Topic};
+use mq_core::{Dedup, Durability, Overflow, Topic};
+use prost_types::FieldMask;
 
 use super::stats;
 use crate::status::Refusal;
 use crate::v1;
 use crate::v1::TopicSettings;
 
-/// One step of a change. All are looked at before the first is made.
-pub(super) enum Change {
-    Dedup(Dedup),
-    Durability(Durability),
-    Limits(Limits),
-}
-
-impl Change {
-    pub(super) fn make(self, topic: &Topic) -> CoreResult<Ticket> {
-        match self {
-            Self::Dedup(dedup) => topic.set_dedup(dedup),
-            Self::Durability(level) => topic.set_durability(level),
-            Self::Limits(limits) => topic.set_limits(limits),
-        }
-    }
-}
-
 /// All settings of a topic, those of the broker where it has none of its own.
 pub(super) fn of(topic: &Topic) -> TopicSettings {
-    let (limits, dedup) = (topic.limits(), topic.dedup_in_force());
+    let (settings, dedup) = (topic.settings(), topic.dedup_in_force());
+    let limits = settings.limits;
     let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     let overflow = match limits.overflow {
         Overflow::Refuse => v1::Overflow::Refuse,
         Overflow::DropOldest => v1::Overflow::DropOldest,
     };
     TopicSettings {
-        durability: Some(stats::durability(topic.durability()).into()),
+        durability: Some(stats::durability(settings.durability).into()),
         max_messages: Some(limits.max_messages),
         max_bytes: Some(limits.max_bytes),
         max_age_ms: Some(ms(limits.max_age)),
@@ -45,43 +30,101 @@ pub(super) fn of(topic: &Topic) -> TopicSettings {
     }
 }
 
-/// The steps that lead to what is wanted: the one that can be refused for what it says first.
-pub(super) fn changes(topic: &Topic, wanted: &TopicSettings) -> Result<Vec<Change>, Refusal> {
-    let mut changes = Vec::new();
-    if wanted.dedup_window_ms.is_some() || wanted.dedup_max_ids.is_some() {
-        let own = topic.dedup();
-        changes.push(Change::Dedup(Dedup {
-            window: wanted.dedup_window_ms.map(Duration::from_millis).or(own.window),
-            max_ids: wanted.dedup_max_ids.or(own.max_ids),
-        }));
-    }
-    if let Some(level) = wanted.durability {
-        let level = match v1::Durability::try_from(level) {
-            Ok(v1::Durability::Memory) => Durability::Memory,
-            Ok(v1::Durability::Flush) => Durability::Flush,
-            Ok(v1::Durability::Sync) => Durability::Sync,
+/// The fields of `TopicSettings`, as a mask names them.
+const FIELDS: [&str; 7] =
+    ["durability", "max_messages", "max_bytes", "max_age_ms", "overflow", "dedup_window_ms", "dedup_max_ids"];
+
+/// A change of settings that is checked.
+pub(super) struct Change {
+    wanted: TopicSettings,
+    durability: Option<Durability>,
+    overflow: Option<Overflow>,
+    /// Which of [`FIELDS`] it changes.
+    changes: [bool; FIELDS.len()],
+    /// The broker's level.
+    default_durability: Durability,
+}
+
+impl Change {
+    /// Checks `settings` and `update_mask` of a request.
+    pub(super) fn check(
+        wanted: TopicSettings,
+        mask: Option<&FieldMask>,
+        default_durability: Durability,
+    ) -> Result<Self, Refusal> {
+        let has = [
+            wanted.durability.is_some(),
+            wanted.max_messages.is_some(),
+            wanted.max_bytes.is_some(),
+            wanted.max_age_ms.is_some(),
+            wanted.overflow.is_some(),
+            wanted.dedup_window_ms.is_some(),
+            wanted.dedup_max_ids.is_some(),
+        ];
+        let mut changes = has;
+        if let Some(mask) = mask {
+            changes = [false; FIELDS.len()];
+            for (at, path) in mask.paths.iter().enumerate() {
+                let Some(field) = FIELDS.iter().position(|field| field == path) else {
+                    let text = format!("{path:?} is none of {}", FIELDS.join(", "));
+                    return Err(Refusal::invalid(format!("update_mask.paths[{at}]"), text));
+                };
+                changes[field] = true;
+            }
+        }
+        let durability = wanted.durability.map(|level| match v1::Durability::try_from(level) {
+            Ok(v1::Durability::Memory) => Ok(Durability::Memory),
+            Ok(v1::Durability::Flush) => Ok(Durability::Flush),
+            Ok(v1::Durability::Sync) => Ok(Durability::Sync),
             Ok(v1::Durability::Unspecified) | Err(_) => {
-                return Err(Refusal::invalid("settings.durability", format!("{level} is no durability")));
+                let text = format!("{level} is no durability: 1 is memory, 2 flush, 3 sync");
+                Err(Refusal::invalid("settings.durability", text))
             }
-        };
-        changes.push(Change::Durability(level));
-    }
-    let before = topic.limits();
-    let mut limits = before;
-    limits.max_messages = wanted.max_messages.unwrap_or(limits.max_messages);
-    limits.max_bytes = wanted.max_bytes.unwrap_or(limits.max_bytes);
-    limits.max_age = wanted.max_age_ms.map_or(limits.max_age, Duration::from_millis);
-    if let Some(overflow) = wanted.overflow {
-        limits.overflow = match v1::Overflow::try_from(overflow) {
-            Ok(v1::Overflow::Refuse) => Overflow::Refuse,
-            Ok(v1::Overflow::DropOldest) => Overflow::DropOldest,
+        });
+        let overflow = wanted.overflow.map(|overflow| match v1::Overflow::try_from(overflow) {
+            Ok(v1::Overflow::Refuse) => Ok(Overflow::Refuse),
+            Ok(v1::Overflow::DropOldest) => Ok(Overflow::DropOldest),
             Ok(v1::Overflow::Unspecified) | Err(_) => {
-                return Err(Refusal::invalid("settings.overflow", format!("{overflow} is no overflow")));
+                let text = format!("{overflow} is no overflow: 1 refuses, 2 drops the oldest");
+                Err(Refusal::invalid("settings.overflow", text))
             }
-        };
+        });
+        let window = wanted.dedup_window_ms.map(Duration::from_millis);
+        for (field, dedup) in [
+            ("settings.dedup_window_ms", Dedup { window, max_ids: None }),
+            ("settings.dedup_max_ids", Dedup { window: None, max_ids: wanted.dedup_max_ids }),
+        ] {
+            dedup.check().map_err(|error| Refusal::from(error).of(field))?;
+        }
+        let (durability, overflow) = (durability.transpose()?, overflow.transpose()?);
+        Ok(Self { wanted, durability, overflow, changes, default_durability })
     }
-    if limits != before {
-        changes.push(Change::Limits(limits));
+
+    /// Makes the change. What it names without a value is as the broker has it.
+    pub(super) fn make(&self, settings: &mut mq_core::TopicSettings) {
+        let mq_core::TopicSettings { durability, limits, dedup } = settings;
+        let wanted = &self.wanted;
+        let [level, messages, bytes, age, overflow, window, ids] = self.changes;
+        if level {
+            *durability = self.durability.unwrap_or(self.default_durability);
+        }
+        if messages {
+            limits.max_messages = wanted.max_messages.unwrap_or_default();
+        }
+        if bytes {
+            limits.max_bytes = wanted.max_bytes.unwrap_or_default();
+        }
+        if age {
+            limits.max_age = Duration::from_millis(wanted.max_age_ms.unwrap_or_default());
+        }
+        if overflow {
+            limits.overflow = self.overflow.unwrap_or_default();
+        }
+        if window {
+            dedup.window = wanted.dedup_window_ms.map(Duration::from_millis);
+        }
+        if ids {
+            dedup.max_ids = wanted.dedup_max_ids;
+        }
     }
-    Ok(changes)
 }

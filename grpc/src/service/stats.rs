@@ -1,5 +1,6 @@
 //! `GetStats` and `WatchStats`: the broker's numbers.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,8 +14,9 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 use tokio_stream::Stream;
 use tonic::Status;
 
-use super::Core;
 use super::ending::Ending;
+use super::pages::{Page, parts};
+use super::{Core, topic_name};
 use crate::status::Refusal;
 use crate::v1;
 use crate::v1::{BrokerStats, ChannelStats, GetStatsResponse, TopicStats, WatchStatsResponse};
@@ -23,17 +25,62 @@ use crate::v1::{BrokerStats, ChannelStats, GetStatsResponse, TopicStats, WatchSt
 pub(super) const INTERVAL_MS: std::ops::RangeInclusive<u64> = 100..=3_600_000;
 pub(super) const INTERVAL_MS_DEFAULT: u64 = 1_000;
 
-/// The numbers of what a caller may see; only of `topic`, if one is given. Looks at all of it.
-pub(super) fn gather(broker: &Broker, caller: &Caller, topic: Option<&TopicName>) -> GetStatsResponse {
-    let topics = match topic {
-        Some(name) => broker.find_topic(name).into_iter().collect(),
-        None => broker.topics(),
-    };
-    let seen = topics.iter().filter(|topic| caller.sees(topic.name().as_str()));
-    GetStatsResponse { broker: Some(of_broker(broker)), topics: seen.map(|topic| of_topic(topic)).collect() }
+/// Which topics a request is about.
+#[derive(Clone)]
+pub(super) struct Filter {
+    /// Only this one, if it is given.
+    topic: Option<TopicName>,
+    /// Only those whose names begin with this.
+    prefix: String,
 }
 
-fn of_broker(broker: &Broker) -> BrokerStats {
+impl Filter {
+    /// Checks the fields `topic` and `prefix`.
+    pub(super) fn new(topic: &str, prefix: String) -> Result<Self, Refusal> {
+        let topic = if topic.is_empty() { None } else { Some(topic_name(topic, "topic")?) };
+        Ok(Self { topic, prefix })
+    }
+
+    /// The topics that a caller may see, by name.
+    fn topics(&self, broker: &Broker, caller: &Caller) -> Vec<Arc<Topic>> {
+        let mut topics = match &self.topic {
+            Some(name) => broker.find_topic(name).into_iter().collect(),
+            None => broker.topics(),
+        };
+        topics.retain(|topic| {
+            let name = topic.name().as_str();
+            name.starts_with(&self.prefix) && caller.sees(name)
+        });
+        topics
+    }
+}
+
+/// A page of the numbers of what a caller may see.
+pub(super) fn page(core: &Core, caller: &Caller, filter: &Filter, page: &Page) -> GetStatsResponse {
+    let topics = filter.topics(&core.broker, caller);
+    let rest = topics.iter().filter(|topic| page.goes_on_at(topic.name().as_str()));
+    let (topics, next_page_token) = page.fill(rest.map(|topic| (topic.name().to_string(), of_topic(topic))));
+    GetStatsResponse { broker: Some(of_broker(core)), topics, next_page_token }
+}
+
+/// All numbers of what a caller may see, in parts.
+fn gather(core: &Core, caller: &Caller, filter: &Filter) -> VecDeque<WatchStatsResponse> {
+    let topics = filter.topics(&core.broker, caller).iter().map(|topic| of_topic(topic)).collect();
+    let mut parts: VecDeque<_> = parts(topics)
+        .into_iter()
+        .map(|topics| WatchStatsResponse { broker: None, topics, more: true })
+        .collect();
+    if let Some(first) = parts.front_mut() {
+        first.broker = Some(of_broker(core));
+    }
+    if let Some(last) = parts.back_mut() {
+        last.more = false;
+    }
+    parts
+}
+
+fn of_broker(core: &Core) -> BrokerStats {
+    let broker = &core.broker;
     let stats = broker.stats();
     BrokerStats {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -47,6 +94,7 @@ fn of_broker(broker: &Broker) -> BrokerStats {
         syncs: stats.syncs,
         write_failures: stats.write_failures,
         sync_failures: stats.sync_failures,
+        start_time_ns: core.started,
     }
 }
 
@@ -62,6 +110,8 @@ fn of_topic(topic: &Topic) -> TopicStats {
         paused: stats.paused,
         durability: durability(stats.durability).into(),
         dedup_ids: stats.dedup_ids,
+        oldest_message_ns: stats.oldest.unwrap_or_default(),
+        damage: stats.damage.as_ref().map(|damage| damage.text.clone()).unwrap_or_default(),
         channels: stats.channels.iter().map(of_channel).collect(),
     }
 }
@@ -82,6 +132,8 @@ fn of_channel(report: &ChannelReport) -> ChannelStats {
         bytes: stats.bytes,
         subscribers: stats.subscribers,
         paused: stats.paused,
+        oldest_message_ns: stats.oldest.unwrap_or_default(),
+        oversized: stats.oversized,
     }
 }
 
@@ -98,11 +150,13 @@ pub(super) fn durability(level: Durability) -> v1::Durability {
 pub(crate) struct Watching {
     core: Arc<Core>,
     caller: Caller,
-    topic: Option<TopicName>,
+    filter: Filter,
     ticks: Interval,
     ending: Ending,
     /// Under way where it holds up nobody.
-    gathering: Option<JoinHandle<GetStatsResponse>>,
+    gathering: Option<JoinHandle<VecDeque<WatchStatsResponse>>>,
+    /// The rest of what was gathered.
+    parts: VecDeque<WatchStatsResponse>,
     ended: bool,
 }
 
@@ -110,13 +164,13 @@ impl Watching {
     pub(super) fn new(
         core: Arc<Core>,
         caller: Caller,
-        topic: Option<TopicName>,
+        filter: Filter,
         every: Duration,
         ending: Ending,
     ) -> Self {
         let mut ticks = interval(every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { core, caller, topic, ticks, ending, gathering: None, ended: false }
+        Self { core, caller, filter, ticks, ending, gathering: None, parts: VecDeque::new(), ended: false }
     }
 }
 
@@ -132,20 +186,27 @@ impl Stream for Watching {
             watching.ended = true;
             return Poll::Ready(Some(Err(status)));
         }
+        if let Some(part) = watching.parts.pop_front() {
+            return Poll::Ready(Some(Ok(part)));
+        }
         let gathering = match &mut watching.gathering {
             Some(gathering) => gathering,
             none => {
                 ready!(watching.ticks.poll_tick(cx));
                 let (core, caller) = (Arc::clone(&watching.core), watching.caller.clone());
-                let topic = watching.topic.clone();
-                let gather = move || gather(&core.broker, &caller, topic.as_ref());
+                let filter = watching.filter.clone();
+                let gather = move || gather(&core, &caller, &filter);
                 none.insert(tokio::task::spawn_blocking(gather))
             }
         };
         let gathered = ready!(Pin::new(gathering).poll(cx));
         watching.gathering = None;
         Poll::Ready(Some(match gathered {
-            Ok(GetStatsResponse { broker, topics }) => Ok(WatchStatsResponse { broker, topics }),
+            Ok(mut parts) => {
+                let first = parts.pop_front().unwrap_or_default();
+                watching.parts = parts;
+                Ok(first)
+            }
             Err(_) => {
                 watching.ended = true;
                 Err(Refusal::stopping().into())

@@ -3,6 +3,7 @@
 use mq_grpc::v1::admin_service_client::AdminServiceClient;
 use mq_grpc::v1::*;
 use tonic::Code;
+use tonic_types::StatusExt;
 
 use crate::stack::{Stack, Subscriber, open, soon};
 
@@ -16,15 +17,20 @@ async fn topics_and_channels_come_change_and_go() {
     let mut admin = AdminServiceClient::new(stack.channel().await);
     let missing = admin.delete_topic(DeleteTopicRequest { topic: topic() }).await.unwrap_err();
     assert_eq!(missing.code(), Code::NotFound);
-    admin.create_topic(CreateTopicRequest { topic: topic() }).await.unwrap();
+    let create = || CreateTopicRequest { topic: topic(), settings: None };
+    assert!(admin.create_topic(create()).await.unwrap().into_inner().created);
+    assert!(!admin.create_topic(create()).await.unwrap().into_inner().created);
     admin.pause_topic(PauseTopicRequest { topic: topic() }).await.unwrap();
     stack.publish("t", &["a", "b"]).await;
     let channel = || "c".to_owned();
-    admin.create_channel(CreateChannelRequest { topic: topic(), channel: channel() }).await.unwrap();
-    let listed = admin.list_topics(ListTopicsRequest {}).await.unwrap().into_inner().topics;
+    let create = || CreateChannelRequest { topic: topic(), channel: channel(), start: None };
+    assert!(admin.create_channel(create()).await.unwrap().into_inner().created);
+    assert!(!admin.create_channel(create()).await.unwrap().into_inner().created);
+    let listed = admin.list_topics(ListTopicsRequest::default()).await.unwrap().into_inner().topics;
     assert_eq!(listed, [TopicInfo { name: topic(), channels: vec![channel()] }]);
     let stats = async |admin: &mut AdminServiceClient<_>| {
-        let stats = admin.get_stats(GetStatsRequest { topic: topic() }).await.unwrap().into_inner();
+        let request = GetStatsRequest { topic: topic(), ..Default::default() };
+        let stats = admin.get_stats(request).await.unwrap().into_inner();
         stats.topics[0].clone()
     };
     let paused = stats(&mut admin).await;
@@ -43,7 +49,7 @@ async fn topics_and_channels_come_change_and_go() {
     admin.empty_topic(EmptyTopicRequest { topic: topic() }).await.unwrap();
     assert_eq!(stats(&mut admin).await.depth, 0);
     admin.delete_topic(DeleteTopicRequest { topic: topic() }).await.unwrap();
-    assert!(admin.list_topics(ListTopicsRequest {}).await.unwrap().into_inner().topics.is_empty());
+    assert!(admin.list_topics(ListTopicsRequest::default()).await.unwrap().into_inner().topics.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -61,7 +67,7 @@ async fn settings_change_where_they_are_given() {
         dedup_window_ms: Some(7_000),
         ..TopicSettings::default()
     };
-    let update = UpdateTopicSettingsRequest { topic: topic(), settings: Some(wanted) };
+    let update = UpdateTopicSettingsRequest { topic: topic(), settings: Some(wanted), update_mask: None };
     let after = admin.update_topic_settings(update).await.unwrap().into_inner().settings.unwrap();
     assert_eq!(
         after,
@@ -72,15 +78,185 @@ async fn settings_change_where_they_are_given() {
             ..wanted
         }
     );
-    for bad in [
-        TopicSettings { durability: Some(9), ..TopicSettings::default() },
-        TopicSettings { overflow: Some(0), ..TopicSettings::default() },
-        TopicSettings { dedup_max_ids: Some(0), ..TopicSettings::default() },
+    for (bad, field) in [
+        (TopicSettings { durability: Some(9), ..TopicSettings::default() }, "settings.durability"),
+        (TopicSettings { overflow: Some(0), ..TopicSettings::default() }, "settings.overflow"),
+        (TopicSettings { dedup_max_ids: Some(0), ..TopicSettings::default() }, "settings.dedup_max_ids"),
+        (
+            TopicSettings { dedup_window_ms: Some(1 << 40), ..TopicSettings::default() },
+            "settings.dedup_window_ms",
+        ),
     ] {
-        let update = UpdateTopicSettingsRequest { topic: topic(), settings: Some(bad) };
+        let bad = TopicSettings { max_messages: Some(77), ..bad };
+        let update = UpdateTopicSettingsRequest { topic: topic(), settings: Some(bad), update_mask: None };
         let refused = admin.update_topic_settings(update).await.unwrap_err();
-        assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
+        assert_eq!(
+            (refused.code(), violated(&refused)),
+            (Code::InvalidArgument, field.to_owned()),
+            "{refused}"
+        );
+        let get = GetTopicSettingsRequest { topic: topic() };
+        let now = admin.get_topic_settings(get).await.unwrap().into_inner().settings.unwrap();
+        assert_eq!(now, after, "nothing of it is changed");
     }
+}
+
+/// The field that a call was refused for.
+fn violated(status: &tonic::Status) -> String {
+    status.get_details_bad_request().expect("details").field_violations[0].field.clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_update_mask_changes_what_it_names_and_resets_what_has_no_value() {
+    let stack = Stack::start().await;
+    let mut admin = AdminServiceClient::new(stack.channel().await);
+    let settings = TopicSettings {
+        durability: Some(Durability::Sync.into()),
+        max_messages: Some(5),
+        max_bytes: Some(1 << 20),
+        dedup_max_ids: Some(7),
+        ..TopicSettings::default()
+    };
+    let create = CreateTopicRequest { topic: topic(), settings: Some(settings) };
+    let created = admin.create_topic(create).await.unwrap().into_inner();
+    let before = created.settings.unwrap();
+    assert!(created.created);
+    assert_eq!(
+        (before.durability(), before.max_messages, before.dedup_max_ids),
+        (Durability::Sync, Some(5), Some(7))
+    );
+    let update = |paths: &[&str]| UpdateTopicSettingsRequest {
+        topic: topic(),
+        settings: Some(TopicSettings {
+            max_messages: Some(9),
+            max_bytes: Some(3),
+            ..TopicSettings::default()
+        }),
+        update_mask: Some(prost_types::FieldMask {
+            paths: paths.iter().map(|&path| path.to_owned()).collect(),
+        }),
+    };
+    let masked = update(&["max_messages", "durability", "dedup_max_ids"]);
+    let after = admin.update_topic_settings(masked).await.unwrap().into_inner().settings.unwrap();
+    assert_eq!(
+        (after.durability(), after.max_messages, after.max_bytes),
+        (Durability::Flush, Some(9), before.max_bytes)
+    );
+    let own = stack.broker.find_topic(&mq_core::TopicName::parse("t").unwrap()).unwrap().settings().dedup;
+    assert_eq!(own, mq_core::Dedup::default(), "as the broker has it");
+    let refused = admin.update_topic_settings(update(&["max_messages", "colour"])).await.unwrap_err();
+    assert_eq!((refused.code(), &violated(&refused)[..]), (Code::InvalidArgument, "update_mask.paths[1]"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_come_in_pages_and_by_prefix() {
+    let stack = Stack::start().await;
+    for name in ["a1", "a2", "a3", "b1"] {
+        stack.publish(name, &["x"]).await;
+    }
+    let mut admin = AdminServiceClient::new(stack.channel().await);
+    let (mut topics, mut stats, mut token, mut pages) = (Vec::new(), Vec::new(), String::new(), 0);
+    loop {
+        let prefix = || "a".to_owned();
+        let request = ListTopicsRequest { page_size: 2, page_token: token.clone(), prefix: prefix() };
+        let listed = admin.list_topics(request).await.unwrap().into_inner();
+        let request =
+            GetStatsRequest { page_size: 2, page_token: token, prefix: prefix(), ..Default::default() };
+        let counted = admin.get_stats(request).await.unwrap().into_inner();
+        assert_eq!(listed.next_page_token, counted.next_page_token);
+        assert!(counted.broker.unwrap().start_time_ns > 0);
+        topics.extend(listed.topics.into_iter().map(|topic| topic.name));
+        stats.extend(counted.topics.into_iter().map(|topic| (topic.name, topic.oldest_message_ns > 0)));
+        token = listed.next_page_token;
+        pages += 1;
+        if token.is_empty() {
+            break;
+        }
+    }
+    assert_eq!((pages, &topics[..]), (2, &["a1", "a2", "a3"].map(str::to_owned)[..]));
+    assert_eq!(stats, ["a1", "a2", "a3"].map(|name| (name.to_owned(), true)));
+    let large = ListTopicsRequest { page_size: 10_001, ..Default::default() };
+    let refused = admin.list_topics(large).await.unwrap_err();
+    assert_eq!((refused.code(), &violated(&refused)[..]), (Code::InvalidArgument, "page_size"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_subscribers_of_a_channel_are_listed_whatever_they_speak() {
+    let stack = Stack::start().await;
+    stack.publish("t", &["x"]).await;
+    let named = SubscribeOpen { client_name: "billing".to_owned(), ..open("t", "c") };
+    let mut first = Subscriber::open(stack.channel().await, named, 3).await.unwrap();
+    let _other = Subscriber::open(stack.channel().await, open("t", "other"), 1).await.unwrap();
+    first.next().await;
+    let mut nsq = tokio::net::TcpStream::connect(&stack.tcp).await.unwrap();
+    tokio::io::AsyncWriteExt::write_all(&mut nsq, b"  V2SUB t c\n").await.unwrap();
+    let mut admin = AdminServiceClient::new(stack.channel().await);
+    let listed = soon("both", async {
+        loop {
+            let (mut all, mut token) = (Vec::new(), String::new());
+            loop {
+                let request = ListSubscribersRequest {
+                    topic: topic(),
+                    channel: "c".to_owned(),
+                    page_size: 1,
+                    page_token: token,
+                };
+                let page = admin.list_subscribers(request).await.unwrap().into_inner();
+                assert!(page.subscribers.len() <= 1);
+                all.extend(page.subscribers);
+                token = page.next_page_token;
+                if token.is_empty() {
+                    break;
+                }
+            }
+            if all.len() == 2 {
+                break all;
+            }
+        }
+    })
+    .await;
+    let shown: Vec<_> = listed.iter().map(|one| (&one.protocol[..], one.credit, one.in_flight)).collect();
+    assert_eq!(shown, [("gRPC", 3, 1), ("V2", 0, 0)]);
+    assert_eq!((&listed[0].name[..], listed[0].delivered), ("billing", 1));
+    assert!(listed[0].connected_ns > 0 && listed[0].address.starts_with("127.0.0.1:"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peek_at_a_channel_shows_what_it_holds() {
+    let stack = Stack::start().await;
+    stack.publish("t", &["a", "b", "c"]).await;
+    let mut subscriber = Subscriber::open(stack.channel().await, open("t", "c"), 2).await.unwrap();
+    let (a, _b) = (subscriber.next().await, subscriber.next().await);
+    let requeue = vec![SubscribeRequeue { tokens: vec![a.token], delay_ms: 60_000 }];
+    let credit = Some(SubscribeCredit { messages: Some(0), bytes: None });
+    subscriber.send(SubscribeUpdate { requeue, credit, ..Default::default() }).await;
+    let mut admin = AdminServiceClient::new(stack.channel().await);
+    let request = PeekRequest { topic: topic(), channel: "c".to_owned(), ..Default::default() };
+    let seen = soon("the requeue", async {
+        loop {
+            let peeked = admin.peek(request.clone()).await.unwrap().into_inner().messages;
+            if peeked[0].state() == PeekedState::Deferred {
+                break peeked;
+            }
+        }
+    })
+    .await;
+    let seen: Vec<_> = seen
+        .iter()
+        .map(|one| {
+            let message = one.message.as_ref().unwrap();
+            assert!(message.token.is_empty());
+            (&message.body[..], one.state(), message.attempts, one.due_ns > 0)
+        })
+        .collect();
+    assert_eq!(
+        seen,
+        [
+            (&b"a"[..], PeekedState::Deferred, 1, true),
+            (&b"b"[..], PeekedState::InFlight, 1, false),
+            (&b"c"[..], PeekedState::Waiting, 0, false)
+        ]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -88,14 +264,17 @@ async fn a_peek_consumes_nothing_and_goes_on_where_it_ended() {
     let stack = Stack::start().await;
     let offsets = stack.publish("t", &["a", "b", "c"]).await;
     let mut admin = AdminServiceClient::new(stack.channel().await);
-    let first = PeekRequest { topic: topic(), from_offset: None, max_messages: 2 };
+    let first = PeekRequest { topic: topic(), max_messages: 2, ..Default::default() };
     let first = admin.peek(first).await.unwrap().into_inner();
-    let bodies = |peeked: &PeekResponse| peeked.messages.iter().map(|m| m.body.clone()).collect::<Vec<_>>();
+    let message = |peeked: &PeekResponse, at: usize| peeked.messages[at].message.clone().unwrap();
+    let bodies = |peeked: &PeekResponse| -> Vec<_> {
+        (0..peeked.messages.len()).map(|at| message(peeked, at).body).collect()
+    };
     assert_eq!(bodies(&first), ["a", "b"]);
-    assert_eq!((first.messages[1].offset, first.messages[1].attempts), (offsets[1], 0));
-    let rest = PeekRequest { topic: topic(), from_offset: Some(first.next_offset), max_messages: 0 };
+    assert_eq!((message(&first, 1).offset, message(&first, 1).attempts), (offsets[1], 0));
+    let rest = PeekRequest { topic: topic(), from_offset: Some(first.next_offset), ..Default::default() };
     assert_eq!(bodies(&admin.peek(rest).await.unwrap().into_inner()), ["c"]);
-    let too_many = PeekRequest { topic: topic(), from_offset: None, max_messages: 1_001 };
+    let too_many = PeekRequest { topic: topic(), max_messages: 1_001, ..Default::default() };
     assert_eq!(admin.peek(too_many).await.unwrap_err().code(), Code::InvalidArgument);
     let mut subscriber = Subscriber::open(stack.channel().await, open("t", "c"), 1).await.unwrap();
     assert_eq!(&subscriber.next().await.body[..], b"a");
@@ -105,7 +284,7 @@ async fn a_peek_consumes_nothing_and_goes_on_where_it_ended() {
 async fn stats_are_watched_until_the_end() {
     let mut stack = Stack::start().await;
     let mut admin = AdminServiceClient::new(stack.channel().await);
-    let often = WatchStatsRequest { topic: topic(), interval_ms: 100 };
+    let often = WatchStatsRequest { topic: topic(), interval_ms: 100, ..Default::default() };
     let mut watched = admin.watch_stats(often).await.unwrap().into_inner();
     let first = soon("numbers", watched.message()).await.unwrap().unwrap();
     assert!(first.topics.is_empty() && first.broker.unwrap().memory_limit > 0);
@@ -116,7 +295,7 @@ async fn stats_are_watched_until_the_end() {
             break;
         }
     }
-    let refused = admin.watch_stats(WatchStatsRequest { topic: String::new(), interval_ms: 1 }).await;
+    let refused = admin.watch_stats(WatchStatsRequest { interval_ms: 1, ..Default::default() }).await;
     assert_eq!(refused.unwrap_err().code(), Code::InvalidArgument);
     stack.stop().await;
     let end = loop {

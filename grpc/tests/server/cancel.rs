@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use mq_core::{Topic, TopicName};
 use mq_grpc::v1::publish_service_client::PublishServiceClient;
-use mq_grpc::v1::{PublishStreamRequest, SubscribeCredit, SubscribeRequest, SubscribeRequeue};
+use mq_grpc::v1::{PublishStreamRequest, SubscribeRequeue, SubscribeUpdate};
 use prost::Message;
 use tokio::time::timeout;
 use tokio_stream::StreamExt;
 use tonic::Code;
 
 use crate::raw::{Raw, framed};
-use crate::stack::{Stack, Subscriber, message, open, until};
+use crate::stack::{self, Stack, Subscriber, message, open, opening, until};
 
 fn topic(stack: &Stack) -> std::sync::Arc<Topic> {
     stack.broker.find_topic(&TopicName::parse("t").unwrap()).unwrap()
@@ -48,7 +48,7 @@ async fn a_stream_of_batches_cancelled_at_any_step_stores_whole_ones_in_order() 
             let batches = tokio_stream::iter(0_u64..400).map(request).chain(tokio_stream::pending());
             let mut results = client.publish_stream(batches).await.unwrap().into_inner();
             while let Some(response) = results.message().await.unwrap() {
-                assert!(response.results.iter().all(|result| result.failure.is_none()));
+                assert!(stack::results(response).iter().all(|result| stack::failure(result).is_none()));
             }
         };
         assert!(timeout(Duration::from_micros(step * 100), publishing).await.is_err());
@@ -68,7 +68,7 @@ async fn a_stream_of_batches_cancelled_at_any_step_stores_whole_ones_in_order() 
         let due = next.entry(step).or_default();
         assert_eq!(*due, correlation * BATCH as u64 + at, "message {number} is {text}");
         *due += 1;
-        seen.push(message.id);
+        seen.push(message.token);
         if seen.len() == 1_000 {
             subscriber.finish(&std::mem::take(&mut seen)).await;
         }
@@ -92,11 +92,11 @@ async fn a_subscription_cancelled_at_any_step_loses_nothing() {
                 // One is finished, one requeued, one touched, one held.
                 let mut ids = Vec::new();
                 for _ in 0..4 {
-                    ids.push(subscriber.next().await.id);
+                    ids.push(subscriber.next().await.token);
                 }
-                let requeue = vec![SubscribeRequeue { ids: vec![ids[1]], delay_ms: 0 }];
-                let (finish, touch) = (vec![ids[0]], vec![ids[2]]);
-                subscriber.send(SubscribeRequest { finish, requeue, touch, ..Default::default() }).await;
+                let requeue = vec![SubscribeRequeue { tokens: vec![ids[1].clone()], delay_ms: 0 }];
+                let (finish, touch) = (vec![ids[0].clone()], vec![ids[2].clone()]);
+                subscriber.send(SubscribeUpdate { finish, requeue, touch, ..Default::default() }).await;
                 if step % 3 == 0 {
                     // The acknowledgements are on their way.
                     return;
@@ -114,7 +114,7 @@ async fn a_subscription_cancelled_at_any_step_loses_nothing() {
     while (done.len() as u64) < MESSAGES - before {
         let message = subscriber.next().await;
         assert!(done.insert(message.offset), "{} twice", message.offset);
-        subscriber.finish(&[message.id]).await;
+        subscriber.finish(&[message.token]).await;
     }
     let finished = || (topic(&stack).channels()[0].stats().finished == MESSAGES).then_some(());
     until("all to be finished", finished).await;
@@ -136,8 +136,7 @@ async fn deadlines_end_calls_whether_they_have_begun_to_answer_or_not() {
     watching.send(framed(0, 0, b""), true).await;
     assert_eq!(watching.end().await, Code::DeadlineExceeded);
     // A message is in flight: it returns, though the client stays.
-    let credit = Some(SubscribeCredit { messages: 1, bytes: 0 });
-    let first = SubscribeRequest { open: Some(open("t", "c")), credit, ..Default::default() };
+    let first = opening(open("t", "c"), 1, 0);
     let first = first.encode_to_vec();
     let mut consuming = raw.call("SubscribeService/Subscribe", &soon).await;
     consuming.send(framed(0, first.len(), &first), false).await;

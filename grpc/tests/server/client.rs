@@ -84,6 +84,29 @@ async fn requeue_and_touch_and_a_closed_consumer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_closed_consumer_gives_back_unseen_what_the_program_has_not_taken() {
+    let stack = Stack::start().await;
+    let bodies: Vec<String> = (0..200).map(|number| number.to_string()).collect();
+    stack.publish("t", &bodies.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let mut first = consumer(&stack);
+    soon("a message", first.next()).await.unwrap().unwrap().finish();
+    let topic = stack.broker.topics().remove(0);
+    let stats = || topic.channels()[0].stats();
+    // Handed to the connection, and by it to the client's runtime.
+    until("all to be on their way", || (stats().in_flight == 199).then_some(())).await;
+    soon("the end", first.close()).await;
+    until("the end", || (stats().subscribers == 0).then_some(())).await;
+    assert_eq!((stats().finished, stats().depth, stats().deferred), (1, 199, 0));
+    let mut second = consumer(&stack);
+    for body in &bodies[1..] {
+        let delivery = soon("a message", second.next()).await.unwrap().unwrap();
+        assert_eq!(delivery.body(), body.as_bytes());
+        assert!(delivery.message().attempts <= 2);
+        delivery.finish();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_no_server_takes_is_given_up_in_time() {
     let options = PublisherOptions { timeout: Duration::from_millis(300), ..PublisherOptions::default() };
     // Nobody listens on port 1.

@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
 use tonic::transport::Channel;
+use tonic_types::StatusExt;
 
 use crate::stack::{Stack, soon};
 
@@ -40,17 +41,23 @@ fn registration(topic: &str, channel: &str) -> Registration {
     Registration { topic: topic.to_owned(), channel: channel.to_owned() }
 }
 
+fn broker(info: BrokerInfo) -> RegisterRequest {
+    RegisterRequest { request: Some(register_request::Request::Broker(info)) }
+}
+
+fn change(add: Vec<Registration>, remove: Vec<Registration>) -> RegisterRequest {
+    RegisterRequest { request: Some(register_request::Request::Change(RegisterChange { add, remove })) }
+}
+
 /// Registers a broker for as long as the sender lives.
 async fn register(address: &str, grpc: &str, topic: &str) -> mpsc::Sender<RegisterRequest> {
     let (sender, receiver) = mpsc::channel(4);
-    let register = vec![registration(topic, "c")];
-    sender
-        .send(RegisterRequest { broker: Some(info(grpc)), register, unregister: Vec::new() })
-        .await
-        .unwrap();
+    sender.send(broker(info(grpc))).await.unwrap();
+    sender.send(change(vec![registration(topic, "c")], Vec::new())).await.unwrap();
     let mut client = client(address).await;
     let mut answers = client.register(ReceiverStream::new(receiver)).await.unwrap().into_inner();
     answers.message().await.unwrap().expect("an answer");
+    answers.message().await.unwrap().expect("another");
     tokio::spawn(async move { while let Ok(Some(_)) = answers.message().await {} });
     sender
 }
@@ -71,8 +78,7 @@ async fn a_broker_is_found_while_its_stream_lasts() {
     assert_eq!(seen.brokers, found.brokers);
     let nsq = directory.lookup(&TopicName::parse("t").unwrap()).unwrap();
     assert_eq!(nsq.producers[0].broadcast_address, "127.0.0.1");
-    let unregister = vec![registration("t", "c")];
-    registered.send(RegisterRequest { unregister, ..Default::default() }).await.unwrap();
+    registered.send(change(Vec::new(), vec![registration("t", "c")])).await.unwrap();
     let seen = soon("a change", watched.message()).await.unwrap().unwrap();
     assert_eq!((seen.brokers.len(), seen.channels.len()), (1, 0));
     drop(registered);
@@ -87,14 +93,17 @@ async fn what_registers_badly_is_refused() {
         client(&address).await.register(stream).await.unwrap_err().code()
     };
     assert_eq!(refused(RegisterRequest::default()).await, Code::FailedPrecondition);
-    let nameless = RegisterRequest { broker: Some(BrokerInfo::default()), ..Default::default() };
-    assert_eq!(refused(nameless).await, Code::InvalidArgument);
-    let bad = RegisterRequest {
-        broker: Some(info("127.0.0.1:1")),
-        register: vec![registration("no good", "")],
-        unregister: Vec::new(),
-    };
-    assert_eq!(refused(bad).await, Code::InvalidArgument);
+    assert_eq!(refused(broker(BrokerInfo::default())).await, Code::InvalidArgument);
+    let stream = tokio_stream::iter([
+        broker(info("127.0.0.1:1")),
+        change(vec![registration("no good", "")], Vec::new()),
+    ]);
+    let mut answers = client(&address).await.register(stream).await.unwrap().into_inner();
+    soon("an answer", answers.message()).await.unwrap().expect("an answer");
+    let status = soon("an answer", answers.message()).await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument);
+    let violations = status.get_details_bad_request().expect("details").field_violations;
+    assert_eq!(violations[0].field, "change.add[0].topic");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use mq_core::TopicName;
 use mq_grpc::Config;
 use mq_grpc::v1::publish_service_client::PublishServiceClient;
-use mq_grpc::v1::{OutgoingMessage, PublishRequest, PublishStreamRequest, SubscribeCredit, SubscribeRequest};
+use mq_grpc::v1::{OutgoingMessage, PublishRequest, PublishStreamRequest, SubscribeUpdate};
 use mq_nsq::server;
 use prost::Message as _;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use tonic::Code;
 
 use crate::raw::{Raw, framed};
-use crate::stack::{Stack, Subscriber, message, open, soon, until};
+use crate::stack::{self, Stack, Subscriber, message, open, opening, soon, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn garbage_ends_its_connection_and_no_other() {
@@ -81,7 +81,7 @@ async fn thousands_of_streams_on_few_connections() {
     for subscriber in &mut subscribers {
         let message = subscriber.next().await;
         assert_eq!(&message.body[..], b"a");
-        subscriber.finish(&[message.id]).await;
+        subscriber.finish(&[message.token]).await;
     }
     let topic = stack.broker.find_topic(&TopicName::parse("t").unwrap()).unwrap();
     let finished = || topic.channels().iter().map(|channel| channel.stats().finished).sum::<u64>();
@@ -100,8 +100,7 @@ async fn a_reader_that_stops_holds_little_and_keeps_nothing_from_others() {
     // 20 MB wait. This one may have a lot of it in flight, and reads nothing beyond its stream's window of 64 KiB.
     let raw = Raw::connect(&stack.grpc).await;
     let mut idle = raw.call("SubscribeService/Subscribe", &[]).await;
-    let credit = Some(SubscribeCredit { messages: 2_500, bytes: 0 });
-    let first = SubscribeRequest { open: Some(open("t", "c")), credit, ..Default::default() }.encode_to_vec();
+    let first = opening(open("t", "c"), 2_500, 0).encode_to_vec();
     idle.send(framed(0, first.len(), &first), false).await;
     let topic = stack.broker.find_topic(&TopicName::parse("t").unwrap()).unwrap();
     let stats = || topic.channels().first().map(|channel| channel.stats());
@@ -112,7 +111,7 @@ async fn a_reader_that_stops_holds_little_and_keeps_nothing_from_others() {
     let mut finished = 0;
     while stats().is_some_and(|channel| channel.depth > 0) {
         let message = busy.next().await;
-        busy.finish(&[message.id]).await;
+        busy.finish(&[message.token]).await;
         finished += 1;
     }
     let held = in_flight();
@@ -122,7 +121,7 @@ async fn a_reader_that_stops_holds_little_and_keeps_nothing_from_others() {
     drop(idle);
     while finished < 40 * 500 {
         let message = busy.next().await;
-        busy.finish(&[message.id]).await;
+        busy.finish(&[message.token]).await;
         finished += 1;
     }
     until("all to be finished", || (in_flight() == 0).then_some(())).await;
@@ -210,7 +209,8 @@ async fn who_does_not_read_what_failed_is_not_read() {
     let channel = endpoint.initial_stream_window_size(64 << 10).connect().await.unwrap();
     let first = Subscriber::open(channel, open("t", "c"), 1).await.unwrap();
     // Each brings a failure for each of its ids.
-    let request = || SubscribeRequest { finish: (0..10_000).collect(), ..Default::default() };
+    let token = |n: u64| bytes::Bytes::from(n.to_be_bytes().repeat(2));
+    let request = || SubscribeUpdate { finish: (0..10_000).map(token).collect(), ..Default::default() };
     let mut sent = 0;
     while tokio::time::timeout(Duration::from_secs(1), first.send(request())).await.is_ok() {
         sent += 1;
@@ -253,8 +253,9 @@ async fn a_publisher_that_does_not_read_its_results_is_not_read() {
     drop(requests);
     let mut answered = 0;
     while let Some(response) = soon("results", results.message()).await.unwrap() {
-        assert!(response.results.iter().all(|result| result.failure.is_none()));
-        answered += response.results.len() as u64;
+        let results = stack::results(response);
+        assert!(results.iter().all(|result| stack::failure(result).is_none()));
+        answered += results.len() as u64;
     }
     assert_eq!(answered, sent);
     assert_eq!(stack.broker.topics()[0].depth(), sent);

@@ -2,13 +2,16 @@
 
 use mq_core::{Limits, TopicName};
 use mq_grpc::v1::publish_service_client::PublishServiceClient;
-use mq_grpc::v1::{Header, OutgoingMessage, PublishRequest, PublishStreamRequest, PublishStreamResponse};
+use mq_grpc::v1::{
+    Header, OutgoingMessage, PublishRequest, PublishStreamRequest, PublishStreamResponse,
+    publish_stream_response,
+};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Streaming};
 use tonic_types::StatusExt;
 
-use crate::stack::{Stack, Subscriber, message, open, soon};
+use crate::stack::{self, Stack, Subscriber, message, open, soon};
 
 fn request(topic: &str, messages: Vec<OutgoingMessage>) -> PublishRequest {
     PublishRequest { topic: topic.to_owned(), messages }
@@ -71,7 +74,7 @@ async fn what_breaks_a_rule_names_the_field_and_stores_nothing() {
         ),
         (
             request("t", vec![OutgoingMessage { headers: vec![Header::default()], ..message("x") }]),
-            "messages[0].headers",
+            "messages[0].headers[0]",
         ),
     ];
     for (request, field) in cases {
@@ -90,7 +93,8 @@ async fn stream(stack: &Stack) -> (mpsc::Sender<PublishStreamRequest>, Streaming
     let (sender, receiver) = mpsc::channel(64);
     let mut client = PublishServiceClient::new(stack.channel().await);
     let mut responses = client.publish_stream(ReceiverStream::new(receiver)).await.unwrap().into_inner();
-    let window = responses.message().await.unwrap().unwrap().window.expect("the window first");
+    let first = responses.message().await.unwrap().unwrap().response;
+    let Some(publish_stream_response::Response::Window(window)) = first else { panic!("no window first") };
     assert!(window.batches > 0 && window.messages > 0 && window.max_message_bytes == 1 << 20);
     (sender, responses)
 }
@@ -106,11 +110,11 @@ async fn a_stream_answers_each_batch_and_survives_bad_ones() {
     };
     let batches = [
         batch(7, "t", &["a", "b"]),
-        batch(8, "", &["c"]),
+        batch(8, "t", &["c"]),
         batch(9, "no good", &["x"]),
         batch(10, "", &["d"]),
         batch(11, "u", &[""]),
-        batch(12, "", &["e"]),
+        batch(12, "u", &["e"]),
     ];
     for batch in batches {
         sender.send(batch).await.unwrap();
@@ -118,23 +122,23 @@ async fn a_stream_answers_each_batch_and_survives_bad_ones() {
     drop(sender);
     let mut results = Vec::new();
     while let Some(response) = soon("an answer", responses.message()).await.unwrap() {
-        results.extend(response.results);
+        results.extend(stack::results(response));
     }
     results.sort_by_key(|result| result.correlation);
     let outcomes: Vec<_> = results
         .iter()
         .map(|result| {
-            let stored: u32 = result.offsets.iter().map(|range| range.count).sum();
-            (result.correlation, stored, result.failure.as_ref().map(|failure| failure.code))
+            (result.correlation, stack::stored(result), stack::failure(result).map(|failure| failure.code))
         })
         .collect();
     let invalid = Some(Code::InvalidArgument as u32);
     assert_eq!(
         outcomes,
-        [(7, 2, None), (8, 1, None), (9, 0, invalid), (10, 1, None), (11, 0, invalid), (12, 1, None)]
+        [(7, 2, None), (8, 1, None), (9, 0, invalid), (10, 0, invalid), (11, 0, invalid), (12, 1, None)]
     );
     let depth = |name: &str| stack.broker.find_topic(&TopicName::parse(name).unwrap()).unwrap().depth();
-    assert_eq!((depth("t"), depth("u")), (4, 1));
+    // An empty topic is none, and not the one before.
+    assert_eq!((depth("t"), depth("u")), (3, 1));
 }
 
 /// Batches that arrive together share a frame of the log, but not what one of them is refused for.
@@ -142,7 +146,7 @@ async fn a_stream_answers_each_batch_and_survives_bad_ones() {
 async fn a_batch_that_finds_no_room_leaves_its_neighbours_alone() {
     let stack = Stack::start().await;
     let topic = stack.broker.topic(&TopicName::parse("t").unwrap()).unwrap();
-    let _ = topic.set_limits(Limits { max_messages: 4, ..Limits::default() }).unwrap();
+    let _ = topic.update(|s| s.limits = Limits { max_messages: 4, ..Limits::default() }).unwrap();
     let batch = |correlation, count: usize| PublishStreamRequest {
         correlation,
         topic: "t".to_owned(),
@@ -153,29 +157,32 @@ async fn a_batch_that_finds_no_room_leaves_its_neighbours_alone() {
     let mut responses = client.publish_stream(tokio_stream::iter(requests)).await.unwrap().into_inner();
     let mut results = Vec::new();
     while let Some(response) = soon("an answer", responses.message()).await.unwrap() {
-        results.extend(response.results);
+        results.extend(stack::results(response));
     }
     results.sort_by_key(|result| result.correlation);
-    let failed: Vec<bool> = results.iter().map(|result| result.failure.is_some()).collect();
+    let failed: Vec<bool> = results.iter().map(|result| stack::failure(result).is_some()).collect();
     assert_eq!(failed, [false, true, false]);
     assert_eq!(topic.depth(), 4);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_first_batch_needs_a_topic() {
+async fn every_batch_needs_a_topic() {
     let stack = Stack::start().await;
     let (sender, mut responses) = stream(&stack).await;
     sender.send(PublishStreamRequest { messages: vec![message("x")], ..Default::default() }).await.unwrap();
     let response = soon("an answer", responses.message()).await.unwrap().unwrap();
-    let failure = response.results[0].failure.clone().expect("a failure");
+    let results = stack::results(response);
+    let failure = stack::failure(&results[0]).expect("a failure");
     assert_eq!((failure.code, &failure.reason[..]), (Code::InvalidArgument as u32, "INVALID_NAME"));
+    assert_eq!(failure.field, "topic");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_topic_and_a_draining_broker_say_so_and_when_to_come_again() {
     let stack = Stack::start().await;
     let topic = stack.broker.topic(&TopicName::parse("t").unwrap()).unwrap();
-    let _ = topic.set_limits(Limits { max_messages: 1, ..Limits::default() }).unwrap();
+    let _ = topic.update(|s| s.limits = Limits { max_messages: 2, ..Limits::default() }).unwrap();
+    stack.publish("t", &["first"]).await;
     let mut client = PublishServiceClient::new(stack.channel().await);
     let (sender, mut responses) = stream(&stack).await;
     let mut refused = async |code: Code, reason: &str, retries: bool| {
@@ -188,13 +195,17 @@ async fn a_full_topic_and_a_draining_broker_say_so_and_when_to_come_again() {
         let batch = PublishStreamRequest { correlation: 1, topic: "t".to_owned(), messages };
         sender.send(batch).await.unwrap();
         let response = soon("an answer", responses.message()).await.unwrap().unwrap();
-        let failure = response.results[0].failure.clone().expect("a failure");
+        let results = stack::results(response);
+        let failure = stack::failure(&results[0]).expect("a failure");
         assert_eq!((failure.code, &failure.reason[..]), (code as u32, reason));
         assert_eq!(failure.retry_after_ms > 0, retries);
     };
     refused(Code::ResourceExhausted, "FULL", true).await;
+    let _ = topic.update(|s| s.limits = Limits { max_messages: 1, ..Limits::default() }).unwrap();
+    // It never fits.
+    refused(Code::InvalidArgument, "TOO_BIG", false).await;
     stack.broker.drain();
     // Not here any more.
     refused(Code::Unavailable, "DRAINING", false).await;
-    assert_eq!(topic.depth(), 0);
+    assert_eq!(topic.depth(), 1);
 }

@@ -70,25 +70,31 @@ impl Call {
 
     /// How it ends; nothing more is sent.
     pub async fn end(self) -> Code {
+        self.failure().await.0
+    }
+
+    /// How it ends, and its text as it is on the wire; nothing more is sent.
+    pub async fn failure(self) -> (Code, String) {
         let Self { response, stream } = self;
-        let code = soon("the end of a call", async {
+        let headers = soon("the end of a call", async {
             let (head, mut body) = response.await.unwrap().into_parts();
-            match head.headers.get("grpc-status") {
-                Some(status) => status.clone(),
-                None => status(&mut body).await,
+            match head.headers.contains_key("grpc-status") {
+                true => head.headers,
+                false => trailers(&mut body).await,
             }
         })
         .await;
         drop(stream);
-        Code::from_bytes(code.as_bytes())
+        let text = headers.get("grpc-message").map_or("", |text| text.to_str().unwrap());
+        (Code::from_bytes(headers["grpc-status"].as_bytes()), text.to_owned())
     }
 }
 
-async fn status(body: &mut RecvStream) -> hyper::header::HeaderValue {
+async fn trailers(body: &mut RecvStream) -> hyper::HeaderMap {
     while let Some(data) = body.data().await {
         let _ = body.flow_control().release_capacity(data.unwrap().len());
     }
-    body.trailers().await.unwrap().expect("trailers")["grpc-status"].clone()
+    body.trailers().await.unwrap().expect("trailers")
 }
 
 /// A message as it is sent: its flag, its length, itself.

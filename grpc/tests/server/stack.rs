@@ -4,13 +4,16 @@
 use std::future::Future;
 use std::time::Duration;
 
+use bytes::Bytes;
 use mq_core::{Broker, Options};
 use mq_grpc::v1::publish_service_client::PublishServiceClient;
-use mq_grpc::v1::subscribe_response::Response as Body;
+use mq_grpc::v1::subscribe_request::Request as Body;
+use mq_grpc::v1::subscribe_response::Response as Answer;
 use mq_grpc::v1::subscribe_service_client::SubscribeServiceClient;
 use mq_grpc::v1::{
-    OutgoingMessage, PublishRequest, ReceivedMessage, SubscribeCredit, SubscribeOpen, SubscribeRequest,
-    SubscribeResponse,
+    Failure, OutgoingMessage, PublishRequest, PublishResult, PublishStreamResponse, ReceivedMessage,
+    SubscribeCredit, SubscribeOpen, SubscribeRequest, SubscribeResponse, SubscribeUpdate, publish_result,
+    publish_stream_response,
 };
 use mq_grpc::{Config, Parts, Server};
 use mq_net::transport::Address;
@@ -132,11 +135,44 @@ pub fn open(topic: &str, channel: &str) -> SubscribeOpen {
     SubscribeOpen { topic: topic.to_owned(), channel: channel.to_owned(), ..SubscribeOpen::default() }
 }
 
+/// A first request: with credit for so many messages and bytes.
+pub fn opening(open: SubscribeOpen, messages: u32, bytes: u64) -> SubscribeRequest {
+    let credit = Some(SubscribeCredit { messages: Some(messages), bytes: Some(bytes) });
+    SubscribeRequest { request: Some(Body::Open(SubscribeOpen { credit, ..open })) }
+}
+
+/// Any other request.
+pub fn updating(update: SubscribeUpdate) -> SubscribeRequest {
+    SubscribeRequest { request: Some(Body::Update(update)) }
+}
+
+/// The results of a response; the first has none.
+pub fn results(response: PublishStreamResponse) -> Vec<PublishResult> {
+    match response.response.expect("one of them") {
+        publish_stream_response::Response::Results(results) => results.results,
+        publish_stream_response::Response::Window(_) => Vec::new(),
+    }
+}
+
+/// The failure of a batch, if it failed.
+pub fn failure(result: &PublishResult) -> Option<&Failure> {
+    match result.result.as_ref().expect("one of them") {
+        publish_result::Result::Failure(failure) => Some(failure),
+        publish_result::Result::Stored(_) => None,
+    }
+}
+
+/// How many messages of a batch are stored.
+pub fn stored(result: &PublishResult) -> u32 {
+    match result.result.as_ref().expect("one of them") {
+        publish_result::Result::Failure(_) => 0,
+        publish_result::Result::Stored(stored) => stored.offsets.iter().map(|range| range.count).sum(),
+    }
+}
+
 impl Subscriber {
     pub async fn open(channel: Channel, open: SubscribeOpen, credit: u32) -> Result<Self, Status> {
-        let credit = SubscribeCredit { messages: credit, bytes: 0 };
-        let first = SubscribeRequest { open: Some(open), credit: Some(credit), ..Default::default() };
-        Self::begin(channel, first).await
+        Self::begin(channel, opening(open, credit, 0)).await
     }
 
     pub async fn begin(channel: Channel, first: SubscribeRequest) -> Result<Self, Status> {
@@ -147,25 +183,25 @@ impl Subscriber {
             soon("SUBSCRIBE", client.subscribe(ReceiverStream::new(receiver))).await?.into_inner();
         let mut subscriber = Self { requests, responses, messages: Default::default() };
         match subscriber.response().await? {
-            Some(Body::Opened(_)) => Ok(subscriber),
+            Some(Answer::Opened(_)) => Ok(subscriber),
             other => panic!("not opened: {other:?}"),
         }
     }
 
-    pub async fn send(&self, request: SubscribeRequest) {
-        self.requests.send(request).await.unwrap();
+    pub async fn send(&self, update: SubscribeUpdate) {
+        self.requests.send(updating(update)).await.unwrap();
     }
 
     pub async fn credit(&self, messages: u32, bytes: u64) {
-        let credit = Some(SubscribeCredit { messages, bytes });
-        self.send(SubscribeRequest { credit, ..Default::default() }).await;
+        let credit = Some(SubscribeCredit { messages: Some(messages), bytes: Some(bytes) });
+        self.send(SubscribeUpdate { credit, ..Default::default() }).await;
     }
 
-    pub async fn finish(&self, ids: &[u64]) {
-        self.send(SubscribeRequest { finish: ids.to_vec(), ..Default::default() }).await;
+    pub async fn finish(&self, tokens: &[Bytes]) {
+        self.send(SubscribeUpdate { finish: tokens.to_vec(), ..Default::default() }).await;
     }
 
-    pub async fn response(&mut self) -> Result<Option<Body>, Status> {
+    pub async fn response(&mut self) -> Result<Option<Answer>, Status> {
         let response = soon("a response", self.responses.message()).await?;
         Ok(response.map(|response| response.response.expect("one of them")))
     }
@@ -177,7 +213,7 @@ impl Subscriber {
                 return message;
             }
             match self.response().await.unwrap() {
-                Some(Body::Batch(batch)) => self.messages.extend(batch.messages),
+                Some(Answer::Batch(batch)) => self.messages.extend(batch.messages),
                 other => panic!("no message: {other:?}"),
             }
         }

@@ -1,10 +1,12 @@
 //! What one protocol publishes the other consumes: one table over both.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
+use bytes::Bytes;
 use mq_core::{ChannelName, ChannelStats, TopicName};
 use mq_grpc::v1::publish_service_client::PublishServiceClient;
-use mq_grpc::v1::{OutgoingMessage, PublishRequest, SubscribeRequest, SubscribeRequeue};
+use mq_grpc::v1::{OutgoingMessage, PublishRequest, SubscribeRequeue, SubscribeUpdate};
 use mq_nsq::client::{Connection, Identify};
 
 use crate::stack::{Stack, Subscriber, message, open, soon, until};
@@ -50,7 +52,8 @@ async fn publish(wire: Wire, stack: &Stack, bodies: &[&str], delay: Duration) {
 
 enum Consumer {
     Nsq(Box<Connection>),
-    Grpc(Box<Subscriber>),
+    /// With the tokens of what was delivered, by id.
+    Grpc(Box<Subscriber>, HashMap<u64, Bytes>),
 }
 
 impl Consumer {
@@ -65,7 +68,8 @@ impl Consumer {
             Wire::Grpc => {
                 let msg_timeout_ms = msg_timeout.map_or(0, |timeout| timeout.as_millis() as u64);
                 let open = mq_grpc::v1::SubscribeOpen { msg_timeout_ms, ..open("t", "c") };
-                Self::Grpc(Box::new(Subscriber::open(stack.channel().await, open, credit).await.unwrap()))
+                let subscriber = Subscriber::open(stack.channel().await, open, credit).await.unwrap();
+                Self::Grpc(Box::new(subscriber), HashMap::new())
             }
         }
     }
@@ -78,8 +82,9 @@ impl Consumer {
                 let message = soon("a message", connection.next()).await.unwrap().expect("not closed");
                 (message.id.0, text(&message.body), message.attempts.into())
             }
-            Self::Grpc(subscriber) => {
+            Self::Grpc(subscriber, tokens) => {
                 let message = subscriber.next().await;
+                tokens.insert(message.id, message.token.clone());
                 (message.id, text(&message.body), message.attempts)
             }
         }
@@ -91,7 +96,7 @@ impl Consumer {
                 connection.finish(mq_core::MessageId(id));
                 connection.flush().await.unwrap();
             }
-            Self::Grpc(subscriber) => subscriber.finish(&[id]).await,
+            Self::Grpc(subscriber, tokens) => subscriber.finish(&[tokens[&id].clone()]).await,
         }
     }
 
@@ -101,8 +106,9 @@ impl Consumer {
                 connection.touch(mq_core::MessageId(id));
                 connection.flush().await.unwrap();
             }
-            Self::Grpc(subscriber) => {
-                subscriber.send(SubscribeRequest { touch: vec![id], ..Default::default() }).await;
+            Self::Grpc(subscriber, tokens) => {
+                let touch = vec![tokens[&id].clone()];
+                subscriber.send(SubscribeUpdate { touch, ..Default::default() }).await;
             }
         }
     }
@@ -113,9 +119,10 @@ impl Consumer {
                 connection.requeue(mq_core::MessageId(id), delay);
                 connection.flush().await.unwrap();
             }
-            Self::Grpc(subscriber) => {
-                let requeue = vec![SubscribeRequeue { ids: vec![id], delay_ms: delay.as_millis() as u64 }];
-                subscriber.send(SubscribeRequest { requeue, ..Default::default() }).await;
+            Self::Grpc(subscriber, tokens) => {
+                let tokens = vec![tokens[&id].clone()];
+                let requeue = vec![SubscribeRequeue { tokens, delay_ms: delay.as_millis() as u64 }];
+                subscriber.send(SubscribeUpdate { requeue, ..Default::default() }).await;
             }
         }
     }

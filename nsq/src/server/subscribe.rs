@@ -1,7 +1,8 @@
 //! SUB and what follows it: RDY, FIN, REQ, TOUCH, CLS.
 
 use mq_core::{
-    ChannelName, ErrorKind, MessageId, Result, Start, SubscribeOptions, Subscription, Ticket, TopicName,
+    ChannelName, Departure, ErrorKind, MessageId, Result, Start, SubscribeOptions, Subscription, Ticket,
+    TopicName,
 };
 use mq_net::clients::{ClientState, Subscribed};
 
@@ -45,12 +46,15 @@ impl Session {
             msg_timeout: self.settings.msg_timeout,
             sample_rate: self.settings.sample_rate,
         };
-        self.shared.broker.subscribe_at(&topic, &channel, Start::Now, options, &self.wake)
+        let subscribed = self.shared.broker.subscribe_at(&topic, &channel, Start::Now, options, &self.wake);
+        subscribed.map(|(subscription, opened)| (subscription, opened.ticket))
     }
 
     pub(super) fn close(&mut self) {
         if let Some(subscription) = &mut self.subscription {
             subscription.acks().set_credit(0);
+            // It says goodbye: what it leaves unfinished is not held against any message.
+            subscription.set_departure(Departure::Orderly);
         }
         tracing::debug!(client = self.client.id, "CLS");
         self.client.set_ready(0);

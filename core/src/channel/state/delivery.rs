@@ -5,6 +5,7 @@
 
 use super::State;
 use crate::channel::deferred::Due;
+use crate::channel::delta::Unfinished;
 use crate::channel::subscribers::SubId;
 use crate::clock::Mono;
 use crate::message::{Offset, Pos};
@@ -97,6 +98,25 @@ impl<W: Clone> State<W> {
         self.in_flight.push_fresh(offset, slot, now, self.subscribers.timeout_ms(slot));
         self.subscribers.delivered(slot);
         Taken::Deliver(1)
+    }
+
+    /// Puts the message that a pick named aside, since it is too large for the subscriber: for its message timeout, as if
+    /// it had been delivered, but without counting an attempt.
+    pub(crate) fn put_aside(&mut self, id: SubId, offset: Offset, now: Mono) {
+        let Some(slot) = self.taker(id) else { return };
+        let attempts = if offset < self.next.offset {
+            let Some(attempts) = self.ready.take(offset) else { return };
+            attempts
+        } else {
+            self.pass(offset);
+            0
+        };
+        let due = now.saturating_add(Mono::from(self.subscribers.timeout_ms(slot)) * 1_000_000);
+        self.deferred.push(Due { due, offset, attempts });
+        if attempts > 0 {
+            self.delta.requeue(Unfinished { offset, attempts, due });
+        }
+        self.oversized_count += 1;
     }
 
     /// Counts the message at `at`, published for later, as deferred at once, without any subscriber, if the cursor has

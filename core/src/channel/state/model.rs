@@ -285,8 +285,8 @@ impl World {
         assert!(self.state.expire(self.now, self.end()) > self.now, "something due was left");
     }
 
-    pub(super) fn unsubscribe(&mut self, sub: usize) {
-        self.state.unsubscribe(self.subs[sub].id, self.now);
+    pub(super) fn unsubscribe(&mut self, sub: usize, departure: Departure) {
+        self.state.unsubscribe(self.subs[sub].id, departure, self.now);
         if !self.subs[sub].here {
             return;
         }
@@ -294,8 +294,8 @@ impl World {
         for rank in self.held_by(sub) {
             if let Life::InFlight { attempts, .. } = self.messages[rank].life {
                 let wait = (1_000 * MS * u64::from(attempts)).min(self.subs[sub].timeout);
-                self.messages[rank].life = match attempts {
-                    1 => Life::Returned { attempts },
+                self.messages[rank].life = match (departure, attempts) {
+                    (Departure::Orderly, _) | (_, 1) => Life::Returned { attempts },
                     _ => Life::Deferred { attempts, due: self.now + wait },
                 };
             }

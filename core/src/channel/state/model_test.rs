@@ -24,6 +24,7 @@ enum Op {
     },
     Unsubscribe {
         sub: usize,
+        orderly: bool,
     },
     Credit {
         sub: usize,
@@ -54,6 +55,9 @@ enum Op {
         nth: usize,
         delay_ms: u64,
     },
+    Release {
+        nth: usize,
+    },
     Touch {
         nth: usize,
     },
@@ -80,7 +84,7 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (0..60u64).prop_map(|delay_ms| Op::PublishLater { delay_ms }),
         2 => (1..80u64, prop_oneof![4 => Just(0u8), 1 => Just(30u8)])
             .prop_map(|(timeout_ms, sample_rate)| Op::Subscribe { timeout_ms, sample_rate }),
-        1 => sub.clone().prop_map(|sub| Op::Unsubscribe { sub }),
+        1 => (sub.clone(), any::<bool>()).prop_map(|(sub, orderly)| Op::Unsubscribe { sub, orderly }),
         5 => (sub.clone(), 0..12u32).prop_map(|(sub, credit)| Op::Credit { sub, credit }),
         4 => (sub.clone(), 0..20usize, prop::bool::weighted(0.2))
             .prop_map(|(sub, most, rest)| Op::Turn { sub, most, rest }),
@@ -89,6 +93,7 @@ fn op() -> impl Strategy<Value = Op> {
         12 => (0..40usize).prop_map(|nth| Op::FinishHeld { nth }),
         1 => (sub, 0..200usize).prop_map(|(sub, rank)| Op::FinishAny { sub, rank }),
         3 => (0..40usize, prop_oneof![Just(0), 1..50u64]).prop_map(|(nth, delay_ms)| Op::Requeue { nth, delay_ms }),
+        2 => (0..40usize).prop_map(|nth| Op::Release { nth }),
         2 => (0..40usize).prop_map(|nth| Op::Touch { nth }),
         4 => (0..30 * MS).prop_map(|ns| Op::Advance { ns }),
         4 => Just(Op::Expire),
@@ -130,7 +135,10 @@ impl World {
                 let (here, credit, resting, woken) = (true, 0, false, false);
                 self.subs.push(Sub { id, here, credit, timeout, samples, resting, woken });
             }
-            Op::Unsubscribe { sub } if sub < subs => self.unsubscribe(subs - 1 - sub),
+            Op::Unsubscribe { sub, orderly } if sub < subs => {
+                let departure = if orderly { Departure::Orderly } else { Departure::Abrupt };
+                self.unsubscribe(subs - 1 - sub, departure);
+            }
             Op::Credit { sub, credit } if sub < subs => {
                 let sub = subs - 1 - sub;
                 self.state.set_credit(self.subs[sub].id, credit);
@@ -149,7 +157,7 @@ impl World {
                     self.finish(subs - 1 - sub, held[nth % held.len()]);
                 }
             }
-            Op::FinishHeld { nth } | Op::Requeue { nth, .. } | Op::Touch { nth } => {
+            Op::FinishHeld { nth } | Op::Requeue { nth, .. } | Op::Release { nth } | Op::Touch { nth } => {
                 let held = self.held();
                 if !held.is_empty() {
                     self.acknowledge(held[nth % held.len()], op);
@@ -213,6 +221,10 @@ impl World {
                 } else {
                     self.messages[rank].life = Life::Deferred { attempts, due: now + delay_ms * MS };
                 }
+            }
+            Op::Release { .. } => {
+                self.state.release(id, offset).unwrap();
+                self.messages[rank].life = Life::Returned { attempts: attempts - 1 };
             }
             Op::Touch { .. } => {
                 self.state.touch(id, offset, now, TOUCH_MAX).unwrap();
@@ -279,7 +291,7 @@ proptest! {
                         let next = state.next();
                         state = State::restore(next, 1, unfinished.into_iter().map(|m| Unfinished { attempts: 0, ..m }));
                     } else {
-                        state.unsubscribe(id, 0);
+                        state.unsubscribe(id, Departure::Abrupt, 0);
                         // What came back twice backs off; its time passes before the consumer is here again.
                         let mut unfinished = Vec::new();
                         state.unfinished(&mut unfinished);

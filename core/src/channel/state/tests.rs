@@ -80,7 +80,7 @@ fn upcoming_redeliveries_are_named_in_the_order_they_are_taken() {
     let id = joins(&mut state, "a", 100);
     assert_eq!(takes(&mut state, id, 1, 10, 0), [(3, 1)]);
     // What is returned later may go before what was looked at already.
-    state.unsubscribe(id, 0);
+    state.unsubscribe(id, Departure::Abrupt, 0);
     let id = joins(&mut state, "a", 100);
     assert_eq!(state.upcoming(9), [Offset(3), Offset(7), Offset(9)]);
     assert_eq!(takes(&mut state, id, 2, 10, 0), [(3, 2), (7, 1)]);
@@ -112,12 +112,12 @@ fn i5_a_late_finish_and_a_strangers_change_nothing() {
 fn i5_a_stale_subscriber_id_acts_on_nobody() {
     let mut state = channel();
     let gone = joins(&mut state, "gone", 5);
-    state.unsubscribe(gone, 0);
+    state.unsubscribe(gone, Departure::Abrupt, 0);
     let heir = joins(&mut state, "heir", 5);
     assert_eq!(takes(&mut state, heir, 1, 9, 0), [(0, 1)]);
     assert_eq!(state.finish(gone, Offset(0)), Err(AckError::NotInFlight));
     state.set_credit(gone, 0);
-    state.unsubscribe(gone, 0);
+    state.unsubscribe(gone, Departure::Abrupt, 0);
     assert_eq!(state.pick(gone, at(9)), Pick::Nothing);
     assert_eq!(state.subscriber_stats(heir).map(|stats| (stats.credit, stats.in_flight)), Some((5, 1)));
 }
@@ -129,7 +129,7 @@ fn a_poison_message_does_not_race_through_all_consumers() {
     for attempts in 1..=4u16 {
         let id = joins(&mut state, "victim", 1);
         assert_eq!(takes(&mut state, id, 1, 1, now), [(0, attempts)]);
-        state.unsubscribe(id, now);
+        state.unsubscribe(id, Departure::Abrupt, now);
         if attempts > 1 {
             let wait = u64::from(attempts) * 1_000 * MS;
             assert_eq!(state.expire(now, at(0)), now + wait);
@@ -137,6 +137,33 @@ fn a_poison_message_does_not_race_through_all_consumers() {
             state.expire(now, at(0));
         }
     }
+}
+
+#[test]
+fn after_an_orderly_departure_a_message_delivered_before_comes_again_at_once() {
+    let mut state = channel();
+    for attempts in 1..=4u16 {
+        let id = joins(&mut state, "worker", 1);
+        assert_eq!(takes(&mut state, id, 1, 1, 0), [(0, attempts)]);
+        state.unsubscribe(id, Departure::Orderly, 0);
+        assert_eq!((state.deferred(), state.depth(at(1))), (0, 1));
+    }
+}
+
+#[test]
+fn a_released_message_comes_first_and_its_delivery_does_not_count() {
+    let mut state = channel();
+    let id = joins(&mut state, "a", 3);
+    assert_eq!(takes(&mut state, id, 3, 3, 0), [(0, 1), (1, 1), (2, 1)]);
+    state.requeue(id, Offset(0), 0, 0, at(3)).unwrap();
+    state.release(id, Offset(2)).unwrap();
+    state.release(id, Offset(1)).unwrap();
+    assert_eq!(state.release(id, Offset(1)), Err(AckError::NotInFlight));
+    assert_eq!(takes(&mut state, id, 3, 3, 0), [(1, 1), (2, 1), (0, 2)]);
+    // Once more: the first delivery of those still does not count, the requeue does.
+    (0..3).for_each(|offset| state.release(id, Offset(offset)).unwrap());
+    assert_eq!(takes(&mut state, id, 3, 3, 0), [(0, 2), (1, 1), (2, 1)]);
+    assert_eq!(state.requeue_count(), 1);
 }
 
 #[test]
@@ -227,7 +254,7 @@ fn one_is_woken_then_the_next_and_a_leaver_passes_it_on() {
     // It can't: its output is full.
     assert_eq!(state.rest(a, at(4)), Some("b"));
     // "b" is closed before it comes.
-    state.unsubscribe(b, 0);
+    state.unsubscribe(b, Departure::Abrupt, 0);
     assert_eq!(state.notify(at(4)), Some("c"));
     // "c" loses its credit before it comes, and "a" is back.
     state.set_credit(c, 0);

@@ -100,6 +100,12 @@ impl Volume {
         }
     }
 
+    /// When the message of `rank` was published, at the earliest: the time of the sample it belongs to.
+    pub(crate) fn time_at(&self, rank: u64) -> Option<Wall> {
+        let after = self.samples.partition_point(|sample| sample.rank <= rank);
+        after.checked_sub(1).and_then(|at| self.samples.get(at)).map(|sample| sample.first_time)
+    }
+
     /// Forgets what is only needed for messages before `rank`.
     pub(crate) fn trim(&mut self, rank: u64) {
         while self.samples.get(1).is_some_and(|second| second.rank <= rank) {
@@ -151,6 +157,8 @@ mod tests {
         assert_eq!(volume.rank_by(4 * second, 10), 5);
         assert_eq!(volume.rank_by(9 * second, 10), 10);
         assert_eq!(Volume::default().rank_by(0, 0), 0);
+        assert_eq!((volume.time_at(0), volume.time_at(7)), (Some(0), Some(7 * second)));
+        assert_eq!(Volume::default().time_at(0), None);
         volume.thin_out();
         assert_eq!(volume.rank_by(4 * second, 10), 4);
     }

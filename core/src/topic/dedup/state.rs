@@ -7,7 +7,6 @@ use crate::clock::Wall;
 use crate::config::{Dedup, Durability};
 use crate::error::Result;
 use crate::message::Offset;
-use crate::store::format::event::Event;
 use crate::store::format::frame::Record;
 use crate::store::format::ids::{self, IdHash, StoredId};
 use crate::store::log::{Frame, Log, Outcome, Ticket, Wake};
@@ -126,25 +125,6 @@ impl Topic {
         Dedup { window: own.window.or(window), max_ids: own.max_ids.or(max_ids) }
     }
 
-    /// Changes that, in force for every publish after the call, and kept over restarts. A window of zero forgets all ids.
-    ///
-    /// # Errors
-    /// `InvalidArgument` names the range; `Closed`, `Damaged`.
-    pub fn set_dedup(&self, dedup: Dedup) -> Result<Ticket> {
-        dedup.check()?;
-        let mut state = self.state.lock();
-        self.check(&state)?;
-        state.dedup = dedup;
-        self.forget(&mut state);
-        let mut ticket = Ticket::DONE;
-        if self.is_logged() {
-            ticket = self.shared.log_events(&[Event::Dedup { topic: self.no, dedup }], state.level, None);
-        }
-        drop(state);
-        self.shared.commit();
-        Ok(ticket)
-    }
-
     /// Stores those messages of a batch whose ids are new, and those without.
     pub(in crate::topic) fn store_once(
         &self,
@@ -253,7 +233,7 @@ impl Topic {
     }
 
     /// Forgets ids whose time is over, or that are too many.
-    fn forget(&self, state: &mut TopicState) {
+    pub(in crate::topic) fn forget(&self, state: &mut TopicState) {
         let InForce { until, max_ids } = self.in_force(state, self.shared.clock.wall().max(state.time));
         let Some(until) = until else {
             state.ids = None;

@@ -26,7 +26,11 @@ impl Driver {
         self.broker.maintain(Step::Sync).unwrap();
         self.land();
         let max_messages = self.random.u64(2..30);
-        self.done(topic.set_limits(Limits { max_messages, overflow: Overflow::DropOldest, ..ANY }).unwrap());
+        self.done(
+            topic
+                .update(move |s| s.limits = Limits { max_messages, overflow: Overflow::DropOldest, ..ANY })
+                .unwrap(),
+        );
         self.land();
         let mut kept = Vec::new();
         let mut batch = topic.batch();
@@ -38,7 +42,7 @@ impl Driver {
         self.broker.commit();
         self.done(published.ticket);
         self.land();
-        self.done(topic.set_limits(ANY).unwrap());
+        self.done(topic.update(|s| s.limits = ANY).unwrap());
         let model = self.model.topics.get_mut(&name).unwrap();
         model.publish(self.next_message, Entry::new(0));
         // Which ones, the channels' numbers tell; here it counts that no newer one is missing.
@@ -137,7 +141,7 @@ impl Driver {
     }
 
     fn set_level(&mut self, topic: &mq_core::Topic, level: Durability) {
-        self.done(topic.set_durability(level).unwrap());
+        self.done(topic.update(move |s| s.durability = level).unwrap());
     }
 }
 

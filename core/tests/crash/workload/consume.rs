@@ -25,7 +25,8 @@ impl Driver {
         };
         let topic_name = TopicName::parse(&topic).unwrap();
         let found = self.broker.topic(&topic_name).unwrap();
-        let (_, ticket) = found.channel_at(&ChannelName::parse(&name).unwrap(), start, &nobody()).unwrap();
+        let opened = found.channel_at(&ChannelName::parse(&name).unwrap(), start, &nobody()).unwrap();
+        let ticket = opened.ticket;
         self.done(ticket);
         let numbers: Vec<_> = kept.keys().copied().collect();
         let model = self.model.topics.get_mut(&topic).unwrap();

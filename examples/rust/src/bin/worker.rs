@@ -50,9 +50,12 @@ fn stop() -> std::io::Result<impl Future<Output = ()>> {
 
 async fn run(Arguments { connection, channel, count }: Arguments) -> Result<(), Box<dyn Error>> {
     let mut stop = std::pin::pin!(stop()?);
-    // Credit and reconnects are the consumer's affair.
-    let options =
-        ConsumerOptions { client_name: "example worker (Rust)".to_owned(), ..ConsumerOptions::default() };
+    // Credit and reconnects are the consumer's affair. What waits here must not wait for longer than the message timeout.
+    let options = ConsumerOptions {
+        client_name: "example worker (Rust)".to_owned(),
+        in_flight: 16,
+        ..ConsumerOptions::default()
+    };
     let brokers = Brokers::Fixed(vec![connection.target()?]);
     let mut consumer = Consumer::new(brokers, &connection.topic, &channel, options);
     let mut finished = 0;
@@ -75,6 +78,8 @@ async fn run(Arguments { connection, channel, count }: Arguments) -> Result<(), 
             }
         }
     }
+    // What we have not taken goes back, and counts as no attempt.
+    consumer.close().await;
     Ok(())
 }
 

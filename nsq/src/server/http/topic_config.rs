@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mq_core::{Dedup, Durability, Error, ErrorKind, Limits, Overflow, Topic};
+use mq_core::{Dedup, Durability, Error, ErrorKind, Limits, Overflow, Topic, TopicSettings};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::Endpoints;
@@ -71,29 +71,28 @@ fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<u64
 }
 
 impl Change {
-    /// The limits it leads to; `None` if it does not change them.
-    fn limits(&self, before: Limits) -> Result<Option<Limits>, Answer> {
-        let mut limits = before;
-        limits.max_messages = self.max_messages.unwrap_or(limits.max_messages);
-        limits.max_bytes = self.max_bytes.unwrap_or(limits.max_bytes);
-        limits.max_age = self.max_age.map_or(limits.max_age, Duration::from_millis);
-        if let Some(name) = &self.overflow {
-            let overflow = OVERFLOWS.iter().find(|(known, _)| known == name);
-            limits.overflow = overflow
-                .map(|(_, overflow)| *overflow)
-                .ok_or_else(|| invalid(&format!("overflow {name:?} is none of refuse, drop-oldest")))?;
-        }
-        Ok((limits != before).then_some(limits))
-    }
-
-    /// The settings of deduplication after the change; `None` if it does not touch them.
-    fn dedup(&self, before: Dedup) -> Option<Dedup> {
-        let window = self.dedup_window.map(|window| window.map(Duration::from_millis));
-        let dedup = Dedup {
-            window: window.unwrap_or(before.window),
-            max_ids: self.dedup_max_ids.unwrap_or(before.max_ids),
+    /// The change as the core takes it.
+    fn checked(self) -> Result<impl FnOnce(&mut TopicSettings) + Send + 'static, Answer> {
+        let overflow = match &self.overflow {
+            None => None,
+            Some(name) => {
+                let overflow = OVERFLOWS.iter().find(|(known, _)| known == name);
+                let unknown = || invalid(&format!("overflow {name:?} is none of refuse, drop-oldest"));
+                Some(overflow.ok_or_else(unknown)?.1)
+            }
         };
-        (dedup != before).then_some(dedup)
+        let durability = self.durability.as_deref().map(level).transpose()?;
+        Ok(move |settings: &mut TopicSettings| {
+            let TopicSettings { durability: level, limits, dedup } = settings;
+            *level = durability.unwrap_or(*level);
+            limits.max_messages = self.max_messages.unwrap_or(limits.max_messages);
+            limits.max_bytes = self.max_bytes.unwrap_or(limits.max_bytes);
+            limits.max_age = self.max_age.map_or(limits.max_age, Duration::from_millis);
+            limits.overflow = overflow.unwrap_or(limits.overflow);
+            let window = self.dedup_window.map(|window| window.map(Duration::from_millis));
+            dedup.window = window.unwrap_or(dedup.window);
+            dedup.max_ids = self.dedup_max_ids.unwrap_or(dedup.max_ids);
+        })
     }
 }
 
@@ -131,24 +130,9 @@ pub(super) async fn put(api: Arc<Endpoints>, request: Request) -> Result<Answer,
     let change: Change = serde_json::from_slice(&body).map_err(|error| {
         invalid(&format!("{error}: it must be an object such as {{\"durability\":\"flush\"}}"))
     })?;
-    // All are looked at before any is changed.
-    let limits = change.limits(topic.limits())?;
-    let level = change.durability.as_deref().map(level).transpose()?;
-    let dedup = change.dedup(topic.dedup());
-    if let Some(dedup) = dedup {
-        // The one that can be refused for what it says, so it comes first.
-        let ticket = topic.set_dedup(dedup).map_err(|error| not_set(&error))?;
-        settled(&api.broker, ticket).await?;
-    }
-    if let Some(level) = level {
-        let changed = Arc::clone(&topic);
-        let ticket = blocking(move || changed.set_durability(level)).await;
-        settled(&api.broker, ticket.map_err(|error| not_set(&error))?).await?;
-    }
-    if let Some(limits) = limits {
-        let ticket = topic.set_limits(limits).map_err(|error| not_set(&error))?;
-        settled(&api.broker, ticket).await?;
-    }
+    let (change, changed) = (change.checked()?, Arc::clone(&topic));
+    let ticket = blocking(move || changed.update(change)).await;
+    settled(&api.broker, ticket.map_err(|error| not_set(&error))?).await?;
     Ok(show(&topic))
 }
 

@@ -162,7 +162,7 @@ impl ClientEntry {
             remote_address: client.remote_address.clone(),
             state: client.state(),
             ready_count: client.ready_count(),
-            in_flight_count: client.subscribed().map_or(0, |subscribed| subscribed.view.in_flight()),
+            in_flight_count: client.in_flight(),
             message_count: client.delivered(),
             finish_count: client.finished(),
             requeue_count: client.requeued(),

@@ -194,7 +194,7 @@ fn agree(disk: &CrashDisk, when: &str) -> bool {
         survey.damage.iter().partition(|damage| is_passed_over(&survey, damage));
     // Messages that a damaged place held are missing, too.
     let is_telling = |damage: &&inspect::Damage| !matches!(damage.what, inspect::What::Index);
-    let passes_over_messages = passed_over.iter().any(|damage| is_telling(damage));
+    let passes_over_messages = passed_over.iter().any(is_telling);
     if passes_over_messages {
         seen.retain(|damage| !matches!(damage.what, inspect::What::Missing { .. }));
     }

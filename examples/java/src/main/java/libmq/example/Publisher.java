@@ -4,6 +4,14 @@ import com.google.protobuf.ByteString;
 import io.grpc.Status;
 import io.grpc.StatusRuntimeException;
 import io.grpc.stub.StreamObserver;
+import io.libmq.v1.Failure;
+import io.libmq.v1.Header;
+import io.libmq.v1.OutgoingMessage;
+import io.libmq.v1.PublishResult;
+import io.libmq.v1.PublishServiceGrpc;
+import io.libmq.v1.PublishStreamRequest;
+import io.libmq.v1.PublishStreamResponse;
+import io.libmq.v1.PublishWindow;
 import java.io.BufferedReader;
 import java.io.IOException;
 import java.io.InputStreamReader;
@@ -12,14 +20,6 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.UUID;
-import mq.v1.Common.Failure;
-import mq.v1.Common.Header;
-import mq.v1.Publish.OutgoingMessage;
-import mq.v1.Publish.PublishResult;
-import mq.v1.Publish.PublishStreamRequest;
-import mq.v1.Publish.PublishStreamResponse;
-import mq.v1.Publish.PublishWindow;
-import mq.v1.PublishServiceGrpc;
 
 /** Publishes each line of standard input as a message, and ends when the broker has stored all of them. */
 public final class Publisher {
@@ -40,7 +40,7 @@ public final class Publisher {
         final Failure failure;
 
         Refused(Failure failure) {
-            super(failure.getMessage());
+            super((failure.getField().isEmpty() ? "" : failure.getField() + ": ") + failure.getMessage());
             this.failure = failure;
         }
     }
@@ -103,7 +103,7 @@ public final class Publisher {
                     }
                 }
                 if (!unanswered.isEmpty()) {
-                    answered(responses.next().getResultsList());
+                    answered(responses.next().getResults().getResultsList());
                     connection.resetPause();
                 }
             }

@@ -3,25 +3,34 @@ package libmq.example;
 import io.grpc.Status;
 import io.grpc.StatusRuntimeException;
 import io.grpc.stub.StreamObserver;
+import io.libmq.v1.ReceivedMessage;
+import io.libmq.v1.SubscribeCredit;
+import io.libmq.v1.SubscribeOpen;
+import io.libmq.v1.SubscribeRequest;
+import io.libmq.v1.SubscribeRequeue;
+import io.libmq.v1.SubscribeResponse;
+import io.libmq.v1.SubscribeServiceGrpc;
+import io.libmq.v1.SubscribeUpdate;
 import java.io.IOException;
 import java.io.PrintStream;
-import java.util.ArrayList;
+import java.util.ArrayDeque;
+import java.util.Deque;
 import java.util.List;
 import java.util.Map;
-import mq.v1.Common.ReceivedMessage;
-import mq.v1.Subscribe.SubscribeCredit;
-import mq.v1.Subscribe.SubscribeOpen;
-import mq.v1.Subscribe.SubscribeRequest;
-import mq.v1.Subscribe.SubscribeRequeue;
-import mq.v1.Subscribe.SubscribeResponse;
-import mq.v1.SubscribeServiceGrpc;
+import java.util.Timer;
+import java.util.TimerTask;
 
 /** Prints the messages of a channel, one a line, and finishes them. Ends cleanly on SIGINT and SIGTERM. */
 public final class Worker {
-    /** Messages that we may have unfinished at a time. Finishing some makes room for others: credit is given once. */
-    private static final int CREDIT = 256;
+    /**
+     * Messages that we may have unfinished at a time: the one at work and a few that wait. Finishing some makes room for
+     * others, so credit is given once. What waits here must not wait for longer than the message timeout.
+     */
+    private static final int CREDIT = 16;
 
     private static final long RETRY_AFTER_MS = 500;
+    /** The timeout of what waits starts anew this often. */
+    private static final long TOUCH_EVERY_MS = 10_000;
 
     private static final PrintStream out = new PrintStream(System.out, false);
 
@@ -29,8 +38,10 @@ public final class Worker {
     /** How many are still to be finished; 0 for any number. */
     private long left;
 
-    private boolean stopping;
+    private boolean stopping, working;
     private StreamObserver<SubscribeRequest> requests;
+    /** At work, the first, or waiting. */
+    private final Deque<ReceivedMessage> waiting = new ArrayDeque<>();
 
     private Worker(String topic, String channel, long count) {
         this.topic = topic;
@@ -54,17 +65,36 @@ public final class Worker {
                 .setTopic(topic)
                 .setChannel(channel)
                 .setClientName("example worker (Java)")
+                .setCredit(SubscribeCredit.newBuilder().setMessages(CREDIT))
+                // Our channel takes messages of any size.
+                .setMaxMessageBytes(0)
                 .build();
         synchronized (this) {
             if (stopping) {
                 return;
             }
             requests = SubscribeServiceGrpc.newStub(connection.channel()).subscribe(responses);
-            requests.onNext(SubscribeRequest.newBuilder()
-                    .setOpen(open)
-                    .setCredit(SubscribeCredit.newBuilder().setMessages(CREDIT))
-                    .build());
+            waiting.clear();
+            requests.onNext(SubscribeRequest.newBuilder().setOpen(open).build());
         }
+        Timer touching = new Timer(true);
+        touching.schedule(
+                new TimerTask() {
+                    @Override
+                    public void run() {
+                        touch();
+                    }
+                },
+                TOUCH_EVERY_MS,
+                TOUCH_EVERY_MS);
+        try {
+            read(responses, connection);
+        } finally {
+            touching.cancel();
+        }
+    }
+
+    private void read(Responses<SubscribeResponse> responses, Connection connection) throws InterruptedException {
         for (SubscribeResponse response; (response = responses.next()) != null; ) {
             switch (response.getResponseCase()) {
                 case OPENED:
@@ -83,43 +113,75 @@ public final class Worker {
         }
     }
 
-    /** Processes messages, and tells the broker of all at once. */
-    private synchronized void work(List<ReceivedMessage> messages) {
-        if (stopping) {
-            return;
+    /** Sends a change of the stream. */
+    private synchronized void update(SubscribeUpdate.Builder changes) {
+        requests.onNext(SubscribeRequest.newBuilder().setUpdate(changes).build());
+    }
+
+    /** Processes messages, and acknowledges each. */
+    private void work(List<ReceivedMessage> messages) {
+        synchronized (this) {
+            waiting.addAll(messages);
+            working = true;
         }
-        SubscribeRequest.Builder acks = SubscribeRequest.newBuilder();
-        List<Long> failed = new ArrayList<>();
-        for (ReceivedMessage message : messages) {
+        for (ReceivedMessage message; (message = first()) != null; ) {
+            SubscribeUpdate.Builder changes = SubscribeUpdate.newBuilder();
             try {
                 process(message);
+                out.flush();
+                changes.addFinish(message.getToken());
             } catch (IOException error) {
                 System.err.println("to be tried again: " + error.getMessage());
-                failed.add(message.getId());
-                continue;
+                changes.addRequeue(SubscribeRequeue.newBuilder()
+                        .addTokens(message.getToken())
+                        .setDelayMs(RETRY_AFTER_MS));
             }
-            acks.addFinish(message.getId());
-            if (left > 0 && --left == 0) {
-                stopping = true;
-                break;
+            synchronized (this) {
+                update(changes);
+                waiting.removeFirst();
+                if (changes.getFinishCount() > 0 && left > 0 && --left == 0) {
+                    stopping = true;
+                }
             }
         }
-        out.flush();
-        if (!failed.isEmpty()) {
-            acks.addRequeue(SubscribeRequeue.newBuilder().addAllIds(failed).setDelayMs(RETRY_AFTER_MS));
-        }
-        requests.onNext(acks.build());
-        if (stopping) {
-            requests.onCompleted();
+        synchronized (this) {
+            working = false;
+            if (stopping) {
+                leave();
+            }
         }
     }
 
-    /** Closes our side behind the last acknowledgement: what we have not worked on returns to the channel at once. */
+    /** The message to work on next; null if there is none, or we are on our way out. */
+    private synchronized ReceivedMessage first() {
+        return stopping ? null : waiting.peekFirst();
+    }
+
+    /** Extends what is at work or waits. */
+    private synchronized void touch() {
+        if (!waiting.isEmpty()) {
+            SubscribeUpdate.Builder changes = SubscribeUpdate.newBuilder();
+            waiting.forEach(message -> changes.addTouch(message.getToken()));
+            update(changes);
+        }
+    }
+
+    /** Ends behind the message that is at work. */
     private synchronized void stop() {
-        if (!stopping && requests != null) {
-            requests.onCompleted();
+        if (!stopping && requests != null && !working) {
+            leave();
         }
         stopping = true;
+    }
+
+    /** Gives back what we have not worked on, which then counts as no attempt, and closes our side. */
+    private void leave() {
+        SubscribeUpdate.Builder changes =
+                SubscribeUpdate.newBuilder().setCredit(SubscribeCredit.newBuilder().setMessages(0));
+        waiting.forEach(message -> changes.addRelease(message.getToken()));
+        waiting.clear();
+        update(changes);
+        requests.onCompleted();
     }
 
     private synchronized boolean isStopping() {
