@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mq_net::http::{Method, ask};
+use mq_net::secret_file;
 use mq_server::config::units;
 use tokio::time::{Instant, sleep};
 
@@ -44,9 +45,10 @@ pub(crate) fn run(options: Drain) -> Outcome {
 
 fn token(path: &Path) -> Result<String, String> {
     let named = |what: String| format!("--http-auth-token-file {}: {what}", path.display());
-    let text = std::fs::read_to_string(path).map_err(|error| named(error.to_string()))?;
-    let first = text.lines().map(str::trim).find(|line| !line.is_empty());
-    first.map(str::to_owned).ok_or_else(|| named("there is no token in it".to_owned()))
+    let text = std::fs::read(path).map_err(|error| named(error.to_string()))?;
+    let tokens = secret_file::tokens(&text).map_err(|what| named(what.to_owned()))?;
+    let first = tokens.first().map(|token| String::from_utf8(token.to_vec())).transpose();
+    first.map(Option::unwrap_or_default).map_err(|_| named("its first token is not UTF-8".to_owned()))
 }
 
 async fn drain(options: &Drain, token: Option<&str>) -> Outcome {

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use mq_net::secret_file;
 use mq_nsq::client::{Admin, AdminError};
 
 /// HTTP address of a broker unless told otherwise.
@@ -23,11 +24,9 @@ impl Http {
         let Some(path) = &self.http_auth_token_file else { return Ok(Admin::new(&self.http_address, None)) };
         let name = path.display();
         let text = std::fs::read(path).map_err(|e| format!("--http-auth-token-file {name}: {e}"))?;
-        let mut lines = text.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
-        let token = lines
-            .find(|line| !line.is_empty())
-            .ok_or_else(|| format!("--http-auth-token-file {name}: there is no token in it"))?;
-        Ok(Admin::new(&self.http_address, Some(token)))
+        let tokens = secret_file::tokens(&text);
+        let tokens = tokens.map_err(|what| format!("--http-auth-token-file {name}: {what}"))?;
+        Ok(Admin::new(&self.http_address, tokens.first().copied()))
     }
 
     /// An error for people.

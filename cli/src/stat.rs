@@ -54,6 +54,8 @@ struct Stats {
 
 #[derive(Deserialize)]
 struct Topic {
+    /// Absent but for a topic that is stopped.
+    damage: Option<String>,
     depth: u64,
     backend_depth: u64,
     message_count: u64,
@@ -88,6 +90,8 @@ struct Line {
     timeout_count: u64,
     message_count: u64,
     client_count: u64,
+    /// Topics that are stopped for damage.
+    damaged_topics: u64,
 }
 
 /// Prints until it is told to stop, or nobody reads any more.
@@ -148,6 +152,9 @@ fn print(line: &Line, json: bool, printed: u64) -> io::Result<()> {
         serde_json::to_writer(&mut out, line)?;
         writeln!(out)?;
     } else {
+        if line.damaged_topics > 0 && printed.is_multiple_of(HEADER_EVERY) {
+            eprintln!("topics stopped for damage: {}; `mq topics` names them", line.damaged_topics);
+        }
         if printed.is_multiple_of(HEADER_EVERY) {
             writeln!(
                 out,
@@ -182,6 +189,7 @@ impl Line {
     fn sum(topics: &[Topic]) -> Self {
         let mut sum = Self::default();
         for topic in topics {
+            sum.damaged_topics += u64::from(topic.damage.is_some());
             sum.depth += topic.depth;
             sum.backend_depth += topic.backend_depth;
             if topic.channels.is_empty() {

@@ -70,6 +70,8 @@ struct Topic {
     channels: Vec<Channel>,
     depth: u64,
     paused: bool,
+    /// Absent but for a topic that is stopped.
+    damage: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -130,6 +132,9 @@ fn list(topics: &[Topic], out: &mut impl Write) -> io::Result<()> {
     for topic in topics {
         let paused = if topic.paused { " paused" } else { "" };
         writeln!(out, "{}  depth {}{paused}", topic.topic_name, topic.depth)?;
+        if let Some(damage) = &topic.damage {
+            writeln!(out, "  stopped for damage: {damage}")?;
+        }
         for channel in &topic.channels {
             let paused = if channel.paused { " paused" } else { "" };
             writeln!(

@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use crate::broker::Broker;
 use crate::name::{ChannelName, TopicName};
 use crate::store::log::Wake;
+use crate::topic::Topic;
 
 /// The watcher of created and deleted topics and channels, and whether new topics are held.
 #[derive(Default)]
@@ -35,6 +36,57 @@ impl Watch {
     }
 }
 
+/// Whether discovery knows of a topic, and the publishers that wait for that.
+pub(crate) struct Announcement {
+    is_due: AtomicBool,
+    waiting: Mutex<Vec<Arc<dyn Wake>>>,
+}
+
+impl Announcement {
+    /// `is_due`: an announcer will say when discovery knows of the topic.
+    pub(crate) fn new(is_due: bool) -> Self {
+        Self { is_due: AtomicBool::new(is_due), waiting: Mutex::default() }
+    }
+
+    pub(crate) fn is_due(&self) -> bool {
+        self.is_due.load(Ordering::Acquire)
+    }
+}
+
+impl Topic {
+    /// Whether discovery knows of the topic, or nobody announces it. If not, `wake` is called when that changes. A
+    /// publisher of a new topic waits for it, within a bound of its own: consumers then find the topic at once.
+    pub fn is_announced(&self, wake: &Arc<dyn Wake>) -> bool {
+        if !self.announcement.is_due() {
+            return true;
+        }
+        let mut waiting = self.announcement.waiting.lock();
+        // Read again under the lock: what was set before it was taken wakes nobody.
+        if !self.announcement.is_due() {
+            return true;
+        }
+        if !waiting.iter().any(|known| Arc::ptr_eq(known, wake)) {
+            waiting.push(wake.clone());
+        }
+        false
+    }
+
+    /// Whether [`Topic::set_announced`] is due.
+    pub fn is_unannounced(&self) -> bool {
+        self.announcement.is_due()
+    }
+
+    /// Discovery knows of the topic, or nobody is to wait for that any longer.
+    pub fn set_announced(&self) {
+        let waiting = {
+            let mut waiting = self.announcement.waiting.lock();
+            self.announcement.is_due.store(false, Ordering::Release);
+            std::mem::take(&mut *waiting)
+        };
+        waiting.iter().for_each(|wake| wake.wake());
+    }
+}
+
 /// A topic by its names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicNames {
@@ -44,8 +96,10 @@ pub struct TopicNames {
     pub name: TopicName,
     /// Its channels, sorted.
     pub channels: Vec<ChannelName>,
-    /// Whether it waits for [`Topic::release`](crate::Topic::release).
+    /// Whether it waits for [`Topic::release`].
     pub is_held: bool,
+    /// Whether [`Topic::set_announced`] is due.
+    pub is_unannounced: bool,
 }
 
 impl Broker {
@@ -59,14 +113,17 @@ impl Broker {
         self.topics().iter().map(|topic| topic.names()).collect()
     }
 
-    /// Whether topics created from now on stand still until [`Topic::release`](crate::Topic::release): what is published
-    /// waits in them, and publishers wait for nothing. So channels can be created before the first message passes.
-    /// Switching it off releases all.
+    /// Whether topics created from now on stand still until [`Topic::release`]: what is published waits in them. So
+    /// channels can be created before the first message passes. They also count as unknown to discovery until
+    /// [`Topic::set_announced`]. Switching it off releases all, and counts them as announced.
     pub fn hold_new_topics(&self, hold: bool) {
         let shared = self.shared();
         shared.set_holds_new_topics(hold);
         if !hold {
-            shared.topics().iter().for_each(|topic| topic.release());
+            for topic in shared.topics() {
+                topic.release();
+                topic.set_announced();
+            }
         }
     }
 }

@@ -6,8 +6,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http_body_util::BodyExt;
-use hyper::header::{HeaderMap, HeaderValue};
-use hyper::{Request, Response};
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use hyper::{Request, Response, StatusCode};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout_at};
 use tonic::Status;
@@ -17,6 +17,9 @@ use tower::Service;
 use crate::input_budget::InputBudget;
 use crate::server::REQUEST_BYTES;
 use crate::status::Refusal;
+
+/// The beginning of a call's content type.
+const GRPC: &[u8] = b"application/grpc";
 
 /// By so much a deadline comes before tonic's own, which would say `CANCELLED`.
 const EARLY: Duration = Duration::from_millis(2);
@@ -52,6 +55,11 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
+        if !is_grpc(request.headers()) {
+            let mut refused = Response::new(Body::empty());
+            *refused.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+            return Box::pin(async { Ok(refused) });
+        }
         let deadline =
             timeout(request.headers()).map(|timeout| Instant::now() + timeout.saturating_sub(EARLY));
         let unpacked = match self.unpacked(&request) {
@@ -129,6 +137,13 @@ fn unescape(headers: &mut HeaderMap) {
     }
 }
 
+/// Whether a request says that it is gRPC. A page in a browser can send bytes that look like a call to another site, but
+/// not with this content type, unless the server allows it beforehand, which this one never does.
+fn is_grpc(headers: &HeaderMap) -> bool {
+    let kind = headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+    kind.len() >= GRPC.len() && kind[..GRPC.len()].eq_ignore_ascii_case(GRPC)
+}
+
 /// How long a call may take: up to eight digits and a unit. What is no such thing is taken for none.
 fn timeout(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get("grpc-timeout")?.to_str().ok()?;
@@ -150,6 +165,28 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
+
+    #[tokio::test]
+    async fn what_does_not_say_that_it_is_grpc_reaches_no_service() {
+        let service = tower::service_fn(|_: Request<Body>| async {
+            Ok::<_, std::convert::Infallible>(Response::new(Body::empty()))
+        });
+        let mut calls = Calls::new(service, InputBudget::new(1 << 20, 1 << 20));
+        for (kind, wanted) in [
+            ("application/grpc", StatusCode::OK),
+            ("application/grpc+proto", StatusCode::OK),
+            ("Application/gRPC", StatusCode::OK),
+            ("text/plain", StatusCode::UNSUPPORTED_MEDIA_TYPE),
+            ("application/x-www-form-urlencoded", StatusCode::UNSUPPORTED_MEDIA_TYPE),
+            ("", StatusCode::UNSUPPORTED_MEDIA_TYPE),
+        ] {
+            let mut request = Request::new(Body::empty());
+            if !kind.is_empty() {
+                request.headers_mut().insert(CONTENT_TYPE, kind.parse().unwrap());
+            }
+            assert_eq!(calls.call(request).await.unwrap().status(), wanted, "{kind}");
+        }
+    }
 
     #[test]
     fn a_failure_that_names_an_ephemeral_topic_is_read_by_every_client() {

@@ -38,10 +38,9 @@ impl Connection {
         patience: Duration,
         permit: OwnedSemaphorePermit,
     ) -> Self {
-        let tls = transport.tls_peer();
         Self {
+            peer: Arc::new(Peer::new(address, &transport)),
             transport,
-            peer: Arc::new(Peer { address, tls }),
             missing: PREFACE_BYTES,
             deadline: Some(Box::pin(sleep(patience))),
             _permit: permit,

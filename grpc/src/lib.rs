@@ -17,6 +17,8 @@ mod codec;
 #[cfg(feature = "server")]
 mod connection;
 #[cfg(feature = "server")]
+mod guarded;
+#[cfg(feature = "server")]
 mod health;
 #[cfg(feature = "server")]
 mod input_budget;

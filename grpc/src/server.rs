@@ -25,6 +25,7 @@ use tower::layer::layer_fn;
 
 use crate::call::Calls;
 use crate::connection::Connection;
+use crate::guarded::Guarded;
 use crate::health;
 use crate::input_budget::InputBudget;
 use crate::service::{Administering, Core, Discovering, Leases, Publishing, Subscribing};
@@ -82,6 +83,8 @@ pub struct Config {
     pub keepalive_interval: Duration,
     /// How long it may take to say so.
     pub keepalive_timeout: Duration,
+    /// The longest a publish that makes a new topic waits for the lookup servers to know the topic.
+    pub announce_wait: Duration,
     /// How long calls get to end when the server stops.
     pub shutdown_timeout: Duration,
 }
@@ -101,6 +104,7 @@ impl Default for Config {
             max_input_bytes: 256 << 20,
             keepalive_interval: Duration::from_secs(30),
             keepalive_timeout: Duration::from_secs(10),
+            announce_wait: Duration::from_millis(5),
             shutdown_timeout: Duration::from_secs(5),
         }
     }
@@ -235,22 +239,22 @@ fn routes(
         routes = routes.add_service(publish).add_service(subscribe).add_service(admin);
     }
     if let Some(directory) = directory {
-        let discovering = Discovering { directory, access, stop: stop.clone() };
+        let discovering = Discovering { directory, access: access.clone(), stop: stop.clone() };
         let discovery = DiscoveryServiceServer::new(discovering).max_decoding_message_size(REQUEST_BYTES);
         let discovery = discovery.accept_compressed(CompressionEncoding::Gzip);
         names.push(name(&discovery));
         routes = routes.add_service(discovery);
     }
     let following = health::follow(reporter, broker, names, stop.clone());
-    (reflection(routes), following)
+    (reflection(routes, access), following)
 }
 
 fn name<S: NamedService>(_: &S) -> &'static str {
     S::NAME
 }
 
-/// Adds reflection, as new and as old clients ask for it.
-fn reflection(routes: Routes) -> Routes {
+/// Adds reflection, as new and as old clients ask for it, for those who may use the services.
+fn reflection(routes: Routes, access: Option<Arc<Access>>) -> Routes {
     let builder = || {
         let descriptors =
             [DESCRIPTORS, tonic_health::pb::FILE_DESCRIPTOR_SET, tonic_types::pb::FILE_DESCRIPTOR_SET];
@@ -259,7 +263,10 @@ fn reflection(routes: Routes) -> Routes {
         })
     };
     match (builder().build_v1(), builder().build_v1alpha()) {
-        (Ok(v1), Ok(v1alpha)) => routes.add_service(v1).add_service(v1alpha),
+        (Ok(v1), Ok(v1alpha)) => {
+            let old = Guarded::new(v1alpha, access.clone());
+            routes.add_service(Guarded::new(v1, access)).add_service(old)
+        }
         (Err(error), _) | (_, Err(error)) => {
             // The descriptors are part of the program: its tests find out.
             tracing::error!(%error, "no reflection");

@@ -17,13 +17,14 @@ use tokio::time::Instant;
 use crate::client::ip_of;
 use crate::http::{Answer, Peer, StatusCode};
 use crate::secret::Secret;
+use crate::secret_file;
 
 /// Answers of auth servers that are kept: each is asked for again once it expires, or was crowded out.
 const GRANTS_MAX: usize = 1024;
 
 type Token = Secret<Box<[u8]>>;
 
-/// The tokens of `--http-auth-token-file`: one a line, so that a new one can be given out before the old one goes.
+/// The tokens of a file such as `--http-auth-token-file`: one a line, so that a new one can be given out before the old one goes.
 /// Clones share them: what one reads again, all have.
 #[derive(Clone)]
 pub struct HttpTokens {
@@ -40,17 +41,28 @@ impl HttpTokens {
         Ok(Self { path: path.to_owned(), tokens: Arc::new(RwLock::new(read(path)?)) })
     }
 
-    /// Reads the file again. Blocks on the disk.
+    /// Reads the file again. Blocks on the disk. Without a token in the file nobody is let in: who emptied it wanted the
+    /// old tokens to end.
     ///
     /// # Errors
-    /// As [`HttpTokens::load`]; then the tokens read last stay in use.
+    /// The errors of [`HttpTokens::load`]. Where the file can't be read the tokens read last stay in use.
     pub fn reload(&self) -> io::Result<()> {
-        let tokens = read(&self.path).inspect_err(|error| {
-            tracing::error!(%error, "HTTP tokens not read again: the old ones stay in use");
-        })?;
-        *self.tokens.write() = tokens;
-        tracing::info!(file = %self.path.display(), "HTTP tokens read again");
-        Ok(())
+        match read(&self.path) {
+            Ok(tokens) => {
+                *self.tokens.write() = tokens;
+                tracing::info!(file = %self.path.display(), "tokens read again");
+                Ok(())
+            }
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                self.tokens.write().clear();
+                tracing::error!(%error, "no token is valid any more: every request is refused until the file has one and is read again");
+                Err(error)
+            }
+            Err(error) => {
+                tracing::error!(%error, "tokens not read again: the old ones stay in use");
+                Err(error)
+            }
+        }
     }
 
     /// Looks at every token to its end, so that the time tells nothing of them.
@@ -64,12 +76,9 @@ impl HttpTokens {
 fn read(path: &Path) -> io::Result<Vec<Token>> {
     let named = |kind, what: &dyn fmt::Display| io::Error::new(kind, format!("{}: {what}", path.display()));
     let text = std::fs::read(path).map_err(|error| named(error.kind(), &error))?;
-    let lines = text.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty());
-    let tokens: Vec<_> = lines.map(|line| Secret::new(line.into())).collect();
-    match tokens.is_empty() {
-        true => Err(named(io::ErrorKind::InvalidData, &"there is no token in it; write one on a line")),
-        false => Ok(tokens),
-    }
+    secret_file::warn_if_exposed("the file of tokens", path);
+    let tokens = secret_file::tokens(&text).map_err(|what| named(io::ErrorKind::InvalidData, &what))?;
+    Ok(tokens.into_iter().map(|token| Secret::new(token.into())).collect())
 }
 
 /// The requester of permissions, as an auth server is asked about it.
@@ -228,12 +237,17 @@ impl Access {
         Self { tokens, auth, grants: Mutex::default() }
     }
 
+    /// Whether everybody may do everything.
+    pub fn is_open(&self) -> bool {
+        self.tokens.is_none() && self.auth.is_none()
+    }
+
     /// The caller of a request that shows `bearer` and comes from `peer`.
     ///
     /// # Errors
     /// If it shows nothing, or nothing good.
     pub async fn caller(&self, bearer: Option<&[u8]>, peer: &Peer) -> Result<Caller, Denied> {
-        if self.tokens.is_none() && self.auth.is_none() {
+        if self.is_open() {
             return Ok(Caller::ANYBODY);
         }
         let given = bearer.filter(|given| !given.is_empty()).ok_or(Denied::Unauthorized)?;
@@ -293,8 +307,17 @@ mod tests {
         std::fs::write(&file, "new").unwrap();
         tokens.clone().reload().unwrap();
         assert_eq!(has(&tokens), [false, true, false, false, false]);
-        std::fs::write(&file, "").unwrap();
+        std::fs::write(&file, "\u{feff}first\nsecond\n").unwrap();
+        tokens.reload().unwrap();
+        assert!(tokens.has(b"first") && tokens.has(b"second"), "a byte order mark is none of a token");
+        std::fs::remove_file(&file).unwrap();
         assert!(tokens.reload().is_err());
-        assert!(tokens.has(b"new"), "what was read last counts");
+        assert!(tokens.has(b"first"), "it can't be read: what was read last counts");
+        std::fs::write(&file, " \n").unwrap();
+        assert!(tokens.reload().is_err());
+        assert!(!tokens.has(b"first") && !tokens.has(b""), "it was emptied: nobody is let in");
+        std::fs::write(&file, "first\n").unwrap();
+        tokens.reload().unwrap();
+        assert!(tokens.has(b"first"));
     }
 }

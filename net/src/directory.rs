@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use mq_core::clock::{Mono, Wall};
-use mq_core::discovery::{Entry, Found, Listed, Node, Producer, ProducerId, Registry, Settings};
+use mq_core::discovery::{Entry, Found, Listed, Node, Producer, ProducerId, Registry, Settings, View};
 use mq_core::{ChannelName, Clock, Result, SystemClock, TopicName};
 use parking_lot::Mutex;
 use tokio::sync::watch::Sender;
@@ -76,7 +76,7 @@ impl Directory {
 
     /// See [`Registry::unregister`].
     pub fn unregister(&self, id: ProducerId, topic: &TopicName, channel: Option<&ChannelName>) {
-        self.change(|registry, _| registry.unregister(id, topic, channel));
+        self.change(|registry, now| registry.unregister(id, topic, channel, now));
     }
 
     /// See [`Registry::disconnect`].
@@ -108,20 +108,20 @@ impl Directory {
     }
 
     /// See [`Registry::lookup`].
-    pub fn lookup(&self, topic: &TopicName) -> Option<Found> {
-        self.state.lock().registry.lookup(topic, self.clock.mono())
+    pub fn lookup(&self, topic: &TopicName, view: View) -> Option<Found> {
+        self.state.lock().registry.lookup(topic, view, self.clock.mono())
     }
 
     /// See [`Registry::channels`].
-    pub fn channels(&self, topic: &TopicName) -> Vec<ChannelName> {
-        self.state.lock().registry.channels(topic, self.clock.mono())
+    pub fn channels(&self, topic: &TopicName, view: View) -> Vec<ChannelName> {
+        self.state.lock().registry.channels(topic, view, self.clock.mono())
     }
 
-    /// All topics, sorted.
-    pub fn topics(&self) -> Vec<TopicName> {
+    /// All topics of a view, sorted.
+    pub fn topics(&self, view: View) -> Vec<TopicName> {
         let mut topics: Vec<TopicName> = Vec::new();
         loop {
-            let piece = self.state.lock().registry.topics(topics.last(), PIECE, self.clock.mono());
+            let piece = self.state.lock().registry.topics(topics.last(), PIECE, view, self.clock.mono());
             if piece.is_empty() {
                 return topics;
             }
@@ -183,12 +183,12 @@ impl Directory {
         self.state.lock().watchers.len()
     }
 
-    /// See [`Registry::lookup`] and [`Registry::changes_at`], in nanoseconds from now.
+    /// [`Registry::lookup`] of what exists, and [`Registry::changes_at`] in nanoseconds from now.
     fn look(&self, topic: &TopicName) -> (Option<Found>, Option<Mono>) {
         let registry = &self.state.lock().registry;
         let now = self.clock.mono();
         let changes_in = registry.changes_at(topic, now).map(|at| at.saturating_sub(now));
-        (registry.lookup(topic, now), changes_in)
+        (registry.lookup(topic, View::Existing, now), changes_in)
     }
 
     /// Changes the registry, and wakes whoever watches what may have changed.

@@ -3,9 +3,11 @@
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
-use mq_core::{Broker, Error, Outcome, Ticket, Wake};
+use mq_core::{Broker, Error, Outcome, Ticket, Topic, Wake};
 use tokio::task::yield_now;
+use tokio::time::timeout;
 
 use crate::signal::Signal;
 
@@ -31,6 +33,21 @@ impl LogWait {
             if self.broker.is_congested(&self.wake) { Poll::Pending } else { Poll::Ready(()) }
         })
         .await;
+    }
+
+    /// Waits until discovery knows of a new topic, so that who looks for it after the answer finds it. After `limit`
+    /// nobody waits for that any longer.
+    pub async fn announced(&self, topic: &Topic, limit: Duration) {
+        if !topic.is_unannounced() {
+            return;
+        }
+        let known = poll_fn(|cx| {
+            self.signal.register(cx.waker());
+            if topic.is_announced(&self.wake) { Poll::Ready(()) } else { Poll::Pending }
+        });
+        if timeout(limit, known).await.is_err() {
+            topic.set_announced();
+        }
     }
 
     /// Waits until it is known what became of a ticket that was given with this wake.

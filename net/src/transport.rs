@@ -215,6 +215,21 @@ impl Transport {
         *self = Self::Compressed(Box::new(Compressed::new(self.take(), compression, read)));
     }
 
+    /// Whether the other end connected to a loopback address of this machine.
+    pub fn is_on_loopback(&self) -> bool {
+        let socket = match self {
+            Self::Plain(socket) => socket,
+            Self::Tls(stream) => stream.get_ref().0,
+            Self::Compressed(_) | Self::Gone => return false,
+        };
+        match socket {
+            Socket::Tcp(stream) => {
+                stream.local_addr().is_ok_and(|address| address.ip().to_canonical().is_loopback())
+            }
+            Socket::Unix(_) => false,
+        }
+    }
+
     /// Whether nothing is stacked on the socket.
     pub fn is_plain(&self) -> bool {
         matches!(self, Self::Plain(_))

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mq_net::http::{
-    Answer, Api, BodyError, HttpLimits, HttpServer, Method, Parameter, Request, Route, StatusCode,
+    Answer, Api, HostNames, HttpLimits, HttpServer, Method, Parameter, Request, Route, StatusCode,
 };
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -23,6 +23,7 @@ struct Echo {
     asked: Notify,
     /// It may be answered.
     go: Notify,
+    hosts: HostNames,
 }
 
 impl Api for Echo {
@@ -38,7 +39,11 @@ impl Api for Echo {
             method: Method::POST,
             path: "/echo",
             parameters: &[],
-            statuses: &[StatusCode::PAYLOAD_TOO_LARGE, StatusCode::INTERNAL_SERVER_ERROR],
+            statuses: &[
+                StatusCode::BAD_REQUEST,
+                StatusCode::PAYLOAD_TOO_LARGE,
+                StatusCode::INTERNAL_SERVER_ERROR,
+            ],
             handler: |_, request| Box::pin(echo(request)),
         },
         Route {
@@ -84,6 +89,10 @@ impl Api for Echo {
         },
     ];
 
+    fn hosts(&self) -> Option<&HostNames> {
+        Some(&self.hosts)
+    }
+
     async fn admit(&self, _: Option<&'static Route<Self>>, request: &mut Request) -> Result<(), Answer> {
         match request.bearer() {
             Some(b"wrong") => Err(Answer::unauthorized()),
@@ -101,8 +110,7 @@ fn greet(request: &Request) -> Result<Answer, Answer> {
 async fn echo(request: Request) -> Answer {
     match request.body(BODY_MAX).await {
         Ok(body) => Answer::text(body.to_vec()),
-        Err(BodyError::TooBig) => Answer::error(StatusCode::PAYLOAD_TOO_LARGE, "BODY_TOO_BIG"),
-        Err(BodyError::Lost) => Answer::error(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL_ERROR"),
+        Err(error) => error.answer("BODY_TOO_BIG"),
     }
 }
 
@@ -121,7 +129,7 @@ async fn start_at(address: &str, limits: HttpLimits) -> Running {
     let server = HttpServer::bind(address, None, limits).await.unwrap();
     let address = server.local_addr().to_string();
     let (stop, stopped) = oneshot::channel();
-    let api = Arc::new(Echo::default());
+    let api = Arc::new(Echo { hosts: HostNames::new(["h"]), ..Echo::default() });
     let task = tokio::spawn(server.run(Arc::clone(&api), async {
         let _ = stopped.await;
     }));
@@ -235,6 +243,130 @@ async fn bodies_have_a_limit_before_they_are_read() {
     assert!(whole.starts_with("HTTP/1.1 200 "), "{}", &whole[..60]);
     let more = server.exchange(&[&head[..], &chunk, &chunk, b"1\r\nc\r\n0\r\n\r\n"].concat()).await;
     assert!(more.starts_with("HTTP/1.1 413 "), "{}", &more[..60]);
+}
+
+/// Whether an answer says that the connection ends after it.
+fn closes(answer: &str) -> bool {
+    answer.to_ascii_lowercase().contains("\nconnection: close")
+}
+
+#[tokio::test]
+async fn an_answer_that_ends_the_connection_says_so() {
+    let limits = HttpLimits { body_timeout: Duration::from_millis(100), ..HttpLimits::default() };
+    let server = start(limits).await;
+    let mebibyte = 1 << 20;
+    for (case, status) in [
+        // The body is refused by what it announces, and by what comes.
+        (format!("POST /echo HTTP/1.1\r\nContent-Length: {mebibyte}\r\n\r\n"), "413"),
+        (format!("POST /echo HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: {mebibyte}\r\n\r\n"), "413"),
+        (
+            format!(
+                "POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n{mebibyte:x}\r\n{}",
+                "x".repeat(200_000)
+            ),
+            "413",
+        ),
+        // It does not come, or not as it says it does.
+        ("POST /echo HTTP/1.1\r\nContent-Length: 10\r\n\r\nhalf".to_owned(), "500"),
+        ("POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n".to_owned(), "400"),
+        ("POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n".to_owned(), "400"),
+        // Nobody wants it.
+        (format!("POST /nope HTTP/1.1\r\nContent-Length: {mebibyte}\r\n\r\n"), "404"),
+        (format!("GET /echo HTTP/1.1\r\nContent-Length: {mebibyte}\r\n\r\n"), "405"),
+        (
+            format!(
+                "POST /nope HTTP/1.1\r\nAuthorization: Bearer wrong\r\nContent-Length: {mebibyte}\r\n\r\n"
+            ),
+            "401",
+        ),
+        // It is not known where the next request would begin.
+        ("GET /slash HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\nx".to_owned(), "404"),
+        ("garbage\r\n\r\n".to_owned(), "400"),
+        (format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(100_000)), "414"),
+    ] {
+        // What the client has sent already must not cost it the answer.
+        let answer = server.exchange(case.as_bytes()).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{case:.60}: {answer:.200}");
+        assert!(closes(&answer), "{case:.60}: {answer:.200}");
+    }
+}
+
+#[tokio::test]
+async fn a_small_body_that_nobody_reads_leaves_the_connection_open() {
+    let server = start(HttpLimits::default()).await;
+    for refused in [
+        "POST /nope HTTP/1.1\r\nContent-Length: 4\r\n\r\nbody",
+        "POST /nope HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n",
+        "POST /echo HTTP/1.1\r\nAuthorization: bearer wrong\r\nContent-Length: 4\r\n\r\nbody",
+        "POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n",
+    ] {
+        let last = "GET /greet?name=you HTTP/1.1\r\nConnection: close\r\n\r\n";
+        let answers = server.exchange(format!("{refused}{last}").as_bytes()).await;
+        let (first, second) = answers.split_at(answers.rfind("HTTP/1.1 ").unwrap());
+        assert!(!closes(first) && !first.is_empty(), "{refused}: {answers}");
+        assert!(second.ends_with("hello you"), "{refused}: {answers}");
+    }
+}
+
+#[tokio::test]
+async fn a_raw_hash_is_part_of_the_target() {
+    let server = start(HttpLimits::default()).await;
+    let answers = server
+        .exchange(
+            b"GET /greet?name=a#b&more HTTP/1.1\r\n\r\nPOST /echo?x=# HTTP/1.1\r\nContent-Length: 3\r\n\r\n#\r\n\
+              GET /greet?name=#c HTTP/1.1\r\nConnection: close\r\n\r\n",
+        )
+        .await;
+    for part in ["hello a#bHTTP/1.1 200 OK", "\n\n#\nHTTP/1.1 200 OK", "hello #c"] {
+        assert!(answers.contains(part), "{part}: {answers}");
+    }
+    assert!(server.request("GET /gre#et?name=a").await.starts_with("HTTP/1.1 404 "));
+}
+
+#[tokio::test]
+async fn requests_for_a_page_of_another_site_are_refused() {
+    let server = start(HttpLimits::default()).await;
+    let greet = async |method: &str, headers: &str| {
+        let request = format!("{method} /greet?name=a HTTP/1.1\r\n{headers}\r\nConnection: close\r\n\r\n");
+        server.exchange(request.as_bytes()).await
+    };
+    for (method, headers, status) in [
+        // Programs: curl, NSQ's own, Prometheus, a probe, one that names no host.
+        ("GET", "Host: localhost:4151\r\nUser-Agent: curl/8.5.0\r\nAccept: */*", "200"),
+        (
+            "GET",
+            "Host: 127.0.0.1:4151\r\nUser-Agent: Go-http-client/1.1\r\nAccept: application/vnd.nsq; version=1.0",
+            "200",
+        ),
+        (
+            "GET",
+            "Host: 10.0.0.7:4151\r\nUser-Agent: Prometheus/3.1.0\r\nAccept: application/openmetrics-text",
+            "200",
+        ),
+        ("GET", "Host: [fd00::7]:4151\r\nUser-Agent: kube-probe/1.31", "200"),
+        ("GET", "User-Agent: none", "200"),
+        ("GET", "Host: h:1", "200"),
+        ("GET", "Host: 127.0.0.1", "200"),
+        ("GET", "Host: evil:1", "403"),
+        ("GET", "Host: h\r\nOrigin: http://h", "200"),
+        ("GET", "Host: h\r\nOrigin: http://evil", "403"),
+        ("GET", "Host: h\r\nOrigin: null", "403"),
+        ("GET", "Host: h\r\nSec-Fetch-Site: cross-site", "403"),
+        (
+            "GET",
+            "Host: h\r\nSec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document",
+            "200",
+        ),
+        ("OPTIONS", "Host: h\r\nOrigin: http://evil\r\nAccess-Control-Request-Method: POST", "403"),
+        ("DELETE", "Host: h\r\nOrigin: http://evil", "403"),
+    ] {
+        let answer = greet(method, headers).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{method} {headers}: {answer}");
+    }
+    let answer = greet("GET", "Host: evil").await;
+    assert!(answer.contains("--http-allowed-hosts") && answer.contains("HOST_NOT_ALLOWED"), "{answer}");
+    let answer = greet("GET", "Host: h\r\nOrigin: http://evil").await;
+    assert!(answer.contains("Origin: http://evil") && answer.contains("CROSS_SITE_REQUEST"), "{answer}");
 }
 
 #[tokio::test]

@@ -419,3 +419,39 @@ async fn more_than_memory_holds_is_published_and_consumed() {
         server.stop().await;
     }
 }
+
+#[tokio::test]
+async fn the_message_timeout_that_was_agreed_on_is_the_one_in_force() {
+    // The server's own is longer than any step of this test may take.
+    let server = start().await;
+    let mut peer = server.peer().await;
+    peer.send(&with_body("IDENTIFY", br#"{"msg_timeout":1000}"#)).await;
+    peer.expect("OK").await;
+    peer.send(b"SUB t c\nRDY 1\n").await;
+    peer.expect("OK").await;
+    peer.send(&with_body("PUB t", b"x")).await;
+    peer.expect("OK").await;
+    peer.expect("message 1 x").await;
+    peer.expect("message 2 x").await;
+}
+
+#[tokio::test]
+async fn the_sample_rate_that_was_agreed_on_is_the_one_in_force() {
+    const MESSAGES: usize = 1000;
+    let server = start().await;
+    let mut peer = server.peer().await;
+    peer.send(&with_body("IDENTIFY", br#"{"sample_rate":1}"#)).await;
+    peer.expect("OK").await;
+    peer.send(b"SUB t c\nRDY 2500\n").await;
+    peer.expect("OK").await;
+    let bodies: Vec<&[u8]> = vec![b"x"; MESSAGES];
+    let mut publisher = server.peer().await;
+    publisher.send(&mpub("t", &bodies)).await;
+    publisher.expect("OK").await;
+    let topic = server.broker.find_topic(&topic("t")).unwrap();
+    let channel = topic.find_channel(&ChannelName::parse("c").unwrap()).unwrap();
+    until("all messages to be looked at", || channel.stats().depth == 0).await;
+    // Ten of a thousand are expected; three hundred never come.
+    let sampled = channel.stats().in_flight;
+    assert!(sampled < 300, "{sampled} of {MESSAGES} were sent");
+}

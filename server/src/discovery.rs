@@ -72,6 +72,7 @@ impl Discovery {
                     http_address: http.to_string(),
                     broadcast_address: host::broadcast("", http, invoked_as),
                     hostname: host::name(),
+                    http_allowed_hosts: config.http_allowed_hosts.0.iter().map(|h| h.0.clone()).collect(),
                     ..LookupConfig::default()
                 };
                 let server = lookup::bind(settings, "lookup-").await?;

@@ -46,6 +46,7 @@ fn http(config: &Config, invoked_as: InvokedAs, server: &mut server::Config) {
     server.http_address = address(&config.http_address);
     server.https_address = address(&config.https_address);
     server.http_auth_token_file = config.http_auth_token_file.0.clone();
+    server.http_allowed_hosts = config.http_allowed_hosts.0.iter().map(|host| host.0.clone()).collect();
     server.broadcast_address = host::broadcast(&config.broadcast_address, &config.tcp_address, invoked_as);
     server.broadcast_http_port = config.broadcast_http_port;
     server.hostname = host::name();
@@ -67,7 +68,7 @@ fn statistics(config: &Config, server: &mut server::Config) {
 }
 
 /// The server's own value for a word that settings allow.
-fn word<T: FromStr<Err: Display>>(flag: &str, text: &str) -> Result<T, String> {
+pub(crate) fn word<T: FromStr<Err: Display>>(flag: &str, text: &str) -> Result<T, String> {
     text.parse().map_err(|error| format!("--{flag} {text}: {error}"))
 }
 

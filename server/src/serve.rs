@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use clap::ArgMatches;
 use mq_core::{Broker, Options as BrokerOptions};
+use mq_net::secret_file;
 use mq_nsq::server::{self, OptionSource, Options, Server};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -148,7 +149,10 @@ async fn open(config: &Config) -> Result<Broker, String> {
     };
     let opened = tokio::task::spawn_blocking(move || Broker::open(options)).await;
     match opened {
-        Ok(Ok(broker)) => Ok(broker),
+        Ok(Ok(broker)) => {
+            secret_file::warn_if_exposed("the data folder", &config.data_path);
+            Ok(broker)
+        }
         Ok(Err(error)) => Err(format!("--data-path {}: {error}", config.data_path.display())),
         Err(panicked) => Err(format!("opening the data folder: {panicked}")),
     }

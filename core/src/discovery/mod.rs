@@ -8,4 +8,4 @@ mod registry;
 mod tombstones;
 
 pub use producer::{Node, Producer, ProducerId};
-pub use registry::{Entry, Found, Listed, Registered, Registry, Settings};
+pub use registry::{Entry, Found, Listed, Registered, Registry, Settings, View};

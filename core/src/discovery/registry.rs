@@ -18,7 +18,7 @@ use crate::name::{ChannelName, TopicName};
 
 use watched::Watched;
 
-pub use answers::{Entry, Found, Listed, Registered};
+pub use answers::{Entry, Found, Listed, Registered, View};
 
 /// Keys and tombstones that one [`Registry::expire`] removes at most: it must not hold up lookups.
 const EXPIRE_MAX: usize = 1_000;
@@ -60,9 +60,10 @@ impl Default for Settings {
 
 /// Producers, what they registered, and tombstones. Times passed in must not go back.
 ///
-/// A deletion is meant: an UNREGISTER by the last producer forgets the topic or channel, so that no broker creates it
-/// again because somebody once had it. Who disconnects may come back: then it is remembered for the idle lifetime, but
-/// for ephemeral ones.
+/// A lasting topic or channel without a producer is remembered for the idle lifetime, an ephemeral one is forgotten at
+/// once. After a disconnect the producer may come back, so the name counts as existing. After an UNREGISTER by the last
+/// producer it counts as deleted: [`View::All`] still shows it, as nsqlookupd does, and [`View::Existing`] does not, so
+/// that no broker creates it again because another one once had it.
 pub struct Registry {
     settings: Settings,
     producers: BTreeMap<ProducerId, Connection>,
@@ -101,6 +102,8 @@ struct Topic {
     channels: Vec<Channel>,
     /// There exactly while it has no producer.
     idle_since: Option<Mono>,
+    /// The last producer deleted it. Implies `idle_since`.
+    is_deleted: bool,
     /// It was deleted, and brought back only by producers under a tombstone: until then it is as if it were not there.
     hidden_until: Option<Mono>,
 }
@@ -111,6 +114,8 @@ struct Channel {
     producers: Vec<ProducerId>,
     /// There exactly while it has no producer.
     idle_since: Option<Mono>,
+    /// The last producer deleted it. Implies `idle_since`.
+    is_deleted: bool,
 }
 
 impl Registry {
@@ -216,6 +221,7 @@ impl Registry {
             None => topic.clone(),
         };
         let entry = self.topics.entry(name.clone()).or_default();
+        entry.is_deleted = false;
         self.keys += usize::from(is_new);
         match (hidden_until, entry.hidden_until) {
             (None, Some(_)) => entry.hidden_until = None,
@@ -232,6 +238,7 @@ impl Registry {
             let (at, is_new) = entry.channel_or_new(channel);
             self.keys += usize::from(is_new);
             let entry = &mut entry.channels[at];
+            entry.is_deleted = false;
             if insert(&mut entry.producers, id) {
                 self.registrations += 1;
             }
@@ -248,49 +255,64 @@ impl Registry {
     }
 
     /// A producer has deleted a topic with its channels, or one channel.
-    pub fn unregister(&mut self, id: ProducerId, topic: &TopicName, channel: Option<&ChannelName>) {
+    pub fn unregister(
+        &mut self,
+        id: ProducerId,
+        topic: &TopicName,
+        channel: Option<&ChannelName>,
+        now: Mono,
+    ) {
         let Some(connection) = self.producers.get_mut(&id) else { return };
         let Some(entry) = self.topics.get_mut(topic) else { return };
         self.watched.touch(topic);
         let mut removed = 0;
-        match channel {
-            Some(name) => {
-                let Ok(at) = entry.find(name) else { return };
-                removed += usize::from(remove(&mut entry.channels[at].producers, id));
-                if entry.channels[at].producers.is_empty() {
-                    let channel = entry.channels.remove(at);
-                    self.keys -= 1;
-                    if let Some(since) = channel.idle_since {
-                        self.idle.remove(&(since, topic.clone(), Some(channel.name)));
-                    }
-                }
-            }
+        let channels = match channel {
+            Some(name) => entry.find(name).map_or(0..0, |at| at..at + 1),
             None => {
                 connection.topics.remove(topic);
                 removed += usize::from(remove(&mut entry.producers, id));
-                let last = entry.producers.is_empty();
-                let (keys, idle) = (&mut self.keys, &mut self.idle);
-                entry.channels.retain_mut(|channel| {
-                    let had = remove(&mut channel.producers, id);
-                    removed += usize::from(had);
-                    let keep = !channel.producers.is_empty() || !(had || last);
-                    if !keep {
-                        *keys -= 1;
-                        if let Some(since) = channel.idle_since {
-                            idle.remove(&(since, topic.clone(), Some(channel.name.clone())));
-                        }
-                    }
-                    keep
-                });
-                if last {
-                    self.remove_topic(topic);
+                0..entry.channels.len()
+            }
+        };
+        let last = channel.is_none() && entry.producers.is_empty();
+        for entry in &mut entry.channels[channels] {
+            let had = remove(&mut entry.producers, id);
+            removed += usize::from(had);
+            if entry.producers.is_empty() && (had || last || channel.is_some()) {
+                entry.is_deleted = true;
+                if entry.idle_since.is_none() {
+                    entry.idle_since = Some(now);
+                    self.idle.insert((now, topic.clone(), Some(entry.name.clone())));
                 }
             }
         }
-        if let Some(connection) = self.producers.get_mut(&id) {
-            connection.registrations -= removed;
-        }
+        connection.registrations -= removed;
         self.registrations -= removed;
+        if last {
+            entry.is_deleted = true;
+            if entry.idle_since.is_none() {
+                entry.idle_since = Some(now);
+                self.idle.insert((now, topic.clone(), None));
+            }
+        }
+        self.forget_ephemeral(topic);
+    }
+
+    /// Forgets what is ephemeral of a topic and was deleted.
+    fn forget_ephemeral(&mut self, topic: &TopicName) {
+        let Some(entry) = self.topics.get_mut(topic) else { return };
+        if entry.is_deleted && topic.is_ephemeral() {
+            return self.remove_topic(topic);
+        }
+        let (keys, idle) = (&mut self.keys, &mut self.idle);
+        entry.channels.retain(|channel| {
+            let forget = channel.is_deleted && channel.name.is_ephemeral();
+            if let (true, Some(since)) = (forget, channel.idle_since) {
+                *keys -= 1;
+                idle.remove(&(since, topic.clone(), Some(channel.name.clone())));
+            }
+            !forget
+        });
     }
 
     /// A producer's connection is gone, and with it what it registered.
@@ -349,9 +371,11 @@ impl Registry {
             self.keys += 1;
         }
         let Some(entry) = self.topics.get_mut(topic) else { return Ok(()) };
+        entry.is_deleted = false;
         entry.hidden_until = None;
         if let Some(channel) = channel {
             let (at, is_new) = entry.channel_or_new(channel);
+            entry.channels[at].is_deleted = false;
             if is_new {
                 entry.channels[at].idle_since = Some(now);
                 self.idle.insert((now, topic.clone(), Some(channel.clone())));
@@ -369,7 +393,7 @@ impl Registry {
         for id in producers {
             let Some(connection) = self.producers.get(&id) else { continue };
             let node = connection.node.clone();
-            self.unregister(id, topic, None);
+            self.unregister(id, topic, None, now);
             self.tombstones.set(topic, node, now);
         }
         self.remove_topic(topic);
@@ -483,7 +507,12 @@ impl Topic {
         match self.find(name) {
             Ok(at) => (at, false),
             Err(at) => {
-                let channel = Channel { name: name.clone(), producers: Vec::new(), idle_since: None };
+                let channel = Channel {
+                    name: name.clone(),
+                    producers: Vec::new(),
+                    idle_since: None,
+                    is_deleted: false,
+                };
                 self.channels.insert(at, channel);
                 (at, true)
             }

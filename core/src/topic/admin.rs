@@ -8,6 +8,7 @@ use crate::name::ChannelName;
 use crate::store::format::event::Event;
 use crate::store::log::Ticket;
 use crate::topic::Topic;
+use crate::watch::TopicNames;
 
 impl Topic {
     /// Stops the pump: publishes wait in the topic.
@@ -51,13 +52,14 @@ impl Topic {
     }
 
     /// The topic by its names.
-    pub(crate) fn names(&self) -> crate::watch::TopicNames {
+    pub(crate) fn names(&self) -> TopicNames {
         let state = self.state.lock();
         let mut channels: Vec<_> = state.channels.iter().map(|c| c.name().clone()).collect();
         let is_held = state.is_held;
         drop(state);
         channels.sort_unstable();
-        crate::watch::TopicNames { no: self.no, name: self.name().clone(), channels, is_held }
+        let is_unannounced = self.announcement.is_due();
+        TopicNames { no: self.no, name: self.name().clone(), channels, is_held, is_unannounced }
     }
 
     /// Whether the topic is paused.
@@ -143,6 +145,7 @@ impl Topic {
         let channels = std::mem::take(&mut state.channels);
         state.ring.clear();
         drop(state);
+        self.set_announced();
         channels.iter().flat_map(|c| c.close()).collect()
     }
 

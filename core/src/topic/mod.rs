@@ -49,6 +49,7 @@ use crate::store::read::record_index::RecordIndexes;
 use crate::topic::cache::{CachedFrame, Extents, RingFrames, Volume};
 use crate::topic::dedup::DedupState;
 use crate::topic::limits::Allowance;
+use crate::watch::Announcement;
 
 /// A topic: one log in logic, which its channels are cursors over.
 ///
@@ -78,6 +79,7 @@ pub struct Topic {
     pub(crate) trim_at: AtomicU64,
     /// Places on disk of the messages that are delivered again.
     pub(crate) indexes: RecordIndexes,
+    pub(crate) announcement: Announcement,
 }
 
 pub(crate) struct TopicState {
@@ -182,10 +184,12 @@ impl Topic {
     /// A new topic.
     pub(crate) fn new(no: u32, name: TopicName, level: Durability, shared: &Arc<Shared>) -> Arc<Self> {
         let level = if name.is_ephemeral() { Durability::Memory } else { level };
-        Self::with_state(no, name, shared, TopicState::new(level, shared))
+        let state = TopicState { is_held: shared.watch.holds(), ..TopicState::new(level, shared) };
+        Self::with_state(no, name, shared, state)
     }
 
     fn with_state(no: u32, name: TopicName, shared: &Arc<Shared>, state: TopicState) -> Arc<Self> {
+        let announcement = Announcement::new(state.is_held);
         Arc::new_cyclic(|me| Self {
             no,
             name,
@@ -194,12 +198,18 @@ impl Topic {
             state: Mutex::new(state),
             trim_at: AtomicU64::new(u64::MAX),
             indexes: RecordIndexes::new(shared.pool.clone()),
+            announcement,
         })
     }
 
     /// The topic's name.
     pub fn name(&self) -> &TopicName {
         &self.name
+    }
+
+    /// The topic's number. Another topic of the same name, after a deletion, has another number.
+    pub fn no(&self) -> u32 {
+        self.no
     }
 
     /// For the frame that tells of the topic: for those who answer for its creation. Nobody is woken for it (see

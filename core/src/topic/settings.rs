@@ -77,7 +77,6 @@ impl Topic {
         self.check_settings(&own)?;
         let TopicSettings { durability, limits, dedup } = own;
         (state.level, state.limits, state.dedup) = (durability, limits, dedup);
-        state.is_held = self.shared.watch.holds();
         if !self.is_logged() {
             return Ok(());
         }

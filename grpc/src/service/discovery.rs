@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use mq_core::discovery::{Found, Producer, ProducerId};
+use mq_core::discovery::{Found, Producer, ProducerId, View};
 use mq_core::{ChannelName, Error, ErrorKind, TopicName};
 use mq_net::access::Access;
 use mq_net::directory::{Directory, Watch};
@@ -75,7 +75,7 @@ impl DiscoveryService for Discovering {
     async fn lookup(&self, request: Request<LookupRequest>) -> Result<Response<LookupResponse>, Status> {
         self.admit(&request).await?;
         let name = topic_name(&request.get_ref().topic, "topic")?;
-        let found = self.directory.lookup(&name).ok_or_else(|| {
+        let found = self.directory.lookup(&name, View::Existing).ok_or_else(|| {
             Refusal::from(Error::new(ErrorKind::NotFound, format!("nobody knows of topic {name}")))
         })?;
         let WatchResponse { brokers, channels } = answer(&found);

@@ -42,6 +42,7 @@ use mq_net::http::Peer;
 use tokio_util::sync::CancellationToken;
 use tonic::Request;
 
+use crate::guarded::bearer;
 use crate::input_budget::InputBudget;
 use crate::server::Config;
 use crate::status::Refusal;
@@ -78,17 +79,13 @@ impl Core {
 pub(crate) async fn caller<T>(access: &Access, request: &Request<T>) -> Result<Caller, Refusal> {
     let peer = peer(request);
     let authorization = request.metadata().get("authorization").map(|value| value.as_encoded_bytes());
-    let bearer = authorization.and_then(|value| {
-        let (scheme, secret) = value.split_at_checked(7)?;
-        scheme.eq_ignore_ascii_case(b"bearer ").then(|| secret.trim_ascii())
-    });
-    Ok(access.caller(bearer, &peer).await?)
+    Ok(access.caller(authorization.and_then(bearer), &peer).await?)
 }
 
 /// Where a call comes from.
 fn peer<T>(request: &Request<T>) -> Arc<Peer> {
     let known = request.extensions().get::<Arc<Peer>>();
-    known.cloned().unwrap_or_else(|| Arc::new(Peer { address: String::new(), tls: None }))
+    known.cloned().unwrap_or_default()
 }
 
 /// The name in a field of a request.

@@ -16,7 +16,7 @@ use crate::v1::{PublishRequest, PublishResponse, PublishStreamRequest};
 pub(crate) struct Publishing(pub(crate) Arc<Core>);
 
 impl Publishing {
-    /// Between the two waits nothing is awaited: whoever is cancelled has all stored, or nothing.
+    /// Between publishing and the last wait nothing is awaited: whoever is cancelled has all stored, or nothing.
     async fn store(&self, request: Request<PublishRequest>) -> Result<PublishResponse, Refusal> {
         let core = &self.0;
         let caller = core.caller(&request).await?;
@@ -30,8 +30,9 @@ impl Publishing {
             wait.room().await;
         }
         let count = messages.len();
+        let topic = core.broker.topic(&name)?;
+        wait.announced(&topic, core.config.announce_wait).await;
         let published = {
-            let topic = core.broker.topic(&name)?;
             let mut batch = topic.batch();
             intake::encode(core, &mut batch, &messages)?;
             // They are in the broker's memory now.

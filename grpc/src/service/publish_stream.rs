@@ -10,6 +10,7 @@ use std::task::{Context, Poll, ready};
 
 use mq_core::{Batch, Limits, Outcome, Published, Topic, TopicName, Wake};
 use mq_net::access::Caller;
+use mq_net::log_wait::LogWait;
 use mq_net::signal::Signal;
 use tokio::task::coop;
 use tokio_stream::Stream;
@@ -70,6 +71,8 @@ enum State {
     Published {
         published: Arc<Published>,
         skip: usize,
+        /// The topic, if discovery has to know of it before the answer.
+        new: Option<Arc<Topic>>,
     },
     Refused(Refusal),
 }
@@ -211,7 +214,7 @@ impl PublishSession {
         if let Err(refusal) = intake::encode(&self.core, &mut filling.batch, messages) {
             // What is in the batch of this request must not be stored, so nothing of it is.
             let requests = run.take().map_or_else(Vec::new, |run| run.requests);
-            self.settle(requests, &Err(refusal));
+            self.settle(requests, &Err(refusal), None);
         }
         Ok(())
     }
@@ -222,15 +225,27 @@ impl PublishSession {
         let published = topic.publish(batch, &self.wake).map(Arc::new);
         let published = published.map_err(|error| Refusal::from(error).of("messages"));
         self.uncommitted |= published.is_ok();
-        self.settle(requests, &published);
+        let new = topic.is_unannounced().then_some(topic);
+        if let Some(topic) = new.clone() {
+            let (wait, limit) = (LogWait::new(&self.core.broker), self.core.config.announce_wait);
+            tokio::spawn(async move { wait.announced(&topic, limit).await });
+        }
+        self.settle(requests, &published, new);
     }
 
     /// The requests of a run have their answer, or will.
-    fn settle(&mut self, requests: Vec<(u64, usize, usize)>, published: &Result<Arc<Published>, Refusal>) {
+    fn settle(
+        &mut self,
+        requests: Vec<(u64, usize, usize)>,
+        published: &Result<Arc<Published>, Refusal>,
+        new: Option<Arc<Topic>>,
+    ) {
         let mut skip = 0;
         for (correlation, messages, bytes) in requests {
             let state = match published {
-                Ok(published) => State::Published { published: Arc::clone(published), skip },
+                Ok(published) => {
+                    State::Published { published: Arc::clone(published), skip, new: new.clone() }
+                }
                 Err(refusal) => State::Refused(refusal.clone()),
             };
             skip += messages;
@@ -245,9 +260,9 @@ impl PublishSession {
         }
         let mut results = Vec::new();
         let (mut messages, mut bytes) = (0, 0);
-        let broker = &self.core.broker;
+        let (broker, wake) = (&self.core.broker, &self.wake);
         self.waiting.retain(|waiting| {
-            let Some(result) = waiting.result(broker) else { return true };
+            let Some(result) = waiting.result(broker, wake) else { return true };
             results.push(result);
             messages += waiting.messages;
             bytes += waiting.bytes;
@@ -261,14 +276,15 @@ impl PublishSession {
 
 impl Waiting {
     /// Its result, once it is decided.
-    fn result(&self, broker: &mq_core::Broker) -> Option<PublishResult> {
+    fn result(&self, broker: &mq_core::Broker, wake: &Arc<dyn Wake>) -> Option<PublishResult> {
         let correlation = self.correlation;
         let decided = |result| Some(PublishResult { correlation, result: Some(result) });
         let failed = |refusal: Refusal| decided(Outcomes::Failure(refusal.into()));
         match &self.state {
             State::Refused(refusal) => failed(refusal.clone()),
-            State::Published { published, skip } => match broker.outcome(published.ticket) {
+            State::Published { published, skip, new } => match broker.outcome(published.ticket) {
                 Outcome::Pending => None,
+                Outcome::Done if new.as_ref().is_some_and(|topic| !topic.is_announced(wake)) => None,
                 Outcome::Done => {
                     let offsets = intake::offsets(published, *skip, self.messages);
                     decided(Outcomes::Stored(PublishStored { offsets }))

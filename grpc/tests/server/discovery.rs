@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use mq_core::discovery::View;
 use mq_core::{ChannelName, TopicName};
 use mq_grpc::client::{Brokers, Consumer, ConsumerOptions, Target};
 use mq_grpc::v1::discovery_service_client::DiscoveryServiceClient;
@@ -76,7 +77,7 @@ async fn a_broker_is_found_while_its_stream_lasts() {
     assert_eq!((found.brokers[0].grpc_port, &found.channels[..]), (4155, &["c".to_owned()][..]));
     let seen = soon("a change", watched.message()).await.unwrap().unwrap();
     assert_eq!(seen.brokers, found.brokers);
-    let nsq = directory.lookup(&TopicName::parse("t").unwrap()).unwrap();
+    let nsq = directory.lookup(&TopicName::parse("t").unwrap(), View::Existing).unwrap();
     assert_eq!(nsq.producers[0].broadcast_address, "127.0.0.1");
     registered.send(change(Vec::new(), vec![registration("t", "c")])).await.unwrap();
     let seen = soon("a change", watched.message()).await.unwrap().unwrap();

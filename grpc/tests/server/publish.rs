@@ -1,6 +1,8 @@
 //! Publishing, one by one and on a stream.
 
 use mq_core::{Limits, TopicName};
+use mq_grpc::Config;
+use mq_grpc::client::{Publisher, PublisherOptions, Target};
 use mq_grpc::v1::publish_service_client::PublishServiceClient;
 use mq_grpc::v1::{
     Header, OutgoingMessage, PublishRequest, PublishStreamRequest, PublishStreamResponse,
@@ -11,7 +13,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Streaming};
 use tonic_types::StatusExt;
 
-use crate::stack::{self, Stack, Subscriber, message, open, soon};
+use crate::stack::{self, PATIENCE, Stack, Subscriber, message, open, soon};
 
 fn request(topic: &str, messages: Vec<OutgoingMessage>) -> PublishRequest {
     PublishRequest { topic: topic.to_owned(), messages }
@@ -208,4 +210,49 @@ async fn a_full_topic_and_a_draining_broker_say_so_and_when_to_come_again() {
     // Not here any more.
     refused(Code::Unavailable, "DRAINING", false).await;
     assert_eq!(topic.depth(), 1);
+}
+
+/// The broker's announcer is this test.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publish_to_a_new_topic_is_answered_once_discovery_knows_of_it() {
+    let config = Config { announce_wait: PATIENCE, ..Config::default() };
+    let stack = Stack::start_with(config, mq_nsq::server::Config::default()).await;
+    stack.broker.hold_new_topics(true);
+    let publisher = Publisher::new(vec![Target::new(&stack.grpc).unwrap()], PublisherOptions::default());
+    let known = publisher.publish("t", vec![message("x")]);
+    tokio::pin!(known);
+    let topic = tokio::select! {
+        answer = &mut known => panic!("answered before discovery knows of the topic: {answer:?}"),
+        topic = async {
+            loop {
+                let found = stack.broker.find_topic(&TopicName::parse("t").unwrap());
+                // Its message is stored by then: only the announcement is missing.
+                if let Some(topic) = found.filter(|topic| topic.depth() == 1) {
+                    break topic;
+                }
+                tokio::task::yield_now().await;
+            }
+        } => topic,
+    };
+    assert!(topic.is_unannounced());
+    topic.set_announced();
+    soon("an answer", known).await.unwrap();
+    // One by one too.
+    let mut client = PublishServiceClient::new(stack.channel().await);
+    let known = client.publish(request("u", vec![message("x")]));
+    tokio::pin!(known);
+    let topic = tokio::select! {
+        answer = &mut known => panic!("answered before discovery knows of the topic: {answer:?}"),
+        topic = async {
+            loop {
+                let found = stack.broker.find_topic(&TopicName::parse("u").unwrap());
+                match found {
+                    Some(topic) => break topic,
+                    None => tokio::task::yield_now().await,
+                }
+            }
+        } => topic,
+    };
+    topic.set_announced();
+    soon("an answer", known).await.unwrap();
 }

@@ -1,4 +1,4 @@
-//! Tokens, TLS and client certificates; health and reflection, which need none of it.
+//! Tokens, TLS and client certificates; health, which needs none of it, and reflection.
 
 use std::path::PathBuf;
 
@@ -175,6 +175,35 @@ async fn reflection_lists_the_services() {
         ["mq.v1.PublishService", "mq.v1.SubscribeService", "mq.v1.AdminService", "grpc.health.v1.Health"]
     {
         assert!(names.contains(&name), "{name} is not in {names:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reflection_asks_for_the_token_too() {
+    use tonic_reflection::pb::v1alpha;
+
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("tokens");
+    std::fs::write(&file, "s3cret\n").unwrap();
+    let nsq = server::Config { http_auth_token_file: Some(file), ..server::Config::default() };
+    let stack = Stack::start_with(Config::default(), nsq).await;
+    for (secret, wanted) in
+        [(None, Code::Unauthenticated), (Some("wrong"), Code::Unauthenticated), (Some("s3cret"), Code::Ok)]
+    {
+        let show = move |mut request: tonic::Request<()>| {
+            if let Some(secret) = secret {
+                request.metadata_mut().insert("authorization", format!("Bearer {secret}").parse().unwrap());
+            }
+            Ok(request)
+        };
+        let channel = stack.channel().await;
+        let mut client = ServerReflectionClient::with_interceptor(channel.clone(), show);
+        let asked = client.server_reflection_info(tokio_stream::empty()).await;
+        assert_eq!(asked.map_or_else(|status| status.code(), |_| Code::Ok), wanted, "{secret:?}");
+        let mut client =
+            v1alpha::server_reflection_client::ServerReflectionClient::with_interceptor(channel, show);
+        let asked = client.server_reflection_info(tokio_stream::empty()).await;
+        assert_eq!(asked.map_or_else(|status| status.code(), |_| Code::Ok), wanted, "old, {secret:?}");
     }
 }
 

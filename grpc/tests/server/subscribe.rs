@@ -365,7 +365,8 @@ async fn a_deleted_channel_and_a_stop_end_the_stream() {
 /// What `/stats` answers.
 async fn shown(stack: &Stack, format: &str) -> String {
     let mut socket = tokio::net::TcpStream::connect(stack.http.as_ref().unwrap()).await.unwrap();
-    let request = format!("GET /stats?format={format} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+    let request =
+        format!("GET /stats?format={format} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     socket.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     soon("an answer", socket.read_to_string(&mut answer)).await.unwrap();

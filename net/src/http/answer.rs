@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
+use hyper::header::{
+    ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
 
@@ -121,6 +123,11 @@ impl Answer {
     #[must_use]
     pub fn retry_after(self, seconds: u32) -> Self {
         self.with(RETRY_AFTER, seconds.into())
+    }
+
+    /// With the word that the connection ends after it.
+    pub(super) fn closing(self) -> Self {
+        self.with(CONNECTION, HeaderValue::from_static("close"))
     }
 
     fn allow(self, allow: &str) -> Self {

@@ -5,8 +5,10 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use hyper::header::EXPECT;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -14,11 +16,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
+use super::left::LeftBody;
 use super::paced::Paced;
 use super::request::{Peer, Request};
 use super::route::Api;
 use super::router;
 use super::server::HttpLimits;
+use super::target::EscapedTargets;
 use crate::transport::Transport;
 use crate::transport::tls::TlsConfig;
 
@@ -52,15 +56,24 @@ pub(super) async fn serve<A: Api>(
         };
         transport = encrypted;
     }
-    let peer = Arc::new(Peer { tls: transport.tls_peer(), address });
+    let peer = Arc::new(Peer::new(address, &transport));
     let limits = &shared.limits;
-    let io = TokioIo::new(Paced::new(transport, limits.write_timeout));
+    let io = EscapedTargets::new(Paced::new(transport, limits.write_timeout));
+    let is_last = io.is_last();
+    let io = TokioIo::new(io);
     let (state, from) = (Arc::clone(&shared), Arc::clone(&peer));
     let service = service_fn(move |request| {
         let budget = Arc::clone(&state.budget);
-        let request = Request::new(request, Arc::clone(&from), budget, state.limits.body_timeout);
+        let (left, is_last) = (LeftBody::default(), Arc::clone(&is_last));
+        let waits = request.headers().contains_key(EXPECT);
+        let request = Request::new(request, &left, Arc::clone(&from), budget, state.limits.body_timeout);
         let answer = router::answer(Arc::clone(&state.api), request);
-        Box::pin(async move { Ok::<_, Infallible>(answer.await.into_response()) })
+        Box::pin(async move {
+            let answer = answer.await;
+            // Said in the answer, or the client would send its next request to a connection that ends.
+            let ends = !left.pass_over(waits).await || is_last.load(Ordering::Relaxed);
+            Ok::<_, Infallible>(if ends { answer.closing() } else { answer }.into_response())
+        })
     });
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -90,7 +103,7 @@ pub(super) async fn serve<A: Api>(
 }
 
 /// Says that nothing more comes, and takes in what the client sends until it closes.
-async fn linger(io: &mut Paced) -> io::Result<()> {
+async fn linger(io: &mut EscapedTargets<Paced>) -> io::Result<()> {
     io.shutdown().await?;
     let mut sink = [0; 1024];
     while io.read(&mut sink).await? > 0 {}

@@ -24,7 +24,7 @@ pub async fn ask(
 ) -> Result<Vec<u8>, String> {
     /// Far more than any answer to an administrator.
     const ANSWER_BYTES_MAX: usize = 1024 * 1024;
-    let mut request = Request::builder().method(method).uri(target).header(HOST, "mq");
+    let mut request = Request::builder().method(method).uri(target).header(HOST, "localhost");
     if let Some(token) = bearer {
         request = request.header(AUTHORIZATION, format!("Bearer {token}"));
     }

@@ -1,22 +1,27 @@
 //! A small HTTP/1 server, which the broker's API shares with other daemons'.
 //!
 //! - [`HttpServer`]: listens, bounds connections, heads and bodies; `connection`: one of them; `paced`: ends one that
-//!   takes nothing
+//!   takes nothing; `target`: a raw `#` in a request's target; `left`: what a handler leaves of a body
+//! - `browser`: refuses what a browser sends for a page of another site
 //! - [`Api`], [`Route`]: an API as a table; `router`: from a request to its route, and what follows from the table
 //!   (404, 405, OPTIONS, redirects)
 //! - [`Request`], [`Query`], [`Answer`]; [`ask`]: the client's end
 
 mod answer;
+mod browser;
 mod connection;
 mod exchange;
+mod left;
 mod paced;
 mod query;
 mod request;
 mod route;
 mod router;
 mod server;
+mod target;
 
 pub use answer::Answer;
+pub use browser::{ForeignPage, HostNames, check_site};
 pub use exchange::{ask, exchange, send};
 pub use hyper::{Method, StatusCode};
 pub use query::Query;

@@ -1,7 +1,9 @@
 //! What is asked.
 
+use std::error::Error;
 use std::fmt;
 use std::future::Future;
+use std::io;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,9 +18,12 @@ use hyper::http::request::Parts;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
+use super::StatusCode;
 use super::answer::Answer;
+use super::left::{LeftBody, UnreadBody};
 use super::query::Query;
 use super::route::Parameter;
+use crate::transport::Transport;
 use crate::transport::tls::TlsPeer;
 
 /// A body up to this size is not counted: the connection's own buffers take as much.
@@ -28,18 +33,27 @@ const UNCOUNTED_BYTES: u64 = 16 * 1024;
 pub(super) const BUDGET_UNIT: u64 = 1024;
 
 /// The other end of a connection.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Peer {
     /// Its address, or the path of a unix socket.
     pub address: String,
     /// What its TLS handshake agreed on, over HTTPS.
     pub tls: Option<TlsPeer>,
+    /// Whether it connected to a loopback address of this machine.
+    pub is_on_loopback: bool,
+}
+
+impl Peer {
+    /// The other end of `transport`, which is called `address`.
+    pub fn new(address: String, transport: &Transport) -> Self {
+        Self { address, tls: transport.tls_peer(), is_on_loopback: transport.is_on_loopback() }
+    }
 }
 
 /// A request whose body is not read yet.
 pub struct Request {
     head: Parts,
-    body: Incoming,
+    body: UnreadBody,
     peer: Arc<Peer>,
     budget: Arc<Semaphore>,
     body_timeout: Duration,
@@ -66,18 +80,47 @@ impl Deref for Body {
 pub enum BodyError {
     /// It is larger than it may be. It was not read, or not to its end.
     TooBig,
+    /// It is not chunked as it says it is.
+    Malformed,
     /// The connection broke off, or was too slow.
     Lost,
 }
 
+impl BodyError {
+    /// The answer to the request; `too_big` is the code where the body is.
+    pub fn answer(self, too_big: &str) -> Answer {
+        match self {
+            Self::TooBig => Answer::error(StatusCode::PAYLOAD_TOO_LARGE, too_big),
+            Self::Malformed => Answer::error(StatusCode::BAD_REQUEST, "INVALID_REQUEST"),
+            Self::Lost => Answer::error(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL_ERROR"),
+        }
+    }
+
+    fn of(error: &(dyn Error + Send + Sync + 'static)) -> Self {
+        if error.is::<http_body_util::LengthLimitError>() {
+            return Self::TooBig;
+        }
+        let first: &(dyn Error + 'static) = error;
+        let mut causes = std::iter::successors(Some(first), |error| (*error).source());
+        let kind = causes.find_map(|error| error.downcast_ref::<io::Error>()).map(io::Error::kind);
+        match kind {
+            Some(io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput) => Self::Malformed,
+            _ => Self::Lost,
+        }
+    }
+}
+
 impl Request {
+    /// `left`: where the body goes when nobody reads it any more.
     pub(super) fn new(
         request: hyper::Request<Incoming>,
+        left: &LeftBody,
         peer: Arc<Peer>,
         budget: Arc<Semaphore>,
         body_timeout: Duration,
     ) -> Self {
         let (head, body) = request.into_parts();
+        let body = UnreadBody::new(body, left);
         Self { head, body, peer, budget, body_timeout, declared: &[], tail: String::new() }
     }
 
@@ -94,6 +137,11 @@ impl Request {
     /// Its path.
     pub fn path(&self) -> &str {
         self.head.uri.path()
+    }
+
+    /// The host that the target names, where it is a whole URI.
+    pub(super) fn authority(&self) -> Option<&str> {
+        self.head.uri.authority().map(|authority| authority.as_str())
     }
 
     /// What stands for the path's variable part.
@@ -165,8 +213,7 @@ impl Request {
                 let max = usize::try_from(max).unwrap_or(usize::MAX);
                 match Limited::new(body, max).collect().await {
                     Ok(body) => Ok(Body { bytes: body.to_bytes(), _place: place }),
-                    Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(BodyError::TooBig),
-                    Err(_) => Err(BodyError::Lost),
+                    Err(error) => Err(BodyError::of(&*error)),
                 }
             };
             timeout(body_timeout, read).await.unwrap_or(Err(BodyError::Lost))

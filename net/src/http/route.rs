@@ -7,12 +7,17 @@ use std::sync::Arc;
 use hyper::{Method, StatusCode};
 
 use super::answer::Answer;
+use super::browser::HostNames;
 use super::request::Request;
 
 /// An API: its routes, and who may use them.
 pub trait Api: Sized + Send + Sync + 'static {
     /// Every route there is.
     const ROUTES: &'static [Route<Self>];
+
+    /// Names by which clients on this machine may reach the server; `None` where it asks for a secret. The request of a
+    /// page in a browser on this machine may have any other name.
+    fn hosts(&self) -> Option<&HostNames>;
 
     /// Whether a request may be answered, or what is answered instead. `route` is `None` where the path or the method
     /// has none. May note in the request's extensions whose it is.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use hyper::{Method, StatusCode};
 
 use super::answer::Answer;
+use super::browser;
 use super::request::Request;
 use super::route::{Api, Route};
 
@@ -21,6 +22,10 @@ enum Found<A: 'static> {
 
 /// Answers a request.
 pub(super) async fn answer<A: Api>(api: Arc<A>, mut request: Request) -> Answer {
+    if let Err(page) = browser::check(&request, api.hosts()) {
+        tracing::warn!(peer = request.peer().address, "HTTP request refused: {}", page.detail());
+        return page.into();
+    }
     let found = find::<A>(request.method(), request.path());
     let route = match &found {
         Found::Route(route) => Some(*route),

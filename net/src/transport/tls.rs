@@ -24,6 +24,7 @@ use rustls::{CommonState, Error, InconsistentKeys, RootCertStore, ServerConfig};
 use tokio_rustls::{TlsAcceptor, TlsStream};
 
 use super::{Transport, certificate};
+use crate::secret_file;
 use verify::AnyClient;
 
 /// Files that do not make TLS.
@@ -85,6 +86,7 @@ impl TlsConfig {
             );
         }
         let current = RwLock::new(server_config(&options)?);
+        secret_file::warn_if_exposed("the key of TLS", &options.key);
         Ok(Self(Arc::new(Shared { options, current })))
     }
 

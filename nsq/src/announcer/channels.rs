@@ -9,7 +9,7 @@ use serde::Deserialize;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::wire::lookup::Identity;
+use crate::wire::lookup::{self, Identity};
 use mq_net::http::exchange;
 
 /// Longest answer: thousands of channels.
@@ -32,7 +32,7 @@ pub(super) async fn ask(
     };
     let request = Request::builder()
         .method(Method::GET)
-        .uri(format!("/channels?topic={}", topic.as_str().replace('#', "%23")))
+        .uri(format!("/channels?topic={}&{}=true", topic.as_str().replace('#', "%23"), lookup::EXISTING))
         .header(HOST, &authority)
         .header(ACCEPT, "application/vnd.nsq; version=1.0")
         .body(String::new())

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use mq_core::TopicName;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::names::Names;
@@ -24,25 +25,48 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) struct LinkState {
     /// The server's description of itself: there while the broker is registered at it.
     pub(super) server: Option<Identity>,
+    /// The latest names that it knows all of.
+    pub(super) confirmed: Arc<Names>,
     /// Reason why the last connection ended or was not made.
     pub(super) error: Option<String>,
 }
 
-/// Registrations by address of the server.
-pub(super) type LinkStates = Arc<Mutex<BTreeMap<String, LinkState>>>;
+/// The state of each link, shared by the announcer and its links.
+#[derive(Default)]
+pub(super) struct LinkStates {
+    by_address: Mutex<BTreeMap<String, LinkState>>,
+    /// Wakes the announcer's task when a link's state has changed.
+    pub(super) changed: Notify,
+}
+
+impl LinkStates {
+    /// Locks the states, by address. Held for moments.
+    pub(super) fn lock(&self) -> MutexGuard<'_, BTreeMap<String, LinkState>> {
+        self.by_address.lock()
+    }
+
+    fn change(&self, address: &str, change: impl FnOnce(&mut LinkState)) {
+        if let Some(state) = self.by_address.lock().get_mut(address) {
+            change(state);
+        }
+        self.changed.notify_one();
+    }
+
+    /// Whether every server that the broker is registered at knows the topic.
+    pub(super) fn all_know(&self, topic: &TopicName, no: u32) -> bool {
+        let states = self.by_address.lock();
+        let mut registered = states.values().filter(|state| state.server.is_some());
+        registered.all(|state| state.confirmed.has(topic, no))
+    }
+}
 
 /// Keeps the server at `address` registered with `names`. Never ends.
 pub(super) async fn run(
     address: String,
     identity: Arc<lookup::Peer>,
     mut names: watch::Receiver<Arc<Names>>,
-    states: LinkStates,
+    states: Arc<LinkStates>,
 ) {
-    let set = |change: &dyn Fn(&mut LinkState)| {
-        if let Some(state) = states.lock().get_mut(&address) {
-            change(state);
-        }
-    };
     let mut peer = Peer::new(identity, Instant::now());
     loop {
         let next = peer.step(Instant::now(), &names.borrow().clone(), &mut Vec::new());
@@ -53,19 +77,15 @@ pub(super) async fn run(
         let connected = timeout(CONNECT_TIMEOUT, Transport::connect(&address)).await;
         let why = match connected {
             Ok(Ok(transport)) => {
-                let known = |server: &Identity| {
-                    tracing::info!(lookupd = address, version = server.version, "registered");
-                    set(&|state| {
-                        *state = LinkState { server: Some(server.clone()), error: None };
-                    });
-                };
-                let Err(why) = talk(&mut peer, transport, &mut names, &address, known).await;
+                let Err(why) = talk(&mut peer, transport, &mut names, &address, &states).await;
                 why
             }
             Ok(Err(error)) => format!("no connection: {error}"),
             Err(_) => format!("no connection within {CONNECT_TIMEOUT:?}"),
         };
-        set(&|state| *state = LinkState { server: None, error: Some(why.clone()) });
+        states.change(&address, |state| {
+            *state = LinkState { error: Some(why.clone()), ..LinkState::default() };
+        });
         let pause = peer.lost(Instant::now(), fastrand::f64());
         tracing::warn!(lookupd = address, ?pause, "{why}");
     }
@@ -80,15 +100,20 @@ async fn talk(
     mut transport: Transport,
     names: &mut watch::Receiver<Arc<Names>>,
     address: &str,
-    known: impl Fn(&Identity),
+    states: &LinkStates,
 ) -> Result<Never, String> {
     let mut out = Vec::new();
     let mut piece = [0; 4096];
-    let mut is_known = false;
+    let mut is_registered = false;
+    let mut confirmed = Arc::default();
     peer.connected(Instant::now(), &mut out);
     loop {
         let current = names.borrow_and_update().clone();
         let next = peer.step(Instant::now(), &current, &mut out)?;
+        if !Arc::ptr_eq(&confirmed, peer.confirmed()) {
+            confirmed = peer.confirmed().clone();
+            states.change(address, |state| state.confirmed = confirmed.clone());
+        }
         if !out.is_empty() {
             let written = timeout(WRITE_TIMEOUT, transport.write_all(&out)).await;
             written.map_err(|_| "it takes nothing".to_owned())?.map_err(|error| error.to_string())?;
@@ -105,9 +130,13 @@ async fn talk(
                     if let Some(complaint) = peer.receive(&piece[..count], &current)? {
                         tracing::warn!(lookupd = address, "{complaint}");
                     }
-                    if let (false, Some(server)) = (is_known, peer.server()) {
-                        is_known = true;
-                        known(server);
+                    if let (false, Some(server)) = (is_registered, peer.server()) {
+                        is_registered = true;
+                        tracing::info!(lookupd = address, version = server.version, "registered");
+                        let server = Some(server.clone());
+                        states.change(address, |state| {
+                            *state = LinkState { server, ..LinkState::default() };
+                        });
                     }
                 }
                 Err(error) => return Err(error.to_string()),

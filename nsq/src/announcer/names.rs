@@ -21,6 +21,21 @@ impl Names {
         Self(names)
     }
 
+    /// Whether the topic of that number is among them.
+    pub(super) fn has(&self, topic: &TopicName, no: u32) -> bool {
+        self.topic(topic, no).is_some()
+    }
+
+    /// The channels of the topic of that number.
+    pub(super) fn channels(&self, topic: &TopicName, no: u32) -> &[ChannelName] {
+        self.topic(topic, no).map_or(&[], |known| &known.channels)
+    }
+
+    fn topic(&self, topic: &TopicName, no: u32) -> Option<&TopicNames> {
+        let at = self.0.binary_search_by(|known| known.name.cmp(topic)).ok()?;
+        Some(&self.0[at]).filter(|known| known.no == no)
+    }
+
     /// Changes that lead from `old` to `self`, in an order in which they can be sent: what was deleted and created again is first
     /// one, then the other.
     pub(super) fn changes_since(&self, old: &Self) -> Vec<Change> {
@@ -95,6 +110,7 @@ pub(super) mod tests {
                 name: TopicName::parse(name).unwrap(),
                 channels: channels.map(|c| ChannelName::parse(c).unwrap()).collect(),
                 is_held: false,
+                is_unannounced: false,
             }
         };
         Names(text.split_whitespace().map(topic).collect())
@@ -142,6 +158,7 @@ pub(super) mod tests {
                 name: TopicName::parse(&name).unwrap(),
                 channels: channels.iter().map(|c| ChannelName::parse(c).unwrap()).collect(),
                 is_held: false,
+                is_unannounced: false,
             };
             Names(topics.into_iter().map(topic).collect())
         })

@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use mq_core::{Broker, ChannelName, Topic, TopicName};
 use parking_lot::Mutex;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
 use super::channels::ask;
 use super::deleted::Deleted;
+use super::names::Names;
 use crate::wire::lookup::Identity;
 
 /// Topics that ask at a time: each has a socket for each server.
@@ -24,6 +25,8 @@ pub(super) struct Newcomers {
     pub(super) deleted: Mutex<Deleted>,
     pub(super) connect_timeout: Duration,
     pub(super) request_timeout: Duration,
+    /// The names that were last announced.
+    announced: watch::Receiver<Arc<Names>>,
     turns: Semaphore,
 }
 
@@ -42,12 +45,14 @@ impl Newcomers {
         deleted_lifetime: Duration,
         connect_timeout: Duration,
         request_timeout: Duration,
+        announced: watch::Receiver<Arc<Names>>,
     ) -> Self {
         Self {
             broker,
             deleted: Mutex::new(Deleted::new(deleted_lifetime)),
             connect_timeout,
             request_timeout,
+            announced,
             turns: Semaphore::new(ASKING_MAX),
         }
     }
@@ -76,8 +81,12 @@ impl Newcomers {
     }
 
     fn create(&self, topic: &Topic, channels: BTreeSet<ChannelName>) {
+        // The servers may know a channel from this very broker, which has deleted it since, unseen by the announcer so far.
+        let announced = self.announced.borrow().channels(topic.name(), topic.no()).to_vec();
+        let gone =
+            |channel: &ChannelName| announced.contains(channel) && topic.find_channel(channel).is_none();
         for channel in channels {
-            if self.deleted.lock().has(topic.name(), &channel, Instant::now()) {
+            if gone(&channel) || self.deleted.lock().has(topic.name(), &channel, Instant::now()) {
                 continue;
             }
             match topic.channel(&channel, None) {

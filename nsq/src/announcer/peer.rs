@@ -46,13 +46,15 @@ pub(super) struct Peer {
     failures: u32,
     /// Names sent to the server, on this connection or the last one.
     told: Arc<Names>,
+    /// The latest names of which it has answered everything, on this connection.
+    confirmed: Arc<Names>,
     /// Deletions it did not confirm on the last connection: it may remember what is gone.
     owed: Vec<Change>,
 }
 
 enum Link {
     Down { retry_at: Instant },
-    Up(Up),
+    Up(Box<Up>),
 }
 
 struct Up {
@@ -64,6 +66,11 @@ struct Up {
     queue: VecDeque<Change>,
     /// Commands without an answer and the times they were sent: answers come in order.
     unanswered: VecDeque<(Instant, Sent)>,
+    /// Changes sent, and changes answered.
+    sent: u64,
+    answered: u64,
+    /// Names, and how many changes are answered once the server knows them; rising.
+    telling: VecDeque<(u64, Arc<Names>)>,
     last_sent: Instant,
 }
 
@@ -93,6 +100,7 @@ impl Peer {
             link: Link::Down { retry_at: now },
             failures: 0,
             told: Arc::default(),
+            confirmed: Arc::default(),
             owed: Vec::new(),
         }
     }
@@ -101,13 +109,17 @@ impl Peer {
     pub(super) fn connected(&mut self, now: Instant, out: &mut Vec<u8>) {
         out.extend_from_slice(&MAGIC);
         lookup::put_identify(out, &self.identity);
-        self.link = Link::Up(Up {
+        self.link = Link::Up(Box::new(Up {
             server: None,
             received: Vec::new(),
             queue: VecDeque::new(),
             unanswered: VecDeque::from([(now, Sent::Identify)]),
+            sent: 0,
+            answered: 0,
+            telling: VecDeque::new(),
             last_sent: now,
-        });
+        }));
+        self.confirmed = Arc::default();
     }
 
     /// The connection is gone, or was not made. `random`: 0 to 1, so that brokers do not come back all at once. Gives the
@@ -133,6 +145,11 @@ impl Peer {
             Link::Up(up) => up.server.as_ref(),
             Link::Down { .. } => None,
         }
+    }
+
+    /// The latest names that the server is known to know all of.
+    pub(super) fn confirmed(&self) -> &Arc<Names> {
+        &self.confirmed
     }
 
     /// Takes in what the server sent. Gives what it complains of, if it does: it may go on after that, or close.
@@ -162,12 +179,15 @@ impl Peer {
                 up.server = Some(server);
                 up.queue = std::mem::take(&mut self.owed).into();
                 up.queue.extend(names.announcement(&self.told));
+                up.tell(names);
                 self.told = names.clone();
             } else if data != lookup::OK {
                 complaint = Some(format!("{command}: {}", data.escape_ascii()));
             }
+            up.answered += u64::from(matches!(command, Sent::Change(_)));
         }
         up.received.drain(..at);
+        up.confirm(&mut self.confirmed);
         if up.server.is_some() && up.queue.is_empty() && up.unanswered.is_empty() {
             self.failures = 0;
         }
@@ -198,6 +218,8 @@ impl Peer {
             while up.unanswered.len() < WINDOW {
                 if up.queue.is_empty() && !Arc::ptr_eq(&self.told, names) {
                     up.queue = names.changes_since(&self.told).into();
+                    up.tell(names);
+                    up.confirm(&mut self.confirmed);
                     self.told = names.clone();
                 }
                 let Some(change) = up.queue.pop_front() else { break };
@@ -209,6 +231,7 @@ impl Peer {
                         lookup::put_unregister(out, topic, channel.as_ref());
                     }
                 }
+                up.sent += 1;
                 up.unanswered.push_back((now, Sent::Change(change)));
                 up.last_sent = now;
             }
@@ -223,5 +246,21 @@ impl Peer {
             None => up.last_sent + PING_INTERVAL,
         };
         Ok(Next::Wait(next))
+    }
+}
+
+impl Up {
+    /// Notes that the queue brings the server to `names`.
+    fn tell(&mut self, names: &Arc<Names>) {
+        self.telling.push_back((self.sent + self.queue.len() as u64, names.clone()));
+    }
+
+    /// Takes note of the names that the server has answered everything of.
+    fn confirm(&mut self, confirmed: &mut Arc<Names>) {
+        while self.telling.front().is_some_and(|(count, _)| *count <= self.answered) {
+            if let Some((_, names)) = self.telling.pop_front() {
+                *confirmed = names;
+            }
+        }
     }
 }

@@ -1,12 +1,13 @@
 //! Watches the broker, and keeps a task for each lookup server.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mq_core::{Broker, Wake};
+use mq_core::{Broker, Topic, Wake};
 use tokio::sync::{Notify, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -17,9 +18,7 @@ use super::names::Names;
 use super::newcomers::Newcomers;
 use crate::wire::lookup::{self, Identity};
 
-/// The shortest time between two looks at the broker's names: a burst of changes is one.
-const LOOK_PAUSE: Duration = Duration::from_millis(5);
-/// The longest: a tenth of the time goes into looking at most.
+/// The longest time between two looks at the broker's names: at most a tenth of the time goes into looking.
 const LOOK_PAUSE_MAX: Duration = Duration::from_millis(250);
 /// Longest wait for the resolution of a name.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -77,7 +76,7 @@ struct Inner {
     broker: Broker,
     config: AnnouncerConfig,
     wanted: watch::Sender<Wanted>,
-    states: LinkStates,
+    states: Arc<LinkStates>,
     changed: Arc<Changed>,
 }
 
@@ -114,7 +113,7 @@ impl Announcer {
         let wanted = Wanted { peers: config.peers.clone(), left: false };
         let changed = Arc::default();
         let wanted = watch::Sender::new(wanted);
-        Self(Arc::new(Inner { broker, config, wanted, states: LinkStates::default(), changed }))
+        Self(Arc::new(Inner { broker, config, wanted, states: Arc::default(), changed }))
     }
 
     /// The lookup servers of the settings.
@@ -172,8 +171,9 @@ impl Announcer {
                     let start = Instant::now();
                     task.look();
                     let took = start.elapsed();
-                    look_after = Instant::now() + (took * 9).clamp(LOOK_PAUSE, LOOK_PAUSE_MAX);
+                    look_after = Instant::now() + (took * 9).min(LOOK_PAUSE_MAX);
                 }
+                () = self.0.states.changed.notified() => task.finish_announcing(),
                 Some(settled) = task.newcomers.join_next() => {
                     if let Ok(no) = settled {
                         task.settling.remove(&no);
@@ -218,22 +218,27 @@ struct Task<'a> {
     /// Numbers of topics that wait for their channels.
     settling: BTreeSet<u32>,
     settler: Arc<Newcomers>,
+    /// Topics that some server does not know yet, by number. Publishers may wait for them.
+    announcing: BTreeMap<u32, Arc<Topic>>,
 }
 
 impl<'a> Task<'a> {
     fn new(inner: &'a Inner) -> Self {
         let config = &inner.config;
         let (broker, timeouts) = (inner.broker.clone(), (config.connect_timeout, config.request_timeout));
-        let settler = Newcomers::new(broker, config.deleted_lifetime, timeouts.0, timeouts.1);
+        let names = watch::Sender::default();
+        let announced = names.subscribe();
+        let settler = Newcomers::new(broker, config.deleted_lifetime, timeouts.0, timeouts.1, announced);
         Self {
             inner,
             identity: Arc::new(config.identity.clone()),
-            names: watch::Sender::default(),
+            names,
             links: JoinSet::new(),
             by_address: BTreeMap::new(),
             newcomers: JoinSet::new(),
             settling: BTreeSet::new(),
             settler: Arc::new(settler),
+            announcing: BTreeMap::new(),
         }
     }
 
@@ -277,6 +282,26 @@ impl<'a> Task<'a> {
                 });
             }
         }
+        for topic in names.0.iter().filter(|topic| topic.is_unannounced) {
+            let Entry::Vacant(entry) = self.announcing.entry(topic.no) else { continue };
+            let found = self.inner.broker.find_topic(&topic.name);
+            // Another topic of that name may have taken its place; that one is in the next names.
+            if let Some(found) = found.filter(|found| found.no() == topic.no) {
+                entry.insert(found);
+            }
+        }
         self.names.send_replace(Arc::new(names));
+        self.finish_announcing();
+    }
+
+    /// Lets publishers go on whose topics are known to all servers that the broker is registered at.
+    fn finish_announcing(&mut self) {
+        self.announcing.retain(|no, topic| {
+            let is_known = !topic.is_unannounced() || self.inner.states.all_know(topic.name(), *no);
+            if is_known {
+                topic.set_announced();
+            }
+            !is_known
+        });
     }
 }

@@ -3,30 +3,33 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use mq_core::discovery::Node;
+use mq_core::discovery::{Node, View};
 use mq_core::{ChannelName, TopicName};
 
 use super::answers::{Channels, Info, Lookup, Nodes, Topics, debug};
 use super::metrics;
+use crate::wire::lookup;
 use mq_net::directory::Directory;
-use mq_net::http::{Answer, Api, Handling, Method, Parameter, Query, Request, Route, StatusCode};
+use mq_net::http::{Answer, Api, Handling, HostNames, Method, Parameter, Query, Request, Route, StatusCode};
 
 /// The API over a [`Directory`].
 pub struct LookupApi {
     directory: Arc<Directory>,
     version: String,
+    hosts: HostNames,
     lookups: AtomicU64,
 }
 
 impl LookupApi {
-    /// The API; `version` is the one that clients see.
-    pub fn new(directory: Arc<Directory>, version: String) -> Self {
-        Self { directory, version, lookups: AtomicU64::new(0) }
+    /// The API; `version` is the one that clients see, `hosts` the names they may ask for.
+    pub fn new(directory: Arc<Directory>, version: String, hosts: HostNames) -> Self {
+        Self { directory, version, hosts, lookups: AtomicU64::new(0) }
     }
 }
 
 const TOPIC: Parameter = Parameter::required("topic", "Name of the topic");
 const CHANNEL: Parameter = Parameter::required("channel", "Name of the channel");
+const EXISTING: Parameter = Parameter::new(lookup::EXISTING, "true: without channels that were deleted");
 const NODE: Parameter = Parameter::required("node", "The broker to hide, as broadcast address and HTTP port");
 
 const BAD: StatusCode = StatusCode::BAD_REQUEST;
@@ -41,10 +44,12 @@ impl Api for LookupApi {
             Box::pin(async move { Answer::json(&Info { version: &api.version }) })
         }),
         route(Method::GET, "/topics", &[], &[BROKEN], |api, _| {
-            long(api, |directory| Answer::json(&Topics::new(&directory.topics())))
+            long(api, |directory| Answer::json(&Topics::new(&directory.topics(View::All))))
         }),
-        route(Method::GET, "/channels", &[TOPIC], &[BAD], |api, request| handle(api, request, channels)),
-        route(Method::GET, "/lookup", &[TOPIC], &[BAD, NONE], |api, request| handle(api, request, lookup)),
+        route(Method::GET, "/channels", &[TOPIC, EXISTING], &[BAD], |api, request| {
+            handle(api, request, channels)
+        }),
+        route(Method::GET, "/lookup", &[TOPIC], &[BAD, NONE], |api, request| handle(api, request, look_up)),
         route(Method::GET, "/nodes", &[], &[BROKEN], |api, _| {
             long(api, |directory| Answer::json(&Nodes::new(&directory.nodes())))
         }),
@@ -68,6 +73,10 @@ impl Api for LookupApi {
             handle(api, request, delete_channel)
         }),
     ];
+
+    fn hosts(&self) -> Option<&HostNames> {
+        Some(&self.hosts)
+    }
 
     async fn admit(&self, _: Option<&'static Route<Self>>, _: &mut Request) -> Result<(), Answer> {
         // As nsqlookupd: who reaches the port may ask, and administer.
@@ -112,14 +121,18 @@ impl LookupApi {
 
 fn channels(api: &LookupApi, query: &Query) -> Outcome {
     let topic = given(query, "topic", "MISSING_ARG_TOPIC")?;
-    let channels = TopicName::parse(topic).map(|topic| api.directory.channels(&topic));
+    let view = match query.get(lookup::EXISTING) {
+        Some("true") => View::Existing,
+        _ => View::All,
+    };
+    let channels = TopicName::parse(topic).map(|topic| api.directory.channels(&topic, view));
     Ok(Answer::json(&Channels::new(&channels.unwrap_or_default())))
 }
 
-fn lookup(api: &LookupApi, query: &Query) -> Outcome {
+fn look_up(api: &LookupApi, query: &Query) -> Outcome {
     let topic = given(query, "topic", "MISSING_ARG_TOPIC")?;
     api.lookups.fetch_add(1, Ordering::Relaxed);
-    let found = TopicName::parse(topic).ok().and_then(|topic| api.directory.lookup(&topic));
+    let found = TopicName::parse(topic).ok().and_then(|topic| api.directory.lookup(&topic, View::All));
     let found = found.ok_or_else(|| Answer::error(NONE, "TOPIC_NOT_FOUND"))?;
     Ok(Answer::json(&Lookup::new(&found)))
 }

@@ -21,6 +21,9 @@ pub struct LookupConfig {
     pub broadcast_address: String,
     /// The host's name, which brokers get too.
     pub hostname: String,
+    /// Names by which HTTP clients on this machine may reach the server, beside IP addresses, `localhost`, `hostname` and
+    /// `broadcast_address`.
+    pub http_allowed_hosts: Vec<String>,
     /// The version of NSQ that brokers and clients see.
     pub version: String,
     /// Time after its last ping from which a producer is left out of answers. Its connection is closed after the same time, but
@@ -45,6 +48,7 @@ impl Default for LookupConfig {
             http_address: "127.0.0.1:4161".to_owned(),
             broadcast_address: "127.0.0.1".to_owned(),
             hostname: String::new(),
+            http_allowed_hosts: Vec::new(),
             version: NSQ_VERSION.to_owned(),
             inactive_producer_timeout: Duration::from_secs(300),
             tombstone_lifetime: Duration::from_secs(45),

@@ -16,7 +16,7 @@ use super::session::{Shared, refuse, serve};
 use crate::wire::error::{Code, WireError};
 use crate::wire::lookup::Identity;
 use mq_net::directory::Directory;
-use mq_net::http::HttpServer;
+use mq_net::http::{HostNames, HttpServer};
 use mq_net::transport::{Address, Listener};
 
 /// Pause after a failed accept: most often the process is out of file descriptors.
@@ -79,7 +79,10 @@ impl Lookupd {
             identity: identity.to_json(),
             idle_timeout: self.config.idle_timeout(),
         };
-        let api = Arc::new(LookupApi::new(Arc::clone(&self.directory), self.config.version.clone()));
+        let own = [&self.config.hostname, &self.config.broadcast_address];
+        let hosts = own.into_iter().chain(&self.config.http_allowed_hosts).map(String::as_str);
+        let (directory, version) = (Arc::clone(&self.directory), self.config.version.clone());
+        let api = Arc::new(LookupApi::new(directory, version, HostNames::new(hosts)));
         let (stop, stopped) = watch::channel(false);
         let until_stopped = |mut stopped: watch::Receiver<bool>| async move {
             let _ = stopped.wait_for(|stop| *stop).await;

@@ -71,6 +71,9 @@ pub struct Config {
     pub https_address: Option<String>,
     /// File of the tokens that HTTP requests have to show. `None`: they need none, unless there are auth servers.
     pub http_auth_token_file: Option<PathBuf>,
+    /// Names by which HTTP clients on this machine may reach the server where it asks for no secret, beside IP addresses,
+    /// `localhost`, `hostname` and `broadcast_address`.
+    pub http_allowed_hosts: Vec<String>,
     /// The name of this host.
     pub hostname: String,
     /// The name that others reach this host by.
@@ -89,6 +92,8 @@ pub struct Config {
     pub options: Options,
     /// Receiver of `/drain`.
     pub drain: Drain,
+    /// The longest a publish that makes a new topic waits for the lookup servers to know the topic.
+    pub announce_wait: Duration,
     /// Most connections at a time: an idle one costs some 3 KiB. One more gets an error and is closed.
     pub max_connections: usize,
     /// Most bytes of commands that have not arrived whole, of all connections together. Beyond, only those in the middle
@@ -130,6 +135,7 @@ impl Default for Config {
             http_address: None,
             https_address: None,
             http_auth_token_file: None,
+            http_allowed_hosts: Vec::new(),
             hostname: String::new(),
             broadcast_address: String::new(),
             broadcast_http_port: 0,
@@ -139,6 +145,8 @@ impl Default for Config {
             statsd: None,
             options: Options::default(),
             drain: Drain::default(),
+            // Some round trips in a data centre, and little enough for a publisher not to notice.
+            announce_wait: Duration::from_millis(5),
             max_connections: 65_536,
             max_input_bytes: 256 * 1024 * 1024,
             shutdown_timeout: Duration::from_secs(5),

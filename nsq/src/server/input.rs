@@ -211,8 +211,7 @@ impl Session {
                     break;
                 }
                 Check::Wait => {
-                    burst.at = burst.start;
-                    self.input.stalled = true;
+                    self.put_off(&mut burst);
                     break;
                 }
             }
@@ -236,7 +235,9 @@ impl Session {
                         self.publish_run(topic, refusal, Next::Command(command), &mut burst)
                     }
                     Command::PublishMany(topic, bodies) => {
-                        self.publish_many(topic, bodies);
+                        if self.publish_many(topic, bodies, &mut burst) {
+                            break;
+                        }
                         self.next(&mut burst)
                     }
                     Command::Ready(_) | Command::Finish(_) | Command::Requeue(..) | Command::Touch(_) => {
@@ -271,6 +272,12 @@ impl Session {
             self.last_command = Instant::now();
         }
         burst.at
+    }
+
+    /// Leaves the last command of `burst` to be executed when commands are taken in again.
+    pub(super) fn put_off(&mut self, burst: &mut Burst<'_>) {
+        burst.at = burst.start;
+        self.input.stalled = true;
     }
 
     /// Whether what comes next may be executed. Of publishes that follow each other, the first answers for those to the

@@ -1,6 +1,7 @@
 //! PUB, MPUB and DPUB: batches to their topics.
 
 use std::sync::Arc;
+use std::task::Context;
 use std::time::Duration;
 
 use mq_core::{Attributes, Batch, Result, Topic, TopicName};
@@ -12,6 +13,7 @@ use crate::wire::command::Command;
 use crate::wire::error::{Code, WireError};
 use crate::wire::mpub::Bodies;
 use crate::wire::name::Name;
+use mq_net::log_wait::LogWait;
 
 /// Single publishes that follow each other become one frame of the log, up to this many bytes or messages.
 const RUN_BYTES: usize = 64 * 1024;
@@ -30,6 +32,9 @@ impl Session {
             Ok(to) => to,
             Err(error) => return Next::Error(WireError::refused(refusal.0, refusal.1, &error)),
         };
+        if self.wait_announced(&to, burst) {
+            return Next::End;
+        }
         let mut batch = to.batch();
         loop {
             let (name, delay, body) = match next {
@@ -54,19 +59,50 @@ impl Session {
         if self.is_draining() { Next::End } else { next }
     }
 
-    pub(super) fn publish_many(&mut self, topic: Name<'_>, bodies: Bodies<'_>) {
+    /// Publishes an MPUB's messages as one batch. Returns whether it was put off.
+    pub(super) fn publish_many(
+        &mut self,
+        topic: Name<'_>,
+        mut bodies: Bodies<'_>,
+        burst: &mut Burst<'_>,
+    ) -> bool {
         let refusal = (Code::MpubFailed, "MPUB");
-        let filled = self.topic(topic).and_then(|to| {
-            let mut batch = to.batch();
-            for body in bodies {
-                batch.push(&Attributes::NONE, body)?;
+        let to = match self.topic(topic) {
+            Ok(to) if self.wait_announced(&to, burst) => return true,
+            Ok(to) => to,
+            Err(error) => {
+                self.fail(WireError::refused(refusal.0, refusal.1, &error));
+                return false;
             }
-            Ok((to, batch))
-        });
-        match filled {
-            Ok((to, batch)) => self.publish(&to, batch, 1, refusal),
+        };
+        let mut batch = to.batch();
+        match bodies.try_for_each(|body| batch.push(&Attributes::NONE, body)) {
+            Ok(()) => self.publish(&to, batch, 1, refusal),
             Err(error) => self.fail(WireError::refused(refusal.0, refusal.1, &error)),
         }
+        false
+    }
+
+    /// Puts off the publish that `burst` is at until discovery knows of its topic, if the topic is new. Returns whether it
+    /// did.
+    fn wait_announced(&mut self, topic: &Arc<Topic>, burst: &mut Burst<'_>) -> bool {
+        if !topic.is_unannounced() {
+            return false;
+        }
+        let (topic, limit) = (Arc::clone(topic), self.shared.config.announce_wait);
+        let wait = LogWait::new(&self.shared.broker);
+        self.announcement = Some(Box::pin(async move { wait.announced(&topic, limit).await }));
+        self.put_off(burst);
+        true
+    }
+
+    /// Goes on once discovery knows of a new topic, or the wait is over. Returns whether that is so now.
+    pub(super) fn poll_announcement(&mut self, cx: &mut Context<'_>) -> bool {
+        let known = self.announcement.as_mut().is_some_and(|known| known.as_mut().poll(cx).is_ready());
+        if known || self.is_draining() {
+            self.announcement = None;
+        }
+        known
     }
 
     /// Hands a batch of `count` commands to its topic.

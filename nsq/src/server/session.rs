@@ -112,6 +112,8 @@ pub(super) struct Session {
     pub(super) state: State,
     pub(super) settings: Settings,
     pub(super) authorization: Authorization,
+    /// There while a publish waits for discovery to know of its new topic.
+    pub(super) announcement: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     pub(super) input: Input,
     pub(super) replies: Replies,
     pub(super) output: Output,
@@ -152,6 +154,7 @@ impl Session {
             state: State::Init,
             settings,
             authorization: Authorization::default(),
+            announcement: None,
             input,
             replies: Replies::default(),
             output: Output::default(),
@@ -219,6 +222,7 @@ impl Session {
             }
             self.read_at = self.shared.publishing.is_on().then(Instant::now);
             let mut progress = self.poll_authorization(cx);
+            progress |= self.poll_announcement(cx);
             progress |= self.take_in_rest();
             for _ in 0..READS_MAX {
                 if !self.may_read() || !self.input.may_grow(&self.client) {
@@ -278,6 +282,7 @@ impl Session {
         let waits = matches!(self.phase, Phase::Draining(..) | Phase::Upgrading(_))
             || self.replies.is_full()
             || self.authorization.is_pending()
+            || self.announcement.is_some()
             || self.output.unsent() >= UNSENT_BYTES_MAX
             // A consumer's acknowledgements are always read: they are what frees memory.
             || (self.client.published() > 0 && self.shared.broker.is_congested(&self.wake));

@@ -29,6 +29,10 @@ pub const BODY_BYTES_MAX: usize = 8 * 1024;
 /// Longest answer that a client takes. The longest is IDENTIFY's; an error echoes a line.
 pub const ANSWER_BYTES_MAX: usize = 16 * 1024;
 
+/// The HTTP parameter of `/channels` by which a broker of ours leaves out channels that were deleted. nsqlookupd ignores
+/// it.
+pub const EXISTING: &str = "existing";
+
 /// The answer to all that went well but IDENTIFY.
 pub const OK: &[u8] = b"OK";
 

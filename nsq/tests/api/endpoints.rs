@@ -173,6 +173,44 @@ async fn what_was_published_is_delivered() {
     assert_eq!((&channel["deferred_count"], &channel["in_flight_count"]), (&1.into(), &5.into()));
 }
 
+/// A `#` that is not escaped is part of the name, as for nsqd.
+#[tokio::test]
+async fn an_ephemeral_topic_is_meant_with_a_raw_hash_too() {
+    let server = start(Config::default()).await;
+    let names = async || {
+        let stats = ask(&server, "GET /stats?format=json").await.json();
+        let name = |topic: &serde_json::Value| topic["topic_name"].as_str().unwrap().to_owned();
+        stats["topics"].as_array().unwrap().iter().map(name).collect::<Vec<_>>()
+    };
+    assert_eq!(ask(&server, "POST /topic/create?topic=a#ephemeral").await.status, 200);
+    assert_eq!(names().await, ["a#ephemeral"]);
+    let line = "POST /channel/create?topic=a#ephemeral&channel=c#ephemeral";
+    assert_eq!(ask(&server, line).await.status, 200);
+    assert_eq!(send(&server, "POST /pub?topic=a#ephemeral", b"x").await.status, 200);
+    assert_eq!(send(&server, "POST /mpub?topic=a#ephemeral&binary=0", b"x\ny").await.status, 200);
+    assert_eq!(names().await, ["a#ephemeral"]);
+    let stats = ask(&server, "GET /stats?format=json&topic=a#ephemeral&channel=c#ephemeral").await.json();
+    assert_eq!(stats["topics"][0]["channels"][0]["depth"], 3, "{stats}");
+    assert_eq!(ask(&server, "POST /topic/delete?topic=a#other").await.status, 404);
+    assert_eq!(ask(&server, "POST /topic/delete?topic=a#ephemeral").await.status, 200);
+    assert!(names().await.is_empty());
+}
+
+#[tokio::test]
+async fn what_keeps_a_message_from_being_stored_is_said() {
+    let server = start(Config::default()).await;
+    ask(&server, "POST /topic/create?topic=t").await;
+    send(&server, "PUT /topic/config?topic=t", b"{\"max_messages\":1}").await;
+    assert_eq!(send(&server, "POST /pub?topic=t", b"1").await.status, 200);
+    let reply = send(&server, "POST /pub?topic=t", b"2").await;
+    assert_eq!((reply.status, &reply.json()["message"]), (503, &"FULL".into()), "{reply:?}");
+    assert!(reply.json()["detail"].as_str().unwrap().contains("topic t is full"), "{reply:?}");
+    assert!(reply.headers.iter().any(|line| line == "retry-after: 5"), "{reply:?}");
+    server.broker.close().unwrap();
+    let reply = send(&server, "POST /pub?topic=t", b"3").await;
+    assert_eq!((reply.status, &reply.json()["message"]), (503, &"EXITING".into()), "nsqd's word");
+}
+
 #[tokio::test]
 async fn pause_and_empty_act_on_what_is_delivered() {
     let server = start(Config::default()).await;
@@ -373,8 +411,8 @@ async fn requests_follow_each_other_on_a_connection() {
     let server = start(Config::default()).await;
     let mut socket = tokio::net::TcpStream::connect(server.http.as_ref().unwrap()).await.unwrap();
     use tokio::io::AsyncWriteExt;
-    let pipelined = "POST /pub?topic=t HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\na".repeat(100);
-    let last = "GET /stats?format=json HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
+    let pipelined = "POST /pub?topic=t HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\na".repeat(100);
+    let last = "GET /stats?format=json HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     socket.write_all(format!("{pipelined}{last}").as_bytes()).await.unwrap();
     let mut all = String::new();
     use tokio::io::AsyncReadExt;

@@ -6,7 +6,7 @@ use mq_nsq::server::{Config, StatsdConfig};
 use tokio::net::UdpSocket;
 use tokio::time::timeout;
 
-use crate::common::PATIENCE;
+use crate::common::{PATIENCE, with_body};
 use crate::{ask, send, start};
 
 /// Takes in packets until a push is whole: its last line is known.
@@ -117,4 +117,46 @@ async fn the_processs_memory_comes_last() {
         .map(of)
     );
     assert!(packets[0].ends_with("mem.gc_runs:0|c\n"), "{packets:?}");
+}
+
+#[tokio::test]
+async fn requeues_and_timeouts_are_counted_apart() {
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let statsd = StatsdConfig {
+        address: socket.local_addr().unwrap().to_string(),
+        interval: Duration::from_millis(50),
+        prefix: String::new(),
+        mem_stats: false,
+        ..StatsdConfig::default()
+    };
+    let server = start(Config { statsd: Some(statsd), ..Config::default() }).await;
+    let mut peer = server.peer().await;
+    peer.send(&with_body("IDENTIFY", br#"{"msg_timeout":1000}"#)).await;
+    peer.expect("OK").await;
+    peer.send(b"SUB t c\nRDY 1\n").await;
+    peer.expect("OK").await;
+    send(&server, "POST /pub?topic=t", b"x").await;
+    for attempt in 1..=2 {
+        let id = peer.expect(&format!("message {attempt} x")).await.id();
+        peer.send(format!("REQ {id} 0\n").as_bytes()).await;
+    }
+    peer.expect("message 3 x").await;
+    // That one times out, since the client does nothing.
+    let id = peer.expect("message 4 x").await.id();
+    peer.send(format!("FIN {id}\nRDY 0\n").as_bytes()).await;
+    send(&server, "POST /pub?topic=t", b"the last").await;
+    let [mut messages, mut requeues, mut timeouts] = [0; 3];
+    while messages < 2 {
+        for line in push(&socket, "topic.t.channel.c.clients").await.concat().lines() {
+            let added = |key: &str| -> u64 {
+                let value =
+                    line.strip_prefix(key).and_then(|rest| rest.strip_prefix(':')?.strip_suffix("|c"));
+                value.map_or(0, |value| value.parse().unwrap())
+            };
+            messages += added("topic.t.message_count");
+            requeues += added("topic.t.channel.c.requeue_count");
+            timeouts += added("topic.t.channel.c.timeout_count");
+        }
+    }
+    assert_eq!((requeues, timeouts), (2, 1));
 }

@@ -167,3 +167,143 @@ async fn what_is_wrong_with_an_address_is_named() {
     let error = bind(Config { http_auth_token_file: missing, ..Config::default() }).await;
     assert!(error.contains("http-auth-token-file") && error.contains("no-tokens"), "{error}");
 }
+
+/// The right that a route asks for.
+enum Right {
+    /// None.
+    Anyone,
+    /// A secret that is known; of topics a caller has no part in nothing is shown.
+    Known,
+    /// The right to publish to the topic.
+    Topic,
+    /// Any right to the topic.
+    Sight,
+    /// The right to consume the channel.
+    Channel,
+    /// The right to manage the broker, which no auth server gives.
+    Broker,
+}
+
+/// Every route there is. A new one has to be added here.
+const RIGHTS: &[(&str, Right)] = &[
+    ("GET /ping", Right::Anyone),
+    ("GET /info", Right::Known),
+    ("GET /stats", Right::Known),
+    ("GET /metrics", Right::Known),
+    ("POST /pub", Right::Topic),
+    ("POST /mpub", Right::Topic),
+    ("POST /topic/create", Right::Topic),
+    ("POST /topic/pause", Right::Topic),
+    ("POST /topic/unpause", Right::Topic),
+    ("GET /topic/config", Right::Sight),
+    ("PUT /topic/config", Right::Topic),
+    ("POST /channel/create", Right::Channel),
+    ("POST /channel/pause", Right::Channel),
+    ("POST /channel/unpause", Right::Channel),
+    ("POST /channel/empty", Right::Channel),
+    ("POST /channel/delete", Right::Channel),
+    ("POST /topic/empty", Right::Topic),
+    ("POST /topic/delete", Right::Topic),
+    ("GET /config/{option}", Right::Known),
+    ("PUT /config/{option}", Right::Broker),
+    ("POST /drain", Right::Broker),
+    ("GET /debug/pprof/", Right::Known),
+    ("GET /debug/pprof/{profile}", Right::Known),
+    ("POST /debug/pprof/{profile}", Right::Known),
+    ("PUT /debug/setblockrate", Right::Known),
+    ("POST /debug/freememory", Right::Known),
+];
+
+#[tokio::test]
+async fn every_route_asks_for_its_right() {
+    let document: serde_json::Value =
+        serde_json::from_str(include_str!("../../../docs/openapi.json")).unwrap();
+    let mut routes: Vec<String> = Vec::new();
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        routes.extend(methods.as_object().unwrap().keys().map(|m| format!("{} {path}", m.to_uppercase())));
+    }
+    let mut listed: Vec<_> = RIGHTS.iter().map(|(route, _)| (*route).to_owned()).collect();
+    routes.sort();
+    listed.sort();
+    assert_eq!(listed, routes, "docs/openapi.json has every route");
+
+    let auth = AuthServer::start(
+        r#"{"ttl":3600,"authorizations":[
+            {"topic":"^mine$","channels":[".*"],"permissions":["publish","subscribe"]}]}"#,
+    )
+    .await;
+    let folder = tempfile::tempdir().unwrap();
+    let file: PathBuf = folder.path().join("tokens");
+    std::fs::write(&file, "master\n").unwrap();
+    let config = Config {
+        auth_http_addresses: vec![auth.address.clone()],
+        http_auth_token_file: Some(file),
+        ..Config::default()
+    };
+    let server = start(config).await;
+    let ask = async |line: &str, secret: &str| {
+        let headers = match secret {
+            "" => String::new(),
+            secret => format!("Authorization: Bearer {secret}\r\n"),
+        };
+        let body: &[u8] = if line.starts_with("PUT /topic/config") { b"{}" } else { b"body" };
+        ask_with(&server, line, &headers, body).await.status
+    };
+    for topic in ["mine", "other"] {
+        for line in ["/topic/create", "/channel/create"] {
+            assert_eq!(ask(&format!("POST {line}?topic={topic}&channel=c"), "master").await, 200);
+        }
+    }
+    let line = |route: &str, topic: &str| {
+        let path = route.replace("{option}", "log_level").replace("{profile}", "heap");
+        format!("{path}?topic={topic}&channel=c")
+    };
+    let answer = |status: u16| if matches!(status, 401 | 403) { status } else { 200 };
+    for (route, right) in RIGHTS {
+        let (other, mine) = (line(route, "other"), line(route, "mine"));
+        let (stranger, another, own) = match right {
+            Right::Anyone => (200, 200, 200),
+            Right::Known => (401, 200, 200),
+            Right::Topic | Right::Sight | Right::Channel => (401, 403, 200),
+            Right::Broker => (401, 403, 403),
+        };
+        assert_eq!(answer(ask(&other, "").await), stranger, "{route} without a secret");
+        auth.answer("{}");
+        assert_eq!(answer(ask(&other, "wrong").await), stranger, "{route} with a wrong secret");
+        auth.answer(
+            r#"{"ttl":3600,"authorizations":[
+                {"topic":"^mine$","channels":[".*"],"permissions":["publish","subscribe"]}]}"#,
+        );
+        assert_eq!(answer(ask(&other, "hush").await), another, "{route} with another's secret");
+        assert_eq!(answer(ask(&mine, "hush").await), own, "{route} with a secret for it");
+    }
+    let other = server.broker.find_topic(&mq_core::TopicName::parse("other").unwrap()).unwrap();
+    assert_eq!(
+        (other.is_paused(), other.depth(), other.channels().len()),
+        (false, 0, 1),
+        "nobody touched it"
+    );
+    // The token of the file opens everything; what ends the broker comes last.
+    assert_eq!(answer(ask("PUT /config/log_level", "master").await), 200);
+    assert_eq!(ask("POST /drain?timeout=1", "master").await, 200);
+}
+
+#[tokio::test]
+async fn an_auth_servers_grant_over_http_ends_with_its_time() {
+    let grant = |permissions: &str| {
+        format!(
+            r#"{{"ttl":60,"authorizations":[{{"topic":"^t$","channels":[".*"],"permissions":[{permissions}]}}]}}"#
+        )
+    };
+    let auth = AuthServer::start(&grant(r#""publish""#)).await;
+    let config = Config { auth_http_addresses: vec![auth.address.clone()], ..Config::default() };
+    let server = start(config).await;
+    assert_eq!(bearer(&server, "POST /pub?topic=t", "hush").await, 200);
+    auth.answer(&grant(r#""subscribe""#));
+    assert_eq!(bearer(&server, "POST /pub?topic=t", "hush").await, 200, "its time is not over");
+    tokio::time::pause();
+    tokio::time::advance(std::time::Duration::from_secs(61)).await;
+    tokio::time::resume();
+    assert_eq!(bearer(&server, "POST /pub?topic=t", "hush").await, 403);
+    assert_eq!(auth.requests().len(), 2);
+}

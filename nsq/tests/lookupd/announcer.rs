@@ -281,6 +281,24 @@ async fn what_was_deleted_is_not_made_again_because_others_know_it() {
     assert_eq!(get(&server.http, "/channels?topic=t").await, r#"{"channels":["gone","kept"]}"#);
 }
 
+#[tokio::test]
+async fn a_channel_that_its_last_broker_deleted_is_not_made_elsewhere() {
+    let server = Server::start().await;
+    let a = Announced::start(config("a", &[&server.tcp]));
+    let b = Announced::start(config("b", &[&server.tcp]));
+    a.registered().await;
+    b.registered().await;
+    a.channel("t", "gone");
+    a.channel("t", "kept");
+    until(&server.http, "/channels?topic=t", |body| body.contains("gone") && body.contains("kept")).await;
+    let _ = a.topic("t").delete_channel(&ChannelName::parse("gone").unwrap()).unwrap();
+    until(&server.http, "/channels?topic=t&existing=true", |body| !body.contains("gone")).await;
+    assert!(get(&server.http, "/channels?topic=t").await.contains("gone"), "as at nsqlookupd");
+    b.publish("t");
+    eventually("the channel that exists", || b.depths("t") == [("kept".to_owned(), 1)]).await;
+    assert!(!is_held(&b));
+}
+
 fn is_held(a: &Announced) -> bool {
     a.broker.names().iter().any(|names| names.is_held)
 }

@@ -3,6 +3,9 @@
 use mq_nsq::lookupd::LookupConfig;
 use std::time::Duration;
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
 use crate::peers::Peer;
 use crate::server::{Broker, IDENTIFY, Response, Server, get, request, until};
 
@@ -88,6 +91,63 @@ async fn a_real_nsqlookupd_answers_the_same() {
     check(&peer.tcp, &peer.http).await;
 }
 
+/// A list in an answer, sorted: nsqlookupd's have no order.
+async fn listed(http: &str, target: &str, field: &str) -> String {
+    let answer: serde_json::Value = serde_json::from_str(&get(http, target).await).unwrap();
+    let mut names: Vec<_> =
+        answer[field].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
+    names.sort_unstable();
+    names.join(" ")
+}
+
+/// What is answered about names that their last broker deleted.
+async fn check_deleted(tcp: &str, http: &str) {
+    let mut broker = Broker::connect(tcp, IDENTIFY).await;
+    for channel in ["c", "d", "e#ephemeral"] {
+        broker.ok(&format!("REGISTER t {channel}")).await;
+    }
+    broker.ok("UNREGISTER t c").await;
+    broker.ok("UNREGISTER t e#ephemeral").await;
+    assert_eq!(listed(http, "/channels?topic=t", "channels").await, "c d");
+    broker.ok("UNREGISTER t").await;
+    assert_eq!(listed(http, "/topics", "topics").await, "t");
+    assert_eq!(listed(http, "/channels?topic=t", "channels").await, "c d");
+    assert_eq!(listed(http, "/lookup?topic=t", "channels").await, "c d");
+    assert_eq!(listed(http, "/lookup?topic=t", "producers").await, "");
+    assert!(!get(http, "/debug").await.contains("topic:t"), "it has no producer");
+    broker.ok("REGISTER t").await;
+    assert_eq!(listed(http, "/channels?topic=t", "channels").await, "c d");
+    assert_eq!(request(http, "POST", "/channel/delete?topic=t&channel=c").await.status, 200);
+    assert_eq!(listed(http, "/channels?topic=t", "channels").await, "d");
+    broker.ok("UNREGISTER t").await;
+    assert_eq!(request(http, "POST", "/topic/delete?topic=t").await.status, 200);
+    assert_eq!(request(http, "GET", "/lookup?topic=t").await.status, 404);
+    assert_eq!(listed(http, "/topics", "topics").await, "");
+}
+
+#[tokio::test]
+async fn deleted_names_are_listed_until_an_administrator_deletes_them() {
+    let server = Server::start().await;
+    check_deleted(&server.tcp, &server.http).await;
+}
+
+#[tokio::test]
+async fn a_real_nsqlookupd_lists_deleted_names_alike() {
+    let Some(peer) = Peer::nsqlookupd() else { return };
+    check_deleted(&peer.tcp, &peer.http).await;
+}
+
+#[tokio::test]
+async fn brokers_can_ask_for_the_channels_that_exist() {
+    let server = Server::start().await;
+    let mut broker = Broker::connect(&server.tcp, IDENTIFY).await;
+    broker.ok("REGISTER t c").await;
+    broker.ok("REGISTER t d").await;
+    broker.ok("UNREGISTER t c").await;
+    assert_eq!(listed(&server.http, "/channels?topic=t&existing=true", "channels").await, "d");
+    assert_eq!(listed(&server.http, "/channels?topic=t&existing=false", "channels").await, "c d");
+}
+
 #[tokio::test]
 async fn producers_are_shown_field_for_field() {
     let server = Server::start().await;
@@ -131,6 +191,41 @@ async fn producers_are_shown_field_for_field() {
     ] {
         assert!(metrics.lines().any(|have| have == line), "{line} is not in {metrics}");
     }
+}
+
+#[tokio::test]
+async fn a_raw_hash_is_part_of_a_name() {
+    let server = Server::start().await;
+    let mut broker = Broker::connect(&server.tcp, IDENTIFY).await;
+    broker.ok("REGISTER t#ephemeral c#ephemeral").await;
+    broker.ok("REGISTER t c").await;
+    let found = get(&server.http, "/lookup?topic=t#ephemeral").await;
+    assert!(found.starts_with(r#"{"channels":["c#ephemeral"]"#), "{found}");
+    assert_eq!(get(&server.http, "/channels?topic=t#ephemeral").await, r##"{"channels":["c#ephemeral"]}"##);
+}
+
+#[tokio::test]
+async fn a_page_of_another_site_is_refused() {
+    let config =
+        LookupConfig { http_allowed_hosts: vec!["allowed.example".into()], ..LookupConfig::default() };
+    let server = Server::start_with(config).await;
+    for (line, headers, status) in [
+        ("GET /lookup?topic=t", "Host: localhost", "404"),
+        ("GET /topics", "Host: allowed.example:4161", "200"),
+        ("GET /topics", "Host: here", "200"),
+        ("GET /topics", "Host: evil.example", "403"),
+        ("POST /topic/create?topic=t", "Host: localhost\r\nOrigin: http://evil.example", "403"),
+        ("POST /topic/delete?topic=t", "Host: localhost\r\nSec-Fetch-Site: cross-site", "403"),
+        ("GET /topics", "Host: localhost", "200"),
+    ] {
+        let mut stream = TcpStream::connect(&server.http).await.unwrap();
+        let request = format!("{line} HTTP/1.1\r\n{headers}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{line} {headers}: {answer}");
+    }
+    assert_eq!(get(&server.http, "/topics").await, r#"{"topics":[]}"#);
 }
 
 #[tokio::test]

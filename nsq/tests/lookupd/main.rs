@@ -3,6 +3,7 @@
 //! With `MQ_PEERS` naming a folder with the real nsqlookupd in it, the transcripts are held against that too.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod announced;
 mod announcer;
 mod http;
 mod peers;

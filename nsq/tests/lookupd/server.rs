@@ -118,7 +118,7 @@ pub(crate) struct Response {
 
 pub(crate) async fn request(address: &str, method: &str, target: &str) -> Response {
     let mut stream = TcpStream::connect(address).await.unwrap();
-    let head = format!("{method} {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    let head = format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     stream.write_all(head.as_bytes()).await.unwrap();
     let mut bytes = Vec::new();
     timeout(PATIENCE, stream.read_to_end(&mut bytes)).await.expect("an answer").unwrap();

@@ -7,8 +7,10 @@ use clap::{ArgMatches, Command};
 
 use crate::config::settings::{Effect, InvokedAs, Schema, Setting, settings};
 use crate::config::sources::Sources;
-use crate::config::value::{Address, LogFormat, LogLevel, MaybeAddress, Value};
-use crate::config::{Idle, augment_with, file};
+use crate::config::value::list::{HostName, List};
+use crate::config::value::word::{CertificatePolicy, TlsVersion};
+use crate::config::value::{Address, LogFormat, LogLevel, MaybeAddress, MaybePath, Value};
+use crate::config::{Idle, augment_with, check_certificate, file};
 use crate::telemetry::Telemetry;
 
 settings! {
@@ -21,6 +23,20 @@ settings! {
     http_address: Address = "127.0.0.1:4161", nsqd "0.0.0.0:4161";
     /// Where clients ask, over gRPC; nothing = nowhere
     grpc_address: MaybeAddress = "127.0.0.1:4165", nsqd "";
+    /// File of the tokens, one a line, of which gRPC requests must show one (authorization: Bearer)
+    grpc_auth_token_file: MaybePath = "";
+    /// PEM file of the certificate for TLS over gRPC, with those between it and a root
+    tls_cert: MaybePath = "";
+    /// PEM file of the certificate's key
+    tls_key: MaybePath = "";
+    /// PEM file of roots that clients' certificates are checked against
+    tls_root_ca_file: MaybePath = "";
+    /// Certificates of clients: require any, require-verify one that a root vouches for
+    tls_client_auth_policy: CertificatePolicy = "";
+    /// The lowest version of TLS
+    tls_min_version: TlsVersion = "tls1.2";
+    /// Names in a request's Host by which clients on this machine may reach HTTP, beside IP addresses, localhost, the host's name and --broadcast-address
+    http_allowed_hosts: List<HostName> = "";
     /// The name brokers reach this server's HTTP by; nothing = the one it listens on, or the host's
     broadcast_address: String = "";
     /// How long after its last ping a broker is left out of answers, and its connection closed (not before 60s)
@@ -64,6 +80,7 @@ impl Config {
         let file = file(flags, env, &LOOKUP)?;
         let sources = Sources { schema: &LOOKUP, flags, env, file: file.as_ref(), invoked_as };
         let config = Self::from_sources(&sources)?;
+        check_certificate(&config.tls_cert, &config.tls_key, &config.tls_client_auth_policy)?;
         let mut idle = Vec::new();
         for setting in SETTINGS.iter().filter(|setting| setting.effect != Effect::Full) {
             if sources.check(setting)?.is_some() {
@@ -119,6 +136,14 @@ mod tests {
         assert_eq!(config.tombstone_lifetime, Duration::from_secs(1));
         let error = resolve(&[], &[("MQ_LOOKUP_IDLE_LIFETIME", "long")], InvokedAs::Mq).unwrap_err();
         assert!(error.contains("MQ_LOOKUP_IDLE_LIFETIME=long"), "{error}");
+        for (flags, want) in [
+            (&["--tls-cert=c"][..], "--tls-key"),
+            (&["--tls-client-auth-policy=require"], "--tls-cert"),
+            (&["--http-allowed-hosts=lookup:4161"], "without"),
+        ] {
+            let error = resolve(flags, &[], InvokedAs::Mq).unwrap_err();
+            assert!(error.contains(want), "{error}");
+        }
         let (_, idle) = resolve(&["--verbose=true"], &[], InvokedAs::Mq).unwrap();
         assert_eq!(idle.len(), 1);
     }

@@ -28,7 +28,8 @@ pub(crate) use self::settings::Config;
 pub use self::settings::InvokedAs;
 use self::settings::{Effect, SERVE, SETTINGS, Schema};
 use self::sources::Sources;
-use self::value::{Address, Size, WireSize, flag};
+use self::value::word::CertificatePolicy;
+use self::value::{Address, MaybePath, Size, WireSize, flag};
 use crate::telemetry::Telemetry;
 
 /// Flag that names the configuration file; not a setting, since the file cannot name itself.
@@ -196,21 +197,10 @@ impl Config {
     }
 
     fn check_tls(&self) -> Result<(), String> {
-        let has_cert = match (&self.tls_cert.0, &self.tls_key.0) {
-            (Some(_), Some(_)) => true,
-            (None, None) => false,
-            (Some(_), None) => return Err("--tls-cert needs its key: give --tls-key too".to_owned()),
-            (None, Some(_)) => return Err("--tls-key needs its certificate: give --tls-cert too".to_owned()),
-        };
-        let needs = [
-            (self.tls_required.0 != "false", "--tls-required"),
-            (!self.tls_client_auth_policy.0.is_empty(), "--tls-client-auth-policy"),
-        ];
-        match needs.iter().find(|(needed, _)| *needed && !has_cert) {
-            Some((_, flag)) => {
-                Err(format!("{flag} needs a certificate: give --tls-cert and --tls-key, or leave it out"))
-            }
-            None => Ok(()),
+        check_certificate(&self.tls_cert, &self.tls_key, &self.tls_client_auth_policy)?;
+        match self.tls_required.0 != "false" && self.tls_cert.0.is_none() {
+            true => Err(needs_certificate("--tls-required")),
+            false => Ok(()),
         }
     }
 
@@ -218,6 +208,24 @@ impl Config {
     pub(crate) fn telemetry(&self) -> Telemetry {
         Telemetry { level: self.log_level, format: self.log_format, prefix: self.log_prefix.clone() }
     }
+}
+
+/// A certificate and its key come together, and what asks for clients' certificates needs them.
+pub(crate) fn check_certificate(
+    cert: &MaybePath,
+    key: &MaybePath,
+    policy: &CertificatePolicy,
+) -> Result<(), String> {
+    match (&cert.0, &key.0) {
+        (Some(_), None) => Err("--tls-cert needs its key: give --tls-key too".to_owned()),
+        (None, Some(_)) => Err("--tls-key needs its certificate: give --tls-cert too".to_owned()),
+        (None, None) if !policy.0.is_empty() => Err(needs_certificate("--tls-client-auth-policy")),
+        _ => Ok(()),
+    }
+}
+
+fn needs_certificate(flag: &str) -> String {
+    format!("{flag} needs a certificate: give --tls-cert and --tls-key, or leave it out")
 }
 
 fn at_most<T: PartialOrd + ShowSetting>(low: &str, low_is: T, high: &str, high_is: T) -> Result<(), String> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use mq_nsq::server::OptionValue;
 
 use crate::config::sources::Sources;
-use crate::config::value::list::{AuthServer, Experiment, Fraction, List, Peer};
+use crate::config::value::list::{AuthServer, Experiment, Fraction, HostName, List, Peer};
 use crate::config::value::word::{AuthMethod, CertificatePolicy, TlsRequired, TlsVersion};
 use crate::config::value::{
     Address, LogFormat, LogLevel, MaybeAddress, MaybePath, NodeId, Size, Value, WireSize,
@@ -167,6 +167,8 @@ settings! {
     grpc_keepalive_timeout: Duration = "10s";
     /// File of the tokens, one a line, of which HTTP and gRPC requests must show one (Authorization: Bearer), all but /ping
     http_auth_token_file: MaybePath = "";
+    /// Names in a request's Host by which clients on this machine may reach HTTP without a token, beside IP addresses, localhost, the host's name and --broadcast-address
+    http_allowed_hosts: List<HostName> = "";
     /// The name that others reach this broker by; nothing = the one it listens on, or the host's
     broadcast_address: String = "";
     /// The HTTP port that others reach it at, 0 = the real one
@@ -189,13 +191,13 @@ settings! {
     dedup_max_ids: u64 = "100000";
     /// Part of every message id, different on each broker of a cluster; auto = from the host's name
     node_id / "id": NodeId = "auto";
-    /// Newest messages an ephemeral channel keeps; other channels keep all, in memory as far as --memory-limit goes
+    /// Newest messages an ephemeral channel keeps, at most what 1/16 of --memory-limit holds; other channels keep all, in memory as far as --memory-limit goes
     mem_queue_size: u64 = "10000";
     /// How long a consumer may take for a message before it is delivered again
     msg_timeout: Duration = "60s";
     /// The longest such time a consumer may ask for, and reach by TOUCH
     max_msg_timeout: Duration = "15m";
-    /// The longest delay of a requeue or a deferred publish
+    /// The longest delay of a requeue or a deferred publish; a longer requeue is cut to it, as by nsqd, a longer publish refused
     max_req_timeout: Duration = "1h";
     /// The largest message
     max_msg_size: WireSize = "1048576";

@@ -2,12 +2,14 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
 mod bench;
+mod browser;
 mod clients;
 mod commands;
 mod crash;
 mod grpc;
 mod hostile;
 mod lifecycle;
+mod lookup;
 mod order;
 mod peers;
 mod real_input;

@@ -22,8 +22,9 @@ fn can_trace() -> bool {
 fn ask(broker: &Broker, request: &str, body: &str) {
     let mut socket = TcpStream::connect(broker.http_address()).unwrap();
     let length = body.len();
-    let head =
-        format!("{request} HTTP/1.1\r\nHost: mq\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n");
+    let head = format!(
+        "{request} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n"
+    );
     socket.write_all(format!("{head}{body}").as_bytes()).unwrap();
     let mut answer = String::new();
     socket.read_to_string(&mut answer).unwrap();

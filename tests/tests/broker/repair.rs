@@ -146,6 +146,73 @@ async fn a_damaged_message_costs_itself() {
 }
 
 #[tokio::test]
+async fn a_topic_stopped_for_damage_is_shown_everywhere_and_its_consumers_learn_of_it() {
+    let mut broker = stopped().await;
+    damage(&broker.data_path(), "message 500");
+    broker.restart();
+    let admin = mq_nsq::client::Admin::new(broker.http_address(), None);
+    let text = async |path: &str, query: &[(&str, &str)]| match admin.get(path, query).await {
+        Ok(body) => String::from_utf8(body).unwrap(),
+        Err(error) => format!("refused: {error}"),
+    };
+    assert_eq!(text("/ping", &[]).await, "OK", "nobody has read it yet");
+    // Another topic goes on.
+    create_channel(&broker, "u", "c").await;
+    let mut consumer = subscribe(&broker, "t", "c", 2_500).await;
+    let mut got = 0;
+    let error = loop {
+        match tokio::time::timeout(mq_tests::PATIENCE, consumer.next()).await.expect("an error in time") {
+            Ok(Some(message)) => {
+                consumer.finish(message.id);
+                got += 1;
+            }
+            Ok(None) => panic!("closed without a word"),
+            Err(error) => break error.to_string(),
+        }
+    };
+    assert!(got <= 400, "{got} messages, of which one was damaged");
+    assert!(error.contains("E_SUB_FAILED") && error.contains("mq repair"), "{error}");
+    let again =
+        connect(&broker).await.subscribe(&topic("t"), &mq_core::ChannelName::parse("c").unwrap(), 1).await;
+    assert!(again.unwrap_err().to_string().contains("E_SUB_FAILED"));
+
+    let stopped = "stopped for damage: ";
+    assert!(text("/ping", &[]).await.contains("topic t is stopped"), "{}", text("/ping", &[]).await);
+    let page = text("/stats", &[]).await;
+    assert!(
+        page.contains("Health: NOK - topic t is stopped") && page.matches(stopped).count() == 1,
+        "{page}"
+    );
+    let json: Value = serde_json::from_str(&text("/stats", &[("format", "json")]).await).unwrap();
+    assert!(json["topics"][0]["damage"].as_str().unwrap().contains("mq repair"), "{json}");
+    assert!(json["topics"][1]["damage"].is_null(), "{json}");
+    let metrics = text("/metrics", &[]).await;
+    for line in [
+        "mq_healthy 0.0",
+        "mq_damaged_topics 1.0",
+        r#"mq_topic_damaged{topic="t"} 1.0"#,
+        r#"mq_topic_damaged{topic="u"} 0.0"#,
+    ] {
+        assert!(metrics.lines().any(|have| have == line), "{line}: {metrics}");
+    }
+    let tool = |args: &[&str]| {
+        String::from_utf8(mq(&[args, &["--http-address", broker.http_address()]].concat()).ok()).unwrap()
+    };
+    assert!(tool(&["topics"]).contains(&format!("  {stopped}")), "{}", tool(&["topics"]));
+    let line: Value = serde_json::from_str(&tool(&["stat", "--once", "--json"])).unwrap();
+    assert_eq!(line["damaged_topics"], 1, "{line}");
+    let mut publisher = connect(&broker).await;
+    let refused = match publisher.publish(&topic("t"), b"x").await {
+        Ok(()) => publisher.flush().await.unwrap_err(),
+        Err(error) => error,
+    };
+    assert!(refused.to_string().contains("topic t is stopped"), "{refused}");
+    let mut publisher = connect(&broker).await;
+    publisher.publish(&topic("u"), b"x").await.unwrap();
+    publisher.flush().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_lost_manifest_and_a_lost_checkpoint_are_rebuilt() {
     let mut broker = stopped().await;
     let folder = broker.data_path();

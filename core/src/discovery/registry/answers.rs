@@ -50,10 +50,20 @@ pub struct Registered {
     pub tombstoned_at: Option<Mono>,
 }
 
+/// The names that an answer includes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum View {
+    /// Names that exist: a producer has them, an administrator created them, or a producer that had them may come back.
+    Existing,
+    /// All names that exist, and lasting ones that their last producer deleted, until the idle lifetime ends: nsqlookupd's
+    /// answers.
+    All,
+}
+
 impl Registry {
     /// The producers of a topic, and its channels. `None` if there is no such topic.
-    pub fn lookup(&self, topic: &TopicName, now: Mono) -> Option<Found> {
-        let entry = self.visible(topic, now)?;
+    pub fn lookup(&self, topic: &TopicName, view: View, now: Mono) -> Option<Found> {
+        let entry = self.visible(topic, view, now)?;
         let tombstones = self.tombstones.any(topic);
         let known = entry.producers.iter().filter_map(|id| Some((id, self.producers.get(id)?)));
         let shown = known.filter(|(id, connection)| {
@@ -63,20 +73,19 @@ impl Registry {
             !hidden && self.is_active(connection, now) && !is_superseded
         });
         let producers = shown.map(|(_, connection)| connection.producer.clone()).collect();
-        Some(Found { channels: entry.channels.iter().map(|c| c.name.clone()).collect(), producers })
+        Some(Found { channels: entry.channel_names(view), producers })
     }
 
     /// A topic's channels, sorted; none if there is no such topic.
-    pub fn channels(&self, topic: &TopicName, now: Mono) -> Vec<ChannelName> {
-        let entry = self.visible(topic, now);
-        entry.map_or_else(Vec::new, |t| t.channels.iter().map(|c| c.name.clone()).collect())
+    pub fn channels(&self, topic: &TopicName, view: View, now: Mono) -> Vec<ChannelName> {
+        self.visible(topic, view, now).map_or_else(Vec::new, |entry| entry.channel_names(view))
     }
 
     /// Up to `max` topics, sorted, that come after `after`.
-    pub fn topics(&self, after: Option<&TopicName>, max: usize, now: Mono) -> Vec<TopicName> {
+    pub fn topics(&self, after: Option<&TopicName>, max: usize, view: View, now: Mono) -> Vec<TopicName> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let topics = self.topics.range::<TopicName, _>((from, Bound::Unbounded));
-        topics.filter(|(_, t)| t.is_visible(now)).take(max).map(|(name, _)| name.clone()).collect()
+        topics.filter(|(_, t)| t.is_visible(view, now)).take(max).map(|(name, _)| name.clone()).collect()
     }
 
     /// Up to `max` active producers that connected after the one with the id `after`.
@@ -138,8 +147,8 @@ impl Registry {
         }
     }
 
-    fn visible(&self, topic: &TopicName, now: Mono) -> Option<&Topic> {
-        self.topics.get(topic).filter(|entry| entry.is_visible(now))
+    fn visible(&self, topic: &TopicName, view: View, now: Mono) -> Option<&Topic> {
+        self.topics.get(topic).filter(|entry| entry.is_visible(view, now))
     }
 
     fn is_active(&self, connection: &Connection, now: Mono) -> bool {
@@ -155,7 +164,13 @@ impl Registry {
 }
 
 impl Topic {
-    fn is_visible(&self, now: Mono) -> bool {
-        self.hidden_until.is_none_or(|until| now >= until)
+    fn is_visible(&self, view: View, now: Mono) -> bool {
+        let shown = !self.is_deleted || view == View::All;
+        shown && self.hidden_until.is_none_or(|until| now >= until)
+    }
+
+    fn channel_names(&self, view: View) -> Vec<ChannelName> {
+        let shown = self.channels.iter().filter(|channel| !channel.is_deleted || view == View::All);
+        shown.map(|channel| channel.name.clone()).collect()
     }
 }

@@ -59,6 +59,8 @@ struct Model {
     producers: BTreeMap<ProducerId, Known>,
     /// Every key, and since when it has no producer.
     keys: BTreeMap<Key, Option<Mono>>,
+    /// Keys that their last producer deleted.
+    deleted: BTreeSet<Key>,
     tombstones: BTreeMap<(usize, usize), Mono>,
     hidden: BTreeMap<usize, Mono>,
 }
@@ -74,10 +76,12 @@ impl Model {
 
     fn drop_topic(&mut self, topic: usize) {
         self.keys.retain(|key, _| key.0 != topic);
+        self.deleted.retain(|key| key.0 != topic);
         self.hidden.remove(&topic);
     }
 
     fn add(&mut self, key: Key, idle: Option<Mono>) {
+        self.deleted.remove(&key);
         let entry = self.keys.entry(key).or_insert(idle);
         if idle.is_none() {
             *entry = None;
@@ -109,11 +113,11 @@ impl Model {
         }
     }
 
-    fn unregister(&mut self, id: ProducerId, topic: usize, channel: Option<usize>) {
+    fn unregister(&mut self, id: ProducerId, topic: usize, channel: Option<usize>, now: Mono) {
         if !self.producers.contains_key(&id) || !self.keys.contains_key(&(topic, channel)) {
             return;
         }
-        let gone: Vec<Key> = match channel {
+        let mut gone: Vec<Key> = match channel {
             Some(_) => vec![(topic, channel)],
             None => {
                 let has = &self.producers[&id].has;
@@ -123,14 +127,28 @@ impl Model {
         for key in &gone {
             self.producers.get_mut(&id).unwrap().has.remove(key);
         }
+        if channel.is_none() && !self.has_producer((topic, None)) {
+            gone = self.keys.keys().filter(|key| key.0 == topic).copied().collect();
+        }
         for key in gone {
-            if !self.has_producer(key) {
-                self.keys.remove(&key);
+            if self.has_producer(key) {
+                continue;
+            }
+            match (Self::is_ephemeral(key), key.1) {
+                (true, None) => self.drop_topic(key.0),
+                (true, Some(_)) => _ = self.keys.remove(&key),
+                (false, _) => {
+                    if let Some(idle) = self.keys.get_mut(&key) {
+                        idle.get_or_insert(now);
+                        self.deleted.insert(key);
+                    }
+                }
             }
         }
-        if channel.is_none() && !self.has_producer((topic, None)) {
-            self.drop_topic(topic);
-        }
+    }
+
+    fn is_ephemeral(key: Key) -> bool {
+        key.1.map_or(TOPICS[key.0], |c| CHANNELS[c]).ends_with("#ephemeral")
     }
 
     fn disconnect(&mut self, id: ProducerId, now: Mono) {
@@ -139,8 +157,7 @@ impl Model {
             if self.has_producer(key) {
                 continue;
             }
-            let name = key.1.map_or(TOPICS[key.0], |c| CHANNELS[c]);
-            match (name.ends_with("#ephemeral"), key.1) {
+            match (Self::is_ephemeral(key), key.1) {
                 (true, None) => self.drop_topic(key.0),
                 (true, Some(_)) => _ = self.keys.remove(&key),
                 (false, _) => {
@@ -171,10 +188,15 @@ impl Model {
             self.keys.iter().filter(|(k, idle)| k.1.is_none() && due(idle)).map(|(k, _)| k.0).collect();
         topics.into_iter().for_each(|t| self.drop_topic(t));
         self.keys.retain(|_, idle| !due(idle));
+        self.deleted.retain(|key| self.keys.contains_key(key));
     }
 
-    fn is_visible(&self, topic: usize, now: Mono) -> bool {
-        self.keys.contains_key(&(topic, None)) && self.hidden.get(&topic).is_none_or(|until| now >= *until)
+    fn is_shown(&self, key: Key, view: View) -> bool {
+        self.keys.contains_key(&key) && (view == View::All || !self.deleted.contains(&key))
+    }
+
+    fn is_visible(&self, topic: usize, view: View, now: Mono) -> bool {
+        self.is_shown((topic, None), view) && self.hidden.get(&topic).is_none_or(|until| now >= *until)
     }
 
     fn is_active(p: &Known, now: Mono) -> bool {
@@ -188,11 +210,12 @@ impl Model {
         (*newest != id && Self::is_active(p, now)).then_some(p)
     }
 
-    fn lookup(&self, topic: usize, now: Mono) -> Option<(Vec<&'static str>, Vec<&'static str>)> {
-        if !self.is_visible(topic, now) {
+    fn lookup(&self, topic: usize, view: View, now: Mono) -> Option<(Vec<&'static str>, Vec<&'static str>)> {
+        if !self.is_visible(topic, view, now) {
             return None;
         }
-        let channels = self.keys.keys().filter(|k| k.0 == topic).filter_map(|k| k.1.map(|c| CHANNELS[c]));
+        let channels = self.keys.keys().filter(|k| k.0 == topic && self.is_shown(**k, view));
+        let channels = channels.filter_map(|k| k.1.map(|c| CHANNELS[c]));
         let shown = self.producers.iter().filter(|(id, p)| {
             p.has.contains(&(topic, None))
                 && Self::is_active(p, now)
@@ -211,20 +234,24 @@ fn channel(n: usize) -> ChannelName {
     ChannelName::parse(CHANNELS[n]).unwrap()
 }
 
-fn compare(registry: &Registry, model: &Model, now: Mono) {
+fn compare_names(registry: &Registry, model: &Model, view: View, now: Mono) {
     for (n, name) in TOPICS.iter().enumerate() {
-        let found = registry.lookup(&topic(n), now);
+        let found = registry.lookup(&topic(n), view, now);
         let got = found.as_ref().map(|found| {
             let channels: Vec<_> = found.channels.iter().map(ChannelName::as_str).collect();
             let hosts: Vec<_> = found.producers.iter().map(|p| p.broadcast_address.as_str()).collect();
             (channels, hosts)
         });
-        assert_eq!(got, model.lookup(n, now), "lookup of {name} at {now}");
-        let channels = registry.channels(&topic(n), now);
+        assert_eq!(got, model.lookup(n, view, now), "lookup of {name} at {now}, {view:?}");
+        let channels = registry.channels(&topic(n), view, now);
         assert_eq!(channels, found.unwrap_or_default().channels);
     }
-    let visible: Vec<_> = (0..TOPICS.len()).filter(|n| model.is_visible(*n, now)).map(topic).collect();
-    assert_eq!(registry.topics(None, 9, now), visible);
+    let visible = (0..TOPICS.len()).filter(|n| model.is_visible(*n, view, now));
+    assert_eq!(registry.topics(None, 9, view, now), visible.map(topic).collect::<Vec<_>>());
+}
+
+fn compare(registry: &Registry, model: &Model, now: Mono) {
+    [View::Existing, View::All].iter().for_each(|view| compare_names(registry, model, *view, now));
 
     let nodes = registry.nodes(None, 99, now).into_iter().map(|listed| (listed.id, listed.topics));
     let shown =
@@ -246,7 +273,7 @@ fn compare(registry: &Registry, model: &Model, now: Mono) {
 }
 
 fn lookups(registry: &Registry, now: Mono) -> Vec<Found> {
-    (0..TOPICS.len()).map(|n| registry.lookup(&topic(n), now).unwrap_or_default()).collect()
+    (0..TOPICS.len()).map(|n| registry.lookup(&topic(n), View::Existing, now).unwrap_or_default()).collect()
 }
 
 proptest! {
@@ -294,8 +321,8 @@ proptest! {
                 }
                 Op::Unregister(n, t, c) => {
                     let id = nth(n);
-                    registry.unregister(id, &topic(t), c.map(channel).as_ref());
-                    model.unregister(id, t, c);
+                    registry.unregister(id, &topic(t), c.map(channel).as_ref(), now);
+                    model.unregister(id, t, c, now);
                 }
                 Op::Disconnect(n) => {
                     let id = nth(n);
@@ -318,6 +345,7 @@ proptest! {
                 Op::DeleteChannel(t, c) => {
                     let was = registry.delete_channel(&topic(t), &channel(c));
                     prop_assert_eq!(was, model.keys.remove(&(t, Some(c))).is_some());
+                    model.deleted.remove(&(t, Some(c)));
                     model.producers.values_mut().for_each(|p| _ = p.has.remove(&(t, Some(c))));
                 }
                 Op::Tombstone(t, h) => {

@@ -32,7 +32,7 @@ fn registry(hosts: &[&str]) -> Registry {
 
 /// Hosts that a lookup gives; `["-"]` where there is no such topic.
 fn hosts(registry: &Registry, name: &str, now: Mono) -> Vec<String> {
-    match registry.lookup(&topic(name), now) {
+    match registry.lookup(&topic(name), View::Existing, now) {
         Some(found) => found.producers.iter().map(|p| p.broadcast_address.clone()).collect(),
         None => vec!["-".into()],
     }
@@ -53,7 +53,11 @@ fn a_producer_is_found_while_it_pings() {
     assert_eq!(registry.nodes(None, 9, 301 * SECOND).len(), 1);
     registry.disconnect(2, 301 * SECOND);
     assert_eq!(hosts(&registry, "t", 301 * SECOND), Vec::<String>::new());
-    assert_eq!(names(&registry.channels(&topic("t"), 301 * SECOND)), ["c"], "it may come back");
+    assert_eq!(
+        names(&registry.channels(&topic("t"), View::Existing, 301 * SECOND)),
+        ["c"],
+        "it may come back"
+    );
     assert_eq!(hosts(&registry, "u", 0), ["-"]);
 }
 
@@ -87,7 +91,7 @@ fn under_a_tombstone_announcing_changes_nothing_and_having_the_topic_anew_does()
     registry.register(2, &topic("t"), None, 2 * SECOND).unwrap();
     assert_eq!(hosts(&registry, "t", 3 * SECOND), Vec::<String>::new(), "it only came back");
     registry.tombstone(&topic("t"), &Node::parse("a:4151"), 3 * SECOND);
-    registry.unregister(2, &topic("t"), None);
+    registry.unregister(2, &topic("t"), None, 4 * SECOND);
     assert_eq!(hosts(&registry, "t", 4 * SECOND), ["-"]);
     registry.register(2, &topic("t"), None, 5 * SECOND).unwrap();
     assert_eq!(hosts(&registry, "t", 5 * SECOND), ["a"], "a client made it again");
@@ -105,34 +109,68 @@ fn a_deleted_topic_is_not_brought_back_by_announcing_it() {
     registry.identify(3, producer("a"), 2 * SECOND).unwrap();
     registry.register(3, &topic("t"), Some(&channel("c")), 2 * SECOND).unwrap();
     assert_eq!(hosts(&registry, "t", 3 * SECOND), ["-"]);
-    assert!(registry.channels(&topic("t"), 3 * SECOND).is_empty(), "nobody is to create them");
-    assert!(registry.topics(None, 9, 3 * SECOND).is_empty());
+    assert!(
+        registry.channels(&topic("t"), View::Existing, 3 * SECOND).is_empty(),
+        "nobody is to create them"
+    );
+    assert!(registry.topics(None, 9, View::Existing, 3 * SECOND).is_empty());
     registry.register(2, &topic("t"), None, 3 * SECOND).unwrap();
     assert_eq!(hosts(&registry, "t", 3 * SECOND), ["b"], "a client of b made it again");
     assert_eq!(hosts(&registry, "t", 46 * SECOND), ["b", "a"].map(String::from).as_slice());
 }
 
 #[test]
-fn the_last_unregister_forgets_and_a_disconnect_remembers() {
+fn what_the_last_producer_unregisters_exists_no_more_and_after_a_disconnect_it_does() {
     let mut registry = registry(&["a", "b"]);
     for id in [1, 2] {
         registry.register(id, &topic("t"), Some(&channel("c")), 0).unwrap();
         registry.register(id, &topic("t"), Some(&channel("d#ephemeral")), 0).unwrap();
     }
-    registry.unregister(1, &topic("t"), Some(&channel("c")));
-    assert_eq!(names(&registry.channels(&topic("t"), 0)), ["c", "d#ephemeral"]);
-    registry.unregister(2, &topic("t"), Some(&channel("c")));
-    assert_eq!(names(&registry.channels(&topic("t"), 0)), ["d#ephemeral"]);
+    registry.unregister(1, &topic("t"), Some(&channel("c")), 0);
+    assert_eq!(names(&registry.channels(&topic("t"), View::Existing, 0)), ["c", "d#ephemeral"]);
+    registry.unregister(2, &topic("t"), Some(&channel("c")), 0);
+    assert_eq!(names(&registry.channels(&topic("t"), View::Existing, 0)), ["d#ephemeral"]);
     registry.register(2, &topic("t"), Some(&channel("e")), 0).unwrap();
     registry.disconnect(1, 0);
     registry.disconnect(2, 0);
-    assert_eq!(names(&registry.channels(&topic("t"), 0)), ["e"]);
+    assert_eq!(names(&registry.channels(&topic("t"), View::Existing, 0)), ["e"]);
     registry.identify(3, producer("a"), 0).unwrap();
     registry.register(3, &topic("t"), None, 0).unwrap();
-    registry.unregister(3, &topic("t"), Some(&channel("e")));
-    assert!(registry.channels(&topic("t"), 0).is_empty(), "deleted while it was away");
-    registry.unregister(3, &topic("t"), None);
+    registry.unregister(3, &topic("t"), Some(&channel("e")), 0);
+    assert!(registry.channels(&topic("t"), View::Existing, 0).is_empty(), "deleted while it was away");
+    registry.unregister(3, &topic("t"), None, 0);
     assert_eq!(hosts(&registry, "t", 0), ["-"]);
+    assert_eq!(registry.sizes(), (1, 3, 0), "t, c and e, for nsqlookupd's answers");
+}
+
+#[test]
+fn what_was_deleted_is_listed_as_by_nsqlookupd_until_it_has_been_idle_for_its_lifetime() {
+    let mut registry = registry(&["a"]);
+    let day = 24 * 3_600 * SECOND;
+    for name in ["c", "d", "e#ephemeral"] {
+        registry.register(1, &topic("t"), Some(&channel(name)), 0).unwrap();
+    }
+    registry.register(1, &topic("u#ephemeral"), Some(&channel("c")), 0).unwrap();
+    registry.unregister(1, &topic("t"), Some(&channel("c")), SECOND);
+    let all = |registry: &Registry, now| {
+        let found = registry.lookup(&topic("t"), View::All, now)?;
+        Some((names(&found.channels).join(" "), found.producers.len()))
+    };
+    assert_eq!(all(&registry, SECOND), Some(("c d e#ephemeral".into(), 1)));
+    assert_eq!(names(&registry.channels(&topic("t"), View::Existing, SECOND)), ["d", "e#ephemeral"]);
+    registry.unregister(1, &topic("t"), None, 2 * SECOND);
+    registry.unregister(1, &topic("u#ephemeral"), None, 2 * SECOND);
+    assert_eq!(all(&registry, 2 * SECOND), Some(("c d".into(), 0)));
+    assert_eq!(registry.topics(None, 9, View::All, 2 * SECOND), [topic("t")]);
+    assert!(registry.topics(None, 9, View::Existing, 2 * SECOND).is_empty());
+    registry.register(1, &topic("t"), Some(&channel("d")), 3 * SECOND).unwrap();
+    assert_eq!(hosts(&registry, "t", 3 * SECOND), ["a"]);
+    assert_eq!(names(&registry.channels(&topic("t"), View::Existing, 3 * SECOND)), ["d"], "c stays deleted");
+    registry.create(&topic("t"), Some(&channel("c")), 3 * SECOND).unwrap();
+    assert_eq!(names(&registry.channels(&topic("t"), View::Existing, 3 * SECOND)), ["c", "d"]);
+    registry.unregister(1, &topic("t"), None, 4 * SECOND);
+    registry.expire(day + 4 * SECOND);
+    assert_eq!(all(&registry, day + 4 * SECOND), None);
     assert_eq!(registry.sizes(), (1, 0, 0));
 }
 
@@ -144,13 +182,13 @@ fn idle_keys_expire() {
     registry.register(1, &topic("t"), Some(&channel("c")), 0).unwrap();
     assert_eq!(registry.expire(day - 1), Some(day));
     assert_eq!(registry.expire(day), None);
-    assert_eq!(registry.topics(None, 9, day), [topic("t")]);
+    assert_eq!(registry.topics(None, 9, View::Existing, day), [topic("t")]);
     registry.disconnect(1, day);
     assert_eq!(registry.expire(day), Some(2 * day));
     registry.identify(2, producer("a"), day).unwrap();
     registry.register(2, &topic("t"), None, day).unwrap();
     assert_eq!(registry.expire(2 * day), None, "only the channel had stayed idle");
-    assert!(registry.channels(&topic("t"), 2 * day).is_empty());
+    assert!(registry.channels(&topic("t"), View::Existing, 2 * day).is_empty());
     assert_eq!(hosts(&registry, "t", day), ["a"]);
 }
 
@@ -188,12 +226,16 @@ fn every_list_has_its_limit() {
     registry.register(2, &topic("u"), None, 0).unwrap();
     registry.register(2, &topic("v"), None, 0).unwrap();
     assert!(is_limit(registry.register(2, &topic("t"), None, 0)), "five in all");
-    registry.unregister(2, &topic("u"), None);
+    registry.unregister(2, &topic("u"), None, 0);
     assert!(is_limit(registry.register(2, &topic("w"), None, 0)), "four keys");
     registry.disconnect(2, SECOND);
-    assert_eq!(registry.topics(None, 9, SECOND), ["t", "u", "v"].map(topic));
+    assert_eq!(registry.topics(None, 9, View::Existing, SECOND), ["t", "u", "v"].map(topic));
     registry.create(&topic("w"), None, 2 * SECOND).unwrap();
-    assert_eq!(registry.topics(None, 9, SECOND), ["t", "u", "w"].map(topic), "what was idle longest went");
+    assert_eq!(
+        registry.topics(None, 9, View::Existing, SECOND),
+        ["t", "u", "w"].map(topic),
+        "what was idle longest went"
+    );
     assert!(is_limit(registry.create(&topic("x"), Some(&channel("c")), 2 * SECOND)));
     registry.tombstone(&topic("t"), &Node::parse("a:4151"), 0);
     assert_eq!(registry.sizes(), (1, 3, 3));
@@ -207,7 +249,7 @@ fn long_lists_come_in_pieces() {
             registry.register(id, &topic(name), Some(&channel("c")), 0).unwrap();
         }
     }
-    assert_eq!(registry.topics(Some(&topic("t")), 1, 0), [topic("u")]);
+    assert_eq!(registry.topics(Some(&topic("t")), 1, View::Existing, 0), [topic("u")]);
     let ids: Vec<_> = registry.nodes(Some(1), 9, 0).iter().map(|listed| listed.id).collect();
     assert_eq!(ids, [2, 3]);
     let entries = registry.entries(Some(&topic("t")), 1, 0);
@@ -224,7 +266,7 @@ fn brokers_with_grpc_alone_are_told_apart_by_its_port() {
         registry.identify(id, producer, 0).unwrap();
         registry.register(id, &topic("t"), None, 0).unwrap();
     }
-    let found = registry.lookup(&topic("t"), 0).unwrap();
+    let found = registry.lookup(&topic("t"), View::Existing, 0).unwrap();
     let ports: Vec<_> = found.producers.iter().map(|producer| producer.grpc_port).collect();
     assert_eq!(ports, [4155, 4255]);
 }

@@ -76,6 +76,35 @@ fn all_is_told_then_what_changes_in_order() {
 }
 
 #[test]
+fn names_are_confirmed_once_all_their_changes_are_answered() {
+    let mut world = World::up("t1:a,b");
+    let first = world.names.clone();
+    world.next_sent();
+    world.answer(b"OK");
+    assert!(!world.peer.confirmed().has(&first.0[0].name, 1));
+    // A refusal is an answer too: nothing more will come.
+    world.answer(b"E_INVALID x");
+    assert!(Arc::ptr_eq(world.peer.confirmed(), &first));
+    world.names = Arc::new(names("t1:a,b u2:"));
+    world.next_sent();
+    assert!(Arc::ptr_eq(world.peer.confirmed(), &first));
+    let second = world.names.clone();
+    world.names = Arc::new(names("t1:b u2:"));
+    world.next_sent();
+    world.answer(b"OK");
+    assert!(Arc::ptr_eq(world.peer.confirmed(), &second));
+    world.answer(b"OK");
+    assert!(Arc::ptr_eq(world.peer.confirmed(), &world.names));
+    world.names = Arc::new(names("t1:b u2:"));
+    world.step().unwrap();
+    assert!(Arc::ptr_eq(world.peer.confirmed(), &world.names), "there is nothing to tell");
+    world.peer.lost(world.now, 0.0);
+    world.wait();
+    world.connect();
+    assert!(!world.peer.confirmed().has(&second.0[1].name, 2), "it may have forgotten everything");
+}
+
+#[test]
 fn it_pings_when_there_is_nothing_else_to_tell() {
     let mut world = World::up("t1:");
     world.next_sent();

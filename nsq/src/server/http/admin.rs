@@ -34,10 +34,10 @@ pub(super) async fn create_topic(api: Arc<Endpoints>, request: Request) -> Resul
     let name = topic(&request.query()?, "INVALID_TOPIC")?;
     api.caller(&request).publish(&name)?;
     let broker = api.broker.clone();
-    match blocking(move || broker.topic(&name).map(|topic| topic.created())).await {
-        Ok(ticket) => settled(&api.broker, ticket).await,
-        Err(error) => Err(refused(&error)),
-    }
+    let topic = blocking(move || broker.topic(&name)).await.map_err(|error| refused(&error))?;
+    let answer = settled(&api.broker, topic.created()).await?;
+    LogWait::new(&api.broker).announced(&topic, api.shared.config.announce_wait).await;
+    Ok(answer)
 }
 
 /// POST /topic/delete, empty, pause, unpause

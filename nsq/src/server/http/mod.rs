@@ -26,7 +26,7 @@ use super::session::Shared;
 use super::stats::{Gather, Publishing};
 use crate::wire::Limits;
 use mq_net::access::{Access, Caller};
-use mq_net::http::{Answer, Api, Handling, Method, Parameter, Request, Route, StatusCode};
+use mq_net::http::{Answer, Api, Handling, HostNames, Method, Parameter, Request, Route, StatusCode};
 
 /// State behind the handlers of HTTP requests.
 pub(super) struct Endpoints {
@@ -39,6 +39,8 @@ pub(super) struct Endpoints {
     pub(super) ports: Ports,
     /// Whether plain HTTP is refused.
     pub(super) tls_required: bool,
+    /// The names of this server that requests may be for.
+    hosts: HostNames,
     access: Arc<Access>,
 }
 
@@ -186,6 +188,10 @@ impl Api for Endpoints {
         post("/debug/freememory", &[], &[ABSENT], by!(absent)),
     ];
 
+    fn hosts(&self) -> Option<&HostNames> {
+        self.access.is_open().then_some(&self.hosts)
+    }
+
     async fn admit(&self, route: Option<&'static Route<Self>>, request: &mut Request) -> Result<(), Answer> {
         if self.tls_required && request.peer().tls.is_none() {
             return Err(tls_required(self.ports.https));
@@ -233,7 +239,11 @@ pub(super) struct Parts {
 impl Endpoints {
     pub(super) fn new(parts: Parts) -> Self {
         let Parts { shared, gather, ports, access, tls_required } = parts;
+        let config = &shared.config;
+        let own = [&config.hostname, &config.broadcast_address];
+        let hosts = own.into_iter().chain(&config.http_allowed_hosts).map(String::as_str);
         Self {
+            hosts: HostNames::new(hosts),
             broker: shared.broker.clone(),
             limits: shared.limits.clone(),
             publishing: Arc::clone(&shared.publishing),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::Endpoints;
 use super::names::bad_request;
-use mq_net::http::{Answer, BodyError, Request, StatusCode};
+use mq_net::http::{Answer, Request, StatusCode};
 
 /// The value of an option, as nsqd answers it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,13 +72,10 @@ pub(super) async fn get(api: Arc<Endpoints>, request: Request) -> Result<Answer,
 pub(super) async fn put(api: Arc<Endpoints>, request: Request) -> Result<Answer, Answer> {
     api.caller(&request).manage()?;
     let name = request.tail().to_owned();
-    let too_large = || Answer::error(StatusCode::PAYLOAD_TOO_LARGE, "INVALID_VALUE");
-    let body = request.body(api.limits.max_msg_size.into()).await.map_err(|error| match error {
-        BodyError::TooBig => too_large(),
-        BodyError::Lost => Answer::error(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL_ERROR"),
-    })?;
+    let body = request.body(api.limits.max_msg_size.into()).await;
+    let body = body.map_err(|error| error.answer("INVALID_VALUE"))?;
     if body.is_empty() {
-        return Err(too_large());
+        return Err(Answer::error(StatusCode::PAYLOAD_TOO_LARGE, "INVALID_VALUE"));
     }
     let options = api.options.0.as_ref().ok_or_else(|| bad_request("INVALID_OPTION"))?;
     match options.put(&name, &body) {

@@ -7,9 +7,9 @@ use mq_core::{Attributes, Batch, HeadersBuf, TopicName};
 
 use super::Endpoints;
 use super::names::{bad_request, switch, topic};
-use super::refused::publish_refused;
+use super::refused::refused;
 use crate::wire::Limits;
-use mq_net::http::{Answer, BodyError, Query, Request, StatusCode};
+use mq_net::http::{Answer, Query, Request, StatusCode};
 use mq_net::log_wait::LogWait;
 
 /// The header with a message's id, for [`Attributes::dedup_id`].
@@ -21,13 +21,6 @@ const MESSAGE_ID_BYTES_MAX: usize = 1024;
 
 fn too_large(code: &str) -> Answer {
     Answer::error(StatusCode::PAYLOAD_TOO_LARGE, code)
-}
-
-fn body_error(error: BodyError, too_big: &str) -> Answer {
-    match error {
-        BodyError::TooBig => too_large(too_big),
-        BodyError::Lost => Answer::error(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL_ERROR"),
-    }
 }
 
 /// The id that the request gives its message.
@@ -68,7 +61,7 @@ pub(super) async fn publish(api: Arc<Endpoints>, request: Request) -> Result<Ans
     let (caller, query) = (api.caller(&request), request.query());
     let (id, headers) = (message_id(&request), message_headers(&request));
     let body = request.body(api.limits.max_msg_size.into()).await;
-    let body = body.map_err(|error| body_error(error, "MSG_TOO_BIG"))?;
+    let body = body.map_err(|error| error.answer("MSG_TOO_BIG"))?;
     if body.is_empty() {
         return Err(bad_request("MSG_EMPTY"));
     }
@@ -79,7 +72,7 @@ pub(super) async fn publish(api: Arc<Endpoints>, request: Request) -> Result<Ans
     let not_before = defer.and_then(|delay| api.broker.wall_after(delay));
     let (id, headers) = (id?, headers?);
     let attributes = Attributes { not_before, dedup_id: id.as_deref(), headers: headers.as_attribute() };
-    let fill = |batch: &mut Batch| batch.push(&attributes, &body).map_err(|e| publish_refused(&e));
+    let fill = |batch: &mut Batch| batch.push(&attributes, &body).map_err(|e| refused(&e));
     store(&api, &name, fill, started).await
 }
 
@@ -107,7 +100,7 @@ pub(super) async fn publish_many(api: Arc<Endpoints>, request: Request) -> Resul
     }
     let headers = message_headers(&request)?;
     let attributes = Attributes { headers: headers.as_attribute(), ..Attributes::NONE };
-    let body = request.body(max).await.map_err(|error| body_error(error, "BODY_TOO_BIG"))?;
+    let body = request.body(max).await.map_err(|error| error.answer("BODY_TOO_BIG"))?;
     let limits = &api.limits;
     let fill = |batch: &mut Batch| match binary {
         true => fill_binary(batch, &attributes, &body, limits),
@@ -125,14 +118,15 @@ async fn store(
 ) -> Result<Answer, Answer> {
     let wait = LogWait::new(&api.broker);
     wait.room().await;
+    let topic = api.broker.topic(name).map_err(|error| refused(&error))?;
+    wait.announced(&topic, api.shared.config.announce_wait).await;
     let published = {
-        let topic = api.broker.topic(name).map_err(|error| publish_refused(&error))?;
         let mut batch = topic.batch();
         fill(&mut batch)?;
         topic.publish(batch, &wait.wake)
     };
-    let published = published.map_err(|error| publish_refused(&error))?;
-    wait.ticket(published.ticket).await.map_err(|error| publish_refused(&error))?;
+    let published = published.map_err(|error| refused(&error))?;
+    wait.ticket(published.ticket).await.map_err(|error| refused(&error))?;
     if api.publishing.is_on() {
         api.publishing.add(started.elapsed(), 1);
     }
@@ -159,7 +153,7 @@ fn fill_lines(
         if line.len() > limits.max_msg_size as usize {
             return Err(too_large("MSG_TOO_BIG"));
         }
-        batch.push(attributes, line).map_err(|error| publish_refused(&error))?;
+        batch.push(attributes, line).map_err(|error| refused(&error))?;
     }
     Ok(())
 }
@@ -180,7 +174,7 @@ fn fill_binary(
         let length = number(&mut rest).filter(|length| lengths.contains(length));
         let message = length.and_then(|length| rest.split_at_checked(length));
         let (message, after) = message.ok_or_else(|| too_large("BAD_MESSAGE"))?;
-        batch.push(attributes, message).map_err(|error| publish_refused(&error))?;
+        batch.push(attributes, message).map_err(|error| refused(&error))?;
         rest = after;
     }
     Ok(())

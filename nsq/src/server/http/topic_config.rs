@@ -10,7 +10,7 @@ use super::Endpoints;
 use super::admin::{blocking, settled};
 use super::names::existing_topic;
 use super::refused::refused;
-use mq_net::http::{Answer, BodyError, Request, StatusCode};
+use mq_net::http::{Answer, Request, StatusCode};
 
 /// Largest body of a change: settings are few and short.
 const BODY_BYTES_MAX: u64 = 64 * 1024;
@@ -123,10 +123,7 @@ pub(super) async fn get(api: Arc<Endpoints>, request: Request) -> Result<Answer,
 pub(super) async fn put(api: Arc<Endpoints>, request: Request) -> Result<Answer, Answer> {
     let topic = existing_topic(&api.broker, &request.query()?)?;
     api.caller(&request).publish(topic.name())?;
-    let body = request.body(BODY_BYTES_MAX).await.map_err(|error| match error {
-        BodyError::TooBig => Answer::error(StatusCode::PAYLOAD_TOO_LARGE, "BODY_TOO_BIG"),
-        BodyError::Lost => Answer::error(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL_ERROR"),
-    })?;
+    let body = request.body(BODY_BYTES_MAX).await.map_err(|error| error.answer("BODY_TOO_BIG"))?;
     let change: Change = serde_json::from_slice(&body).map_err(|error| {
         invalid(&format!("{error}: it must be an object such as {{\"durability\":\"flush\"}}"))
     })?;

@@ -35,6 +35,7 @@ pub(super) const BROKER: &[Family<Snapshot>] = families! {
     Gauge "mq_healthy" "1 if everything that is asked of the broker can be done, else 0" |s| u8::from(s.healthy).into();
     Gauge "mq_connections" "Connections of NSQ's TCP protocol" |s| s.connections as f64;
     Gauge "mq_topics" "Topics" |s| s.broker.topics as f64;
+    Gauge "mq_damaged_topics" "Topics that are stopped for damage" |s| s.broker.damaged_topics as f64;
     Gauge "mq_memory_limit_bytes" "Memory that messages may take" |s| s.broker.memory_limit as f64;
     Gauge "mq_memory_used_bytes" "Memory held for messages" |s| s.broker.memory_used as f64;
     Gauge "mq_log_files" "Files of the log" |s| s.broker.log_files as f64;
@@ -58,6 +59,7 @@ pub(super) const TOPIC: &[Family<TopicEntry>] = families! {
     Gauge "mq_topic_backend_depth" "Those of them that are only on disk" |t| t.backend_depth as f64;
     Gauge "mq_topic_depth_bytes" "Bytes of the messages that wait, as they are stored" |t| t.bytes as f64;
     Gauge "mq_topic_paused" "1 if messages do not go on to channels, else 0" |t| u8::from(t.paused).into();
+    Gauge "mq_topic_damaged" "1 if the topic is stopped for damage, else 0" |t| u8::from(t.damage.is_some()).into();
     Counter "mq_topic_published_messages" "Messages published" |t| t.message_count as f64;
     Counter "mq_topic_published_bytes" "Bytes of the bodies of messages published" |t| t.message_bytes as f64;
     Counter "mq_topic_skipped_messages" "Messages dropped at the topic's limits before any channel had them" |t| t.skipped as f64;

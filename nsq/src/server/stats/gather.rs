@@ -126,6 +126,7 @@ impl Gather {
             message_bytes: stats.message_bytes,
             paused: stats.paused,
             e2e_processing_latency: self.latency(&recent),
+            damage: stats.damage.map(|damage| damage.text),
             bytes: stats.bytes,
             skipped: stats.skipped,
             duplicates: stats.duplicates,

@@ -32,6 +32,9 @@ pub(in crate::server) struct TopicEntry {
     pub(in crate::server) message_bytes: u64,
     pub(in crate::server) paused: bool,
     pub(in crate::server) e2e_processing_latency: LatencyEntry,
+    /// The damage that the topic is stopped for, if it is. Not one of nsqd's fields.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::server) damage: Option<String>,
     /// Only metrics show this figure and those below.
     #[serde(skip)]
     pub(in crate::server) bytes: u64,

@@ -25,7 +25,7 @@ pub(in crate::server) fn bare() -> Value {
     stats(client(), LatencyEntry::default(), None, false)
 }
 
-fn stats(client: ClientEntry, latency: LatencyEntry, memory: Option<Memory>, clients: bool) -> Value {
+fn stats(client: ClientEntry, latency: LatencyEntry, memory: Option<Memory>, full: bool) -> Value {
     let channel = ChannelEntry {
         channel_name: "c".to_owned(),
         depth: 0,
@@ -36,7 +36,7 @@ fn stats(client: ClientEntry, latency: LatencyEntry, memory: Option<Memory>, cli
         requeue_count: 0,
         timeout_count: 0,
         client_count: 0,
-        clients: clients.then(|| vec![client.clone()]),
+        clients: full.then(|| vec![client.clone()]),
         paused: false,
         e2e_processing_latency: latency.clone(),
         finished: 0,
@@ -54,6 +54,7 @@ fn stats(client: ClientEntry, latency: LatencyEntry, memory: Option<Memory>, cli
         message_bytes: 0,
         paused: false,
         e2e_processing_latency: latency,
+        damage: full.then(|| "some".to_owned()),
         bytes: 0,
         skipped: 0,
         duplicates: 0,

@@ -51,6 +51,9 @@ impl Stats {
                 topic.message_count,
                 topic.e2e_processing_latency,
             )?;
+            if let Some(damage) = &topic.damage {
+                writeln!(out, "      stopped for damage: {damage}")?;
+            }
             for channel in &topic.channels {
                 let paused = if channel.paused { "   *P " } else { "      " };
                 writeln!(

@@ -58,6 +58,24 @@ impl Item for Peer {
     }
 }
 
+/// A host's name, as clients write it in `Host`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct HostName(pub(crate) String);
+
+impl Item for HostName {
+    const FORM: &'static str =
+        "a host's name without scheme and port, several as a list with commas or by giving the flag again";
+
+    fn parse(text: &str) -> Option<Self> {
+        let good = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+        text.bytes().all(good).then(|| Self(text.to_owned()))
+    }
+
+    fn json(&self) -> String {
+        quoted(&self.0)
+    }
+}
+
 /// An auth server: host and port, or a URL with a path of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct AuthServer(pub(crate) String);
@@ -122,6 +140,14 @@ mod tests {
         assert_eq!(peers("a:1"), Some(1));
         assert_eq!(peers("a:1, b:2"), Some(2));
         assert_eq!(peers("a:1,b"), None);
+    }
+
+    #[test]
+    fn host_names_have_neither_scheme_nor_port() {
+        assert!(HostName::parse("mq.example.org").is_some());
+        for bad in ["mq:4151", "http://mq", "*.example.org", "[::1]", "a b"] {
+            assert_eq!(HostName::parse(bad), None, "{bad}");
+        }
     }
 
     #[test]
