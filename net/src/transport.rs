@@ -15,6 +15,7 @@ pub use compressed::Compression;
 use std::fmt;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -57,8 +58,8 @@ const BACKLOG: u32 = 4096;
 pub enum Listener {
     /// Of TCP.
     Tcp(TcpListener),
-    /// The path is removed when the listener is dropped.
-    Unix(UnixListener, PathBuf),
+    /// The socket's file is removed when the listener is dropped.
+    Unix(UnixListener, SocketFile),
 }
 
 impl Listener {
@@ -89,17 +90,17 @@ impl Listener {
         };
         let listener = match bind() {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                // Connecting to a file is refused too, and a link is followed: only a socket may be replaced.
+                let found = SocketFile::at(path)?;
                 match UnixStream::connect(path).await {
-                    Err(refused) if refused.kind() == io::ErrorKind::ConnectionRefused => {
-                        std::fs::remove_file(path)?;
-                    }
+                    Err(refused) if refused.kind() == io::ErrorKind::ConnectionRefused => found.remove()?,
                     _ => return Err(error),
                 }
                 bind()?
             }
             listener => listener?,
         };
-        Ok(Self::Unix(listener, path.to_owned()))
+        Ok(Self::Unix(listener, SocketFile::at(path)?))
     }
 
     /// Where it listens.
@@ -109,7 +110,15 @@ impl Listener {
     pub fn local_addr(&self) -> io::Result<Address> {
         match self {
             Self::Tcp(listener) => listener.local_addr().map(Address::Tcp),
-            Self::Unix(_, path) => Ok(Address::Unix(path.clone())),
+            Self::Unix(_, file) => Ok(Address::Unix(file.path.clone())),
+        }
+    }
+
+    /// Removes the file of a unix socket. Connections that wait to be accepted go on waiting.
+    pub fn unlink(&self) {
+        if let Self::Unix(_, file) = self {
+            // It may be gone already; then there is nothing left to do.
+            let _ = file.remove();
         }
     }
 
@@ -123,9 +132,9 @@ impl Listener {
                 let (stream, peer) = listener.accept().await?;
                 Ok((Transport::Plain(Socket::tcp(stream)?), peer.to_string()))
             }
-            Self::Unix(listener, path) => {
+            Self::Unix(listener, file) => {
                 let (stream, _) = listener.accept().await?;
-                Ok((Transport::Plain(Socket::Unix(stream)), path.display().to_string()))
+                Ok((Transport::Plain(Socket::Unix(stream)), file.path.display().to_string()))
             }
         }
     }
@@ -133,10 +142,44 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        if let Self::Unix(_, path) = self {
-            // It may be gone already; then there is nothing left to do.
-            let _ = std::fs::remove_file(path);
+        self.unlink();
+    }
+}
+
+/// A socket in the file system: a path and which file stood there, so that no other is ever removed.
+#[derive(Debug)]
+pub struct SocketFile {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl SocketFile {
+    /// The socket at `path`.
+    ///
+    /// # Errors
+    /// If there is none, or anything else: a file, a folder, or a link, also one to a socket.
+    fn at(path: &Path) -> io::Result<Self> {
+        let found = path.symlink_metadata()?;
+        if !found.file_type().is_socket() {
+            let kind = match found.file_type() {
+                kind if kind.is_symlink() => "a symbolic link",
+                kind if kind.is_dir() => "a folder",
+                _ => "a file",
+            };
+            let text = format!("{kind} is there, not a socket: it is left as it is, choose another path");
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, text));
         }
+        Ok(Self { path: path.to_owned(), device: found.dev(), inode: found.ino() })
+    }
+
+    /// Removes it, if it is still what stands at its path.
+    fn remove(&self) -> io::Result<()> {
+        let found = Self::at(&self.path)?;
+        if (found.device, found.inode) == (self.device, self.inode) {
+            std::fs::remove_file(&self.path)?;
+        }
+        Ok(())
     }
 }
 
@@ -350,6 +393,57 @@ mod tests {
         }
         for address in ["127.0.0.1:0", ":4150", "[::1]:4150", "host:4150"] {
             assert!(!is_path(address), "{address}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_no_socket_is_never_replaced() {
+        use std::os::unix::fs::symlink;
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        std::fs::write(at("accounts.db"), "precious").unwrap();
+        symlink(at("accounts.db"), at("link.db")).unwrap();
+        symlink(at("nowhere"), at("dangling")).unwrap();
+        std::fs::create_dir(at("folder")).unwrap();
+        drop(std::os::unix::net::UnixListener::bind(at("stale")).unwrap());
+        symlink(at("stale"), at("link.sock")).unwrap();
+        for (name, kind) in [
+            ("accounts.db", "a file"),
+            ("link.db", "a symbolic link"),
+            ("dangling", "a symbolic link"),
+            ("link.sock", "a symbolic link"),
+            ("folder", "a folder"),
+        ] {
+            let error = Listener::bind(at(name).to_str().unwrap()).await.unwrap_err();
+            assert!(error.to_string().contains(kind), "{name}: {error}");
+            assert!(at(name).symlink_metadata().is_ok(), "{name} is gone");
+        }
+        assert_eq!(std::fs::read_to_string(at("accounts.db")).unwrap(), "precious");
+        assert!(at("stale").exists() && !at("nowhere").exists());
+    }
+
+    #[tokio::test]
+    async fn a_socket_is_replaced_only_if_nobody_listens_and_removed_only_by_who_made_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("mq.sock");
+        let address = path.to_str().unwrap();
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        let listener = Listener::bind(address).await.unwrap();
+        let taken = Listener::bind(address).await.unwrap_err();
+        assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);
+        drop(listener);
+        assert!(!path.exists());
+        // Somebody puts something else there while it listens.
+        for other in ["file", "socket"] {
+            let listener = Listener::bind(address).await.unwrap();
+            std::fs::remove_file(&path).unwrap();
+            let _socket = match other {
+                "file" => std::fs::write(&path, "precious").map(|()| None).unwrap(),
+                _ => Some(std::os::unix::net::UnixListener::bind(&path).unwrap()),
+            };
+            drop(listener);
+            assert!(path.exists(), "the other {other} is gone");
+            std::fs::remove_file(&path).unwrap();
         }
     }
 }
