@@ -89,6 +89,8 @@ pub(crate) struct Shared {
     pub(crate) draining: AtomicBool,
     /// Damage found when the folder was opened.
     damage: Vec<String>,
+    /// Whether the folder was new or left by a clean stop.
+    clean_stop: bool,
 }
 
 #[derive(Default)]
@@ -188,6 +190,7 @@ impl Broker {
             stopped: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             damage: damage.places.clone(),
+            clean_stop,
             options,
             sizes,
             clock,
@@ -352,6 +355,11 @@ impl Broker {
     /// go on. Looks at every topic where any was ever stopped.
     pub fn damaged_topics(&self) -> Vec<(TopicName, TopicDamage)> {
         self.handle.shared.damaged_topics()
+    }
+
+    /// Whether the data folder was new, or the broker that had it before stopped cleanly.
+    pub fn had_clean_stop(&self) -> bool {
+        self.handle.shared.clean_stop
     }
 
     /// Bytes of memory held for messages.

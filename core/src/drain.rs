@@ -28,6 +28,11 @@ impl Broker {
         };
         topics.iter().map(|topic| of_topic(topic)).sum()
     }
+
+    /// Pending messages of topics that are written to disk, which are only in memory yet: what a kill would lose.
+    pub fn only_in_memory(&self) -> u64 {
+        self.shared().topics().iter().map(|topic| topic.only_in_memory()).sum()
+    }
 }
 
 impl Shared {

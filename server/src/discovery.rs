@@ -1,4 +1,4 @@
-//! How the broker is found: it registers at lookup servers, and may have one in its own process.
+//! Discovery: a broker registers at lookup servers, and may run one in its own process.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -12,9 +12,10 @@ use mq_nsq::server::NSQ_VERSION;
 use mq_nsq::wire::lookup::Peer;
 
 use crate::config::{Config, InvokedAs};
+use crate::startup_banner::Banner;
 use crate::{host, lookup};
 
-/// What makes the broker known.
+/// The broker's end of discovery.
 pub(crate) struct Discovery {
     pub(crate) lookups: Lookups,
     lookup: Option<Lookupd>,
@@ -26,7 +27,7 @@ pub(crate) struct Lookups {
     announcer: Announcer,
     /// The one in this process: always among them.
     own: Arc<[announcer::Address]>,
-    /// Why the broker can't register anywhere.
+    /// Reason why the broker can't register anywhere.
     unfit: Option<String>,
 }
 
@@ -54,7 +55,7 @@ impl Discovery {
     /// Gets ready what `config` asks for. `tcp`, `http`, `grpc`: where the broker serves these.
     ///
     /// # Errors
-    /// What is wrong with which setting.
+    /// A setting that is wrong, by name.
     pub(crate) async fn bind(
         config: &Config,
         invoked_as: InvokedAs,
@@ -98,15 +99,15 @@ impl Discovery {
         Ok(Self { lookups, lookup })
     }
 
-    /// What brokers register at in this process, if there is a lookup server.
+    /// The directory of the lookup server in this process, if there is one.
     pub(crate) fn directory(&self) -> Option<Arc<Directory>> {
         self.lookup.as_ref().map(|server| Arc::clone(server.directory()))
     }
 
-    /// Tells on stdout where the lookup server is, if there is one.
-    pub(crate) fn announce(&self) {
+    /// Prints where the lookup server is, if there is one.
+    pub(crate) fn announce(&self, banner: &Banner) {
         if let Some(server) = &self.lookup {
-            lookup::announce(server, "lookup ");
+            banner.lookup(server, "lookup ");
         }
     }
 
@@ -165,7 +166,7 @@ fn check(identity: &Peer) -> Result<(), String> {
     Ok(())
 }
 
-/// How this process reaches a server of its own.
+/// The address by which this process reaches a server of its own.
 fn local(address: &Address) -> Result<announcer::Address, String> {
     let Address::Tcp(address) = address else {
         return Err("--lookup-tcp-address must be host:port".to_owned());

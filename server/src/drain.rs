@@ -8,13 +8,13 @@ use tokio::time::{Instant, sleep};
 
 use crate::discovery::Lookups;
 
-/// How often the number of messages left is looked at.
+/// Interval between two looks at the number of messages left.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// Waits for the wish; then has the broker leave discovery and take no more messages, and returns when it is empty or
-/// its time is over.
-pub(crate) async fn until_empty(wish: &server::Drain, broker: &Broker, lookups: &Lookups) {
-    let timeout = wish.asked().await;
+/// Waits until a drain is asked for; then has the broker leave discovery and take no more messages, and
+/// returns when it is empty or its time is over.
+pub(crate) async fn until_empty(drain: &server::Drain, broker: &Broker, lookups: &Lookups) {
+    let timeout = drain.asked().await;
     tracing::info!(?timeout, "draining: no more messages are taken");
     lookups.leave();
     broker.drain();
@@ -23,11 +23,11 @@ pub(crate) async fn until_empty(wish: &server::Drain, broker: &Broker, lookups: 
         let pending = broker.pending();
         if pending == 0 {
             tracing::info!("drained: nothing is left");
-            return;
+            return drain.end(0);
         }
         if Instant::now() >= deadline {
             tracing::warn!(pending, "the time for draining is over: what is left stays in the data folder");
-            return;
+            return drain.end(pending);
         }
         sleep(LOOK_EVERY).await;
     }

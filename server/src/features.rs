@@ -1,4 +1,4 @@
-//! From settings to what the server offers beside plain connections: TLS, compression, permissions, HTTP, statistics.
+//! Turns settings into the server's configuration: TLS, compression, permissions, HTTP, statistics.
 
 use std::fmt::Display;
 use std::str::FromStr;

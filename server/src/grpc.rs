@@ -1,4 +1,4 @@
-//! From settings to the gRPC server.
+//! Turns settings into the gRPC server.
 
 use mq_core::Broker;
 use mq_grpc::{Config as GrpcConfig, Parts, Server};

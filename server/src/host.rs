@@ -1,4 +1,4 @@
-//! What this machine is called.
+//! The name of this machine.
 
 use crate::config::settings::InvokedAs;
 use crate::config::value::Address;
@@ -8,8 +8,8 @@ pub(crate) fn name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
-/// What others are told to reach us by: what is `given`; else, as NSQ's programs do, the host's name; we ourselves tell
-/// the host we listen on where that is one.
+/// The name that others reach this process by: the `given` one; else, under NSQ's names, the host's; else the
+/// host of the `listen` address, unless that is a wildcard.
 pub(crate) fn broadcast(given: &str, listen: &Address, invoked_as: InvokedAs) -> String {
     match (given, listen, invoked_as) {
         ("", Address::Tcp(address), InvokedAs::Mq) => {

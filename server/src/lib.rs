@@ -1,22 +1,29 @@
 //! Serves: a broker or a lookup server as a process. Knows no client.
 //!
 //! - [`config`]: the settings of both, and where they are read from
-//! - [`serve`]: the broker; `features` it offers, `grpc` beside them; `reload` at SIGHUP; `options` that HTTP shows;
-//!   [`startup_banner`] it prints when ready
+//! - [`serve`]: the broker; `features` it offers, `grpc` beside them; `reload` at SIGHUP; `options` that HTTP
+//!   shows; [`startup_banner`] it prints when ready
 //! - `discovery`: registration at lookup servers; [`lookup`]: a lookup server; `host`: this machine's name
-//! - `drain`: emptying a broker before it stops
-//! - `telemetry`: the log; `log_throttle`: repeated lines
+//! - `drain`: emptying a broker before it stops; [`Ended`]: what is left of a server at its end
+//! - [`log`]: lines on stderr; `signals`: what stops a process, and what must not
 
 pub mod config;
 mod discovery;
 mod drain;
+mod ended;
 mod features;
 mod grpc;
 mod host;
-mod log_throttle;
+pub mod log;
 pub mod lookup;
+mod new_folder;
 mod options;
 mod reload;
 pub mod serve;
+mod signals;
 pub mod startup_banner;
-mod telemetry;
+
+pub use ended::Ended;
+
+/// The version of this program, whatever the name it was started under.
+const VERSION: &str = env!("CARGO_PKG_VERSION");

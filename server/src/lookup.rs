@@ -1,54 +1,62 @@
 //! `mq lookup`: the lookup server as a process.
 
-use std::io::Write;
-
 use std::sync::Arc;
 
 use clap::ArgMatches;
 use mq_net::access::{Access, HttpTokens};
 use mq_net::transport::tls::{TlsConfig, TlsOptions, TlsRequired};
 use mq_nsq::lookupd::{LookupConfig, Lookupd};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::Signal;
 use tokio::sync::watch;
 
-use crate::config::Idle;
 use crate::config::lookup_settings::Config;
-use crate::config::settings::InvokedAs;
+use crate::config::{Idle, InvokedAs};
 use crate::features::word;
-use crate::host;
-use crate::serve::{bind_refused, raise_file_limit, stop_signal};
+use crate::log::Log;
+use crate::serve::{bind_refused, raise_file_limit};
+use crate::signals::Signals;
+use crate::startup_banner::Banner;
+use crate::{VERSION, host};
 
-/// Runs a lookup server until SIGTERM or SIGINT.
+/// Runs a lookup server until a signal stops it, and gives the exit status.
+///
+/// # Errors
+/// Why it could not start.
 pub fn run(flags: &ArgMatches, invoked_as: InvokedAs) -> Result<u8, String> {
     let (config, idle) = Config::load(flags, invoked_as)?;
-    let log = config.telemetry().install();
+    let log = config.log().install(invoked_as);
     idle.iter().for_each(Idle::log);
     raise_file_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|e| format!("cannot start: {e}"))?;
-    runtime.block_on(async {
-        let unwatched = |e| format!("cannot watch for signals: {e}");
-        let (stop, hangup) =
-            (stop_signal().map_err(unwatched)?, signal(SignalKind::hangup()).map_err(unwatched)?);
-        tokio::spawn(log.report_repeats());
-        let server = bind(lookup_config(&config, invoked_as), "").await?;
-        let secrets = Secrets::load(&config)?;
-        let grpc = bind_grpc(&config, &server, &secrets).await?;
-        tokio::spawn(secrets.reload_at(hangup));
-        announce(&server, "");
-        if let Some(grpc) = &grpc {
-            announce_grpc(grpc);
-        }
-        let stopping = watch::Sender::new(false);
-        let stopped = || async {
-            // It lives as long as the borrow.
-            let _ = stopping.subscribe().wait_for(|stop| *stop).await;
-        };
+    let reload = Reload { flags: flags.clone(), invoked_as, log: log.clone() };
+    let served = runtime.block_on(serve(config, reload));
+    runtime.shutdown_background();
+    log.flush();
+    served
+}
+
+async fn serve(config: Config, reload: Reload) -> Result<u8, String> {
+    let (signals, hangup) = Signals::catch().map_err(|e| format!("cannot watch for signals: {e}"))?;
+    tokio::spawn(reload.log.report_repeats());
+    let invoked_as = reload.invoked_as;
+    let server = bind(lookup_config(&config, invoked_as), "").await?;
+    let secrets = Secrets::load(&config)?;
+    let grpc = bind_grpc(&config, &server, &secrets).await?;
+    tokio::spawn(reload.at(hangup, secrets));
+    let banner = Banner::start();
+    announce(&server, grpc.as_ref(), invoked_as, &banner);
+    let stopping = watch::Sender::new(false);
+    let stopped = || async {
+        // It lives as long as the borrow.
+        let _ = stopping.subscribe().wait_for(|stop| *stop).await;
+    };
+    let serving = async {
         tokio::join!(
             async {
-                stop.await;
+                signals.stopping().await;
                 stopping.send_replace(true);
             },
             server.run(stopped()),
@@ -57,10 +65,52 @@ pub fn run(flags: &ArgMatches, invoked_as: InvokedAs) -> Result<u8, String> {
                     grpc.run(stopped()).await;
                 }
             },
-        );
-        tracing::info!("stopped");
-        Ok(0)
-    })
+        )
+    };
+    let status = tokio::select! {
+        _ = serving => 0,
+        (signal, _) = signals.at_once() => 128 + signal,
+    };
+    tracing::info!("stopped");
+    Ok(status)
+}
+
+fn announce(server: &Lookupd, grpc: Option<&mq_grpc::Server>, invoked_as: InvokedAs, banner: &Banner) {
+    banner.lookup(server, "");
+    if let Some(grpc) = grpc {
+        banner.lookup_grpc(grpc);
+    }
+    banner.lookup_ready();
+    let (tcp, http) = (server.tcp_address(), server.http_address());
+    if invoked_as == InvokedAs::Nsqlookupd {
+        tracing::info!("TCP: listening on {tcp}");
+        tracing::info!("HTTP: listening on {http}");
+    }
+    let grpc = grpc.map_or_else(|| "none".to_owned(), |grpc| grpc.local_addr().to_string());
+    tracing::info!(version = VERSION, %tcp, %http, grpc, "ready");
+}
+
+/// SIGHUP of a lookup server: reads the log level and the files of secrets again.
+struct Reload {
+    flags: ArgMatches,
+    invoked_as: InvokedAs,
+    log: Log,
+}
+
+impl Reload {
+    /// Reads again at each SIGHUP. Never ends.
+    async fn at(self, mut hangup: Signal, secrets: Secrets) {
+        while hangup.recv().await.is_some() {
+            secrets.reload().await;
+            match Config::load(&self.flags, self.invoked_as) {
+                Ok((config, _)) => {
+                    self.log.set_level(config.log_level);
+                    tracing::info!(log_level = %config.log_level.0, "SIGHUP: log level read again");
+                }
+                Err(error) => tracing::error!(%error, "SIGHUP: the settings stay as they are"),
+            }
+        }
+    }
 }
 
 /// Listens. `prefix`: what the flags of its addresses begin with.
@@ -71,17 +121,6 @@ pub(crate) async fn bind(config: LookupConfig, prefix: &str) -> Result<Lookupd, 
         let address = if setting == "tcp-address" { tcp } else { http };
         format!("--{prefix}{setting} {address}: {error}")
     })
-}
-
-/// Tells on stdout that brokers and clients can come.
-pub(crate) fn announce(server: &Lookupd, prefix: &str) {
-    let mut out = std::io::stdout().lock();
-    let (tcp, http) = (server.tcp_address(), server.http_address());
-    let written = writeln!(out, "{prefix}tcp {tcp}\n{prefix}http {http}").and_then(|()| out.flush());
-    // Who started it may have closed its stdout; it serves all the same.
-    if let Err(error) = written {
-        tracing::debug!(%error, "stdout is closed");
-    }
 }
 
 /// Listens for clients over gRPC, if they are served.
@@ -102,7 +141,7 @@ async fn bind_grpc(
     bound.map(Some).map_err(|error| bind_refused(&format!("--grpc-address {address}"), &error))
 }
 
-/// What the gRPC port asks of its clients, read from files.
+/// Secrets of the gRPC port, read from files.
 #[derive(Clone)]
 struct Secrets {
     tokens: Option<HttpTokens>,
@@ -130,26 +169,17 @@ impl Secrets {
         Ok(Self { tokens, tls })
     }
 
-    /// Reads the files again at each SIGHUP, off the async workers. Never ends.
-    async fn reload_at(self, mut hangup: Signal) {
-        while hangup.recv().await.is_some() {
-            let secrets = self.clone();
-            let reloaded = tokio::task::spawn_blocking(move || {
-                // Both log either outcome themselves.
-                let _ = secrets.tls.map(|tls| tls.reload());
-                let _ = secrets.tokens.map(|tokens| tokens.reload());
-            });
-            if let Err(error) = reloaded.await {
-                tracing::error!(%error, "SIGHUP: files not read again");
-            }
+    /// Reads the files again, off the async workers.
+    async fn reload(&self) {
+        let secrets = self.clone();
+        let reloaded = tokio::task::spawn_blocking(move || {
+            // Both log either outcome themselves.
+            let _ = secrets.tls.map(|tls| tls.reload());
+            let _ = secrets.tokens.map(|tokens| tokens.reload());
+        });
+        if let Err(error) = reloaded.await {
+            tracing::error!(%error, "SIGHUP: files not read again");
         }
-    }
-}
-
-fn announce_grpc(server: &mq_grpc::Server) {
-    let mut out = std::io::stdout().lock();
-    if let Err(error) = writeln!(out, "grpc {}", server.local_addr()).and_then(|()| out.flush()) {
-        tracing::debug!(%error, "stdout is closed");
     }
 }
 

@@ -1,7 +1,7 @@
-//! What `/config` shows: every setting under its name in the file; and those it changes.
+//! Values behind `/config`: every setting under its name in the file, and changes of those that can change.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
 use mq_nsq::server::{OptionError, OptionSource, OptionValue};
 use parking_lot::Mutex;
@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use crate::config::Loaded;
 use crate::config::value::{LogLevel, Value};
 use crate::discovery::Lookups;
-use crate::telemetry::Log;
+use crate::log::Log;
 
 const LOG_LEVEL: &str = "log_level";
 const LOOKUPS: &str = "nsqlookupd_tcp_addresses";
@@ -17,20 +17,20 @@ const LOOKUPS: &str = "nsqlookupd_tcp_addresses";
 /// The settings of the running process.
 pub(crate) struct LiveOptions {
     values: Mutex<BTreeMap<&'static str, OptionValue>>,
-    log: Arc<Log>,
+    log: Log,
     /// There once the broker serves.
     lookups: OnceLock<Lookups>,
 }
 
 impl LiveOptions {
-    /// What was loaded; `broadcast_address` is the one in force.
-    pub(crate) fn new(loaded: &Loaded, broadcast_address: &str, log: Arc<Log>) -> Self {
+    /// The loaded settings; `broadcast_address` is the one in force.
+    pub(crate) fn new(loaded: &Loaded, broadcast_address: &str, log: Log) -> Self {
         let mut values = loaded.shown();
         values.insert("broadcast_address", OptionValue::Text(broadcast_address.to_owned()));
         Self { values: Mutex::new(values), log, lookups: OnceLock::new() }
     }
 
-    /// What `nsqlookupd_tcp_addresses` changes. Only the first call counts.
+    /// Sets the lookup servers that `nsqlookupd_tcp_addresses` changes. Only the first call counts.
     pub(crate) fn set_lookups(&self, lookups: Lookups) {
         let _ = self.lookups.set(lookups);
     }

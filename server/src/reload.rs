@@ -7,20 +7,20 @@ use mq_net::access::HttpTokens;
 use mq_net::transport::tls::TlsConfig;
 
 use crate::config::{Config, InvokedAs, Loaded};
+use crate::log::Log;
 use crate::options::LiveOptions;
-use crate::telemetry::Log;
 
-/// What SIGHUP changes, and from where.
+/// State that SIGHUP changes, and the sources it is read from.
 pub(crate) struct Reload {
     pub(crate) flags: ArgMatches,
     pub(crate) invoked_as: InvokedAs,
-    pub(crate) log: Arc<Log>,
+    pub(crate) log: Log,
     pub(crate) loaded: Loaded,
     /// The server's TLS, once it runs with any.
     pub(crate) tls: Option<TlsConfig>,
     /// The tokens of its HTTP API, if it asks for one.
     pub(crate) tokens: Option<HttpTokens>,
-    /// What `/config` shows.
+    /// The values behind `/config`.
     pub(crate) options: Arc<LiveOptions>,
 }
 
@@ -33,7 +33,8 @@ impl Reload {
         &self.loaded.config
     }
 
-    /// Reads all again: settings, and the files of TLS and of tokens. What is wrong there changes nothing, and is logged.
+    /// Reads all again: settings, and the files of TLS and of tokens. What is wrong there changes nothing,
+    /// and is logged.
     pub(crate) fn run(&mut self) {
         self.read_settings();
         if let Some(tls) = &self.tls {

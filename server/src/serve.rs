@@ -1,35 +1,51 @@
 //! `mq serve`: the broker as a process.
 
-use std::future::Future;
-use std::path::Path;
-
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::ArgMatches;
 use mq_core::{Broker, Options as BrokerOptions};
 use mq_net::secret_file;
 use mq_nsq::server::{self, OptionSource, Options, Server};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::Signal;
 use tokio::sync::watch;
+use tokio::time::{Instant, interval_at};
 
 use crate::config::value::Address;
 use crate::config::{Config, Idle, InvokedAs, Loaded};
 use crate::discovery::Discovery;
+use crate::new_folder::NewFolder;
 use crate::options::LiveOptions;
 use crate::reload::Reload;
-use crate::startup_banner::Addresses;
-use crate::{drain, features, grpc, startup_banner};
+use crate::signals::{Signals, Stop};
+use crate::startup_banner::{Addresses, Banner};
+use crate::{Ended, VERSION, drain, features, grpc};
 
-/// Runs a broker until SIGTERM or SIGINT.
-pub fn run(flags: &ArgMatches, invoked_as: InvokedAs) -> Result<u8, String> {
+/// Interval between log lines of a start that takes long.
+const OPENING_EVERY: Duration = Duration::from_secs(10);
+
+/// Runs a broker until a signal stops it, or it is drained. The exit status is 0 after a clean stop, 128 and
+/// the signal's number after one that was cut short.
+///
+/// # Errors
+/// Why it could not start, or what went wrong when it stopped.
+pub fn run(flags: &ArgMatches, invoked_as: InvokedAs) -> Result<Ended, String> {
     let loaded = Loaded::load(flags, invoked_as)?;
     let mut server = server_config(&loaded.config);
     features::apply(&loaded.config, invoked_as, &mut server)?;
-    let log = Arc::new(loaded.config.telemetry().install());
-    let options = Arc::new(LiveOptions::new(&loaded, &server.broadcast_address, Arc::clone(&log)));
+    let log = loaded.config.log().install(invoked_as);
+    let options = Arc::new(LiveOptions::new(&loaded, &server.broadcast_address, log.clone()));
     server.options = Options::new(Arc::clone(&options) as Arc<dyn OptionSource>);
     loaded.idle.iter().for_each(Idle::log);
-    let reload = Reload { flags: flags.clone(), invoked_as, log, loaded, tls: None, tokens: None, options };
+    let reload = Reload {
+        flags: flags.clone(),
+        invoked_as,
+        log: log.clone(),
+        loaded,
+        tls: None,
+        tokens: None,
+        options,
+    };
     raise_file_limit();
     // At least two: one may hang in a write of the log, and the others go on.
     let workers = std::thread::available_parallelism().map_or(2, |n| n.get().max(2));
@@ -40,75 +56,145 @@ pub fn run(flags: &ArgMatches, invoked_as: InvokedAs) -> Result<u8, String> {
         .map_err(|e| format!("cannot start: {e}"))?;
     // On a worker: what is accepted there begins there too.
     let served = runtime.block_on(runtime.spawn(serve(reload, server)));
-    served.map_err(|panicked| panicked.to_string())??;
-    Ok(0)
+    // Nothing that is left may keep the process: a recovery or a write that was cut short.
+    runtime.shutdown_background();
+    log.flush();
+    served.map_err(|panicked| panicked.to_string())?
 }
 
-async fn serve(mut reload: Reload, server: server::Config) -> Result<(), String> {
-    // Before anything is opened: a signal during recovery must end in a clean stop too.
-    let stop = stop_signal().map_err(|e| format!("cannot watch for signals: {e}"))?;
-    let hangup = signal(SignalKind::hangup()).map_err(|e| format!("cannot watch for signals: {e}"))?;
+async fn serve(reload: Reload, server: server::Config) -> Result<Ended, String> {
+    // Before anything is opened: a signal during recovery must not end the process either.
+    let (signals, hangup) = Signals::catch().map_err(|e| format!("cannot watch for signals: {e}"))?;
     tokio::spawn(reload.log.report_repeats());
     let config = reload.config().clone();
-    let broker = open(&config).await?;
-    let wish = server.drain.clone();
-    let server = match Server::bind(server, broker.clone()).await {
-        Ok(server) => server,
-        Err(error) => {
-            close(broker).await?;
-            return Err(bind_failed(&config.tcp_address, &error));
+    let new_folder = NewFolder::at(&config.data_path);
+    let opened = tokio::select! {
+        opened = open(&config) => opened,
+        (signal, _) = signals.at_once() => {
+            tracing::warn!("the data folder was not open yet: nothing is lost, and the next start reads it again");
+            return Ok(Ended::with(128 + signal));
         }
     };
-    let mut grpc = match grpc::bind(&config, broker.clone(), &server).await {
-        Ok(grpc) => grpc,
-        Err(error) => {
-            drop(server);
-            close(broker).await?;
-            return Err(error);
+    let started = match opened {
+        Ok(broker) if signals.stop() != Stop::No => {
+            return close(&broker, &signals).await.map(Ended::with);
         }
-    };
-    // Before the broker is known anywhere, which is when the first clients come.
-    let addresses = (server.local_addr(), server.http_addr(), grpc.as_ref().map(mq_grpc::Server::local_addr));
-    let discovery = match Discovery::bind(&config, reload.invoked_as, broker.clone(), addresses).await {
-        Ok(discovery) => discovery,
-        Err(error) => {
-            close(broker).await?;
-            return Err(error);
-        }
-    };
-    if let (Some(grpc), Some(directory)) = (&mut grpc, discovery.directory()) {
-        grpc.add_directory(directory);
-    }
-    reload.options.set_lookups(discovery.lookups.clone());
-    reload.tls = server.tls();
-    reload.tokens = server.http_tokens();
-    tokio::spawn(reload_at(hangup, reload));
-    announce(&server, grpc.as_ref(), &config.data_path);
-    discovery.announce();
-    let lookups = discovery.lookups.clone();
-    let (stopping, stopped) = (watch::Sender::new(false), watch::Sender::new(false));
-    tokio::join!(
-        async {
-            tokio::select! {
-                () = stop => {}
-                () = drain::until_empty(&wish, &broker, &lookups) => {}
+        Ok(broker) => match Started::bind(&reload, server, broker.clone()).await {
+            Ok(started) => Ok(started),
+            Err(error) => {
+                // The error that matters is the one before.
+                let _ = close(&broker, &signals).await;
+                Err(error)
             }
-            stopping.send_replace(true);
         },
-        async {
-            let grpc = async {
-                if let Some(grpc) = grpc {
-                    grpc.run(set(&stopping)).await;
-                }
-            };
-            tokio::join!(server.run(set(&stopping)), grpc);
-            stopped.send_replace(true);
-        },
-        discovery.run(set(&stopping), set(&stopped)),
-    );
-    close(broker).await?;
-    tracing::info!("stopped");
-    Ok(())
+        Err(error) => Err(error),
+    };
+    match started {
+        Ok(started) => started.run(reload, hangup, &signals).await,
+        Err(error) => {
+            if let Some(new_folder) = new_folder {
+                new_folder.empty();
+            }
+            Err(error)
+        }
+    }
+}
+
+/// A broker that listens everywhere and serves nobody yet.
+struct Started {
+    broker: Broker,
+    server: Server,
+    grpc: Option<mq_grpc::Server>,
+    discovery: Discovery,
+    drain: server::Drain,
+}
+
+impl Started {
+    async fn bind(reload: &Reload, server: server::Config, broker: Broker) -> Result<Self, String> {
+        let config = reload.config();
+        let drain = server.drain.clone();
+        let bound = Server::bind(server, broker.clone()).await;
+        let server = bound.map_err(|error| bind_failed(&config.tcp_address, &error))?;
+        let mut grpc = grpc::bind(config, broker.clone(), &server).await?;
+        // Before the broker is known anywhere, which is when the first clients come.
+        let addresses =
+            (server.local_addr(), server.http_addr(), grpc.as_ref().map(mq_grpc::Server::local_addr));
+        let discovery = Discovery::bind(config, reload.invoked_as, broker.clone(), addresses).await?;
+        if let (Some(grpc), Some(directory)) = (&mut grpc, discovery.directory()) {
+            grpc.add_directory(directory);
+        }
+        Ok(Self { broker, server, grpc, discovery, drain })
+    }
+
+    async fn run(self, mut reload: Reload, hangup: Signal, signals: &Signals) -> Result<Ended, String> {
+        let Self { broker, server, grpc, discovery, drain } = self;
+        let listeners = server.http_listeners();
+        reload.options.set_lookups(discovery.lookups.clone());
+        reload.tls = server.tls();
+        reload.tokens = server.http_tokens();
+        let banner = Banner::start();
+        let addresses = addresses(&server, grpc.as_ref());
+        banner.broker(&addresses, &reload.config().data_path);
+        discovery.announce(&banner);
+        addresses.log(reload.invoked_as);
+        tokio::spawn(reload_at(hangup, reload));
+        let lookups = discovery.lookups.clone();
+        let (stopping, stopped) = (watch::Sender::new(false), watch::Sender::new(false));
+        let serving = async {
+            tokio::join!(
+                async {
+                    tokio::select! {
+                        () = signals.stopping() => {}
+                        () = drain::until_empty(&drain, &broker, &lookups) => {}
+                    }
+                    stopping.send_replace(true);
+                },
+                async {
+                    let grpc = async {
+                        if let Some(grpc) = grpc {
+                            grpc.run(set(&stopping)).await;
+                        }
+                    };
+                    tokio::join!(server.run(set(&stopping)), grpc);
+                    stopped.send_replace(true);
+                },
+                discovery.run(set(&stopping), set(&stopped)),
+            )
+        };
+        tokio::select! {
+            _ = serving => {}
+            // Clients are dropped with what serves them.
+            _ = signals.at_once() => {}
+        }
+        let status = close(&broker, signals).await?;
+        // Whoever drains it waits for that.
+        let ports = if drain.is_asked() { listeners } else { Vec::new() };
+        Ok(Ended { status, ports })
+    }
+}
+
+/// Spills, writes a checkpoint and syncs, and gives the exit status. No client can delay it; a signal bounds
+/// its time.
+async fn close(broker: &Broker, signals: &Signals) -> Result<u8, String> {
+    let closing = broker.clone();
+    let mut closing = tokio::task::spawn_blocking(move || closing.close());
+    let closed = tokio::select! {
+        closed = &mut closing => Some(closed),
+        (_, deadline) = signals.at_once() => tokio::time::timeout_at(deadline, closing).await.ok(),
+    };
+    match closed {
+        Some(Ok(Ok(()))) => tracing::info!("stopped: everything is stored"),
+        Some(Ok(Err(error))) => return Err(format!("closing the data folder: {error}")),
+        Some(Err(panicked)) => return Err(format!("closing the data folder: {panicked}")),
+        None => {
+            let messages = broker.only_in_memory();
+            tracing::error!(messages, "stopped before everything was stored: these messages are lost");
+        }
+    }
+    Ok(match signals.stop() {
+        Stop::AtOnce { signal, .. } => 128 + signal,
+        Stop::No | Stop::Clean => 0,
+    })
 }
 
 /// Resolves once `flag` is true.
@@ -147,23 +233,33 @@ async fn open(config: &Config) -> Result<Broker, String> {
         max_channel_consumers: config.max_channel_consumers,
         ..BrokerOptions::default()
     };
-    let opened = tokio::task::spawn_blocking(move || Broker::open(options)).await;
-    match opened {
-        Ok(Ok(broker)) => {
-            secret_file::warn_if_exposed("the data folder", &config.data_path);
-            Ok(broker)
+    let (path, began) = (config.data_path.display(), Instant::now());
+    tracing::info!(version = VERSION, data_path = %path, "opening the data folder");
+    let mut opening = tokio::task::spawn_blocking(move || Broker::open(options));
+    let mut ticks = interval_at(began + OPENING_EVERY, OPENING_EVERY);
+    let opened = loop {
+        tokio::select! {
+            opened = &mut opening => break opened,
+            _ = ticks.tick() => tracing::info!(seconds = began.elapsed().as_secs(), "still reading the data folder"),
         }
-        Ok(Err(error)) => Err(format!("--data-path {}: {error}", config.data_path.display())),
-        Err(panicked) => Err(format!("opening the data folder: {panicked}")),
+    };
+    let broker = match opened {
+        Ok(opened) => opened.map_err(|error| format!("--data-path {path}: {error}"))?,
+        Err(panicked) => return Err(format!("opening the data folder: {panicked}")),
+    };
+    secret_file::warn_if_exposed("the data folder", &config.data_path);
+    let (topics, messages, took) = (broker.topics().len(), broker.pending(), began.elapsed());
+    if broker.had_clean_stop() {
+        tracing::info!(topics, messages, ?took, "the data folder is open");
+    } else {
+        tracing::info!(
+            topics,
+            messages,
+            ?took,
+            "the data folder is open, recovered after a stop that was not clean"
+        );
     }
-}
-
-/// Spills, writes a checkpoint and syncs. No client can delay it.
-async fn close(broker: Broker) -> Result<(), String> {
-    match tokio::task::spawn_blocking(move || broker.close()).await {
-        Ok(closed) => closed.map_err(|error| format!("closing the data folder: {error}")),
-        Err(panicked) => Err(format!("closing the data folder: {panicked}")),
-    }
+    Ok(broker)
 }
 
 fn server_config(config: &Config) -> server::Config {
@@ -209,45 +305,18 @@ pub(crate) fn bind_refused(flag: &str, error: &std::io::Error) -> String {
     }
 }
 
-/// Tells on stdout that clients can come.
-fn announce(server: &Server, grpc: Option<&mq_grpc::Server>, data_path: &Path) {
-    let data_path = data_path.canonicalize().unwrap_or_else(|_| data_path.to_owned());
-    // Who started the broker may have closed its stdout; it serves all the same.
+fn addresses(server: &Server, grpc: Option<&mq_grpc::Server>) -> Addresses {
     let address = |address: Option<&_>| address.map(ToString::to_string);
-    let addresses = Addresses {
+    Addresses {
         tcp: server.local_addr().to_string(),
         http: address(server.http_addr()),
         https: address(server.https_addr()),
         grpc: address(grpc.map(mq_grpc::Server::local_addr)),
-    };
-    if let Err(error) = startup_banner::announce(&mut std::io::stdout().lock(), &addresses, &data_path) {
-        tracing::debug!(%error, "stdout is closed");
     }
 }
 
-/// Resolves at the first SIGTERM or SIGINT; the second ends the process at once.
-pub(crate) fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(async move {
-        let name = next_signal(&mut terminate, &mut interrupt).await.0;
-        tracing::info!(signal = name, "stopping; a second signal stops at once");
-        tokio::spawn(async move {
-            let (name, number) = next_signal(&mut terminate, &mut interrupt).await;
-            tracing::warn!(signal = name, "stopping at once");
-            std::process::exit(128 + number);
-        });
-    })
-}
-
-async fn next_signal(terminate: &mut Signal, interrupt: &mut Signal) -> (&'static str, i32) {
-    tokio::select! {
-        _ = terminate.recv() => ("SIGTERM", SignalKind::terminate().as_raw_value()),
-        _ = interrupt.recv() => ("SIGINT", SignalKind::interrupt().as_raw_value()),
-    }
-}
-
-/// A connection is a file descriptor, and the usual soft limit of 1,024 is far below what the hard one allows.
+/// A connection is a file descriptor, and the usual soft limit of 1,024 is far below what the hard one
+/// allows.
 pub(crate) fn raise_file_limit() {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);

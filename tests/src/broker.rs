@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::Receiver;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use tempfile::TempDir;
 
 use crate::output::{Collected, lines};
-use crate::{PATIENCE, binary, until};
+use crate::{PATIENCE, binary, signal, until};
 
 /// A running `mq serve` on a folder of its own. Killed when dropped; after a panic its stderr is shown.
 pub struct Broker {
@@ -36,14 +36,29 @@ impl Broker {
         Self::start_under(&[], flags)
     }
 
+    /// The same at these addresses, of TCP, HTTP and gRPC.
+    pub fn start_at(addresses: [&str; 3], flags: &[&str]) -> Self {
+        Self::start_all(addresses, &[], flags)
+    }
+
+    /// The same, HTTPS served at `https`.
+    pub fn start_with_https(https: &str, flags: &[&str]) -> Self {
+        let https = format!("--https-address={https}");
+        let any = "127.0.0.1:0";
+        Self::start_all([any; 3], &[], &[flags, &[https.as_str()]].concat())
+    }
+
     /// The same under a program that runs the command it is given in its own process, as `strace -D` does.
     pub fn start_under(under: &[&str], flags: &[&str]) -> Self {
+        Self::start_all(["127.0.0.1:0"; 3], under, flags)
+    }
+
+    fn start_all(addresses: [&str; 3], under: &[&str], flags: &[&str]) -> Self {
         let folder = TempDir::new().expect("a temporary folder");
         let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<String>>();
         let (under, flags) = (owned(under), owned(flags));
-        let any = "127.0.0.1:0";
         let Started { process, stderr, stdout, address, http, grpc } =
-            spawn([any; 3], &folder.path().join("data"), &under, &flags);
+            spawn(addresses, &folder.path().join("data"), &under, &flags);
         Self { folder, under, flags, process, address, http, grpc, stdout, stderr }
     }
 
@@ -92,6 +107,17 @@ impl Broker {
         (self.process, self.stderr, self.stdout) = (process, stderr, stdout);
     }
 
+    /// Sends the signal of that number and goes on, whether or not the process is there still.
+    pub fn signal(&self, number: i32) {
+        signal(self.process.id(), number);
+    }
+
+    /// Sets the limit on the size of files that it may write, in bytes.
+    pub fn limit_file_size(&self, bytes: Option<u64>) {
+        let limit = Rlimit { current: bytes, maximum: None };
+        prlimit(Some(Pid::from_child(&self.process)), Resource::Fsize, limit).expect("a running process");
+    }
+
     /// Sends SIGTERM and goes on.
     pub fn terminate(&self) {
         kill_process(Pid::from_child(&self.process), Signal::TERM).expect("a running process");
@@ -119,6 +145,11 @@ impl Broker {
     /// Sends SIGHUP and goes on.
     pub fn hang_up(&self) {
         kill_process(Pid::from_child(&self.process), Signal::HUP).expect("a running process");
+    }
+
+    /// Whether its process has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.process.try_wait().expect("a status").is_some()
     }
 
     /// Waits until it has ended.
@@ -185,6 +216,10 @@ fn spawn(addresses: [&str; 3], data_path: &Path, under: &[String], flags: &[Stri
         };
         line.strip_prefix(name).expect("the addresses first").to_owned()
     };
-    let (address, http, grpc) = (address("tcp "), address("http "), address("grpc "));
+    let (tcp, http) = (address("tcp "), address("http "));
+    if flags.iter().any(|flag| flag.starts_with("--https-address=")) {
+        address("https ");
+    }
+    let (address, grpc) = (tcp, address("grpc "));
     Started { process, stderr, stdout, address, http, grpc }
 }

@@ -13,7 +13,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 pub use broker::Broker;
-pub use run::{Finished, mq, mq_with_input, start};
+pub use run::{Finished, mq, mq_with_input, signal, start};
 
 /// Longest wait for a condition before a test fails: generous, since only failures spend it.
 pub const PATIENCE: Duration = Duration::from_secs(30);

@@ -44,6 +44,13 @@ pub fn start(args: &[&str]) -> Child {
         .expect("mq starts")
 }
 
+/// Sends the signal of that number to a process, which may have ended.
+pub fn signal(pid: u32, number: i32) {
+    let sent =
+        Command::new("sh").args(["-c", &format!("kill -{number} {pid}")]).stderr(Stdio::null()).status();
+    sent.expect("sh runs");
+}
+
 /// Runs `mq` with nothing to read.
 pub fn mq(args: &[&str]) -> Finished {
     mq_with_input(args, &[])

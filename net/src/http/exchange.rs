@@ -4,6 +4,7 @@ use std::error::Error;
 use std::pin::pin;
 
 use http_body_util::{BodyExt, Limited};
+use hyper::body::Body;
 use hyper::client::conn::http1;
 use hyper::header::{AUTHORIZATION, HOST};
 use hyper::{Method, Request, StatusCode};
@@ -51,9 +52,10 @@ where
 ///
 /// # Errors
 /// Why there is no answer, as a text for a log.
-pub async fn send<S>(stream: S, request: Request<String>, max: usize) -> Result<(StatusCode, Vec<u8>), String>
+pub async fn send<S, B>(stream: S, request: Request<B>, max: usize) -> Result<(StatusCode, Vec<u8>), String>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
 {
     let (mut sender, connection) =
         http1::handshake(TokioIo::new(stream)).await.map_err(|error| chain(&error))?;

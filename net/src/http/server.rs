@@ -55,7 +55,7 @@ impl Default for HttpLimits {
 
 /// A server of HTTP/1, or of HTTPS.
 pub struct HttpServer {
-    listener: Listener,
+    listener: Arc<Listener>,
     address: Address,
     tls: Option<TlsConfig>,
     limits: HttpLimits,
@@ -68,7 +68,7 @@ impl HttpServer {
     /// # Errors
     /// If the address is none, or taken.
     pub async fn bind(address: &str, tls: Option<TlsConfig>, limits: HttpLimits) -> io::Result<Self> {
-        let listener = Listener::bind(address).await?;
+        let listener = Arc::new(Listener::bind(address).await?);
         let address = listener.local_addr()?;
         Ok(Self { listener, address, tls, limits })
     }
@@ -76,6 +76,11 @@ impl HttpServer {
     /// Where it listens: with the port the system chose if it was asked to.
     pub fn local_addr(&self) -> &Address {
         &self.address
+    }
+
+    /// Its listener: whoever holds it keeps the port after the server has ended.
+    pub fn listener(&self) -> Arc<Listener> {
+        Arc::clone(&self.listener)
     }
 
     /// Serves `api` until `shutdown`; then accepts no more, lets each request that was taken in be answered, and

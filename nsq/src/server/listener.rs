@@ -88,6 +88,11 @@ impl Server {
         self.web.https_addr()
     }
 
+    /// The listeners of HTTP and HTTPS: whoever holds them keeps the ports after the server has ended.
+    pub fn http_listeners(&self) -> Vec<Arc<Listener>> {
+        self.web.listeners()
+    }
+
     /// The tokens of its HTTP API, to read them again. The handle may outlive the server.
     pub fn http_tokens(&self) -> Option<HttpTokens> {
         self.web.tokens()

@@ -15,8 +15,8 @@ use super::session::Shared;
 use super::stats::Gather;
 use super::statsd;
 use mq_net::http::{HttpLimits, HttpServer};
-use mq_net::transport::Address;
 use mq_net::transport::tls::TlsRequired;
+use mq_net::transport::{Address, Listener};
 
 /// A server's HTTP sockets, and what answers there.
 pub(super) struct Web {
@@ -114,6 +114,11 @@ impl Web {
     /// Address of HTTPS, if it is served.
     pub(super) fn https_addr(&self) -> Option<&Address> {
         self.https.as_ref().map(HttpServer::local_addr)
+    }
+
+    /// Where HTTP and HTTPS are listened for.
+    pub(super) fn listeners(&self) -> Vec<Arc<Listener>> {
+        [&self.http, &self.https].into_iter().flatten().map(HttpServer::listener).collect()
     }
 
     pub(super) fn access(&self) -> Arc<Access> {

@@ -3,7 +3,8 @@
 use crate::config::settings::{Effect, InvokedAs, Schema};
 use crate::config::value::flag;
 
-/// Checks that the document lists the settings of `schema` as they are. `drop_in`: whose defaults stand beside ours.
+/// Checks that the document lists the settings of `schema` as they are. `drop_in`: whose defaults stand
+/// beside ours.
 pub(crate) fn check(schema: &Schema, drop_in: InvokedAs) {
     let document = include_str!("../../../docs/configuration.md");
     let (serve, lookup) = document.split_once("\n## Settings of `mq lookup`\n").expect("both parts");

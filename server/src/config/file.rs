@@ -50,7 +50,8 @@ impl ConfigFile {
     }
 }
 
-/// A value as it would be written on the command line, `None` if it is of a type that no setting of this kind has.
+/// A value as it would be written on the command line, `None` if it is of a type that no setting of this kind
+/// has.
 fn texts(setting: &Setting, value: &toml::Value) -> Option<Vec<String>> {
     match value {
         toml::Value::Array(parts) if setting.list => parts.iter().map(text).collect(),

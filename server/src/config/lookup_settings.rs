@@ -11,45 +11,47 @@ use crate::config::value::list::{HostName, List};
 use crate::config::value::word::{CertificatePolicy, TlsVersion};
 use crate::config::value::{Address, LogFormat, LogLevel, MaybeAddress, MaybePath, Value};
 use crate::config::{Idle, augment_with, check_certificate, file};
-use crate::telemetry::Telemetry;
+use crate::log::LogOptions;
 
 settings! {
-    /// What `mq lookup` runs with.
+    /// Settings of `mq lookup`.
     ;
 
-    /// Where brokers register: host:port, or the path of a unix socket
+    /// Address where brokers register: host:port, or the path of a unix socket
     tcp_address: Address = "127.0.0.1:4160", nsqd "0.0.0.0:4160";
-    /// Where clients ask, over HTTP
+    /// Address of the HTTP API
     http_address: Address = "127.0.0.1:4161", nsqd "0.0.0.0:4161";
-    /// Where clients ask, over gRPC; nothing = nowhere
+    /// Address of gRPC; empty = not served
     grpc_address: MaybeAddress = "127.0.0.1:4165", nsqd "";
     /// File of the tokens, one a line, of which gRPC requests must show one (authorization: Bearer)
     grpc_auth_token_file: MaybePath = "";
-    /// PEM file of the certificate for TLS over gRPC, with those between it and a root
+    /// PEM file of the certificate for TLS over gRPC, and the intermediate ones
     tls_cert: MaybePath = "";
-    /// PEM file of the certificate's key
+    /// PEM file of the certificate's private key
     tls_key: MaybePath = "";
-    /// PEM file of roots that clients' certificates are checked against
+    /// PEM file of the roots that clients' certificates are verified against
     tls_root_ca_file: MaybePath = "";
-    /// Certificates of clients: require any, require-verify one that a root vouches for
+    /// Client certificates: require any, or require-verify one signed by a root
     tls_client_auth_policy: CertificatePolicy = "";
-    /// The lowest version of TLS
+    /// Lowest version of TLS
     tls_min_version: TlsVersion = "tls1.2";
-    /// Names in a request's Host by which clients on this machine may reach HTTP, beside IP addresses, localhost, the host's name and --broadcast-address
+    /// Names in a request's Host by which clients on this machine may reach HTTP, beside IP addresses, localhost,
+    /// the host's name and --broadcast-address
     http_allowed_hosts: List<HostName> = "";
-    /// The name brokers reach this server's HTTP by; nothing = the one it listens on, or the host's
+    /// Name brokers reach this server's HTTP API by; empty = the address it listens on, or the host's name
     broadcast_address: String = "";
-    /// How long after its last ping a broker is left out of answers, and its connection closed (not before 60s)
+    /// Time after its last ping at which a broker is left out of answers and its connection closed (not
+    /// before 60s)
     inactive_producer_timeout: Duration = "300s";
-    /// How long a tombstone hides a broker from a topic's lookups
+    /// Time a tombstone hides a broker from a topic's lookups
     tombstone_lifetime: Duration = "45s";
-    /// How long a topic or channel that no broker has is remembered
+    /// Time a topic or channel that no broker has is remembered
     idle_lifetime: Duration = "24h";
-    /// The least severe log lines to write: trace, debug, info, warn, error
+    /// Least severe log lines to write: trace, debug, info, warn, error
     log_level: LogLevel = "info";
-    /// What each line of a text log begins with
+    /// Prefix of each line of a text log
     log_prefix: String = "", nsqd "[nsqlookupd] ";
-    /// How log lines look on stderr: text, or one JSON object a line
+    /// Form of log lines on stderr: text, or one JSON object a line (json)
     log_format: LogFormat = "text";
     ---
     /// nsqlookupd: no effect there either
@@ -90,9 +92,9 @@ impl Config {
         Ok((config, idle))
     }
 
-    /// What the log needs.
-    pub(crate) fn telemetry(&self) -> Telemetry {
-        Telemetry { level: self.log_level, format: self.log_format, prefix: self.log_prefix.clone() }
+    /// Options of the log.
+    pub(crate) fn log(&self) -> LogOptions {
+        LogOptions { level: self.log_level, format: self.log_format, prefix: self.log_prefix.clone() }
     }
 }
 

@@ -1,4 +1,5 @@
-//! The settings of `mq serve` and `mq lookup`: declared once, read from where they can be written, checked as a whole.
+//! The settings of `mq serve` and `mq lookup`: declared once, read from where they can be written, checked as
+//! a whole.
 //!
 //! - `settings`: the list of `mq serve`'s; `lookup_settings`: of `mq lookup`'s
 //! - [`value`]: the types of settings and how each is written; [`units`]: sizes and durations
@@ -30,7 +31,17 @@ use self::settings::{Effect, SERVE, SETTINGS, Schema};
 use self::sources::Sources;
 use self::value::word::CertificatePolicy;
 use self::value::{Address, MaybePath, Size, WireSize, flag};
-use crate::telemetry::Telemetry;
+use crate::log::LogOptions;
+
+/// Least memory a broker works with.
+const MEMORY_MIN: Size = Size(4 << 20);
+/// Least budget of the disk: eight files of the log.
+const DISK_MIN: Size = Size(512 << 20);
+/// Longest time an fsync is put off.
+const SYNC_WAIT_MAX: Duration = Duration::from_secs(10);
+/// Longest time an id is known, and the most ids.
+const DEDUP_WINDOW_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+const DEDUP_IDS_MAX: u64 = 10_000_000;
 
 /// Flag that names the configuration file; not a setting, since the file cannot name itself.
 const CONFIG_FLAG: &str = "config";
@@ -92,7 +103,7 @@ pub(crate) struct Loaded {
     pub(crate) config: Config,
     /// Settings that were given though they have no effect.
     pub(crate) idle: Vec<Idle>,
-    /// What was written of each setting that was written anywhere.
+    /// Text of each setting that was given anywhere.
     texts: BTreeMap<&'static str, String>,
     invoked_as: InvokedAs,
 }
@@ -132,7 +143,7 @@ impl Loaded {
     ) -> Result<Self, String> {
         let sources = Sources { schema: &SERVE, flags, env, file, invoked_as };
         let config = Config::from_sources(&sources)?;
-        config.check()?;
+        config.check(&sources)?;
         let mut idle = Vec::new();
         for setting in SETTINGS.iter().filter(|setting| setting.effect != Effect::Full) {
             if sources.check(setting)?.is_some() {
@@ -163,35 +174,63 @@ impl Loaded {
 }
 
 impl Config {
-    /// What no setting can know alone.
-    fn check(&self) -> Result<(), String> {
-        at_most("msg_timeout", self.msg_timeout, "max_msg_timeout", self.max_msg_timeout)?;
-        at_most("max_msg_size", self.max_msg_size, "max_body_size", self.max_body_size)?;
-        let (min, max) = (self.min_output_buffer_timeout, self.max_output_buffer_timeout);
-        at_most("min_output_buffer_timeout", min, "max_output_buffer_timeout", max)?;
+    /// Checks what no setting's type can know alone.
+    fn check(&self, sources: &Sources<'_>) -> Result<(), String> {
+        let place = |key: &str| sources.place(key);
+        let at_most = |(low, low_is): (&str, u128), (high, high_is): (&str, u128)| match low_is <= high_is {
+            true => Ok(()),
+            false => Err(format!(
+                "{} is more than {}: lower the first or raise the second",
+                place(low),
+                place(high)
+            )),
+        };
+        let time = |key, time: Duration| (key, time.as_nanos());
+        let size = |key, size: WireSize| (key, u128::from(size.0));
+        at_most(time("msg_timeout", self.msg_timeout), time("max_msg_timeout", self.max_msg_timeout))?;
+        at_most(size("max_msg_size", self.max_msg_size), size("max_body_size", self.max_body_size))?;
+        at_most(
+            time("min_output_buffer_timeout", self.min_output_buffer_timeout),
+            time("max_output_buffer_timeout", self.max_output_buffer_timeout),
+        )?;
         let zeros = [
             ("msg_timeout", self.msg_timeout.is_zero()),
             ("max_msg_size", self.max_msg_size == WireSize(0)),
-            ("memory_limit", self.memory_limit == Size(0)),
             ("max_rdy_count", self.max_rdy_count == 0),
             ("grpc_max_streams", self.grpc_max_streams == 0),
             ("grpc_keepalive_interval", self.grpc_keepalive_interval.is_zero()),
             ("grpc_keepalive_timeout", self.grpc_keepalive_timeout.is_zero()),
+            ("statsd_interval", self.statsd_interval.is_zero()),
+            ("e2e_processing_latency_window_time", self.e2e_processing_latency_window_time.is_zero()),
         ];
         if let Some((key, _)) = zeros.iter().find(|(_, zero)| *zero) {
-            return Err(format!("--{} is 0: it must be more", flag(key)));
+            return Err(format!("{}: it must be more than 0", place(key)));
         }
-        if !(1..=9).contains(&self.max_deflate_level) {
-            return Err(format!("--max-deflate-level {} is not 1 to 9", self.max_deflate_level));
+        let ranges = [
+            ("memory_limit", self.memory_limit >= MEMORY_MIN, "4MiB or more"),
+            (
+                "max_disk_bytes",
+                self.max_disk_bytes == Size(0) || self.max_disk_bytes >= DISK_MIN,
+                "0 for no limit, or 512MiB or more",
+            ),
+            ("sync_wait", self.sync_wait <= SYNC_WAIT_MAX, "10s at most"),
+            ("dedup_window", self.dedup_window <= DEDUP_WINDOW_MAX, "168h at most"),
+            ("dedup_max_ids", (1..=DEDUP_IDS_MAX).contains(&self.dedup_max_ids), "1 to 10000000"),
+            ("max_deflate_level", (1..=9).contains(&self.max_deflate_level), "1 to 9"),
+            (
+                "statsd_address",
+                !matches!(self.statsd_address.0, Some(Address::Unix(_))),
+                "host:port, no path",
+            ),
+        ];
+        if let Some((key, _, form)) = ranges.iter().find(|(_, fits, _)| !fits) {
+            return Err(format!("{}: it must be {form}", place(key)));
         }
-        if self.statsd_interval.is_zero() {
-            return Err("--statsd-interval is 0: it must be more".to_owned());
-        }
-        if let Some(Address::Unix(path)) = &self.statsd_address.0 {
-            return Err(format!("--statsd-address {} is a path: it must be host:port", path.display()));
-        }
-        if self.e2e_processing_latency_window_time.is_zero() {
-            return Err("--e2e-processing-latency-window-time is 0: it must be more".to_owned());
+        if self.data_path.exists() && !self.data_path.is_dir() {
+            return Err(format!(
+                "{} is a file: it must be a folder, or a path where one can be made",
+                place("data_path")
+            ));
         }
         self.check_tls()
     }
@@ -204,13 +243,13 @@ impl Config {
         }
     }
 
-    /// What the log needs.
-    pub(crate) fn telemetry(&self) -> Telemetry {
-        Telemetry { level: self.log_level, format: self.log_format, prefix: self.log_prefix.clone() }
+    /// Options of the log.
+    pub(crate) fn log(&self) -> LogOptions {
+        LogOptions { level: self.log_level, format: self.log_format, prefix: self.log_prefix.clone() }
     }
 }
 
-/// A certificate and its key come together, and what asks for clients' certificates needs them.
+/// A certificate and its key come together, and a policy for clients' certificates needs them.
 pub(crate) fn check_certificate(
     cert: &MaybePath,
     key: &MaybePath,
@@ -226,36 +265,6 @@ pub(crate) fn check_certificate(
 
 fn needs_certificate(flag: &str) -> String {
     format!("{flag} needs a certificate: give --tls-cert and --tls-key, or leave it out")
-}
-
-fn at_most<T: PartialOrd + ShowSetting>(low: &str, low_is: T, high: &str, high_is: T) -> Result<(), String> {
-    if low_is <= high_is {
-        return Ok(());
-    }
-    Err(format!(
-        "--{} ({}) is more than --{} ({}): lower the first or raise the second",
-        flag(low),
-        low_is.show(),
-        flag(high),
-        high_is.show(),
-    ))
-}
-
-/// A value in a message about two settings.
-trait ShowSetting {
-    fn show(&self) -> String;
-}
-
-impl ShowSetting for Duration {
-    fn show(&self) -> String {
-        format!("{self:?}")
-    }
-}
-
-impl ShowSetting for WireSize {
-    fn show(&self) -> String {
-        self.0.to_string()
-    }
 }
 
 #[cfg(test)]
@@ -317,7 +326,7 @@ mod tests {
             Option<&'static str>,
             &'static [&'static str],
         );
-        let cases: [Case; 15] = [
+        let cases: [Case; 21] = [
             (&["--msg-timeout=60x"], &[], None, &["--msg-timeout 60x", "250ms"]),
             (&[], &[("MQ_NODE_ID", "1024")], None, &["MQ_NODE_ID=1024", "--node-id", "0 to 1023"]),
             (
@@ -337,7 +346,18 @@ mod tests {
             (&[], &[], Some("id = 1\nnode_id = 2"), &["node_id and id", "same"]),
             (&["--auth-http-address=ftp://u:secret@h/"], &[], None, &["--auth-http-address ftp://***@h/"]),
             (&[], &[], Some("msg_timeout = "), &["mq.toml", "line 1"]),
-            (&["--msg-timeout=16m"], &[], None, &["--msg-timeout (960s)", "--max-msg-timeout (900s)"]),
+            (
+                &["--msg-timeout=16m"],
+                &[],
+                None,
+                &["--msg-timeout 16m", "--max-msg-timeout 15m (its default)"],
+            ),
+            (&[], &[("MQ_MEMORY_LIMIT", "1")], None, &["MQ_MEMORY_LIMIT=1 (that is --memory-limit)", "4MiB"]),
+            (&[], &[], Some("max_disk_bytes = \"1MiB\""), &["mq.toml", "--max-disk-bytes", "512MiB"]),
+            (&["--dedup-window=169h"], &[], None, &["--dedup-window 169h", "168h"]),
+            (&["--dedup-max-ids=0"], &[], None, &["--dedup-max-ids 0", "1 to 10000000"]),
+            (&["--sync-wait=11s"], &[], None, &["--sync-wait 11s", "10s"]),
+            (&["--statsd-interval=0"], &[], None, &["--statsd-interval 0", "more than 0"]),
         ];
         for (flags, env, file, parts) in cases {
             let error = resolve(flags, env, file).unwrap_err();

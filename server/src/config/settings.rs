@@ -20,7 +20,7 @@ pub(crate) struct Setting {
     pub(crate) file_key: &'static str,
     pub(crate) help: &'static str,
     pub(crate) default: &'static str,
-    /// What it is under nsqd's name, where that differs.
+    /// Default under nsqd's name, where that differs.
     pub(crate) nsqd_default: Option<&'static str>,
     pub(crate) form: &'static str,
     pub(crate) switch: bool,
@@ -30,10 +30,10 @@ pub(crate) struct Setting {
     pub(crate) effect: Effect,
 }
 
-/// What giving a setting does.
+/// Effect of giving a setting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Effect {
-    /// What it says.
+    /// The effect that its help describes.
     Full,
     /// Nothing, for good: the text says what applies instead.
     None(&'static str),
@@ -56,7 +56,7 @@ pub enum InvokedAs {
 pub(crate) struct Schema {
     /// All of them, those without effect last.
     pub(crate) settings: &'static [Setting],
-    /// What its environment variables begin with.
+    /// Prefix of its environment variables.
     pub(crate) prefix: &'static str,
     /// The command that lists them.
     pub(crate) help: &'static str,
@@ -94,8 +94,8 @@ macro_rules! or {
     };
 }
 
-/// Declares `Config` and `SETTINGS` from one list. Defaults are written as a user would, and read the same way.
-/// What has no effect has no field; it is checked all the same.
+/// Declares `Config` and `SETTINGS` from one list. Defaults are written as a user would, and read the same
+/// way. A setting without effect has no field; its value is checked all the same.
 macro_rules! settings {
     (
         $(#[doc = $what:literal])+;
@@ -148,136 +148,146 @@ macro_rules! settings {
 pub(crate) use {or, settings};
 
 settings! {
-    /// What `mq serve` runs with.
+    /// Settings of `mq serve`.
     ;
 
-    /// Where NSQ clients connect: host:port, or the path of a unix socket
+    /// Address for NSQ clients: host:port, or the path of a unix socket
     tcp_address: Address = "127.0.0.1:4150", nsqd "0.0.0.0:4150";
-    /// Where HTTP is served; nothing = nowhere
+    /// Address of the HTTP API; empty = not served
     http_address: MaybeAddress = "127.0.0.1:4151", nsqd "0.0.0.0:4151";
-    /// Where HTTPS is served, given --tls-cert; nothing = nowhere
+    /// Address of the HTTP API over TLS, given --tls-cert; empty = not served
     https_address: MaybeAddress = "127.0.0.1:4152", nsqd "0.0.0.0:4152";
-    /// Where gRPC is served, over TLS given --tls-cert; nothing = nowhere
+    /// Address of gRPC, over TLS given --tls-cert; empty = not served
     grpc_address: MaybeAddress = "127.0.0.1:4155", nsqd "";
-    /// The most streams a gRPC connection may have at a time
+    /// Most streams of a gRPC connection at a time
     grpc_max_streams: u32 = "10000";
-    /// How long a gRPC connection may be silent before it is asked whether it is there
+    /// Silence of a gRPC connection after which the server pings it
     grpc_keepalive_interval: Duration = "30s";
-    /// How long its answer may take before it is closed
+    /// Longest wait for the answer to that ping; then the connection is closed
     grpc_keepalive_timeout: Duration = "10s";
-    /// File of the tokens, one a line, of which HTTP and gRPC requests must show one (Authorization: Bearer), all but /ping
+    /// File of the tokens, one a line, of which HTTP and gRPC requests must show one (Authorization: Bearer),
+    /// all but /ping
     http_auth_token_file: MaybePath = "";
-    /// Names in a request's Host by which clients on this machine may reach HTTP without a token, beside IP addresses, localhost, the host's name and --broadcast-address
+    /// Names in a request's Host by which clients on this machine may reach HTTP without a token, beside IP
+    /// addresses, localhost, the host's name and --broadcast-address
     http_allowed_hosts: List<HostName> = "";
-    /// The name that others reach this broker by; nothing = the one it listens on, or the host's
+    /// Name that others reach this broker by; empty = the address it listens on, or the host's name
     broadcast_address: String = "";
-    /// The HTTP port that others reach it at, 0 = the real one
+    /// HTTP port that others reach it at; 0 = the real one
     broadcast_http_port: u16 = "0";
-    /// The gRPC port that others reach it at, 0 = the real one
+    /// gRPC port that others reach it at; 0 = the real one
     broadcast_grpc_port: u16 = "0";
-    /// Folder of the broker's data, made if absent
+    /// Data folder; created if it does not exist
     data_path: PathBuf = "mq-data", nsqd ".";
-    /// Memory for messages; what is beyond it lies on disk, and so does what is written beyond a quarter of it, at most 256MiB
+    /// Memory for messages. Beyond it they are only on disk, and so are written ones beyond a quarter of it,
+    /// at most 256MiB
     memory_limit: Size = "256MiB";
-    /// What OK means for a new topic's messages: in memory (memory), written to the operating system (flush), or fsync'd (sync)
+    /// Meaning of OK for a new topic's messages: in memory (memory), written to the operating system (flush),
+    /// or fsync'd (sync)
     durability: mq_core::Durability = "flush";
-    /// The most the log's files may take; beyond it publishes are refused, or drop the oldest of topics that want that; 0 = no limit, else at least 512MiB
+    /// Most bytes of the log's files. Beyond it publishes are refused, or drop the oldest messages of topics
+    /// set to that; 0 = no limit, else at least 512MiB
     max_disk_bytes: Size = "0";
-    /// How long an fsync that level sync waits for is put off to take more with it; for disks whose fsync is slow
+    /// Delay of an fsync that level sync waits for, to cover more messages with it; for disks with a slow
+    /// fsync; at most 10s
     sync_wait: Duration = "0s";
-    /// For how long a topic knows the ids that publishers give messages, so that one sent again is stored once; 0s = not at all, at most 168h
+    /// Time a topic remembers the ids that publishers give messages, so that one sent again is stored once;
+    /// 0s = not at all, at most 168h
     dedup_window: Duration = "2m";
-    /// The most ids a topic knows: the newest; at most 10000000
+    /// Most ids a topic remembers: the newest; at most 10000000
     dedup_max_ids: u64 = "100000";
     /// Part of every message id, different on each broker of a cluster; auto = from the host's name
     node_id / "id": NodeId = "auto";
-    /// Newest messages an ephemeral channel keeps, at most what 1/16 of --memory-limit holds; other channels keep all, in memory as far as --memory-limit goes
+    /// Newest messages an ephemeral channel keeps, fewer where they would take more than a sixteenth of
+    /// --memory-limit; other channels keep all, in memory as far as --memory-limit goes
     mem_queue_size: u64 = "10000";
-    /// How long a consumer may take for a message before it is delivered again
+    /// Time a consumer has to finish a message before it is delivered again
     msg_timeout: Duration = "60s";
-    /// The longest such time a consumer may ask for, and reach by TOUCH
+    /// Longest such time a consumer may ask for, and reach by TOUCH
     max_msg_timeout: Duration = "15m";
-    /// The longest delay of a requeue or a deferred publish; a longer requeue is cut to it, as by nsqd, a longer publish refused
+    /// Longest delay of a requeue or a deferred publish; a longer requeue is cut to it, as by nsqd, a longer
+    /// publish refused
     max_req_timeout: Duration = "1h";
-    /// The largest message
+    /// Largest message
     max_msg_size: WireSize = "1048576";
-    /// The largest body of one command (MPUB)
+    /// Largest body of one command (MPUB)
     max_body_size: WireSize = "5242880";
-    /// The most messages a consumer may have in flight (RDY)
+    /// Most messages a consumer may have in flight (RDY)
     max_rdy_count: u32 = "2500";
-    /// The longest interval between heartbeats a client may ask for
+    /// Longest interval between heartbeats a client may ask for
     max_heartbeat_interval: Duration = "60s";
-    /// The largest output buffer a client may ask for
+    /// Largest output buffer a client may ask for
     max_output_buffer_size: WireSize = "65536";
-    /// The shortest time a client may ask its output to be held back for
+    /// Shortest time a client may ask its output to be buffered for
     min_output_buffer_timeout: Duration = "25ms";
-    /// The longest such time
+    /// Longest such time
     max_output_buffer_timeout: Duration = "30s";
-    /// The most consumers of a channel, 0 = any number
+    /// Most consumers of a channel; 0 = any number
     max_channel_consumers: u64 = "0";
-    /// PEM file of the certificate for TLS, with those between it and a root
+    /// PEM file of the server's certificate and the intermediate ones
     tls_cert: MaybePath = "";
-    /// PEM file of the certificate's key
+    /// PEM file of the certificate's private key
     tls_key: MaybePath = "";
-    /// PEM file of roots that clients' certificates, and auth servers', are checked against
+    /// PEM file of the roots that certificates of clients and auth servers are verified against
     tls_root_ca_file: MaybePath = "";
-    /// Certificates of clients: require any, require-verify one that a root vouches for; either makes TLS required
+    /// Client certificates: require any, or require-verify one signed by a root; either makes TLS required
     tls_client_auth_policy: CertificatePolicy = "";
-    /// Refuse clients without TLS; tcp-https leaves plain HTTP open
+    /// Refuses clients without TLS; tcp-https leaves plain HTTP open
     tls_required: TlsRequired = "false";
-    /// The lowest version of TLS, with clients and with auth servers
+    /// Lowest version of TLS, with clients and with auth servers
     tls_min_version: TlsVersion = "tls1.2", nsqd "tls1.0";
-    /// Let clients ask for deflate
+    /// Lets clients use deflate
     deflate: bool = "true";
-    /// The highest level of deflate a client may ask for, 1 to 9
+    /// Highest level of deflate a client may ask for, 1 to 9
     max_deflate_level: u32 = "6";
-    /// Let clients ask for snappy
+    /// Lets clients use snappy
     snappy: bool = "true";
-    /// Auth servers to ask what a client may do: with any, clients must AUTH
+    /// Auth servers that decide what a client may do; with any, clients must AUTH
     auth_http_address / "auth_http_addresses": List<AuthServer> = "";
-    /// How auth servers are asked: get, or post
+    /// HTTP method of requests to auth servers: get or post
     auth_http_request_method: AuthMethod = "get";
-    /// How long connecting to an auth server may take
+    /// Longest time to connect to an auth server
     http_client_connect_timeout: Duration = "2s";
-    /// How long an auth server's answer may take in all
+    /// Longest time for an auth server's answer
     http_client_request_timeout: Duration = "5s";
-    /// The region that clients are told
+    /// Region shown to clients
     topology_region: String = "";
-    /// The zone in the region that clients are told
+    /// Zone in the region, shown to clients
     topology_zone: String = "";
-    /// Lookup servers to register at: host:port; dns:host:port for one at each address of the name; srv:name for those DNS lists under a service
+    /// Lookup servers to register at: host:port; dns:host:port for one at each address of the name; srv:name
+    /// for those DNS lists under a service
     lookupd_tcp_address / "nsqlookupd_tcp_addresses": List<Peer> = "";
-    /// The TCP port that others reach this broker at, 0 = the real one
+    /// TCP port that others reach this broker at; 0 = the real one
     broadcast_tcp_port: u16 = "0";
-    /// Run a lookup server in this process too, and register at it
+    /// Runs a lookup server in this process too, and registers at it
     lookup: bool = "false";
-    /// Where its brokers register
+    /// Address where brokers register at it
     lookup_tcp_address: Address = "127.0.0.1:4160";
-    /// Where its clients ask, over HTTP
+    /// Address of its HTTP API
     lookup_http_address: Address = "127.0.0.1:4161";
-    /// Give each channel metrics of its own; if not, those of a topic's channels are added up
+    /// Gives each channel metrics of its own; otherwise a topic's channels are summed
     metrics_per_channel: bool = "true";
-    /// Where statistics are sent by statsd's protocol; nothing = nowhere
+    /// statsd server to push statistics to: host:port; empty = none
     statsd_address: MaybeAddress = "";
-    /// What the statistics' names begin with; %s is the broadcast address and HTTP port
+    /// Prefix of the statistics' names; %s is the broadcast address and HTTP port
     statsd_prefix: String = "nsq.%s";
-    /// How often statistics are sent
+    /// Interval between pushes of statistics
     statsd_interval: Duration = "60s";
-    /// Send statistics of the process's memory too
+    /// Pushes statistics of the process's memory too
     statsd_mem_stats: bool = "true";
-    /// The largest packet of statistics
+    /// Largest UDP packet of statistics, in bytes
     statsd_udp_packet_size: u64 = "508";
-    /// Leave ephemeral topics and channels out of the statistics
+    /// Leaves ephemeral topics and channels out of the statistics
     statsd_exclude_ephemeral: bool = "false";
-    /// Percentiles of the time from publish to finish to compute, for /stats and statsd
+    /// Percentiles of the time from publish to finish, for /stats and statsd
     e2e_processing_latency_percentile / "e2e_processing_latency_percentiles": List<Fraction> = "";
-    /// The time they are computed over
+    /// Window of time they are computed over
     e2e_processing_latency_window_time: Duration = "10m";
-    /// The least severe log lines to write: trace, debug, info, warn, error
+    /// Least severe log lines to write: trace, debug, info, warn, error
     log_level: LogLevel = "info";
-    /// What each line of a text log begins with
+    /// Prefix of each line of a text log
     log_prefix: String = "", nsqd "[nsqd] ";
-    /// How log lines look on stderr: text, or one JSON object a line
+    /// Form of log lines on stderr: text, or one JSON object a line (json)
     log_format: LogFormat = "text";
     ---
     /// nsqd: the disk is synced after this many messages
@@ -288,9 +298,9 @@ settings! {
     max_bytes_per_file: u64 = "104857600" => Effect::None("all topics share one log of 64 MiB files, removed when consumed");
     /// nsqd: channels looked at in a round
     queue_scan_selection_count: u64 = "20" => Effect::None("every timeout and delay has a timer: nothing is scanned");
-    /// nsqd: the most threads that look at channels
+    /// nsqd: most threads that look at channels
     queue_scan_worker_pool_max: u64 = "4" => Effect::None("every timeout and delay has a timer: nothing is scanned");
-    /// nsqd: how long a client's output is held back unless it asks for another time
+    /// nsqd: time a client's output is buffered unless it asks for another
     output_buffer_timeout: Duration = "250ms" => Effect::None("output is sent as soon as nothing more is ready, a flow of single messages every millisecond or two");
     /// nsqd: no effect there either
     verbose: bool = "false" => Effect::None("--log-level debug writes more");

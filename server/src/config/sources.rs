@@ -1,4 +1,4 @@
-//! Where a setting can be written: the command line, else the environment, else the file, else its default.
+//! Sources of a setting: the command line, else the environment, else the file, else its default.
 
 use std::ffi::OsString;
 use std::fmt::Display;
@@ -9,7 +9,7 @@ use crate::config::file::ConfigFile;
 use crate::config::settings::{InvokedAs, Schema, Setting};
 use crate::config::value::{Value, flag};
 
-/// Where a setting can be written, strongest first.
+/// Sources of a setting, strongest first.
 pub(crate) struct Sources<'a> {
     pub(crate) schema: &'static Schema,
     pub(crate) flags: &'a ArgMatches,
@@ -18,7 +18,7 @@ pub(crate) struct Sources<'a> {
     pub(crate) invoked_as: InvokedAs,
 }
 
-/// What is written of a setting, and how to name the place in a message.
+/// Text of a setting, and the place it stands in, as a message names it.
 struct Given {
     text: String,
     place: String,
@@ -52,9 +52,17 @@ impl Sources<'_> {
         }
     }
 
-    /// What is written of `setting`, a list with commas between its parts.
+    /// Text of `setting`, a list with commas between its parts.
     pub(crate) fn text(&self, setting: &Setting) -> Option<String> {
         self.given(setting).map(|given| given.text)
+    }
+
+    /// The setting `key` with its value and the place where it is written, for a message.
+    pub(crate) fn place(&self, key: &str) -> String {
+        let setting = self.schema.settings.iter().find(|setting| setting.key == key);
+        let given = setting.and_then(|setting| self.given(setting)).map(|given| given.place);
+        let default = setting.map_or("", |setting| setting.default(self.invoked_as));
+        given.unwrap_or_else(|| format!("--{} {default} (its default)", flag(key)))
     }
 
     fn given(&self, setting: &Setting) -> Option<Given> {

@@ -31,7 +31,8 @@ pub fn parse_size(text: &str) -> Option<u64> {
     parse_digits(digits.trim_end())?.checked_mul(unit)
 }
 
-/// Reads a duration as Go writes one (`1m30s`, `1.5h`, `250ms`); a bare whole number is milliseconds, as in nsqd.
+/// Reads a duration as Go writes one (`1m30s`, `1.5h`, `250ms`); a bare whole number is milliseconds, as in
+/// nsqd.
 pub fn parse_duration(text: &str) -> Option<Duration> {
     if let Some(ms) = parse_digits(text) {
         return Some(Duration::from_millis(ms));
@@ -58,6 +59,14 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
     // Go's longest duration; more would not fit in anybody's arithmetic either.
     let nanos = u64::try_from(nanos).ok().filter(|n| i64::try_from(*n).is_ok())?;
     (!text.is_empty()).then(|| Duration::from_nanos(nanos))
+}
+
+/// Reads a duration for a command line, where an error says the right form.
+///
+/// # Errors
+/// The right form.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    parse_duration(text).ok_or_else(|| format!("it must be {DURATION_FORM}"))
 }
 
 /// `number` (digits with at most one point) times `unit`, cut to whole nanoseconds.

@@ -1,15 +1,17 @@
-//! SIGTERM and SIGINT stop the broker, SIGHUP makes it read again.
+//! Signals: which stop a broker and how, which make it read again, and that no other one ends it.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
 use mq_nsq::client::{ClientTls, ClientTlsOptions, Connection, Error, Identify};
-use mq_tests::{Broker, until};
+use mq_tests::{Broker, binary, mq, signal, start, until};
 use tempfile::TempDir;
 
-use crate::clients::{connect, create_channel, topic};
+use crate::clients::{connect, create_channel, next, subscribe, topic};
 
 /// The longest a stop may take.
 const STOP: Duration = Duration::from_secs(10);
@@ -69,15 +71,223 @@ fn a_stop_waits_neither_for_a_handshake_nor_for_an_auth_server() {
     assert!(!broker.stderr().contains("hush"), "{}", broker.stderr());
 }
 
+/// Time between two signals of a pair that are one: what a wrapper takes to send the second.
+const AT_ONCE: Duration = Duration::from_millis(5);
+/// Time between two signals of a pair that are two.
+const LATER: Duration = Duration::from_secs(2);
+/// Signals that stop a broker: HUP apart, all that a user, a supervisor or the system asks with.
+const STOPPING: [i32; 5] = [2, 3, 15, 24, 30];
+/// Every other signal that can be caught and is no fault of the process's own: HUP, USR1, USR2, PIPE, ALRM, STKFLT,
+/// CHLD, CONT, URG, XFSZ, VTALRM, PROF, WINCH, IO, and some of the real-time signals.
+const HARMLESS: [i32; 18] = [1, 10, 12, 13, 14, 16, 17, 18, 23, 25, 26, 27, 28, 29, 34, 40, 50, 64];
+/// Messages that must outlive the signals.
+const MESSAGES: u32 = 1_000;
+
+async fn publish(broker: &Broker) {
+    let mut publisher = connect(broker).await;
+    for n in 0..MESSAGES {
+        publisher.publish(&topic("kept"), n.to_string().as_bytes()).await.unwrap();
+    }
+    publisher.flush().await.unwrap();
+}
+
+/// Consumes all that was published, in order, and finishes nothing of it.
+async fn all_is_there(broker: &Broker) {
+    let mut consumer = subscribe(broker, "kept", "c", MESSAGES).await;
+    for n in 0..MESSAGES {
+        assert_eq!(next(&mut consumer).await.body, n.to_string());
+    }
+}
+
 #[tokio::test]
-async fn a_second_signal_stops_at_once() {
+async fn two_signals_in_a_row_are_one_and_nothing_in_memory_is_lost() {
+    for first in STOPPING {
+        for second in [first, 15] {
+            let mut broker = Broker::start_with(&["--durability", "memory"]);
+            publish(&broker).await;
+            // It may take its time to read, some seconds: so the second signal finds the broker stopping.
+            let _deaf = deaf(&broker).await;
+            broker.signal(first);
+            sleep(AT_ONCE);
+            broker.signal(second);
+            assert!(broker.wait().success(), "{first}, {second}: {}", broker.stderr());
+            broker.restart();
+            all_is_there(&broker).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_later_signal_drops_clients_at_once_and_stores_what_is_in_memory() {
+    for (first, second) in [(15, 2), (2, 15), (15, 3)] {
+        let mut broker = Broker::start_with(&["--durability", "memory"]);
+        publish(&broker).await;
+        let _deaf = deaf(&broker).await;
+        broker.signal(first);
+        until("the first to be heard", || broker.stderr().contains("another signal").then_some(()));
+        sleep(LATER);
+        broker.signal(second);
+        assert_eq!(broker.wait().code(), Some(128 + second), "{}", broker.stderr());
+        assert!(broker.stderr().contains("everything is stored"), "{}", broker.stderr());
+        broker.restart();
+        all_is_there(&broker).await;
+    }
+}
+
+#[tokio::test]
+async fn a_signal_without_a_meaning_ends_nothing() {
     let mut broker = Broker::start();
-    // It may take its time to read, some seconds.
-    let _deaf = deaf(&broker).await;
-    broker.terminate();
-    until("the first to be heard", || broker.stderr().contains("a second signal").then_some(()));
-    broker.interrupt();
-    assert_eq!(broker.wait().code(), Some(128 + 2), "{}", broker.stderr());
+    publish(&broker).await;
+    let mut lookup =
+        start(&["lookup", "--tcp-address=127.0.0.1:0", "--http-address=127.0.0.1:0", "--grpc-address="]);
+    let mut line = String::new();
+    BufReader::new(lookup.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    for pause in [AT_ONCE, LATER] {
+        for number in HARMLESS {
+            broker.signal(number);
+            signal(lookup.id(), number);
+        }
+        sleep(pause);
+        for number in HARMLESS {
+            broker.signal(number);
+            signal(lookup.id(), number);
+        }
+    }
+    all_is_there(&broker).await;
+    assert_eq!(lookup.try_wait().unwrap(), None);
+    broker.stop();
+    broker.restart();
+    all_is_there(&broker).await;
+    signal(lookup.id(), 15);
+    assert!(lookup.wait().unwrap().success());
+}
+
+/// `mq serve` on the broker's folder and ports, once it has begun to open the folder.
+fn opening(broker: &Broker, under: &[&str]) -> (Child, thread::JoinHandle<String>) {
+    let data = broker.data_path();
+    let mut command = match under.split_first() {
+        Some((program, arguments)) => {
+            let mut command = Command::new(program);
+            command.args(arguments).arg(binary());
+            command
+        }
+        None => Command::new(binary()),
+    };
+    command.args([
+        "serve",
+        "--tcp-address=127.0.0.1:0",
+        "--http-address=",
+        "--https-address=",
+        "--grpc-address=",
+    ]);
+    let mut child = command
+        .args(["--data-path", data.to_str().unwrap()])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let mut text = String::new();
+    while !text.contains("opening the data folder") {
+        text += &lines.next().expect("a line about the folder").unwrap();
+        text.push('\n');
+    }
+    let rest = thread::spawn(move || {
+        lines.for_each(|line| text += &format!("{}\n", line.unwrap()));
+        text
+    });
+    (child, rest)
+}
+
+#[tokio::test]
+async fn signals_during_recovery_lose_nothing() {
+    let mut broker = Broker::start();
+    publish(&broker).await;
+    broker.kill();
+    for number in STOPPING {
+        let (mut child, log) = opening(&broker, &[]);
+        signal(child.id(), number);
+        sleep(AT_ONCE);
+        signal(child.id(), number);
+        let status = child.wait().unwrap();
+        assert!(status.success(), "{number}: {status}: {}", log.join().unwrap());
+    }
+    let (mut child, log) = opening(&broker, &[]);
+    for number in HARMLESS.iter().chain(&HARMLESS) {
+        signal(child.id(), *number);
+    }
+    assert_eq!(child.try_wait().unwrap(), None);
+    signal(child.id(), 15);
+    let status = child.wait().unwrap();
+    assert!(status.success(), "{status}: {}", log.join().unwrap());
+    broker.restart();
+    all_is_there(&broker).await;
+}
+
+#[tokio::test]
+async fn a_later_signal_during_recovery_ends_it_and_the_next_start_recovers() {
+    let mut broker = Broker::start();
+    publish(&broker).await;
+    broker.kill();
+    // The first read of each thread takes a minute.
+    let inject = "inject=pread64,preadv:delay_enter=60s:when=1";
+    let strace = ["strace", "-D", "-f", "-o", "/dev/null", "-e", inject];
+    let tried = Command::new(strace[0]).args(&strace[1..]).arg("true").stderr(Stdio::null()).status();
+    if !tried.is_ok_and(|status| status.success()) {
+        println!("skipped: strace is not installed, or may not trace");
+        return;
+    }
+    let (mut child, log) = opening(&broker, &strace);
+    signal(child.id(), 15);
+    sleep(LATER);
+    signal(child.id(), 15);
+    let status = child.wait().unwrap();
+    let log = log.join().unwrap();
+    assert_eq!(status.code(), Some(143), "{status}: {log}");
+    assert!(log.contains("nothing is lost"), "{log}");
+    broker.restart();
+    all_is_there(&broker).await;
+}
+
+#[tokio::test]
+async fn a_limit_on_the_size_of_files_is_a_full_disk() {
+    let broker = Broker::start();
+    publish(&broker).await;
+    broker.limit_file_size(Some(1));
+    let mut publisher = connect(&broker).await;
+    publisher.publish(&topic("kept"), b"refused").await.unwrap();
+    let refused = publisher.flush().await.unwrap_err().to_string();
+    assert!(refused.contains("E_PUB_FAILED"), "{refused}");
+    let health = || {
+        let mut socket = TcpStream::connect(broker.http_address()).unwrap();
+        socket.write_all(b"GET /ping HTTP/1.0\r\n\r\n").unwrap();
+        std::io::read_to_string(socket).unwrap()
+    };
+    assert!(health().contains("the disk is full"), "{}", health());
+    all_is_there(&broker).await;
+    broker.limit_file_size(None);
+    until("the broker to take messages again", || health().ends_with("OK").then_some(()));
+    let mut publisher = connect(&broker).await;
+    publisher.publish(&topic("kept"), b"taken").await.unwrap();
+    publisher.flush().await.unwrap();
+}
+
+#[test]
+fn mq_pub_says_how_many_messages_were_acknowledged_before_a_signal() {
+    for (number, name) in [(2, "SIGINT"), (15, "SIGTERM"), (1, "SIGHUP")] {
+        let broker = Broker::start();
+        let mut publisher = start(&["pub", "--topic", "t", "--tcp-address", broker.address()]);
+        let mut stdin = publisher.stdin.take().unwrap();
+        stdin.write_all(b"1\n2\n3\nunfinished").unwrap();
+        let list = ["topics", "--http-address", broker.http_address()];
+        until("the lines to arrive", || mq(&list).ok().starts_with(b"t  depth 3").then_some(()));
+        signal(publisher.id(), number);
+        let output = publisher.wait_with_output().unwrap();
+        let complaint = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{complaint}");
+        assert!(complaint.contains(&format!("interrupted by {name}: 3 of 3 messages")), "{complaint}");
+    }
 }
 
 #[tokio::test]

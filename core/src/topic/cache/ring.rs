@@ -99,6 +99,11 @@ impl RingFrames {
         held.map(|h| (h.frame.first, h.frame.last()))
     }
 
+    /// The frames that no log file holds, those on their way there included.
+    pub(crate) fn not_on_disk(&self) -> impl Iterator<Item = &Frame> {
+        self.held.iter().filter(|h| !h.on_disk).map(|h| &h.frame)
+    }
+
     pub(crate) fn messages(&self) -> u64 {
         self.messages
     }

@@ -36,6 +36,17 @@ impl Topic {
         }
     }
 
+    /// Pending messages that are not on disk, though they are to be.
+    pub(crate) fn only_in_memory(&self) -> u64 {
+        let state = self.state.lock();
+        if !self.is_logged() {
+            return 0;
+        }
+        let pending = Pending::of(&state);
+        let held = state.ring.not_on_disk();
+        held.map(|frame| pending.count(frame.first, frame.last())).sum()
+    }
+
     /// Queues what is pending of the frames that begin at or before `until` and are only in memory, with the same
     /// offsets, after what says which channel has finished which of them: a finished message never touches the disk.
     pub(in crate::topic) fn spill(&self, state: &mut TopicState, until: Offset) {

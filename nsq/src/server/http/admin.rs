@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use mq_core::{Broker, Error, ErrorKind, Result as CoreResult, Ticket};
 
+use serde::Serialize;
+
 use super::Endpoints;
-use super::names::{existing_channel, existing_topic, topic, topic_and_channel};
+use super::names::{bad_request, existing_channel, existing_topic, switch, topic, topic_and_channel};
 use super::refused::refused;
 use mq_net::http::{Answer, Request, StatusCode};
 use mq_net::log_wait::LogWait;
@@ -75,8 +77,43 @@ pub(super) async fn drain(api: Arc<Endpoints>, request: Request) -> Result<Answe
         })?,
         None => TIMEOUT_MS,
     };
-    api.shared.config.drain.ask(Duration::from_millis(timeout));
+    let wait =
+        query.get("wait").map(|text| switch(text).ok_or_else(|| bad_request("INVALID_WAIT"))).transpose()?;
+    let drain = &api.shared.config.drain;
+    drain.ask(Duration::from_millis(timeout));
+    if wait == Some(true) {
+        let messages = drain.ended().await;
+        return Ok(Answer::json(&DrainStatus { state: "ended", messages }));
+    }
     Ok(Answer::empty())
+}
+
+/// What `GET /drain` answers.
+#[derive(Serialize)]
+pub(super) struct DrainStatus {
+    /// `none`: the broker was not asked to drain; `draining`; `ended`: it stops now.
+    state: &'static str,
+    /// Messages that are not finished.
+    messages: u64,
+}
+
+/// An answer of `GET /drain`.
+#[cfg(test)]
+pub(super) fn sample_drain() -> Answer {
+    Answer::json(&DrainStatus { state: "none", messages: 0 })
+}
+
+/// GET /drain
+pub(super) async fn drain_status(api: Arc<Endpoints>, request: Request) -> Result<Answer, Answer> {
+    let _ = request.query()?;
+    api.caller(&request).manage()?;
+    let drain = &api.shared.config.drain;
+    let status = match (drain.is_asked(), drain.left()) {
+        (_, Some(left)) => DrainStatus { state: "ended", messages: left },
+        (true, None) => DrainStatus { state: "draining", messages: api.broker.pending() },
+        (false, None) => DrainStatus { state: "none", messages: api.broker.pending() },
+    };
+    Ok(Answer::json(&status))
 }
 
 /// POST /channel/create

@@ -172,12 +172,19 @@ impl Api for Endpoints {
         ),
         get("/config/{option}", &[], &[BAD], by!(options::get)),
         put("/config/{option}", &[], &[BAD, FORBIDDEN, LARGE, BROKEN], by!(options::put)),
+        get("/drain", &[], &[BAD, FORBIDDEN], by!(admin::drain_status)),
         post(
             "/drain",
-            &[Parameter::new(
-                "timeout",
-                "Milliseconds the broker may take to become empty; 60000 if not given",
-            )],
+            &[
+                Parameter::new(
+                    "timeout",
+                    "Milliseconds the broker may take to become empty; 60000 if not given",
+                ),
+                Parameter::new(
+                    "wait",
+                    "Whether to answer when the drain is over, with what is left; false if not given",
+                ),
+            ],
             &[BAD, FORBIDDEN],
             by!(admin::drain),
         ),

@@ -113,6 +113,7 @@ fn every_field_is_described_and_nothing_else() {
         ),
         ("Info", answer(super::status::sample_info()), answer(super::status::sample_info())),
         ("TopicConfig", super::topic_config::sample(), super::topic_config::sample()),
+        ("Drain", answer(super::admin::sample_drain()), answer(super::admin::sample_drain())),
         ("Error", explained, refused),
         ("TlsRequired", answer(super::tls_required(1)), answer(super::tls_required(1))),
     ] {

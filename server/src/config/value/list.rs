@@ -24,7 +24,7 @@ impl<T: Item> Value for List<T> {
     }
 }
 
-/// What a [`List`] is made of.
+/// An element of a [`List`].
 pub(crate) trait Item: Sized {
     /// The right form of the whole list.
     const FORM: &'static str;

@@ -36,9 +36,9 @@ fn number(number: u64) -> OptionValue {
     OptionValue::Json(number.to_string())
 }
 
-/// Where to listen or connect.
+/// An address to listen on or connect to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Address {
+pub enum Address {
     /// `host:port`; an empty host is every interface.
     Tcp(String),
     /// Path of a unix socket.
@@ -308,10 +308,10 @@ impl Value for LogLevel {
     }
 }
 
-/// How log lines look.
+/// Form of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LogFormat {
-    /// For people.
+    /// Lines of text.
     Text,
     /// One object a line.
     Json,

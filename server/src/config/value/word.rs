@@ -41,12 +41,12 @@ fn number(number: u16) -> OptionValue {
 }
 
 choices! {
-    /// How auth servers are asked; lower case, as nsqd wants it.
+    /// HTTP method of requests to auth servers; lower case, as nsqd wants it.
     AuthMethod: "get or post", str::to_owned, false, text, ["get", "post"];
-    /// What is asked of clients' certificates.
+    /// Policy on clients' certificates.
     CertificatePolicy: "require, require-verify, or nothing", str::to_owned, false, text,
         ["", "require", "require-verify"];
-    /// Who has to use TLS.
+    /// Connections that have to use TLS.
     TlsRequired: "true, false or tcp-https", str::to_ascii_lowercase, true,
         |word| number(match word { "false" => 0, "tcp-https" => 1, _ => 2 }),
         ["false" | "f" | "0", "tcp-https", "true" | "t" | "1"];

@@ -12,8 +12,8 @@ use tracing_subscriber::layer::{Context, Filter};
 /// Lines of one place that are written within [`WINDOW`].
 const LINES_MAX: u32 = 10;
 const WINDOW: Duration = Duration::from_secs(1);
-/// Where lines about held back lines come from; these always pass.
-const REPORT: &str = "mq::held_back";
+/// Target of the log's own lines, which are never suppressed.
+pub(super) const REPORT: &str = "mq_server::log";
 
 /// Lets pass what [`Repeats`] lets pass.
 pub(crate) struct RepeatLimit(pub(crate) Arc<Repeats>);
@@ -30,11 +30,11 @@ impl<S> Filter<S> for RepeatLimit {
     }
 }
 
-/// How often each place has written.
+/// Lines written and suppressed at each place in the program.
 #[derive(Default)]
 pub(crate) struct Repeats {
     places: Mutex<HashMap<Identifier, Place>>,
-    /// Told when a line was held back, the first of a window.
+    /// Notified when the first line of a window is held back.
     held_back: Notify,
 }
 
@@ -68,7 +68,7 @@ impl Repeats {
         false
     }
 
-    /// What was held back since this was asked last.
+    /// Lines suppressed since the last call, by place.
     fn take(&self) -> Vec<(&'static Metadata<'static>, u64)> {
         let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
         let held_back = places.values_mut().filter(|place| place.held_back > 0);
@@ -82,7 +82,7 @@ impl Repeats {
             tokio::time::sleep(WINDOW).await;
             for (place, lines) in self.take() {
                 let at = format!("{}:{}", place.target(), place.line().unwrap_or_default());
-                tracing::warn!(target: REPORT, at, lines, "the same again and again: lines held back");
+                tracing::warn!(target: REPORT, at, lines, "repeated log lines suppressed");
             }
         }
     }
@@ -133,7 +133,7 @@ mod tests {
         let held_back = repeats.take();
         assert_eq!(held_back.len(), 1);
         assert_eq!(held_back[0].1, 15 - count("flood") as u64);
-        assert!(repeats.take().is_empty(), "told once");
+        assert!(repeats.take().is_empty(), "reported once");
     }
 
     #[test]
