@@ -4,8 +4,12 @@
 //!
 //! - [`run`]: one workload, with the flags of [`Bench`], on a [`Front`]
 //! - `load`: the workloads
+//! - [`broker_flags`]: flags by which a client reaches a broker, the same on every command of `mq`
 
+pub mod broker_flags;
 mod load;
+
+use std::sync::atomic::AtomicBool;
 
 use clap::Subcommand;
 
@@ -56,6 +60,8 @@ pub struct Front<'a> {
     pub bar: &'a dyn Fn(Unit) -> Bar,
     /// Lays out rows of cells, the first of which is the head.
     pub table: &'a dyn Fn(&[Vec<String>]) -> String,
+    /// Set by another thread: ends the load early, with the figures so far.
+    pub stopped: &'a AtomicBool,
 }
 
 /// Results of a load.

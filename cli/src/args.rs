@@ -1,4 +1,5 @@
-//! Go's flag grammar on top of clap: `-x v`, `-x=v`, `--x v`, `--x=v`, and switches that never take the next argument.
+//! Go's flag grammar on top of clap: `-x v`, `-x=v`, `--x v`, `--x=v`, and switches that never take the next
+//! argument.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -7,8 +8,8 @@ use clap::Command;
 
 /// Rewrites `args` (the program's name first) so that clap reads them as Go's `flag` package would.
 ///
-/// Every known flag comes out as `--name=value`; what is not a flag of the subcommand passes as it is, so that clap
-/// can say what it thinks of it.
+/// Every known flag comes out as `--name=value`; what is not a flag of the subcommand passes as it is, so
+/// that clap can say what it thinks of it.
 pub(crate) fn normalise(command: &Command, args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let mut args = args.into_iter();
     let mut out: Vec<OsString> = args.next().into_iter().collect();

@@ -1,69 +1,117 @@
 //! `mq drain`: empties a broker and stops it.
 
-use std::path::{Path, PathBuf};
+use std::convert::Infallible;
+use std::io::Write;
 use std::time::Duration;
 
-use mq_net::http::{Method, ask};
-use mq_net::secret_file;
+use mq_nsq::client::Admin;
 use mq_server::config::units;
-use tokio::time::{Instant, sleep};
+use serde::Deserialize;
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::Outcome;
+use crate::runtime;
+use crate::words::count;
+use mq_bench::broker_flags::HttpFlags;
 
-/// How often a broker that empties itself, or stops, is looked at.
+/// Interval between two looks at how far the drain is.
+const PROGRESS_EVERY: Duration = Duration::from_secs(1);
+/// Time for the broker's answer after the time for the drain is over.
+const ANSWER: Duration = Duration::from_secs(30);
+/// Interval between two looks at a broker that stops.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// How long a broker may take to stop once it is empty: what it writes then.
-const STOP: Duration = Duration::from_secs(30);
+/// Longest time from the end of a drain to the end of the process: the time for what it writes then.
+const STOP: Duration = Duration::from_secs(60);
 
 /// Flags of `mq drain`.
 #[derive(clap::Args)]
 pub(crate) struct Drain {
-    /// HTTP address of the broker: host:port, or the path of a unix socket
-    #[arg(long, value_name = "ADDRESS", env = "MQ_HTTP_ADDRESS", default_value = "127.0.0.1:4151")]
-    http_address: String,
-    /// File with the token that the broker wants to see, in its first line
-    #[arg(long, value_name = "FILE", env = "MQ_HTTP_AUTH_TOKEN_FILE")]
-    http_auth_token_file: Option<PathBuf>,
-    /// How long the broker may take to become empty; it stops then in any case, and keeps what is left
-    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration)]
+    #[command(flatten)]
+    http: HttpFlags,
+    /// Longest time for the broker to become empty; it stops then in any case, and keeps what is left
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = units::duration)]
     timeout: Duration,
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
-    units::parse_duration(text).ok_or_else(|| format!("it must be {}", units::DURATION_FORM))
+/// An answer about a drain.
+#[derive(Deserialize)]
+struct Status {
+    /// Messages that are not finished.
+    messages: u64,
 }
 
-/// Asks for it and waits until the broker has stopped.
+/// Drains the broker and waits until its process has ended. Success only if nothing is left.
 pub(crate) fn run(options: Drain) -> Outcome {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| format!("cannot start: {e}"))?;
-    let token = options.http_auth_token_file.as_deref().map(token).transpose()?;
-    runtime.block_on(drain(&options, token.as_deref()))
+    runtime()?.block_on(drain(&options))
 }
 
-fn token(path: &Path) -> Result<String, String> {
-    let named = |what: String| format!("--http-auth-token-file {}: {what}", path.display());
-    let text = std::fs::read(path).map_err(|error| named(error.to_string()))?;
-    let tokens = secret_file::tokens(&text).map_err(|what| named(what.to_owned()))?;
-    let first = tokens.first().map(|token| String::from_utf8(token.to_vec())).transpose();
-    first.map(Option::unwrap_or_default).map_err(|_| named("its first token is not UTF-8".to_owned()))
-}
-
-async fn drain(options: &Drain, token: Option<&str>) -> Outcome {
-    let address = &options.http_address;
-    let failed = |error| format!("{address}: {error}");
-    let before = ask(address, Method::GET, "/info", token).await.map_err(failed)?;
-    let target = format!("/drain?timeout={}", options.timeout.as_millis());
-    ask(address, Method::POST, &target, token).await.map_err(failed)?;
-    let deadline = Instant::now() + options.timeout + STOP;
-    // It is gone, or another has taken its place.
-    while ask(address, Method::GET, "/info", token).await.is_ok_and(|now| now == before) {
-        if Instant::now() >= deadline {
-            return Err(format!("{address}: it has not stopped {STOP:?} after its time was over"));
+async fn drain(options: &Drain) -> Outcome {
+    let admin = options.http.admin()?;
+    let before = admin.get("/info", &[]).await.map_err(|error| options.http.explain(&error))?;
+    let left = tokio::select! {
+        left = ask(options, &admin) => left?,
+        never = show_progress(&admin) => match never {},
+    };
+    until_gone(options, &admin, &before).await?;
+    match left {
+        0 => {
+            say("nothing is left, and the broker has stopped");
+            Ok(0)
         }
-        sleep(LOOK_EVERY).await;
+        _ => Err(format!(
+            "the broker has stopped, and {} in its data folder",
+            count(left, "message is left", "messages are left")
+        )),
     }
-    Ok(0)
+}
+
+/// Asks for the drain, waits until it is over, and gives the number of messages left.
+async fn ask(options: &Drain, admin: &Admin) -> Result<u64, String> {
+    let patient = admin.clone().with_timeout(options.timeout.saturating_add(ANSWER));
+    let timeout = options.timeout.as_millis().to_string();
+    let query = [("timeout", timeout.as_str()), ("wait", "true")];
+    let answer = patient.post("/drain", &query).await.map_err(|error| options.http.explain(&error))?;
+    let status: Status = serde_json::from_slice(&answer).map_err(|error| format!("/drain: {error}"))?;
+    Ok(status.messages)
+}
+
+/// Says now and then how many messages are left, where that has changed.
+async fn show_progress(admin: &Admin) -> Infallible {
+    let mut said = None;
+    loop {
+        sleep(PROGRESS_EVERY).await;
+        // An answer that does not come is missed by the one who asked for the drain.
+        let Ok(json) = admin.get("/drain", &[]).await else { continue };
+        let Ok(status) = serde_json::from_slice::<Status>(&json) else { continue };
+        if said != Some(status.messages) {
+            said = Some(status.messages);
+            say(&format!("{} left", count(status.messages, "message is", "messages are")));
+        }
+    }
+}
+
+/// Waits until the broker's process has ended: until then it keeps the port, and answers nobody there in the
+/// end.
+async fn until_gone(options: &Drain, admin: &Admin, before: &[u8]) -> Result<(), String> {
+    let deadline = Instant::now() + STOP;
+    let gone = async {
+        // Another may have taken its place.
+        loop {
+            match admin.get("/info", &[]).await {
+                Ok(now) if now != before => return,
+                Ok(_) => {}
+                Err(_) if !admin.is_reachable().await => return,
+                Err(_) => {}
+            }
+            sleep(LOOK_EVERY).await;
+        }
+    };
+    timeout_at(deadline, gone).await.map_err(|_| {
+        format!("{}: the broker has not ended {STOP:?} after the drain was over", options.http.address())
+    })
+}
+
+/// Writes a line of progress to stderr, where nobody has to read it.
+fn say(text: &str) {
+    let _ = writeln!(std::io::stderr(), "mq drain: {text}");
 }

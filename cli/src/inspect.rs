@@ -1,18 +1,22 @@
 //! `mq inspect`: what is in a data folder, and whether all of it is sound.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use mq_core::repair::inspect::{Damage, Report, Tail, What, inspect};
 use serde_json::{Value, json};
 
+use mq_server::startup_banner::shell_word;
+
 use crate::Outcome;
 use crate::progress::{Bar, Unit};
 use crate::table::Table;
+use crate::words::{count, printable};
 use mq_server::config::units::show_size;
 
-/// What the exit code says, for `--help`.
-pub(crate) const EXIT_CODES: &str = "Exit code: 0 all is sound, 1 damage was found, 2 it could not be told";
+/// Meaning of the exit status, for `--help`.
+pub(crate) const EXIT_CODES: &str =
+    "Exit code: 0 all is sound, 1 damage was found, 2 the folder could not be read";
 
 /// Flags of `mq inspect`.
 #[derive(clap::Args)]
@@ -27,6 +31,7 @@ pub(crate) struct Inspect {
 
 /// Reads the folder and prints what is in it.
 pub(crate) fn run(options: Inspect) -> Outcome {
+    check_is_data_folder(&options.data_path)?;
     let mut bar = Bar::new(Unit::BytesRead);
     let report = inspect(&options.data_path, &mut |done, total| bar.show(done, total));
     drop(bar);
@@ -34,6 +39,28 @@ pub(crate) fn run(options: Inspect) -> Outcome {
     let is_sound = report.damage.is_empty();
     print(&if options.json { json_text(&as_json(&report)) } else { text(&report, &options.data_path) })?;
     Ok(if is_sound { 0 } else { 1 })
+}
+
+/// Refuses a folder that no broker has written to: saying that it is sound would mislead.
+pub(crate) fn check_is_data_folder(folder: &Path) -> Result<(), String> {
+    let shown = folder.display();
+    let entries = std::fs::read_dir(folder).map_err(|error| format!("--data-path {shown}: {error}"))?;
+    let names = entries.map(|entry| entry.map(|entry| entry.file_name()));
+    let names: Vec<_> =
+        names.collect::<Result<_, _>>().map_err(|error| format!("--data-path {shown}: {error}"))?;
+    // A lost manifest is damage; without any file of a broker there is nothing to be damaged.
+    let is_ours = |name: &std::ffi::OsString| {
+        let name = name.to_string_lossy();
+        let (stem, kind) = name.split_once('.').unwrap_or((&name, ""));
+        let is_number = !stem.is_empty() && stem.bytes().all(|byte| byte.is_ascii_digit());
+        name == "manifest" || (is_number && !kind.is_empty())
+    };
+    match names.iter().any(is_ours) {
+        true => Ok(()),
+        false => Err(format!(
+            "--data-path {shown}: no broker's data is there: it has neither a manifest nor log files"
+        )),
+    }
 }
 
 /// Prints to stdout; a reader that has enough is no failure.
@@ -49,7 +76,7 @@ pub(crate) fn json_text(value: &Value) -> String {
     format!("{value:#}\n")
 }
 
-fn text(report: &Report, folder: &std::path::Path) -> String {
+fn text(report: &Report, folder: &Path) -> String {
     let mut out = String::new();
     let mut line = |text: String| {
         out.push_str(&text);
@@ -78,20 +105,26 @@ fn text(report: &Report, folder: &std::path::Path) -> String {
     let mut topics =
         Table::new(&["TOPIC, CHANNEL", "DEPTH", "REQUEUED", "LEVEL", "STATE", "ON DISK", "LIVE", "DEAD"]);
     let state = |paused| if paused { "paused" } else { "" }.to_owned();
+    let is_damaged = |number: u32| {
+        report.damage.iter().any(|place| match &place.what {
+            What::Messages { topic, .. } | What::Missing { topic, .. } => *topic == number,
+            _ => false,
+        })
+    };
     for topic in &report.topics {
         topics.row(&[
-            topic.name.escape_debug().to_string(),
+            printable(&topic.name),
             topic.depth.to_string(),
             String::new(),
             level(topic.level),
-            state(topic.paused),
+            if is_damaged(topic.number) { "damaged".to_owned() } else { state(topic.paused) },
             topic.messages.to_string(),
             show_size(topic.live_bytes),
             show_size(topic.dead_bytes),
         ]);
         for channel in &topic.channels {
             topics.row(&[
-                format!("  {}", channel.name.escape_debug()),
+                format!("  {}", printable(&channel.name)),
                 channel.depth.to_string(),
                 channel.requeued.to_string(),
                 String::new(),
@@ -103,8 +136,8 @@ fn text(report: &Report, folder: &std::path::Path) -> String {
     line(damage_text(&report.damage, report.tail.as_ref()));
     if !report.damage.is_empty() {
         line(format!(
-            "`mq repair --data-path {}` tells what can be salvaged; the broker has to be stopped for it",
-            folder.display()
+            "`mq repair --data-path {}` says what can be salvaged; the broker has to be stopped for it",
+            shell_word(&folder.to_string_lossy())
         ));
     }
     out
@@ -117,7 +150,7 @@ pub(crate) fn damage_text(damage: &[Damage], tail: Option<&Tail>) -> String {
         lines.push("no damage: every checksum is right".to_owned());
     } else {
         lines.push(format!("damaged: {}", damage.len()));
-        lines.extend(damage.iter().map(|place| format!("  {}", place.to_string().escape_debug())));
+        lines.extend(damage.iter().map(|place| format!("  {}", printable(&place.to_string()))));
     }
     if let Some(tail) = tail {
         lines.push(tail_text(tail));
@@ -131,7 +164,9 @@ fn tail_text(tail: &Tail) -> String {
     match frames {
         0 => place,
         _ => format!(
-            "{place}; {messages} messages in {frames} frames stand after it: a broker drops them, `mq repair --write` keeps them"
+            "{place}; after it come {} in {}: a broker drops them, `mq repair --write` keeps them",
+            count(*messages, "message", "messages"),
+            count(*frames, "frame", "frames"),
         ),
     }
 }
@@ -200,7 +235,7 @@ pub(crate) fn damage_json(damage: &Damage) -> Value {
     out
 }
 
-/// Where the log was cut.
+/// The place where the log was cut, as JSON.
 pub(crate) fn tail_json(tail: &Tail) -> Value {
     json!({ "file": tail.file, "at": tail.at, "frames": tail.frames, "messages": tail.messages })
 }

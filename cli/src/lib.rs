@@ -3,15 +3,16 @@
 //! - [`main`]: runs one command line; `args`: Go's flag grammar on top of clap
 //! - `serve`, `lookup`: mq-server's; `drain`: asks a broker to empty itself and stop
 //! - `publish`, `line_batches`: `mq pub`; `tail`, `printer`: `mq tail`
-//! - `stat`: `mq stat`; `topics`: `mq topics`; `http` that both speak
+//! - `stat`: `mq stat`; `topics`: `mq topics`
+//! - `interrupt`: signals that end a command; `words` for people. Flags that reach a broker are mq-bench's
 //! - `inspect`, `repair`: `mq inspect`, `mq repair`; `table`, `progress` for people
 //! - `bench`: `mq bench`; `proto`: `mq proto`
 
 mod args;
 mod bench;
 mod drain;
-mod http;
 mod inspect;
+mod interrupt;
 mod line_batches;
 mod printer;
 mod progress;
@@ -22,21 +23,31 @@ mod stat;
 mod table;
 mod tail;
 mod topics;
+mod words;
 
 use std::ffi::OsString;
 use std::path::Path;
 
-use clap::{Args, Command, FromArgMatches};
+use clap::{ArgMatches, Args, Command, FromArgMatches};
+use mq_server::Ended;
 use mq_server::config::{self, InvokedAs};
 
+/// The version that NSQ's programs print: theirs, in their form, which clients' test harnesses parse.
+const NSQ_VERSION_LINE: &str = concat!("v1.3.0 (built w/libmq", env!("CARGO_PKG_VERSION"), ")");
 /// Exit status of a command that failed.
 const FAILURE: u8 = 1;
 
-/// Runs the command line `arguments`, whose first is the program's name, and gives its exit status: 0 is success.
+/// Runs the command line `arguments`, whose first is the program's name, and gives its exit status: 0 is
+/// success.
 ///
-/// Never ends the process itself. Started under the name of one of NSQ's programs (a link, say), it takes that one's
-/// flags and has its defaults.
+/// Never ends the process itself. Started under the name of one of NSQ's programs (a link, say), it takes
+/// that one's flags and has its defaults.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
+    run(arguments).status
+}
+
+/// [`main`] for a program that ends when it returns: ports may stay taken until then.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Ended {
     let mut arguments: Vec<OsString> = arguments.into_iter().collect();
     let invoked_as = invoked_as(arguments.first());
     match invoked_as {
@@ -50,35 +61,45 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     let matches = match command.try_get_matches_from(arguments) {
         Ok(matches) => matches,
         Err(error) => {
-            // Help and version are answers, on stdout; all else is a complaint. Neither may fail on a closed pipe.
+            // Help and version are answers, on stdout; all else is a complaint. Neither may fail on a closed
+            // pipe.
             let _ = error.print();
-            return if error.use_stderr() { failure } else { 0 };
+            return Ended::with(if error.use_stderr() { failure } else { 0 });
         }
     };
     let outcome = match matches.subcommand() {
         Some(("serve", flags)) => mq_server::serve::run(flags, invoked_as),
-        Some(("lookup", flags)) => mq_server::lookup::run(flags, invoked_as),
-        Some(("pub", flags)) => parsed(flags).and_then(publish::run),
-        Some(("drain", flags)) => parsed(flags).and_then(drain::run),
-        Some(("tail", flags)) => parsed(flags).and_then(tail::run),
-        Some(("stat", flags)) => parsed(flags).and_then(stat::run),
-        Some(("bench", flags)) => parsed(flags).and_then(bench::run),
-        Some(("topics", flags)) => parsed(flags).and_then(topics::run),
-        Some(("inspect", flags)) => parsed(flags).and_then(inspect::run),
-        Some(("proto", flags)) => parsed(flags).and_then(proto::run),
-        Some(("repair", flags)) => parsed(flags).and_then(repair::run),
-        _ => Err("a subcommand is needed: `mq --help` lists them".to_owned()),
+        Some((name, flags)) => command_of(name, flags, invoked_as).map(Ended::with),
+        None => Err("a subcommand is needed: `mq --help` lists them".to_owned()),
     };
     match outcome {
-        Ok(code) => code,
+        Ok(ended) => ended,
         Err(message) => {
-            match invoked_as {
-                InvokedAs::Mq => eprintln!("mq {}: {message}", matches.subcommand_name().unwrap_or_default()),
-                InvokedAs::Nsqd => eprintln!("nsqd: {message}"),
-                InvokedAs::Nsqlookupd => eprintln!("nsqlookupd: {message}"),
-            }
-            failure
+            let name = match invoked_as {
+                InvokedAs::Mq => format!("mq {}", matches.subcommand_name().unwrap_or_default()),
+                InvokedAs::Nsqd => "nsqd".to_owned(),
+                InvokedAs::Nsqlookupd => "nsqlookupd".to_owned(),
+            };
+            mq_server::log::complain(&format!("{name}: {message}\n"));
+            Ended::with(failure)
         }
+    }
+}
+
+/// Runs a command that is not the broker.
+fn command_of(name: &str, flags: &ArgMatches, invoked_as: InvokedAs) -> Outcome {
+    match name {
+        "lookup" => mq_server::lookup::run(flags, invoked_as),
+        "pub" => parsed(flags).and_then(publish::run),
+        "drain" => parsed(flags).and_then(drain::run),
+        "tail" => parsed(flags).and_then(tail::run),
+        "stat" => parsed(flags).and_then(stat::run),
+        "bench" => parsed(flags).and_then(bench::run),
+        "topics" => parsed(flags).and_then(topics::run),
+        "inspect" => parsed(flags).and_then(inspect::run),
+        "proto" => parsed(flags).and_then(proto::run),
+        "repair" => parsed(flags).and_then(repair::run),
+        _ => Err(format!("there is no command {name}: `mq --help` lists them")),
     }
 }
 
@@ -125,22 +146,26 @@ fn command(invoked_as: InvokedAs) -> Command {
                 lookup.override_usage("nsqlookupd [OPTIONS]")
             }
         },
-        publish.about("Publishes each line of stdin as a message"),
-        drain.about("Empties a broker and stops it: it leaves discovery and takes no more messages"),
+        publish.about("Publishes messages: arguments, a file, or each line of stdin"),
+        drain.about(
+            "Drains a broker and stops it: it leaves discovery, refuses publishes, and ends when it is empty",
+        ),
         tail.about("Prints the messages of a topic as they come, one a line"),
-        stat.about("Prints what a broker's channels do, one line a tick"),
+        stat.about("Prints numbers of a broker's topics, a row a topic every two seconds"),
         topics.about("Lists topics and channels; creates, deletes, pauses, unpauses, empties them"),
-        bench.about("Loads a broker, or an nsqd, and tells what that cost it"),
+        bench.about("Loads a broker or an nsqd, and measures its rates, latency, CPU and memory"),
         inspect
-            .about("Tells what is in a data folder and checks every checksum")
+            .about("Shows the contents of a data folder and verifies every checksum")
             .after_help(inspect::EXIT_CODES),
         proto.about("Prints the files of the gRPC API, or writes them to a folder"),
-        repair.about("Salvages what is whole of a damaged data folder").after_help(repair::EXIT_CODES),
+        repair
+            .about("Repairs a damaged data folder, keeping every message that is whole")
+            .after_help(repair::EXIT_CODES),
     ];
     Command::new("mq")
         .version(match invoked_as {
             InvokedAs::Mq => env!("CARGO_PKG_VERSION"),
-            InvokedAs::Nsqd | InvokedAs::Nsqlookupd => concat!("v", env!("CARGO_PKG_VERSION"), " (libmq)"),
+            InvokedAs::Nsqd | InvokedAs::Nsqlookupd => NSQ_VERSION_LINE,
         })
         .propagate_version(true)
         .about("A message broker every language can use, and its tools")
@@ -150,8 +175,16 @@ fn command(invoked_as: InvokedAs) -> Command {
         .subcommands(subcommands.map(|command| command.args_override_self(true)))
 }
 
-fn parsed<T: FromArgMatches>(flags: &clap::ArgMatches) -> Result<T, String> {
+fn parsed<T: FromArgMatches>(flags: &ArgMatches) -> Result<T, String> {
     T::from_arg_matches(flags).map_err(|error| error.to_string())
+}
+
+/// The runtime of a command.
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, String> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| format!("cannot start: {e}"))
 }
 
 #[cfg(test)]

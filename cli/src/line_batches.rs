@@ -1,6 +1,5 @@
 //! Cuts an endless input into batches of lines, in bounded memory.
 
-use std::fmt;
 use std::io::{self, Read};
 
 use bytes::{Bytes, BytesMut};
@@ -11,70 +10,57 @@ const READ_BYTES: usize = 64 << 10;
 /// Batches of lines. A batch is what one read brought, so that lines never wait for more input to come.
 pub(crate) struct LineBatches<R> {
     input: R,
-    /// What was read and not handed on; after a batch, the beginning of a line.
+    /// Bytes read and not handed on; after a batch, the beginning of a line.
     pending: BytesMut,
     /// Most bytes of a line, its end not counted.
     line_bytes_max: usize,
     lines_read: u64,
+    /// Whether the input is in the middle of a line that is too long.
+    is_skipping: bool,
     ended: bool,
 }
 
-/// Why no more lines can be had.
-#[derive(Debug)]
-pub(crate) enum LineError {
-    /// A line is longer than allowed.
-    TooLong {
-        /// Its number, from 1.
-        line: u64,
-        /// The limit.
-        bytes_max: usize,
-    },
-    /// The input failed.
-    Io(io::Error),
-}
-
-impl fmt::Display for LineError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::TooLong { line, bytes_max } => {
-                write!(f, "line {line} is longer than a message may be ({bytes_max} bytes)")
-            }
-            Self::Io(error) => write!(f, "stdin: {error}"),
-        }
-    }
+/// Lines of the input that came together.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct LineBatch {
+    /// The lines, without their newlines and without empty ones.
+    pub(crate) lines: Vec<Bytes>,
+    /// Numbers, from 1, of the lines that are longer than allowed, and left out.
+    pub(crate) too_long: Vec<u64>,
 }
 
 impl<R: Read> LineBatches<R> {
     pub(crate) fn new(input: R, line_bytes_max: usize) -> Self {
-        Self { input, pending: BytesMut::new(), line_bytes_max, lines_read: 0, ended: false }
+        let pending = BytesMut::new();
+        Self { input, pending, line_bytes_max, lines_read: 0, is_skipping: false, ended: false }
     }
 
-    /// The next lines, without their newlines and without empty ones; none at the end of the input. A last line needs
-    /// no newline.
+    /// The next lines; `None` at the end of the input. A last line needs no newline.
     ///
     /// # Errors
-    /// The lines before the one that is too long come first.
-    pub(crate) fn next_batch(&mut self) -> Result<Vec<Bytes>, LineError> {
-        while !self.ended {
+    /// Errors of the input.
+    pub(crate) fn next_batch(&mut self) -> io::Result<Option<LineBatch>> {
+        let mut batch = LineBatch::default();
+        while !self.ended && batch == LineBatch::default() {
             let read_from = self.pending.len();
             self.read()?;
             let fresh = self.pending.get(read_from..).unwrap_or_default();
             let whole = match fresh.iter().rposition(|byte| *byte == b'\n') {
                 Some(newline) => self.pending.split_to(read_from + newline + 1),
                 None if self.ended => self.pending.split(),
-                None if self.pending.len() > self.line_bytes_max => return Err(self.too_long()),
-                None => continue,
+                None => BytesMut::new(),
             };
-            let lines = self.cut(whole.freeze())?;
-            if !lines.is_empty() {
-                return Ok(lines);
+            self.cut(&whole.freeze(), &mut batch);
+            // What is left begins a line.
+            if self.is_skipping || self.pending.len() > self.line_bytes_max {
+                self.pending.clear();
+                self.skip(&mut batch);
             }
         }
-        // The end, and what an error kept back.
-        if self.pending.is_empty() { Ok(Vec::new()) } else { Err(self.too_long()) }
+        Ok((batch != LineBatch::default()).then_some(batch))
     }
 
-    fn read(&mut self) -> Result<(), LineError> {
+    fn read(&mut self) -> io::Result<()> {
         let filled = self.pending.len();
         self.pending.resize(filled + READ_BYTES, 0);
         let read = loop {
@@ -84,35 +70,36 @@ impl<R: Read> LineBatches<R> {
             }
         };
         self.pending.truncate(filled + *read.as_ref().unwrap_or(&0));
-        self.ended = read.map_err(LineError::Io)? == 0;
+        self.ended = read? == 0;
         Ok(())
     }
 
-    fn cut(&mut self, whole: Bytes) -> Result<Vec<Bytes>, LineError> {
-        let mut lines = Vec::new();
+    /// Takes the lines of `whole`, all of which end in it.
+    fn cut(&mut self, whole: &Bytes, batch: &mut LineBatch) {
         let mut start = 0;
         for line in whole.split_inclusive(|byte| *byte == b'\n') {
             let body = line.strip_suffix(b"\n").unwrap_or(line);
-            if body.len() > self.line_bytes_max {
-                if lines.is_empty() {
-                    return Err(self.too_long());
+            if std::mem::take(&mut self.is_skipping) {
+                // The end of a line that was counted when it became too long.
+            } else if body.len() > self.line_bytes_max {
+                self.skip(batch);
+                self.is_skipping = false;
+            } else {
+                self.lines_read += 1;
+                if !body.is_empty() {
+                    batch.lines.push(whole.slice(start..start + body.len()));
                 }
-                // Told by the next call, which finds something pending at the end.
-                self.ended = true;
-                self.pending = BytesMut::from(body);
-                break;
-            }
-            self.lines_read += 1;
-            if !body.is_empty() {
-                lines.push(whole.slice(start..start + body.len()));
             }
             start += line.len();
         }
-        Ok(lines)
     }
 
-    fn too_long(&self) -> LineError {
-        LineError::TooLong { line: self.lines_read + 1, bytes_max: self.line_bytes_max }
+    /// Counts the line that is too long, once, and leaves out what is still to come of it.
+    fn skip(&mut self, batch: &mut LineBatch) {
+        if !std::mem::replace(&mut self.is_skipping, true) {
+            self.lines_read += 1;
+            batch.too_long.push(self.lines_read);
+        }
     }
 }
 
@@ -131,38 +118,75 @@ mod tests {
         }
     }
 
-    fn batches(pieces: &[&'static [u8]], max: usize) -> Result<Vec<Vec<Bytes>>, String> {
+    fn batches(pieces: &[&'static [u8]], max: usize) -> Vec<LineBatch> {
         let mut lines = LineBatches::new(Pieces(pieces.to_vec()), max);
-        let mut batches = Vec::new();
-        loop {
-            match lines.next_batch().map_err(|e| format!("{batches:?} {e}"))? {
-                batch if batch.is_empty() => return Ok(batches),
-                batch => batches.push(batch),
-            }
-        }
+        std::iter::from_fn(|| lines.next_batch().unwrap()).collect()
+    }
+
+    fn lines(pieces: &[&'static [u8]], max: usize) -> Vec<Vec<Bytes>> {
+        let batches = batches(pieces, max);
+        assert!(batches.iter().all(|batch| batch.too_long.is_empty()), "{batches:?}");
+        batches.into_iter().map(|batch| batch.lines).collect()
     }
 
     #[test]
     fn a_read_is_a_batch_and_a_line_may_span_reads() {
-        assert_eq!(
-            batches(&[b"a\nb\nc", b"d\n", b"e\r\n"], 10).unwrap(),
-            [vec!["a", "b"], vec!["cd"], vec!["e\r"]]
-        );
+        assert_eq!(lines(&[b"a\nb\nc", b"d\n", b"e\r\n"], 10), [vec!["a", "b"], vec!["cd"], vec!["e\r"]]);
     }
 
     #[test]
     fn empty_lines_are_skipped_and_the_last_needs_no_newline() {
-        assert_eq!(batches(&[b"\n\na\n\n", b"\n", b"b"], 10).unwrap(), [vec!["a"], vec!["b"]]);
-        assert!(batches(&[], 10).unwrap().is_empty());
-        assert!(batches(&[b"\n\n"], 10).unwrap().is_empty());
+        assert_eq!(lines(&[b"\n\na\n\n", b"\n", b"b"], 10), [vec!["a"], vec!["b"]]);
+        assert!(lines(&[], 10).is_empty());
+        assert!(lines(&[b"\n\n"], 10).is_empty());
     }
 
     #[test]
-    fn a_line_over_the_limit_is_named_after_those_before_it() {
-        assert_eq!(batches(&[b"abc\nabcd"], 4).unwrap(), [vec!["abc"], vec!["abcd"]]);
-        for pieces in [&[&b"ok\n\nabcde\nx\n"[..]][..], &[b"ok\n\nab", b"cde"], &[b"ok\n\nabcd", b"e\n"]] {
-            let error = batches(pieces, 4).unwrap_err();
-            assert!(error.contains("ok") && error.contains("line 3 is longer"), "{error}");
+    fn a_line_over_the_limit_is_left_out_and_numbered_and_those_around_it_come() {
+        assert_eq!(lines(&[b"abc\nabcd"], 4), [vec!["abc"], vec!["abcd"]]);
+        let cases: [&[&'static [u8]]; 6] = [
+            &[b"ok\n\nabcde\nx\n"],
+            &[b"ok\n\nab", b"cde\nx\n"],
+            &[b"ok\n\nabcd", b"e\nx"],
+            &[b"ok\n\nabcde", b"abcde", b"abcde", b"\nx"],
+            &[b"ok\n\nabcdefgh", b"\n", b"x"],
+            &[b"ok\n\nabcde", b"f\nx\n"],
+        ];
+        for pieces in cases {
+            let batches = batches(pieces, 4);
+            let lines: Vec<_> = batches.iter().flat_map(|batch| &batch.lines).cloned().collect();
+            let too_long: Vec<_> = batches.iter().flat_map(|batch| &batch.too_long).copied().collect();
+            assert_eq!(lines, ["ok", "x"], "{pieces:?}");
+            assert_eq!(too_long, [3], "{pieces:?}");
         }
+    }
+
+    #[test]
+    fn a_last_line_over_the_limit_is_numbered_once() {
+        for pieces in [&[&b"abcde"[..]][..], &[b"abcd", b"e"], &[b"abcde", b"fghij"]] {
+            let too_long: Vec<_> = batches(pieces, 4).into_iter().flat_map(|batch| batch.too_long).collect();
+            assert_eq!(too_long, [1], "{pieces:?}");
+        }
+    }
+
+    #[test]
+    fn an_endless_line_takes_no_memory() {
+        struct Endless(usize);
+
+        impl Read for Endless {
+            fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+                if self.0 == 0 {
+                    return Ok(0);
+                }
+                self.0 -= 1;
+                buf.fill(b'x');
+                Ok(buf.len())
+            }
+        }
+
+        let mut lines = LineBatches::new(Endless(1000), 4);
+        assert_eq!(lines.next_batch().unwrap().unwrap().too_long, [1]);
+        assert_eq!(lines.next_batch().unwrap(), None);
+        assert!(lines.pending.capacity() <= 4 * READ_BYTES, "{}", lines.pending.capacity());
     }
 }

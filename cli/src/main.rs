@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    ExitCode::from(mq_cli::main(std::env::args_os()))
+    ExitCode::from(mq_cli::run(std::env::args_os()).leave_ports_to_exit())
 }

@@ -1,22 +1,35 @@
 //! Messages to stdout from a thread of its own: a reader that pauses must not keep heartbeats unanswered.
 
+use std::collections::VecDeque;
+use std::fs::File;
 use std::io::{self, BufWriter, Write};
+use std::os::fd::AsFd;
+use std::time::Duration;
 
 use mq_core::MessageId;
 use mq_nsq::client::Message;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{FileType, fstat};
+use rustix::io::ioctl_fionread;
 use tokio::sync::mpsc;
 
 /// Messages on their way to stdout.
 pub(crate) const QUEUE_MAX: usize = 512;
 /// Output is written in pieces of this size while more is there to print.
 const OUT_BYTES: usize = 64 << 10;
+/// Interval between two looks at a pipe whose reader has not taken everything: short at first, for a quick
+/// reader, then longer, for one that pauses.
+const LOOK_MIN: Duration = Duration::from_millis(1);
+const LOOK_MAX: Duration = Duration::from_millis(50);
 
-/// Writes bodies to stdout, a newline after each, and tells what has left the process.
+/// Writes bodies to stdout, a newline after each, and reports which have left the process for good: were
+/// written and flushed, and, where stdout is a pipe, read from it. What a reader leaves in a pipe was seen by
+/// nobody.
 pub(crate) struct Printer {
     queue: mpsc::Sender<Message>,
     // Unbounded in form only: it never holds more ids than the queue has held messages.
     printed: mpsc::UnboundedReceiver<io::Result<Vec<MessageId>>>,
-    /// Queued and not yet told to be printed.
+    /// Queued and not reported as printed.
     waiting: usize,
     /// Messages still to take; `None` = without end.
     left: Option<u64>,
@@ -27,7 +40,16 @@ impl Printer {
     pub(crate) fn start(max: Option<u64>) -> Self {
         let (queue, messages) = mpsc::channel(QUEUE_MAX);
         let (report, printed) = mpsc::unbounded_channel();
-        std::thread::spawn(move || print(messages, &report));
+        std::thread::spawn(move || {
+            let failed = match Stdout::open() {
+                Ok(out) => out.print(messages, &report),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = failed {
+                // Without a receiver there is nobody left to mind.
+                let _ = report.send(Err(error));
+            }
+        });
         Self { queue, printed, waiting: 0, left: max }
     }
 
@@ -71,30 +93,161 @@ impl Printer {
         self.left == Some(0) && self.waiting == 0
     }
 
-    /// How many messages there may be with us, those that wait to be printed included: at most `limit`.
+    /// Credit to ask for: messages that may be in flight, those that wait to be printed included; at most
+    /// `limit`.
     pub(crate) fn credit(&self, limit: u32) -> u32 {
         let Some(left) = self.left else { return limit };
         u32::try_from(left.saturating_add(self.waiting as u64)).map_or(limit, |credit| credit.min(limit))
     }
 }
 
-fn print(mut messages: mpsc::Receiver<Message>, report: &mpsc::UnboundedSender<io::Result<Vec<MessageId>>>) {
-    let mut out = BufWriter::with_capacity(OUT_BYTES, io::stdout().lock());
-    while let Some(message) = messages.blocking_recv() {
-        let mut ids = Vec::new();
-        let mut next = Some(message);
-        let written = loop {
-            let Some(message) = next else { break out.flush() };
-            if let Err(error) = out.write_all(&message.body).and_then(|()| out.write_all(b"\n")) {
-                break Err(error);
-            }
-            ids.push(message.id);
-            // As many as a queue holds, then they are told: a fast broker must not put that off for ever.
-            next = if ids.len() < QUEUE_MAX { messages.try_recv().ok() } else { None };
-        };
-        let failed = written.is_err();
-        if report.send(written.map(|()| ids)).is_err() || failed {
-            return;
+/// The printing thread's end.
+struct Stdout {
+    out: BufWriter<Counted>,
+    is_pipe: bool,
+    /// Messages written and not reported, each with the number of bytes written up to its end.
+    unread: VecDeque<(u64, MessageId)>,
+}
+
+/// Stdout without the standard library's buffer, and the bytes it took.
+struct Counted {
+    file: File,
+    bytes: u64,
+}
+
+impl Write for Counted {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.bytes += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+type Report = mpsc::UnboundedSender<io::Result<Vec<MessageId>>>;
+
+impl Stdout {
+    fn open() -> io::Result<Self> {
+        let file = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+        let is_pipe = FileType::from_raw_mode(fstat(&file)?.st_mode) == FileType::Fifo;
+        let out = BufWriter::with_capacity(OUT_BYTES, Counted { file, bytes: 0 });
+        Ok(Self { out, is_pipe, unread: VecDeque::new() })
+    }
+
+    /// Prints until no more messages can come, or nobody reads the reports.
+    fn print(mut self, mut messages: mpsc::Receiver<Message>, report: &Report) -> io::Result<()> {
+        let mut pause = LOOK_MIN;
+        loop {
+            let message = if self.unread.is_empty() {
+                messages.blocking_recv()
+            } else {
+                match messages.try_recv() {
+                    Err(mpsc::error::TryRecvError::Empty) => {
+                        let waited = self.wait_for_reader(pause);
+                        pause = if self.report(report) { LOOK_MIN } else { (2 * pause).min(LOOK_MAX) };
+                        waited?;
+                        continue;
+                    }
+                    message => message.ok(),
+                }
+            };
+            let Some(message) = message else { return Ok(()) };
+            let written = self.write(message, &mut messages);
+            // Also after a failure: what was read before it was printed.
+            self.report(report);
+            written?;
         }
+    }
+
+    /// Writes `message` and those that wait behind it.
+    fn write(&mut self, message: Message, messages: &mut mpsc::Receiver<Message>) -> io::Result<()> {
+        let mut next = Some(message);
+        let mut count = 0;
+        while let Some(message) = next {
+            self.out.write_all(&message.body)?;
+            self.out.write_all(b"\n")?;
+            let end = self.out.get_ref().bytes + self.out.buffer().len() as u64;
+            self.unread.push_back((end, message.id));
+            count += 1;
+            // As many as a queue holds, then they are reported: a fast broker must not put that off for ever.
+            next = if count < QUEUE_MAX { messages.try_recv().ok() } else { None };
+        }
+        self.out.flush()
+    }
+
+    /// Reports what was read since the last report. Returns whether there was anything.
+    fn report(&mut self, report: &Report) -> bool {
+        let mut taken = self.out.get_ref().bytes;
+        if self.is_pipe {
+            taken -= ioctl_fionread(&self.out.get_ref().file).unwrap_or(0).min(taken);
+        }
+        let count = self.unread.partition_point(|(end, _)| *end <= taken);
+        let ids: Vec<_> = self.unread.drain(..count).map(|(_, id)| id).collect();
+        let any = !ids.is_empty();
+        if any {
+            let _ = report.send(Ok(ids));
+        }
+        any
+    }
+
+    /// Waits for `pause`, or until the reader has gone.
+    fn wait_for_reader(&self, pause: Duration) -> io::Result<()> {
+        let file = &self.out.get_ref().file;
+        let mut fds = [PollFd::new(file, PollFlags::empty())];
+        let pause = Timespec { tv_sec: 0, tv_nsec: pause.subsec_nanos().into() };
+        match poll(&mut fds, Some(&pause)) {
+            Ok(0) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Ok(_) => Err(io::ErrorKind::BrokenPipe.into()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::fd::OwnedFd;
+
+    use super::*;
+
+    fn message(n: u8) -> Message {
+        Message { id: id(n), attempts: 1, timestamp: 0, body: vec![n; 9].into() }
+    }
+
+    fn id(n: u8) -> MessageId {
+        MessageId(n.into())
+    }
+
+    fn reported(reports: &mut mpsc::UnboundedReceiver<io::Result<Vec<MessageId>>>) -> Vec<MessageId> {
+        std::iter::from_fn(|| reports.try_recv().ok()).flat_map(Result::unwrap).collect()
+    }
+
+    #[test]
+    fn what_is_in_a_pipe_unread_is_not_reported() {
+        let (reader, writer) = io::pipe().unwrap();
+        let file = File::from(OwnedFd::from(writer));
+        let out = BufWriter::with_capacity(OUT_BYTES, Counted { file, bytes: 0 });
+        let mut stdout = Stdout { out, is_pipe: true, unread: VecDeque::new() };
+        let (queue, mut messages) = mpsc::channel(QUEUE_MAX);
+        let (report, mut reports) = mpsc::unbounded_channel();
+        queue.try_send(message(2)).unwrap();
+        queue.try_send(message(3)).unwrap();
+        stdout.write(message(1), &mut messages).unwrap();
+        assert!(!stdout.report(&report));
+        let mut reader = reader;
+        // All of the first, and all but a byte of the second.
+        reader.read_exact(&mut [0; 19]).unwrap();
+        assert!(stdout.report(&report));
+        assert_eq!(reported(&mut reports), [id(1)]);
+        reader.read_exact(&mut [0; 1]).unwrap();
+        stdout.report(&report);
+        assert_eq!(reported(&mut reports), [id(2)]);
+        stdout.wait_for_reader(LOOK_MIN).unwrap();
+        drop(reader);
+        assert_eq!(stdout.wait_for_reader(LOOK_MIN).unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+        assert!(!stdout.report(&report), "the reader left it");
     }
 }

@@ -1,4 +1,5 @@
-//! A bar on stderr for work that takes long: only on a terminal, and only once it has taken a while.
+//! A bar on stderr for work that takes long, once it has taken a while: drawn in place on a terminal, else a
+//! line at a time.
 
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
@@ -7,12 +8,14 @@ use mq_server::config::units;
 
 /// Work that ends sooner shows nothing.
 const QUIET: Duration = Duration::from_millis(500);
-/// How often the bar is drawn.
+/// Interval between two drawings of the bar.
 const EVERY: Duration = Duration::from_millis(100);
+/// Interval between two lines where stderr is no terminal.
+const LINE_EVERY: Duration = Duration::from_secs(10);
 /// Characters of the bar.
 const WIDTH: u64 = 30;
 
-/// What is done, bit by bit.
+/// Unit of the work.
 #[derive(Clone, Copy)]
 pub(crate) enum Unit {
     /// Bytes that are read.
@@ -36,20 +39,24 @@ impl Bar {
         Self { unit, started: Instant::now(), shown: None, terminal: std::io::stderr().is_terminal() }
     }
 
-    /// Tells how much of how much is done.
+    /// Shows that `done` of `total` is done.
     pub(crate) fn show(&mut self, done: u64, total: u64) {
-        let is_due = self.shown.map_or(self.started.elapsed() >= QUIET, |shown| shown.elapsed() >= EVERY);
-        if self.terminal && is_due {
+        let (quiet, every) = if self.terminal { (QUIET, EVERY) } else { (LINE_EVERY, LINE_EVERY) };
+        if self.shown.map_or(self.started.elapsed() >= quiet, |shown| shown.elapsed() >= every) {
             self.shown = Some(Instant::now());
+            let line = line(self.unit, done, total);
             // A closed stderr is no reason to stop.
-            let _ = write!(std::io::stderr(), "\r{}\x1b[K", line(self.unit, done, total));
+            let _ = match self.terminal {
+                true => write!(std::io::stderr(), "\r{line}\x1b[K"),
+                false => writeln!(std::io::stderr(), "{line}"),
+            };
         }
     }
 }
 
 impl Drop for Bar {
     fn drop(&mut self) {
-        if self.shown.is_some() {
+        if self.terminal && self.shown.is_some() {
             let _ = write!(std::io::stderr(), "\r\x1b[K");
         }
     }

@@ -1,25 +1,31 @@
-//! `mq pub`: stdin's lines as messages.
+//! `mq pub`: messages from the command line, a file, or stdin's lines.
 
-use std::io::{IsTerminal, Write};
+use std::io::{IsTerminal, Read, Write};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use mq_core::TopicName;
-use mq_nsq::client::{Connection, Identify};
+use mq_nsq::client::{Admin, Connection};
+use mq_server::config::units;
+use mq_server::config::value::{Size, Value};
 use tokio::sync::mpsc;
 
 use crate::Outcome;
-use crate::line_batches::LineBatches;
-use mq_server::config::units;
-use mq_server::config::value::{Size, Value};
-use mq_server::startup_banner::DEFAULT_ADDRESS;
+use crate::interrupt::Interrupt;
+use crate::line_batches::{LineBatch, LineBatches};
+use crate::runtime;
+use crate::words::count;
+use mq_bench::broker_flags::{HttpAddressFlag, TcpFlags};
 
 /// Batches read ahead of the one being sent.
 const READ_AHEAD: usize = 4;
-/// How often the progress line is written.
+/// Interval between two writes of the progress line.
 const PROGRESS_EVERY: Duration = Duration::from_millis(200);
-/// How long an interrupted run waits for answers to what it has sent.
+/// Longest wait of an interrupted run for answers to messages it has sent.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
+/// Lines left out that are named one by one; the others are counted.
+const LEFT_OUT_NAMED_MAX: u64 = 10;
 
 /// Flags of `mq pub`.
 #[derive(clap::Args)]
@@ -27,81 +33,224 @@ pub(crate) struct Pub {
     /// Topic to publish to; made if there is none
     #[arg(long, value_name = "TOPIC", value_parser = |text: &str| TopicName::parse(text))]
     topic: TopicName,
-    /// Broker to publish to: host:port, or the path of a unix socket
-    #[arg(long, value_name = "ADDRESS", env = "MQ_TCP_ADDRESS", default_value = DEFAULT_ADDRESS)]
-    tcp_address: String,
-    /// The longest line to send: the broker's --max-msg-size
+    /// Messages to publish; without any, and without --file, each line of stdin is one
+    #[arg(value_name = "MESSAGE", conflicts_with = "file")]
+    messages: Vec<String>,
+    /// File to publish whole as one message; - is stdin
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// Time before the messages are delivered
+    #[arg(long, value_name = "TIME", value_parser = units::duration)]
+    delay: Option<Duration>,
+    /// Header to store with the messages; several by giving the flag again. Sent over HTTP
+    #[arg(long, value_name = "NAME=VALUE", value_parser = header)]
+    header: Vec<(String, String)>,
+    /// Id of the message: one sent again with it is stored once. Sent over HTTP
+    #[arg(long, value_name = "ID", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    id: Option<String>,
+    /// The longest message to send: the broker's --max-msg-size
     #[arg(long, value_name = "SIZE", env = "MQ_MAX_MSG_SIZE", default_value = "1MiB", value_parser = size)]
     max_msg_size: Size,
+    #[command(flatten)]
+    broker: TcpFlags,
+    #[command(flatten)]
+    http: HttpAddressFlag,
 }
 
 fn size(text: &str) -> Result<Size, String> {
     Size::parse(text).ok_or_else(|| format!("it must be {}", Size::FORM))
 }
 
-/// Sends until stdin ends. Success only if the broker acknowledged every line.
-pub(crate) fn run(options: Pub) -> Outcome {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| format!("cannot start: {e}"))?;
-    runtime.block_on(publish(options))
+fn header(text: &str) -> Result<(String, String), String> {
+    let form = || "it must be name=value, the name of letters, digits, - and _".to_owned();
+    let (name, value) = text.split_once('=').ok_or_else(form)?;
+    let plain = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
+    if plain { Ok((name.to_owned(), value.to_owned())) } else { Err(form()) }
 }
 
-async fn publish(options: Pub) -> Outcome {
-    let address = &options.tcp_address;
-    let mut connection = Connection::connect(address, Identify::default())
-        .await
-        .map_err(|e| format!("{address}: {e}: is a broker running there? `mq serve` starts one"))?;
-    let mut progress = Progress::new(&options.topic);
-    let sent = tokio::select! {
-        sent = send_all(&mut connection, &options, &mut progress) => sent,
-        _ = tokio::signal::ctrl_c() => {
-            Err("interrupted".to_owned())
+/// Sends all there is. Success only if the broker acknowledged every message, and none was left out.
+pub(crate) fn run(options: Pub) -> Outcome {
+    let whole = whole_messages(&options)?;
+    let over_http = !options.header.is_empty() || options.id.is_some();
+    match (whole, over_http) {
+        (Some(messages), true) => {
+            if options.id.is_some() && messages.len() != 1 {
+                return Err("--id is the id of one message: publish them one at a time".to_owned());
+            }
+            runtime()?.block_on(publish_over_http(&options, &messages))
         }
+        (None, true) => {
+            Err("--header and --id go with messages as arguments or --file, not with stdin's lines"
+                .to_owned())
+        }
+        (whole, false) => runtime()?.block_on(publish(&options, whole)),
+    }
+}
+
+/// The messages from the arguments or the file; `None`: they are stdin's lines.
+fn whole_messages(options: &Pub) -> Result<Option<Vec<Bytes>>, String> {
+    let messages: Vec<Bytes> = match &options.file {
+        None if options.messages.is_empty() => return Ok(None),
+        None => options.messages.iter().map(|text| Bytes::from(text.clone())).collect(),
+        Some(path) => {
+            // One byte more than may be sent is enough to know that it may not.
+            let limit = options.max_msg_size.0.saturating_add(1);
+            let body = if path.as_os_str() == "-" {
+                read_up_to(std::io::stdin().lock(), limit)
+            } else {
+                std::fs::File::open(path).and_then(|file| read_up_to(file, limit))
+            };
+            vec![body.map_err(|error| format!("--file {}: {error}", path.display()))?.into()]
+        }
+    };
+    let max = options.max_msg_size.0;
+    for (n, body) in messages.iter().enumerate() {
+        let n = n + 1;
+        if body.is_empty() {
+            return Err(format!("message {n} is empty: a message has at least one byte"));
+        }
+        if body.len() as u64 > max {
+            return Err(format!("message {n} is longer than --max-msg-size ({max} bytes)"));
+        }
+    }
+    Ok(Some(messages))
+}
+
+fn read_up_to(input: impl Read, limit: u64) -> std::io::Result<Vec<u8>> {
+    let mut body = Vec::new();
+    input.take(limit).read_to_end(&mut body)?;
+    Ok(body)
+}
+
+async fn publish_over_http(options: &Pub, messages: &[Bytes]) -> Outcome {
+    let http = options.http.with(&options.broker);
+    let admin: Admin = http.admin()?;
+    let delay_ms = options.delay.map(|delay| delay.as_millis().to_string());
+    let mut query = vec![("topic", options.topic.as_str())];
+    query.extend(delay_ms.as_deref().map(|ms| ("defer", ms)));
+    let mut headers: Vec<(String, String)> = Vec::new();
+    headers.extend(options.header.iter().map(|(name, value)| (format!("Mq-Header-{name}"), value.clone())));
+    headers.extend(options.id.iter().map(|id| ("Mq-Message-Id".to_owned(), id.clone())));
+    let mut interrupt = Interrupt::catch()?;
+    let mut progress = Progress::new(&options.topic);
+    for body in messages {
+        progress.read(std::slice::from_ref(body));
+    }
+    let mut acknowledged = 0;
+    let sent = async {
+        for body in messages {
+            let sent = admin.publish(&query, &headers, body.clone()).await;
+            sent.map_err(|error| http.explain(&error))?;
+            acknowledged += 1;
+        }
+        Ok(())
+    };
+    let sent: Result<(), String> = tokio::select! {
+        sent = sent => sent,
+        (signal, _) = interrupt.next() => Err(format!("interrupted by {signal}")),
+    };
+    progress.finish(acknowledged);
+    match sent {
+        Ok(()) => Ok(0),
+        Err(error) => Err(progress.failure(&error, acknowledged)),
+    }
+}
+
+async fn publish(options: &Pub, whole: Option<Vec<Bytes>>) -> Outcome {
+    let mut interrupt = Interrupt::catch()?;
+    let mut progress = Progress::new(&options.topic);
+    let mut connection = tokio::select! {
+        connected = options.broker.connect() => connected?,
+        (signal, status) = interrupt.next() => {
+            eprintln!("mq pub: interrupted by {signal} before the broker answered: nothing was published");
+            return Ok(status);
+        }
+    };
+    let sent = tokio::select! {
+        sent = send_all(&mut connection, options, whole, &mut progress) => sent,
+        (signal, _) = interrupt.next() => Err(format!("interrupted by {signal}")),
     };
     // Also after a failure: what is under way may still be acknowledged, and the summary shall be true.
     if sent.is_err() && connection.unanswered() > 0 {
         let _ = tokio::time::timeout(LAST_ANSWERS, connection.flush()).await;
     }
     progress.finish(connection.acknowledged());
+    let left_out = progress.lines_left_out;
+    let sent = sent.and_then(|()| match left_out {
+        0 => Ok(()),
+        _ => Err(format!(
+            "{} longer than --max-msg-size, and left out",
+            count(left_out, "line was", "lines were")
+        )),
+    });
     match sent {
         Ok(()) => Ok(0),
-        Err(error) => Err(format!(
-            "{error}: {} of {} messages read were acknowledged",
-            connection.acknowledged(),
-            progress.messages_read
-        )),
+        Err(error) => Err(progress.failure(&error, connection.acknowledged())),
     }
 }
 
-async fn send_all(connection: &mut Connection, options: &Pub, progress: &mut Progress) -> Result<(), String> {
-    let mut batches = read_stdin(options.max_msg_size);
+async fn send_all(
+    connection: &mut Connection,
+    options: &Pub,
+    whole: Option<Vec<Bytes>>,
+    progress: &mut Progress,
+) -> Result<(), String> {
+    let mut batches = match whole {
+        Some(messages) => one_batch(messages),
+        None => read_stdin(options.max_msg_size),
+    };
     loop {
         let batch = tokio::select! {
             batch = batches.recv() => batch,
-            error = connection.drive() => return Err(error.to_string()),
+            error = connection.drive() => return Err(options.broker.explain(&error)),
         };
         let Some(batch) = batch else { break };
-        let batch = batch?;
-        progress.read(&batch);
-        connection.publish_batch(&options.topic, &batch).await.map_err(|e| e.to_string())?;
+        let LineBatch { lines, too_long } = batch?;
+        progress.left_out(&too_long, options.max_msg_size);
+        progress.read(&lines);
+        send(connection, options, &lines).await.map_err(|error| options.broker.explain(&error))?;
         progress.show(connection.acknowledged());
     }
-    connection.flush().await.map_err(|e| e.to_string())
+    connection.flush().await.map_err(|error| options.broker.explain(&error))
+}
+
+async fn send(
+    connection: &mut Connection,
+    options: &Pub,
+    bodies: &[Bytes],
+) -> Result<(), mq_nsq::client::Error> {
+    match options.delay {
+        None => connection.publish_batch(&options.topic, bodies).await,
+        Some(delay) => {
+            for body in bodies {
+                connection.publish_deferred(&options.topic, body, delay).await?;
+            }
+            Ok(())
+        }
+    }
+}
+
+type Batches = mpsc::Receiver<Result<LineBatch, String>>;
+
+/// `messages` as the only batch.
+fn one_batch(messages: Vec<Bytes>) -> Batches {
+    let (sender, receiver) = mpsc::channel(1);
+    // There is room for it.
+    let _ = sender.try_send(Ok(LineBatch { lines: messages, too_long: Vec::new() }));
+    receiver
 }
 
 /// Reads on a thread of its own, which nobody waits for: a read of stdin cannot be cut short.
-fn read_stdin(line_max: Size) -> mpsc::Receiver<Result<Vec<Bytes>, String>> {
+fn read_stdin(line_max: Size) -> Batches {
     let (sender, receiver) = mpsc::channel(READ_AHEAD);
     let line_bytes_max = usize::try_from(line_max.0).unwrap_or(usize::MAX);
     std::thread::spawn(move || {
         let mut lines = LineBatches::new(std::io::stdin().lock(), line_bytes_max);
         loop {
-            let batch = lines.next_batch().map_err(|error| error.to_string());
-            let last = batch.as_ref().map_or(true, Vec::is_empty);
-            let ended = batch.as_ref().is_ok_and(Vec::is_empty);
-            if ended || sender.blocking_send(batch).is_err() || last {
+            let batch = lines.next_batch().map_err(|error| format!("stdin: {error}"));
+            let last = batch.is_err();
+            let Some(batch) = batch.transpose() else { return };
+            if sender.blocking_send(batch).is_err() || last {
                 return;
             }
         }
@@ -109,7 +258,7 @@ fn read_stdin(line_max: Size) -> mpsc::Receiver<Result<Vec<Bytes>, String>> {
     receiver
 }
 
-/// The line on stderr that tells how far it is: rewritten in place on a terminal, else only the last one.
+/// The line on stderr that says how far the run is: rewritten in place on a terminal, else only the last one.
 struct Progress {
     topic: TopicName,
     started: Instant,
@@ -117,6 +266,8 @@ struct Progress {
     terminal: bool,
     messages_read: u64,
     bytes_read: u64,
+    /// Lines that were too long.
+    lines_left_out: u64,
 }
 
 impl Progress {
@@ -128,12 +279,29 @@ impl Progress {
             terminal: std::io::stderr().is_terminal(),
             messages_read: 0,
             bytes_read: 0,
+            lines_left_out: 0,
         }
     }
 
     fn read(&mut self, batch: &[Bytes]) {
         self.messages_read += batch.len() as u64;
         self.bytes_read += batch.iter().map(|body| body.len() as u64).sum::<u64>();
+    }
+
+    /// Names the lines that are too long, the first few one by one.
+    fn left_out(&mut self, lines: &[u64], max: Size) {
+        for line in lines {
+            self.lines_left_out += 1;
+            let start = if self.shown.is_some() { "\r\x1b[K" } else { "" };
+            let what = match self.lines_left_out {
+                ..=LEFT_OUT_NAMED_MAX => {
+                    format!("line {line} is longer than --max-msg-size ({} bytes), and left out", max.0)
+                }
+                n if n == LEFT_OUT_NAMED_MAX + 1 => "more such lines are counted only".to_owned(),
+                _ => continue,
+            };
+            let _ = writeln!(std::io::stderr(), "{start}mq pub: {what}");
+        }
     }
 
     fn show(&mut self, acknowledged: u64) {
@@ -153,9 +321,32 @@ impl Progress {
         let seconds = self.started.elapsed().as_secs_f64();
         let rate = acknowledged as f64 / seconds.max(1e-3);
         format!(
-            "{acknowledged} messages acknowledged by {}, {} read, {seconds:.1} s, {rate:.0}/s",
+            "{} acknowledged by {}, {} read, {seconds:.1} s, {rate:.0}/s",
+            count(acknowledged, "message", "messages"),
             self.topic,
             units::show_size(self.bytes_read)
         )
+    }
+
+    /// `error`, with how far the run came.
+    fn failure(&self, error: &str, acknowledged: u64) -> String {
+        format!(
+            "{error}: {acknowledged} of {} acknowledged",
+            count(self.messages_read, "message read was", "messages read were")
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_is_a_name_and_a_value() {
+        assert_eq!(header("trace-id=a=b").unwrap(), ("trace-id".to_owned(), "a=b".to_owned()));
+        assert_eq!(header("empty=").unwrap().1, "");
+        for wrong in ["novalue", "=x", "a b=x", "a:b=x"] {
+            assert!(header(wrong).is_err(), "{wrong}");
+        }
     }
 }

@@ -5,12 +5,15 @@ use std::path::{Path, PathBuf};
 use mq_core::repair::{Repair, repair};
 use serde_json::{Value, json};
 
-use crate::Outcome;
-use crate::inspect::{damage_json, damage_text, json_text, print, tail_json};
-use crate::progress::{Bar, Unit};
+use mq_server::startup_banner::shell_word;
 
-/// What the exit code says, for `--help`.
-pub(crate) const EXIT_CODES: &str = "Exit code: 0 nothing was to do, or all was done (--write), 1 there is something to do, 2 it could not be told or done";
+use crate::Outcome;
+use crate::inspect::{check_is_data_folder, damage_json, damage_text, json_text, print, tail_json};
+use crate::progress::{Bar, Unit};
+use crate::words::{count, printable};
+
+/// Meaning of the exit status, for `--help`.
+pub(crate) const EXIT_CODES: &str = "Exit code: 0 nothing was to do, or all was done (--write), 1 there is something to do, 2 the folder could not be read or repaired";
 
 /// Flags of `mq repair`.
 #[derive(clap::Args)]
@@ -18,7 +21,7 @@ pub(crate) struct RepairOptions {
     /// Folder of the broker's data; no broker may run on it
     #[arg(long, value_name = "DIR", env = "MQ_DATA_PATH", default_value = "mq-data")]
     data_path: PathBuf,
-    /// Does what is told otherwise only. The damaged files stay, renamed to end in .damaged
+    /// Carries the repair out. The damaged files stay, renamed to end in .damaged
     #[arg(long)]
     write: bool,
     /// Prints JSON
@@ -26,8 +29,9 @@ pub(crate) struct RepairOptions {
     json: bool,
 }
 
-/// Tells what a repair would do, or does it.
+/// Reports the repair of the folder, or carries it out.
 pub(crate) fn run(options: RepairOptions) -> Outcome {
+    check_is_data_folder(&options.data_path)?;
     let mut bar = Bar::new(Unit::BytesRead);
     let done = repair(&options.data_path, options.write, &mut |done, total| bar.show(done, total));
     drop(bar);
@@ -43,12 +47,14 @@ fn text(repair: &Repair, folder: &Path) -> String {
         return lines.join("\n") + "\n";
     }
     let will = |did: &str, would: &str| if repair.is_written { did.to_owned() } else { would.to_owned() };
-    lines.push(format!("{} {} messages", will("kept", "would keep"), repair.kept_messages));
+    let kept = count(repair.kept_messages, "message", "messages");
+    lines.push(format!("{} {kept}", will("kept", "would keep")));
     for loss in &repair.losses {
         let ranges: Vec<String> =
             loss.ranges.iter().map(|(first, last)| format!("{first:#x} to {last:#x}")).collect();
         let (name, messages, ranges) = (&loss.name, loss.messages, ranges.join(", "));
-        lines.push(format!("topic {name}: {messages} messages are gone: {ranges}"));
+        let gone = count(messages, "message is gone", "messages are gone");
+        lines.push(format!("topic {name}: {gone}: {ranges}"));
     }
     if repair.losses.is_empty() {
         lines.push("no message is known to be gone".to_owned());
@@ -60,7 +66,7 @@ fn text(repair: &Repair, folder: &Path) -> String {
         lines.push(format!("channel number {number}: its creation is gone; a subscriber makes it anew"));
     }
     for (number, name) in &repair.superseded {
-        let name = name.escape_debug();
+        let name = printable(name);
         lines.push(format!(
             "number {number}, {name}: left out, as a later one of that name shows it was deleted"
         ));
@@ -68,7 +74,8 @@ fn text(repair: &Repair, folder: &Path) -> String {
     if repair.is_state_lost {
         let entries = match repair.lost_entries {
             0 => "entries about topics and channels may be gone".to_owned(),
-            count => format!("{count} entries about topics and channels are gone, maybe more"),
+            1 => "1 entry about topics and channels is gone, maybe more".to_owned(),
+            lost => format!("{lost} entries about topics and channels are gone, maybe more"),
         };
         lines.push(format!(
             "{entries}: finished messages may be delivered again; what was paused, emptied or deleted may be as before"
@@ -85,7 +92,10 @@ fn text(repair: &Repair, folder: &Path) -> String {
             "repaired: `mq serve` can use the folder again; remove the .damaged files when nobody needs them"
                 .to_owned()
         }
-        false => format!("nothing was changed; `mq repair --data-path {} --write` does it", folder.display()),
+        false => {
+            let folder = shell_word(&folder.to_string_lossy());
+            format!("nothing was changed; `mq repair --data-path {folder} --write` does it")
+        }
     });
     lines.join("\n") + "\n"
 }

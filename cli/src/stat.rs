@@ -1,5 +1,6 @@
-//! `mq stat`: what a broker's channels do, in nsq_stat's columns, one line a tick.
+//! `mq stat`: numbers of a broker's topics in nsq_stat's columns, a row a topic and tick.
 
+use std::collections::HashMap;
 use std::io::{self, Write};
 use std::time::Duration;
 
@@ -9,34 +10,40 @@ use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::Outcome;
-use crate::http::{Http, runtime};
+use crate::runtime;
+use mq_bench::broker_flags::HttpFlags;
 use mq_server::config::units;
 use mq_server::config::value::Value;
 
-/// The header comes again after so many lines.
+/// The header comes again after so many rows.
 const HEADER_EVERY: u64 = 25;
+/// The last row's name, where there are more topics than one.
+const ALL: &str = "(all)";
 
 /// Flags of `mq stat`.
 #[derive(clap::Args)]
 pub(crate) struct Stat {
     #[command(flatten)]
-    http: Http,
+    http: HttpFlags,
     /// Only this topic; all without it
     #[arg(long, value_name = "TOPIC", value_parser = |text: &str| TopicName::parse(text))]
     topic: Option<TopicName>,
     /// Only channels of this name; all without it
     #[arg(long, value_name = "CHANNEL", value_parser = |text: &str| ChannelName::parse(text))]
     channel: Option<ChannelName>,
-    /// Time between lines
+    /// One row for all topics together
+    #[arg(long)]
+    sum: bool,
+    /// Time between ticks
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = tick)]
     interval: Duration,
-    /// Stop after so many lines
+    /// Stop after so many ticks
     #[arg(short = 'n', long, value_name = "COUNT")]
     count: Option<u64>,
-    /// One line, at once: without rates
+    /// One tick, at once: without rates
     #[arg(long)]
     once: bool,
-    /// Each line as a JSON object
+    /// Each row as a JSON object
     #[arg(long)]
     json: bool,
 }
@@ -46,7 +53,7 @@ fn tick(text: &str) -> Result<Duration, String> {
     time.ok_or_else(|| format!("it must be more than 0: {}", units::DURATION_FORM))
 }
 
-/// What is read of `/stats`.
+/// The part of `/stats` that is used.
 #[derive(Deserialize)]
 struct Stats {
     topics: Option<Vec<Topic>>,
@@ -54,12 +61,12 @@ struct Stats {
 
 #[derive(Deserialize)]
 struct Topic {
-    /// Absent but for a topic that is stopped.
-    damage: Option<String>,
+    topic_name: String,
     depth: u64,
     backend_depth: u64,
     message_count: u64,
     channels: Vec<Channel>,
+    damage: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -74,9 +81,13 @@ struct Channel {
     client_count: u64,
 }
 
-/// A line: sums over what was asked for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-struct Line {
+/// A row: sums over a topic's channels, or over all topics.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+struct Row {
+    /// `null`: all topics together.
+    topic: Option<String>,
+    /// Topics that are stopped for damage.
+    damaged_topics: u64,
     /// Messages that arrived in a second; `null` where there was no tick before.
     ingress: Option<u64>,
     /// Messages that left in a second.
@@ -90,11 +101,9 @@ struct Line {
     timeout_count: u64,
     message_count: u64,
     client_count: u64,
-    /// Topics that are stopped for damage.
-    damaged_topics: u64,
 }
 
-/// Prints until it is told to stop, or nobody reads any more.
+/// Prints until a signal ends it, there were as many ticks as asked for, or nobody reads any more.
 pub(crate) fn run(options: Stat) -> Outcome {
     runtime()?.block_on(stat(&options))?;
     Ok(0)
@@ -104,27 +113,47 @@ async fn stat(options: &Stat) -> Result<(), String> {
     let admin = options.http.admin()?;
     let mut ticks = interval(options.interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut last: Option<(Line, Instant)> = None;
-    let mut printed = 0;
-    let lines = if options.once { Some(1) } else { options.count };
-    while lines.is_none_or(|lines| printed < lines) {
+    let mut last: Option<(HashMap<Option<String>, Row>, Instant)> = None;
+    let (mut ticked, mut printed) = (0, 0);
+    let count = if options.once { Some(1) } else { options.count };
+    while count.is_none_or(|count| ticked < count) {
         ticks.tick().await;
-        let (mut line, now) = (read(&admin, options).await?, Instant::now());
-        if let Some((before, at)) = last {
-            line.rate(&before, now - at);
+        let (mut rows, now) = (rows(&read(&admin, options).await?, options.sum), Instant::now());
+        if let Some((before, at)) = &last {
+            for row in &mut rows {
+                if let Some(before) = before.get(&row.topic) {
+                    row.rate(before, now - *at);
+                }
+            }
         }
-        last = Some((line, now));
-        let wrote = print(&line, options.json, printed);
-        if wrote.is_err() {
-            // The reader of the output is gone.
-            return Ok(());
+        for row in &rows {
+            if print(row, options.json, printed).is_err() {
+                // The reader of the output is gone.
+                return Ok(());
+            }
+            printed += 1;
         }
-        printed += 1;
+        last = Some((rows.into_iter().map(|row| (row.topic.clone(), row)).collect(), now));
+        ticked += 1;
     }
     Ok(())
 }
 
-async fn read(admin: &Admin, options: &Stat) -> Result<Line, String> {
+/// A row for each topic and one for all together, that one alone if `sum` or where there is no topic.
+fn rows(topics: &[Topic], sum: bool) -> Vec<Row> {
+    let all = Row::sum(None, topics);
+    if sum || topics.is_empty() {
+        return vec![all];
+    }
+    let of = |topic: &Topic| Row::sum(Some(topic.topic_name.clone()), std::slice::from_ref(topic));
+    let mut rows: Vec<_> = topics.iter().map(of).collect();
+    if rows.len() > 1 {
+        rows.push(all);
+    }
+    rows
+}
+
+async fn read(admin: &Admin, options: &Stat) -> Result<Vec<Topic>, String> {
     let topic = options.topic.as_ref().map_or("", TopicName::as_str);
     let channel = options.channel.as_ref().map_or("", ChannelName::as_str);
     let query = [
@@ -134,7 +163,7 @@ async fn read(admin: &Admin, options: &Stat) -> Result<Line, String> {
         ("topic", topic),
         ("channel", channel),
     ];
-    let json = admin.get("/stats", &query).await.map_err(|error| options.http.say(&error))?;
+    let json = admin.get("/stats", &query).await.map_err(|error| options.http.explain(&error))?;
     let stats: Stats = serde_json::from_slice(&json).map_err(|error| format!("/stats: {error}"))?;
     let topics = stats.topics.ok_or_else(|| format!("there is no topic {topic}"))?;
     if topics.is_empty() && !channel.is_empty() {
@@ -143,51 +172,55 @@ async fn read(admin: &Admin, options: &Stat) -> Result<Line, String> {
             _ => format!("topic {topic} has no channel {channel}"),
         });
     }
-    Ok(Line::sum(&topics))
+    Ok(topics)
 }
 
-fn print(line: &Line, json: bool, printed: u64) -> io::Result<()> {
+fn print(row: &Row, json: bool, printed: u64) -> io::Result<()> {
     let mut out = io::stdout().lock();
     if json {
-        serde_json::to_writer(&mut out, line)?;
+        serde_json::to_writer(&mut out, row)?;
         writeln!(out)?;
     } else {
-        if line.damaged_topics > 0 && printed.is_multiple_of(HEADER_EVERY) {
-            eprintln!("topics stopped for damage: {}; `mq topics` names them", line.damaged_topics);
-        }
         if printed.is_multiple_of(HEADER_EVERY) {
             writeln!(
                 out,
-                "------rate------+----------------depth----------------+--------------metadata---------------"
+                "------rate------+----------------depth----------------+--------------metadata---------------+"
             )?;
             writeln!(
                 out,
-                "ingress  egress |   total     mem    disk inflt   def |     req     t-o         msgs clients"
+                "ingress  egress |   total     mem    disk inflt   def |     req     t-o         msgs clients | topic"
             )?;
         }
+        let rate = |rate: Option<u64>| rate.map_or_else(|| "-".to_owned(), |rate| rate.to_string());
         writeln!(
             out,
-            "{:>7} {:>7} | {:>7} {:>7} {:>7} {:>5} {:>5} | {:>7} {:>7} {:>12} {:>7}",
-            line.ingress.unwrap_or(0),
-            line.egress.unwrap_or(0),
-            line.depth,
-            line.memory_depth,
-            line.backend_depth,
-            line.in_flight_count,
-            line.deferred_count,
-            line.requeue_count,
-            line.timeout_count,
-            line.message_count,
-            line.client_count,
+            "{:>7} {:>7} | {:>7} {:>7} {:>7} {:>5} {:>5} | {:>7} {:>7} {:>12} {:>7} | {}{}",
+            rate(row.ingress),
+            rate(row.egress),
+            row.depth,
+            row.memory_depth,
+            row.backend_depth,
+            row.in_flight_count,
+            row.deferred_count,
+            row.requeue_count,
+            row.timeout_count,
+            row.message_count,
+            row.client_count,
+            row.topic.as_deref().unwrap_or(ALL),
+            match (row.damaged_topics, &row.topic) {
+                (0, _) => String::new(),
+                (_, Some(_)) => " (stopped for damage)".to_owned(),
+                (damaged, None) => format!(" ({damaged} stopped for damage)"),
+            },
         )?;
     }
     out.flush()
 }
 
-impl Line {
-    /// A topic without channels counts itself.
-    fn sum(topics: &[Topic]) -> Self {
-        let mut sum = Self::default();
+impl Row {
+    /// The sum over `topics`. A topic without channels counts itself.
+    fn sum(topic: Option<String>, topics: &[Topic]) -> Self {
+        let mut sum = Self { topic, ..Self::default() };
         for topic in topics {
             sum.damaged_topics += u64::from(topic.damage.is_some());
             sum.depth += topic.depth;
@@ -210,7 +243,7 @@ impl Line {
         sum
     }
 
-    /// What came and went since `before`, a second.
+    /// Sets the rates: messages that came and went since `before`, a second.
     fn rate(&mut self, before: &Self, time: Duration) {
         let came = self.message_count.saturating_sub(before.message_count);
         let went = (before.depth + came).saturating_sub(self.depth);
@@ -225,13 +258,34 @@ mod tests {
 
     #[test]
     fn rates_are_what_came_and_went() {
-        let before = Line { message_count: 100, depth: 50, ..Line::default() };
-        let mut now = Line { message_count: 180, depth: 30, ..Line::default() };
+        let before = Row { message_count: 100, depth: 50, ..Row::default() };
+        let mut now = Row { message_count: 180, depth: 30, ..Row::default() };
         now.rate(&before, Duration::from_secs(2));
         assert_eq!((now.ingress, now.egress), (Some(40), Some(50)));
         // Emptied and restarted.
-        let mut now = Line { message_count: 5, depth: 90, ..Line::default() };
+        let mut now = Row { message_count: 5, depth: 90, ..Row::default() };
         now.rate(&before, Duration::from_secs(1));
         assert_eq!((now.ingress, now.egress), (Some(0), Some(0)));
+    }
+
+    #[test]
+    fn there_is_a_row_a_topic_and_one_for_all_of_several() {
+        let topic = |name: &str, depth| Topic {
+            topic_name: name.to_owned(),
+            depth,
+            backend_depth: 0,
+            message_count: depth,
+            channels: Vec::new(),
+            damage: None,
+        };
+        let (a, b) = (topic("a", 1), topic("b", 2));
+        let facts = |topics: &[Topic], sum| -> Vec<_> {
+            rows(topics, sum).into_iter().map(|row| (row.topic, row.depth)).collect()
+        };
+        let name = |name: &str| Some(name.to_owned());
+        assert_eq!(facts(&[], false), [(None, 0)]);
+        assert_eq!(facts(std::slice::from_ref(&a), false), [(name("a"), 1)]);
+        assert_eq!(facts(&[a, b], false), [(name("a"), 1), (name("b"), 2), (None, 3)]);
+        assert_eq!(facts(&[topic("a", 1), topic("b", 2)], true), [(None, 3)]);
     }
 }

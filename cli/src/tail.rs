@@ -3,13 +3,19 @@
 use std::time::Duration;
 
 use mq_core::{ChannelName, MessageId, TopicName};
-use mq_nsq::client::{Connection, Error, Identify, Message};
+use mq_nsq::client::{Connection, Error, Message};
+use tokio::sync::watch;
+use tokio::time::timeout;
 
 use crate::Outcome;
+use crate::interrupt::Interrupt;
 use crate::printer::Printer;
-use mq_server::startup_banner::DEFAULT_ADDRESS;
+use crate::runtime;
+use mq_bench::broker_flags::TcpFlags;
 
-/// How often a topic without a channel is looked at.
+/// Longest wait of a run that a signal ends for the broker's answer to its last acknowledgements.
+const LAST_ANSWERS: Duration = Duration::from_secs(2);
+/// Interval between two looks at a topic without a channel.
 const PEEK_EVERY: Duration = Duration::from_millis(150);
 /// Messages asked for at a time.
 const PEEK_MAX: u16 = 256;
@@ -22,33 +28,42 @@ pub(crate) struct Tail {
     /// Topic to read
     #[arg(long, value_name = "TOPIC", value_parser = |text: &str| TopicName::parse(text))]
     topic: TopicName,
-    /// Channel to consume, sharing its messages with its other consumers; without it every message is shown and none
-    /// is taken from anybody
+    /// Channel to consume, sharing its messages with its other consumers; without it every message is shown
+    /// and none is taken from anybody
     #[arg(long, value_name = "CHANNEL", value_parser = |text: &str| ChannelName::parse(text))]
     channel: Option<ChannelName>,
     /// Stop after so many messages
     #[arg(short = 'n', long = "max", value_name = "COUNT")]
     max: Option<u64>,
-    /// Broker to read from: host:port, or the path of a unix socket
-    #[arg(long, value_name = "ADDRESS", env = "MQ_TCP_ADDRESS", default_value = DEFAULT_ADDRESS)]
-    tcp_address: String,
+    #[command(flatten)]
+    broker: TcpFlags,
 }
 
-/// Prints until it is told to stop, `max` is reached, or nobody reads any more.
+/// Prints until a signal ends it, `max` is reached, or nobody reads any more.
 pub(crate) fn run(options: Tail) -> Outcome {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| format!("cannot start: {e}"))?;
-    match runtime.block_on(tail(&options)) {
-        Ok(()) | Err(Stop::Enough) => Ok(0),
-        Err(Stop::Failed(error)) => Err(error),
-    }
+    runtime()?.block_on(async {
+        let mut interrupt = Interrupt::catch()?;
+        let (end, ended) = watch::channel(false);
+        let mut tail = std::pin::pin!(tail(&options, ended));
+        let stop = tokio::select! {
+            stopped = &mut tail => stopped,
+            (_, status) = interrupt.next() => {
+                end.send_replace(true);
+                // What is printed is finished, if the broker answers in time.
+                let _ = timeout(LAST_ANSWERS, tail).await;
+                return Ok(status);
+            }
+        };
+        match stop {
+            Ok(()) | Err(Stop::Enough) => Ok(0),
+            Err(Stop::Failed(error)) => Err(error),
+        }
+    })
 }
 
 /// Why there is no next message to print.
 enum Stop {
-    /// As many as asked for were printed, or the reader of the output is gone.
+    /// All messages asked for were printed, or the reader of the output is gone.
     Enough,
     Failed(String),
 }
@@ -59,11 +74,12 @@ impl From<Error> for Stop {
     }
 }
 
-async fn tail(options: &Tail) -> Result<(), Stop> {
+/// Prints until there is enough, or `ended` is true.
+async fn tail(options: &Tail, mut ended: watch::Receiver<bool>) -> Result<(), Stop> {
     let mut printer = Printer::start(options.max);
     if let Some(channel) = &options.channel {
         let consumer = subscribe(options, channel, printer.credit(CREDIT)).await?;
-        return consume(consumer, &mut printer, None).await;
+        return consume(consumer, &mut printer, None, &mut ended).await;
     }
     // An ephemeral first channel would take the topic's backlog, so without a channel there is only looking.
     let mut peeker = connect(options).await?;
@@ -80,10 +96,10 @@ async fn tail(options: &Tail) -> Result<(), Stop> {
     if look.began_without_channel {
         look.catch_up(&mut peeker, options, &mut printer, &mut consumer).await?;
     }
-    consume(consumer, &mut printer, Some(look.last)).await
+    consume(consumer, &mut printer, Some(look.last), &mut ended).await
 }
 
-/// How far a topic was looked at.
+/// Progress of looking at a topic.
 #[derive(Default)]
 struct Look {
     /// Channels the topic had at the last look.
@@ -96,8 +112,8 @@ struct Look {
 }
 
 impl Look {
-    /// Shows what was published since the last look, and gives how many messages that was. The first look at a topic
-    /// that has a channel shows nothing: its backlog is not new.
+    /// Shows what was published since the last look, and gives how many messages that was. The first look at
+    /// a topic that has a channel shows nothing: its backlog is not new.
     async fn go_on(
         &mut self,
         peeker: &mut Connection,
@@ -123,8 +139,8 @@ impl Look {
         Ok(count)
     }
 
-    /// Shows what was published before the subscription: it is not the new channel's. Ends when a look finds nothing,
-    /// or what the channel has got.
+    /// Shows what was published before the subscription: it is not the new channel's. Ends when a look finds
+    /// nothing, or what the channel has got.
     async fn catch_up(
         &mut self,
         peeker: &mut Connection,
@@ -156,13 +172,16 @@ impl Look {
     }
 }
 
-/// Prints and finishes what comes. On a channel of our own, `seen` holds the last message shown: what is not above it
-/// was shown already. On a channel shared with others, a message that comes again was not finished, and is printed again.
+/// Prints and finishes what comes. On a channel of our own, `seen` holds the last message shown: what is not
+/// above it was shown already. On a channel shared with others, a message that comes again was not finished,
+/// and is printed again.
 async fn consume(
     mut consumer: Connection,
     printer: &mut Printer,
     mut seen: Option<Option<MessageId>>,
+    ended: &mut watch::Receiver<bool>,
 ) -> Result<(), Stop> {
+    let mut stop = Stop::Enough;
     while !printer.is_done() {
         tokio::select! {
             message = consumer.next(), if printer.has_room() => {
@@ -179,18 +198,27 @@ async fn consume(
                 }
             }
             printed = printer.printed() => {
-                let ids = printed.map_err(output_failed)?;
+                let ids = match printed {
+                    Ok(ids) => ids,
+                    Err(error) => {
+                        stop = output_failed(error);
+                        break;
+                    }
+                };
                 // Never more with us than will be printed; said before the FINs that would make room.
                 if printer.credit(CREDIT) < CREDIT {
                     consumer.ready(printer.credit(CREDIT));
                 }
                 ids.into_iter().for_each(|id| consumer.finish(id));
             }
+            // The sender lives as long as this runs.
+            _ = ended.wait_for(|ended| *ended) => break,
         }
     }
-    // Waits for the broker's word, so that the last FINs are sure to have come.
+    // Waits for the broker's word, so that the last FINs are sure to have come. What was not printed comes
+    // back.
     consumer.close().await?;
-    Err(Stop::Enough)
+    Err(stop)
 }
 
 /// A reader that has seen enough (`| head`) is no failure.
@@ -202,15 +230,13 @@ fn output_failed(error: std::io::Error) -> Stop {
 }
 
 async fn connect(options: &Tail) -> Result<Connection, Stop> {
-    let address = &options.tcp_address;
-    Connection::connect(address, Identify::default()).await.map_err(|e| {
-        Stop::Failed(format!("{address}: {e}: is a broker running there? `mq serve` starts one"))
-    })
+    options.broker.connect().await.map_err(Stop::Failed)
 }
 
 async fn subscribe(options: &Tail, channel: &ChannelName, credit: u32) -> Result<Connection, Stop> {
     let mut consumer = connect(options).await?;
-    consumer.subscribe(&options.topic, channel, credit).await?;
+    let subscribed = consumer.subscribe(&options.topic, channel, credit).await;
+    subscribed.map_err(|error| Stop::Failed(options.broker.explain(&error)))?;
     Ok(consumer)
 }
 

@@ -8,12 +8,14 @@ use mq_nsq::client::Admin;
 use serde::Deserialize;
 
 use crate::Outcome;
-use crate::http::{Http, runtime};
+use crate::runtime;
+use crate::words::{count, printable};
+use mq_bench::broker_flags::HttpFlags;
 
 /// Flags of `mq topics`.
 #[derive(clap::Args)]
 pub(crate) struct Topics {
-    /// What to do
+    /// Action
     #[arg(value_enum, default_value_t = Action::List)]
     action: Action,
     /// Topic to do it to; `list` takes none
@@ -26,7 +28,7 @@ pub(crate) struct Topics {
     #[arg(long, short = 'y')]
     yes: bool,
     #[command(flatten)]
-    http: Http,
+    http: HttpFlags,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -58,7 +60,7 @@ impl Action {
     }
 }
 
-/// What is read of `/stats`.
+/// The part of `/stats` that is used.
 #[derive(Deserialize)]
 struct Stats {
     topics: Option<Vec<Topic>>,
@@ -70,7 +72,7 @@ struct Topic {
     channels: Vec<Channel>,
     depth: u64,
     paused: bool,
-    /// Absent but for a topic that is stopped.
+    /// The damage that the topic is stopped for, if it is.
     damage: Option<String>,
 }
 
@@ -116,14 +118,14 @@ async fn act(options: &Topics) -> Result<(), String> {
 }
 
 async fn post(options: &Topics, admin: &Admin, path: &str, query: &[(&str, &str)]) -> Result<(), String> {
-    admin.post(path, query).await.map_err(|error| options.http.say(&error))
+    admin.post(path, query).await.map(drop).map_err(|error| options.http.explain(&error))
 }
 
 async fn stats(options: &Topics, admin: &Admin) -> Result<Vec<Topic>, String> {
     let topic = options.topic.as_ref().map_or("", TopicName::as_str);
     let query =
         [("format", "json"), ("include_clients", "false"), ("include_mem", "false"), ("topic", topic)];
-    let json = admin.get("/stats", &query).await.map_err(|error| options.http.say(&error))?;
+    let json = admin.get("/stats", &query).await.map_err(|error| options.http.explain(&error))?;
     let stats: Stats = serde_json::from_slice(&json).map_err(|error| format!("/stats: {error}"))?;
     stats.topics.ok_or_else(|| format!("there is no topic {topic}"))
 }
@@ -131,10 +133,9 @@ async fn stats(options: &Topics, admin: &Admin) -> Result<Vec<Topic>, String> {
 fn list(topics: &[Topic], out: &mut impl Write) -> io::Result<()> {
     for topic in topics {
         let paused = if topic.paused { " paused" } else { "" };
-        writeln!(out, "{}  depth {}{paused}", topic.topic_name, topic.depth)?;
-        if let Some(damage) = &topic.damage {
-            writeln!(out, "  stopped for damage: {damage}")?;
-        }
+        let damage = topic.damage.as_ref().map(|damage| format!(" stopped for damage: {damage}"));
+        let damage = printable(&damage.unwrap_or_default());
+        writeln!(out, "{}  depth {}{paused}{damage}", topic.topic_name, topic.depth)?;
         for channel in &topic.channels {
             let paused = if channel.paused { " paused" } else { "" };
             writeln!(
@@ -171,9 +172,10 @@ async fn confirm(options: &Topics, admin: &Admin, topic: &str) -> Result<(), Str
         }
     };
     if !io::stdin().is_terminal() {
-        return Err(format!("to {word} {what} ({lost} messages wait there), say --yes"));
+        let wait = count(lost, "message waits", "messages wait");
+        return Err(format!("to {word} {what} ({wait} there), give --yes"));
     }
-    eprint!("{word} {what}, where {lost} messages wait? [y/N] ");
+    eprint!("{word} {what}, where {}? [y/N] ", count(lost, "message waits", "messages wait"));
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer).map_err(|error| format!("no answer: {error}"))?;
     match answer.trim().to_ascii_lowercase().as_str() {

@@ -30,7 +30,7 @@ struct Slot {
 /// Shape of the commands.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shape<'a> {
-    /// They are requests to this HTTP server.
+    /// The header lines of each, if they are requests of HTTP.
     pub(crate) http: Option<&'a str>,
     /// Messages of a command: 1 is a PUB, more an MPUB.
     pub(crate) batch: usize,
@@ -72,9 +72,9 @@ impl Commands {
             let start = bytes.len();
             let batch_bytes = SIZE_BYTES + batch * (SIZE_BYTES + size);
             match (http, batch) {
-                (Some(host), 1) => bytes.extend_from_slice(http::head(host, topic, 1, size).as_bytes()),
-                (Some(host), _) => {
-                    bytes.extend_from_slice(http::head(host, topic, batch, batch_bytes).as_bytes());
+                (Some(headers), 1) => bytes.extend_from_slice(http::head(headers, topic, 1, size).as_bytes()),
+                (Some(headers), _) => {
+                    bytes.extend_from_slice(http::head(headers, topic, batch, batch_bytes).as_bytes());
                     put_size(&mut bytes, batch);
                 }
                 (None, 1) => bytes.extend_from_slice(format!("PUB {topic}\n").as_bytes()),
@@ -170,7 +170,7 @@ mod tests {
     #[test]
     fn requests_are_stamped_too() {
         for (batch, path, before) in [(1, "/pub?", 0), (2, "/mpub?binary=true&", 8)] {
-            let shape = Shape { http: Some("h:1"), batch, size: 30, window: 1 };
+            let shape = Shape { http: Some("Host: h:1\r\n"), batch, size: 30, window: 1 };
             let mut commands = Commands::new(&names(1), shape, 7, 9).unwrap();
             let length = if batch == 1 { 30 } else { 4 + 2 * 34 };
             let head =

@@ -3,6 +3,7 @@
 use std::io;
 use std::time::{Duration, Instant};
 
+use mq_net::secret::Secret;
 use mq_net::transport::tls::ClientTls;
 use mq_nsq::wire::MAGIC;
 use mq_nsq::wire::frame::{Frame, HEARTBEAT, OK};
@@ -29,6 +30,8 @@ pub(crate) struct Target {
     pub(crate) output_buffer_timeout: i64,
     /// Encrypts.
     pub(crate) tls: Option<ClientTls>,
+    /// AUTH's secret, if the server asks for one.
+    pub(crate) auth_secret: Option<Secret<Box<[u8]>>>,
     /// Compresses.
     pub(crate) snappy: bool,
     /// The address is one of HTTP, and nothing is asked of a connection.
@@ -51,6 +54,10 @@ impl Target {
         })?;
         let mut connection = Connection { socket, frames: Frames::new(READ_BYTES), http: self.http };
         if self.http {
+            if let Some(tls) = &self.tls {
+                let session = tls.session(&self.address).map_err(|error| named(error.to_string()))?;
+                connection.socket.start_tls(session);
+            }
             return Ok(connection);
         }
         let identify = serde_json::json!({
@@ -72,6 +79,13 @@ impl Target {
         Ok(connection)
     }
 
+    /// The header lines of a request.
+    pub(crate) fn headers(&self) -> String {
+        let token = self.auth_secret.as_ref().map(|secret| String::from_utf8_lossy(secret.expose()));
+        let token = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
+        format!("Host: {}\r\n{token}", self.address)
+    }
+
     /// Switches on what was asked for, if the server's reply to IDENTIFY agrees.
     fn upgrade(&self, connection: &mut Connection, reply: &[u8]) -> Result<(), String> {
         let reply: Value = serde_json::from_slice(reply).unwrap_or_default();
@@ -90,6 +104,15 @@ impl Target {
             }
             connection.socket.start_snappy(connection.frames.take_rest());
             connection.ok("snappy")?;
+        }
+        if let (Some(secret), true) = (&self.auth_secret, reply["auth_required"] == true) {
+            let secret = secret.expose();
+            let mut auth = b"AUTH\n".to_vec();
+            auth.extend_from_slice(&u32::try_from(secret.len()).unwrap_or(u32::MAX).to_be_bytes());
+            auth.extend_from_slice(secret);
+            connection.send(&auth)?;
+            // Who the client is taken for.
+            connection.response()?;
         }
         Ok(())
     }

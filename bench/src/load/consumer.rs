@@ -100,7 +100,8 @@ impl Consumer {
             } else if self.goal.is_hopeless(run, began) || run.has_failed() {
                 break;
             }
-            if self.goal.is_met(run) {
+            // A run that publishes goes on until what it has published came.
+            if self.goal.is_met(run) || (run.is_stopped() && self.goal.messages.is_some()) {
                 break;
             }
         }

@@ -20,8 +20,8 @@ pub(crate) struct Publish {
     /// Make this channel of each topic first, so that messages wait there
     #[arg(long, value_name = "CHANNEL", value_parser = |text: &str| mq_core::ChannelName::parse(text))]
     channel: Option<mq_core::ChannelName>,
-    /// Publish over HTTP to this address, with one request at a time on each connection
-    #[arg(long, value_name = "HOST:PORT", conflicts_with_all = ["window", "tls", "snappy"])]
+    /// Publish over HTTP to this address (HTTPS with a --tls flag), with one request at a time on each connection
+    #[arg(long, value_name = "HOST:PORT", conflicts_with_all = ["window", "snappy"])]
     http: Option<String>,
 }
 
@@ -37,7 +37,7 @@ impl Publish {
             (target.address, target.http) = (address.clone(), true);
         }
         let publishers = self.publishing.connect(&target, &run)?;
-        let done = work(front, "publish", &run, process, self.publishing.messages, publishers, Vec::new())?;
+        let done = work(front, "publish", &run, process, self.publishing.messages(), publishers, Vec::new())?;
         Ok(Report::new("publish", target.address, vec![done.phase]))
     }
 }
@@ -97,7 +97,7 @@ impl Both {
         let consumers = self.consuming.connect(&target, &topics, None, None)?;
         let publishers = self.publishing.connect(&target, &run)?;
         let channels = self.consuming.channels().len();
-        let expected = self.publishing.messages * channels as u64;
+        let expected = self.publishing.messages() * channels as u64;
         let done = work(front, "both", &run, process, expected, publishers, consumers)?;
         let check = Some(check(&run, &done.consumed, channels));
         Ok(Report { check, ..Report::new("both", target.address, vec![done.phase]) })
@@ -121,7 +121,7 @@ impl Backlog {
         let (topics, channels) = (self.publishing.topics(), self.consuming.channels().len());
         self.consuming.create(&target, &topics)?;
         let publishers = self.publishing.connect(&target, &run)?;
-        let fill = work(front, "fill", &run, process, self.publishing.messages, publishers, Vec::new())?;
+        let fill = work(front, "fill", &run, process, self.publishing.messages(), publishers, Vec::new())?;
         let consumers = self.consuming.connect(&target, &topics, None, None)?;
         let expected = run.published.load(Ordering::Relaxed) * channels as u64;
         let drain = work(front, "drain", &run, process, expected, Vec::new(), consumers)?;

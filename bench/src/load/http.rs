@@ -6,12 +6,12 @@ const HEAD_BYTES_MAX: usize = 8 << 10;
 /// Largest body of an answer, in bytes: it is a word.
 const BODY_BYTES_MAX: usize = 64 << 10;
 
-/// The head of a request that publishes to `topic` on the server at `host`: its body is one message, or
+/// The head of a request that publishes to `topic`, with `headers` as lines: its body is one message, or
 /// `batch` of them as in MPUB, and `length` bytes long.
-pub(crate) fn head(host: &str, topic: &str, batch: usize, length: usize) -> String {
+pub(crate) fn head(headers: &str, topic: &str, batch: usize, length: usize) -> String {
     let path =
         if batch == 1 { format!("/pub?topic={topic}") } else { format!("/mpub?binary=true&topic={topic}") };
-    format!("POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {length}\r\n\r\n")
+    format!("POST {path} HTTP/1.1\r\n{headers}Content-Length: {length}\r\n\r\n")
 }
 
 /// The length of the whole answer that `bytes` begin with; `None` if more of it is to come.

@@ -10,6 +10,9 @@ use super::report::{self, Report};
 use super::run::Run;
 use crate::Front;
 
+/// Length of a run after its warm-up, unless a time or a number of messages is given.
+const LENGTH: Duration = Duration::from_secs(10);
+
 /// Flags of `mq bench latency`.
 #[derive(clap::Args)]
 pub(crate) struct Latency {
@@ -32,9 +35,10 @@ impl Latency {
         let (target, process, run) = (self.server.target()?, self.server.process()?, Run::new());
         let topics = self.publishing.topics();
         let consumers = self.consuming.connect(&target, &topics, None, Some(self.warm_up))?;
-        let publishers = self.publishing.connect_paced(&target, &run, self.rate)?;
+        let publishing = self.publishing.or_for(LENGTH + self.warm_up);
+        let publishers = publishing.connect_paced(&target, &run, self.rate)?;
         let channels = self.consuming.channels().len();
-        let expected = self.publishing.expected(self.rate) * channels as u64;
+        let expected = publishing.expected(self.rate) * channels as u64;
         let done = work(front, "latency", &run, process, expected, publishers, consumers)?;
         let mut latency_ns = histogram()?;
         for consumed in done.consumed.iter().filter_map(|consumed| consumed.latency_ns.as_ref()) {

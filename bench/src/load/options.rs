@@ -1,10 +1,8 @@
 //! Flags of `mq bench`, most shared by several workloads.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use mq_core::{ChannelName, TopicName};
-use mq_net::transport::tls::{ClientTls, ClientTlsOptions};
 
 use super::commands::{Commands, Shape};
 use super::connection::Target;
@@ -12,23 +10,25 @@ use super::consumer::Consumer;
 use super::process::Process;
 use super::publisher::{Pace, Publisher};
 use super::run::{Goal, Run};
+use crate::broker_flags::TcpFlags;
 use mq_server::config::units;
 use mq_server::config::value::{Size, Value};
-use mq_server::startup_banner::DEFAULT_ADDRESS;
 
 /// Commands on one connection that are not answered: their answers must fit in a socket while nobody reads
 /// them.
 const WINDOW_MAX: u64 = 10_000;
+/// Messages of a run, unless another number or a time is given.
+const MESSAGES: u64 = 1_000_000;
 /// Threads of the load.
 const CONNECTIONS_MAX: u64 = 20_000;
 
 /// The server, and the form of the report.
 #[derive(clap::Args)]
 pub(crate) struct Server {
-    /// Server to load: host:port, or the path of a unix socket
-    #[arg(long, value_name = "ADDRESS", env = "MQ_TCP_ADDRESS", default_value = DEFAULT_ADDRESS)]
-    tcp_address: String,
-    /// Process of that server on this machine: its CPU and memory are measured
+    #[command(flatten)]
+    broker: TcpFlags,
+    /// Process of that server on this machine, whose CPU and memory are measured; the one that listens at the address
+    /// without it
     #[arg(long, value_name = "PID")]
     pid: Option<u32>,
     /// Print the results as JSON
@@ -40,19 +40,13 @@ pub(crate) struct Server {
     /// Milliseconds the server may hold them: 0 is its default, -1 none
     #[arg(long, value_name = "MS", default_value_t = 0, allow_negative_numbers = true)]
     output_buffer_timeout: i64,
-    /// Encrypt, whoever the server says it is
-    #[arg(long)]
-    tls: bool,
-    /// PEM file of certificates; with --tls the server's must chain to one of them
-    #[arg(long, value_name = "FILE", requires = "tls")]
-    tls_ca: Option<PathBuf>,
     /// Compress by snappy
     #[arg(long)]
     snappy: bool,
 }
 
 /// Options of publishing.
-#[derive(clap::Args)]
+#[derive(Clone, clap::Args)]
 pub(crate) struct Publishing {
     /// Topic; made if there is none
     #[arg(long, value_name = "TOPIC", default_value = "bench", value_parser = |text: &str| TopicName::parse(text))]
@@ -60,9 +54,9 @@ pub(crate) struct Publishing {
     /// Topics, published to in turn: TOPIC_0, TOPIC_1 and so on
     #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=100_000))]
     topics: u64,
-    /// Messages, rounded up to whole commands of each connection
-    #[arg(short = 'n', long, value_name = "COUNT", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..))]
-    pub(crate) messages: u64,
+    /// Messages, rounded up to whole commands of each connection [default: 1000000; for latency those of 10 s]
+    #[arg(short = 'n', long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+    messages: Option<u64>,
     /// Stop publishing after so much time, however many messages that is
     #[arg(long, value_name = "TIME", value_parser = duration)]
     duration: Option<Duration>,
@@ -110,24 +104,23 @@ fn size(text: &str) -> Result<Size, String> {
 
 impl Server {
     pub(crate) fn target(&self) -> Result<Target, String> {
-        let tls = ClientTlsOptions {
-            root_ca_file: self.tls_ca.clone(),
-            insecure_skip_verify: self.tls_ca.is_none(),
-            ..ClientTlsOptions::default()
-        };
-        let tls = self.tls.then(|| ClientTls::load(&tls)).transpose();
+        let identify = self.broker.identify()?;
         Ok(Target {
-            address: self.tcp_address.clone(),
+            address: self.broker.address().to_owned(),
             output_buffer_size: self.output_buffer_size,
             output_buffer_timeout: self.output_buffer_timeout,
-            tls: tls.map_err(|error| format!("--tls-ca: {error}"))?,
+            tls: identify.tls,
+            auth_secret: identify.auth_secret,
             snappy: self.snappy,
             http: false,
         })
     }
 
     pub(crate) fn process(&self) -> Result<Option<Process>, String> {
-        self.pid.map(Process::new).transpose().map_err(|error| format!("--pid: {error}"))
+        match self.pid {
+            Some(pid) => Process::new(pid).map(Some).map_err(|error| format!("--pid: {error}")),
+            None => Ok(Process::listening_at(self.broker.address())),
+        }
     }
 }
 
@@ -140,6 +133,17 @@ pub(crate) fn numbered(name: &str, count: u64) -> Vec<String> {
 }
 
 impl Publishing {
+    /// Messages to publish.
+    pub(crate) fn messages(&self) -> u64 {
+        self.messages.unwrap_or(MESSAGES)
+    }
+
+    /// The same, for `time` if neither a number of messages nor a time was given.
+    pub(crate) fn or_for(&self, time: Duration) -> Self {
+        let given = self.messages.is_some() || self.duration.is_some();
+        Self { duration: if given { self.duration } else { Some(time) }, ..self.clone() }
+    }
+
     pub(crate) fn topics(&self) -> Vec<String> {
         numbered(self.topic.as_str(), self.topics)
     }
@@ -147,12 +151,12 @@ impl Publishing {
     /// About how many messages are published at `rate`.
     pub(crate) fn expected(&self, rate: u64) -> u64 {
         let in_time = self.duration.map(|duration| (duration.as_secs_f64() * rate as f64) as u64);
-        in_time.map_or(self.messages, |messages| messages.min(self.messages))
+        in_time.map_or(self.messages(), |messages| messages.min(self.messages.unwrap_or(u64::MAX)))
     }
 
     /// Connects all that publish as fast as they may.
     pub(crate) fn connect(&self, target: &Target, run: &Run) -> Result<Vec<Publisher>, String> {
-        let total = self.messages.div_ceil(self.batch).div_ceil(self.connections);
+        let total = self.messages().div_ceil(self.batch).div_ceil(self.connections);
         let window = if target.http { 1 } else { self.window };
         (0..self.connections).map(|n| self.publisher(target, run, n, total, Pace::Window(window))).collect()
     }
@@ -167,7 +171,10 @@ impl Publishing {
         let commands = Duration::from_secs_f64(self.batch as f64 / rate.max(1) as f64);
         let connections = u32::try_from(self.connections).unwrap_or(u32::MAX);
         let interval = commands * connections;
-        let total = self.messages.div_ceil(self.batch).div_ceil(self.connections);
+        // With a time alone, the time is what ends it.
+        let messages =
+            if self.duration.is_some() { self.messages.unwrap_or(u64::MAX) } else { self.messages() };
+        let total = messages.div_ceil(self.batch).div_ceil(self.connections);
         (0..connections)
             .map(|n| {
                 let pace = Pace::Fixed { offset: commands * n, interval };
@@ -185,8 +192,9 @@ impl Publishing {
         pace: Pace,
     ) -> Result<Publisher, String> {
         let number = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
+        let headers = target.http.then(|| target.headers());
         let shape = Shape {
-            http: target.http.then_some(target.address.as_str()),
+            http: headers.as_deref(),
             batch: number(self.batch),
             size: number(self.size.0),
             window: match pace {

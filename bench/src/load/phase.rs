@@ -137,6 +137,9 @@ pub(crate) fn work(
                 Ok(Err(error)) => errors.push(error),
                 Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) => {
+                    if front.stopped.load(Ordering::Relaxed) {
+                        run.stop();
+                    }
                     let published = run.published.load(Ordering::Relaxed);
                     let delivered = run.delivered.load(Ordering::Relaxed);
                     bar(if consumes { delivered - before.1 } else { published - before.0 }, expected);

@@ -1,6 +1,7 @@
 //! CPU and memory of a process on this machine, from `/proc`.
 
 use std::fs;
+use std::net::ToSocketAddrs;
 use std::process;
 
 use serde::Serialize;
@@ -31,6 +32,21 @@ impl Process {
         let process = Self(pid);
         process.cpu()?;
         Ok(process)
+    }
+
+    /// The process of this user that listens at `address`, if it is on this machine.
+    pub(crate) fn listening_at(address: &str) -> Option<Self> {
+        let inode = listening_inode(address)?;
+        let socket = format!("socket:[{inode}]");
+        let is_its = |pid: &u32| {
+            let files = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+            files
+                .into_iter()
+                .any(|file| fs::read_link(file.path()).is_ok_and(|to| to.as_os_str() == &*socket))
+        };
+        let folders = fs::read_dir("/proc").ok()?.flatten();
+        let mut pids = folders.filter_map(|folder| folder.file_name().to_str()?.parse::<u32>().ok());
+        pids.find(is_its).and_then(|pid| Self::new(pid).ok())
     }
 
     /// This one: the load.
@@ -81,6 +97,34 @@ pub(crate) fn machine_busy_s() -> Option<f64> {
     // user, nice, system, idle, iowait, irq, softirq
     let busy: u64 = [0, 1, 2, 5, 6].iter().filter_map(|at| ticks.get(*at)).sum();
     Some(busy as f64 / rustix::param::clock_ticks_per_second() as f64)
+}
+
+/// The inode of the socket that listens at `address` on this machine, as the system's tables have it.
+fn listening_inode(address: &str) -> Option<String> {
+    if address.contains('/') {
+        let table = read("/proc/net/unix").ok()?;
+        // Num RefCount Protocol Flags Type St Inode Path; the flag is that it listens.
+        return table.lines().find_map(|line| {
+            let fields: Vec<_> = line.split_ascii_whitespace().collect();
+            let (flags, inode, path) = (fields.get(3)?, fields.get(6)?, fields.get(7)?);
+            let is_it = *path == address
+                || std::path::Path::new(path).canonicalize().ok()?
+                    == std::path::Path::new(address).canonicalize().ok()?;
+            (*flags == "00010000" && is_it).then(|| (*inode).to_owned())
+        });
+    }
+    let wanted: Vec<_> =
+        address.to_socket_addrs().ok()?.filter(|address| address.ip().is_loopback()).collect();
+    let port = wanted.first()?.port();
+    let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|path| read(path).unwrap_or_default());
+    tables.iter().flat_map(|table| table.lines()).find_map(|line| {
+        // sl local_address rem_address st tx:rx tr:when retrnsmt uid timeout inode; state 0A is LISTEN.
+        let fields: Vec<_> = line.split_ascii_whitespace().collect();
+        let (local, state, inode) = (fields.get(1)?, fields.get(3)?, fields.get(9)?);
+        let (_, local_port) = local.rsplit_once(':')?;
+        let is_it = u16::from_str_radix(local_port, 16).is_ok_and(|local| local == port);
+        (*state == "0A" && is_it).then(|| (*inode).to_owned())
+    })
 }
 
 fn read(path: &str) -> Result<String, String> {

@@ -66,7 +66,7 @@ impl Publisher {
         let deadline = self.duration.map(|duration| Instant::now() + duration);
         let (mut left, mut unanswered, mut acknowledged) = (self.total, 0, 0);
         loop {
-            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            if run.is_stopped() || deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 left = 0;
             }
             let room = window - unanswered;
@@ -99,7 +99,7 @@ impl Publisher {
         let watch = WATCH.min(interval / WATCH_PART);
         for n in 0..self.total {
             let intended = offset + interval.saturating_mul(u32::try_from(n).unwrap_or(u32::MAX));
-            if self.duration.is_some_and(|duration| intended - offset >= duration) {
+            if run.is_stopped() || self.duration.is_some_and(|duration| intended - offset >= duration) {
                 self.total = n;
                 break;
             }

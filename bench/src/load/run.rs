@@ -18,6 +18,8 @@ pub(crate) struct Run {
     pub(crate) publishers: AtomicUsize,
     /// One of the threads gave up.
     pub(crate) failed: AtomicBool,
+    /// The run ends early.
+    stopped: AtomicBool,
 }
 
 /// Condition under which the consumers of a channel are done.
@@ -41,7 +43,18 @@ impl Run {
             delivered: AtomicU64::new(0),
             publishers: AtomicUsize::new(0),
             failed: AtomicBool::new(false),
+            stopped: AtomicBool::new(false),
         }
+    }
+
+    /// Ends the run early: what was measured until then is a result too.
+    pub(crate) fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the run ends early.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed)
     }
 
     /// Begins a phase.

@@ -3,8 +3,8 @@
 use std::error::Error;
 use std::pin::pin;
 
-use http_body_util::{BodyExt, Limited};
-use hyper::body::Body;
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1;
 use hyper::header::{AUTHORIZATION, HOST};
 use hyper::{Method, Request, StatusCode};
@@ -55,8 +55,9 @@ where
 pub async fn send<S, B>(stream: S, request: Request<B>, max: usize) -> Result<(StatusCode, Vec<u8>), String>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
+    B: Into<Bytes>,
 {
+    let request = request.map(|body| Full::new(body.into()));
     let (mut sender, connection) =
         http1::handshake(TokioIo::new(stream)).await.map_err(|error| chain(&error))?;
     let answer = async {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use hyper::header::{AUTHORIZATION, HOST, HeaderValue};
 use hyper::{Method, Request, StatusCode};
 use serde::Deserialize;
@@ -10,6 +11,7 @@ use tokio::time::timeout;
 use mq_net::http::send;
 use mq_net::secret::Secret;
 use mq_net::transport::Transport;
+use mq_net::transport::tls::ClientTls;
 
 /// Largest answer: statistics of many topics with many clients.
 const ANSWER_BYTES_MAX: usize = 256 * 1024 * 1024;
@@ -34,9 +36,7 @@ pub enum AdminError {
 
 fn refusal(status: u16, code: &str, detail: &str) -> String {
     match (code, detail) {
-        ("UNAUTHORIZED", _) => {
-            "the server wants a token that it knows: give --http-auth-token-file".to_owned()
-        }
+        ("UNAUTHORIZED", _) => "the server wants a token that it knows".to_owned(),
         (_, "") => format!("{code} (status {status})"),
         _ => format!("{detail} ({code}, status {status})"),
     }
@@ -47,6 +47,7 @@ fn refusal(status: u16, code: &str, detail: &str) -> String {
 pub struct Admin {
     address: String,
     token: Option<Secret<Box<[u8]>>>,
+    tls: Option<ClientTls>,
     timeout: Duration,
 }
 
@@ -54,7 +55,22 @@ impl Admin {
     /// The API at `host:port` or the path of a unix socket. Nothing is sent yet.
     pub fn new(address: &str, token: Option<&[u8]>) -> Self {
         let token = token.map(|token| Secret::new(token.into()));
-        Self { address: address.to_owned(), token, timeout: Duration::from_secs(30) }
+        Self { address: address.to_owned(), token, tls: None, timeout: Duration::from_secs(30) }
+    }
+
+    /// The same API over TLS.
+    pub fn with_tls(self, tls: ClientTls) -> Self {
+        Self { tls: Some(tls), ..self }
+    }
+
+    /// The same API, whose answers may take as long as `timeout`; 30 s unless it is set.
+    pub fn with_timeout(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
+    }
+
+    /// Whether somebody listens at the address. Nothing is asked.
+    pub async fn is_reachable(&self) -> bool {
+        Transport::connect(&self.address).await.is_ok()
     }
 
     /// Asks for something, such as `/stats`; values in `query` are escaped.
@@ -62,15 +78,28 @@ impl Admin {
     /// # Errors
     /// [`AdminError`] says what went wrong.
     pub async fn get(&self, path: &str, query: &[(&str, &str)]) -> Result<Vec<u8>, AdminError> {
-        self.request(Method::GET, path, query).await
+        self.request(Method::GET, path, query, &[], Bytes::new()).await
     }
 
-    /// Has something done.
+    /// Has something done, and gives the answer, empty for most.
     ///
     /// # Errors
     /// [`AdminError`] says what went wrong.
-    pub async fn post(&self, path: &str, query: &[(&str, &str)]) -> Result<(), AdminError> {
-        self.request(Method::POST, path, query).await.map(drop)
+    pub async fn post(&self, path: &str, query: &[(&str, &str)]) -> Result<Vec<u8>, AdminError> {
+        self.request(Method::POST, path, query, &[], Bytes::new()).await
+    }
+
+    /// Publishes `body`, with `headers` of the request beside it.
+    ///
+    /// # Errors
+    /// [`AdminError`] says what went wrong.
+    pub async fn publish(
+        &self,
+        query: &[(&str, &str)],
+        headers: &[(String, String)],
+        body: Bytes,
+    ) -> Result<(), AdminError> {
+        self.request(Method::POST, "/pub", query, headers, body).await.map(drop)
     }
 
     async fn request(
@@ -78,8 +107,10 @@ impl Admin {
         method: Method,
         path: &str,
         query: &[(&str, &str)],
+        headers: &[(String, String)],
+        body: Bytes,
     ) -> Result<Vec<u8>, AdminError> {
-        let answer = timeout(self.timeout, self.answer(method, path, query)).await;
+        let answer = timeout(self.timeout, self.answer(method, path, query, headers, body)).await;
         let late = || Err(format!("no answer within {:?}", self.timeout));
         let (status, body) = answer.unwrap_or_else(|_| late()).map_err(AdminError::NoAnswer)?;
         if status == StatusCode::OK {
@@ -100,6 +131,8 @@ impl Admin {
         method: Method,
         path: &str,
         query: &[(&str, &str)],
+        headers: &[(String, String)],
+        body: Bytes,
     ) -> Result<(StatusCode, Vec<u8>), String> {
         let pairs: Vec<_> = query.iter().map(|(name, value)| format!("{name}={}", escape(value))).collect();
         let separator = if pairs.is_empty() { "" } else { "?" };
@@ -115,8 +148,14 @@ impl Admin {
             value.set_sensitive(true);
             request = request.header(AUTHORIZATION, value);
         }
-        let request = request.body(String::new()).map_err(|error| error.to_string())?;
-        let stream = Transport::connect(&self.address).await.map_err(|error| error.to_string())?;
+        for (name, value) in headers {
+            request = request.header(name, value);
+        }
+        let request = request.body(body).map_err(|error| error.to_string())?;
+        let mut stream = Transport::connect(&self.address).await.map_err(|error| error.to_string())?;
+        if let Some(tls) = &self.tls {
+            stream = tls.connect(stream, &self.address).await.map_err(|error| format!("TLS: {error}"))?;
+        }
         send(stream, request, ANSWER_BYTES_MAX).await
     }
 }

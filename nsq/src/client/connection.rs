@@ -56,8 +56,8 @@ impl Connection {
     /// Connects to `host:port` or the path of a unix socket, and says what `identify` says.
     ///
     /// # Errors
-    /// If there is no server, or it takes more than 10 s, or refuses what `identify` asks for; with TLS, if the server has
-    /// none, or is not trusted.
+    /// If there is no server, or it takes more than 10 s, or refuses what `identify` asks for or shows; with TLS, if the
+    /// server has none, or is not trusted.
     pub async fn connect(address: &str, identify: Identify) -> Result<Self, Error> {
         timeout(CONNECT_TIMEOUT, Self::open(address, identify)).await.map_err(|_| Error::Timeout)?
     }
@@ -114,6 +114,14 @@ impl Connection {
             // The server does not wait between its answer and the first compressed bytes.
             transport.compress(compression, input.split().to_vec());
             confirm(&mut transport, &mut input).await?;
+        }
+        if let (Some(secret), true) = (&identify.auth_secret, server.auth_required) {
+            let mut auth = b"AUTH\n".to_vec();
+            put_body(&mut auth, secret.expose());
+            transport.write_all(&auth).await?;
+            transport.flush().await?;
+            // Its answer says who the client is taken for.
+            read_response(&mut transport, &mut input).await?;
         }
         Ok(Self {
             transport,
@@ -472,6 +480,9 @@ async fn confirm(transport: &mut Transport, input: &mut BytesMut) -> Result<(), 
 /// Waits for a response.
 async fn read_response(transport: &mut Transport, input: &mut BytesMut) -> Result<Vec<u8>, Error> {
     loop {
+        if let Some(other) = other_protocol(input) {
+            return Err(Error::Protocol(format!("the server speaks {other}")));
+        }
         if let Ok((frame, consumed)) = frame::decode(input)? {
             let data = match frame {
                 Frame::Response(data) => data.to_vec(),
@@ -484,6 +495,22 @@ async fn read_response(transport: &mut Transport, input: &mut BytesMut) -> Resul
         if transport.read_buf(input).await? == 0 {
             return Err(Error::Closed);
         }
+    }
+}
+
+/// The protocol that the first bytes of a server's answer belong to, if it is not NSQ's.
+fn other_protocol(input: &[u8]) -> Option<&'static str> {
+    // HTTP/2 begins with SETTINGS: a length of 3 bytes, the type 4, no flags, stream 0. As a frame of NSQ's it would be
+    // kilobytes long and never end.
+    const SETTINGS: [u8; 6] = [4, 0, 0, 0, 0, 0];
+    if input.starts_with(b"HTTP/") {
+        Some("HTTP: is this its HTTP port?")
+    } else if input.get(3..9) == Some(&SETTINGS) {
+        Some("HTTP/2: is this its gRPC port?")
+    } else if input.starts_with(b"\x15\x03") {
+        Some("TLS from the first byte on: is this its HTTPS port?")
+    } else {
+        None
     }
 }
 
@@ -503,4 +530,24 @@ fn wire_len(len: usize) -> Result<[u8; 4], Error> {
 
 fn unexpected(what: &str) -> Error {
     Error::Protocol(format!("{what} came unexpected"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_answers_of_other_protocols_are_known() {
+        for (input, name) in [
+            (&b"HTTP/1.1 400 Bad Request\r\n"[..], "HTTP port"),
+            (b"\0\0\x24\x04\0\0\0\0\0\0\x02", "gRPC port"),
+            (b"\x15\x03\x03\0\x02\x02\x46", "HTTPS port"),
+        ] {
+            let other = other_protocol(input);
+            assert!(other.is_some_and(|other| other.contains(name)), "{input:?}: {other:?}");
+        }
+        for input in [&b""[..], b"\0\0\0\x06\0\0\0\0OK", b"\0\0\x01\x20\0\0\0\0{", b"\0\0\0\x04\0\0\0\0"] {
+            assert_eq!(other_protocol(input), None, "{input:?}");
+        }
+    }
 }

@@ -15,6 +15,7 @@ pub use connection::Connection;
 pub use error::Error;
 pub use message::{Message, Peeked};
 
+pub use mq_net::secret::Secret;
 pub use mq_net::transport::tls::{ClientTls, ClientTlsOptions};
 
 use std::time::Duration;
@@ -40,4 +41,6 @@ pub struct Identify {
     pub snappy: bool,
     /// Compresses with deflate of this level, if the server does; 0 for the server's. Not together with snappy.
     pub deflate: Option<u8>,
+    /// Secret to AUTH with, if the server requires that.
+    pub auth_secret: Option<Secret<Box<[u8]>>>,
 }

@@ -1,6 +1,6 @@
 //! `mq bench` against a live broker: small counts, but every workload.
 
-use mq_tests::{Broker, Finished, mq};
+use mq_tests::{Broker, Finished, mq, signal, start, until};
 use serde_json::Value;
 
 fn bench(broker: &Broker, args: &[&str]) -> Finished {
@@ -120,7 +120,7 @@ fn it_encrypts_and_compresses() {
     let stranger = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
     std::fs::write(&other, stranger.cert.pem()).unwrap();
     let broker = Broker::start_with(&["--tls-cert", &cert, "--tls-key", &key, "--tls-required=tcp-https"]);
-    for layers in [&["--tls"][..], &["--tls", "--tls-ca", &cert], &["--tls", "--snappy"]] {
+    for layers in [&["--tls-insecure"][..], &["--tls", "--tls-ca", &cert], &["--tls-insecure", "--snappy"]] {
         let args = ["both", "-n", "5000", "--batch", "20", "--size", "1KiB", "--rdy", "200"];
         let both = json(bench(&broker, &[&args[..], layers].concat()));
         assert_eq!(counts(&both["phases"][0]), (5000, 5000, 5_120_000), "{layers:?}");
@@ -133,7 +133,7 @@ fn it_encrypts_and_compresses() {
     let both = json(bench(&plain, &["both", "-n", "5000", "--snappy"]));
     assert_eq!(counts(&both["phases"][0]), (5000, 5000, 1_000_000));
     is_whole(&both);
-    let complaint = bench(&plain, &["publish", "--tls"]).failed();
+    let complaint = bench(&plain, &["publish", "--tls-insecure"]).failed();
     assert!(complaint.contains("the server has no TLS"), "{complaint}");
 }
 
@@ -154,6 +154,32 @@ fn it_publishes_over_http() {
     assert!(complaint.contains("HTTP 413"), "{complaint}");
     let complaint = bench(&broker, &["publish", "--http", broker.http_address(), "--window", "2"]).failed();
     assert!(complaint.contains("--window"), "{complaint}");
+}
+
+#[test]
+fn an_interrupted_run_prints_what_it_has() {
+    let broker = Broker::start();
+    let args = ["bench", "latency", "--rate", "1000", "--warm-up", "0s", "--duration", "1h", "--json"];
+    let load = start(&[&args[..], &["--tcp-address", broker.address()]].concat());
+    let list = ["topics", "--http-address", broker.http_address()];
+    until("the load to begin", || {
+        String::from_utf8(mq(&list).ok()).unwrap().contains("clients 1").then_some(())
+    });
+    // Published and finished: some are in the figures.
+    let stat = ["stat", "--once", "--json", "--http-address", broker.http_address()];
+    until("some messages", || {
+        let row: Value = serde_json::from_slice(&mq(&stat).ok()).unwrap();
+        (row["message_count"].as_u64().unwrap() > 100).then_some(())
+    });
+    signal(load.id(), 15);
+    let output = load.wait_with_output().unwrap();
+    let complaint = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && complaint.contains("interrupted"), "{}: {complaint}", output.status);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(report["latency"]["messages"].as_u64().unwrap() > 100, "{report}");
+    is_whole(&report);
+    // Without --pid the process that listens there is measured.
+    assert!(report["phases"][0]["server"]["rss_bytes"].as_u64().unwrap() > 0, "{report}");
 }
 
 #[test]

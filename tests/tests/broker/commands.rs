@@ -90,20 +90,89 @@ fn a_reader_that_has_enough_ends_the_tail_quietly() {
 }
 
 #[test]
-fn a_line_that_is_too_long_is_named_and_those_before_it_are_published() {
+fn a_line_that_is_too_long_is_named_and_left_out_and_the_others_are_published() {
     let broker = Broker::start();
     let mut input = b"good\n".repeat(3);
     input.extend(vec![b'x'; (1 << 20) + 1]);
+    input.extend(b"\nlast\n");
     let error = publish(&broker, "t", &input).failed();
-    assert!(error.contains("line 4 is longer") && error.contains("3 of 3 messages"), "{error}");
-    assert_eq!(tail(&broker, "t", &["-n", "3"]), b"good\n".repeat(3));
+    assert!(error.contains("mq pub: line 4 is longer than --max-msg-size (1048576 bytes)"), "{error}");
+    assert!(error.contains("1 line was") && error.contains("4 of 4 messages"), "{error}");
+    assert_eq!(tail(&broker, "t", &["-n", "4"]), b"good\ngood\ngood\nlast\n");
+}
+
+#[test]
+fn messages_come_from_arguments_and_a_file_too() {
+    let broker = Broker::start();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("message");
+    std::fs::write(&file, "two\nlines").unwrap();
+    let with = |more: &[&str], input: &[u8]| {
+        let args = ["pub", "--topic", "t", "--tcp-address", broker.address()];
+        mq_with_input(&[&args[..], &["--http-address", broker.http_address()], more].concat(), input)
+    };
+    with(&["one", "--two--"], b"").failed();
+    with(&["one", "1 1"], b"").ok();
+    with(&["--file", file.to_str().unwrap()], b"").ok();
+    with(&["--file", "-"], b"from\nstdin").ok();
+    assert_eq!(tail(&broker, "t", &["-n", "4"]), b"one\n1 1\ntwo\nlines\nfrom\nstdin\n");
+    // The same id twice is one message; headers are stored, which gRPC's clients are told.
+    for _ in 0..2 {
+        with(&["--id", "a", "--header", "trace=1", "once"], b"").ok();
+    }
+    with(&["later", "--delay", "1h"], b"").ok();
+    let listed = mq(&["topics", "create", "t", "--channel", "c", "--http-address", broker.http_address()]);
+    listed.ok();
+    let listed = mq(&["topics", "--http-address", broker.http_address()]).ok();
+    assert!(String::from_utf8_lossy(&listed).contains("c  depth 6 "), "{}", String::from_utf8_lossy(&listed));
+    // The one that is to come later does not come now.
+    assert_eq!(tail(&broker, "t", &["--channel", "c", "-n", "5"]).last(), Some(&b'\n'));
+    for (more, word) in [
+        (&["--header", "a=b"][..], "arguments or --file"),
+        (&["--id", "x", "a", "b"], "--id is the id of one message"),
+        (&["--header", "novalue", "a"], "name=value"),
+        (&[""], "empty"),
+        (&["--delay", "soon", "a"], "250ms"),
+        (&["--max-msg-size", "3", "four"], "message 1 is longer than --max-msg-size (3 bytes)"),
+        (&["--file", "/nowhere"], "--file /nowhere"),
+    ] {
+        let complaint = with(more, b"");
+        assert!(!complaint.status.success());
+        assert!(complaint.stderr.contains(word), "{more:?}: {}", complaint.stderr);
+    }
+}
+
+#[tokio::test]
+async fn what_a_closed_pipe_leaves_comes_back() {
+    let broker = Broker::start();
+    create_channel(&broker, "t", "c").await;
+    let lines: Vec<String> = (1..=12_000).map(|n| format!("{n}\n")).collect();
+    publish(&broker, "t", lines.concat().as_bytes()).ok();
+    let mut tail = start(&["tail", "--topic", "t", "--tcp-address", broker.address(), "--channel", "c"]);
+    // Byte by byte: not one of the third line is taken.
+    let mut reader = BufReader::with_capacity(1, tail.stdout.take().unwrap());
+    for n in 1..=2 {
+        let mut line = String::new();
+        reader.read_line(&mut line).unwrap();
+        assert_eq!(line, format!("{n}\n"));
+    }
+    drop(reader);
+    let status = until("the tail to end", || tail.try_wait().unwrap());
+    assert!(status.success(), "{status}");
+    let mut consumer = subscribe(&broker, "t", "c", 2_500).await;
+    let mut seen = std::collections::BTreeSet::new();
+    while seen.range(3..).count() < 11_998 {
+        let message = next(&mut consumer).await;
+        seen.insert(std::str::from_utf8(&message.body).unwrap().parse::<u32>().unwrap());
+        consumer.finish(message.id);
+    }
 }
 
 #[test]
 fn a_line_the_broker_refuses_is_a_failure() {
     let broker = Broker::start_with(&["--max-msg-size", "100"]);
     let error = publish(&broker, "t", &[b'x'; 200]).failed();
-    assert!(error.contains("E_BAD_MESSAGE") && error.contains("0 of 1 messages"), "{error}");
+    assert!(error.contains("E_BAD_MESSAGE") && error.contains("0 of 1 message read"), "{error}");
 }
 
 #[test]

@@ -230,8 +230,8 @@ async fn a_later_signal_during_recovery_ends_it_and_the_next_start_recovers() {
     let mut broker = Broker::start();
     publish(&broker).await;
     broker.kill();
-    // The first read of each thread takes a minute.
-    let inject = "inject=pread64,preadv:delay_enter=60s:when=1";
+    // The first read of each thread takes ten seconds.
+    let inject = "inject=pread64,preadv:delay_enter=10s:when=1";
     let strace = ["strace", "-D", "-f", "-o", "/dev/null", "-e", inject];
     let tried = Command::new(strace[0]).args(&strace[1..]).arg("true").stderr(Stdio::null()).status();
     if !tried.is_ok_and(|status| status.success()) {
@@ -253,6 +253,7 @@ async fn a_later_signal_during_recovery_ends_it_and_the_next_start_recovers() {
 #[tokio::test]
 async fn a_limit_on_the_size_of_files_is_a_full_disk() {
     let broker = Broker::start();
+    create_channel(&broker, "kept", "c").await;
     publish(&broker).await;
     broker.limit_file_size(Some(1));
     let mut publisher = connect(&broker).await;

@@ -39,7 +39,7 @@ async fn topics_are_managed_from_the_shell() {
     // What destroys asks, and nobody is there to answer.
     for (args, lost) in [
         (&["delete", "b"][..], "2 messages"),
-        (&["empty", "b", "--channel", "c"], "1 messages"),
+        (&["empty", "b", "--channel", "c"], "1 message waits"),
         (&["empty", "b"], "0 messages"),
     ] {
         let complaint = topics(&broker, args).failed();
@@ -72,7 +72,7 @@ async fn a_token_opens_the_tools() {
     std::fs::write(&file, "secret\n").unwrap();
     let file = file.to_str().unwrap();
     let broker = Broker::start_with(&["--http-auth-token-file", file]);
-    assert!(topics(&broker, &["list"]).failed().contains("--http-auth-token-file"));
+    assert!(topics(&broker, &["list"]).failed().contains("--auth-token-file"));
     topics(&broker, &["create", "a", "--http-auth-token-file", file]).ok();
     std::fs::write(folder.path().join("tokens"), "other\n").unwrap();
     broker.hang_up();
@@ -109,7 +109,7 @@ async fn stat_tells_what_channels_do() {
     let table = String::from_utf8(once(&[]).ok()).unwrap();
     assert_eq!(
         table.lines().nth(2).unwrap(),
-        "      0       0 |       6       6       0     0     0 |       0       0            6       0"
+        "      -       - |       6       6       0     0     0 |       0       0            6       0 | t"
     );
     assert!(once(&["--topic", "none"]).failed().contains("no topic none"));
     assert!(once(&["--topic", "t", "--channel", "none"]).failed().contains("topic t has no channel none"));

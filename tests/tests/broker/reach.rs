@@ -1,0 +1,162 @@
+//! Every command reaches every broker: over TLS with certificates on both ends, with AUTH and tokens, by unix sockets.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::path::Path;
+
+use mq_tests::{Broker, Finished, mq, mq_with_input};
+use tempfile::TempDir;
+
+/// Files of a broker and its clients, by the names they have in the folder.
+struct Files(TempDir);
+
+impl Files {
+    fn new() -> Self {
+        let folder = TempDir::new().unwrap();
+        for name in ["server", "client"] {
+            let made = rcgen::generate_simple_self_signed(["localhost".to_owned(), "127.0.0.1".to_owned()]);
+            let made = made.unwrap();
+            std::fs::write(folder.path().join(format!("{name}.pem")), made.cert.pem()).unwrap();
+            let key = made.signing_key.serialize_pem();
+            std::fs::write(folder.path().join(format!("{name}.key")), key).unwrap();
+        }
+        std::fs::write(folder.path().join("token"), "\u{feff}hush\n").unwrap();
+        std::fs::write(folder.path().join("wrong"), "guess\n").unwrap();
+        Self(folder)
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.path().join(name).to_str().unwrap().to_owned()
+    }
+
+    /// The flags of a client that the broker lets in.
+    fn flags(&self) -> Vec<String> {
+        vec![
+            format!("--tls-ca={}", self.path("server.pem")),
+            format!("--tls-cert={}", self.path("client.pem")),
+            format!("--tls-key={}", self.path("client.key")),
+            format!("--auth-token-file={}", self.path("token")),
+        ]
+    }
+}
+
+/// An auth server that lets who has the secret do everything, and nobody else anything. Gives its address.
+fn auth_server() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut request = [0; 4096];
+            let read = stream.read(&mut request).unwrap();
+            let knows = String::from_utf8_lossy(&request[..read]).contains("secret=hush");
+            let all = r#"{"ttl":60,"identity":"me","authorizations":[{"topic":".*","channels":[".*"],"permissions":["publish","subscribe"]}]}"#;
+            let (status, body) = if knows { ("200 OK", all) } else { ("403 Forbidden", "{}") };
+            let length = body.len();
+            let head = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
+            let _ = stream.write_all(format!("{head}{body}").as_bytes());
+        }
+    });
+    address
+}
+
+#[test]
+fn a_broker_with_tls_client_certificates_and_auth_is_reached_by_every_command() {
+    let files = Files::new();
+    let auth = auth_server();
+    let [cert, key, token] = ["server.pem", "server.key", "token"].map(|name| files.path(name));
+    let https = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let broker = Broker::start_with_https(
+        &https,
+        &[
+            &format!("--tls-cert={cert}"),
+            &format!("--tls-key={key}"),
+            "--tls-required=tcp-https",
+            "--tls-client-auth-policy=require",
+            &format!("--auth-http-address={auth}"),
+            &format!("--http-auth-token-file={token}"),
+        ],
+    );
+    let flags = files.flags();
+    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+    let run = |args: &[&str], input: &[u8], flags: &[&str]| -> Finished {
+        mq_with_input(&[args, flags].concat(), input)
+    };
+    let tcp = ["--tcp-address", broker.address()];
+    let url = format!("https://{https}");
+    let http = ["--http-address", url.as_str()];
+    run(&[&["pub", "--topic", "t"][..], &tcp].concat(), b"1\n2\n", &flags).ok();
+    let both = [&["pub", "--topic", "t", "--header", "a=b", "3"][..], &tcp, &http].concat();
+    run(&both, b"", &flags).ok();
+    let tail = [&["tail", "--topic", "t", "--channel", "c", "-n", "1"][..], &tcp].concat();
+    assert_eq!(run(&tail, b"", &flags).ok(), b"1\n");
+    let stat = [&["stat", "--once", "--json"][..], &http].concat();
+    assert!(String::from_utf8(run(&stat, b"", &flags).ok()).unwrap().contains("\"depth\":2"));
+    let list = [&["topics"][..], &http].concat();
+    assert!(String::from_utf8(run(&list, b"", &flags).ok()).unwrap().contains("t  depth 0"));
+    // Without what the broker asks for, each says what is missing.
+    let without =
+        |out: &str| -> Vec<&str> { flags.iter().filter(|flag| !flag.starts_with(out)).copied().collect() };
+    for (args, flags, word) in [
+        (&tail, vec![], "--tls"),
+        (&tail, without("--auth"), "--auth-token-file"),
+        (&list, without("--auth"), "--auth-token-file"),
+        (&tail, without("--tls-ca"), "certificate"),
+        (&list, without("--tls-ca"), "certificate"),
+    ] {
+        let complaint = run(args, b"", &flags).failed();
+        assert!(complaint.contains(word), "{args:?} {flags:?}: {complaint}");
+    }
+    let wrong = [without("--auth"), vec!["--auth-token-file"]].concat();
+    let wrong_file = files.path("wrong");
+    let wrong = [&wrong[..], &[&wrong_file]].concat();
+    for args in [&tail, &list] {
+        let complaint = run(args, b"", &wrong).failed();
+        assert!(complaint.contains("--auth-token-file"), "{complaint}");
+    }
+    run(&[&["drain", "--timeout", "0s"][..], &http].concat(), b"", &flags);
+}
+
+#[test]
+fn a_broker_on_unix_sockets_is_reached() {
+    let folder = TempDir::new().unwrap();
+    let socket = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (tcp, http) = (socket("tcp.sock"), socket("http.sock"));
+    let _broker = Broker::start_at([&tcp, &http, "127.0.0.1:0"], &[]);
+    mq(&["pub", "--topic", "t", "--tcp-address", &tcp, "hello"]).ok();
+    assert_eq!(mq(&["tail", "--topic", "t", "--tcp-address", &tcp, "-n", "1"]).ok(), b"hello\n");
+    assert_eq!(mq(&["topics", "--http-address", &http]).ok(), b"t  depth 1\n");
+    assert!(Path::new(&tcp).exists());
+}
+
+#[test]
+fn an_error_says_what_would_be_right() {
+    let broker = Broker::start();
+    let empty = TempDir::new().unwrap();
+    let file = empty.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let (etc, file) = (empty.path().to_str().unwrap(), file.to_str().unwrap());
+    for (args, words) in [
+        (&["pub", "--topic", "t", "--tcp-address", "localhost"][..], &["host:port"][..]),
+        (&["tail", "--topic", "t", "--tcp-address", broker.http_address()], &["HTTP port"]),
+        (&["tail", "--topic", "t", "--tcp-address", broker.grpc_address()], &["gRPC port"]),
+        (&["topics", "--http-address", "localhost"], &["host:port"]),
+        (&["topics", "--http-address", broker.address()], &["HTTP API"]),
+        (&["serve", "--tcp-address=127.0.0.1:0", "--data-path", file], &["is a file", "folder"]),
+        (&["serve", "--memory-limit=1"], &["--memory-limit"]),
+        (&["serve", "--max-disk-bytes=1MiB"], &["--max-disk-bytes", "512"]),
+        (&["serve", "--dedup-window=999h"], &["--dedup-window", "168h"]),
+        (&["serve", "--dedup-max-ids=99999999"], &["--dedup-max-ids", "10000000"]),
+    ] {
+        let finished = mq(args);
+        assert!(!finished.status.success(), "{args:?}");
+        for word in words {
+            assert!(finished.stderr.contains(word), "{args:?}: {}", finished.stderr);
+        }
+    }
+    for command in ["inspect", "repair"] {
+        let finished = mq(&[command, "--data-path", etc]);
+        assert_eq!(finished.status.code(), Some(2), "{}", finished.stderr);
+        assert!(finished.stderr.contains("no broker's data"), "{}", finished.stderr);
+    }
+}
