@@ -68,6 +68,11 @@ impl Call {
         }
     }
 
+    /// Cancels it, as clients do.
+    pub fn cancel(mut self) {
+        self.stream.send_reset(h2::Reason::CANCEL);
+    }
+
     /// How it ends; nothing more is sent.
     pub async fn end(self) -> Code {
         self.failure().await.0

@@ -10,10 +10,12 @@ use mq_grpc::v1::{
     SubscribeRequeue, SubscribeUpdate,
 };
 use mq_nsq::server;
+use prost::Message;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tonic::Code;
 use tonic_types::StatusExt;
 
+use crate::raw::{Raw, framed};
 use crate::stack::{Stack, Subscriber, open, opening, soon, until};
 
 fn stats(stack: &Stack) -> mq_core::ChannelStats {
@@ -187,16 +189,21 @@ async fn what_nobody_looked_at_is_no_attempt_and_what_is_left_in_order_comes_at_
 async fn what_a_cancelled_stream_held_backs_off_the_second_time() {
     let stack = Stack::start().await;
     stack.publish("t", &["a"]).await;
-    let channel = stack.channel().await;
+    let raw = Raw::connect(&stack.grpc).await;
     for (attempts, depth, deferred) in [(1, 1, 0), (2, 0, 1)] {
-        let mut subscriber = Subscriber::open(channel.clone(), open("t", "c"), 1).await.unwrap();
-        assert_eq!(subscriber.next().await.attempts, attempts);
+        let request = opening(open("t", "c"), 1, 0).encode_to_vec();
+        let mut call = raw.call("SubscribeService/Subscribe", &[]).await;
         // Its side stays open: else that would be a goodbye.
-        let Subscriber { requests, responses, .. } = subscriber;
-        drop(responses);
-        until("the end", || (stats(&stack).subscribers == 0).then_some(())).await;
-        assert_eq!((stats(&stack).depth, stats(&stack).deferred), (depth, deferred));
-        drop(requests);
+        call.send(framed(0, request.len(), &request), false).await;
+        let channel = || {
+            let topic = stack.broker.find_topic(&TopicName::parse("t").unwrap())?;
+            topic.find_channel(&ChannelName::parse("c").unwrap()).map(|channel| channel.stats())
+        };
+        until("the message", || channel().filter(|stats| stats.in_flight == 1)).await;
+        call.cancel();
+        until("the end", || channel().filter(|stats| stats.subscribers == 0)).await;
+        let stats = stats(&stack);
+        assert_eq!((stats.depth, stats.deferred), (depth, deferred), "after {attempts} deliveries");
     }
 }
 
