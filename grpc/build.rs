@@ -1,6 +1,8 @@
-//! Checks that `src/generated` was generated from `proto/`. With the feature `generate` (`cargo xtask generate`), generates it.
+//! Checks that `src/generated` was generated from `proto/`. With the feature `generate` (`cargo xtask
+//! generate`), generates it.
 //!
-//! The code is committed: whoever builds the crate needs neither protoc nor the thirty crates that stand in for it.
+//! The code is committed: whoever builds the crate needs neither protoc nor the thirty crates that stand in
+//! for it.
 
 use std::error::Error;
 use std::fs;

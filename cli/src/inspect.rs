@@ -44,7 +44,11 @@ pub(crate) fn run(options: Inspect) -> Outcome {
 /// Refuses a folder that no broker has written to: saying that it is sound would mislead.
 pub(crate) fn check_is_data_folder(folder: &Path) -> Result<(), String> {
     let shown = folder.display();
-    let entries = std::fs::read_dir(folder).map_err(|error| format!("--data-path {shown}: {error}"))?;
+    let entries = match std::fs::read_dir(folder) {
+        // The core's error says more.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(|error| format!("--data-path {shown}: {error}"))?,
+    };
     let names = entries.map(|entry| entry.map(|entry| entry.file_name()));
     let names: Vec<_> =
         names.collect::<Result<_, _>>().map_err(|error| format!("--data-path {shown}: {error}"))?;

@@ -9,7 +9,8 @@ use crate::store::log::Log;
 
 /// 2025-01-01T00:00:00Z in nanoseconds since 1970.
 const EPOCH: Wall = 1_735_689_600_000_000_000;
-/// Blocks per second by which the counter follows the wall clock, so that a wiped folder does not repeat offsets.
+/// Blocks per second by which the counter follows the wall clock, so that a wiped folder does not repeat
+/// offsets.
 const PER_SECOND: u64 = 256;
 
 /// Blocks kept for those who draw between a look and a draw: more than there are threads.
@@ -17,8 +18,8 @@ const SPARE: u64 = 64;
 /// Most reservations one caller makes in a row because others were quicker to draw from them.
 const TRIES: usize = 8;
 
-/// Makes sure that `count` blocks can be drawn. Waits for an fsync only where reservations made ahead ran out. Takes no
-/// lock while it waits: what is written meanwhile is landed in its topics.
+/// Makes sure that `count` blocks can be drawn. Waits for an fsync only where reservations made ahead ran
+/// out. Takes no lock while it waits: what is written meanwhile is landed in its topics.
 ///
 /// # Errors
 /// `Full`, `Io` if no reservation could be stored.
@@ -63,7 +64,8 @@ impl Blocks {
         Self { next, reserved: next, asked: None, step }
     }
 
-    /// Hands out `count` neighbouring blocks of those reserved, and waits for nothing: the caller holds a topic.
+    /// Hands out `count` neighbouring blocks of those reserved, and waits for nothing: the caller holds a
+    /// topic.
     ///
     /// # Errors
     /// `Full` if too few are reserved: call [`reserve`] first, without any lock.

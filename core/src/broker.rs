@@ -33,8 +33,8 @@ use crate::topic::cache::Pending;
 use crate::topic::{OnDisk, Topic, TopicDamage, TopicSettings, TopicState};
 use crate::watch::Watch;
 
-/// A broker: topics, channels and the log, open on one data folder. A handle, cheap to clone; the last one dropped
-/// stops the broker cleanly, as [`Broker::close`] does.
+/// A broker: topics, channels and the log, open on one data folder. A handle, cheap to clone; the last one
+/// dropped stops the broker cleanly, as [`Broker::close`] does.
 ///
 /// ```
 /// # use mq_core::{Broker, Options};
@@ -99,7 +99,8 @@ struct Registry {
     by_no: HashMap<u32, Arc<Topic>>,
 }
 
-/// Channels and topics whose changes are not in the log yet; the log's thread writes them at most 100 ms later.
+/// Channels and topics whose changes are not in the log yet; the log's thread writes them at most 100 ms
+/// later.
 #[derive(Default)]
 pub(crate) struct Dirty {
     channels: Mutex<Vec<Weak<Channel>>>,
@@ -237,13 +238,14 @@ impl Broker {
     /// Finds or creates a topic, at the broker's level.
     ///
     /// # Errors
-    /// `LimitReached` at the limit of topics; `Closed` while the broker is closing; `Draining` where it would be new.
+    /// `LimitReached` at the limit of topics; `Closed` while the broker is closing; `Draining` where it would
+    /// be new.
     pub fn topic(&self, name: &TopicName) -> Result<Arc<Topic>> {
         self.create_topic(name, |_| {}).map(|(topic, _)| topic)
     }
 
-    /// The same, with settings that a new topic has from its beginning: what `settings` makes of the broker's. Also says
-    /// whether the topic is new.
+    /// The same, with settings that a new topic has from its beginning: what `settings` makes of the
+    /// broker's. Also says whether the topic is new.
     ///
     /// # Errors
     /// As [`Broker::topic`]; `InvalidArgument` for settings that the topic can't have.
@@ -324,8 +326,8 @@ impl Broker {
         shared.log.follow(earlier, shared.clock.wall(), wake)
     }
 
-    /// Whether so much waits to be written, or is held in memory, that publishers should stop: sessions that publish
-    /// read no further. If so, `wake` is called when that may have changed.
+    /// Whether so much waits to be written, or is held in memory, that publishers should stop: sessions that
+    /// publish read no further. If so, `wake` is called when that may have changed.
     pub fn is_congested(&self, wake: &Arc<dyn Wake>) -> bool {
         let shared = &self.handle.shared;
         let congested = || {
@@ -351,8 +353,8 @@ impl Broker {
         &self.handle.shared.damage
     }
 
-    /// The topics that are stopped for damage, sorted by name: found when the folder was opened, or since. The others
-    /// go on. Looks at every topic where any was ever stopped.
+    /// The topics that are stopped for damage, sorted by name: found when the folder was opened, or since.
+    /// The others go on. Looks at every topic where any was ever stopped.
     pub fn damaged_topics(&self) -> Vec<(TopicName, TopicDamage)> {
         self.handle.shared.damaged_topics()
     }
@@ -380,8 +382,8 @@ impl Broker {
     /// Whether everything that is asked of the broker can be done.
     ///
     /// # Errors
-    /// `Full` while the disk is full; `Io` while the log can't be written or fsync'd; `Damaged` while topics are stopped
-    /// for damage. What is wrong is in the text.
+    /// `Full` while the disk is full; `Io` while the log can't be written or fsync'd; `Damaged` while topics
+    /// are stopped for damage. What is wrong is in the text.
     pub fn health(&self) -> Result<()> {
         self.handle.shared.log.health()?;
         let damaged = self.damaged_topics();
@@ -396,14 +398,14 @@ impl Broker {
         }
     }
 
-    /// Begins to measure how long messages take from publish to finish: one message of each pull, at no cost for the
-    /// others. With `window`, quantiles over that time too. See [`Topic::stats`].
+    /// Begins to measure how long messages take from publish to finish: one message of each pull, at no cost
+    /// for the others. With `window`, quantiles over that time too. See [`Topic::stats`].
     pub fn measure_latency(&self, window: Option<Duration>) {
         self.handle.shared.measuring.start(window);
     }
 
-    /// Stops the broker: refuses publishes, spills what is pending in memory, and leaves everything fsync'd. What was
-    /// in flight is delivered again after the next start. A second call does nothing.
+    /// Stops the broker: refuses publishes, spills what is pending in memory, and leaves everything fsync'd.
+    /// What was in flight is delivered again after the next start. A second call does nothing.
     ///
     /// # Errors
     /// `Io`, `Full`: what could not be stored is lost as by a kill.
@@ -454,8 +456,8 @@ impl Shared {
         self.log.commit();
     }
 
-    /// Queues events as one state frame, acknowledged as a topic at `level` wants it. `wake` is called when another
-    /// thread decided that.
+    /// Queues events as one state frame, acknowledged as a topic at `level` wants it. `wake` is called when
+    /// another thread decided that.
     pub(crate) fn log_events(
         &self,
         events: &[Event],
@@ -527,8 +529,8 @@ impl Shared {
         self.next_topic.load(Ordering::Relaxed)
     }
 
-    /// Most messages that may wait for an ephemeral channel of a topic: few enough that they take at most 1/16 of the
-    /// memory.
+    /// Most messages that may wait for an ephemeral channel of a topic: few enough that they take at most
+    /// 1/16 of the memory.
     pub(crate) fn ephemeral_limit(&self, topic: &TopicState) -> u64 {
         let average = topic.message_bytes / topic.message_count.max(1);
         self.options.ephemeral_queue.min(self.options.memory_limit / 16 / average.max(1)).max(1)
@@ -585,8 +587,8 @@ impl Shared {
         ticket
     }
 
-    /// Makes topics evict frames until another chunk fits the budget, or nothing more can be evicted now; and of written
-    /// frames what is more than pays.
+    /// Makes topics evict frames until another chunk fits the budget, or nothing more can be evicted now; and
+    /// of written frames what is more than pays.
     pub(crate) fn make_room(&self) {
         while self.pool.is_full_of_written() && self.evict(Ring::Written, 1) {
             self.pool.reclaim();
@@ -596,7 +598,8 @@ impl Shared {
         }
         self.pool.reclaim();
         let epoch = self.log.epoch();
-        // Once a write has failed, the frames it was to spill are in memory again, and would be spilled again for ever.
+        // Once a write has failed, the frames it was to spill are in memory again, and would be spilled again
+        // for ever.
         while self.pool.is_full() && self.log.epoch() == epoch {
             if !self.evict_oldest() {
                 break;

@@ -20,7 +20,8 @@ pub trait Clock: Send + Sync {
     fn mono(&self) -> Mono;
     /// The wall time.
     fn wall(&self) -> Wall;
-    /// Sleeps on `parker` until it is woken or this clock's monotonic time has reached `until`. May return early.
+    /// Sleeps on `parker` until it is woken or this clock's monotonic time has reached `until`. May return
+    /// early.
     fn park(&self, parker: &Arc<Parker>, until: Mono);
 }
 

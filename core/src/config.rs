@@ -30,19 +30,20 @@ pub struct Options {
     pub memory_limit: u64,
     /// Level of topics that are created. Default [`Durability::Flush`].
     pub durability: Durability,
-    /// Bytes of files in the data folder above which publishes are refused, or drop the oldest messages of topics that
-    /// want that; 0 is no limit, the default. At least 8 log files (512 MiB): a log cleaned of what is finished takes
-    /// up to twice what is pending, and some files.
+    /// Bytes of files in the data folder above which publishes are refused, or drop the oldest messages of
+    /// topics that want that; 0 is no limit, the default. At least 8 log files (512 MiB): a log cleaned
+    /// of what is finished takes up to twice what is pending, and some files.
     pub max_disk_bytes: u64,
-    /// Delay of an fsync that level `sync` waits for, so that it takes more with it. Default 0: the next begins
-    /// when the last returns. More is for disks whose fsync is slow.
+    /// Delay of an fsync that level `sync` waits for, so that it takes more with it. Default 0: the next
+    /// begins when the last returns. More is for disks whose fsync is slow.
     pub sync_wait: Duration,
-    /// Time for which a topic remembers the ids that publishers give messages: one sent again is not stored again.
-    /// Default 2 minutes, at most 7 days; zero for not at all. A topic can have its own: [`Dedup`].
+    /// Time for which a topic remembers the ids that publishers give messages: one sent again is not stored
+    /// again. Default 2 minutes, at most 7 days; zero for not at all. A topic can have its own:
+    /// [`Dedup`].
     pub dedup_window: Duration,
-    /// Most ids that a topic remembers: the newest. Default 100,000, at most 10,000,000. Each takes up to 64 bytes of
-    /// memory; all topics' together at most a quarter of the memory limit, beyond which a topic that gets new ones
-    /// forgets as many of its oldest.
+    /// Most ids that a topic remembers: the newest. Default 100,000, at most 10,000,000. Each takes up to 64
+    /// bytes of memory; all topics' together at most a quarter of the memory limit, beyond which a topic
+    /// that gets new ones forgets as many of its oldest.
     pub dedup_max_ids: u64,
     /// The broker's part of message ids, below 1024. Ids are unique across brokers whose nodes differ.
     pub node_id: u16,
@@ -160,8 +161,8 @@ impl Dedup {
     }
 }
 
-/// Limits of a topic. Each is met by each channel for itself, what waits in the topic included; what is in flight or
-/// deferred counts. Ephemeral channels have their own limit and don't count.
+/// Limits of a topic. Each is met by each channel for itself, what waits in the topic included; what is in
+/// flight or deferred counts. Ephemeral channels have their own limit and don't count.
 ///
 /// ```
 /// # use mq_core::{Broker, Limits, Options, Overflow};
@@ -182,7 +183,8 @@ impl Dedup {
 pub struct Limits {
     /// Messages that may wait; 0 for any number.
     pub max_messages: u64,
-    /// Bytes of messages that may wait, as they are stored, to the nearest message of average size; 0 for any number.
+    /// Bytes of messages that may wait, as they are stored, to the nearest message of average size; 0 for
+    /// any number.
     pub max_bytes: u64,
     /// Greatest age of a message that waits, to a second or a thousandth of what waits; zero for any age.
     pub max_age: Duration,
@@ -196,8 +198,8 @@ pub enum Overflow {
     /// Publishes are refused until less waits.
     #[default]
     Refuse,
-    /// The oldest messages that are not in flight are dropped: the named exception to the promise that nothing
-    /// acknowledged is lost.
+    /// The oldest messages that are not in flight are dropped: the named exception to the promise that
+    /// nothing acknowledged is lost.
     DropOldest,
 }
 

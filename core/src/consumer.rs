@@ -19,8 +19,8 @@ use crate::topic::{OpenedChannel, Start};
 /// Bytes of messages fetched in one pull; one larger message comes alone.
 const FETCH_BYTES: usize = 1 << 20;
 
-/// A subscriber that blocks its thread, made by [`Broker::subscribe`]. Dropping it ends the subscription: what it holds
-/// returns to the channel.
+/// A subscriber that blocks its thread, made by [`Broker::subscribe`]. Dropping it ends the subscription:
+/// what it holds returns to the channel.
 ///
 /// ```
 /// use std::time::Duration;
@@ -65,12 +65,12 @@ struct Fetched {
 }
 
 impl Broker {
-    /// Subscribes to a channel, and creates it and its topic where they are missing. Returns once their creation is
-    /// stored as the topic's durability level wants it.
+    /// Subscribes to a channel, and creates it and its topic where they are missing. Returns once their
+    /// creation is stored as the topic's durability level wants it.
     ///
     /// # Errors
-    /// `LimitReached` at the limit of topics, channels or consumers; `Closed` while the broker is closing; `Draining`
-    /// where the topic would be new; `Full`, `Io` if the creation can't be stored.
+    /// `LimitReached` at the limit of topics, channels or consumers; `Closed` while the broker is closing;
+    /// `Draining` where the topic would be new; `Full`, `Io` if the creation can't be stored.
     pub fn subscribe(
         &self,
         topic: &TopicName,
@@ -92,9 +92,10 @@ impl Broker {
         })
     }
 
-    /// The subscription behind [`Broker::subscribe`], for callers that do not block: its credit is 0. A channel or topic
-    /// that is missing is created, the channel beginning at `start`: see [`OpenedChannel`]. `wake` is
-    /// called when [`Subscription::pull`] may have something, and when the ticket may be decided.
+    /// The subscription behind [`Broker::subscribe`], for callers that do not block: its credit is 0. A
+    /// channel or topic that is missing is created, the channel beginning at `start`: see
+    /// [`OpenedChannel`]. `wake` is called when [`Subscription::pull`] may have something, and when the
+    /// ticket may be decided.
     ///
     /// [`Start::Time`] may read from a disk: call it on a thread that may wait.
     ///
@@ -121,11 +122,12 @@ impl Broker {
 }
 
 impl Consumer {
-    /// Waits up to `timeout`, by the broker's clock, for a message; `None` if none came. The message is in flight until
-    /// it is answered, and must be before the next can be received.
+    /// Waits up to `timeout`, by the broker's clock, for a message; `None` if none came. The message is in
+    /// flight until it is answered, and must be before the next can be received.
     ///
     /// # Errors
-    /// `Closed` if the channel or topic was deleted, or the broker is closed; `Damaged` if the topic is stopped.
+    /// `Closed` if the channel or topic was deleted, or the broker is closed; `Damaged` if the topic is
+    /// stopped.
     pub fn recv(&mut self, timeout: Duration) -> Result<Option<Message<'_>>> {
         let closed = || Error::new(ErrorKind::Closed, "the channel is closed");
         let until = self.clock.mono().saturating_add(nanos(timeout));
@@ -152,8 +154,9 @@ impl Consumer {
         }
     }
 
-    /// Sets how many messages may be in flight here at once, at least 1, which is the default: the one handed out, and
-    /// those fetched with it to save time. Fetched messages time out as others do, and are then not handed out here.
+    /// Sets how many messages may be in flight here at once, at least 1, which is the default: the one handed
+    /// out, and those fetched with it to save time. Fetched messages time out as others do, and are then
+    /// not handed out here.
     pub fn set_credit(&mut self, credit: u32) {
         self.subscription.acks().set_credit(credit.max(1));
     }
@@ -217,9 +220,9 @@ impl Fetched {
 /// A message received by a [`Consumer`], in flight until it is answered: by [`finish`](Self::finish), by
 /// [`requeue`](Self::requeue), or by its timeout.
 ///
-/// Dropped without an answer, as by an error or a panic, it returns to the channel like the messages of a subscriber that
-/// leaves: at once the first time; after its second delivery and later it waits 1 s for each attempt, at most the message
-/// timeout, so that a message nobody can handle does not keep everybody busy.
+/// Dropped without an answer, as by an error or a panic, it returns to the channel like the messages of a
+/// subscriber that leaves: at once the first time; after its second delivery and later it waits 1 s for each
+/// attempt, at most the message timeout, so that a message nobody can handle does not keep everybody busy.
 #[must_use = "a message that is not finished is delivered again"]
 pub struct Message<'a> {
     consumer: &'a mut Consumer,
@@ -281,7 +284,8 @@ impl Message<'_> {
         self.consumer.subscription.acks().requeue(self.fetched.id, delay)
     }
 
-    /// Starts the message's timeout anew, up to [`Options::max_msg_timeout`](crate::Options) after its delivery.
+    /// Starts the message's timeout anew, up to [`Options::max_msg_timeout`](crate::Options) after its
+    /// delivery.
     ///
     /// # Errors
     /// As [`finish`](Self::finish).

@@ -6,7 +6,8 @@ use crate::broker::{Broker, Shared};
 use crate::error::{Error, ErrorKind, Result};
 
 impl Broker {
-    /// Refuses publishes and new topics from now on, until the broker is opened again. What is there is delivered.
+    /// Refuses publishes and new topics from now on, until the broker is opened again. What is there is
+    /// delivered.
     pub fn drain(&self) {
         self.shared().draining.store(true, Ordering::Release);
     }
@@ -29,7 +30,8 @@ impl Broker {
         topics.iter().map(|topic| of_topic(topic)).sum()
     }
 
-    /// Pending messages of topics that are written to disk, which are only in memory yet: what a kill would lose.
+    /// Pending messages of topics that are written to disk, which are only in memory yet: what a kill would
+    /// lose.
     pub fn only_in_memory(&self) -> u64 {
         self.shared().topics().iter().map(|topic| topic.only_in_memory()).sum()
     }

@@ -86,7 +86,8 @@ impl Error {
         Self(Box::new(Inner { kind, message: message.into(), source: None }))
     }
 
-    /// An I/O failure; a full disk becomes [`ErrorKind::Full`], and so does the limit on a process's files (`ulimit -f`).
+    /// An I/O failure; a full disk becomes [`ErrorKind::Full`], and so does the limit on a process's files
+    /// (`ulimit -f`).
     pub fn io(message: impl Into<Cow<'static, str>>, source: io::Error) -> Self {
         let full = matches!(
             source.kind(),

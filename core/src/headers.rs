@@ -1,4 +1,5 @@
-//! Headers of a message: names with values, stored with it in [`Attributes::headers`](crate::Attributes::headers).
+//! Headers of a message: names with values, stored with it in
+//! [`Attributes::headers`](crate::Attributes::headers).
 //!
 //! ```text
 //! header (little-endian):  u8 name length, name (UTF-8), u16 value length, value;  one after the other
@@ -10,15 +11,15 @@ use crate::error::{Error, ErrorKind, Result};
 pub const HEADERS_MAX: usize = 128;
 /// Bytes of a name at most; at least 1.
 pub const NAME_BYTES_MAX: usize = 255;
-/// Bytes of all headers of one message at most, with 3 for each. The other attributes take of the same 65,535 bytes of
-/// a record, so this leaves them 1 KiB.
+/// Bytes of all headers of one message at most, with 3 for each. The other attributes take of the same 65,535
+/// bytes of a record, so this leaves them 1 KiB.
 pub const HEADERS_BYTES_MAX: usize = 65_535 - 1024;
 
 /// Bytes of a header besides its name and value.
 const OVERHEAD_BYTES: usize = 3;
 
-/// Encodes headers: each name as often as is wanted, in the order they are added. Keep it for the next message: clearing it
-/// keeps its memory.
+/// Encodes headers: each name as often as is wanted, in the order they are added. Keep it for the next
+/// message: clearing it keeps its memory.
 ///
 /// ```
 /// # use mq_core::{Attributes, Headers, HeadersBuf};
@@ -47,8 +48,8 @@ impl HeadersBuf {
     /// Adds a header.
     ///
     /// # Errors
-    /// `InvalidArgument` if the name is empty or longer than [`NAME_BYTES_MAX`]; `TooBig` above [`HEADERS_MAX`] headers or
-    /// [`HEADERS_BYTES_MAX`] bytes. It is then as before.
+    /// `InvalidArgument` if the name is empty or longer than [`NAME_BYTES_MAX`]; `TooBig` above
+    /// [`HEADERS_MAX`] headers or [`HEADERS_BYTES_MAX`] bytes. It is then as before.
     pub fn push(&mut self, name: &str, value: &[u8]) -> Result<()> {
         let name_len = u8::try_from(name.len()).ok().filter(|len| *len > 0).ok_or_else(|| {
             Error::new(
@@ -88,8 +89,8 @@ impl HeadersBuf {
         self.count == 0
     }
 
-    /// The value of [`Attributes::headers`](crate::Attributes::headers): `None` without headers, since an empty attribute would
-    /// cost its three bytes.
+    /// The value of [`Attributes::headers`](crate::Attributes::headers): `None` without headers, since an
+    /// empty attribute would cost its three bytes.
     pub fn as_attribute(&self) -> Option<&[u8]> {
         (self.count > 0).then_some(&self.bytes[..])
     }
@@ -101,8 +102,8 @@ impl HeadersBuf {
     }
 }
 
-/// Walks encoded headers in the order they were given. Ends at the first that is malformed, which only another encoder can
-/// have written.
+/// Walks encoded headers in the order they were given. Ends at the first that is malformed, which only
+/// another encoder can have written.
 #[derive(Clone, Debug, Default)]
 pub struct Headers<'a> {
     rest: &'a [u8],

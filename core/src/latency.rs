@@ -100,8 +100,8 @@ impl Quantiles {
         self.count
     }
 
-    /// The value that the part `quantile` (above 0, up to 1) of all values does not exceed, in nanoseconds; 0 if there
-    /// are none.
+    /// The value that the part `quantile` (above 0, up to 1) of all values does not exceed, in nanoseconds; 0
+    /// if there are none.
     pub fn get(&self, quantile: f64) -> u64 {
         let rank = (quantile * self.count as f64).ceil() as u64;
         let mut seen = 0;
@@ -187,8 +187,8 @@ impl Latency {
     }
 }
 
-/// Messages of a channel that were chosen to be measured and are not finished. A message costs one test of a bit when
-/// it is finished; only one that may have been chosen is looked for.
+/// Messages of a channel that were chosen to be measured and are not finished. A message costs one test of a
+/// bit when it is finished; only one that may have been chosen is looked for.
 #[derive(Debug, Default)]
 pub(crate) struct Samples {
     /// Has the bit of each offset's last six.
@@ -203,8 +203,8 @@ struct Sample {
     chosen_at: Mono,
 }
 
-/// Messages chosen at a time. Where there are so many, others are not chosen until some of these are finished: if they
-/// took their place, those that take long would be counted too seldom.
+/// Messages chosen at a time. Where there are so many, others are not chosen until some of these are
+/// finished: if they took their place, those that take long would be counted too seldom.
 const SAMPLES_MAX: usize = 32;
 
 /// One that was chosen this long ago is gone: emptied, say.

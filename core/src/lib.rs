@@ -1,5 +1,5 @@
-//! The core of libmq: a broker with topics, channels and one log on disk, embedded in a process. No sockets, no wire
-//! formats.
+//! The core of libmq: a broker with topics, channels and one log on disk, embedded in a process. No sockets,
+//! no wire formats.
 //!
 //! ```standalone_crate
 //! use mq_core::{Broker, Options, SubscribeOptions};
@@ -21,15 +21,16 @@
 //! }
 //! ```
 //!
-//! - [`Broker`]: the handle; `watch`: changes that discovery follows; `drain`: emptying it; `blocks` (offsets), `timers`,
-//!   `io_pool` and `maintenance` are what topics share
+//! - [`Broker`]: the handle; `watch`: changes that discovery follows; `drain`: emptying it; `blocks`
+//!   (offsets), `timers`, `io_pool` and `maintenance` are what topics share
 //! - [`Topic`]: offsets, the pump position, publishing
-//! - [`Channel`]: a cursor over its topic; [`Consumer`]: a subscriber that blocks, on [`Subscription`], the form for
-//!   sessions and event loops
+//! - [`Channel`]: a cursor over its topic; [`Consumer`]: a subscriber that blocks, on [`Subscription`], the
+//!   form for sessions and event loops
 //! - `wait`, [`Parker`]: blocking until the log has decided
-//! - `store`: the broker log behind a small disk interface; [`repair`] and [`repair::inspect`] read a folder without one
-//! - [`name`], [`message`], [`headers`], [`config`]: names parsed once; offsets, ids, attributes; named values of a
-//!   message; settings
+//! - `store`: the broker log behind a small disk interface; [`repair`] and [`repair::inspect`] read a folder
+//!   without one
+//! - [`name`], [`message`], [`headers`], [`config`]: names parsed once; offsets, ids, attributes; named
+//!   values of a message; settings
 //! - [`discovery`]: producers of each topic, behind a lookup server
 //! - [`clock`], [`error`]: injected time; the one error type
 //! - [`stats`], [`TopicStats`], [`ChannelStats`]: numbers; `latency`: time from publish to finish, sampled

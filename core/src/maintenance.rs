@@ -1,4 +1,5 @@
-//! Maintenance in the background: finishes to the log every 100 ms, fsync every second, checkpoints, cleaning, timers.
+//! Maintenance in the background: finishes to the log every 100 ms, fsync every second, checkpoints,
+//! cleaning, timers.
 //!
 //! Each is a function that can be called at any time; the threads only decide when. Tests call them by hand.
 
@@ -56,8 +57,8 @@ const SYNC_EVERY: Duration = Duration::from_secs(1);
 const MEMORY_EVERY: Duration = Duration::from_secs(1);
 /// Bytes of events in one state frame, about.
 const STATE_BYTES: usize = 64 * 1024;
-/// Shortest time between two looks at the timers, so that a channel in which messages time out one after the other is
-/// not scanned for each.
+/// Shortest time between two looks at the timers, so that a channel in which messages time out one after the
+/// other is not scanned for each.
 const TIMERS_EVERY: Duration = Duration::from_millis(4);
 
 impl Maintenance {
@@ -134,7 +135,8 @@ impl Shared {
         self.log.write_queued();
     }
 
-    /// Queues events in frames of about [`STATE_BYTES`]. Nobody waits for them: a state frame is never given up.
+    /// Queues events in frames of about [`STATE_BYTES`]. Nobody waits for them: a state frame is never given
+    /// up.
     fn log_in_parts(&self, events: &[Event]) {
         let (mut bytes, mut count) = (Vec::new(), 0);
         for event in events {
@@ -168,16 +170,16 @@ impl Shared {
         let maintenance = self.maintenance.lock();
         let grown = self.log.written().saturating_sub(maintenance.checkpoint_at);
         let (file, picture) = (self.sizes.file_bytes, maintenance.checkpoint_bytes);
-        // Of many topics it takes longer than reading some files again, which only a crash makes necessary. But files after
-        // it are not cleaned: not where publishes would be refused for want of that.
+        // Of many topics it takes longer than reading some files again, which only a crash makes necessary.
+        // But files after it are not cleaned: not where publishes would be refused for want of that.
         let most = if self.is_short_of_disk() { file } else { 4 * file };
         grown >= (256 * picture).clamp(file, most).max(4 * picture)
     }
 
     /// Stores the whole state, so that the log before it need not be replayed.
     ///
-    /// State frames from the position noted first are replayed over it: what the picture holds of them already does
-    /// no harm, as every event is absolute.
+    /// State frames from the position noted first are replayed over it: what the picture holds of them
+    /// already does no harm, as every event is absolute.
     pub(crate) fn checkpoint(&self, clean_stop: bool) -> Result<()> {
         let epoch = self.log.epoch();
         // Behind whoever is at a write that failed: topics have then dropped what was refused before
@@ -209,7 +211,8 @@ impl Shared {
             }
             self.catalog.holes(topic.no).iter().for_each(|event| event.encode(&mut bytes));
         }
-        // The picture may speak of messages that are only queued: all of them must be durable before it is named.
+        // The picture may speak of messages that are only queued: all of them must be durable before it is
+        // named.
         self.log.write_queued();
         let spoken_of = self.log.end();
         while self.log.written() < spoken_of && self.log.epoch() == epoch {
@@ -244,8 +247,8 @@ impl Shared {
 
     /// Removes what nothing needs from the disk.
     pub(crate) fn clean(&self) -> Result<()> {
-        // The files before the picture, which then knows every topic with messages in them; and the picture before the
-        // fsync: everything it calls finished is then durable.
+        // The files before the picture, which then knows every topic with messages in them; and the picture
+        // before the fsync: everything it calls finished is then durable.
         let files = self.catalog.files();
         let pending = self.pending(&files);
         let checkpoint = self.log.checkpoint_position();
@@ -269,8 +272,8 @@ impl Shared {
         cleaner::run(&plan, &pending, &self.log, &self.catalog, &*self.disk)
     }
 
-    /// Maintains the files, at most every second: repairs a failing log, makes the next file, takes a checkpoint if one
-    /// is due, removes and cleans files.
+    /// Maintains the files, at most every second: repairs a failing log, makes the next file, takes a
+    /// checkpoint if one is due, removes and cleans files.
     fn maintain_disk(&self) -> Result<()> {
         self.replace_missing()?;
         if self.log.is_troubled() {
@@ -415,8 +418,8 @@ fn serve_log(shared: &Shared) {
     }
 }
 
-/// Fsyncs: at once where level `sync` waits for it or a file is full, else every second; and marks what was fsync'd. Alone
-/// on its thread, since a disk can take its time.
+/// Fsyncs: at once where level `sync` waits for it or a file is full, else every second; and marks what was
+/// fsync'd. Alone on its thread, since a disk can take its time.
 fn serve_sync(shared: &Shared) {
     let mut sync_at = Instant::now();
     loop {

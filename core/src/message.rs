@@ -7,8 +7,8 @@ pub(crate) const SEQ_BITS: u32 = 16;
 /// Bits of an offset: `block:38 | seq:16`.
 pub(crate) const OFFSET_BITS: u32 = 54;
 
-/// A message's place in its topic: `block:38 | seq:16`. Offsets of a topic rise, are never used again (not even by
-/// a topic re-created under the same name), and are ordered but not dense.
+/// A message's place in its topic: `block:38 | seq:16`. Offsets of a topic rise, are never used again (not
+/// even by a topic re-created under the same name), and are ordered but not dense.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Offset(pub u64);
 
@@ -91,8 +91,8 @@ impl MessageId {
     }
 }
 
-/// One delivery of a message: at one subscriber, in one attempt. No other delivery has the same, before or after a
-/// restart; so an acknowledgement that names it can't be taken for one of a later delivery.
+/// One delivery of a message: at one subscriber, in one attempt. No other delivery has the same, before or
+/// after a restart; so an acknowledgement that names it can't be taken for one of a later delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct DeliveryToken {
     /// The message.

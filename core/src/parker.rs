@@ -6,8 +6,8 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::store::log::Wake;
 
-/// Lets one thread sleep until another wakes it. A wake-up that comes while nobody sleeps is kept for the next
-/// [`Parker::park`], so none is lost; several count as one.
+/// Lets one thread sleep until another wakes it. A wake-up that comes while nobody sleeps is kept for the
+/// next [`Parker::park`], so none is lost; several count as one.
 ///
 /// It is the [`Wake`] of a caller that blocks: check, park, check again.
 ///

@@ -1,5 +1,5 @@
-//! The seam for tests: the disk that a broker is opened on, one that keeps what a crash would leave and fails on
-//! demand, and a broker on it. Behind the feature `testkit`; nothing here is for a running broker.
+//! The seam for tests: the disk that a broker is opened on, one that keeps what a crash would leave and fails
+//! on demand, and a broker on it. Behind the feature `testkit`; nothing here is for a running broker.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::ops::Deref;
@@ -31,8 +31,8 @@ pub const SIZES: StoreSizes =
     StoreSizes { file_bytes: 8 << 10, chunk_bytes: 4 << 10, read_bytes: 4 << 10, blocks: 64 };
 
 impl Broker {
-    /// Opens a broker on any disk and clock, without threads: their work is done by [`Broker::maintain`], or by them
-    /// after [`Broker::start`].
+    /// Opens a broker on any disk and clock, without threads: their work is done by [`Broker::maintain`], or
+    /// by them after [`Broker::start`].
     ///
     /// # Errors
     /// As [`Broker::open`].

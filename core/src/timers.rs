@@ -23,7 +23,8 @@ struct Entry {
 }
 
 impl Timers {
-    /// Has `channel` looked at from `at` on. The channel keeps its earliest entry in mind and adds only earlier ones.
+    /// Has `channel` looked at from `at` on. The channel keeps its earliest entry in mind and adds only
+    /// earlier ones.
     pub(crate) fn add(&self, at: Mono, channel: Weak<Channel>) {
         let mut heap = self.heap.lock();
         let first = heap.peek().is_none_or(|Reverse(e)| at < e.at);

@@ -12,11 +12,12 @@ use crate::store::log::{Outcome, Ticket, Wake};
 use crate::topic::{Published, Topic};
 
 impl Ticket {
-    /// Writes what is queued, and blocks until what the ticket was given for is stored as its topic's durability level
-    /// wants it.
+    /// Writes what is queued, and blocks until what the ticket was given for is stored as its topic's
+    /// durability level wants it.
     ///
     /// # Errors
-    /// `Full`, `Io` if it was not stored and never will be; `Closed` if the broker stopped before that was known.
+    /// `Full`, `Io` if it was not stored and never will be; `Closed` if the broker stopped before that was
+    /// known.
     pub fn wait(self, broker: &Broker) -> Result<()> {
         broker.commit();
         let decided = || match broker.outcome(self) {
@@ -45,7 +46,8 @@ impl Ticket {
 }
 
 impl Published {
-    /// Blocks until all messages of the batch are stored as the topic's durability level wants it: [`Ticket::wait`].
+    /// Blocks until all messages of the batch are stored as the topic's durability level wants it:
+    /// [`Ticket::wait`].
     ///
     /// # Errors
     /// As [`Ticket::wait`].
@@ -55,8 +57,8 @@ impl Published {
 }
 
 impl Topic {
-    /// Publishes one message without attributes. Many messages go faster as a [`batch`](Topic::batch), which is stored as
-    /// one.
+    /// Publishes one message without attributes. Many messages go faster as a [`batch`](Topic::batch), which
+    /// is stored as one.
     ///
     /// # Errors
     /// As [`Topic::publish`]; `TooBig` above 1 GiB.

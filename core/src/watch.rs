@@ -54,8 +54,9 @@ impl Announcement {
 }
 
 impl Topic {
-    /// Whether discovery knows of the topic, or nobody announces it. If not, `wake` is called when that changes. A
-    /// publisher of a new topic waits for it, within a bound of its own: consumers then find the topic at once.
+    /// Whether discovery knows of the topic, or nobody announces it. If not, `wake` is called when that
+    /// changes. A publisher of a new topic waits for it, within a bound of its own: consumers then find
+    /// the topic at once.
     pub fn is_announced(&self, wake: &Arc<dyn Wake>) -> bool {
         if !self.announcement.is_due() {
             return true;
@@ -103,7 +104,8 @@ pub struct TopicNames {
 }
 
 impl Broker {
-    /// Wakes `watcher` whenever a topic or channel is created or deleted. There is one watcher; `None` ends it.
+    /// Wakes `watcher` whenever a topic or channel is created or deleted. There is one watcher; `None` ends
+    /// it.
     pub fn watch(&self, watcher: Option<Arc<dyn Wake>>) {
         *self.shared().watch.watcher.lock() = watcher;
     }
@@ -113,9 +115,10 @@ impl Broker {
         self.topics().iter().map(|topic| topic.names()).collect()
     }
 
-    /// Whether topics created from now on stand still until [`Topic::release`]: what is published waits in them. So
-    /// channels can be created before the first message passes. They also count as unknown to discovery until
-    /// [`Topic::set_announced`]. Switching it off releases all, and counts them as announced.
+    /// Whether topics created from now on stand still until [`Topic::release`]: what is published waits in
+    /// them. So channels can be created before the first message passes. They also count as unknown to
+    /// discovery until [`Topic::set_announced`]. Switching it off releases all, and counts them as
+    /// announced.
     pub fn hold_new_topics(&self, hold: bool) {
         let shared = self.shared();
         shared.set_holds_new_topics(hold);

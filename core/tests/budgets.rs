@@ -1,4 +1,5 @@
-//! Limits of topics and of the data folder: what is refused, what is dropped, and that it stays so over a crash.
+//! Limits of topics and of the data folder: what is refused, what is dropped, and that it stays so over a
+//! crash.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 

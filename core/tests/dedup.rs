@@ -1,4 +1,5 @@
-//! Messages sent again with the id they had are stored once: while the broker runs, and after it was stopped or killed.
+//! Messages sent again with the id they had are stored once: while the broker runs, and after it was stopped
+//! or killed.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
@@ -220,7 +221,8 @@ fn a_refused_message_is_not_remembered() {
         }
         world.topic("t").publish(batch, None).unwrap()
     };
-    // The second is queued while it is not known that the first will fail; the third has only what was stored.
+    // The second is queued while it is not known that the first will fail; the third has only what was
+    // stored.
     let (first, again, other) = (published(&["a"]), published(&["a", "b"]), published(&["before"]));
     assert_eq!((again.duplicates(), other.duplicates()), (1, 1));
     world.commit();

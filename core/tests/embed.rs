@@ -1,4 +1,5 @@
-//! The broker as a program that embeds it meets it first: publish and wait, receive and answer, on threads that block.
+//! The broker as a program that embeds it meets it first: publish and wait, receive and answer, on threads
+//! that block.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 

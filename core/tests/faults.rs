@@ -167,8 +167,8 @@ fn after_a_failed_fsync_the_file_is_written_anew_before_anything_is_acknowledged
     assert_eq!(after_power_loss(&disk), ["a", "b"]);
 }
 
-/// The system calls pages clean whose fsync failed, so a later one does nothing for them: what a killed process left in
-/// doubt is no more durable for being fsync'd at the next start.
+/// The system calls pages clean whose fsync failed, so a later one does nothing for them: what a killed
+/// process left in doubt is no more durable for being fsync'd at the next start.
 #[test]
 fn what_a_failed_fsync_left_in_doubt_is_durable_once_the_folder_is_open_again() {
     for files in [1, 3] {

@@ -55,7 +55,8 @@ fn consume(broker: &Broker) -> Vec<String> {
     got.into_iter().map(|(_, body)| body).collect()
 }
 
-/// Fills several files, takes checkpoints, removes what is done, and stops: all that creates and removes files.
+/// Fills several files, takes checkpoints, removes what is done, and stops: all that creates and removes
+/// files.
 fn live(broker: &Broker, round: u32) {
     for n in 0..60 {
         publish(broker, &format!("{round}-{n}-{}", "x".repeat(100)));

@@ -109,8 +109,8 @@ fn channels_do_not_touch_each_other() {
     }
 }
 
-/// I6: messages, channels and slow readers beyond count, and memory stays within the limit; disk within twice what is
-/// pending and four files.
+/// I6: messages, channels and slow readers beyond count, and memory stays within the limit; disk within twice
+/// what is pending and four files.
 #[test]
 fn memory_and_disk_stay_within_their_bounds() {
     for level in [Durability::Memory, Durability::Flush] {
@@ -213,8 +213,8 @@ fn a_message_in_flight_is_small() {
     assert!(per_message(&sub) <= 32, "{} deferred", per_message(&sub));
 }
 
-/// I8: whatever bit is flipped in whatever file, the folder opens or is refused, and what is served is right: all that
-/// is whole, or the topic is stopped and named.
+/// I8: whatever bit is flipped in whatever file, the folder opens or is refused, and what is served is right:
+/// all that is whole, or the topic is stopped and named.
 #[test]
 fn a_flipped_bit_serves_no_wrong_body_and_loses_nothing_unnamed() {
     let body = |number: u32| number.to_le_bytes().repeat(1 + number as usize % 9);
@@ -280,7 +280,8 @@ fn a_flipped_bit_serves_no_wrong_body_and_loses_nothing_unnamed() {
     assert!(stopped > 0 && refused > 0, "{stopped} stopped, {refused} refused");
 }
 
-/// Offsets are reserved on disk some at a time; running out waits for the next reservation, with frames still queued.
+/// Offsets are reserved on disk some at a time; running out waits for the next reservation, with frames still
+/// queued.
 #[test]
 fn more_topics_than_blocks_were_reserved_at_once() {
     let disk = CrashDisk::new();

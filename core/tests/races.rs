@@ -1,4 +1,5 @@
-//! Topics and channels that come and go while others use them, many of them over a restart, and a clock that is set back.
+//! Topics and channels that come and go while others use them, many of them over a restart, and a clock that
+//! is set back.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
@@ -91,11 +92,12 @@ fn bodies(got: &[Got]) -> Vec<&str> {
     got.iter().map(|m| m.body.as_str()).collect()
 }
 
-/// Runs `work`, and fails on a deadlock: the process stands still before `work` has ended. How long it takes on the wall
-/// says nothing, since others may keep the machine busy.
+/// Runs `work`, and fails on a deadlock: the process stands still before `work` has ended. How long it takes
+/// on the wall says nothing, since others may keep the machine busy.
 fn without_deadlock(work: impl FnOnce() + Send + 'static) {
     const LOOK: Duration = Duration::from_secs(60);
-    /// More than timers of idle brokers use between two looks, and little enough for a process that hardly gets a turn.
+    /// More than timers of idle brokers use between two looks, and little enough for a process that hardly
+    /// gets a turn.
     const CPU_MIN: Duration = Duration::from_millis(100);
     let (done, ended) = mpsc::channel();
     let worker = std::thread::spawn(move || {
@@ -198,8 +200,9 @@ fn consume(broker: &Broker, random: &mut fastrand::Rng, seen: &Seen) {
 /// Messages that are taken at least in a race.
 const TAKEN_MIN: usize = 100;
 
-/// Has several threads do all that for a while, beside a topic that is left alone: of that, nothing may be missing.
-/// `behind` is done again and again where the broker has no threads of its own. Gives what was published there.
+/// Has several threads do all that for a while, beside a topic that is left alone: of that, nothing may be
+/// missing. `behind` is done again and again where the broker has no threads of its own. Gives what was
+/// published there.
 fn race(broker: &Broker, seen: &Seen, behind: &(dyn Fn(&mut fastrand::Rng) + Sync)) -> Vec<String> {
     const FOR: Duration = Duration::from_millis(400);
     let kept = topic(broker, "kept");
@@ -428,7 +431,8 @@ fn a_channel_deleted_under_its_messages_in_flight_starts_fresh() {
         broker = open(&disk, &clock, level);
         assert_eq!(broker.damage(), [] as [String; 0]);
         send(&broker, "f");
-        // What was held for the second time as its holder left is held back for a while, and follows what waits by then.
+        // What was held for the second time as its holder left is held back for a while, and follows what
+        // waits by then.
         clock.advance(60 * SECOND);
         broker.maintain(Step::Timers).unwrap();
         assert_eq!(
@@ -439,7 +443,8 @@ fn a_channel_deleted_under_its_messages_in_flight_starts_fresh() {
     }
 }
 
-/// I10, and what else hangs on the wall clock: it is set back by an hour, over and over, also between two starts.
+/// I10, and what else hangs on the wall clock: it is set back by an hour, over and over, also between two
+/// starts.
 #[test]
 fn a_clock_that_is_set_back_takes_no_message_time_back() {
     const HOUR: u64 = 3600 * SECOND;

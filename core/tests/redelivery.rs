@@ -1,5 +1,5 @@
-//! Messages that are delivered again in another order than they were published: how much is read for them from a disk,
-//! and that they are the right ones.
+//! Messages that are delivered again in another order than they were published: how much is read for them
+//! from a disk, and that they are the right ones.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 

@@ -1,5 +1,5 @@
-//! `mq.v1.MessageBatch`, whose messages a broker encodes straight from its own memory: one copy of each body, and no
-//! allocation for a message.
+//! `mq.v1.MessageBatch`, whose messages a broker encodes straight from its own memory: one copy of each body,
+//! and no allocation for a message.
 //!
 //! ```text
 //! batch   = { 0x0a, length, message }

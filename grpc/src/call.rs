@@ -97,7 +97,8 @@ where
 }
 
 impl<S> Calls<S> {
-    /// A place for the largest message that a compressed request may unpack to; none for a request that is not compressed.
+    /// A place for the largest message that a compressed request may unpack to; none for a request that is
+    /// not compressed.
     ///
     /// # Errors
     /// There is no room for it.
@@ -111,8 +112,8 @@ impl<S> Calls<S> {
     }
 }
 
-/// Writes the text of a failure so that every client reads it. `#` and `?` need no escape, and Node's client leaves those two
-/// escaped where they are.
+/// Writes the text of a failure so that every client reads it. `#` and `?` need no escape, and Node's client
+/// leaves those two escaped where they are.
 fn readable(response: Response<Body>) -> Response<Body> {
     let mut response = response.map(|body| {
         Body::new(body.map_frame(|mut frame| {
@@ -137,8 +138,9 @@ fn unescape(headers: &mut HeaderMap) {
     }
 }
 
-/// Whether a request says that it is gRPC. A page in a browser can send bytes that look like a call to another site, but
-/// not with this content type, unless the server allows it beforehand, which this one never does.
+/// Whether a request says that it is gRPC. A page in a browser can send bytes that look like a call to
+/// another site, but not with this content type, unless the server allows it beforehand, which this one never
+/// does.
 fn is_grpc(headers: &HeaderMap) -> bool {
     let kind = headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
     kind.len() >= GRPC.len() && kind[..GRPC.len()].eq_ignore_ascii_case(GRPC)

@@ -11,7 +11,8 @@ use tonic_health::server::HealthReporter;
 /// How often the broker is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
-/// Tells the health of `services`, and of the server as a whole, until `stop`. Without a broker they serve until then.
+/// Tells the health of `services`, and of the server as a whole, until `stop`. Without a broker they serve
+/// until then.
 pub(crate) async fn follow(
     reporter: HealthReporter,
     broker: Option<Broker>,

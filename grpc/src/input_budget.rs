@@ -1,9 +1,9 @@
 //! Memory for half-received messages: one budget for all connections of a server.
 //!
-//! gRPC's messages tell their lengths before they come, and the decoder makes room for all of one as soon as it knows. So
-//! the body of each request is followed on its way to the decoder: a large message that does not come in one piece needs a
-//! place in the budget for all of it, or is refused. It does not wait for one, since what was sent of it would take room
-//! from its connection's other streams.
+//! gRPC's messages tell their lengths before they come, and the decoder makes room for all of one as soon as
+//! it knows. So the body of each request is followed on its way to the decoder: a large message that does not
+//! come in one piece needs a place in the budget for all of it, or is refused. It does not wait for one,
+//! since what was sent of it would take room from its connection's other streams.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -26,7 +26,8 @@ const UNCOUNTED_BYTES: usize = 16 * 1024;
 /// What one permit stands for.
 const UNIT: usize = 1024;
 
-/// How often it is looked whether a message takes too long. While the server itself does not read, this counts once.
+/// How often it is looked whether a message takes too long. While the server itself does not read, this
+/// counts once.
 const TICK: Duration = Duration::from_secs(10);
 
 /// How many ticks a message with a place may take to come.
@@ -158,7 +159,8 @@ struct Position {
 }
 
 impl Position {
-    /// Goes on behind `data`. If a message begins there and does not end there: where it does, and its length.
+    /// Goes on behind `data`. If a message begins there and does not end there: where it does, and its
+    /// length.
     fn pass(&mut self, data: &[u8]) -> Option<(usize, usize)> {
         let mut at = 0;
         let mut begun = None;

@@ -1,9 +1,10 @@
 //! libmq over gRPC: what a broker serves, and a client.
 //!
-//! - [`v1`]: the messages and services of `proto/mq/v1`, generated; [`PROTOS`]: their files; `batch`: delivered messages,
-//!   encoded by hand
-//! - `Server`: listens, with its `Config`; `service`: what it serves; `status`: errors as gRPC has them; `connection`: a
-//!   client's socket; `call`: what holds for every call; `input_budget`: memory for half-received messages; `health`
+//! - [`v1`]: the messages and services of `proto/mq/v1`, generated; [`PROTOS`]: their files; `batch`:
+//!   delivered messages, encoded by hand
+//! - `Server`: listens, with its `Config`; `service`: what it serves; `status`: errors as gRPC has them;
+//!   `connection`: a client's socket; `call`: what holds for every call; `input_budget`: memory for
+//!   half-received messages; `health`
 //! - `client`: publishers and consumers
 //!
 //! The feature `client`, on by default, has `client`; the feature `server` has what a broker serves.

@@ -51,8 +51,8 @@ const CONNECTION_WINDOW: u32 = 4 << 20;
 /// Bytes of a DATA frame.
 const FRAME_BYTES: u32 = 64 << 10;
 
-/// The largest request of a service that takes no messages; and what a request of one that does may have besides the bodies
-/// and headers of its messages: names, ids, lengths.
+/// The largest request of a service that takes no messages; and what a request of one that does may have
+/// besides the bodies and headers of its messages: names, ids, lengths.
 pub(crate) const REQUEST_BYTES: usize = 1 << 20;
 
 /// Addresses and limits of a server.
@@ -76,8 +76,8 @@ pub struct Config {
     pub max_streams: u32,
     /// Most connections at a time. One more waits until another has ended.
     pub max_connections: usize,
-    /// Most bytes of half-received messages, all connections together, and at least the largest. One that finds no room is
-    /// refused. Those up to 16 KiB are not counted.
+    /// Most bytes of half-received messages, all connections together, and at least the largest. One that
+    /// finds no room is refused. Those up to 16 KiB are not counted.
     pub max_input_bytes: usize,
     /// How long a connection may be silent before it is asked whether it is there.
     pub keepalive_interval: Duration,
@@ -161,8 +161,8 @@ impl Server {
         self.parts.directory = Some(directory);
     }
 
-    /// Serves until `shutdown`; then accepts no more, ends streams, lets calls be answered, and returns when all have
-    /// ended, or after the time the configuration gives them.
+    /// Serves until `shutdown`; then accepts no more, ends streams, lets calls be answered, and returns when
+    /// all have ended, or after the time the configuration gives them.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let Self { listener, address: _, config, parts } = self;
         let stop = CancellationToken::new();

@@ -24,8 +24,8 @@ const GRANTS_MAX: usize = 1024;
 
 type Token = Secret<Box<[u8]>>;
 
-/// The tokens of a file such as `--http-auth-token-file`: one a line, so that a new one can be given out before the old one goes.
-/// Clones share them: what one reads again, all have.
+/// The tokens of a file such as `--http-auth-token-file`: one a line, so that a new one can be given out
+/// before the old one goes. Clones share them: what one reads again, all have.
 #[derive(Clone)]
 pub struct HttpTokens {
     path: PathBuf,
@@ -41,8 +41,8 @@ impl HttpTokens {
         Ok(Self { path: path.to_owned(), tokens: Arc::new(RwLock::new(read(path)?)) })
     }
 
-    /// Reads the file again. Blocks on the disk. Without a token in the file nobody is let in: who emptied it wanted the
-    /// old tokens to end.
+    /// Reads the file again. Blocks on the disk. Without a token in the file nobody is let in: who emptied it
+    /// wanted the old tokens to end.
     ///
     /// # Errors
     /// The errors of [`HttpTokens::load`]. Where the file can't be read the tokens read last stay in use.
@@ -193,8 +193,8 @@ impl Caller {
         self.check(|permissions| permissions.may_subscribe(topic.as_str(), channel.as_str()))
     }
 
-    /// Whether the caller may change what concerns the whole broker: not by what an auth server says, which speaks of
-    /// topics.
+    /// Whether the caller may change what concerns the whole broker: not by what an auth server says, which
+    /// speaks of topics.
     ///
     /// # Errors
     /// `Forbidden`.
@@ -232,7 +232,8 @@ impl Permissions for NoPermissions {
 }
 
 impl Access {
-    /// Lets in whoever shows one of the `tokens`, or is known to the auth servers; everybody if there are neither.
+    /// Lets in whoever shows one of the `tokens`, or is known to the auth servers; everybody if there are
+    /// neither.
     pub fn new(tokens: Option<HttpTokens>, auth: Option<Arc<dyn AuthServers>>) -> Self {
         Self { tokens, auth, grants: Mutex::default() }
     }

@@ -15,8 +15,8 @@ use crate::signal::Signal;
 use crate::transport::Compression;
 use crate::transport::tls::TlsPeer;
 
-/// Of each text of a client's identity this much is kept: more than any name is long, and little enough for each of many
-/// connections.
+/// Of each text of a client's identity this much is kept: more than any name is long, and little enough for
+/// each of many connections.
 const TEXT_BYTES_MAX: usize = 1024;
 
 /// A connection, as stats show it.

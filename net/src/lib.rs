@@ -2,7 +2,8 @@
 //!
 //! - [`transport`]: listening, sockets, TLS and compression
 //! - [`http`]: a small HTTP/1 server, and one request's client
-//! - [`access`]: the decision who may do what; [`secret`]: values that are never printed; [`secret_file`]: files of them
+//! - [`access`]: the decision who may do what; [`secret`]: values that are never printed; [`secret_file`]:
+//!   files of them
 //! - [`clients`]: the list of connections and consumers that statistics show
 //! - [`directory`]: the core's registry of discovery, shared by connections
 //! - [`signal`]: the core wakes a task; [`log_wait`]: waiting until the broker's log has something

@@ -35,8 +35,8 @@ impl LogWait {
         .await;
     }
 
-    /// Waits until discovery knows of a new topic, so that who looks for it after the answer finds it. After `limit`
-    /// nobody waits for that any longer.
+    /// Waits until discovery knows of a new topic, so that who looks for it after the answer finds it. After
+    /// `limit` nobody waits for that any longer.
     pub async fn announced(&self, topic: &Topic, limit: Duration) {
         if !topic.is_unannounced() {
             return;
@@ -58,7 +58,8 @@ impl LogWait {
         {
             let _commit = Commit { broker: &self.broker, ticket };
             if !ticket.is_done() {
-                // The requests that are ready shall be in the same write: the first that comes around again does it for all.
+                // The requests that are ready shall be in the same write: the first that comes around again
+                // does it for all.
                 yield_now().await;
             }
         }

@@ -1,4 +1,5 @@
-//! Files of secrets: the tokens in them, and a warning where everybody on the machine can read or change them.
+//! Files of secrets: the tokens in them, and a warning where everybody on the machine can read or change
+//! them.
 
 use std::path::Path;
 
@@ -19,7 +20,8 @@ pub fn tokens(text: &[u8]) -> Result<Vec<&[u8]>, &'static str> {
     if tokens.is_empty() { Err("there is no token in it; write one on a line") } else { Ok(tokens) }
 }
 
-/// Warns if every user of this machine may read or change what is at `path`. `what`: what it is called in the warning.
+/// Warns if every user of this machine may read or change what is at `path`. `what`: what it is called in the
+/// warning.
 pub fn warn_if_exposed(what: &str, path: &Path) {
     #[cfg(unix)]
     {

@@ -8,12 +8,13 @@ use parking_lot::Mutex;
 
 /// Wakes the task that registered last.
 ///
-/// A task that marks when it looks at what others may change, and when it rests, is not woken by what changes while it
-/// looks: much of that is its own doing.
+/// A task that marks when it looks at what others may change, and when it rests, is not woken by what changes
+/// while it looks: much of that is its own doing.
 #[derive(Debug, Default)]
 pub struct Signal {
     waker: Mutex<Option<Waker>>,
-    /// [`RESTS`], [`LOOKS`] or [`WOKEN`]. Changed by swaps alone, so that of a change and a look one sees the other.
+    /// [`RESTS`], [`LOOKS`] or [`WOKEN`]. Changed by swaps alone, so that of a change and a look one sees
+    /// the other.
     stance: AtomicU8,
     stop: AtomicBool,
 }
@@ -41,7 +42,8 @@ impl Signal {
         self.stance.swap(LOOKS, Ordering::AcqRel);
     }
 
-    /// Has the next change wake the task. `false`, and nothing done, if something changed since it last looked.
+    /// Has the next change wake the task. `false`, and nothing done, if something changed since it last
+    /// looked.
     pub fn rest(&self) -> bool {
         self.stance.compare_exchange(LOOKS, RESTS, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }

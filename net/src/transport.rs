@@ -1,7 +1,8 @@
-//! What carries the protocol: TCP or a unix socket, in it TLS if the client asks for it, in that snappy or deflate.
+//! What carries the protocol: TCP or a unix socket, in it TLS if the client asks for it, in that snappy or
+//! deflate.
 //!
-//! - [`tls`]: certificates, keys and policies of a server, and what a client trusts; `certificate`: the little that is
-//!   read from certificates
+//! - [`tls`]: certificates, keys and policies of a server, and what a client trusts; `certificate`: the
+//!   little that is read from certificates
 //! - [`snappy`], [`deflate`]: bytes to bytes; [`Compression`]: a stream of them
 
 mod certificate;
@@ -49,8 +50,8 @@ fn is_path(address: &str) -> bool {
     address.contains('/') || !address.contains(':')
 }
 
-/// Connections that may wait to be accepted; one more is tried again by its system only after a second. All clients of a
-/// broker come back at once when it was restarted.
+/// Connections that may wait to be accepted; one more is tried again by its system only after a second. All
+/// clients of a broker come back at once when it was restarted.
 const BACKLOG: u32 = 4096;
 
 /// A listening socket.
@@ -63,8 +64,8 @@ pub enum Listener {
 }
 
 impl Listener {
-    /// Listens on `host:port` (no host: on all interfaces) or on the path of a unix socket, taking over one that
-    /// nobody listens on any more.
+    /// Listens on `host:port` (no host: on all interfaces) or on the path of a unix socket, taking over one
+    /// that nobody listens on any more.
     ///
     /// # Errors
     /// If the address is none, or taken.

@@ -1,5 +1,5 @@
-//! Does one operation so many times: `counts <name> <times>`, under a tool that counts instructions. `cargo xtask test
-//! counts` runs it; without arguments it lists the operations.
+//! Does one operation so many times: `counts <name> <times>`, under a tool that counts instructions. `cargo
+//! xtask test counts` runs it; without arguments it lists the operations.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, reason = "a measurement fails by panicking")]
 
 mod operations;

@@ -1,5 +1,5 @@
-//! Time of `/lookup` in a lookup server with 500 brokers of 200 topics each, while one of them comes and goes:
-//! `cargo bench -p mq-nsq --bench lookup`.
+//! Time of `/lookup` in a lookup server with 500 brokers of 200 topics each, while one of them comes and
+//! goes: `cargo bench -p mq-nsq --bench lookup`.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, reason = "a measurement fails by panicking")]
 
 use std::future::pending;

@@ -1,4 +1,5 @@
-//! Commands as bytes and what the parser makes of them: nsqd's texts and the order of its checks, to the byte.
+//! Commands as bytes and what the parser makes of them: nsqd's texts and the order of its checks, to the
+//! byte.
 
 use std::time::Duration;
 

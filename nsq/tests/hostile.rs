@@ -1,4 +1,5 @@
-//! Any bytes on the port: an error or a closed connection, never a hang or a panic, and nobody else is harmed (I7).
+//! Any bytes on the port: an error or a closed connection, never a hang or a panic, and nobody else is harmed
+//! (I7).
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // Helpers of tests are tests too.
 
 mod common;

@@ -1,5 +1,6 @@
-//! Power is lost under a running server: its threads, its sessions and its clients are real, its disk keeps what an unkind
-//! one would keep. Whatever was acknowledged by then is held against what the next start delivers.
+//! Power is lost under a running server: its threads, its sessions and its clients are real, its disk keeps
+//! what an unkind one would keep. Whatever was acknowledged by then is held against what the next start
+//! delivers.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // Helpers of tests are tests too.
 
 use std::collections::{BTreeMap, HashMap};

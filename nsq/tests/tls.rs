@@ -223,7 +223,8 @@ fn sec1(pkcs8: &str) -> String {
         panic!("not PKCS#8");
     };
     let der = der.secret_pkcs8_der();
-    // SEQUENCE { version, SEQUENCE { two OIDs }, OCTET STRING }, all short enough for one byte of length each.
+    // SEQUENCE { version, SEQUENCE { two OIDs }, OCTET STRING }, all short enough for one byte of length
+    // each.
     let start = der.windows(2).position(|pair| pair == [0x30, 0x6b]).unwrap();
     pem("EC PRIVATE KEY", &der[start..start + 2 + 0x6b])
 }

@@ -1,5 +1,5 @@
-//! Conversations with a server over real sockets, as a table: each is held over TCP, over TCP with every byte sent by
-//! itself, over a unix socket, and inside TLS, snappy and deflate.
+//! Conversations with a server over real sockets, as a table: each is held over TCP, over TCP with every byte
+//! sent by itself, over a unix socket, and inside TLS, snappy and deflate.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // Helpers of tests are tests too.
 
 mod common;
@@ -10,8 +10,8 @@ use common::stack::{Certificates, STACKS, Stack};
 use common::{Peer, Running, start_with, with_body};
 use mq_nsq::server::Config;
 
-/// A step of a conversation. In what is sent, `$t` is a topic of the conversation's own, and `$1` the id of the first
-/// message that came, `$2` of the second.
+/// A step of a conversation. In what is sent, `$t` is a topic of the conversation's own, and `$1` the id of
+/// the first message that came, `$2` of the second.
 enum Step {
     Send(&'static [u8]),
     /// Sends IDENTIFY with this JSON.

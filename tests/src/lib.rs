@@ -18,7 +18,8 @@ pub use run::{Finished, mq, mq_with_input, signal, start};
 /// Longest wait for a condition before a test fails: generous, since only failures spend it.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Waits until `condition` returns something. The one place where a test polls: for conditions without an event.
+/// Waits until `condition` returns something. The one place where a test polls: for conditions without an
+/// event.
 ///
 /// # Panics
 /// After [`PATIENCE`], naming `what`.
@@ -43,7 +44,8 @@ pub fn binary() -> &'static Path {
         }
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let built = Command::new(cargo)
-            // Names a test so that cargo resolves the tests' features: for others it would build dependencies again.
+            // Names a test so that cargo resolves the tests' features: for others it would build dependencies
+            // again.
             .args(["build", "--quiet", "--workspace", "--bins", "--test", "replay"])
             .current_dir(root())
             .status()

@@ -20,7 +20,8 @@ pub(crate) struct Publish {
     /// Make this channel of each topic first, so that messages wait there
     #[arg(long, value_name = "CHANNEL", value_parser = |text: &str| mq_core::ChannelName::parse(text))]
     channel: Option<mq_core::ChannelName>,
-    /// Publish over HTTP to this address (HTTPS with a --tls flag), with one request at a time on each connection
+    /// Publish over HTTP to this address (HTTPS with a --tls flag), with one request at a time on each
+    /// connection
     #[arg(long, value_name = "HOST:PORT", conflicts_with_all = ["window", "snappy"])]
     http: Option<String>,
 }

@@ -27,8 +27,8 @@ const CONNECTIONS_MAX: u64 = 20_000;
 pub(crate) struct Server {
     #[command(flatten)]
     broker: TcpFlags,
-    /// Process of that server on this machine, whose CPU and memory are measured; the one that listens at the address
-    /// without it
+    /// Process of that server on this machine, whose CPU and memory are measured; the one that listens at
+    /// the address without it
     #[arg(long, value_name = "PID")]
     pid: Option<u32>,
     /// Print the results as JSON
@@ -54,7 +54,8 @@ pub(crate) struct Publishing {
     /// Topics, published to in turn: TOPIC_0, TOPIC_1 and so on
     #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=100_000))]
     topics: u64,
-    /// Messages, rounded up to whole commands of each connection [default: 1000000; for latency those of 10 s]
+    /// Messages, rounded up to whole commands of each connection [default: 1000000; for latency those of 10
+    /// s]
     #[arg(short = 'n', long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
     messages: Option<u64>,
     /// Stop publishing after so much time, however many messages that is

@@ -77,9 +77,11 @@ pub(super) struct Inner {
     pub(super) hint: (Offset, Offset, usize),
     /// Messages an ephemeral channel skipped because too many waited.
     pub(super) skipped: u64,
-    /// Messages below the end that did not arrive since the start: they did before, or were emptied from the topic.
+    /// Messages below the end that did not arrive since the start: they did before, or were emptied from the
+    /// topic.
     pub(super) uncounted: u64,
-    /// Unfinished messages below the cursor that were damaged when the folder was opened, for checkpoints alone.
+    /// Unfinished messages below the cursor that were damaged when the folder was opened, for checkpoints
+    /// alone.
     pub(super) lost: Vec<event::Unfinished>,
     /// Present once a latency was measured.
     pub(super) latency: Option<Box<Latency>>,
@@ -107,7 +109,8 @@ pub(crate) struct Backlog {
 pub struct SubscribeOptions {
     /// Longest time that a message may be in flight before it is delivered again. Default 60 s.
     pub msg_timeout: Duration,
-    /// 0 for all messages, the default, else about that many percent of them: the others are finished undelivered.
+    /// 0 for all messages, the default, else about that many percent of them: the others are finished
+    /// undelivered.
     pub sample_rate: u8,
 }
 
@@ -118,7 +121,8 @@ impl Default for SubscribeOptions {
 }
 
 impl Channel {
-    /// A new channel whose cursor stands at `next`: it has the messages `below` too, and skips `gaps` from there on.
+    /// A new channel whose cursor stands at `next`: it has the messages `below` too, and skips `gaps` from
+    /// there on.
     pub(crate) fn beginning(
         setup: ChannelSetup,
         next: Pos,
@@ -215,7 +219,8 @@ impl Channel {
     /// Subscribes. `wake` is called when [`Subscription::pull`] may have something.
     ///
     /// # Errors
-    /// `LimitReached` at the limit of subscribers; `Closed` if the channel was deleted; `Damaged` if the topic is stopped.
+    /// `LimitReached` at the limit of subscribers; `Closed` if the channel was deleted; `Damaged` if the
+    /// topic is stopped.
     pub fn subscribe(
         self: &Arc<Self>,
         options: SubscribeOptions,
@@ -272,7 +277,8 @@ impl Channel {
         }
     }
 
-    /// Ends a change: tells timers, the list of the dirty, and who is to be woken. Every change of the state ends here.
+    /// Ends a change: tells timers, the list of the dirty, and who is to be woken. Every change of the state
+    /// ends here.
     pub(super) fn notify_and_unlock(&self, inner: MutexGuard<'_, Inner>) {
         if let Some(wake) = self.end_change(inner) {
             wake.wake();
@@ -307,8 +313,8 @@ impl Channel {
         }
     }
 
-    /// The topic's pump position moved; `deferred` is the frame that moved it if it may hold deferred messages.
-    /// Returns who is to be woken.
+    /// The topic's pump position moved; `deferred` is the frame that moved it if it may hold deferred
+    /// messages. Returns who is to be woken.
     pub(crate) fn advance(&self, topic: &TopicState, deferred: Option<&Frame>) -> Option<Arc<dyn Wake>> {
         let mut inner = self.inner.lock();
         inner.end = topic.pump;
@@ -328,7 +334,8 @@ impl Channel {
         wake
     }
 
-    /// Counts a newly published frame's deferred messages as deferred where the channel has read all before them.
+    /// Counts a newly published frame's deferred messages as deferred where the channel has read all before
+    /// them.
     fn absorb(&self, inner: &mut Inner, topic: &TopicState, frame: &Frame) {
         let (mono, wall) = (self.shared.clock.mono(), self.shared.clock.wall());
         let first_rank = topic.end.rank - u64::from(frame.count);
@@ -410,7 +417,8 @@ impl Channel {
         self.notify_and_unlock(inner);
     }
 
-    /// Appends what is pending below the cursor to `below` and returns the cursor: all from there on is pending.
+    /// Appends what is pending below the cursor to `below` and returns the cursor: all from there on is
+    /// pending.
     pub(crate) fn pending(&self, below: &mut Vec<Offset>) -> Offset {
         let inner = self.inner.lock();
         let mut unfinished = Vec::new();

@@ -15,13 +15,14 @@ pub(crate) struct Unfinished {
 
 /// Finished ranges and requeues since the last one was taken.
 ///
-/// Bounded although nobody may take it: whenever it has doubled it is merged in place, and merged there are at most
-/// as many ranges as messages (and blocks of offsets) between them, and at most one requeue for each unfinished
-/// message. So it holds at most 1,024 + 2 x (unfinished messages at any moment since it was taken, plus blocks)
-/// entries of 16 and 24 bytes; what one channel finishes in order in 100 ms is one range.
+/// Bounded although nobody may take it: whenever it has doubled it is merged in place, and merged there are
+/// at most as many ranges as messages (and blocks of offsets) between them, and at most one requeue for each
+/// unfinished message. So it holds at most 1,024 + 2 x (unfinished messages at any moment since it was taken,
+/// plus blocks) entries of 16 and 24 bytes; what one channel finishes in order in 100 ms is one range.
 #[derive(Default)]
 pub(crate) struct Delta {
-    /// The cursor when the delta was taken: what lies below and is not known as finished was in flight or waits.
+    /// The cursor when the delta was taken: what lies below and is not known as finished was in flight or
+    /// waits.
     pub(crate) next: Offset,
     /// First and last offset of each range. A range may cover offsets that were never used.
     pub(crate) finished: Vec<(Offset, Offset)>,
@@ -41,8 +42,8 @@ impl Delta {
         self.finished.is_empty() && self.requeued.is_empty()
     }
 
-    /// Sorts and merges. [`State::take_delta`](super::State::take_delta) leaves this to its caller, who has let the
-    /// channel's lock go by then.
+    /// Sorts and merges. [`State::take_delta`](super::State::take_delta) leaves this to its caller, who has
+    /// let the channel's lock go by then.
     pub(crate) fn normalize(&mut self) {
         merge_ranges(&mut self.finished);
         // Newest first among equals, so that dedup keeps it.
@@ -146,7 +147,8 @@ mod tests {
     #[test]
     fn it_stays_small_when_nobody_takes_it() {
         let mut delta = Delta::default();
-        // Two consumers finish alternate messages, one half a window behind; message 0 is requeued over and over.
+        // Two consumers finish alternate messages, one half a window behind; message 0 is requeued over and
+        // over.
         for i in 0..200_000u64 {
             delta.finish(Offset(if i % 2 == 0 { i + 1 } else { i + 100 + 1 }));
             delta.requeue(Unfinished { offset: Offset(0), attempts: 1, due: 0 });

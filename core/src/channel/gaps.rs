@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 
 use crate::message::Pos;
 
-/// Disjoint, rising, never touching, all ahead of the cursor. Compared by rank: offsets are not dense, so a cursor can
-/// stand at a gap with a lower offset than the gap's first.
+/// Disjoint, rising, never touching, all ahead of the cursor. Compared by rank: offsets are not dense, so a
+/// cursor can stand at a gap with a lower offset than the gap's first.
 ///
 /// One gap for each time an administrator empties a topic that went on in between: a handful.
 pub(super) struct Gaps(VecDeque<(Pos, Pos)>);
@@ -19,7 +19,8 @@ impl Gaps {
         self.0.is_empty()
     }
 
-    /// Adds `from..to`, which must not begin before the last gap does. A range that touches the last one joins it.
+    /// Adds `from..to`, which must not begin before the last gap does. A range that touches the last one
+    /// joins it.
     pub(super) fn push(&mut self, from: Pos, to: Pos) {
         match self.0.back_mut() {
             _ if from.rank >= to.rank => {}

@@ -24,14 +24,14 @@ pub(super) struct Released {
 
 /// Everything in flight on a channel.
 ///
-/// First deliveries happen in offset order, so they form a sorted queue that is only appended to; redeliveries are the
-/// rare path. Cost: a first delivery is 24 bytes, with at most one in eight removed but still there, and an eighth of
-/// room to grow: 31 bytes. A redelivery is 32 bytes in a tree whose nodes are half full at worst:
-/// up to 61.
+/// First deliveries happen in offset order, so they form a sorted queue that is only appended to;
+/// redeliveries are the rare path. Cost: a first delivery is 24 bytes, with at most one in eight removed but
+/// still there, and an eighth of room to grow: 31 bytes. A redelivery is 32 bytes in a tree whose nodes are
+/// half full at worst: up to 61.
 ///
-/// There is no timer and no order by deadline: `earliest` is a lower bound, and when it is reached one scan finds what
-/// timed out and the next bound. Deadlines are a message timeout away, so scans are rare, and acknowledgements need
-/// not look after any second order.
+/// There is no timer and no order by deadline: `earliest` is a lower bound, and when it is reached one scan
+/// finds what timed out and the next bound. Deadlines are a message timeout away, so scans are rare, and
+/// acknowledgements need not look after any second order.
 pub(super) struct InFlight {
     fresh: Fresh,
     again: BTreeMap<Offset, Redelivery>,
@@ -247,13 +247,14 @@ impl InFlight {
     }
 
     fn lower_bound(&mut self, deadline: Mono) {
-        // Into an empty set the bound is exact again, so an idle channel does not wake for what left long ago.
+        // Into an empty set the bound is exact again, so an idle channel does not wake for what left long
+        // ago.
         self.earliest = if self.len() == 0 { deadline } else { self.earliest.min(deadline) };
     }
 }
 
-/// First deliveries in offset order. What left in the middle stays as a tombstone until the front reaches it or one
-/// entry in eight is one.
+/// First deliveries in offset order. What left in the middle stays as a tombstone until the front reaches it
+/// or one entry in eight is one.
 struct Fresh {
     /// Sorted by offset; the front is never a tombstone.
     queue: VecDeque<Entry>,
@@ -286,8 +287,8 @@ impl Fresh {
 
     fn find(&self, offset: Offset) -> Option<usize> {
         let (front, back) = (self.queue.front()?.offset.0, self.queue.back()?.offset.0);
-        // Offsets rise by at least one from entry to entry, which bounds the index from both ends; the bounds are
-        // exact unless a compaction or a change of block lies on that side.
+        // Offsets rise by at least one from entry to entry, which bounds the index from both ends; the bounds
+        // are exact unless a compaction or a change of block lies on that side.
         let from_front = usize::try_from(offset.0.checked_sub(front)?).unwrap_or(usize::MAX);
         let from_back = usize::try_from(back.checked_sub(offset.0)?).unwrap_or(usize::MAX);
         let mut low = (self.queue.len() - 1).saturating_sub(from_back);

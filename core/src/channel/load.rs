@@ -27,7 +27,8 @@ pub(crate) enum Wanted {
 const AGAIN_MAX: usize = 1_000;
 
 impl Load {
-    /// Reads, and hands the channel what was read. `false` if `nowait` and a disk would have to be waited for.
+    /// Reads, and hands the channel what was read. `false` if `nowait` and a disk would have to be waited
+    /// for.
     pub(crate) fn run(&self, nowait: bool) -> bool {
         let Some(topic) = self.channel.topic() else { return true };
         match &self.wanted {
@@ -77,8 +78,8 @@ impl Load {
 }
 
 impl Inner {
-    /// The messages to be delivered again next that are neither in memory nor read ahead, in that order. What was read
-    /// ahead and is not among the next is dropped.
+    /// The messages to be delivered again next that are neither in memory nor read ahead, in that order. What
+    /// was read ahead and is not among the next is dropped.
     pub(super) fn wanted_again(&mut self, topic: &TopicState) -> Vec<Offset> {
         let mut next = self.state.upcoming(AGAIN_MAX);
         let mut sorted = next.clone();
@@ -90,8 +91,8 @@ impl Inner {
 }
 
 impl Channel {
-    /// `offset` was to be delivered but stands in no file. An ephemeral channel goes on after it; for any other it is
-    /// damage, unless it was emptied meanwhile.
+    /// `offset` was to be delivered but stands in no file. An ephemeral channel goes on after it; for any
+    /// other it is damage, unless it was emptied meanwhile.
     fn missing(&self, topic: &Topic, offset: Offset) {
         let state = topic.state.lock();
         if state.ring.find(offset).is_some() {
@@ -106,8 +107,8 @@ impl Channel {
         self.stop_if_pending(topic, &[offset]);
     }
 
-    /// `offsets` were to be delivered again but stand in no file. An ephemeral channel drops them; for any other they
-    /// are damage, unless they were emptied meanwhile.
+    /// `offsets` were to be delivered again but stand in no file. An ephemeral channel drops them; for any
+    /// other they are damage, unless they were emptied meanwhile.
     fn missing_again(&self, topic: &Topic, offsets: &[Offset]) {
         if !self.is_ephemeral() && topic.is_logged() {
             self.stop_if_pending(topic, offsets);

@@ -11,13 +11,13 @@ use crate::store::format::event::{self, Event};
 use crate::store::log::{Ticket, Wake};
 
 impl Channel {
-    /// Has the log learn now what was acknowledged, which it learns within 100 ms anyway. The ticket is done once all of it is
-    /// there, as the topic's durability wants it; `wake` is called when another thread has decided that. May wait for a
-    /// checkpoint: call it where that hurts nobody.
+    /// Has the log learn now what was acknowledged, which it learns within 100 ms anyway. The ticket is done
+    /// once all of it is there, as the topic's durability wants it; `wake` is called when another thread
+    /// has decided that. May wait for a checkpoint: call it where that hurts nobody.
     ///
     /// # Errors
-    /// `Closed` if the channel was deleted; `Io`, `Full` while the log is in trouble: it keeps what it has to learn, so ask
-    /// again later.
+    /// `Closed` if the channel was deleted; `Io`, `Full` while the log is in trouble: it keeps what it has to
+    /// learn, so ask again later.
     pub fn log_acknowledged(&self, wake: &Arc<dyn Wake>) -> Result<Ticket> {
         let topic = self.open_topic()?;
         if !topic.is_logged() || self.is_ephemeral() {
@@ -33,7 +33,8 @@ impl Channel {
         // The log's thread holds it too from taking to queueing: what it took before is queued before this.
         let (maintenance, mut delta) = (self.shared.maintenance.lock(), Delta::default());
         let was_dirty = self.inner.lock().dirty;
-        // Harmless, and there even if nothing else is: so the ticket is always of a frame behind what was taken before.
+        // Harmless, and there even if nothing else is: so the ticket is always of a frame behind what was
+        // taken before.
         let mut events = vec![self.event(topic.no, self.is_paused())];
         self.take_events(level, spilled_end, &mut delta, &mut events);
         // It stands in the list of the dirty still, once.
@@ -70,8 +71,8 @@ impl Channel {
         events
     }
 
-    /// The events that tell which of the messages from `first` to before `end` are finished or were handed out, for
-    /// what is spilled.
+    /// The events that tell which of the messages from `first` to before `end` are finished or were handed
+    /// out, for what is spilled.
     pub(crate) fn spill_events(&self, first: Offset, end: Offset) -> Vec<Event> {
         let (mono, wall) = (self.shared.clock.mono(), self.shared.clock.wall());
         let inner = self.inner.lock();
@@ -99,8 +100,8 @@ impl Channel {
         events
     }
 
-    /// Moves what the log must learn into `delta`, and appends it to `out`. At level `memory` only what may stand on
-    /// disk, below `spilled_end`, needs to be known.
+    /// Moves what the log must learn into `delta`, and appends it to `out`. At level `memory` only what may
+    /// stand on disk, below `spilled_end`, needs to be known.
     pub(crate) fn take_events(
         &self,
         level: Durability,

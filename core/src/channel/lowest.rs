@@ -4,10 +4,10 @@ use crate::message::Offset;
 
 /// The lowest offset of a set that reports its insertions and removals, or a lower bound of it.
 ///
-/// Once the lowest offset has left, the next one can only be found by a search of the whole set. [`Lowest::bound`]
-/// searches a set of more than [`SEARCHED_ALWAYS`] members only after a quarter of them has left since the last
-/// search: four steps for each removal, however the members leave. Until then the old bound stands, which is below
-/// every member.
+/// Once the lowest offset has left, the next one can only be found by a search of the whole set.
+/// [`Lowest::bound`] searches a set of more than [`SEARCHED_ALWAYS`] members only after a quarter of them has
+/// left since the last search: four steps for each removal, however the members leave. Until then the old
+/// bound stands, which is below every member.
 pub(super) struct Lowest {
     /// A lower bound of every offset in the set; exact unless `stale`. [`Lowest::NONE`] if the set is empty.
     bound: Offset,
@@ -36,8 +36,8 @@ impl Lowest {
         self.removed += 1;
     }
 
-    /// A lower bound of the `len` offsets in `set`: exact for small sets, else at most a quarter of them behind.
-    /// `None` if there are none.
+    /// A lower bound of the `len` offsets in `set`: exact for small sets, else at most a quarter of them
+    /// behind. `None` if there are none.
     pub(super) fn bound(&mut self, len: usize, set: impl Iterator<Item = Offset>) -> Option<Offset> {
         if len <= SEARCHED_ALWAYS || 4 * self.removed >= len {
             return self.exact(set);
@@ -61,7 +61,8 @@ mod tests {
     use std::cell::Cell;
     use std::collections::VecDeque;
 
-    /// Removes `count` offsets one by one, `order` saying which is next, and returns the members visited by searches.
+    /// Removes `count` offsets one by one, `order` saying which is next, and returns the members visited by
+    /// searches.
     fn steps(offsets: impl Iterator<Item = u64>) -> usize {
         let mut set: VecDeque<Offset> = offsets.map(Offset).collect();
         let mut lowest = Lowest::new();

@@ -6,8 +6,8 @@
 //!   - `gaps`: ranges ahead that the cursor skips; `lowest`: the lowest offset of a set
 //!   - `subscribers`: credit, fairness, wake-ups
 //!   - `delta`: changes that are not in the log yet
-//! - [`Channel`]: the state behind its lock, for the topic and the timers; `admin`: changes by administrators; `logged`: the
-//!   channel's events for the log; `load`: reads from disk
+//! - [`Channel`]: the state behind its lock, for the topic and the timers; `admin`: changes by
+//!   administrators; `logged`: the channel's events for the log; `load`: reads from disk
 //! - [`ChannelStats`]: its numbers
 //! - [`Subscription`]: one subscriber's handle; `read_ahead`: frames read from disk before they are needed
 

@@ -5,10 +5,10 @@ use crate::error::Result;
 use crate::message::{Delivery, Offset};
 
 impl Channel {
-    /// Hands up to `max` messages that the channel holds, from offset `from` on, to `sink`: those in flight or deferred and
-    /// those that wait, in the order of their offsets, each with its state. Moves nothing, and returns the offset to go on
-    /// from. Ends early once bodies and headers have `bytes_max`, and may wait for a disk as
-    /// [`Topic::peek`](crate::Topic::peek) does.
+    /// Hands up to `max` messages that the channel holds, from offset `from` on, to `sink`: those in flight
+    /// or deferred and those that wait, in the order of their offsets, each with its state. Moves
+    /// nothing, and returns the offset to go on from. Ends early once bodies and headers have
+    /// `bytes_max`, and may wait for a disk as [`Topic::peek`](crate::Topic::peek) does.
     ///
     /// # Errors
     /// `Closed`, `Damaged`, `Io`.

@@ -1,5 +1,5 @@
-//! Frames read ahead from disk for one channel: a small cache of its own, so that a lagging reader never evicts what
-//! others have in memory.
+//! Frames read ahead from disk for one channel: a small cache of its own, so that a lagging reader never
+//! evicts what others have in memory.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

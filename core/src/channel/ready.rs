@@ -8,16 +8,18 @@ use crate::message::Offset;
 
 /// The messages that wait for redelivery, in two lines.
 ///
-/// Messages that a subscriber left behind when it went (or a crash left) go before everything else, lowest offset
-/// first: one consumer that reconnects sees publish order. That can't starve fresh messages, since a message returned a
-/// second time backs off instead.
+/// Messages that a subscriber left behind when it went (or a crash left) go before everything else, lowest
+/// offset first: one consumer that reconnects sees publish order. That can't starve fresh messages, since a
+/// message returned a second time backs off instead.
 ///
-/// A message requeued, timed out or come due goes to the back: behind every message that waited for the channel at that
-/// moment, as nsqd has it. Once those are delivered it takes turns with the messages published since, a fresh one
-/// first: there are at least as many fresh deliveries as redeliveries, so a poison message never stands in front.
+/// A message requeued, timed out or come due goes to the back: behind every message that waited for the
+/// channel at that moment, as nsqd has it. Once those are delivered it takes turns with the messages
+/// published since, a fresh one first: there are at least as many fresh deliveries as redeliveries, so a
+/// poison message never stands in front.
 pub(super) struct Ready {
     returned: BinaryHeap<Reverse<(Offset, u16)>>,
-    /// Messages taken from `returned` to be looked at in order, sorted. What is returned after may go before them.
+    /// Messages taken from `returned` to be looked at in order, sorted. What is returned after may go before
+    /// them.
     staged: VecDeque<(Offset, u16)>,
     queue: VecDeque<Queued>,
     queue_lowest: Lowest,
@@ -29,8 +31,8 @@ pub(super) struct Ready {
 #[derive(Clone, Copy)]
 struct Queued {
     offset: Offset,
-    /// Rank that the cursor must have reached: the end of what waited when the message was queued. Never falls from
-    /// one message of the queue to the next.
+    /// Rank that the cursor must have reached: the end of what waited when the message was queued. Never
+    /// falls from one message of the queue to the next.
     after: u64,
     attempts: u16,
 }
@@ -65,8 +67,8 @@ impl Ready {
         self.queue.push_back(Queued { offset, after, attempts });
     }
 
-    /// The message whose turn it is; `None` if it is the turn of a fresh message, the next of which has the rank `next`
-    /// if `fresh_waits`.
+    /// The message whose turn it is; `None` if it is the turn of a fresh message, the next of which has the
+    /// rank `next` if `fresh_waits`.
     pub(super) fn front(&self, next: u64, fresh_waits: bool) -> Option<Offset> {
         if let Some(offset) = self.lowest_returned() {
             return Some(offset);

@@ -1,10 +1,12 @@
 //! The state of a channel: plain data that is told of events and times.
 //!
-//! Everything of the topic below `next` is finished unless it is in flight, ready or deferred, in at most one of the
-//! three. Everything from `next` on is fresh, except for gaps. That is the whole truth; the counts follow from it.
+//! Everything of the topic below `next` is finished unless it is in flight, ready or deferred, in at most one
+//! of the three. Everything from `next` on is fresh, except for gaps. That is the whole truth; the counts
+//! follow from it.
 //!
 //! Rules for the caller, who holds the lock:
-//! - after any calls that change something, [`State::notify`] before letting the lock go, and wake what it gives;
+//! - after any calls that change something, [`State::notify`] before letting the lock go, and wake what it
+//!   gives;
 //! - whoever was woken ends its turn with [`State::park`], [`State::rest`] or [`State::unsubscribe`];
 //! - [`State::expire`] no later than [`State::wake_at`] says.
 
@@ -62,10 +64,12 @@ pub struct Held {
 /// How a subscriber leaves: decides when what it held comes again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Departure {
-    /// It said goodbye, or the broker ended it: no sign that a message is at fault. All that it held comes again at once.
+    /// It said goodbye, or the broker ended it: no sign that a message is at fault. All that it held comes
+    /// again at once.
     Orderly,
-    /// Its process may have ended by what it held. What was delivered before comes again after a second for each
-    /// delivery, at most its message timeout: a message that kills its consumers can't race through all of them.
+    /// Its process may have ended by what it held. What was delivered before comes again after a second for
+    /// each delivery, at most its message timeout: a message that kills its consumers can't race through
+    /// all of them.
     Abrupt,
 }
 
@@ -97,8 +101,8 @@ impl<W: Clone> State<W> {
         }
     }
 
-    /// A channel as it was when the broker stopped; `unfinished` in any order, all below `next`. What was in flight or
-    /// ready comes before everything else, in offset order (I2).
+    /// A channel as it was when the broker stopped; `unfinished` in any order, all below `next`. What was in
+    /// flight or ready comes before everything else, in offset order (I2).
     pub(crate) fn restore(next: Pos, seed: u64, unfinished: impl IntoIterator<Item = Unfinished>) -> Self {
         let mut state = Self::new(next, seed);
         for Unfinished { offset, attempts, due } in unfinished {
@@ -118,7 +122,8 @@ impl<W: Clone> State<W> {
         self.subscribers.add(timeout_ms(msg_timeout_ns), sample_rate, wake)
     }
 
-    /// Removes a subscriber. What it held returns at once, before everything else, or backs off: see [`Departure`].
+    /// Removes a subscriber. What it held returns at once, before everything else, or backs off: see
+    /// [`Departure`].
     pub(crate) fn unsubscribe(&mut self, id: SubId, departure: Departure, now: Mono) {
         let Some(slot) = self.subscribers.slot(id) else { return };
         let timeout = Mono::from(self.subscribers.timeout_ms(slot)) * 1_000_000;
@@ -158,8 +163,8 @@ impl<W: Clone> State<W> {
         self.subscribers.slot(id).map_or(0, |slot| self.subscribers.spare(slot))
     }
 
-    /// Ends a subscriber's turn and puts it at the back of the ring, now or when it has credit again. Gives who is to
-    /// be woken next: maybe itself.
+    /// Ends a subscriber's turn and puts it at the back of the ring, now or when it has credit again. Gives
+    /// who is to be woken next: maybe itself.
     pub(crate) fn park(&mut self, id: SubId, end: Pos) -> Option<W> {
         if let Some(slot) = self.subscribers.slot(id) {
             self.subscribers.park(slot);
@@ -167,8 +172,8 @@ impl<W: Clone> State<W> {
         self.notify(end)
     }
 
-    /// Ends a subscriber's turn because it can take nothing for now, whatever its credit: its output is full. It isn't
-    /// woken until it has parked again. Gives who is to be woken in its place.
+    /// Ends a subscriber's turn because it can take nothing for now, whatever its credit: its output is full.
+    /// It isn't woken until it has parked again. Gives who is to be woken in its place.
     pub(crate) fn rest(&mut self, id: SubId, end: Pos) -> Option<W> {
         if let Some(slot) = self.subscribers.slot(id) {
             self.subscribers.rest(slot);
@@ -218,7 +223,8 @@ impl<W: Clone> State<W> {
         Ok(())
     }
 
-    /// The message was not looked at: it returns at once, before everything else, and this delivery does not count.
+    /// The message was not looked at: it returns at once, before everything else, and this delivery does not
+    /// count.
     pub(crate) fn release(&mut self, id: SubId, offset: Offset) -> Result<(), AckError> {
         let slot = self.subscribers.slot(id).ok_or(AckError::NotInFlight)?;
         let attempts = self.in_flight.remove(offset, slot)?.saturating_sub(1);
@@ -246,8 +252,8 @@ impl<W: Clone> State<W> {
     /// Makes ready what has come due or timed out by `now`, behind all that waits up to `end`. Gives the next
     /// [`wake_at`](State::wake_at).
     ///
-    /// A call that finds a deadline reached scans all that is in flight, so where many time out one after the other
-    /// it pays to come a few milliseconds late (nsqd looks every 100).
+    /// A call that finds a deadline reached scans all that is in flight, so where many time out one after the
+    /// other it pays to come a few milliseconds late (nsqd looks every 100).
     pub(crate) fn expire(&mut self, now: Mono, end: Pos) -> Mono {
         while let Some(due) = self.deferred.pop_due(now) {
             self.ready.push(due.offset, due.attempts, end.rank);
@@ -303,8 +309,8 @@ impl<W: Clone> State<W> {
         skipped
     }
 
-    /// Finishes the oldest messages that are not in flight, `count` of them or all there are before `end`. `at_rank`
-    /// gives the topic's positions. Gives how many.
+    /// Finishes the oldest messages that are not in flight, `count` of them or all there are before `end`.
+    /// `at_rank` gives the topic's positions. Gives how many.
     pub(crate) fn drop_oldest(&mut self, count: u64, end: Pos, at_rank: impl Fn(u64) -> Pos) -> u64 {
         let waiting =
             self.ready.iter().map(|(offset, _)| offset).chain(self.deferred.iter().map(|due| due.offset));
@@ -332,8 +338,8 @@ impl<W: Clone> State<W> {
         dropped.len() as u64
     }
 
-    /// The topic dropped `from..to` while the cursor could not read that far: it will skip what it has not read yet.
-    /// Ranges must rise.
+    /// The topic dropped `from..to` while the cursor could not read that far: it will skip what it has not
+    /// read yet. Ranges must rise.
     pub(crate) fn add_gap(&mut self, from: Pos, to: Pos) {
         if to.rank > self.next.rank {
             self.gaps.push(from, to);
@@ -343,8 +349,8 @@ impl<W: Clone> State<W> {
 
     // The log.
 
-    /// Moves what changed since the last time into `out`, whose buffers are used for the next. Normalise it before
-    /// use, outside the lock.
+    /// Moves what changed since the last time into `out`, whose buffers are used for the next. Normalise it
+    /// before use, outside the lock.
     pub(crate) fn take_delta(&mut self, out: &mut Delta) {
         out.clear();
         std::mem::swap(&mut self.delta, out);
@@ -355,24 +361,25 @@ impl<W: Clone> State<W> {
         self.delta.is_empty()
     }
 
-    /// Everything below this offset is finished. Costs nothing that grows with what waits, so it may lag: above 64
-    /// messages that are ready or deferred, by at most a quarter of them. [`State::oldest`] is exact.
+    /// Everything below this offset is finished. Costs nothing that grows with what waits, so it may lag:
+    /// above 64 messages that are ready or deferred, by at most a quarter of them. [`State::oldest`] is
+    /// exact.
     pub(crate) fn floor(&mut self) -> Offset {
         let (ready, deferred) = (self.ready.floor(), self.deferred.floor());
         let lowest = [ready, deferred, self.in_flight.lowest()].into_iter().flatten().min();
         lowest.unwrap_or(self.next.offset)
     }
 
-    /// The lowest unfinished offset; the cursor's if nothing below it is unfinished. Searches all that is ready or
-    /// deferred if the lowest of them has gone since the last search.
+    /// The lowest unfinished offset; the cursor's if nothing below it is unfinished. Searches all that is
+    /// ready or deferred if the lowest of them has gone since the last search.
     pub(crate) fn oldest(&mut self) -> Offset {
         let (ready, deferred) = (self.ready.lowest(), self.deferred.lowest());
         let lowest = [ready, deferred, self.in_flight.lowest()].into_iter().flatten().min();
         lowest.unwrap_or(self.next.offset)
     }
 
-    /// Appends every unfinished message below the cursor to `out`, sorted. What is in flight counts as due at once:
-    /// so it is after a crash.
+    /// Appends every unfinished message below the cursor to `out`, sorted. What is in flight counts as due at
+    /// once: so it is after a crash.
     pub(crate) fn unfinished(&self, out: &mut Vec<Unfinished>) {
         let start = out.len();
         let at_once = |(offset, attempts)| Unfinished { offset, attempts, due: 0 };
@@ -386,8 +393,8 @@ impl<W: Clone> State<W> {
         out[start..].sort_unstable_by_key(|message| message.offset);
     }
 
-    /// The first `max` messages below the cursor that are not finished, from `from` on, in the order of their offsets.
-    /// `now` is when that is asked.
+    /// The first `max` messages below the cursor that are not finished, from `from` on, in the order of their
+    /// offsets. `now` is when that is asked.
     pub(crate) fn held(&self, from: Offset, max: usize, now: Mono) -> Vec<Held> {
         let in_flight = self.in_flight.iter().map(|(offset, attempts)| Held {
             offset,
@@ -494,8 +501,9 @@ impl<W: Clone> State<W> {
         self.subscribers.slot(id).map(|slot| self.subscribers.stats(slot))
     }
 
-    /// Bytes held for messages (I6): at most 32 for each one in flight, ready or deferred (redeliveries in flight up to
-    /// twice that), what the log has yet to learn, and what a burst needed before the last [`tidy`](State::tidy).
+    /// Bytes held for messages (I6): at most 32 for each one in flight, ready or deferred (redeliveries in
+    /// flight up to twice that), what the log has yet to learn, and what a burst needed before the last
+    /// [`tidy`](State::tidy).
     pub(crate) fn bytes(&self) -> usize {
         self.in_flight.bytes() + self.ready.bytes() + self.deferred.bytes() + self.delta.bytes()
     }

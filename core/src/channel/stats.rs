@@ -32,8 +32,8 @@ pub struct ChannelStats {
     pub oversized: u64,
     /// Messages dropped because too many waited: of ephemeral channels, and at a topic's limits.
     pub skipped: u64,
-    /// Bytes of the messages that wait, are in flight or deferred, as they are stored; to the nearest message of average
-    /// size.
+    /// Bytes of the messages that wait, are in flight or deferred, as they are stored; to the nearest
+    /// message of average size.
     pub bytes: u64,
     /// When the oldest message was published that waits, is in flight or deferred, to about a second.
     pub oldest: Option<Wall>,

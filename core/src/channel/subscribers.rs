@@ -28,8 +28,9 @@ const NONE: u32 = u32::MAX;
 
 /// A subscriber's state between being woken and pulling.
 ///
-/// `Woken` is a duty: whoever holds it parks, rests or leaves at last, and each of those wakes the next if messages
-/// are left. So nothing that waits is ever forgotten, and one subscriber is woken at a time, not all.
+/// `Woken` is a duty: whoever holds it parks, rests or leaves at last, and each of those wakes the next if
+/// messages are left. So nothing that waits is ever forgotten, and one subscriber is woken at a time, not
+/// all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stance {
     /// No credit left. Joins the ring by itself once it has some.
@@ -240,7 +241,8 @@ impl<W: Clone> Subscribers<W> {
         self.update_ring(slot);
     }
 
-    /// After any change of credit, in flight or stance: those able and not woken are in the ring, nobody else is.
+    /// After any change of credit, in flight or stance: those able and not woken are in the ring, nobody else
+    /// is.
     fn update_ring(&mut self, slot: u32) {
         let tenant = &mut self.slots[slot as usize];
         let spare = tenant.spare();

@@ -15,11 +15,12 @@ use crate::store::format::frame::Record;
 use crate::store::log::{Frame, Wake};
 use crate::topic::{Topic, TopicState};
 
-/// A subscription of a caller that does not block: it is woken, pulls many messages at a time, and answers them in runs.
-/// [`Consumer`](crate::Consumer) is the simple form. Dropping it ends it: what it holds returns to the channel.
+/// A subscription of a caller that does not block: it is woken, pulls many messages at a time, and answers
+/// them in runs. [`Consumer`](crate::Consumer) is the simple form. Dropping it ends it: what it holds returns
+/// to the channel.
 ///
-/// Being woken is a duty: after each wake, pull until the answer is not [`Pulled::More`], or [`rest`](Self::rest);
-/// else the messages meant for this subscriber wait although others could take them.
+/// Being woken is a duty: after each wake, pull until the answer is not [`Pulled::More`], or
+/// [`rest`](Self::rest); else the messages meant for this subscriber wait although others could take them.
 ///
 /// ```
 /// # use std::sync::Arc;
@@ -87,7 +88,8 @@ pub enum Pulled {
     More,
     /// The channel was deleted, or the broker is closing.
     Closed,
-    /// The topic is stopped for damage: see [`Subscription::damage`]. Nothing comes until the folder is repaired.
+    /// The topic is stopped for damage: see [`Subscription::damage`]. Nothing comes until the folder is
+    /// repaired.
     Damaged,
 }
 
@@ -120,8 +122,8 @@ impl Subscription {
         }
     }
 
-    /// Messages whose body and headers take more than `bytes` are not delivered here: they are put aside for this
-    /// subscriber's message timeout, without counting an attempt, and go to whoever can take them.
+    /// Messages whose body and headers take more than `bytes` are not delivered here: they are put aside for
+    /// this subscriber's message timeout, without counting an attempt, and go to whoever can take them.
     pub fn set_message_bytes_max(&mut self, bytes: usize) {
         self.message_bytes_max = bytes;
     }
@@ -131,8 +133,8 @@ impl Subscription {
         self.channel.inner.lock().state.set_msg_timeout(self.id, nanos(timeout));
     }
 
-    /// Ends the subscription in a way that decides when what it holds comes again. One that is only dropped leaves
-    /// abruptly.
+    /// Ends the subscription in a way that decides when what it holds comes again. One that is only dropped
+    /// leaves abruptly.
     pub fn leave(mut self, departure: Departure) {
         self.departure = departure;
     }
@@ -142,14 +144,15 @@ impl Subscription {
         self.departure = departure;
     }
 
-    /// Hands a fair share of the ready messages, within this subscriber's credit, to `sink`; they are in flight from
-    /// then on. `room` is how many bytes the caller has room for; one message is given even if it is larger.
+    /// Hands a fair share of the ready messages, within this subscriber's credit, to `sink`; they are in
+    /// flight from then on. `room` is how many bytes the caller has room for; one message is given even
+    /// if it is larger.
     pub fn pull(&mut self, room: usize, sink: &mut dyn FnMut(&Delivery<'_>)) -> Pulled {
         self.pull_up_to(room, usize::MAX, sink)
     }
 
-    /// The same, with at most `bodies` bytes of bodies. `None` if the next message has more: it was left where it is, and
-    /// this subscriber still has its turn: pull it, or rest.
+    /// The same, with at most `bodies` bytes of bodies. `None` if the next message has more: it was left
+    /// where it is, and this subscriber still has its turn: pull it, or rest.
     pub fn pull_within(
         &mut self,
         room: usize,
@@ -181,8 +184,8 @@ impl Subscription {
         self.spare
     }
 
-    /// Ends this subscriber's turn because it can take nothing for now, whatever its credit. It is not woken until it
-    /// has pulled again.
+    /// Ends this subscriber's turn because it can take nothing for now, whatever its credit. It is not woken
+    /// until it has pulled again.
     pub fn rest(&mut self) {
         let mut inner = self.channel.inner.lock();
         let end = inner.end;
@@ -193,8 +196,8 @@ impl Subscription {
         }
     }
 
-    /// Begins a run of acknowledgements: one lock for all, which other subscribers wait for. Pull after it is dropped:
-    /// it wakes others, but not this subscriber.
+    /// Begins a run of acknowledgements: one lock for all, which other subscribers wait for. Pull after it is
+    /// dropped: it wakes others, but not this subscriber.
     ///
     /// ```compile_fail,E0502
     /// # fn both(mut subscription: mq_core::Subscription) {
@@ -310,7 +313,8 @@ impl Subscription {
         }
     }
 
-    /// Takes what is this subscriber's share and in memory. Returns what has to be read first, if that ended it.
+    /// Takes what is this subscriber's share and in memory. Returns what has to be read first, if that ended
+    /// it.
     fn take(
         &mut self,
         topic: &TopicState,
@@ -375,11 +379,9 @@ impl Subscription {
                 continue;
             }
             let cost = record.body.len() + OVERHEAD_BYTES;
-            if !self.taken.is_empty() && used + cost > room {
-                break;
-            }
-            if record.body.len() > bodies_left {
-                self.held_back = self.taken.is_empty();
+            let is_first = self.taken.is_empty();
+            if record.body.len() > bodies_left || (!is_first && used + cost > room) {
+                self.held_back = is_first;
                 break;
             }
             let not_before = if record.is_plain() { None } else { record.attributes().not_before };
@@ -465,8 +467,8 @@ impl Drop for Subscription {
     }
 }
 
-/// A run of acknowledgements. Only the subscriber that holds a message can acknowledge it; anything else is an error
-/// that changes nothing.
+/// A run of acknowledgements. Only the subscriber that holds a message can acknowledge it; anything else is
+/// an error that changes nothing.
 pub struct Acks<'a> {
     subscription: &'a Subscription,
     /// `None` only while it is dropped.
@@ -500,7 +502,8 @@ impl Acks<'_> {
         }
     }
 
-    /// The message was not looked at: it is delivered again at once, before others, and this delivery does not count.
+    /// The message was not looked at: it is delivered again at once, before others, and this delivery does
+    /// not count.
     ///
     /// # Errors
     /// As [`finish`](Self::finish).
@@ -511,7 +514,8 @@ impl Acks<'_> {
     /// The message is done.
     ///
     /// # Errors
-    /// `NotInFlight` if it is unknown, finished, timed out, emptied or its channel deleted; `NotOwner` if it is in flight elsewhere.
+    /// `NotInFlight` if it is unknown, finished, timed out, emptied or its channel deleted; `NotOwner` if it
+    /// is in flight elsewhere.
     pub fn finish(&mut self, id: MessageId) -> Result<()> {
         let shared = &self.subscription.channel.shared;
         self.with(id, |inner, sub, offset, now| {

@@ -36,8 +36,8 @@ impl Producer {
     }
 }
 
-/// A broker as administrators name it: its broadcast address and HTTP port. An IPv6 address is the same with and
-/// without brackets.
+/// A broker as administrators name it: its broadcast address and HTTP port. An IPv6 address is the same with
+/// and without brackets.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Node(Arc<str>);
 

@@ -23,8 +23,8 @@ pub use answers::{Entry, Found, Listed, Registered, View};
 /// Keys and tombstones that one [`Registry::expire`] removes at most: it must not hold up lookups.
 const EXPIRE_MAX: usize = 1_000;
 
-/// Lifetimes of entries and bounds of their numbers. Times in nanoseconds. The defaults keep a full registry within some
-/// hundred MB.
+/// Lifetimes of entries and bounds of their numbers. Times in nanoseconds. The defaults keep a full registry
+/// within some hundred MB.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// A producer that has not been heard of for longer is left out of answers. Default 300 s.
@@ -60,10 +60,10 @@ impl Default for Settings {
 
 /// Producers, what they registered, and tombstones. Times passed in must not go back.
 ///
-/// A lasting topic or channel without a producer is remembered for the idle lifetime, an ephemeral one is forgotten at
-/// once. After a disconnect the producer may come back, so the name counts as existing. After an UNREGISTER by the last
-/// producer it counts as deleted: [`View::All`] still shows it, as nsqlookupd does, and [`View::Existing`] does not, so
-/// that no broker creates it again because another one once had it.
+/// A lasting topic or channel without a producer is remembered for the idle lifetime, an ephemeral one is
+/// forgotten at once. After a disconnect the producer may come back, so the name counts as existing. After an
+/// UNREGISTER by the last producer it counts as deleted: [`View::All`] still shows it, as nsqlookupd does,
+/// and [`View::Existing`] does not, so that no broker creates it again because another one once had it.
 pub struct Registry {
     settings: Settings,
     producers: BTreeMap<ProducerId, Connection>,
@@ -80,7 +80,8 @@ pub struct Registry {
     watched: Watched,
 }
 
-/// The address at which consumers reach a broker: its broadcast address, and its TCP port or, if it has none, its gRPC port.
+/// The address at which consumers reach a broker: its broadcast address, and its TCP port or, if it has none,
+/// its gRPC port.
 type Address = (String, u16, u16);
 
 struct Connection {
@@ -104,7 +105,8 @@ struct Topic {
     idle_since: Option<Mono>,
     /// The last producer deleted it. Implies `idle_since`.
     is_deleted: bool,
-    /// It was deleted, and brought back only by producers under a tombstone: until then it is as if it were not there.
+    /// It was deleted, and brought back only by producers under a tombstone: until then it is as if it were
+    /// not there.
     hidden_until: Option<Mono>,
 }
 
@@ -174,8 +176,9 @@ impl Registry {
 
     /// A producer has a topic, or a channel of it.
     ///
-    /// A producer under a tombstone that announces the topic on a new connection stays hidden until the tombstone's end;
-    /// on a connection that is older than the tombstone it has the topic anew, which ends the tombstone.
+    /// A producer under a tombstone that announces the topic on a new connection stays hidden until the
+    /// tombstone's end; on a connection that is older than the tombstone it has the topic anew, which
+    /// ends the tombstone.
     ///
     /// # Errors
     /// `NotFound` if the producer has not identified itself; `LimitReached`, and then nothing was registered.
@@ -358,7 +361,8 @@ impl Registry {
         }
     }
 
-    /// An administrator makes a topic known, or a channel of it, for brokers to create when they get the topic.
+    /// An administrator makes a topic known, or a channel of it, for brokers to create when they get the
+    /// topic.
     ///
     /// # Errors
     /// `LimitReached`.
@@ -385,8 +389,8 @@ impl Registry {
         Ok(())
     }
 
-    /// An administrator deletes a topic here: its registrations go, and who had it stays hidden for the tombstone's
-    /// lifetime if it only announces the topic again (see [`Registry::register`]).
+    /// An administrator deletes a topic here: its registrations go, and who had it stays hidden for the
+    /// tombstone's lifetime if it only announces the topic again (see [`Registry::register`]).
     pub fn delete_topic(&mut self, topic: &TopicName, now: Mono) {
         let Some(entry) = self.topics.get(topic) else { return };
         let producers = entry.producers.clone();
@@ -428,8 +432,8 @@ impl Registry {
         }
     }
 
-    /// Forgets what has been idle for its lifetime and tombstones that have ended, a bounded number of each. Says when
-    /// there is more to do.
+    /// Forgets what has been idle for its lifetime and tombstones that have ended, a bounded number of each.
+    /// Says when there is more to do.
     pub fn expire(&mut self, now: Mono) -> Option<Mono> {
         let tombstone = self.tombstones.expire(now, EXPIRE_MAX);
         let lifetime = self.settings.idle_lifetime;

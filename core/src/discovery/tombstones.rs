@@ -11,7 +11,8 @@ pub(super) struct Tombstones {
     lifetime: Mono,
     max: usize,
     by_topic: HashMap<TopicName, Vec<(Node, Mono)>>,
-    /// Oldest first. One that was set again or removed is here still, and found to be so when it comes to the front.
+    /// Oldest first. One that was set again or removed is here still, and found to be so when it comes to
+    /// the front.
     by_age: VecDeque<(Mono, TopicName, Node)>,
 }
 

@@ -16,20 +16,24 @@ use crate::topic::{Topic, TopicState};
 
 /// The first message of a channel that is created. A channel that exists stays where it is.
 ///
-/// A message is kept as long as some channel has not finished it or, while the topic has no channel or is paused, as it
-/// waits in the topic. What all channels have finished is gone, though the disk may hold it for a while.
+/// A message is kept as long as some channel has not finished it or, while the topic has no channel or is
+/// paused, as it waits in the topic. What all channels have finished is gone, though the disk may hold it for
+/// a while.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Start {
     /// At the oldest message that is kept.
     Earliest,
-    /// Behind all that is published: at the next message. As a topic's first channel it drops what waits in the topic.
+    /// Behind all that is published: at the next message. As a topic's first channel it drops what waits in
+    /// the topic.
     Latest,
     /// At what waits in the topic (see [`Topic::depth`]), or the next message if nothing does.
     #[default]
     Now,
-    /// At the first message kept that stands at this offset or after it; at the next message if there is none yet.
+    /// At the first message kept that stands at this offset or after it; at the next message if there is none
+    /// yet.
     Offset(Offset),
-    /// At the first message kept that was published at this wall time or later; at the next message if there is none yet.
+    /// At the first message kept that was published at this wall time or later; at the next message if there
+    /// is none yet.
     Time(Wall),
 }
 
@@ -54,8 +58,9 @@ struct Beginning {
 }
 
 impl Topic {
-    /// Finds or creates a channel. A new one starts at the pump position. The ticket is done when the creation is in
-    /// the log, for those who answer for it; `wake`, where one is given, is called when another thread has decided that.
+    /// Finds or creates a channel. A new one starts at the pump position. The ticket is done when the
+    /// creation is in the log, for those who answer for it; `wake`, where one is given, is called when
+    /// another thread has decided that.
     ///
     /// # Errors
     /// `Closed`; `LimitReached` at the limit of channels; `Full`, `Io`.
@@ -67,8 +72,8 @@ impl Topic {
         self.channel_at(name, Start::Now, wake).map(|opened| (opened.channel, opened.ticket))
     }
 
-    /// [`Topic::channel`], with a say in where a new one begins. [`Start::Time`] may wait for a disk: call it where that
-    /// hurts nobody.
+    /// [`Topic::channel`], with a say in where a new one begins. [`Start::Time`] may wait for a disk: call it
+    /// where that hurts nobody.
     ///
     /// # Errors
     /// The same as [`Topic::channel`]; `Damaged` if the messages published around that time can't be read.
@@ -100,8 +105,8 @@ impl Topic {
         if let Some(channel) = state.channels.iter().find(|c| c.name() == name) {
             let mut created = channel.created();
             if let Outcome::Failed(_) = self.shared.log.outcome(created) {
-                // The log learns of it all the same, before this, which gives those who ask again a ticket that is not
-                // decided.
+                // The log learns of it all the same, before this, which gives those who ask again a ticket
+                // that is not decided.
                 created = channel.log_self(self.no, state.level);
             }
             let ticket = match wake {
@@ -154,8 +159,8 @@ impl Topic {
         channels
     }
 
-    /// Offset of the first message kept that was published at `time` or later; of the next to come if there is none. May
-    /// wait for a disk.
+    /// Offset of the first message kept that was published at `time` or later; of the next to come if there
+    /// is none. May wait for a disk.
     ///
     /// # Errors
     /// `Damaged`, `Io`.
@@ -164,7 +169,8 @@ impl Topic {
             let state = self.state.lock();
             (state.extents.seek(Self::low(&state), state.end).rank, state.end)
         };
-        // Times of a topic never go back. All ranks below `low` are of earlier messages, from `high` on of none.
+        // Times of a topic never go back. All ranks below `low` are of earlier messages, from `high` on of
+        // none.
         let mut high = end.rank;
         while low < high {
             let middle = low + (high - low) / 2;

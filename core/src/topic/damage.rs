@@ -9,23 +9,24 @@ use crate::name::TopicName;
 use crate::store::log::Wake;
 use crate::topic::Topic;
 
-/// The damage a topic is stopped for: nothing is published to it or delivered from it until `mq repair` has put the
-/// folder in order.
+/// The damage a topic is stopped for: nothing is published to it or delivered from it until `mq repair` has
+/// put the folder in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TopicDamage {
     /// One line that says what is damaged and what helps.
     pub text: String,
-    /// First message known to be damaged or missing. `None` where the damage does not tell which messages it hit.
+    /// First message known to be damaged or missing. `None` where the damage does not tell which messages it
+    /// hit.
     pub first: Option<Offset>,
-    /// Messages that were known to be damaged or missing when the folder was opened, finished ones included. Depths
-    /// count only messages that are whole.
+    /// Messages that were known to be damaged or missing when the folder was opened, finished ones included.
+    /// Depths count only messages that are whole.
     pub messages: u64,
 }
 
 impl TopicDamage {
-    /// Damage found while the folder was opened, in these `ranges` of a topic's messages; with none, it is not known which
-    /// messages were hit, or of which topics.
+    /// Damage found while the folder was opened, in these `ranges` of a topic's messages; with none, it is
+    /// not known which messages were hit, or of which topics.
     pub(crate) fn found(ranges: impl Iterator<Item = (Offset, Offset)>) -> Self {
         let (mut first, mut messages) = (None, 0);
         for (from, to) in ranges {

@@ -6,8 +6,9 @@
 //! - `peek`: reading without consuming; `stats`: numbers
 //! - `recovered`: a topic as it is opened; `damage`: a topic that is stopped
 //!
-//! A topic's state is plain data under one short mutex. Locks are taken in the order topic, channel, blocks, log; the
-//! log's writer takes a topic's lock to land what was written, so nobody waits for the writer while holding one.
+//! A topic's state is plain data under one short mutex. Locks are taken in the order topic, channel, blocks,
+//! log; the log's writer takes a topic's lock to land what was written, so nobody waits for the writer while
+//! holding one.
 
 mod admin;
 pub(crate) mod cache;
@@ -75,7 +76,8 @@ pub struct Topic {
     pub(crate) shared: Arc<Shared>,
     me: Weak<Topic>,
     pub(crate) state: Mutex<TopicState>,
-    /// Last offset of the oldest frame in memory; `u64::MAX` if there is none. What finishes past it trims memory.
+    /// Last offset of the oldest frame in memory; `u64::MAX` if there is none. What finishes past it trims
+    /// memory.
     pub(crate) trim_at: AtomicU64,
     /// Places on disk of the messages that are delivered again.
     pub(crate) indexes: RecordIndexes,
@@ -97,12 +99,14 @@ pub(crate) struct TopicState {
     /// Next offset to hand out, and where its block ends; equal if a block must be drawn first.
     next: Offset,
     block_end: Offset,
-    /// The log's epoch when the block was drawn: after a failed write offsets are lost, and a fresh block makes the
-    /// gap one that no reader takes for damage.
+    /// The log's epoch when the block was drawn: after a failed write offsets are lost, and a fresh block
+    /// makes the gap one that no reader takes for damage.
     epoch: u64,
-    /// Frames in the log's queue that have not landed. Level `memory` starts when there are none: order (I2).
+    /// Frames in the log's queue that have not landed. Level `memory` starts when there are none: order
+    /// (I2).
     queued: u32,
-    /// The part of them that lands only once it is fsync'd; with any, later ones do too, whatever the level is by then.
+    /// The part of them that lands only once it is fsync'd; with any, later ones do too, whatever the level
+    /// is by then.
     syncing: u32,
     /// Messages and bytes in frames that are queued.
     queued_messages: u64,
@@ -212,8 +216,8 @@ impl Topic {
         self.no
     }
 
-    /// For the frame that tells of the topic: for those who answer for its creation. Nobody is woken for it (see
-    /// [`Broker::follow`](crate::Broker::follow)).
+    /// For the frame that tells of the topic: for those who answer for its creation. Nobody is woken for it
+    /// (see [`Broker::follow`](crate::Broker::follow)).
     pub fn created(&self) -> Ticket {
         self.state.lock().created
     }
@@ -260,7 +264,8 @@ impl Topic {
         !state.channels.is_empty() && !state.paused && !state.is_held
     }
 
-    /// Moves the pump position to the end where the topic flows, and tells the channels. Returns who is to be woken.
+    /// Moves the pump position to the end where the topic flows, and tells the channels. Returns who is to be
+    /// woken.
     pub(crate) fn flow(&self, state: &mut TopicState, deferred: Option<&Frame>) -> Vec<Arc<dyn Wake>> {
         let mut wakes = Vec::new();
         if !Self::flows(state) {

@@ -7,13 +7,14 @@ use crate::store::read::reader;
 use crate::topic::Topic;
 
 impl Topic {
-    /// Hands up to `max` messages from `from` on to `sink`, moving nothing, and returns the offset to go on from. `None`
-    /// begins at the pump position: what the next first channel would get. It ends early before a message with which the
-    /// bodies and attributes would pass `bytes_max`; one message is given even if it is larger.
+    /// Hands up to `max` messages from `from` on to `sink`, moving nothing, and returns the offset to go on
+    /// from. `None` begins at the pump position: what the next first channel would get. It ends early
+    /// before a message with which the bodies and attributes would pass `bytes_max`; one message is given
+    /// even if it is larger.
     ///
-    /// From memory where the messages are there, else from the disk, which it may have to wait for: call it on a thread
-    /// that may block, never on one that serves others too. What all channels have finished is given as long as it is
-    /// there.
+    /// From memory where the messages are there, else from the disk, which it may have to wait for: call it
+    /// on a thread that may block, never on one that serves others too. What all channels have finished
+    /// is given as long as it is there.
     ///
     /// # Errors
     /// `Closed`, `Damaged`, `Io`.

@@ -62,13 +62,14 @@ impl Published {
         self.count == 0
     }
 
-    /// How many of them were not stored, because a message with their id was before, or stands earlier in the batch.
+    /// How many of them were not stored, because a message with their id was before, or stands earlier in the
+    /// batch.
     pub fn duplicates(&self) -> usize {
         self.placed.iter().flatten().filter(|(_, is_duplicate)| *is_duplicate).count()
     }
 
-    /// Of each message of the batch, in order, its offset and whether it is a duplicate. A duplicate has the offset of the
-    /// message that was stored. The offsets are consecutive where there is no duplicate.
+    /// Of each message of the batch, in order, its offset and whether it is a duplicate. A duplicate has the
+    /// offset of the message that was stored. The offsets are consecutive where there is no duplicate.
     pub fn offsets(&self) -> impl ExactSizeIterator<Item = (Offset, bool)> + '_ {
         (0..self.count).map(|at| match &self.placed {
             Some(placed) => placed.get(at as usize).copied().unwrap_or_default(),
@@ -107,18 +108,18 @@ impl Stored {
 impl Topic {
     /// Publishes a batch as one frame, all or nothing, and gives its messages their offsets at once.
     ///
-    /// A message with an id ([`Attributes::dedup_id`](crate::Attributes::dedup_id)) that the topic remembers is not stored
-    /// again: it is answered as the one that was, no earlier than that is stored as its level wanted it. So a publish whose
-    /// answer was lost can be sent again, until the window is over ([`Options::dedup_window`](crate::Options)), also after a
-    /// crash.
+    /// A message with an id ([`Attributes::dedup_id`](crate::Attributes::dedup_id)) that the topic remembers
+    /// is not stored again: it is answered as the one that was, no earlier than that is stored as its
+    /// level wanted it. So a publish whose answer was lost can be sent again, until the window is over
+    /// ([`Options::dedup_window`](crate::Options)), also after a crash.
     ///
-    /// The ticket is done when the topic's level is met; call [`Broker::commit`](crate::Broker::commit) after the last
-    /// batch of a burst, or [`Published::wait`]. `wake`, where one is given, is called when another thread decided the
-    /// outcome. An empty batch is done at once.
+    /// The ticket is done when the topic's level is met; call [`Broker::commit`](crate::Broker::commit) after
+    /// the last batch of a burst, or [`Published::wait`]. `wake`, where one is given, is called when
+    /// another thread decided the outcome. An empty batch is done at once.
     ///
     /// # Errors
-    /// `Draining`; `Closed` if the topic was deleted or the broker is closing; `Damaged` if the topic is stopped; `Full`, `Io` if
-    /// nothing can be stored.
+    /// `Draining`; `Closed` if the topic was deleted or the broker is closing; `Damaged` if the topic is
+    /// stopped; `Full`, `Io` if nothing can be stored.
     pub fn publish<'a>(&self, batch: Batch, wake: impl Into<Option<&'a Arc<dyn Wake>>>) -> Result<Published> {
         self.publish_batch(batch, wake.into())
     }
@@ -194,7 +195,8 @@ impl Topic {
         Ok(Some(Stored { published: Published::whole(ticket, first, payload.count), wakes }))
     }
 
-    /// Gives a batch its offsets and queues it for the log. `None` if `epoch` is over, or a write has failed just now.
+    /// Gives a batch its offsets and queues it for the log. `None` if `epoch` is over, or a write has failed
+    /// just now.
     fn enqueue(
         &self,
         state: &mut TopicState,

@@ -138,8 +138,8 @@ impl Shared {
     }
 }
 
-/// A channel's read position and what it has not finished below: of what stands on disk, all that the log does not
-/// call finished.
+/// A channel's read position and what it has not finished below: of what stands on disk, all that the log
+/// does not call finished.
 fn cursor(
     told: &ChannelState,
     spans: &[(Offset, Offset)],

@@ -27,8 +27,9 @@ impl Topic {
         self.state.lock().settings()
     }
 
-    /// Changes the topic's settings, all at once, for every publish after the call, and over restarts: what `change` makes
-    /// of them is written in one frame. Leaving level `memory` spills what is pending first; publishers never wait for it.
+    /// Changes the topic's settings, all at once, for every publish after the call, and over restarts: what
+    /// `change` makes of them is written in one frame. Leaving level `memory` spills what is pending
+    /// first; publishers never wait for it.
     ///
     /// # Errors
     /// `InvalidArgument` for what the topic can't have, which changes nothing; `Closed`, `Damaged`.
@@ -66,7 +67,8 @@ impl Topic {
         Ok(ticket)
     }
 
-    /// Begins a new topic, with what `settings` makes of the broker's settings: one frame tells the log of both.
+    /// Begins a new topic, with what `settings` makes of the broker's settings: one frame tells the log of
+    /// both.
     ///
     /// # Errors
     /// `InvalidArgument` for what the topic can't have.

@@ -51,7 +51,8 @@ pub struct ChannelReport {
     pub name: ChannelName,
     /// Its numbers.
     pub stats: ChannelStats,
-    /// Time from publish to finish of some messages, since [`Broker::measure_latency`](crate::Broker::measure_latency).
+    /// Time from publish to finish of some messages, since
+    /// [`Broker::measure_latency`](crate::Broker::measure_latency).
     pub latency: Histogram,
     /// The same of the last window, for quantiles.
     pub recent_latency: Quantiles,

@@ -262,7 +262,8 @@ impl Cut<'_> {
         }
     }
 
-    /// What was not acknowledged, and what was refused: the latter only if it may not be known yet that it was.
+    /// What was not acknowledged, and what was refused: the latter only if it may not be known yet that it
+    /// was.
     fn uncertain(&self, name: &str, topic: &Topic) -> Messages {
         let before = self.states[0].and_then(|s| s.model.topics.get(name));
         // What was written of a refused frame may be whole, where it could not be cut off the file either.

@@ -1,9 +1,9 @@
-//! Deterministic crash tests: a long random workload on a recording disk is cut at every write, sync, rename and
-//! remove, reopened, and held against a naive model.
+//! Deterministic crash tests: a long random workload on a recording disk is cut at every write, sync, rename
+//! and remove, reopened, and held against a naive model.
 //!
-//! I1, I2, I4, I5, I8, I9 and I10 of the design are attacked here; I3 by the model itself, which knows no channel of
-//! another. `cargo xtask crash --seeds N` runs more seeds; `MQ_CRASH_FROM=S MQ_CRASH_SEEDS=1` runs one again,
-//! with `MQ_CRASH_TRACE=1` telling each action.
+//! I1, I2, I4, I5, I8, I9 and I10 of the design are attacked here; I3 by the model itself, which knows no
+//! channel of another. `cargo xtask crash --seeds N` runs more seeds; `MQ_CRASH_FROM=S MQ_CRASH_SEEDS=1` runs
+//! one again, with `MQ_CRASH_TRACE=1` telling each action.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 

@@ -124,7 +124,8 @@ impl Topic {
             let may_be = is_kept || entry.status == Status::Dropped;
             let is_better = kept.get(number).is_none_or(|known| known.status == Status::Dropped);
             if from(*number) && may_be && is_better {
-                // Requeued in one channel, it is fresh in another; but it comes before what is fresh everywhere.
+                // Requeued in one channel, it is fresh in another; but it comes before what is fresh
+                // everywhere.
                 kept.insert(*number, Entry { synced: false, ..*entry });
             }
         }

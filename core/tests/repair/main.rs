@@ -1,5 +1,6 @@
-//! Damaged data folders, repaired: whatever is flipped, zeroed, cut off or removed, every message that is whole is
-//! delivered after `repair`, with the body and the id it had, in order; and nothing is left to repair.
+//! Damaged data folders, repaired: whatever is flipped, zeroed, cut off or removed, every message that is
+//! whole is delivered after `repair`, with the body and the id it had, in order; and nothing is left to
+//! repair.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
@@ -111,7 +112,8 @@ fn check(folder: &Folder, damaged: &CrashDisk, disk: &CrashDisk, repair: &Repair
 }
 
 fn check_delivered(folder: &Folder, sound: &records::Sound, drained: &Drained, repair: &Repair) {
-    // What a topic without a name has for a channel; `None` if some such topic has only others, which were told more.
+    // What a topic without a name has for a channel; `None` if some such topic has only others, which were
+    // told more.
     let in_recovered = |channel: &str| -> Option<Vec<u64>> {
         let mut out = Vec::new();
         for topic in drained.topics.iter().filter(|topic| topic.starts_with("recovered-")) {
@@ -219,7 +221,8 @@ fn a_crash_during_a_repair_loses_nothing_more() {
     println!("{images} crashes");
 }
 
-/// A repair that fails says so, leaves what there was, and can be done again; whatever call of the disk it was that failed.
+/// A repair that fails says so, leaves what there was, and can be done again; whatever call of the disk it
+/// was that failed.
 #[test]
 fn a_repair_that_fails_can_be_done_again() {
     let mut failures = 0;
@@ -410,7 +413,8 @@ fn a_repaired_folder_is_still_for_one_user() {
     assert!(!mq_core::repair::repair(&path, true, &mut |_, _| {}).unwrap().is_needed);
 }
 
-/// A disk whose files are replaced by others when the first log file is opened, as by a broker's cleaner and checkpoint.
+/// A disk whose files are replaced by others when the first log file is opened, as by a broker's cleaner and
+/// checkpoint.
 struct Changing {
     disk: CrashDisk,
     later: std::sync::Mutex<Option<CrashDisk>>,

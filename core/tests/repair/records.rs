@@ -1,5 +1,5 @@
-//! The whole messages of a damaged folder, found without the code under test: by comparing bytes with the folder as
-//! it was.
+//! The whole messages of a damaged folder, found without the code under test: by comparing bytes with the
+//! folder as it was.
 
 use std::collections::BTreeSet;
 
@@ -37,8 +37,8 @@ fn frames(bytes: &[u8]) -> Vec<Frame> {
     }
 }
 
-/// Which records of a frame are whole and can be told apart from others: `(number, is whole, has its head)` of each. Where
-/// a record's head is damaged, what lies between it and another damaged one can't be.
+/// Which records of a frame are whole and can be told apart from others: `(number, is whole, has its head)`
+/// of each. Where a record's head is damaged, what lies between it and another damaged one can't be.
 fn placed(records: &[(u64, bool, bool)], has_end: bool) -> BTreeSet<u64> {
     let all_heads = has_end && records.iter().all(|(_, _, has_head)| *has_head);
     let front = records.iter().take_while(|(_, is_whole, _)| *is_whole || all_heads);
@@ -46,7 +46,8 @@ fn placed(records: &[(u64, bool, bool)], has_end: bool) -> BTreeSet<u64> {
     front.chain(back).filter(|(_, is_whole, _)| *is_whole).map(|(number, ..)| *number).collect()
 }
 
-/// The messages of `before` that `after` still holds whole. Of frames that were not known fsync'd, all of it must be.
+/// The messages of `before` that `after` still holds whole. Of frames that were not known fsync'd, all of it
+/// must be.
 pub(crate) fn sound(before: &CrashDisk, after: &CrashDisk) -> Sound {
     let after = after.dump();
     let mut synced_to = 0;

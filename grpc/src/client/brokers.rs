@@ -16,7 +16,8 @@ use crate::v1::{BrokerInfo, WatchRequest};
 pub enum Brokers {
     /// At these, always.
     Fixed(Vec<Target>),
-    /// At those that have the topic, by what these discovery services say. What is shown to them is shown to brokers too.
+    /// At those that have the topic, by what these discovery services say. What is shown to them is shown to
+    /// brokers too.
     Discovered(Vec<Target>),
 }
 

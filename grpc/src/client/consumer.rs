@@ -50,9 +50,9 @@ impl Default for ConsumerOptions {
     }
 }
 
-/// A subscription to a channel at each broker there is, kept up through restarts of them. Dropping it ends it: what was said
-/// of its messages is still sent, what the program never took is given back without counting as an attempt, and the rest
-/// returns to the channel at once.
+/// A subscription to a channel at each broker there is, kept up through restarts of them. Dropping it ends
+/// it: what was said of its messages is still sent, what the program never took is given back without
+/// counting as an attempt, and the rest returns to the channel at once.
 #[derive(Debug)]
 pub struct Consumer {
     batches: mpsc::Receiver<Fed>,
@@ -96,7 +96,8 @@ impl Consumer {
         Self { batches, deliveries: VecDeque::new(), alive }
     }
 
-    /// Ends the subscriptions, as dropping it does, and waits until the brokers have what was said last, a second at most.
+    /// Ends the subscriptions, as dropping it does, and waits until the brokers have what was said last, a
+    /// second at most.
     pub async fn close(mut self) {
         self.end();
         // Nothing ever comes.

@@ -9,8 +9,8 @@ use crate::v1::Failure;
 pub enum Error {
     /// The server refused it: its code and what was wrong.
     Refused(Code, String),
-    /// The connection was lost, or the time was over, before an answer came: it may have been stored, or not. Send it again
-    /// only if storing it twice is no harm, or its messages have ids for deduplication.
+    /// The connection was lost, or the time was over, before an answer came: it may have been stored, or not.
+    /// Send it again only if storing it twice is no harm, or its messages have ids for deduplication.
     Unknown,
     /// No server could be reached in time. It was not stored.
     Unreachable(String),

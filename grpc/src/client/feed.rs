@@ -26,8 +26,8 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the last acknowledgements may take on their way when a consumer is closed.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// A message, and the way back to where it came from. One that the program took and dropped without a word stays in flight until
-/// its timeout.
+/// A message, and the way back to where it came from. One that the program took and dropped without a word
+/// stays in flight until its timeout.
 #[derive(Debug)]
 pub struct Delivery {
     message: ReceivedMessage,
@@ -156,8 +156,8 @@ impl Feed {
         }
     }
 
-    /// The consumer was closed: gives back what nobody took, sends what was said last, and waits until the broker has taken
-    /// it.
+    /// The consumer was closed: gives back what nobody took, sends what was said last, and waits until the
+    /// broker has taken it.
     async fn linger(
         &self,
         acks: &Acks,

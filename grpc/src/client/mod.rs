@@ -1,9 +1,10 @@
-//! Publishers and consumers over gRPC. They reconnect by themselves, and say what was lost: nothing that was acknowledged.
+//! Publishers and consumers over gRPC. They reconnect by themselves, and say what was lost: nothing that was
+//! acknowledged.
 //!
 //! - [`Target`]: how a broker or a discovery service is reached
 //! - [`Publisher`]: batches to a topic, each answered with its offsets
-//! - [`Consumer`]: a stream of [`Delivery`]s from all brokers that have a topic: `feed` is one of them, `brokers` says
-//!   which there are, `acks` what is on its way back
+//! - [`Consumer`]: a stream of [`Delivery`]s from all brokers that have a topic: `feed` is one of them,
+//!   `brokers` says which there are, `acks` what is on its way back
 //! - [`Error`]; `backoff`: pauses between attempts
 
 mod acks;

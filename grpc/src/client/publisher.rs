@@ -40,8 +40,8 @@ pub struct PublisherOptions {
     pub window: usize,
     /// How long a batch may take, reconnects included.
     pub timeout: Duration,
-    /// Send a batch again whose answer was lost, though it may be stored twice. Batches whose messages all have ids for
-    /// deduplication are sent again in any case, and stored once.
+    /// Send a batch again whose answer was lost, though it may be stored twice. Batches whose messages all
+    /// have ids for deduplication are sent again in any case, and stored once.
     pub at_least_once: bool,
 }
 
@@ -51,8 +51,8 @@ impl Default for PublisherOptions {
     }
 }
 
-/// Publishes over one stream, which is opened again when it breaks. A handle, cheap to clone; when the last is dropped, what
-/// is on its way is still answered.
+/// Publishes over one stream, which is opened again when it breaks. A handle, cheap to clone; when the last
+/// is dropped, what is on its way is still answered.
 #[derive(Clone, Debug)]
 pub struct Publisher {
     batches: mpsc::Sender<Batch>,
@@ -84,7 +84,8 @@ struct Batch {
 }
 
 impl Publisher {
-    /// Publishes to the first of `targets` that can be reached, and to the next when it breaks. Starts a task.
+    /// Publishes to the first of `targets` that can be reached, and to the next when it breaks. Starts a
+    /// task.
     pub fn new(targets: Vec<Target>, options: PublisherOptions) -> Self {
         let (batches, queue) = mpsc::channel(QUEUE);
         let timeout = options.timeout;
@@ -93,8 +94,9 @@ impl Publisher {
         Self { batches, timeout }
     }
 
-    /// Hands a batch over, all or nothing, and returns what becomes of it. Waits while too much is unanswered. Batches are
-    /// stored in the order they were handed over, but for those that had to be sent again.
+    /// Hands a batch over, all or nothing, and returns what becomes of it. Waits while too much is
+    /// unanswered. Batches are stored in the order they were handed over, but for those that had to be
+    /// sent again.
     ///
     /// # Errors
     /// `Closed`.

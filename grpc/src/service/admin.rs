@@ -306,7 +306,8 @@ impl Administering {
         self.change(move || change(&topic, &channel).map(|ticket| ((), ticket))).await
     }
 
-    /// Makes a change off the async workers, and waits until it is in the log. Returns what the change gave besides.
+    /// Makes a change off the async workers, and waits until it is in the log. Returns what the change gave
+    /// besides.
     async fn change<T: Send + 'static>(
         &self,
         change: impl FnOnce() -> CoreResult<(T, Ticket)> + Send + 'static,

@@ -1,5 +1,5 @@
-//! Bytes in flight at a subscriber that limits them. The channel keeps no sizes, so they are kept here, and only where there
-//! is a limit.
+//! Bytes in flight at a subscriber that limits them. The channel keeps no sizes, so they are kept here, and
+//! only where there is a limit.
 
 use std::collections::HashMap;
 
@@ -11,7 +11,8 @@ pub(super) struct ByteCredit {
     /// 0: none.
     limit: u64,
     used: u64,
-    /// Messages that were in flight when they were looked at last; those that timed out since are still in it.
+    /// Messages that were in flight when they were looked at last; those that timed out since are still in
+    /// it.
     sizes: HashMap<MessageId, u32>,
 }
 

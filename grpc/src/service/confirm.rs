@@ -38,7 +38,8 @@ impl Confirm {
         self.wanted = Some(number);
     }
 
-    /// The number of a confirmation, once its acknowledgements are in the log. `wake` is woken when the log has decided.
+    /// The number of a confirmation, once its acknowledgements are in the log. `wake` is woken when the log
+    /// has decided.
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,

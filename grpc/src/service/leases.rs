@@ -1,5 +1,5 @@
-//! `Pull` and `Acknowledge`: messages given out without a stream. Each channel with leases has one subscription here, which
-//! holds them; it ends a moment after the last is over.
+//! `Pull` and `Acknowledge`: messages given out without a stream. Each channel with leases has one
+//! subscription here, which holds them; it ends a moment after the last is over.
 
 use std::collections::HashMap;
 use std::sync::Arc;

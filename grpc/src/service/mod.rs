@@ -2,9 +2,11 @@
 //!
 //! - [`Core`]: what all services share; `ending`: when streams end
 //! - `publish`, `publish_stream`: messages in; `intake`: from messages to the broker, for both
-//! - `subscribe`: opening a subscription; `session`: one while it lasts; `outlet`: its frames on their way out;
-//!   `byte_credit`: bytes in flight; `acks`: acknowledgements by token; `confirm`: those that are in the log
-//! - `leases`: messages given out without a stream; `start`: where a new channel starts; `pages`: long lists in parts
+//! - `subscribe`: opening a subscription; `session`: one while it lasts; `outlet`: its frames on their way
+//!   out; `byte_credit`: bytes in flight; `acks`: acknowledgements by token; `confirm`: those that are in the
+//!   log
+//! - `leases`: messages given out without a stream; `start`: where a new channel starts; `pages`: long lists
+//!   in parts
 //! - `admin`, `settings`, `peek`, `stats`, `subscribers`: administering; `discovery`: who has which topic
 
 mod acks;

@@ -1,5 +1,6 @@
-//! Frames on their way from a session to its connection. The session is polled whether the connection takes any or not: so
-//! it goes on reading acknowledgements, and lets others have the messages that it has no room for.
+//! Frames on their way from a session to its connection. The session is polled whether the connection takes
+//! any or not: so it goes on reading acknowledgements, and lets others have the messages that it has no room
+//! for.
 
 use std::collections::VecDeque;
 use std::pin::Pin;

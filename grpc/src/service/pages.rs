@@ -34,8 +34,8 @@ impl Page {
         self.after.is_empty() || *key > *self.after
     }
 
-    /// Takes the page's items from all that come after the page before, each with its key and in the order of keys. Returns
-    /// them and the token of the next page: empty if there is none.
+    /// Takes the page's items from all that come after the page before, each with its key and in the order of
+    /// keys. Returns them and the token of the next page: empty if there is none.
     pub(super) fn fill<T: Message>(&self, items: impl Iterator<Item = (String, T)>) -> (Vec<T>, String) {
         let (mut page, mut bytes, mut token) = (Vec::new(), 0, String::new());
         for (key, item) in items {

@@ -16,7 +16,8 @@ use crate::v1::{PublishRequest, PublishResponse, PublishStreamRequest};
 pub(crate) struct Publishing(pub(crate) Arc<Core>);
 
 impl Publishing {
-    /// Between publishing and the last wait nothing is awaited: whoever is cancelled has all stored, or nothing.
+    /// Between publishing and the last wait nothing is awaited: whoever is cancelled has all stored, or
+    /// nothing.
     async fn store(&self, request: Request<PublishRequest>) -> Result<PublishResponse, Refusal> {
         let core = &self.0;
         let caller = core.caller(&request).await?;

@@ -1,5 +1,6 @@
-//! One `PublishStream`, polled by its connection: takes in what has arrived, lets the log write it in one go, answers what
-//! is decided. It waits for nothing in particular: whatever changes wakes it, and it looks at everything again.
+//! One `PublishStream`, polled by its connection: takes in what has arrived, lets the log write it in one go,
+//! answers what is decided. It waits for nothing in particular: whatever changes wakes it, and it looks at
+//! everything again.
 //!
 //! While a client does not read its answers, the stream is not polled, and so not read either.
 
@@ -26,8 +27,8 @@ use crate::v1::{
     PublishStreamResponse, PublishWindow,
 };
 
-/// Batches, messages and bytes a client may be ahead of its answers. Enough for a long way there and back, and for what
-/// one fsync takes.
+/// Batches, messages and bytes a client may be ahead of its answers. Enough for a long way there and back,
+/// and for what one fsync takes.
 const WINDOW_BATCHES: usize = 1024;
 const WINDOW_MESSAGES: usize = 65_536;
 const WINDOW_BYTES: usize = 16 << 20;

@@ -1,5 +1,6 @@
-//! One subscription while it lasts: a task, polled by hand, that takes in acknowledgements, fetches messages and puts them
-//! into frames. It waits for nothing in particular: whatever changes wakes it, and it looks at everything again.
+//! One subscription while it lasts: a task, polled by hand, that takes in acknowledgements, fetches messages
+//! and puts them into frames. It waits for nothing in particular: whatever changes wakes it, and it looks at
+//! everything again.
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -31,8 +32,8 @@ use crate::v1::{
     SubscribeUpdate,
 };
 
-/// Messages are added to a frame until it has this many bytes: enough to be worth its cost, little enough for any number
-/// of peers that do not read.
+/// Messages are added to a frame until it has this many bytes: enough to be worth its cost, little enough for
+/// any number of peers that do not read.
 const FRAME_BYTES: usize = 64 * 1024;
 
 /// What a frame's buffer starts with: a frame, and a message or two on top.

@@ -146,7 +146,8 @@ pub(super) fn durability(level: Durability) -> v1::Durability {
     }
 }
 
-/// The numbers again and again. Gathered when the connection has room for them, so a slow reader costs nothing.
+/// The numbers again and again. Gathered when the connection has room for them, so a slow reader costs
+/// nothing.
 pub(crate) struct Watching {
     core: Arc<Core>,
     caller: Caller,

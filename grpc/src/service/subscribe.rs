@@ -36,8 +36,8 @@ const CLIENT_NAME_BYTES_MAX: usize = 255;
 /// The shortest message timeout a client may choose; NSQ's.
 const MSG_TIMEOUT_MIN: Duration = Duration::from_millis(1);
 
-/// The largest message for a client that does not say: the limit of gRPC's clients is 4 MiB, and a frame has up to 64 KiB
-/// beside its last message.
+/// The largest message for a client that does not say: the limit of gRPC's clients is 4 MiB, and a frame has
+/// up to 64 KiB beside its last message.
 const MESSAGE_BYTES_DEFAULT: usize = (4 << 20) - (64 << 10);
 
 /// The service.

@@ -10,7 +10,8 @@ use super::Core;
 use super::pages::Page;
 use crate::v1::Subscriber;
 
-/// A page of a channel's subscribers, and the token of the next. The key of a subscriber is the number of its connection.
+/// A page of a channel's subscribers, and the token of the next. The key of a subscriber is the number of its
+/// connection.
 pub(super) fn list(
     core: &Core,
     topic: &TopicName,

@@ -97,7 +97,8 @@ async fn a_reader_that_stops_holds_little_and_keeps_nothing_from_others() {
         let messages: Vec<OutgoingMessage> = (0..500).map(|_| message(&body)).collect();
         client.publish(PublishRequest { topic: "t".to_owned(), messages }).await.unwrap();
     }
-    // 20 MB wait. This one may have a lot of it in flight, and reads nothing beyond its stream's window of 64 KiB.
+    // 20 MB wait. This one may have a lot of it in flight, and reads nothing beyond its stream's window of 64
+    // KiB.
     let raw = Raw::connect(&stack.grpc).await;
     let mut idle = raw.call("SubscribeService/Subscribe", &[]).await;
     let first = opening(open("t", "c"), 2_500, 0).encode_to_vec();

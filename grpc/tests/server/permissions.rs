@@ -1,4 +1,5 @@
-//! Every method of `AdminService` against who calls it: a table that fails when a method is added and not listed.
+//! Every method of `AdminService` against who calls it: a table that fails when a method is added and not
+//! listed.
 
 use std::collections::BTreeSet;
 
@@ -26,7 +27,8 @@ fn shown<T>(message: T, token: Option<&str>) -> Request<T> {
     request
 }
 
-/// Calls `method` on topic `topic` and its channel `c`. Returns the code, and the topics that the answer names.
+/// Calls `method` on topic `topic` and its channel `c`. Returns the code, and the topics that the answer
+/// names.
 async fn call(admin: &mut Admin, method: &str, topic: &str, token: Option<&str>) -> (Code, Vec<String>) {
     let (topic, channel) = (topic.to_owned(), "c".to_owned());
     macro_rules! answer {
@@ -83,7 +85,8 @@ async fn call(admin: &mut Admin, method: &str, topic: &str, token: Option<&str>)
     }
 }
 
-/// The methods of the service, as they are generated; what deletes comes last, so that the others find something.
+/// The methods of the service, as they are generated; what deletes comes last, so that the others find
+/// something.
 fn methods() -> Vec<String> {
     let files = prost_types::FileDescriptorSet::decode(DESCRIPTORS).unwrap().file;
     let mut services = files.iter().flat_map(|file| &file.service);

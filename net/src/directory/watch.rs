@@ -27,7 +27,8 @@ impl Watch {
         Self { directory, topic, changed, looked: None }
     }
 
-    /// Who has the topic: at once the first time, then when that may have changed. `None` if nobody knows of it.
+    /// Who has the topic: at once the first time, then when that may have changed. `None` if nobody knows of
+    /// it.
     ///
     /// # Cancel safety
     /// No change is lost.

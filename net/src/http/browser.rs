@@ -1,8 +1,8 @@
 //! Requests that a browser sends for a page of another site.
 //!
-//! A server that trusts whoever reaches its port would obey any page that somebody on its machine or network opens. A
-//! page's requests show themselves: by `Origin` and `Sec-Fetch-Site`, and where a name of the page's own leads to this
-//! machine (DNS rebinding) by `Host`.
+//! A server that trusts whoever reaches its port would obey any page that somebody on its machine or network
+//! opens. A page's requests show themselves: by `Origin` and `Sec-Fetch-Site`, and where a name of the page's
+//! own leads to this machine (DNS rebinding) by `Host`.
 
 use std::net::IpAddr;
 
@@ -13,7 +13,8 @@ use super::StatusCode;
 use super::answer::Answer;
 use super::request::Request;
 
-/// Names in `Host` by which clients may reach a server that asks for no secret, beside IP addresses and `localhost`.
+/// Names in `Host` by which clients may reach a server that asks for no secret, beside IP addresses and
+/// `localhost`.
 #[derive(Clone, Debug, Default)]
 pub struct HostNames(Vec<String>);
 
@@ -78,8 +79,8 @@ impl From<ForeignPage> for Answer {
     }
 }
 
-/// Whether a request may be looked at. `hosts`: the names it may be for; `None` where a secret is asked for, which no page
-/// knows.
+/// Whether a request may be looked at. `hosts`: the names it may be for; `None` where a secret is asked for,
+/// which no page knows.
 pub(super) fn check(request: &Request, hosts: Option<&HostNames>) -> Result<(), ForeignPage> {
     let headers = request.headers();
     check_site(request.method(), headers, request.authority())?;
@@ -90,8 +91,8 @@ pub(super) fn check(request: &Request, hosts: Option<&HostNames>) -> Result<(), 
     }
 }
 
-/// Whether a browser sent a request for a page of another site. `authority`: the host that the request's target names, if
-/// it names one.
+/// Whether a browser sent a request for a page of another site. `authority`: the host that the request's
+/// target names, if it names one.
 ///
 /// # Errors
 /// [`ForeignPage::Site`].

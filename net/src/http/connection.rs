@@ -29,8 +29,8 @@ use crate::transport::tls::TlsConfig;
 /// How long a TLS handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(5);
 
-/// How long a client whose request was not read to its end has to take note of the answer, before what it still sends
-/// resets the connection.
+/// How long a client whose request was not read to its end has to take note of the answer, before what it
+/// still sends resets the connection.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// What all connections of a server share.

@@ -13,7 +13,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::transport::Transport;
 
-/// Asks the server at `address` (`host:port`, or the path of a unix socket) and gives its answer, of at most 1 MiB.
+/// Asks the server at `address` (`host:port`, or the path of a unix socket) and gives its answer, of at most
+/// 1 MiB.
 ///
 /// # Errors
 /// Why there is none, or what status it has.

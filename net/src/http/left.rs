@@ -1,5 +1,5 @@
-//! The rest of a request's body that a handler leaves unread: passed over if that costs nothing, so that the connection
-//! can go on.
+//! The rest of a request's body that a handler leaves unread: passed over if that costs nothing, so that the
+//! connection can go on.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -72,8 +72,9 @@ impl Drop for UnreadBody {
 }
 
 impl LeftBody {
-    /// Passes over a small rest that has arrived. Returns whether the body is read to its end; if not, the next request can't be read: the connection has to
-    /// end. `waits`: the client sends the body only once somebody begins to read it.
+    /// Passes over a small rest that has arrived. Returns whether the body is read to its end; if not, the
+    /// next request can't be read: the connection has to end. `waits`: the client sends the body only
+    /// once somebody begins to read it.
     pub(super) async fn pass_over(self, waits: bool) -> bool {
         let Some(Left { mut body, is_begun }) = self.0.lock().take() else { return false };
         if body.is_end_stream() {

@@ -1,10 +1,11 @@
 //! A small HTTP/1 server, which the broker's API shares with other daemons'.
 //!
-//! - [`HttpServer`]: listens, bounds connections, heads and bodies; `connection`: one of them; `paced`: ends one that
-//!   takes nothing; `target`: a raw `#` in a request's target; `left`: what a handler leaves of a body
+//! - [`HttpServer`]: listens, bounds connections, heads and bodies; `connection`: one of them; `paced`: ends
+//!   one that takes nothing; `target`: a raw `#` in a request's target; `left`: what a handler leaves of a
+//!   body
 //! - `browser`: refuses what a browser sends for a page of another site
-//! - [`Api`], [`Route`]: an API as a table; `router`: from a request to its route, and what follows from the table
-//!   (404, 405, OPTIONS, redirects)
+//! - [`Api`], [`Route`]: an API as a table; `router`: from a request to its route, and what follows from the
+//!   table (404, 405, OPTIONS, redirects)
 //! - [`Request`], [`Query`], [`Answer`]; [`ask`]: the client's end
 
 mod answer;

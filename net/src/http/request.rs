@@ -193,8 +193,8 @@ impl Request {
         self.body.size_hint().exact()
     }
 
-    /// Reads its body, of at most `max` bytes. A large one waits until there is memory for it, of which all requests
-    /// of a server have a share.
+    /// Reads its body, of at most `max` bytes. A large one waits until there is memory for it, of which all
+    /// requests of a server have a share.
     pub fn body(self, max: u64) -> impl Future<Output = Result<Body, BodyError>> + Send {
         let Self { body, budget, body_timeout, .. } = self;
         async move {

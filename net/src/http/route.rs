@@ -15,12 +15,12 @@ pub trait Api: Sized + Send + Sync + 'static {
     /// Every route there is.
     const ROUTES: &'static [Route<Self>];
 
-    /// Names by which clients on this machine may reach the server; `None` where it asks for a secret. The request of a
-    /// page in a browser on this machine may have any other name.
+    /// Names by which clients on this machine may reach the server; `None` where it asks for a secret. The
+    /// request of a page in a browser on this machine may have any other name.
     fn hosts(&self) -> Option<&HostNames>;
 
-    /// Whether a request may be answered, or what is answered instead. `route` is `None` where the path or the method
-    /// has none. May note in the request's extensions whose it is.
+    /// Whether a request may be answered, or what is answered instead. `route` is `None` where the path or
+    /// the method has none. May note in the request's extensions whose it is.
     fn admit(
         &self,
         route: Option<&'static Route<Self>>,
@@ -28,8 +28,8 @@ pub trait Api: Sized + Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), Answer>> + Send;
 }
 
-/// One method of one path. What is answered must be declared here: debug builds check it, and the API's description is
-/// tested against it.
+/// One method of one path. What is answered must be declared here: debug builds check it, and the API's
+/// description is tested against it.
 pub struct Route<A> {
     /// The method.
     pub method: Method,

@@ -62,8 +62,8 @@ pub struct HttpServer {
 }
 
 impl HttpServer {
-    /// Listens on `host:port` or the path of a unix socket. With `tls`, connections start with a handshake; files read
-    /// again there count for those that come later.
+    /// Listens on `host:port` or the path of a unix socket. With `tls`, connections start with a handshake;
+    /// files read again there count for those that come later.
     ///
     /// # Errors
     /// If the address is none, or taken.
@@ -83,8 +83,8 @@ impl HttpServer {
         Arc::clone(&self.listener)
     }
 
-    /// Serves `api` until `shutdown`; then accepts no more, lets each request that was taken in be answered, and
-    /// returns when all have been, or after the time there is for it.
+    /// Serves `api` until `shutdown`; then accepts no more, lets each request that was taken in be answered,
+    /// and returns when all have been, or after the time there is for it.
     pub async fn run<A: Api>(self, api: Arc<A>, shutdown: impl Future<Output = ()>) {
         let mut shutdown = pin!(shutdown);
         let permits =

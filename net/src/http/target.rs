@@ -1,6 +1,7 @@
 //! A raw `#` in a request's target, escaped before hyper reads it.
 //!
-//! nsqd takes it as part of the target. hyper's URI ends there, so that `topic=a#ephemeral` would name topic `a`.
+//! nsqd takes it as part of the target. hyper's URI ends there, so that `topic=a#ephemeral` would name topic
+//! `a`.
 
 use std::io;
 use std::pin::Pin;
@@ -19,7 +20,8 @@ pub(super) struct EscapedTargets<S> {
     framing: Framing,
     /// Input that was read and did not fit.
     rest: Vec<u8>,
-    /// Set once it is not known for certain where the next request begins: then this request must be the last.
+    /// Set once it is not known for certain where the next request begins: then this request must be the
+    /// last.
     is_last: Arc<AtomicBool>,
 }
 
@@ -69,7 +71,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for EscapedTargets<S> {
     }
 }
 
-/// Follows where requests begin and end. Stricter than hyper: what hyper may read otherwise is [`Place::Unknown`].
+/// Follows where requests begin and end. Stricter than hyper: what hyper may read otherwise is
+/// [`Place::Unknown`].
 #[derive(Default)]
 struct Framing {
     place: Place,

@@ -1,4 +1,5 @@
-//! A raw DEFLATE stream, bytes to bytes: no I/O. Each flush ends on a byte, so that what was written can be read.
+//! A raw DEFLATE stream, bytes to bytes: no I/O. Each flush ends on a byte, so that what was written can be
+//! read.
 
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 
@@ -82,8 +83,9 @@ impl Default for Decoder {
 }
 
 impl Decoder {
-    /// Takes bytes from `input` and puts what they hold to `output` until one of them is used up, or the stream ends.
-    /// Returns how much of each was. With the output full there may be more, even without input.
+    /// Takes bytes from `input` and puts what they hold to `output` until one of them is used up, or the
+    /// stream ends. Returns how much of each was. With the output full there may be more, even without
+    /// input.
     ///
     /// # Errors
     /// If the stream is none. Nothing can be read after it.

@@ -125,8 +125,8 @@ impl Default for State {
 }
 
 impl Decoder {
-    /// Takes bytes from `input` and puts what they hold to `output` until one of them is used up. Returns how much of
-    /// each was. With the output full there may be more, even without input.
+    /// Takes bytes from `input` and puts what they hold to `output` until one of them is used up. Returns how
+    /// much of each was. With the output full there may be more, even without input.
     ///
     /// # Errors
     /// What is wrong with the stream. Nothing can be read after it.

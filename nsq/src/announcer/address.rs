@@ -12,11 +12,13 @@ const ADDRESSES_MAX: usize = 64;
 /// The address of a lookup server, or of several under one name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Address {
-    /// `host:port`: one server. A name is resolved anew at each connection, and its addresses are tried in turn.
+    /// `host:port`: one server. A name is resolved anew at each connection, and its addresses are tried in
+    /// turn.
     One(String),
     /// `dns:host:port`: a server at each address of the name (A and AAAA), looked up again and again.
     Each(String),
-    /// `srv:name`: the servers that DNS lists under the name, as `_nsqlookupd._tcp.example.org`, looked up again and again.
+    /// `srv:name`: the servers that DNS lists under the name, as `_nsqlookupd._tcp.example.org`, looked up
+    /// again and again.
     Service(String),
 }
 

@@ -1,5 +1,5 @@
-//! Names that were deleted lately. Lookup servers and other brokers may not have heard of it: what they say must not
-//! bring them back.
+//! Names that were deleted lately. Lookup servers and other brokers may not have heard of it: what they say
+//! must not bring them back.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;

@@ -1,10 +1,11 @@
 //! A broker announces itself to lookup servers.
 //!
-//! - [`Announcer`]: one task that watches the broker; one more for each server, so that a slow one delays nobody
-//! - [`Names`]: what there is to announce, and what has changed; `peer`: the state of one server, pure; `link`: its
-//!   connection
-//! - `newcomers`: new topics ask for their channels; `deleted`: names that stay deleted; [`Address`], `resolve`: where
-//!   servers are
+//! - [`Announcer`]: one task that watches the broker; one more for each server, so that a slow one delays
+//!   nobody
+//! - [`Names`]: what there is to announce, and what has changed; `peer`: the state of one server, pure;
+//!   `link`: its connection
+//! - `newcomers`: new topics ask for their channels; `deleted`: names that stay deleted; [`Address`],
+//!   `resolve`: where servers are
 
 mod address;
 mod channels;

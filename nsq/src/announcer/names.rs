@@ -36,8 +36,8 @@ impl Names {
         Some(&self.0[at]).filter(|known| known.no == no)
     }
 
-    /// Changes that lead from `old` to `self`, in an order in which they can be sent: what was deleted and created again is first
-    /// one, then the other.
+    /// Changes that lead from `old` to `self`, in an order in which they can be sent: what was deleted and
+    /// created again is first one, then the other.
     pub(super) fn changes_since(&self, old: &Self) -> Vec<Change> {
         let mut changes = Vec::new();
         let (mut before, mut after) = (old.0.iter().peekable(), self.0.iter().peekable());
@@ -64,8 +64,8 @@ impl Names {
         }
     }
 
-    /// Changes that announce all names to a server without any of this broker, after deletions of names that only `told` has: the
-    /// server may remember that from before.
+    /// Changes that announce all names to a server without any of this broker, after deletions of names that
+    /// only `told` has: the server may remember that from before.
     pub(super) fn announcement(&self, told: &Self) -> Vec<Change> {
         let changes = self.changes_since(told);
         let mut all: Vec<_> =

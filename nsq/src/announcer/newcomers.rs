@@ -1,5 +1,5 @@
-//! A new topic gets the channels it has elsewhere before its first message passes, so that no group of consumers misses
-//! one; within a bounded time, and publishers wait for nothing.
+//! A new topic gets the channels it has elsewhere before its first message passes, so that no group of
+//! consumers misses one; within a bounded time, and publishers wait for nothing.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -57,8 +57,8 @@ impl Newcomers {
         }
     }
 
-    /// Gives a held topic its channels and releases it, by `deadline` at the latest. Servers that have not answered by
-    /// then are not waited for.
+    /// Gives a held topic its channels and releases it, by `deadline` at the latest. Servers that have not
+    /// answered by then are not waited for.
     pub(super) async fn settle(self: Arc<Self>, name: TopicName, servers: Vec<Identity>, deadline: Instant) {
         let Some(topic) = self.broker.find_topic(&name) else { return };
         let held = Held(topic);
@@ -81,7 +81,8 @@ impl Newcomers {
     }
 
     fn create(&self, topic: &Topic, channels: BTreeSet<ChannelName>) {
-        // The servers may know a channel from this very broker, which has deleted it since, unseen by the announcer so far.
+        // The servers may know a channel from this very broker, which has deleted it since, unseen by the
+        // announcer so far.
         let announced = self.announced.borrow().channels(topic.name(), topic.no()).to_vec();
         let gone =
             |channel: &ChannelName| announced.contains(channel) && topic.find_channel(channel).is_none();

@@ -1,5 +1,5 @@
-//! One lookup server as the broker sees it: connects, identifies, sends the names there are and their changes, in order,
-//! and pings. Pure: bytes and a time in, bytes and the next time out.
+//! One lookup server as the broker sees it: connects, identifies, sends the names there are and their
+//! changes, in order, and pings. Pure: bytes and a time in, bytes and the next time out.
 
 #[cfg(test)]
 mod tests;
@@ -23,8 +23,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Commands that wait for their answers at a time: few enough for the socket's buffers in both directions.
 const WINDOW: usize = 256;
 
-/// The first pause after a failure; each failure in a row doubles it. Clients find nobody at a server that was restarted
-/// until brokers are back, so they come back soon.
+/// The first pause after a failure; each failure in a row doubles it. Clients find nobody at a server that
+/// was restarted until brokers are back, so they come back soon.
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 
@@ -62,7 +62,8 @@ struct Up {
     server: Option<Identity>,
     /// Bytes that are no whole answer yet.
     received: Vec<u8>,
-    /// Changes to send next. Filled from the difference between the names there are and those sent, never beyond.
+    /// Changes to send next. Filled from the difference between the names there are and those sent, never
+    /// beyond.
     queue: VecDeque<Change>,
     /// Commands without an answer and the times they were sent: answers come in order.
     unanswered: VecDeque<(Instant, Sent)>,
@@ -122,8 +123,8 @@ impl Peer {
         self.confirmed = Arc::default();
     }
 
-    /// The connection is gone, or was not made. `random`: 0 to 1, so that brokers do not come back all at once. Gives the
-    /// pause before the next one.
+    /// The connection is gone, or was not made. `random`: 0 to 1, so that brokers do not come back all at
+    /// once. Gives the pause before the next one.
     pub(super) fn lost(&mut self, now: Instant, random: f64) -> Duration {
         let doubled = BACKOFF_MIN.saturating_mul(1 << self.failures.min(16));
         let pause = doubled.min(BACKOFF_MAX).mul_f64(0.5 + random.clamp(0.0, 1.0) / 2.0);
@@ -152,7 +153,8 @@ impl Peer {
         &self.confirmed
     }
 
-    /// Takes in what the server sent. Gives what it complains of, if it does: it may go on after that, or close.
+    /// Takes in what the server sent. Gives what it complains of, if it does: it may go on after that, or
+    /// close.
     ///
     /// # Errors
     /// Why the connection is of no use.

@@ -30,10 +30,11 @@ pub struct AnnouncerConfig {
     pub peers: Vec<Address>,
     /// The broker's description of itself for lookup servers.
     pub identity: lookup::Peer,
-    /// Longest wait of a new topic for its channels, from when it is seen; with the longest pause between two looks that
-    /// makes 2 s.
+    /// Longest wait of a new topic for its channels, from when it is seen; with the longest pause between
+    /// two looks that makes 2 s.
     pub hold: Duration,
-    /// Time for which channels that were deleted here are not created again because a lookup server still lists them.
+    /// Time for which channels that were deleted here are not created again because a lookup server still
+    /// lists them.
     pub deleted_lifetime: Duration,
     /// Interval at which names of servers are resolved again.
     pub resolve_interval: Duration,

@@ -5,13 +5,14 @@ use std::io;
 use hickory_resolver::TokioResolver;
 use hickory_resolver::proto::rr::RData;
 
-/// The `host:port` of each server listed under `name`, sorted. Priorities and weights don't count: a broker registers at
-/// all of them.
+/// The `host:port` of each server listed under `name`, sorted. Priorities and weights don't count: a broker
+/// registers at all of them.
 ///
 /// # Errors
 /// If the system's resolver is not to be found, or knows no such name.
 pub(super) async fn servers(name: &str) -> io::Result<Vec<String>> {
-    // Made anew each time: its configuration may have changed, and what it could remember is as old as its last use.
+    // Made anew each time: its configuration may have changed, and what it could remember is as old as its
+    // last use.
     let resolver = TokioResolver::builder_tokio().and_then(|builder| builder.build());
     look_up(&resolver.map_err(io::Error::other)?, name).await
 }
@@ -47,7 +48,8 @@ mod tests {
 
     use super::*;
 
-    /// Answers every question for `name` with `records`, and every other with "no such name". Gives a resolver that asks it.
+    /// Answers every question for `name` with `records`, and every other with "no such name". Gives a
+    /// resolver that asks it.
     async fn resolver_of(name: &'static str, records: Vec<SRV>) -> TokioResolver {
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let mut way = ConnectionConfig::udp();

@@ -1,5 +1,5 @@
-//! One connection to one server. It has no task of its own: it reads, writes and answers heartbeats while one of its
-//! futures is awaited, and every one of them may be dropped at any time without a loss.
+//! One connection to one server. It has no task of its own: it reads, writes and answers heartbeats while one
+//! of its futures is awaited, and every one of them may be dropped at any time without a loss.
 
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
@@ -21,8 +21,8 @@ use crate::wire::frame::{self, CLOSE_WAIT, FRAME_HEADER_BYTES, Frame, HEARTBEAT,
 use crate::wire::identify::{Reply, ms};
 use mq_net::transport::{Compression, Transport};
 
-/// Commands without an answer while more are sent: enough for the way there and back, and for the server to write
-/// many at once.
+/// Commands without an answer while more are sent: enough for the way there and back, and for the server to
+/// write many at once.
 const UNANSWERED_MAX: usize = 32;
 /// Bytes published without an answer while more are sent.
 const UNANSWERED_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -34,7 +34,8 @@ const SILENCE: Duration = Duration::from_secs(60);
 
 /// Room that a read makes, in bytes.
 const READ_BYTES: usize = 64 * 1024;
-/// Acknowledgements are written when there are this many bytes of them, or they are this old, or nothing is to be read.
+/// Acknowledgements are written when there are this many bytes of them, or they are this old, or nothing is
+/// to be read.
 const ACKS_BYTES: usize = 4096;
 const ACKS_AGE: Duration = Duration::from_millis(100);
 
@@ -56,8 +57,8 @@ impl Connection {
     /// Connects to `host:port` or the path of a unix socket, and says what `identify` says.
     ///
     /// # Errors
-    /// If there is no server, or it takes more than 10 s, or refuses what `identify` asks for or shows; with TLS, if the
-    /// server has none, or is not trusted.
+    /// If there is no server, or it takes more than 10 s, or refuses what `identify` asks for or shows; with
+    /// TLS, if the server has none, or is not trusted.
     pub async fn connect(address: &str, identify: Identify) -> Result<Self, Error> {
         timeout(CONNECT_TIMEOUT, Self::open(address, identify)).await.map_err(|_| Error::Timeout)?
     }
@@ -146,8 +147,8 @@ impl Connection {
         u32::try_from(self.server.max_rdy_count).unwrap_or(0)
     }
 
-    /// Publishes messages as one batch, all or nothing. Returns when it is on its way, and few enough are unanswered:
-    /// [`Connection::flush`] waits for the answers.
+    /// Publishes messages as one batch, all or nothing. Returns when it is on its way, and few enough are
+    /// unanswered: [`Connection::flush`] waits for the answers.
     ///
     /// # Errors
     /// `Input` for an empty body. What the server says to this or an earlier batch ends the connection.
@@ -242,8 +243,8 @@ impl Connection {
         self.outbox.unanswered_messages()
     }
 
-    /// Takes in answers and messages and answers heartbeats until the connection ends. To be raced against whatever
-    /// else there is to wait for.
+    /// Takes in answers and messages and answers heartbeats until the connection ends. To be raced against
+    /// whatever else there is to wait for.
     pub async fn drive(&mut self) -> Error {
         loop {
             if let Err(error) = self.progress().await {
@@ -320,8 +321,8 @@ impl Connection {
         self.outbox.put(b"\n");
     }
 
-    /// Reads up to `max` messages (at most 1000) of a topic and moves nothing. Only `mq` knows how. `from`: `None` for
-    /// the oldest that no channel has got, or what the last answer had as `next`.
+    /// Reads up to `max` messages (at most 1000) of a topic and moves nothing. Only `mq` knows how. `from`:
+    /// `None` for the oldest that no channel has got, or what the last answer had as `next`.
     ///
     /// # Errors
     /// What the server says against it; the connection survives it if the topic can't be read.
@@ -347,8 +348,8 @@ impl Connection {
         }
     }
 
-    /// Ends the connection: unsubscribes, writes what there is to write, and waits for the server 5 s at most. Messages
-    /// that come meanwhile return to their channel.
+    /// Ends the connection: unsubscribes, writes what there is to write, and waits for the server 5 s at
+    /// most. Messages that come meanwhile return to their channel.
     ///
     /// # Errors
     /// If what was to be written could not be.
@@ -500,8 +501,8 @@ async fn read_response(transport: &mut Transport, input: &mut BytesMut) -> Resul
 
 /// The protocol that the first bytes of a server's answer belong to, if it is not NSQ's.
 fn other_protocol(input: &[u8]) -> Option<&'static str> {
-    // HTTP/2 begins with SETTINGS: a length of 3 bytes, the type 4, no flags, stream 0. As a frame of NSQ's it would be
-    // kilobytes long and never end.
+    // HTTP/2 begins with SETTINGS: a length of 3 bytes, the type 4, no flags, stream 0. As a frame of NSQ's
+    // it would be kilobytes long and never end.
     const SETTINGS: [u8; 6] = [4, 0, 0, 0, 0, 0];
     if input.starts_with(b"HTTP/") {
         Some("HTTP: is this its HTTP port?")

@@ -2,7 +2,8 @@
 //!
 //! - [`Admin`]: asks the HTTP API
 //! - [`Connection`]: publishes, subscribes, peeks
-//! - [`Identify`]: what it says of itself; [`ClientTls`]: what it trusts; [`Message`] and [`Peeked`]: what it gets; [`Error`]
+//! - [`Identify`]: what it says of itself; [`ClientTls`]: what it trusts; [`Message`] and [`Peeked`]: what it
+//!   gets; [`Error`]
 
 mod admin;
 mod connection;
@@ -39,7 +40,8 @@ pub struct Identify {
     pub tls: Option<ClientTls>,
     /// Compresses with snappy, if the server does.
     pub snappy: bool,
-    /// Compresses with deflate of this level, if the server does; 0 for the server's. Not together with snappy.
+    /// Compresses with deflate of this level, if the server does; 0 for the server's. Not together with
+    /// snappy.
     pub deflate: Option<u8>,
     /// Secret to AUTH with, if the server requires that.
     pub auth_secret: Option<Secret<Box<[u8]>>>,

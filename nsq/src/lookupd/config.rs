@@ -10,10 +10,12 @@ use mq_net::http::HttpLimits;
 /// Interval of brokers' pings.
 pub(super) const PING_INTERVAL: Duration = Duration::from_secs(15);
 
-/// Addresses and limits of a lookup server. The defaults are nsqlookupd's, but for the addresses, which are loopback.
+/// Addresses and limits of a lookup server. The defaults are nsqlookupd's, but for the addresses, which are
+/// loopback.
 #[derive(Clone, Debug)]
 pub struct LookupConfig {
-    /// Address at which brokers register: `host:port`, or the path of a unix socket. Port 0 takes a free one.
+    /// Address at which brokers register: `host:port`, or the path of a unix socket. Port 0 takes a free
+    /// one.
     pub tcp_address: String,
     /// Address of HTTP.
     pub http_address: String,
@@ -21,13 +23,13 @@ pub struct LookupConfig {
     pub broadcast_address: String,
     /// The host's name, which brokers get too.
     pub hostname: String,
-    /// Names by which HTTP clients on this machine may reach the server, beside IP addresses, `localhost`, `hostname` and
-    /// `broadcast_address`.
+    /// Names by which HTTP clients on this machine may reach the server, beside IP addresses, `localhost`,
+    /// `hostname` and `broadcast_address`.
     pub http_allowed_hosts: Vec<String>,
     /// The version of NSQ that brokers and clients see.
     pub version: String,
-    /// Time after its last ping from which a producer is left out of answers. Its connection is closed after the same time, but
-    /// not before four pings are missing.
+    /// Time after its last ping from which a producer is left out of answers. Its connection is closed after
+    /// the same time, but not before four pings are missing.
     pub inactive_producer_timeout: Duration,
     /// Time for which a tombstone hides a producer from a topic's lookups.
     pub tombstone_lifetime: Duration,

@@ -64,8 +64,8 @@ impl Lookupd {
         &self.directory
     }
 
-    /// Serves until `shutdown`; then closes the brokers' connections and lets HTTP requests that were taken in be
-    /// answered.
+    /// Serves until `shutdown`; then closes the brokers' connections and lets HTTP requests that were taken
+    /// in be answered.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let identity = Identity {
             broadcast_address: self.config.broadcast_address.clone(),

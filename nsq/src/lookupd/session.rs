@@ -99,7 +99,8 @@ impl Session {
         }
     }
 
-    /// Does what is in `buf` and takes it out. Gives how far the last command got, or the error that ends it all.
+    /// Does what is in `buf` and takes it out. Gives how far the last command got, or the error that ends it
+    /// all.
     fn commands(&mut self, buf: &mut Vec<u8>, out: &mut Vec<u8>) -> Result<lookup::Stage, WireError> {
         let mut at = 0;
         let outcome = loop {

@@ -1,5 +1,5 @@
-//! AUTH, and whether a command may be executed. A question to the auth server holds up the commands behind it, and
-//! nothing else of the session: deliveries and heartbeats go on.
+//! AUTH, and whether a command may be executed. A question to the auth server holds up the commands behind
+//! it, and nothing else of the session: deliveries and heartbeats go on.
 
 use std::future::Future;
 use std::pin::Pin;

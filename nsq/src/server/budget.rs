@@ -67,8 +67,8 @@ impl Share {
         self.bytes > 0
     }
 
-    /// Whether the session may hold more: if it holds nothing counted, or is the only one that does, or the budget is
-    /// not spent. If not, it is woken to ask again.
+    /// Whether the session may hold more: if it holds nothing counted, or is the only one that does, or the
+    /// budget is not spent. If not, it is woken to ask again.
     pub(super) fn may_grow(&self, client: &Client) -> bool {
         if !self.is_counted() || self.has_room() {
             return true;

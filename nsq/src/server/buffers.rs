@@ -1,4 +1,5 @@
-//! Spare buffers, so that only connections with something under way own any: a thread's own, and large ones for all.
+//! Spare buffers, so that only connections with something under way own any: a thread's own, and large ones
+//! for all.
 
 use std::cell::RefCell;
 

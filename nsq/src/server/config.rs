@@ -69,10 +69,11 @@ pub struct Config {
     pub http_address: Option<String>,
     /// Address of HTTPS, given TLS, in the form of `tcp_address`. `None` if it is not served.
     pub https_address: Option<String>,
-    /// File of the tokens that HTTP requests have to show. `None`: they need none, unless there are auth servers.
+    /// File of the tokens that HTTP requests have to show. `None`: they need none, unless there are auth
+    /// servers.
     pub http_auth_token_file: Option<PathBuf>,
-    /// Names by which HTTP clients on this machine may reach the server where it asks for no secret, beside IP addresses,
-    /// `localhost`, `hostname` and `broadcast_address`.
+    /// Names by which HTTP clients on this machine may reach the server where it asks for no secret, beside
+    /// IP addresses, `localhost`, `hostname` and `broadcast_address`.
     pub http_allowed_hosts: Vec<String>,
     /// The name of this host.
     pub hostname: String,
@@ -80,7 +81,8 @@ pub struct Config {
     pub broadcast_address: String,
     /// The HTTP port that others reach it at; 0 for the real one.
     pub broadcast_http_port: u16,
-    /// Percentiles of the time from publish to finish to compute, above 0 and up to 1. None: it is not measured for it.
+    /// Percentiles of the time from publish to finish to compute, above 0 and up to 1. None: it is not
+    /// measured for it.
     pub latency_percentiles: Vec<f64>,
     /// The time they are computed over.
     pub latency_window: Duration,
@@ -96,8 +98,9 @@ pub struct Config {
     pub announce_wait: Duration,
     /// Most connections at a time: an idle one costs some 3 KiB. One more gets an error and is closed.
     pub max_connections: usize,
-    /// Most bytes of commands that have not arrived whole, of all connections together. Beyond, only those in the middle
-    /// of a large command wait: until others have ended theirs, or until two heartbeats have passed, which ends them.
+    /// Most bytes of commands that have not arrived whole, of all connections together. Beyond, only those
+    /// in the middle of a large command wait: until others have ended theirs, or until two heartbeats
+    /// have passed, which ends them.
     pub max_input_bytes: usize,
     /// Longest time for sessions to answer the commands they have read when the server stops.
     pub shutdown_timeout: Duration,

@@ -1,9 +1,9 @@
 //! Coalescing: messages wait a moment so that more of them go out together.
 //!
-//! A message goes out as soon as nothing more is ready. Where messages come one by one, thousands a second, that costs the
-//! server and the client a wake-up each; gathered for a millisecond they cost one together. It is done only for a client
-//! that has left output buffering on, and only while as many messages come as did before: where the publishers wait for
-//! what the consumer does, gathering would slow both, and ends at once.
+//! A message goes out as soon as nothing more is ready. Where messages come one by one, thousands a second,
+//! that costs the server and the client a wake-up each; gathered for a millisecond they cost one together. It
+//! is done only for a client that has left output buffering on, and only while as many messages come as did
+//! before: where the publishers wait for what the consumer does, gathering would slow both, and ends at once.
 
 use std::time::Duration;
 
@@ -41,8 +41,8 @@ impl Gather {
         Self { since: now, deliveries: 0, messages: 0, gathering: None }
     }
 
-    /// Takes note of a delivery of `count` messages, all there were, to a subscriber that could have taken `spare` more.
-    /// Returns whether the next are to be gathered.
+    /// Takes note of a delivery of `count` messages, all there were, to a subscriber that could have taken
+    /// `spare` more. Returns whether the next are to be gathered.
     pub(super) fn delivered(&mut self, count: u64, spare: u64, now: Instant) -> bool {
         self.deliveries += 1;
         self.messages += count;

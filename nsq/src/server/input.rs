@@ -56,8 +56,8 @@ impl Input {
         self.share.set(0);
     }
 
-    /// Bytes that a large command misses, once so many are there that its length can be believed: they need no other
-    /// buffer in between.
+    /// Bytes that a large command misses, once so many are there that its length can be believed: they need
+    /// no other buffer in between.
     fn missing_much(&self) -> Option<usize> {
         let missing = self.need.saturating_sub(self.held.len());
         let is_believed = self.need <= BELIEVED * self.held.len();
@@ -153,7 +153,8 @@ impl Session {
                 self.hold(bytes[used..].to_vec());
                 return;
             }
-            // Only as much as ends the command, since the rest need not be copied; but a line's end may be anywhere.
+            // Only as much as ends the command, since the rest need not be copied; but a line's end may be
+            // anywhere.
             let missing = self.input.need.saturating_sub(self.input.held.len());
             let least = if self.input.stage == Stage::Line { LINE_BYTES } else { 1 };
             let (more, rest) = bytes.split_at(missing.max(least).min(bytes.len()));
@@ -280,8 +281,8 @@ impl Session {
         self.input.stalled = true;
     }
 
-    /// Whether what comes next may be executed. Of publishes that follow each other, the first answers for those to the
-    /// same topic.
+    /// Whether what comes next may be executed. Of publishes that follow each other, the first answers for
+    /// those to the same topic.
     fn check(&mut self, next: &Next<'_>) -> Check {
         let (command, permission, topic, channel) = match next {
             Next::Command(Command::Publish(topic, _)) => ("PUB", Permission::Publish, topic, ""),

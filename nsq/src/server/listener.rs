@@ -44,8 +44,9 @@ impl Server {
     /// Listens where `config` says. Connections wait until [`Server::run`].
     ///
     /// # Errors
-    /// If the address is none, or taken; or what auth servers need is not right; or the files of TLS are not: then the
-    /// error's source is a [`TlsError`](super::TlsError). If HTTP can't be served, it is a [`WebError`](super::WebError).
+    /// If the address is none, or taken; or what auth servers need is not right; or the files of TLS are not:
+    /// then the error's source is a [`TlsError`](super::TlsError). If HTTP can't be served, it is a
+    /// [`WebError`](super::WebError).
     pub async fn bind(config: Config, broker: Broker) -> io::Result<Self> {
         let tls = config.tls.clone().map(TlsConfig::load).transpose()?;
         let required = config.tls.as_ref().map_or(TlsRequired::False, |tls| tls.effective_required());
@@ -98,7 +99,8 @@ impl Server {
         self.web.tokens()
     }
 
-    /// Rights of the HTTP API, and of whatever else asks for the same secrets. The handle may outlive the server.
+    /// Rights of the HTTP API, and of whatever else asks for the same secrets. The handle may outlive the
+    /// server.
     pub fn access(&self) -> Arc<Access> {
         self.web.access()
     }
@@ -113,8 +115,8 @@ impl Server {
         self.shared.tls.clone()
     }
 
-    /// Serves until `shutdown`; then accepts no more, lets each session answer what it has taken in, and returns when
-    /// all have ended, or after the time the configuration gives them.
+    /// Serves until `shutdown`; then accepts no more, lets each session answer what it has taken in, and
+    /// returns when all have ended, or after the time the configuration gives them.
     pub async fn run(mut self, shutdown: impl Future<Output = ()>) {
         let mut shutdown = pin!(shutdown);
         let (stop, stopped) = watch::channel(false);

@@ -1,14 +1,16 @@
 //! The server's end of NSQ's TCP protocol: one task per connection over a broker of the core.
 //!
 //! - [`Config`]: nsqd's limits; [`Server`]: listens and starts sessions
-//! - `session`: one connection's poll loop and timer; its parts are `input` (from the socket to commands), `publish` and
-//!   `subscribe` (commands to the broker), `replies` (in the order of the commands, when the broker's log is where they
-//!   wait for), `delivery` (messages to the output), `output`
+//! - `session`: one connection's poll loop and timer; its parts are `input` (from the socket to commands),
+//!   `publish` and `subscribe` (commands to the broker), `replies` (in the order of the commands, when the
+//!   broker's log is where they wait for), `delivery` (messages to the output), `output`
 //! - `auth`: what auth servers permit; `authorize`: AUTH, and the checks of commands
 //! - `upgrade`: from IDENTIFY's answer to TLS and compression
-//! - `web`: where HTTP is served; `http`: what answers there; `stats`: the numbers it shows; `metrics`, `statsd`: the same for Prometheus and statsd
-//! - `peek`: our own extension; `buffers`: one thread's spare buffers; `budget`: memory for half-read commands;
-//!   `turn`: one write for all sessions that are ready; `gather`: when single messages are sent together
+//! - `web`: where HTTP is served; `http`: what answers there; `stats`: the numbers it shows; `metrics`,
+//!   `statsd`: the same for Prometheus and statsd
+//! - `peek`: our own extension; `buffers`: one thread's spare buffers; `budget`: memory for half-read
+//!   commands; `turn`: one write for all sessions that are ready; `gather`: when single messages are sent
+//!   together
 
 mod auth;
 mod authorize;

@@ -10,11 +10,12 @@ use tokio::time::Instant;
 use super::buffers;
 use mq_net::transport::Transport;
 
-/// Messages are added until this many bytes are unsent: enough for a write to be worth its call, little enough for any
-/// number of peers that do not read.
+/// Messages are added until this many bytes are unsent: enough for a write to be worth its call, little
+/// enough for any number of peers that do not read.
 pub(super) const DELIVERY_BYTES: usize = 64 * 1024;
 
-/// Unsent bytes above which the connection is not read: its peer sends commands but does not take the answers.
+/// Unsent bytes above which the connection is not read: its peer sends commands but does not take the
+/// answers.
 pub(super) const UNSENT_BYTES_MAX: usize = 256 * 1024;
 
 /// Bytes on their way out. Has a buffer only while there are any.
@@ -50,7 +51,8 @@ impl Output {
         &mut self.buf
     }
 
-    /// Writes what the transport takes. Ready when all is written and flushed; returns whether there was anything.
+    /// Writes what the transport takes. Ready when all is written and flushed; returns whether there was
+    /// anything.
     pub(super) fn poll_write(
         &mut self,
         transport: &mut Transport,

@@ -1,4 +1,5 @@
-//! PEEK, libmq's own: reads a topic and moves nothing. See [`wire::command`](crate::wire::command) for its form.
+//! PEEK, libmq's own: reads a topic and moves nothing. See [`wire::command`](crate::wire::command) for its
+//! form.
 
 use mq_core::{Broker, Delivery, MessageId, Offset, TopicName};
 
@@ -11,7 +12,8 @@ const ANSWER_BYTES: usize = 1024 * 1024;
 /// Messages asked of the core at once: what is read beyond [`ANSWER_BYTES`] is read in vain.
 const STEP: usize = 64;
 
-/// Reads up to `max` messages of `topic` from the id `from` on, and gives the data of the answer. May block on a disk.
+/// Reads up to `max` messages of `topic` from the id `from` on, and gives the data of the answer. May block
+/// on a disk.
 ///
 /// # Errors
 /// The error to answer with if the topic can't be read.

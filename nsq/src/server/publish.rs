@@ -83,8 +83,8 @@ impl Session {
         false
     }
 
-    /// Puts off the publish that `burst` is at until discovery knows of its topic, if the topic is new. Returns whether it
-    /// did.
+    /// Puts off the publish that `burst` is at until discovery knows of its topic, if the topic is new.
+    /// Returns whether it did.
     fn wait_announced(&mut self, topic: &Arc<Topic>, burst: &mut Burst<'_>) -> bool {
         if !topic.is_unannounced() {
             return false;
@@ -117,7 +117,8 @@ impl Session {
         }
     }
 
-    /// The topic of that name, created if there is none. Asked for each batch: it may have been deleted since the last.
+    /// The topic of that name, created if there is none. Asked for each batch: it may have been deleted since
+    /// the last.
     pub(super) fn topic(&mut self, name: Name<'_>) -> Result<Arc<Topic>> {
         let name = match &self.topic {
             Some(last) if last.as_str() == name.as_str() => last,

@@ -12,8 +12,8 @@ use super::stats::Measured;
 use crate::wire::error::{Code, WireError};
 use crate::wire::frame::{OK_FRAME, put_error, put_response};
 
-/// Publishes of one connection that may wait for the log: some milliseconds of a producer that sends one by one, and
-/// a bound for what a stalled disk can pile up.
+/// Publishes of one connection that may wait for the log: some milliseconds of a producer that sends one by
+/// one, and a bound for what a stalled disk can pile up.
 pub(super) const UNANSWERED_MAX: usize = 4096;
 
 /// A queue this short keeps its memory when it is empty.
@@ -113,8 +113,8 @@ impl Replies {
         self.queue.push_back(Reply::Later(Some(work)));
     }
 
-    /// Lets the log write what was published, then appends to `out` every answer that is due. What did not end well
-    /// is the last of them.
+    /// Lets the log write what was published, then appends to `out` every answer that is due. What did not
+    /// end well is the last of them.
     pub(super) fn emit(&mut self, broker: &Broker, out: &mut Vec<u8>, cx: &mut Context<'_>) -> Emitted {
         if let Some(ticket) = self.uncommitted.take()
             && (ticket.is_done() || matches!(broker.outcome(ticket), Outcome::Pending))

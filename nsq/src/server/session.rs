@@ -1,8 +1,9 @@
 //! One connection.
 //!
-//! The session is one future, polled by hand, so that everything it does between two waits happens in one go and with
-//! one thread's buffers: take in what the socket has, let the log write what was published, answer, fetch messages,
-//! write. It waits for nothing in particular: whatever changes wakes it, and it looks at everything again.
+//! The session is one future, polled by hand, so that everything it does between two waits happens in one go
+//! and with one thread's buffers: take in what the socket has, let the log write what was published, answer,
+//! fetch messages, write. It waits for nothing in particular: whatever changes wakes it, and it looks at
+//! everything again.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -45,8 +46,8 @@ const DRAIN: Duration = Duration::from_secs(30);
 /// Time for a client to read a fatal error before its further commands reset the connection.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// Delay of the first message after SUB's answer on a compressed connection: there are clients that lose one that
-/// comes with it.
+/// Delay of the first message after SUB's answer on a compressed connection: there are clients that lose one
+/// that comes with it.
 const KEEP_BEHIND: Duration = Duration::from_millis(10);
 
 /// State that all sessions of a server share.
@@ -127,11 +128,13 @@ pub(super) struct Session {
     /// Time at which the last command ended. Renews the deadline of the next.
     pub(super) last_command: Instant,
     next_heartbeat: Instant,
-    /// Due at the earliest deadline there was when it was set; never moved for a later one. `None`: no heartbeats.
+    /// Due at the earliest deadline there was when it was set; never moved for a later one. `None`: no
+    /// heartbeats.
     timer: Option<Pin<Box<Sleep>>>,
     /// Whether the timer was set since it was polled.
     timer_moved: bool,
-    /// Time from which messages may go out: [`KEEP_BEHIND`] after SUB's answer, or once they were [`GATHERED`].
+    /// Time from which messages may go out: [`KEEP_BEHIND`] after SUB's answer, or once they were
+    /// [`GATHERED`].
     delivers_at: Option<Instant>,
     /// Whether they are gathered.
     gather: Gather,
@@ -188,7 +191,8 @@ impl Session {
                 end => break end,
             }
         };
-        // Its messages return now, not when the other end has taken note; what it published is written, answered or not.
+        // Its messages return now, not when the other end has taken note; what it published is written,
+        // answered or not.
         self.subscription = None;
         if self.replies.wants_write() {
             self.shared.broker.commit();
@@ -312,7 +316,8 @@ impl Session {
         self.set_timer(Some(at));
     }
 
-    /// Takes note of a delivery of `count` messages, all there were, to a client that could have taken `spare` more.
+    /// Takes note of a delivery of `count` messages, all there were, to a client that could have taken
+    /// `spare` more.
     pub(super) fn delivered(&mut self, count: u64, spare: u32) {
         let now = Instant::now();
         if self.gather.delivered(count, spare.into(), now) {
@@ -357,8 +362,8 @@ impl Session {
         self.set_timer(next);
     }
 
-    /// A large command began. Without heartbeats it has a deadline all the same: what is held of it is memory that
-    /// others wait for.
+    /// A large command began. Without heartbeats it has a deadline all the same: what is held of it is memory
+    /// that others wait for.
     fn expect_rest(&mut self) {
         if self.settings.heartbeat_interval.is_none() && self.phase == Phase::Open {
             self.last_command = Instant::now();
@@ -432,8 +437,8 @@ impl Session {
     }
 }
 
-/// Says that nothing more comes, and takes in what the client sends until it closes: were the socket closed with bytes
-/// unread, the client would lose the error it was sent.
+/// Says that nothing more comes, and takes in what the client sends until it closes: were the socket closed
+/// with bytes unread, the client would lose the error it was sent.
 async fn linger(transport: &mut Transport) {
     let _ = timeout(LINGER, async {
         transport.shutdown().await?;

@@ -73,7 +73,8 @@ impl Session {
 
     /// Executes an acknowledgement and those that follow under one lock of the channel.
     pub(super) fn acknowledge_run<'a>(&mut self, mut next: Next<'a>, burst: &mut Burst<'a>) -> Next<'a> {
-        // Taken out, since parsing needs the session. There is one in each state that lets these commands pass.
+        // Taken out, since parsing needs the session. There is one in each state that lets these commands
+        // pass.
         let Some(mut subscription) = self.subscription.take() else {
             return Next::End;
         };

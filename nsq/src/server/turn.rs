@@ -1,7 +1,7 @@
 //! One write for all sessions that are ready.
 //!
-//! A session that publishes lets the sessions that are ready have their turn before it has the log write: the first that
-//! comes around again writes for all of them.
+//! A session that publishes lets the sessions that are ready have their turn before it has the log write: the
+//! first that comes around again writes for all of them.
 
 use std::future::Future;
 use std::pin::pin;
@@ -27,7 +27,8 @@ pub(super) struct Turn {
 }
 
 impl Turn {
-    /// Whether the session, which published, is to go on. If not, it is polled again once all that are ready were.
+    /// Whether the session, which published, is to go on. If not, it is polled again once all that are ready
+    /// were.
     pub(super) fn ended(&mut self, turns: &Turns, cx: &mut Context<'_>) -> bool {
         if std::mem::take(&mut self.waits) {
             return true;

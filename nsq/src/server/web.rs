@@ -30,7 +30,8 @@ pub(super) struct Web {
 /// Reason why HTTP can't be served: the source of the [`io::Error`] of [`Server::bind`](super::Server::bind).
 #[derive(Debug)]
 pub struct WebError {
-    /// The setting that is wrong, as nsqd's flag is called: `http-address`, `https-address`, `http-auth-token-file`.
+    /// The setting that is wrong, as nsqd's flag is called: `http-address`, `https-address`,
+    /// `http-auth-token-file`.
     pub flag: &'static str,
     /// The setting's value.
     pub value: String,

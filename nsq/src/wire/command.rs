@@ -5,16 +5,18 @@
 //! body     = u32 length, bytes                                    IDENTIFY AUTH PUB DPUB
 //!          | u32 length, u32 n, n * ( u32 length, bytes )         MPUB
 //! ```
-//! Integers are big-endian. Numbers in a line are digits only, nothing at all is 0, and they wrap around at 2^64.
+//! Integers are big-endian. Numbers in a line are digits only, nothing at all is 0, and they wrap around at
+//! 2^64.
 //!
-//! PEEK is libmq's own: `PEEK <topic> <from> <max>\n` reads a topic that no channel has consumed, and moves nothing.
-//! `from` is 16 hex digits, or `0` for the oldest message that no channel has got; `max` is 1 to 1000. The answer is
-//! one response frame:
+//! PEEK is libmq's own: `PEEK <topic> <from> <max>\n` reads a topic that no channel has consumed, and moves
+//! nothing. `from` is 16 hex digits, or `0` for the oldest message that no channel has got; `max` is 1 to
+//! 1000. The answer is one response frame:
 //! ```text
 //! {"channels":N,"next":"<16 hex digits>","count":n}\n   then n times: u32 length, a message as in a message frame
 //! ```
-//! `next` is what to pass as `from` to go on; a topic that does not exist has no channels and no messages. The answer
-//! holds about 1 MiB: it ends early rather than grow beyond, but holds at least one message where there is one.
+//! `next` is what to pass as `from` to go on; a topic that does not exist has no channels and no messages.
+//! The answer holds about 1 MiB: it ends early rather than grow beyond, but holds at least one message where
+//! there is one.
 
 use std::time::Duration;
 
@@ -79,7 +81,8 @@ impl Default for Limits {
     }
 }
 
-/// A whole command, borrowed from the buffer it was read to. What its state and parameters forbid was refused before.
+/// A whole command, borrowed from the buffer it was read to. What its state and parameters forbid was refused
+/// before.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command<'a> {
     /// IDENTIFY and its JSON.

@@ -1,5 +1,5 @@
-//! Every error NSQ's protocol knows: its code, its text, whether the connection survives it; and the one map from the
-//! core's errors to them.
+//! Every error NSQ's protocol knows: its code, its text, whether the connection survives it; and the one map
+//! from the core's errors to them.
 
 use std::fmt;
 
@@ -121,7 +121,8 @@ impl WireError {
         Self::new(code, text)
     }
 
-    /// The error for a publish, a subscription or a peek that the core refused. `command` is the command's word.
+    /// The error for a publish, a subscription or a peek that the core refused. `command` is the command's
+    /// word.
     pub fn refused(code: Code, command: &str, error: &Error) -> Self {
         let reason = reason(error.kind()).map_or_else(|| error.to_string(), str::to_owned);
         Self::new(code, format!("{command} failed {reason}"))
@@ -143,13 +144,15 @@ impl WireError {
         &self.text
     }
 
-    /// The error for a log: without an echo of what the client sent, since a secret in the wrong place may be in it.
+    /// The error for a log: without an echo of what the client sent, since a secret in the wrong place may be
+    /// in it.
     pub fn without_echo(&self) -> impl fmt::Display {
         let echo = if self.own < self.text.len() { "..." } else { "" };
         format!("{} {}{echo}", self.code.as_str(), self.text[..self.own].escape_ascii())
     }
 
-    /// Appends what an error frame carries: `CODE description`, or the code alone where there is no description.
+    /// Appends what an error frame carries: `CODE description`, or the code alone where there is no
+    /// description.
     pub fn write_to(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(self.code.as_str().as_bytes());
         if self.code != Code::BadProtocol {

@@ -27,8 +27,8 @@ pub const FRAME_HEADER_BYTES: usize = 8;
 /// Bytes before the body of a message.
 pub const MESSAGE_HEADER_BYTES: usize = 26;
 
-/// Largest frame a client takes in, in bytes: far above any sane `max-msg-size`, far below a length read from a peer
-/// that does not speak this protocol.
+/// Largest frame a client takes in, in bytes: far above any sane `max-msg-size`, far below a length read from
+/// a peer that does not speak this protocol.
 pub const FRAME_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 const TYPE_RESPONSE: u32 = 0;

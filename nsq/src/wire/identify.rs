@@ -219,8 +219,8 @@ impl Settings {
     }
 }
 
-/// The answer to a client that asked for feature negotiation. The order of the keys is nsqd's, and the JSON is compact:
-/// clients look at its first byte.
+/// The answer to a client that asked for feature negotiation. The order of the keys is nsqd's, and the JSON
+/// is compact: clients look at its first byte.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Reply {

@@ -29,8 +29,8 @@ pub const BODY_BYTES_MAX: usize = 8 * 1024;
 /// Longest answer that a client takes. The longest is IDENTIFY's; an error echoes a line.
 pub const ANSWER_BYTES_MAX: usize = 16 * 1024;
 
-/// The HTTP parameter of `/channels` by which a broker of ours leaves out channels that were deleted. nsqlookupd ignores
-/// it.
+/// The HTTP parameter of `/channels` by which a broker of ours leaves out channels that were deleted.
+/// nsqlookupd ignores it.
 pub const EXISTING: &str = "existing";
 
 /// The answer to all that went well but IDENTIFY.
@@ -63,10 +63,11 @@ pub enum Parse<'a> {
     Error(WireError),
 }
 
-/// Parses the command at the front of `buf`, in nsqlookupd's order of checks. `identified`: whether IDENTIFY succeeded.
+/// Parses the command at the front of `buf`, in nsqlookupd's order of checks. `identified`: whether IDENTIFY
+/// succeeded.
 ///
-/// A command is at most [`LINE_BYTES_MAX`] and [`BODY_BYTES_MAX`] and 4 bytes long: with so many in `buf` the answer is
-/// never `Incomplete`.
+/// A command is at most [`LINE_BYTES_MAX`] and [`BODY_BYTES_MAX`] and 4 bytes long: with so many in `buf` the
+/// answer is never `Incomplete`.
 pub fn parse(buf: &[u8], identified: bool) -> Parse<'_> {
     match command(buf, identified) {
         Ok((command, consumed)) => Parse::Command(command, consumed),

@@ -1,6 +1,7 @@
 //! NSQ's TCP protocol "V2": bytes to enums and back. Pure: no I/O, no clock, no async.
 //!
-//! - [`command`]: what a client sends, parsed incrementally; [`mpub`]: the bodies of an MPUB; [`name`]: the naming rule
+//! - [`command`]: what a client sends, parsed incrementally; [`mpub`]: the bodies of an MPUB; [`name`]: the
+//!   naming rule
 //! - [`frame`]: what a server sends
 //! - [`identify`]: the negotiation
 //! - [`error`]: every code and text, and the one map from the core's errors to them

@@ -70,9 +70,9 @@ impl Stage {
     }
 }
 
-/// Parses one command after the other. Remembers how far it came in one that was incomplete, so that a command that
-/// arrives in many pieces costs no more than one that arrives whole: between an `Incomplete` and the next call, the
-/// buffer may only grow at its end.
+/// Parses one command after the other. Remembers how far it came in one that was incomplete, so that a
+/// command that arrives in many pieces costs no more than one that arrives whole: between an `Incomplete` and
+/// the next call, the buffer may only grow at its end.
 #[derive(Debug, Default)]
 pub struct Parser {
     /// Bytes of the line known to hold no end.
@@ -185,8 +185,8 @@ impl Parser {
             }
         };
 
-        // From here on only the inner lengths count, as in nsqd; but where nsqd goes on without a bound, the sum of
-        // them is held against the body's limit.
+        // From here on only the inner lengths count, as in nsqd; but where nsqd goes on without a bound, the
+        // sum of them is held against the body's limit.
         let first = body.at + 8;
         let (mut at, mut index) = self.walked.unwrap_or((first, 0));
         while index < n {

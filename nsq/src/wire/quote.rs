@@ -43,8 +43,8 @@ fn quote_char(out: &mut Vec<u8>, c: char) {
     out.extend_from_slice(escaped.as_bytes());
 }
 
-/// Whether Go would print `c` as it is: letters, marks, numbers, punctuation, symbols and the plain space. Rust's
-/// debug escape draws the same line, but for marks, which it escapes only at the start of a string.
+/// Whether Go would print `c` as it is: letters, marks, numbers, punctuation, symbols and the plain space.
+/// Rust's debug escape draws the same line, but for marks, which it escapes only at the start of a string.
 fn is_printable(c: char) -> bool {
     if c == '\'' {
         return true;

@@ -32,7 +32,8 @@ impl OptionSource for TwoOptions {
     }
 }
 
-/// Answers of nsqd 1.3.0, in order: some need the effect of those before. An error is its code, 200 may have a text.
+/// Answers of nsqd 1.3.0, in order: some need the effect of those before. An error is its code, 200 may have
+/// a text.
 #[tokio::test]
 async fn answers_are_nsqds() {
     let config = Config { options: Options::new(std::sync::Arc::new(TwoOptions)), ..Config::default() };

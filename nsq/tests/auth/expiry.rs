@@ -109,7 +109,8 @@ async fn answers_keep_their_order_and_deliveries_go_on_while_the_auth_server_thi
     both.expect("OK").await;
     let message = both.expect("message 1 one").await;
 
-    // Expired: the publish waits, what others publish is delivered meanwhile, the rest of the burst comes after.
+    // Expired: the publish waits, what others publish is delivered meanwhile, the rest of the burst comes
+    // after.
     let mut other = authorized(&server).await;
     pass(Duration::from_secs(9)).await;
     let mut fresh = authorized(&server).await;

@@ -193,7 +193,8 @@ async fn a_restarted_server_is_told_again_at_once() {
     assert_eq!(hosts(&server.http, "t").await, "-");
 }
 
-/// A lookup server that says who it is and then nothing more; its HTTP port takes requests and does not answer.
+/// A lookup server that says who it is and then nothing more; its HTTP port takes requests and does not
+/// answer.
 struct Stuck {
     tcp: String,
     _task: JoinHandle<()>,

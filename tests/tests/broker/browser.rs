@@ -1,4 +1,5 @@
-//! A page in a real browser can neither use nor read the broker. Without a chromium on the path this says so and passes.
+//! A page in a real browser can neither use nor read the broker. Without a chromium on the path this says so
+//! and passes.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};

@@ -116,7 +116,7 @@ fn messages_come_from_arguments_and_a_file_too() {
     with(&["--file", file.to_str().unwrap()], b"").ok();
     with(&["--file", "-"], b"from\nstdin").ok();
     assert_eq!(tail(&broker, "t", &["-n", "4"]), b"one\n1 1\ntwo\nlines\nfrom\nstdin\n");
-    // The same id twice is one message; headers are stored, which gRPC's clients are told.
+    // The same id twice is one message; headers are stored, which gRPC's clients see.
     for _ in 0..2 {
         with(&["--id", "a", "--header", "trace=1", "once"], b"").ok();
     }

@@ -17,8 +17,8 @@ const UNANSWERED: u64 = 20;
 /// Bounds a round on a fast machine; the publisher then waits for the kill.
 const ROUND_MAX: u64 = 100_000;
 
-/// Publishes rising numbers in batches until the broker dies. Returns the acknowledged numbers, and the first number
-/// that was not sent.
+/// Publishes rising numbers in batches until the broker dies. Returns the acknowledged numbers, and the first
+/// number that was not sent.
 async fn publish(mut connection: Connection, first: u64) -> (BTreeSet<u64>, u64) {
     let mut next = first;
     while next < first + ROUND_MAX {

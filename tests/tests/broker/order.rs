@@ -57,7 +57,8 @@ impl Trace {
         (at, self.0[at].rsplit_once(" = ").expect("a result").1)
     }
 
-    /// The write of `body` to a log file: that file as the trace names it, and the line on which it was written.
+    /// The write of `body` to a log file: that file as the trace names it, and the line on which it was
+    /// written.
     fn written(&self, body: &str) -> (&str, usize) {
         let writes: Vec<usize> = self.starts("pwritev", body).collect();
         assert_eq!(writes.len(), 1, "writes of {body:?}");

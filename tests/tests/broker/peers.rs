@@ -1,5 +1,5 @@
-//! NSQ's own nsqadmin and nsq_stat on a live broker. They are in the folder that MQ_PEERS names (`cargo xtask test` puts
-//! them there); without it these tests say so and pass.
+//! NSQ's own nsqadmin and nsq_stat on a live broker. They are in the folder that MQ_PEERS names (`cargo xtask
+//! test` puts them there); without it these tests say so and pass.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;

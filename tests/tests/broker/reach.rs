@@ -1,4 +1,5 @@
-//! Every command reaches every broker: over TLS with certificates on both ends, with AUTH and tokens, by unix sockets.
+//! Every command reaches every broker: over TLS with certificates on both ends, with AUTH and tokens, by unix
+//! sockets.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;

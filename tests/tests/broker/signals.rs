@@ -77,8 +77,8 @@ const AT_ONCE: Duration = Duration::from_millis(5);
 const LATER: Duration = Duration::from_secs(2);
 /// Signals that stop a broker: HUP apart, all that a user, a supervisor or the system asks with.
 const STOPPING: [i32; 5] = [2, 3, 15, 24, 30];
-/// Every other signal that can be caught and is no fault of the process's own: HUP, USR1, USR2, PIPE, ALRM, STKFLT,
-/// CHLD, CONT, URG, XFSZ, VTALRM, PROF, WINCH, IO, and some of the real-time signals.
+/// Every other signal that can be caught and is no fault of the process's own: HUP, USR1, USR2, PIPE, ALRM,
+/// STKFLT, CHLD, CONT, URG, XFSZ, VTALRM, PROF, WINCH, IO, and some of the real-time signals.
 const HARMLESS: [i32; 18] = [1, 10, 12, 13, 14, 16, 17, 18, 23, 25, 26, 27, 28, 29, 34, 40, 50, 64];
 /// Messages that must outlive the signals.
 const MESSAGES: u32 = 1_000;
@@ -310,7 +310,8 @@ async fn sighup_reads_the_log_level_again_and_kills_nobody() {
     broker.stop();
 }
 
-/// Writes a certificate of the name "localhost" and its key, new each time, and gives the flags that name them.
+/// Writes a certificate of the name "localhost" and its key, new each time, and gives the flags that name
+/// them.
 fn write_certificate(folder: &Path) -> [String; 2] {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let (cert, key) = (folder.join("cert.pem"), folder.join("key.pem"));

@@ -1,7 +1,7 @@
 //! Delivery: what a subscriber may take next, and taking it.
 //!
-//! Two steps, because the body is read in between, maybe from a disk and without the channel's lock. `end` is how far
-//! the channel may read now.
+//! Two steps, because the body is read in between, maybe from a disk and without the channel's lock. `end` is
+//! how far the channel may read now.
 
 use super::State;
 use crate::channel::deferred::Due;
@@ -35,8 +35,8 @@ pub(crate) enum Taken {
 }
 
 impl<W: Clone> State<W> {
-    /// The message that the subscriber may take next. One that was requeued, timed out or came due follows all that
-    /// waited then, and takes turns with what was published since.
+    /// The message that the subscriber may take next. One that was requeued, timed out or came due follows
+    /// all that waited then, and takes turns with what was published since.
     pub(crate) fn pick(&self, id: SubId, end: Pos) -> Pick {
         if self.taker(id).is_none() {
             return Pick::Nothing;
@@ -76,9 +76,9 @@ impl<W: Clone> State<W> {
         Taken::Deliver(attempts)
     }
 
-    /// Takes the first message at or after [`Pick::Fresh`]'s position, found at `offset`, and moves the cursor past
-    /// it. A reader may go on to the message after it while the next picks are `Fresh` too; where the cursor has jumped
-    /// ahead of the reader, the answer is `Stale`.
+    /// Takes the first message at or after [`Pick::Fresh`]'s position, found at `offset`, and moves the
+    /// cursor past it. A reader may go on to the message after it while the next picks are `Fresh` too;
+    /// where the cursor has jumped ahead of the reader, the answer is `Stale`.
     pub(crate) fn take_fresh(
         &mut self,
         id: SubId,
@@ -100,8 +100,8 @@ impl<W: Clone> State<W> {
         Taken::Deliver(1)
     }
 
-    /// Puts the message that a pick named aside, since it is too large for the subscriber: for its message timeout, as if
-    /// it had been delivered, but without counting an attempt.
+    /// Puts the message that a pick named aside, since it is too large for the subscriber: for its message
+    /// timeout, as if it had been delivered, but without counting an attempt.
     pub(crate) fn put_aside(&mut self, id: SubId, offset: Offset, now: Mono) {
         let Some(slot) = self.taker(id) else { return };
         let attempts = if offset < self.next.offset {
@@ -119,8 +119,8 @@ impl<W: Clone> State<W> {
         self.oversized_count += 1;
     }
 
-    /// Counts the message at `at`, published for later, as deferred at once, without any subscriber, if the cursor has
-    /// come that far. If it hasn't, the message counts as waiting until it is reached.
+    /// Counts the message at `at`, published for later, as deferred at once, without any subscriber, if the
+    /// cursor has come that far. If it hasn't, the message counts as waiting until it is reached.
     pub(crate) fn absorb(&mut self, at: Pos, due: Mono) -> bool {
         let caught_up = self.next.rank == at.rank;
         if caught_up {

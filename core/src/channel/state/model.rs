@@ -363,8 +363,8 @@ impl World {
         }
     }
 
-    /// A crash: only what the deltas and the topic told is known. What was finished since comes again, nothing else
-    /// does, and nothing is lost (I1).
+    /// A crash: only what the deltas and the topic told is known. What was finished since comes again,
+    /// nothing else does, and nothing is lost (I1).
     pub(super) fn crash(&mut self) {
         let mut unfinished = Vec::new();
         let mut rank = 0;

@@ -13,7 +13,8 @@ use crate::name::{ChannelName, TopicName};
 pub struct Found {
     /// The topic's channels, sorted.
     pub channels: Vec<ChannelName>,
-    /// Producers that are active and not under a tombstone, one for each address; in the order they connected.
+    /// Producers that are active and not under a tombstone, one for each address; in the order they
+    /// connected.
     pub producers: Vec<Arc<Producer>>,
 }
 
@@ -53,10 +54,11 @@ pub struct Registered {
 /// The names that an answer includes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum View {
-    /// Names that exist: a producer has them, an administrator created them, or a producer that had them may come back.
+    /// Names that exist: a producer has them, an administrator created them, or a producer that had them may
+    /// come back.
     Existing,
-    /// All names that exist, and lasting ones that their last producer deleted, until the idle lifetime ends: nsqlookupd's
-    /// answers.
+    /// All names that exist, and lasting ones that their last producer deleted, until the idle lifetime ends:
+    /// nsqlookupd's answers.
     All,
 }
 
@@ -103,8 +105,8 @@ impl Registry {
         listed.collect()
     }
 
-    /// Up to `max` topics that come after `after`, hidden ones too, each followed by its channels. Only what has a
-    /// producer is in it.
+    /// Up to `max` topics that come after `after`, hidden ones too, each followed by its channels. Only what
+    /// has a producer is in it.
     pub fn entries(&self, after: Option<&TopicName>, max: usize, now: Mono) -> Vec<Entry> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let topics = self.topics.range::<TopicName, _>((from, Bound::Unbounded));

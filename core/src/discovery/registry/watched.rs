@@ -39,8 +39,8 @@ impl Registry {
         std::mem::take(&mut self.watched.changed)
     }
 
-    /// The time from which a lookup of `topic` may answer something else though nothing happens until then: a producer falls silent, or
-    /// what is hidden shows again.
+    /// The time from which a lookup of `topic` may answer something else though nothing happens until then: a
+    /// producer falls silent, or what is hidden shows again.
     pub fn changes_at(&self, topic: &TopicName, now: Mono) -> Option<Mono> {
         let entry = self.topics.get(topic)?;
         let connections = entry.producers.iter().filter_map(|id| self.producers.get(id));

@@ -1,7 +1,8 @@
-//! The cleaner: removes files in which nothing is pending, and fills one new file from many that are mostly dead.
+//! The cleaner: removes files in which nothing is pending, and fills one new file from many that are mostly
+//! dead.
 //!
-//! It acts on a picture of what is pending whose finishes are fsync'd: what is dead only in memory counts as alive.
-//! What is dead stays dead, so the picture can be old but never wrong.
+//! It acts on a picture of what is pending whose finishes are fsync'd: what is dead only in memory counts as
+//! alive. What is dead stays dead, so the picture can be old but never wrong.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -25,8 +26,8 @@ pub(crate) struct Plan {
     pub(crate) copy: Vec<u64>,
 }
 
-/// Decides. `checkpoint` is the log position below which state frames are dead. Where the disk is `short`, what is dead
-/// is removed even if it is little.
+/// Decides. `checkpoint` is the log position below which state frames are dead. Where the disk is `short`,
+/// what is dead is removed even if it is little.
 pub(crate) fn plan(
     files: &[FileFacts],
     pending: &HashMap<u32, Pending>,
@@ -40,7 +41,8 @@ pub(crate) fn plan(
     let mut candidates = Vec::new();
     for file in files.iter().filter(|f| f.sealed) {
         let live = live_bytes(file, pending);
-        // A file that ends right at the checkpoint shows that the log is whole up to there: what follows may be lost yet.
+        // A file that ends right at the checkpoint shows that the log is whole up to there: what follows may
+        // be lost yet.
         let free = file.kind == FileKind::Clean || file.end < checkpoint;
         if live == 0 && free {
             plan.remove.push(file.no);

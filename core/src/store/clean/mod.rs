@@ -1,5 +1,6 @@
 //! Space given back.
 //!
-//! - `cleaner`: removes files of which nothing is pending, and copies what is pending out of those of which little is
+//! - `cleaner`: removes files of which nothing is pending, and copies what is pending out of those of which
+//!   little is
 
 pub(crate) mod cleaner;

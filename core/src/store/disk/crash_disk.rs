@@ -1,13 +1,15 @@
-//! A disk in memory that knows what a crash would have left of it, and fails on demand. A seam for tests (this crate's,
-//! and `cargo xtask crash`), behind the feature `testkit`: nothing here is for a running broker.
+//! A disk in memory that knows what a crash would have left of it, and fails on demand. A seam for tests
+//! (this crate's, and `cargo xtask crash`), behind the feature `testkit`: nothing here is for a running
+//! broker.
 //!
-//! Every change is an event with a number. A test runs the store on a [`CrashDisk`], notes [`CrashDisk::events`] at each
-//! acknowledgement, then cuts the history at every event with [`CrashDisk::replay`], opens the store on each image and
-//! looks for what had been acknowledged by then. An image is a disk like any other: it can be run on and crashed again.
+//! Every change is an event with a number. A test runs the store on a [`CrashDisk`], notes
+//! [`CrashDisk::events`] at each acknowledgement, then cuts the history at every event with
+//! [`CrashDisk::replay`], opens the store on each image and looks for what had been acknowledged by then. An
+//! image is a disk like any other: it can be run on and crashed again.
 //!
-//! The model of a power loss is that of [`disk`](crate::store::disk), taken at its worst; what real disks promise
-//! beyond it (an order of directory changes, say) is not kept. Everything is a function of the calls made and the seeds
-//! given.
+//! The model of a power loss is that of [`disk`](crate::store::disk), taken at its worst; what real disks
+//! promise beyond it (an order of directory changes, say) is not kept. Everything is a function of the calls
+//! made and the seeds given.
 
 use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
@@ -67,7 +69,8 @@ impl CrashDisk {
         Self::default()
     }
 
-    /// How many events there were. What was acknowledged when this was `n` must survive a crash after `n` events or more.
+    /// How many events there were. What was acknowledged when this was `n` must survive a crash after `n`
+    /// events or more.
     pub fn events(&self) -> usize {
         self.shared.state.lock().events.len()
     }
@@ -77,7 +80,8 @@ impl CrashDisk {
         self.shared.state.lock().events.iter().map(Event::to_string).collect()
     }
 
-    /// What a crash right after `event` events leaves. For every event in turn, [`CrashDisk::replay`] is faster.
+    /// What a crash right after `event` events leaves. For every event in turn, [`CrashDisk::replay`] is
+    /// faster.
     pub fn image(&self, event: usize, crash: Crash) -> CrashDisk {
         let mut replay = self.replay();
         while replay.event() < event && replay.step() {}
@@ -94,7 +98,8 @@ impl CrashDisk {
         Replay::new(state.base.clone(), state.events.clone())
     }
 
-    /// Asks `hook` about every call from now on. It may not set a hook itself, and a hook that blocks stops the disk.
+    /// Asks `hook` about every call from now on. It may not set a hook itself, and a hook that blocks stops
+    /// the disk.
     pub fn set_faults(&self, hook: FaultHook) {
         self.shared.faults.lock().hook = Some(hook);
     }
@@ -114,8 +119,9 @@ impl CrashDisk {
         self.shared.faults.lock().calls
     }
 
-    /// Limits the space of all files, by their length or what is reserved for them; beyond it, what fits is written and
-    /// the call is `StorageFull`. A removed file takes no space, though it may still be open. `None`: no limit.
+    /// Limits the space of all files, by their length or what is reserved for them; beyond it, what fits is
+    /// written and the call is `StorageFull`. A removed file takes no space, though it may still be open.
+    /// `None`: no limit.
     pub fn capacity(&self, bytes: Option<u64>) {
         self.shared.state.lock().capacity = bytes;
     }
@@ -150,15 +156,15 @@ impl CrashDisk {
         names.map(|(name, inode)| (name.to_string(), state.now.bytes(*inode).to_vec())).collect()
     }
 
-    /// Replaces or creates a file behind the store's back. It is durable at once, name and contents, and an event:
-    /// replays go through it too.
+    /// Replaces or creates a file behind the store's back. It is durable at once, name and contents, and an
+    /// event: replays go through it too.
     pub fn set_bytes(&self, name: &str, bytes: impl Into<Vec<u8>>) {
         let event = Event::Plant { name: name.into(), bytes: Arc::new(bytes.into()) };
         self.shared.state.lock().record(event);
     }
 
-    /// Turns one bit of a file, counted from the lowest of its first byte. Like [`CrashDisk::set_bytes`] this makes the
-    /// whole file durable.
+    /// Turns one bit of a file, counted from the lowest of its first byte. Like [`CrashDisk::set_bytes`] this
+    /// makes the whole file durable.
     ///
     /// # Panics
     /// If there is no such file or bit.

@@ -1,13 +1,13 @@
 //! The disk as the store sees it: a flat folder of files, and no more calls than the store needs.
 //!
-//! Two implementations: [`RealDisk`](crate::store::disk::real_disk::RealDisk), and the recording one of the tests, which
-//! keeps what would have survived a crash and injects faults.
+//! Two implementations: [`RealDisk`](crate::store::disk::real_disk::RealDisk), and the recording one of the
+//! tests, which keeps what would have survived a crash and injects faults.
 //!
 //! What the store may assume of any disk after a power loss, and no more:
-//! - Bytes written before a successful [`File::sync`] are there if the file's name is; names are as of the last
-//!   successful [`Disk::sync_dir`]. Syncing a file does not make its name durable.
-//! - Of what came later, any 512-byte sectors, lengths and names may have survived, in any order. A name leads to one
-//!   whole file or another, never to neither because of a rename.
+//! - Bytes written before a successful [`File::sync`] are there if the file's name is; names are as of the
+//!   last successful [`Disk::sync_dir`]. Syncing a file does not make its name durable.
+//! - Of what came later, any 512-byte sectors, lengths and names may have survived, in any order. A name
+//!   leads to one whole file or another, never to neither because of a rename.
 //! - A write never changes bytes outside its range, even when it is torn.
 
 use std::io::{self, IoSlice};
@@ -30,13 +30,15 @@ pub enum OpenMode {
     Read,
 }
 
-/// A folder of files. Names are plain: not empty, no separators, not that of the lock file; else `InvalidInput`.
+/// A folder of files. Names are plain: not empty, no separators, not that of the lock file; else
+/// `InvalidInput`.
 pub trait Disk: Send + Sync {
     /// Opens or creates `name`. A created file survives a crash only after [`Disk::sync_dir`].
     fn open(&self, name: &str, mode: OpenMode) -> io::Result<Arc<dyn File>>;
     /// Replaces `to` by `from` atomically; survives a crash only after [`Disk::sync_dir`].
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
-    /// Removes `name`; handles already open go on reading it. May be undone by a crash before [`Disk::sync_dir`].
+    /// Removes `name`; handles already open go on reading it. May be undone by a crash before
+    /// [`Disk::sync_dir`].
     fn remove(&self, name: &str) -> io::Result<()>;
     /// Makes creations, renames and removals durable.
     fn sync_dir(&self) -> io::Result<()>;
@@ -44,8 +46,8 @@ pub trait Disk: Send + Sync {
     fn list(&self) -> io::Result<Vec<String>>;
     /// The identity of the file that `name` leads to (`NotFound`).
     fn id(&self, name: &str) -> io::Result<FileId>;
-    /// Whether the folder's path leads to it still: it was not moved, removed, or covered by another. All other calls are
-    /// about the folder that was opened, wherever it is.
+    /// Whether the folder's path leads to it still: it was not moved, removed, or covered by another. All
+    /// other calls are about the folder that was opened, wherever it is.
     fn is_in_place(&self) -> io::Result<bool>;
     /// A number that is another one after any change of names in the folder, whoever made it.
     fn version(&self) -> io::Result<u64>;
@@ -56,19 +58,21 @@ pub trait Disk: Send + Sync {
 pub trait File: Send + Sync {
     /// Reads up to `buf.len()` bytes at `at`; fewer only at the end of the file.
     fn read_at(&self, buf: &mut [u8], at: u64) -> io::Result<usize>;
-    /// The same if no disk need be waited for; `WouldBlock` if it must be, or where the system can't tell. After
-    /// `WouldBlock` the contents of `buf` are unspecified.
+    /// The same if no disk need be waited for; `WouldBlock` if it must be, or where the system can't tell.
+    /// After `WouldBlock` the contents of `buf` are unspecified.
     fn read_at_nowait(&self, buf: &mut [u8], at: u64) -> io::Result<usize>;
-    /// Writes all of `bufs` one after the other from `at`. After an error any prefix may have been written. The slices
-    /// are used up: what they hold afterwards is unspecified.
+    /// Writes all of `bufs` one after the other from `at`. After an error any prefix may have been written.
+    /// The slices are used up: what they hold afterwards is unspecified.
     fn write_at(&self, bufs: &mut [IoSlice<'_>], at: u64) -> io::Result<()>;
     /// Cuts or extends (with zeros) to `len` bytes. Space reserved past `len` may be given back.
     fn truncate(&self, len: u64) -> io::Result<()>;
-    /// Reserves space for the first `len` bytes without changing the length, so that writing them can't fail for
-    /// want of room. Where the file system can't, does nothing. After an error some of it may be reserved.
+    /// Reserves space for the first `len` bytes without changing the length, so that writing them can't fail
+    /// for want of room. Where the file system can't, does nothing. After an error some of it may be
+    /// reserved.
     fn allocate(&self, len: u64) -> io::Result<()>;
-    /// Makes contents and length durable. After an error nothing written since the last success may be trusted, not
-    /// even after a later success: the system may have dropped the pages and marked them clean.
+    /// Makes contents and length durable. After an error nothing written since the last success may be
+    /// trusted, not even after a later success: the system may have dropped the pages and marked them
+    /// clean.
     fn sync(&self) -> io::Result<()>;
     /// Length in bytes.
     fn len(&self) -> io::Result<u64>;

@@ -19,21 +19,22 @@ const SLICES_MAX: usize = 1024;
 /// Most bytes of a lock file: the digits of a pid.
 const PID_BYTES_MAX: u64 = 20;
 
-/// A folder of the file system. It stays locked until this and nothing else of it is left: files opened through it do
-/// not hold the lock.
+/// A folder of the file system. It stays locked until this and nothing else of it is left: files opened
+/// through it do not hold the lock.
 #[derive(Debug)]
 pub struct RealDisk {
     folder: PathBuf,
-    /// Opened once, so that a sync reaches this very folder. Locked too, where the file system can: the lock file can be
-    /// removed.
+    /// Opened once, so that a sync reaches this very folder. Locked too, where the file system can: the lock
+    /// file can be removed.
     folder_file: fs::File,
-    /// Held, never read: closing it gives the lock up, also when the process is killed. `None`: for reading only.
+    /// Held, never read: closing it gives the lock up, also when the process is killed. `None`: for reading
+    /// only.
     lock: Option<fs::File>,
 }
 
 impl RealDisk {
-    /// Opens `folder`, creating it for this user only if it is missing, and locks it. [`ErrorKind::Locked`] if it is
-    /// open already, here or in another process.
+    /// Opens `folder`, creating it for this user only if it is missing, and locks it. [`ErrorKind::Locked`]
+    /// if it is open already, here or in another process.
     pub fn open(folder: &Path) -> Result<RealDisk> {
         let failed = |e| Error::io(format!("can't open data folder {}", folder.display()), e);
         create_folder(folder).map_err(failed)?;
@@ -256,8 +257,8 @@ fn existing(folder: &Path) -> Result<PathBuf> {
     if path.is_dir() { Ok(path) } else { Err(missing("that is a file")) }
 }
 
-/// Creates `folder` and what is missing above it, and makes that durable: else a power loss could take the whole
-/// folder, however well its files were synced.
+/// Creates `folder` and what is missing above it, and makes that durable: else a power loss could take the
+/// whole folder, however well its files were synced.
 fn create_folder(folder: &Path) -> io::Result<()> {
     let folder = std::path::absolute(folder)?;
     let missing: Vec<&Path> = folder.ancestors().take_while(|path| !path.exists()).collect();
@@ -270,9 +271,9 @@ fn create_folder(folder: &Path) -> io::Result<()> {
 
 /// Takes the folder's lock and leaves the pid in it for whoever finds it taken.
 ///
-/// The lock belongs to the open file, not to the process, so a second open in one process is refused too. The file
-/// stays when the lock is given up: removing it would let two processes lock two files of the same name. Somebody
-/// else's file of that name, and what a symbolic link of that name points to, are left as they are.
+/// The lock belongs to the open file, not to the process, so a second open in one process is refused too. The
+/// file stays when the lock is given up: removing it would let two processes lock two files of the same name.
+/// Somebody else's file of that name, and what a symbolic link of that name points to, are left as they are.
 fn lock(folder: &Path, folder_file: &fs::File) -> Result<fs::File> {
     let path = folder.join(LOCK_NAME);
     let failed = |e| Error::io(format!("can't lock data folder {}", folder.display()), e);

@@ -1,4 +1,5 @@
-//! A checkpoint: the whole state as events, in a file of its own. State frames below its log position are dead.
+//! A checkpoint: the whole state as events, in a file of its own. State frames below its log position are
+//! dead.
 //!
 //! ```text
 //! u8[8] "libmqckp", u32 format version, u32 CRC-32C of the events, u64 log position, u64 bytes of events,
@@ -15,8 +16,8 @@ use crate::store::format::own;
 const MAGIC: &[u8; 8] = b"libmqckp";
 const HEADER_BYTES: usize = 36;
 
-/// Writes a checkpoint with `events` for replay from `position` under the next free number, which is returned, and
-/// fsyncs it. Its name is durable only after the manifest was stored.
+/// Writes a checkpoint with `events` for replay from `position` under the next free number, which is
+/// returned, and fsyncs it. Its name is durable only after the manifest was stored.
 ///
 /// # Errors
 /// `Full`, `Io`.
@@ -43,7 +44,8 @@ pub(crate) fn store(
     Ok(no)
 }
 
-/// Whether a checkpoint of `len` bytes begins with these. Where the magic is damaged, version and length prove it.
+/// Whether a checkpoint of `len` bytes begins with these. Where the magic is damaged, version and length
+/// prove it.
 pub(crate) fn is_begun_by(head: &[u8], len: u64) -> bool {
     let is_proven = |head: &[u8]| {
         u32_at(head, 8) == FORMAT_VERSION && u64_at(head, 24).checked_add(HEADER_BYTES as u64) == Some(len)

@@ -1,5 +1,5 @@
-//! Entries of state frames and checkpoints: what happened to topics and channels, as absolute values, so that replaying
-//! one twice is harmless.
+//! Entries of state frames and checkpoints: what happened to topics and channels, as absolute values, so that
+//! replaying one twice is harmless.
 //!
 //! ```text
 //! entry (little-endian):  u8 tag, then the fields in the order of the enum's variant

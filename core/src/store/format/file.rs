@@ -103,8 +103,8 @@ impl FileHeader {
     }
 }
 
-/// Whether a file of number `no` begins with these bytes. Where the magic is damaged, kind, number and the zeros before
-/// the checksum prove it.
+/// Whether a file of number `no` begins with these bytes. Where the magic is damaged, kind, number and the
+/// zeros before the checksum prove it.
 pub(crate) fn is_begun_by(head: &[u8], no: u64) -> bool {
     let is_proven = |head: &[u8]| {
         u64_at(head, 16) == no
@@ -116,7 +116,8 @@ pub(crate) fn is_begun_by(head: &[u8], no: u64) -> bool {
 }
 
 impl FileHeader {
-    /// What a header's bytes say, whatever their checksum: to be proven otherwise. `None` if some are not there.
+    /// What a header's bytes say, whatever their checksum: to be proven otherwise. `None` if some are not
+    /// there.
     pub(crate) fn decode_unchecked(bytes: &[u8]) -> Option<Self> {
         let bytes = bytes.get(..40)?;
         let kind = if u32_at(bytes, 12) == FileKind::Clean as u32 { FileKind::Clean } else { FileKind::Log };

@@ -9,8 +9,8 @@
 //!          u32 CRC-32C of footer bytes 0..20, u8[8] "mqindex1"
 //! ```
 //!
-//! A span is a dense range of offsets; a run is some neighbouring frames of one topic, offsets rising, at most 64 KiB
-//! unless one frame is larger. The table is read at open, a topic's runs when the topic is read.
+//! A span is a dense range of offsets; a run is some neighbouring frames of one topic, offsets rising, at
+//! most 64 KiB unless one frame is larger. The table is read at open, a topic's runs when the topic is read.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! Frames and records: the bytes of the log. The layout is repeated, with the rest of the format, in `docs/format.md`.
+//! Frames and records: the bytes of the log. The layout is repeated, with the rest of the format, in
+//! `docs/format.md`.
 //!
 //! ```text
 //! frame (little-endian)                             record of a data frame
@@ -16,9 +17,9 @@
 //! 48 payload
 //! ```
 //!
-//! The salt and the position in the header's CRC make a frame valid only where it was written: a body that holds the
-//! bytes of a frame is never taken for one. The payload CRC ties the records to their header, so that a torn write over
-//! older bytes can't mix two frames.
+//! The salt and the position in the header's CRC make a frame valid only where it was written: a body that
+//! holds the bytes of a frame is never taken for one. The payload CRC ties the records to their header, so
+//! that a torn write over older bytes can't mix two frames.
 
 use crate::clock::Wall;
 use crate::error::{Error, ErrorKind, Result};

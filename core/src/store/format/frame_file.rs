@@ -1,5 +1,5 @@
-//! A log file that is filled with frames which stood in others, and named only when it is whole: what the cleaner keeps,
-//! what a repair salvages, and a file that is written anew.
+//! A log file that is filled with frames which stood in others, and named only when it is whole: what the
+//! cleaner keeps, what a repair salvages, and a file that is written anew.
 
 use std::collections::BTreeMap;
 use std::io::{self, IoSlice};

@@ -1,5 +1,5 @@
-//! Ids that publishers give their messages, so that one sent again is stored once: their hashes, and what of them is read
-//! back from the log and its checkpoint.
+//! Ids that publishers give their messages, so that one sent again is stored once: their hashes, and what of
+//! them is read back from the log and its checkpoint.
 
 use std::collections::BTreeMap;
 
@@ -74,7 +74,8 @@ impl Ids {
         self.topics.remove(&topic);
     }
 
-    /// The ids of a topic: each once, as of the last message that was stored with it, in the order of their offsets.
+    /// The ids of a topic: each once, as of the last message that was stored with it, in the order of their
+    /// offsets.
     pub(crate) fn of(&self, topic: u32) -> Vec<StoredId> {
         let mut ids = self.topics.get(&topic).cloned().unwrap_or_default();
         settle(&mut ids);

@@ -1,4 +1,5 @@
-//! The manifest: which files count. It is replaced whole, by rename; a file it does not name is deleted at open.
+//! The manifest: which files count. It is replaced whole, by rename; a file it does not name is deleted at
+//! open.
 //!
 //! ```text
 //! u8[8] "libmqman", u32 format version, u32 clean stop (0 or 1), u64 next file number,

@@ -1,8 +1,9 @@
 //! The bytes on disk, as `docs/format.md` lays them out. Nothing here reads a clock.
 //!
-//! - [`frame`]: headers and records; [`event`]: the entries of state frames; [`ids`]: publishers' ids of messages
-//! - `file`: names and headers of files; `file_index`: the index that ends a full one; `frame_file`: fills a file with
-//!   frames of others
+//! - [`frame`]: headers and records; [`event`]: the entries of state frames; [`ids`]: publishers' ids of
+//!   messages
+//! - `file`: names and headers of files; `file_index`: the index that ends a full one; `frame_file`: fills a
+//!   file with frames of others
 //! - `manifest`: which files count; `checkpoint`: the whole state at one position
 //! - `own`: the store's files told from others in the folder
 //! - `range_set`: sets of offsets

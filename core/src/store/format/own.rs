@@ -1,8 +1,8 @@
 //! The store's own files, told from others in the data folder.
 //!
-//! A file is the store's if it has one of its names and begins as its files do, or holds nothing. Any other file may stand
-//! there too, under any name: it is never changed or removed, and where it has a name that the store needs, the store
-//! takes another.
+//! A file is the store's if it has one of its names and begins as its files do, or holds nothing. Any other
+//! file may stand there too, under any name: it is never changed or removed, and where it has a name that the
+//! store needs, the store takes another.
 
 use std::io::{self, ErrorKind, IoSlice};
 use std::sync::Arc;
@@ -17,14 +17,15 @@ use crate::store::format::manifest::{self, MANIFEST_NAME};
 pub(crate) const MANIFEST_NEW_NAME: &str = "manifest.new";
 /// A file that only takes space. Nothing in it counts.
 pub(crate) const RESERVE_NAME: &str = "reserve";
-/// A file that is there from a failed fsync until all in doubt was written anew. It is of use after a kill: what was in
-/// doubt reads well from the system's cache, and a later fsync of it would succeed and do nothing. After a power loss
-/// nothing in doubt can be read, so this need not survive one.
+/// A file that is there from a failed fsync until all in doubt was written anew. It is of use after a kill:
+/// what was in doubt reads well from the system's cache, and a later fsync of it would succeed and do
+/// nothing. After a power loss nothing in doubt can be read, so this need not survive one.
 pub(crate) const DOUBT_NAME: &str = "doubt";
 /// Ending of a file that a repair replaced.
 pub(crate) const SET_ASIDE: &str = ".damaged";
 
-/// File numbers stay below this: far more than any broker makes, and far enough below what a `u64` holds to count on.
+/// File numbers stay below this: far more than any broker makes, and far enough below what a `u64` holds to
+/// count on.
 const NUMBER_MAX: u64 = 1 << 48;
 /// Names tried before giving up: foreign files under so many of the store's names are no accident.
 const TRIES: u32 = 10_000;
@@ -81,8 +82,8 @@ impl Name {
         }
     }
 
-    /// Whether the first bytes of a file of `len` bytes are those of the store's file of this name. Where only the magic
-    /// is damaged, the rest of a header proves it.
+    /// Whether the first bytes of a file of `len` bytes are those of the store's file of this name. Where
+    /// only the magic is damaged, the rest of a header proves it.
     fn is_begun_by(self, head: &[u8], len: u64) -> bool {
         match self {
             Self::Log(no) => file::is_begun_by(head, no),
@@ -165,7 +166,8 @@ pub(crate) fn create_numbered(
     }
 }
 
-/// Creates `base`, or the first of `base.1`, `base.2`, ... that is free. What the store has left there is replaced.
+/// Creates `base`, or the first of `base.1`, `base.2`, ... that is free. What the store has left there is
+/// replaced.
 pub(crate) fn create(disk: &dyn Disk, base: &str) -> io::Result<(String, Arc<dyn File>)> {
     for n in 0..TRIES {
         let name = if n == 0 { base.to_owned() } else { format!("{base}.{n}") };
@@ -183,8 +185,8 @@ pub(crate) fn create(disk: &dyn Disk, base: &str) -> io::Result<(String, Arc<dyn
     Err(io::Error::new(ErrorKind::AlreadyExists, format!("{base} and {TRIES} names like it are taken")))
 }
 
-/// Writes a new file whole and fsyncs it: `head`, at most a sector, before `rest`. So a power loss can't leave a file that
-/// does not show whose it is.
+/// Writes a new file whole and fsyncs it: `head`, at most a sector, before `rest`. So a power loss can't
+/// leave a file that does not show whose it is.
 pub(crate) fn fill(file: &dyn File, head: &[u8], rest: &[u8]) -> io::Result<()> {
     debug_assert!(head.len() <= SECTOR, "a sector is written whole");
     file.write_at(&mut [IoSlice::new(head)], 0)?;

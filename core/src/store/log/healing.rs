@@ -1,6 +1,7 @@
-//! Files in doubt are written anew. After a failed fsync the system may call pages clean that never reached the medium,
-//! so the file is not trusted again, whatever later calls say: its frames are copied, as they can be read now, into a
-//! new file of the same positions and salt, which is fsync'd and takes its place in the manifest.
+//! Files in doubt are written anew. After a failed fsync the system may call pages clean that never reached
+//! the medium, so the file is not trusted again, whatever later calls say: its frames are copied, as they can
+//! be read now, into a new file of the same positions and salt, which is fsync'd and takes its place in the
+//! manifest.
 
 use std::io;
 use std::sync::atomic::Ordering;

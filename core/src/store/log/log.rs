@@ -1,8 +1,10 @@
-//! The broker log: every frame of every topic gets a position here, in order, and is written by whoever comes first.
+//! The broker log: every frame of every topic gets a position here, in order, and is written by whoever comes
+//! first.
 //!
-//! A caller enqueues frames (a short lock that assigns positions) and then commits: who gets the writer's lock writes
-//! for all who queued, one write a round; nobody waits for that lock. What level `sync` queued then waits for the next
-//! fsync, which takes all that was written by its start. A [`Ticket`] tells when its frame is acknowledged.
+//! A caller enqueues frames (a short lock that assigns positions) and then commits: who gets the writer's
+//! lock writes for all who queued, one write a round; nobody waits for that lock. What level `sync` queued
+//! then waits for the next fsync, which takes all that was written by its start. A [`Ticket`] tells when its
+//! frame is acknowledged.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -26,8 +28,8 @@ use crate::store::log::writer::{Files, Writer};
 use crate::store::memory::marks::Marks;
 use crate::store::read::catalog::Catalog;
 
-/// Something that waits for the broker: called when what it waits for may have happened. [`Parker`](crate::Parker) is the
-/// one of a caller that blocks.
+/// Something that waits for the broker: called when what it waits for may have happened.
+/// [`Parker`](crate::Parker) is the one of a caller that blocks.
 ///
 /// Calls must be cheap and never block. They come from any thread and may be spurious.
 pub trait Wake: Send + Sync {
@@ -48,7 +50,8 @@ pub(crate) struct Landed {
     pub(crate) frame: Frame,
     /// The chunk whose memory the frame uses.
     pub(crate) chunk: u64,
-    /// Whether it was published at level `memory` and is only now written, as all or part of a frame in memory.
+    /// Whether it was published at level `memory` and is only now written, as all or part of a frame in
+    /// memory.
     pub(crate) spilled: bool,
     /// Whether it lands only once it is fsync'd.
     pub(crate) synced: bool,
@@ -75,15 +78,16 @@ impl Frame {
         self.first.plus(u64::from(self.count) - 1)
     }
 
-    /// A record at or before that of `offset`, as near as the marks tell: its place in the payload, and its offset.
+    /// A record at or before that of `offset`, as near as the marks tell: its place in the payload, and its
+    /// offset.
     pub(crate) fn near(&self, offset: Offset) -> (usize, Offset) {
         let (index, at) = self.marks.before(offset.0 - self.first.0);
         (at, self.first.plus(index))
     }
 }
 
-/// A change on its way to the log. It is done once the change is stored as its topic's durability level wants it:
-/// [`Ticket::wait`] blocks until then, [`Broker::outcome`](crate::Broker::outcome) looks.
+/// A change on its way to the log. It is done once the change is stored as its topic's durability level wants
+/// it: [`Ticket::wait`] blocks until then, [`Broker::outcome`](crate::Broker::outcome) looks.
 ///
 /// ```
 /// # use mq_core::{Broker, Options, Outcome};
@@ -100,7 +104,8 @@ impl Frame {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "nothing is stored before the ticket is done"]
 pub struct Ticket {
-    /// How many times writing had failed when the frame was queued: positions are handed out again after a failure.
+    /// How many times writing had failed when the frame was queued: positions are handed out again after a
+    /// failure.
     epoch: u64,
     /// The position after the frame; 0 if it was acknowledged at once.
     position: u64,
@@ -141,20 +146,21 @@ pub enum Outcome {
 
 /// Unwritten bytes above which sessions stop reading.
 const UNWRITTEN_BYTES_MAX: u64 = 16 << 20;
-/// Failures whose position is remembered. A ticket older than that many failures counts as failed: its connection had
-/// that many chances to ask.
+/// Failures whose position is remembered. A ticket older than that many failures counts as failed: its
+/// connection had that many chances to ask.
 const CUTS_MAX: usize = 4096;
 
 /// The log.
 ///
-/// The order of core's locks, outermost first. A thread that holds one takes only later ones, and waits for `syncing` and
-/// `writer` only while it holds no topic:
+/// The order of core's locks, outermost first. A thread that holds one takes only later ones, and waits for
+/// `syncing` and `writer` only while it holds no topic:
 /// 1. `syncing`, held over a whole fsync; then `writer`, held over a round of writes
 /// 2. `preparing`, then `manifest`, then `left_over`
 /// 3. the broker's `maintenance`, then its registry
 /// 4. a topic, then its channels, then `Blocks`; frames are landed in their topics under 1
 /// 5. `assign`, then `cuts`
-/// 6. `files`, `unsynced`, `room`, the reserve's then the trouble's, and those of `Catalog`, `Pool`, `Timers` and `Dirty`
+/// 6. `files`, `unsynced`, `room`, the reserve's then the trouble's, and those of `Catalog`, `Pool`, `Timers`
+///    and `Dirty`
 pub(crate) struct Log {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) catalog: Arc<Catalog>,
@@ -299,8 +305,8 @@ impl Log {
         })
     }
 
-    /// Queues a data frame of `topic`. `landing` hears when it is written. `None`, and nothing queued, if `epoch` is
-    /// given and is over: a write has failed since.
+    /// Queues a data frame of `topic`. `landing` hears when it is written. `None`, and nothing queued, if
+    /// `epoch` is given and is over: a write has failed since.
     pub(crate) fn enqueue(
         &self,
         topic: u32,
@@ -326,8 +332,8 @@ impl Log {
         self.push(header, payload.clone(), synced, Some((landing, landed)), wake, epoch)
     }
 
-    /// Queues a state frame with `count` encoded events. A state frame is never given up: should writing fail, its
-    /// ticket fails, and the frame is queued again.
+    /// Queues a state frame with `count` encoded events. A state frame is never given up: should writing
+    /// fail, its ticket fails, and the frame is queued again.
     pub(crate) fn enqueue_state(
         &self,
         events: Vec<u8>,
@@ -355,7 +361,8 @@ impl Log {
         self.wants_mark() && self.push(mark(time), Bytes::new(), false, None, None, None).is_some()
     }
 
-    /// A ticket like `earlier`, if that is not decided: for another one who waits for it, who is woken by `wake`.
+    /// A ticket like `earlier`, if that is not decided: for another one who waits for it, who is woken by
+    /// `wake`.
     pub(crate) fn follow(&self, earlier: Ticket, time: Wall, wake: &Arc<dyn Wake>) -> Ticket {
         match self.outcome(earlier) {
             Outcome::Pending => {
@@ -367,8 +374,8 @@ impl Log {
         }
     }
 
-    /// A ticket for all that was queued so far, for one who is woken by `wake` if it is given; fsync'd, if `synced`. `None` if `epoch` is
-    /// over: a write has failed since.
+    /// A ticket for all that was queued so far, for one who is woken by `wake` if it is given; fsync'd, if
+    /// `synced`. `None` if `epoch` is over: a write has failed since.
     pub(crate) fn follow_all(
         &self,
         time: Wall,
@@ -484,7 +491,8 @@ impl Log {
 
     /// Whether an fsync that began now would acknowledge something.
     pub(crate) fn has_unsynced(&self) -> bool {
-        // A writer lists what it has written before it says up to where: until then an fsync would land nothing.
+        // A writer lists what it has written before it says up to where: until then an fsync would land
+        // nothing.
         self.unsynced.lock().front().is_some_and(|next| next.end <= self.written())
     }
 

@@ -3,8 +3,8 @@
 //! - `log`: the queue, positions, tickets
 //! - `writer`: rounds of writes, new files, fsync
 //! - `names`: whether files and folder are found by their names still
-//! - `trouble`: what fails, and what is refused for it; `reserve`: space kept for a full disk; `healing`: files written
-//!   anew after a failed fsync
+//! - `trouble`: what fails, and what is refused for it; `reserve`: space kept for a full disk; `healing`:
+//!   files written anew after a failed fsync
 
 pub(crate) mod healing;
 #[expect(clippy::module_inception, reason = "the noun is the module's")]

@@ -1,5 +1,5 @@
-//! Whether what was written is found again by its names: the folder and its files can be moved, removed or replaced under
-//! a running broker, and its open files take everything all the same.
+//! Whether what was written is found again by its names: the folder and its files can be moved, removed or
+//! replaced under a running broker, and its open files take everything all the same.
 
 use std::io;
 use std::sync::Arc;
@@ -27,8 +27,9 @@ fn looking(error: io::Error) -> Error {
 }
 
 impl Log {
-    /// Makes sure, after an fsync and before it is answered for, that the folder is where it was, and that the current file
-    /// and, if any name in the folder changed since the last look, all other files are found by their names.
+    /// Makes sure, after an fsync and before it is answered for, that the folder is where it was, and that
+    /// the current file and, if any name in the folder changed since the last look, all other files are
+    /// found by their names.
     ///
     /// # Errors
     /// `Io`: what is missing. Log files are written again by the next fsync.

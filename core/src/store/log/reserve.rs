@@ -1,5 +1,5 @@
-//! A file that only takes space: given up on a full disk, for the finishes, the checkpoint and the cleaning that make
-//! room again, and taken back when there is.
+//! A file that only takes space: given up on a full disk, for the finishes, the checkpoint and the cleaning
+//! that make room again, and taken back when there is.
 
 use parking_lot::Mutex;
 

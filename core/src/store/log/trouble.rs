@@ -1,4 +1,5 @@
-//! What keeps the log from its work: told once when it begins and once when it ends, and asked by whoever publishes.
+//! What keeps the log from its work: told once when it begins and once when it ends, and asked by whoever
+//! publishes.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};

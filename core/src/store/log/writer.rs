@@ -28,7 +28,8 @@ const ROUNDS_MAX: usize = 16;
 pub(crate) struct Writer {
     pub(in crate::store) file: Arc<dyn File>,
     pub(in crate::store) header: FileHeader,
-    /// Where the next frame goes in the file. 0 until the header is written, which goes with the first frame.
+    /// Where the next frame goes in the file. 0 until the header is written, which goes with the first
+    /// frame.
     at: u64,
     /// The queue being written; kept for its memory.
     round: VecDeque<Item>,
@@ -54,7 +55,8 @@ pub(super) struct Files {
 struct Spare {
     no: u64,
     file: Arc<dyn File>,
-    /// Whether the manifest names it for sure. If storing the manifest failed, the one on disk may or may not.
+    /// Whether the manifest names it for sure. If storing the manifest failed, the one on disk may or may
+    /// not.
     is_named: bool,
 }
 
@@ -155,7 +157,8 @@ impl Log {
         result.is_ok()
     }
 
-    /// Writes the frames at the front of `round` that go into one file and one write, and removes them from it.
+    /// Writes the frames at the front of `round` that go into one file and one write, and removes them from
+    /// it.
     fn write_frames(&self, writer: &mut Writer, round: &mut VecDeque<Item>) -> Result<()> {
         let (mut len, mut frames) = (0, 0);
         writer.headers.clear();
@@ -209,8 +212,8 @@ impl Log {
         Ok(())
     }
 
-    /// Takes the first `count` items off `round`, which are written: tells their owners, but for those that wait for an
-    /// fsync. Returns how many bytes these are.
+    /// Takes the first `count` items off `round`, which are written: tells their owners, but for those that
+    /// wait for an fsync. Returns how many bytes these are.
     fn land(&self, writer: &mut Writer, round: &mut VecDeque<Item>, count: usize) -> u64 {
         let mut unsynced = 0;
         for item in round.drain(..count) {
@@ -248,8 +251,8 @@ impl Log {
         }
     }
 
-    /// Fails what is queued: cuts file and queue back to the last whole frame, and tells the frames' owners. State
-    /// frames are queued again, for what they tell is so, whoever was refused.
+    /// Fails what is queued: cuts file and queue back to the last whole frame, and tells the frames' owners.
+    /// State frames are queued again, for what they tell is so, whoever was refused.
     fn fail(&self, writer: &mut Writer, round: &mut VecDeque<Item>, error: &Error) {
         self.counters.write_failed();
         if error.kind() == ErrorKind::Full {
@@ -350,8 +353,8 @@ impl Log {
         })
     }
 
-    /// Takes the space that the file will need: writing costs a fifth less so. Where there is little, it is left to those who
-    /// make more, and taken as the file is written.
+    /// Takes the space that the file will need: writing costs a fifth less so. Where there is little, it is
+    /// left to those who make more, and taken as the file is written.
     fn take_space(&self, file: &dyn File) {
         if !self.is_full() && file.allocate(self.file_bytes).is_err() {
             // Some of it may have been taken.
@@ -373,13 +376,14 @@ impl Log {
         Ok(out)
     }
 
-    /// A file that the manifest on disk may name or not, since storing it failed: it is removed once that is known.
+    /// A file that the manifest on disk may name or not, since storing it failed: it is removed once that is
+    /// known.
     pub(crate) fn leave_over(&self, name: String) {
         self.left_over.lock().push(name);
     }
 
-    /// Makes everything written before the call durable: gives full files their index, and fsyncs. What waited for it
-    /// lands.
+    /// Makes everything written before the call durable: gives full files their index, and fsyncs. What
+    /// waited for it lands.
     ///
     /// # Errors
     /// `Full`, `Io`, `Damaged`: nothing more is acknowledged at level `sync` until a later call succeeds.

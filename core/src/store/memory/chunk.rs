@@ -1,8 +1,8 @@
 //! Memory for frames: one pool of recycled chunks under one budget.
 //!
-//! A batch is encoded into the free tail of a chunk that nobody else holds, and split off as `Bytes` when it is
-//! published: the one copy of each body. A chunk is free again when all the frames in it were dropped, which the
-//! chunk's own tail handle can tell (`try_reclaim`), so no count is kept per message.
+//! A batch is encoded into the free tail of a chunk that nobody else holds, and split off as `Bytes` when it
+//! is published: the one copy of each body. A chunk is free again when all the frames in it were dropped,
+//! which the chunk's own tail handle can tell (`try_reclaim`), so no count is kept per message.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -18,12 +18,12 @@ use crate::store::memory::fresh;
 /// A frame larger than this part of a chunk gets a chunk of its own, so that no chunk wastes more.
 const SHARE_OF_CHUNK: usize = 4;
 
-/// Chunks in use that are passed over while one is looked for that isn't: they are freed about in order. Now and then
-/// all are looked at ([`Pool::release_idle`]).
+/// Chunks in use that are passed over while one is looked for that isn't: they are freed about in order. Now
+/// and then all are looked at ([`Pool::release_idle`]).
 const BUSY_MAX: usize = 16;
 
-/// Written frames are kept up to this, or a quarter of the budget if that is less: the system's page cache has them too,
-/// and memory that is used again costs less than more of it.
+/// Written frames are kept up to this, or a quarter of the budget if that is less: the system's page cache
+/// has them too, and memory that is used again costs less than more of it.
 const WRITTEN_BYTES_MAX: u64 = 256 << 20;
 
 /// Which frames a chunk holds. Chunks of written frames are given up first: dropping them costs nothing.
@@ -82,7 +82,8 @@ pub(super) struct Chunk {
     topics: Vec<u32>,
     /// Whether the topics were already asked to give up their frames.
     evicted: bool,
-    /// Highest chunk id there was when it was sealed: frames in chunks of higher ids are younger than all in it.
+    /// Highest chunk id there was when it was sealed: frames in chunks of higher ids are younger than all in
+    /// it.
     sealed_at: u64,
 }
 
@@ -145,7 +146,8 @@ impl Pool {
         }
     }
 
-    /// Gives as many free bytes back to the system as the budget is passed by: what else is counted needs their place.
+    /// Gives as many free bytes back to the system as the budget is passed by: what else is counted needs
+    /// their place.
     fn give_back(&self) {
         let mut state = self.state.lock();
         let over = self.used().saturating_sub(self.limit);
@@ -258,8 +260,8 @@ impl Pool {
         self.used.fetch_sub(released, Ordering::Relaxed);
     }
 
-    /// The oldest up to `max` chunks of `ring` that were not named before: the caller makes the topics give up their
-    /// frames there. `None` if there are none.
+    /// The oldest up to `max` chunks of `ring` that were not named before: the caller makes the topics give
+    /// up their frames there. `None` if there are none.
     pub(crate) fn victims(&self, ring: Ring, max: usize) -> Option<Victims> {
         let mut state = self.state.lock();
         let mut victims = Victims { chunks: Vec::new(), topics: Vec::new(), until: 0 };
@@ -290,8 +292,8 @@ impl Pool {
         }
     }
 
-    /// Whether a frame in that chunk, written just now, is not to be kept in memory: its chunk was to be given up
-    /// while it was on its way (or, which costs only a read, an older one is still open).
+    /// Whether a frame in that chunk, written just now, is not to be kept in memory: its chunk was to be
+    /// given up while it was on its way (or, which costs only a read, an older one is still open).
     pub(crate) fn was_evicted(&self, chunk: u64) -> bool {
         chunk <= self.evicted_to.load(Ordering::Relaxed)
     }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use bytes::BytesMut;
 
-/// A size of chunks that has room for `bytes`: there are sixteen between a power of two and the next, so that chunks of
-/// frames about as large are of one size and few bytes are wasted.
+/// A size of chunks that has room for `bytes`: there are sixteen between a power of two and the next, so that
+/// chunks of frames about as large are of one size and few bytes are wasted.
 pub(super) fn class(bytes: usize) -> usize {
     let step = (bytes.next_power_of_two() / 32).max(1);
     bytes.next_multiple_of(step)
@@ -48,7 +48,8 @@ impl Free {
         self.bytes += bytes as u64;
     }
 
-    /// Drops buffers of `over` bytes or more together, large ones first, or all. Returns how many bytes they had.
+    /// Drops buffers of `over` bytes or more together, large ones first, or all. Returns how many bytes they
+    /// had.
     pub(super) fn release(&mut self, over: u64) -> u64 {
         let before = self.bytes;
         for (&bytes, class) in self.classes.iter_mut().rev() {

@@ -1,19 +1,20 @@
-//! Positions of some records in the payload of a large frame, so that a message in its middle is found without a walk
-//! from its start.
+//! Positions of some records in the payload of a large frame, so that a message in its middle is found
+//! without a walk from its start.
 
 use std::sync::Arc;
 
-/// Every so many records one position is kept: a walk passes at most 63 records, and the positions take at most half a
-/// percent of what the records take.
+/// Every so many records one position is kept: a walk passes at most 63 records, and the positions take at
+/// most half a percent of what the records take.
 pub(crate) const MARK_EVERY: u32 = 64;
 
-/// The positions of every [`MARK_EVERY`]-th record in a payload but the first, in order. None for a small frame. One
-/// pointer, since it is part of every frame.
+/// The positions of every [`MARK_EVERY`]-th record in a payload but the first, in order. None for a small
+/// frame. One pointer, since it is part of every frame.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Marks(Option<Arc<Vec<u32>>>);
 
 impl Marks {
-    /// The number and position of the last marked record at or before record `index`; the first record if no mark is.
+    /// The number and position of the last marked record at or before record `index`; the first record if no
+    /// mark is.
     pub(crate) fn before(&self, index: u64) -> (u64, usize) {
         let marked = (index / u64::from(MARK_EVERY)) as usize;
         let Some(marks) = self.0.as_ref().filter(|_| marked > 0) else { return (0, 0) };

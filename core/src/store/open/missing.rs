@@ -5,8 +5,9 @@ use crate::store::format::event::Durability;
 use crate::store::open::replay::Replay;
 use crate::store::read::catalog::Catalog;
 
-/// What lies between those messages of topic `number` that stand on disk (`spans`), in the same block, and is waited for:
-/// some channel has not finished it. What was published at level `memory`, or is known to be gone, is no one's loss.
+/// What lies between those messages of topic `number` that stand on disk (`spans`), in the same block, and is
+/// waited for: some channel has not finished it. What was published at level `memory`, or is known to be
+/// gone, is no one's loss.
 pub(crate) fn missing(replay: &Replay, number: u32, spans: &[(Offset, Offset)]) -> Vec<(Offset, Offset)> {
     let Some(topic) = replay.topics.get(&number) else { return Vec::new() };
     gaps(spans)
@@ -35,8 +36,9 @@ fn gaps(spans: &[(Offset, Offset)]) -> impl Iterator<Item = (Offset, Offset)> {
     })
 }
 
-/// Keeps those holes that lie between messages on disk, so that checkpoints tell of them as long as a missing message
-/// there would be damage. A cursor need not know of them: else one far ahead would have it list all that lies before.
+/// Keeps those holes that lie between messages on disk, so that checkpoints tell of them as long as a missing
+/// message there would be damage. A cursor need not know of them: else one far ahead would have it list all
+/// that lies before.
 pub(crate) fn settle_holes(replay: &mut Replay, catalog: &Catalog) {
     for (&number, topic) in &replay.topics {
         let spans = catalog.spans(number);

@@ -1,7 +1,7 @@
 //! From the files back to the state: what is served after a start, and what is damage.
 //!
-//! The log is walked from the checkpoint's position. `synced_to` of what is read tells which part was known fsync'd:
-//! a bad frame below it is damage; at or above it, the log ends there, whatever follows.
+//! The log is walked from the checkpoint's position. `synced_to` of what is read tells which part was known
+//! fsync'd: a bad frame below it is damage; at or above it, the log ends there, whatever follows.
 
 #[cfg(test)]
 mod tests;
@@ -66,8 +66,9 @@ struct OpenedFile {
 }
 
 impl OpenedFile {
-    /// Whether nothing of it is to be replayed. Below the checkpoint, at `from`, all was fsync'd, and so was the index of a
-    /// file that was full by then. One that ends where the checkpoint was taken may have got its index later.
+    /// Whether nothing of it is to be replayed. Below the checkpoint, at `from`, all was fsync'd, and so was
+    /// the index of a file that was full by then. One that ends where the checkpoint was taken may have
+    /// got its index later.
     fn is_below(&self, from: u64) -> bool {
         self.log.index.as_ref().is_some_and(|(footer, _)| self.header.position(footer.frames_end) < from)
     }
@@ -143,7 +144,8 @@ fn warn_of_foreign(disk: &dyn Disk) -> Result<()> {
     Ok(())
 }
 
-/// Refuses a folder in which the manifest's name is taken. Among the store's files it is one that was damaged.
+/// Refuses a folder in which the manifest's name is taken. Among the store's files it is one that was
+/// damaged.
 fn refuse_foreign_manifest(disk: &dyn Disk) -> Result<()> {
     if own::is_manifest_foreign(disk).map_err(looking)? {
         return Err(Error::new(
@@ -156,8 +158,8 @@ fn refuse_foreign_manifest(disk: &dyn Disk) -> Result<()> {
     Ok(())
 }
 
-/// Refuses a folder that lost its manifest: what is in its files must not be taken for left-overs. A first start that was
-/// cut short has left no more than an empty file.
+/// Refuses a folder that lost its manifest: what is in its files must not be taken for left-overs. A first
+/// start that was cut short has left no more than an empty file.
 fn refuse_orphans(disk: &dyn Disk) -> Result<()> {
     match own::orphan(disk).map_err(looking)? {
         Some(name) => Err(Error::new(
@@ -265,8 +267,8 @@ impl Recovery {
                 self.damaged_header(log.no);
                 continue;
             }
-            // What a torn write left shows not whose it is: should the file outlive its name in the manifest, it is
-            // removed at the next start.
+            // What a torn write left shows not whose it is: should the file outlive its name in the manifest,
+            // it is removed at the next start.
             if log.len > 0 {
                 let failed = |e| Error::io(format!("could not empty {}", log_name(log.no)), e);
                 log.file.truncate(0).map_err(failed)?;
@@ -296,8 +298,8 @@ impl Recovery {
                 full.push((*header, log.file.clone()));
             }
         }
-        // The last file is gone on in unless it has an index, is damaged, or is not where the log ends (the rest of it was
-        // lost).
+        // The last file is gone on in unless it has an index, is damaged, or is not where the log ends (the
+        // rest of it was lost).
         let sound_last = written.last().filter(|opened| !self.damage.files.contains(&opened.header.no));
         let unsealed = sound_last.filter(|opened| opened.log.index.is_none());
         let last = unsealed.and_then(|OpenedFile { header, log, .. }| {
@@ -328,8 +330,8 @@ impl Recovery {
         Ok(Opened { manifest: manifest.clone(), writer, full, end })
     }
 
-    /// Makes what was accepted of a file durable. Where an fsync had failed, what is not known fsync'd is written again
-    /// first: the system calls its pages clean that never reached the medium.
+    /// Makes what was accepted of a file durable. Where an fsync had failed, what is not known fsync'd is
+    /// written again first: the system calls its pages clean that never reached the medium.
     fn make_durable(&self, OpenedFile { header, log, lost }: &OpenedFile) -> Result<()> {
         let file = &log.file;
         let rewrite = || {

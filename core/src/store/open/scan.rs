@@ -1,8 +1,8 @@
-//! The one reading of log files that recovery, inspection and repair go by: which frames stand in them, which places are
-//! damaged, and where a crash cut the log.
+//! The one reading of log files that recovery, inspection and repair go by: which frames stand in them, which
+//! places are damaged, and where a crash cut the log.
 //!
-//! `synced_to` of the frames says which part of the log was known fsync'd: a bad place below the greatest is damage; at or
-//! above it a crash cut the log there, whatever follows.
+//! `synced_to` of the frames says which part of the log was known fsync'd: a bad place below the greatest is
+//! damage; at or above it a crash cut the log there, whatever follows.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,7 +25,8 @@ pub(crate) struct LogFile {
     pub(crate) kind: FileKind,
     /// `None` if there is nothing to read the frames by.
     pub(crate) header: Option<FileHeader>,
-    /// Whether the header's bytes are not as they were written. A frame can prove what they said all the same.
+    /// Whether the header's bytes are not as they were written. A frame can prove what they said all the
+    /// same.
     pub(crate) is_header_damaged: bool,
     pub(crate) file: Arc<dyn File>,
     pub(crate) len: u64,
@@ -74,7 +75,8 @@ impl LogFile {
         self.index.as_ref().map_or(self.len, |(footer, _)| footer.frames_end)
     }
 
-    /// The place of a file among those that are read in order: log files by their positions, then clean files.
+    /// The place of a file among those that are read in order: log files by their positions, then clean
+    /// files.
     pub(crate) fn order(&self) -> (u32, u64, u64) {
         (self.kind as u32, self.header.map_or(u64::MAX, |header| header.base), self.no)
     }
@@ -108,9 +110,10 @@ fn proven(
     Ok(None)
 }
 
-/// Which of the `unreadable` log files, which have no header to read them by, are damage: all but one that stands after
-/// the `newest` readable one, whose first write a crash cut short. `order` has the numbers of the files in the order of
-/// their positions; without a manifest, their own order must do. `end` is where the readable log ends.
+/// Which of the `unreadable` log files, which have no header to read them by, are damage: all but one that
+/// stands after the `newest` readable one, whose first write a crash cut short. `order` has the numbers of
+/// the files in the order of their positions; without a manifest, their own order must do. `end` is where the
+/// readable log ends.
 pub(crate) fn damaged_headers(
     unreadable: &[u64],
     readable: &[u64],
@@ -127,8 +130,9 @@ pub(crate) fn damaged_headers(
     unreadable.iter().filter(is_damage).copied().collect()
 }
 
-/// Whether log file `no`, which is not there, held nothing: after a clean stop, one that stands after all others was made
-/// ahead of its need. Had it held anything, the log would end before its checkpoint, which is damage.
+/// Whether log file `no`, which is not there, held nothing: after a clean stop, one that stands after all
+/// others was made ahead of its need. Had it held anything, the log would end before its checkpoint, which is
+/// damage.
 pub(crate) fn held_nothing(no: u64, manifest: &Manifest, readable: &[u64]) -> bool {
     let place = |no: &u64| manifest.files.iter().position(|(other, _)| other == no);
     manifest.clean_stop && place(&no) > readable.iter().map(place).max().flatten()
@@ -153,8 +157,8 @@ pub(crate) enum Found {
     File,
     /// A whole frame at this byte of the file; [`LogScan::payload`] has the rest.
     Frame { at: u64, frame: Header },
-    /// A place that is not as it was written, up to the next whole header at `until`, or the end. `frame` is what stood
-    /// there, where its header is whole. `is_tail`: nothing from there on was known fsync'd.
+    /// A place that is not as it was written, up to the next whole header at `until`, or the end. `frame` is
+    /// what stood there, where its header is whole. `is_tail`: nothing from there on was known fsync'd.
     Bad { at: u64, until: u64, frame: Option<Header>, is_tail: bool },
     /// The file's frames end at this byte.
     FileEnd { at: u64 },
@@ -191,8 +195,8 @@ enum Stage {
 }
 
 impl LogScan {
-    /// Begins with `parts`. The log is whole up to `from`, and known fsync'd up to `synced_to`; `expected` is where
-    /// the first file after `from` must begin, if that is known.
+    /// Begins with `parts`. The log is whole up to `from`, and known fsync'd up to `synced_to`; `expected` is
+    /// where the first file after `from` must begin, if that is known.
     pub(crate) fn new(parts: Vec<Part>, from: u64, expected: Option<u64>, synced_to: u64) -> Self {
         Self {
             parts,

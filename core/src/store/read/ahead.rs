@@ -1,8 +1,9 @@
-//! Reading files ahead of their replay, on several threads, and fsyncing them meanwhile: what takes time there are the
-//! copies from the page cache, the checksums and the disk.
+//! Reading files ahead of their replay, on several threads, and fsyncing them meanwhile: what takes time
+//! there are the copies from the page cache, the checksums and the disk.
 //!
-//! A thread gives the frames of its file in order, up to the first place that is not a whole frame, or can't be read.
-//! What that is, who replays finds out by itself: it goes on from there with a [`Scanner`] of its own.
+//! A thread gives the frames of its file in order, up to the first place that is not a whole frame, or can't
+//! be read. What that is, who replays finds out by itself: it goes on from there with a [`Scanner`] of its
+//! own.
 
 use std::collections::VecDeque;
 use std::io;
@@ -56,7 +57,8 @@ impl Iterator for Frames {
     }
 }
 
-/// Starts to read and to fsync `files`. Their frames are to be taken in this order, and dropped before `scope` ends.
+/// Starts to read and to fsync `files`. Their frames are to be taken in this order, and dropped before
+/// `scope` ends.
 pub(crate) fn start<'scope>(scope: &'scope Scope<'scope, '_>, files: Vec<Reading>) -> Vec<Frames> {
     let syncing: Vec<_> = files.iter().map(|file| (Arc::clone(&file.file), Arc::clone(&file.lost))).collect();
     let sync_all = move || {

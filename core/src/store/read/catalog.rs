@@ -1,4 +1,5 @@
-//! The catalog: which file holds which offsets of which topic. In memory only, rebuilt at open from the files' indexes.
+//! The catalog: which file holds which offsets of which topic. In memory only, rebuilt at open from the
+//! files' indexes.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -131,8 +132,8 @@ impl Catalog {
         self.inner.lock().add_sealed(header, file, frames_end, table);
     }
 
-    /// Notes frames just written at the end of file `no`: where each stands, its length, topic and offsets; and where
-    /// the file's frames end now.
+    /// Notes frames just written at the end of file `no`: where each stands, its length, topic and offsets;
+    /// and where the file's frames end now.
     pub(crate) fn wrote(
         &self,
         no: u64,
@@ -346,8 +347,8 @@ impl Catalog {
 const RUNS_AT_ONCE: usize = 64;
 
 impl Inner {
-    /// Notes that file `no` holds `first` to `last`. What another file holds already stays there: a run whose spill
-    /// was cut short by an error is written again.
+    /// Notes that file `no` holds `first` to `last`. What another file holds already stays there: a run whose
+    /// spill was cut short by an error is written again.
     fn note(&mut self, topic: u32, first: Offset, last: Offset, no: u64) {
         let spans = self.topics.entry(topic).or_default();
         let is_free = spans.range(first..=last).next().is_none();

@@ -20,8 +20,8 @@ const JOIN_BYTES: u64 = 64 * 1024;
 /// Frames of one topic in offset order. Empty if there is nothing at or after the asked offset.
 pub(crate) type Frames = Vec<Frame>;
 
-/// Reads the frames of `topic` that hold `from` and what follows, up to about `bytes_max` (at least one frame, if there
-/// is one). With `nowait`, `None` if a disk would have to be waited for.
+/// Reads the frames of `topic` that hold `from` and what follows, up to about `bytes_max` (at least one
+/// frame, if there is one). With `nowait`, `None` if a disk would have to be waited for.
 ///
 /// # Errors
 /// `Io`; `Damaged` if what the catalog promises does not stand there.
@@ -82,7 +82,8 @@ pub(crate) fn read(
 
 const FILE_START: u64 = 0;
 
-/// Fills `buf` from the place `at` of a log file. With `nowait`, `false` if a disk would have to be waited for.
+/// Fills `buf` from the place `at` of a log file. With `nowait`, `false` if a disk would have to be waited
+/// for.
 ///
 /// # Errors
 /// `Io`; `Damaged` if the file ends before.
@@ -104,7 +105,8 @@ pub(crate) fn fetch(
     }
 }
 
-/// The frame of `topic` at the start of `bytes`, which stand at `at` of a log file: its header and its payload.
+/// The frame of `topic` at the start of `bytes`, which stand at `at` of a log file: its header and its
+/// payload.
 ///
 /// # Errors
 /// `Damaged` if no whole data frame of the topic stands there.
@@ -238,7 +240,8 @@ impl Scanner {
         Ok(bytes.get(HEADER_BYTES..).unwrap_or_default())
     }
 
-    /// Looks for the next frame header after the place `at`, and goes on from there. `false` if there is none.
+    /// Looks for the next frame header after the place `at`, and goes on from there. `false` if there is
+    /// none.
     pub(crate) fn resync(&mut self, at: u64) -> Result<bool> {
         let (header, file_len) = (self.header, self.file_len);
         let mut from = at + 1;

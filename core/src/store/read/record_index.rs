@@ -1,8 +1,9 @@
 //! Positions of single records in stored runs, remembered for messages that are delivered again.
 //!
-//! Messages come due in any order, and a log file's index finds no more than the run that holds one: up to 64 KiB, or a
-//! larger frame. A run is therefore read whole the first time a message of it is delivered again, and the positions of
-//! its records are kept, 4 bytes each; from then on exactly the records that are wanted are read.
+//! Messages come due in any order, and a log file's index finds no more than the run that holds one: up to 64
+//! KiB, or a larger frame. A run is therefore read whole the first time a message of it is delivered again,
+//! and the positions of its records are kept, 4 bytes each; from then on exactly the records that are wanted
+//! are read.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -58,7 +59,8 @@ impl RunIndex {
         self.covered
     }
 
-    /// Indexes `part`, the bytes of the run from [`RunIndex::covered`] on. `run_at` is the place of the run in the file.
+    /// Indexes `part`, the bytes of the run from [`RunIndex::covered`] on. `run_at` is the place of the run
+    /// in the file.
     ///
     /// # Errors
     /// `Damaged` if anything but whole frames of `topic` stands there.
@@ -125,8 +127,8 @@ impl RunIndex {
     }
 }
 
-/// The indexes of one topic's runs, with the runs of the files they stand in. Counted against the memory budget, of
-/// which all topics' take at most an eighth; beyond that the least recently used go.
+/// The indexes of one topic's runs, with the runs of the files they stand in. Counted against the memory
+/// budget, of which all topics' take at most an eighth; beyond that the least recently used go.
 pub(crate) struct RecordIndexes {
     cache: Mutex<Cache>,
     pool: Arc<Pool>,
@@ -252,7 +254,8 @@ impl RecordIndexes {
 }
 
 impl Cache {
-    /// Forgets the least recently used quarter, at least one: so many at once that the search for them costs little.
+    /// Forgets the least recently used quarter, at least one: so many at once that the search for them costs
+    /// little.
     fn forget_quarter(&mut self) {
         let of_runs = self.runs.values().map(|used| used.last);
         let mut uses: Vec<u64> = of_runs.chain(self.files.values().map(|used| used.last)).collect();

@@ -1,4 +1,5 @@
-//! Reads single messages of a topic from log files: those that are delivered again, in the order they come due.
+//! Reads single messages of a topic from log files: those that are delivered again, in the order they come
+//! due.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -36,9 +37,9 @@ struct Part {
     offsets: Vec<Offset>,
 }
 
-/// Reads messages of `topic`: of `offsets`, in the order in which they are wanted, as many as `bytes_max` allows, at
-/// least one. Runs that are not in `indexes` are read whole and come there. With `nowait`, `None` if a disk would have to
-/// be waited for, or the work is more than a thread should do that others wait for.
+/// Reads messages of `topic`: of `offsets`, in the order in which they are wanted, as many as `bytes_max`
+/// allows, at least one. Runs that are not in `indexes` are read whole and come there. With `nowait`, `None`
+/// if a disk would have to be waited for, or the work is more than a thread should do that others wait for.
 ///
 /// # Errors
 /// `Io`; `Damaged` if what the catalog promises does not stand there.
@@ -186,8 +187,9 @@ impl Reading<'_> {
     }
 }
 
-/// The records of a run that are read in one go each: those so near to each other that what lies between is at most
-/// half of what is wanted. All reads together then take at most one and a half times the records' bytes.
+/// The records of a run that are read in one go each: those so near to each other that what lies between is
+/// at most half of what is wanted. All reads together then take at most one and a half times the records'
+/// bytes.
 fn joined(spots: &[Spot]) -> impl Iterator<Item = &[Spot]> {
     let mut rest = spots;
     std::iter::from_fn(move || {

@@ -79,8 +79,8 @@ impl Damage {
         Self { file: Some(file), at: Some(at), what }
     }
 
-    /// One word for programs: `manifest`, `checkpoint`, `gone`, `header`, `index`, `log`, `messages`, `entries`, `bytes`
-    /// or `missing`.
+    /// One word for programs: `manifest`, `checkpoint`, `gone`, `header`, `index`, `log`, `messages`,
+    /// `entries`, `bytes` or `missing`.
     pub fn kind(&self) -> &'static str {
         match self.what {
             What::Manifest => "manifest",
@@ -137,8 +137,8 @@ impl fmt::Display for Damage {
     }
 }
 
-/// Where a crash cut the log. No damage: nothing from there on was known fsync'd, and a broker drops it when it opens the
-/// folder.
+/// Where a crash cut the log. No damage: nothing from there on was known fsync'd, and a broker drops it when
+/// it opens the folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tail {
     /// The file.

@@ -1,5 +1,5 @@
-//! Opens all files of a data folder that count, to read them; a broker may run on it. Where the manifest is lost, they are
-//! all that there are.
+//! Opens all files of a data folder that count, to read them; a broker may run on it. Where the manifest is
+//! lost, they are all that there are.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -53,8 +53,8 @@ pub(crate) struct Surveyed {
 /// How often reading starts over because a file of the manifest is gone.
 const TRIES: usize = 20;
 
-/// Opens all that counts, newest first, so that what an older file lacks was not yet known when a newer one was opened.
-/// Starts over where the manifest has changed since it was read.
+/// Opens all that counts, newest first, so that what an older file lacks was not yet known when a newer one
+/// was opened. Starts over where the manifest has changed since it was read.
 pub(crate) fn open(disk: &dyn Disk) -> Result<Opened> {
     let looking = |e| Error::io("could not look through the data folder", e);
     if own::is_manifest_foreign(disk).map_err(looking)? {

@@ -96,8 +96,8 @@ pub struct ChannelReport {
     pub requeued: u64,
 }
 
-/// Reports on a data folder, reading every byte. A broker may run on it: the report then tells what is on disk, which lacks
-/// what is only in memory and the last moments' finishes.
+/// Reports on a data folder, reading every byte. A broker may run on it: the report then tells what is on
+/// disk, which lacks what is only in memory and the last moments' finishes.
 ///
 /// # Errors
 /// `Io`: also where there is no folder; `Version`.

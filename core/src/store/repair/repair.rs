@@ -1,9 +1,10 @@
 //! Puts a damaged data folder in order: keeps every message that is whole, and says what is gone.
 //!
-//! No file is changed. Files with damage are copied, as far as they are whole, to clean files with new numbers; all that is
-//! known of topics and channels goes to a new checkpoint, at a position after the end of the log, where a new log file
-//! begins. Until the manifest names these, by rename, the folder is what it was. The files that were copied from are then
-//! renamed: a broker passes over a name that ends in `.damaged`.
+//! No file is changed. Files with damage are copied, as far as they are whole, to clean files with new
+//! numbers; all that is known of topics and channels goes to a new checkpoint, at a position after the end of
+//! the log, where a new log file begins. Until the manifest names these, by rename, the folder is what it
+//! was. The files that were copied from are then renamed: a broker passes over a name that ends in
+//! `.damaged`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -48,12 +49,13 @@ pub struct Repair {
     pub renamed: Vec<(u32, String)>,
     /// Channels whose creation is gone, by number. A subscriber makes them anew.
     pub lost_channels: Vec<u32>,
-    /// Topics and channels left out because a later one of their name shows that they were deleted, by number and name.
+    /// Topics and channels left out because a later one of their name shows that they were deleted, by
+    /// number and name.
     pub superseded: Vec<(u32, String)>,
     /// Entries that are gone, as far as they can be counted.
     pub lost_entries: u64,
-    /// Whether entries are gone: what was finished may be delivered again, and what was paused, emptied or deleted may be
-    /// as before.
+    /// Whether entries are gone: what was finished may be delivered again, and what was paused, emptied or
+    /// deleted may be as before.
     pub is_state_lost: bool,
     /// Messages that stay.
     pub kept_messages: u64,
@@ -132,7 +134,8 @@ impl Plan {
         plan
     }
 
-    /// Gives those topics a name whose creation is gone, and drops those that a later one of their name shows deleted.
+    /// Gives those topics a name whose creation is gone, and drops those that a later one of their name shows
+    /// deleted.
     fn settle_topics(&mut self) {
         let Survey { replay, seen, state_lost, present, .. } = &mut self.survey;
         // Without a loss of state, what is not known was deleted.
@@ -236,7 +239,8 @@ impl Plan {
             let Some(topic) = self.survey.replay.topics.get_mut(&number) else { continue };
             let ranges: Vec<_> = gone.iter().map(|(first, last)| (first.0, last.0)).collect();
             gone.iter().for_each(|(first, last)| topic.holes.insert(first, last));
-            // The checkpoint tells the level in force only: what was lost as the level allowed must be known as such.
+            // The checkpoint tells the level in force only: what was lost as the level allowed must be known
+            // as such.
             topic.levels = vec![(Offset(0), topic.level())];
             let allowed = missing::missing(&self.survey.replay, number, &spans);
             let Some(topic) = self.survey.replay.topics.get_mut(&number) else { continue };
@@ -270,7 +274,8 @@ impl Plan {
         let next_no = take_no();
         let checkpoint = Some((checkpoint_no, *end));
         Manifest { clean_stop: false, next_no, checkpoint, files: named }.store(disk)?;
-        // From here on the folder is repaired: at worst a broker removes what is still there under its old name.
+        // From here on the folder is repaired: at worst a broker removes what is still there under its old
+        // name.
         match (&self.survey.checkpoint, manifest.as_ref().and_then(|m| m.checkpoint)) {
             (Some((whole, _)), _) => old.push(checkpoint_name(*whole)),
             (None, Some((damaged, _))) => aside.push(checkpoint_name(damaged)),
@@ -292,7 +297,8 @@ impl Plan {
         Ok(numbers.map(|no| no + 1).max().unwrap_or(1).max(next_no))
     }
 
-    /// Copies what is whole in `file` and belongs to a topic there is. Returns the new file's number, if there is one.
+    /// Copies what is whole in `file` and belongs to a topic there is. Returns the new file's number, if
+    /// there is one.
     fn copy(
         &self,
         disk: &dyn Disk,
@@ -362,8 +368,8 @@ fn row_frame(frame: &Header, payload: &[u8], row: &Sound) -> (Header, Vec<u8>) {
     (header, payload)
 }
 
-/// Writes a log file that goes on at `position`, with a mark in it: the log is never shorter than its checkpoint says.
-/// Returns its number.
+/// Writes a log file that goes on at `position`, with a mark in it: the log is never shorter than its
+/// checkpoint says. Returns its number.
 fn begin_log(disk: &dyn Disk, take_no: impl FnMut() -> u64, position: u64) -> Result<u64> {
     let (no, file) = own::create_numbered(disk, log_name, take_no)?;
     let header = FileHeader { kind: FileKind::Log, no, base: position, salt: fastrand::u64(..) };

@@ -1,10 +1,10 @@
 //! Finds the records of a damaged data frame that are still sound, and which offsets they have.
 //!
-//! A record's checksum says that its bytes are right, not that it is one: a body may hold the bytes of a record. So
-//! places count, not finds. If the lengths lead from record to record through the whole payload, and the frame's checksum
-//! over the records' checksums agrees, each is where it was. Else lengths are damaged too, and could lead anywhere: then
-//! only those records count that follow sound ones from the front, and those in a row of sound ones that ends where the
-//! payload does.
+//! A record's checksum says that its bytes are right, not that it is one: a body may hold the bytes of a
+//! record. So places count, not finds. If the lengths lead from record to record through the whole payload,
+//! and the frame's checksum over the records' checksums agrees, each is where it was. Else lengths are
+//! damaged too, and could lead anywhere: then only those records count that follow sound ones from the front,
+//! and those in a row of sound ones that ends where the payload does.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -21,8 +21,8 @@ pub(crate) struct Sound {
     pub(crate) bytes: Range<usize>,
 }
 
-/// Bytes checked while looking for the end of a row, as a multiple of the payload: bounds the time bytes made for it
-/// could take.
+/// Bytes checked while looking for the end of a row, as a multiple of the payload: bounds the time bytes made
+/// for it could take.
 const LOOK_FACTOR: usize = 64;
 
 /// A record as its lengths tell it.
@@ -32,7 +32,8 @@ struct Walked {
     is_sound: bool,
 }
 
-/// The sound records of the frame with this (sound) header, of whose payload at least some is damaged or cut off.
+/// The sound records of the frame with this (sound) header, of whose payload at least some is damaged or cut
+/// off.
 pub(crate) fn sound_records(header: &Header, payload: &[u8]) -> Vec<Sound> {
     let walked = walk(payload);
     let end = walked.last().map_or(0, |r| r.at + r.len);
@@ -106,8 +107,8 @@ fn row_at_end(header: &Header, payload: &[u8], before: &[Walked]) -> Option<Soun
     Some(Sound { index: header.count - count, count, bytes: at..payload.len() })
 }
 
-/// Where, from `from` on, sound records begin that others follow to the end of the payload, and how many from there on.
-/// `None` if looking for them would take too long.
+/// Where, from `from` on, sound records begin that others follow to the end of the payload, and how many from
+/// there on. `None` if looking for them would take too long.
 fn rows_to_end(payload: &[u8], from: usize) -> Option<HashMap<usize, u32>> {
     let mut rows: HashMap<usize, u32> = HashMap::new();
     let mut left = payload.len().saturating_mul(LOOK_FACTOR);

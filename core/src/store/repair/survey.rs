@@ -1,8 +1,9 @@
-//! Reads a whole data folder without changing it: every file, every checksum. What a report tells, and what a repair
-//! starts from.
+//! Reads a whole data folder without changing it: every file, every checksum. What a report tells, and what a
+//! repair starts from.
 //!
-//! Damage and where a crash cut the log are told by the [scan](crate::store::open::scan) that recovery goes by too. But nothing
-//! stops where the log was cut, and files that the checkpoint and the indexes make needless at a start are read too.
+//! Damage and where a crash cut the log are told by the [scan](crate::store::open::scan) that recovery goes
+//! by too. But nothing stops where the log was cut, and files that the checkpoint and the indexes make
+//! needless at a start are read too.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -33,7 +34,8 @@ pub(crate) struct Survey {
     /// Number and log position of the checkpoint, if it is whole.
     pub(crate) checkpoint: Option<(u64, u64)>,
     pub(crate) replay: Replay,
-    /// Log files in the order of their positions, then clean files. Those nothing was written to are left out.
+    /// Log files in the order of their positions, then clean files. Those nothing was written to are left
+    /// out.
     pub(crate) files: Vec<Surveyed>,
     /// The messages of each topic that are whole.
     pub(crate) present: BTreeMap<u32, RangeSet>,
@@ -64,7 +66,8 @@ pub(crate) struct Seen {
     pub(crate) channels: BTreeSet<u32>,
     /// Those whose creation was read.
     pub(crate) channels_known: BTreeSet<u32>,
-    /// Next numbers at the time of the checkpoint, if that is whole: what it lacks of those below was deleted.
+    /// Next numbers at the time of the checkpoint, if that is whole: what it lacks of those below was
+    /// deleted.
     pub(crate) counted: Option<(u32, u32)>,
     /// Greatest block of any offset.
     pub(crate) block: u64,
@@ -233,8 +236,8 @@ impl Survey {
         Ok(())
     }
 
-    /// Notes a gap if the log ends at `checked_end`, before the checkpoint's position: it was whole up to there when the
-    /// checkpoint was named.
+    /// Notes a gap if the log ends at `checked_end`, before the checkpoint's position: it was whole up to
+    /// there when the checkpoint was named.
     fn note_end_before_checkpoint(&mut self, checked_end: u64) {
         let from = self.from();
         let is_named = |what: &What| matches!(what, What::Log { from, .. } if *from == checked_end);
@@ -248,8 +251,8 @@ impl Survey {
         self.state_lost = true;
     }
 
-    /// Tells damaged headers from that of a file whose first write a crash cut short. `kept` are the log files that do not
-    /// stand after the place where the log was cut.
+    /// Tells damaged headers from that of a file whose first write a crash cut short. `kept` are the log
+    /// files that do not stand after the place where the log was cut.
     fn judge_headers(
         &mut self,
         files: &[Surveyed],

@@ -28,7 +28,8 @@ pub(crate) struct RingFrames {
 }
 
 impl CachedFrame {
-    /// Bytes that it takes of the list, with the frame's marks: small messages published one by one are not for free.
+    /// Bytes that it takes of the list, with the frame's marks: small messages published one by one are not
+    /// for free.
     fn list_bytes(&self) -> usize {
         size_of::<Self>() + self.frame.marks.bytes()
     }
@@ -112,8 +113,8 @@ impl RingFrames {
         self.held.iter_mut()
     }
 
-    /// Drops the frames in the victims' chunks for which `droppable` is true. Returns the first offset of the last
-    /// frame there that has to be spilled first.
+    /// Drops the frames in the victims' chunks for which `droppable` is true. Returns the first offset of the
+    /// last frame there that has to be spilled first.
     pub(crate) fn evict(
         &mut self,
         victims: &Victims,

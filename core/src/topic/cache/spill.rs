@@ -13,8 +13,8 @@ use crate::store::memory::marks::Marks;
 use crate::topic::{Topic, TopicState};
 
 impl Topic {
-    /// Evicts the frames in the victims: drops those on disk, spills the others and all before them, so that offsets
-    /// on disk rise. Memory is free once the log has written them.
+    /// Evicts the frames in the victims: drops those on disk, spills the others and all before them, so that
+    /// offsets on disk rise. Memory is free once the log has written them.
     pub(crate) fn evict(&self, victims: &Victims) {
         let mut state = self.state.lock();
         let low = Self::low(&state);
@@ -47,8 +47,9 @@ impl Topic {
         held.map(|frame| pending.count(frame.first, frame.last())).sum()
     }
 
-    /// Queues what is pending of the frames that begin at or before `until` and are only in memory, with the same
-    /// offsets, after what says which channel has finished which of them: a finished message never touches the disk.
+    /// Queues what is pending of the frames that begin at or before `until` and are only in memory, with the
+    /// same offsets, after what says which channel has finished which of them: a finished message never
+    /// touches the disk.
     pub(in crate::topic) fn spill(&self, state: &mut TopicState, until: Offset) {
         let Some(me) = self.me.upgrade() else { return };
         let mut waiting = state

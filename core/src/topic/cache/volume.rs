@@ -51,7 +51,8 @@ impl Volume {
         self.total += bytes;
     }
 
-    /// Messages of `bytes` in all, the first and the last of which were published at these times, begin at `rank`.
+    /// Messages of `bytes` in all, the first and the last of which were published at these times, begin at
+    /// `rank`.
     pub(crate) fn note_part(&mut self, rank: u64, bytes: u64, first_time: Wall, last_time: Wall) {
         if self.samples.len() == SAMPLES_MAX {
             self.thin_out();

@@ -1,4 +1,5 @@
-//! Messages with an id are stored once: one that is sent again within the window gets the answer of the first.
+//! Messages with an id are stored once: one that is sent again within the window gets the answer of the
+//! first.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -190,7 +191,8 @@ impl Topic {
             let ring = if state.is_in_memory() { Ring::Held } else { Ring::Written };
             let rest = self.without(payload, found, ring)?;
             let stored = self.try_store(state, &rest, time, wake, Some(epoch))?;
-            // The ticket covers originals on their way too: its frame comes after theirs, and waits for an fsync if they do.
+            // The ticket covers originals on their way too: its frame comes after theirs, and waits for an
+            // fsync if they do.
             return Ok(stored.map(|stored| stored.with(payload.count, &found.duplicates)));
         }
         let ticket = match found.waits {
@@ -274,8 +276,8 @@ impl Topic {
         }
     }
 
-    /// The ids a checkpoint tells: of messages that the log has, or had. Not of those that are only in memory: a crash that
-    /// takes them must take their ids too.
+    /// The ids a checkpoint tells: of messages that the log has, or had. Not of those that are only in
+    /// memory: a crash that takes them must take their ids too.
     pub(crate) fn logged_ids(&self, state: &TopicState) -> Vec<StoredId> {
         let Some(remembered) = &state.ids else { return Vec::new() };
         let until = self.in_force(state, state.time).until.unwrap_or(Wall::MAX);

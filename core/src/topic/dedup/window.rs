@@ -1,4 +1,5 @@
-//! The ids of the newest messages of a topic, bounded in time and in number. Pure: ids and times are arguments.
+//! The ids of the newest messages of a topic, bounded in time and in number. Pure: ids and times are
+//! arguments.
 
 use std::collections::VecDeque;
 
@@ -8,9 +9,11 @@ use crate::store::format::ids::{IdHash, StoredId};
 
 /// The window. Takes at most 56 bytes an id, and some 1 KiB.
 pub(crate) struct DedupWindow {
-    /// In the order of their offsets, and so of their times. One whose message was not stored after all is [`GONE`].
+    /// In the order of their offsets, and so of their times. One whose message was not stored after all is
+    /// [`GONE`].
     entries: VecDeque<StoredId>,
-    /// Numbers of the entries by their hashes: open addressing, linear probing. A power of two long, at most half full.
+    /// Numbers of the entries by their hashes: open addressing, linear probing. A power of two long, at most
+    /// half full.
     index: Vec<u32>,
     /// Number of the first entry; those after it count on.
     first: u32,

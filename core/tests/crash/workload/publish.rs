@@ -166,7 +166,8 @@ impl Driver {
     }
 }
 
-/// The body of message `number`: its number and some filling that depends on it, now and then larger than a chunk.
+/// The body of message `number`: its number and some filling that depends on it, now and then larger than a
+/// chunk.
 pub(crate) fn body(number: u64) -> Vec<u8> {
     let mut random = fastrand::Rng::with_seed(number);
     let len = if random.u8(0..30) == 0 { random.usize(300..2000) } else { random.usize(0..60) };

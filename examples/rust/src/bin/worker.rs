@@ -50,7 +50,8 @@ fn stop() -> std::io::Result<impl Future<Output = ()>> {
 
 async fn run(Arguments { connection, channel, count }: Arguments) -> Result<(), Box<dyn Error>> {
     let mut stop = std::pin::pin!(stop()?);
-    // Credit and reconnects are the consumer's affair. What waits here must not wait for longer than the message timeout.
+    // Credit and reconnects are the consumer's affair. What waits here must not wait for longer than the
+    // message timeout.
     let options = ConsumerOptions {
         client_name: "example worker (Rust)".to_owned(),
         in_flight: 16,

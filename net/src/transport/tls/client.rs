@@ -60,7 +60,8 @@ impl ClientTls {
         Ok(Self { config: Arc::new(config), server_name })
     }
 
-    /// The client's end of a connection with the server at `address`, for who moves its bytes without a runtime.
+    /// The client's end of a connection with the server at `address`, for who moves its bytes without a
+    /// runtime.
     ///
     /// # Errors
     /// If the address has no name that a certificate could have.
@@ -91,7 +92,8 @@ impl ClientTls {
     }
 }
 
-/// For requests over HTTPS: trusts what the system trusts, if it has anything, and the certificates in `root_ca`.
+/// For requests over HTTPS: trusts what the system trusts, if it has anything, and the certificates in
+/// `root_ca`.
 ///
 /// # Errors
 /// If the file can't be read, or holds no certificates.

@@ -13,7 +13,8 @@ pub struct TlsOptions {
     pub cert: PathBuf,
     /// `tls-key`: a PEM file with its key: PKCS#1, PKCS#8 or SEC1.
     pub key: PathBuf,
-    /// `tls-root-ca-file`: a PEM file with what client certificates must chain to. `None`: the system's roots.
+    /// `tls-root-ca-file`: a PEM file with what client certificates must chain to. `None`: the system's
+    /// roots.
     pub root_ca_file: Option<PathBuf>,
     /// `tls-client-auth-policy`.
     pub client_auth_policy: ClientAuthPolicy,

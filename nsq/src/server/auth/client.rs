@@ -1,7 +1,7 @@
 //! Asks the auth servers: one request, one connection, since answers are kept for their time to live.
 //!
-//! hyper's bare connection is all it takes: with tokio and rustls here already, and hyper needed for HTTP anyway, a
-//! whole client would add pools, redirects and proxies that nothing here uses.
+//! hyper's bare connection is all it takes: with tokio and rustls here already, and hyper needed for HTTP
+//! anyway, a whole client would add pools, redirects and proxies that nothing here uses.
 
 use std::fmt;
 use std::io;

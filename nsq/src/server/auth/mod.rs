@@ -1,5 +1,5 @@
-//! Authorization as nsqd does it: a client's AUTH carries a secret, an auth server says over HTTP what it permits, and
-//! for how long.
+//! Authorization as nsqd does it: a client's AUTH carries a secret, an auth server says over HTTP what it
+//! permits, and for how long.
 //!
 //! - [`client`]: asks the auth servers; [`endpoint`]: where one is, and in what form it is asked
 //! - [`permissions`]: the answer, and what it allows; [`pattern`]: its regular expressions
@@ -11,7 +11,8 @@ mod pattern;
 mod permissions;
 mod state;
 
-/// Returns whether `json` is an answer that permits to subscribe to `channel` of `topic`. A door for fuzz targets.
+/// Returns whether `json` is an answer that permits to subscribe to `channel` of `topic`. A door for fuzz
+/// targets.
 #[cfg(feature = "fuzz-doors")]
 pub fn answer_permits(json: &[u8], topic: &str, channel: &str) -> bool {
     let grant = Grant::parse(json, &pattern::Patterns::default());

@@ -1,5 +1,5 @@
-//! Regular expressions of authorizations: nsqd's are Go's, these are close, and one that is not understood permits
-//! nothing.
+//! Regular expressions of authorizations: nsqd's are Go's, these are close, and one that is not understood
+//! permits nothing.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -17,8 +17,8 @@ const CACHE_BYTES_MAX: usize = 256 * 1024;
 /// Deepest nesting.
 const NESTING_MAX: u32 = 100;
 
-/// Expressions that no connection uses any more are looked for when there are this many, and then at twice as many as
-/// are left.
+/// Expressions that no connection uses any more are looked for when there are this many, and then at twice as
+/// many as are left.
 const PURGE_AT_LEAST: usize = 64;
 
 /// A pattern that a topic or channel name has to match, anywhere in it.

@@ -104,8 +104,8 @@ impl Grant {
 }
 
 impl Permissions {
-    /// Whether some authorization has `permission`, a topic that matches and a channel that matches. To publish is to
-    /// the channel "".
+    /// Whether some authorization has `permission`, a topic that matches and a channel that matches. To
+    /// publish is to the channel "".
     pub(in crate::server) fn allow(&self, permission: Permission, topic: &str, channel: &str) -> bool {
         self.0.iter().any(|authorization| {
             let has = match permission {

@@ -1,7 +1,8 @@
 //! The server's HTTP API: nsqd's, and a little more.
 //!
 //! - [`Endpoints`]: the table of all of it
-//! - `status`: what is asked most; `publish`, `admin`, `topic_config`: what changes something; `options`: /config
+//! - `status`: what is asked most; `publish`, `admin`, `topic_config`: what changes something; `options`:
+//!   /config
 //! - `names`: topics and channels in a query; `refused`: errors of the core as answers
 
 mod admin;

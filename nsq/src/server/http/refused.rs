@@ -6,8 +6,8 @@ use mq_net::http::{Answer, StatusCode};
 /// Seconds after which what failed for want of room may be tried again.
 const RETRY_AFTER: u32 = 5;
 
-/// The answer to a request that the core refused. nsqd says `EXITING` whatever keeps it from storing a message; here that
-/// is said where the topic or the broker closes, and else what is wrong.
+/// The answer to a request that the core refused. nsqd says `EXITING` whatever keeps it from storing a
+/// message; here that is said where the topic or the broker closes, and else what is wrong.
 pub(super) fn refused(error: &Error) -> Answer {
     let (status, code) = match error.kind() {
         ErrorKind::InvalidName | ErrorKind::InvalidArgument => (StatusCode::BAD_REQUEST, "INVALID_REQUEST"),

@@ -1,5 +1,5 @@
-//! The numbers, in the order and under the names that nsqd's have. Those of its fields that it leaves out when they
-//! are empty are left out here too; so are its topology counts, since delivery knows no zones.
+//! The numbers, in the order and under the names that nsqd's have. Those of its fields that it leaves out
+//! when they are empty are left out here too; so are its topology counts, since delivery knows no zones.
 
 use mq_core::Histogram;
 use serde::{Serialize, Serializer};

@@ -7,8 +7,8 @@ use mq_core::Histogram;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// The times of all connections of a server, once somebody asks. Measured per round of a session: the publishes of a
-/// round share the log's write and their answer's time.
+/// The times of all connections of a server, once somebody asks. Measured per round of a session: the
+/// publishes of a round share the log's write and their answer's time.
 #[derive(Debug, Default)]
 pub(in crate::server) struct Publishing {
     on: AtomicBool,

@@ -30,12 +30,12 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// Parses IDENTIFY's body. What is missing or `null` has its zero value; unknown keys are ignored; keys match in any
-    /// case, as in Go.
+    /// Parses IDENTIFY's body. What is missing or `null` has its zero value; unknown keys are ignored; keys
+    /// match in any case, as in Go.
     ///
     /// # Errors
-    /// The error to answer with if it is no JSON object, a known key has a value of the wrong type, an address, a port or
-    /// the version is missing, or a port is none.
+    /// The error to answer with if it is no JSON object, a known key has a value of the wrong type, an
+    /// address, a port or the version is missing, or a port is none.
     pub fn parse(body: &[u8]) -> Result<Self, WireError> {
         let bad_body = |text: String| WireError::new(Code::BadBody, text);
         // Go replaces what is not UTF-8 instead of refusing it.
@@ -61,8 +61,8 @@ impl Peer {
     }
 }
 
-/// A lookup server's description of itself in its answer to IDENTIFY. Clients need the address and the HTTP port to ask
-/// it for channels. In the order of nsqlookupd's answer.
+/// A lookup server's description of itself in its answer to IDENTIFY. Clients need the address and the HTTP
+/// port to ask it for channels. In the order of nsqlookupd's answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Identity {

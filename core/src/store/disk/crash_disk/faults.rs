@@ -36,8 +36,8 @@ pub enum Op {
 }
 
 impl Op {
-    /// Whether the call changes the disk or what would survive. Only these are numbered, so that a number means the
-    /// same however many readers there are.
+    /// Whether the call changes the disk or what would survive. Only these are numbered, so that a number
+    /// means the same however many readers there are.
     pub fn changes(self) -> bool {
         !matches!(self, Self::Open | Self::Read | Self::ReadNowait | Self::List)
     }
@@ -50,13 +50,14 @@ pub enum Fault {
     Enospc,
     /// An error of kind `Other`, nothing done.
     Eio,
-    /// A write takes only its first bytes, this many, then `StorageFull`. Any other call: as [`Fault::Enospc`].
+    /// A write takes only its first bytes, this many, then `StorageFull`. Any other call: as
+    /// [`Fault::Enospc`].
     ShortWrite(usize),
-    /// A sync fails, and what it was to make durable stays lost or not until the file is gone, whatever later syncs
-    /// say: Linux reports a failed writeback once and marks the pages clean, so the running process goes on reading
-    /// bytes that may never have reached the medium. So it is for whatever fault meets a [`Op::Sync`]; a failed
-    /// [`Op::SyncDir`] does no harm beyond itself, since a journal that fails stops its file system. Any other call: as
-    /// [`Fault::Eio`].
+    /// A sync fails, and what it was to make durable stays lost or not until the file is gone, whatever later
+    /// syncs say: Linux reports a failed writeback once and marks the pages clean, so the running process
+    /// goes on reading bytes that may never have reached the medium. So it is for whatever fault meets a
+    /// [`Op::Sync`]; a failed [`Op::SyncDir`] does no harm beyond itself, since a journal that fails
+    /// stops its file system. Any other call: as [`Fault::Eio`].
     SyncFails,
     /// `WouldBlock`: what a nowait read gives when the bytes are not cached.
     WouldBlock,

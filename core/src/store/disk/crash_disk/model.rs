@@ -1,7 +1,7 @@
 //! What a folder holds: in the eyes of the running process, on the medium for sure, and in between.
 //!
-//! Pure: the live disk and a replay of its history are the same [`Model::apply`], so a replayed image can't differ from
-//! what the process saw.
+//! Pure: the live disk and a replay of its history are the same [`Model::apply`], so a replayed image can't
+//! differ from what the process saw.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -88,8 +88,8 @@ struct Dir {
     unsynced: Vec<Move>,
 }
 
-/// A file got this name and lost the one it had; without a name, it was removed. Creation, renaming and removal are all
-/// this one step, which is why none of them can be half done.
+/// A file got this name and lost the one it had; without a name, it was removed. Creation, renaming and
+/// removal are all this one step, which is why none of them can be half done.
 #[derive(Clone)]
 struct Move {
     inode: Inode,
@@ -130,8 +130,8 @@ enum Trust {
     Synced,
 }
 
-/// How a power loss treats a group of unsynced changes. Drawn for each group first: if every sector of a long history
-/// had its own coin, the images in which nothing or everything survived would never come up.
+/// How a power loss treats a group of unsynced changes. Drawn for each group first: if every sector of a long
+/// history had its own coin, the images in which nothing or everything survived would never come up.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Fate {
     Lost,
@@ -260,7 +260,8 @@ impl Contents {
     }
 
     fn sync(&mut self) {
-        // Nothing may be folded over what is doubtful: in some image the doubtful is lost and the synced is not.
+        // Nothing may be folded over what is doubtful: in some image the doubtful is lost and the synced is
+        // not.
         let doubtful = self.changes.iter().position(|(_, trust)| *trust == Trust::Doubtful);
         let durable = Arc::make_mut(&mut self.durable);
         for (change, _) in self.changes.drain(..doubtful.unwrap_or(self.changes.len())) {
@@ -301,8 +302,8 @@ impl Change {
         }
     }
 
-    /// Each sector survives or not by itself. So may the length: a file system can have written that down before the
-    /// bytes, which then read as zeros.
+    /// Each sector survives or not by itself. So may the length: a file system can have written that down
+    /// before the bytes, which then read as zeros.
     fn apply_torn(&self, bytes: &mut Vec<u8>, rng: &mut Rng) {
         let Self::Write { at, bytes: new } = self else {
             if rng.bool() {

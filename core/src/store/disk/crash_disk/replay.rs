@@ -8,10 +8,11 @@ use super::model::{Event, Model};
 /// What is struck by the crash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Crash {
-    /// The process: what it did survives whole, synced or not. What was unsynced still is, for the next crash.
+    /// The process: what it did survives whole, synced or not. What was unsynced still is, for the next
+    /// crash.
     Kill,
-    /// The process, in the middle of the next write, of which a prefix survives. The same as [`Crash::Kill`] where the
-    /// next event is no write.
+    /// The process, in the middle of the next write, of which a prefix survives. The same as [`Crash::Kill`]
+    /// where the next event is no write.
     KillTorn {
         /// Chooses the length of the prefix.
         seed: u64,
@@ -23,8 +24,8 @@ pub enum Crash {
     },
 }
 
-/// A walk through a disk's history, one event at a time. Images share what they hold with it and with each other until
-/// one of them changes it, so one of each kind can be taken at every event.
+/// A walk through a disk's history, one event at a time. Images share what they hold with it and with each
+/// other until one of them changes it, so one of each kind can be taken at every event.
 pub struct Replay {
     model: Model,
     events: Vec<Event>,
@@ -41,8 +42,8 @@ impl Replay {
         self.event
     }
 
-    /// Goes past one more event; `false` if there is none. A new replay stands before the first, and images can be
-    /// taken there too.
+    /// Goes past one more event; `false` if there is none. A new replay stands before the first, and images
+    /// can be taken there too.
     pub fn step(&mut self) -> bool {
         let Some(event) = self.events.get(self.event) else { return false };
         self.model.apply(event);
@@ -74,7 +75,8 @@ impl Replay {
         CrashDisk::holding(self.model.after_power_loss(&mut self.rng(seed)))
     }
 
-    /// The same seed makes other choices at other events; else a test with one seed would tear every image alike.
+    /// The same seed makes other choices at other events; else a test with one seed would tear every image
+    /// alike.
     fn rng(&self, seed: u64) -> Rng {
         let mut mix = Rng::with_seed(seed);
         Rng::with_seed(mix.u64(..) ^ Rng::with_seed(self.event as u64).u64(..).rotate_left(32))

@@ -20,7 +20,8 @@ use crate::store::repair::survey::Survey;
 use crate::testkit::nobody;
 use crate::{Broker, SubscribeOptions};
 
-/// A folder of many files: two topics, one with ids, a checkpoint in the midst, finishes, fsyncs now and then.
+/// A folder of many files: two topics, one with ids, a checkpoint in the midst, finishes, fsyncs now and
+/// then.
 fn folder(seed: u64) -> CrashDisk {
     let disk = history(seed);
     disk.image(disk.events(), Crash::Kill)

@@ -38,8 +38,8 @@ impl Recovery {
         written.iter().map(frames).collect()
     }
 
-    /// Replays the log files, which stand in the order of their positions. Returns the position where the log ends, and
-    /// which file is the first that is not part of it.
+    /// Replays the log files, which stand in the order of their positions. Returns the position where the log
+    /// ends, and which file is the first that is not part of it.
     pub(super) fn walk(
         &mut self,
         written: &[OpenedFile],
