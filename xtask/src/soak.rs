@@ -52,7 +52,7 @@ enum Stage {
     Msrv,
     /// Random workloads cut at every disk event
     Crash,
-    /// All Rust tests in their long form: more rounds of kill -9, attacks on memory
+    /// All Rust tests, with more rounds of kill -9
     Long,
     /// Every fuzz target, from its seeds and what earlier runs found
     Fuzz,
@@ -108,7 +108,7 @@ fn with_toolchain(name: &str) -> Command {
 fn long() -> Result<Done, String> {
     let mut tests = cargo();
     tests.args(["test", "--no-fail-fast", "--workspace", "--locked"]);
-    run(tests.env("MQ_SOAK", "1").env("MQ_KILL_ROUNDS", "150"))?;
+    run(tests.env("MQ_KILL_ROUNDS", "150"))?;
     Ok(Done::Ran)
 }
 
