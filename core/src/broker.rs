@@ -29,7 +29,7 @@ use crate::store::memory::chunk::{Pool, Ring};
 use crate::store::open::recovery::{self, Recovered};
 use crate::store::read::catalog::{Catalog, FileFacts};
 use crate::timers::Timers;
-use crate::topic::cache::Pending;
+use crate::topic::cache::{Collected, Pending};
 use crate::topic::{OnDisk, Topic, TopicDamage, TopicSettings, TopicState};
 use crate::watch::Watch;
 
@@ -511,7 +511,11 @@ impl Shared {
         let registry = self.registry.lock();
         let topics: Vec<_> = numbers.iter().filter_map(|no| registry.by_no.get(no)).cloned().collect();
         drop(registry);
-        topics.iter().map(|topic| (topic.no, Pending::of(&topic.state.lock()))).collect()
+        let pending = topics.iter().map(|topic| {
+            let collected = Collected::of(&topic.state.lock());
+            (topic.no, collected.sort())
+        });
+        pending.collect()
     }
 
     /// See [`Broker::hold_new_topics`]. Topics are created under the registry's lock: none slips through.

@@ -417,14 +417,14 @@ impl Channel {
         self.notify_and_unlock(inner);
     }
 
-    /// Appends what is pending below the cursor to `below` and returns the cursor: all from there on is
-    /// pending.
+    /// Appends what is pending below the cursor to `below`, in no order, and returns the cursor: all from
+    /// there on is pending.
     pub(crate) fn pending(&self, below: &mut Vec<Offset>) -> Offset {
         let inner = self.inner.lock();
-        let mut unfinished = Vec::new();
-        inner.state.unfinished(&mut unfinished);
+        let (unfinished, next) = (inner.state.unfinished(), inner.state.next().offset);
+        drop(inner);
         below.extend(unfinished.iter().map(|u| u.offset));
-        inner.state.next().offset
+        next
     }
 
     /// The cursor, and the ranges from there on that it skips.

@@ -49,8 +49,7 @@ impl Channel {
     pub(crate) fn snapshot(&self, topic: u32) -> Vec<Event> {
         let (mono, wall) = (self.shared.clock.mono(), self.shared.clock.wall());
         let inner = self.inner.lock();
-        let mut unfinished = Vec::new();
-        inner.state.unfinished(&mut unfinished);
+        let unfinished = inner.state.unfinished();
         let gaps = inner.state.gaps();
         let ranges: Vec<_> = gaps.map(|(from, to)| (from.offset, Offset(to.offset.0 - 1))).collect();
         let (next, paused) = (inner.state.next().offset, inner.state.is_paused());
@@ -76,11 +75,11 @@ impl Channel {
     pub(crate) fn spill_events(&self, first: Offset, end: Offset) -> Vec<Event> {
         let (mono, wall) = (self.shared.clock.mono(), self.shared.clock.wall());
         let inner = self.inner.lock();
-        let mut unfinished = Vec::new();
-        inner.state.unfinished(&mut unfinished);
+        let mut unfinished = inner.state.unfinished();
         let next = inner.state.next().offset;
         drop(inner);
         unfinished.retain(|u| first <= u.offset && u.offset < end);
+        unfinished.sort_unstable_by_key(|u| u.offset);
         let mut ranges = Vec::new();
         let mut from = first;
         for offset in unfinished.iter().map(|u| u.offset).chain([next.min(end)]) {

@@ -378,19 +378,18 @@ impl<W: Clone> State<W> {
         lowest.unwrap_or(self.next.offset)
     }
 
-    /// Appends every unfinished message below the cursor to `out`, sorted. What is in flight counts as due at
-    /// once: so it is after a crash.
-    pub(crate) fn unfinished(&self, out: &mut Vec<Unfinished>) {
-        let start = out.len();
+    /// Every unfinished message below the cursor, in no order: sorting a million of them takes too long for
+    /// the channel's lock. What is in flight counts as due at once: so it is after a crash.
+    pub(crate) fn unfinished(&self) -> Vec<Unfinished> {
         let at_once = |(offset, attempts)| Unfinished { offset, attempts, due: 0 };
-        out.extend(self.in_flight.iter().map(at_once));
+        let mut out: Vec<_> = self.in_flight.iter().map(at_once).collect();
         out.extend(self.ready.iter().map(at_once));
         out.extend(self.deferred.iter().map(|Due { due, offset, attempts }| Unfinished {
             offset,
             attempts,
             due,
         }));
-        out[start..].sort_unstable_by_key(|message| message.offset);
+        out
     }
 
     /// The first `max` messages below the cursor that are not finished, from `from` on, in the order of their

@@ -347,8 +347,8 @@ impl World {
     /// A clean stop and start: what was in flight or ready comes first, the rest as it was.
     pub(super) fn restart(&mut self) {
         self.take_delta();
-        let mut unfinished = Vec::new();
-        self.state.unfinished(&mut unfinished);
+        let mut unfinished = self.state.unfinished();
+        unfinished.sort_unstable_by_key(|message| message.offset);
         let gaps: Vec<_> = self.state.gaps().collect();
         self.state = State::restore(self.state.next(), 7, unfinished);
         for (from, to) in gaps {
@@ -422,8 +422,8 @@ impl World {
             };
             unfinished.push(Unfinished { offset: message.offset, attempts, due });
         }
-        let mut told = Vec::new();
-        state.unfinished(&mut told);
+        let mut told = state.unfinished();
+        told.sort_unstable_by_key(|message| message.offset);
         assert_eq!(told, unfinished);
         assert_eq!((state.in_flight(), state.deferred()), (in_flight, deferred));
         assert!(state.wake_at() <= wake_at, "a deadline would be missed");

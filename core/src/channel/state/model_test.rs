@@ -285,16 +285,16 @@ proptest! {
                 _ => {
                     if count % 2 == 0 {
                         // A poison message is another story: nobody holds anything twice here.
-                        let mut unfinished = Vec::new();
-                        state.unfinished(&mut unfinished);
+                        let mut unfinished = state.unfinished();
+                        unfinished.sort_unstable_by_key(|message| message.offset);
                         unfinished.reverse();
                         let next = state.next();
                         state = State::restore(next, 1, unfinished.into_iter().map(|m| Unfinished { attempts: 0, ..m }));
                     } else {
                         state.unsubscribe(id, Departure::Abrupt, 0);
                         // What came back twice backs off; its time passes before the consumer is here again.
-                        let mut unfinished = Vec::new();
-                        state.unfinished(&mut unfinished);
+                        let mut unfinished = state.unfinished();
+                        unfinished.sort_unstable_by_key(|message| message.offset);
                         let next = state.next();
                         state = State::restore(next, 1, unfinished.into_iter().map(|m| Unfinished { due: 0, ..m }));
                     }

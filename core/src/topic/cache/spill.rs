@@ -112,7 +112,14 @@ pub(crate) struct Pending {
     pub(crate) below: Vec<Offset>,
 }
 
-impl Pending {
+/// The pending messages of a topic as they were collected under its lock, in no order: sorting a million of
+/// them takes too long for that lock.
+pub(crate) struct Collected {
+    from: Offset,
+    below: Vec<Offset>,
+}
+
+impl Collected {
     /// The messages that are pending now.
     pub(crate) fn of(state: &TopicState) -> Self {
         let mut from = state.pump.offset;
@@ -120,10 +127,23 @@ impl Pending {
         for channel in &state.channels {
             from = from.min(channel.pending(&mut below));
         }
+        Self { from, below }
+    }
+
+    /// The same in order.
+    pub(crate) fn sort(self) -> Pending {
+        let Self { from, mut below } = self;
+        below.retain(|offset| *offset < from);
         below.sort_unstable();
         below.dedup();
-        below.retain(|o| *o < from);
-        Self { from, below }
+        Pending { from, below }
+    }
+}
+
+impl Pending {
+    /// The messages that are pending now.
+    pub(crate) fn of(state: &TopicState) -> Self {
+        Collected::of(state).sort()
     }
 
     /// Counts the pending messages of the dense range `first..=last`.
