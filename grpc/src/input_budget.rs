@@ -137,7 +137,7 @@ impl HttpBody for Followed {
             }
             return Poll::Pending;
         };
-        Poll::Ready(frame.map(|frame| match frame?.into_data() {
+        Poll::Ready(frame.map(|frame| match frame.map_err(abrupt)?.into_data() {
             Ok(data) => Ok(Frame::data(this.admit(data)?)),
             Err(trailers) => Ok(trailers),
         }))
@@ -145,6 +145,15 @@ impl HttpBody for Followed {
 
     fn is_end_stream(&self) -> bool {
         self.refused.is_none() && self.body.is_end_stream()
+    }
+}
+
+/// The failure of a request's body. The decoder takes `CANCELLED` for the end of the requests, but a client
+/// that cancels its call has not said goodbye.
+fn abrupt(status: Status) -> Status {
+    match status.code() {
+        Code::Cancelled => Status::unavailable("the client cancelled the call"),
+        _ => status,
     }
 }
 

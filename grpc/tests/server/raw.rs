@@ -68,9 +68,17 @@ impl Call {
         }
     }
 
-    /// Cancels it, as clients do.
-    pub fn cancel(mut self) {
-        self.stream.send_reset(h2::Reason::CANCEL);
+    /// Cancels the call, as clients do, once it has received `messages`.
+    pub async fn cancel_after(self, messages: usize) {
+        let Self { response, mut stream } = self;
+        let mut body = response.await.unwrap().into_body();
+        let mut received = Vec::new();
+        while count(&received) < messages {
+            let data = body.data().await.expect("the stream goes on").unwrap();
+            let _ = body.flow_control().release_capacity(data.len());
+            received.extend_from_slice(&data);
+        }
+        stream.send_reset(h2::Reason::CANCEL);
     }
 
     /// How it ends; nothing more is sent.
@@ -100,6 +108,18 @@ async fn trailers(body: &mut RecvStream) -> hyper::HeaderMap {
         let _ = body.flow_control().release_capacity(data.unwrap().len());
     }
     body.trailers().await.unwrap().expect("trailers")
+}
+
+/// The number of whole messages in a response's body.
+fn count(mut body: &[u8]) -> usize {
+    let mut count = 0;
+    while let Some(([_, length @ ..], rest)) = body.split_first_chunk::<5>()
+        && let Some(rest) = rest.get(u32::from_be_bytes(*length) as usize..)
+    {
+        body = rest;
+        count += 1;
+    }
+    count
 }
 
 /// A message as it is sent: its flag, its length, itself.
