@@ -101,7 +101,8 @@ pub(crate) fn assert_bodies(broker: &Broker) {
     let wake = nobody();
     for topic in broker.topics() {
         for channel in topic.channels() {
-            let mut sub = channel.subscribe(FOREVER, wake.clone()).unwrap();
+            // A topic that was stopped for damage has no subscribers.
+            let Ok(mut sub) = channel.subscribe(FOREVER, wake.clone()) else { continue };
             sub.acks().set_credit(100_000);
             let mut check = |m: &Delivery<'_>| {
                 let number = u32::from_le_bytes(*m.body.first_chunk().expect("a whole body"));

@@ -147,9 +147,18 @@ impl Broker {
         kill_process(Pid::from_child(&self.process), Signal::HUP).expect("a running process");
     }
 
-    /// Whether its process has ended.
+    /// Whether its process has ended, or executes nothing any more but its exit. Its sockets are closed a
+    /// moment before its status is there.
     pub fn has_ended(&mut self) -> bool {
-        self.process.try_wait().expect("a status").is_some()
+        /// Of the process's flags: it is exiting (`PF_EXITING`, see proc_pid_stat(5) and the kernel's sched.h).
+        const EXITING: u64 = 4;
+        if self.process.try_wait().expect("a status").is_some() {
+            return true;
+        }
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id())).expect("its state");
+        // The name before the last parenthesis may have spaces; six fields follow it before the flags.
+        let flags = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(6));
+        flags.and_then(|flags| flags.parse::<u64>().ok()).expect("its flags") & EXITING != 0
     }
 
     /// Waits until it has ended.

@@ -8,7 +8,7 @@ use std::process::Command;
 fn tree(package: &str, arguments: &[&str]) -> BTreeSet<String> {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
     let output = Command::new(cargo)
-        .args(["tree", "--locked", "--offline", "--prefix", "none", "--format", "{p}", "--package", package])
+        .args(["tree", "--locked", "--prefix", "none", "--format", "{p}", "--package", package])
         .args(arguments)
         .output()
         .expect("cargo runs");

@@ -116,14 +116,16 @@ impl Admin {
         if status == StatusCode::OK {
             return Ok(body);
         }
-        #[derive(Default, Deserialize)]
-        #[serde(default)]
-        struct Told {
+        #[derive(Deserialize)]
+        struct Reason {
             message: String,
+            #[serde(default)]
             detail: String,
         }
-        let told: Told = serde_json::from_slice(&body).unwrap_or_default();
-        Err(AdminError::Refused { status: status.as_u16(), code: told.message, detail: told.detail })
+        // Health, and what stands before a broker, answer plain text.
+        let plain = |_| Reason { message: first_line(&body), detail: String::new() };
+        let Reason { message, detail } = serde_json::from_slice(&body).unwrap_or_else(plain);
+        Err(AdminError::Refused { status: status.as_u16(), code: message, detail })
     }
 
     async fn answer(
@@ -158,6 +160,12 @@ impl Admin {
         }
         send(stream, request, ANSWER_BYTES_MAX).await
     }
+}
+
+/// The first line of an answer in plain text, at most 300 characters of it.
+fn first_line(body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(body);
+    text.lines().next().unwrap_or_default().chars().take(300).collect()
 }
 
 /// `value` as part of a query.

@@ -206,6 +206,7 @@ const RIGHTS: &[(&str, Right)] = &[
     ("POST /topic/delete", Right::Topic),
     ("GET /config/{option}", Right::Known),
     ("PUT /config/{option}", Right::Broker),
+    ("GET /drain", Right::Broker),
     ("POST /drain", Right::Broker),
     ("GET /debug/pprof/", Right::Known),
     ("GET /debug/pprof/{profile}", Right::Known),

@@ -1,9 +1,9 @@
 //! The log: lines on stderr, as text, in nsqd's form or as JSON, whose level can change while the process
 //! runs.
 //!
-//! - [`detached_writer`]: writes lines without making anybody wait; [`log_throttle`]: holds back repeated
+//! - `detached_writer`: writes lines without making anybody wait; `log_throttle`: holds back repeated
 //!   lines
-//! - [`nsqd_format`]: nsqd's form
+//! - `nsqd_format`: nsqd's form
 
 pub(crate) mod detached_writer;
 mod log_throttle;

@@ -149,8 +149,8 @@ async fn a_damaged_message_costs_itself() {
 #[tokio::test]
 async fn a_topic_stopped_for_damage_is_shown_everywhere_and_its_consumers_learn_of_it() {
     let mut broker = stopped().await;
-    damage(&broker.data_path(), "message 500");
     broker.restart();
+    damage(&broker.data_path(), "message 500");
     let admin = mq_nsq::client::Admin::new(broker.http_address(), None);
     let text = async |path: &str, query: &[(&str, &str)]| match admin.get(path, query).await {
         Ok(body) => String::from_utf8(body).unwrap(),
@@ -159,22 +159,24 @@ async fn a_topic_stopped_for_damage_is_shown_everywhere_and_its_consumers_learn_
     assert_eq!(text("/ping", &[]).await, "OK", "nobody has read it yet");
     // Another topic goes on.
     create_channel(&broker, "u", "c").await;
-    let mut consumer = subscribe(&broker, "t", "c", 2_500).await;
+    let channel = mq_core::ChannelName::parse("c").unwrap();
     let mut got = 0;
-    let error = loop {
-        match tokio::time::timeout(mq_tests::PATIENCE, consumer.next()).await.expect("an error in time") {
-            Ok(Some(message)) => {
-                consumer.finish(message.id);
-                got += 1;
-            }
-            Ok(None) => panic!("closed without a word"),
-            Err(error) => break error.to_string(),
+    let consume = async {
+        let mut consumer = connect(&broker).await;
+        // The damage may be met before the subscription is answered, or behind some messages.
+        consumer.subscribe(&topic("t"), &channel, 2_500).await?;
+        while let Some(message) = consumer.next().await? {
+            consumer.finish(message.id);
+            got += 1;
         }
+        panic!("closed without a word")
     };
+    let met: Result<(), mq_nsq::client::Error> =
+        tokio::time::timeout(mq_tests::PATIENCE, consume).await.expect("an error in time");
+    let error = met.unwrap_err().to_string();
     assert!(got <= 400, "{got} messages, of which one was damaged");
     assert!(error.contains("E_SUB_FAILED") && error.contains("mq repair"), "{error}");
-    let again =
-        connect(&broker).await.subscribe(&topic("t"), &mq_core::ChannelName::parse("c").unwrap(), 1).await;
+    let again = connect(&broker).await.subscribe(&topic("t"), &channel, 1).await;
     assert!(again.unwrap_err().to_string().contains("E_SUB_FAILED"));
 
     let stopped = "stopped for damage: ";
@@ -199,9 +201,12 @@ async fn a_topic_stopped_for_damage_is_shown_everywhere_and_its_consumers_learn_
     let tool = |args: &[&str]| {
         String::from_utf8(mq(&[args, &["--http-address", broker.http_address()]].concat()).ok()).unwrap()
     };
-    assert!(tool(&["topics"]).contains(&format!("  {stopped}")), "{}", tool(&["topics"]));
-    let line: Value = serde_json::from_str(&tool(&["stat", "--once", "--json"])).unwrap();
-    assert_eq!(line["damaged_topics"], 1, "{line}");
+    assert!(tool(&["topics"]).contains(&format!("t  depth 0 {stopped}")), "{}", tool(&["topics"]));
+    let stat = tool(&["stat", "--once", "--json"]);
+    let lines: Vec<Value> = stat.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let damaged: Vec<_> = lines.iter().map(|line| (&line["topic"], &line["damaged_topics"])).collect();
+    let (t, u, all, one, none) = ("t".into(), "u".into(), Value::Null, 1.into(), 0.into());
+    assert_eq!(damaged, [(&t, &one), (&u, &none), (&all, &one)], "{stat}");
     let mut publisher = connect(&broker).await;
     let refused = match publisher.publish(&topic("t"), b"x").await {
         Ok(()) => publisher.flush().await.unwrap_err(),
@@ -211,6 +216,13 @@ async fn a_topic_stopped_for_damage_is_shown_everywhere_and_its_consumers_learn_
     let mut publisher = connect(&broker).await;
     publisher.publish(&topic("u"), b"x").await.unwrap();
     publisher.flush().await.unwrap();
+
+    // A start that finds the damage shows it before anybody reads.
+    broker.stop();
+    broker.restart();
+    assert!(text("/ping", &[]).await.contains("topic t is stopped"), "{}", text("/ping", &[]).await);
+    let refused = connect(&broker).await.subscribe(&topic("t"), &channel, 1).await;
+    assert!(refused.unwrap_err().to_string().contains("mq repair"));
 }
 
 #[tokio::test]

@@ -69,7 +69,7 @@ async fn topics_are_managed_from_the_shell() {
 async fn a_token_opens_the_tools() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("tokens");
-    std::fs::write(&file, "secret\n").unwrap();
+    std::fs::write(&file, "sesame\n").unwrap();
     let file = file.to_str().unwrap();
     let broker = Broker::start_with(&["--http-auth-token-file", file]);
     assert!(topics(&broker, &["list"]).failed().contains("--auth-token-file"));
@@ -80,7 +80,7 @@ async fn a_token_opens_the_tools() {
         let listed = topics(&broker, &["list", "--http-auth-token-file", file]);
         listed.status.success().then_some(())
     });
-    assert!(!broker.stderr().contains("secret"), "{}", broker.stderr());
+    assert!(!broker.stderr().contains("sesame"), "{}", broker.stderr());
 }
 
 #[tokio::test]
