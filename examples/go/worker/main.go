@@ -61,6 +61,8 @@ type session struct {
 	stream  mqv1.SubscribeService_SubscribeClient
 	mutex   sync.Mutex
 	working map[string]bool
+	// Our side is closed: nothing more is sent. What still comes returns when the stream ends.
+	closed bool
 }
 
 // run works over one stream until it ends.
@@ -116,8 +118,11 @@ func (w *worker) run(client mqv1.SubscribeServiceClient) error {
 	}
 }
 
-// update sends a change of the stream. The mutex is held.
+// update sends a change of the stream, if our side is open still. The mutex is held.
 func (s *session) update(update *mqv1.SubscribeUpdate) {
+	if s.closed {
+		return
+	}
 	s.stream.Send(&mqv1.SubscribeRequest{Request: &mqv1.SubscribeRequest_Update{Update: update}})
 }
 
@@ -178,8 +183,9 @@ func (s *session) leave() {
 
 // closeIfDone closes our side once nothing is at work and nothing more is begun.
 func (s *session) closeIfDone() {
-	if s.stopping.Err() != nil && len(s.working) == 0 {
+	if s.stopping.Err() != nil && len(s.working) == 0 && !s.closed {
 		s.stream.CloseSend()
+		s.closed = true
 	}
 }
 

@@ -39,6 +39,9 @@ public final class Worker {
     private long left;
 
     private boolean stopping, working;
+    /** Our side of the stream is closed: nothing more is sent. What still comes returns when the stream ends. */
+    private boolean closed;
+
     private StreamObserver<SubscribeRequest> requests;
     /** At work, the first, or waiting. */
     private final Deque<ReceivedMessage> waiting = new ArrayDeque<>();
@@ -75,6 +78,7 @@ public final class Worker {
             }
             requests = SubscribeServiceGrpc.newStub(connection.channel()).subscribe(responses);
             waiting.clear();
+            closed = false;
             requests.onNext(SubscribeRequest.newBuilder().setOpen(open).build());
         }
         Timer touching = new Timer(true);
@@ -113,9 +117,11 @@ public final class Worker {
         }
     }
 
-    /** Sends a change of the stream. */
+    /** Sends a change of the stream, if our side is open still. */
     private synchronized void update(SubscribeUpdate.Builder changes) {
-        requests.onNext(SubscribeRequest.newBuilder().setUpdate(changes).build());
+        if (!closed) {
+            requests.onNext(SubscribeRequest.newBuilder().setUpdate(changes).build());
+        }
     }
 
     /** Processes messages, and acknowledges each. */
@@ -181,7 +187,10 @@ public final class Worker {
         waiting.forEach(message -> changes.addRelease(message.getToken()));
         waiting.clear();
         update(changes);
-        requests.onCompleted();
+        if (!closed) {
+            closed = true;
+            requests.onCompleted();
+        }
     }
 
     private synchronized boolean isStopping() {
