@@ -13,7 +13,7 @@ use std::sync::atomic::AtomicBool;
 
 use clap::Subcommand;
 
-use self::load::{flow, idle, latency};
+use self::load::{delayed, flow, idle, latency};
 
 /// Arguments of `mq bench`.
 #[derive(clap::Args)]
@@ -34,6 +34,10 @@ enum Workload {
     Backlog(flow::Backlog),
     /// Publishes at a fixed rate and measures how long messages take, from when each was to be sent
     Latency(latency::Latency),
+    /// Publishes messages with random delays
+    Defer(delayed::Defer),
+    /// Consumes messages with delays, or requeues each once with one, and measures how late they come
+    Due(delayed::ConsumeDue),
     /// Makes topics with a channel each and leaves them alone
     Topics(idle::Topics),
     /// Subscribes connections that get nothing
@@ -83,6 +87,8 @@ pub fn run(options: &Bench, front: Front<'_>) -> Result<Results, String> {
         Workload::Both(workload) => (&workload.server, workload.run(front)?),
         Workload::Backlog(workload) => (&workload.server, workload.run(front)?),
         Workload::Latency(workload) => (&workload.server, workload.run(front)?),
+        Workload::Defer(workload) => (&workload.server, workload.run(front)?),
+        Workload::Due(workload) => (&workload.server, workload.run(front)?),
         Workload::Topics(workload) => (&workload.server, workload.run(front)?),
         Workload::Connections(workload) => (&workload.server, workload.run(front)?),
     };

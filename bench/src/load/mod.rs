@@ -1,6 +1,6 @@
 //! The workloads, and the threads that carry them out.
 //!
-//! - `flow`, `latency`, `idle`: the workloads; `options`: their flags
+//! - `flow`, `latency`, `delayed`, `idle`: the workloads; `options`: their flags
 //! - `phase` runs threads side by side: `publisher`, `consumer`, each a `connection`: a `socket` and
 //!   `frames`, or `http`; `run`: what they share
 //! - `commands`: what is sent, with a stamp in each `body`; `seen`: which of them came
@@ -10,6 +10,7 @@ mod body;
 mod commands;
 mod connection;
 mod consumer;
+pub(crate) mod delayed;
 pub(crate) mod flow;
 mod frames;
 mod http;

@@ -99,7 +99,7 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     units::parse_duration(text).ok_or_else(|| format!("it must be {}", units::DURATION_FORM))
 }
 
-fn size(text: &str) -> Result<Size, String> {
+pub(crate) fn size(text: &str) -> Result<Size, String> {
     Size::parse(text).ok_or_else(|| format!("it must be {}", Size::FORM))
 }
 

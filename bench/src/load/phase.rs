@@ -21,7 +21,8 @@ const STACK_BYTES: usize = 256 << 10;
 
 /// Counts what is used from now on.
 pub(crate) struct Meter {
-    server: Option<(Process, Cpu, Memory)>,
+    /// The server, and what it had used when the phase began: CPU, memory, bytes read from files.
+    server: Option<(Process, Cpu, Memory, u64)>,
     own: Option<Cpu>,
     busy_s: Option<f64>,
 }
@@ -36,7 +37,9 @@ pub(crate) struct Work {
 impl Meter {
     pub(crate) fn start(server: Option<Process>) -> Result<Self, String> {
         let server = server
-            .map(|process| Ok::<_, String>((process, process.cpu()?, process.memory()?)))
+            .map(|process| {
+                Ok::<_, String>((process, process.cpu()?, process.memory()?, process.read_bytes()))
+            })
             .transpose()?;
         Ok(Self { server, own: Process::own().cpu().ok(), busy_s: machine_busy_s() })
     }
@@ -44,10 +47,11 @@ impl Meter {
     /// Writes what was used since into the phase, whose operations are known.
     pub(crate) fn stop(&self, phase: &mut Phase) -> Result<(), String> {
         let mut known_s = 0.0;
-        if let Some((process, before, memory)) = &self.server {
+        if let Some((process, before, memory, read)) = &self.server {
             let cpu = process.cpu()? - *before;
             known_s += cpu.total_s();
-            phase.server = Some(Used::new(cpu, *memory, process.memory()?, phase.operations));
+            let read = process.read_bytes().saturating_sub(*read);
+            phase.server = Some(Used::new(cpu, *memory, process.memory()?, read, phase.operations));
         }
         if let Some(before) = self.own
             && let Ok(now) = Process::own().cpu()

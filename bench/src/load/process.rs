@@ -79,6 +79,13 @@ impl Process {
         Some(nanos as f64 / 1e9)
     }
 
+    /// Bytes read from files so far; 0 where the system does not say it.
+    pub(crate) fn read_bytes(self) -> u64 {
+        let io = fs::read_to_string(format!("/proc/{}/io", self.0)).unwrap_or_default();
+        let line = io.lines().find_map(|line| line.strip_prefix("rchar: "));
+        line.and_then(|bytes| bytes.parse().ok()).unwrap_or(0)
+    }
+
     pub(crate) fn memory(self) -> Result<Memory, String> {
         let status = read(&format!("/proc/{}/status", self.0))?;
         let field = |name: &str| {
@@ -161,6 +168,9 @@ mod tests {
         let memory = own.memory().unwrap();
         assert!(memory.now > 0 && memory.peak >= memory.now);
         assert!(machine_busy_s().unwrap() > 0.0);
+        let read = own.read_bytes();
+        fs::read("/proc/self/exe").unwrap();
+        assert!(own.read_bytes() > read + 100_000);
         let error = Process::new(u32::MAX).unwrap_err();
         assert!(error.contains("/proc/4294967295/stat"), "{error}");
     }

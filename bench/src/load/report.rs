@@ -65,6 +65,8 @@ pub(crate) struct Used {
     pub(crate) rss_bytes: u64,
     /// Most since the server began.
     pub(crate) rss_peak_bytes: u64,
+    /// Bytes read from files: `rchar` of proc_pid_io(5), which has no bytes received from sockets.
+    pub(crate) read_bytes: u64,
 }
 
 /// Shares of a channel's consumers in its messages.
@@ -108,7 +110,7 @@ pub(crate) struct Sample {
 }
 
 impl Used {
-    pub(crate) fn new(cpu: Cpu, before: Memory, after: Memory, operations: u64) -> Self {
+    pub(crate) fn new(cpu: Cpu, before: Memory, after: Memory, read_bytes: u64, operations: u64) -> Self {
         let cpu_s = cpu.total_s();
         Self {
             cpu,
@@ -117,6 +119,7 @@ impl Used {
             rss_before_bytes: before.now,
             rss_bytes: after.now,
             rss_peak_bytes: after.peak,
+            read_bytes,
         }
     }
 }

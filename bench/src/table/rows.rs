@@ -3,8 +3,8 @@
 use super::server::{Kind, Wishes};
 use super::trial::Trial;
 use super::workloads::{
-    backlog, batches, beside_a_stuck_channel, beside_idle_topics, both, burst, consume, drain, go_nsq, idle,
-    latency, latency_in_drain, many_topics, open, publish, ring, sync,
+    backlog, batches, beside_a_stuck_channel, beside_idle_topics, both, burst, consume, deferred, drain,
+    go_nsq, idle, latency, latency_in_drain, many_topics, open, publish, retries, ring, sync,
 };
 use Kind::{Flush, Memory, Nsqd, Null, Sync};
 
@@ -68,6 +68,11 @@ const fn in_memory_by_tls(messages: u64) -> Wishes {
 
 const OURS: &[Kind] = &[Nsqd, Memory, Flush];
 const ALL: &[Kind] = &[Nsqd, Null, Memory, Flush];
+/// Four times what is stored for each byte of a body: a message of 200 bytes takes 223 in a frame of its own,
+/// and 206 in a batch.
+const READ_DEFERRED: f64 = 4.0 * 223.0 / 200.0;
+const READ_BATCHED: f64 = 4.0 * 206.0 / 200.0;
+const LATE: &[&str] = &["late_p50", "late_p99", "late_max", "read", "cpu"];
 const CPU: &[&str] = &["cpu", "rate", "cpu_system", "cpu_other"];
 
 /// Every workload, in the order they run in.
@@ -460,6 +465,32 @@ pub(super) const ROWS: &[Row] = &[
         bars: &[],
         metrics: &["shares", "cpu", "rate"],
         once: false,
+    },
+    Row {
+        key: "deferred",
+        title: "1 M messages with random delays over 60 s, after a kill",
+        servers: &[Flush],
+        wishes: DEFAULTS,
+        run: deferred,
+        bars: &[
+            bar(Flush, "late_p99", Limit::AtMost(2_000.0)),
+            bar(Flush, "read", Limit::AtMost(READ_DEFERRED)),
+        ],
+        metrics: LATE,
+        once: true,
+    },
+    Row {
+        key: "retries",
+        title: "1 M messages after a kill, each requeued once with a random delay over 60 s",
+        servers: &[Flush],
+        wishes: DEFAULTS,
+        run: retries,
+        bars: &[
+            bar(Flush, "late_p99", Limit::AtMost(2_000.0)),
+            bar(Flush, "read", Limit::AtMost(READ_BATCHED)),
+        ],
+        metrics: LATE,
+        once: true,
     },
     Row {
         key: "latency-drain",

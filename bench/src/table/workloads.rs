@@ -117,6 +117,39 @@ pub(super) fn open(trial: &mut Trial<'_>) -> Result<(), String> {
     Ok(())
 }
 
+/// Messages with random delays over a minute, a kill, and how late they come.
+pub(super) fn deferred(trial: &mut Trial<'_>) -> Result<(), String> {
+    let messages = trial.scaled(1_000_000);
+    let stored = trial.bench(&format!("defer -n {messages}"))?;
+    trial.restart()?;
+    let report = trial.bench(&format!("due -n {messages}"))?;
+    note_due(trial, &report, phase(&stored, 0)["bytes"].as_f64());
+    Ok(())
+}
+
+/// A backlog, a kill, and each message requeued once with a random delay of up to a minute.
+pub(super) fn retries(trial: &mut Trial<'_>) -> Result<(), String> {
+    let messages = trial.scaled(1_000_000);
+    let stored = trial.bench(&format!("publish -n {messages} --batch 200 --window 8 --channel bench"))?;
+    trial.restart()?;
+    let report = trial.bench(&format!("due -n {messages} --requeue 60s"))?;
+    note_due(trial, &report, phase(&stored, 0)["bytes"].as_f64());
+    Ok(())
+}
+
+/// Notes how late messages came, and what was read for each byte of the `stored` bodies.
+fn note_due(trial: &mut Trial<'_>, report: &Value, stored: Option<f64>) {
+    trial.note(report, 0);
+    for (name, key) in [("late_p50", "p50_us"), ("late_p99", "p99_us"), ("late_max", "max_us")] {
+        if let Some(value) = report["latency"][key].as_f64() {
+            trial.figures.insert(name, value / 1e3);
+        }
+    }
+    if let (Some(read), Some(stored)) = (phase(report, 0)["server"]["read_bytes"].as_f64(), stored) {
+        trial.figures.insert("read", read / stored.max(1.0));
+    }
+}
+
 pub(super) fn ring(trial: &mut Trial<'_>) -> Result<(), String> {
     let messages = trial.scaled(1_000_000);
     let report = trial.bench(&format!("publish -n {messages} --batch 200 --window 8"))?;

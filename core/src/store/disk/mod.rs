@@ -10,4 +10,6 @@ pub(crate) mod crash_disk;
 mod disk;
 pub(crate) mod real_disk;
 
-pub use disk::{Disk, File, FileId, OpenMode};
+#[cfg(any(test, feature = "testkit"))]
+pub use disk::FileId;
+pub use disk::{Disk, File, OpenMode};
