@@ -370,8 +370,12 @@ impl Connection {
         timeout(CLOSE_TIMEOUT, closing).await.map_err(|_| Error::Timeout)?
     }
 
-    /// Waits until something came from the server.
-    async fn progress(&mut self) -> Result<(), Error> {
+    /// Waits until something came from the server: an answer to a publish or a message, among others. Writes and
+    /// answers heartbeats meanwhile.
+    ///
+    /// # Errors
+    /// If the connection fails, or the server says something that ends it.
+    pub async fn progress(&mut self) -> Result<(), Error> {
         let silence = self.silence;
         timeout(silence, poll_fn(|cx| self.poll_progress(cx))).await.map_err(|_| Error::Timeout)?
     }
