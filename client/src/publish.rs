@@ -289,7 +289,11 @@ pub(crate) fn deadline(timeout: Duration) -> Option<Instant> {
     Instant::now().checked_add(timeout)
 }
 
-/// Publications that wait to be sent, oldest first. Their bytes are bounded by the buffer.
+/// Withdrawn publications that may stay in a queue besides as many as there are others.
+const WITHDRAWN_MAX: usize = 64;
+
+/// Publications that wait to be sent, oldest first. Their bytes are bounded by the buffer; those withdrawn go
+/// once there are more of them than others.
 #[derive(Default)]
 pub(crate) struct Queue {
     state: Mutex<Queued>,
@@ -312,7 +316,13 @@ pub(crate) enum Next {
 
 impl Queue {
     pub(crate) fn push(&self, publication: Publication) {
-        self.state.lock().publications.push_back(publication);
+        let mut state = self.state.lock();
+        let unfinished = publication.slot.buffer.unfinished();
+        state.publications.push_back(publication);
+        if state.publications.len() > 2 * unfinished + WITHDRAWN_MAX {
+            state.publications.retain(|publication| publication.slot.result().is_none());
+        }
+        drop(state);
         self.signal.notify();
     }
 
@@ -353,5 +363,46 @@ impl Queue {
     pub(crate) fn fail(&self, error: &Error) {
         let publications = std::mem::take(&mut self.state.lock().publications);
         publications.into_iter().for_each(|publication| publication.slot.settle(Err(error.clone())));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn publication(buffer: &Arc<Buffer>, body: &'static str) -> Publication {
+        Publication::try_new("t".parse().unwrap(), vec![body.into()], buffer).unwrap()
+    }
+
+    #[test]
+    fn withdrawn_publications_do_not_pile_up() {
+        let (buffer, queue) = (Buffer::new(1 << 20), Queue::default());
+        let first = publication(&buffer, "first");
+        let slot = Arc::clone(&first.slot);
+        queue.push(first);
+        for _ in 0..10 * WITHDRAWN_MAX {
+            let withdrawn = publication(&buffer, "withdrawn");
+            let slot = Arc::clone(&withdrawn.slot);
+            queue.push(withdrawn);
+            slot.withdraw(Error::Closed);
+        }
+        assert!(queue.state.lock().publications.len() <= WITHDRAWN_MAX + 4);
+        assert_eq!(buffer.unfinished(), 1);
+        let Next::Publication(first) = queue.pop() else { panic!("it waits") };
+        assert!(Arc::ptr_eq(&first.slot, &slot));
+    }
+
+    #[test]
+    fn an_outcome_is_given_once_and_frees_its_bytes_once() {
+        let buffer = Buffer::new(10);
+        let slot = publication(&buffer, "0123456789").slot;
+        assert!(Publication::try_new("t".parse().unwrap(), vec!["x".into()], &buffer).is_err());
+        assert!(slot.start(&"a".into()));
+        slot.withdraw(Error::Closed);
+        assert_eq!(slot.state(), PublishState::Sent);
+        slot.settle(Err(Error::Unknown { why: String::new(), broker: String::new() }));
+        slot.settle(Ok(Vec::new()));
+        assert_eq!((slot.state(), buffer.unfinished()), (PublishState::Unknown, 0));
+        let _ = publication(&buffer, "0123456789");
     }
 }

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use common::{PATIENCE, Running, bodies, next};
+use common::{Lookup, PATIENCE, Running, bodies, next};
 use libmq::{Client, Config, Error, PublishState, SubscribeOptions};
 
 fn connect(url: &str) -> Client {
@@ -158,4 +158,45 @@ fn tls_is_refused_where_it_was_asked_for_and_declined() {
     let error = client.publish("t", "x").unwrap_err().to_string();
     assert!(error.contains("TLS"), "{error}");
     assert!(server.broker().find_topic(&"t".parse().unwrap()).is_none());
+}
+
+#[test]
+fn an_answer_that_comes_too_late_is_a_failure_that_names_message_and_broker() {
+    let server = Running::start();
+    let client = connect(&server.url());
+    let subscription = client.subscribe("t", "c", SubscribeOptions::default()).unwrap();
+    client.publish("t", "x").unwrap();
+    let message = subscription.next(PATIENCE).unwrap().unwrap();
+    let channel = server.broker().find_topic(&"t".parse().unwrap()).unwrap();
+    let channel = channel.find_channel(&"c".parse().unwrap()).unwrap();
+    channel.empty().unwrap().wait(server.broker()).unwrap();
+    message.finish();
+    let failure = loop {
+        match subscription.failures().pop() {
+            Some(failure) => break failure,
+            None => std::thread::yield_now(),
+        }
+    };
+    assert_eq!((failure.message, &*failure.broker), (Some(message.id()), server.address.as_str()));
+}
+
+#[test]
+fn brokers_that_a_lookup_server_names_are_published_to_and_consumed_from() {
+    let lookup = Lookup::start();
+    let url = format!("mq+lookup://{}?lookup_poll_interval=10ms&max_reconnect_delay=10ms", lookup.http);
+    let client = libmq::connect(&url).unwrap();
+    // There is no broker yet: it waits.
+    let pending = client.send("t", "first").unwrap();
+    let subscription = client.subscribe("t", "c", SubscribeOptions::default()).unwrap();
+    let server = Running::start();
+    let _announced = lookup.announce(&server);
+    assert_eq!(*pending.wait(PATIENCE).unwrap().broker, *server.address);
+    assert_eq!(next(&subscription).0, "first");
+
+    let second = Running::start();
+    connect(&second.url()).publish("t", "second").unwrap();
+    let _announced = lookup.announce(&second);
+    assert_eq!(next(&subscription).0, "second");
+    assert!(subscription.close(PATIENCE));
+    assert_eq!(subscription.failures(), []);
 }

@@ -216,6 +216,10 @@ impl RemoteSource {
         };
         let mut messages = 0;
         let ended = loop {
+            messages += self.deliver(id, &mut connection, broker);
+            while let Some(late) = connection.take_late() {
+                self.refused(&late, broker);
+            }
             tokio::select! {
                 // Answers first: they make room for messages.
                 biased;
@@ -224,13 +228,8 @@ impl RemoteSource {
                     Some(Command::Credit(credit)) => connection.ready(credit),
                     Some(Command::Close) | None => break None,
                 },
-                message = connection.next() => match message {
-                    Ok(Some(message)) => {
-                        messages += 1;
-                        self.deliver(id, message, broker);
-                    }
-                    Ok(None) => break Some(WireError::Closed),
-                    Err(error) => break Some(error),
+                progress = connection.progress() => if let Err(error) = progress {
+                    break Some(error);
                 },
             }
         };
@@ -270,28 +269,44 @@ impl RemoteSource {
         }
     }
 
-    fn deliver(&self, connection: ConnectionId, message: Message, broker: &Arc<str>) {
-        let Message { id, timestamp, attempts, body } = message;
-        let delivered = Delivered {
-            key: DeliveryKey {
-                id,
-                #[cfg(feature = "embedded")]
-                token: None,
-                connection,
-            },
-            body,
-            headers: Vec::new(),
-            attempts,
-            timestamp,
-            offset: None,
-            broker: Arc::clone(broker),
-            deadline: Instant::now() + self.options.msg_timeout,
-        };
+    /// Reports an answer that the broker refused.
+    fn refused(&self, error: &WireError, broker: &Arc<str>) {
+        let why = error.to_string();
+        // The text names the message: "E_FIN_FAILED FIN 0123456789abcdef failed ID not in flight".
+        let message = why.split(' ').find_map(|word| MessageId::from_hex(word.as_bytes()));
+        let error = Error::Refused { why, broker: broker.to_string(), retry: false };
+        self.failures.push(Failure { broker: Arc::clone(broker), message, error });
+    }
+
+    /// Passes on the messages that came. Returns how many.
+    fn deliver(&self, connection: ConnectionId, from: &mut Connection, broker: &Arc<str>) -> u64 {
+        let mut count = 0;
+        let deadline = Instant::now() + self.options.msg_timeout;
         let mut inbox = self.inbox.lock();
-        inbox.handle(Event::Delivered(connection));
-        inbox.fetched.push_back(delivered);
+        while let Some(Message { id, timestamp, attempts, body }) = from.take_message() {
+            count += 1;
+            inbox.handle(Event::Delivered(connection));
+            inbox.fetched.push_back(Delivered {
+                key: DeliveryKey {
+                    id,
+                    #[cfg(feature = "embedded")]
+                    token: None,
+                    connection,
+                },
+                body,
+                headers: Vec::new(),
+                attempts,
+                timestamp,
+                offset: None,
+                broker: Arc::clone(broker),
+                deadline,
+            });
+        }
         drop(inbox);
-        self.signal.notify();
+        if count > 0 {
+            self.signal.notify();
+        }
+        count
     }
 }
 

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use libmq::{Client, Config, Receipt, Subscription};
 use mq_core::{Broker, Options};
+use mq_nsq::announcer::{Announcer, AnnouncerConfig};
+use mq_nsq::lookupd::{LookupConfig, Lookupd};
 use mq_nsq::server::{Config as ServerConfig, Server};
+use mq_nsq::wire::lookup::Peer;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
@@ -63,6 +66,54 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.stop();
+    }
+}
+
+/// A lookup server.
+pub(crate) struct Lookup {
+    pub(crate) http: String,
+    tcp: String,
+    runtime: Runtime,
+}
+
+/// A broker's registration, which ends when it is dropped.
+pub(crate) struct Announced(#[expect(dead_code, reason = "held")] oneshot::Sender<()>);
+
+impl Lookup {
+    pub(crate) fn start() -> Self {
+        let runtime = Runtime::new().unwrap();
+        let config = LookupConfig {
+            tcp_address: "127.0.0.1:0".into(),
+            http_address: "127.0.0.1:0".into(),
+            ..LookupConfig::default()
+        };
+        let server = runtime.block_on(Lookupd::bind(config)).unwrap();
+        let (tcp, http) = (server.tcp_address().to_string(), server.http_address().to_string());
+        runtime.spawn(server.run(std::future::pending()));
+        Self { http, tcp, runtime }
+    }
+
+    pub(crate) fn announce(&self, server: &Running) -> Announced {
+        let (host, port) = server.address.rsplit_once(':').unwrap();
+        let identity = Peer {
+            version: "1".into(),
+            tcp_port: port.parse().unwrap(),
+            http_port: 1,
+            hostname: host.into(),
+            broadcast_address: host.into(),
+            ..Peer::default()
+        };
+        let config = AnnouncerConfig {
+            peers: vec![self.tcp.parse().unwrap()],
+            identity,
+            ..AnnouncerConfig::default()
+        };
+        let announcer = Announcer::new(server.broker().clone(), config);
+        let (stop, stopped) = oneshot::channel::<()>();
+        self.runtime.spawn(async move {
+            announcer.run(async move { drop(stopped.await) }).await;
+        });
+        Announced(stop)
     }
 }
 

@@ -38,6 +38,8 @@ const READ_BYTES: usize = 64 * 1024;
 /// to be read.
 const ACKS_BYTES: usize = 4096;
 const ACKS_AGE: Duration = Duration::from_millis(100);
+/// Refused acknowledgements kept for who asks for them: the newest.
+const LATE_MAX: usize = 1000;
 
 /// A connection to a server.
 #[derive(Debug)]
@@ -51,6 +53,7 @@ pub struct Connection {
     silence: Duration,
     subscribed: bool,
     acknowledged: u64,
+    late: VecDeque<Error>,
 }
 
 impl Connection {
@@ -134,6 +137,7 @@ impl Connection {
             silence,
             subscribed: false,
             acknowledged: 0,
+            late: VecDeque::new(),
         })
     }
 
@@ -291,6 +295,17 @@ impl Connection {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// The next message that is here already, for callers of [`Connection::progress`].
+    pub fn take_message(&mut self) -> Option<Message> {
+        self.messages.pop_front()
+    }
+
+    /// An acknowledgement that the server refused, oldest first: the newest 1,000 since the last call are kept.
+    /// They end nothing.
+    pub fn take_late(&mut self) -> Option<Error> {
+        self.late.pop_front()
     }
 
     /// Finishes a message. Goes out with what is awaited next.
@@ -463,6 +478,10 @@ impl Connection {
         match code.as_str() {
             "E_FIN_FAILED" | "E_REQ_FAILED" | "E_TOUCH_FAILED" => {
                 tracing::warn!(%error, "an acknowledgement came too late");
+                if self.late.len() == LATE_MAX {
+                    self.late.pop_front();
+                }
+                self.late.push_back(error);
                 Ok(())
             }
             "E_PEEK_FAILED" if self.outbox.answered() == Some(Expected::Peeked) => {
