@@ -16,8 +16,8 @@ use crate::remote::Remote;
 use crate::subscription::{SubscribeOptions, Subscription};
 use crate::url::{self, Place};
 
-/// Connects to brokers, or opens one in this process. Brokers over the network are only connected to when there
-/// is something to publish, or a subscription.
+/// Connects to brokers, or opens one in this process. Brokers over the network are only connected to when
+/// there is something to publish, or a subscription.
 ///
 /// | URL | broker |
 /// |---|---|
@@ -30,8 +30,8 @@ use crate::url::{self, Place};
 /// Settings are parameters: `mq://broker:4150?publish_timeout=5s`. See [`Config`].
 ///
 /// # Errors
-/// `Invalid` for a URL that is none of these; `Locked` for a folder that is open elsewhere; `Refused` for one that
-/// can't be opened.
+/// `Invalid` for a URL that is none of these; `Locked` for a folder that is open elsewhere; `Refused` for one
+/// that can't be opened.
 pub fn connect(url: &str) -> Result<Client> {
     connect_with(url, Config::default())
 }
@@ -60,8 +60,9 @@ pub fn connect_with(url: &str, config: Config) -> Result<Client> {
 
 /// A client of brokers, or of one in this process. A handle, cheap to clone and to share between threads.
 ///
-/// When the last handle is dropped, what waits to be sent to a connected broker is still sent, without waiting for
-/// it: [`Client::flush`] waits. A broker in this process stops cleanly, once its subscriptions are dropped too.
+/// When the last handle is dropped, what waits to be sent to a connected broker is still sent, without
+/// waiting for it: [`Client::flush`] waits. A broker in this process stops cleanly, once its subscriptions
+/// are dropped too.
 ///
 /// ```
 /// use std::time::Duration;
@@ -177,8 +178,8 @@ impl Client {
         slot.finish_by(until, || self.inner.backend.obstacle())
     }
 
-    /// Publishes a message in the background: the [`Pending`] says how far it is. It waits for a broker as long
-    /// as none is reached.
+    /// Publishes a message in the background: the [`Pending`] says how far it is. It waits for a broker as
+    /// long as none is reached.
     ///
     /// # Errors
     /// `BufferFull` if too much waits already; `Invalid`, `Unsupported`.
@@ -220,12 +221,12 @@ impl Client {
         self.inner.buffer.flushed().await;
     }
 
-    /// Subscribes to a channel, and creates it and its topic where they are missing. Brokers over the network are
-    /// subscribed to in the background: see [`Subscription::failures`].
+    /// Subscribes to a channel, and creates it and its topic where they are missing. Brokers over the network
+    /// are subscribed to in the background: see [`Subscription::failures`].
     ///
     /// # Errors
-    /// `Invalid` for names and options that are not valid; of a broker in this process, what keeps the channel
-    /// from being created.
+    /// `Invalid` for names and options that are not valid; of a broker in this process, what keeps the
+    /// channel from being created.
     pub fn subscribe(&self, topic: &str, channel: &str, options: SubscribeOptions) -> Result<Subscription> {
         let topic = topic.parse().map_err(Error::invalid)?;
         let channel = channel.parse().map_err(Error::invalid)?;

@@ -27,7 +27,7 @@ pub enum Error {
     Closed,
     /// The broker can't do what was asked for.
     Unsupported {
-        /// What was asked for.
+        /// The request.
         what: String,
         /// The broker, or all that the client has.
         broker: String,
@@ -43,14 +43,14 @@ pub enum Error {
     },
     /// A publish was sent and not answered: it may be stored or not.
     Unknown {
-        /// What happened instead of an answer.
+        /// The reason why there is no answer.
         why: String,
         /// The broker.
         broker: String,
     },
     /// A broker or lookup server can't be reached, or ended the connection.
     Unreachable {
-        /// What went wrong.
+        /// The reason.
         why: String,
         /// The server.
         broker: String,

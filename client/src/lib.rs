@@ -1,5 +1,5 @@
-//! A message queue: in your program, on your brokers, or on a fleet of them. One API for all; what changes is one
-//! string.
+//! A message queue: in your program, on your brokers, or on a fleet of them. One API for all; what changes is
+//! one string.
 //!
 //! ```
 //! use std::time::Duration;

@@ -24,7 +24,7 @@ pub struct Receipt {
     pub broker: Arc<str>,
 }
 
-/// How far a publish is.
+/// Stage of a publish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PublishState {
     /// It waits in the client.
@@ -244,7 +244,7 @@ impl Slot {
 pub struct Pending(pub(crate) Arc<Slot>);
 
 impl Pending {
-    /// How far the message is.
+    /// The message's stage.
     pub fn state(&self) -> PublishState {
         self.0.state()
     }

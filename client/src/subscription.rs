@@ -26,8 +26,8 @@ const FAILURES_MAX: usize = 1000;
 pub struct SubscribeOptions {
     /// Most messages that are here without an answer, over all brokers. Default 200; 1 to 1,000,000.
     pub max_in_flight: u32,
-    /// Longest time that a message may be here without an answer before it is delivered again. Default 60 s; 1 s
-    /// to 15 minutes.
+    /// Longest time that a message may be here without an answer before it is delivered again. Default 60 s;
+    /// 1 s to 15 minutes.
     pub msg_timeout: Duration,
 }
 
@@ -50,10 +50,10 @@ impl SubscribeOptions {
 pub struct Failure {
     /// The broker or lookup server.
     pub broker: Arc<str>,
-    /// The message whose answer failed: it is delivered again. `None` if it is about the server as a whole, which
-    /// is tried again.
+    /// The message whose answer failed: it is delivered again. `None` if it is about the server as a whole,
+    /// which is tried again.
     pub message: Option<MessageId>,
-    /// What went wrong.
+    /// The reason.
     pub error: Error,
 }
 
@@ -124,9 +124,9 @@ pub(crate) trait Source: Send + Sync {
     fn msg_timeout(&self) -> Duration;
 }
 
-/// A subscription to a channel. A handle, cheap to clone and to share between threads: each message goes to one of
-/// those that wait. When the last handle is dropped, the subscription ends, as by [`Subscription::close`] without
-/// waiting.
+/// A subscription to a channel. A handle, cheap to clone and to share between threads: each message goes to
+/// one of those that wait. When the last handle is dropped, the subscription ends, as by
+/// [`Subscription::close`] without waiting.
 ///
 /// Connections that fail are made again until it ends.
 ///
@@ -201,8 +201,8 @@ impl Subscription {
     /// Waits up to `timeout` for a message; `None` if none came.
     ///
     /// # Errors
-    /// `Closed` if the subscription is closed, or its channel deleted; `Refused` if the broker in this process can
-    /// deliver nothing.
+    /// `Closed` if the subscription is closed, or its channel deleted; `Refused` if the broker in this
+    /// process can deliver nothing.
     pub fn next(&self, timeout: Duration) -> Result<Option<Message>> {
         let _waiting = Waiting(&**self.source());
         self.source().signal().block_until(deadline(timeout), || self.take()).transpose()
@@ -220,7 +220,8 @@ impl Subscription {
         self.source().signal().until(|| self.take()).await
     }
 
-    /// Waits up to `timeout` for messages, and gives those that are there then, at most `max`; none if none came.
+    /// Waits up to `timeout` for messages, and gives those that are there then, at most `max`; none if none
+    /// came.
     ///
     /// # Errors
     /// As [`Subscription::next`].
@@ -249,14 +250,14 @@ impl Subscription {
         })
     }
 
-    /// The failures since they were asked for last, the newest 1,000: answers that came too late or were lost with
-    /// their connection, and servers that can't be reached.
+    /// The failures since they were asked for last, the newest 1,000: answers that came too late or were lost
+    /// with their connection, and servers that can't be reached.
     pub fn failures(&self) -> Vec<Failure> {
         self.source().failures().take()
     }
 
-    /// Ends the subscription for all its handles: answers given before go out, and what has none is given back.
-    /// Waits up to `timeout` for it, and returns whether that was enough.
+    /// Ends the subscription for all its handles: answers given before go out, and what has none is given
+    /// back. Waits up to `timeout` for it, and returns whether that was enough.
     pub fn close(&self, timeout: Duration) -> bool {
         self.source().close();
         let is_over = || self.source().is_over().then_some(());
@@ -270,12 +271,13 @@ impl fmt::Debug for Subscription {
     }
 }
 
-/// A message of a subscription, in flight until it is finished or requeued, or its timeout is over. Its answers
-/// are plain calls that only queue: what becomes of them is in [`Subscription::failures`]. An answer after the
-/// first does nothing.
+/// A message of a subscription, in flight until it is finished or requeued, or its timeout is over. Its
+/// answers are plain calls that only queue: what becomes of them is in [`Subscription::failures`]. An answer
+/// after the first does nothing.
 ///
-/// It outlives its subscription and client; its answers do nothing then. Dropped without an answer it goes back to
-/// its channel: at once the first time, later after a second for each attempt, at most the message timeout.
+/// It outlives its subscription and client; its answers do nothing then. Dropped without an answer it goes
+/// back to its channel: at once the first time, later after a second for each attempt, at most the message
+/// timeout.
 #[must_use = "a message that is not finished is delivered again"]
 pub struct Message {
     delivered: Delivered,

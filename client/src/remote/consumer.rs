@@ -46,7 +46,7 @@ struct Inbox {
     last_connection: ConnectionId,
     /// The brokers there are.
     wanted: BTreeSet<String>,
-    /// Those that a task connects to.
+    /// The brokers that a task connects to.
     running: BTreeSet<String>,
     closed: bool,
 }
@@ -195,8 +195,8 @@ impl RemoteSource {
         Ok(connection)
     }
 
-    /// Passes messages and answers on until the connection ends. Returns why, unless it was closed from here, and
-    /// how many messages came.
+    /// Passes messages and answers on until the connection ends. Returns why, unless it was closed from here,
+    /// and how many messages came.
     async fn serve(&self, mut connection: Connection, broker: &Arc<str>) -> (Option<WireError>, u64) {
         let (sender, mut commands) = unbounded_channel();
         let max = match connection.max_rdy() {

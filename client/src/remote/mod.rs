@@ -154,8 +154,8 @@ impl Drop for Remote {
     }
 }
 
-/// Delays between attempts: each twice the last, and each cut by up to a half at random, so that the clients of
-/// a broker that was restarted don't come all at once.
+/// Delays between attempts: each twice the last, and each cut by up to a half at random, so that the clients
+/// of a broker that was restarted don't come all at once.
 struct Backoff {
     next: Duration,
     max: Duration,

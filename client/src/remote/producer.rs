@@ -123,25 +123,23 @@ impl Link {
         if !publication.slot.start(&self.broker) {
             return Ok(());
         }
-        let topic = publication.topic.clone();
-        let messages = publication.messages.clone();
-        let slot = Arc::clone(&publication.slot);
         // Before anything can fail: from here on it may have been sent.
         self.unanswered.push_back(publication);
+        let Some(Publication { topic, messages, slot }) = self.unanswered.back() else { return Ok(()) };
         let sent = match messages.as_slice() {
             [one] if !one.delay.is_zero() => {
-                self.connection.publish_deferred(&topic, &one.body, one.delay).await
+                self.connection.publish_deferred(topic, &one.body, one.delay).await
             }
             messages => {
                 let bodies: Vec<_> = messages.iter().map(|message| &message.body).collect();
-                self.connection.publish_batch(&topic, &bodies).await
+                self.connection.publish_batch(topic, &bodies).await
             }
         };
         match sent {
             // Nothing was sent, and the connection goes on.
             Err(WireError::Input(why)) => {
-                self.unanswered.pop_back();
                 slot.settle(Err(Error::Invalid(why)));
+                self.unanswered.pop_back();
                 Ok(())
             }
             other => other,
@@ -163,8 +161,8 @@ impl Link {
         }
     }
 
-    /// Settles what can be after the connection's end, and puts back what was surely not looked at. Returns the
-    /// reason.
+    /// Settles what can be after the connection's end, and puts back what was surely not looked at. Returns
+    /// the reason.
     fn end(&mut self, error: WireError, queue: &Queue) -> String {
         self.settle();
         let why = error.to_string();

@@ -302,8 +302,8 @@ impl Connection {
         self.messages.pop_front()
     }
 
-    /// An acknowledgement that the server refused, oldest first: the newest 1,000 since the last call are kept.
-    /// They end nothing.
+    /// An acknowledgement that the server refused, oldest first: the newest 1,000 since the last call are
+    /// kept. They end nothing.
     pub fn take_late(&mut self) -> Option<Error> {
         self.late.pop_front()
     }
@@ -385,8 +385,8 @@ impl Connection {
         timeout(CLOSE_TIMEOUT, closing).await.map_err(|_| Error::Timeout)?
     }
 
-    /// Waits until something came from the server: an answer to a publish or a message, among others. Writes and
-    /// answers heartbeats meanwhile.
+    /// Waits until something came from the server: an answer to a publish or a message, among others. Writes
+    /// and answers heartbeats meanwhile.
     ///
     /// # Errors
     /// If the connection fails, or the server says something that ends it.
