@@ -22,7 +22,7 @@ use crate::url::{self, Place};
 /// | URL | broker |
 /// |---|---|
 /// | `/path`, `./path`, `../path`, `mq:PATH` | in this process, on that folder |
-/// | `mq:memory` | in this process, gone with the last handle of the client |
+/// | `mq:memory` | in this process, on a temporary folder that goes with the last handle of the client |
 /// | `mq://host:4150[,host:4150...]` | these: `mq` or nsqd |
 /// | `mqs://host:4150[,...]` | the same over TLS |
 /// | `mq+lookup://host:4161[,...]` | those that lookup servers name |
