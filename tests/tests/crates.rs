@@ -29,6 +29,7 @@ fn each_crate_sees_only_those_below_it() {
     assert_eq!(ours("mq-net"), ["mq-core"]);
     assert_eq!(ours("mq-nsq"), ["mq-core", "mq-net"]);
     assert_eq!(ours("mq-grpc"), ["mq-core", "mq-net"]);
+    assert_eq!(ours("libmq"), ["mq-core", "mq-net", "mq-nsq"]);
 }
 
 #[test]

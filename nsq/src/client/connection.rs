@@ -38,6 +38,8 @@ const READ_BYTES: usize = 64 * 1024;
 /// to be read.
 const ACKS_BYTES: usize = 4096;
 const ACKS_AGE: Duration = Duration::from_millis(100);
+/// Refused acknowledgements kept for who asks for them: the newest.
+const LATE_MAX: usize = 1000;
 
 /// A connection to a server.
 #[derive(Debug)]
@@ -51,6 +53,7 @@ pub struct Connection {
     silence: Duration,
     subscribed: bool,
     acknowledged: u64,
+    late: VecDeque<Error>,
 }
 
 impl Connection {
@@ -134,6 +137,7 @@ impl Connection {
             silence,
             subscribed: false,
             acknowledged: 0,
+            late: VecDeque::new(),
         })
     }
 
@@ -293,6 +297,17 @@ impl Connection {
         }
     }
 
+    /// The next message that is here already, for callers of [`Connection::progress`].
+    pub fn take_message(&mut self) -> Option<Message> {
+        self.messages.pop_front()
+    }
+
+    /// An acknowledgement that the server refused, oldest first: the newest 1,000 since the last call are
+    /// kept. They end nothing.
+    pub fn take_late(&mut self) -> Option<Error> {
+        self.late.pop_front()
+    }
+
     /// Finishes a message. Goes out with what is awaited next.
     pub fn finish(&mut self, id: MessageId) {
         self.put_id("FIN", id, "");
@@ -370,8 +385,12 @@ impl Connection {
         timeout(CLOSE_TIMEOUT, closing).await.map_err(|_| Error::Timeout)?
     }
 
-    /// Waits until something came from the server.
-    async fn progress(&mut self) -> Result<(), Error> {
+    /// Waits until something came from the server: an answer to a publish or a message, among others. Writes
+    /// and answers heartbeats meanwhile.
+    ///
+    /// # Errors
+    /// If the connection fails, or the server says something that ends it.
+    pub async fn progress(&mut self) -> Result<(), Error> {
         let silence = self.silence;
         timeout(silence, poll_fn(|cx| self.poll_progress(cx))).await.map_err(|_| Error::Timeout)?
     }
@@ -459,6 +478,10 @@ impl Connection {
         match code.as_str() {
             "E_FIN_FAILED" | "E_REQ_FAILED" | "E_TOUCH_FAILED" => {
                 tracing::warn!(%error, "an acknowledgement came too late");
+                if self.late.len() == LATE_MAX {
+                    self.late.pop_front();
+                }
+                self.late.push_back(error);
                 Ok(())
             }
             "E_PEEK_FAILED" if self.outbox.answered() == Some(Expected::Peeked) => {

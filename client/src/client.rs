@@ -1,0 +1,249 @@
+//! The client: one API, whatever is behind it.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mq_core::TopicName;
+
+use crate::config::Config;
+#[cfg(feature = "embedded")]
+use crate::embedded::Embedded;
+use crate::error::{Error, Result};
+use crate::message::NewMessage;
+use crate::publish::{Buffer, Pending, Publication, Receipt, deadline, first};
+use crate::remote::Remote;
+use crate::subscription::{SubscribeOptions, Subscription};
+use crate::url::{self, Place};
+
+/// Connects to brokers, or opens one in this process. Brokers over the network are only connected to when
+/// there is something to publish, or a subscription.
+///
+/// | URL | broker |
+/// |---|---|
+/// | `/path`, `./path`, `../path`, `mq:PATH` | in this process, on that folder |
+/// | `mq:memory` | in this process, on a temporary folder that goes with the last handle of the client |
+/// | `mq://host:4150[,host:4150...]` | these: `mq` or nsqd |
+/// | `mqs://host:4150[,...]` | the same over TLS |
+/// | `mq+lookup://host:4161[,...]` | those that lookup servers name |
+///
+/// Settings are parameters: `mq://broker:4150?publish_timeout=5s`. See [`Config`].
+///
+/// # Errors
+/// `Invalid` for a URL that is none of these; `Locked` for a folder that is open elsewhere; `Refused` for one
+/// that can't be opened.
+pub fn connect(url: &str) -> Result<Client> {
+    connect_with(url, Config::default())
+}
+
+/// The same with settings. Those in the URL win.
+///
+/// # Errors
+/// As [`connect`]; `Invalid` for a setting out of its range.
+pub fn connect_with(url: &str, config: Config) -> Result<Client> {
+    let (place, config) = url::parse(url, config)?;
+    let buffer = Buffer::new(config.max_buffered_bytes);
+    let backend = match place {
+        #[cfg(feature = "embedded")]
+        Place::Folder(folder) => Backend::Embedded(Embedded::open(Some(folder), &config)?),
+        #[cfg(feature = "embedded")]
+        Place::Memory => Backend::Embedded(Embedded::open(None, &config)?),
+        #[cfg(not(feature = "embedded"))]
+        Place::Folder(_) | Place::Memory => {
+            let what = "a broker in this process needs the feature \"embedded\"".to_owned();
+            return Err(Error::Unsupported { what, broker: "this build of libmq".to_owned() });
+        }
+        Place::Brokers { .. } | Place::Lookup(_) => Backend::Remote(Remote::start(place, &config)?),
+    };
+    Ok(Client { inner: Arc::new(Inner { backend, buffer, publish_timeout: config.publish_timeout }) })
+}
+
+/// A client of brokers, or of one in this process. A handle, cheap to clone and to share between threads.
+///
+/// When the last handle is dropped, what waits to be sent to a connected broker is still sent, without
+/// waiting for it: [`Client::flush`] waits. A broker in this process stops cleanly, once its subscriptions
+/// are dropped too.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// let client = libmq::connect("mq:memory")?;
+/// let receipt = client.publish("orders", "one pizza")?;
+/// let more = client.publish_many("orders", ["two pizzas", "three pizzas"])?;
+/// assert!(more[0].offset > receipt.offset);
+///
+/// let pending = client.send("orders", "four pizzas")?;
+/// assert_eq!(client.flush(Duration::from_secs(10)), 0);
+/// println!("{:?}", pending.wait(Duration::ZERO)?);
+/// # Ok::<(), libmq::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Client {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    backend: Backend,
+    buffer: Arc<Buffer>,
+    publish_timeout: Duration,
+}
+
+enum Backend {
+    #[cfg(feature = "embedded")]
+    Embedded(Embedded),
+    Remote(Remote),
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let unfinished = self.inner.buffer.unfinished();
+        let broker = self.inner.backend.name();
+        f.debug_struct("Client").field("broker", &broker).field("unfinished", &unfinished).finish()
+    }
+}
+
+impl Backend {
+    fn name(&self) -> &str {
+        match self {
+            #[cfg(feature = "embedded")]
+            Self::Embedded(embedded) => embedded.name(),
+            Self::Remote(remote) => remote.name(),
+        }
+    }
+
+    fn check(&self, messages: &[NewMessage]) -> Result<()> {
+        match self {
+            #[cfg(feature = "embedded")]
+            Self::Embedded(_) => Ok(()),
+            Self::Remote(remote) => remote.check(messages),
+        }
+    }
+
+    fn push(&self, publication: Publication) {
+        match self {
+            #[cfg(feature = "embedded")]
+            Self::Embedded(embedded) => embedded.push(publication),
+            Self::Remote(remote) => remote.push(publication),
+        }
+    }
+
+    /// The reason why something was not sent.
+    fn obstacle(&self) -> String {
+        match self {
+            #[cfg(feature = "embedded")]
+            Self::Embedded(embedded) => format!("{} is busy", embedded.name()),
+            Self::Remote(remote) => remote.obstacle(),
+        }
+    }
+}
+
+impl Client {
+    /// Publishes a message, and waits until a broker has stored it: at most
+    /// [`publish_timeout`](Config::publish_timeout).
+    ///
+    /// # Errors
+    /// `Unknown` if it was sent and not answered. After any other the message is not stored: `Invalid`,
+    /// `Unsupported`, `Refused`, `BufferFull`, or `Timeout` if no broker was reached.
+    pub fn publish(&self, topic: &str, message: impl Into<NewMessage>) -> Result<Receipt> {
+        first(self.publish_all(topic, vec![message.into()])?)
+    }
+
+    /// Publishes messages as one batch, all or nothing; else as [`Client::publish`].
+    ///
+    /// # Errors
+    /// As [`Client::publish`].
+    pub fn publish_many<M: Into<NewMessage>>(
+        &self,
+        topic: &str,
+        messages: impl IntoIterator<Item = M>,
+    ) -> Result<Vec<Receipt>> {
+        self.publish_all(topic, messages.into_iter().map(Into::into).collect())
+    }
+
+    fn publish_all(&self, topic: &str, messages: Vec<NewMessage>) -> Result<Vec<Receipt>> {
+        let topic = self.prepare(topic, &messages)?;
+        if messages.is_empty() {
+            return Ok(Vec::new());
+        }
+        #[cfg(feature = "embedded")]
+        if let Backend::Embedded(embedded) = &self.inner.backend
+            && self.inner.buffer.unfinished() == 0
+        {
+            return embedded.publish(&topic, &messages);
+        }
+        let until = deadline(self.inner.publish_timeout);
+        let publication = Publication::within(topic, messages, &self.inner.buffer, until)?;
+        let slot = Arc::clone(&publication.slot);
+        self.inner.backend.push(publication);
+        slot.finish_by(until, || self.inner.backend.obstacle())
+    }
+
+    /// Publishes a message in the background: the [`Pending`] says how far it is. It waits for a broker as
+    /// long as none is reached.
+    ///
+    /// # Errors
+    /// `BufferFull` if too much waits already; `Invalid`, `Unsupported`.
+    pub fn send(&self, topic: &str, message: impl Into<NewMessage>) -> Result<Pending> {
+        let messages = vec![message.into()];
+        let topic = self.prepare(topic, &messages)?;
+        let publication = Publication::try_new(topic, messages, &self.inner.buffer)?;
+        let slot = Arc::clone(&publication.slot);
+        self.inner.backend.push(publication);
+        Ok(Pending(slot))
+    }
+
+    /// Publishes a message: [`Client::publish`] as a future, which needs no runtime and has no timeout.
+    ///
+    /// # Errors
+    /// As [`Client::publish`], without `Timeout` and `BufferFull`: it waits for room.
+    ///
+    /// # Cancel safety
+    /// Dropping the future withdraws the message, unless it was sent: then it may be stored.
+    pub async fn publish_async(&self, topic: &str, message: impl Into<NewMessage>) -> Result<Receipt> {
+        let messages = vec![message.into()];
+        let topic = self.prepare(topic, &messages)?;
+        let publication = Publication::with_room(topic, messages, &self.inner.buffer).await;
+        let slot = Arc::clone(&publication.slot);
+        self.inner.backend.push(publication);
+        first(slot.finished().await?)
+    }
+
+    /// Waits until every publish has its outcome, at most `timeout`. Returns how many have none.
+    pub fn flush(&self, timeout: Duration) -> usize {
+        self.inner.buffer.flush(deadline(timeout))
+    }
+
+    /// Waits until every publish has its outcome.
+    ///
+    /// # Cancel safety
+    /// Dropping the future changes nothing.
+    pub async fn flush_async(&self) {
+        self.inner.buffer.flushed().await;
+    }
+
+    /// Subscribes to a channel, and creates it and its topic where they are missing. Brokers over the network
+    /// are subscribed to in the background: see [`Subscription::failures`].
+    ///
+    /// # Errors
+    /// `Invalid` for names and options that are not valid; of a broker in this process, what keeps the
+    /// channel from being created.
+    pub fn subscribe(&self, topic: &str, channel: &str, options: SubscribeOptions) -> Result<Subscription> {
+        let topic = topic.parse().map_err(Error::invalid)?;
+        let channel = channel.parse().map_err(Error::invalid)?;
+        options.validate()?;
+        Ok(Subscription::new(match &self.inner.backend {
+            #[cfg(feature = "embedded")]
+            Backend::Embedded(embedded) => embedded.subscribe(&topic, &channel, options)?,
+            Backend::Remote(remote) => remote.subscribe(topic, channel, options),
+        }))
+    }
+
+    fn prepare(&self, topic: &str, messages: &[NewMessage]) -> Result<TopicName> {
+        let topic = topic.parse().map_err(Error::invalid)?;
+        if messages.iter().any(|message| message.body.is_empty()) {
+            return Err(Error::Invalid("a message can't be empty".to_owned()));
+        }
+        self.inner.backend.check(messages)?;
+        Ok(topic)
+    }
+}

@@ -1,0 +1,186 @@
+//! Settings of a client, and their ranges.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use mq_core::Durability;
+
+use crate::error::{Error, Result};
+
+/// Settings of a client. Each can be a query parameter of the URL too, which wins:
+/// `mq://broker:4150?publish_timeout=5s`.
+///
+/// ```
+/// use std::time::Duration;
+/// let config = libmq::Config { publish_timeout: Duration::from_secs(5), ..libmq::Config::default() };
+/// let client = libmq::connect_with("mq:memory", config)?;
+/// # Ok::<(), libmq::Error>(())
+/// ```
+#[derive(Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Bytes of messages that may wait in the client for their outcome. Default 64 MiB; 1 KiB to 1 TiB. One
+    /// larger message has room alone.
+    pub max_buffered_bytes: usize,
+    /// Longest time that a publish which waits takes. Default 30 s; 1 ms to 1 day.
+    pub publish_timeout: Duration,
+    /// Longest delay before an unreachable broker is tried again. Default 15 s; 10 ms to 1 hour. Delays
+    /// begin at 10 ms and double, each cut by up to a half at random.
+    pub max_reconnect_delay: Duration,
+    /// Interval between questions to the lookup servers, lengthened by up to 30 % at random. Default 60 s;
+    /// 10 ms to 5 minutes.
+    pub lookup_poll_interval: Duration,
+    /// The client's name in the brokers' statistics. Default: the brokers choose.
+    pub client_id: String,
+    /// A secret that brokers ask for. Never printed.
+    pub auth_secret: Option<String>,
+    /// A PEM file with the certificates that `mqs://` trusts. Default: the system's.
+    pub tls_root_ca_file: Option<PathBuf>,
+    /// Takes any certificate: whoever is on the way can read and change everything. Default `false`.
+    pub tls_insecure: bool,
+    /// Level of topics that an embedded broker creates: `memory`, `flush` or `sync`. Default `flush`, and
+    /// `memory` for `mq:memory`.
+    pub durability: Option<Durability>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            max_buffered_bytes: 64 << 20,
+            publish_timeout: Duration::from_secs(30),
+            max_reconnect_delay: Duration::from_secs(15),
+            lookup_poll_interval: Duration::from_secs(60),
+            client_id: String::new(),
+            auth_secret: None,
+            tls_root_ca_file: None,
+            tls_insecure: false,
+            durability: None,
+        }
+    }
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("max_buffered_bytes", &self.max_buffered_bytes)
+            .field("publish_timeout", &self.publish_timeout)
+            .field("max_reconnect_delay", &self.max_reconnect_delay)
+            .field("lookup_poll_interval", &self.lookup_poll_interval)
+            .field("client_id", &self.client_id)
+            .field("auth_secret", &self.auth_secret.as_ref().map(|_| "..."))
+            .field("tls_root_ca_file", &self.tls_root_ca_file)
+            .field("tls_insecure", &self.tls_insecure)
+            .field("durability", &self.durability)
+            .finish()
+    }
+}
+
+impl Config {
+    /// Sets the setting called `key`, as the URL's query parameters do. Durations are numbers with a unit:
+    /// `250ms`, `5s`, `2m`.
+    ///
+    /// # Errors
+    /// `Invalid` for a key that is none, or a value it can't have.
+    pub fn set(&mut self, key: &str, value: &str) -> Result<()> {
+        // A secret's value is in no error.
+        let bad = |wants: &str| Err(Error::Invalid(format!("{key} is {value:?}: {wants}")));
+        let late = "a number with ms, s, m or h";
+        match key {
+            "max_buffered_bytes" => match value.parse() {
+                Ok(bytes) => self.max_buffered_bytes = bytes,
+                Err(_) => return bad("a number of bytes"),
+            },
+            "publish_timeout" | "max_reconnect_delay" | "lookup_poll_interval" => {
+                let Some(duration) = duration(value) else { return bad(late) };
+                match key {
+                    "publish_timeout" => self.publish_timeout = duration,
+                    "max_reconnect_delay" => self.max_reconnect_delay = duration,
+                    _ => self.lookup_poll_interval = duration,
+                }
+            }
+            "client_id" => self.client_id = value.to_owned(),
+            "auth_secret" => self.auth_secret = Some(value.to_owned()),
+            "tls_root_ca_file" => self.tls_root_ca_file = Some(value.into()),
+            "tls_insecure" => match value.parse() {
+                Ok(insecure) => self.tls_insecure = insecure,
+                Err(_) => return bad("true or false"),
+            },
+            "durability" => {
+                self.durability = Some(match value {
+                    "memory" => Durability::Memory,
+                    "flush" => Durability::Flush,
+                    "sync" => Durability::Sync,
+                    _ => return bad("memory, flush or sync"),
+                });
+            }
+            _ => {
+                return Err(Error::Invalid(format!(
+                    "{key:?} is no setting: there are max_buffered_bytes, publish_timeout, max_reconnect_delay, \
+                     lookup_poll_interval, client_id, auth_secret, tls_root_ca_file, tls_insecure, durability"
+                )));
+            }
+        }
+        self.validate()
+    }
+
+    /// Checks that every setting is in its range.
+    ///
+    /// # Errors
+    /// `Invalid`, naming the setting and its range.
+    pub fn validate(&self) -> Result<()> {
+        let ms = Duration::from_millis;
+        let day = ms(24 * 60 * 60 * 1000);
+        in_range("max_buffered_bytes", &self.max_buffered_bytes, &(1 << 10), &(1 << 40))?;
+        in_range("publish_timeout", &self.publish_timeout, &ms(1), &day)?;
+        in_range("max_reconnect_delay", &self.max_reconnect_delay, &ms(10), &ms(60 * 60 * 1000))?;
+        in_range("lookup_poll_interval", &self.lookup_poll_interval, &ms(10), &ms(5 * 60 * 1000))
+    }
+}
+
+pub(crate) fn in_range<T: PartialOrd + fmt::Debug>(name: &str, value: &T, min: &T, max: &T) -> Result<()> {
+    if (min..=max).contains(&value) {
+        return Ok(());
+    }
+    Err(Error::Invalid(format!("{name} is {value:?}: at least {min:?}, at most {max:?}")))
+}
+
+fn duration(text: &str) -> Option<Duration> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().ok()?;
+    let ms = match unit {
+        "ms" => 1,
+        "s" => 1000,
+        "m" => 60 * 1000,
+        "h" => 60 * 60 * 1000,
+        _ => return None,
+    };
+    Some(Duration::from_millis(number.checked_mul(ms)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_setting_out_of_its_range_is_refused_by_name() {
+        for (key, value) in [
+            ("max_buffered_bytes", "1"),
+            ("max_buffered_bytes", "many"),
+            ("publish_timeout", "0s"),
+            ("publish_timeout", "18446744073709551615h"),
+            ("max_reconnect_delay", "2h"),
+            ("lookup_poll_interval", "1s 5"),
+            ("tls_insecure", "yes"),
+            ("durability", "forever"),
+        ] {
+            let error = Config::default().set(key, value).unwrap_err().to_string();
+            assert!(error.starts_with(key), "{key}={value}: {error}");
+        }
+        let error = Config::default().set("timeout", "1s").unwrap_err().to_string();
+        assert!(error.contains("publish_timeout"), "{error}");
+        let mut config = Config::default();
+        config.set("publish_timeout", "2m").unwrap();
+        assert_eq!(config.publish_timeout, Duration::from_secs(120));
+    }
+}

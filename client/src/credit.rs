@@ -1,0 +1,249 @@
+//! Credit over connections: how many messages each of a subscription's brokers may have in flight here. A
+//! pure state machine: events in, actions out.
+
+use std::collections::BTreeMap;
+
+/// A connection of a subscription. Numbers are not used twice.
+pub(crate) type ConnectionId = u64;
+
+/// A change that credit follows.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Event {
+    /// A connection is subscribed, with no credit; its broker takes at most `max`.
+    Opened { connection: ConnectionId, max: u32 },
+    /// A connection ended.
+    Ended(ConnectionId),
+    /// A message came.
+    Delivered(ConnectionId),
+    /// A message was answered, or is not in flight any more.
+    Answered(ConnectionId),
+    /// It is time to let those without credit have some.
+    Rotate,
+}
+
+/// Sets the credit of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SetCredit {
+    pub(crate) connection: ConnectionId,
+    pub(crate) credit: u32,
+}
+
+/// The credit of a subscription. Of all connections together, the larger of credit and messages in flight
+/// never exceeds `max_in_flight`: credit that one loses goes to another only once its messages are answered.
+#[derive(Debug)]
+pub(crate) struct Distributor {
+    max_in_flight: u32,
+    connections: BTreeMap<ConnectionId, Share>,
+    /// The connections from this one on come first where there are more than messages.
+    turn: ConnectionId,
+}
+
+#[derive(Debug)]
+struct Share {
+    credit: u32,
+    in_flight: u32,
+    max: u32,
+}
+
+impl Share {
+    fn held(&self) -> u32 {
+        self.credit.max(self.in_flight)
+    }
+}
+
+impl Distributor {
+    pub(crate) fn new(max_in_flight: u32) -> Self {
+        Self { max_in_flight, connections: BTreeMap::new(), turn: 0 }
+    }
+
+    pub(crate) fn handle(&mut self, event: Event) -> Vec<SetCredit> {
+        match event {
+            Event::Opened { connection, max } => {
+                self.connections.insert(connection, Share { credit: 0, in_flight: 0, max });
+            }
+            Event::Ended(connection) => {
+                self.connections.remove(&connection);
+            }
+            Event::Delivered(connection) => {
+                if let Some(share) = self.connections.get_mut(&connection) {
+                    share.in_flight += 1;
+                }
+                return Vec::new();
+            }
+            Event::Answered(connection) => {
+                let Some(share) = self.connections.get_mut(&connection) else { return Vec::new() };
+                share.in_flight = share.in_flight.saturating_sub(1);
+                // Below its credit an answer frees nothing for others.
+                if share.in_flight < share.credit {
+                    return Vec::new();
+                }
+            }
+            Event::Rotate => {
+                let few = self.max_in_flight as usize >= self.connections.len();
+                let after = self.connections.range(self.turn + 1..).next();
+                let next = after.or_else(|| self.connections.iter().next()).map(|(id, _)| *id);
+                match next {
+                    Some(next) if !few => self.turn = next,
+                    _ => return Vec::new(),
+                }
+            }
+        }
+        self.distribute()
+    }
+
+    /// The share that each connection should have.
+    fn targets(&self) -> Vec<(ConnectionId, u32)> {
+        let count = u32::try_from(self.connections.len()).unwrap_or(u32::MAX).max(1);
+        let (each, mut more) = (self.max_in_flight / count, self.max_in_flight % count);
+        let order = self.connections.range(self.turn..).chain(self.connections.range(..self.turn));
+        let target = order.map(|(id, share)| {
+            let extra = u32::from(more > 0);
+            more -= extra;
+            (*id, (each + extra).min(share.max))
+        });
+        target.collect()
+    }
+
+    /// Lowers credit to its target first; then raises it as far as there is room.
+    fn distribute(&mut self) -> Vec<SetCredit> {
+        let targets = self.targets();
+        let mut actions = Vec::new();
+        for &(connection, target) in &targets {
+            if let Some(share) = self.connections.get_mut(&connection)
+                && share.credit > target
+            {
+                share.credit = target;
+                actions.push(SetCredit { connection, credit: target });
+            }
+        }
+        let held: u32 = self.connections.values().map(Share::held).sum();
+        let mut room = self.max_in_flight.saturating_sub(held);
+        for (connection, target) in targets {
+            if let Some(share) = self.connections.get_mut(&connection)
+                && share.credit < target
+            {
+                let credit = target.min(share.held() + room).max(share.credit);
+                if credit > share.credit {
+                    room -= credit.saturating_sub(share.held());
+                    share.credit = credit;
+                    actions.push(SetCredit { connection, credit });
+                }
+            }
+        }
+        actions
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Brokers that deliver as their credit allows.
+    struct World {
+        distributor: Distributor,
+        brokers: BTreeMap<ConnectionId, (u32, u32)>,
+        next: ConnectionId,
+        max: u32,
+    }
+
+    impl World {
+        fn new(max: u32) -> Self {
+            Self { distributor: Distributor::new(max), brokers: BTreeMap::new(), next: 0, max }
+        }
+
+        fn handle(&mut self, event: Event) {
+            for SetCredit { connection, credit } in self.distributor.handle(event) {
+                self.brokers.get_mut(&connection).unwrap().0 = credit;
+            }
+            let held: u32 = self.brokers.values().map(|(credit, in_flight)| *credit.max(in_flight)).sum();
+            assert!(held <= self.max, "{held} of {}: {:?}", self.max, self.brokers);
+        }
+
+        fn open(&mut self) {
+            self.next += 1;
+            self.brokers.insert(self.next, (0, 0));
+            self.handle(Event::Opened { connection: self.next, max: 2500 });
+        }
+
+        fn pick(&self, which: usize) -> Option<ConnectionId> {
+            self.brokers.keys().nth(which % self.brokers.len().max(1)).copied()
+        }
+
+        fn step(&mut self, action: u8, which: usize) {
+            let connection = self.pick(which);
+            match (action, connection) {
+                (0, _) if self.brokers.len() < 12 => self.open(),
+                (1, Some(connection)) => {
+                    self.brokers.remove(&connection);
+                    self.handle(Event::Ended(connection));
+                }
+                (2, Some(connection)) => {
+                    let (credit, in_flight) = self.brokers.get_mut(&connection).unwrap();
+                    if *in_flight < *credit {
+                        *in_flight += 1;
+                        self.handle(Event::Delivered(connection));
+                    }
+                }
+                (3, Some(connection)) => self.answer(connection),
+                (4, _) => self.handle(Event::Rotate),
+                _ => {}
+            }
+        }
+
+        fn answer(&mut self, connection: ConnectionId) {
+            let (_, in_flight) = self.brokers.get_mut(&connection).unwrap();
+            if *in_flight > 0 {
+                *in_flight -= 1;
+                self.handle(Event::Answered(connection));
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn credit_never_exceeds_its_sum_and_is_whole_again_once_all_is_answered(
+            max in 1u32..30,
+            steps in prop::collection::vec((0u8..5, any::<usize>()), 0..300),
+        ) {
+            let mut world = World::new(max);
+            steps.into_iter().for_each(|(action, which)| world.step(action, which));
+            if world.brokers.is_empty() {
+                world.open();
+            }
+            for connection in world.brokers.keys().copied().collect::<Vec<_>>() {
+                while world.brokers[&connection].1 > 0 {
+                    world.answer(connection);
+                }
+            }
+            let credit: u32 = world.brokers.values().map(|(credit, _)| credit).sum();
+            prop_assert_eq!(credit, max);
+        }
+
+        #[test]
+        fn each_connection_has_credit_within_one_round(max in 1u32..4, connections in 1usize..12) {
+            let mut world = World::new(max);
+            (0..connections).for_each(|_| world.open());
+            let mut had = std::collections::BTreeSet::new();
+            for _ in 0..=connections {
+                had.extend(world.brokers.iter().filter(|(_, (credit, _))| *credit > 0).map(|(id, _)| *id));
+                world.handle(Event::Rotate);
+            }
+            prop_assert_eq!(had.len(), connections);
+        }
+    }
+
+    #[test]
+    fn credit_follows_the_messages_that_it_was_given_for() {
+        let mut world = World::new(4);
+        world.open();
+        assert_eq!(world.brokers[&1].0, 4);
+        (0..4).for_each(|_| world.step(2, 0));
+        world.open();
+        assert_eq!((world.brokers[&1].0, world.brokers[&2].0), (2, 0));
+        world.answer(1);
+        assert_eq!(world.brokers[&2].0, 1);
+        world.answer(1);
+        assert_eq!(world.brokers[&2].0, 2);
+    }
+}

@@ -1,0 +1,408 @@
+//! Publishes on their way: what waits, what became of each, and the bound on all of them.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mq_core::TopicName;
+use parking_lot::Mutex;
+
+use crate::error::{Error, Result};
+use crate::message::NewMessage;
+use crate::signal::Signal;
+
+/// A broker's answer for a message that is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    /// The message's place in its topic, that of the first with its id if it is a duplicate. `None` from
+    /// brokers over the network, which do not say yet.
+    pub offset: Option<u64>,
+    /// Whether it was not stored again, because one with its id was before.
+    pub duplicate: bool,
+    /// The broker: its address or folder.
+    pub broker: Arc<str>,
+}
+
+/// Stage of a publish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PublishState {
+    /// It waits in the client.
+    Queued,
+    /// It was sent, and there is no answer yet.
+    Sent,
+    /// It is stored.
+    Stored,
+    /// It is stored, and was before.
+    Duplicate,
+    /// It is not stored and will not be.
+    Refused,
+    /// It was sent, and nobody knows whether it is stored.
+    Unknown,
+}
+
+/// Bytes and publishes of one client that have no outcome.
+#[derive(Debug)]
+pub(crate) struct Buffer {
+    max: usize,
+    held: Mutex<(usize, usize)>,
+    signal: Signal,
+}
+
+impl Buffer {
+    pub(crate) fn new(max: usize) -> Arc<Self> {
+        Arc::new(Self { max, held: Mutex::default(), signal: Signal::default() })
+    }
+
+    fn try_take(&self, bytes: usize) -> Option<()> {
+        let mut held = self.held.lock();
+        if held.0 > 0 && held.0.saturating_add(bytes) > self.max {
+            return None;
+        }
+        *held = (held.0 + bytes, held.1 + 1);
+        Some(())
+    }
+
+    fn give(&self, bytes: usize) {
+        let mut held = self.held.lock();
+        *held = (held.0 - bytes, held.1 - 1);
+        drop(held);
+        self.signal.notify();
+    }
+
+    /// Publishes without an outcome.
+    pub(crate) fn unfinished(&self) -> usize {
+        self.held.lock().1
+    }
+
+    /// Waits until there is none, or `deadline`. Returns how many there are.
+    pub(crate) fn flush(&self, deadline: Option<Instant>) -> usize {
+        let done = || (self.unfinished() == 0).then_some(());
+        let _ = self.signal.block_until(deadline, done);
+        self.unfinished()
+    }
+
+    /// The same as a future, without a deadline.
+    pub(crate) async fn flushed(&self) {
+        self.signal.until(|| (self.unfinished() == 0).then_some(())).await;
+    }
+}
+
+/// Messages of one publish.
+pub(crate) struct Publication {
+    pub(crate) topic: TopicName,
+    pub(crate) messages: Vec<NewMessage>,
+    pub(crate) slot: Arc<Slot>,
+}
+
+/// The outcome of one publish, or how far it is. It holds its bytes in the buffer until it is decided.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    stage: Mutex<Stage>,
+    signal: Signal,
+    bytes: usize,
+    buffer: Arc<Buffer>,
+}
+
+#[derive(Debug)]
+enum Stage {
+    Queued,
+    Sent(Arc<str>),
+    Done(Result<Vec<Receipt>>),
+}
+
+impl Publication {
+    fn new(topic: TopicName, messages: Vec<NewMessage>, bytes: usize, buffer: &Arc<Buffer>) -> Self {
+        let buffer = Arc::clone(buffer);
+        let slot = Slot { stage: Mutex::new(Stage::Queued), signal: Signal::default(), bytes, buffer };
+        Self { topic, messages, slot: Arc::new(slot) }
+    }
+
+    /// A publication with room in the buffer, if there is some.
+    pub(crate) fn try_new(topic: TopicName, messages: Vec<NewMessage>, buffer: &Arc<Buffer>) -> Result<Self> {
+        let bytes = messages.iter().map(NewMessage::bytes).sum();
+        buffer.try_take(bytes).ok_or(Error::BufferFull)?;
+        Ok(Self::new(topic, messages, bytes, buffer))
+    }
+
+    /// The same, waiting for room until `deadline`.
+    pub(crate) fn within(
+        topic: TopicName,
+        messages: Vec<NewMessage>,
+        buffer: &Arc<Buffer>,
+        deadline: Option<Instant>,
+    ) -> Result<Self> {
+        let bytes = messages.iter().map(NewMessage::bytes).sum();
+        let room = buffer.signal.block_until(deadline, || buffer.try_take(bytes));
+        room.ok_or(Error::BufferFull)?;
+        Ok(Self::new(topic, messages, bytes, buffer))
+    }
+
+    /// The same as a future.
+    pub(crate) async fn with_room(topic: TopicName, messages: Vec<NewMessage>, buffer: &Arc<Buffer>) -> Self {
+        let bytes = messages.iter().map(NewMessage::bytes).sum();
+        buffer.signal.until(|| buffer.try_take(bytes)).await;
+        Self::new(topic, messages, bytes, buffer)
+    }
+}
+
+impl Slot {
+    /// Notes that it is being sent. `false` if it was withdrawn.
+    pub(crate) fn start(&self, broker: &Arc<str>) -> bool {
+        let mut stage = self.stage.lock();
+        let queued = matches!(*stage, Stage::Queued);
+        if queued {
+            *stage = Stage::Sent(Arc::clone(broker));
+        }
+        queued
+    }
+
+    /// Notes that what was sent was not looked at.
+    pub(crate) fn restart(&self) {
+        let mut stage = self.stage.lock();
+        if matches!(*stage, Stage::Sent(_)) {
+            *stage = Stage::Queued;
+        }
+    }
+
+    pub(crate) fn settle(&self, result: Result<Vec<Receipt>>) {
+        self.settle_if(|_| true, |_| result);
+    }
+
+    /// Takes back what was not sent. What was, goes on.
+    pub(crate) fn withdraw(&self, error: Error) {
+        self.settle_if(|stage| matches!(stage, Stage::Queued), |_| Err(error));
+    }
+
+    fn settle_if(
+        &self,
+        condition: impl FnOnce(&Stage) -> bool,
+        result: impl FnOnce(&Stage) -> Result<Vec<Receipt>>,
+    ) {
+        let mut stage = self.stage.lock();
+        if matches!(*stage, Stage::Done(_)) || !condition(&stage) {
+            return;
+        }
+        *stage = Stage::Done(result(&stage));
+        drop(stage);
+        self.buffer.give(self.bytes);
+        self.signal.notify();
+    }
+
+    fn result(&self) -> Option<Result<Vec<Receipt>>> {
+        match &*self.stage.lock() {
+            Stage::Done(result) => Some(result.clone()),
+            _ => None,
+        }
+    }
+
+    fn state(&self) -> PublishState {
+        match &*self.stage.lock() {
+            Stage::Queued => PublishState::Queued,
+            Stage::Sent(_) => PublishState::Sent,
+            Stage::Done(Ok(receipts)) if receipts.iter().all(|r| r.duplicate) => PublishState::Duplicate,
+            Stage::Done(Ok(_)) => PublishState::Stored,
+            Stage::Done(Err(Error::Unknown { .. })) => PublishState::Unknown,
+            Stage::Done(Err(_)) => PublishState::Refused,
+        }
+    }
+
+    /// Waits for the outcome until `deadline`: what was not sent by then never is, and what was is unknown.
+    pub(crate) fn finish_by(
+        &self,
+        deadline: Option<Instant>,
+        why: impl FnOnce() -> String,
+    ) -> Result<Vec<Receipt>> {
+        if let Some(result) = self.signal.block_until(deadline, || self.result()) {
+            return result;
+        }
+        self.withdraw(Error::Timeout(why()));
+        let sent_to = match &*self.stage.lock() {
+            Stage::Sent(broker) => broker.to_string(),
+            _ => String::new(),
+        };
+        let unknown = || Err(Error::Unknown { why: "no answer in time".to_owned(), broker: sent_to });
+        self.result().unwrap_or_else(unknown)
+    }
+
+    /// Waits for the outcome. If the future is dropped, what was not sent never is.
+    pub(crate) async fn finished(self: Arc<Self>) -> Result<Vec<Receipt>> {
+        struct Withdraw(Arc<Slot>);
+        impl Drop for Withdraw {
+            fn drop(&mut self) {
+                self.0.withdraw(Error::Closed);
+            }
+        }
+        let slot = Withdraw(self);
+        slot.0.signal.until(|| slot.0.result()).await
+    }
+}
+
+/// A message on its way, made by [`Client::send`](crate::Client::send). Dropping it changes nothing for the
+/// message.
+#[derive(Clone)]
+pub struct Pending(pub(crate) Arc<Slot>);
+
+impl Pending {
+    /// The message's stage.
+    pub fn state(&self) -> PublishState {
+        self.0.state()
+    }
+
+    /// Waits for the outcome.
+    ///
+    /// # Errors
+    /// `Timeout` if there is none within `timeout`: the message is still on its way. Else what keeps the
+    /// message from being stored, or `Unknown`.
+    pub fn wait(&self, timeout: Duration) -> Result<Receipt> {
+        let result = self.0.signal.block_until(deadline(timeout), || self.0.result());
+        let receipts =
+            result.unwrap_or_else(|| Err(Error::Timeout("the publish has no outcome yet".to_owned())));
+        first(receipts?)
+    }
+
+    /// The same as a future, without a timeout.
+    ///
+    /// # Errors
+    /// As [`Pending::wait`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future changes nothing for the message.
+    pub async fn wait_async(&self) -> Result<Receipt> {
+        first(self.0.signal.until(|| self.0.result()).await?)
+    }
+}
+
+impl fmt::Debug for Pending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Pending").field(&self.state()).finish()
+    }
+}
+
+/// The receipt of a publish of one message.
+pub(crate) fn first(receipts: Vec<Receipt>) -> Result<Receipt> {
+    receipts.into_iter().next().ok_or_else(|| Error::Invalid("no message was published".to_owned()))
+}
+
+/// The time `timeout` from now. `None`: there is no such time.
+pub(crate) fn deadline(timeout: Duration) -> Option<Instant> {
+    Instant::now().checked_add(timeout)
+}
+
+/// Withdrawn publications that may stay in a queue besides as many as there are others.
+const WITHDRAWN_MAX: usize = 64;
+
+/// Publications that wait to be sent, oldest first. Their bytes are bounded by the buffer; those withdrawn go
+/// once there are more of them than others.
+#[derive(Default)]
+pub(crate) struct Queue {
+    state: Mutex<Queued>,
+    pub(crate) signal: Signal,
+}
+
+#[derive(Default)]
+struct Queued {
+    publications: VecDeque<Publication>,
+    closed: bool,
+}
+
+/// The next step of whoever sends.
+pub(crate) enum Next {
+    Publication(Publication),
+    Nothing,
+    /// Nothing, and never again.
+    Closed,
+}
+
+impl Queue {
+    pub(crate) fn push(&self, publication: Publication) {
+        let mut state = self.state.lock();
+        let unfinished = publication.slot.buffer.unfinished();
+        state.publications.push_back(publication);
+        if state.publications.len() > 2 * unfinished + WITHDRAWN_MAX {
+            state.publications.retain(|publication| publication.slot.result().is_none());
+        }
+        drop(state);
+        self.signal.notify();
+    }
+
+    /// Puts back what was taken, in its order, before everything else.
+    pub(crate) fn put_back(&self, publications: VecDeque<Publication>) {
+        let mut state = self.state.lock();
+        for publication in publications.into_iter().rev() {
+            state.publications.push_front(publication);
+        }
+    }
+
+    pub(crate) fn pop(&self) -> Next {
+        let mut state = self.state.lock();
+        match state.publications.pop_front() {
+            Some(publication) => Next::Publication(publication),
+            None if state.closed => Next::Closed,
+            None => Next::Nothing,
+        }
+    }
+
+    /// Whether there is something to send, or nothing ever again.
+    pub(crate) fn is_due(&self) -> bool {
+        let state = self.state.lock();
+        state.closed || !state.publications.is_empty()
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.state.lock().closed
+    }
+
+    /// Takes no more.
+    pub(crate) fn close(&self) {
+        self.state.lock().closed = true;
+        self.signal.notify();
+    }
+
+    /// Fails all that waits.
+    pub(crate) fn fail(&self, error: &Error) {
+        let publications = std::mem::take(&mut self.state.lock().publications);
+        publications.into_iter().for_each(|publication| publication.slot.settle(Err(error.clone())));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn publication(buffer: &Arc<Buffer>, body: &'static str) -> Publication {
+        Publication::try_new("t".parse().unwrap(), vec![body.into()], buffer).unwrap()
+    }
+
+    #[test]
+    fn withdrawn_publications_do_not_pile_up() {
+        let (buffer, queue) = (Buffer::new(1 << 20), Queue::default());
+        let first = publication(&buffer, "first");
+        let slot = Arc::clone(&first.slot);
+        queue.push(first);
+        for _ in 0..10 * WITHDRAWN_MAX {
+            let withdrawn = publication(&buffer, "withdrawn");
+            let slot = Arc::clone(&withdrawn.slot);
+            queue.push(withdrawn);
+            slot.withdraw(Error::Closed);
+        }
+        assert!(queue.state.lock().publications.len() <= WITHDRAWN_MAX + 4);
+        assert_eq!(buffer.unfinished(), 1);
+        let Next::Publication(first) = queue.pop() else { panic!("it waits") };
+        assert!(Arc::ptr_eq(&first.slot, &slot));
+    }
+
+    #[test]
+    fn an_outcome_is_given_once_and_frees_its_bytes_once() {
+        let buffer = Buffer::new(10);
+        let slot = publication(&buffer, "0123456789").slot;
+        assert!(Publication::try_new("t".parse().unwrap(), vec!["x".into()], &buffer).is_err());
+        assert!(slot.start(&"a".into()));
+        slot.withdraw(Error::Closed);
+        assert_eq!(slot.state(), PublishState::Sent);
+        slot.settle(Err(Error::Unknown { why: String::new(), broker: String::new() }));
+        slot.settle(Ok(Vec::new()));
+        assert_eq!((slot.state(), buffer.unfinished()), (PublishState::Unknown, 0));
+        let _ = publication(&buffer, "0123456789");
+    }
+}

@@ -1,0 +1,200 @@
+//! Brokers over the network. `producer` sends what is published, `consumer` keeps the connections of
+//! subscriptions, `discovery` asks lookup servers.
+
+mod consumer;
+mod discovery;
+mod producer;
+
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use mq_core::{ChannelName, TopicName};
+use mq_nsq::client::{ClientTls, ClientTlsOptions, Connection, Identify, Secret};
+use parking_lot::Mutex;
+use tokio::runtime::{Builder, Handle, Runtime};
+
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::message::NewMessage;
+use crate::publish::{Publication, Queue};
+use crate::subscription::{Source, SubscribeOptions};
+use crate::url::Place;
+
+/// Threads of the one runtime of the process: they only move bytes.
+const THREADS: usize = 2;
+/// Delay before the first new attempt to connect.
+const DELAY_MIN: Duration = Duration::from_millis(10);
+
+/// The runtime that all clients of the process share.
+fn runtime() -> Result<&'static Handle> {
+    static RUNTIME: LazyLock<Result<Runtime, String>> = LazyLock::new(|| {
+        let mut builder = Builder::new_multi_thread();
+        builder.worker_threads(THREADS).thread_name("libmq").enable_all();
+        builder.build().map_err(|error| error.to_string())
+    });
+    match &*RUNTIME {
+        Ok(runtime) => Ok(runtime.handle()),
+        Err(why) => Err(Error::Refused {
+            why: why.clone(),
+            broker: "the system of this process".to_owned(),
+            retry: true,
+        }),
+    }
+}
+
+/// A client's brokers over the network.
+pub(crate) struct Remote {
+    brokers: Arc<Brokers>,
+    queue: Arc<Queue>,
+    runtime: &'static Handle,
+}
+
+/// The brokers of a client, and what it says to them.
+struct Brokers {
+    place: Place,
+    name: String,
+    identify: Identify,
+    max_delay: Duration,
+    lookup_poll_interval: Duration,
+    /// The last reason why nothing could be sent.
+    obstacle: Mutex<String>,
+}
+
+impl Brokers {
+    async fn dial(
+        &self,
+        address: &str,
+        msg_timeout: Option<Duration>,
+    ) -> Result<Connection, mq_nsq::client::Error> {
+        Connection::connect(address, Identify { msg_timeout, ..self.identify.clone() }).await
+    }
+}
+
+impl Remote {
+    pub(crate) fn start(place: Place, config: &Config) -> Result<Self> {
+        let name = match &place {
+            Place::Brokers { addresses, .. } => addresses.join(","),
+            Place::Lookup(addresses) => format!("the brokers of {}", addresses.join(",")),
+            Place::Folder(_) | Place::Memory => String::new(),
+        };
+        let tls = ClientTlsOptions {
+            root_ca_file: config.tls_root_ca_file.clone(),
+            insecure_skip_verify: config.tls_insecure,
+            ..ClientTlsOptions::default()
+        };
+        let is_tls = matches!(place, Place::Brokers { tls: true, .. });
+        let tls = is_tls.then(|| ClientTls::load(&tls)).transpose().map_err(Error::invalid)?;
+        let identify = Identify {
+            client_id: config.client_id.clone(),
+            user_agent: concat!("libmq/", env!("CARGO_PKG_VERSION")).to_owned(),
+            tls,
+            auth_secret: config.auth_secret.as_ref().map(|secret| Secret::new(secret.as_bytes().into())),
+            ..Identify::default()
+        };
+        let brokers = Arc::new(Brokers {
+            place,
+            name,
+            identify,
+            max_delay: config.max_reconnect_delay,
+            lookup_poll_interval: config.lookup_poll_interval,
+            obstacle: Mutex::default(),
+        });
+        let queue = Arc::new(Queue::default());
+        let runtime = runtime()?;
+        runtime.spawn(producer::run(Arc::clone(&brokers), Arc::clone(&queue)));
+        Ok(Self { brokers, queue, runtime })
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.brokers.name
+    }
+
+    pub(crate) fn obstacle(&self) -> String {
+        match &*self.brokers.obstacle.lock() {
+            obstacle if obstacle.is_empty() => format!("{} is busy", self.name()),
+            obstacle => obstacle.clone(),
+        }
+    }
+
+    /// Refuses what NSQ's protocol can't say.
+    pub(crate) fn check(&self, messages: &[NewMessage]) -> Result<()> {
+        let unsupported =
+            |what: &str| Err(Error::Unsupported { what: what.to_owned(), broker: self.name().to_owned() });
+        for message in messages {
+            if message.id.is_some() {
+                return unsupported("an id with a message");
+            }
+            if !message.headers.is_empty() {
+                return unsupported("headers");
+            }
+            if !message.delay.is_zero() && messages.len() > 1 {
+                return unsupported("a delay in a batch");
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn push(&self, publication: Publication) {
+        self.queue.push(publication);
+    }
+
+    pub(crate) fn subscribe(
+        &self,
+        topic: TopicName,
+        channel: ChannelName,
+        options: SubscribeOptions,
+    ) -> Arc<dyn Source> {
+        consumer::start(Arc::clone(&self.brokers), self.runtime, topic, channel, options)
+    }
+}
+
+impl Drop for Remote {
+    fn drop(&mut self) {
+        self.queue.close();
+    }
+}
+
+/// Delays between attempts: each twice the last, and each cut by up to a half at random, so that the clients
+/// of a broker that was restarted don't come all at once.
+struct Backoff {
+    next: Duration,
+    max: Duration,
+}
+
+impl Backoff {
+    fn new(max: Duration) -> Self {
+        Self { next: DELAY_MIN, max }
+    }
+
+    fn reset(&mut self) {
+        self.next = DELAY_MIN;
+    }
+
+    fn delay(&mut self) -> Duration {
+        let delay = self.next;
+        self.next = (2 * delay).min(self.max);
+        delay.mul_f64(0.5 + fastrand::f64() / 2.0)
+    }
+}
+
+/// An interval lengthened by up to 30 % at random.
+fn jittered(interval: Duration) -> Duration {
+    interval.mul_f64(1.0 + 0.3 * fastrand::f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delays_double_up_to_their_bound() {
+        let mut backoff = Backoff::new(Duration::from_millis(35));
+        for longest in [10, 20, 35, 35] {
+            let longest = Duration::from_millis(longest);
+            let delay = backoff.delay();
+            assert!(delay >= longest / 2 && delay <= longest, "{delay:?} of {longest:?}");
+        }
+        backoff.reset();
+        assert!(backoff.delay() <= DELAY_MIN);
+    }
+}

@@ -1,0 +1,195 @@
+//! The connection that publishes: to one broker at a time, in order. Only what was never sent, or surely not
+//! looked at, goes to another broker.
+
+use std::collections::VecDeque;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use mq_nsq::client::{Connection, Error as WireError};
+
+use super::{Backoff, Brokers, discovery};
+use crate::error::{Error, Result};
+use crate::publish::{Next, Publication, Queue, Receipt};
+use crate::url::Place;
+
+/// Publishes on the way over one connection: enough for the way there and back.
+const UNANSWERED_MAX: usize = 32;
+
+/// Sends what is queued, until the queue is closed and empty, or closed and no broker is reached.
+pub(super) async fn run(brokers: Arc<Brokers>, queue: Arc<Queue>) {
+    let mut backoff = Backoff::new(brokers.max_delay);
+    // Clients begin at any of the brokers, so that each gets some.
+    let mut turn = fastrand::usize(..);
+    loop {
+        queue.signal.until(|| queue.is_due().then_some(())).await;
+        let addresses = addresses(&brokers).await;
+        let mut served = false;
+        for _ in 0..addresses.len() {
+            let address = &addresses[turn % addresses.len()];
+            match brokers.dial(address, None).await {
+                Ok(connection) => {
+                    let mut link = Link::new(connection, address);
+                    let ended = link.serve(&queue).await;
+                    match ended {
+                        Ok(()) => return,
+                        Err(error) => *brokers.obstacle.lock() = link.end(error, &queue),
+                    }
+                    served = link.has_outcomes;
+                    turn = turn.wrapping_add(1);
+                    break;
+                }
+                Err(error) => *brokers.obstacle.lock() = format!("{address}: {error}"),
+            }
+            turn = turn.wrapping_add(1);
+        }
+        if served {
+            backoff.reset();
+            continue;
+        }
+        if queue.is_closed() {
+            queue.fail(&Error::Closed);
+            return;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(backoff.delay()) => {}
+            () = queue.signal.until(|| queue.is_closed().then_some(())) => {}
+        }
+    }
+}
+
+async fn addresses(brokers: &Brokers) -> Vec<String> {
+    match &brokers.place {
+        Place::Brokers { addresses, .. } => addresses.clone(),
+        Place::Lookup(servers) => {
+            let found = discovery::discover(servers, None).await;
+            if found.addresses.is_empty() {
+                let failures: Vec<_> =
+                    found.failures.iter().map(|failure| failure.error.to_string()).collect();
+                *brokers.obstacle.lock() = match failures.as_slice() {
+                    [] => format!("{}: there are none", brokers.name),
+                    failures => failures.join("; "),
+                };
+            }
+            found.addresses
+        }
+        Place::Folder(_) | Place::Memory => Vec::new(),
+    }
+}
+
+/// A connection, and what is on its way over it.
+struct Link {
+    connection: Connection,
+    broker: Arc<str>,
+    unanswered: VecDeque<Publication>,
+    /// Messages whose outcome was passed on.
+    settled: u64,
+    /// Whether the broker answered any publish, be it with a refusal.
+    has_outcomes: bool,
+}
+
+impl Link {
+    fn new(connection: Connection, address: &str) -> Self {
+        let (unanswered, broker) = (VecDeque::new(), address.into());
+        Self { connection, broker, unanswered, settled: 0, has_outcomes: false }
+    }
+
+    /// Sends and takes in answers until the queue is closed and all is answered.
+    async fn serve(&mut self, queue: &Queue) -> Result<(), WireError> {
+        loop {
+            let seen = queue.signal.seen();
+            self.settle();
+            let has_room = self.unanswered.len() < UNANSWERED_MAX;
+            if has_room {
+                match queue.pop() {
+                    Next::Publication(publication) => {
+                        self.send(publication).await?;
+                        continue;
+                    }
+                    Next::Closed if self.unanswered.is_empty() => {
+                        // Whatever comes now, everything has its outcome.
+                        return Ok(());
+                    }
+                    Next::Closed | Next::Nothing => {}
+                }
+            }
+            tokio::select! {
+                progress = self.connection.progress() => progress?,
+                () = queue.signal.changed(seen), if has_room => {}
+            }
+        }
+    }
+
+    async fn send(&mut self, publication: Publication) -> Result<(), WireError> {
+        if !publication.slot.start(&self.broker) {
+            return Ok(());
+        }
+        // Before anything can fail: from here on it may have been sent.
+        self.unanswered.push_back(publication);
+        let Some(Publication { topic, messages, slot }) = self.unanswered.back() else { return Ok(()) };
+        let sent = match messages.as_slice() {
+            [one] if !one.delay.is_zero() => {
+                self.connection.publish_deferred(topic, &one.body, one.delay).await
+            }
+            messages => {
+                let bodies: Vec<_> = messages.iter().map(|message| &message.body).collect();
+                self.connection.publish_batch(topic, &bodies).await
+            }
+        };
+        match sent {
+            // Nothing was sent, and the connection goes on.
+            Err(WireError::Input(why)) => {
+                slot.settle(Err(Error::Invalid(why)));
+                self.unanswered.pop_back();
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    /// Passes on the answers that came.
+    fn settle(&mut self) {
+        while let Some(publication) = self.unanswered.front() {
+            let messages = publication.messages.len() as u64;
+            if self.settled + messages > self.connection.acknowledged() {
+                return;
+            }
+            self.settled += messages;
+            self.has_outcomes = true;
+            let receipt = Receipt { offset: None, duplicate: false, broker: Arc::clone(&self.broker) };
+            publication.slot.settle(Ok(vec![receipt; publication.messages.len()]));
+            self.unanswered.pop_front();
+        }
+    }
+
+    /// Settles what can be after the connection's end, and puts back what was surely not looked at. Returns
+    /// the reason.
+    fn end(&mut self, error: WireError, queue: &Queue) -> String {
+        self.settle();
+        let why = error.to_string();
+        if let ControlFlow::Continue(()) = self.refuse(&error) {
+            queue.put_back(std::mem::take(&mut self.unanswered));
+        }
+        for publication in self.unanswered.drain(..) {
+            let broker = self.broker.to_string();
+            publication.slot.settle(Err(Error::Unknown { why: why.clone(), broker }));
+        }
+        format!("{}: {why}", self.broker)
+    }
+
+    /// Settles the publish that the broker refused, which is the oldest without an answer. Continues if the
+    /// broker read no further.
+    fn refuse(&mut self, error: &WireError) -> ControlFlow<()> {
+        let WireError::Server { code, .. } = error else { return ControlFlow::Break(()) };
+        let Some(refused) = self.unanswered.pop_front() else { return ControlFlow::Break(()) };
+        self.has_outcomes = true;
+        // A failure to store may be found while more is read.
+        let is_late = code.ends_with("PUB_FAILED");
+        let (why, broker) = (error.to_string(), self.broker.to_string());
+        refused.slot.settle(Err(Error::Refused { why, broker, retry: is_late }));
+        if is_late {
+            return ControlFlow::Break(());
+        }
+        self.unanswered.iter().for_each(|publication| publication.slot.restart());
+        ControlFlow::Continue(())
+    }
+}

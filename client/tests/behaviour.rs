@@ -1,0 +1,204 @@
+//! One table of behaviours over every place that a client can be at.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // Helpers of tests are tests too.
+
+#[allow(dead_code, reason = "each test file uses its part")]
+mod common;
+
+use std::future::Future;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use common::{PATIENCE, World, bodies, check, next, worlds};
+use libmq::{Error, NewMessage, PublishState, SubscribeOptions, Subscription};
+
+fn subscribe(world: &World) -> Subscription {
+    world.client.subscribe("t", "c", SubscribeOptions::default()).unwrap()
+}
+
+/// Runs a future on this thread, without a runtime.
+fn block_on<F: Future>(future: F) -> F::Output {
+    struct Unpark(std::thread::Thread);
+    impl std::task::Wake for Unpark {
+        fn wake(self: std::sync::Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Waker::from(std::sync::Arc::new(Unpark(std::thread::current())));
+    let mut future = pin!(future);
+    loop {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            return output;
+        }
+        std::thread::park();
+    }
+}
+
+#[test]
+fn what_is_published_in_every_way_is_consumed_in_order() {
+    for world in worlds() {
+        let client = &world.client;
+        check(&world, &client.publish("t", "1").unwrap());
+        let receipts = client.publish_many("t", ["2", "3"]).unwrap();
+        assert_eq!(receipts.len(), 2);
+        receipts.iter().for_each(|receipt| check(&world, receipt));
+        let pending = client.send("t", "4").unwrap();
+        check(&world, &pending.wait(PATIENCE).unwrap());
+        assert_eq!(pending.state(), PublishState::Stored);
+        check(&world, &block_on(client.publish_async("t", "5")).unwrap());
+        assert_eq!(client.publish_many("t", [""; 0]).unwrap(), []);
+        for number in 6..=200 {
+            client.send("t", number.to_string()).unwrap();
+        }
+        assert_eq!(client.flush(PATIENCE), 0);
+
+        let subscription = subscribe(&world);
+        for number in 1..=100 {
+            assert_eq!(next(&subscription), (number.to_string(), 1), "{}", world.name);
+        }
+        let mut count = 100;
+        while count < 200 {
+            for message in subscription.next_batch(7, PATIENCE).unwrap() {
+                count += 1;
+                assert_eq!(message.body(), count.to_string().as_bytes());
+                message.finish();
+            }
+        }
+        assert!(subscription.next(Duration::ZERO).unwrap().is_none());
+        assert!(subscription.close(PATIENCE));
+        assert_eq!(subscription.failures(), []);
+    }
+}
+
+#[test]
+fn a_requeued_message_comes_again_and_a_second_answer_does_nothing() {
+    for world in worlds() {
+        let subscription = subscribe(&world);
+        world.client.publish("t", "x").unwrap();
+        let message = subscription.next(PATIENCE).unwrap().unwrap();
+        message.touch();
+        message.requeue(Duration::ZERO);
+        message.finish();
+        message.touch();
+        let again = subscription.next(PATIENCE).unwrap().unwrap();
+        assert_eq!((again.id(), again.attempts()), (message.id(), 2), "{}", world.name);
+        again.finish();
+        drop(again);
+        world.client.publish("t", "y").unwrap();
+        drop(subscription.next(PATIENCE).unwrap().unwrap());
+        assert_eq!(next(&subscription), ("y".to_owned(), 2), "{}", world.name);
+        assert!(subscription.close(PATIENCE));
+        assert_eq!(subscription.failures(), []);
+    }
+}
+
+#[test]
+fn closing_gives_back_what_has_no_answer() {
+    for world in worlds() {
+        let subscription = subscribe(&world);
+        world.client.publish_many("t", ["a", "b", "c"]).unwrap();
+        let held = subscription.next(PATIENCE).unwrap().unwrap();
+        assert!(subscription.close(PATIENCE));
+        assert_eq!(subscription.next(PATIENCE).unwrap_err(), Error::Closed);
+        assert_eq!(subscription.iter().count(), 0);
+        let second = subscribe(&world);
+        assert_eq!(bodies(&second, 3), ["a", "b", "c"], "{}", world.name);
+        // It outlives its subscription, and its answer does nothing.
+        held.finish();
+        assert_eq!(held.body(), "a");
+    }
+}
+
+#[test]
+fn no_more_messages_than_max_in_flight_are_here_at_once() {
+    for world in worlds() {
+        let options = SubscribeOptions { max_in_flight: 3, ..SubscribeOptions::default() };
+        let subscription = world.client.subscribe("t", "c", options).unwrap();
+        world.client.publish_many("t", (0..10).map(|n| n.to_string())).unwrap();
+        let mut held = Vec::new();
+        while held.len() < 3 {
+            held.extend(subscription.next(PATIENCE).unwrap());
+        }
+        // What is answered makes room for as many.
+        for _ in 3..10 {
+            assert!(subscription.next(Duration::from_millis(1)).unwrap().is_none(), "{}", world.name);
+            held.pop().unwrap().finish();
+            held.push(subscription.next(PATIENCE).unwrap().unwrap());
+        }
+        held.iter().for_each(libmq::Message::finish);
+    }
+}
+
+#[test]
+fn a_dropped_wait_takes_no_message_with_it() {
+    for world in worlds() {
+        let subscription = subscribe(&world);
+        let mut cx = Context::from_waker(Waker::noop());
+        for number in 0..100 {
+            drop(pin!(subscription.next_async()).poll(&mut cx));
+            world.client.publish("t", number.to_string()).unwrap();
+            let mut wait = Box::pin(subscription.next_async());
+            let polled = wait.as_mut().poll(&mut cx);
+            drop(wait);
+            let message = match polled {
+                Poll::Ready(message) => message.unwrap(),
+                Poll::Pending => block_on(subscription.next_async()).unwrap(),
+            };
+            assert_eq!(
+                (message.body(), message.attempts()),
+                (&number.to_string().into(), 1),
+                "{}",
+                world.name
+            );
+            message.finish();
+        }
+    }
+}
+
+#[test]
+fn what_a_broker_cannot_say_is_refused_and_named() {
+    for world in worlds() {
+        let client = &world.client;
+        let delayed = NewMessage::new("later").delay(Duration::from_millis(1));
+        check(&world, &client.publish("t", delayed.clone()).unwrap());
+        assert_eq!(next(&subscribe(&world)).0, "later");
+        let rich = NewMessage::new("rich").id("1").header("colour", "red");
+        if world.is_remote {
+            for messages in [vec![NewMessage::new("x").id("1")], vec![rich], vec![delayed; 2]] {
+                let error = client.publish_many("t", messages).unwrap_err();
+                assert!(
+                    matches!(&error, Error::Unsupported { broker, .. } if broker.contains("127.0.0.1")),
+                    "{error}"
+                );
+            }
+            continue;
+        }
+        let first = client.publish("t", rich.clone()).unwrap();
+        let second = client.send("t", rich).unwrap();
+        assert_eq!(second.wait(PATIENCE).unwrap().offset, first.offset);
+        assert_eq!(second.state(), PublishState::Duplicate);
+        let message = subscribe(&world).next(PATIENCE).unwrap().unwrap();
+        assert_eq!(message.headers(), [("colour".to_owned(), "red".into())]);
+        assert_eq!(message.offset(), first.offset);
+    }
+}
+
+#[test]
+fn what_is_not_valid_is_refused_before_anything_is_sent() {
+    for world in worlds() {
+        let client = &world.client;
+        for error in [
+            client.publish("no spaces", "x").unwrap_err(),
+            client.publish("t", "").unwrap_err(),
+            client.send("t", "").unwrap_err(),
+            client.publish_many("t", ["x", ""]).unwrap_err(),
+            client.subscribe("t", "no spaces", SubscribeOptions::default()).unwrap_err(),
+            client
+                .subscribe("t", "c", SubscribeOptions { max_in_flight: 0, ..SubscribeOptions::default() })
+                .unwrap_err(),
+        ] {
+            assert!(matches!(error, Error::Invalid(_)) && !error.retry(), "{}: {error:?}", world.name);
+        }
+        assert_eq!(client.flush(Duration::ZERO), 0);
+    }
+}

@@ -1,0 +1,163 @@
+//! The places that a client can be at, and a server of this process.
+
+use std::time::Duration;
+
+use libmq::{Client, Config, Receipt, Subscription};
+use mq_core::{Broker, Options};
+use mq_nsq::announcer::{Announcer, AnnouncerConfig};
+use mq_nsq::lookupd::{LookupConfig, Lookupd};
+use mq_nsq::server::{Config as ServerConfig, Server};
+use mq_nsq::wire::lookup::Peer;
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+/// No step of a test takes longer, unless something is wrong.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A server on its folder, which can stop and come back at its address.
+pub(crate) struct Running {
+    pub(crate) address: String,
+    pub(crate) folder: TempDir,
+    runtime: Runtime,
+    run: Option<(Broker, oneshot::Sender<()>, JoinHandle<()>)>,
+}
+
+impl Running {
+    pub(crate) fn start() -> Self {
+        let runtime = Runtime::new().unwrap();
+        let (address, folder) = ("127.0.0.1:0".to_owned(), TempDir::new().unwrap());
+        let mut running = Self { address, folder, runtime, run: None };
+        running.resume();
+        running
+    }
+
+    pub(crate) fn resume(&mut self) {
+        let options = Options { data_path: self.folder.path().join("data"), ..Options::default() };
+        let broker = Broker::open(options).unwrap();
+        let config = ServerConfig { tcp_address: self.address.clone(), ..ServerConfig::default() };
+        let server = self.runtime.block_on(Server::bind(config, broker.clone())).unwrap();
+        self.address = server.local_addr().to_string();
+        let (stop, stopped) = oneshot::channel();
+        let task = self.runtime.spawn(server.run(async {
+            let _ = stopped.await;
+        }));
+        self.run = Some((broker, stop, task));
+    }
+
+    pub(crate) fn stop(&mut self) {
+        if let Some((broker, stop, task)) = self.run.take() {
+            stop.send(()).unwrap();
+            self.runtime.block_on(task).unwrap();
+            broker.close().unwrap();
+        }
+    }
+
+    pub(crate) fn broker(&self) -> &Broker {
+        &self.run.as_ref().unwrap().0
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("mq://{}", self.address)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// A lookup server.
+pub(crate) struct Lookup {
+    pub(crate) http: String,
+    tcp: String,
+    runtime: Runtime,
+}
+
+/// A broker's registration, which ends when it is dropped.
+pub(crate) struct Announced(#[expect(dead_code, reason = "held")] oneshot::Sender<()>);
+
+impl Lookup {
+    pub(crate) fn start() -> Self {
+        let runtime = Runtime::new().unwrap();
+        let config = LookupConfig {
+            tcp_address: "127.0.0.1:0".into(),
+            http_address: "127.0.0.1:0".into(),
+            ..LookupConfig::default()
+        };
+        let server = runtime.block_on(Lookupd::bind(config)).unwrap();
+        let (tcp, http) = (server.tcp_address().to_string(), server.http_address().to_string());
+        runtime.spawn(server.run(std::future::pending()));
+        Self { http, tcp, runtime }
+    }
+
+    pub(crate) fn announce(&self, server: &Running) -> Announced {
+        let (host, port) = server.address.rsplit_once(':').unwrap();
+        let identity = Peer {
+            version: "1".into(),
+            tcp_port: port.parse().unwrap(),
+            http_port: 1,
+            hostname: host.into(),
+            broadcast_address: host.into(),
+            ..Peer::default()
+        };
+        let config = AnnouncerConfig {
+            peers: vec![self.tcp.parse().unwrap()],
+            identity,
+            ..AnnouncerConfig::default()
+        };
+        let announcer = Announcer::new(server.broker().clone(), config);
+        let (stop, stopped) = oneshot::channel::<()>();
+        self.runtime.spawn(async move {
+            announcer.run(async move { drop(stopped.await) }).await;
+        });
+        Announced(stop)
+    }
+}
+
+/// A client, and what it stands on.
+pub(crate) struct World {
+    pub(crate) name: &'static str,
+    pub(crate) client: Client,
+    pub(crate) is_remote: bool,
+    _ground: Box<dyn std::any::Any>,
+}
+
+/// One of each kind.
+pub(crate) fn worlds() -> Vec<World> {
+    let world = |name, url: &str, is_remote, ground| {
+        let config = Config { max_reconnect_delay: Duration::from_millis(50), ..Config::default() };
+        World { name, client: libmq::connect_with(url, config).unwrap(), is_remote, _ground: ground }
+    };
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("data").display().to_string();
+    let server = Running::start();
+    let url = server.url();
+    vec![
+        world("folder", &path, false, Box::new(folder) as Box<dyn std::any::Any>),
+        world("memory", "mq:memory", false, Box::new(())),
+        world("broker", &url, true, Box::new(server)),
+    ]
+}
+
+/// The next message's body and attempts; it is finished.
+pub(crate) fn next(subscription: &Subscription) -> (String, u16) {
+    let message = subscription.next(PATIENCE).unwrap().expect("a message comes");
+    message.finish();
+    (String::from_utf8(message.body().to_vec()).unwrap(), message.attempts())
+}
+
+/// Bodies of so many messages, sorted; they are finished.
+pub(crate) fn bodies(subscription: &Subscription, count: usize) -> Vec<String> {
+    let mut bodies: Vec<_> = (0..count).map(|_| next(subscription).0).collect();
+    bodies.sort();
+    bodies
+}
+
+/// Whether a receipt is as it should be there.
+pub(crate) fn check(world: &World, receipt: &Receipt) {
+    assert_eq!(receipt.offset.is_none(), world.is_remote, "{}: {receipt:?}", world.name);
+    assert!(!receipt.duplicate && !receipt.broker.is_empty(), "{}: {receipt:?}", world.name);
+}

@@ -1,0 +1,202 @@
+//! Brokers that go and come back, refuse, or can't be reached.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // Helpers of tests are tests too.
+
+#[allow(dead_code, reason = "each test file uses its part")]
+mod common;
+
+use std::collections::BTreeSet;
+use std::net::TcpListener;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use common::{Lookup, PATIENCE, Running, bodies, next};
+use libmq::{Client, Config, Error, PublishState, SubscribeOptions};
+
+fn connect(url: &str) -> Client {
+    let config = Config { max_reconnect_delay: Duration::from_millis(50), ..Config::default() };
+    libmq::connect_with(url, config).unwrap()
+}
+
+/// An address where nobody listens.
+fn nobody() -> String {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+}
+
+#[test]
+fn a_broker_restarted_under_publisher_and_consumer_loses_nothing_acknowledged() {
+    const ROUNDS: usize = 3;
+    let mut server = Running::start();
+    let client = connect(&server.url());
+    let subscription = client.subscribe("t", "c", SubscribeOptions::default()).unwrap();
+    let acknowledged_now = std::sync::Arc::new(AtomicUsize::new(0));
+    let (stop, stopped) = mpsc::channel::<()>();
+    let (publisher_client, count) = (client.clone(), acknowledged_now.clone());
+    let publisher = std::thread::spawn(move || {
+        let mut acknowledged = BTreeSet::new();
+        for number in 0.. {
+            match publisher_client.publish("t", format!("{number}")) {
+                Ok(_) => drop(acknowledged.insert(format!("{number}"))),
+                Err(Error::Unknown { .. } | Error::Refused { .. }) => {}
+                Err(error) => panic!("{error:?}"),
+            }
+            count.store(acknowledged.len(), Ordering::Release);
+            if stopped.try_recv() != Err(mpsc::TryRecvError::Empty) {
+                break;
+            }
+        }
+        acknowledged
+    });
+    let mut received = BTreeSet::new();
+    for _ in 0..ROUNDS {
+        // More is acknowledged and received before each stop.
+        let (published, consumed) = (acknowledged_now.load(Ordering::Acquire), received.len());
+        while acknowledged_now.load(Ordering::Acquire) < published + 100 || received.len() < consumed + 100 {
+            received.insert(next(&subscription).0);
+        }
+        server.stop();
+        server.resume();
+    }
+    stop.send(()).unwrap();
+    let acknowledged = publisher.join().unwrap();
+    while !acknowledged.is_subset(&received) {
+        received.insert(next(&subscription).0);
+    }
+    let failures = subscription.failures();
+    assert!(failures.iter().any(|failure| failure.message.is_none()), "{failures:?}");
+}
+
+#[test]
+fn a_refusal_belongs_to_its_publish() {
+    let server = Running::start();
+    let client = connect(&server.url());
+    let too_large = vec![b'x'; (1 << 20) + 1];
+    let mut pending = Vec::new();
+    for number in 0..100 {
+        let sent = match number {
+            50 => client.send("t", too_large.clone()),
+            _ => client.send("t", format!("{number:02}")),
+        };
+        pending.push(sent.unwrap());
+    }
+    assert_eq!(client.flush(PATIENCE), 0);
+    for (number, pending) in pending.iter().enumerate() {
+        let want = if number == 50 { PublishState::Refused } else { PublishState::Stored };
+        assert_eq!(pending.state(), want, "{number}: {:?}", pending.wait(Duration::ZERO));
+    }
+    let error = pending[50].wait(Duration::ZERO).unwrap_err();
+    assert!(
+        matches!(&error, Error::Refused { why, retry: false, .. } if why.contains("too big")),
+        "{error:?}"
+    );
+    let subscription = client.subscribe("t", "c", SubscribeOptions::default()).unwrap();
+    for number in (0..100).filter(|number| *number != 50) {
+        assert_eq!(next(&subscription), (format!("{number:02}"), 1));
+    }
+}
+
+#[test]
+fn what_was_never_sent_goes_to_the_broker_that_is_there() {
+    let (mut first, second) = (Running::start(), Running::start());
+    let client = connect(&format!("mq://{},{}", first.address, second.address));
+    client.publish("t", "1").unwrap();
+    first.stop();
+    // The first after the stop may be on its way when the connection ends.
+    let _ = client.publish("t", "2");
+    for number in 3..6 {
+        let receipt = client.publish("t", number.to_string()).unwrap();
+        assert_eq!(*receipt.broker, *second.address);
+    }
+    assert!(second.broker().find_topic(&"t".parse().unwrap()).unwrap().depth() >= 3);
+}
+
+#[test]
+fn messages_of_several_brokers_come_over_one_subscription() {
+    let servers = [Running::start(), Running::start(), Running::start()];
+    let addresses = servers.each_ref().map(|server| server.address.as_str()).join(",");
+    for (server, body) in servers.iter().zip(["a", "b", "c"]) {
+        connect(&server.url()).publish("t", body).unwrap();
+    }
+    // Fewer messages than brokers: each has its turn.
+    let client = connect(&format!("mq://{addresses}"));
+    let options = SubscribeOptions { max_in_flight: 3, ..SubscribeOptions::default() };
+    let subscription = client.subscribe("t", "c", options).unwrap();
+    assert_eq!(bodies(&subscription, 3), ["a", "b", "c"]);
+    assert!(subscription.close(PATIENCE));
+}
+
+#[test]
+fn without_a_broker_a_publish_is_out_of_time_and_was_never_sent() {
+    let address = nobody();
+    let client = connect(&format!("mq://{address}?publish_timeout=100ms"));
+    let error = client.publish("t", "x").unwrap_err();
+    assert!(matches!(&error, Error::Timeout(why) if why.contains(&address)), "{error:?}");
+    assert!(error.retry());
+    assert_eq!(client.flush(Duration::ZERO), 0);
+    let pending = client.send("t", "y").unwrap();
+    assert!(matches!(pending.wait(Duration::ZERO), Err(Error::Timeout(_))));
+    assert_eq!((pending.state(), client.flush(Duration::ZERO)), (PublishState::Queued, 1));
+    drop(client);
+    assert_eq!(pending.wait(PATIENCE).unwrap_err(), Error::Closed);
+}
+
+#[test]
+fn what_is_buffered_is_bounded() {
+    let client = connect(&format!("mq://{}?max_buffered_bytes=1024&publish_timeout=10ms", nobody()));
+    let held = client.send("t", vec![b'x'; 1000]).unwrap();
+    assert_eq!(client.send("t", vec![b'x'; 25]).unwrap_err(), Error::BufferFull);
+    assert_eq!(client.publish("t", vec![b'x'; 25]).unwrap_err(), Error::BufferFull);
+    client.send("t", vec![b'x'; 24]).unwrap();
+    drop(client);
+    assert_eq!(held.wait(PATIENCE).unwrap_err(), Error::Closed);
+}
+
+#[test]
+fn tls_is_refused_where_it_was_asked_for_and_declined() {
+    let server = Running::start();
+    let client = connect(&format!("mqs://{}?tls_insecure=true&publish_timeout=500ms", server.address));
+    let error = client.publish("t", "x").unwrap_err().to_string();
+    assert!(error.contains("TLS"), "{error}");
+    assert!(server.broker().find_topic(&"t".parse().unwrap()).is_none());
+}
+
+#[test]
+fn an_answer_that_comes_too_late_is_a_failure_that_names_message_and_broker() {
+    let server = Running::start();
+    let client = connect(&server.url());
+    let subscription = client.subscribe("t", "c", SubscribeOptions::default()).unwrap();
+    client.publish("t", "x").unwrap();
+    let message = subscription.next(PATIENCE).unwrap().unwrap();
+    let channel = server.broker().find_topic(&"t".parse().unwrap()).unwrap();
+    let channel = channel.find_channel(&"c".parse().unwrap()).unwrap();
+    channel.empty().unwrap().wait(server.broker()).unwrap();
+    message.finish();
+    let failure = loop {
+        match subscription.failures().pop() {
+            Some(failure) => break failure,
+            None => std::thread::yield_now(),
+        }
+    };
+    assert_eq!((failure.message, &*failure.broker), (Some(message.id()), server.address.as_str()));
+}
+
+#[test]
+fn brokers_that_a_lookup_server_names_are_published_to_and_consumed_from() {
+    let lookup = Lookup::start();
+    let url = format!("mq+lookup://{}?lookup_poll_interval=10ms&max_reconnect_delay=10ms", lookup.http);
+    let client = libmq::connect(&url).unwrap();
+    // There is no broker yet: it waits.
+    let pending = client.send("t", "first").unwrap();
+    let subscription = client.subscribe("t", "c", SubscribeOptions::default()).unwrap();
+    let server = Running::start();
+    let _announced = lookup.announce(&server);
+    assert_eq!(*pending.wait(PATIENCE).unwrap().broker, *server.address);
+    assert_eq!(next(&subscription).0, "first");
+
+    let second = Running::start();
+    connect(&second.url()).publish("t", "second").unwrap();
+    let _announced = lookup.announce(&second);
+    assert_eq!(next(&subscription).0, "second");
+    assert!(subscription.close(PATIENCE));
+    assert_eq!(subscription.failures(), []);
+}
