@@ -219,6 +219,7 @@ impl Session {
         if let Some(end) = self.poll_timer(cx) {
             return Poll::Ready(end);
         }
+        let mut reads = 0;
         loop {
             self.client.signal().look();
             if self.client.signal().is_stopped() {
@@ -236,10 +237,16 @@ impl Session {
                 match self.poll_input(cx) {
                     Poll::Ready(Ok(full)) => {
                         progress = true;
+                        reads += 1;
                         if !was_large && self.input.is_large() {
                             self.expect_rest();
                         }
                         if !full {
+                            break;
+                        }
+                        // Commands without an answer gain nothing by more of them at once.
+                        if self.replies.is_empty() {
+                            reads = READS_MAX;
                             break;
                         }
                     }
@@ -265,6 +272,12 @@ impl Session {
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(self.lost(&error)),
                 Poll::Pending => {}
+            }
+            if reads >= READS_MAX {
+                // A client that always has more to be read leaves others their turn: tokio's own budget would
+                // let it go on for 128 reads.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
             }
             if !progress {
                 if self.timer_moved {
