@@ -1,5 +1,5 @@
-//! How much of a bare echo service's speed is left when the same messages go through the broker. Both are
-//! measured in turn, in one process:
+//! The share of a bare echo service's speed that is left when the same messages go through the broker. Both
+//! are measured in turn, in one process:
 //!
 //! ```sh
 //! cargo run --profile dist -p mq-grpc --example echo_floor

@@ -1,4 +1,4 @@
-//! What holds for every call: its deadline, memory for what it sends, and the text of its failure.
+//! Rules of every call: its deadline, memory for what it sends, and the text of its failure.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -21,10 +21,10 @@ use crate::status::Refusal;
 /// The beginning of a call's content type.
 const GRPC: &[u8] = b"application/grpc";
 
-/// By so much a deadline comes before tonic's own, which would say `CANCELLED`.
+/// Time by which a deadline comes before tonic's own, which would answer `CANCELLED`.
 const EARLY: Duration = Duration::from_millis(2);
 
-/// When a call has to be over: an extension of its request.
+/// The time at which a call has to be over: an extension of its request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Deadline(pub(crate) Instant);
 
@@ -146,7 +146,7 @@ fn is_grpc(headers: &HeaderMap) -> bool {
     kind.len() >= GRPC.len() && kind[..GRPC.len()].eq_ignore_ascii_case(GRPC)
 }
 
-/// How long a call may take: up to eight digits and a unit. What is no such thing is taken for none.
+/// Longest time for a call: up to eight digits and a unit. Any other value counts as none.
 fn timeout(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get("grpc-timeout")?.to_str().ok()?;
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;

@@ -14,7 +14,8 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Sleep, sleep};
 use tonic::transport::server::Connected;
 
-/// Bytes of the preface that HTTP/2 begins with. Once they are there, keepalive tells whether the client is.
+/// Bytes of the preface that HTTP/2 begins with. Once they are there, keepalive finds out whether the client
+/// is.
 const PREFACE_BYTES: usize = 24;
 
 /// A connection that was accepted, its TLS handshake done.
@@ -22,9 +23,9 @@ const PREFACE_BYTES: usize = 24;
 pub(crate) struct Connection {
     transport: Transport,
     peer: Arc<Peer>,
-    /// What is missing of the preface.
+    /// Bytes of the preface that have not come.
     missing: usize,
-    /// When it has to be there. Not needed any more once it is.
+    /// The time by which the preface has to be there; `None` once it is.
     deadline: Option<Pin<Box<Sleep>>>,
     /// One of those that bound how many there are.
     _permit: OwnedSemaphorePermit,

@@ -8,10 +8,10 @@ use tokio_util::sync::CancellationToken;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
-/// How often the broker is looked at.
+/// Interval at which the broker's health is read.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
-/// Tells the health of `services`, and of the server as a whole, until `stop`. Without a broker they serve
+/// Keeps the health of `services`, and of the server as a whole, until `stop`. Without a broker they serve
 /// until then.
 pub(crate) async fn follow(
     reporter: HealthReporter,

@@ -1,6 +1,6 @@
 //! Memory for half-received messages: one budget for all connections of a server.
 //!
-//! gRPC's messages tell their lengths before they come, and the decoder makes room for all of one as soon as
+//! gRPC's messages have their lengths in front, and the decoder makes room for all of one as soon as
 //! it knows. So the body of each request is followed on its way to the decoder: a large message that does not
 //! come in one piece needs a place in the budget for all of it, or is refused. It does not wait for one,
 //! since what was sent of it would take room from its connection's other streams.
@@ -23,17 +23,17 @@ use crate::status::Refusal;
 /// A message up to this size is not counted: a stream's other buffers take as much.
 const UNCOUNTED_BYTES: usize = 16 * 1024;
 
-/// What one permit stands for.
+/// Bytes that one permit stands for.
 const UNIT: usize = 1024;
 
-/// How often it is looked whether a message takes too long. While the server itself does not read, this
+/// Interval at which messages that take too long are looked for. While the server itself does not read, this
 /// counts once.
 const TICK: Duration = Duration::from_secs(10);
 
-/// How many ticks a message with a place may take to come.
+/// Most ticks that a message with a place may take to come.
 const TICKS_MAX: u32 = 12;
 
-/// Of a message: a flag, and its length.
+/// Bytes before a message: a flag, and its length.
 const PREFIX_BYTES: usize = 5;
 
 /// The budget.
@@ -47,7 +47,7 @@ pub(crate) struct InputBudget {
 }
 
 impl InputBudget {
-    /// Of `bytes`, or of `max_message` if that is more: any message has a place if it is alone.
+    /// A budget of `bytes`, or of `max_message` if that is more: any message has a place if it is alone.
     pub(crate) fn new(bytes: usize, max_message: usize) -> Self {
         let bytes = bytes.max(max_message).min(u32::MAX as usize);
         Self { permits: Arc::new(Semaphore::new(bytes.div_ceil(UNIT))), bytes, max_message }
@@ -87,15 +87,15 @@ struct Followed {
     body: Body,
     budget: InputBudget,
     at: Position,
-    /// That of the message that is being received.
+    /// The place of the message that is being received.
     place: Option<OwnedSemaphorePermit>,
     clock: Clock,
-    /// What comes behind the pieces that were let through.
+    /// The refusal that comes behind the pieces that were let through.
     refused: Option<Refusal>,
 }
 
 impl Followed {
-    /// What of `data` goes on to the decoder.
+    /// The part of `data` that goes on to the decoder.
     fn admit(&mut self, mut data: Bytes) -> Result<Bytes, Refusal> {
         let begun = self.at.pass(&data);
         if begun.is_some() || self.at.missing == 0 {
@@ -157,7 +157,7 @@ fn abrupt(status: Status) -> Status {
     }
 }
 
-/// Where in a sequence of messages its bytes are.
+/// The position of a body's bytes in its sequence of messages.
 #[derive(Debug, Default)]
 struct Position {
     /// Bytes that the message that has begun still lacks.
@@ -259,7 +259,7 @@ mod tests {
         sender.try_send(Bytes::copy_from_slice(data)).unwrap();
     }
 
-    /// What comes out of it now.
+    /// Bytes that come out of the body now.
     async fn taken(body: &mut Body) -> usize {
         let mut bytes = 0;
         while let Ok(frame) = timeout(Duration::ZERO, body.frame()).await {
@@ -268,7 +268,7 @@ mod tests {
         bytes
     }
 
-    /// What it ends with.
+    /// The status that the body ends with.
     async fn end(body: &mut Body) -> Status {
         loop {
             if let Err(status) = body.frame().await.unwrap() {

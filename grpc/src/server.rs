@@ -38,13 +38,13 @@ use crate::v1::subscribe_service_server::SubscribeServiceServer;
 /// Pause after a failed accept: most often the process is out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How long a TLS handshake may take.
+/// Longest time for a TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Connections whose handshake is done and that wait to be served.
 const ACCEPTED_MAX: usize = 64;
 
-/// What a peer may have sent on a stream, and on a connection, before it is taken in.
+/// Bytes that a peer may have sent on a stream, and on a connection, before they are read.
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 4 << 20;
 
@@ -64,7 +64,7 @@ pub struct Config {
     pub max_message_bytes: usize,
     /// Most bytes of bodies and headers in one batch.
     pub max_batch_bytes: usize,
-    /// How long a message may be in flight where the client does not choose.
+    /// Longest time for a message in flight, where the client does not choose one.
     pub msg_timeout: Duration,
     /// The longest a client may choose.
     pub max_msg_timeout: Duration,
@@ -79,13 +79,13 @@ pub struct Config {
     /// Most bytes of half-received messages, all connections together, and at least the largest. One that
     /// finds no room is refused. Those up to 16 KiB are not counted.
     pub max_input_bytes: usize,
-    /// How long a connection may be silent before it is asked whether it is there.
+    /// Silence after which a connection is pinged.
     pub keepalive_interval: Duration,
-    /// How long it may take to say so.
+    /// Longest wait for the answer to a ping.
     pub keepalive_timeout: Duration,
     /// The longest a publish that makes a new topic waits for the lookup servers to know the topic.
     pub announce_wait: Duration,
-    /// How long calls get to end when the server stops.
+    /// Longest time for calls to end once the server stops.
     pub shutdown_timeout: Duration,
 }
 
@@ -117,18 +117,18 @@ impl Config {
     }
 }
 
-/// What a server serves, and who may use it.
+/// The services of a server, and the rights of its callers.
 #[derive(Default)]
 pub struct Parts {
     /// A broker: publishing, consuming and administering.
     pub broker: Option<Broker>,
-    /// What brokers register at: discovery.
+    /// The directory that brokers register in: discovery.
     pub directory: Option<Arc<Directory>>,
-    /// Who may use it; `None`: everybody.
+    /// Rights of callers; `None`: everybody may do everything.
     pub access: Option<Arc<Access>>,
-    /// Where consumers are listed while they last.
+    /// The list of clients, which consumers are on while they last.
     pub clients: Clients,
-    /// With it, nothing but TLS is spoken.
+    /// TLS settings; with them the server accepts nothing else.
     pub tls: Option<TlsConfig>,
 }
 
@@ -151,7 +151,7 @@ impl Server {
         Ok(Self { listener, address, config, parts })
     }
 
-    /// Where it listens: with the port the system chose if it was asked to.
+    /// The address it listens at, with the port that the system chose for port 0.
     pub fn local_addr(&self) -> &Address {
         &self.address
     }
@@ -183,7 +183,7 @@ impl Server {
             .serve_with_incoming_shutdown(ReceiverStream::new(connections), stop.clone().cancelled_owned());
         let mut serving = pin!(serving);
         let accepting = tokio::spawn(accept(listener, tls, config.clone(), accepted, stop.clone()));
-        // Polled once before anybody can ask: what it tells first needs no wait.
+        // Polled once before anybody can ask: the first health is there without a wait.
         let mut following = Box::pin(following);
         let _ = poll_fn(|cx| Poll::Ready(following.as_mut().poll(cx))).await;
         let following = tokio::spawn(following);
@@ -204,7 +204,7 @@ impl Server {
     }
 }
 
-/// What answers, and the task that keeps its health.
+/// The services, and the task that keeps their health.
 fn routes(
     config: &Config,
     parts: Parts,
@@ -284,7 +284,7 @@ async fn accept(
     stop: CancellationToken,
 ) {
     let permits = Arc::new(Semaphore::new(config.max_connections));
-    // As one that has begun and falls silent.
+    // The same patience as with a connection that has begun and falls silent.
     let patience = config.keepalive_interval + config.keepalive_timeout;
     let mut handshakes = JoinSet::new();
     loop {

@@ -9,13 +9,13 @@ use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::v1::Failure;
 
-/// Whose reasons they are, in `google.rpc.ErrorInfo`.
+/// The domain of the reasons in `google.rpc.ErrorInfo`.
 const DOMAIN: &str = "libmq";
 
 /// After how long what failed for want of room may be tried again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// What a client is told when something it asked for is not done.
+/// The answer to a client whose request is not carried out.
 #[derive(Clone, Debug)]
 pub(crate) struct Refusal {
     code: Code,
@@ -31,7 +31,7 @@ impl Refusal {
         Self { code, reason, message: message.into(), field: None, retry: false }
     }
 
-    /// `field` breaks a rule, which `message` tells.
+    /// `field` breaks a rule, which `message` names.
     pub(crate) fn invalid(field: impl Into<String>, message: impl Into<String>) -> Self {
         Self { field: Some(field.into()), ..Self::new(Code::InvalidArgument, "INVALID_ARGUMENT", message) }
     }

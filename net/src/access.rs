@@ -65,7 +65,7 @@ impl HttpTokens {
         }
     }
 
-    /// Looks at every token to its end, so that the time tells nothing of them.
+    /// Looks at every token to its end, so that the time gives nothing of them away.
     fn has(&self, given: &[u8]) -> bool {
         let equal = |token: &Token| token.expose().ct_eq(given);
         let none = subtle::Choice::from(0);
@@ -108,7 +108,7 @@ pub trait Permissions: Send + Sync {
 
 /// An auth server's answer.
 pub struct Grant {
-    /// How long it is valid.
+    /// Time for which it is valid.
     pub ttl: Duration,
     /// The rights it gives.
     pub permissions: Arc<dyn Permissions>,

@@ -1,4 +1,4 @@
-//! What is known about a connection, for statistics.
+//! Facts about a connection, for statistics.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -15,7 +15,7 @@ use crate::signal::Signal;
 use crate::transport::Compression;
 use crate::transport::tls::TlsPeer;
 
-/// Of each text of a client's identity this much is kept: more than any name is long, and little enough for
+/// Bytes kept of each text of a client's identity: more than any name is long, and little enough for
 /// each of many connections.
 const TEXT_BYTES_MAX: usize = 1024;
 
@@ -28,7 +28,7 @@ pub struct Client {
     pub protocol: &'static str,
     /// The other end.
     pub remote_address: String,
-    /// When it connected.
+    /// Time of its connecting.
     pub connected_at: SystemTime,
     identity: Mutex<Identity>,
     tls: OnceLock<Box<TlsPeer>>,
@@ -66,11 +66,11 @@ pub struct Authorized {
     pub identity: String,
     /// A page about it.
     pub identity_url: String,
-    /// How many authorizations it has.
+    /// Number of authorizations it has.
     pub permission_count: usize,
 }
 
-/// How far a client is. The numbers are those that nsqd's statistics show.
+/// Stage of a client. The numbers are those that nsqd's statistics show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientState {
     /// It has not subscribed.
@@ -106,7 +106,7 @@ pub struct Subscribed {
     pub topic: TopicName,
     /// The channel.
     pub channel: ChannelName,
-    /// What is in flight.
+    /// Messages in flight.
     pub view: SubscriberView,
 }
 

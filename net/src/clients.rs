@@ -19,7 +19,7 @@ struct Registry {
 }
 
 impl Clients {
-    /// How many of them speak `protocol`.
+    /// Number of clients that speak `protocol`.
     pub fn count(&self, protocol: &str) -> usize {
         self.0.clients.lock().values().filter(|client| client.protocol == protocol).count()
     }

@@ -34,7 +34,7 @@ struct State {
     watchers: HashMap<TopicName, Watchers>,
 }
 
-/// Those of a topic.
+/// Registrations of a topic.
 #[derive(Default)]
 struct Watchers {
     /// Never 0.

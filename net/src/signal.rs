@@ -1,4 +1,4 @@
-//! How the core and the server wake a session.
+//! The signal by which the core and the server wake a session.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::task::Waker;

@@ -1,4 +1,4 @@
-//! What carries the protocol: TCP or a unix socket, in it TLS if the client asks for it, in that snappy or
+//! The bytes below a protocol: TCP or a unix socket, in it TLS if the client asks for it, in that snappy or
 //! deflate.
 //!
 //! - [`tls`]: certificates, keys and policies of a server, and what a client trusts; `certificate`: the
@@ -27,7 +27,7 @@ use tokio_rustls::TlsStream;
 
 use compressed::Compressed;
 
-/// Where a listener listens.
+/// Address of a listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
     /// An IP address and port.
@@ -57,7 +57,7 @@ const BACKLOG: u32 = 4096;
 /// A listening socket.
 #[derive(Debug)]
 pub enum Listener {
-    /// Of TCP.
+    /// A listener for TCP.
     Tcp(TcpListener),
     /// The socket's file is removed when the listener is dropped.
     Unix(UnixListener, SocketFile),
@@ -104,7 +104,7 @@ impl Listener {
         Ok(Self::Unix(listener, SocketFile::at(path)?))
     }
 
-    /// Where it listens.
+    /// The address it listens at.
     ///
     /// # Errors
     /// If the system does not say.
@@ -206,9 +206,9 @@ async fn listen(address: &str) -> io::Result<TcpListener> {
 /// A socket.
 #[derive(Debug)]
 pub enum Socket {
-    /// Of TCP.
+    /// A connection by TCP.
     Tcp(TcpStream),
-    /// Of a path.
+    /// A connection by a unix socket.
     Unix(UnixStream),
 }
 
@@ -229,7 +229,7 @@ pub enum Transport {
     Tls(Box<TlsStream<Socket>>),
     /// Compression.
     Compressed(Box<Compressed<Self>>),
-    /// What is left while another layer is put on, or where that failed.
+    /// Nothing: another layer is being put on, or that failed.
     Gone,
 }
 

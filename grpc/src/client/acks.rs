@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 
 use crate::v1::{SubscribeRequeue, SubscribeUpdate};
 
-/// What one stream has to say of its messages.
+/// Acknowledgements that one stream has to send.
 #[derive(Debug, Default)]
 pub(super) struct Acks {
     pending: Mutex<Pending>,

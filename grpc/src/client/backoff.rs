@@ -17,7 +17,7 @@ impl Backoff {
         self.failures = 0;
     }
 
-    /// How long to wait after a failure.
+    /// The pause after a failure.
     pub(super) fn next(&mut self) -> Duration {
         let pause = FIRST.saturating_mul(1 << self.failures.min(16)).min(LONGEST);
         self.failures = self.failures.saturating_add(1);

@@ -1,4 +1,4 @@
-//! Which brokers there are to consume from.
+//! The brokers that a consumer gets its messages from.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use super::{Error, Target};
 use crate::v1::discovery_service_client::DiscoveryServiceClient;
 use crate::v1::{BrokerInfo, WatchRequest};
 
-/// Where a consumer finds its messages.
+/// The brokers that a consumer gets its messages from.
 #[derive(Clone, Debug)]
 pub enum Brokers {
     /// At these, always.
@@ -21,19 +21,19 @@ pub enum Brokers {
     Discovered(Vec<Target>),
 }
 
-/// Which brokers one discovery service says there are.
+/// The brokers that one discovery service names.
 pub(super) struct Found {
     /// The service's number.
     pub(super) service: usize,
     pub(super) addresses: BTreeSet<String>,
 }
 
-/// Tells what one service says of a topic until nobody listens any more.
+/// Passes on what one service says of a topic until nobody listens any more.
 pub(super) async fn watch(service: usize, target: Target, topic: String, found: mpsc::Sender<Found>) {
     let mut backoff = Backoff::default();
     while !found.is_closed() {
         if let Err(error) = follow(service, &target, &topic, &found, &mut backoff).await {
-            // What it said last still holds: a lookup server that is away takes no broker along.
+            // Its last answer still holds: a lookup server that is away takes no broker along.
             tracing::debug!(%error, service = target.address(), "discovery is not watched");
         }
         tokio::select! {
@@ -64,7 +64,7 @@ async fn follow(
     Ok(())
 }
 
-/// Where a broker serves gRPC, if it does.
+/// The address at which a broker serves gRPC, if it does.
 fn address(broker: &BrokerInfo) -> Option<String> {
     let host = &broker.address;
     match broker.grpc_port {

@@ -20,18 +20,18 @@ use crate::v1::{StartPosition, SubscribeCredit, SubscribeOpen};
 /// Batches that wait to be taken, of all brokers.
 const BATCHES: usize = 2;
 
-/// How a consumer consumes.
+/// Settings of a consumer.
 #[derive(Clone, Debug)]
 pub struct ConsumerOptions {
     /// Messages in flight, of each broker.
     pub in_flight: u32,
     /// Bytes of bodies in flight, of each broker; 0 for any number.
     pub in_flight_bytes: u64,
-    /// How long a message may be in flight; zero for the broker's default.
+    /// Longest time for a message in flight; zero for the broker's default.
     pub msg_timeout: Duration,
     /// The percentage of the messages to be delivered; 0 for all.
     pub sample_rate: u8,
-    /// Where the channel starts if it is new.
+    /// The position at which a new channel starts.
     pub start: Option<StartPosition>,
     /// A name that brokers know it by.
     pub client_name: String,

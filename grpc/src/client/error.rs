@@ -1,10 +1,10 @@
-//! What can go wrong for a client.
+//! Errors of clients.
 
 use tonic::{Code, Status};
 
 use crate::v1::Failure;
 
-/// Why something was not done.
+/// The reason why something was not done.
 #[derive(Clone, Debug)]
 pub enum Error {
     /// The server refused it: its code and what was wrong.

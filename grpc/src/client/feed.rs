@@ -21,9 +21,9 @@ use crate::v1::{
     ReceivedMessage, SubscribeCredit, SubscribeOpen, SubscribeRequest, SubscribeResponse, SubscribeUpdate,
 };
 
-/// How long opening a stream may take.
+/// Longest time for opening a stream.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long the last acknowledgements may take on their way when a consumer is closed.
+/// Longest time for the last acknowledgements of a consumer that is closed.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// A message, and the way back to where it came from. One that the program took and dropped without a word
@@ -66,7 +66,7 @@ impl Delivery {
     }
 }
 
-/// What a feed hands over: some deliveries, or why none come any more.
+/// A feed's outcome: some deliveries, or the reason why none come any more.
 pub(super) type Fed = Result<Vec<Delivery>, Error>;
 
 /// One broker's part.

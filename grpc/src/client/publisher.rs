@@ -26,19 +26,19 @@ use crate::v1::{
 const QUEUE: usize = 64;
 /// Batches between the task and the connection.
 const SENDING: usize = 64;
-/// How long opening a stream may take.
+/// Longest time for opening a stream.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often it is looked for batches whose time is over.
+/// Interval between two searches for batches whose time is over.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 type Outcome = Result<Vec<OffsetRange>, Error>;
 
-/// How a publisher publishes.
+/// Settings of a publisher.
 #[derive(Clone, Debug)]
 pub struct PublisherOptions {
     /// Batches that may be unanswered; the server's window counts too.
     pub window: usize,
-    /// How long a batch may take, reconnects included.
+    /// Longest time for a batch, reconnects included.
     pub timeout: Duration,
     /// Send a batch again whose answer was lost, though it may be stored twice. Batches whose messages all
     /// have ids for deduplication are sent again in any case, and stored once.
@@ -59,7 +59,7 @@ pub struct Publisher {
     timeout: Duration,
 }
 
-/// What becomes of a batch: a future of its offsets.
+/// The outcome of a batch: a future of its offsets.
 #[derive(Debug)]
 pub struct Receipt(oneshot::Receiver<Outcome>);
 
@@ -129,7 +129,7 @@ struct Task {
     queue: mpsc::Receiver<Batch>,
     /// Whether more may come from the queue.
     open: bool,
-    /// By number: in the order they were handed over.
+    /// Batches by number: in the order they were handed over.
     unanswered: BTreeMap<u64, Batch>,
     next: u64,
 }
@@ -188,7 +188,7 @@ impl Task {
         let mut ticks = interval(LOOK_EVERY);
         link.again = self.unanswered.keys().rev().copied().collect();
         let window = self.options.window.clamp(1, link.window.max(1));
-        // Why the server takes no more: then only what it was sent is waited for.
+        // The reason why the server takes no more: then only answers to what was sent are awaited.
         let mut gone = None;
         loop {
             if !self.open && self.unanswered.is_empty() {
@@ -269,7 +269,7 @@ impl Task {
             }
         }
         let batch = self.unanswered.remove(&correlation)?;
-        // Who published may not care.
+        // The publisher may have dropped its receipt.
         let _ = batch.answer.send(outcome.map_err(Error::from));
         None
     }

@@ -1,4 +1,4 @@
-//! How a server is reached.
+//! Servers to connect to.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use super::Error;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Asked after this long without a sign of life; gone after as long again.
 const KEEPALIVE: Duration = Duration::from_secs(20);
-/// What may be on its way to the client, on a stream and on a connection.
+/// Bytes that may be on their way to the client, on a stream and on a connection.
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 4 << 20;
 
@@ -116,7 +116,7 @@ impl Connected {
     }
 }
 
-/// The error of a call: one without an answer is told apart.
+/// The error of a call; a call without an answer has one of its own.
 pub(super) fn refused(status: Status) -> Error {
     match std::error::Error::source(&status) {
         Some(_) => Error::Unreachable(status.to_string()),

@@ -15,7 +15,7 @@ pub(super) struct Acknowledging<'a> {
     pub(super) subscription: &'a mut Subscription,
     /// The longest delay of a requeue.
     pub(super) max_delay: Duration,
-    /// Those that changed nothing.
+    /// Acknowledgements that changed nothing.
     pub(super) failures: &'a mut Vec<AckFailure>,
     /// Called for each message that is no longer in flight.
     pub(super) left: &'a mut dyn FnMut(MessageId),

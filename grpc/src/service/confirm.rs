@@ -22,7 +22,7 @@ pub(super) struct Confirm {
     under_way: Option<(u64, Step)>,
 }
 
-/// What one confirmation waits for.
+/// The event that one confirmation waits for.
 enum Step {
     /// The acknowledgements are on their way to the log's queue.
     Queueing(JoinHandle<CoreResult<Ticket>>),

@@ -25,15 +25,15 @@ use crate::v1::{
     Registration, WatchRequest, WatchResponse,
 };
 
-/// How long a broker may take to say who it is.
+/// Longest wait for a broker's first message, which names it.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often a registered broker counts as heard of: that its connection lives is told by HTTP/2's keepalive.
+/// Interval at which a registered broker counts as alive: HTTP/2's keepalive watches its connection.
 const PING_INTERVAL: Duration = Duration::from_secs(15);
 
 /// The service.
 pub(crate) struct Discovering {
     pub(crate) directory: Arc<Directory>,
-    /// Who may use it; `None`: everybody, as with NSQ's lookup servers.
+    /// Rights of callers; `None`: everybody may do everything, as with NSQ's lookup servers.
     pub(crate) access: Option<Arc<Access>>,
     pub(crate) stop: CancellationToken,
 }
@@ -184,13 +184,13 @@ impl Stream for Registering {
     }
 }
 
-/// What is found next.
+/// The next change of what is found.
 async fn look(mut watch: Watch) -> (Watch, Found) {
     let found = watch.next().await;
     (watch, found.unwrap_or_default())
 }
 
-/// Tells who has a topic whenever that changes.
+/// Reports who has a topic whenever that changes.
 pub(crate) struct Watching {
     looking: Pin<Box<dyn Future<Output = (Watch, Found)> + Send>>,
     told: Option<WatchResponse>,

@@ -1,4 +1,4 @@
-//! When a stream ends, whatever it is at: the server stops, or the call's deadline passes.
+//! The end of a stream, whatever it is at: the server stops, or the call's deadline passes.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -18,13 +18,13 @@ pub(crate) struct Ending {
 }
 
 impl Ending {
-    /// That of a call.
+    /// The ending of a call.
     pub(super) fn of<T>(request: &Request<T>, stop: &CancellationToken) -> Self {
         let deadline = request.extensions().get().map(|Deadline(at)| Box::pin(sleep_until(*at)));
         Self { stopped: Box::pin(stop.clone().cancelled_owned()), deadline }
     }
 
-    /// Why the stream ends, once it has to.
+    /// The reason why the stream ends, once it has to.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Status> {
         if self.stopped.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Refusal::stopping().into());

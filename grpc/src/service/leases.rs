@@ -37,10 +37,10 @@ const BYTES_MAX: usize = 1 << 20;
 /// Longest wait for a first message.
 const WAIT_MS_MAX: u64 = 600_000;
 
-/// How long a call waits besides for messages that are there, but have to be read from a disk.
+/// Further time that a call waits for messages that are there, but have to be read from a disk.
 const READ_GRACE: Duration = Duration::from_secs(1);
 
-/// How often channels are looked at whose leases may all be over.
+/// Interval between two searches for channels whose leases are all over.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
 /// The name that `/stats` shows for the subscription.
@@ -87,7 +87,7 @@ impl Wake for Bell {
 /// A call that uses a channel's leases. Dropping it says that it no longer does.
 struct User {
     leased: Arc<Leased>,
-    /// What it wants of [`Held::wanted`].
+    /// Its part of [`Held::wanted`].
     wants: usize,
 }
 
@@ -326,7 +326,7 @@ async fn wait(
             let waits = channel.depth() > 0 && !channel.is_paused();
             let until = if waits { until + READ_GRACE } else { until };
             if !messages.is_empty() || Instant::now() >= until {
-                // What others wait for is theirs.
+                // Messages that others wait for are theirs.
                 held.allow_wanted();
                 return Ok(Some(messages));
             }

@@ -1,4 +1,4 @@
-//! What a server serves.
+//! The services of a server.
 //!
 //! - [`Core`]: what all services share; `ending`: when streams end
 //! - `publish`, `publish_stream`: messages in; `intake`: from messages to the broker, for both
@@ -49,17 +49,17 @@ use crate::input_budget::InputBudget;
 use crate::server::Config;
 use crate::status::Refusal;
 
-/// What the services of a broker share.
+/// State that the services of a broker share.
 pub(crate) struct Core {
     pub(crate) broker: Broker,
     pub(crate) config: Config,
-    /// Who may use it; `None`: everybody.
+    /// Rights of callers; `None`: everybody may do everything.
     pub(crate) access: Option<Arc<Access>>,
-    /// Where consumers are listed.
+    /// The list of clients, consumers among them.
     pub(crate) clients: Clients,
     /// Memory for requests that are not done with.
     pub(crate) input: InputBudget,
-    /// When the server started, by the broker's clock.
+    /// Time of the server's start, by the broker's clock.
     pub(crate) started: u64,
     /// Messages that are leased by `Pull`.
     pub(crate) leases: Leases,
@@ -68,7 +68,7 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    /// Whose a call is.
+    /// The caller, with the rights that its token gives it.
     pub(crate) async fn caller<T>(&self, request: &Request<T>) -> Result<Caller, Refusal> {
         match &self.access {
             Some(access) => caller(access, request).await,
@@ -77,14 +77,14 @@ impl Core {
     }
 }
 
-/// Whose a call is.
+/// The caller, with the rights that its token gives it.
 pub(crate) async fn caller<T>(access: &Access, request: &Request<T>) -> Result<Caller, Refusal> {
     let peer = peer(request);
     let authorization = request.metadata().get("authorization").map(|value| value.as_encoded_bytes());
     Ok(access.caller(authorization.and_then(bearer), &peer).await?)
 }
 
-/// Where a call comes from.
+/// The peer that a call comes from.
 fn peer<T>(request: &Request<T>) -> Arc<Peer> {
     let known = request.extensions().get::<Arc<Peer>>();
     known.cloned().unwrap_or_default()

@@ -35,10 +35,10 @@ struct Shared<T> {
     writer: Option<Waker>,
 }
 
-/// Where frames go in.
+/// The end that frames go into.
 pub(super) struct Outlet<T>(Arc<Mutex<Shared<T>>>);
 
-/// Where frames come out. Dropping it tells the session that nobody is there any more.
+/// The end that frames come out of. Dropping it ends the session: nobody reads any more.
 pub(crate) struct Frames<T>(Arc<Mutex<Shared<T>>>);
 
 /// Whether a frame can go in.

@@ -55,7 +55,7 @@ pub(crate) struct PublishSession {
     announced: bool,
     /// Whether something was published since the last commit.
     uncommitted: bool,
-    /// Why nothing more is read.
+    /// The reason why nothing more is read.
     end: Option<Result<(), Status>>,
 }
 
@@ -213,7 +213,7 @@ impl PublishSession {
         };
         filling.requests.push((correlation, messages.len(), bytes));
         if let Err(refusal) = intake::encode(&self.core, &mut filling.batch, messages) {
-            // What is in the batch of this request must not be stored, so nothing of it is.
+            // Nothing of this request's batch may be stored.
             let requests = run.take().map_or_else(Vec::new, |run| run.requests);
             self.settle(requests, &Err(refusal), None);
         }

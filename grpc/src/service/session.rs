@@ -36,16 +36,16 @@ use crate::v1::{
 /// any number of peers that do not read.
 const FRAME_BYTES: usize = 64 * 1024;
 
-/// What a frame's buffer starts with: a frame, and a message or two on top.
+/// Bytes that a frame's buffer starts with: a frame, and a message or two on top.
 const BUFFER_BYTES: usize = FRAME_BYTES + 8 * 1024;
 
 /// Requests taken in before messages get their turn.
 const READS_MAX: usize = 64;
 
-/// How often a subscriber that has no byte left is asked what timed out.
+/// Interval at which timeouts are looked for, for a subscriber without byte credit.
 const PRUNE_INTERVAL: Duration = Duration::from_millis(500);
 
-/// How a stream ends.
+/// The way in which a stream ends.
 enum End {
     /// The client closed its side.
     Closed,
@@ -126,7 +126,7 @@ impl Session {
             requeued = client.requeued(),
             "subscription over gRPC ends"
         );
-        // What the connection has not taken, nobody has seen.
+        // Nobody has seen the frames that the connection has not taken.
         let unsent = outlet.take_unsent(|frame| matches!(frame.response, Some(Answer::Batch(_))));
         for frame in unsent {
             let Some(Answer::Batch(batch)) = frame.response else { continue };

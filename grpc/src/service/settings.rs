@@ -39,7 +39,7 @@ pub(super) struct Change {
     wanted: TopicSettings,
     durability: Option<Durability>,
     overflow: Option<Overflow>,
-    /// Which of [`FIELDS`] it changes.
+    /// One flag for each of [`FIELDS`]: whether it changes.
     changes: [bool; FIELDS.len()],
     /// The broker's level.
     default_durability: Durability,

@@ -1,4 +1,4 @@
-//! Where a new channel starts, as requests say it.
+//! The position at which a new channel starts, as requests name it.
 
 use mq_core::{Offset, Start};
 
@@ -9,7 +9,7 @@ use crate::v1::{StartEdge, StartPosition};
 
 /// 2001-09-09: what lies before was meant as seconds, milliseconds or microseconds.
 const TIME_NS_MIN: u64 = 1_000_000_000_000_000_000;
-/// How far a time may lie ahead of the broker's clock.
+/// Nanoseconds that a time may lie ahead of the broker's clock: a day.
 const AHEAD_NS_MAX: u64 = 24 * 3_600 * 1_000_000_000;
 
 /// The start that the field `start` of a request asks for; `prefix` leads to the field.

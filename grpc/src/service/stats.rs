@@ -21,11 +21,11 @@ use crate::status::Refusal;
 use crate::v1;
 use crate::v1::{BrokerStats, ChannelStats, GetStatsResponse, TopicStats, WatchStatsResponse};
 
-/// How often `WatchStats` may tell.
+/// Intervals between the answers of `WatchStats`, in ms.
 pub(super) const INTERVAL_MS: std::ops::RangeInclusive<u64> = 100..=3_600_000;
 pub(super) const INTERVAL_MS_DEFAULT: u64 = 1_000;
 
-/// Which topics a request is about.
+/// The topics that a request asks for.
 #[derive(Clone)]
 pub(super) struct Filter {
     /// Only this one, if it is given.

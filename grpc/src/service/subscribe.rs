@@ -24,10 +24,10 @@ use crate::v1::{
     SubscribeRequest, SubscribeResponse,
 };
 
-/// How long a client may take to say what it wants.
+/// Longest wait for a client's first request, which opens the stream.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What its clients speak, as `/stats` shows it.
+/// Name of the protocol in `/stats`.
 pub(super) const PROTOCOL: &str = "gRPC";
 
 /// Longest `client_name` in bytes.
@@ -43,7 +43,7 @@ const MESSAGE_BYTES_DEFAULT: usize = (4 << 20) - (64 << 10);
 /// The service.
 pub(crate) struct Subscribing(pub(crate) Arc<Core>);
 
-/// What a client asked for, checked.
+/// A client's request for a stream, checked.
 pub(super) struct Opening {
     pub(super) topic: TopicName,
     pub(super) channel: ChannelName,

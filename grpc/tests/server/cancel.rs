@@ -130,7 +130,7 @@ async fn deadlines_end_calls_whether_they_have_begun_to_answer_or_not() {
     for method in ["SubscribeService/Subscribe", "PublishService/Publish"] {
         assert_eq!(raw.call(method, &soon).await.end().await, Code::DeadlineExceeded, "{method}");
     }
-    // A window is announced, and no batch comes; numbers are told again and again.
+    // A window is announced, and no batch comes; numbers come again and again.
     assert_eq!(raw.call("PublishService/PublishStream", &soon).await.end().await, Code::DeadlineExceeded);
     let mut watching = raw.call("AdminService/WatchStats", &soon).await;
     watching.send(framed(0, 0, b""), true).await;

@@ -144,7 +144,7 @@ async fn many_changes_are_few_answers_and_the_last_is_told() {
     }
     let most = 2 + begun.elapsed().as_millis() / 100;
     assert!(answers <= most, "{answers} answers in {:?}", begun.elapsed());
-    // One that goes is not watched for any more, and a topic that is gone is told as such.
+    // One that goes is not watched for any more, and a topic that is gone is reported as such.
     directory.delete_topic(&TopicName::parse("t").unwrap());
     let gone = soon("the end", watched.message()).await.unwrap().unwrap();
     assert_eq!((gone.brokers.len(), gone.channels.len()), (0, 0));

@@ -59,7 +59,7 @@ async fn two_thousand_half_sent_requests_share_a_budget_and_leave_it() {
     println!("{} half-sent requests of 1 MiB: {more} MiB more resident", CONNECTIONS * STREAMS);
     assert!(more < 256, "{more} MiB more resident");
     assert!(ended.try_recv().is_err(), "those that have a place keep it");
-    // A small one needs none, a large one is told when to come again.
+    // A small one needs none, a large one hears when to come again.
     let mut client = PublishServiceClient::new(stack.channel().await);
     client.publish(request(10_000)).await.unwrap();
     let refused = soon("an answer", client.publish(request(MIB))).await.unwrap_err();

@@ -81,12 +81,12 @@ impl Call {
         stream.send_reset(h2::Reason::CANCEL);
     }
 
-    /// How it ends; nothing more is sent.
+    /// The code that the call ends with; nothing more is sent.
     pub async fn end(self) -> Code {
         self.failure().await.0
     }
 
-    /// How it ends, and its text as it is on the wire; nothing more is sent.
+    /// The code that the call ends with, and its text as it is on the wire; nothing more is sent.
     pub async fn failure(self) -> (Code, String) {
         let Self { response, stream } = self;
         let headers = soon("the end of a call", async {

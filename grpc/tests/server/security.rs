@@ -207,7 +207,7 @@ async fn reflection_asks_for_the_token_too() {
     }
 }
 
-/// As clients ask who know only the older version of it.
+/// Reflection for clients that know only its older version.
 #[tokio::test(flavor = "multi_thread")]
 async fn reflection_describes_a_service_to_old_clients() {
     use tonic_reflection::pb::v1alpha::ServerReflectionRequest;

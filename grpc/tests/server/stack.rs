@@ -26,10 +26,10 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 
-/// How long anything may take: spent only on failure.
+/// Longest wait for anything: spent only on failure.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What is awaited, within the patience.
+/// The outcome of `future`, within the patience.
 pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("waited {PATIENCE:?} for {what}"))
 }
@@ -162,7 +162,7 @@ pub fn failure(result: &PublishResult) -> Option<&Failure> {
     }
 }
 
-/// How many messages of a batch are stored.
+/// Number of messages of a batch that are stored.
 pub fn stored(result: &PublishResult) -> u32 {
     match result.result.as_ref().expect("one of them") {
         publish_result::Result::Failure(_) => 0,

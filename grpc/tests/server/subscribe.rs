@@ -370,7 +370,7 @@ async fn a_deleted_channel_and_a_stop_end_the_stream() {
     assert_eq!(stopped.response().await.unwrap_err().code(), Code::Unavailable);
 }
 
-/// What `/stats` answers.
+/// The answer of `/stats`.
 async fn shown(stack: &Stack, format: &str) -> String {
     let mut socket = tokio::net::TcpStream::connect(stack.http.as_ref().unwrap()).await.unwrap();
     let request =

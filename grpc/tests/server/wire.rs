@@ -1,4 +1,4 @@
-//! What one protocol publishes the other consumes: one table over both.
+//! One table over both protocols: each consumes what the other publishes.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -52,7 +52,7 @@ async fn publish(wire: Wire, stack: &Stack, bodies: &[&str], delay: Duration) {
 
 enum Consumer {
     Nsq(Box<Connection>),
-    /// With the tokens of what was delivered, by id.
+    /// A subscriber, and the tokens of its deliveries by id.
     Grpc(Box<Subscriber>, HashMap<u64, Bytes>),
 }
 

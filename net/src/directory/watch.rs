@@ -18,7 +18,7 @@ pub struct Watch {
     directory: Arc<Directory>,
     topic: TopicName,
     changed: watch::Receiver<()>,
-    /// When it was looked at last, and how long it stays so if nothing happens.
+    /// Time of the last look at it, and how long it stays so if nothing happens.
     looked: Option<(Instant, Option<Duration>)>,
 }
 
@@ -27,8 +27,8 @@ impl Watch {
         Self { directory, topic, changed, looked: None }
     }
 
-    /// Who has the topic: at once the first time, then when that may have changed. `None` if nobody knows of
-    /// it.
+    /// The brokers that have the topic: at once the first time, then when that may have changed. `None` if
+    /// nobody knows of it.
     ///
     /// # Cancel safety
     /// No change is lost.

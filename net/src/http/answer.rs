@@ -1,4 +1,4 @@
-//! What is answered.
+//! Answers of an HTTP server.
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -8,7 +8,7 @@ use hyper::header::{
 use hyper::{Response, StatusCode};
 use serde::Serialize;
 
-/// NSQ's clients look for it to tell its answers from older ones.
+/// NSQ's clients look for it to distinguish its answers from older ones.
 const NSQ_CONTENT_TYPE: (HeaderName, HeaderValue) =
     (HeaderName::from_static("x-nsq-content-type"), HeaderValue::from_static("nsq; version=1.0"));
 
@@ -86,7 +86,7 @@ impl Answer {
         Self::error(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED").allow(allow)
     }
 
-    /// What OPTIONS gets.
+    /// The answer to OPTIONS.
     pub(super) fn options(allow: &str) -> Self {
         Self::empty().plain().allow(allow)
     }
@@ -99,33 +99,33 @@ impl Answer {
         }
     }
 
-    /// With another status.
+    /// The answer with another status.
     #[must_use]
     pub fn status(mut self, status: StatusCode) -> Self {
         *self.0.status_mut() = status;
         self
     }
 
-    /// With another content type.
+    /// The answer with another content type.
     #[must_use]
     pub fn content_type(self, content_type: &'static str) -> Self {
         self.with(CONTENT_TYPE, HeaderValue::from_static(content_type))
     }
 
-    /// Without the header that marks NSQ's answers.
+    /// The answer without the header that marks NSQ's answers.
     #[must_use]
     pub fn plain(mut self) -> Self {
         self.0.headers_mut().remove(NSQ_CONTENT_TYPE.0);
         self
     }
 
-    /// With the advice to try again after so many seconds.
+    /// The answer with the advice to try again after so many seconds.
     #[must_use]
     pub fn retry_after(self, seconds: u32) -> Self {
         self.with(RETRY_AFTER, seconds.into())
     }
 
-    /// With the word that the connection ends after it.
+    /// The answer with the word that the connection ends after it.
     pub(super) fn closing(self) -> Self {
         self.with(CONNECTION, HeaderValue::from_static("close"))
     }

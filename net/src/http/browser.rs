@@ -46,7 +46,7 @@ fn plain(name: &str) -> &str {
     name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name)
 }
 
-/// Why a request is refused.
+/// The reason why a request is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ForeignPage {
     /// It comes from a page of this origin, or another way from another site.

@@ -26,14 +26,14 @@ use super::target::EscapedTargets;
 use crate::transport::Transport;
 use crate::transport::tls::TlsConfig;
 
-/// How long a TLS handshake may take.
+/// Longest time for a TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(5);
 
-/// How long a client whose request was not read to its end has to take note of the answer, before what it
-/// still sends resets the connection.
+/// Time for a client whose request was not read to its end to take note of the answer, before what it still
+/// sends resets the connection.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// What all connections of a server share.
+/// State that all connections of a server share.
 pub(super) struct Shared<A> {
     pub(super) api: Arc<A>,
     pub(super) tls: Option<TlsConfig>,

@@ -1,4 +1,4 @@
-//! What is asked.
+//! Requests to an HTTP server.
 
 use std::error::Error;
 use std::fmt;
@@ -29,7 +29,7 @@ use crate::transport::tls::TlsPeer;
 /// A body up to this size is not counted: the connection's own buffers take as much.
 const UNCOUNTED_BYTES: u64 = 16 * 1024;
 
-/// What one permit of the body budget stands for.
+/// Bytes that one permit of the body budget stands for.
 pub(super) const BUDGET_UNIT: u64 = 1024;
 
 /// The other end of a connection.
@@ -37,7 +37,7 @@ pub(super) const BUDGET_UNIT: u64 = 1024;
 pub struct Peer {
     /// Its address, or the path of a unix socket.
     pub address: String,
-    /// What its TLS handshake agreed on, over HTTPS.
+    /// The outcome of its TLS handshake, over HTTPS.
     pub tls: Option<TlsPeer>,
     /// Whether it connected to a loopback address of this machine.
     pub is_on_loopback: bool,
@@ -75,7 +75,7 @@ impl Deref for Body {
     }
 }
 
-/// Why a body can't be had.
+/// The reason why a body can't be had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyError {
     /// It is larger than it may be. It was not read, or not to its end.
@@ -144,7 +144,7 @@ impl Request {
         self.head.uri.authority().map(|authority| authority.as_str())
     }
 
-    /// What stands for the path's variable part.
+    /// The path's variable part.
     pub fn tail(&self) -> &str {
         &self.tail
     }
@@ -173,22 +173,22 @@ impl Request {
         scheme.eq_ignore_ascii_case(b"Bearer ").then(|| token.trim_ascii())
     }
 
-    /// Who sent it.
+    /// The sender.
     pub fn peer(&self) -> &Peer {
         &self.peer
     }
 
-    /// What was noted about it.
+    /// Values noted about the request.
     pub fn extensions(&self) -> &Extensions {
         &self.head.extensions
     }
 
-    /// Where to note something about it.
+    /// Values noted about the request, to be changed.
     pub fn extensions_mut(&mut self) -> &mut Extensions {
         &mut self.head.extensions
     }
 
-    /// How large its body says it is.
+    /// Bytes of the body, as its head has it.
     pub fn content_length(&self) -> Option<u64> {
         self.body.size_hint().exact()
     }
@@ -222,7 +222,7 @@ impl Request {
 }
 
 impl fmt::Debug for Request {
-    /// Without its query and headers, which may hold secrets.
+    /// Leaves out query and headers, which may hold secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {} from {}", self.method(), self.path(), self.peer.address)
     }

@@ -35,11 +35,11 @@ pub struct Route<A> {
     pub method: Method,
     /// The path; a last part in braces stands for any text.
     pub path: &'static str,
-    /// What the query may hold, and headers that mean something.
+    /// Parameters that the query may hold, and headers that mean something.
     pub parameters: &'static [Parameter],
     /// Statuses it answers with, besides those any request may get.
     pub statuses: &'static [StatusCode],
-    /// What answers.
+    /// The function that answers.
     pub handler: fn(Arc<A>, Request) -> Handling,
 }
 
@@ -51,7 +51,7 @@ pub type Handling = Pin<Box<dyn Future<Output = Answer> + Send>>;
 pub struct Parameter {
     /// Its name.
     pub name: &'static str,
-    /// What it means.
+    /// Its meaning.
     pub meaning: &'static str,
     /// Whether the request is refused without it.
     pub required: bool,

@@ -10,7 +10,7 @@ use super::browser;
 use super::request::Request;
 use super::route::{Api, Route};
 
-/// What a path and a method lead to.
+/// Outcome of a search for a path and a method.
 enum Found<A: 'static> {
     Route(&'static Route<A>),
     /// The path has other methods, listed as the header `Allow` does.

@@ -20,22 +20,22 @@ use crate::transport::{Address, Listener, Socket, Transport};
 const ACCEPT_PAUSE_MIN: Duration = Duration::from_millis(5);
 const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(1);
 
-/// What an HTTP server lets its peers do.
+/// Limits that an HTTP server sets its peers.
 #[derive(Clone, Debug)]
 pub struct HttpLimits {
     /// Most connections at a time. One more is answered 503 and closed.
     pub connections_max: usize,
     /// Largest head of a request in bytes, at least 8 KiB.
     pub head_bytes_max: usize,
-    /// How long a head may take, and how long a connection may be idle.
+    /// Longest time for a head, and longest idle time of a connection.
     pub head_timeout: Duration,
     /// Most bytes of bodies of all requests together; others wait to be read. At least the largest body.
     pub bodies_bytes_max: u64,
-    /// How long a body may take, its wait for memory included.
+    /// Longest time for a body, its wait for memory included.
     pub body_timeout: Duration,
-    /// How long a peer may take nothing of its answer.
+    /// Longest time for which a peer takes nothing of its answer.
     pub write_timeout: Duration,
-    /// How long requests under way get to end when the server stops.
+    /// Longest time for requests under way to end once the server stops.
     pub shutdown_timeout: Duration,
 }
 
@@ -73,7 +73,7 @@ impl HttpServer {
         Ok(Self { listener, address, tls, limits })
     }
 
-    /// Where it listens: with the port the system chose if it was asked to.
+    /// The address it listens at, with the port that the system chose for port 0.
     pub fn local_addr(&self) -> &Address {
         &self.address
     }
@@ -139,7 +139,7 @@ impl HttpServer {
     }
 }
 
-/// Tells a client that it is one too many, without waiting for what it wants.
+/// Answers a client that is one too many, without waiting for its request.
 fn refuse(transport: Transport) {
     const ANSWER: &[u8] =
         b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";

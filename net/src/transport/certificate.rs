@@ -38,7 +38,7 @@ fn subject(certificate: &[u8]) -> Option<&[u8]> {
     expect(&mut tbs, SEQUENCE)
 }
 
-/// What follows the version.
+/// The fields behind the version.
 fn tbs(mut certificate: &[u8]) -> Option<&[u8]> {
     let mut certificate = expect(&mut certificate, SEQUENCE)?;
     let mut tbs = expect(&mut certificate, SEQUENCE)?;

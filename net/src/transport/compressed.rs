@@ -10,17 +10,17 @@ use tokio::task::coop::poll_proceed;
 
 use super::{deflate, snappy};
 
-/// What one read takes in, compressed.
+/// Compressed bytes that one read takes in.
 const READ_BYTES: usize = 16 * 1024;
 
-/// Bytes decompressed at a time. A reader's room is zeroed before the decoder gets it: all the room of a message
-/// of 45 MB, once for each read, would be 60 GB.
+/// Bytes decompressed at a time. A reader's room is zeroed before the decoder gets it: all the room of a
+/// message of 45 MB, once for each read, would be 60 GB.
 const DECODE_BYTES: usize = 32 * 1024;
 
-/// What is compressed at a time; with as much not written, no more is taken.
+/// Bytes compressed at a time; with half as much not written, no more is taken.
 const WRITE_BYTES: usize = 64 * 1024;
 
-/// How a stream is compressed.
+/// Compression of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Compression {
     /// Snappy's framing format.

@@ -3,7 +3,7 @@
 
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 
-/// What a flush makes room for at a time.
+/// Bytes that a flush makes room for at a time.
 const FLUSH_BYTES: usize = 4096;
 
 /// The stream is none.
@@ -114,7 +114,7 @@ impl Decoder {
     }
 }
 
-/// By how much a total rose; it can't have by more than `max`.
+/// The rise of a total; it can't be more than `max`.
 fn delta(before: u64, after: u64, max: usize) -> usize {
     usize::try_from(after - before).map_or(max, |n| n.min(max))
 }

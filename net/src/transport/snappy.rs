@@ -31,7 +31,7 @@ thread_local! {
     static BLOCKS: RefCell<snap::raw::Encoder> = RefCell::new(snap::raw::Encoder::new());
 }
 
-/// What is wrong with a stream.
+/// The fault of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SnappyError {
     /// It does not begin with the identifier.
@@ -103,7 +103,7 @@ pub struct Decoder {
     state: State,
     /// Data of a chunk, until it is whole.
     chunk: Vec<u8>,
-    /// What did not fit into the output.
+    /// Bytes that did not fit into the output.
     rest: Vec<u8>,
     rest_at: usize,
 }

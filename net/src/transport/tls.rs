@@ -35,7 +35,7 @@ pub enum TlsError {
     File {
         /// The file.
         file: PathBuf,
-        /// What is wrong with it.
+        /// Its fault.
         reason: String,
     },
     /// Certificate and key are no pair.
@@ -103,12 +103,12 @@ impl TlsConfig {
         Ok(())
     }
 
-    /// What new connections get. For HTTPS.
+    /// Settings of new connections. For HTTPS.
     pub fn current(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.0.current.read())
     }
 
-    /// Where it comes from.
+    /// The options it was made from.
     pub fn options(&self) -> &TlsOptions {
         &self.0.options
     }
@@ -140,7 +140,7 @@ impl TlsConfig {
     }
 }
 
-/// What a handshake agreed on.
+/// Outcome of a handshake.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsPeer {
     /// `TLS1.2` or `TLS1.3`.
@@ -170,7 +170,7 @@ impl TlsPeer {
 }
 
 impl Transport {
-    /// What the handshake agreed on, right after it.
+    /// Outcome of the handshake, right after it.
     pub fn tls_peer(&self) -> Option<TlsPeer> {
         match self {
             Self::Tls(stream) => Some(TlsPeer::of(stream.get_ref().1)),
@@ -217,7 +217,7 @@ fn certified_key(provider: &CryptoProvider, cert: &Path, key: &Path) -> Result<C
         Err(Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => {
             Err(TlsError::Mismatch { cert: cert.to_owned(), key: key.to_owned() })
         }
-        // It can't tell for certificates of old forms.
+        // It can't be checked for certificates of old forms.
         _ => Ok(certified),
     }
 }

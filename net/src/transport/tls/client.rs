@@ -13,7 +13,7 @@ use super::verify::AnyServer;
 use super::{TlsError, TlsVersion, certified_key, provider, roots};
 use crate::transport::{Transport, is_path};
 
-/// What a client trusts, and shows.
+/// Certificates that a client trusts, and those it shows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClientTlsOptions {
     /// A PEM file with what the server's certificate must chain to. `None`: the system's roots.
@@ -92,8 +92,8 @@ impl ClientTls {
     }
 }
 
-/// For requests over HTTPS: trusts what the system trusts, if it has anything, and the certificates in
-/// `root_ca`.
+/// Settings for requests over HTTPS: the client trusts what the system trusts, if it has anything, and the
+/// certificates in `root_ca`.
 ///
 /// # Errors
 /// If the file can't be read, or holds no certificates.

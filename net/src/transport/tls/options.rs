@@ -25,7 +25,7 @@ pub struct TlsOptions {
 }
 
 impl TlsOptions {
-    /// Who has to use TLS: a policy for client certificates makes everybody.
+    /// Clients that have to use TLS: with a policy for client certificates all of them.
     pub fn effective_required(&self) -> TlsRequired {
         match (self.required, self.client_auth_policy) {
             (TlsRequired::False, ClientAuthPolicy::Require | ClientAuthPolicy::RequireVerify) => {
@@ -36,7 +36,7 @@ impl TlsOptions {
     }
 }
 
-/// What is asked of clients' certificates.
+/// Demands on clients' certificates.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ClientAuthPolicy {
     /// Nothing.
@@ -48,7 +48,7 @@ pub enum ClientAuthPolicy {
     RequireVerify,
 }
 
-/// Who has to use TLS.
+/// Clients that have to use TLS.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TlsRequired {
     /// Nobody.

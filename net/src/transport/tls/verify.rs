@@ -42,7 +42,7 @@ fn verify_signature(
     Err(bad())
 }
 
-/// What both verifiers do alike: the two traits share no part that could be written once.
+/// The part that both verifiers do alike: the two traits share no part that could be written once.
 macro_rules! verifies_signatures {
     () => {
         fn verify_tls12_signature(
