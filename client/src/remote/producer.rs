@@ -12,8 +12,8 @@ use crate::error::{Error, Result};
 use crate::publish::{Next, Publication, Queue, Receipt};
 use crate::url::Place;
 
-/// Publishes on the way over one connection: enough for the way there and back, and for one write and one read
-/// for many of them. Brokers take at least 4,096 without an answer.
+/// Publishes on the way over one connection: enough for the way there and back, and for one write and one
+/// read for many of them. Brokers take at least 4,096 without an answer.
 const UNANSWERED_MAX: usize = 512;
 
 /// Sends what is queued, until the queue is closed and empty, or closed and no broker is reached.
