@@ -46,12 +46,12 @@ impl Channel {
         Ok(ticket)
     }
 
-    /// The event that tells the channel as it is; `start` counts only where it is new.
+    /// The event that records the channel as it is; `start` counts only where it is new.
     pub(super) fn event(&self, topic: u32, paused: bool) -> Event {
         Event::Channel { channel: self.no, topic, name: self.name().to_string(), paused, start: Offset(0) }
     }
 
-    /// Tells the log of the channel once more.
+    /// Records the channel in the log once more.
     pub(crate) fn log_self(&self, topic: u32, level: Durability) -> Ticket {
         let event = self.event(topic, self.is_paused());
         let ticket = self.shared.log_events(&[event], level, None);

@@ -277,8 +277,8 @@ impl Channel {
         }
     }
 
-    /// Ends a change: tells timers, the list of the dirty, and who is to be woken. Every change of the state
-    /// ends here.
+    /// Ends a change: updates timers and the list of the dirty, and finds out who is to be woken. Every
+    /// change of the state ends here.
     pub(super) fn notify_and_unlock(&self, inner: MutexGuard<'_, Inner>) {
         if let Some(wake) = self.end_change(inner) {
             wake.wake();

@@ -47,7 +47,7 @@ impl Deferred {
         Some(due)
     }
 
-    /// When the first is due; `Mono::MAX` if there is none.
+    /// Time at which the first is due; `Mono::MAX` if there is none.
     pub(super) fn wake_at(&self) -> Mono {
         self.heap.peek().map_or(Mono::MAX, |next| next.0.due)
     }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use crate::clock::Mono;
 use crate::message::Offset;
 
-/// Why an acknowledgement changed nothing.
+/// The reason why an acknowledgement changed nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AckError {
     /// Finished, timed out, emptied, or never delivered.
@@ -117,7 +117,7 @@ impl InFlight {
         Ok(attempts)
     }
 
-    /// How often `offset` was delivered, this time included, if it is in flight at `owner`.
+    /// Number of deliveries of `offset`, this one included, if it is in flight at `owner`.
     pub(super) fn attempts(&self, offset: Offset, owner: u32) -> Option<u16> {
         match self.fresh.find(offset) {
             Some(index) => (self.fresh.queue[index].hold.owner == owner).then_some(1),

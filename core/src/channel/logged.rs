@@ -45,7 +45,7 @@ impl Channel {
         Ok(ticket)
     }
 
-    /// The events that tell the whole cursor, for a checkpoint.
+    /// The events that record the whole cursor, for a checkpoint.
     pub(crate) fn snapshot(&self, topic: u32) -> Vec<Event> {
         let (mono, wall) = (self.shared.clock.mono(), self.shared.clock.wall());
         let inner = self.inner.lock();
@@ -70,7 +70,7 @@ impl Channel {
         events
     }
 
-    /// The events that tell which of the messages from `first` to before `end` are finished or were handed
+    /// The events that record which of the messages from `first` to before `end` are finished or were handed
     /// out, for what is spilled.
     pub(crate) fn spill_events(&self, first: Offset, end: Offset) -> Vec<Event> {
         let (mono, wall) = (self.shared.clock.mono(), self.shared.clock.wall());

@@ -1,4 +1,4 @@
-//! The state of a channel: plain data that is told of events and times.
+//! The state of a channel: plain data that events and times are given to.
 //!
 //! Everything of the topic below `next` is finished unless it is in flight, ready or deferred, in at most one
 //! of the three. Everything from `next` on is fresh, except for gaps. That is the whole truth; the counts
@@ -57,11 +57,11 @@ pub struct Held {
     pub attempts: u16,
     /// Whether it is at a subscriber.
     pub in_flight: bool,
-    /// How many nanoseconds from now it is due, if it is deferred.
+    /// Nanoseconds from now until it is due, if it is deferred.
     pub due: Option<Mono>,
 }
 
-/// How a subscriber leaves: decides when what it held comes again.
+/// Manner in which a subscriber leaves: decides when the messages it held come again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Departure {
     /// It said goodbye, or the broker ended it: no sign that a message is at fault. All that it held comes
@@ -76,7 +76,7 @@ pub enum Departure {
 /// Time a message returned without an answer waits for each of its attempts, from the second on.
 const BACK_OFF: Mono = 1_000_000_000;
 
-/// How long a message waits that was returned without an answer: a first delivery not at all.
+/// Time for which a message waits that was returned without an answer: a first delivery not at all.
 pub(crate) fn back_off(attempts: u16, msg_timeout: Mono) -> Mono {
     if attempts > 1 { (BACK_OFF * Mono::from(attempts)).min(msg_timeout) } else { 0 }
 }
@@ -151,7 +151,8 @@ impl<W: Clone> State<W> {
         }
     }
 
-    /// How long messages that are delivered or touched from now on may be in flight at the subscriber.
+    /// Sets the time for which messages that are delivered or touched from now on may be in flight at the
+    /// subscriber.
     pub(crate) fn set_msg_timeout(&mut self, id: SubId, msg_timeout_ns: Mono) {
         if let Some(slot) = self.subscribers.slot(id) {
             self.subscribers.set_timeout_ms(slot, timeout_ms(msg_timeout_ns));
@@ -477,7 +478,7 @@ impl<W: Clone> State<W> {
         self.timeout_count
     }
 
-    /// How often a message was put aside because it was too large for a subscriber.
+    /// Number of times that a message was put aside because it was too large for a subscriber.
     pub(crate) fn oversized_count(&self) -> u64 {
         self.oversized_count
     }
@@ -486,7 +487,7 @@ impl<W: Clone> State<W> {
         self.subscribers.len()
     }
 
-    /// How often the message was delivered, this time included, if it is in flight at the subscriber.
+    /// Number of deliveries of the message, this one included, if it is in flight at the subscriber.
     pub(crate) fn attempts(&self, id: SubId, offset: Offset) -> Option<u16> {
         self.in_flight.attempts(offset, self.subscribers.slot(id)?)
     }

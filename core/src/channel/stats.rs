@@ -28,14 +28,14 @@ pub struct ChannelStats {
     pub requeued: u64,
     /// Timeouts of messages in flight.
     pub timed_out: u64,
-    /// How often a message was put aside because it was larger than its subscriber could take.
+    /// Number of times that a message was put aside because it was larger than its subscriber could take.
     pub oversized: u64,
     /// Messages dropped because too many waited: of ephemeral channels, and at a topic's limits.
     pub skipped: u64,
     /// Bytes of the messages that wait, are in flight or deferred, as they are stored; to the nearest
     /// message of average size.
     pub bytes: u64,
-    /// When the oldest message was published that waits, is in flight or deferred, to about a second.
+    /// Publish time of the oldest message that waits, is in flight or deferred, to about a second.
     pub oldest: Option<Wall>,
     /// Subscribers.
     pub subscribers: u64,

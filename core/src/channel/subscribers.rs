@@ -1,4 +1,4 @@
-//! Who takes a channel's messages: credit, fair turns, and who is woken when.
+//! The subscribers of a channel: credit, fair turns, and who is woken when.
 
 use crate::clock::Mono;
 

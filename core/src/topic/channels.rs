@@ -184,7 +184,7 @@ impl Topic {
         Ok(state.extents.at_rank(low, state.end).offset)
     }
 
-    /// When the message of `rank`, or the first after it that is still there, was published.
+    /// Publish time of the message of `rank`, or of the first after it that is still there.
     fn time_from(&self, rank: u64) -> Result<Option<Wall>> {
         let from = {
             let state = self.state.lock();

@@ -16,7 +16,7 @@ use crate::topic::Topic;
 pub struct TopicDamage {
     /// One line that says what is damaged and what helps.
     pub text: String,
-    /// First message known to be damaged or missing. `None` where the damage does not tell which messages it
+    /// First message known to be damaged or missing. `None` where the damage does not show which messages it
     /// hit.
     pub first: Option<Offset>,
     /// Messages that were known to be damaged or missing when the folder was opened, finished ones included.

@@ -86,13 +86,13 @@ pub struct Topic {
 
 pub(crate) struct TopicState {
     pub(crate) level: Durability,
-    /// For the frame that tells of the topic.
+    /// Ticket of the frame that records the topic.
     pub(crate) created: Ticket,
     pub(crate) paused: bool,
     /// See [`Broker::hold_new_topics`](crate::Broker::hold_new_topics). Never outlives the process.
     pub(crate) is_held: bool,
     pub(crate) deleted: bool,
-    /// Why the topic is stopped, if it is.
+    /// The reason why the topic is stopped, if it is.
     pub(crate) damage: Option<TopicDamage>,
     /// Time of the newest message: a topic's time never goes back (I10).
     time: Wall,
@@ -118,7 +118,7 @@ pub(crate) struct TopicState {
     allowance: Allowance,
     /// After the last message that channels may see.
     pub(crate) end: Pos,
-    /// What a new channel starts at. Equals `end` where the topic flows.
+    /// Position at which a new channel starts. Equals `end` where the topic flows.
     pub(crate) pump: Pos,
     /// The pump position that the log knows, for topics without a lasting channel.
     pub(crate) pump_logged: Offset,
@@ -216,8 +216,8 @@ impl Topic {
         self.no
     }
 
-    /// For the frame that tells of the topic: for those who answer for its creation. Nobody is woken for it
-    /// (see [`Broker::follow`](crate::Broker::follow)).
+    /// Ticket of the frame that records the topic: for those who answer for its creation. Nobody is woken for
+    /// it (see [`Broker::follow`](crate::Broker::follow)).
     pub fn created(&self) -> Ticket {
         self.state.lock().created
     }
@@ -264,8 +264,8 @@ impl Topic {
         !state.channels.is_empty() && !state.paused && !state.is_held
     }
 
-    /// Moves the pump position to the end where the topic flows, and tells the channels. Returns who is to be
-    /// woken.
+    /// Moves the pump position to the end where the topic flows, and passes it on to the channels. Returns
+    /// who is to be woken.
     pub(crate) fn flow(&self, state: &mut TopicState, deferred: Option<&Frame>) -> Vec<Arc<dyn Wake>> {
         let mut wakes = Vec::new();
         if !Self::flows(state) {
@@ -324,7 +324,7 @@ impl Topic {
         !self.name.is_ephemeral()
     }
 
-    /// The event that tells the topic as it is.
+    /// The event that records the topic as it is.
     pub(crate) fn event(&self, state: &TopicState) -> Event {
         // After a failed write the rest of the block stays unused, after a clean stop too.
         let is_over = state.epoch != self.shared.log.epoch();

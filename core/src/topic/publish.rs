@@ -62,13 +62,13 @@ impl Published {
         self.count == 0
     }
 
-    /// How many of them were not stored, because a message with their id was before, or stands earlier in the
-    /// batch.
+    /// Number of them that were not stored, because a message with their id was before, or stands earlier in
+    /// the batch.
     pub fn duplicates(&self) -> usize {
         self.placed.iter().flatten().filter(|(_, is_duplicate)| *is_duplicate).count()
     }
 
-    /// Of each message of the batch, in order, its offset and whether it is a duplicate. A duplicate has the
+    /// The offset of each message of the batch, in order, and whether it is a duplicate. A duplicate has the
     /// offset of the message that was stored. The offsets are consecutive where there is no duplicate.
     pub fn offsets(&self) -> impl ExactSizeIterator<Item = (Offset, bool)> + '_ {
         (0..self.count).map(|at| match &self.placed {

@@ -27,7 +27,7 @@ pub(crate) struct OnDisk {
 }
 
 impl Topic {
-    /// Topic `no` with the messages that stand on disk and the channels the log told of.
+    /// Topic `no` with the messages that stand on disk and the channels that the log has.
     ///
     /// # Errors
     /// `InvalidName` if a stored name breaks the rule, which only damage can cause.

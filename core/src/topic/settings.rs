@@ -13,11 +13,11 @@ use crate::topic::{Topic, TopicState};
 /// The settings of a topic, in force for every publish from their change on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TopicSettings {
-    /// What is met when a publish is acknowledged. An ephemeral topic is always at `memory`.
+    /// Level that is met when a publish is acknowledged. An ephemeral topic is always at `memory`.
     pub durability: Durability,
-    /// What may wait. An ephemeral topic has no limits.
+    /// Bounds of what may wait. An ephemeral topic has no limits.
     pub limits: Limits,
-    /// What the topic has of its own about publishers' ids; see [`Topic::dedup_in_force`].
+    /// The topic's own settings for publishers' ids; see [`Topic::dedup_in_force`].
     pub dedup: Dedup,
 }
 
@@ -67,7 +67,7 @@ impl Topic {
         Ok(ticket)
     }
 
-    /// Begins a new topic, with what `settings` makes of the broker's settings: one frame tells the log of
+    /// Begins a new topic, with what `settings` makes of the broker's settings: one frame records
     /// both.
     ///
     /// # Errors

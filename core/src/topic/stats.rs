@@ -19,7 +19,7 @@ pub struct TopicStats {
     pub backend_depth: u64,
     /// Bytes of the messages that wait, as they are stored; to the nearest message of average size.
     pub bytes: u64,
-    /// When the oldest message was published that waits, to about a second.
+    /// Publish time of the oldest message that waits, to about a second.
     pub oldest: Option<Wall>,
     /// Messages dropped at the topic's limits before any channel had them.
     pub skipped: u64,

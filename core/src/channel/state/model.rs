@@ -36,9 +36,9 @@ pub(super) struct Sub {
 
 pub(super) struct World {
     pub(super) state: State<usize>,
-    /// By rank.
+    /// All messages by rank.
     pub(super) messages: Vec<Message>,
-    /// How many of them the channel may read.
+    /// Number of them that the channel may read.
     pub(super) pump: usize,
     pub(super) pump_stands: bool,
     pub(super) now: Mono,
@@ -49,11 +49,11 @@ pub(super) struct World {
     pub(super) paused: bool,
     pub(super) requeues: u64,
     pub(super) timeouts: u64,
-    /// What a recovery knows from the deltas so far.
+    /// The cursor that a recovery knows from the deltas so far.
     pub(super) known_next: Offset,
     pub(super) known_finished: Vec<(Offset, Offset)>,
     pub(super) known_requeued: BTreeMap<Offset, (u16, Mono)>,
-    /// The topic's log tells of these.
+    /// Ranges that the topic's log has as dropped.
     pub(super) dropped: Vec<(Pos, Pos)>,
 }
 
@@ -363,7 +363,7 @@ impl World {
         }
     }
 
-    /// A crash: only what the deltas and the topic told is known. What was finished since comes again,
+    /// A crash: only what the deltas and the topic recorded is known. What was finished since comes again,
     /// nothing else does, and nothing is lost (I1).
     pub(super) fn crash(&mut self) {
         let mut unfinished = Vec::new();

@@ -2,7 +2,7 @@
 //!
 //! Checked after every step: each message is in exactly one life and all counts follow (I1, I3), nobody gets
 //! more than their credit or what another holds (I4), only the holder's acknowledgement counts (I5),
-//! `wake_at` is never late, a wake-up is never lost, and the deltas taken so far tell a recovery the truth.
+//! `wake_at` is never late, a wake-up is never lost, and the deltas taken so far give a recovery the truth.
 
 use proptest::prelude::*;
 

@@ -17,7 +17,7 @@ use crate::store::read::catalog::{Catalog, FileFacts, TopicPart};
 use crate::store::read::reader;
 use crate::topic::cache::{Pending, runs};
 
-/// What to do with the files.
+/// Files to be removed, and files to be copied.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Plan {
     /// Files to remove: nothing in them is pending.

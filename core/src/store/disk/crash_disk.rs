@@ -69,7 +69,7 @@ impl CrashDisk {
         Self::default()
     }
 
-    /// How many events there were. What was acknowledged when this was `n` must survive a crash after `n`
+    /// Number of events so far. What was acknowledged when this was `n` must survive a crash after `n`
     /// events or more.
     pub fn events(&self) -> usize {
         self.shared.state.lock().events.len()
@@ -80,8 +80,8 @@ impl CrashDisk {
         self.shared.state.lock().events.iter().map(Event::to_string).collect()
     }
 
-    /// What a crash right after `event` events leaves. For every event in turn, [`CrashDisk::replay`] is
-    /// faster.
+    /// The disk as a crash right after `event` events leaves it. For every event in turn,
+    /// [`CrashDisk::replay`] is faster.
     pub fn image(&self, event: usize, crash: Crash) -> CrashDisk {
         let mut replay = self.replay();
         while replay.event() < event && replay.step() {}
@@ -114,7 +114,7 @@ impl CrashDisk {
         self.set_faults(Box::new(move |call| (call.op.changes() && call.index == index).then_some(fault)));
     }
 
-    /// How many changing calls there were, failed ones included.
+    /// Number of changing calls so far, failed ones included.
     pub fn calls(&self) -> u64 {
         self.shared.faults.lock().calls
     }
@@ -268,7 +268,7 @@ impl State {
         self.now.inode(name).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
-    /// What one file takes of the capacity.
+    /// Bytes of the capacity that one file takes.
     fn space(&self, inode: Inode) -> u64 {
         let reserved = self.reserved.get(&inode).copied().unwrap_or(0);
         reserved.max(self.now.bytes(inode).len() as u64)
@@ -278,7 +278,7 @@ impl State {
         self.now.names().values().map(|inode| self.space(*inode)).sum()
     }
 
-    /// How long this file may become.
+    /// Most bytes that this file may have.
     fn len_max(&self, inode: Inode) -> u64 {
         let Some(capacity) = self.capacity else { return FILE_BYTES_MAX };
         FILE_BYTES_MAX.min(self.space(inode) + capacity.saturating_sub(self.used()))
@@ -291,7 +291,7 @@ impl State {
 
 struct CrashFile {
     shared: Arc<Shared>,
-    /// By which it was opened.
+    /// The name by which it was opened.
     name: Arc<str>,
     inode: Inode,
     writable: bool,

@@ -19,7 +19,7 @@ pub(crate) const LOCK_NAME: &str = "lock";
 /// The identity of a file, whatever its name: device and number.
 pub type FileId = (u64, u64);
 
-/// How a file is opened.
+/// Mode in which a file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OpenMode {
     /// Must not exist (`AlreadyExists`); read and write.
@@ -58,7 +58,7 @@ pub trait Disk: Send + Sync {
 pub trait File: Send + Sync {
     /// Reads up to `buf.len()` bytes at `at`; fewer only at the end of the file.
     fn read_at(&self, buf: &mut [u8], at: u64) -> io::Result<usize>;
-    /// The same if no disk need be waited for; `WouldBlock` if it must be, or where the system can't tell.
+    /// The same if no disk need be waited for; `WouldBlock` if it must be, or where the system does not say.
     /// After `WouldBlock` the contents of `buf` are unspecified.
     fn read_at_nowait(&self, buf: &mut [u8], at: u64) -> io::Result<usize>;
     /// Writes all of `bufs` one after the other from `at`. After an error any prefix may have been written.
@@ -90,7 +90,7 @@ pub(crate) fn check_name(name: &str) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{name:?} is not a plain file name")))
 }
 
-/// What any disk must do, run over both.
+/// Duties of any disk, run over both.
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -106,7 +106,7 @@ impl Disk for RealDisk {
             // Folders and names that are not UTF-8 can't be ours.
             let Ok(name) = entry.file_name().to_str() else { continue };
             let file_type = match entry.file_type() {
-                // Some file systems do not tell it here.
+                // Some file systems do not say it here.
                 FileType::Unknown => {
                     let stat = statat(&self.folder_file, name, AtFlags::SYMLINK_NOFOLLOW)?;
                     FileType::from_raw_mode(stat.st_mode)
@@ -217,7 +217,7 @@ fn read_cached(file: &fs::File, buf: &mut [u8], at: u64) -> io::Result<usize> {
     use rustix::io::{ReadWriteFlags, preadv2};
 
     match preadv2(file, &mut [io::IoSliceMut::new(buf)], at, ReadWriteFlags::NOWAIT) {
-        // Not cached; a file system that can't tell; a kernel or sandbox without the call.
+        // Not cached; a file system that does not say; a kernel or sandbox without the call.
         Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::NOSYS) => Err(io::ErrorKind::WouldBlock.into()),
         read => Ok(read?),
     }

@@ -13,7 +13,7 @@ use crate::config::{Dedup, Limits, Overflow};
 use crate::message::Offset;
 use crate::store::format::ids::{IdHash, StoredId};
 
-/// How much is promised when a publish is acknowledged. The numbers are part of the file format.
+/// Promise that the answer to a publish makes. The numbers are part of the file format.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Durability {
@@ -87,7 +87,7 @@ pub enum Event {
         name: String,
         /// Whether delivery is stopped.
         paused: bool,
-        /// Where its cursor started; everything below is not its own.
+        /// Position at which its cursor started; everything below is not its own.
         start: Offset,
     },
     /// A channel is gone.
@@ -134,11 +134,11 @@ pub enum Event {
         /// The limits.
         limits: Limits,
     },
-    /// How long and how many ids of its messages a topic remembers, in force from here on.
+    /// Time and number for which a topic remembers its messages' ids, in force from here on.
     Dedup {
         /// The topic's number.
         topic: u32,
-        /// What it has of its own.
+        /// Settings of its own.
         dedup: Dedup,
     },
     /// Messages of a topic that were stored with an id.

@@ -24,20 +24,20 @@ const MAGIC: &[u8; 8] = b"libmqlog";
 /// Far above any position, and far enough below what a `u64` holds to count on from.
 const POSITION_MAX: u64 = 1 << 62;
 
-/// What a file is for.
+/// Purpose of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub(crate) enum FileKind {
     /// A piece of the log: positions run on from file to file.
     Log = 1,
-    /// What the cleaner kept: data frames only, grouped by topic; positions start at 0.
+    /// Frames that the cleaner kept: data frames only, grouped by topic; positions start at 0.
     Clean = 2,
 }
 
 /// The fixed facts of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FileHeader {
-    /// What the file is for.
+    /// Purpose of the file.
     pub(crate) kind: FileKind,
     /// Its number, never used again.
     pub(crate) no: u64,
@@ -47,7 +47,7 @@ pub(crate) struct FileHeader {
     pub(crate) salt: u64,
 }
 
-/// Why a header could not be read.
+/// The reason why a header could not be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BadHeader {
     /// Not whole, or not a header.
@@ -57,7 +57,7 @@ pub(crate) enum BadHeader {
 }
 
 impl FileHeader {
-    /// Where in the file the frame at `position` stands.
+    /// Byte of the file at which the frame at `position` begins.
     pub(crate) fn at(&self, position: u64) -> u64 {
         FILE_HEADER_BYTES + (position - self.base)
     }
@@ -116,7 +116,7 @@ pub(crate) fn is_begun_by(head: &[u8], no: u64) -> bool {
 }
 
 impl FileHeader {
-    /// What a header's bytes say, whatever their checksum: to be proven otherwise. `None` if some are not
+    /// A header from its bytes, whatever their checksum: to be proven otherwise. `None` if some are not
     /// there.
     pub(crate) fn decode_unchecked(bytes: &[u8]) -> Option<Self> {
         let bytes = bytes.get(..40)?;

@@ -31,7 +31,7 @@ const RUN_BYTES: usize = 20;
 /// Some neighbouring frames of one topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Run {
-    /// Where the first frame stands in the file.
+    /// Byte of the file at which the first frame begins.
     pub(crate) at: u64,
     /// Bytes of the frames.
     pub(crate) len: u64,
@@ -44,7 +44,7 @@ pub(crate) struct Run {
 pub(crate) struct TopicRuns {
     /// Dense ranges of offsets, first and last, in the order they were written.
     pub(crate) spans: Vec<(Offset, Offset)>,
-    /// Where they stand.
+    /// The runs they stand in.
     pub(crate) runs: Vec<Run>,
     /// Bytes of the frames.
     pub(crate) bytes: u64,
@@ -72,9 +72,9 @@ impl TopicRuns {
 pub(crate) struct TableEntry {
     /// Dense ranges of offsets, first and last.
     pub(crate) spans: Vec<(Offset, Offset)>,
-    /// Where its runs stand in the file.
+    /// Byte of the file at which its runs begin.
     pub(crate) runs_at: u64,
-    /// How many runs.
+    /// Number of runs.
     pub(crate) runs: u32,
     /// CRC-32C of the runs' bytes.
     pub(crate) runs_crc: u32,
@@ -159,10 +159,10 @@ pub(crate) fn encode(topics: &BTreeMap<u32, TopicRuns>, frames_end: u64) -> (Vec
     (out, table)
 }
 
-/// Where a file's frames end, and its table, as its footer says.
+/// The ends of a file's frames and of its table, as its footer has them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Footer {
-    /// Where the frames end and the table begins.
+    /// Byte at which the frames end and the table begins.
     pub(crate) frames_end: u64,
     /// Bytes of the table.
     pub(crate) table_len: u64,

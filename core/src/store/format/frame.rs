@@ -32,7 +32,7 @@ pub const RECORD_HEADER_BYTES: usize = 12;
 /// Largest payload of a frame: what an MPUB may hold, with room. Bounds every allocation made for a frame.
 pub const PAYLOAD_BYTES_MAX: usize = 1 << 30;
 
-/// What a frame holds.
+/// Contents of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Records of one topic, with consecutive offsets.
@@ -46,7 +46,7 @@ pub enum Kind {
 /// A decoded frame header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// What the frame holds.
+    /// Contents of the frame.
     pub kind: Kind,
     /// Bytes after the header.
     pub payload_len: u32,
@@ -58,7 +58,7 @@ pub struct Header {
     pub payload_crc: u32,
     /// Offset of the first record; 0 unless `Data`.
     pub first: Offset,
-    /// When the frame was made; the publish time of all its records.
+    /// Time at which the frame was made; the publish time of all its records.
     pub time: Wall,
     /// Whether any record may have a publisher's id (data).
     pub has_ids: bool,

@@ -20,7 +20,7 @@ pub(crate) struct FrameFile<'a> {
     disk: &'a dyn Disk,
     file: Arc<dyn File>,
     header: FileHeader,
-    /// Where the buffer goes in the file.
+    /// Byte of the file that the buffer goes to.
     at: u64,
     buffer: Vec<u8>,
     topics: BTreeMap<u32, TopicRuns>,
@@ -31,9 +31,9 @@ pub(crate) struct FrameFile<'a> {
 pub(crate) struct Filled {
     pub(crate) file: Arc<dyn File>,
     pub(crate) header: FileHeader,
-    /// Where the frames end.
+    /// Byte at which the frames end.
     pub(crate) frames_end: u64,
-    /// What the index says, where it has one.
+    /// The file's index, where it has one.
     pub(crate) table: Table,
 }
 

@@ -27,11 +27,11 @@ impl IdHash {
 /// A message that was stored with an id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StoredId {
-    /// Of its id.
+    /// Hash of its id.
     pub hash: IdHash,
-    /// Where it stands, or stood.
+    /// The message's offset, or the one it had.
     pub offset: Offset,
-    /// When it was published.
+    /// Publish time.
     pub time: Wall,
 }
 

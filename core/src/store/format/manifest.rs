@@ -17,7 +17,7 @@ use crate::store::format::own::{self, MANIFEST_NEW_NAME};
 pub(crate) const MANIFEST_NAME: &str = "manifest";
 const MAGIC: &[u8; 8] = b"libmqman";
 
-/// What the manifest says.
+/// Contents of the manifest.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Manifest {
     /// Whether the broker was stopped cleanly: everything is in the checkpoint and the files.

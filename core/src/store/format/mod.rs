@@ -5,7 +5,7 @@
 //! - `file`: names and headers of files; `file_index`: the index that ends a full one; `frame_file`: fills a
 //!   file with frames of others
 //! - `manifest`: which files count; `checkpoint`: the whole state at one position
-//! - `own`: the store's files told from others in the folder
+//! - `own`: the store's files among others in the folder
 //! - `range_set`: sets of offsets
 
 pub(crate) mod checkpoint;

@@ -1,4 +1,4 @@
-//! The store's own files, told from others in the data folder.
+//! The store's own files among others in the data folder.
 //!
 //! A file is the store's if it has one of its names and begins as its files do, or holds nothing. Any other
 //! file may stand there too, under any name: it is never changed or removed, and where it has a name that the
@@ -207,7 +207,7 @@ pub(crate) fn fill_bytes(file: &dyn File, bytes: &[u8]) -> io::Result<()> {
 /// Files of a data folder that are not the store's.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Foreign {
-    /// Those in which nsqd keeps its topics and messages.
+    /// Files in which nsqd keeps its topics and messages.
     pub(crate) nsqd: Vec<String>,
     /// All others.
     pub(crate) others: Vec<String>,

@@ -1,4 +1,4 @@
-//! A set of offsets kept as inclusive ranges: what a channel finished, as the log tells it.
+//! A set of offsets kept as inclusive ranges: messages that a channel finished, as the log has them.
 
 use std::collections::BTreeMap;
 
@@ -70,7 +70,7 @@ impl RangeSet {
         self.ranges.iter().map(|(first, last)| (Offset(*first), Offset(*last)))
     }
 
-    /// How many offsets of `first..=last` are in the set.
+    /// Number of offsets of `first..=last` that are in the set.
     pub(crate) fn count(&self, first: Offset, last: Offset) -> u64 {
         let start = self.ranges.range(..=first.0).next_back().map_or(first.0, |(f, _)| *f);
         let parts = self.ranges.range(start..=last.0);

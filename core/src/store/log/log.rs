@@ -78,7 +78,7 @@ impl Frame {
         self.first.plus(u64::from(self.count) - 1)
     }
 
-    /// A record at or before that of `offset`, as near as the marks tell: its place in the payload, and its
+    /// A record at or before that of `offset`, as near as the marks get: its place in the payload, and its
     /// offset.
     pub(crate) fn near(&self, offset: Offset) -> (usize, Offset) {
         let (index, at) = self.marks.before(offset.0 - self.first.0);
@@ -104,7 +104,7 @@ impl Frame {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "nothing is stored before the ticket is done"]
 pub struct Ticket {
-    /// How many times writing had failed when the frame was queued: positions are handed out again after a
+    /// Number of failures to write before the frame was queued: positions are handed out again after a
     /// failure.
     epoch: u64,
     /// The position after the frame; 0 if it was acknowledged at once.
@@ -133,7 +133,7 @@ impl Ticket {
     }
 }
 
-/// What became of a frame.
+/// The outcome of a frame.
 #[derive(Debug)]
 pub enum Outcome {
     /// Not decided yet.
@@ -171,7 +171,7 @@ pub(crate) struct Log {
     pub(super) left_over: Mutex<Vec<String>>,
     pub(super) assign: Mutex<Assign>,
     pub(super) writer: Mutex<Writer>,
-    /// Which files may hold unsynced frames. Innermost.
+    /// Files that may hold unsynced frames. Innermost.
     pub(super) files: Mutex<Files>,
     /// Held by who makes the next file.
     pub(super) preparing: Mutex<()>,
@@ -185,12 +185,12 @@ pub(crate) struct Log {
     pub(super) unsynced: Mutex<VecDeque<Unsynced>>,
     /// Bytes queued and not landed.
     pub(super) unwritten: AtomicU64,
-    /// Who waits for something to be written, or given up.
+    /// Wakers of those who wait for something to be written, or given up.
     room: Mutex<Vec<Arc<dyn Wake>>>,
     pub(super) epoch: AtomicU64,
-    /// Where the log was cut at each failure, with the epoch it ended.
+    /// Positions at which the log was cut at each failure, with the epoch it ended.
     cuts: Mutex<VecDeque<(u64, u64, ErrorKind)>>,
-    /// What keeps the log from its work.
+    /// Faults that keep the log from its work.
     pub(super) trouble: Trouble,
     /// Whether the folder has a file that says so, see [`DOUBT_NAME`](super::healing::DOUBT_NAME).
     pub(super) doubt_told: AtomicBool,
@@ -211,7 +211,7 @@ pub(crate) struct Log {
     pub(crate) counters: Counters,
 }
 
-/// What is handed out next.
+/// Numbers to be handed out next.
 pub(super) struct Assign {
     /// Position after the last queued frame.
     pub(super) end: u64,
@@ -253,7 +253,7 @@ pub(super) struct Unsynced {
     pub(super) wake: Option<Arc<dyn Wake>>,
 }
 
-/// Where the log stands when it is opened.
+/// Positions of the log when it is opened.
 pub(crate) struct Opened {
     pub(crate) manifest: Manifest,
     pub(crate) writer: Writer,
@@ -430,7 +430,7 @@ impl Log {
         assign.queue.push_back(Item::Frame(entry));
     }
 
-    /// What became of the frame that `ticket` was given for.
+    /// The outcome of the frame that `ticket` was given for.
     pub(crate) fn outcome(&self, ticket: Ticket) -> Outcome {
         // Before the epoch: what is reached in a later one is another frame.
         let reached = if ticket.synced { self.synced() } else { self.written() };
@@ -501,12 +501,12 @@ impl Log {
         !self.files.lock().full.is_empty()
     }
 
-    /// How many times writing has failed, and one.
+    /// Number of failures to write so far, and one.
     pub(crate) fn epoch(&self) -> u64 {
         self.epoch.load(Ordering::Acquire)
     }
 
-    /// Tells that a thread listens to the bell, or no longer does.
+    /// Notes that a thread listens to the bell, or no longer does.
     pub(crate) fn set_thread(&self, has_thread: bool) {
         self.has_thread.store(has_thread, Ordering::Relaxed);
     }

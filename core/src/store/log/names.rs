@@ -11,7 +11,7 @@ use crate::store::format::file::{checkpoint_name, log_name};
 use crate::store::format::manifest::MANIFEST_NAME;
 use crate::store::log::Log;
 
-/// What the manifest names and the folder lacks.
+/// Files that the manifest names and the folder lacks.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Missing {
     /// Log files that are open, and not found by their names.

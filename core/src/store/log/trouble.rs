@@ -1,5 +1,5 @@
-//! What keeps the log from its work: told once when it begins and once when it ends, and asked by whoever
-//! publishes.
+//! Faults that keep the log from its work: logged once when one begins and once when it ends, and asked by
+//! whoever publishes.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,7 +21,7 @@ pub(crate) enum Task {
     Housekeep,
 }
 
-/// What is wrong now.
+/// Faults of now.
 #[derive(Default)]
 pub(crate) struct Trouble {
     state: Mutex<State>,
@@ -32,7 +32,7 @@ pub(crate) struct Trouble {
 
 #[derive(Default)]
 struct State {
-    /// How each task failed when it was last tried.
+    /// Failures of tasks when they were last tried.
     failed: Vec<(Task, ErrorKind, String)>,
     /// The disk was full: publishes are refused until the reserve is back.
     is_full: bool,

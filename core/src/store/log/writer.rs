@@ -28,8 +28,8 @@ const ROUNDS_MAX: usize = 16;
 pub(crate) struct Writer {
     pub(in crate::store) file: Arc<dyn File>,
     pub(in crate::store) header: FileHeader,
-    /// Where the next frame goes in the file. 0 until the header is written, which goes with the first
-    /// frame.
+    /// Byte of the file that the next frame goes to. 0 until the header is written, which goes with the
+    /// first frame.
     at: u64,
     /// The queue being written; kept for its memory.
     round: VecDeque<Item>,
@@ -38,7 +38,7 @@ pub(crate) struct Writer {
     teller: Teller,
 }
 
-/// Which files may hold unsynced frames.
+/// Files that may hold unsynced frames.
 pub(super) struct Files {
     /// The file being written, and its number.
     pub(super) current: (u64, Arc<dyn File>),
@@ -212,8 +212,8 @@ impl Log {
         Ok(())
     }
 
-    /// Takes the first `count` items off `round`, which are written: tells their owners, but for those that
-    /// wait for an fsync. Returns how many bytes these are.
+    /// Takes the first `count` items off `round`, which are written: reports to their owners, but for those
+    /// that wait for an fsync. Returns how many bytes these are.
     fn land(&self, writer: &mut Writer, round: &mut VecDeque<Item>, count: usize) -> u64 {
         let mut unsynced = 0;
         for item in round.drain(..count) {
@@ -251,8 +251,8 @@ impl Log {
         }
     }
 
-    /// Fails what is queued: cuts file and queue back to the last whole frame, and tells the frames' owners.
-    /// State frames are queued again, for what they tell is so, whoever was refused.
+    /// Fails what is queued: cuts file and queue back to the last whole frame, and reports to the frames'
+    /// owners. State frames are queued again, for what they record holds, whoever was refused.
     fn fail(&self, writer: &mut Writer, round: &mut VecDeque<Item>, error: &Error) {
         self.counters.write_failed();
         if error.kind() == ErrorKind::Full {
@@ -444,7 +444,8 @@ impl Log {
     }
 }
 
-/// Tells owners of frames what became of them, neighbours of one owner together, and then wakes who waits.
+/// Reports to owners of frames what became of them, neighbours of one owner together, and then wakes who
+/// waits.
 #[derive(Default)]
 struct Teller {
     told: Vec<(Arc<dyn Landing>, Landed)>,
@@ -463,7 +464,7 @@ impl Teller {
         }
     }
 
-    /// Tells that all frames added were written, or failed.
+    /// Reports that all frames added were written, or failed.
     fn tell(&mut self, written: bool) {
         let tell = |to: Arc<dyn Landing>, landed: &mut Vec<Landed>| match written {
             true => to.written(landed),

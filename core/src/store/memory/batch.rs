@@ -39,7 +39,7 @@ pub struct Batch {
     /// CRC-32C over the records' CRCs so far.
     chain: u32,
     deferred: bool,
-    /// Which of the messages have an id.
+    /// Messages that have an id, by index.
     ids: Vec<(u32, IdHash)>,
     /// Positions of every so many records; see [`Marks`].
     marks: Vec<u32>,
@@ -52,7 +52,7 @@ pub(crate) struct Payload {
     pub(crate) crc: u32,
     /// Whether any message has a not-before time.
     pub(crate) deferred: bool,
-    /// Which of the messages have an id of their publisher's, in order.
+    /// Messages that have an id of their publisher's, by index, in order.
     pub(crate) ids: Vec<(u32, IdHash)>,
     pub(crate) marks: Marks,
     /// The chunk that holds the bytes.

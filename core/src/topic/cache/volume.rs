@@ -1,4 +1,4 @@
-//! How many bytes lie between two messages of a topic, and how old they are: by samples, not by message.
+//! Bytes between two messages of a topic, and their age: by samples, not by message.
 
 use std::collections::VecDeque;
 
@@ -91,7 +91,7 @@ impl Volume {
         self.samples.front().map_or(0, |first| first.rank)
     }
 
-    /// The rank up to which all messages were published at `time` or before, as far as the samples tell.
+    /// The rank up to which all messages were published at `time` or before, as far as the samples show.
     pub(crate) fn rank_by(&self, time: Wall, end: u64) -> u64 {
         let after = self.samples.partition_point(|sample| sample.last_time <= time);
         match self.samples.get(after) {
@@ -101,7 +101,7 @@ impl Volume {
         }
     }
 
-    /// When the message of `rank` was published, at the earliest: the time of the sample it belongs to.
+    /// Earliest time at which the message of `rank` was published: the time of the sample it belongs to.
     pub(crate) fn time_at(&self, rank: u64) -> Option<Wall> {
         let after = self.samples.partition_point(|sample| sample.rank <= rank);
         after.checked_sub(1).and_then(|at| self.samples.get(at)).map(|sample| sample.first_time)

@@ -27,17 +27,17 @@ pub(crate) struct DedupState {
     charged: usize,
 }
 
-/// What is known of a batch's messages. The others are staged in the window.
+/// Facts known of a batch's messages. The others are staged in the window.
 struct Found {
-    /// Which are duplicates, in order, and of what.
+    /// Duplicates, in order, with what they are duplicates of.
     duplicates: Vec<(u32, Known)>,
     /// Whether any original is not acknowledged yet; if so, whether it waits for an fsync.
     waits: Option<bool>,
 }
 
-/// What is in force.
+/// Settings in force.
 struct InForce {
-    /// What was published by then is forgotten; `None` if nothing is remembered.
+    /// Time up to which publishes are forgotten; `None` if nothing is remembered.
     until: Option<Wall>,
     max_ids: usize,
 }
@@ -64,7 +64,7 @@ impl DedupState {
         for &(at, hash) in ids {
             let known = match self.window.find(hash) {
                 Some(Known::Stored(offset)) => match self.fate(offset, log, epoch) {
-                    // It has failed, and the topic is yet to be told.
+                    // It has failed, and the topic is yet to hear of it.
                     Some(Outcome::Failed(_)) => {
                         self.window.remove(hash, offset);
                         None
@@ -92,7 +92,7 @@ impl DedupState {
         self.on_way.get(at).filter(|(first, ..)| *first <= offset).map(|(.., ticket)| *ticket)
     }
 
-    /// What became of the message at `offset`, if it is on its way. While `epoch` holds, it has not failed.
+    /// The outcome of the message at `offset`, if it is on its way. While `epoch` holds, it has not failed.
     fn fate(&self, offset: Offset, log: &Log, epoch: u64) -> Option<Outcome> {
         let ticket = self.ticket(offset)?;
         Some(if ticket.is_of(epoch) { Outcome::Pending } else { log.outcome(ticket) })
@@ -114,12 +114,12 @@ impl Drop for DedupState {
 }
 
 impl Topic {
-    /// What the topic has of its own about publishers' ids.
+    /// The topic's own settings for publishers' ids.
     pub fn dedup(&self) -> Dedup {
         self.state.lock().dedup
     }
 
-    /// What is in force: the topic's own, else the broker's.
+    /// Settings in force: the topic's own, else the broker's.
     pub fn dedup_in_force(&self) -> Dedup {
         let own = self.dedup();
         let Dedup { window, max_ids } = self.shared.options.dedup();
@@ -276,7 +276,7 @@ impl Topic {
         }
     }
 
-    /// The ids a checkpoint tells: of messages that the log has, or had. Not of those that are only in
+    /// The ids a checkpoint records: of messages that the log has, or had. Not of those that are only in
     /// memory: a crash that takes them must take their ids too.
     pub(crate) fn logged_ids(&self, state: &TopicState) -> Vec<StoredId> {
         let Some(remembered) = &state.ids else { return Vec::new() };

@@ -1,17 +1,17 @@
-//! What can be made to go wrong on a [`CrashDisk`](super::CrashDisk).
+//! Faults that can be injected into a [`CrashDisk`](super::CrashDisk).
 
 use std::io;
 
 /// A call of the store to its disk, as a fault hook sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Call<'a> {
-    /// How many changing calls (see [`Op::changes`]) came before this one, failed ones included.
+    /// Number of changing calls (see [`Op::changes`]) before this one, failed ones included.
     pub index: u64,
-    /// What is asked for.
+    /// The operation that is asked for.
     pub op: Op,
     /// The file: the name it was opened by, the old name of a rename; empty for calls on the folder.
     pub file: &'a str,
-    /// Where a read or write starts; else 0.
+    /// Offset at which a read or write starts; else 0.
     pub at: u64,
     /// Bytes to read or write, or the length asked for; else 0.
     pub len: u64,
@@ -43,7 +43,7 @@ impl Op {
     }
 }
 
-/// How a call fails.
+/// Manner in which a call fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// `StorageFull`, nothing done.

@@ -1,4 +1,4 @@
-//! What a folder holds: in the eyes of the running process, on the medium for sure, and in between.
+//! The contents of a folder: in the eyes of the running process, on the medium for sure, and in between.
 //!
 //! Pure: the live disk and a replay of its history are the same [`Model::apply`], so a replayed image can't
 //! differ from what the process saw.
@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use fastrand::Rng;
 
-/// What a disk writes as a unit: all of it is there after a power loss, or none.
+/// Bytes that a disk writes as a unit: all of them are there after a power loss, or none.
 pub(super) const SECTOR: u64 = 512;
 
 /// A file apart from its name. Numbers are never used again within one disk.
@@ -82,9 +82,9 @@ pub(super) struct Model {
 #[derive(Clone, Default)]
 struct Dir {
     live: Names,
-    /// As of the last sync of the folder.
+    /// Names as of the last sync of the folder.
     durable: Names,
-    /// What happened since, in order.
+    /// Moves since then, in order.
     unsynced: Vec<Move>,
 }
 
@@ -108,9 +108,9 @@ impl Move {
 #[derive(Clone, Default)]
 struct Contents {
     live: Arc<Vec<u8>>,
-    /// As of the last sync before `changes`.
+    /// Bytes as of the last sync before `changes`.
     durable: Arc<Vec<u8>>,
-    /// What leads from `durable` to `live`, in order.
+    /// Changes that lead from `durable` to `live`, in order.
     changes: Vec<(Change, Trust)>,
 }
 
@@ -130,8 +130,9 @@ enum Trust {
     Synced,
 }
 
-/// How a power loss treats a group of unsynced changes. Drawn for each group first: if every sector of a long
-/// history had its own coin, the images in which nothing or everything survived would never come up.
+/// Manner in which a power loss treats a group of unsynced changes. Drawn for each group first: if every
+/// sector of a long history had its own coin, the images in which nothing or everything survived would never
+/// come up.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Fate {
     Lost,

@@ -1,11 +1,11 @@
-//! What a crash leaves, at each point of a disk's history.
+//! The remains of a crash, at each point of a disk's history.
 
 use fastrand::Rng;
 
 use super::CrashDisk;
 use super::model::{Event, Model};
 
-/// What is struck by the crash.
+/// The victim of a crash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Crash {
     /// The process: what it did survives whole, synced or not. What was unsynced still is, for the next
@@ -37,7 +37,7 @@ impl Replay {
         Self { model, events, event: 0 }
     }
 
-    /// How many events this has gone past.
+    /// Number of events that this has gone past.
     pub fn event(&self) -> usize {
         self.event
     }
