@@ -3,7 +3,7 @@
 //!
 //! A caller enqueues frames (a short lock that assigns positions) and then commits: who gets the writer's
 //! lock writes for all who queued, one write a round; nobody waits for that lock. What level `sync` queued
-//! then waits for the next fsync, which takes all that was written by its start. A [`Ticket`] tells when its
+//! then waits for the next fsync, which takes all that was written by its start. A [`Ticket`] shows when its
 //! frame is acknowledged.
 
 use std::collections::VecDeque;

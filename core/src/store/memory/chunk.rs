@@ -2,7 +2,7 @@
 //!
 //! A batch is encoded into the free tail of a chunk that nobody else holds, and split off as `Bytes` when it
 //! is published: the one copy of each body. A chunk is free again when all the frames in it were dropped,
-//! which the chunk's own tail handle can tell (`try_reclaim`), so no count is kept per message.
+//! which the chunk's own tail handle can find out (`try_reclaim`), so no count is kept per message.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ const BUSY_MAX: usize = 16;
 /// has them too, and memory that is used again costs less than more of it.
 const WRITTEN_BYTES_MAX: u64 = 256 << 20;
 
-/// Which frames a chunk holds. Chunks of written frames are given up first: dropping them costs nothing.
+/// Frames that a chunk holds. Chunks of written frames are given up first: dropping them costs nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ring {
     /// Frames of topics whose level writes each frame.

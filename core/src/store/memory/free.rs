@@ -15,7 +15,7 @@ pub(super) fn class(bytes: usize) -> usize {
 #[derive(Default)]
 pub(super) struct Free {
     classes: BTreeMap<usize, Class>,
-    /// Of all of them.
+    /// Bytes of all of them.
     bytes: u64,
 }
 

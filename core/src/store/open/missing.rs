@@ -5,7 +5,7 @@ use crate::store::format::event::Durability;
 use crate::store::open::replay::Replay;
 use crate::store::read::catalog::Catalog;
 
-/// What lies between those messages of topic `number` that stand on disk (`spans`), in the same block, and is
+/// Messages between those of topic `number` that stand on disk (`spans`), in the same block, and is
 /// waited for: some channel has not finished it. What was published at level `memory`, or is known to be
 /// gone, is no one's loss.
 pub(crate) fn missing(replay: &Replay, number: u32, spans: &[(Offset, Offset)]) -> Vec<(Offset, Offset)> {
@@ -36,7 +36,7 @@ fn gaps(spans: &[(Offset, Offset)]) -> impl Iterator<Item = (Offset, Offset)> {
     })
 }
 
-/// Keeps those holes that lie between messages on disk, so that checkpoints tell of them as long as a missing
+/// Keeps those holes that lie between messages on disk, so that checkpoints record them as long as a missing
 /// message there would be damage. A cursor need not know of them: else one far ahead would have it list all
 /// that lies before.
 pub(crate) fn settle_holes(replay: &mut Replay, catalog: &Catalog) {

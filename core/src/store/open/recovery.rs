@@ -1,6 +1,6 @@
 //! From the files back to the state: what is served after a start, and what is damage.
 //!
-//! The log is walked from the checkpoint's position. `synced_to` of what is read tells which part was known
+//! The log is walked from the checkpoint's position. `synced_to` of what is read shows which part was known
 //! fsync'd: a bad frame below it is damage; at or above it, the log ends there, whatever follows.
 
 #[cfg(test)]
@@ -35,7 +35,7 @@ const AHEAD_BYTES_MIN: u64 = 4 << 20;
 /// Bytes written at a time of what is not known fsync'd.
 const REWRITE_BYTES: usize = 1 << 20;
 
-/// What was found in a data folder.
+/// Contents found in a data folder.
 pub(crate) struct Recovered {
     pub(crate) replay: Replay,
     pub(crate) catalog: Arc<Catalog>,
@@ -45,16 +45,16 @@ pub(crate) struct Recovered {
     pub(crate) damage: Damage,
 }
 
-/// What is damaged: those topics stop until `mq repair`.
+/// Damage: its topics stop until `mq repair`.
 #[derive(Debug, Default)]
 pub(crate) struct Damage {
     /// One line for each place.
     pub(crate) places: Vec<String>,
-    /// Which messages are damaged or missing, where that can be told.
+    /// Messages that are damaged or missing, where they are known.
     pub(crate) topics: BTreeMap<u32, RangeSet>,
     /// Files that hold damaged bytes. They stay as they are: what is whole in them is for `mq repair`.
     files: BTreeSet<u64>,
-    /// The topics of some damaged bytes can't be told: all stop.
+    /// The topics of some damaged bytes are not known: all stop.
     pub(crate) all_topics: bool,
 }
 
@@ -202,7 +202,7 @@ struct Recovery {
     catalog: Arc<Catalog>,
     replay: Replay,
     damage: Damage,
-    /// What state frames and ids below this position tell is in the checkpoint.
+    /// Position below which state frames and ids are in the checkpoint.
     from: u64,
     /// Greatest position known fsync'd.
     synced_to: u64,

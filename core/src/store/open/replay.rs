@@ -9,12 +9,12 @@ use crate::store::format::event::{Durability, Event, Unfinished};
 use crate::store::format::ids::{Ids, StoredId};
 use crate::store::format::range_set::RangeSet;
 
-/// Topics, channels and counters as the log tells them.
+/// Topics, channels and counters as the log has them.
 #[derive(Debug, Default)]
 pub(crate) struct Replay {
     pub(crate) topics: BTreeMap<u32, TopicState>,
     pub(crate) channels: BTreeMap<u32, ChannelState>,
-    /// Of messages of the topics, and of others.
+    /// Ids of messages of the topics, and of others.
     pub(crate) ids: Ids,
     /// Next numbers to hand out.
     pub(crate) next_topic: u32,
@@ -43,7 +43,7 @@ impl TopicState {
         self.levels.last().map_or(Durability::Flush, |(_, level)| *level)
     }
 
-    /// The level in force when `offset` was published, as far back as the log tells.
+    /// The level in force when `offset` was published, as far back as the log goes.
     pub(crate) fn level_at(&self, offset: Offset) -> Durability {
         let later = self.levels.partition_point(|(from, _)| *from <= offset);
         self.levels[later.saturating_sub(1)].1
@@ -152,13 +152,13 @@ impl Replay {
 }
 
 impl Replay {
-    /// The events that tell this state, for a checkpoint.
+    /// The events that record this state, for a checkpoint.
     pub(crate) fn events(&self) -> Vec<Event> {
         let Self { topics, channels, ids, next_topic, next_channel, next_block } = self;
         let mut events =
             vec![Event::Counters { topic: *next_topic, channel: *next_channel, block: *next_block }];
         for (&topic, state) in topics {
-            // Named one by one: what is added to a topic must be told here too.
+            // Named one by one: what is added to a topic must be recorded here too.
             let TopicState { name, paused, pump, end, levels: _, limits, dedup, holes: _ } = state;
             let (level, paused, pump, end) = (state.level(), *paused, *pump, *end);
             events.push(Event::Topic { topic, name: name.clone(), level, paused, pump, end });
@@ -212,7 +212,7 @@ impl ChannelState {
 /// Ids in one entry at most.
 const IDS_AT_ONCE: usize = 4096;
 
-/// The events that tell ids of `topic`.
+/// The events that record ids of `topic`.
 pub(crate) fn ids_events(topic: u32, ids: &[StoredId]) -> impl Iterator<Item = Event> + '_ {
     ids.chunks(IDS_AT_ONCE).map(move |ids| Event::Ids { topic, ids: ids.to_vec() })
 }

@@ -21,7 +21,7 @@ use crate::store::read::reader::{Scanned, Scanner};
 /// A log file, opened.
 pub(crate) struct LogFile {
     pub(crate) no: u64,
-    /// As the manifest says, or the header.
+    /// The file's kind, as the manifest says, or the header.
     pub(crate) kind: FileKind,
     /// `None` if there is nothing to read the frames by.
     pub(crate) header: Option<FileHeader>,
@@ -70,7 +70,7 @@ impl LogFile {
         Ok(Some(Self { no, kind, header, is_header_damaged, file, len, index }))
     }
 
-    /// Where the frames end, as far as the file itself says.
+    /// Byte at which the frames end, as far as the file itself says.
     pub(crate) fn frames_end(&self) -> u64 {
         self.index.as_ref().map_or(self.len, |(footer, _)| footer.frames_end)
     }
@@ -82,7 +82,7 @@ impl LogFile {
     }
 }
 
-/// What a damaged header says, if a frame proves it right.
+/// The contents of a damaged header, if a frame proves them right.
 fn proven(
     bytes: &[u8],
     no: u64,
@@ -110,7 +110,7 @@ fn proven(
     Ok(None)
 }
 
-/// Which of the `unreadable` log files, which have no header to read them by, are damage: all but one that
+/// Those of the `unreadable` log files, which have no header to read them by, are damage: all but one that
 /// stands after the `newest` readable one, whose first write a crash cut short. `order` has the numbers of
 /// the files in the order of their positions; without a manifest, their own order must do. `end` is where the
 /// readable log ends.
@@ -142,14 +142,14 @@ pub(crate) fn held_nothing(no: u64, manifest: &Manifest, readable: &[u64]) -> bo
 pub(crate) struct Part {
     pub(crate) header: FileHeader,
     pub(crate) file: Arc<dyn File>,
-    /// Where frames are looked for.
+    /// Byte up to which frames are looked for.
     pub(crate) until: u64,
     pub(crate) has_index: bool,
     /// Frames that other threads have read ahead.
     pub(crate) ahead: Frames,
 }
 
-/// What stands in the files, in order.
+/// Frames and damage in the files, in order.
 pub(crate) enum Found {
     /// The next file does not begin where the log ended. `is_tail`: nothing from there on was known fsync'd.
     Gap { from: u64, to: u64, is_tail: bool },
@@ -169,7 +169,7 @@ pub(crate) enum Found {
 /// Reads log files, in the order of their positions, and then clean files, once.
 pub(crate) struct LogScan {
     parts: Vec<Part>,
-    /// Which of the parts is being read.
+    /// Index of the part that is being read.
     part: usize,
     stage: Stage,
     scanner: Option<Scanner>,
@@ -177,7 +177,7 @@ pub(crate) struct LogScan {
     at: u64,
     /// Log position below which files need not follow each other.
     from: u64,
-    /// Where the next log file must begin, if that is known.
+    /// Position at which the next log file must begin, if it is known.
     expected: Option<u64>,
     synced_to: u64,
     /// Whether `synced_to` is known of all frames.
@@ -212,7 +212,7 @@ impl LogScan {
         }
     }
 
-    /// Which of the parts the last [`Found`] is about.
+    /// Index of the part that the last [`Found`] is about.
     pub(crate) fn part(&self) -> usize {
         self.part
     }

@@ -33,7 +33,7 @@ pub(crate) struct Reading {
     pub(crate) lost: Lost,
 }
 
-/// The error of an fsync that failed before it was asked for: the system tells it once.
+/// The error of an fsync that failed before it was asked for: the system reports it once.
 pub(crate) type Lost = Arc<Mutex<Option<io::Error>>>;
 
 /// Whole frames of a file in order, each with where it stands.

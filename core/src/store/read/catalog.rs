@@ -27,7 +27,7 @@ struct Inner {
     files: BTreeMap<u64, FileEntry>,
     /// Dense ranges of offsets by their first, of each topic. Ranges of a topic never overlap.
     topics: HashMap<u32, BTreeMap<Offset, Span>>,
-    /// What is known to be gone between messages of a topic.
+    /// Ranges known to be gone between messages of a topic.
     holes: HashMap<u32, Vec<(Offset, Offset)>>,
 }
 
@@ -40,7 +40,7 @@ struct Span {
 struct FileEntry {
     file: Arc<dyn File>,
     header: FileHeader,
-    /// Where the frames end in the file.
+    /// Byte at which the frames end in the file.
     frames_end: u64,
     places: Places,
 }
@@ -52,7 +52,7 @@ enum Places {
     Sealed(Table),
 }
 
-/// Where to read a topic from some offset on.
+/// Place from which to read a topic from some offset on.
 pub(crate) struct Place {
     pub(crate) file: Arc<dyn File>,
     pub(crate) header: FileHeader,
@@ -95,7 +95,7 @@ pub(crate) struct Stored {
     pub(crate) is_sealed: bool,
 }
 
-/// What the cleaner wants to know of a file.
+/// Facts of a file that the cleaner plans by.
 #[derive(Clone, Debug)]
 pub(crate) struct FileFacts {
     pub(crate) no: u64,
@@ -108,7 +108,7 @@ pub(crate) struct FileFacts {
     pub(crate) topics: Vec<TopicPart>,
 }
 
-/// What a file holds of a topic.
+/// The part of a file that belongs to a topic.
 #[derive(Clone, Debug)]
 pub(crate) struct TopicPart {
     pub(crate) topic: u32,
@@ -161,7 +161,7 @@ impl Catalog {
         self.inner.lock().holes.insert(topic, holes);
     }
 
-    /// What a checkpoint must tell of `topic` after its channels: which messages nobody is to look for.
+    /// Events that a checkpoint must record of `topic` after its channels: messages nobody is to look for.
     pub(crate) fn holes(&self, topic: u32) -> Vec<Event> {
         let inner = self.inner.lock();
         let holes = inner.holes.get(&topic).into_iter().flatten();
@@ -185,7 +185,7 @@ impl Catalog {
         }
     }
 
-    /// What is known of file `no`.
+    /// The catalog's entry of file `no`.
     pub(crate) fn stored(&self, no: u64) -> Option<Stored> {
         let inner = self.inner.lock();
         let FileEntry { file, header, frames_end, places } = inner.files.get(&no)?;
@@ -198,7 +198,7 @@ impl Catalog {
         self.inner.lock().files.contains_key(&no)
     }
 
-    /// Where each of these messages of `topic` stands, `None` for one that stands in no file; and the files.
+    /// The place of each of these messages of `topic`, `None` for one that stands in no file; and the files.
     pub(crate) fn sites(
         &self,
         topic: u32,
@@ -253,7 +253,7 @@ impl Catalog {
         }
     }
 
-    /// Where the first message of `topic` at or after `from` stands. `None` if there is none.
+    /// The place of the first message of `topic` at or after `from`. `None` if there is none.
     pub(crate) fn place(&self, topic: u32, from: Offset) -> Option<Place> {
         let inner = self.inner.lock();
         let spans = inner.topics.get(&topic)?;
@@ -328,7 +328,7 @@ impl Catalog {
         (self.bytes(), self.inner.lock().files.len())
     }
 
-    /// Of each topic, the first offset of each of its dense ranges and the bytes of its frames, in order.
+    /// By topic, the first offset of each of its dense ranges and the bytes of its frames, in order.
     pub(crate) fn volumes(&self) -> HashMap<u32, BTreeMap<Offset, u64>> {
         let mut volumes: HashMap<u32, BTreeMap<Offset, u64>> = HashMap::new();
         for TopicPart { topic, bytes, spans } in self.files().into_iter().flat_map(|file| file.topics) {

@@ -178,14 +178,14 @@ pub(crate) struct Scanner {
     file: Arc<dyn File>,
     header: FileHeader,
     file_len: u64,
-    /// Where the next frame is looked for.
+    /// Byte at which the next frame is looked for.
     at: u64,
     /// Bytes of the file from `buffer_at` on.
     buffer: Vec<u8>,
     buffer_at: u64,
 }
 
-/// What stands at a place.
+/// The bytes at a place.
 pub(crate) enum Scanned {
     /// A whole frame: where it stands and its header; [`Scanner::payload`] has the rest.
     Frame(u64, Header),
@@ -205,7 +205,7 @@ impl Scanner {
         Self { file: file.clone(), header, file_len: until, at, buffer: Vec::new(), buffer_at: at }
     }
 
-    /// Where the next frame is looked for.
+    /// Byte at which the next frame is looked for.
     pub(crate) fn at(&self) -> u64 {
         self.at
     }

@@ -136,7 +136,7 @@ pub(crate) struct RecordIndexes {
 
 #[derive(Default)]
 struct Cache {
-    /// By the number of the file and the run's place in it.
+    /// Indexes by the number of the file and the run's place in it.
     runs: HashMap<(u64, u64), Used<RunIndex>>,
     /// The topic's runs in sealed files, by the number of the file.
     files: HashMap<u64, Used<Vec<Run>>>,

@@ -26,11 +26,11 @@ const READS_AT_ONCE: usize = 16;
 pub(crate) struct Found {
     /// One frame for each message, in offset order.
     pub(crate) frames: Vec<Frame>,
-    /// Those of the asked messages that stand in no file.
+    /// Messages asked for that stand in no file.
     pub(crate) missing: Vec<Offset>,
 }
 
-/// What is read of one run.
+/// The reads of one run.
 struct Part {
     run: Run,
     index: Arc<RunIndex>,
@@ -104,7 +104,7 @@ impl Part {
         spots
     }
 
-    /// How many reads it takes.
+    /// Number of reads it takes.
     fn reads(&self) -> usize {
         usize::from(!self.is_covered()) + joined(&self.spots()).count()
     }

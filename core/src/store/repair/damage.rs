@@ -1,4 +1,4 @@
-//! What can be wrong with a data folder, in words and in kinds.
+//! Damage of a data folder, in words and in kinds.
 
 use std::fmt;
 
@@ -9,14 +9,14 @@ pub struct Damage {
     pub file: Option<String>,
     /// The byte of the file at which it begins.
     pub at: Option<u64>,
-    /// What is damaged.
+    /// The damaged part.
     pub what: What,
 }
 
-/// What is damaged.
+/// A part that is damaged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum What {
-    /// The manifest: which files count has to be told from the files.
+    /// The manifest: which files count has to be found out from the files.
     Manifest,
     /// The checkpoint: topics, channels and cursors before it.
     Checkpoint,
@@ -29,7 +29,7 @@ pub enum What {
         /// Whether frames prove what it said. If not, none can be read.
         is_proven: bool,
     },
-    /// A file's index does not tell what it holds. The messages are there.
+    /// A file's index does not show what the file holds. The messages are there.
     Index,
     /// Part of the log is in no file.
     Log {
@@ -46,19 +46,19 @@ pub enum What {
         first: u64,
         /// Last offset of the frame.
         last: u64,
-        /// How many of its messages are sound.
+        /// Number of its messages that are sound.
         sound: u64,
     },
     /// A frame with entries about topics and channels.
     Entries {
-        /// How many.
+        /// Number of them.
         count: u32,
         /// Whether the checkpoint does not make them needless.
         is_live: bool,
     },
-    /// Bytes of which can't be told what they were.
+    /// Bytes of unknown contents.
     Bytes {
-        /// How many, up to the next whole frame.
+        /// Number of them, up to the next whole frame.
         bytes: u64,
     },
     /// Messages that are waited for stand in no file.
@@ -137,8 +137,8 @@ impl fmt::Display for Damage {
     }
 }
 
-/// Where a crash cut the log. No damage: nothing from there on was known fsync'd, and a broker drops it when
-/// it opens the folder.
+/// Place at which a crash cut the log. No damage: nothing from there on was known fsync'd, and a broker drops
+/// it when it opens the folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tail {
     /// The file.

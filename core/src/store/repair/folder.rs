@@ -36,21 +36,21 @@ pub(crate) struct Surveyed {
     pub(crate) header: Option<FileHeader>,
     pub(crate) file: Arc<dyn File>,
     pub(crate) len: u64,
-    /// Where frames are looked for.
+    /// Byte up to which frames are looked for.
     pub(crate) until: u64,
     /// Whether it has an index that is whole.
     has_index: bool,
-    /// Whether its header is told by frames only, or not at all.
+    /// Whether its header is known by frames only, or not at all.
     pub(crate) is_header_damaged: bool,
     /// Whether every byte is as it was written, and nothing else stands there.
     pub(crate) is_sound: bool,
     pub(crate) is_sealed: bool,
     pub(crate) topics: BTreeMap<u32, TopicRuns>,
-    /// What is sound of damaged frames: where each stands, its header, its rows.
+    /// Sound parts of damaged frames: the place of each, its header, its rows.
     pub(crate) salvaged: BTreeMap<u64, (Header, Vec<Sound>)>,
 }
 
-/// How often reading starts over because a file of the manifest is gone.
+/// Most times that reading starts over because a file of the manifest is gone.
 const TRIES: usize = 20;
 
 /// Opens all that counts, newest first, so that what an older file lacks was not yet known when a newer one
@@ -89,7 +89,7 @@ pub(crate) fn open(disk: &dyn Disk) -> Result<Opened> {
     ))
 }
 
-/// Opens what the manifest names, or all there is. Also tells whether all of it was there.
+/// Opens what the manifest names, or all there is. Also returns whether all of it was there.
 fn open_named(
     disk: &dyn Disk,
     manifest: Option<Manifest>,

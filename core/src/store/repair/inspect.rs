@@ -1,4 +1,4 @@
-//! What is in a data folder, and whether all of it is sound: a report that changes nothing.
+//! Contents of a data folder, and whether all of them are sound: a report that changes nothing.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -16,7 +16,7 @@ use crate::store::repair::folder::Surveyed;
 pub use crate::store::repair::survey::Progress;
 use crate::store::repair::survey::Survey;
 
-/// What is in a data folder.
+/// Contents of a data folder.
 #[derive(Clone, Debug)]
 pub struct Report {
     /// Version of the files' format.
@@ -31,11 +31,11 @@ pub struct Report {
     pub synced_to: u64,
     /// Log files in the order of their positions, then clean files.
     pub files: Vec<FileReport>,
-    /// By name.
+    /// Topics by name.
     pub topics: Vec<TopicReport>,
     /// All that is damaged. Empty: everything is sound.
     pub damage: Vec<Damage>,
-    /// Where a crash cut the log, if it did.
+    /// Place at which a crash cut the log, if it did.
     pub tail: Option<Tail>,
 }
 
@@ -77,7 +77,7 @@ pub struct TopicReport {
     pub live_bytes: u64,
     /// Bytes of the others.
     pub dead_bytes: u64,
-    /// By name.
+    /// Channels by name.
     pub channels: Vec<ChannelReport>,
 }
 
@@ -92,11 +92,11 @@ pub struct ChannelReport {
     pub paused: bool,
     /// Messages it has not finished.
     pub depth: u64,
-    /// How many of them were delivered before, or are deferred.
+    /// Number of them that were delivered before, or are deferred.
     pub requeued: u64,
 }
 
-/// Reports on a data folder, reading every byte. A broker may run on it: the report then tells what is on
+/// Reports on a data folder, reading every byte. A broker may run on it: the report then shows what is on
 /// disk, which lacks what is only in memory and the last moments' finishes.
 ///
 /// # Errors
@@ -213,7 +213,7 @@ fn topic(
     }
 }
 
-/// What a broker would set the pump to.
+/// Offset that a broker would set the pump to.
 fn pump(state: &TopicState, channels: &Channels<'_>) -> Offset {
     let flows = !state.paused && !channels.is_empty();
     if flows { Offset(u64::MAX) } else { state.pump }

@@ -32,16 +32,17 @@ use crate::store::repair::salvage::Sound;
 use crate::store::repair::survey::Progress;
 use crate::store::repair::survey::Survey;
 
-/// What a repair found and does, or has done.
+/// Findings of a repair, and what it does, or has done.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Repair {
     /// Whether there is anything to do.
     pub is_needed: bool,
     /// Whether it was done.
     pub is_written: bool,
-    /// What is damaged.
+    /// Damage found.
     pub damage: Vec<Damage>,
-    /// Where a crash cut the log. A broker would drop what follows; a repair keeps what is whole of it.
+    /// Place at which a crash cut the log. A broker would drop what follows; a repair keeps what is whole of
+    /// it.
     pub tail: Option<Tail>,
     /// Messages that are gone, by topic name.
     pub losses: Vec<Loss>,
@@ -72,7 +73,7 @@ pub struct Loss {
     pub name: String,
     /// First and last offset of each range.
     pub ranges: Vec<(u64, u64)>,
-    /// How many messages at most.
+    /// Most messages that may be lost.
     pub messages: u64,
 }
 
@@ -81,7 +82,7 @@ const NUMBERS_LOST: u32 = 1 << 16;
 /// Blocks passed over in that case: far more than are reserved at a time.
 const BLOCKS_LOST: u64 = 1 << 20;
 
-/// Repairs a data folder, or with `write` off tells what that would do. Takes the folder's lock either way.
+/// Repairs a data folder, or with `write` off reports what that would do. Takes the folder's lock either way.
 ///
 /// # Errors
 /// `Locked` if a broker runs on it; `NotFound`; `Version`; `Io`, `Full`: the folder is then as before.
@@ -220,7 +221,7 @@ impl Plan {
         replay.next_block = replay.next_block.max(seen.block + 1) + if *state_lost { BLOCKS_LOST } else { 0 };
     }
 
-    /// What is gone of each topic becomes a hole.
+    /// Makes a hole of what is gone of each topic.
     fn settle_losses(&mut self) {
         let numbers: Vec<u32> = self.survey.replay.topics.keys().copied().collect();
         for number in numbers {
@@ -239,7 +240,7 @@ impl Plan {
             let Some(topic) = self.survey.replay.topics.get_mut(&number) else { continue };
             let ranges: Vec<_> = gone.iter().map(|(first, last)| (first.0, last.0)).collect();
             gone.iter().for_each(|(first, last)| topic.holes.insert(first, last));
-            // The checkpoint tells the level in force only: what was lost as the level allowed must be known
+            // The checkpoint has the level in force only: what was lost as the level allowed must be known
             // as such.
             topic.levels = vec![(Offset(0), topic.level())];
             let allowed = missing::missing(&self.survey.replay, number, &spans);
@@ -284,7 +285,7 @@ impl Plan {
         set_aside(disk, &aside, &old)
     }
 
-    /// The first number no file has had, as far as the folder tells.
+    /// The first number no file has had, as far as the folder shows.
     fn first_free(&self, disk: &dyn Disk) -> Result<u64> {
         let names = disk.list().map_err(|e| Error::io("could not list the data folder", e))?;
         let numbers = names.iter().filter_map(|name| {

@@ -14,10 +14,10 @@ use crate::store::format::frame::{self, Header, RECORD_HEADER_BYTES, Record, u32
 /// Neighbouring sound records of a frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Sound {
-    /// How many records of the frame come before.
+    /// Number of records of the frame before it.
     pub(crate) index: u32,
     pub(crate) count: u32,
-    /// Where they stand in the payload.
+    /// Their place in the payload.
     pub(crate) bytes: Range<usize>,
 }
 
@@ -25,7 +25,7 @@ pub(crate) struct Sound {
 /// for it could take.
 const LOOK_FACTOR: usize = 64;
 
-/// A record as its lengths tell it.
+/// A record as its lengths have it.
 struct Walked {
     at: usize,
     len: usize,
@@ -107,8 +107,8 @@ fn row_at_end(header: &Header, payload: &[u8], before: &[Walked]) -> Option<Soun
     Some(Sound { index: header.count - count, count, bytes: at..payload.len() })
 }
 
-/// Where, from `from` on, sound records begin that others follow to the end of the payload, and how many from
-/// there on. `None` if looking for them would take too long.
+/// The place, from `from` on, at which sound records begin that others follow to the end of the payload, and
+/// how many from there on. `None` if looking for them would take too long.
 fn rows_to_end(payload: &[u8], from: usize) -> Option<HashMap<usize, u32>> {
     let mut rows: HashMap<usize, u32> = HashMap::new();
     let mut left = payload.len().saturating_mul(LOOK_FACTOR);

@@ -1,7 +1,7 @@
-//! Reads a whole data folder without changing it: every file, every checksum. What a report tells, and what a
-//! repair starts from.
+//! Reads a whole data folder without changing it: every file, every checksum. The source of a report, and
+//! what a repair starts from.
 //!
-//! Damage and where a crash cut the log are told by the [scan](crate::store::open::scan) that recovery goes
+//! Damage and where a crash cut the log are found by the [scan](crate::store::open::scan) that recovery goes
 //! by too. But nothing stops where the log was cut, and files that the checkpoint and the indexes make
 //! needless at a start are read too.
 
@@ -24,12 +24,12 @@ use crate::store::repair::damage::{Damage, Tail, What};
 use crate::store::repair::folder::{self, Surveyed};
 use crate::store::repair::salvage;
 
-/// Told how many bytes of how many are read.
+/// Called with the bytes read and the bytes of all.
 pub type Progress<'a> = &'a mut dyn FnMut(u64, u64);
 
-/// What is in a data folder.
+/// Contents of a data folder.
 pub(crate) struct Survey {
-    /// As it is on disk; `None` where it is missing or damaged.
+    /// The manifest as it is on disk; `None` where it is missing or damaged.
     pub(crate) manifest: Option<Manifest>,
     /// Number and log position of the checkpoint, if it is whole.
     pub(crate) checkpoint: Option<(u64, u64)>,
@@ -39,12 +39,12 @@ pub(crate) struct Survey {
     pub(crate) files: Vec<Surveyed>,
     /// The messages of each topic that are whole.
     pub(crate) present: BTreeMap<u32, RangeSet>,
-    /// Those of them that stand after the place where a crash cut the log.
+    /// Messages of them after the place where a crash cut the log.
     cut: BTreeMap<u32, RangeSet>,
-    /// Those that damaged frames held.
+    /// Messages that damaged frames held.
     pub(crate) lost: BTreeMap<u32, RangeSet>,
     pub(crate) damage: Vec<Damage>,
-    /// Where a crash cut the log, if it did.
+    /// Place at which a crash cut the log, if it did.
     pub(crate) tail: Option<Tail>,
     /// Position after the last frame.
     pub(crate) end: u64,
@@ -54,7 +54,7 @@ pub(crate) struct Survey {
     pub(crate) lost_entries: u64,
     /// Whether the state may lack anything.
     pub(crate) state_lost: bool,
-    /// What was mentioned anywhere, so that none of it is used again.
+    /// Numbers that were mentioned anywhere, so that none is used again.
     pub(crate) seen: Seen,
 }
 
@@ -64,7 +64,7 @@ pub(crate) struct Seen {
     pub(crate) topics: BTreeSet<u32>,
     pub(crate) topics_gone: BTreeSet<u32>,
     pub(crate) channels: BTreeSet<u32>,
-    /// Those whose creation was read.
+    /// Channels whose creation was read.
     pub(crate) channels_known: BTreeSet<u32>,
     /// Next numbers at the time of the checkpoint, if that is whole: what it lacks of those below was
     /// deleted.
@@ -75,10 +75,10 @@ pub(crate) struct Seen {
 
 /// A place that is not as it was written.
 struct Bad {
-    /// Which of the files.
+    /// Index of the file.
     file: usize,
     at: u64,
-    /// Where the next whole header stands, or the end.
+    /// Byte of the next whole header, or the end.
     until: u64,
     frame: Option<Header>,
 }
@@ -251,8 +251,8 @@ impl Survey {
         self.state_lost = true;
     }
 
-    /// Tells damaged headers from that of a file whose first write a crash cut short. `kept` are the log
-    /// files that do not stand after the place where the log was cut.
+    /// Distinguishes damaged headers from that of a file whose first write a crash cut short. `kept` are the
+    /// log files that do not stand after the place where the log was cut.
     fn judge_headers(
         &mut self,
         files: &[Surveyed],
@@ -412,7 +412,7 @@ impl Seen {
     }
 }
 
-/// How far reading has come.
+/// Progress of reading.
 struct Counts<'a> {
     done: u64,
     total: u64,
@@ -422,7 +422,7 @@ struct Counts<'a> {
 }
 
 impl Counts<'_> {
-    /// Where a crash cut the log, with what was read before.
+    /// Place at which a crash cut the log, with what was read before.
     fn tail(&self, file: String, at: u64) -> Tail {
         Tail { file, at, frames: self.frames, messages: self.messages }
     }

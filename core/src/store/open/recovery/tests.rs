@@ -66,7 +66,7 @@ fn history(seed: u64) -> CrashDisk {
     disk
 }
 
-/// What was recovered, in words, and the folder after.
+/// The recovered state, in words, and the folder after.
 fn recovered(disk: &CrashDisk, ahead_bytes_min: u64) -> (Vec<String>, BTreeMap<String, Vec<u8>>) {
     let copy = disk.image(disk.events(), Crash::Kill);
     fastrand::seed(1);
@@ -113,7 +113,7 @@ fn files_read_ahead_give_what_files_read_in_turn_do() {
     assert!((20..120).contains(&damaged), "{damaged} were damaged");
 }
 
-/// The system tells of a failed fsync once, whoever asks first.
+/// The system reports a failed fsync once, whoever asks first.
 #[test]
 fn an_fsync_that_fails_while_files_are_read_ahead_is_told() {
     for seed in 0..10 {

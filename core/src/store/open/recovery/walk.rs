@@ -115,7 +115,7 @@ impl Recovery {
         Ok(())
     }
 
-    /// Whether what a frame holds is not in the checkpoint yet, nor told by its header.
+    /// Whether what a frame holds is neither in the checkpoint yet nor in its header.
     fn looks_into(&self, header: &FileHeader, at: u64, frame: &Header) -> bool {
         let is_telling = match frame.kind {
             Kind::Data => frame.has_ids && header.kind == FileKind::Log,
