@@ -97,6 +97,9 @@ fn addresses(scheme: &str, list: &str) -> Result<Vec<String>> {
 }
 
 fn ambiguous(place: &str, broker: &str) -> Error {
+    if place.is_empty() {
+        return Error::Invalid("the URL is empty: a folder such as ./data, or mq://host:4150".to_owned());
+    }
     let broker = if broker.contains(':') { broker.to_owned() } else { format!("{broker}:4150") };
     Error::Invalid(format!(
         "{place:?} may be a broker or a folder: did you mean mq://{broker} or the folder ./{place}?"

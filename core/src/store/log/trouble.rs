@@ -21,7 +21,7 @@ pub(crate) enum Task {
     Housekeep,
 }
 
-/// Faults of now.
+/// Faults at present.
 #[derive(Default)]
 pub(crate) struct Trouble {
     state: Mutex<State>,
