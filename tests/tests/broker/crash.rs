@@ -1,27 +1,31 @@
 //! `kill -9` under load, held against a ledger of what was acknowledged.
 
 use std::collections::{BTreeSet, HashSet};
-use std::time::Duration;
 
 use mq_core::MessageId;
 use mq_nsq::client::{Connection, Message};
 use mq_tests::{Broker, PATIENCE};
+use tokio::sync::watch;
 
 use crate::clients::{connect, create_channel, subscribe, topic};
 
 /// More by `MQ_KILL_ROUNDS`.
 const ROUNDS: usize = 3;
 const BATCH: u64 = 5;
-/// Messages unanswered at once. Few, so that a round is not over before its kill.
+/// Messages unanswered at once.
 const UNANSWERED: u64 = 20;
-/// Bounds a round on a fast machine; the publisher then waits for the kill.
-const ROUND_MAX: u64 = 100_000;
+/// Most acknowledged messages of a round before its kill.
+const KILL_AFTER_MAX: u64 = 10_000;
 
-/// Publishes rising numbers in batches until the broker dies. Returns the acknowledged numbers, and the first
-/// number that was not sent.
-async fn publish(mut connection: Connection, first: u64) -> (BTreeSet<u64>, u64) {
+/// Publishes rising numbers in batches until the broker dies, and shows in `progress` how many were
+/// acknowledged. Returns the acknowledged numbers, and the first number that was not sent.
+async fn publish(
+    mut connection: Connection,
+    first: u64,
+    progress: watch::Sender<u64>,
+) -> (BTreeSet<u64>, u64) {
     let mut next = first;
-    while next < first + ROUND_MAX {
+    loop {
         let bodies: Vec<String> = (next..next + BATCH).map(|n| n.to_string()).collect();
         next += BATCH;
         if connection.publish_batch(&topic("load"), &bodies).await.is_err() {
@@ -30,6 +34,7 @@ async fn publish(mut connection: Connection, first: u64) -> (BTreeSet<u64>, u64)
         if connection.unanswered() >= UNANSWERED && connection.flush().await.is_err() {
             break;
         }
+        progress.send_replace(connection.acknowledged());
     }
     // Until the connection ends: takes in the answers that are still to come.
     connection.drive().await;
@@ -86,7 +91,6 @@ async fn nothing_acknowledged_is_lost_in_kills_under_load_at_sync() {
 }
 
 async fn kill_under_load(level: &str) {
-    const KILL_AFTER_MAX_MS: u64 = 400;
     let rounds = std::env::var("MQ_KILL_ROUNDS").map_or(ROUNDS, |rounds| rounds.parse().expect("a number"));
     let mut broker = Broker::start_with(&["--durability", level]);
     for channel in ["fast", "slow"] {
@@ -97,15 +101,18 @@ async fn kill_under_load(level: &str) {
     let mut cut_off = 0;
     let (mut fast, mut slow) = (Channel::default(), Channel::default());
     for _ in 0..rounds {
-        let publisher = tokio::spawn(publish(connect(&broker).await, number));
+        let (progress, mut acknowledging) = watch::channel(0);
+        let publisher = tokio::spawn(publish(connect(&broker).await, number, progress));
         let consumer = subscribe(&broker, "load", "fast", 200).await;
         let mut consuming = fast;
         let consumer = tokio::spawn(async move {
             consuming.consume(consumer).await;
             consuming
         });
-        // The kill comes at a time nobody knows: that is the test, not a condition waited for.
-        tokio::time::sleep(Duration::from_millis(100 + fastrand::u64(..KILL_AFTER_MAX_MS))).await;
+        let count = fastrand::u64(1..=KILL_AFTER_MAX);
+        let reached =
+            tokio::time::timeout(PATIENCE, acknowledging.wait_for(|acknowledged| *acknowledged >= count));
+        reached.await.expect("answers in time").expect("a publisher");
         broker.kill();
         fast = consumer.await.unwrap();
         let (answered, next) = publisher.await.unwrap();
