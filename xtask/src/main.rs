@@ -16,6 +16,7 @@ mod stages;
 mod test;
 mod tools;
 mod unused;
+mod wheel;
 
 use std::process::ExitCode;
 
@@ -34,6 +35,8 @@ enum Task {
     Prose(prose::Prose),
     /// Measures mq beside nsqd and writes docs/benchmarks.md
     Bench(bench::Bench),
+    /// Builds the Python package
+    Wheel(wheel::Wheel),
     /// Generates the committed code of the protos: grpc/src/generated, examples/go/mqv1
     Generate(examples::Generate),
 }
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
         Task::Soak(task) => task.run(),
         Task::Prose(task) => task.run(),
         Task::Bench(task) => task.run(),
+        Task::Wheel(args) => wheel::wheel(&args),
         Task::Generate(task) => task.run(),
     };
     match outcome {

@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 
 use crate::run::{cargo, program, root, run, succeeds, target};
 use crate::stages::{self, Done};
-use crate::{counts, examples, layout, prose, tools, unused};
+use crate::{counts, examples, layout, prose, tools, unused, wheel};
 
 /// Host and port from which cargo-deny fetches the list of known vulnerabilities.
 const ADVISORIES_HOST: (&str, u16) = ("github.com", 443);
@@ -48,6 +48,8 @@ enum Stage {
     Counts,
     /// An unmodified pynsq against the real binary
     Python,
+    /// The Python package, installed in an environment of its own
+    Wheel,
     /// An unmodified go-nsq against the real binary
     Go,
     /// An unmodified nsqjs against the real binary
@@ -93,6 +95,7 @@ impl Stage {
                 }
             }
             Self::Python => return python(),
+            Self::Wheel => return wheel::test(),
             Self::Go => return go(),
             Self::Node => return node(),
             Self::Java => return java(),
