@@ -34,7 +34,7 @@ enum Task {
     Prose(prose::Prose),
     /// Measures mq beside nsqd and writes docs/benchmarks.md
     Bench(bench::Bench),
-    /// Generates the committed code of the protos: grpc/src/generated, examples/go/mqv1
+    /// Generates the committed code of the protos: grpc/src/generated, grpc/go/mqv1
     Generate(examples::Generate),
 }
 
