@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"slices"
 	"time"
 
@@ -107,7 +108,7 @@ func (p *Publisher) run() {
 		}
 	}
 	p.mu.Lock()
-	defer p.mu.Unlock()
+	defer p.unlock()
 	p.closed = true
 	p.giveUp(ErrClosed)
 	for _, waiter := range p.waiters {
@@ -198,7 +199,8 @@ func (p *Publisher) receive(stream publishStream, broken chan<- error) {
 		for _, result := range response.GetResults().GetResults() {
 			p.answered(result)
 		}
-		p.mu.Unlock()
+		p.unlock()
+		runtime.Gosched()
 		p.look()
 	}
 }
@@ -208,6 +210,8 @@ func (p *Publisher) feed(stream publishStream, broken <-chan error) (error, bool
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
+		// Those whom an answer has woken publish their next messages first, and these go together.
+		runtime.Gosched()
 		p.mu.Lock()
 		now := time.Now()
 		var b *batch
@@ -222,7 +226,7 @@ func (p *Publisher) feed(stream publishStream, broken <-chan error) (error, bool
 			p.link.send(b, now)
 			request = b.request()
 		}
-		p.mu.Unlock()
+		p.unlock()
 		switch {
 		case request != nil:
 			// Why it fails is what receive hears.
@@ -253,7 +257,7 @@ func (p *Publisher) feed(stream publishStream, broken <-chan error) (error, bool
 // lost decides on what was sent over the stream that is gone, and says whether to try the next broker.
 func (p *Publisher) lost(err error) bool {
 	p.mu.Lock()
-	defer p.mu.Unlock()
+	defer p.unlock()
 	if p.link.cause != nil {
 		err = p.link.cause
 	}
@@ -329,7 +333,7 @@ func (p *Publisher) giveUp(err error) {
 // expire gives up what took too long, and looks again as long as there is anything.
 func (p *Publisher) expire() {
 	p.mu.Lock()
-	defer p.mu.Unlock()
+	defer p.unlock()
 	now := time.Now()
 	err := ErrUnreachable
 	if p.failure != nil {

@@ -90,6 +90,8 @@ type Publisher struct {
 	// When the broker was lost that has not answered all.
 	lostAt time.Time
 	expiry *time.Timer
+	// Messages that have their results since the lock was taken.
+	settled []*Result
 }
 
 // Result is what becomes of a message.
@@ -349,14 +351,24 @@ func (p *Publisher) settle(r *Result, receipt Receipt, err error) {
 		close(r.round.done)
 		p.rounds = slices.DeleteFunc(p.rounds, func(other *round) bool { return other == r.round })
 	}
-	close(r.done)
+	p.settled = append(p.settled, r)
 	p.admit()
+}
+
+// unlock gives the lock up, and then wakes those whose results there are: they do not wait for the lock.
+func (p *Publisher) unlock() {
+	settled := p.settled
+	p.settled = nil
+	p.mu.Unlock()
+	for _, r := range settled {
+		close(r.done)
+	}
 }
 
 // withdraw takes back what was not sent.
 func (p *Publisher) withdraw(r *Result, err error) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
+	defer p.unlock()
 	if r.firstSent.IsZero() && r.batch == nil {
 		p.settle(r, Receipt{}, err)
 	}
