@@ -173,6 +173,17 @@ func (c *Client) NewConsumer(topic, channel string, handler Handler, options Con
 	return consumer, nil
 }
 
+// Consume is [Client.NewConsumer] and [Consumer.Run]: it consumes a channel until ctx is done, and then ends in order.
+func (c *Client) Consume(
+	ctx context.Context, topic, channel string, handler Handler, options ConsumerOptions,
+) error {
+	consumer, err := c.NewConsumer(topic, channel, handler, options)
+	if err != nil {
+		return err
+	}
+	return consumer.Run(ctx)
+}
+
 // Run waits until ctx is done, and closes the consumer: it waits for what is at work, but not longer than DrainTimeout.
 // It returns earlier if the consumer ends by itself. The error is as that of Close.
 func (c *Consumer) Run(ctx context.Context) error {

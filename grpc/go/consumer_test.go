@@ -416,3 +416,33 @@ func TestTheClientsCloseEndsItsConsumers(t *testing.T) {
 	}
 	leavesNothing(t)
 }
+
+func TestWhatIsPublishedThroughKillsIsHandledOnce(t *testing.T) {
+	const messages, kills = 10_000, 4
+	b := broker(t)
+	c := client(t, mqgrpc.WithBrokers(b.address()))
+	var y tally
+	consuming := consumer(t, c, y.handler(succeed), mqgrpc.ConsumerOptions{Concurrency: 4})
+	published := make(chan error, 1)
+	p := publisher(t, c, mqgrpc.PublisherOptions{MaxPendingBytes: 64 << 10, Timeout: patience})
+	go func() {
+		for _, body := range numbered(0, messages) {
+			if _, err := p.Send(context.Background(), "t", text(body)); err != nil {
+				published <- err
+				return
+			}
+		}
+		published <- p.Flush(context.Background())
+	}()
+	for n := range kills {
+		eventually(t, func() string { return "it is in the midst" }, func() bool { return y.distinct() > (n+1)*messages/(kills+2) })
+		b.kill()
+		b.run()
+	}
+	must(t, <-published)
+	eventually(t, func() string { return fmt.Sprintf("all are handled: %d", y.distinct()) }, func() bool { return y.distinct() == messages })
+	holdsNothing(t, c, b.address())
+	must(t, consuming.Close(soon(t)))
+	must(t, p.Close(soon(t)))
+	y.isOnce(t, messages)
+}

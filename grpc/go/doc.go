@@ -13,8 +13,8 @@
 // than the message timeout is extended; what the handler has returned nil for is finished, and the rest delivered
 // again.
 //
-//	consumer, err := client.NewConsumer("orders", "billing", handle, mqgrpc.ConsumerOptions{Concurrency: 16})
-//	err = consumer.Run(ctx) // Until ctx is done, and then what is at work.
+//	// Until ctx is done; then it finishes what is at work.
+//	err := client.Consume(ctx, "orders", "billing", handle, mqgrpc.ConsumerOptions{Concurrency: 16})
 //
 // The stubs in mqv1 have all calls of the API; [Client.Conn] is a connection for them.
 package mqgrpc

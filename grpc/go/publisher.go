@@ -184,8 +184,8 @@ func (r *Result) Wait(ctx context.Context) (Receipt, error) {
 	}
 }
 
-// Flush waits until everything that was taken in before has a result. The error says how many of those that [Publisher.Send]
-// has taken in since the last flush are not stored, and wraps the first one's; or it is ctx's.
+// Flush waits until everything that was taken in before has a result. The error is a [*NotStoredError] if some of what
+// [Publisher.Send] has taken in since the last flush is not stored; or it is ctx's.
 func (p *Publisher) Flush(ctx context.Context) error {
 	p.mu.Lock()
 	rounds := slices.Clone(p.rounds)
@@ -393,5 +393,19 @@ func (r *round) err() error {
 	if r.failed == 0 {
 		return nil
 	}
-	return fmt.Errorf("%d messages are not stored, the first: %w", r.failed, r.first)
+	return &NotStoredError{r.failed, r.first}
 }
+
+// NotStoredError is the error of a flush.
+type NotStoredError struct {
+	// Messages is how many are not stored, or may not be.
+	Messages int
+	// First is the first one's error.
+	First error
+}
+
+func (n *NotStoredError) Error() string {
+	return fmt.Sprintf("%d messages are not stored, the first: %v", n.Messages, n.First)
+}
+
+func (n *NotStoredError) Unwrap() error { return n.First }
