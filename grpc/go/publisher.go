@@ -343,13 +343,8 @@ func (p *Publisher) settle(r *Result, receipt Receipt, err error) {
 	r.settled, r.receipt, r.err, r.message = true, receipt, err, nil
 	p.pending--
 	p.release(r.bytes + messageOverhead)
-	r.round.left--
 	if err != nil && !r.quiet {
 		r.round.add(&round{failed: 1, first: err})
-	}
-	if r.round.left == 0 && r.round != p.rounds[len(p.rounds)-1] {
-		close(r.round.done)
-		p.rounds = slices.DeleteFunc(p.rounds, func(other *round) bool { return other == r.round })
 	}
 	p.settled = append(p.settled, r)
 	p.admit()
@@ -360,8 +355,21 @@ func (p *Publisher) unlock() {
 	settled := p.settled
 	p.settled = nil
 	p.mu.Unlock()
+	if len(settled) == 0 {
+		return
+	}
 	for _, r := range settled {
 		close(r.done)
+	}
+	// Those who flush go on behind those who wait for a message.
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, r := range settled {
+		r.round.left--
+		if r.round.left == 0 && r.round != p.rounds[len(p.rounds)-1] {
+			close(r.round.done)
+			p.rounds = slices.DeleteFunc(p.rounds, func(other *round) bool { return other == r.round })
+		}
 	}
 }
 

@@ -362,6 +362,22 @@ func TestARefusalThatNamesATimeIsTriedAgain(t *testing.T) {
 	}
 }
 
+func TestResultsAreThereWhenAFlushReturns(t *testing.T) {
+	f := fakeBroker(t, func(request *mqv1.PublishStreamRequest) (*mqv1.PublishResult, error) { return stored(request), nil })
+	p := publisher(t, client(t, mqgrpc.WithBrokers(f.address)), mqgrpc.PublisherOptions{})
+	for range 500 {
+		result, err := p.Send(soon(t), "t", text("x"))
+		must(t, err)
+		must(t, p.Flush(soon(t)))
+		select {
+		case <-result.Done():
+		default:
+			t.Fatal("a flush has returned before")
+		}
+	}
+	must(t, p.Close(soon(t)))
+}
+
 func TestCloseHasAResultForEverything(t *testing.T) {
 	f := fakeBroker(t, func(*mqv1.PublishStreamRequest) (*mqv1.PublishResult, error) { return nil, nil })
 	p := publisher(t, client(t, mqgrpc.WithBrokers(f.address)), mqgrpc.PublisherOptions{Linger: patience})

@@ -52,7 +52,7 @@ enum Stage {
     Go,
     /// An unmodified nsqjs against the real binary
     Node,
-    /// An unmodified nsq-j against the real binary
+    /// The Java artifact of the gRPC API, and an unmodified nsq-j, against the real binary
     Java,
     /// The examples over gRPC, of every language that is here
     Examples,
@@ -177,10 +177,22 @@ fn java() -> Result<Done, String> {
     if !succeeds(program("mvn").arg("--version")) {
         return Ok(Done::Skipped("no mvn on the path".into()));
     }
-    let mut tests = program("mvn");
-    tests.args(["--batch-mode", "--no-transfer-progress", "--file", "tests/java/pom.xml", "test"]);
-    tests.arg(format!("-DoutputFolder={}", target().join("java").display()));
-    run(tests.env("MQ_BIN", mq()?))?;
+    let binary = mq()?;
+    let target = target().join("java");
+    let folders =
+        [("grpc/java", "-Dlibmq.output=", target.join("grpc")), ("tests/java", "-DoutputFolder=", target)];
+    for (project, output, folder) in folders {
+        let mut tests = program("mvn");
+        tests.args([
+            "--batch-mode",
+            "--no-transfer-progress",
+            "--file",
+            &format!("{project}/pom.xml"),
+            "test",
+        ]);
+        tests.arg(format!("{output}{}", folder.display()));
+        run(tests.env("MQ_BIN", &binary))?;
+    }
     Ok(Done::Ran)
 }
 
