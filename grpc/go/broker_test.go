@@ -117,16 +117,21 @@ func leavesNothing(t testing.TB) {
 	t.Helper()
 	left := ""
 	eventually(t, func() string { return "goroutines end:\n" + left }, func() bool {
-		var all strings.Builder
-		pprof.Lookup("goroutine").WriteTo(&all, 1)
-		left = ""
-		for _, stack := range strings.Split(all.String(), "\n\n") {
-			if strings.Contains(stack, "libmq/grpc/go.(") {
-				left += stack + "\n"
-			}
-		}
+		left = stacks("libmq/grpc/go.(")
 		return left == ""
 	})
+}
+
+// stacks are those of goroutines in which something is.
+func stacks(something string) string {
+	var all, found strings.Builder
+	pprof.Lookup("goroutine").WriteTo(&all, 1)
+	for _, stack := range strings.Split(all.String(), "\n\n") {
+		if strings.Contains(stack, something) {
+			found.WriteString(stack + "\n")
+		}
+	}
+	return found.String()
 }
 
 func eventually(t testing.TB, what func() string, is func() bool) {
@@ -166,7 +171,8 @@ func statistics(t testing.TB, client *mqgrpc.Client, address, topic string) *mqv
 	t.Helper()
 	connection, err := client.Conn(address)
 	must(t, err)
-	answer, err := mqv1.NewAdminServiceClient(connection).GetStats(soon(t), &mqv1.GetStatsRequest{Topic: topic})
+	stub := mqv1.NewAdminServiceClient(connection)
+	answer, err := stub.GetStats(soon(t), &mqv1.GetStatsRequest{Topic: topic}, grpc.WaitForReady(true))
 	must(t, err)
 	if len(answer.Topics) == 0 {
 		return &mqv1.TopicStats{}

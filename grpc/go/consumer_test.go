@@ -65,6 +65,16 @@ func (y *tally) isOnce(t testing.TB, messages int) {
 	}
 }
 
+// wait ends with the handler's context at the latest, so that a test that fails leaves nothing behind.
+func wait(ctx context.Context, goOn <-chan struct{}) error {
+	select {
+	case <-goOn:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 func succeed(context.Context, *mqgrpc.Delivery) error { return nil }
 
 func consumer(t testing.TB, c *mqgrpc.Client, handler mqgrpc.Handler, options mqgrpc.ConsumerOptions) *mqgrpc.Consumer {
@@ -238,9 +248,8 @@ func TestAHandlerAtWorkWhenTheBrokerIsKilledIsNotCalledAgain(t *testing.T) {
 	publish(t, c, numbered(0, 4)...)
 	var y tally
 	goOn := make(chan struct{})
-	consuming := consumer(t, c, y.handler(func(_ context.Context, message *mqgrpc.Delivery) error {
-		<-goOn
-		return nil
+	consuming := consumer(t, c, y.handler(func(ctx context.Context, _ *mqgrpc.Delivery) error {
+		return wait(ctx, goOn)
 	}), mqgrpc.ConsumerOptions{Concurrency: 2})
 	eventually(t, func() string { return "two are at work" }, func() bool { return y.distinct() == 2 })
 	b.kill()
@@ -261,9 +270,9 @@ func TestCloseFinishesWhatIsAtWorkAndGivesTheRestBackUnseen(t *testing.T) {
 	var y tally
 	var calls atomic.Int64
 	goOn := make(chan struct{})
-	consuming := consumer(t, c, y.handler(func(_ context.Context, message *mqgrpc.Delivery) error {
+	consuming := consumer(t, c, y.handler(func(ctx context.Context, _ *mqgrpc.Delivery) error {
 		if calls.Add(1) > messages/2 {
-			<-goOn
+			return wait(ctx, goOn)
 		}
 		return nil
 	}), mqgrpc.ConsumerOptions{Concurrency: 4})
@@ -346,9 +355,9 @@ func TestTheCreditIsNearWhatHandlersCanDo(t *testing.T) {
 	var y tally
 	var calls atomic.Int64
 	goOn := make(chan struct{})
-	consuming := consumer(t, c, y.handler(func(context.Context, *mqgrpc.Delivery) error {
+	consuming := consumer(t, c, y.handler(func(ctx context.Context, _ *mqgrpc.Delivery) error {
 		if calls.Add(1) > 1000 {
-			<-goOn
+			return wait(ctx, goOn)
 		}
 		return nil
 	}), mqgrpc.ConsumerOptions{Concurrency: 5})

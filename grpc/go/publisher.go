@@ -291,7 +291,8 @@ func (p *Publisher) take(ctx context.Context, topic string, message Message, qui
 		q = &queue{topic: topic}
 		p.topics[topic] = q
 	}
-	if p.enqueue(q, r, now) {
+	// A task that had nothing to do looks at no queue, not even one with messages that are settled.
+	if p.enqueue(q, r, now) || p.pending == 1 {
 		p.look()
 	}
 	return r, nil

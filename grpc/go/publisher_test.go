@@ -322,13 +322,20 @@ func TestACancelledPublishIsNotSent(t *testing.T) {
 	}
 }
 
-func TestWithoutABrokerAMessageIsUnreachableAfterItsTimeout(t *testing.T) {
+func TestWithoutABrokerAMessageIsUnreachableAfterItsTimeoutAndTheNextIsPublished(t *testing.T) {
 	b := broker(t)
 	b.kill()
 	p := publisher(t, client(t, mqgrpc.WithBrokers(b.address())), mqgrpc.PublisherOptions{Timeout: 300 * time.Millisecond})
 	if _, err := p.Publish(soon(t), "t", text("x")); !errors.Is(err, mqgrpc.ErrUnreachable) {
 		t.Fatal(err)
 	}
+	eventually(t, func() string { return "it rests" }, func() bool { return stacks("Publisher).hasWork") != "" })
+	b.run()
+	published := func() bool {
+		_, err := p.Publish(soon(t), "t", text("x"))
+		return err == nil
+	}
+	eventually(t, func() string { return "the next is published" }, published)
 }
 
 func TestABrokerThatDoesNotAnswerIsLeft(t *testing.T) {

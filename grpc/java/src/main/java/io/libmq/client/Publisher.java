@@ -105,7 +105,8 @@ public final class Publisher implements AutoCloseable {
             if (expiry == null) {
                 expiry = client.tasks().scheduleWithFixedDelay(this::expire, EXPIRY_MS, EXPIRY_MS, TimeUnit.MILLISECONDS);
             }
-            if (outbox.add(topic, taken, now)) {
+            // Nothing looks at a queue while nothing is pending, not even at one with messages that are settled.
+            if (outbox.add(topic, taken, now) || pending == 1) {
                 pumpSoon();
             }
             return taken.future;

@@ -78,6 +78,7 @@ final class Server implements AutoCloseable {
     /** Statistics of topic t. */
     TopicStats topic(MqClient client) {
         GetStatsResponse answer = AdminServiceGrpc.newBlockingStub(client.channel(address()))
+                .withWaitForReady()
                 .getStats(GetStatsRequest.newBuilder().setTopic("t").build());
         return answer.getTopicsCount() > 0 ? answer.getTopics(0) : TopicStats.getDefaultInstance();
     }
