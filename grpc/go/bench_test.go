@@ -7,6 +7,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -53,6 +54,30 @@ func BenchmarkSend(b *testing.B) {
 			return err
 		})
 		must(b, p.Close(context.Background()))
+	})
+}
+
+// BenchmarkConsume is a handler that does nothing, so many at a time.
+func BenchmarkConsume(b *testing.B) {
+	each(b, func(b *testing.B, address string, parallel int) {
+		c := client(b, mqgrpc.WithBrokers(address))
+		p := publisher(b, c, mqgrpc.PublisherOptions{})
+		for range b.N {
+			_, err := p.Send(context.Background(), "t", mqgrpc.Message{Body: benchmarkBody})
+			must(b, err)
+		}
+		must(b, p.Close(context.Background()))
+		var handled atomic.Int64
+		all := make(chan struct{})
+		b.ResetTimer()
+		consuming := consumer(b, c, func(context.Context, *mqgrpc.Delivery) error {
+			if handled.Add(1) == int64(b.N) {
+				close(all)
+			}
+			return nil
+		}, mqgrpc.ConsumerOptions{Concurrency: parallel})
+		<-all
+		must(b, consuming.Close(context.Background()))
 	})
 }
 
