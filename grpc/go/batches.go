@@ -10,7 +10,7 @@ import (
 	"github.com/libmq/libmq/grpc/go/mqv1"
 )
 
-// How often it is looked whether a message's time is over.
+// Interval between two searches for messages whose time is over.
 const expiryInterval = 100 * time.Millisecond
 
 // entry is a message on its way.
@@ -33,7 +33,7 @@ type queue struct {
 	topic   string
 	waiting []*Result
 	bytes   int
-	// When the first of them began to wait.
+	// The time when the first of them began to wait.
 	since time.Time
 	// Batches without an answer.
 	unanswered int
@@ -48,7 +48,8 @@ type batch struct {
 	queue   *queue
 	results []*Result
 	bytes   int
-	// Where it was sent without an answer: only there its ids are known. Empty if it is not stored for certain.
+	// The broker that it was sent to without an answer: only that has its ids. Empty if it is not stored for
+	// certain.
 	broker string
 }
 
@@ -87,7 +88,8 @@ func (p *Publisher) isFull(q *queue) bool {
 	return len(q.waiting) >= p.options.MaxBatchMessages || q.bytes >= p.options.MaxBatchBytes
 }
 
-// next is the next batch that is to be sent over the link now, or how long there is none for certain. The lock is held.
+// next is the next batch that is to be sent over the link now, or how long there is none for certain. The
+// lock is held.
 func (p *Publisher) next(now time.Time) (*batch, time.Duration) {
 	pause := time.Hour
 	for at := 0; at < len(p.again); at++ {

@@ -22,8 +22,8 @@ const (
 	openTimeout = 10 * time.Second
 )
 
-// Client has the connections that publishers and consumers share: one to each server. Its methods may be called at
-// the same time.
+// Client has the connections that publishers and consumers share: one to each server. Its methods may be
+// called at the same time.
 type Client struct {
 	brokers   []string
 	discovery []string
@@ -48,15 +48,15 @@ type settings struct {
 	dial               []grpc.DialOption
 }
 
-// WithBrokers names brokers by their addresses, such as 127.0.0.1:4155. A publisher publishes to one of them, and to
-// the next if that is gone; a consumer consumes from all of them.
+// WithBrokers names brokers by their addresses, such as 127.0.0.1:4155. A publisher publishes to one of them,
+// and to the next if that is gone; a consumer consumes from all of them.
 func WithBrokers(addresses ...string) Option {
 	return func(s *settings) { s.brokers = append(s.brokers, addresses...) }
 }
 
-// WithDiscovery names discovery services (of `mq lookup`, such as 127.0.0.1:4165). Consumers follow the brokers that
-// have their topic by what these say, and not those of [WithBrokers]. Publishers do not use them: a broker is named
-// there once it has the topic.
+// WithDiscovery names discovery services (of `mq lookup`, such as 127.0.0.1:4165). Consumers follow the
+// brokers that have their topic by what these say, and not those of [WithBrokers]. Publishers do not use
+// them: a broker is named there once it has the topic.
 func WithDiscovery(addresses ...string) Option {
 	return func(s *settings) { s.discovery = append(s.discovery, addresses...) }
 }
@@ -108,7 +108,8 @@ func NewClient(options ...Option) (*Client, error) {
 	return client, nil
 }
 
-// Conn returns the connection to a server, to be used with the stubs in mqv1. It is the client's, and closed by it.
+// Conn returns the connection to a server, to be used with the stubs in mqv1. It is the client's, and closed
+// by it.
 func (c *Client) Conn(address string) (*grpc.ClientConn, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -126,8 +127,8 @@ func (c *Client) Conn(address string) (*grpc.ClientConn, error) {
 	return connection, nil
 }
 
-// Close ends all connections, and with them what was not closed before: publishers and consumers have a Close of
-// their own, which loses nothing. It waits for their tasks, but not for handlers.
+// Close ends all connections, and with them what was not closed before: publishers and consumers have a Close
+// of their own, which loses nothing. It waits for their tasks, but not for handlers.
 func (c *Client) Close() error {
 	c.mu.Lock()
 	connections := c.connections

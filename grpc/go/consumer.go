@@ -10,31 +10,31 @@ import (
 	"github.com/libmq/libmq/grpc/go/mqv1"
 )
 
-// Handler works on a message. If it returns nil the message is finished, and not delivered again; otherwise it is
-// delivered again, after [ConsumerOptions.RetryDelay] or as [Requeue] says. ctx is done when a Close does not wait any
-// longer.
+// Handler works on a message. If it returns nil the message is finished, and not delivered again; otherwise
+// it is delivered again, after [ConsumerOptions.RetryDelay] or as [Requeue] says. ctx is done when a Close
+// does not wait any longer.
 //
-// A message can come more than once: where the consumer ended, or lost its broker, before the finish was stored, and
-// there are other consumers. A consumer does not call its handler again for a message that it has finished, or that is at
-// work still.
+// A message can come more than once: where the consumer ended, or lost its broker, before the finish was
+// stored, and there are other consumers. A consumer does not call its handler again for a message that it has
+// finished, or that is at work still.
 type Handler func(ctx context.Context, message *Delivery) error
 
 // ConsumerOptions are settings of a [Consumer]. What is zero has its default.
 type ConsumerOptions struct {
 	// Concurrency is how many messages are at work at the same time: 16 by default.
 	Concurrency int
-	// MaxInFlight is the most messages that are at work or wait for that in this process. How many do follows from how
-	// long the handler takes: as many as are worked on within 100 ms. 1,000 by default. If it gets slower those that wait
-	// are given back.
+	// MaxInFlight is the most messages that are at work or wait for that in this process. How many do follows
+	// from how long the handler takes: as many as are worked on within 100 ms. 1,000 by default. If it gets
+	// slower those that wait are given back.
 	MaxInFlight int
 	// MaxInFlightBytes is the most bytes of bodies, from each broker: 16 MiB by default.
 	MaxInFlightBytes int
-	// MessageTimeout is how long a message may be in flight without a sign of life; those that wait or are at work are
-	// extended by it. By default the broker's (--msg-timeout). What takes longer than the broker allows in all
-	// (--max-msg-timeout) is delivered again.
+	// MessageTimeout is how long a message may be in flight without a sign of life; those that wait or are at
+	// work are extended by it. By default the broker's (--msg-timeout). What takes longer than the broker
+	// allows in all (--max-msg-timeout) is delivered again.
 	MessageTimeout time.Duration
-	// RetryDelay is how long a message whose handler failed is not delivered again. By default half a second, doubled with
-	// each attempt up to a minute.
+	// RetryDelay is how long a message whose handler failed is not delivered again. By default half a second,
+	// doubled with each attempt up to a minute.
 	RetryDelay func(message *Delivery, err error) time.Duration
 	// Start is where the channel starts if it is created now; nil: at what no channel has been given yet.
 	Start *mqv1.StartPosition
@@ -44,7 +44,8 @@ type ConsumerOptions struct {
 	Name string
 	// MaxMessageBytes is the largest message, body and headers, that is delivered here; zero: any.
 	MaxMessageBytes int
-	// DrainTimeout is how long [Consumer.Run] waits for what is at work when its context is done: 30 s by default.
+	// DrainTimeout is how long [Consumer.Run] waits for what is at work when its context is done: 30 s by
+	// default.
 	DrainTimeout time.Duration
 	// Logger gets lost connections, late acknowledgements and handlers' errors; nil: nothing is logged.
 	Logger *slog.Logger
@@ -81,21 +82,21 @@ type requeue struct {
 func (r *requeue) Error() string { return r.err.Error() }
 func (r *requeue) Unwrap() error { return r.err }
 
-// Consumer calls a handler for the messages of a channel, from one broker or from all that have the topic, through
-// their restarts.
+// Consumer calls a handler for the messages of a channel, from one broker or from all that have the topic,
+// through their restarts.
 type Consumer struct {
 	client  *Client
 	options ConsumerOptions
 	handler Handler
 	topic   string
 	channel string
-	// The streams'.
+	// The context of streams.
 	ctx    context.Context
 	cancel context.CancelFunc
-	// That of discovery, and of what waits for brokers: done when the consumer is to end.
+	// The context of discovery and of waits for brokers: done when the consumer is to end.
 	open  context.Context
 	leave context.CancelFunc
-	// The handlers'.
+	// The context of handlers.
 	work     context.Context
 	stopWork context.CancelCauseFunc
 	ended    chan struct{}
@@ -115,11 +116,11 @@ type Consumer struct {
 	// All that wait or are at work, and how many are at work.
 	runs    map[messageKey]*run
 	working int
-	// Messages that are finished here without the broker's knowing of it.
+	// Messages that are finished here, but not yet at the broker.
 	done memory
-	// How long a handler takes, smoothed; zero before the first.
+	// Time that a handler takes, smoothed; zero before the first.
 	took time.Duration
-	// When the last message was begun.
+	// The time when the last message was begun.
 	began time.Time
 }
 
@@ -134,10 +135,10 @@ type messageKey struct {
 type run struct {
 	key      messageKey
 	delivery *Delivery
-	// What is to be acknowledged, and where; nil after the delivery was lost.
+	// The delivery to be acknowledged: its stream, nil after it was lost, and its token.
 	session *session
 	token   string
-	// When its timeout began.
+	// The time when its timeout began.
 	since   time.Time
 	working bool
 }
@@ -173,7 +174,8 @@ func (c *Client) NewConsumer(topic, channel string, handler Handler, options Con
 	return consumer, nil
 }
 
-// Consume is [Client.NewConsumer] and [Consumer.Run]: it consumes a channel until ctx is done, and then ends in order.
+// Consume is [Client.NewConsumer] and [Consumer.Run]: it consumes a channel until ctx is done, and then ends
+// in order.
 func (c *Client) Consume(
 	ctx context.Context, topic, channel string, handler Handler, options ConsumerOptions,
 ) error {
@@ -184,8 +186,8 @@ func (c *Client) Consume(
 	return consumer.Run(ctx)
 }
 
-// Run waits until ctx is done, and closes the consumer: it waits for what is at work, but not longer than DrainTimeout.
-// It returns earlier if the consumer ends by itself. The error is as that of Close.
+// Run waits until ctx is done, and closes the consumer: it waits for what is at work, but not longer than
+// DrainTimeout. It returns earlier if the consumer ends by itself. The error is as that of Close.
 func (c *Consumer) Run(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
@@ -196,12 +198,14 @@ func (c *Consumer) Run(ctx context.Context) error {
 	return c.Close(drain)
 }
 
-// Done is closed when the consumer has ended: after a Close, or because no broker is left that does not refuse it.
+// Done is closed when the consumer has ended: after a Close, or because no broker is left that does not
+// refuse it.
 func (c *Consumer) Done() <-chan struct{} { return c.ended }
 
-// Close begins no more messages, gives back those that wait, which then count as no attempt, and waits until those at work
-// are done and the brokers have stored that. When ctx is done it cancels the handlers' context and the streams, and returns
-// ctx's error: what is at work is delivered again. Otherwise the error is why the consumer ended by itself before, or nil.
+// Close begins no more messages, gives back those that wait, which then count as no attempt, and waits until
+// those at work are done and the brokers have stored that. When ctx is done it cancels the handlers' context
+// and the streams, and returns ctx's error: what is at work is delivered again. Otherwise the error is why
+// the consumer ended by itself before, or nil.
 func (c *Consumer) Close(ctx context.Context) error {
 	c.mu.Lock()
 	c.end(nil)
@@ -386,7 +390,8 @@ func (c *Consumer) lost(r *run) {
 	}
 }
 
-// capacity is how many messages are to be here: as many as are at work, and what is worked on within a moment.
+// capacity is how many messages are to be here: as many as are at work, and what is worked on within a
+// moment.
 func (c *Consumer) capacity(now time.Time) int {
 	const moment = 100 * time.Millisecond
 	total, took := c.options.Concurrency, c.took
@@ -428,7 +433,8 @@ type memory struct {
 }
 
 const (
-	// A message comes again at the latest after the longest timeout that a broker allows by default, 15 minutes.
+	// A message comes again at the latest after the longest timeout that a broker allows by default, 15
+	// minutes.
 	rememberFor   = 20 * time.Minute
 	rememberAtAll = 100_000
 )

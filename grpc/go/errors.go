@@ -14,8 +14,8 @@ import (
 var (
 	// ErrClosed is the error of what a closed client, publisher or consumer is asked to do.
 	ErrClosed = errors.New("mqgrpc: closed")
-	// ErrUnknown says that a message was sent, but its answer did not come: it may be stored, or not. Publishing it
-	// again with the same id stores it at most once, at the same broker.
+	// ErrUnknown says that a message was sent, but its answer did not come: it may be stored, or not.
+	// Publishing it again with the same id stores it at most once, at the same broker.
 	ErrUnknown = errors.New("mqgrpc: no answer came: the message may be stored")
 	// ErrUnreachable says that no broker could be reached in time. The message is not stored.
 	ErrUnreachable = errors.New("mqgrpc: no broker can be reached")

@@ -49,7 +49,7 @@ func (m Message) outgoing() (*mqv1.OutgoingMessage, int, error) {
 	case len(m.Headers) > headersMax:
 		return nil, 0, invalid("headers", "are %d: at most %d", len(m.Headers), headersMax)
 	}
-	// What is less than a millisecond is one: never earlier than asked for.
+	// Rounded up: never earlier than asked for.
 	delay := uint64((m.Delay + time.Millisecond - 1) / time.Millisecond)
 	outgoing := &mqv1.OutgoingMessage{Body: m.Body, DedupId: m.ID, DelayMs: delay}
 	for _, header := range m.Headers {

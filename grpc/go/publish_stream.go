@@ -23,11 +23,11 @@ type link struct {
 	window          *mqv1.PublishWindow
 	sent            map[uint64]*sentBatch
 	messages, bytes int
-	// Why the broker takes nothing more.
+	// The reason for which the broker takes nothing more.
 	leaving error
 	// Ends the stream; nil if there is none.
 	cancel context.CancelFunc
-	// Why it was ended.
+	// The reason for which it was ended.
 	cause error
 }
 
@@ -210,7 +210,7 @@ func (p *Publisher) feed(stream publishStream, broken <-chan error) (error, bool
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
-		// Those whom an answer has woken publish their next messages first, and these go together.
+		// Publishers that an answer has woken come first, so that their next messages go together.
 		runtime.Gosched()
 		p.mu.Lock()
 		now := time.Now()
@@ -229,7 +229,7 @@ func (p *Publisher) feed(stream publishStream, broken <-chan error) (error, bool
 		p.unlock()
 		switch {
 		case request != nil:
-			// Why it fails is what receive hears.
+			// The reason comes to receive.
 			if err := stream.Send(request); err != nil {
 				return <-broken, true
 			}
@@ -291,7 +291,8 @@ func (p *Publisher) lost(err error) bool {
 	return p.mayMove(now, err)
 }
 
-// mayMove says whether another broker may be tried: not while one is to be asked again for what it has not answered.
+// mayMove says whether another broker may be tried: not while one is to be asked again for what it has not
+// answered.
 func (p *Publisher) mayMove(now time.Time, err error) bool {
 	isBound := func(b *batch) bool { return b.broker != "" }
 	if p.options.AtLeastOnce || len(p.client.brokers) == 1 || !slices.ContainsFunc(p.again, isBound) {
@@ -368,7 +369,8 @@ func (p *Publisher) expire() {
 	p.expiry.Reset(expiryInterval)
 }
 
-// expireBatch settles the messages of a batch whose time is over, and says whether there were any. A zero time is all.
+// expireBatch settles the messages of a batch whose time is over, and says whether there were any. A zero
+// time is all.
 func (p *Publisher) expireBatch(b *batch, now time.Time, err error) bool {
 	any := false
 	for _, r := range b.results {

@@ -13,25 +13,27 @@ import (
 
 // PublisherOptions are settings of a [Publisher]. What is zero has its default.
 type PublisherOptions struct {
-	// MaxPendingBytes is how many bytes of messages may have no result yet, some 256 for each message included. Who
-	// wants to publish more waits. 32 MiB by default. A message that is larger is taken when there is no other.
+	// MaxPendingBytes is how many bytes of messages may have no result yet, some 256 for each message
+	// included. Who wants to publish more waits. 32 MiB by default. A message that is larger is taken when
+	// there is no other.
 	MaxPendingBytes int
 	// MaxBatchMessages and MaxBatchBytes are when a batch is full: 1,000 and 256 KiB by default.
 	MaxBatchMessages, MaxBatchBytes int
-	// Linger is how long a message waits for others at most, while a batch of its topic before it has no answer:
-	// 5 ms by default. Where there is no such batch it is sent at once.
+	// Linger is how long a message waits for others at most, while a batch of its topic before it has no
+	// answer: 5 ms by default. Where there is no such batch it is sent at once.
 	Linger time.Duration
 	// Timeout is the longest time for a message, reconnects included: 30 s by default.
 	Timeout time.Duration
-	// DedupWindow is how long after it was first sent a message may be sent again: at most the topics' window of
-	// deduplication, and by default the broker's, 2 minutes. (A topic remembers 100,000 ids by default; --dedup-max-ids
-	// has to be as many as are published within that time.)
+	// DedupWindow is how long after it was first sent a message may be sent again: at most the topics' window
+	// of deduplication, and by default the broker's, 2 minutes. (A topic remembers 100,000 ids by default;
+	// --dedup-max-ids has to be as many as are published within that time.)
 	DedupWindow time.Duration
-	// FailoverAfter is how long a publisher tries to reach the broker again that has not answered what was sent to it,
-	// before it gives that up as ErrUnknown and goes to the next: another broker does not know the ids. 5 s by default.
+	// FailoverAfter is how long a publisher tries to reach the broker again that has not answered what was
+	// sent to it, before it gives that up as ErrUnknown and goes to the next: another broker does not have
+	// the ids. 5 s by default.
 	FailoverAfter time.Duration
-	// AtLeastOnce sends what has no answer again in any case: to another broker, without an id, outside of the window.
-	// It may be stored twice.
+	// AtLeastOnce sends what has no answer again in any case: to another broker, without an id, outside of
+	// the window. It may be stored twice.
 	AtLeastOnce bool
 	// WithoutIDs gives no ids to messages that have none. Without an answer they end as ErrUnknown.
 	WithoutIDs bool
@@ -54,9 +56,9 @@ func positive[T int | time.Duration](value *T, otherwise T) {
 	}
 }
 
-// Publisher publishes single messages over one stream, in batches that it makes itself. Its methods may be called at
-// the same time. Messages of a topic are stored in the order they were taken in, but for those that had to be sent
-// again.
+// Publisher publishes single messages over one stream, in batches that it makes itself. Its methods may be
+// called at the same time. Messages of a topic are stored in the order they were taken in, but for those that
+// had to be sent again.
 type Publisher struct {
 	client  *Client
 	options PublisherOptions
@@ -85,9 +87,9 @@ type Publisher struct {
 	rounds   []*round
 	messages uint64
 	batches  uint64
-	// Why there is no connection.
+	// The reason for which there is no connection.
 	failure error
-	// When the broker was lost that has not answered all.
+	// The time when the broker was lost that has not answered all.
 	lostAt time.Time
 	expiry *time.Timer
 	// Messages that have their results since the lock was taken.
@@ -146,8 +148,8 @@ func (c *Client) NewPublisher(options PublisherOptions) (*Publisher, error) {
 	return p, nil
 }
 
-// Publish publishes a message and waits until it is stored. If ctx is done first and the message was not sent yet, it
-// is not published; otherwise it may be.
+// Publish publishes a message and waits until it is stored. If ctx is done first and the message was not sent
+// yet, it is not published; otherwise it may be.
 func (p *Publisher) Publish(ctx context.Context, topic string, message Message) (Receipt, error) {
 	result, err := p.take(ctx, topic, message, true)
 	if err != nil {
@@ -168,8 +170,8 @@ func (p *Publisher) Send(ctx context.Context, topic string, message Message) (*R
 // Done is closed when there is a result.
 func (r *Result) Done() <-chan struct{} { return r.done }
 
-// Wait waits for the result. The error is an [*Error] if the broker refused the message, ErrUnknown if it may be stored,
-// ErrUnreachable or ErrClosed if it is not; or ctx's.
+// Wait waits for the result. The error is an [*Error] if the broker refused the message, ErrUnknown if it may
+// be stored, ErrUnreachable or ErrClosed if it is not; or ctx's.
 func (r *Result) Wait(ctx context.Context) (Receipt, error) {
 	select {
 	case <-r.done:
@@ -184,8 +186,8 @@ func (r *Result) Wait(ctx context.Context) (Receipt, error) {
 	}
 }
 
-// Flush waits until everything that was taken in before has a result. The error is a [*NotStoredError] if some of what
-// [Publisher.Send] has taken in since the last flush is not stored; or it is ctx's.
+// Flush waits until everything that was taken in before has a result. The error is a [*NotStoredError] if
+// some of what [Publisher.Send] has taken in since the last flush is not stored; or it is ctx's.
 func (p *Publisher) Flush(ctx context.Context) error {
 	p.mu.Lock()
 	rounds := slices.Clone(p.rounds)
@@ -220,8 +222,9 @@ func (p *Publisher) Flush(ctx context.Context) error {
 	return all.err()
 }
 
-// Close takes nothing more in, waits until everything has a result, and ends the stream. When ctx is done what has no
-// result gets one: ErrUnknown for what was sent, ErrClosed for what was not. The error is that of ctx, or as Flush's.
+// Close takes nothing more in, waits until everything has a result, and ends the stream. When ctx is done
+// what has no result gets one: ErrUnknown for what was sent, ErrClosed for what was not. The error is that of
+// ctx, or as Flush's.
 func (p *Publisher) Close(ctx context.Context) error {
 	p.mu.Lock()
 	p.closed = true
@@ -362,7 +365,7 @@ func (p *Publisher) unlock() {
 	for _, r := range settled {
 		close(r.done)
 	}
-	// Those who flush go on behind those who wait for a message.
+	// Flushes return behind the results.
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, r := range settled {

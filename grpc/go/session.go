@@ -15,11 +15,12 @@ import (
 )
 
 const (
-	// Parts of the message timeout after which deliveries are extended, and between two looks at that.
+	// Parts of the message timeout: the age at which a delivery is extended, and the interval of searches for
+	// such.
 	touchAfter, touchEvery = 3, 6
 	// Least time between two requests for a confirmation.
 	confirmEvery = 50 * time.Millisecond
-	// How often the credit follows handlers that have not returned.
+	// Interval in which the credit follows handlers that have not returned.
 	creditEvery = time.Second
 	// Tokens in one update: some 64 KiB.
 	updateTokens = 2000
@@ -52,15 +53,16 @@ type session struct {
 	touches            [][]byte
 	// The credit that was sent.
 	credit uint32
-	// Finished, by token: since the last request for a confirmation, and before it. What the broker has not confirmed may
-	// come again.
+	// Finished, by token: since the last request for a confirmation, and before it. What the broker has not
+	// confirmed may come again.
 	finished, asked map[string]messageKey
 	// Acknowledgements were sent since the last request for a confirmation.
 	unasked bool
 	askedAt time.Time
 	// Numbers of confirmations: the last asked for, the last that came.
 	number, confirmed uint64
-	// What the broker had sent before it heard that there is no more credit has come with this number; 0: not asked.
+	// Number of the confirmation behind which nothing more comes, as the broker has no more credit; 0: not
+	// asked.
 	drained uint64
 }
 
@@ -141,7 +143,7 @@ func (f *feed) serve(pauses *pauses) error {
 	if err != nil {
 		return err
 	}
-	// Why it fails is what Recv returns.
+	// The reason comes from Recv.
 	_ = stream.Send(c.openRequest())
 	first, err := stream.Recv()
 	if !late.Stop() && c.ctx.Err() == nil {
@@ -319,13 +321,15 @@ func take(tokens [][]byte) (taken, left [][]byte) {
 	return tokens[:updateTokens], tokens[updateTokens:]
 }
 
-// isDone says whether the stream can end without anything lost: nothing is in flight or to come, and all is confirmed.
+// isDone says whether the stream can end without anything lost: nothing is in flight or to come, and all is
+// confirmed.
 func (s *session) isDone() bool {
 	return s.drained > 0 && s.confirmed == s.number && !s.unasked && len(s.deliveries) == 0 &&
 		len(s.finishes)+len(s.requeues)+len(s.releases) == 0
 }
 
-// send sends what is to be sent until the stream ends. It returns why, or nil if that is still to come from broken.
+// send sends what is to be sent until the stream ends. It returns why, or nil if that is still to come from
+// broken.
 func (s *session) send(ctx context.Context, broken <-chan error) error {
 	c := s.feed.consumer
 	touching := time.NewTicker(max(s.timeout()/touchEvery, time.Millisecond))

@@ -27,7 +27,8 @@ func run() error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	var done atomic.Int64
-	// The handler is your work. A message may come more than once, where this process ends before it has finished it.
+	// The handler is your work. A message may come more than once, where this process ends before it has
+	// finished it.
 	handler := func(_ context.Context, message *mqgrpc.Delivery) error {
 		if string(message.Body) == "fail-once" && message.Attempts == 1 {
 			return errors.New("this one fails at its first attempt")

@@ -8,7 +8,7 @@ import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 
-/** What both examples share: their arguments, and a client of the broker. */
+/** Arguments of both examples, and a client of the broker. */
 final class Arguments {
     private final Map<String, String> values = new HashMap<>();
 
@@ -34,7 +34,10 @@ final class Arguments {
         return values.getOrDefault(name, otherwise);
     }
 
-    /** Over TLS if --ca names the PEM file of who signed the broker's certificate; with the token in MQ_TOKEN, if any. */
+    /**
+     * Over TLS if --ca names the PEM file of who signed the broker's certificate; with the token in MQ_TOKEN,
+     * if any.
+     */
     MqClient client() throws IOException {
         MqClient.Builder client = MqClient.builder().broker(get("--address", "127.0.0.1:4155"));
         String token = System.getenv("MQ_TOKEN"), ca = get("--ca", null);

@@ -13,7 +13,10 @@ import java.util.concurrent.atomic.AtomicLong;
 
 /** Prints the messages of a channel, one a line, and finishes them. Ends cleanly on SIGINT and SIGTERM. */
 public final class Worker {
-    /** Your work: what throws is delivered again later. A message may come more than once, where this process ends first. */
+    /**
+     * Your work: what throws is delivered again later. A message may come more than once, where this process
+     * ends first.
+     */
     private static void process(Delivery message) throws IOException {
         if (message.text().equals("fail-once") && message.attempts() == 1) {
             throw new IOException("this one fails at its first attempt");

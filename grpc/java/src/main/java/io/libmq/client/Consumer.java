@@ -23,8 +23,8 @@ import java.util.concurrent.locks.Condition;
 import java.util.concurrent.locks.ReentrantLock;
 
 /**
- * Calls a handler for the messages of a channel, from one broker or from all that have the topic, through their restarts.
- * What waits or is at work longer than the message timeout is extended.
+ * Calls a handler for the messages of a channel, from one broker or from all that have the topic, through
+ * their restarts. Messages that wait or are at work longer than the message timeout are extended.
  */
 public final class Consumer implements AutoCloseable {
     private static final System.Logger LOG = System.getLogger("io.libmq.client");
@@ -49,11 +49,11 @@ public final class Consumer implements AutoCloseable {
     private final ArrayDeque<Run> waiting = new ArrayDeque<>();
     /** All that wait or are at work. */
     private final Map<Key, Run> runs = new HashMap<>();
-    /** Messages that are finished here without the broker's knowing of it. */
+    /** Messages that are finished here, but not yet at the broker. */
     private final Memory done = new Memory();
 
     private int working;
-    /** How long a handler takes, smoothed; and when the last message was begun. */
+    /** Time that a handler takes, smoothed; and the time when the last message was begun. */
     private long tookNs, begun;
 
     private boolean closing, ended;
@@ -89,11 +89,11 @@ public final class Consumer implements AutoCloseable {
     static final class Run {
         final Key key;
         final Delivery delivery;
-        /** Where it is to be acknowledged; null after the delivery was lost. */
+        /** The stream on which it is to be acknowledged; null after the delivery was lost. */
         Session session;
 
         com.google.protobuf.ByteString token;
-        /** When its timeout began. */
+        /** The time when its timeout began. */
         long since;
 
         boolean isWorking;
@@ -189,8 +189,8 @@ public final class Consumer implements AutoCloseable {
     }
 
     /**
-     * Ends when the consumer has: it was closed, or no broker is left that does not refuse it. Then the future has that
-     * refusal, an {@link MqException}.
+     * Ends when the consumer has: it was closed, or no broker is left that does not refuse it. Then the
+     * future has that refusal, an {@link MqException}.
      */
     public CompletableFuture<Void> ended() {
         return end.copy();
@@ -206,9 +206,9 @@ public final class Consumer implements AutoCloseable {
     }
 
     /**
-     * Begins no more messages, gives back those that wait, which then count as no attempt, and waits until those at work are
-     * done and the brokers have stored that. What is not in time is interrupted and delivered again. Returns whether
-     * everything was in time.
+     * Begins no more messages, gives back those that wait, which then count as no attempt, and waits until
+     * those at work are done and the brokers have stored that. What is not in time is interrupted and
+     * delivered again. Returns whether everything was in time.
      */
     public boolean close(Duration patience) throws InterruptedException {
         lock.lockInterruptibly();
@@ -233,8 +233,8 @@ public final class Consumer implements AutoCloseable {
     }
 
     /**
-     * Has the consumer closed, within 30 seconds, when the Java VM is asked to end, as by SIGINT and SIGTERM. The VM then waits
-     * for that.
+     * Has the consumer closed, within 30 seconds, when the Java VM is asked to end, as by SIGINT and SIGTERM.
+     * The VM then waits for that.
      */
     public Consumer closeOnExit() {
         Thread hook = new Thread(() -> {
@@ -307,7 +307,7 @@ public final class Consumer implements AutoCloseable {
         changed.signalAll();
         client.unregister(clientEnds);
         MqException why = error;
-        // What depends on it runs without the lock.
+        // The lock is not held by what depends on it.
         ForkJoinPool.commonPool().execute(() -> {
             if (why == null) {
                 end.complete(null);
@@ -480,7 +480,7 @@ public final class Consumer implements AutoCloseable {
         }
     }
 
-    /** How many messages are to be here: as many as are at work, and what is worked on within a moment. */
+    /** Messages that are to be here: as many as are at work, and what is worked on within a moment. */
     private int capacity(long now) {
         // If all are at work nothing was begun since, so they take that long at least.
         long took = working == options.concurrency ? Math.max(tookNs, now - begun) : tookNs;
@@ -491,13 +491,16 @@ public final class Consumer implements AutoCloseable {
         return Math.max(Math.min(options.concurrency + (int) more, options.maxInFlight), 1);
     }
 
-    /** How many messages each broker may have in flight here. The lock is held. */
+    /** Messages that each broker may have in flight here. The lock is held. */
     int credit(long now) {
         int brokers = Math.max(feeds.size(), 1);
         return closing ? 0 : Math.max((capacity(now) + brokers - 1) / brokers, 1);
     }
 
-    /** Gives back what came when handlers were quicker than they are. Returns whether anything waits. The lock is held. */
+    /**
+     * Gives back what came when handlers were quicker than they are. Returns whether anything waits. The lock
+     * is held.
+     */
     boolean trim(long now) {
         int capacity = capacity(now);
         if (waiting.size() > 2 * capacity) {
@@ -519,7 +522,10 @@ public final class Consumer implements AutoCloseable {
     /** Keys that are kept for a while. */
     private static final class Memory extends java.util.LinkedHashMap<Key, Long> {
         private static final long serialVersionUID = 1;
-        /** A message comes again at the latest after the longest timeout that a broker allows by default, 15 minutes. */
+        /**
+         * A message comes again at the latest after the longest timeout that a broker allows by default, 15
+         * minutes.
+         */
         private static final long FOR_NS = Duration.ofMinutes(20).toNanos();
 
         private static final int MOST = 100_000;

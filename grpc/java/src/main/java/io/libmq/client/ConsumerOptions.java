@@ -27,9 +27,9 @@ public final class ConsumerOptions {
     }
 
     /**
-     * Bounds the messages that are at work or wait for that in this process, and the bytes of their bodies from each broker:
-     * 1,000 and 16 MiB by default. How many do follows from how long the handler takes: as many as are worked on within
-     * 100 ms. If it gets slower those that wait are given back.
+     * Bounds the messages that are at work or wait for that in this process, and the bytes of their bodies
+     * from each broker: 1,000 and 16 MiB by default. How many do follows from how long the handler takes: as
+     * many as are worked on within 100 ms. If it gets slower those that wait are given back.
      */
     public ConsumerOptions maxInFlight(int messages, long bytes) {
         maxInFlight = (int) PublisherOptions.positive(messages);
@@ -38,8 +38,9 @@ public final class ConsumerOptions {
     }
 
     /**
-     * Sets how long a message may be in flight without a sign of life; those that wait or are at work are extended by it. By
-     * default the broker's (--msg-timeout). What takes longer than the broker allows in all is delivered again.
+     * Sets how long a message may be in flight without a sign of life; those that wait or are at work are
+     * extended by it. By default the broker's (--msg-timeout). What takes longer than the broker allows in
+     * all is delivered again.
      */
     public ConsumerOptions messageTimeout(Duration value) {
         messageTimeoutMs = PublisherOptions.positive(value.toMillis());
@@ -47,15 +48,17 @@ public final class ConsumerOptions {
     }
 
     /**
-     * Sets how long a message whose handler failed is not delivered again. By default half a second, doubled with each
-     * attempt up to a minute.
+     * Sets how long a message whose handler failed is not delivered again. By default half a second, doubled
+     * with each attempt up to a minute.
      */
     public ConsumerOptions retryDelay(Function<Delivery, Duration> value) {
         retryDelay = value;
         return this;
     }
 
-    /** Says where the channel starts if it is created now; by default at what no channel has been given yet. */
+    /**
+     * Says where the channel starts if it is created now; by default at what no channel has been given yet.
+     */
     public ConsumerOptions start(StartPosition value) {
         start = value;
         return this;

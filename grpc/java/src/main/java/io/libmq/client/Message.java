@@ -31,8 +31,8 @@ public final class Message {
     }
 
     /**
-     * Names the message within the topic: what has the same id as a message before it, within the topic's window of
-     * deduplication, is not stored again. At most 255 bytes. Without one the publisher makes one.
+     * Names the message within the topic: what has the same id as a message before it, within the topic's
+     * window of deduplication, is not stored again. At most 255 bytes. Without one the publisher makes one.
      */
     public Message withId(String id) {
         return new Message(outgoing.toBuilder().setDedupId(id).build());

@@ -53,7 +53,7 @@ public final class MqClient implements AutoCloseable {
             return thread;
         });
         tasks.setRemoveOnCancelPolicy(true);
-        // What is late when the client closes has no use.
+        // Tasks that wait for a time have no use once the client closes.
         tasks.setExecuteExistingDelayedTasksAfterShutdownPolicy(false);
         tasks.setContinueExistingPeriodicTasksAfterShutdownPolicy(false);
     }
@@ -68,8 +68,8 @@ public final class MqClient implements AutoCloseable {
         private Builder() {}
 
         /**
-         * Adds a broker by its address, such as 127.0.0.1:4155. A publisher publishes to one of them, and to the next if that
-         * is gone; a consumer consumes from all.
+         * Adds a broker by its address, such as 127.0.0.1:4155. A publisher publishes to one of them, and to
+         * the next if that is gone; a consumer consumes from all.
          */
         public Builder broker(String address) {
             brokers.add(address);
@@ -77,8 +77,9 @@ public final class MqClient implements AutoCloseable {
         }
 
         /**
-         * Adds a discovery service (of `mq lookup`, such as 127.0.0.1:4165). Consumers follow the brokers that have their
-         * topic by what these say, and not those of {@link #broker}. Publishers do not use them.
+         * Adds a discovery service (of `mq lookup`, such as 127.0.0.1:4165). Consumers follow the brokers
+         * that have their topic by what these say, and not those of {@link #broker}. Publishers do not use
+         * them.
          */
         public Builder discovery(String address) {
             discovery.add(address);
@@ -132,19 +133,25 @@ public final class MqClient implements AutoCloseable {
     }
 
     /**
-     * Consumes a channel: calls the handler on threads of its own, as many as the options say. The channel is created if it
-     * does not exist, and so is the topic.
+     * Consumes a channel: calls the handler on threads of its own, as many as the options say. The channel is
+     * created if it does not exist, and so is the topic.
      */
     public Consumer consumer(String topic, String channel, Handler handler, ConsumerOptions options) {
         return new Consumer(this, topic, channel, handler, null, options);
     }
 
-    /** The same with a handler that returns before its work is done. It is called on threads of gRPC's, and must not block. */
+    /**
+     * The same with a handler that returns before its work is done. It is called on threads of gRPC's, and
+     * must not block.
+     */
     public Consumer asyncConsumer(String topic, String channel, AsyncHandler handler, ConsumerOptions options) {
         return new Consumer(this, topic, channel, null, handler, options);
     }
 
-    /** The connection to a server, to be used with the stubs in io.libmq.v1. It is the client's, and closed by it. */
+    /**
+     * The connection to a server, to be used with the stubs in io.libmq.v1. It is the client's, and closed by
+     * it.
+     */
     public synchronized Channel channel(String address) {
         return ClientInterceptors.intercept(managed(address), MetadataUtils.newAttachHeadersInterceptor(shown));
     }

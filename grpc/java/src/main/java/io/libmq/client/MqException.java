@@ -13,8 +13,8 @@ public final class MqException extends RuntimeException {
         /** The broker refuses it. A message is not stored. */
         REFUSED,
         /**
-         * A message was sent, but its answer did not come: it may be stored, or not. Publishing it again with the same id
-         * stores it at most once, at the same broker.
+         * A message was sent, but its answer did not come: it may be stored, or not. Publishing it again with
+         * the same id stores it at most once, at the same broker.
          */
         UNKNOWN,
         /** No broker could be reached in time. A message is not stored. */

@@ -16,7 +16,10 @@ import java.util.Map;
 import java.util.TreeMap;
 import java.util.function.Predicate;
 
-/** What a publisher has to send and has sent: makes the batches, and decides on them. Guarded by the publisher's lock. */
+/**
+ * Messages that a publisher has to send or has sent: makes the batches, and decides on them. Guarded by its
+ * lock.
+ */
 final class Outbox {
     /** Gives a message its result. */
     interface Settler {
@@ -37,11 +40,11 @@ final class Outbox {
     private int sentMessages, sentBytes;
     private long batches;
 
-    /** How long there is nothing to send for certain, after {@link #next} has returned null. */
+    /** Time for which there is nothing to send for certain, after {@link #next} has returned null. */
     long pauseNs;
-    /** Why the broker takes nothing more; null: it does. */
+    /** The reason for which the broker takes nothing more; null: it does. */
     MqException leaving;
-    /** Why a topic has to wait; null: none has. */
+    /** The reason for which a topic has to wait; null: none has. */
     MqException delaying;
 
     Outbox(PublisherOptions options, Settler settler) {
@@ -196,7 +199,7 @@ final class Outbox {
         return batch;
     }
 
-    /** What the broker would refuse: some of it ends a stream. */
+    /** The refusal that the broker would answer, or null: some of what it refuses ends a stream. */
     private MqException check(Pending pending) {
         int body = pending.message.getBody().size();
         if (window.getMaxMessageBytes() > 0 && body > window.getMaxMessageBytes()) {

@@ -2,7 +2,10 @@ package io.libmq.client;
 
 import java.util.concurrent.ThreadLocalRandom;
 
-/** Pauses that double from one to the next, with some chance in each: those who failed together come back apart. */
+/**
+ * Pauses that double from one to the next, with some chance in each: those who failed together come back
+ * apart.
+ */
 final class Pauses {
     private static final long FIRST_MS = 50, LONGEST_MS = 5000;
 

@@ -20,7 +20,7 @@ final class Pending {
     final CompletableFuture<Receipt> future = new CompletableFuture<>();
     /** Whether it is part of a batch. */
     boolean isBatched;
-    /** When it was first sent; 0 if it was not, or is not stored for certain. */
+    /** The time when it was first sent; 0 if it was not, or is not stored for certain. */
     long firstSent;
 
     boolean isSettled;
@@ -54,7 +54,7 @@ final class Pending {
         final String topic;
         final ArrayDeque<Pending> waiting = new ArrayDeque<>();
         int bytes;
-        /** When the first of them began to wait. */
+        /** The time when the first of them began to wait. */
         long since;
         /** Batches without an answer. */
         int unanswered;
@@ -74,9 +74,12 @@ final class Pending {
         final Queue queue;
         List<Pending> messages = new ArrayList<>();
         int bytes;
-        /** What counts in the window. */
+        /** Size as it counts in the window. */
         int sentMessages, sentBytes;
-        /** Where it was sent without an answer: only there its ids are known. Null if it is not stored for certain. */
+        /**
+         * The broker that it was sent to without an answer: only that has its ids. Null if it is not stored
+         * for certain.
+         */
         String broker;
 
         Batch(long number, Queue queue) {

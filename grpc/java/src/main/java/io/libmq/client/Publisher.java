@@ -57,9 +57,9 @@ public final class Publisher implements AutoCloseable {
     private boolean isPausing, isPumping;
     private long pumpAt;
     private ScheduledFuture<?> expiry;
-    /** Why there is no stream. */
+    /** The reason for which there is no stream. */
     private MqException failure;
-    /** When the broker was lost that has not answered all; 0: none was. */
+    /** The time when the broker was lost that has not answered all; 0: none was. */
     private long lostAt;
 
     Publisher(MqClient client, PublisherOptions options) {
@@ -69,7 +69,9 @@ public final class Publisher implements AutoCloseable {
         client.register(end);
     }
 
-    /** Publishes a message and waits until it is stored. Where the thread is interrupted it may be stored too. */
+    /**
+     * Publishes a message and waits until it is stored. Where the thread is interrupted it may be stored too.
+     */
     public Receipt publish(String topic, Message message) throws InterruptedException {
         try {
             return send(topic, message).get();
@@ -79,8 +81,9 @@ public final class Publisher implements AutoCloseable {
     }
 
     /**
-     * Takes a message in, and waits for room if too much is without a result. The future ends with an {@link MqException} if
-     * the message is not stored; what depends on it runs on a thread of gRPC's, and must not block.
+     * Takes a message in, and waits for room if too much is without a result. The future ends with an {@link
+     * MqException} if the message is not stored; what depends on it runs on a thread of gRPC's, and must not
+     * block.
      */
     public CompletableFuture<Receipt> send(String topic, Message message) throws InterruptedException {
         OutgoingMessage outgoing = message.outgoing();
@@ -105,7 +108,8 @@ public final class Publisher implements AutoCloseable {
             if (expiry == null) {
                 expiry = client.tasks().scheduleWithFixedDelay(this::expire, EXPIRY_MS, EXPIRY_MS, TimeUnit.MILLISECONDS);
             }
-            // Nothing looks at a queue while nothing is pending, not even at one with messages that are settled.
+            // Nothing looks at a queue while nothing is pending, not even at one with messages that are
+            // settled.
             if (outbox.add(topic, taken, now) || pending == 1) {
                 pumpSoon();
             }
@@ -153,8 +157,8 @@ public final class Publisher implements AutoCloseable {
     }
 
     /**
-     * Takes nothing more in, waits until everything has a result, and ends the stream. What has none in time gets one: UNKNOWN
-     * for what was sent, CLOSED for what was not. Returns whether there was any such.
+     * Takes nothing more in, waits until everything has a result, and ends the stream. What has none in time
+     * gets one: UNKNOWN for what was sent, CLOSED for what was not. Returns whether there was any such.
      */
     public boolean close(Duration patience) throws InterruptedException {
         lock.lock();
@@ -221,7 +225,7 @@ public final class Publisher implements AutoCloseable {
             return;
         }
         done.forEach(Pending::complete);
-        // Those who flush go on behind what depends on a message.
+        // Flushes return behind what depends on a result.
         lock.lock();
         for (Pending message : done) {
             rounds.merge(message.round, -1, (left, less) -> left + less == 0 ? null : left + less);
@@ -259,7 +263,7 @@ public final class Publisher implements AutoCloseable {
                 return;
             }
             try {
-                // Without the lock, which publishers need.
+                // The lock is not held: publishers need it.
                 to.requests.onNext(request);
             } catch (IllegalStateException ended) {
                 // The stream was ended meanwhile, and what was sent over it is decided on.
@@ -268,7 +272,10 @@ public final class Publisher implements AutoCloseable {
         }
     }
 
-    /** The next batch to be sent; null if there is none. Opens a stream where that is needed. The lock is held. */
+    /**
+     * The next batch to be sent; null if there is none. Opens a stream where that is needed. The lock is
+     * held.
+     */
     private PublishStreamRequest next() {
         if (link == null && pending > 0 && !isPausing && !ended) {
             link = new Link(client.brokers().get(broker));

@@ -15,8 +15,8 @@ public final class PublisherOptions {
     boolean withoutIds;
 
     /**
-     * Bounds the bytes of messages that have no result yet, some 256 for each message included: who wants to publish more
-     * waits. 32 MiB by default. A message that is larger is taken when there is no other.
+     * Bounds the bytes of messages that have no result yet, some 256 for each message included: who wants to
+     * publish more waits. 32 MiB by default. A message that is larger is taken when there is no other.
      */
     public PublisherOptions maxPendingBytes(long value) {
         maxPendingBytes = positive(value);
@@ -31,8 +31,8 @@ public final class PublisherOptions {
     }
 
     /**
-     * Bounds how long a message waits for others while a batch of its topic before it has no answer: 5 ms by default.
-     * Where there is no such batch it is sent at once.
+     * Bounds how long a message waits for others while a batch of its topic before it has no answer: 5 ms by
+     * default. Where there is no such batch it is sent at once.
      */
     public PublisherOptions linger(Duration value) {
         lingerNs = positive(value.toNanos());
@@ -46,8 +46,8 @@ public final class PublisherOptions {
     }
 
     /**
-     * Bounds how long after it was first sent a message may be sent again: at most the topics' window of deduplication, and
-     * by default the broker's, 2 minutes.
+     * Bounds how long after it was first sent a message may be sent again: at most the topics' window of
+     * deduplication, and by default the broker's, 2 minutes.
      */
     public PublisherOptions dedupWindow(Duration value) {
         dedupWindowNs = positive(value.toNanos());
@@ -55,8 +55,9 @@ public final class PublisherOptions {
     }
 
     /**
-     * Bounds how long a publisher tries to reach the broker again that has not answered what was sent to it, before it gives
-     * that up as UNKNOWN and goes to the next: another broker does not know the ids. 5 s by default.
+     * Bounds how long a publisher tries to reach the broker again that has not answered what was sent to it,
+     * before it gives that up as UNKNOWN and goes to the next: another broker does not have the ids. 5 s by
+     * default.
      */
     public PublisherOptions failoverAfter(Duration value) {
         failoverAfterNs = positive(value.toNanos());
@@ -64,8 +65,8 @@ public final class PublisherOptions {
     }
 
     /**
-     * Sends what has no answer again in any case: to another broker, without an id, outside of the window. It may be stored
-     * twice.
+     * Sends what has no answer again in any case: to another broker, without an id, outside of the window. It
+     * may be stored twice.
      */
     public PublisherOptions atLeastOnce() {
         atLeastOnce = true;

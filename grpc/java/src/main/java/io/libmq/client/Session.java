@@ -14,13 +14,16 @@ import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 
-/** What is in flight on a stream, and what is to be sent over it. Guarded by the consumer's lock. */
+/** Deliveries in flight on a stream, and updates to be sent over it. Guarded by the consumer's lock. */
 final class Session {
-    /** Parts of the message timeout: a delivery is extended that is so old, and it is looked for that so often. */
+    /**
+     * Parts of the message timeout: the age at which a delivery is extended, and the interval of searches for
+     * such.
+     */
     private static final int TOUCH_AFTER = 3, TOUCH_EVERY = 6;
     /** Least time between two requests for a confirmation. */
     private static final long CONFIRM_EVERY_NS = Duration.ofMillis(50).toNanos();
-    /** How often the credit follows handlers that have not returned. */
+    /** Interval in which the credit follows handlers that have not returned. */
     private static final long CREDIT_EVERY_NS = Duration.ofSeconds(1).toNanos();
     /** Finishes that are remembered until they are confirmed. */
     private static final int REMEMBERED = 100_000;
@@ -35,7 +38,10 @@ final class Session {
     private final List<ByteString> touches = new ArrayList<>();
     private final Map<Long, List<ByteString>> requeues = new HashMap<>();
     private int credit;
-    /** Finished since the last request for a confirmation, and before it: what is not confirmed may come again. */
+    /**
+     * Finished since the last request for a confirmation, and before it: what is not confirmed may come
+     * again.
+     */
     private Map<ByteString, Key> finished = new HashMap<>(), asked = new HashMap<>();
     /** Acknowledgements were sent since the last request for a confirmation. */
     private boolean isUnasked;
@@ -43,9 +49,12 @@ final class Session {
     private long askedAt = System.nanoTime() - CONFIRM_EVERY_NS;
     /** Numbers of confirmations: the last asked for, and the last that came. */
     private long number, confirmed;
-    /** What the broker had sent before it heard that there is no more credit has come with this number; 0: not asked. */
+    /**
+     * Number of the confirmation behind which nothing more comes, as the broker has no more credit; 0: not
+     * asked.
+     */
     private long drained;
-    /** How long there is nothing to send for certain, after {@link #update} has returned null. */
+    /** Time for which there is nothing to send for certain, after {@link #update} has returned null. */
     long pauseNs;
 
     Session(Feed feed, SubscribeOpened opened) {
@@ -97,7 +106,7 @@ final class Session {
         return !finishes.isEmpty() || !releases.isEmpty() || !requeues.isEmpty();
     }
 
-    /** What is to be sent now, or null. */
+    /** The update to be sent now, or null. */
     SubscribeUpdate update(long now) {
         SubscribeUpdate.Builder update = SubscribeUpdate.newBuilder();
         boolean isLeaving = consumer.isClosing();
@@ -137,7 +146,10 @@ final class Session {
         return any ? update.build() : null;
     }
 
-    /** Whether the stream can end without anything lost: nothing is in flight or to come, and all is confirmed. */
+    /**
+     * Whether the stream can end without anything lost: nothing is in flight or to come, and all is
+     * confirmed.
+     */
     boolean isDone() {
         return drained > 0 && confirmed == number && !isUnasked && deliveries.isEmpty() && !hasAcks();
     }

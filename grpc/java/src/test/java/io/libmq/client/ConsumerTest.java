@@ -26,7 +26,7 @@ public class ConsumerTest {
 
     private static final Duration PATIENCE = Duration.ofSeconds(Server.PATIENCE_S);
 
-    /** How often each body was handled. */
+    /** Number of times that each body was handled. */
     private final Map<String, Integer> times = new ConcurrentHashMap<>();
 
     private void count(Delivery message) {

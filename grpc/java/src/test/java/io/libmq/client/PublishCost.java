@@ -12,8 +12,8 @@ import java.util.List;
 import java.util.concurrent.Callable;
 
 /**
- * Prints the CPU time of this process for a message: by a unary call each, through a publisher that waits for each, and one
- * that does not. Arguments: the broker's address, threads, messages.
+ * Prints the CPU time of this process for a message: by a unary call each, through a publisher that waits for
+ * each, and one that does not. Arguments: the broker's address, threads, messages.
  */
 public final class PublishCost {
     private static final byte[] BODY = new byte[100];

@@ -20,7 +20,7 @@ import org.junit.rules.TemporaryFolder;
 
 /** A server of the binary that MQ_BIN names, on free ports and a folder that outlive it. */
 final class Server implements AutoCloseable {
-    /** How long a test waits for what must come: spent only on failure. */
+    /** Longest wait of a test for what must come: spent only on failure. */
     static final long PATIENCE_S = 60;
 
     private final List<String> arguments;
