@@ -37,7 +37,7 @@ enum Task {
     Bench(bench::Bench),
     /// Builds the Python package
     Wheel(wheel::Wheel),
-    /// Generates the committed code of the protos: grpc/src/generated, examples/go/mqv1
+    /// Generates the committed code of the protos: grpc/src/generated, grpc/go/mqv1
     Generate(examples::Generate),
 }
 
