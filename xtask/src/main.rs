@@ -1,11 +1,12 @@
 //! Project chores: `cargo xtask test` sets up what the tests need and runs everything; `cargo xtask soak`
 //! runs what takes hours; `cargo xtask prose` counts words; `cargo xtask bench` compares `mq` with nsqd;
-//! `cargo xtask generate` writes the generated code that is committed.
+//! `cargo xtask generate` and `cargo xtask header` write the generated code that is committed.
 
 mod bench;
 mod counts;
 mod crash;
 mod examples;
+mod header;
 mod layout;
 mod prose;
 mod run;
@@ -36,6 +37,8 @@ enum Task {
     Bench(bench::Bench),
     /// Generates the committed code of the protos: grpc/src/generated, examples/go/mqv1
     Generate(examples::Generate),
+    /// Generates the committed header of C programs: ffi/include/mq.h
+    Header(header::Header),
 }
 
 fn main() -> ExitCode {
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
         Task::Prose(task) => task.run(),
         Task::Bench(task) => task.run(),
         Task::Generate(task) => task.run(),
+        Task::Header(task) => task.run(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
