@@ -3,10 +3,13 @@
 //! `cargo xtask generate` and `cargo xtask header` write the generated code that is committed.
 
 mod bench;
+mod c;
+mod c_examples;
 mod counts;
 mod crash;
 mod examples;
 mod header;
+mod install;
 mod layout;
 mod prose;
 mod run;
@@ -39,6 +42,8 @@ enum Task {
     Generate(examples::Generate),
     /// Generates the committed header of C programs: ffi/include/mq.h
     Header(header::Header),
+    /// Installs libmq for C and C++ programs, and the program mq
+    Install(install::Install),
 }
 
 fn main() -> ExitCode {
@@ -50,6 +55,7 @@ fn main() -> ExitCode {
         Task::Bench(task) => task.run(),
         Task::Generate(task) => task.run(),
         Task::Header(task) => task.run(),
+        Task::Install(task) => task.run(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
