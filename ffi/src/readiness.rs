@@ -36,10 +36,10 @@ impl Readiness {
             return;
         }
         self.is_set = is_set;
-        // 8 bytes are what an eventfd takes and gives. Neither can fail: one write is never more than there
-        // is room for, and what was written is there.
+        // An eventfd takes and gives a number of 8 bytes, here one that is the same in every byte order.
+        // Neither call can fail: there is room for one write, and what was written is there.
         let _ = if is_set {
-            rustix::io::write(self.writer(), &1_u64.to_ne_bytes())
+            rustix::io::write(self.writer(), &[1; 8])
         } else {
             rustix::io::read(&self.read, &mut [0_u8; 8])
         };
