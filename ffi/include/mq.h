@@ -254,8 +254,8 @@ typedef struct {
 } mq_receipt;
 
 // A function that takes the outcome of a publish, on a thread of the library that does so for one client, in
-// no certain order. receipts are n and valid during the call, or NULL unless status is MQ_STATUS_OK. mq_last_error has the
-// reason of a failure.
+// no certain order. receipts are n and valid during the call, or NULL unless status is MQ_STATUS_OK.
+// mq_last_error has the reason of a failure.
 typedef void (*mq_publish_callback)(void *user_data,
                                     mq_status status,
                                     const mq_receipt *receipts,
@@ -315,8 +315,8 @@ typedef struct {
 typedef struct {
   // The kind of the reason.
   mq_status status;
-  // Whether it is about an answer: the message is delivered again then. Else it is about a server, which is
-  // tried again.
+  // Whether it is about an answer: the message is delivered again then. Else it is about a server, which
+  // is tried again.
   bool has_message;
   // The id of the message.
   uint64_t message_id;
@@ -372,8 +372,8 @@ mq_status mq_client_flush(mq_client *client,
                           size_t *unfinished);
 
 // Closes a client: refuses what comes from now on, ends its subscriptions, waits up to timeout_ms for the
-// outcome of every publish, for ever if negative, and stops an embedded broker. MQ_STATUS_TIMEOUT if some have
-// no outcome yet; a second call waits for them. MQ_STATUS_WOULD_DEADLOCK within a callback.
+// outcome of every publish, for ever if negative, and stops an embedded broker. MQ_STATUS_TIMEOUT if some
+// have no outcome yet; a second call waits for them. MQ_STATUS_WOULD_DEADLOCK within a callback.
 mq_status mq_client_close(mq_client *client,
                           int timeout_ms);
 

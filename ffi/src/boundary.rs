@@ -28,7 +28,7 @@ pub(crate) fn guard_or<T>(or: T, call: impl FnOnce() -> Outcome<T>) -> T {
     value
 }
 
-/// What C holds a pointer to.
+/// An object that C holds a pointer to.
 pub(crate) trait Handle {
     /// The process that made it.
     fn generation(&self) -> Generation;

@@ -226,8 +226,8 @@ pub unsafe extern "C" fn mq_client_flush(
 }
 
 /// Closes a client: refuses what comes from now on, ends its subscriptions, waits up to timeout_ms for the
-/// outcome of every publish, for ever if negative, and stops an embedded broker. MQ_STATUS_TIMEOUT if some have
-/// no outcome yet; a second call waits for them. MQ_STATUS_WOULD_DEADLOCK within a callback.
+/// outcome of every publish, for ever if negative, and stops an embedded broker. MQ_STATUS_TIMEOUT if some
+/// have no outcome yet; a second call waits for them. MQ_STATUS_WOULD_DEADLOCK within a callback.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mq_client_close(client: *mut mq_client, timeout_ms: c_int) -> mq_status {
     guard(|| {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// Forks between the start of the first process and this one.
 static FORKS: AtomicU32 = AtomicU32::new(0);
 
-/// A process, told from its parents and children.
+/// A process, distinct from its parents and children.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Generation(u32);
 

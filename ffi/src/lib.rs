@@ -1,9 +1,10 @@
-//! libmq for C and C++: the functions of `mq.h`, thin over the crate `libmq`. The conventions that each pointer
-//! is held to are in `docs/c.md`; the header is generated from here by `cargo xtask header`.
+//! libmq for C and C++: the functions of `mq.h`, thin over the crate `libmq`. The conventions that each
+//! pointer is held to are in `docs/c.md`; the header is generated from here by `cargo xtask header`.
 //!
 //! - `boundary`: where panics end and pointers are checked; `status`: outcomes and the last error; `fork`
 //! - `values`: structs that C programs read and write; `version`
-//! - `client`, `admin`, `pending`: publishing and administration; `subscription`, `batch`, `failures`: consuming
+//! - `client`, `admin`, `pending`: publishing and administration; `subscription`, `batch`, `failures`:
+//!   consuming
 //! - `callback`, `prefetch`, `readiness`: the ways to wait; `driver`: a thread that polls futures
 
 #![allow(unsafe_code, reason = "C has nothing but pointers")]

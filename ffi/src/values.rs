@@ -82,8 +82,8 @@ pub struct mq_message {
 pub struct mq_failure {
     /// The kind of the reason.
     pub status: mq_status,
-    /// Whether it is about an answer: the message is delivered again then. Else it is about a server, which is
-    /// tried again.
+    /// Whether it is about an answer: the message is delivered again then. Else it is about a server, which
+    /// is tried again.
     pub has_message: bool,
     /// The id of the message.
     pub message_id: u64,
@@ -190,8 +190,8 @@ pub type mq_batch_callback =
     Option<unsafe extern "C" fn(user_data: *mut c_void, status: mq_status, batch: *mut mq_batch)>;
 
 /// A function that takes the outcome of a publish, on a thread of the library that does so for one client, in
-/// no certain order. receipts are n and valid during the call, or NULL unless status is MQ_STATUS_OK. mq_last_error has the
-/// reason of a failure.
+/// no certain order. receipts are n and valid during the call, or NULL unless status is MQ_STATUS_OK.
+/// mq_last_error has the reason of a failure.
 pub type mq_publish_callback = Option<
     unsafe extern "C" fn(user_data: *mut c_void, status: mq_status, receipts: *const mq_receipt, n: usize),
 >;

@@ -40,9 +40,9 @@ enum Link {
 
 /// The built library and folders for what is made of it.
 struct Workshop {
-    /// With the library under all its names.
+    /// Folder that has the library under all its names.
     lib: PathBuf,
-    /// For programs.
+    /// Folder of the programs.
     out: PathBuf,
     has_valgrind: bool,
 }
@@ -216,8 +216,8 @@ fn compile(compiler: &str, standard: &str) -> Command {
     compile
 }
 
-/// Leaks count if nothing points to them any more. What counts as possibly lost does not: a thread's handle of
-/// Rust's standard library is known by a pointer into its middle.
+/// Valgrind, for which a leak is what nothing points to any more. What is possibly lost does not count: a
+/// thread's handle of Rust's standard library is known by a pointer into its middle.
 pub(crate) fn valgrind() -> Command {
     let mut valgrind = program("valgrind");
     valgrind.args(["--quiet", "--leak-check=full", "--show-leak-kinds=definite,indirect"]);

@@ -1,5 +1,5 @@
-//! The examples in C and C++, built by their Makefiles against an installed library, and run over a folder and
-//! over a broker.
+//! The examples in C and C++, built by their Makefiles against an installed library, and run over a folder
+//! and over a broker.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};

@@ -46,7 +46,7 @@ fn generated() -> Result<Vec<u8>, String> {
     let ffi = root().join("ffi");
     let config = cbindgen::Config::from_file(ffi.join("cbindgen.toml"))?;
     let sources = cbindgen::Builder::new().with_config(config);
-    // Each file by itself, in the order of the header: with lib.rs, cbindgen would ask cargo about dependencies.
+    // Each file by itself, in the order of the header; with lib.rs it would be that of the modules' names.
     let files = SOURCES.map(|name| ffi.join("src").join(name).with_extension("rs"));
     let sources = files.into_iter().fold(sources, |sources, file| sources.with_src(file));
     let mut text = Vec::new();

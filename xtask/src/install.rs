@@ -1,5 +1,5 @@
-//! `cargo xtask install`: the libraries, headers and programs in a folder, as C programs find them by pkg-config
-//! and CMake.
+//! `cargo xtask install`: the libraries, headers and programs in a folder, as C programs find them by
+//! pkg-config and CMake.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -134,8 +134,8 @@ fn cmake_version() -> String {
     )
 }
 
-/// Installs what is in `built`, moves it to `prefix`, and builds programs with it from a folder that has nothing else.
-/// Returns what this machine lacks.
+/// Installs what is in `built`, moves it to `prefix`, and builds programs with it from a folder that has
+/// nothing else. Returns what this machine lacks.
 ///
 /// # Errors
 /// Which step failed.
