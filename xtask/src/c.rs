@@ -6,8 +6,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::c_examples::{self, Tools};
 use crate::run::{program, root, run, succeeds, target};
-use crate::{c_examples, header, install};
+use crate::{header, install};
 
 /// Names that the shared library exports, one a line. New ones are added by hand: each is a promise.
 const SYMBOLS: &str = "ffi/symbols.txt";
@@ -80,7 +81,12 @@ pub(crate) fn test(built: &Path) -> Result<Vec<&'static str>, String> {
     let prefix = workshop.out.join("prefix");
     missing.extend(install::test(built, &workshop.out, &prefix)?);
     for compiler in &compilers {
-        c_examples::test(&prefix, &workshop.out, compiler, has_valgrind)?;
+        let includes_ev = ["-include", "ev.h", "-fsyntax-only", "-x", "c", "/dev/null"];
+        let has_libev = succeeds(program(compiler.c).args(includes_ev));
+        if !has_libev {
+            missing.push("libev");
+        }
+        c_examples::test(&prefix, &workshop.out, compiler, Tools { has_valgrind, has_libev })?;
     }
     Ok(missing)
 }
@@ -137,14 +143,20 @@ impl Workshop {
         Ok(())
     }
 
-    /// Compiles the headers alone, in every standard.
+    /// Compiles each header alone, in every standard.
     fn check_header(&self, compiler: &Compiler) -> Result<(), String> {
+        const LAYOUT: &str = "ffi/tests/layout.c";
         for standard in ["c99", "c11", "c17", "c2x"] {
-            let mut check = compile(compiler.c, standard);
-            run(check.args(["-fsyntax-only", "ffi/tests/layout.c"]))?;
+            for header in ["mq.h", "mq_nsq.h"] {
+                let mut check = compile(compiler.c, standard);
+                run(check.args(["-include", header, "-fsyntax-only", LAYOUT]))?;
+            }
         }
-        let mut check = compile(compiler.cpp, "c++17");
-        run(check.args(["-fsyntax-only", "-x", "c++", "ffi/tests/layout.c"]))
+        for header in ["mq.h", "mq.hpp", "mq_nsq.h"] {
+            let mut check = compile(compiler.cpp, "c++17");
+            run(check.args(["-include", header, "-fsyntax-only", "-x", "c++", LAYOUT]))?;
+        }
+        Ok(())
     }
 
     /// Compiles a program and returns it.

@@ -39,11 +39,18 @@ impl Drop for Server {
     }
 }
 
+/// Tools that a machine may lack.
+#[derive(Clone, Copy)]
+pub(crate) struct Tools {
+    pub(crate) has_valgrind: bool,
+    pub(crate) has_libev: bool,
+}
+
 /// Builds and runs the examples against what is installed below `prefix`.
 ///
 /// # Errors
 /// Which step failed.
-pub(crate) fn test(prefix: &Path, out: &Path, compiler: &Compiler, has_valgrind: bool) -> Result<(), String> {
+pub(crate) fn test(prefix: &Path, out: &Path, compiler: &Compiler, tools: Tools) -> Result<(), String> {
     let data = out.join("broker");
     let _ = fs::remove_dir_all(&data);
     // Free just now; publishers and workers wait for the broker by themselves.
@@ -54,18 +61,22 @@ pub(crate) fn test(prefix: &Path, out: &Path, compiler: &Compiler, has_valgrind:
     serve.args(["--http-address=", "--grpc-address="]).stdout(Stdio::null()).stderr(Stdio::null());
     let _server = Server(serve.spawn().map_err(|e| format!("mq serve: {e}"))?);
     for variant in [Variant::Shared, Variant::Static, Variant::Sanitized, Variant::Valgrind] {
-        if variant == Variant::Valgrind && !has_valgrind {
+        if variant == Variant::Valgrind && !tools.has_valgrind {
             continue;
         }
+        let targets: &[&str] = if tools.has_libev { &["all", "nsq_reader"] } else { &["all"] };
         let folder = out.join(format!("examples-{}-{variant:?}", compiler.c).to_lowercase());
         let examples = Examples { folder, variant };
-        examples.build(prefix, compiler)?;
+        examples.build(prefix, compiler, targets)?;
         examples.embedded()?;
         examples.publish_and_work("./data", "t", "c/worker")?;
         let url = format!("mq://127.0.0.1:{port}");
         let topic = format!("{}-{variant:?}", compiler.c).to_lowercase();
         examples.publish_and_work(&url, &topic, "c/worker")?;
         examples.publish_and_work(&url, &format!("{topic}-cpp"), "cpp/worker")?;
+        if tools.has_libev {
+            examples.as_libnsq(port, &format!("{topic}-nsq"))?;
+        }
         examples.end_by_signal("c/worker")?;
         examples.end_by_signal("cpp/worker")?;
     }
@@ -73,13 +84,14 @@ pub(crate) fn test(prefix: &Path, out: &Path, compiler: &Compiler, has_valgrind:
 }
 
 impl Examples {
-    fn build(&self, prefix: &Path, compiler: &Compiler) -> Result<(), String> {
+    fn build(&self, prefix: &Path, compiler: &Compiler, targets: &[&str]) -> Result<(), String> {
         let _ = fs::remove_dir_all(&self.folder);
         fs::create_dir_all(&self.folder).map_err(|e| format!("{}: {e}", self.folder.display()))?;
         for name in ["c", "cpp"] {
             run(program("cp").arg("-r").arg(root().join("examples").join(name)).arg(&self.folder))?;
             let mut make = program("make");
-            make.arg("-C").arg(self.folder.join(name)).arg("all");
+            make.arg("-C").arg(self.folder.join(name));
+            make.args(if name == "c" { targets } else { &["all"] });
             make.arg(format!("CC={}", compiler.c)).arg(format!("CXX={}", compiler.cpp));
             let flags = "-g -Wall -Wextra -pedantic -Werror";
             let sanitizer = "-fsanitize=address,undefined -fno-sanitize-recover=all";
@@ -119,12 +131,24 @@ impl Examples {
     }
 
     fn publish_and_work(&self, url: &str, topic: &str, worker: &str) -> Result<(), String> {
+        let lines = self.publish(url, topic)?;
+        expect(self.program(worker).args([url, topic, "channel", &MESSAGES.to_string()]), &lines)
+    }
+
+    fn as_libnsq(&self, port: u16, topic: &str) -> Result<(), String> {
+        let lines = self.publish(&format!("mq://127.0.0.1:{port}"), topic)?;
+        let (port, count) = (port.to_string(), MESSAGES.to_string());
+        expect(self.program("c/nsq_reader").args(["127.0.0.1", &port, topic, "channel", &count]), &lines)
+    }
+
+    /// Publishes messages and returns them, a line each.
+    fn publish(&self, url: &str, topic: &str) -> Result<String, String> {
         let lines: String = (0..MESSAGES).map(|i| format!("message {i}\n")).collect();
         let input = self.folder.join("lines");
         fs::write(&input, &lines).map_err(|e| e.to_string())?;
         let input = File::open(&input).map_err(|e| e.to_string())?;
         expect(self.program("c/publisher").args([url, topic]).stdin(input), "")?;
-        expect(self.program(worker).args([url, topic, "channel", &MESSAGES.to_string()]), &lines)
+        Ok(lines)
     }
 
     /// A worker that has nothing to do any more ends by SIGTERM, and successfully.

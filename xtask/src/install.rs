@@ -58,7 +58,7 @@ fn install(built: &Path, prefix: &Path) -> Result<(), String> {
     copy(&built.join("mq"), &bin.join("mq"))?;
     copy(&built.join("libmq.a"), &lib.join("libmq.a"))?;
     copy(&built.join("libmq.so"), &lib.join(&versioned))?;
-    for header in ["mq.h", "mq.hpp"] {
+    for header in ["mq.h", "mq.hpp", "mq_nsq.h", "mq_nsq_ev.h"] {
         copy(&headers.join(header), &include.join(header))?;
     }
     for (name, file) in [(SONAME, versioned.as_str()), ("libmq.so", SONAME)] {
