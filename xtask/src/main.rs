@@ -1,11 +1,15 @@
 //! Project chores: `cargo xtask test` sets up what the tests need and runs everything; `cargo xtask soak`
 //! runs what takes hours; `cargo xtask prose` counts words; `cargo xtask bench` compares `mq` with nsqd;
-//! `cargo xtask generate` writes the generated code that is committed.
+//! `cargo xtask generate` and `cargo xtask header` write the generated code that is committed.
 
 mod bench;
+mod c;
+mod c_examples;
 mod counts;
 mod crash;
 mod examples;
+mod header;
+mod install;
 mod layout;
 mod prose;
 mod run;
@@ -39,6 +43,10 @@ enum Task {
     Wheel(wheel::Wheel),
     /// Generates the committed code of the protos: grpc/src/generated, grpc/go/mqv1
     Generate(examples::Generate),
+    /// Generates the committed header of C programs: ffi/include/mq.h
+    Header(header::Header),
+    /// Installs libmq for C and C++ programs, and the program mq
+    Install(install::Install),
 }
 
 fn main() -> ExitCode {
@@ -50,6 +58,8 @@ fn main() -> ExitCode {
         Task::Bench(task) => task.run(),
         Task::Wheel(args) => wheel::wheel(&args),
         Task::Generate(task) => task.run(),
+        Task::Header(task) => task.run(),
+        Task::Install(task) => task.run(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

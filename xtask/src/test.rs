@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 
 use crate::run::{cargo, program, root, run, succeeds, target};
 use crate::stages::{self, Done};
-use crate::{counts, examples, layout, prose, tools, unused, wheel};
+use crate::{c, counts, examples, layout, prose, tools, unused, wheel};
 
 /// Host and port from which cargo-deny fetches the list of known vulnerabilities.
 const ADVISORIES_HOST: (&str, u16) = ("github.com", 443);
@@ -46,6 +46,8 @@ enum Stage {
     Rust,
     /// Instructions that single operations take, held against their bounds
     Counts,
+    /// libmq for C and C++: header, symbols, programs under valgrind and AddressSanitizer, installation
+    C,
     /// An unmodified pynsq against the real binary
     Python,
     /// The Python package, installed in an environment of its own
@@ -94,6 +96,7 @@ impl Stage {
                     return Ok(Done::Skipped("no valgrind on the path".into()));
                 }
             }
+            Self::C => return c_and_cpp(),
             Self::Python => return python(),
             Self::Wheel => return wheel::test(),
             Self::Go => return go(),
@@ -131,6 +134,17 @@ fn with_peers(tests: &mut Command) -> Result<Done, String> {
             Ok(Done::Partly("NSQ's own programs, which cannot be had here".into()))
         }
     }
+}
+
+fn c_and_cpp() -> Result<Done, String> {
+    let built = target().join("debug");
+    build(&["--lib"])?;
+    let missing = c::test(&built)?;
+    Ok(if missing.is_empty() {
+        Done::Ran
+    } else {
+        Done::Partly(format!("no {}", missing.join(", no ")).into())
+    })
 }
 
 fn python() -> Result<Done, String> {
@@ -221,6 +235,11 @@ fn is_reachable(host: (&str, u16)) -> bool {
 /// A test target is named so that cargo resolves the features that it resolves for all tests: without one,
 /// tokio and all that stands on it would be built a second time.
 fn mq() -> Result<PathBuf, String> {
-    run(cargo().args(["build", "--locked", "--workspace", "--bins", "--test", FEATURES_OF]))?;
+    build(&[])?;
     Ok(target().join("debug").join("mq"))
+}
+
+/// Builds all binaries, and `more`.
+fn build(more: &[&str]) -> Result<(), String> {
+    run(cargo().args(["build", "--locked", "--workspace", "--bins", "--test", FEATURES_OF]).args(more))
 }
