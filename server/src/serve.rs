@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::ArgMatches;
 use mq_core::{Broker, Options as BrokerOptions};
+use mq_net::budget::Budget;
 use mq_net::secret_file;
 use mq_nsq::server::{self, OptionSource, Options, Server};
 use tokio::signal::unix::Signal;
@@ -283,6 +284,7 @@ fn server_config(config: &Config) -> server::Config {
         max_output_buffer_timeout: config.max_output_buffer_timeout,
         topology_region: config.topology_region.clone(),
         topology_zone: config.topology_zone.clone(),
+        budget: Budget::beside(config.memory_limit.0),
         ..server::Config::default()
     }
 }

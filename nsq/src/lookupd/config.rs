@@ -56,8 +56,7 @@ impl Default for LookupConfig {
             tombstone_lifetime: Duration::from_secs(45),
             idle_lifetime: Duration::from_secs(24 * 3_600),
             max_connections: 10_000,
-            // Nothing here has a body.
-            http: HttpLimits { bodies_bytes_max: 1 << 20, ..HttpLimits::default() },
+            http: HttpLimits::default(),
             shutdown_timeout: Duration::from_secs(1),
         }
     }

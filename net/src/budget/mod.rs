@@ -1,0 +1,381 @@
+//! The budget of a process for bytes held for its peers, in and out, whatever the protocol: half-read
+//! commands and bodies, answers and messages that a socket does not take. `ledger`: its figures.
+//!
+//! Each connection has an [`Account`] and sets it to what it holds once it is known that this stays: after a
+//! read that ended in the middle of a command, after a write that the socket did not take. At the limit it
+//! takes in nothing larger than [`FREE_BYTES`] and waits. While anybody waits, the accounts that held most
+//! for longest are closed.
+
+mod ledger;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use mq_core::Wake;
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, sleep};
+
+use crate::signal::Signal;
+use ledger::{Ledger, reserved};
+
+pub use ledger::{FREE_BYTES, STEP_BYTES};
+
+/// Part of the memory for messages that is the limit for what is held for peers.
+const PART_OF_MEMORY: u64 = 4;
+
+/// The smallest limit, 16 MiB: three of the largest batches, or a thousand commands of usual size.
+const LIMIT_MIN: u64 = 16 << 20;
+
+/// The largest limit that is derived, 64 MiB: with it, and with what else a process needs, the whole stays
+/// under the memory for messages and 128 MiB.
+const LIMIT_MAX: u64 = 64 << 20;
+
+/// Time without progress after which an account is closed while others wait.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// Interval between two looks for such accounts, while anybody waits.
+const SWEEP_EVERY: Duration = Duration::from_millis(100);
+
+/// Large answers that are made up at a time: each is counted once it is there.
+const ANSWERS_MAX: usize = 2;
+
+/// Bytes that a gRPC stream takes for its state, half-read headers included.
+pub const STREAM_BYTES: usize = 16 * 1024;
+
+/// A budget. A handle: clones share it.
+#[derive(Clone, Debug)]
+pub struct Budget(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    limit: usize,
+    began: Instant,
+    ledger: Mutex<Ledger>,
+    /// Whether the ledger is at its limit: what most look at, without its lock.
+    is_spent: AtomicBool,
+    /// Whether a task looks for accounts to close.
+    sweeps: AtomicBool,
+    next: AtomicU64,
+    owners: Mutex<HashMap<u64, Owner>>,
+    streams: AtomicUsize,
+    answers: Arc<Semaphore>,
+}
+
+/// The connection that an account belongs to.
+#[derive(Debug)]
+struct Owner {
+    closing: Arc<Closing>,
+    /// Whether it may be closed for others.
+    may_close: bool,
+}
+
+struct Closing {
+    is_closed: AtomicBool,
+    wake: Arc<dyn Wake>,
+}
+
+impl std::fmt::Debug for Closing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Closing").field(&self.is_closed).finish()
+    }
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self::new(LIMIT_MAX as usize)
+    }
+}
+
+impl Budget {
+    /// A budget of `limit` bytes.
+    pub fn new(limit: usize) -> Self {
+        Self(Arc::new(Shared {
+            limit,
+            began: Instant::now(),
+            ledger: Mutex::new(Ledger::new(limit)),
+            is_spent: AtomicBool::new(limit == 0),
+            sweeps: AtomicBool::new(false),
+            next: AtomicU64::new(0),
+            owners: Mutex::default(),
+            streams: AtomicUsize::new(0),
+            answers: Arc::new(Semaphore::new(ANSWERS_MAX)),
+        }))
+    }
+
+    /// The budget beside `memory_limit` bytes for messages: a quarter of it, at least 16 and at most 64 MiB.
+    pub fn beside(memory_limit: u64) -> Self {
+        let limit = (memory_limit / PART_OF_MEMORY).clamp(LIMIT_MIN, LIMIT_MAX);
+        Self::new(usize::try_from(limit).unwrap_or(usize::MAX))
+    }
+
+    /// Its limit in bytes.
+    pub fn limit(&self) -> usize {
+        self.0.limit
+    }
+
+    /// Bytes reserved at the moment.
+    pub fn used(&self) -> usize {
+        self.0.ledger.lock().used()
+    }
+
+    /// The most bytes there were reserved at a time.
+    pub fn peak(&self) -> usize {
+        self.0.ledger.lock().peak()
+    }
+
+    /// Whether the limit is reached.
+    pub fn is_spent(&self) -> bool {
+        self.0.is_spent.load(Ordering::Acquire)
+    }
+
+    /// An empty account of a connection, which `wake` wakes when it may grow again or is to close.
+    pub fn account(&self, wake: Arc<dyn Wake>) -> Account {
+        self.open(wake, true)
+    }
+
+    /// An empty account that is never closed for others: its bytes are no peer's fault.
+    pub fn standing_account(&self) -> Account {
+        self.open(Arc::new(Signal::default()), false)
+    }
+
+    fn open(&self, wake: Arc<dyn Wake>, may_close: bool) -> Account {
+        let id = self.0.next.fetch_add(1, Ordering::Relaxed);
+        let closing = Arc::new(Closing { is_closed: AtomicBool::new(false), wake });
+        Account { budget: self.clone(), id, bytes: 0, may_close, is_listed: false, closing }
+    }
+
+    /// A place for one more gRPC stream. `None` once streams have half of the budget.
+    pub fn stream(&self) -> Option<StreamPlace> {
+        let max = self.0.limit / 2 / STREAM_BYTES;
+        let taken = self.0.streams.try_update(Ordering::AcqRel, Ordering::Acquire, |streams| {
+            (streams < max).then_some(streams + 1)
+        });
+        taken.is_ok().then(|| StreamPlace(self.clone()))
+    }
+
+    /// A turn to make up an answer that may be large, to be kept until the answer is counted.
+    pub async fn turn(&self) -> Option<Turn> {
+        // It is never closed.
+        Arc::clone(&self.0.answers).acquire_owned().await.ok().map(Turn)
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.0.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Applies a change to the ledger, and wakes who may go on after it.
+    fn change<T>(&self, change: impl FnOnce(&mut Ledger, u64) -> T) -> T {
+        let now = self.now();
+        let mut ledger = self.0.ledger.lock();
+        let changed = change(&mut ledger, now);
+        self.0.is_spent.store(ledger.is_spent(), Ordering::Release);
+        let next = if ledger.any_waiting() { ledger.next() } else { Vec::new() };
+        drop(ledger);
+        self.wake(&next);
+        changed
+    }
+
+    fn wake(&self, ids: &[u64]) {
+        if ids.is_empty() {
+            return;
+        }
+        let owners = self.0.owners.lock();
+        let woken: Vec<_> =
+            ids.iter().filter_map(|id| owners.get(id)).map(|owner| Arc::clone(&owner.closing)).collect();
+        drop(owners);
+        woken.iter().for_each(|closing| closing.wake.wake());
+    }
+
+    /// Closes accounts for those that wait, as long as there are any.
+    fn begin_to_sweep(&self) {
+        if self.0.sweeps.load(Ordering::Acquire) || self.0.sweeps.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let Ok(runtime) = Handle::try_current() else {
+            self.0.sweeps.store(false, Ordering::Release);
+            return;
+        };
+        let budget = self.clone();
+        runtime.spawn(async move {
+            loop {
+                sleep(SWEEP_EVERY).await;
+                if !budget.sweep() {
+                    return;
+                }
+            }
+        });
+    }
+
+    /// Returns whether anybody waits still.
+    fn sweep(&self) -> bool {
+        let owners = self.0.owners.lock();
+        let may_close = |id| owners.get(&id).is_some_and(|owner| owner.may_close);
+        let now = self.now();
+        let mut ledger = self.0.ledger.lock();
+        if !ledger.any_waiting() {
+            self.0.sweeps.store(false, Ordering::Release);
+            return false;
+        }
+        ledger.release_finisher();
+        let victims = ledger.victims(now, GRACE.as_millis() as u64, may_close);
+        let next = ledger.next();
+        drop(ledger);
+        let closed: Vec<_> =
+            victims.iter().filter_map(|id| owners.get(id)).map(|owner| Arc::clone(&owner.closing)).collect();
+        drop(owners);
+        if !closed.is_empty() {
+            let limit = self.0.limit;
+            tracing::warn!(
+                connections = closed.len(),
+                limit,
+                "memory for peers is spent: connections that held most for longest are closed"
+            );
+        }
+        for closing in closed {
+            closing.is_closed.store(true, Ordering::Release);
+            closing.wake.wake();
+        }
+        self.wake(&next);
+        true
+    }
+}
+
+/// One connection's part of a budget; given back when it is dropped.
+#[derive(Debug)]
+pub struct Account {
+    budget: Budget,
+    id: u64,
+    /// Bytes reserved.
+    bytes: usize,
+    may_close: bool,
+    /// Whether the budget knows its owner: from its first bytes or its first wait on.
+    is_listed: bool,
+    closing: Arc<Closing>,
+}
+
+impl Account {
+    /// The budget that it is part of.
+    pub fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
+    /// Bytes reserved: what is held, in steps.
+    pub fn reserved(&self) -> usize {
+        self.bytes
+    }
+
+    /// The connection holds `bytes` now, in and out.
+    pub fn set(&mut self, bytes: usize) {
+        let bytes = reserved(bytes);
+        if bytes != self.bytes {
+            self.list();
+            let id = self.id;
+            self.bytes = bytes;
+            self.budget.change(|ledger, now| ledger.set(id, bytes, now));
+        }
+    }
+
+    /// Reserves `bytes` for an account that holds nothing, if there is room for them.
+    pub fn take(&mut self, bytes: usize) -> bool {
+        let bytes = reserved(bytes);
+        if bytes == 0 {
+            return true;
+        }
+        self.list();
+        let id = self.id;
+        let taken = self.budget.change(|ledger, now| ledger.take(id, bytes, now));
+        if taken {
+            self.bytes = bytes;
+        }
+        taken
+    }
+
+    /// Some of what is held was taken by the peer, and as much took its place.
+    pub fn progress(&self) {
+        if self.bytes > 0 {
+            let id = self.id;
+            self.budget.change(|ledger, now| ledger.progress(id, now));
+        }
+    }
+
+    /// Whether the connection may hold more than [`FREE_BYTES`], or more than it does. If not, it is woken to
+    /// ask again.
+    pub fn may_grow(&mut self) -> bool {
+        if !self.budget.is_spent() {
+            return true;
+        }
+        self.list();
+        let id = self.id;
+        let may = self.budget.change(|ledger, _| ledger.may_grow(id));
+        if !may {
+            self.budget.begin_to_sweep();
+        }
+        may
+    }
+
+    /// Waits until it may grow; `signal` is what the account wakes. An error if it is to close meanwhile.
+    pub async fn room(&mut self, signal: &Signal) -> Result<(), Closed> {
+        std::future::poll_fn(|cx| {
+            signal.register(cx.waker());
+            match (self.is_closed(), self.may_grow()) {
+                (true, _) => std::task::Poll::Ready(Err(Closed)),
+                (_, true) => std::task::Poll::Ready(Ok(())),
+                _ => std::task::Poll::Pending,
+            }
+        })
+        .await
+    }
+
+    /// Whether the connection is to close, since others need what it holds.
+    pub fn is_closed(&self) -> bool {
+        self.closing.is_closed.load(Ordering::Acquire)
+    }
+
+    fn list(&mut self) {
+        if !self.is_listed {
+            self.is_listed = true;
+            let owner = Owner { closing: Arc::clone(&self.closing), may_close: self.may_close };
+            self.budget.0.owners.lock().insert(self.id, owner);
+        }
+    }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        if self.is_listed {
+            self.budget.0.owners.lock().remove(&self.id);
+            let id = self.id;
+            self.budget.change(|ledger, now| ledger.remove(id, now));
+        }
+    }
+}
+
+/// The account of a connection that is closed for others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Closed;
+
+impl std::fmt::Display for Closed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("memory for peers is spent, and this one held much of it for long")
+    }
+}
+
+impl std::error::Error for Closed {}
+
+/// A turn to make up a large answer.
+#[derive(Debug)]
+pub struct Turn(#[allow(dead_code, reason = "held, not looked at")] OwnedSemaphorePermit);
+
+/// A gRPC stream's place, given up when it is dropped.
+#[derive(Debug)]
+pub struct StreamPlace(Budget);
+
+impl Drop for StreamPlace {
+    fn drop(&mut self) {
+        self.0.0.streams.fetch_sub(1, Ordering::AcqRel);
+    }
+}
