@@ -7,6 +7,7 @@ use mq_core::TopicName;
 use mq_grpc::Config;
 use mq_grpc::v1::publish_service_client::PublishServiceClient;
 use mq_grpc::v1::{OutgoingMessage, PublishRequest, PublishStreamRequest, SubscribeUpdate};
+use mq_net::budget::Budget;
 use mq_nsq::server;
 use prost::Message as _;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -69,7 +70,8 @@ async fn a_peer_that_does_not_answer_is_closed_and_its_messages_return() {
 #[tokio::test(flavor = "multi_thread")]
 async fn thousands_of_streams_on_few_connections() {
     const STREAMS: usize = 3_000;
-    let stack = Stack::start().await;
+    let config = Config { max_streams: 2_000, budget: Budget::new(128 << 20), ..Config::default() };
+    let stack = Stack::start_with(config, server::Config::default()).await;
     let connections = [stack.channel().await, stack.channel().await];
     let mut subscribers = Vec::new();
     for number in 0..STREAMS {

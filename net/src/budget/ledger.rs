@@ -135,11 +135,21 @@ impl Ledger {
         self.finisher = self.finisher.filter(|id| self.holdings.contains_key(id));
     }
 
-    /// Holders to be closed so that those that wait have a step each: the finisher first, then the ones with
+    /// Bytes that those that wait want: a step each.
+    pub(super) fn wanted(&self) -> usize {
+        self.waiting.len().saturating_mul(STEP_BYTES)
+    }
+
+    /// Holders to be closed so that there is room for `wanted` bytes: the finisher first, then the ones with
     /// the most bytes for the longest, bytes times time; all of those that did not move on for `grace`
     /// milliseconds. `may_close` picks.
-    pub(super) fn victims(&self, now: u64, grace: u64, may_close: impl Fn(u64) -> bool) -> Vec<u64> {
-        let wanted = self.waiting.len().saturating_mul(STEP_BYTES);
+    pub(super) fn victims(
+        &self,
+        wanted: usize,
+        now: u64,
+        grace: u64,
+        may_close: impl Fn(u64) -> bool,
+    ) -> Vec<u64> {
         let mut missing = wanted.saturating_sub(self.limit.saturating_sub(self.used));
         let mut stalled: Vec<(bool, u128, u64, usize)> = self
             .holdings
@@ -295,7 +305,7 @@ mod tests {
                 prop_assert_eq!(ledger.used(), model.used());
                 prop_assert_eq!(ledger.is_spent(), model.used() >= LIMIT);
                 prop_assert_eq!(ledger.any_waiting(), !model.waiting.is_empty());
-                let victims = ledger.victims(model.now, GRACE, |id| id != 0);
+                let victims = ledger.victims(ledger.wanted(), model.now, GRACE, |id| id != 0);
                 let may = |id: u64| {
                     id != 0 && model.bytes[id as usize] > 0 && model.now - model.since[id as usize] >= GRACE
                 };
@@ -357,16 +367,16 @@ mod tests {
         ledger.set(0, STEP_BYTES, 0);
         ledger.set(1, 2 * STEP_BYTES, 500);
         ledger.set(2, STEP_BYTES, 0);
-        assert!(ledger.victims(1_000, 100, |_| true).is_empty(), "nobody waits");
+        assert!(ledger.victims(ledger.wanted(), 1_000, 100, |_| true).is_empty(), "nobody waits");
         assert!(ledger.may_grow(8) && !ledger.may_grow(9));
         assert_eq!(
-            ledger.victims(900, 100, |_| true),
+            ledger.victims(ledger.wanted(), 900, 100, |_| true),
             [0],
             "bytes times time: the lower number of equal ones"
         );
-        assert_eq!(ledger.victims(1_200, 100, |_| true), [1]);
+        assert_eq!(ledger.victims(ledger.wanted(), 1_200, 100, |_| true), [1]);
         ledger.progress(1, 1_150);
-        assert_eq!(ledger.victims(1_200, 100, |_| true), [0]);
-        assert_eq!(ledger.victims(1_200, 100, |id| id != 0), [2]);
+        assert_eq!(ledger.victims(ledger.wanted(), 1_200, 100, |_| true), [0]);
+        assert_eq!(ledger.victims(ledger.wanted(), 1_200, 100, |id| id != 0), [2]);
     }
 }

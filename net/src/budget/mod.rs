@@ -46,6 +46,12 @@ const ANSWERS_MAX: usize = 2;
 /// Bytes that a gRPC stream takes for its state, half-read headers included.
 pub const STREAM_BYTES: usize = 16 * 1024;
 
+/// Streams that are reserved for at a time.
+const STREAM_RUN: usize = 16;
+
+/// The holder of what all streams take.
+const STREAMS_ID: u64 = u64::MAX;
+
 /// A budget. A handle: clones share it.
 #[derive(Clone, Debug)]
 pub struct Budget(Arc<Shared>);
@@ -60,8 +66,12 @@ struct Shared {
     /// Whether a task looks for accounts to close.
     sweeps: AtomicBool,
     next: AtomicU64,
+    /// Milliseconds at which a reservation was refused last.
+    last_refusal: AtomicU64,
     owners: Mutex<HashMap<u64, Owner>>,
     streams: AtomicUsize,
+    /// Streams that the ledger has a reservation for.
+    counted_streams: AtomicUsize,
     answers: Arc<Semaphore>,
 }
 
@@ -100,8 +110,10 @@ impl Budget {
             is_spent: AtomicBool::new(limit == 0),
             sweeps: AtomicBool::new(false),
             next: AtomicU64::new(0),
+            last_refusal: AtomicU64::new(0),
             owners: Mutex::default(),
             streams: AtomicUsize::new(0),
+            counted_streams: AtomicUsize::new(0),
             answers: Arc::new(Semaphore::new(ANSWERS_MAX)),
         }))
     }
@@ -154,7 +166,24 @@ impl Budget {
         let taken = self.0.streams.try_update(Ordering::AcqRel, Ordering::Acquire, |streams| {
             (streams < max).then_some(streams + 1)
         });
-        taken.is_ok().then(|| StreamPlace(self.clone()))
+        let place = taken.is_ok().then(|| StreamPlace(self.clone()))?;
+        self.count_streams();
+        Some(place)
+    }
+
+    /// Reserves what streams take, a run of streams at a time, and gives back what is two runs too many.
+    fn count_streams(&self) {
+        let wanted =
+            |shared: &Shared| shared.streams.load(Ordering::Acquire).div_ceil(STREAM_RUN) * STREAM_RUN;
+        let has_changed = |counted: usize, wanted: usize| wanted > counted || wanted + STREAM_RUN < counted;
+        let counted = &self.0.counted_streams;
+        if has_changed(counted.load(Ordering::Acquire), wanted(&self.0)) {
+            self.change(|ledger, now| {
+                let streams = wanted(&self.0);
+                counted.store(streams, Ordering::Release);
+                ledger.set(STREAMS_ID, streams * STREAM_BYTES, now);
+            });
+        }
     }
 
     /// A turn to make up an answer that may be large, to be kept until the answer is counted.
@@ -212,18 +241,30 @@ impl Budget {
 
     /// Returns whether anybody waits still.
     fn sweep(&self) -> bool {
-        let owners = self.0.owners.lock();
-        let may_close = |id| owners.get(&id).is_some_and(|owner| owner.may_close);
-        let now = self.now();
         let mut ledger = self.0.ledger.lock();
         if !ledger.any_waiting() {
             self.0.sweeps.store(false, Ordering::Release);
             return false;
         }
         ledger.release_finisher();
-        let victims = ledger.victims(now, GRACE.as_millis() as u64, may_close);
+        let wanted = ledger.wanted();
         let next = ledger.next();
         drop(ledger);
+        self.close_for(wanted);
+        self.wake(&next);
+        true
+    }
+
+    /// Closes what held most for longest, so that there will be room for `wanted` bytes.
+    fn close_for(&self, wanted: usize) {
+        let owners = self.0.owners.lock();
+        let may_close = |id| {
+            owners.get(&id).is_some_and(|owner: &Owner| {
+                owner.may_close && !owner.closing.is_closed.load(Ordering::Acquire)
+            })
+        };
+        let (now, grace) = (self.now(), GRACE.as_millis() as u64);
+        let victims = self.0.ledger.lock().victims(wanted, now, grace, may_close);
         let closed: Vec<_> =
             victims.iter().filter_map(|id| owners.get(id)).map(|owner| Arc::clone(&owner.closing)).collect();
         drop(owners);
@@ -232,15 +273,23 @@ impl Budget {
             tracing::warn!(
                 connections = closed.len(),
                 limit,
-                "memory for peers is spent: connections that held most for longest are closed"
+                "memory for clients is spent: those that held most for longest are closed"
             );
         }
         for closing in closed {
             closing.is_closed.store(true, Ordering::Release);
             closing.wake.wake();
         }
-        self.wake(&next);
-        true
+    }
+
+    /// Has room made for `wanted` bytes that were refused, so that they find some when they come again.
+    fn make_room(&self, wanted: usize) {
+        let now = self.now();
+        let last = self.0.last_refusal.swap(now, Ordering::AcqRel);
+        // Not for each of a flood.
+        if now.saturating_sub(last) >= SWEEP_EVERY.as_millis() as u64 {
+            self.close_for(wanted);
+        }
     }
 }
 
@@ -288,8 +337,9 @@ impl Account {
         self.list();
         let id = self.id;
         let taken = self.budget.change(|ledger, now| ledger.take(id, bytes, now));
-        if taken {
-            self.bytes = bytes;
+        match taken {
+            true => self.bytes = bytes,
+            false => self.budget.make_room(bytes),
         }
         taken
     }
@@ -377,5 +427,58 @@ pub struct StreamPlace(Budget);
 impl Drop for StreamPlace {
     fn drop(&mut self) {
         self.0.0.streams.fetch_sub(1, Ordering::AcqRel);
+        self.0.count_streams();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streams_have_half_of_it_and_give_it_back() {
+        let budget = Budget::new(4 << 20);
+        let mut places = Vec::new();
+        places.extend(std::iter::from_fn(|| budget.stream()));
+        assert_eq!((places.len(), budget.used()), (128, 2 << 20));
+        places.truncate(1);
+        assert!(budget.used() <= 2 * STREAM_RUN * STREAM_BYTES, "{}", budget.used());
+        assert!(budget.stream().is_some());
+    }
+
+    #[test]
+    fn a_quarter_of_the_memory_for_messages_between_a_least_and_a_most() {
+        for (memory, limit) in [(4, 16), (64, 16), (128, 32), (256, 64), (4096, 64)] {
+            assert_eq!(Budget::beside(memory << 20).limit(), limit << 20, "{memory} MiB");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_goes_on_once_who_holds_most_for_long_is_closed() {
+        let budget = Budget::new(STREAM_BYTES);
+        let account = || {
+            let signal = Arc::new(Signal::default());
+            (budget.account(Arc::clone(&signal) as Arc<dyn Wake>), signal)
+        };
+        let (mut stuck, stuck_signal) = account();
+        stuck.set(1 << 20);
+        let (mut finisher, _) = account();
+        assert!(finisher.may_grow());
+        finisher.set(FREE_BYTES + 1);
+        let (mut waits, signal) = account();
+        assert!(!waits.may_grow());
+        let giving_way = async {
+            std::future::poll_fn(|cx| {
+                stuck_signal.register(cx.waker());
+                if stuck.is_closed() { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+            })
+            .await;
+            drop(stuck);
+            // The finisher is at its end.
+            finisher.set(0);
+        };
+        let (_, room) = tokio::join!(giving_way, waits.room(&signal));
+        assert_eq!(room, Ok(()));
+        assert_eq!(budget.used(), 0);
     }
 }
