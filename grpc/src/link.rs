@@ -108,15 +108,15 @@ impl Link {
         let begun = self.streams.try_update(Ordering::AcqRel, Ordering::Acquire, |streams| {
             (streams < max).then_some(streams + 1)
         });
-        if begun.is_err() {
+        let Ok(others) = begun else {
             let text = format!(
                 "this connection has {max} streams, the most it may have (--grpc-max-streams; \
                  {UNADMITTED_STREAMS_MAX} before a call was admitted)"
             );
             return Err(crowded(text));
-        }
+        };
         let mut place = CallPlace { link: Arc::clone(self), _stream: None };
-        place._stream = self.budget.stream();
+        place._stream = self.budget.stream(others);
         if place._stream.is_none() {
             let text = "all clients together have as many streams as the broker has memory for \
                         (half of what --memory-limit leaves for clients)";

@@ -39,7 +39,9 @@ struct Holding {
 /// - A holder grows while `used` is below the limit. At the limit one holder may go on all the same, the
 ///   finisher: there is always one that comes to its end, and no other exceeds the limit by more than it had
 ///   begun when the limit was reached.
-/// - Of those that wait, the holder with the lowest number, so the oldest, comes first.
+/// - Of those that wait, the oldest and the youngest (by their numbers) come by turns: under an attack the queue
+///   is full of holders that never end, and who behaves came before them or comes after. They get the room
+///   below three quarters of the limit; the rest is for who asks for the first time.
 #[derive(Debug)]
 pub(super) struct Ledger {
     limit: usize,
@@ -49,11 +51,21 @@ pub(super) struct Ledger {
     holdings: BTreeMap<u64, Holding>,
     finisher: Option<u64>,
     waiting: BTreeSet<u64>,
+    /// Whether the last that was let in was the youngest.
+    takes_youngest: bool,
 }
 
 impl Ledger {
     pub(super) fn new(limit: usize) -> Self {
-        Self { limit, used: 0, peak: 0, holdings: BTreeMap::new(), finisher: None, waiting: BTreeSet::new() }
+        Self {
+            limit,
+            used: 0,
+            peak: 0,
+            holdings: BTreeMap::new(),
+            finisher: None,
+            waiting: BTreeSet::new(),
+            takes_youngest: false,
+        }
     }
 
     pub(super) fn used(&self) -> usize {
@@ -116,9 +128,17 @@ impl Ledger {
 
     /// The holders that shall ask again: as many as there is room for a step each, or one to be the finisher.
     pub(super) fn next(&mut self) -> Vec<u64> {
-        let steps = self.limit.saturating_sub(self.used).div_ceil(STEP_BYTES);
+        let steps = (self.limit - self.limit / 4).saturating_sub(self.used).div_ceil(STEP_BYTES);
         let count = steps.max(usize::from(self.finisher.is_none())).min(self.waiting.len());
-        std::iter::from_fn(|| self.waiting.pop_first()).take(count).collect()
+        let mut next = Vec::with_capacity(count);
+        for _ in 0..count {
+            self.takes_youngest = !self.takes_youngest;
+            next.extend(match self.takes_youngest {
+                true => self.waiting.pop_last(),
+                false => self.waiting.pop_first(),
+            });
+        }
+        next
     }
 
     /// Forgets a holder.
@@ -213,6 +233,7 @@ mod tests {
         bytes: [usize; 6],
         since: [u64; 6],
         waiting: Vec<u64>,
+        turns: usize,
         finisher: Option<u64>,
     }
 
@@ -248,16 +269,22 @@ mod tests {
         }
 
         fn next(&mut self) -> Vec<u64> {
-            let mut room = LIMIT.saturating_sub(self.used());
+            let mut room = (6 * STEP_BYTES).saturating_sub(self.used());
             let mut next = Vec::new();
             while room > 0 && !self.waiting.is_empty() {
-                next.push(self.waiting.remove(0));
+                next.push(self.turn());
                 room = room.saturating_sub(STEP_BYTES);
             }
             if next.is_empty() && self.finisher.is_none() && !self.waiting.is_empty() {
-                next.push(self.waiting.remove(0));
+                next.push(self.turn());
             }
             next
+        }
+
+        fn turn(&mut self) -> u64 {
+            self.turns += 1;
+            let at = if self.turns % 2 == 1 { self.waiting.len() - 1 } else { 0 };
+            self.waiting.remove(at)
         }
 
         fn rent(&self, id: u64) -> (bool, u128) {
@@ -354,11 +381,11 @@ mod tests {
         ledger.release_finisher();
         ledger.set(0, 5 * STEP_BYTES, 0);
         ledger.set(0, 0, 0);
-        assert_eq!(ledger.next(), [0], "one more, since all is spent");
-        assert!(ledger.may_grow(1));
-        ledger.remove(1, 0);
+        assert_eq!(ledger.next(), [2], "one more, since all is spent: the youngest");
+        assert!(ledger.may_grow(2));
+        ledger.remove(2, 0);
         ledger.remove(3, 0);
-        assert_eq!(ledger.next(), [2]);
+        assert_eq!(ledger.next(), [0], "the oldest");
     }
 
     #[test]

@@ -46,6 +46,9 @@ const ANSWERS_MAX: usize = 2;
 /// Bytes that a gRPC stream takes for its state, half-read headers included.
 pub const STREAM_BYTES: usize = 16 * 1024;
 
+/// A connection with fewer streams has a place where others have none left.
+const FEW_STREAMS: usize = 4;
+
 /// Streams that are reserved for at a time.
 const STREAM_RUN: usize = 16;
 
@@ -160,9 +163,11 @@ impl Budget {
         Account { budget: self.clone(), id, bytes: 0, may_close, is_listed: false, closing }
     }
 
-    /// A place for one more gRPC stream. `None` once streams have half of the budget.
-    pub fn stream(&self) -> Option<StreamPlace> {
-        let max = self.0.limit / 2 / STREAM_BYTES;
+    /// A place for one more gRPC stream of a connection that has `others`. `None` once streams have half of the
+    /// budget. The last quarter of that is for connections with few.
+    pub fn stream(&self, others: usize) -> Option<StreamPlace> {
+        let all = self.0.limit / 2 / STREAM_BYTES;
+        let max = if others < FEW_STREAMS { all } else { all - all / 4 };
         let taken = self.0.streams.try_update(Ordering::AcqRel, Ordering::Acquire, |streams| {
             (streams < max).then_some(streams + 1)
         });
@@ -439,11 +444,13 @@ mod tests {
     fn streams_have_half_of_it_and_give_it_back() {
         let budget = Budget::new(4 << 20);
         let mut places = Vec::new();
-        places.extend(std::iter::from_fn(|| budget.stream()));
+        places.extend(std::iter::from_fn(|| budget.stream(FEW_STREAMS)));
+        assert_eq!((places.len(), budget.used()), (96, 96 * STREAM_BYTES));
+        places.extend(std::iter::from_fn(|| budget.stream(0)));
         assert_eq!((places.len(), budget.used()), (128, 2 << 20));
         places.truncate(1);
         assert!(budget.used() <= 2 * STREAM_RUN * STREAM_BYTES, "{}", budget.used());
-        assert!(budget.stream().is_some());
+        assert!(budget.stream(FEW_STREAMS).is_some());
     }
 
     #[test]

@@ -165,6 +165,10 @@ impl Session {
             let least = if self.input.stage == Stage::Line { LINE_BYTES } else { 1 };
             let (more, rest) = bytes.split_at(missing.max(least).min(bytes.len()));
             bytes = rest;
+            if self.input.held.len() + more.len() <= FREE_BYTES {
+                // No more than is free, where that is all there is.
+                self.input.held.reserve_exact(more.len());
+            }
             self.input.held.extend_from_slice(more);
             if self.input.held.len() >= self.input.need {
                 self.execute_held();

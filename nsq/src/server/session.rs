@@ -21,7 +21,6 @@ use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::auth::AuthClient;
 use super::authorize::Authorization;
-use super::buffers;
 use super::config::Config;
 use super::gather::{GATHERED, Gather};
 use super::input::Input;
@@ -514,8 +513,9 @@ impl Session {
 async fn linger(transport: &mut Transport) {
     let _ = timeout(LINGER, async {
         transport.shutdown().await?;
-        // On the heap, since it would be part of every session's task otherwise.
-        let mut sink = buffers::take_output();
+        // On the heap, since it would be part of every session's task otherwise, and small, since many may end
+        // at once.
+        let mut sink = Vec::with_capacity(FREE_BYTES);
         loop {
             sink.clear();
             if transport.read_buf(&mut sink).await? == 0 {
