@@ -123,7 +123,9 @@ impl Started {
         // Before the broker is known anywhere, which is when the first clients come.
         let addresses =
             (server.local_addr(), server.http_addr(), grpc.as_ref().map(mq_grpc::Server::local_addr));
-        let discovery = Discovery::bind(config, reload.invoked_as, broker.clone(), addresses).await?;
+        let discovery =
+            Discovery::bind(config, reload.invoked_as, broker.clone(), addresses, server.budget());
+        let discovery = discovery.await?;
         if let (Some(grpc), Some(directory)) = (&mut grpc, discovery.directory()) {
             grpc.add_directory(directory);
         }

@@ -385,6 +385,15 @@ impl Account {
         .await
     }
 
+    /// Resolves once the connection is to close; `signal` is what the account wakes.
+    pub async fn closed(&self, signal: &Signal) {
+        std::future::poll_fn(|cx| {
+            signal.register(cx.waker());
+            if self.is_closed() { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+        })
+        .await;
+    }
+
     /// Whether the connection is to close, since others need what it holds.
     pub fn is_closed(&self) -> bool {
         self.closing.is_closed.load(Ordering::Acquire)

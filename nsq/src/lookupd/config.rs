@@ -37,7 +37,7 @@ pub struct LookupConfig {
     pub idle_lifetime: Duration,
     /// Most connections of brokers at a time. One more gets an error and is closed.
     pub max_connections: usize,
-    /// Limits of HTTP clients.
+    /// Limits of HTTP clients. Their budget is that of brokers' connections too.
     pub http: HttpLimits,
     /// Longest time for connections to end when the server stops.
     pub shutdown_timeout: Duration,
