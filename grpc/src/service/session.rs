@@ -90,8 +90,7 @@ impl Session {
         subscription: Subscription,
         listed: Listed,
         input: Streaming<SubscribeRequest>,
-        outlet: Outlet<SubscribeResponse>,
-        signal: Arc<Signal>,
+        (outlet, signal): (Outlet<SubscribeResponse>, Arc<Signal>),
         ending: Ending,
     ) -> Self {
         Self {

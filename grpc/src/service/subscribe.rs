@@ -110,7 +110,7 @@ impl SubscribeService for Subscribing {
         let (outlet, frames) = outlet();
         outlet.put(SubscribeResponse { response: Some(Answer::Opened(opened)) }, None);
         let mut session =
-            Session::new(Arc::clone(core), link, subscription, listed, input, outlet, signal, ending);
+            Session::new(Arc::clone(core), link, subscription, listed, input, (outlet, signal), ending);
         if let Some(credit) = open.credit {
             session.set_credit(credit, "open.")?;
         }

@@ -39,9 +39,9 @@ struct Holding {
 /// - A holder grows while `used` is below the limit. At the limit one holder may go on all the same, the
 ///   finisher: there is always one that comes to its end, and no other exceeds the limit by more than it had
 ///   begun when the limit was reached.
-/// - Of those that wait, the oldest and the youngest (by their numbers) come by turns: under an attack the queue
-///   is full of holders that never end, and who behaves came before them or comes after. They get the room
-///   below three quarters of the limit; the rest is for who asks for the first time.
+/// - Of those that wait, the oldest and the youngest (by their numbers) come by turns: under an attack the
+///   queue is full of holders that never end, and who behaves came before them or comes after. They get the
+///   room below three quarters of the limit; the rest is for who asks for the first time.
 #[derive(Debug)]
 pub(super) struct Ledger {
     limit: usize,

@@ -163,8 +163,8 @@ impl Budget {
         Account { budget: self.clone(), id, bytes: 0, may_close, is_listed: false, closing }
     }
 
-    /// A place for one more gRPC stream of a connection that has `others`. `None` once streams have half of the
-    /// budget. The last quarter of that is for connections with few.
+    /// A place for one more gRPC stream of a connection that has `others`. `None` once streams have half of
+    /// the budget. The last quarter of that is for connections with few.
     pub fn stream(&self, others: usize) -> Option<StreamPlace> {
         let all = self.0.limit / 2 / STREAM_BYTES;
         let max = if others < FEW_STREAMS { all } else { all - all / 4 };

@@ -15,7 +15,7 @@ use crate::signal::Signal;
 /// Bytes of an answer by which a peer has to go on for it to count as slow, not as stuck.
 const MOVED_BYTES: usize = 16 * 1024;
 
-/// What a connection holds. Its task is woken when it may hold more, or is to close.
+/// Bytes that a connection holds. Its task is woken when it may hold more, or is to close.
 pub(super) struct ConnectionMemory {
     held: Mutex<Held>,
     signal: Arc<Signal>,

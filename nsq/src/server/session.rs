@@ -15,12 +15,13 @@ use std::time::Duration;
 use mq_core::{Broker, Subscription, TopicName, Wake};
 use mq_net::budget::{Account, FREE_BYTES};
 use mq_net::clients::Client;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::task::coop;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::auth::AuthClient;
 use super::authorize::Authorization;
+use super::buffers;
 use super::config::Config;
 use super::gather::{GATHERED, Gather};
 use super::input::Input;
@@ -513,15 +514,17 @@ impl Session {
 async fn linger(transport: &mut Transport) {
     let _ = timeout(LINGER, async {
         transport.shutdown().await?;
-        // On the heap, since it would be part of every session's task otherwise, and small, since many may end
-        // at once.
-        let mut sink = Vec::with_capacity(FREE_BYTES);
-        loop {
-            sink.clear();
-            if transport.read_buf(&mut sink).await? == 0 {
-                return Ok::<_, io::Error>(());
-            }
-        }
+        // Into the thread's buffer, since many may end at once.
+        let mut discard = |cx: &mut Context<'_>| {
+            let mut sink = buffers::take_input();
+            let mut read = ReadBuf::new(&mut sink);
+            let polled = Pin::new(&mut *transport).poll_read(cx, &mut read);
+            let len = read.filled().len();
+            buffers::give_input(sink);
+            polled.map_ok(|()| len)
+        };
+        while poll_fn(&mut discard).await? > 0 {}
+        Ok::<_, io::Error>(())
     })
     .await;
 }

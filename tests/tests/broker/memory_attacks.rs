@@ -27,7 +27,7 @@ const MIB: u64 = 1 << 20;
 
 /// `--memory-limit`.
 const LIMIT: u64 = 64 * MIB;
-/// What the process may have: its limit, the largest message, and 128 MiB.
+/// Anonymous memory that the process may have: its limit, the largest message, and 128 MiB.
 const BOUND: u64 = LIMIT + MIB + 128 * MIB;
 
 const HALF_SENT: usize = 8_000;
