@@ -263,3 +263,22 @@ async fn a_publisher_that_does_not_read_its_results_is_not_read() {
     assert_eq!(answered, sent);
     assert_eq!(stack.broker.topics()[0].depth(), sent);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_too_many_is_refused_at_once_and_its_place_returns() {
+    let config = Config { max_streams: 3, ..Config::default() };
+    let stack = Stack::start_with(config, server::Config::default()).await;
+    let channel = stack.channel().await;
+    let open = |name: &'static str| Subscriber::open(channel.clone(), open("t", name), 1);
+    let mut subscribers = Vec::new();
+    for name in ["a", "b", "c"] {
+        subscribers.push(open(name).await.unwrap());
+    }
+    let refused = soon("an answer", open("d")).await.map(|_| ()).unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");
+    assert!(refused.message().contains("--grpc-max-streams"), "{refused}");
+    // Another connection has places of its own.
+    Subscriber::open(stack.channel().await, stack::open("t", "e"), 1).await.unwrap();
+    subscribers.pop();
+    soon("the place", async { while open("d").await.is_err() {} }).await;
+}
