@@ -2,19 +2,23 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http_body_util::BodyExt;
-use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use hyper::{Request, Response, StatusCode};
-use tokio::sync::OwnedSemaphorePermit;
+use mq_net::access::Access;
+use mq_net::budget::Account;
 use tokio::time::{Instant, timeout_at};
 use tonic::Status;
 use tonic::body::Body;
 use tower::Service;
 
+use crate::guarded::bearer;
 use crate::input_budget::InputBudget;
+use crate::link::{CallPlace, Link, PlacedBody};
 use crate::server::REQUEST_BYTES;
 use crate::status::Refusal;
 
@@ -29,21 +33,22 @@ const EARLY: Duration = Duration::from_millis(2);
 pub(crate) struct Deadline(pub(crate) Instant);
 
 /// The services behind it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Calls<S> {
     inner: S,
     input: InputBudget,
+    access: Option<Arc<Access>>,
 }
 
 impl<S> Calls<S> {
-    pub(crate) fn new(inner: S, input: InputBudget) -> Self {
-        Self { inner, input }
+    pub(crate) fn new(inner: S, input: InputBudget, access: Option<Arc<Access>>) -> Self {
+        Self { inner, input, access }
     }
 }
 
 impl<S> Service<Request<Body>> for Calls<S>
 where
-    S: Service<Request<Body>, Response = Response<Body>>,
+    S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + 'static,
     S::Future: Send + 'static,
 {
     type Response = Response<Body>;
@@ -60,13 +65,62 @@ where
             *refused.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
             return Box::pin(async { Ok(refused) });
         }
+        let link = request.extensions().get::<Arc<Link>>().cloned();
+        let Some(link) = link else { return self.placed(request, None) };
+        if link.needs_admission() {
+            return self.admitted(request, link);
+        }
+        match link.begin() {
+            Ok(place) => self.placed(request, Some((link, place))),
+            Err(refusal) => refused(refusal),
+        }
+    }
+}
+
+type Answering<E> = Pin<Box<dyn Future<Output = Result<Response<Body>, E>> + Send>>;
+
+fn refused<E: 'static>(refusal: Refusal) -> Answering<E> {
+    Box::pin(async move { Ok(readable(Status::from(refusal).into_http())) })
+}
+
+impl<S> Calls<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+{
+    /// Answers a call that is one too many for a connection on which nobody was admitted, if its own caller
+    /// is.
+    fn admitted(&mut self, request: Request<Body>, link: Arc<Link>) -> Answering<S::Error> {
+        // The clone that is left behind has not been polled for readiness; the one that was takes the call.
+        let next = self.clone();
+        let mut calls = std::mem::replace(self, next);
+        Box::pin(async move {
+            let given = request.headers().get(AUTHORIZATION).and_then(|value| bearer(value.as_bytes()));
+            let is_admitted = match &calls.access {
+                Some(access) => access.caller(given, link.peer()).await.is_ok(),
+                None => true,
+            };
+            if is_admitted {
+                link.admit();
+            }
+            match link.begin() {
+                Ok(place) => calls.placed(request, Some((link, place))).await,
+                Err(refusal) => refused(refusal).await,
+            }
+        })
+    }
+
+    /// Answers a call that has its place.
+    fn placed(
+        &mut self,
+        request: Request<Body>,
+        place: Option<(Arc<Link>, CallPlace)>,
+    ) -> Answering<S::Error> {
         let deadline =
             timeout(request.headers()).map(|timeout| Instant::now() + timeout.saturating_sub(EARLY));
         let unpacked = match self.unpacked(&request) {
-            Ok(place) => place,
-            Err(refusal) => {
-                return Box::pin(async move { Ok(readable(Status::from(refusal).into_http())) });
-            }
+            Ok(unpacked) => unpacked,
+            Err(refusal) => return refused(refusal),
         };
         let mut request = request.map(|body| {
             let body = self.input.follow(body);
@@ -82,6 +136,9 @@ where
         if let Some(deadline) = deadline {
             request.extensions_mut().insert(Deadline(deadline));
         }
+        if let Some((link, _)) = &place {
+            request.extensions_mut().insert(Arc::clone(link.peer()));
+        }
         let answer = self.inner.call(request);
         Box::pin(async move {
             let answer = match deadline {
@@ -91,7 +148,11 @@ where
                     timeout_at(deadline, answer).await.unwrap_or_else(late)
                 }
             };
-            answer.map(readable)
+            let answer = answer.map(readable)?;
+            Ok(match place {
+                Some((_, place)) => answer.map(|body| Body::new(PlacedBody::new(body, place))),
+                None => answer,
+            })
         })
     }
 }
@@ -102,7 +163,7 @@ impl<S> Calls<S> {
     ///
     /// # Errors
     /// There is no room for it.
-    fn unpacked(&self, request: &Request<Body>) -> Result<Option<OwnedSemaphorePermit>, Refusal> {
+    fn unpacked(&self, request: &Request<Body>) -> Result<Option<Account>, Refusal> {
         let encoding = request.headers().get("grpc-encoding");
         if encoding.is_none_or(|encoding| encoding == "identity") {
             return Ok(None);
@@ -166,6 +227,8 @@ fn timeout(headers: &HeaderMap) -> Option<Duration> {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use mq_net::budget::Budget;
+
     use super::*;
 
     #[tokio::test]
@@ -173,7 +236,7 @@ mod tests {
         let service = tower::service_fn(|_: Request<Body>| async {
             Ok::<_, std::convert::Infallible>(Response::new(Body::empty()))
         });
-        let mut calls = Calls::new(service, InputBudget::new(1 << 20, 1 << 20));
+        let mut calls = Calls::new(service, InputBudget::new(Budget::new(1 << 20), 1 << 20), None);
         for (kind, wanted) in [
             ("application/grpc", StatusCode::OK),
             ("application/grpc+proto", StatusCode::OK),

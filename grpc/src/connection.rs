@@ -7,12 +7,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use mq_net::http::Peer;
+use mq_net::budget::Closed;
 use mq_net::transport::Transport;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Sleep, sleep};
 use tonic::transport::server::Connected;
+
+use crate::link::Link;
 
 /// Bytes of the preface that HTTP/2 begins with. Once they are there, keepalive finds out whether the client
 /// is.
@@ -22,7 +24,7 @@ const PREFACE_BYTES: usize = 24;
 #[derive(Debug)]
 pub(crate) struct Connection {
     transport: Transport,
-    peer: Arc<Peer>,
+    link: Arc<Link>,
     /// Bytes of the preface that have not come.
     missing: usize,
     /// The time by which the preface has to be there; `None` once it is.
@@ -35,12 +37,12 @@ impl Connection {
     /// One whose client has `patience` to begin.
     pub(crate) fn new(
         transport: Transport,
-        address: String,
+        link: Arc<Link>,
         patience: Duration,
         permit: OwnedSemaphorePermit,
     ) -> Self {
         Self {
-            peer: Arc::new(Peer::new(address, &transport)),
+            link,
             transport,
             missing: PREFACE_BYTES,
             deadline: Some(Box::pin(sleep(patience))),
@@ -50,10 +52,10 @@ impl Connection {
 }
 
 impl Connected for Connection {
-    type ConnectInfo = Arc<Peer>;
+    type ConnectInfo = Arc<Link>;
 
-    fn connect_info(&self) -> Arc<Peer> {
-        Arc::clone(&self.peer)
+    fn connect_info(&self) -> Arc<Link> {
+        Arc::clone(&self.link)
     }
 }
 
@@ -63,6 +65,10 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.link.is_closed(cx) {
+            tracing::debug!(peer = self.link.peer().address, "gRPC connection closed: {Closed}");
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::OutOfMemory, Closed)));
+        }
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.transport).poll_read(cx, buf);
         if let Some(deadline) = &mut self.deadline {

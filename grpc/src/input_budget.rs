@@ -13,18 +13,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Body as HttpBody, Frame};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use mq_core::Wake;
+use mq_net::budget::{Account, Budget, Closed, STREAM_BYTES};
+use mq_net::signal::Signal;
 use tokio::time::{Instant, Sleep, sleep};
 use tonic::body::Body;
 use tonic::{Code, Status};
 
 use crate::status::Refusal;
 
-/// A message up to this size is not counted: a stream's other buffers take as much.
-const UNCOUNTED_BYTES: usize = 16 * 1024;
-
-/// Bytes that one permit stands for.
-const UNIT: usize = 1024;
+/// A message up to this size is not counted: the place of its stream is as large.
+const UNCOUNTED_BYTES: usize = STREAM_BYTES;
 
 /// Interval at which messages that take too long are looked for. While the server itself does not read, this
 /// counts once.
@@ -36,21 +35,18 @@ const TICKS_MAX: u32 = 12;
 /// Bytes before a message: a flag, and its length.
 const PREFIX_BYTES: usize = 5;
 
-/// The budget.
+/// The budget for messages on their way in.
 #[derive(Clone, Debug)]
 pub(crate) struct InputBudget {
-    permits: Arc<Semaphore>,
-    /// All of it.
-    bytes: usize,
+    budget: Budget,
     /// The largest message there may be: the decoder refuses what is larger.
     max_message: usize,
 }
 
 impl InputBudget {
-    /// A budget of `bytes`, or of `max_message` if that is more: any message has a place if it is alone.
-    pub(crate) fn new(bytes: usize, max_message: usize) -> Self {
-        let bytes = bytes.max(max_message).min(u32::MAX as usize);
-        Self { permits: Arc::new(Semaphore::new(bytes.div_ceil(UNIT))), bytes, max_message }
+    /// Messages have places in `budget`; any has one if it is alone.
+    pub(crate) fn new(budget: Budget, max_message: usize) -> Self {
+        Self { budget, max_message }
     }
 
     /// Bytes of the largest message there may be.
@@ -60,25 +56,27 @@ impl InputBudget {
 
     /// Follows the messages of a request.
     pub(crate) fn follow(&self, body: Body) -> Body {
-        let (at, clock) = (Position::default(), Clock::default());
-        Body::new(Followed { body, budget: self.clone(), at, place: None, clock, refused: None })
+        let (at, clock, signal) = (Position::default(), Clock::default(), Arc::default());
+        Body::new(Followed { body, budget: self.clone(), at, place: None, signal, clock, refused: None })
     }
 
     /// A place for what is received, or was and has to wait; none if it needs none.
     ///
     /// # Errors
     /// There is no room for it.
-    pub(crate) fn take(&self, bytes: usize) -> Result<Option<OwnedSemaphorePermit>, Refusal> {
+    pub(crate) fn take(&self, bytes: usize) -> Result<Option<Account>, Refusal> {
+        self.take_into(self.budget.standing_account(), bytes)
+    }
+
+    fn take_into(&self, mut account: Account, bytes: usize) -> Result<Option<Account>, Refusal> {
         if bytes <= UNCOUNTED_BYTES {
             return Ok(None);
         }
-        // What is larger than all of it has a place if it is alone.
-        let permits = bytes.min(self.bytes).div_ceil(UNIT) as u32;
-        Arc::clone(&self.permits).try_acquire_many_owned(permits).map(Some).map_err(|_| {
-            let text =
-                format!("there is no memory for a message of {bytes} bytes: too many are on their way");
-            Refusal::full(text)
-        })
+        if account.take(bytes) {
+            return Ok(Some(account));
+        }
+        let text = format!("there is no memory for a message of {bytes} bytes: too many are on their way");
+        Err(Refusal::full(text))
     }
 }
 
@@ -88,7 +86,9 @@ struct Followed {
     budget: InputBudget,
     at: Position,
     /// The place of the message that is being received.
-    place: Option<OwnedSemaphorePermit>,
+    place: Option<Account>,
+    /// Wakes when others need the place.
+    signal: Arc<Signal>,
     clock: Clock,
     /// The refusal that comes behind the pieces that were let through.
     refused: Option<Refusal>,
@@ -103,7 +103,8 @@ impl Followed {
         }
         if let Some((start, bytes)) = begun.filter(|(_, bytes)| *bytes <= self.budget.max_message) {
             self.clock.restart();
-            match self.budget.take(bytes) {
+            let account = self.budget.budget.account(Arc::clone(&self.signal) as Arc<dyn Wake>);
+            match self.budget.take_into(account, bytes) {
                 Ok(place) => self.place = place,
                 Err(refusal) if start == 0 => return Err(refusal),
                 Err(refusal) => {
@@ -128,7 +129,14 @@ impl HttpBody for Followed {
         if let Some(refusal) = this.refused.take() {
             return Poll::Ready(Some(Err(refusal.into())));
         }
+        if let Some(place) = &this.place {
+            this.signal.register(cx.waker());
+            if place.is_closed() {
+                return Poll::Ready(Some(Err(Refusal::full(Closed.to_string()).into())));
+            }
+        }
         let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) else {
+            this.signal.register(cx.waker());
             if this.place.is_some() && this.clock.poll(cx) >= TICKS_MAX {
                 let max = (TICK * TICKS_MAX).as_secs();
                 let text = format!("a message takes longer than {max} s to come: send smaller batches");
@@ -281,20 +289,20 @@ mod tests {
     async fn wherever_it_is_cut_all_of_it_comes() {
         let lengths = [0, 3, 40 * KIB, 17 * KIB, 5, 0, 16 * KIB];
         let all = lengths.map(message).concat();
-        let budget = InputBudget::new(0, 40 * KIB);
+        let budget = InputBudget::new(Budget::new(0), 40 * KIB);
         for piece in [1, 2, 7, 4_099, 33 * KIB, all.len()] {
             let (frames, followed) = (all.chunks(piece).map(Bytes::copy_from_slice), budget.clone());
             let frames: Vec<_> = frames.map(|data| Ok::<_, Infallible>(Frame::data(data))).collect();
             let body = followed.follow(Body::new(StreamBody::new(tokio_stream::iter(frames))));
             let got = body.collect().await.unwrap().to_bytes();
             assert!(got == all, "{piece}");
-            assert_eq!(budget.permits.available_permits(), 40, "{piece}");
+            assert_eq!(budget.budget.used(), 0, "{piece}");
         }
     }
 
     #[tokio::test]
     async fn what_has_no_place_is_told_to_come_again() {
-        let budget = InputBudget::new(64 * KIB, 40 * KIB);
+        let budget = InputBudget::new(Budget::new(130 * KIB), 40 * KIB);
         let large = message(40 * KIB);
         let (first, mut first_body) = body(&budget);
         send(&first, &large[..39 * KIB]);
@@ -319,13 +327,13 @@ mod tests {
         send(&third, &large[..KIB]);
         assert_eq!(taken(&mut third_body).await, KIB);
         drop(third_body);
-        assert_eq!(budget.permits.available_permits(), 64);
+        assert_eq!(budget.budget.used(), 0);
         assert!(budget.take(1 << 30).unwrap().is_some());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_message_that_does_not_end_is_given_up() {
-        let budget = InputBudget::new(0, 40 * KIB);
+        let budget = InputBudget::new(Budget::new(0), 40 * KIB);
         let (sender, mut body) = body(&budget);
         send(&sender, &message(40 * KIB)[..KIB]);
         let trickle = tokio::spawn(async move {
@@ -340,6 +348,6 @@ mod tests {
         assert!((120..=121).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
         drop(body);
         trickle.await.unwrap();
-        assert_eq!(budget.permits.available_permits(), 40);
+        assert_eq!(budget.budget.used(), 0);
     }
 }

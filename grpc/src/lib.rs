@@ -3,8 +3,8 @@
 //! - [`v1`]: the messages and services of `proto/mq/v1`, generated; [`PROTOS`]: their files; `batch`:
 //!   delivered messages, encoded by hand
 //! - `Server`: listens, with its `Config`; `service`: what it serves; `status`: errors as gRPC has them;
-//!   `connection`: a client's socket; `call`: what holds for every call; `input_budget`: memory for
-//!   half-received messages; `health`
+//!   `connection`: a client's socket, `link`: as its calls see it; `call`: what holds for every call;
+//!   `input_budget`: memory for half-received messages; `health`
 //! - `client`: publishers and consumers
 //!
 //! The feature `client`, on by default, has `client`; the feature `server` has what a broker serves.
@@ -23,6 +23,8 @@ mod guarded;
 mod health;
 #[cfg(feature = "server")]
 mod input_budget;
+#[cfg(feature = "server")]
+mod link;
 #[cfg(feature = "server")]
 mod server;
 #[cfg(feature = "server")]

@@ -9,8 +9,10 @@ use std::time::Duration;
 
 use mq_core::Broker;
 use mq_net::access::Access;
+use mq_net::budget::Budget;
 use mq_net::clients::Clients;
 use mq_net::directory::Directory;
+use mq_net::http::Peer;
 use mq_net::transport::tls::TlsConfig;
 use mq_net::transport::{Address, Listener, Transport};
 use tokio::sync::{Semaphore, mpsc};
@@ -28,6 +30,7 @@ use crate::connection::Connection;
 use crate::guarded::Guarded;
 use crate::health;
 use crate::input_budget::InputBudget;
+use crate::link::Link;
 use crate::service::{Administering, Core, Discovering, Leases, Publishing, Subscribing};
 use crate::v1::DESCRIPTORS;
 use crate::v1::admin_service_server::AdminServiceServer;
@@ -44,9 +47,14 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Connections whose handshake is done and that wait to be served.
 const ACCEPTED_MAX: usize = 64;
 
-/// Bytes that a peer may have sent on a stream, and on a connection, before they are read.
-const STREAM_WINDOW: u32 = 1 << 20;
-const CONNECTION_WINDOW: u32 = 4 << 20;
+/// Bytes that a peer may have sent on a stream, and on a connection, before they are read. They are not
+/// counted: this is the bound.
+const STREAM_WINDOW: u32 = 512 << 10;
+const CONNECTION_WINDOW: u32 = 1 << 20;
+
+/// Streams that HTTP/2 allows beyond twice as many as there may be: so that one too many is refused with a
+/// reason, where a client that knew the limit would wait to its deadline.
+const STREAMS_SPARE: u32 = 64;
 
 /// Bytes of a DATA frame.
 const FRAME_BYTES: u32 = 64 << 10;
@@ -72,13 +80,13 @@ pub struct Config {
     pub max_delay: Duration,
     /// Most messages in flight at one subscriber.
     pub max_credit: u32,
-    /// Most streams of one connection at a time.
+    /// Most streams of one connection at a time, 16 before a call was admitted. One more is refused.
     pub max_streams: u32,
     /// Most connections at a time. One more waits until another has ended.
     pub max_connections: usize,
-    /// Most bytes of half-received messages, all connections together, and at least the largest. One that
-    /// finds no room is refused. Those up to 16 KiB are not counted.
-    pub max_input_bytes: usize,
+    /// Memory for what is held for clients, in and out, and for streams. A message that finds no room on its
+    /// way in is refused; what goes out waits.
+    pub budget: Budget,
     /// Silence after which a connection is pinged.
     pub keepalive_interval: Duration,
     /// Longest wait for the answer to a ping.
@@ -99,9 +107,9 @@ impl Default for Config {
             max_msg_timeout: Duration::from_secs(15 * 60),
             max_delay: Duration::from_secs(3_600),
             max_credit: 2_500,
-            max_streams: 10_000,
+            max_streams: 256,
             max_connections: 10_000,
-            max_input_bytes: 256 << 20,
+            budget: Budget::default(),
             keepalive_interval: Duration::from_secs(30),
             keepalive_timeout: Duration::from_secs(10),
             announce_wait: Duration::from_millis(5),
@@ -166,18 +174,18 @@ impl Server {
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let Self { listener, address: _, config, parts } = self;
         let stop = CancellationToken::new();
-        let tls = parts.tls.clone();
-        let input = InputBudget::new(config.max_input_bytes, config.request_bytes());
+        let (tls, access) = (parts.tls.clone(), parts.access.clone());
+        let input = InputBudget::new(config.budget.clone(), config.request_bytes());
         let (routes, following) = routes(&config, parts, &input, &stop);
         let (accepted, connections) = mpsc::channel::<io::Result<Connection>>(ACCEPTED_MAX);
         let mut server = tonic::transport::Server::builder()
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_frame_size(FRAME_BYTES)
-            .max_concurrent_streams(config.max_streams)
+            .max_concurrent_streams(config.max_streams.saturating_mul(2).saturating_add(STREAMS_SPARE))
             .http2_keepalive_interval(Some(config.keepalive_interval))
             .http2_keepalive_timeout(Some(config.keepalive_timeout))
-            .layer(layer_fn(move |routes| Calls::new(routes, input.clone())));
+            .layer(layer_fn(move |routes| Calls::new(routes, input.clone(), access.clone())));
         let serving = server
             .add_routes(routes)
             .serve_with_incoming_shutdown(ReceiverStream::new(connections), stop.clone().cancelled_owned());
@@ -286,6 +294,7 @@ async fn accept(
     let permits = Arc::new(Semaphore::new(config.max_connections));
     // The same patience as with a connection that has begun and falls silent.
     let patience = config.keepalive_interval + config.keepalive_timeout;
+    let streams_max = usize::try_from(config.max_streams).unwrap_or(usize::MAX);
     let mut handshakes = JoinSet::new();
     loop {
         let permit = tokio::select! {
@@ -301,10 +310,11 @@ async fn accept(
         };
         match next {
             Ok((transport, peer)) => {
-                let (tls, accepted) = (tls.clone(), accepted.clone());
+                let (tls, accepted, budget) = (tls.clone(), accepted.clone(), config.budget.clone());
                 handshakes.spawn(async move {
                     if let Some(transport) = handshake(transport, &peer, tls).await {
-                        let connection = Connection::new(transport, peer, patience, permit);
+                        let link = Link::new(Peer::new(peer, &transport), &budget, streams_max);
+                        let connection = Connection::new(transport, link, patience, permit);
                         // Nobody takes it any more when the server stops.
                         let _ = accepted.send(Ok(connection)).await;
                     }

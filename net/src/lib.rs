@@ -4,11 +4,13 @@
 //! - [`http`]: a small HTTP/1 server, and one request's client
 //! - [`access`]: the decision who may do what; [`secret`]: values that are never printed; [`secret_file`]:
 //!   files of them
+//! - [`budget`]: memory held for peers, in and out
 //! - [`clients`]: the list of connections and consumers that statistics show
 //! - [`directory`]: the core's registry of discovery, shared by connections
 //! - [`signal`]: the core wakes a task; [`log_wait`]: waiting until the broker's log has something
 
 pub mod access;
+pub mod budget;
 mod client;
 pub mod clients;
 pub mod directory;

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use mq_net::budget::Budget;
 use mq_net::http::{
     Answer, Api, HostNames, HttpLimits, HttpServer, Method, Parameter, Request, Route, StatusCode,
 };
@@ -16,6 +17,8 @@ use tokio::time::timeout;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 const BODY_MAX: u64 = 100_000;
+/// More than the sockets of both ends take.
+const LARGE_BYTES: usize = 16 << 20;
 
 #[derive(Default)]
 struct Echo {
@@ -73,6 +76,18 @@ impl Api for Echo {
             parameters: &[],
             statuses: &[],
             handler: |_, _| Box::pin(async { Answer::text(vec![b'x'; 64 << 20]) }),
+        },
+        Route {
+            method: Method::GET,
+            path: "/large",
+            parameters: &[],
+            statuses: &[],
+            handler: |_, request| {
+                Box::pin(async move {
+                    let _turn = request.turn().await;
+                    Answer::text(vec![b'x'; LARGE_BYTES])
+                })
+            },
         },
         Route {
             method: Method::GET,
@@ -372,7 +387,7 @@ async fn requests_for_a_page_of_another_site_are_refused() {
 #[tokio::test]
 async fn bodies_wait_for_memory_and_not_for_ever() {
     let limits = HttpLimits {
-        bodies_bytes_max: BODY_MAX,
+        budget: Budget::new(BODY_MAX as usize),
         body_timeout: Duration::from_millis(300),
         ..HttpLimits::default()
     };
@@ -392,7 +407,7 @@ async fn bodies_wait_for_memory_and_not_for_ever() {
 #[tokio::test]
 async fn a_body_keeps_its_place_until_it_is_dealt_with() {
     let limits = HttpLimits {
-        bodies_bytes_max: BODY_MAX,
+        budget: Budget::new(BODY_MAX as usize),
         body_timeout: Duration::from_millis(300),
         ..HttpLimits::default()
     };
@@ -401,15 +416,54 @@ async fn a_body_keeps_its_place_until_it_is_dealt_with() {
         let head = format!("POST {path} HTTP/1.1\r\nConnection: close\r\nContent-Length: {BODY_MAX}\r\n\r\n");
         [head.as_bytes(), &vec![b'b'; BODY_MAX as usize]].concat()
     };
-    let mut holder = server.connect().await;
-    holder.write_all(&post("/hold")).await.unwrap();
-    server.api.asked.notified().await;
+    // The second is the one that may come to its end although all is spent.
+    let mut holders = Vec::new();
+    for _ in 0..2 {
+        let mut holder = server.connect().await;
+        holder.write_all(&post("/hold")).await.unwrap();
+        server.api.asked.notified().await;
+        holders.push(holder);
+    }
     let answer = server.exchange(&post("/echo")).await;
     assert!(answer.starts_with("HTTP/1.1 500 "), "there is no memory: {}", &answer[..60]);
-    server.api.go.notify_one();
-    assert!(rest(&mut holder).await.ends_with(&BODY_MAX.to_string()));
+    for mut holder in holders {
+        server.api.go.notify_one();
+        assert!(rest(&mut holder).await.ends_with(&BODY_MAX.to_string()));
+    }
     let answer = server.exchange(&post("/echo")).await;
     assert!(answer.starts_with("HTTP/1.1 200 "), "{}", &answer[..60]);
+}
+
+#[tokio::test]
+async fn unread_answers_share_the_budget_and_who_holds_them_for_long_is_closed() {
+    let limits = HttpLimits { budget: Budget::new(2 * LARGE_BYTES), ..HttpLimits::default() };
+    let budget = limits.budget.clone();
+    let server = start(limits).await;
+    let mut deaf = Vec::new();
+    for _ in 0..8 {
+        let mut stream = server.connect().await;
+        stream.write_all(b"GET /large HTTP/1.1\r\n\r\n").await.unwrap();
+        deaf.push(stream);
+    }
+    let spent = async {
+        while !budget.is_spent() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, spent).await.expect("answers that nobody reads are counted");
+    let small = server.exchange(b"GET /greet?name=a HTTP/1.1\r\nConnection: close\r\n\r\n").await;
+    assert!(small.ends_with("hello a"), "a small answer needs no share: {small}");
+    let large = server.exchange(b"GET /large HTTP/1.1\r\nConnection: close\r\n\r\n").await;
+    assert!(large.len() > LARGE_BYTES, "who reads is served: {}", large.len());
+    // One more than fits is under way at most.
+    assert!(budget.peak() <= 4 * LARGE_BYTES, "{} bytes", budget.peak());
+    drop(deaf);
+    let given_back = async {
+        while budget.used() > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(PATIENCE, given_back).await.expect("all is given back");
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use common::{PATIENCE, Peer, Running, mpub, start, start_with, with_body};
 use mq_core::{ChannelName, Durability, Options, TopicName};
+use mq_net::budget::Budget;
 use mq_nsq::server::Config;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{sleep, timeout};
@@ -196,7 +197,7 @@ async fn a_producer_that_does_not_read_is_not_read() {
 
 #[tokio::test]
 async fn half_read_commands_of_all_share_one_budget() {
-    let config = Config { max_input_bytes: 1024 * 1024, ..Config::default() };
+    let config = Config { budget: Budget::new(1024 * 1024), ..Config::default() };
     let server = start_with(config, |_| {}, false).await;
     let large = with_body("PUB t", &vec![b'x'; 1024 * 1024]);
     let mut peers = Vec::new();

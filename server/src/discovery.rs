@@ -4,7 +4,9 @@ use std::future::Future;
 use std::sync::Arc;
 
 use mq_core::Broker;
+use mq_net::budget::Budget;
 use mq_net::directory::Directory;
+use mq_net::http::HttpLimits;
 use mq_net::transport::Address;
 use mq_nsq::announcer::{self, Announcer, AnnouncerConfig};
 use mq_nsq::lookupd::{LookupConfig, Lookupd};
@@ -61,6 +63,7 @@ impl Discovery {
         invoked_as: InvokedAs,
         broker: Broker,
         (tcp, http, grpc): (&Address, Option<&Address>, Option<&Address>),
+        budget: Budget,
     ) -> Result<Self, String> {
         let wanted = config.lookupd_tcp_address.0.iter().map(|peer| peer.0.as_str());
         let wanted = parse(wanted).map_err(|error| format!("--lookupd-tcp-address: {error}"))?;
@@ -74,6 +77,7 @@ impl Discovery {
                     broadcast_address: host::broadcast("", http, invoked_as),
                     hostname: host::name(),
                     http_allowed_hosts: config.http_allowed_hosts.0.iter().map(|h| h.0.clone()).collect(),
+                    http: HttpLimits { budget, ..HttpLimits::default() },
                     ..LookupConfig::default()
                 };
                 let server = lookup::bind(settings, "lookup-").await?;

@@ -27,6 +27,7 @@ pub(crate) async fn bind(
         max_delay: config.max_req_timeout,
         max_credit: config.max_rdy_count,
         max_streams: config.grpc_max_streams,
+        budget: beside.budget(),
         keepalive_interval: config.grpc_keepalive_interval,
         keepalive_timeout: config.grpc_keepalive_timeout,
         ..GrpcConfig::default()

@@ -130,7 +130,11 @@ async fn bind_grpc(
     secrets: &Secrets,
 ) -> Result<Option<mq_grpc::Server>, String> {
     let Some(address) = &config.grpc_address.0 else { return Ok(None) };
-    let settings = mq_grpc::Config { address: address.to_string(), ..mq_grpc::Config::default() };
+    let settings = mq_grpc::Config {
+        address: address.to_string(),
+        budget: server.budget(),
+        ..mq_grpc::Config::default()
+    };
     let parts = mq_grpc::Parts {
         directory: Some(Arc::clone(server.directory())),
         access: secrets.tokens.clone().map(|tokens| Arc::new(Access::new(Some(tokens), None))),

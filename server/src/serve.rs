@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::ArgMatches;
 use mq_core::{Broker, Options as BrokerOptions};
+use mq_net::budget::Budget;
 use mq_net::secret_file;
 use mq_nsq::server::{self, OptionSource, Options, Server};
 use tokio::signal::unix::Signal;
@@ -122,7 +123,9 @@ impl Started {
         // Before the broker is known anywhere, which is when the first clients come.
         let addresses =
             (server.local_addr(), server.http_addr(), grpc.as_ref().map(mq_grpc::Server::local_addr));
-        let discovery = Discovery::bind(config, reload.invoked_as, broker.clone(), addresses).await?;
+        let discovery =
+            Discovery::bind(config, reload.invoked_as, broker.clone(), addresses, server.budget());
+        let discovery = discovery.await?;
         if let (Some(grpc), Some(directory)) = (&mut grpc, discovery.directory()) {
             grpc.add_directory(directory);
         }
@@ -283,6 +286,7 @@ pub(crate) fn server_config(config: &Config) -> server::Config {
         max_output_buffer_timeout: config.max_output_buffer_timeout,
         topology_region: config.topology_region.clone(),
         topology_zone: config.topology_zone.clone(),
+        budget: Budget::beside(config.memory_limit.0),
         ..server::Config::default()
     }
 }

@@ -34,6 +34,7 @@ impl AdminService for Administering {
         request: Request<ListTopicsRequest>,
     ) -> Result<Response<ListTopicsResponse>, Status> {
         let caller = self.0.caller(&request).await?;
+        self.0.room(&request)?;
         let ListTopicsRequest { page_size, page_token, prefix } = request.into_inner();
         let page = Page::new(page_size, page_token, TOPICS_DEFAULT, TOPICS_MAX)?;
         let mut topics = self.0.broker.names();
@@ -190,6 +191,7 @@ impl AdminService for Administering {
         request: Request<ListSubscribersRequest>,
     ) -> Result<Response<ListSubscribersResponse>, Status> {
         let caller = self.0.caller(&request).await?;
+        self.0.room(&request)?;
         let ListSubscribersRequest { topic, channel, page_size, page_token } = request.into_inner();
         let (topic, channel) = self.channel(&topic, &channel)?;
         self.see(&caller, &topic)?;
@@ -203,6 +205,7 @@ impl AdminService for Administering {
         request: Request<GetStatsRequest>,
     ) -> Result<Response<GetStatsResponse>, Status> {
         let caller = self.0.caller(&request).await?;
+        self.0.room(&request)?;
         let GetStatsRequest { topic, prefix, page_size, page_token } = request.into_inner();
         if !topic.is_empty() {
             self.seen(&caller, &topic)?;
@@ -219,6 +222,7 @@ impl AdminService for Administering {
     async fn watch_stats(&self, request: Request<WatchStatsRequest>) -> Result<Response<Watching>, Status> {
         let ending = Ending::of(&request, &self.0.stop);
         let caller = self.0.caller(&request).await?;
+        self.0.room(&request)?;
         let WatchStatsRequest { topic, interval_ms, prefix } = request.into_inner();
         let filter = Filter::new(&topic, prefix)?;
         let interval_ms = if interval_ms == 0 { INTERVAL_MS_DEFAULT } else { interval_ms };
@@ -232,6 +236,7 @@ impl AdminService for Administering {
 
     async fn peek(&self, request: Request<PeekRequest>) -> Result<Response<PeekResponse>, Status> {
         let caller = self.0.caller(&request).await?;
+        self.0.room(&request)?;
         let PeekRequest { topic, from_offset, max_messages, channel } = request.into_inner();
         let max = peek::max_messages(max_messages)?;
         let topic = self.seen(&caller, &topic)?;

@@ -251,6 +251,7 @@ async fn sweep(leases: Leases, stop: tokio_util::sync::CancellationToken) {
 /// `Pull`.
 pub(super) async fn pull(core: &Arc<Core>, request: Request<PullRequest>) -> Result<PullResponse, Refusal> {
     let caller = core.caller(&request).await?;
+    core.room(&request)?;
     let (peer, user_agent) = (peer(&request), user_agent(&request));
     let request = request.into_inner();
     let topic = topic_name(&request.topic, "topic")?;

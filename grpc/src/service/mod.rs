@@ -37,15 +37,17 @@ pub(crate) use subscribe::Subscribing;
 
 use std::sync::Arc;
 
-use mq_core::{Broker, ChannelName, Error, ErrorKind, TopicName};
+use mq_core::{Broker, ChannelName, Error, ErrorKind, TopicName, Wake};
 use mq_net::access::{Access, Caller};
 use mq_net::clients::Clients;
 use mq_net::http::Peer;
+use mq_net::signal::Signal;
 use tokio_util::sync::CancellationToken;
 use tonic::Request;
 
 use crate::guarded::bearer;
 use crate::input_budget::InputBudget;
+use crate::link::Link;
 use crate::server::Config;
 use crate::status::Refusal;
 
@@ -70,11 +72,36 @@ pub(crate) struct Core {
 impl Core {
     /// The caller, with the rights that its token gives it.
     pub(crate) async fn caller<T>(&self, request: &Request<T>) -> Result<Caller, Refusal> {
-        match &self.access {
-            Some(access) => caller(access, request).await,
-            None => Ok(Caller::anybody()),
+        let caller = match &self.access {
+            Some(access) => caller(access, request).await?,
+            None => Caller::anybody(),
+        };
+        if let Some(link) = link(request) {
+            link.admit();
+        }
+        Ok(caller)
+    }
+}
+
+impl Core {
+    /// Whether there is memory to make up an answer that may be large.
+    ///
+    /// # Errors
+    /// There is none.
+    pub(crate) fn room<T>(&self, request: &Request<T>) -> Result<(), Refusal> {
+        let nobody = || Arc::new(Signal::default()) as Arc<dyn Wake>;
+        match link(request) {
+            Some(link) if !link.may_grow(&nobody()) => {
+                Err(Refusal::full("the memory for clients is spent: ask again".to_owned()))
+            }
+            _ => Ok(()),
         }
     }
+}
+
+/// The connection that a call comes by.
+fn link<T>(request: &Request<T>) -> Option<&Arc<Link>> {
+    request.extensions().get()
 }
 
 /// The caller, with the rights that its token gives it.

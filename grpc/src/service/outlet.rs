@@ -11,6 +11,8 @@ use parking_lot::Mutex;
 use tokio_stream::Stream;
 use tonic::Status;
 
+use crate::link::Counted;
+
 /// Frames that wait for the connection: one that it sends, and one behind that.
 const FRAMES_MAX: usize = 2;
 
@@ -27,7 +29,8 @@ pub(super) fn outlet<T>() -> (Outlet<T>, Frames<T>) {
 }
 
 struct Shared<T> {
-    frames: VecDeque<T>,
+    /// Each counted while it waits.
+    frames: VecDeque<(T, Option<Counted>)>,
     /// There once no more frames come.
     end: Option<Result<(), Status>>,
     reader_gone: bool,
@@ -63,9 +66,9 @@ impl<T> Outlet<T> {
     }
 
     /// Puts a frame in.
-    pub(super) fn put(&self, frame: T) {
+    pub(super) fn put(&self, frame: T, counted: Option<Counted>) {
         let mut shared = self.0.lock();
-        shared.frames.push_back(frame);
+        shared.frames.push_back((frame, counted));
         let reader = shared.reader.take();
         drop(shared);
         if let Some(reader) = reader {
@@ -76,9 +79,10 @@ impl<T> Outlet<T> {
     /// Takes back the frames that the connection has not taken and that `is_wanted` picks.
     pub(super) fn take_unsent(&self, is_wanted: impl Fn(&T) -> bool) -> Vec<T> {
         let mut shared = self.0.lock();
-        let (wanted, others) = std::mem::take(&mut shared.frames).into_iter().partition(is_wanted);
+        let frames = std::mem::take(&mut shared.frames);
+        let (wanted, others): (VecDeque<_>, _) = frames.into_iter().partition(|(frame, _)| is_wanted(frame));
         shared.frames = others;
-        wanted.into()
+        wanted.into_iter().map(|(frame, _)| frame).collect()
     }
 
     /// No more frames come; the first reason counts.
@@ -104,7 +108,7 @@ impl<T> Stream for Frames<T> {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let mut shared = self.0.lock();
-        if let Some(frame) = shared.frames.pop_front() {
+        if let Some((frame, _)) = shared.frames.pop_front() {
             let writer = shared.writer.take();
             drop(shared);
             if let Some(writer) = writer {

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use mq_core::{Delivery, Departure, Pulled, Subscription, Wake};
+use mq_net::budget::FREE_BYTES;
 use mq_net::clients::Listed;
 use mq_net::signal::Signal;
 use tokio::task::coop;
@@ -24,6 +25,7 @@ use super::confirm::Confirm;
 use super::ending::Ending;
 use super::outlet::{Outlet, Room};
 use crate::batch::{self, MessageBatch};
+use crate::link::Link;
 use crate::status::Refusal;
 use crate::v1::subscribe_request::Request as Body;
 use crate::v1::subscribe_response::Response as Answer;
@@ -58,6 +60,8 @@ enum End {
 /// A subscription and its stream.
 pub(super) struct Session {
     core: Arc<Core>,
+    /// Its connection.
+    link: Option<Arc<Link>>,
     subscription: Subscription,
     listed: Listed,
     input: Streaming<SubscribeRequest>,
@@ -82,15 +86,16 @@ pub(super) struct Session {
 impl Session {
     pub(super) fn new(
         core: Arc<Core>,
+        link: Option<Arc<Link>>,
         subscription: Subscription,
         listed: Listed,
         input: Streaming<SubscribeRequest>,
-        outlet: Outlet<SubscribeResponse>,
-        signal: Arc<Signal>,
+        (outlet, signal): (Outlet<SubscribeResponse>, Arc<Signal>),
         ending: Ending,
     ) -> Self {
         Self {
             core,
+            link,
             subscription,
             listed,
             input,
@@ -219,7 +224,7 @@ impl Session {
     }
 
     fn put(&self, body: Answer) {
-        self.outlet.put(SubscribeResponse { response: Some(body) });
+        self.outlet.put(SubscribeResponse { response: Some(body) }, None);
     }
 
     /// Others shall have what it would be woken for.
@@ -234,8 +239,9 @@ impl Session {
     fn deliver(&mut self) -> Result<bool, Refusal> {
         let mut frame = BytesMut::new();
         let mut count = 0;
+        let mut limit = if self.core.config.budget.is_spent() { FREE_BYTES } else { FRAME_BYTES };
         let end = loop {
-            let room = FRAME_BYTES.saturating_sub(frame.len());
+            let room = limit.saturating_sub(frame.len());
             let left = self.bytes.left();
             self.starved = left == Some(0);
             if room == 0 || self.starved {
@@ -254,9 +260,19 @@ impl Session {
                 count += 1;
             };
             let left = left.map(|left| usize::try_from(left).unwrap_or(usize::MAX));
-            let pulled = match left.map(|left| self.subscription.pull_within(room, left, &mut sink)) {
+            let within = if limit == FREE_BYTES { Some(room.min(left.unwrap_or(room))) } else { left };
+            let pulled = match within.map(|left| self.subscription.pull_within(room, left, &mut sink)) {
                 None => self.subscription.pull(room, &mut sink),
                 Some(Some(pulled)) => pulled,
+                // One that is larger waits for memory, or for its turn to do without.
+                Some(None) if limit == FREE_BYTES => {
+                    if frame.is_empty() && self.may_grow() {
+                        limit = FRAME_BYTES;
+                        continue;
+                    }
+                    self.rest();
+                    break None;
+                }
                 // Larger than all that may be in flight: alone.
                 Some(None) if unused => self.subscription.pull(1, &mut sink),
                 Some(None) => {
@@ -283,11 +299,18 @@ impl Session {
         }
     }
 
+    /// Whether there is memory for a large frame. If not, the session is woken when there is.
+    fn may_grow(&self) -> bool {
+        self.link.as_ref().is_none_or(|link| link.may_grow(&self.wake))
+    }
+
     /// Returns whether there was anything to send.
     fn send(&self, frame: BytesMut) -> bool {
         let any = !frame.is_empty();
         if any {
-            self.put(Answer::Batch(MessageBatch::encoded(frame)));
+            let counted = self.link.as_ref().and_then(|link| link.count(frame.len()));
+            let response = Some(Answer::Batch(MessageBatch::encoded(frame)));
+            self.outlet.put(SubscribeResponse { response }, counted);
         }
         any
     }

@@ -14,7 +14,7 @@ use super::ending::Ending;
 use super::outlet::{Frames, outlet};
 use super::session::Session;
 use super::start::start;
-use super::{Core, channel_name, leases, peer, topic_name};
+use super::{Core, channel_name, leases, link, peer, topic_name};
 use crate::status::Refusal;
 use crate::v1::subscribe_request::Request as Body;
 use crate::v1::subscribe_response::Response as Answer;
@@ -63,7 +63,7 @@ impl SubscribeService for Subscribing {
         let core = &self.0;
         let ending = Ending::of(&request, &core.stop);
         let caller = core.caller(&request).await?;
-        let peer = peer(&request);
+        let (peer, link) = (peer(&request), link(&request).cloned());
         let user_agent = user_agent(&request);
         let mut input = request.into_inner();
         let first = tokio::select! {
@@ -108,8 +108,9 @@ impl SubscribeService for Subscribing {
             },
         };
         let (outlet, frames) = outlet();
-        outlet.put(SubscribeResponse { response: Some(Answer::Opened(opened)) });
-        let mut session = Session::new(Arc::clone(core), subscription, listed, input, outlet, signal, ending);
+        outlet.put(SubscribeResponse { response: Some(Answer::Opened(opened)) }, None);
+        let mut session =
+            Session::new(Arc::clone(core), link, subscription, listed, input, (outlet, signal), ending);
         if let Some(credit) = open.credit {
             session.set_credit(credit, "open.")?;
         }

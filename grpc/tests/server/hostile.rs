@@ -7,6 +7,7 @@ use mq_core::TopicName;
 use mq_grpc::Config;
 use mq_grpc::v1::publish_service_client::PublishServiceClient;
 use mq_grpc::v1::{OutgoingMessage, PublishRequest, PublishStreamRequest, SubscribeUpdate};
+use mq_net::budget::Budget;
 use mq_nsq::server;
 use prost::Message as _;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -69,7 +70,8 @@ async fn a_peer_that_does_not_answer_is_closed_and_its_messages_return() {
 #[tokio::test(flavor = "multi_thread")]
 async fn thousands_of_streams_on_few_connections() {
     const STREAMS: usize = 3_000;
-    let stack = Stack::start().await;
+    let config = Config { max_streams: 2_000, budget: Budget::new(128 << 20), ..Config::default() };
+    let stack = Stack::start_with(config, server::Config::default()).await;
     let connections = [stack.channel().await, stack.channel().await];
     let mut subscribers = Vec::new();
     for number in 0..STREAMS {
@@ -260,4 +262,23 @@ async fn a_publisher_that_does_not_read_its_results_is_not_read() {
     }
     assert_eq!(answered, sent);
     assert_eq!(stack.broker.topics()[0].depth(), sent);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_too_many_is_refused_at_once_and_its_place_returns() {
+    let config = Config { max_streams: 3, ..Config::default() };
+    let stack = Stack::start_with(config, server::Config::default()).await;
+    let channel = stack.channel().await;
+    let open = |name: &'static str| Subscriber::open(channel.clone(), open("t", name), 1);
+    let mut subscribers = Vec::new();
+    for name in ["a", "b", "c"] {
+        subscribers.push(open(name).await.unwrap());
+    }
+    let refused = soon("an answer", open("d")).await.map(|_| ()).unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");
+    assert!(refused.message().contains("--grpc-max-streams"), "{refused}");
+    // Another connection has places of its own.
+    Subscriber::open(stack.channel().await, stack::open("t", "e"), 1).await.unwrap();
+    subscribers.pop();
+    soon("the place", async { while open("d").await.is_err() {} }).await;
 }

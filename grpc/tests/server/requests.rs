@@ -4,6 +4,7 @@ use mq_core::{ChannelName, TopicName};
 use mq_grpc::v1::publish_service_client::PublishServiceClient;
 use mq_grpc::v1::{DeleteChannelRequest, PublishRequest, PublishStreamRequest};
 use mq_grpc::{Config, v1::DESCRIPTORS};
+use mq_net::budget::Budget;
 use prost::Message;
 use tonic::Code;
 use tonic::codec::CompressionEncoding;
@@ -86,8 +87,8 @@ async fn requests_may_be_compressed_and_what_they_unpack_to_is_bounded() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn compressed_streams_have_places_in_the_budget_as_long_as_they_last() {
-    // Room for one.
-    let config = Config { max_input_bytes: 1, ..Config::default() };
+    // Room for one, and for streams.
+    let config = Config { budget: Budget::new(8 << 20), ..Config::default() };
     let stack = Stack::start_with(config, Default::default()).await;
     let channel = stack.channel().await;
     let client = || PublishServiceClient::new(channel.clone()).send_compressed(CompressionEncoding::Gzip);

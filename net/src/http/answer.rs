@@ -1,12 +1,14 @@
 //! Answers of an HTTP server.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::header::{
-    ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE,
-};
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
+
+use super::memory::ConnectionMemory;
 
 /// NSQ's clients look for it to distinguish its answers from older ones.
 const NSQ_CONTENT_TYPE: (HeaderName, HeaderValue) =
@@ -125,11 +127,6 @@ impl Answer {
         self.with(RETRY_AFTER, seconds.into())
     }
 
-    /// The answer with the word that the connection ends after it.
-    pub(super) fn closing(self) -> Self {
-        self.with(CONNECTION, HeaderValue::from_static("close"))
-    }
-
     fn allow(self, allow: &str) -> Self {
         match HeaderValue::from_str(allow) {
             Ok(allow) => self.with(ALLOW, allow),
@@ -152,7 +149,8 @@ impl Answer {
         self.0.body()
     }
 
-    pub(super) fn into_response(self) -> Response<Full<Bytes>> {
-        self.0.map(Full::new)
+    /// Its response, the body counted in `memory` until it is written.
+    pub(super) fn into_response(self, memory: &Arc<ConnectionMemory>) -> Response<Full<Bytes>> {
+        self.0.map(|body| Full::new(memory.count_answer(body)))
     }
 }

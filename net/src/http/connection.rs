@@ -6,23 +6,26 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::time::Duration;
 
-use hyper::header::EXPECT;
+use hyper::header::{CONNECTION, EXPECT, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::left::LeftBody;
+use super::memory::ConnectionMemory;
 use super::paced::Paced;
 use super::request::{Peer, Request};
 use super::route::Api;
 use super::router;
 use super::server::HttpLimits;
 use super::target::EscapedTargets;
+use crate::budget::Closed;
 use crate::transport::Transport;
 use crate::transport::tls::TlsConfig;
 
@@ -38,8 +41,6 @@ pub(super) struct Shared<A> {
     pub(super) api: Arc<A>,
     pub(super) tls: Option<TlsConfig>,
     pub(super) limits: HttpLimits,
-    /// Memory for bodies.
-    pub(super) budget: Arc<Semaphore>,
 }
 
 /// Serves a connection to its end; once `stop` is true, to the end of the request it is at.
@@ -58,21 +59,25 @@ pub(super) async fn serve<A: Api>(
     }
     let peer = Arc::new(Peer::new(address, &transport));
     let limits = &shared.limits;
-    let io = EscapedTargets::new(Paced::new(transport, limits.write_timeout));
+    let memory = ConnectionMemory::new(&limits.budget);
+    let io = EscapedTargets::new(Paced::new(transport, limits.write_timeout, Arc::clone(&memory)));
     let is_last = io.is_last();
     let io = TokioIo::new(io);
-    let (state, from) = (Arc::clone(&shared), Arc::clone(&peer));
+    let (state, from, held) = (Arc::clone(&shared), Arc::clone(&peer), Arc::clone(&memory));
     let service = service_fn(move |request| {
-        let budget = Arc::clone(&state.budget);
+        let memory = Arc::clone(&held);
         let (left, is_last) = (LeftBody::default(), Arc::clone(&is_last));
         let waits = request.headers().contains_key(EXPECT);
-        let request = Request::new(request, &left, Arc::clone(&from), budget, state.limits.body_timeout);
+        let request =
+            Request::new(request, &left, Arc::clone(&from), Arc::clone(&memory), state.limits.body_timeout);
         let answer = router::answer(Arc::clone(&state.api), request);
         Box::pin(async move {
-            let answer = answer.await;
+            let mut response = answer.await.into_response(&memory);
             // Said in the answer, or the client would send its next request to a connection that ends.
-            let ends = !left.pass_over(waits).await || is_last.load(Ordering::Relaxed);
-            Ok::<_, Infallible>(if ends { answer.closing() } else { answer }.into_response())
+            if !left.pass_over(waits).await || is_last.load(Ordering::Relaxed) {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(response)
         })
     });
     let mut connection = http1::Builder::new()
@@ -87,6 +92,14 @@ pub(super) async fn serve<A: Api>(
         });
         let mut stopping = false;
         poll_fn(|cx| {
+            memory.register(cx);
+            if memory.cuts_answer() {
+                tracing::debug!(
+                    peer = peer.address,
+                    "HTTP connection closed with its answer unread: {Closed}"
+                );
+                return Poll::Ready(Ok(()));
+            }
             if !stopping && stopped.as_mut().poll(cx).is_ready() {
                 stopping = true;
                 Pin::new(&mut connection).graceful_shutdown();

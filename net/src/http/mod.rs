@@ -2,7 +2,7 @@
 //!
 //! - [`HttpServer`]: listens, bounds connections, heads and bodies; `connection`: one of them; `paced`: ends
 //!   one that takes nothing; `target`: a raw `#` in a request's target; `left`: what a handler leaves of a
-//!   body
+//!   body; `memory`: a connection's part of the budget
 //! - `browser`: refuses what a browser sends for a page of another site
 //! - [`Api`], [`Route`]: an API as a table; `router`: from a request to its route, and what follows from the
 //!   table (404, 405, OPTIONS, redirects)
@@ -13,6 +13,7 @@ mod browser;
 mod connection;
 mod exchange;
 mod left;
+mod memory;
 mod paced;
 mod query;
 mod request;

@@ -1,26 +1,36 @@
 //! A transport whose writes must go on: a peer that takes nothing is given up.
 
 use std::future::Future;
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
+use super::memory::ConnectionMemory;
 use crate::transport::Transport;
 
 pub(super) struct Paced {
     transport: Transport,
     patience: Duration,
+    memory: Arc<ConnectionMemory>,
     /// Runs while the other end takes nothing.
     stuck: Option<Pin<Box<Sleep>>>,
 }
 
 impl Paced {
-    pub(super) fn new(transport: Transport, patience: Duration) -> Self {
-        Self { transport, patience, stuck: None }
+    pub(super) fn new(transport: Transport, patience: Duration, memory: Arc<ConnectionMemory>) -> Self {
+        Self { transport, patience, memory, stuck: None }
+    }
+
+    fn wrote(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(bytes)) = polled {
+            self.memory.moved(bytes);
+        }
+        self.pace(cx, polled)
     }
 
     fn pace<T>(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -46,7 +56,22 @@ impl AsyncWrite for Paced {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let polled = Pin::new(&mut this.transport).poll_write(cx, buf);
-        this.pace(cx, polled)
+        this.wrote(cx, polled)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.transport).poll_write_vectored(cx, bufs);
+        this.wrote(cx, polled)
+    }
+
+    /// Always: what is not, hyper copies, and its copy is not counted.
+    fn is_write_vectored(&self) -> bool {
+        true
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -8,29 +8,26 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::{BodyExt, Limited};
+use http_body_util::BodyExt;
 use hyper::Method;
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{AUTHORIZATION, HeaderMap};
 use hyper::http::Extensions;
 use hyper::http::request::Parts;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::StatusCode;
 use super::answer::Answer;
 use super::left::{LeftBody, UnreadBody};
+use super::memory::ConnectionMemory;
 use super::query::Query;
 use super::route::Parameter;
+use crate::budget::{Closed, FREE_BYTES, Turn};
 use crate::transport::Transport;
 use crate::transport::tls::TlsPeer;
 
-/// A body up to this size is not counted: the connection's own buffers take as much.
-const UNCOUNTED_BYTES: u64 = 16 * 1024;
-
-/// Bytes that one permit of the body budget stands for.
-pub(super) const BUDGET_UNIT: u64 = 1024;
+/// Memory for all of a body is taken once the part of it that is there is one of so many.
+const BELIEVED: usize = 4;
 
 /// The other end of a connection.
 #[derive(Clone, Debug, Default)]
@@ -55,16 +52,23 @@ pub struct Request {
     head: Parts,
     body: UnreadBody,
     peer: Arc<Peer>,
-    budget: Arc<Semaphore>,
+    memory: Arc<ConnectionMemory>,
     body_timeout: Duration,
     declared: &'static [Parameter],
     tail: String,
 }
 
-/// A request's body. It has its place in the memory for all of them until it is dropped.
+/// A request's body, counted in its connection's part of the budget until it is dropped.
 pub struct Body {
-    bytes: Bytes,
-    _place: Option<OwnedSemaphorePermit>,
+    bytes: Vec<u8>,
+    memory: Arc<ConnectionMemory>,
+}
+
+impl Drop for Body {
+    fn drop(&mut self) {
+        self.bytes = Vec::new();
+        self.memory.set_body(0);
+    }
 }
 
 impl Deref for Body {
@@ -84,6 +88,8 @@ pub enum BodyError {
     Malformed,
     /// The connection broke off, or was too slow.
     Lost,
+    /// Others needed the memory for it: it came slowly, and the budget is spent.
+    Crowded,
 }
 
 impl BodyError {
@@ -93,13 +99,14 @@ impl BodyError {
             Self::TooBig => Answer::error(StatusCode::PAYLOAD_TOO_LARGE, too_big),
             Self::Malformed => Answer::error(StatusCode::BAD_REQUEST, "INVALID_REQUEST"),
             Self::Lost => Answer::error(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL_ERROR"),
+            Self::Crowded => {
+                let text = "the memory for clients is spent, and this request held some of it for long";
+                Answer::error_with(StatusCode::SERVICE_UNAVAILABLE, "MEMORY_SPENT", text).retry_after(1)
+            }
         }
     }
 
-    fn of(error: &(dyn Error + Send + Sync + 'static)) -> Self {
-        if error.is::<http_body_util::LengthLimitError>() {
-            return Self::TooBig;
-        }
+    fn of(error: &hyper::Error) -> Self {
         let first: &(dyn Error + 'static) = error;
         let mut causes = std::iter::successors(Some(first), |error| (*error).source());
         let kind = causes.find_map(|error| error.downcast_ref::<io::Error>()).map(io::Error::kind);
@@ -116,12 +123,12 @@ impl Request {
         request: hyper::Request<Incoming>,
         left: &LeftBody,
         peer: Arc<Peer>,
-        budget: Arc<Semaphore>,
+        memory: Arc<ConnectionMemory>,
         body_timeout: Duration,
     ) -> Self {
         let (head, body) = request.into_parts();
         let body = UnreadBody::new(body, left);
-        Self { head, body, peer, budget, body_timeout, declared: &[], tail: String::new() }
+        Self { head, body, peer, memory, body_timeout, declared: &[], tail: String::new() }
     }
 
     pub(super) fn set_route(&mut self, declared: &'static [Parameter], tail: String) {
@@ -193,31 +200,59 @@ impl Request {
         self.body.size_hint().exact()
     }
 
-    /// Reads its body, of at most `max` bytes. A large one waits until there is memory for it, of which all
-    /// requests of a server have a share.
+    /// A turn to make up an answer that may be large, once there is memory for one; to be kept until the
+    /// answer is made up.
+    pub async fn turn(&self) -> Option<Turn> {
+        let turn = self.memory.budget().turn().await;
+        // Nothing is held that it could be closed for.
+        let _ = self.memory.room().await;
+        turn
+    }
+
+    /// Reads its body, of at most `max` bytes. Beyond a few KiB it waits until the budget has room.
     pub fn body(self, max: u64) -> impl Future<Output = Result<Body, BodyError>> + Send {
-        let Self { body, budget, body_timeout, .. } = self;
+        let Self { body, memory, body_timeout, .. } = self;
         async move {
-            let expected = body.size_hint().exact().unwrap_or(max);
+            let expected = body.size_hint().exact().unwrap_or_default();
             if expected > max {
                 return Err(BodyError::TooBig);
             }
-            let read = async {
-                let place = if expected > UNCOUNTED_BYTES {
-                    let permits = expected.div_ceil(BUDGET_UNIT);
-                    let permits = u32::try_from(permits).map_err(|_| BodyError::TooBig)?;
-                    Some(budget.acquire_many_owned(permits).await.map_err(|_| BodyError::Lost)?)
-                } else {
-                    None
-                };
-                let max = usize::try_from(max).unwrap_or(usize::MAX);
-                match Limited::new(body, max).collect().await {
-                    Ok(body) => Ok(Body { bytes: body.to_bytes(), _place: place }),
-                    Err(error) => Err(BodyError::of(&*error)),
-                }
-            };
-            timeout(body_timeout, read).await.unwrap_or(Err(BodyError::Lost))
+            let max = usize::try_from(max).unwrap_or(usize::MAX);
+            let expected = usize::try_from(expected).unwrap_or(usize::MAX);
+            timeout(body_timeout, read(body, expected, max, memory)).await.unwrap_or(Err(BodyError::Lost))
         }
+    }
+}
+
+/// Reads a body that is to have `expected` bytes and may have `max`.
+async fn read(
+    mut body: UnreadBody,
+    expected: usize,
+    max: usize,
+    memory: Arc<ConnectionMemory>,
+) -> Result<Body, BodyError> {
+    let mut read = Body { bytes: Vec::new(), memory };
+    loop {
+        let len = read.bytes.len();
+        let left = read.bytes.capacity() - len;
+        let is_all_there = expected > 0 && read.bytes.capacity() >= expected;
+        if expected.max(len) > FREE_BYTES && left < FREE_BYTES && !is_all_there {
+            read.memory.room().await.map_err(|Closed| BodyError::Crowded)?;
+        }
+        let frame = read.memory.unless_closed(body.frame()).await.map_err(|Closed| BodyError::Crowded)?;
+        let Some(frame) = frame else { return Ok(read) };
+        let frame = frame.map_err(|error| BodyError::of(&error))?;
+        let Some(data) = frame.data_ref() else { continue };
+        if len + data.len() > max {
+            return Err(BodyError::TooBig);
+        }
+        if read.bytes.capacity() < len + data.len() {
+            // All of it once a quarter is there.
+            let wanted = if expected <= BELIEVED * (len + data.len()) { expected } else { 2 * len };
+            read.bytes.reserve_exact(wanted.min(max).max(len + data.len()) - len);
+            read.memory.set_body(read.bytes.capacity());
+        }
+        read.bytes.extend_from_slice(data);
     }
 }
 

@@ -6,13 +6,13 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::connection::{Shared, serve};
-use super::request::BUDGET_UNIT;
 use super::route::Api;
+use crate::budget::Budget;
 use crate::transport::tls::TlsConfig;
 use crate::transport::{Address, Listener, Socket, Transport};
 
@@ -25,12 +25,12 @@ const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(1);
 pub struct HttpLimits {
     /// Most connections at a time. One more is answered 503 and closed.
     pub connections_max: usize,
-    /// Largest head of a request in bytes, at least 8 KiB.
+    /// Largest head of a request in bytes, at least 8 KiB; a connection has as much to read bodies into.
     pub head_bytes_max: usize,
     /// Longest time for a head, and longest idle time of a connection.
     pub head_timeout: Duration,
-    /// Most bytes of bodies of all requests together; others wait to be read. At least the largest body.
-    pub bodies_bytes_max: u64,
+    /// Memory for bodies and answers. Where it is spent, bodies wait to be read.
+    pub budget: Budget,
     /// Longest time for a body, its wait for memory included.
     pub body_timeout: Duration,
     /// Longest time for which a peer takes nothing of its answer.
@@ -45,7 +45,7 @@ impl Default for HttpLimits {
             connections_max: 4096,
             head_bytes_max: 64 * 1024,
             head_timeout: Duration::from_secs(60),
-            bodies_bytes_max: 256 * 1024 * 1024,
+            budget: Budget::default(),
             body_timeout: Duration::from_secs(120),
             write_timeout: Duration::from_secs(30),
             shutdown_timeout: Duration::from_secs(5),
@@ -87,12 +87,9 @@ impl HttpServer {
     /// and returns when all have been, or after the time there is for it.
     pub async fn run<A: Api>(self, api: Arc<A>, shutdown: impl Future<Output = ()>) {
         let mut shutdown = pin!(shutdown);
-        let permits =
-            usize::try_from(self.limits.bodies_bytes_max.div_ceil(BUDGET_UNIT)).unwrap_or(usize::MAX);
-        let budget = Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS)));
         let connections_max = self.limits.connections_max;
         let deadline = self.limits.shutdown_timeout;
-        let shared = Arc::new(Shared { api, tls: self.tls, limits: self.limits, budget });
+        let shared = Arc::new(Shared { api, tls: self.tls, limits: self.limits });
         let (stop, stopped) = watch::channel(false);
         let mut connections = JoinSet::new();
         let mut pause = ACCEPT_PAUSE_MIN;

@@ -37,7 +37,7 @@ pub struct LookupConfig {
     pub idle_lifetime: Duration,
     /// Most connections of brokers at a time. One more gets an error and is closed.
     pub max_connections: usize,
-    /// Limits of HTTP clients.
+    /// Limits of HTTP clients. Their budget is that of brokers' connections too.
     pub http: HttpLimits,
     /// Longest time for connections to end when the server stops.
     pub shutdown_timeout: Duration,
@@ -56,8 +56,7 @@ impl Default for LookupConfig {
             tombstone_lifetime: Duration::from_secs(45),
             idle_lifetime: Duration::from_secs(24 * 3_600),
             max_connections: 10_000,
-            // Nothing here has a body.
-            http: HttpLimits { bodies_bytes_max: 1 << 20, ..HttpLimits::default() },
+            http: HttpLimits::default(),
             shutdown_timeout: Duration::from_secs(1),
         }
     }

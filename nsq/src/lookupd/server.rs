@@ -15,6 +15,7 @@ use super::config::LookupConfig;
 use super::session::{Shared, refuse, serve};
 use crate::wire::error::{Code, WireError};
 use crate::wire::lookup::Identity;
+use mq_net::budget::Budget;
 use mq_net::directory::Directory;
 use mq_net::http::{HostNames, HttpServer};
 use mq_net::transport::{Address, Listener};
@@ -59,6 +60,11 @@ impl Lookupd {
         self.http.local_addr()
     }
 
+    /// The memory for what is held for its clients.
+    pub fn budget(&self) -> Budget {
+        self.config.http.budget.clone()
+    }
+
     /// The registry.
     pub fn directory(&self) -> &Arc<Directory> {
         &self.directory
@@ -78,6 +84,7 @@ impl Lookupd {
             directory: Arc::clone(&self.directory),
             identity: identity.to_json(),
             idle_timeout: self.config.idle_timeout(),
+            budget: self.budget(),
         };
         let own = [&self.config.hostname, &self.config.broadcast_address];
         let hosts = own.into_iter().chain(&self.config.http_allowed_hosts).map(String::as_str);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mq_core::discovery::{Producer, ProducerId};
-use mq_core::{ChannelName, Error, TopicName};
+use mq_core::{ChannelName, Error, TopicName, Wake};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
@@ -13,7 +13,9 @@ use super::config::PING_INTERVAL;
 use crate::wire::error::{Code, WireError};
 use crate::wire::lookup::{self, BODY_BYTES_MAX, Command, LINE_BYTES_MAX, Parse, Peer};
 use crate::wire::name::Name;
+use mq_net::budget::{Account, Budget, Closed, FREE_BYTES};
 use mq_net::directory::Directory;
+use mq_net::signal::Signal;
 use mq_net::transport::Transport;
 
 /// Longest wait for IDENTIFY on a new connection.
@@ -32,11 +34,15 @@ pub(super) struct Shared {
     pub(super) identity: String,
     /// Longest silence of a broker.
     pub(super) idle_timeout: Duration,
+    /// Memory for half-read commands and unread answers.
+    pub(super) budget: Budget,
 }
 
 /// Serves a broker until it leaves, breaks a rule or falls silent.
 pub(super) async fn serve(shared: Arc<Shared>, mut transport: Transport, peer: String) {
-    let mut session = Session { shared, peer, registered: None };
+    let signal = Arc::new(Signal::default());
+    let account = shared.budget.account(Arc::clone(&signal) as Arc<dyn Wake>);
+    let mut session = Session { shared, peer, registered: None, account, signal };
     let why = session.run(&mut transport).await;
     tracing::info!(peer = session.peer, "lookup connection ends: {}", why.unwrap_or("closed".into()));
 }
@@ -47,6 +53,9 @@ struct Session {
     peer: String,
     /// Since IDENTIFY.
     registered: Option<ProducerId>,
+    account: Account,
+    /// Wakes when the account may grow, or is to close.
+    signal: Arc<Signal>,
 }
 
 impl Drop for Session {
@@ -79,14 +88,27 @@ impl Session {
                     Err(error) => return Some(refuse(transport, &mut out, &error).await),
                 }
             }
+            self.account.set(buf.capacity() + out.capacity());
             if let Err(error) = write(transport, &mut out).await {
                 return Some(error.to_string());
             }
+            self.account.set(buf.capacity());
             let patience = match self.registered {
                 Some(_) => self.shared.idle_timeout,
                 None => IDENTIFY_TIMEOUT,
             };
-            match timeout(patience, read(transport, &mut buf)).await {
+            let (account, signal) = (&mut self.account, &self.signal);
+            let reading = async {
+                let spent = |closed| io::Error::new(io::ErrorKind::OutOfMemory, closed);
+                if buf.len() >= FREE_BYTES {
+                    account.room(signal).await.map_err(spent)?;
+                }
+                tokio::select! {
+                    read = read(transport, &mut buf) => read,
+                    () = account.closed(signal) => Err(spent(Closed)),
+                }
+            };
+            match timeout(patience, reading).await {
                 Ok(Ok(0)) => {
                     // The broker may have closed only its own side.
                     let error = stage.and_then(lookup::Stage::at_end)?;

@@ -9,6 +9,7 @@ use super::http::Options;
 use super::statsd::StatsdConfig;
 use crate::wire::Limits;
 use crate::wire::identify::Bounds;
+use mq_net::budget::Budget;
 use mq_net::transport::tls::{TlsOptions, TlsVersion};
 
 /// The version of NSQ that a server's clients can take it for.
@@ -98,10 +99,9 @@ pub struct Config {
     pub announce_wait: Duration,
     /// Most connections at a time: an idle one costs some 3 KiB. One more gets an error and is closed.
     pub max_connections: usize,
-    /// Most bytes of commands that have not arrived whole, of all connections together. Beyond, only those
-    /// in the middle of a large command wait: until others have ended theirs, or until two heartbeats
-    /// have passed, which ends them.
-    pub max_input_bytes: usize,
+    /// Memory for what is held for clients, in and out, over TCP and HTTP. Where it is spent, those in the
+    /// middle of a large command and those that do not read wait, and who held much for long is closed.
+    pub budget: Budget,
     /// Longest time for sessions to answer the commands they have read when the server stops.
     pub shutdown_timeout: Duration,
 }
@@ -151,7 +151,7 @@ impl Default for Config {
             // Some round trips in a data centre, and little enough for a publisher not to notice.
             announce_wait: Duration::from_millis(5),
             max_connections: 65_536,
-            max_input_bytes: 256 * 1024 * 1024,
+            budget: Budget::default(),
             shutdown_timeout: Duration::from_secs(5),
         }
     }

@@ -1,12 +1,18 @@
 //! Messages from the channel to the output.
 
-use mq_core::Pulled;
+use mq_core::{Delivery, Pulled};
+use mq_net::budget::{Account, FREE_BYTES};
 
 use super::buffers;
 use super::output::DELIVERY_BYTES;
 use super::session::{End, Session};
 use crate::wire::error::{Code, WireError};
 use crate::wire::frame::{FRAME_HEADER_BYTES, MESSAGE_HEADER_BYTES, put_message};
+
+/// Bytes that messages are added up to: few where the budget is spent, so that small ones go on.
+fn delivery_bytes(account: &Account) -> usize {
+    if account.budget().is_spent() { FREE_BYTES } else { DELIVERY_BYTES }
+}
 
 impl Session {
     /// Fetches messages while there are any and the output has room; one larger than the room goes alone.
@@ -18,8 +24,9 @@ impl Session {
         let mut closed = false;
         let mut damage = None;
         let mut spare = None;
+        let mut limit = delivery_bytes(&self.account);
         loop {
-            let room = DELIVERY_BYTES.saturating_sub(self.output.unsent());
+            let room = limit.saturating_sub(self.output.unsent());
             if !self.delivering || room == 0 {
                 // Others shall have what it would be woken for.
                 if !self.resting {
@@ -30,11 +37,27 @@ impl Session {
             }
             self.resting = false;
             let out = self.output.buf();
-            let pulled = subscription.pull(room, &mut |delivery| {
+            let mut sink = |delivery: &Delivery<'_>| {
                 buffers::reserve(out, FRAME_HEADER_BYTES + MESSAGE_HEADER_BYTES + delivery.body.len());
                 put_message(out, delivery.id, delivery.time, delivery.attempts, delivery.body);
                 count += 1;
-            });
+            };
+            let pulled = match limit {
+                DELIVERY_BYTES => subscription.pull(room, &mut sink),
+                // One that is larger waits for memory, or for its turn to do without.
+                _ => match subscription.pull_within(room, room, &mut sink) {
+                    Some(pulled) => pulled,
+                    None if self.output.unsent() == 0 && self.account.may_grow() => {
+                        limit = DELIVERY_BYTES;
+                        continue;
+                    }
+                    None => {
+                        subscription.rest();
+                        self.resting = true;
+                        break;
+                    }
+                },
+            };
             match pulled {
                 Pulled::More => {}
                 Pulled::Wait => {

@@ -7,13 +7,13 @@ use std::task::{Context, Poll, ready};
 
 use bytes::BufMut;
 use mq_core::TopicName;
-use mq_net::clients::{Client, Identity};
+use mq_net::budget::FREE_BYTES;
+use mq_net::clients::Identity;
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tokio::time::Instant;
 
 use super::auth::Permission;
 use super::authorize::Check;
-use super::budget::Share;
 use super::buffers;
 use super::peek::peek;
 use super::session::{End, Phase, Session};
@@ -41,19 +41,17 @@ pub(super) struct Input {
     parser: Parser,
     /// Whether `held` may have whole commands: they wait for answers to be given.
     stalled: bool,
-    share: Share,
 }
 
 impl Input {
-    pub(super) fn new(share: Share) -> Self {
-        Self { held: Vec::new(), need: 0, stage: Stage::Line, parser: Parser::new(), stalled: false, share }
+    pub(super) fn new() -> Self {
+        Self { held: Vec::new(), need: 0, stage: Stage::Line, parser: Parser::new(), stalled: false }
     }
 
     /// Forgets what was read.
     pub(super) fn clear(&mut self) {
         self.held = Vec::new();
         self.stalled = false;
-        self.share.set(0);
     }
 
     /// Bytes that a large command misses, once so many are there that its length can be believed: they need
@@ -64,14 +62,19 @@ impl Input {
         (is_believed && !self.stalled && missing >= buffers::INPUT_BYTES).then_some(missing)
     }
 
-    /// Whether it holds part of a large command.
-    pub(super) fn is_large(&self) -> bool {
-        self.share.is_counted()
+    /// Bytes that it holds.
+    pub(super) fn bytes(&self) -> usize {
+        self.held.capacity()
     }
 
-    /// Whether there is memory for more of a half-read command.
-    pub(super) fn may_grow(&self, client: &Client) -> bool {
-        self.share.may_grow(client)
+    /// Bytes that it has memory for already.
+    pub(super) fn room(&self) -> usize {
+        self.held.capacity() - self.held.len()
+    }
+
+    /// Whether it holds part of a large command.
+    pub(super) fn is_large(&self) -> bool {
+        self.bytes() > FREE_BYTES
     }
 }
 
@@ -95,13 +98,17 @@ pub(super) enum Next<'a> {
 }
 
 impl Session {
-    /// Reads once and executes all that is whole. Returns whether there may be more to read.
-    pub(super) fn poll_input(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+    /// Reads once, at most `room` bytes, and executes all that is whole. Returns whether there may be more to
+    /// read.
+    pub(super) fn poll_input(&mut self, room: usize, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         if let Some(missing) = self.input.missing_much() {
-            return self.poll_rest(missing, cx);
+            let polled = self.poll_rest(missing.min(room), cx);
+            self.count();
+            return polled;
         }
         let mut buf = buffers::take_input();
-        let mut read = ReadBuf::new(&mut buf);
+        let room = room.min(buf.len());
+        let mut read = ReadBuf::new(&mut buf[..room]);
         let polled = Pin::new(&mut self.transport).poll_read(cx, &mut read);
         let len = read.filled().len();
         if let Poll::Ready(Ok(())) = polled {
@@ -110,9 +117,9 @@ impl Session {
             } else {
                 self.take_in(&buf[..len])
             }
-            self.input.share.set(self.input.held.capacity());
+            self.count();
         }
-        let full = len == buf.len();
+        let full = len == room;
         buffers::give_input(buf);
         polled.map_ok(|()| full)
     }
@@ -124,10 +131,9 @@ impl Session {
         let len = ready!(pin!(self.transport.read_buf(&mut rest)).poll(cx))?;
         if len == 0 {
             self.end_of_input();
-        } else if len == missing {
+        } else if self.input.held.len() >= self.input.need {
             self.execute_held();
         }
-        self.input.share.set(self.input.held.capacity());
         Poll::Ready(Ok(len == missing))
     }
 
@@ -138,7 +144,7 @@ impl Session {
         }
         self.input.stalled = false;
         self.execute_held();
-        self.input.share.set(self.input.held.capacity());
+        self.count();
         true
     }
 
@@ -159,6 +165,10 @@ impl Session {
             let least = if self.input.stage == Stage::Line { LINE_BYTES } else { 1 };
             let (more, rest) = bytes.split_at(missing.max(least).min(bytes.len()));
             bytes = rest;
+            if self.input.held.len() + more.len() <= FREE_BYTES {
+                // No more than is free, where that is all there is.
+                self.input.held.reserve_exact(more.len());
+            }
             self.input.held.extend_from_slice(more);
             if self.input.held.len() >= self.input.need {
                 self.execute_held();

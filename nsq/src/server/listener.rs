@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use mq_core::Broker;
 use mq_net::access::{Access, HttpTokens};
+use mq_net::budget::Budget;
 use mq_net::clients::Clients;
 use mq_net::transport::tls::{TlsConfig, TlsRequired};
 use mq_net::transport::{Address, Listener, Socket, Transport};
@@ -16,7 +17,6 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::auth::AuthClient;
-use super::budget::Budget;
 use super::config::Config;
 use super::session::{Session, Shared};
 use super::turn::Turns;
@@ -55,14 +55,12 @@ impl Server {
         let listener = Listener::bind(&config.tcp_address).await?;
         let address = listener.local_addr()?;
         let (limits, bounds) = (config.limits(), config.bounds());
-        let budget = Budget::new(config.max_input_bytes);
         let publishing = Arc::default();
         let shared = Arc::new(Shared {
             broker,
             config,
             limits,
             bounds,
-            budget,
             tls,
             tls_required,
             auth,
@@ -108,6 +106,11 @@ impl Server {
     /// Its connections. The handle may outlive the server.
     pub fn clients(&self) -> Clients {
         self.clients.clone()
+    }
+
+    /// The memory for what is held for its clients, for whatever else has clients in this process.
+    pub fn budget(&self) -> Budget {
+        self.shared.config.budget.clone()
     }
 
     /// Its TLS, to read the files again. The handle may outlive the server.

@@ -8,13 +8,11 @@
 //! - `upgrade`: from IDENTIFY's answer to TLS and compression
 //! - `web`: where HTTP is served; `http`: what answers there; `stats`: the numbers it shows; `metrics`,
 //!   `statsd`: the same for Prometheus and statsd
-//! - `peek`: our own extension; `buffers`: one thread's spare buffers; `budget`: memory for half-read
-//!   commands; `turn`: one write for all sessions that are ready; `gather`: when single messages are sent
-//!   together
+//! - `peek`: our own extension; `buffers`: one thread's spare buffers; `turn`: one write for all
+//!   sessions that are ready; `gather`: when single messages are sent together
 
 mod auth;
 mod authorize;
-mod budget;
 mod buffers;
 mod config;
 mod delivery;

@@ -18,11 +18,16 @@ pub(super) const DELIVERY_BYTES: usize = 64 * 1024;
 /// answers.
 pub(super) const UNSENT_BYTES_MAX: usize = 256 * 1024;
 
+/// Bytes by which a peer's output has to move on for it to count as slow, not as stuck.
+const MOVED_BYTES: usize = 16 * 1024;
+
 /// Bytes on their way out. Has a buffer only while there are any.
 #[derive(Debug, Default)]
 pub(super) struct Output {
     buf: Vec<u8>,
     sent: usize,
+    /// Bytes sent since somebody asked.
+    moved: usize,
     /// Whether the transport may hold some of what it took.
     unflushed: bool,
     /// Since when the socket took nothing.
@@ -33,6 +38,20 @@ impl Output {
     /// Bytes not sent yet.
     pub(super) fn unsent(&self) -> usize {
         self.buf.len() - self.sent
+    }
+
+    /// Bytes that it holds, sent ones included.
+    pub(super) fn bytes(&self) -> usize {
+        self.buf.len()
+    }
+
+    /// Whether the socket took as much as [`MOVED_BYTES`] since it was last asked.
+    pub(super) fn has_moved(&mut self) -> bool {
+        let has_moved = self.moved >= MOVED_BYTES;
+        if has_moved {
+            self.moved = 0;
+        }
+        has_moved
     }
 
     /// Since when there is something to send, and the socket takes nothing of it.
@@ -64,6 +83,7 @@ impl Output {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Poll::Ready(Ok(n)) => {
                     self.sent += n;
+                    self.moved += n;
                     self.unflushed = true;
                     self.stuck_since = None;
                     wrote = true;

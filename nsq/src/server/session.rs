@@ -13,14 +13,14 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use mq_core::{Broker, Subscription, TopicName, Wake};
+use mq_net::budget::{Account, FREE_BYTES};
 use mq_net::clients::Client;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::task::coop;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::auth::AuthClient;
 use super::authorize::Authorization;
-use super::budget::{Budget, Share};
 use super::buffers;
 use super::config::Config;
 use super::gather::{GATHERED, Gather};
@@ -30,7 +30,7 @@ use super::replies::{Emitted, Replies};
 use super::stats::Publishing;
 use super::turn::{Turn, Turns};
 use super::upgrade::Upgrade;
-use crate::wire::error::WireError;
+use crate::wire::error::{Code, WireError};
 use crate::wire::frame::{HEARTBEAT, put_response};
 use crate::wire::identify::{Bounds, HEARTBEAT_INTERVAL, Settings};
 use crate::wire::{Limits, State};
@@ -56,7 +56,6 @@ pub(super) struct Shared {
     pub(super) config: Config,
     pub(super) limits: Limits,
     pub(super) bounds: Bounds,
-    pub(super) budget: Arc<Budget>,
     pub(super) tls: Option<TlsConfig>,
     /// Whether only IDENTIFY may come without TLS.
     pub(super) tls_required: bool,
@@ -100,6 +99,8 @@ pub(super) enum End {
     Silent,
     /// The client took nothing for a heartbeat.
     Stuck,
+    /// Others need the memory that it held for long.
+    Closed,
 }
 
 /// One connection's state.
@@ -115,6 +116,8 @@ pub(super) struct Session {
     pub(super) authorization: Authorization,
     /// There while a publish waits for discovery to know of its new topic.
     pub(super) announcement: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    /// Memory of input and output.
+    pub(super) account: Account,
     pub(super) input: Input,
     pub(super) replies: Replies,
     pub(super) output: Output,
@@ -146,10 +149,11 @@ pub(super) struct Session {
 impl Session {
     pub(super) fn new(shared: Arc<Shared>, client: Arc<Client>, transport: Transport) -> Self {
         let settings = Settings::new(shared.config.msg_timeout);
-        let input = Input::new(Share::new(&shared.budget));
+        let wake = Arc::clone(client.signal()) as Arc<dyn Wake>;
+        let account = shared.config.budget.account(Arc::clone(&wake));
         let now = Instant::now();
         let mut session = Self {
-            wake: Arc::clone(client.signal()) as Arc<dyn Wake>,
+            wake,
             shared,
             client,
             transport,
@@ -158,7 +162,8 @@ impl Session {
             settings,
             authorization: Authorization::default(),
             announcement: None,
-            input,
+            account,
+            input: Input::new(),
             replies: Replies::default(),
             output: Output::default(),
             subscription: None,
@@ -197,6 +202,9 @@ impl Session {
         if self.replies.wants_write() {
             self.shared.broker.commit();
         }
+        self.input.clear();
+        self.output = Output::default();
+        self.count();
         tracing::debug!(
             client = self.client.id,
             reason = ?end,
@@ -225,16 +233,22 @@ impl Session {
             if self.client.signal().is_stopped() {
                 self.drain(End::Stopped);
             }
+            if self.account.is_closed()
+                && let Some(end) = self.give_way()
+            {
+                return Poll::Ready(end);
+            }
             self.read_at = self.shared.publishing.is_on().then(Instant::now);
             let mut progress = self.poll_authorization(cx);
             progress |= self.poll_announcement(cx);
             progress |= self.take_in_rest();
             for _ in 0..READS_MAX {
-                if !self.may_read() || !self.input.may_grow(&self.client) {
+                let room = if self.may_read() { self.room() } else { 0 };
+                if room == 0 {
                     break;
                 }
                 let was_large = self.input.is_large();
-                match self.poll_input(cx) {
+                match self.poll_input(room, cx) {
                     Poll::Ready(Ok(full)) => {
                         progress = true;
                         reads += 1;
@@ -271,8 +285,13 @@ impl Session {
                     progress |= wrote;
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(self.lost(&error)),
-                Poll::Pending => {}
+                Poll::Pending => {
+                    if self.output.has_moved() {
+                        self.account.progress();
+                    }
+                }
             }
+            self.count();
             if reads >= READS_MAX {
                 // A client that always has more to be read leaves others their turn: tokio's own budget would
                 // let it go on for 128 reads.
@@ -304,6 +323,46 @@ impl Session {
             // A consumer's acknowledgements are always read: they are what frees memory.
             || (self.client.published() > 0 && self.shared.broker.is_congested(&self.wake));
         !waits
+    }
+
+    /// Bytes that it holds for its client.
+    fn held(&self) -> usize {
+        self.input.bytes() + self.output.bytes()
+    }
+
+    /// Counts what it holds.
+    pub(super) fn count(&mut self) {
+        let held = self.held();
+        self.account.set(held);
+    }
+
+    /// Bytes there is memory to read: few where the budget is spent, and none if it holds those already. Then
+    /// it is woken when there is more.
+    fn room(&mut self) -> usize {
+        if !self.account.budget().is_spent() {
+            return usize::MAX;
+        }
+        match self.input.room().max(FREE_BYTES.saturating_sub(self.held())) {
+            // One that does not read its answers gets no more of them.
+            0 if self.output.bytes() > FREE_BYTES => 0,
+            0 if self.account.may_grow() => usize::MAX,
+            room => room,
+        }
+    }
+
+    /// Ends what it holds much of while others wait for memory. A client in the middle of a command is told;
+    /// one that does not read can't be.
+    fn give_way(&mut self) -> Option<End> {
+        if self.output.unsent() > 0 || matches!(self.phase, Phase::Draining(..)) {
+            return Some(End::Closed);
+        }
+        let text = format!(
+            "the memory for clients is spent, and this one held {} KiB of it for long",
+            self.account.reserved() / 1024
+        );
+        self.fail(WireError::new(Code::Invalid, text));
+        self.drain(End::Fatal);
+        None
     }
 
     fn answer(&mut self, cx: &mut Context<'_>) {
@@ -455,14 +514,17 @@ impl Session {
 async fn linger(transport: &mut Transport) {
     let _ = timeout(LINGER, async {
         transport.shutdown().await?;
-        // On the heap, since it would be part of every session's task otherwise.
-        let mut sink = buffers::take_output();
-        loop {
-            sink.clear();
-            if transport.read_buf(&mut sink).await? == 0 {
-                return Ok::<_, io::Error>(());
-            }
-        }
+        // Into the thread's buffer, since many may end at once.
+        let mut discard = |cx: &mut Context<'_>| {
+            let mut sink = buffers::take_input();
+            let mut read = ReadBuf::new(&mut sink);
+            let polled = Pin::new(&mut *transport).poll_read(cx, &mut read);
+            let len = read.filled().len();
+            buffers::give_input(sink);
+            polled.map_ok(|()| len)
+        };
+        while poll_fn(&mut discard).await? > 0 {}
+        Ok::<_, io::Error>(())
     })
     .await;
 }

@@ -66,10 +66,10 @@ impl Web {
             }
             None => None,
         };
-        let limits = HttpLimits { shutdown_timeout: config.shutdown_timeout, ..HttpLimits::default() };
         let limits = HttpLimits {
-            bodies_bytes_max: limits.bodies_bytes_max.max(config.max_body_size.into()),
-            ..limits
+            shutdown_timeout: config.shutdown_timeout,
+            budget: config.budget.clone(),
+            ..HttpLimits::default()
         };
         let mut http = None;
         if let Some(address) = &config.http_address {

@@ -159,8 +159,8 @@ settings! {
     https_address: MaybeAddress = "127.0.0.1:4152", nsqd "0.0.0.0:4152";
     /// Address of gRPC, over TLS given --tls-cert; empty = not served
     grpc_address: MaybeAddress = "127.0.0.1:4155", nsqd "";
-    /// Most streams of a gRPC connection at a time
-    grpc_max_streams: u32 = "10000";
+    /// Most streams of a gRPC connection at a time, 16 before a call was admitted on it; one more is refused
+    grpc_max_streams: u32 = "256";
     /// Silence of a gRPC connection after which the server pings it
     grpc_keepalive_interval: Duration = "30s";
     /// Longest wait for the answer to that ping; then the connection is closed

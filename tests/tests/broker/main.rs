@@ -11,6 +11,7 @@ mod grpc;
 mod hostile;
 mod lifecycle;
 mod lookup;
+mod memory_attacks;
 mod order;
 mod peers;
 mod reach;

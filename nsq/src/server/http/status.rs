@@ -77,6 +77,7 @@ pub(super) async fn stats(api: Arc<Endpoints>, request: Request) -> Result<Answe
         memory: wanted(&query, "include_mem"),
     };
     let caller = api.caller(&request);
+    let _turn = request.turn().await;
     let stats = api.gather.stats(selection, |topic| caller.sees(topic));
     if query.get("format") == Some("json") {
         return Ok(Answer::json(&stats));
@@ -94,6 +95,7 @@ fn wanted(query: &Query, name: &str) -> bool {
 /// GET /metrics
 pub(super) async fn metrics(api: Arc<Endpoints>, request: Request) -> Result<Answer, Answer> {
     let caller = api.caller(&request);
+    let _turn = request.turn().await;
     let (broker, per_channel) = (api.broker.clone(), api.shared.config.metrics_per_channel);
     let gather = api.gather.clone();
     let publishing = Arc::clone(&api.publishing);
