@@ -20,6 +20,7 @@ mod stages;
 mod test;
 mod tools;
 mod unused;
+mod wheel;
 
 use std::process::ExitCode;
 
@@ -38,7 +39,9 @@ enum Task {
     Prose(prose::Prose),
     /// Measures mq beside nsqd and writes docs/benchmarks.md
     Bench(bench::Bench),
-    /// Generates the committed code of the protos: grpc/src/generated, examples/go/mqv1
+    /// Builds the Python package
+    Wheel(wheel::Wheel),
+    /// Generates the committed code of the protos: grpc/src/generated, grpc/go/mqv1
     Generate(examples::Generate),
     /// Generates the committed header of C programs: ffi/include/mq.h
     Header(header::Header),
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
         Task::Soak(task) => task.run(),
         Task::Prose(task) => task.run(),
         Task::Bench(task) => task.run(),
+        Task::Wheel(args) => wheel::wheel(&args),
         Task::Generate(task) => task.run(),
         Task::Header(task) => task.run(),
         Task::Install(task) => task.run(),

@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 
 use crate::run::{cargo, program, root, run, succeeds, target};
 use crate::stages::{self, Done};
-use crate::{c, counts, examples, layout, prose, tools, unused};
+use crate::{c, counts, examples, layout, prose, tools, unused, wheel};
 
 /// Host and port from which cargo-deny fetches the list of known vulnerabilities.
 const ADVISORIES_HOST: (&str, u16) = ("github.com", 443);
@@ -50,11 +50,13 @@ enum Stage {
     C,
     /// An unmodified pynsq against the real binary
     Python,
-    /// An unmodified go-nsq against the real binary
+    /// The Python package, installed in an environment of its own
+    Wheel,
+    /// Go's module of the gRPC API, and an unmodified go-nsq, against the real binary
     Go,
     /// An unmodified nsqjs against the real binary
     Node,
-    /// An unmodified nsq-j against the real binary
+    /// The Java artifact of the gRPC API, and an unmodified nsq-j, against the real binary
     Java,
     /// The examples over gRPC, of every language that is here
     Examples,
@@ -96,6 +98,7 @@ impl Stage {
             }
             Self::C => return c_and_cpp(),
             Self::Python => return python(),
+            Self::Wheel => return wheel::test(),
             Self::Go => return go(),
             Self::Node => return node(),
             Self::Java => return java(),
@@ -158,10 +161,23 @@ fn go() -> Result<Done, String> {
     if !succeeds(program("go").arg("version")) {
         return Ok(Done::Skipped("no go on the path".into()));
     }
-    let mut tests = Command::new("go");
+    let binary = mq()?;
+    let go = |arguments: &[&str], folder: &str| {
+        let mut go = program("go");
+        go.args(arguments).current_dir(root().join(folder));
+        go
+    };
+    run(&mut go(&["vet", "./..."], "grpc/go"))?;
+    run(&mut go(&["vet", "./..."], "examples/go"))?;
+    // It needs a C compiler, and not every platform has it.
+    let has_race = succeeds(&mut go(&["test", "-race", "-run=^$", "."], "grpc/go"));
     // -count=1: a cached answer says nothing about a new binary. -v: each test is counted.
-    tests.args(["test", "-count=1", "-v", "./..."]).current_dir(root().join("tests").join("go"));
-    with_peers(tests.env("MQ_BIN", mq()?))
+    let mut module = go(&["test", "-count=1", "-v", "./..."], "grpc/go");
+    if has_race {
+        module.arg("-race");
+    }
+    run(module.env("MQ_BIN", &binary))?;
+    with_peers(go(&["test", "-count=1", "-v", "./..."], "tests/go").env("MQ_BIN", binary))
 }
 
 fn node() -> Result<Done, String> {
@@ -178,10 +194,22 @@ fn java() -> Result<Done, String> {
     if !succeeds(program("mvn").arg("--version")) {
         return Ok(Done::Skipped("no mvn on the path".into()));
     }
-    let mut tests = program("mvn");
-    tests.args(["--batch-mode", "--no-transfer-progress", "--file", "tests/java/pom.xml", "test"]);
-    tests.arg(format!("-DoutputFolder={}", target().join("java").display()));
-    run(tests.env("MQ_BIN", mq()?))?;
+    let binary = mq()?;
+    let target = target().join("java");
+    let folders =
+        [("grpc/java", "-Dlibmq.output=", target.join("grpc")), ("tests/java", "-DoutputFolder=", target)];
+    for (project, output, folder) in folders {
+        let mut tests = program("mvn");
+        tests.args([
+            "--batch-mode",
+            "--no-transfer-progress",
+            "--file",
+            &format!("{project}/pom.xml"),
+            "test",
+        ]);
+        tests.arg(format!("{output}{}", folder.display()));
+        run(tests.env("MQ_BIN", &binary))?;
+    }
     Ok(Done::Ran)
 }
 
