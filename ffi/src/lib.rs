@@ -3,8 +3,8 @@
 //!
 //! - `boundary`: where panics end and pointers are checked; `status`: outcomes and the last error; `fork`
 //! - `values`: structs that C programs read and write; `version`
-//! - `client`, `pending`, `admin`, `serve`: publishing and administration; `subscription`, `batch`, `failures`:
-//!   consuming
+//! - `client`, `pending`, `admin`, `serve`: publishing and administration
+//! - `subscription`, `batch`, `failures`: consuming
 //! - `callback`, `prefetch`, `readiness`: the ways to wait; `driver`: a thread that polls futures
 
 #![allow(unsafe_code, reason = "C has nothing but pointers")]
