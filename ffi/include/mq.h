@@ -326,6 +326,19 @@ typedef struct {
   mq_span reason;
 } mq_failure;
 
+// Addresses that a served broker listens at; NULL where it does not. Texts, to free with
+// mq_addresses_free.
+typedef struct {
+  // NSQ's protocol over TCP: host:port, or the path of a unix socket.
+  char *tcp;
+  // HTTP.
+  char *http;
+  // HTTP over TLS.
+  char *https;
+  // gRPC.
+  char *grpc;
+} mq_addresses;
+
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
@@ -555,6 +568,18 @@ mq_status mq_client_advance(mq_client *client,
 
 // Frees a text of the library. NULL is nothing.
 void mq_string_free(char *string);
+
+// Serves an embedded broker to others, until the client is closed: over NSQ's TCP protocol, HTTP and gRPC,
+// as n flags, those of the program mq serve, say. Without flags these are its default addresses, all of this
+// machine alone. Returns once it listens. MQ_STATUS_UNSUPPORTED from a library that was built without
+// servers.
+mq_status mq_client_serve(mq_client *client,
+                          const char *const *flags,
+                          size_t n,
+                          mq_addresses *addresses);
+
+// Frees the texts of addresses, and sets them to NULL. NULL is nothing.
+void mq_addresses_free(mq_addresses *addresses);
 
 #ifdef __cplusplus
 }  // extern "C"

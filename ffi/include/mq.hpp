@@ -260,6 +260,11 @@ class pending {
   std::size_t messages_;
 };
 
+// Addresses that a served broker listens at; empty where it does not.
+struct addresses {
+  std::string tcp, http, https, grpc;
+};
+
 // A client of brokers, or of one in this process.
 class client {
  public:
@@ -345,6 +350,19 @@ class client {
     check(mq_client_stats(get(), &json));
     detail::owned<char, mq_string_free> owner(json);
     return std::string(json);
+  }
+
+  // Serves an embedded broker to others, by the flags of `mq serve`.
+  addresses serve(const std::vector<std::string> &flags = {}) {
+    std::vector<const char *> texts;
+    for (const std::string &flag : flags) {
+      texts.push_back(flag.c_str());
+    }
+    mq_addresses raw;
+    check(mq_client_serve(get(), texts.data(), texts.size(), &raw));
+    std::unique_ptr<mq_addresses, void (*)(mq_addresses *)> owner(&raw, mq_addresses_free);
+    auto text = [](const char *address) { return std::string(address == nullptr ? "" : address); };
+    return {text(raw.tcp), text(raw.http), text(raw.https), text(raw.grpc)};
   }
 
   // Advances the clock of "mq:memory?test_clock=true".

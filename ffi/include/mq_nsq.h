@@ -20,6 +20,15 @@
 extern "C" {
 #endif
 
+// Output of programs that are compiled with DEBUG, as libnsq's _DEBUG.
+#ifdef DEBUG
+#define MQ_NSQ_DEBUG(...) fprintf(stdout, __VA_ARGS__)
+#else
+#define MQ_NSQ_DEBUG(...) \
+  do {                    \
+  } while (0)
+#endif
+
 // Longest URL of a reader's nsqlookupds.
 #define MQ_NSQ_URL_BYTES 4096
 
@@ -77,7 +86,12 @@ struct mq_nsq_socket {
 
 // One nsqd, or all that a reader's nsqlookupds name.
 struct mq_nsq_conn {
+  // Of an nsqd; else NULL and 0.
+  char *address;
+  int port;
   struct mq_nsq_reader *reader;
+  // The reader's.
+  void *loop;
   struct mq_nsq_socket *bs;
   struct mq_nsq_buffer *command_buf;
   // The data of the event loop.
@@ -586,6 +600,7 @@ static inline void mq_nsq_conn_free(struct mq_nsq_conn *conn) {
   }
   mq_client_free(conn->client);
   mq_nsq_buffer_free(conn->command_buf);
+  free(conn->address);
   free(conn);
 }
 
@@ -595,6 +610,7 @@ static inline struct mq_nsq_conn *mq_nsq_conn_new_(struct mq_nsq_reader *reader,
     return NULL;
   }
   conn->reader = reader;
+  conn->loop = reader->loop;
   conn->socket.conn = conn;
   conn->bs = &conn->socket;
   conn->fd = -1;
@@ -671,7 +687,15 @@ static inline int mq_nsq_reader_connect_to_nsqd(struct mq_nsq_reader *reader, co
   char url[512];
   struct mq_nsq_conn *conn =
       mq_nsq_address_(url, sizeof url, "mq://", address, port) ? mq_nsq_conn_new_(reader, url) : NULL;
-  return conn == NULL ? 0 : conn->fd;
+  if (conn == NULL) {
+    return 0;
+  }
+  conn->port = port;
+  conn->address = (char *)malloc(strlen(address) + 1);
+  if (conn->address != NULL) {
+    memcpy(conn->address, address, strlen(address) + 1);
+  }
+  return conn->fd;
 }
 
 // Consumes from all that this nsqlookupd, and those added before, name. Returns 1, or 0 on failure.

@@ -3,8 +3,8 @@
 //!
 //! - `boundary`: where panics end and pointers are checked; `status`: outcomes and the last error; `fork`
 //! - `values`: structs that C programs read and write; `version`
-//! - `client`, `admin`, `pending`: publishing and administration; `subscription`, `batch`, `failures`:
-//!   consuming
+//! - `client`, `pending`, `admin`, `serve`: publishing and administration
+//! - `subscription`, `batch`, `failures`: consuming
 //! - `callback`, `prefetch`, `readiness`: the ways to wait; `driver`: a thread that polls futures
 
 #![allow(unsafe_code, reason = "C has nothing but pointers")]
@@ -22,6 +22,7 @@ mod fork;
 mod pending;
 mod prefetch;
 mod readiness;
+mod serve;
 mod status;
 mod subscription;
 mod values;
@@ -32,6 +33,7 @@ pub use batch::*;
 pub use client::*;
 pub use failures::*;
 pub use pending::*;
+pub use serve::*;
 pub use status::*;
 pub use subscription::*;
 pub use values::*;

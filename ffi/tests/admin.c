@@ -138,7 +138,26 @@ static void a_clock_for_tests(void) {
   mq_client_free(client);
 }
 
+static void serving(void) {
+  mq_client *client;
+  mq_addresses addresses;
+  const char *flags[] = {"--tcp-address=127.0.0.1:0", "--http-address=127.0.0.1:0", "--grpc-address="};
+  OK(mq_connect("mq:memory", NULL, &client));
+  STATUS(MQ_STATUS_INVALID_ARGUMENT, mq_client_serve(client, flags, 3, NULL));
+  STATUS(MQ_STATUS_INVALID_ARGUMENT, mq_client_serve(client, NULL, 3, &addresses));
+  OK(mq_client_serve(client, flags, 3, &addresses));
+  CHECK(strncmp(addresses.tcp, "127.0.0.1:", 10) == 0 && strncmp(addresses.http, "127.0.0.1:", 10) == 0);
+  CHECK(addresses.grpc == NULL && addresses.https == NULL);
+  mq_addresses_free(&addresses);
+  CHECK(addresses.tcp == NULL);
+  mq_addresses_free(&addresses);
+  mq_addresses_free(NULL);
+  OK(mq_client_close(client, -1));
+  mq_client_free(client);
+}
+
 int main(void) {
+  serving();
   topics_and_channels();
   starts();
   a_clock_for_tests();

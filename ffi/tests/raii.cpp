@@ -101,7 +101,24 @@ static void errors_are_thrown() {
   CHECK(moved.stats().find("\"name\"") == std::string::npos);
 }
 
+static void served_to_another() {
+  mq::client broker("mq:memory");
+  mq::addresses addresses = broker.serve({"--tcp-address=127.0.0.1:0", "--http-address=", "--grpc-address="});
+  CHECK(addresses.http.empty() && addresses.https.empty() && addresses.grpc.empty());
+  mq::client other("mq://" + addresses.tcp);
+  mq::subscription all = other.subscribe("t", "all");
+  mq_receipt receipt = other.publish("t", "over the network");
+  CHECK(receipt.offset == MQ_OFFSET_UNKNOWN && !receipt.duplicate);
+  std::optional<mq::batch> batch = all.next(60s);
+  CHECK(batch && (*batch)[0].body() == "over the network" && !(*batch)[0].offset());
+  batch->finish();
+  all.close();
+  CHECK(thrown([&] { broker.serve({"--no-such-flag"}); }) == MQ_STATUS_INVALID_ARGUMENT);
+  CHECK(thrown([&] { other.serve(); }) == MQ_STATUS_UNSUPPORTED);
+}
+
 int main() {
+  served_to_another();
   publish_and_consume();
   in_the_background_and_by_descriptor();
   errors_are_thrown();

@@ -64,7 +64,8 @@ pub(crate) fn test(prefix: &Path, out: &Path, compiler: &Compiler, tools: Tools)
         if variant == Variant::Valgrind && !tools.has_valgrind {
             continue;
         }
-        let targets: &[&str] = if tools.has_libev { &["all", "nsq_reader"] } else { &["all"] };
+        let targets: &[&str] =
+            if tools.has_libev { &["all", "nsq_reader", "nsq_consumer"] } else { &["all"] };
         let folder = out.join(format!("examples-{}-{variant:?}", compiler.c).to_lowercase());
         let examples = Examples { folder, variant };
         examples.build(prefix, compiler, targets)?;
@@ -89,6 +90,9 @@ impl Examples {
         fs::create_dir_all(&self.folder).map_err(|e| format!("{}: {e}", self.folder.display()))?;
         for name in ["c", "cpp"] {
             run(program("cp").arg("-r").arg(root().join("examples").join(name)).arg(&self.folder))?;
+            if name == "c" {
+                rename_libnsq(&self.folder.join("c"))?;
+            }
             let mut make = program("make");
             make.arg("-C").arg(self.folder.join(name));
             make.args(if name == "c" { targets } else { &["all"] });
@@ -138,7 +142,9 @@ impl Examples {
     fn as_libnsq(&self, port: u16, topic: &str) -> Result<(), String> {
         let lines = self.publish(&format!("mq://127.0.0.1:{port}"), topic)?;
         let (port, count) = (port.to_string(), MESSAGES.to_string());
-        expect(self.program("c/nsq_reader").args(["127.0.0.1", &port, topic, "channel", &count]), &lines)
+        expect(self.program("c/nsq_reader").args(["127.0.0.1", &port, topic, "channel", &count]), &lines)?;
+        let published = "single\none\ntwo\nlater\n";
+        expect(self.program("c/nsq_consumer").args([&port, &format!("{topic}-renamed")]), published)
     }
 
     /// Publishes messages and returns them, a line each.
@@ -171,6 +177,14 @@ impl Examples {
         }
         Ok(())
     }
+}
+
+/// Writes a program for libnsq into the folder of the script of renames, after them.
+fn rename_libnsq(folder: &Path) -> Result<(), String> {
+    let mut sed = program("sed");
+    sed.args(["-E", "-f"]).arg(folder.join("libnsq.sed")).arg("ffi/tests/libnsq/consumer.c");
+    let path = folder.join("nsq_consumer.c");
+    fs::write(&path, stdout(&mut sed)?).map_err(|e| format!("{}: {e}", path.display()))
 }
 
 /// Runs a program that has to print this.

@@ -10,8 +10,18 @@ use crate::run::root;
 const HEADER: &str = "ffi/include/mq.h";
 
 /// Files of the crate that declare something for C, in the order of the header.
-const SOURCES: [&str; 9] =
-    ["version", "status", "values", "client", "pending", "subscription", "batch", "failures", "admin"];
+const SOURCES: [&str; 10] = [
+    "version",
+    "status",
+    "values",
+    "client",
+    "pending",
+    "subscription",
+    "batch",
+    "failures",
+    "admin",
+    "serve",
+];
 
 /// Arguments of `cargo xtask header`.
 #[derive(Args)]
