@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use mq_core::TopicName;
-use parking_lot::Mutex;
+use mq_core::sync::Mutex;
 
 use crate::config::Config;
 #[cfg(feature = "embedded")]

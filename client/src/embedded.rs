@@ -12,11 +12,11 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use mq_core::sync::Mutex;
 use mq_core::{
     Attributes, Broker, ChannelName, Clock, Durability, ErrorKind, HeadersBuf, ManualClock, Options,
     Published, SystemClock, TopicName,
 };
-use parking_lot::Mutex;
 
 use crate::config::Config;
 use crate::error::{Error, Result};

@@ -58,6 +58,8 @@ pub use publish::{Pending, PublishState, Receipt};
 pub use stats::{ChannelStats, Stats, TopicStats};
 pub use subscription::{Failure, Start, SubscribeOptions, Subscription};
 
+#[doc(hidden)] // For the packages of other languages.
+pub use mq_core::sync;
 pub use mq_core::{Durability, MessageId};
 #[cfg(feature = "serve")]
 pub use mq_server::Addresses;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mq_core::TopicName;
-use parking_lot::Mutex;
+use mq_core::sync::Mutex;
 
 use crate::error::{Error, Result};
 use crate::fork::OwnProcess;

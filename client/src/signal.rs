@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
+use mq_core::sync::{Condvar, Mutex};
 
 /// Interval at which a blocking call asks whether it is interrupted: a person who pressed a key waits no
 /// longer.
@@ -46,14 +46,16 @@ impl Signal {
     fn wait(&self, seen: u64, deadline: Option<Instant>) -> bool {
         let mut state = self.state.lock();
         while state.changes == seen {
-            match deadline {
-                None => self.condvar.wait(&mut state),
+            state = match deadline {
+                None => self.condvar.wait(state),
                 Some(deadline) => {
-                    if self.condvar.wait_until(&mut state, deadline).timed_out() {
-                        return state.changes != seen;
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        return false;
                     }
+                    self.condvar.wait_for(state, left)
                 }
-            }
+            };
         }
         true
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mq_core::MessageId;
-use parking_lot::Mutex;
+use mq_core::sync::Mutex;
 
 use crate::config::in_range;
 use crate::delivery::{Answer, Batch, Delivery, Message};

@@ -1,6 +1,6 @@
 //! Blocks of offsets, from one persistent counter: what was handed out is never handed out again.
 
-use parking_lot::Mutex;
+use crate::sync::Mutex;
 
 use crate::clock::Wall;
 use crate::error::{Error, ErrorKind, Result};

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use parking_lot::{Condvar, Mutex};
+use crate::sync::{Condvar, Mutex};
 
 use crate::channel::Load;
 
@@ -90,7 +90,7 @@ impl Queue {
         loop {
             let mut state = self.state.lock();
             while state.running && state.loads.is_empty() {
-                self.filled.wait(&mut state);
+                state = self.filled.wait(state);
             }
             let load = state.loads.pop_front();
             drop(state);

@@ -32,6 +32,7 @@
 //! - [`name`], [`message`], [`headers`], [`config`]: names parsed once; offsets, ids, attributes; named
 //!   values of a message; settings
 //! - [`discovery`]: producers of each topic, behind a lookup server
+//! - [`sync`]: locks that a child of `fork` can go on with
 //! - [`clock`], [`error`]: injected time; the one error type
 //! - [`stats`], [`TopicStats`], [`ChannelStats`]: numbers; `latency`: time from publish to finish, sampled
 
@@ -53,6 +54,7 @@ pub mod name;
 mod parker;
 pub mod stats;
 mod store;
+pub mod sync;
 #[cfg(any(test, feature = "testkit"))]
 pub mod testkit;
 mod timers;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
+use crate::sync::{Condvar, Mutex};
 
 use crate::store::log::Wake;
 
@@ -41,12 +41,10 @@ impl Parker {
     pub fn park(&self, timeout: Option<Duration>) {
         let mut woken = self.woken.lock();
         if !*woken {
-            match timeout {
-                Some(timeout) => {
-                    self.condvar.wait_for(&mut woken, timeout);
-                }
-                None => self.condvar.wait(&mut woken),
-            }
+            woken = match timeout {
+                Some(timeout) => self.condvar.wait_for(woken, timeout),
+                None => self.condvar.wait(woken),
+            };
         }
         *woken = false;
     }

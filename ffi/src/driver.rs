@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Wake, Waker};
 use std::thread::JoinHandle;
 
-use parking_lot::{Condvar, Mutex};
+use libmq::sync::{Condvar, Mutex};
 
 use crate::status::{Failure, Outcome, mq_status};
 
@@ -135,7 +135,7 @@ impl Shared {
                 if state.closed && state.tasks == 0 {
                     return;
                 }
-                self.changed.wait(&mut state);
+                state = self.changed.wait(state);
             };
             drop(state);
             entry.run();

@@ -7,8 +7,8 @@ use std::ptr;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
 
+use libmq::sync::Mutex;
 use libmq::{Pending, PublishState, Receipt};
-use parking_lot::Mutex;
 
 use crate::boundary::{self, Handle, call_back, give, guard, guard_or, handle, put, text, wait};
 use crate::client::{mq_client, new_messages, put_receipts};

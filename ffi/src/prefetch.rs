@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use libmq::sync::{Condvar, Mutex};
 use libmq::{Batch, Subscription};
-use parking_lot::{Condvar, Mutex};
 
 use crate::driver::{Driver, Entry, Task};
 use crate::readiness::Readiness;
@@ -56,7 +56,7 @@ impl Prefetch {
             msg_timeout,
             is_there: AtomicBool::new(false),
             state: Mutex::new(State { slot: None, next: None, entry: None, readiness }),
-            filled: Condvar::new(),
+            filled: Condvar::default(),
         });
         let entry = driver.spawn(Arc::<Self>::clone(&prefetch))?;
         let mut state = prefetch.state.lock();
@@ -86,14 +86,16 @@ impl Prefetch {
             if let Some(taken) = self.take(&mut state) {
                 return Some(taken);
             }
-            match deadline {
-                None => self.filled.wait(&mut state),
+            state = match deadline {
+                None => self.filled.wait(state),
                 Some(deadline) => {
-                    if self.filled.wait_until(&mut state, deadline).timed_out() {
-                        return self.take(&mut state);
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        return None;
                     }
+                    self.filled.wait_for(state, left)
                 }
-            }
+            };
         }
     }
 

@@ -4,8 +4,8 @@ use std::ffi::{c_char, c_int};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use libmq::sync::Mutex;
 use libmq::{Batch, Error, Start, SubscribeOptions, Subscription};
-use parking_lot::Mutex;
 
 use crate::batch::mq_batch;
 use crate::boundary::{

@@ -64,7 +64,8 @@ impl Guest {
         let mut grpc = grpc::bind(config, broker.clone(), &server).await?;
         let addresses =
             (server.local_addr(), server.http_addr(), grpc.as_ref().map(mq_grpc::Server::local_addr));
-        let discovery = Discovery::bind(config, InvokedAs::Mq, broker.clone(), addresses).await?;
+        let discovery =
+            Discovery::bind(config, InvokedAs::Mq, broker.clone(), addresses, server.budget()).await?;
         if let (Some(grpc), Some(directory)) = (&mut grpc, discovery.directory()) {
             grpc.add_directory(directory);
         }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use mq_core::sync::Mutex;
 use mq_core::{ChannelName, Departure, Offset, Pulled, TopicName, Wake};
-use parking_lot::Mutex;
 
 use super::{BrokerPlace, failed};
 use crate::delivery::{Answer, Delivery, DeliveryKey};

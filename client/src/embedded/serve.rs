@@ -2,8 +2,8 @@
 
 use std::sync::mpsc::sync_channel;
 
+use mq_core::sync::Mutex;
 use mq_server::{Addresses, Guest};
-use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 

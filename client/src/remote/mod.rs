@@ -8,9 +8,9 @@ mod producer;
 use std::sync::Arc;
 use std::time::Duration;
 
+use mq_core::sync::Mutex;
 use mq_core::{ChannelName, TopicName};
 use mq_nsq::client::{ClientTls, ClientTlsOptions, Connection, Identify, Secret};
-use parking_lot::Mutex;
 use tokio::runtime::{Builder, Handle, Runtime};
 
 use crate::config::{Compression, Config};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use parking_lot::MutexGuard;
+use crate::sync::MutexGuard;
 
 use crate::channel::channel::{Channel, Inner, due_at};
 use crate::channel::{AckError, Departure, Load, Pick, SubId, SubscriberView, Taken, Wanted};

@@ -33,7 +33,7 @@ pub use stats::{ChannelReport, TopicStats};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
-use parking_lot::Mutex;
+use crate::sync::Mutex;
 
 use crate::broker::Shared;
 use crate::channel::Channel;

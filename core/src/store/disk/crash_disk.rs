@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use crate::sync::Mutex;
 
 use super::disk::{Disk, File, FileId, OpenMode, check_name};
 use faults::Faults;

@@ -1,7 +1,7 @@
 //! A file that only takes space: given up on a full disk, for the finishes, the checkpoint and the cleaning
 //! that make room again, and taken back when there is.
 
-use parking_lot::Mutex;
+use crate::sync::Mutex;
 
 use crate::error::{Error, Result};
 use crate::store::disk::Disk;

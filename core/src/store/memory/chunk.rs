@@ -8,8 +8,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::sync::Mutex;
 use bytes::BytesMut;
-use parking_lot::Mutex;
 
 use crate::store::memory::batch::Batch;
 use crate::store::memory::free::{Free, class};

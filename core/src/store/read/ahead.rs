@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, Scope};
 
-use parking_lot::Mutex;
+use crate::sync::Mutex;
 
 use crate::store::disk::File;
 use crate::store::format::file::{FILE_HEADER_BYTES, FileHeader};
