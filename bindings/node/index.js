@@ -1,0 +1,8 @@
+'use strict'
+
+const {connect, Client} = require('./lib/client')
+const {MqError, AbortError} = require('./lib/error')
+const {Message, Batch} = require('./lib/message')
+const {Subscription} = require('./lib/subscription')
+
+module.exports = {connect, Client, Subscription, Message, Batch, MqError, AbortError}
