@@ -1,12 +1,13 @@
 //! Project chores: `cargo xtask test` sets up what the tests need and runs everything; `cargo xtask soak`
 //! runs what takes hours; `cargo xtask prose` counts words; `cargo xtask bench` compares `mq` with nsqd;
-//! `cargo xtask generate` writes the generated code that is committed.
+//! `cargo xtask npm` packs the package for Node; `cargo xtask generate` writes the generated code that is committed.
 
 mod bench;
 mod counts;
 mod crash;
 mod examples;
 mod layout;
+mod npm;
 mod prose;
 mod run;
 mod soak;
@@ -34,6 +35,8 @@ enum Task {
     Prose(prose::Prose),
     /// Measures mq beside nsqd and writes docs/benchmarks.md
     Bench(bench::Bench),
+    /// Packs the npm package libmq: its main package, and the one of this platform
+    Npm(npm::Npm),
     /// Generates the committed code of the protos: grpc/src/generated, examples/go/mqv1
     Generate(examples::Generate),
 }
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
         Task::Soak(task) => task.run(),
         Task::Prose(task) => task.run(),
         Task::Bench(task) => task.run(),
+        Task::Npm(task) => task.run(),
         Task::Generate(task) => task.run(),
     };
     match outcome {

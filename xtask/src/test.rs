@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 
 use crate::run::{cargo, program, root, run, succeeds, target};
 use crate::stages::{self, Done};
-use crate::{counts, examples, layout, prose, tools, unused};
+use crate::{counts, examples, layout, npm, prose, tools, unused};
 
 /// Host and port from which cargo-deny fetches the list of known vulnerabilities.
 const ADVISORIES_HOST: (&str, u16) = ("github.com", 443);
@@ -54,6 +54,8 @@ enum Stage {
     Node,
     /// An unmodified nsq-j against the real binary
     Java,
+    /// The client packages for other languages, as their users install them
+    Bindings,
     /// The examples over gRPC, of every language that is here
     Examples,
 }
@@ -96,6 +98,7 @@ impl Stage {
             Self::Go => return go(),
             Self::Node => return node(),
             Self::Java => return java(),
+            Self::Bindings => return bindings(),
             Self::Examples => {
                 let missing = examples::test(&mq()?)?;
                 if !missing.is_empty() {
@@ -157,6 +160,14 @@ fn node() -> Result<Done, String> {
     let mut tests = program("node");
     tests.args(["--test", "tests/node/nsqjs.test.js"]);
     run(tests.env("NODE_PATH", tools::node_modules("tests/node", "tests")?).env("MQ_BIN", mq()?))?;
+    Ok(Done::Ran)
+}
+
+fn bindings() -> Result<Done, String> {
+    if !npm::is_there() {
+        return Ok(Done::Skipped("no node with npm on the path".into()));
+    }
+    npm::test(&mq()?)?;
     Ok(Done::Ran)
 }
 

@@ -1,0 +1,330 @@
+'use strict'
+// The surface over a broker in this process.
+
+const assert = require('node:assert/strict')
+const fs = require('node:fs')
+const os = require('node:os')
+const path = require('node:path')
+const {describe, test} = require('node:test')
+
+const {connect, Batch, Client, Message, MqError, AbortError, Subscription} = require('libmq')
+
+/** A client of a broker in memory that ends with the test. */
+async function memory(t, options) {
+  const client = await connect('mq:memory', options)
+  t.after(() => client.close())
+  return client
+}
+
+/** The next `count` messages of a subscription. */
+async function take(subscription, count) {
+  const messages = []
+  while (messages.length < count) {
+    const {done, value} = await subscription.next()
+    assert.equal(done, false)
+    messages.push(value)
+  }
+  return messages
+}
+
+const texts = (messages) => messages.map((message) => message.text())
+
+describe('publish', () => {
+  test('a message has one receipt and a list has a list', async (t) => {
+    const client = await memory(t)
+    assert.ok(client instanceof Client)
+    const first = await client.publish('t', 'one')
+    assert.deepEqual(Object.keys(first), ['offset', 'duplicate', 'broker'])
+    assert.equal(first.broker, 'mq:memory')
+    const [second, third] = await client.publish('t', [Buffer.from('two'), new Uint16Array([1]), 'four'])
+    assert.equal(second.offset, first.offset + 1n)
+    assert.equal(third.offset, first.offset + 2n)
+    assert.deepEqual(await client.publish('t', []), [])
+  })
+
+  test('an id is stored once, and headers arrive as they were', async (t) => {
+    const client = await memory(t)
+    const subscription = client.subscribe('t', 'c')
+    const headers = {colour: 'red', sizes: ['s', Buffer.from('m')], none: undefined}
+    const first = await client.publish('t', 'x', {id: 'order-1', headers})
+    const again = await client.publish('t', 'x', {id: 'order-1'})
+    assert.deepEqual([first.duplicate, again.duplicate, again.offset], [false, true, first.offset])
+    const list = [{body: 'y', id: 'order-1'}, {body: 'z', headers: [['own', '1']]}]
+    const more = await client.publish('t', list, {headers: [['all', '2']]})
+    assert.deepEqual(more.map((receipt) => receipt.duplicate), [true, false])
+    const [x, z] = await take(subscription, 2)
+    assert.deepEqual({...x.headers}, {colour: 'red', sizes: 'm'})
+    const sizes = [['colour', Buffer.from('red')], ['sizes', Buffer.from('s')], ['sizes', Buffer.from('m')]]
+    assert.deepEqual(x.rawHeaders, sizes)
+    assert.deepEqual(z.rawHeaders, [['all', Buffer.from('2')], ['own', Buffer.from('1')]])
+  })
+
+  test('a delayed message comes after those published later', async (t) => {
+    const client = await memory(t)
+    const subscription = client.subscribe('t', 'c')
+    await client.publish('t', 'late', {delay: 50})
+    await client.publish('t', ['soon', {body: 'later', delay: 100}])
+    assert.deepEqual(texts(await take(subscription, 3)), ['soon', 'late', 'later'])
+  })
+
+  test('calls keep their order, also where the buffer has no room for them', async (t) => {
+    const client = await memory(t, {maxBufferedBytes: 2048})
+    const subscription = client.subscribe('t', 'c', {maxInFlight: 10_000})
+    const wanted = Array.from({length: 5000}, (_, n) => `${n} ${'x'.repeat(n % 977)}`)
+    const receipts = await Promise.all(wanted.map((body) => client.publish('t', body)))
+    for (let n = 1; n < receipts.length; n++) assert.ok(receipts[n].offset > receipts[n - 1].offset)
+    assert.deepEqual(texts(await take(subscription, wanted.length)), wanted)
+  })
+
+  test('what follows a subscription is in its channel', async (t) => {
+    const client = await memory(t)
+    client.subscribe('t', 'first')
+    await client.publish('t', 'before')
+    const second = client.subscribe('t', 'second')
+    const published = client.publish('t', 'after')
+    const [message] = await take(second, 1)
+    assert.equal(message.text(), 'after')
+    await published
+  })
+})
+
+describe('messages', () => {
+  test('a message has all that its broker says of it', async (t) => {
+    const client = await memory(t)
+    const subscription = client.subscribe('t', 'c')
+    const before = Date.now()
+    const {offset} = await client.publish('t', JSON.stringify({pizza: 'grün'}))
+    const [message] = await take(subscription, 1)
+    assert.ok(message instanceof Message)
+    assert.deepEqual(message.json(), {pizza: 'grün'})
+    assert.ok(Buffer.isBuffer(message.body) && message.body === message.body)
+    assert.match(message.id, /^[0-9a-f]{16}$/)
+    assert.deepEqual([message.attempts, message.offset, message.broker], [1, offset, 'mq:memory'])
+    assert.ok(message.timestamp.getTime() >= before - 1 && message.timestamp.getTime() <= Date.now() + 1)
+    assert.equal(message.timestampNs / 1_000_000n, BigInt(message.timestamp.getTime()))
+    assert.deepEqual(message.rawHeaders, [])
+    await client.publish('t', '{')
+    const [broken] = await take(subscription, 1)
+    assert.throws(() => broken.json(), {name: 'MqError', code: 'INVALID_JSON'})
+  })
+
+  test('an answer after the first does nothing', async (t) => {
+    const client = await memory(t)
+    const subscription = client.subscribe('t', 'c')
+    await client.publish('t', ['finished', 'requeued'])
+    const [finished, requeued] = await take(subscription, 2)
+    finished.finish()
+    finished.requeue()
+    finished.touch()
+    requeued.touch()
+    requeued.requeue({delay: 20})
+    requeued.finish()
+    assert.deepEqual([finished.isAnswered, requeued.isAnswered], [true, true])
+    const [again] = await take(subscription, 1)
+    assert.deepEqual([again.text(), again.attempts], ['requeued', 2])
+    again.finish()
+    await client.publish('t', 'last')
+    assert.equal((await take(subscription, 1))[0].text(), 'last')
+    assert.deepEqual(subscription.failures(), [])
+  })
+
+  test('a body outlives its client, and is never transferred away from its neighbours', async () => {
+    const client = await connect('mq:memory')
+    const subscription = client.subscribe('t', 'c')
+    await client.publish('t', ['one', 'two'])
+    const [one, two] = await take(subscription, 2)
+    const {body} = one
+    assert.throws(() => structuredClone(body, {transfer: [body.buffer]}), {name: 'DataCloneError'})
+    await client.close()
+    one.finish()
+    two.requeue()
+    assert.deepEqual([body.toString(), two.text()], ['one', 'two'])
+  })
+
+  test('batches are answered as a whole', async (t) => {
+    const client = await memory(t)
+    const subscription = client.subscribe('t', 'c', {maxInFlight: 100})
+    await client.publish('t', Array.from({length: 100}, (_, n) => String(n)))
+    const seen = []
+    for await (const batch of subscription.batches({max: 30})) {
+      assert.ok(batch instanceof Batch && batch.length >= 1 && batch.length <= 30)
+      assert.equal(batch.at(-1).text(), Array.from(batch).at(-1).text())
+      assert.equal(batch.at(batch.length), undefined)
+      seen.push(...texts(Array.from(batch)))
+      batch.touch()
+      batch.at(0).finish()
+      if (seen.length === 100) batch.requeue({delay: 1})
+      else batch.finish()
+      if (seen.length >= 100) break
+    }
+    assert.deepEqual(seen, Array.from({length: 100}, (_, n) => String(n)))
+  })
+})
+
+describe('subscriptions', () => {
+  for (const leave of ['break', 'throw']) {
+    test(`a loop left by ${leave} gives back what is not finished`, async (t) => {
+      const client = await memory(t)
+      const subscription = client.subscribe('t', 'c')
+      await client.publish('t', ['one', 'two', 'three'])
+      const loop = async () => {
+        for await (const message of subscription) {
+          if (message.text() === 'one') message.finish()
+          else if (leave === 'break') break
+          else throw new RangeError('by this test')
+        }
+      }
+      if (leave === 'break') await loop()
+      else await assert.rejects(loop(), RangeError)
+      assert.equal(subscription.isClosed, true)
+      const rest = await take(client.subscribe('t', 'c'), 2)
+      assert.deepEqual(texts(rest).sort(), ['three', 'two'])
+    })
+  }
+
+  test('an aborted loop throws, and gives back what it has', async (t) => {
+    const client = await memory(t)
+    const controller = new AbortController()
+    const subscription = client.subscribe('t', 'c', {signal: controller.signal})
+    await client.publish('t', ['one', 'two'])
+    const reason = new Error('by this test')
+    const seen = []
+    const loop = async () => {
+      for await (const message of subscription) {
+        seen.push(message.text())
+        controller.abort(reason)
+      }
+    }
+    await assert.rejects(loop(), (error) => {
+      assert.ok(error instanceof AbortError && error instanceof MqError)
+      assert.deepEqual([error.name, error.code, error.cause], ['AbortError', 'ABORT_ERR', reason])
+      return true
+    })
+    assert.deepEqual(seen, ['one'])
+    const rest = await take(client.subscribe('t', 'c'), 2)
+    assert.deepEqual(texts(rest).sort(), ['one', 'two'])
+  })
+
+  test('a wait is aborted, and an aborted signal opens nothing', async (t) => {
+    const client = await memory(t)
+    const controller = new AbortController()
+    const waiting = client.subscribe('t', 'c', {signal: controller.signal})
+    await waiting.opened()
+    const next = waiting.next()
+    controller.abort()
+    await assert.rejects(next, {name: 'AbortError'})
+    const never = client.subscribe('t', 'c', {signal: AbortSignal.abort()})
+    await assert.rejects(never.next(), {name: 'AbortError'})
+    assert.equal(never.isClosed, true)
+  })
+
+  test('several waits share what comes', async (t) => {
+    const client = await memory(t)
+    const subscription = client.subscribe('t', 'c')
+    const waits = Array.from({length: 20}, () => subscription.next())
+    for (let n = 0; n < 20; n++) await client.publish('t', String(n))
+    const messages = (await Promise.all(waits)).map(({value}) => value)
+    assert.equal(new Set(texts(messages)).size, 20)
+  })
+
+  test('a subscription that is closed ends its loop', async (t) => {
+    const client = await memory(t)
+    const subscription = client.subscribe('t', 'c')
+    assert.ok(subscription instanceof Subscription)
+    assert.deepEqual([subscription.topic, subscription.channel], ['t', 'c'])
+    const next = subscription.next()
+    assert.equal(await subscription.close(), true)
+    assert.deepEqual(await next, {done: true, value: undefined})
+    assert.deepEqual(await subscription.next(), {done: true, value: undefined})
+    assert.equal(await subscription.close(), true)
+  })
+
+  test('no more than maxInFlight messages are here unanswered', async (t) => {
+    const client = await memory(t)
+    const subscription = client.subscribe('t', 'c', {maxInFlight: 2})
+    await client.publish('t', ['one', 'two', 'three'])
+    const [one] = await take(subscription, 2)
+    const third = subscription.next()
+    // Round trips to the broker, in which a third message would have come.
+    for (let n = 0; n < 20; n++) await client.publish('u', 'x')
+    assert.equal(await Promise.race([third.then(() => 'came'), new Promise((resolve) => setImmediate(resolve, 'waits'))]), 'waits')
+    one.finish()
+    assert.equal((await third).value.text(), 'three')
+  })
+
+  test('timers have their turn while messages keep coming', async (t) => {
+    const client = await memory(t)
+    const subscription = client.subscribe('t', 'c', {maxInFlight: 100})
+    await client.publish('t', Array.from({length: 20_000}, () => 'x'))
+    let turns = 0
+    const timer = setInterval(() => turns++, 0)
+    let count = 0
+    for await (const message of subscription) {
+      message.finish()
+      if (++count === 20_000) break
+    }
+    clearInterval(timer)
+    assert.ok(turns > 0, 'no timer ran')
+  })
+})
+
+describe('errors', () => {
+  const cases = [
+    ['INVALID_NAME', (client) => client.publish('bad name', 'x')],
+    ['INVALID_NAME', (client) => client.subscribe('bad name', 'c').next()],
+    ['INVALID_NAME', (client) => client.subscribe('t', 'bad name').next()],
+    ['INVALID_ARGUMENT', (client) => client.publish('t', '')],
+    ['INVALID_ARGUMENT', (client) => client.publish('t', {pizza: 1})],
+    ['INVALID_ARGUMENT', (client) => client.publish('t', 12)],
+    ['INVALID_ARGUMENT', (client) => client.publish(12, 'x')],
+    ['INVALID_ARGUMENT', (client) => client.publish('t', ['x'], {id: 'same'})],
+    ['INVALID_ARGUMENT', (client) => client.publish('t', 'x', {delay: -1})],
+    ['INVALID_ARGUMENT', (client) => client.publish('t', 'x', {header: {}})],
+    ['INVALID_ARGUMENT', async (client) => client.subscribe('t', 'c', {maxInFlight: 0})],
+    ['INVALID_ARGUMENT', (client) => client.subscribe('t', 'c', {msgTimeout: 1}).next()],
+    ['INVALID_ARGUMENT', () => connect('localhost:4150')],
+    ['INVALID_ARGUMENT', () => connect('mq:memory', {publishTimeout: -1})],
+    ['INVALID_ARGUMENT', () => connect('mq:memory', {durability: 'forever'})],
+    ['INVALID_ARGUMENT', () => connect('mq:memory', {timeout: 1})]
+  ]
+  for (const [code, call] of cases) {
+    test(`${code} of ${call.toString().replace(/^\S+ => |^async \S+ => /, '')}`, async (t) => {
+      const client = await memory(t)
+      const fails = async () => await call(client)
+      await assert.rejects(fails(), (error) => {
+        assert.ok(error instanceof MqError, String(error))
+        assert.deepEqual([error.name, error.code, error.retry], ['MqError', code, false])
+        const [, first] = error.stack.split('\n    at ')
+        assert.ok(first.includes(__filename), `the stack does not begin here: ${error.stack}`)
+        return true
+      })
+    })
+  }
+
+  test('a folder is open once, and its messages are there again', async (t) => {
+    const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'libmq-node-'))
+    t.after(() => fs.rmSync(folder, {recursive: true}))
+    const client = await connect(folder)
+    await assert.rejects(connect(`mq:${folder}`), {code: 'LOCKED', retry: true})
+    await client.publish('t', 'kept')
+    await client.close()
+    const again = await connect(folder)
+    const [message] = await take(again.subscribe('t', 'c'), 1)
+    assert.equal(message.text(), 'kept')
+    await again.close()
+  })
+
+  test('a closed client refuses calls, and closes again', async () => {
+    const client = await connect('mq:memory')
+    const subscription = client.subscribe('t', 'c')
+    const pending = client.publish('t', 'under way')
+    const closed = client.close()
+    await assert.rejects(client.publish('t', 'x'), {code: 'CLOSED'})
+    assert.throws(() => client.subscribe('t', 'c'), {code: 'CLOSED'})
+    assert.equal((await pending).duplicate, false)
+    await closed
+    await client[Symbol.asyncDispose]()
+    assert.equal(client.isClosed, true)
+    assert.equal((await subscription.next()).done, true)
+  })
+})
