@@ -77,12 +77,21 @@ export interface ConnectOptions {
   durability?: 'memory' | 'flush' | 'sync'
 }
 
+/**
+ * The first message of a new channel. `waiting`: the oldest that waits in the topic, which only a topic without channels
+ * has, else the next one. `earliest`: the oldest that is kept. `latest`: the next one that is published. An offset; a
+ * time, as a `Date` or in nanoseconds since 1970. Brokers over the network know only the default yet.
+ */
+export type Start = 'waiting' | 'earliest' | 'latest' | { offset: bigint } | { time: Date | bigint }
+
 /** Settings of a subscription. */
 export interface SubscribeOptions {
   /** Most messages that are here without an answer. Default 200; 1 to 1,000,000. */
   maxInFlight?: number
   /** The longest time that a message may be here without an answer before it is delivered again. Default 60 s. */
   msgTimeout?: number
+  /** The first message of a channel that this creates. One that exists stays where it is. Default `waiting`. */
+  start?: Start
   /** Ends the subscription; a loop over it throws an {@link AbortError}. */
   signal?: AbortSignal
 }
@@ -142,6 +151,29 @@ export class Client implements AsyncDisposable {
    */
   subscribe(topic: string, channel: string, options?: SubscribeOptions): Subscription
 
+  // Topics and channels of a broker in this process; over the network: `UNSUPPORTED`.
+
+  /** Creates a topic, if it is missing. */
+  createTopic(topic: string): Promise<void>
+  /** Deletes a topic, its channels and their messages. */
+  deleteTopic(topic: string): Promise<void>
+  /** Drops the messages of a topic that no channel has. */
+  emptyTopic(topic: string): Promise<void>
+  /** Keeps what is published to a topic from its channels. */
+  pauseTopic(topic: string): Promise<void>
+  unpauseTopic(topic: string): Promise<void>
+  /** Creates a channel and its topic, where they are missing. */
+  createChannel(topic: string, channel: string): Promise<void>
+  /** Deletes a channel and its messages. Loops over its subscriptions throw `CLOSED`. */
+  deleteChannel(topic: string, channel: string): Promise<void>
+  /** Drops the messages of a channel. */
+  emptyChannel(topic: string, channel: string): Promise<void>
+  /** Stops delivery to the subscriptions of a channel. */
+  pauseChannel(topic: string, channel: string): Promise<void>
+  unpauseChannel(topic: string, channel: string): Promise<void>
+  /** The numbers of all topics and channels. */
+  stats(): Promise<Stats>
+
   /**
    * Takes no more, ends subscriptions, waits until every publish has its outcome, and stops a broker in this process.
    *
@@ -151,6 +183,40 @@ export class Client implements AsyncDisposable {
   readonly isClosed: boolean
   /** {@link close}, for `await using`. */
   [Symbol.asyncDispose](): Promise<void>
+}
+
+/** Numbers of a broker in this process. */
+export interface Stats {
+  topics: TopicStats[]
+}
+
+/** Numbers of a topic. */
+export interface TopicStats {
+  name: string
+  /** Messages that wait for a first channel, or for the topic to be unpaused. */
+  depth: number
+  messageCount: number
+  messageBytes: number
+  /** Messages that were not stored because one with their id was. */
+  duplicates: number
+  paused: boolean
+  channels: ChannelStats[]
+}
+
+/** Numbers of a channel. */
+export interface ChannelStats {
+  name: string
+  /** Messages that wait for a subscriber. */
+  depth: number
+  inFlight: number
+  /** Messages that wait for their time. */
+  deferred: number
+  messageCount: number
+  finished: number
+  requeued: number
+  timedOut: number
+  subscribers: number
+  paused: boolean
 }
 
 /**
@@ -338,6 +404,8 @@ export type ErrorCode =
   | 'TIMEOUT'
   /** The client or subscription is closed, or the channel deleted. */
   | 'CLOSED'
+  /** The client is of a process that forked this one. */
+  | 'FORKED'
   /** The broker can't do what was asked for. */
   | 'UNSUPPORTED'
   /** The broker refused: nothing was stored. */

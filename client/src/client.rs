@@ -1,19 +1,22 @@
 //! The client: one API, whatever is behind it.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use mq_core::TopicName;
+use parking_lot::Mutex;
 
 use crate::config::Config;
 #[cfg(feature = "embedded")]
 use crate::embedded::Embedded;
 use crate::error::{Error, Result};
+use crate::fork::OwnProcess;
 use crate::message::NewMessage;
 use crate::publish::{Buffer, Pending, Publication, Receipt, deadline, first};
 use crate::remote::Remote;
-use crate::subscription::{SubscribeOptions, Subscription};
+use crate::subscription::{self, Source, SubscribeOptions, Subscription};
 use crate::url::{self, Place};
 
 /// Connects to brokers, or opens one in this process. Brokers over the network are only connected to when
@@ -22,7 +25,7 @@ use crate::url::{self, Place};
 /// | URL | broker |
 /// |---|---|
 /// | `/path`, `./path`, `../path`, `mq:PATH` | in this process, on that folder |
-/// | `mq:memory` | in this process, on a temporary folder that goes with the last handle of the client |
+/// | `mq:memory` | in this process, without a folder: gone with the client. For tests; see [`Client::advance`] |
 /// | `mq://host:4150[,host:4150...]` | these: `mq` or nsqd |
 /// | `mqs://host:4150[,...]` | the same over TLS |
 /// | `mq+lookup://host:4161[,...]` | those that lookup servers name |
@@ -55,10 +58,20 @@ pub fn connect_with(url: &str, config: Config) -> Result<Client> {
         }
         Place::Brokers { .. } | Place::Lookup(_) => Backend::Remote(Remote::start(place, &config)?),
     };
-    Ok(Client { inner: Arc::new(Inner { backend, buffer, publish_timeout: config.publish_timeout }) })
+    let inner = Inner {
+        backend,
+        buffer,
+        publish_timeout: config.publish_timeout,
+        subscriptions: Mutex::default(),
+        is_closed: AtomicBool::new(false),
+    };
+    Ok(Client { inner: Arc::new(OwnProcess::new(inner)) })
 }
 
 /// A client of brokers, or of one in this process. A handle, cheap to clone and to share between threads.
+///
+/// A child of `fork` can't use the handles of its parent, and harms nothing by dropping them or by ending:
+/// its calls fail as `Forked`. It connects anew.
 ///
 /// When the last handle is dropped, what waits to be sent to a connected broker is still sent, without
 /// waiting for it: [`Client::flush`] waits. A broker in this process stops cleanly, once its subscriptions
@@ -73,22 +86,25 @@ pub fn connect_with(url: &str, config: Config) -> Result<Client> {
 /// assert!(more[0].offset > receipt.offset);
 ///
 /// let pending = client.send("orders", "four pizzas")?;
-/// assert_eq!(client.flush(Duration::from_secs(10)), 0);
+/// assert_eq!(client.flush(Duration::from_secs(10))?, 0);
 /// println!("{:?}", pending.wait(Duration::ZERO)?);
 /// # Ok::<(), libmq::Error>(())
 /// ```
 #[derive(Clone)]
 pub struct Client {
-    inner: Arc<Inner>,
+    inner: Arc<OwnProcess<Inner>>,
 }
 
-struct Inner {
-    backend: Backend,
+pub(crate) struct Inner {
+    pub(crate) backend: Backend,
     buffer: Arc<Buffer>,
     publish_timeout: Duration,
+    /// Those that are open, and some that are not any more.
+    subscriptions: Mutex<Vec<Weak<dyn Source>>>,
+    is_closed: AtomicBool,
 }
 
-enum Backend {
+pub(crate) enum Backend {
     #[cfg(feature = "embedded")]
     Embedded(Embedded),
     Remote(Remote),
@@ -96,8 +112,8 @@ enum Backend {
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let unfinished = self.inner.buffer.unfinished();
-        let broker = self.inner.backend.name();
+        let Ok(inner) = self.inner.get() else { return f.write_str("Client(Forked)") };
+        let (broker, unfinished) = (inner.backend.name(), inner.buffer.unfinished());
         f.debug_struct("Client").field("broker", &broker).field("unfinished", &unfinished).finish()
     }
 }
@@ -127,6 +143,18 @@ impl Backend {
         }
     }
 
+    /// Takes no more, and stops a broker in this process.
+    fn close(&self) -> Result<()> {
+        match self {
+            #[cfg(feature = "embedded")]
+            Self::Embedded(embedded) => embedded.close(),
+            Self::Remote(remote) => {
+                remote.close();
+                Ok(())
+            }
+        }
+    }
+
     /// The reason why something was not sent.
     fn obstacle(&self) -> String {
         match self {
@@ -143,7 +171,7 @@ impl Client {
     ///
     /// # Errors
     /// `Unknown` if it was sent and not answered. After any other the message is not stored: `Invalid`,
-    /// `Unsupported`, `Refused`, `BufferFull`, or `Timeout` if no broker was reached.
+    /// `Unsupported`, `Refused`, `BufferFull`, `Closed`, `Forked`, or `Timeout` if no broker was reached.
     pub fn publish(&self, topic: &str, message: impl Into<NewMessage>) -> Result<Receipt> {
         first(self.publish_all(topic, vec![message.into()])?)
     }
@@ -161,35 +189,55 @@ impl Client {
     }
 
     fn publish_all(&self, topic: &str, messages: Vec<NewMessage>) -> Result<Vec<Receipt>> {
-        let topic = self.prepare(topic, &messages)?;
+        let inner = self.open()?;
+        let topic = inner.prepare(topic, &messages)?;
         if messages.is_empty() {
             return Ok(Vec::new());
         }
         #[cfg(feature = "embedded")]
-        if let Backend::Embedded(embedded) = &self.inner.backend
-            && self.inner.buffer.unfinished() == 0
+        if let Backend::Embedded(embedded) = &inner.backend
+            && inner.buffer.unfinished() == 0
         {
             return embedded.publish(&topic, &messages);
         }
-        let until = deadline(self.inner.publish_timeout);
-        let publication = Publication::within(topic, messages, &self.inner.buffer, until)?;
+        let until = deadline(inner.publish_timeout);
+        let publication = Publication::within(topic, messages, &inner.buffer, until)?;
         let slot = Arc::clone(&publication.slot);
-        self.inner.backend.push(publication);
-        slot.finish_by(until, || self.inner.backend.obstacle())
+        inner.backend.push(publication);
+        slot.finish_by(until, || inner.backend.obstacle())
     }
 
     /// Publishes a message in the background: the [`Pending`] says how far it is. It waits for a broker as
     /// long as none is reached.
     ///
     /// # Errors
-    /// `BufferFull` if too much waits already; `Invalid`, `Unsupported`.
+    /// `BufferFull` if too much waits already; `Invalid`, `Unsupported`, `Closed`, `Forked`.
     pub fn send(&self, topic: &str, message: impl Into<NewMessage>) -> Result<Pending> {
-        let messages = vec![message.into()];
-        let topic = self.prepare(topic, &messages)?;
-        let publication = Publication::try_new(topic, messages, &self.inner.buffer)?;
+        self.send_all(topic, vec![message.into()])
+    }
+
+    /// Publishes messages as one batch, all or nothing; else as [`Client::send`].
+    ///
+    /// # Errors
+    /// As [`Client::send`]; `Invalid` for no message at all.
+    pub fn send_many<M: Into<NewMessage>>(
+        &self,
+        topic: &str,
+        messages: impl IntoIterator<Item = M>,
+    ) -> Result<Pending> {
+        self.send_all(topic, messages.into_iter().map(Into::into).collect())
+    }
+
+    fn send_all(&self, topic: &str, messages: Vec<NewMessage>) -> Result<Pending> {
+        let inner = self.open()?;
+        let topic = inner.prepare(topic, &messages)?;
+        if messages.is_empty() {
+            return Err(Error::Invalid("there is no message to send".to_owned()));
+        }
+        let publication = Publication::try_new(topic, messages, &inner.buffer)?;
         let slot = Arc::clone(&publication.slot);
-        self.inner.backend.push(publication);
-        Ok(Pending(slot))
+        inner.backend.push(publication);
+        Ok(Pending(OwnProcess::new(slot)))
     }
 
     /// Publishes a message: [`Client::publish`] as a future, which needs no runtime and has no timeout.
@@ -200,25 +248,82 @@ impl Client {
     /// # Cancel safety
     /// Dropping the future withdraws the message, unless it was sent: then it may be stored.
     pub async fn publish_async(&self, topic: &str, message: impl Into<NewMessage>) -> Result<Receipt> {
-        let messages = vec![message.into()];
-        let topic = self.prepare(topic, &messages)?;
-        let publication = Publication::with_room(topic, messages, &self.inner.buffer).await;
+        first(self.publish_all_async(topic, vec![message.into()]).await?)
+    }
+
+    /// Publishes messages as one batch, all or nothing; else as [`Client::publish_async`].
+    ///
+    /// # Errors
+    /// As [`Client::publish_async`].
+    ///
+    /// # Cancel safety
+    /// As [`Client::publish_async`].
+    pub async fn publish_many_async<M: Into<NewMessage>>(
+        &self,
+        topic: &str,
+        messages: impl IntoIterator<Item = M>,
+    ) -> Result<Vec<Receipt>> {
+        let messages = messages.into_iter().map(Into::into).collect();
+        self.publish_all_async(topic, messages).await
+    }
+
+    async fn publish_all_async(&self, topic: &str, messages: Vec<NewMessage>) -> Result<Vec<Receipt>> {
+        let inner = self.open()?;
+        let topic = inner.prepare(topic, &messages)?;
+        if messages.is_empty() {
+            return Ok(Vec::new());
+        }
+        let publication = Publication::with_room(topic, messages, &inner.buffer).await;
         let slot = Arc::clone(&publication.slot);
-        self.inner.backend.push(publication);
-        first(slot.finished().await?)
+        // It may have been closed while there was no room.
+        self.open()?.backend.push(publication);
+        slot.finished().await
     }
 
     /// Waits until every publish has its outcome, at most `timeout`. Returns how many have none.
-    pub fn flush(&self, timeout: Duration) -> usize {
-        self.inner.buffer.flush(deadline(timeout))
+    ///
+    /// # Errors
+    /// `Forked`.
+    pub fn flush(&self, timeout: Duration) -> Result<usize> {
+        Ok(self.inner.get()?.buffer.flush(deadline(timeout)))
     }
 
     /// Waits until every publish has its outcome.
     ///
+    /// # Errors
+    /// `Forked`.
+    ///
     /// # Cancel safety
     /// Dropping the future changes nothing.
-    pub async fn flush_async(&self) {
-        self.inner.buffer.flushed().await;
+    pub async fn flush_async(&self) -> Result<()> {
+        self.inner.get()?.buffer.flushed().await;
+        Ok(())
+    }
+
+    /// Closes the client for all its handles: refuses what comes from now on, ends its subscriptions, waits
+    /// up to `timeout` for the outcome of every publish, and stops a broker in this process. A second call
+    /// waits for what the first left.
+    ///
+    /// # Errors
+    /// `Timeout` if publishes have no outcome yet: to a broker over the network they still go on, as long as
+    /// one is reached. `Refused` if the broker in this process could not store everything; `Forked`.
+    pub fn close(&self, timeout: Duration) -> Result<()> {
+        let inner = self.inner.get()?;
+        let until = deadline(timeout);
+        inner.is_closed.store(true, Ordering::Release);
+        let subscriptions = std::mem::take(&mut *inner.subscriptions.lock());
+        for source in subscriptions.iter().filter_map(Weak::upgrade) {
+            subscription::close(&*source, until);
+        }
+        let unfinished = inner.buffer.flush(until);
+        inner.backend.close()?;
+        match unfinished {
+            0 => Ok(()),
+            one_or_more => {
+                let why = inner.backend.obstacle();
+                Err(Error::Timeout(format!("{one_or_more} publishes have no outcome yet: {why}")))
+            }
+        }
     }
 
     /// Subscribes to a channel, and creates it and its topic where they are missing. Brokers over the network
@@ -231,19 +336,36 @@ impl Client {
         let topic = topic.parse().map_err(Error::invalid)?;
         let channel = channel.parse().map_err(Error::invalid)?;
         options.validate()?;
-        Ok(Subscription::new(match &self.inner.backend {
+        let inner = self.open()?;
+        let source = match &inner.backend {
             #[cfg(feature = "embedded")]
             Backend::Embedded(embedded) => embedded.subscribe(&topic, &channel, options)?,
-            Backend::Remote(remote) => remote.subscribe(topic, channel, options),
-        }))
+            Backend::Remote(remote) => remote.subscribe(topic, channel, options)?,
+        };
+        let mut subscriptions = inner.subscriptions.lock();
+        subscriptions.retain(|other| other.strong_count() > 0);
+        subscriptions.push(Arc::downgrade(&source));
+        drop(subscriptions);
+        if inner.is_closed.load(Ordering::Acquire) {
+            source.close();
+        }
+        Ok(Subscription::new(source))
     }
 
+    /// What the handle stands for, unless it is closed or another process's.
+    pub(crate) fn open(&self) -> Result<&Inner> {
+        let inner = self.inner.get()?;
+        if inner.is_closed.load(Ordering::Acquire) { Err(Error::Closed) } else { Ok(inner) }
+    }
+}
+
+impl Inner {
     fn prepare(&self, topic: &str, messages: &[NewMessage]) -> Result<TopicName> {
         let topic = topic.parse().map_err(Error::invalid)?;
         if messages.iter().any(|message| message.body.is_empty()) {
             return Err(Error::Invalid("a message can't be empty".to_owned()));
         }
-        self.inner.backend.check(messages)?;
+        self.backend.check(messages)?;
         Ok(topic)
     }
 }

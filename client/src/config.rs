@@ -41,6 +41,9 @@ pub struct Config {
     /// Level of topics that an embedded broker creates: `memory`, `flush` or `sync`. Default `flush`, and
     /// `memory` for `mq:memory`.
     pub durability: Option<Durability>,
+    /// Whether the time of `mq:memory` stands still but for [`Client::advance`](crate::Client::advance).
+    /// Default `false`.
+    pub test_clock: bool,
 }
 
 impl Default for Config {
@@ -55,6 +58,7 @@ impl Default for Config {
             tls_root_ca_file: None,
             tls_insecure: false,
             durability: None,
+            test_clock: false,
         }
     }
 }
@@ -71,6 +75,7 @@ impl fmt::Debug for Config {
             .field("tls_root_ca_file", &self.tls_root_ca_file)
             .field("tls_insecure", &self.tls_insecure)
             .field("durability", &self.durability)
+            .field("test_clock", &self.test_clock)
             .finish()
     }
 }
@@ -101,9 +106,10 @@ impl Config {
             "client_id" => self.client_id = value.to_owned(),
             "auth_secret" => self.auth_secret = Some(value.to_owned()),
             "tls_root_ca_file" => self.tls_root_ca_file = Some(value.into()),
-            "tls_insecure" => match value.parse() {
-                Ok(insecure) => self.tls_insecure = insecure,
-                Err(_) => return bad("true or false"),
+            "tls_insecure" | "test_clock" => match (value.parse(), key) {
+                (Ok(is_on), "test_clock") => self.test_clock = is_on,
+                (Ok(is_on), _) => self.tls_insecure = is_on,
+                (Err(_), _) => return bad("true or false"),
             },
             "durability" => {
                 self.durability = Some(match value {
@@ -116,7 +122,7 @@ impl Config {
             _ => {
                 return Err(Error::Invalid(format!(
                     "{key:?} is no setting: there are max_buffered_bytes, publish_timeout, max_reconnect_delay, \
-                     lookup_poll_interval, client_id, auth_secret, tls_root_ca_file, tls_insecure, durability"
+                     lookup_poll_interval, client_id, auth_secret, tls_root_ca_file, tls_insecure, durability, test_clock"
                 )));
             }
         }

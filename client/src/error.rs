@@ -23,6 +23,8 @@ pub enum Error {
     BufferFull,
     /// The time of a wait is over. A publish that fails so was never sent.
     Timeout(String),
+    /// The handle comes from a parent process: a child of `fork` connects anew.
+    Forked,
     /// The client or subscription is closed. A publish that fails so was never sent.
     Closed,
     /// The broker can't do what was asked for.
@@ -64,7 +66,11 @@ impl Error {
         match self {
             Self::Locked { .. } | Self::BufferFull | Self::Timeout(_) | Self::Unreachable { .. } => true,
             Self::Refused { retry, .. } => *retry,
-            Self::Invalid(_) | Self::Closed | Self::Unsupported { .. } | Self::Unknown { .. } => false,
+            Self::Invalid(_)
+            | Self::Forked
+            | Self::Closed
+            | Self::Unsupported { .. }
+            | Self::Unknown { .. } => false,
         }
     }
 
@@ -85,6 +91,7 @@ impl fmt::Display for Error {
             }
             Self::BufferFull => f.write_str("the client's buffer is full: see max_buffered_bytes"),
             Self::Timeout(what) => write!(f, "out of time: {what}"),
+            Self::Forked => f.write_str("this handle is of the parent process: connect anew in the child"),
             Self::Closed => f.write_str("the client or subscription is closed"),
             Self::Unsupported { what, broker } => write!(f, "{broker} can't do this: {what}"),
             Self::Refused { why, broker, .. } => write!(f, "{broker} refused: {why}"),

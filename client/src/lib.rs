@@ -22,29 +22,40 @@
 //! ```
 //!
 //! - [`connect`], [`Client`]: publishing; [`NewMessage`], [`Receipt`], [`Pending`]
-//! - [`Subscription`]: consuming; [`Message`], [`Failure`]
-//! - [`Config`], [`SubscribeOptions`]: settings; [`Error`]
-//! - `url`: what a URL means; `signal`: how threads and futures wait; `credit`: messages in flight over
-//!   connections; `embedded`: a broker in this process; `remote`: brokers over the network
+//! - [`Subscription`]: consuming; [`Message`], [`Batch`], [`Delivery`], [`Failure`]
+//! - [`Config`], [`SubscribeOptions`], [`Start`]: settings; [`Error`]
+//! - `admin`: topics and channels; [`Stats`]
+//! - `fork`: handles in a child; `url`: what a URL means; `signal`: how threads and futures wait; `credit`:
+//!   messages in flight over connections; `embedded`: a broker in this process; `remote`: brokers over the
+//!   network
 
+#[cfg(feature = "embedded")]
+mod admin;
 mod client;
 mod config;
 mod credit;
+mod delivery;
 #[cfg(feature = "embedded")]
 mod embedded;
 mod error;
+mod fork;
 mod message;
 mod publish;
 mod remote;
 mod signal;
+#[cfg(feature = "embedded")]
+mod stats;
 mod subscription;
 mod url;
 
 pub use client::{Client, connect, connect_with};
 pub use config::Config;
+pub use delivery::{Batch, Delivery, Message, Messages};
 pub use error::{Error, Result};
 pub use message::NewMessage;
 pub use publish::{Pending, PublishState, Receipt};
-pub use subscription::{Failure, Message, SubscribeOptions, Subscription};
+#[cfg(feature = "embedded")]
+pub use stats::{ChannelStats, Stats, TopicStats};
+pub use subscription::{Failure, Start, SubscribeOptions, Subscription};
 
 pub use mq_core::{Durability, MessageId};

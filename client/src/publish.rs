@@ -9,6 +9,7 @@ use mq_core::TopicName;
 use parking_lot::Mutex;
 
 use crate::error::{Error, Result};
+use crate::fork::OwnProcess;
 use crate::message::NewMessage;
 use crate::signal::Signal;
 
@@ -241,24 +242,32 @@ impl Slot {
 /// A message on its way, made by [`Client::send`](crate::Client::send). Dropping it changes nothing for the
 /// message.
 #[derive(Clone)]
-pub struct Pending(pub(crate) Arc<Slot>);
+pub struct Pending(pub(crate) OwnProcess<Arc<Slot>>);
 
 impl Pending {
-    /// The message's stage.
+    /// The message's stage; in a child of `fork` it is unknown.
     pub fn state(&self) -> PublishState {
-        self.0.state()
+        self.0.get().map_or(PublishState::Unknown, |slot| slot.state())
     }
 
     /// Waits for the outcome.
     ///
     /// # Errors
     /// `Timeout` if there is none within `timeout`: the message is still on its way. Else what keeps the
-    /// message from being stored, or `Unknown`.
+    /// message from being stored, `Unknown`, or `Forked`.
     pub fn wait(&self, timeout: Duration) -> Result<Receipt> {
-        let result = self.0.signal.block_until(deadline(timeout), || self.0.result());
-        let receipts =
-            result.unwrap_or_else(|| Err(Error::Timeout("the publish has no outcome yet".to_owned())));
-        first(receipts?)
+        first(self.wait_all(timeout)?)
+    }
+
+    /// The same with a receipt for each message that was sent with it: see
+    /// [`Client::send_many`](crate::Client::send_many).
+    ///
+    /// # Errors
+    /// As [`Pending::wait`].
+    pub fn wait_all(&self, timeout: Duration) -> Result<Vec<Receipt>> {
+        let slot = self.0.get()?;
+        let result = slot.signal.block_until(deadline(timeout), || slot.result());
+        result.unwrap_or_else(|| Err(Error::Timeout("the publish has no outcome yet".to_owned())))
     }
 
     /// The same as a future, without a timeout.
@@ -269,7 +278,19 @@ impl Pending {
     /// # Cancel safety
     /// Dropping the future changes nothing for the message.
     pub async fn wait_async(&self) -> Result<Receipt> {
-        first(self.0.signal.until(|| self.0.result()).await?)
+        first(self.wait_all_async().await?)
+    }
+
+    /// The same with a receipt for each message that was sent with it.
+    ///
+    /// # Errors
+    /// As [`Pending::wait`].
+    ///
+    /// # Cancel safety
+    /// As [`Pending::wait_async`].
+    pub async fn wait_all_async(&self) -> Result<Vec<Receipt>> {
+        let slot = self.0.get()?;
+        slot.signal.until(|| slot.result()).await
     }
 }
 

@@ -1,20 +1,17 @@
-//! Subscriptions, and the messages that they give.
+//! Subscriptions.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-#[cfg(feature = "embedded")]
-use mq_core::DeliveryToken;
 use mq_core::MessageId;
 use parking_lot::Mutex;
 
 use crate::config::in_range;
-use crate::credit::ConnectionId;
+use crate::delivery::{Answer, Batch, Delivery, Message};
 use crate::error::{Error, Result};
+use crate::fork::OwnProcess;
 use crate::publish::deadline;
 use crate::signal::Signal;
 
@@ -29,11 +26,34 @@ pub struct SubscribeOptions {
     /// Longest time that a message may be here without an answer before it is delivered again. Default 60 s;
     /// 1 s to 15 minutes.
     pub msg_timeout: Duration,
+    /// The first message of a channel that is created; see [`Subscription::is_new`]. Brokers over the
+    /// network know only the default yet.
+    pub start: Start,
+}
+
+/// The first message of a channel that a subscription creates. A channel that exists stays where it is.
+///
+/// A message is kept as long as some channel has not finished it or, while its topic has no channel, as it
+/// waits in the topic.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Start {
+    /// The oldest message that is kept.
+    Earliest,
+    /// The next that is published. A topic's first channel drops what waits in the topic.
+    Latest,
+    /// The oldest that waits in the topic, which only a topic without channels has; else the next that is
+    /// published.
+    #[default]
+    Waiting,
+    /// The first one kept at this offset or after it.
+    Offset(u64),
+    /// The first one kept that was published at this time or later, in nanoseconds since 1970.
+    Time(u64),
 }
 
 impl Default for SubscribeOptions {
     fn default() -> Self {
-        Self { max_in_flight: 200, msg_timeout: Duration::from_secs(60) }
+        Self { max_in_flight: 200, msg_timeout: Duration::from_secs(60), start: Start::default() }
     }
 }
 
@@ -75,53 +95,28 @@ impl Failures {
     }
 }
 
-/// A message as it came.
-pub(crate) struct Delivered {
-    pub(crate) key: DeliveryKey,
-    pub(crate) body: Bytes,
-    pub(crate) headers: Vec<(String, Bytes)>,
-    pub(crate) attempts: u16,
-    pub(crate) timestamp: u64,
-    pub(crate) offset: Option<u64>,
-    pub(crate) broker: Arc<str>,
-    /// It is delivered again then.
-    pub(crate) deadline: Instant,
-}
-
-/// One delivery of a message.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct DeliveryKey {
-    pub(crate) id: MessageId,
-    /// There from brokers in this process.
-    #[cfg(feature = "embedded")]
-    pub(crate) token: Option<DeliveryToken>,
-    /// The connection it came over; 0 within this process.
-    pub(crate) connection: ConnectionId,
-}
-
-/// An answer to a delivery.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Answer {
-    Finish,
-    Requeue(Duration),
-    Touch,
-}
-
 /// The brokers' end of a subscription.
 pub(crate) trait Source: Send + Sync {
-    /// The next message, if one is there.
-    fn take(&self) -> Option<Result<Delivered>>;
+    /// Gives up to `max` messages, if some are there.
+    fn take(&self, max: usize, sink: &mut dyn FnMut(Delivery)) -> Option<Result<()>>;
     /// Notified when [`Source::take`] may give something, and when a task ends.
     fn signal(&self) -> &Signal;
     /// Nobody waits for messages here for now.
     fn rest(&self);
-    fn answer(&self, key: DeliveryKey, broker: &Arc<str>, answer: Answer);
+    fn answer(&self, deliveries: &mut dyn Iterator<Item = &Delivery>, answer: Answer);
     fn failures(&self) -> &Failures;
     /// Takes no more, and gives back what has no answer.
     fn close(&self);
     /// Whether closing is over.
     fn is_over(&self) -> bool;
     fn msg_timeout(&self) -> Duration;
+    fn is_new(&self) -> Option<bool>;
+}
+
+impl fmt::Debug for dyn Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Source")
+    }
 }
 
 /// A subscription to a channel. A handle, cheap to clone and to share between threads: each message goes to
@@ -153,11 +148,13 @@ pub struct Subscription {
     handle: Arc<Handle>,
 }
 
-struct Handle(Arc<dyn Source>);
+struct Handle(OwnProcess<Arc<dyn Source>>);
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.0.close();
+        if let Ok(source) = self.0.get() {
+            source.close();
+        }
     }
 }
 
@@ -172,40 +169,34 @@ impl Drop for Waiting<'_> {
 
 impl Subscription {
     pub(crate) fn new(source: Arc<dyn Source>) -> Self {
-        Self { handle: Arc::new(Handle(source)) }
+        Self { handle: Arc::new(Handle(OwnProcess::new(source))) }
     }
 
-    fn source(&self) -> &Arc<dyn Source> {
-        &self.handle.0
+    fn source(&self) -> Result<&dyn Source> {
+        self.handle.0.get().map(|source| &**source)
     }
 
-    fn take(&self) -> Option<Result<Message>> {
-        let message = |delivered| Message {
-            delivered,
-            source: Arc::clone(self.source()),
-            is_answered: AtomicBool::new(false),
-        };
-        Some(self.source().take()?.map(message))
+    fn take_one(&self, source: &dyn Source) -> Option<Result<Message>> {
+        let mut one = None;
+        let taken = source.take(1, &mut |delivery| one = Some(delivery))?;
+        taken.map(|()| one.map(|delivery| Message::new(delivery, self.handle.0.clone()))).transpose()
     }
 
-    fn more(&self, first: Message, max: usize) -> Vec<Message> {
-        let mut batch = vec![first];
-        while batch.len() < max
-            && let Some(Ok(message)) = self.take()
-        {
-            batch.push(message);
-        }
-        batch
+    fn take_batch(&self, source: &dyn Source, max: usize) -> Option<Result<Batch>> {
+        let mut deliveries = Vec::new();
+        let taken = source.take(max, &mut |delivery| deliveries.push(delivery))?;
+        Some(taken.map(|()| Batch::new(deliveries, self.handle.0.clone())))
     }
 
     /// Waits up to `timeout` for a message; `None` if none came.
     ///
     /// # Errors
     /// `Closed` if the subscription is closed, or its channel deleted; `Refused` if the broker in this
-    /// process can deliver nothing.
+    /// process can deliver nothing; `Forked`.
     pub fn next(&self, timeout: Duration) -> Result<Option<Message>> {
-        let _waiting = Waiting(&**self.source());
-        self.source().signal().block_until(deadline(timeout), || self.take()).transpose()
+        let source = self.source()?;
+        let _waiting = Waiting(source);
+        source.signal().block_until(deadline(timeout), || self.take_one(source)).transpose()
     }
 
     /// Waits for a message.
@@ -216,18 +207,27 @@ impl Subscription {
     /// # Cancel safety
     /// Dropping the future takes no message with it.
     pub async fn next_async(&self) -> Result<Message> {
-        let _waiting = Waiting(&**self.source());
-        self.source().signal().until(|| self.take()).await
+        let source = self.source()?;
+        let _waiting = Waiting(source);
+        source.signal().until(|| self.take_one(source)).await
     }
 
-    /// Waits up to `timeout` for messages, and gives those that are there then, at most `max`; none if none
-    /// came.
+    /// Waits up to `timeout` for messages, and gives those that are there then, at most `max`; an empty batch
+    /// if none came.
     ///
     /// # Errors
     /// As [`Subscription::next`].
-    pub fn next_batch(&self, max: usize, timeout: Duration) -> Result<Vec<Message>> {
-        let first = if max == 0 { None } else { self.next(timeout)? };
-        Ok(first.map_or_else(Vec::new, |first| self.more(first, max)))
+    pub fn next_batch(&self, max: usize, timeout: Duration) -> Result<Batch> {
+        let source = self.source()?;
+        let _waiting = Waiting(source);
+        let nothing = || Ok(Batch::new(Vec::new(), self.handle.0.clone()));
+        if max == 0 {
+            return nothing();
+        }
+        source
+            .signal()
+            .block_until(deadline(timeout), || self.take_batch(source, max))
+            .unwrap_or_else(nothing)
     }
 
     /// Waits for messages, and gives those that are there then, at most `max`, which is 1 at least.
@@ -237,9 +237,10 @@ impl Subscription {
     ///
     /// # Cancel safety
     /// Dropping the future takes no message with it.
-    pub async fn next_batch_async(&self, max: usize) -> Result<Vec<Message>> {
-        let first = self.next_async().await?;
-        Ok(self.more(first, max))
+    pub async fn next_batch_async(&self, max: usize) -> Result<Batch> {
+        let source = self.source()?;
+        let _waiting = Waiting(source);
+        source.signal().until(|| self.take_batch(source, max.max(1))).await
     }
 
     /// Waits for one message after the other. Ends once the subscription is closed. Finishes none of them.
@@ -250,116 +251,34 @@ impl Subscription {
         })
     }
 
+    /// Whether this subscription created its channel, which then begins at [`SubscribeOptions::start`].
+    /// `None` of brokers over the network, which do not say yet, and in a child of `fork`.
+    pub fn is_new(&self) -> Option<bool> {
+        self.source().ok()?.is_new()
+    }
+
     /// The failures since they were asked for last, the newest 1,000: answers that came too late or were lost
-    /// with their connection, and servers that can't be reached.
+    /// with their connection, and servers that can't be reached. None in a child of `fork`.
     pub fn failures(&self) -> Vec<Failure> {
-        self.source().failures().take()
+        self.source().map_or_else(|_| Vec::new(), |source| source.failures().take())
     }
 
     /// Ends the subscription for all its handles: answers given before go out, and what has none is given
-    /// back. Waits up to `timeout` for it, and returns whether that was enough.
+    /// back. Waits up to `timeout` for it, and returns whether that was enough. Does nothing in a child of
+    /// `fork`.
     pub fn close(&self, timeout: Duration) -> bool {
-        self.source().close();
-        let is_over = || self.source().is_over().then_some(());
-        self.source().signal().block_until(deadline(timeout), is_over).is_some()
+        self.source().is_ok_and(|source| close(source, deadline(timeout)))
     }
+}
+
+/// Closes a source, and waits until that is over, or `deadline`.
+pub(crate) fn close(source: &dyn Source, deadline: Option<Instant>) -> bool {
+    source.close();
+    source.signal().block_until(deadline, || source.is_over().then_some(())).is_some()
 }
 
 impl fmt::Debug for Subscription {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Subscription").finish_non_exhaustive()
-    }
-}
-
-/// A message of a subscription, in flight until it is finished or requeued, or its timeout is over. Its
-/// answers are plain calls that only queue: what becomes of them is in [`Subscription::failures`]. An answer
-/// after the first does nothing.
-///
-/// It outlives its subscription and client; its answers do nothing then. Dropped without an answer it goes
-/// back to its channel: at once the first time, later after a second for each attempt, at most the message
-/// timeout.
-#[must_use = "a message that is not finished is delivered again"]
-pub struct Message {
-    delivered: Delivered,
-    source: Arc<dyn Source>,
-    is_answered: AtomicBool,
-}
-
-impl Message {
-    /// The body.
-    pub fn body(&self) -> &Bytes {
-        &self.delivered.body
-    }
-
-    /// The id that its broker gave it.
-    pub fn id(&self) -> MessageId {
-        self.delivered.key.id
-    }
-
-    /// 1 on the first delivery to this channel. Saturates.
-    pub fn attempts(&self) -> u16 {
-        self.delivered.attempts
-    }
-
-    /// Time of its publish, in nanoseconds since 1970.
-    pub fn timestamp(&self) -> u64 {
-        self.delivered.timestamp
-    }
-
-    /// Its place in its topic; `None` from brokers over the network, which do not say yet.
-    pub fn offset(&self) -> Option<u64> {
-        self.delivered.offset
-    }
-
-    /// Its headers, in the order in which they were published; brokers over the network send none yet.
-    pub fn headers(&self) -> &[(String, Bytes)] {
-        &self.delivered.headers
-    }
-
-    /// Its broker: the address or folder.
-    pub fn broker(&self) -> &str {
-        &self.delivered.broker
-    }
-
-    /// Finishes the message: the channel is done with it.
-    pub fn finish(&self) {
-        self.answer(Answer::Finish);
-    }
-
-    /// Returns the message to the channel, to be delivered again after `delay`. Brokers over the network take
-    /// whole milliseconds.
-    pub fn requeue(&self, delay: Duration) {
-        self.answer(Answer::Requeue(delay));
-    }
-
-    /// Starts the message's timeout anew. Does nothing once the message is answered.
-    pub fn touch(&self) {
-        if !self.is_answered.load(Ordering::Acquire) {
-            self.source.answer(self.delivered.key, &self.delivered.broker, Answer::Touch);
-        }
-    }
-
-    fn answer(&self, answer: Answer) {
-        if !self.is_answered.swap(true, Ordering::AcqRel) {
-            self.source.answer(self.delivered.key, &self.delivered.broker, answer);
-        }
-    }
-}
-
-impl Drop for Message {
-    fn drop(&mut self) {
-        let again = u32::from(self.delivered.attempts.saturating_sub(1));
-        let seconds = if again == 0 { 0 } else { u64::from(again) + 1 };
-        self.answer(Answer::Requeue(Duration::from_secs(seconds).min(self.source.msg_timeout())));
-    }
-}
-
-impl fmt::Debug for Message {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Message")
-            .field("id", &self.id())
-            .field("attempts", &self.attempts())
-            .field("bytes", &self.body().len())
-            .finish_non_exhaustive()
     }
 }

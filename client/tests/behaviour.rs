@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use common::{PATIENCE, World, bodies, check, next, worlds};
-use libmq::{Error, NewMessage, PublishState, SubscribeOptions, Subscription};
+use libmq::{Error, NewMessage, PublishState, Start, SubscribeOptions, Subscription};
 
 fn subscribe(world: &World) -> Subscription {
     world.client.subscribe("t", "c", SubscribeOptions::default()).unwrap()
@@ -50,7 +50,7 @@ fn what_is_published_in_every_way_is_consumed_in_order() {
         for number in 6..=200 {
             client.send("t", number.to_string()).unwrap();
         }
-        assert_eq!(client.flush(PATIENCE), 0);
+        assert_eq!(client.flush(PATIENCE), Ok(0));
 
         let subscription = subscribe(&world);
         for number in 1..=100 {
@@ -89,6 +89,158 @@ fn a_requeued_message_comes_again_and_a_second_answer_does_nothing() {
         assert_eq!(next(&subscription), ("y".to_owned(), 2), "{}", world.name);
         assert!(subscription.close(PATIENCE));
         assert_eq!(subscription.failures(), []);
+    }
+}
+
+#[test]
+fn a_batch_is_answered_in_ranges_and_the_rest_comes_again() {
+    for world in worlds() {
+        let subscription = subscribe(&world);
+        let empty = subscription.next_batch(0, PATIENCE).unwrap();
+        assert!(empty.is_empty() && subscription.next_batch(5, Duration::ZERO).unwrap().is_empty());
+        world.client.publish_many("t", (0..10).map(|n| n.to_string())).unwrap();
+        let mut batches = Vec::new();
+        while batches.iter().map(libmq::Batch::len).sum::<usize>() < 10 {
+            batches.push(subscription.next_batch(10, PATIENCE).unwrap());
+        }
+        // Of all of them: 0 finished, 1 requeued, 2 answered twice, 3 dropped alone, and so on.
+        let mut number = 0;
+        for batch in batches {
+            for (at, message) in batch.iter().enumerate() {
+                assert_eq!((message.body(), message.attempts()), (&number.to_string().into(), 1));
+                match number % 4 {
+                    0 => batch.finish(at..=at),
+                    1 => batch.requeue(at..at + 1, Duration::ZERO),
+                    2 => {
+                        batch.finish(at..=at);
+                        batch.requeue(at..=at, Duration::ZERO);
+                        batch.touch(..);
+                    }
+                    _ => {}
+                }
+                number += 1;
+            }
+            let len = batch.len();
+            batch.finish(len..);
+            let mut messages = batch.into_iter();
+            assert_eq!(messages.len(), len);
+            let first = messages.next().unwrap();
+            assert_eq!(first.is_answered(), first.body() != "3" && first.body() != "7");
+        }
+        assert_eq!(bodies(&subscription, 5), ["1", "3", "5", "7", "9"], "{}", world.name);
+        assert!(subscription.next(Duration::from_millis(1)).unwrap().is_none(), "{}", world.name);
+        assert!(subscription.close(PATIENCE));
+        assert_eq!(subscription.failures(), []);
+    }
+}
+
+#[test]
+fn a_closed_client_has_stored_everything_and_takes_no_more() {
+    for world in worlds() {
+        let client = &world.client;
+        let subscription = subscribe(&world);
+        client.publish("t", "held").unwrap();
+        let held = subscription.next(PATIENCE).unwrap().unwrap();
+        let pending: Vec<_> = (0..100).map(|n| client.send("t", n.to_string()).unwrap()).collect();
+        let many = client.send_many("t", ["x", "y"]).unwrap();
+        assert_eq!(client.close(PATIENCE), Ok(()), "{}", world.name);
+        assert!(pending.iter().all(|pending| pending.state() == PublishState::Stored));
+        assert_eq!(many.wait_all(Duration::ZERO).unwrap().len(), 2);
+        assert_eq!(client.clone().close(PATIENCE), Ok(()));
+        assert_eq!(client.publish("t", "late").unwrap_err(), Error::Closed);
+        assert_eq!(client.send("t", "late").unwrap_err(), Error::Closed);
+        assert_eq!(block_on(client.publish_async("t", "late")).unwrap_err(), Error::Closed);
+        assert_eq!(client.subscribe("t", "c", SubscribeOptions::default()).unwrap_err(), Error::Closed);
+        assert_eq!(subscription.next(PATIENCE).unwrap_err(), Error::Closed);
+        held.finish();
+    }
+}
+
+#[test]
+fn many_at_once_are_published_by_future_too() {
+    for world in worlds() {
+        let receipts = block_on(world.client.publish_many_async("t", ["a", "b"])).unwrap();
+        assert_eq!(receipts.len(), 2);
+        assert_eq!(block_on(world.client.publish_many_async("t", [""; 0])).unwrap(), []);
+        assert!(matches!(world.client.send_many("t", [""; 0]), Err(Error::Invalid(_))));
+        assert_eq!(bodies(&subscribe(&world), 2), ["a", "b"], "{}", world.name);
+    }
+}
+
+#[test]
+fn a_new_channel_begins_where_it_is_told_to() {
+    for world in worlds() {
+        let client = &world.client;
+        let receipts = client.publish_many("t", ["a", "b", "c"]).unwrap();
+        let begin = |channel, start| {
+            client.subscribe("t", channel, SubscribeOptions { start, ..SubscribeOptions::default() })
+        };
+        if world.is_remote {
+            assert_eq!(begin("c", Start::Waiting).unwrap().is_new(), None);
+            assert!(matches!(begin("d", Start::Earliest), Err(Error::Unsupported { .. })));
+            continue;
+        }
+        let keeper = begin("keeper", Start::Waiting).unwrap();
+        assert_eq!(keeper.is_new(), Some(true));
+        let offset = receipts[1].offset.unwrap();
+        for (channel, start, want) in [
+            ("earliest", Start::Earliest, &["a", "b", "c"][..]),
+            ("offset", Start::Offset(offset), &["b", "c"]),
+            ("time", Start::Time(0), &["a", "b", "c"]),
+            ("latest", Start::Latest, &[]),
+            ("waiting", Start::Waiting, &[]),
+        ] {
+            let subscription = begin(channel, start).unwrap();
+            assert_eq!(bodies(&subscription, want.len()), want, "{}: {start:?}", world.name);
+            assert!(subscription.next(Duration::ZERO).unwrap().is_none(), "{}: {start:?}", world.name);
+        }
+        assert_eq!(begin("earliest", Start::Earliest).unwrap().is_new(), Some(false));
+    }
+}
+
+#[test]
+fn topics_and_channels_are_changed_in_this_process_only() {
+    for world in worlds() {
+        let client = &world.client;
+        if world.is_remote {
+            assert!(matches!(client.create_topic("t"), Err(Error::Unsupported { .. })));
+            assert!(matches!(client.stats(), Err(Error::Unsupported { .. })));
+            continue;
+        }
+        let depths = || {
+            let stats = client.stats().unwrap();
+            stats
+                .topics
+                .iter()
+                .map(|t| (t.depth, t.channels.iter().map(|c| c.depth).sum()))
+                .collect::<Vec<_>>()
+        };
+        client.create_topic("t").unwrap();
+        client.publish("t", "x").unwrap();
+        assert_eq!(depths(), [(1, 0)]);
+        client.empty_topic("t").unwrap();
+        client.create_channel("t", "c").unwrap();
+        client.pause_channel("t", "c").unwrap();
+        client.publish("t", "y").unwrap();
+        let subscription = subscribe(&world);
+        assert!(subscription.next(Duration::ZERO).unwrap().is_none());
+        assert_eq!(depths(), [(0, 1)]);
+        client.unpause_channel("t", "c").unwrap();
+        assert_eq!(next(&subscription).0, "y");
+        client.pause_topic("t").unwrap();
+        client.publish("t", "z").unwrap();
+        assert_eq!(depths(), [(1, 0)]);
+        client.unpause_topic("t").unwrap();
+        assert_eq!(next(&subscription).0, "z");
+        client.publish("t", "gone").unwrap();
+        client.empty_channel("t", "c").unwrap();
+        client.delete_channel("t", "c").unwrap();
+        assert_eq!(subscription.next(PATIENCE).unwrap_err(), Error::Closed);
+        let missing = client.pause_channel("t", "c").unwrap_err();
+        assert!(missing.to_string().ends_with("refused: topic t has no channel c"), "{missing}");
+        client.delete_topic("t").unwrap();
+        assert_eq!(depths(), []);
+        assert!(client.empty_topic("t").unwrap_err().to_string().contains("there is no topic t"));
     }
 }
 
@@ -199,6 +351,6 @@ fn what_is_not_valid_is_refused_before_anything_is_sent() {
         ] {
             assert!(matches!(error, Error::Invalid(_)) && !error.retry(), "{}: {error:?}", world.name);
         }
-        assert_eq!(client.flush(Duration::ZERO), 0);
+        assert_eq!(client.flush(Duration::ZERO), Ok(0));
     }
 }

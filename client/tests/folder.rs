@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use libmq::{Error, SubscribeOptions};
+use libmq::{Error, NewMessage, SubscribeOptions};
 use tempfile::TempDir;
 
 #[test]
@@ -36,6 +36,43 @@ fn what_was_sent_is_there_after_the_client_is_gone() {
         assert_eq!(message.body(), number.to_string().as_bytes());
         message.finish();
     }
+}
+
+#[test]
+fn a_test_clock_moves_delays_and_timeouts_and_nothing_else_does() {
+    let client = libmq::connect("mq:memory?test_clock=true").unwrap();
+    let hour = Duration::from_secs(3600);
+    let subscription = client.subscribe("t", "c", SubscribeOptions::default()).unwrap();
+    let next = || subscription.next(Duration::ZERO).unwrap();
+    client.publish("t", NewMessage::new("later").delay(hour)).unwrap();
+    for _ in 0..59 {
+        client.advance(Duration::from_secs(60)).unwrap();
+        assert!(next().is_none());
+    }
+    client.advance(Duration::from_secs(60)).unwrap();
+    let timed_out = next().expect("it is due");
+    client.advance(Duration::from_secs(59)).unwrap();
+    assert!(next().is_none());
+    timed_out.touch();
+    client.advance(Duration::from_secs(59)).unwrap();
+    assert!(next().is_none());
+    client.advance(Duration::from_secs(1)).unwrap();
+    let again = next().expect("it timed out");
+    assert_eq!(again.attempts(), 2);
+    again.requeue(hour);
+    client.advance(hour).unwrap();
+    next().expect("its delay is over").finish();
+    timed_out.finish();
+    assert_eq!(subscription.failures().len(), 1);
+    client.close(hour).unwrap();
+
+    for url in ["mq:memory", "mq://127.0.0.1:1?test_clock=true"] {
+        let error = libmq::connect(url).unwrap().advance(hour).unwrap_err();
+        assert!(matches!(error, Error::Unsupported { .. }), "{error}");
+    }
+    let folder = TempDir::new().unwrap();
+    let error = libmq::connect(&format!("{}?test_clock=true", folder.path().display())).unwrap_err();
+    assert!(matches!(error, Error::Invalid(_)), "{error}");
 }
 
 #[test]

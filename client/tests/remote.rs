@@ -79,7 +79,7 @@ fn a_refusal_belongs_to_its_publish() {
         };
         pending.push(sent.unwrap());
     }
-    assert_eq!(client.flush(PATIENCE), 0);
+    assert_eq!(client.flush(PATIENCE), Ok(0));
     for (number, pending) in pending.iter().enumerate() {
         let want = if number == 50 { PublishState::Refused } else { PublishState::Stored };
         assert_eq!(pending.state(), want, "{number}: {:?}", pending.wait(Duration::ZERO));
@@ -132,10 +132,10 @@ fn without_a_broker_a_publish_is_out_of_time_and_was_never_sent() {
     let error = client.publish("t", "x").unwrap_err();
     assert!(matches!(&error, Error::Timeout(why) if why.contains(&address)), "{error:?}");
     assert!(error.retry());
-    assert_eq!(client.flush(Duration::ZERO), 0);
+    assert_eq!(client.flush(Duration::ZERO), Ok(0));
     let pending = client.send("t", "y").unwrap();
     assert!(matches!(pending.wait(Duration::ZERO), Err(Error::Timeout(_))));
-    assert_eq!((pending.state(), client.flush(Duration::ZERO)), (PublishState::Queued, 1));
+    assert_eq!((pending.state(), client.flush(Duration::ZERO)), (PublishState::Queued, Ok(1)));
     drop(client);
     assert_eq!(pending.wait(PATIENCE).unwrap_err(), Error::Closed);
 }

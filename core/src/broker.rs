@@ -1,6 +1,7 @@
 //! The broker: what its topics share, and the handle users hold.
 
 use std::collections::{BTreeSet, HashMap};
+use std::os::fd::RawFd;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
@@ -21,6 +22,7 @@ use crate::parker::Parker;
 use crate::stats::BrokerStats;
 use crate::store::clean::cleaner;
 use crate::store::disk::Disk;
+use crate::store::disk::memory_disk::MemoryDisk;
 use crate::store::disk::real_disk::RealDisk;
 use crate::store::format::event::Event;
 use crate::store::format::range_set::RangeSet;
@@ -55,6 +57,7 @@ pub struct Broker {
 
 struct Handle {
     shared: Arc<Shared>,
+    lock_descriptors: Vec<RawFd>,
     threads: Mutex<Option<Threads>>,
 }
 
@@ -151,10 +154,39 @@ impl Broker {
     /// `InvalidArgument`; `Io`, `Full`.
     pub fn open(options: Options) -> Result<Self> {
         let path: &Path = &options.data_path;
-        let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(path)?);
-        let broker = Self::open_with(disk, Arc::new(SystemClock::new()), StoreSizes::default(), options)?;
+        let disk = RealDisk::open(path)?;
+        let locks = disk.lock_descriptors();
+        let clock = Arc::new(SystemClock::new());
+        let mut handle = Self::opened(Arc::new(disk), clock, StoreSizes::default(), options)?;
+        handle.lock_descriptors = locks;
+        let broker = Self { handle: Arc::new(handle) };
         broker.start_threads()?;
         Ok(broker)
+    }
+
+    /// Opens a broker without a folder: what it would write is in memory, beside the memory limit, and gone
+    /// with its last handle. With a [`ManualClock`](crate::ManualClock) its time stands still: see
+    /// [`Broker::run_timers`].
+    ///
+    /// # Errors
+    /// `InvalidArgument` for options that it can't have; `Io` if the system has no threads left.
+    pub fn open_in_memory(options: Options, clock: Arc<dyn Clock>) -> Result<Self> {
+        let disk = Arc::new(MemoryDisk::default());
+        let broker = Self::open_with(disk, clock, StoreSizes::default(), options)?;
+        broker.start_threads()?;
+        Ok(broker)
+    }
+
+    /// The descriptors that hold the data folder's lock. The folder stays locked as long as any process has
+    /// one of them: a child of `fork` that must not keep it closes them.
+    pub fn lock_descriptors(&self) -> &[RawFd] {
+        &self.handle.lock_descriptors
+    }
+
+    /// Returns what timed out or came due by now to its channels, which the broker's threads do too, a little
+    /// later: for those who moved the clock, and go on as if that time had passed.
+    pub fn run_timers(&self) {
+        self.handle.shared.run_timers();
     }
 
     /// Opens a broker on any disk and clock, without threads. The errors are those of [`Broker::open`].
@@ -164,6 +196,15 @@ impl Broker {
         sizes: StoreSizes,
         options: Options,
     ) -> Result<Self> {
+        Ok(Self { handle: Arc::new(Self::opened(disk, clock, sizes, options)?) })
+    }
+
+    fn opened(
+        disk: Arc<dyn Disk>,
+        clock: Arc<dyn Clock>,
+        sizes: StoreSizes,
+        options: Options,
+    ) -> Result<Handle> {
         options.check(&sizes)?;
         let Recovered { replay, catalog, opened, clean_stop, damage } = recovery::recover(&disk)?;
         let bell = Arc::new(Parker::default());
@@ -222,7 +263,7 @@ impl Broker {
             )?;
             shared.registry.lock().insert(topic);
         }
-        Ok(Self { handle: Arc::new(Handle { shared, threads: Mutex::new(None) }) })
+        Ok(Handle { shared, lock_descriptors: Vec::new(), threads: Mutex::new(None) })
     }
 
     /// Starts the threads, once. An `Io` error if the system has no threads left.

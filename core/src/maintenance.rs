@@ -92,6 +92,7 @@ impl Shared {
 
     /// Returns messages that timed out or came due to their channels.
     pub(crate) fn run_timers(&self) {
+        let _serving = self.timers.serving.lock();
         let now = self.clock.mono();
         while let Some((at, channel)) = self.timers.pop(now) {
             channel.expire(at, now);

@@ -14,6 +14,8 @@ use crate::parker::Parker;
 #[derive(Default)]
 pub(crate) struct Timers {
     heap: Mutex<BinaryHeap<Reverse<Entry>>>,
+    /// Held while entries are served, so that whoever has served them knows that none is half done.
+    pub(crate) serving: Mutex<()>,
     pub(crate) bell: Parker,
 }
 

@@ -8,18 +8,40 @@ const settings = require('./settings')
 const {Subscription} = require('./subscription')
 
 const MESSAGE_KEYS = ['body', 'headers', 'id', 'delay']
+const STARTS = ['waiting', 'earliest', 'latest']
 const CLOSE_TIMEOUT_MS = 30_000
+/** Name of a call that `libmq/testing` makes public. */
+const ADVANCE = Symbol('advance')
 /** Entries that are done before the list of publishes is made anew. */
 const DONE_MAX = 1024
 
 /** Connects to brokers, or opens one in this process. */
 async function connect(url, options) {
+  return await open(Client, url, options)
+}
+
+/** The same, as a client of this class. */
+async function open(Class, url, options) {
   check.string(url, 'the URL')
   const pairs = settings.pairs(options)
   const own = settings.own(url, options)
   const opened = await outcomeOf(native.connect(url, pairs, own.maxBufferedBytes))
   if (opened instanceof Failure) throw opened.error()
-  return new Client(opened, own.publishTimeout)
+  return new Class(opened, own.publishTimeout)
+}
+
+/** The first message of a channel that is created, as the addon takes it: a kind and a number. */
+function startOf(start) {
+  if (STARTS.includes(start)) return [start, 0n]
+  const {offset, time} = check.options(start, 'the options of start', ['offset', 'time'])
+  if ((offset === undefined) === (time === undefined)) {
+    throw check.invalid(`start is ${check.shown(start)}: ${STARTS.join(', ')}, {offset} or {time}`)
+  }
+  const at = offset ?? (time instanceof Date ? BigInt(time.getTime()) * 1_000_000n : time)
+  if (typeof at !== 'bigint' || at < 0n || at >= 2n ** 64n) {
+    throw check.invalid('start has an offset or time that is no bigint from 0n on; a time can be a Date too')
+  }
+  return [offset === undefined ? 'time' : 'offset', at]
 }
 
 /** Whether a message is given with more than its body. */
@@ -144,15 +166,17 @@ class Client {
 
   /** Subscribes to a channel. */
   subscribe(topic, channel, options) {
-    const known = ['maxInFlight', 'msgTimeout', 'signal']
-    const {maxInFlight = 200, msgTimeout = 60_000, signal} = check.options(options, 'the options of subscribe', known)
+    const known = ['maxInFlight', 'msgTimeout', 'start', 'signal']
+    const given = check.options(options, 'the options of subscribe', known)
+    const {maxInFlight = 200, msgTimeout = 60_000, start = 'waiting', signal} = given
     check.string(topic, 'the topic')
     check.string(channel, 'the channel')
     check.count(maxInFlight, 'maxInFlight', 1, 1_000_000)
     check.ms(msgTimeout, 'msgTimeout')
     check.signal(signal)
+    const [kind, at] = startOf(start)
     if (this.#isClosed) throw new MqError('CLOSED', 'the client is closed')
-    const open = () => this.#native.subscribe(topic, channel, maxInFlight, msgTimeout)
+    const open = () => this.#native.subscribe(topic, channel, maxInFlight, msgTimeout, kind, at)
     const subscription = new Subscription(this, open, {topic, channel, maxInFlight, signal})
     if (!subscription.isClosed) this.#subscriptions.add(subscription)
     return subscription
@@ -190,14 +214,83 @@ class Client {
     const unfinished = this.#publishes.length - this.#first
     this.#giveUp(() => true, 'before the client was closed')
     clearTimeout(this.#timer)
-    const closed = await outcomeOf(this.#native.close())
-    if (closed instanceof Failure) return closed
+    const closed = await outcomeOf(this.#native.close(left()))
     if (unfinished > 0) {
       return new Failure('TIMEOUT', `out of time: ${unfinished} publishes had no outcome in ${timeout} ms`, true)
     }
+    if (closed instanceof Failure) return closed
     const late = ended.filter((isOver) => !isOver).length
     if (late > 0) return new Failure('TIMEOUT', `out of time: ${late} subscriptions did not end in ${timeout} ms`, true)
     return undefined
+  }
+
+  async createTopic(topic) {
+    await this.#change('create', topic)
+  }
+
+  async deleteTopic(topic) {
+    await this.#change('delete', topic)
+  }
+
+  async emptyTopic(topic) {
+    await this.#change('empty', topic)
+  }
+
+  async pauseTopic(topic) {
+    await this.#change('pause', topic)
+  }
+
+  async unpauseTopic(topic) {
+    await this.#change('unpause', topic)
+  }
+
+  async createChannel(topic, channel) {
+    await this.#change('create', topic, check.string(channel, 'the channel'))
+  }
+
+  async deleteChannel(topic, channel) {
+    await this.#change('delete', topic, check.string(channel, 'the channel'))
+  }
+
+  async emptyChannel(topic, channel) {
+    await this.#change('empty', topic, check.string(channel, 'the channel'))
+  }
+
+  async pauseChannel(topic, channel) {
+    await this.#change('pause', topic, check.string(channel, 'the channel'))
+  }
+
+  async unpauseChannel(topic, channel) {
+    await this.#change('unpause', topic, check.string(channel, 'the channel'))
+  }
+
+  async #change(call, topic, channel) {
+    await this.#call(() => this.#native.change(call, check.string(topic, 'the topic'), channel))
+  }
+
+  /** The numbers of topics and channels. */
+  async stats() {
+    const text = await this.#call(() => this.#native.stats())
+    const camel = (name) => name.replace(/_(.)/g, (_, letter) => letter.toUpperCase())
+    const renamed = (value) =>
+      Array.isArray(value)
+        ? value.map(renamed)
+        : typeof value === 'object' && value !== null
+          ? Object.fromEntries(Object.entries(value).map(([name, one]) => [camel(name), renamed(one)]))
+          : value
+    return renamed(JSON.parse(text))
+  }
+
+  /** Moves a test clock on. */
+  async [ADVANCE](ms) {
+    await this.#call(() => this.#native.advance(check.ms(ms, 'the time')))
+  }
+
+  async #call(begin) {
+    flushAll()
+    const outcome = await outcomeOf(begin())
+    if (outcome instanceof Failure) throw outcome.error()
+    return outcome
   }
 
   get isClosed() {
@@ -209,4 +302,4 @@ class Client {
   }
 }
 
-module.exports = {connect, Client}
+module.exports = {connect, open, Client, ADVANCE}

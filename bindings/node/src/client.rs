@@ -4,10 +4,10 @@ use std::cell::RefCell;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
-use libmq::{Client, Config, NewMessage, SubscribeOptions};
+use libmq::{Client, Config, NewMessage, Start, SubscribeOptions};
 use mq_core::{ChannelName, TopicName};
 use napi::Env;
-use napi::bindgen_prelude::Unknown;
+use napi::bindgen_prelude::{BigInt, Unknown};
 use napi_derive::napi;
 
 use crate::blocking::blocking;
@@ -99,16 +99,13 @@ async fn publish(
     topic: &str,
     mut messages: Vec<NewMessage>,
 ) -> libmq::Result<Vec<libmq::Receipt>> {
-    if messages.len() < 2 {
-        let Some(message) = messages.pop() else { return Ok(Vec::new()) };
-        return Ok(vec![client.publish_async(topic, message).await?]);
+    match messages.pop() {
+        Some(message) if messages.is_empty() => Ok(vec![client.publish_async(topic, message).await?]),
+        last => {
+            messages.extend(last);
+            client.publish_many_async(topic, messages).await
+        }
     }
-    let mut receipts = Vec::with_capacity(messages.len());
-    let pending: Vec<_> = messages.into_iter().map(|message| client.send(topic, message)).collect();
-    for pending in pending {
-        receipts.push(pending?.wait_async().await?);
-    }
-    Ok(receipts)
 }
 
 /// A client, as `lib/client.js` holds it.
@@ -230,23 +227,35 @@ impl NativeClient {
         waited
     }
 
-    /// Opens a subscription, and keeps publishes waiting until it is open. Returns the task's number.
+    /// Opens a subscription, and keeps publishes waiting until it is open. `start` is that of a new channel:
+    /// a kind, and its number where it has one. Returns the task's number.
     #[napi]
-    pub fn subscribe(&self, topic: String, channel: String, max_in_flight: u32, msg_timeout_ms: f64) -> u32 {
-        let environment = &self.client.environment;
-        let failed = |problem| environment.start(Box::pin(std::future::ready(Outcome::Failed(problem))));
-        if let Err(error) = topic.parse::<TopicName>() {
-            return failed(Problem::name(error));
+    pub fn subscribe(
+        &self,
+        topic: String,
+        channel: String,
+        max_in_flight: u32,
+        msg_timeout_ms: f64,
+        start: String,
+        start_at: BigInt,
+    ) -> u32 {
+        if let Err(problem) = check_names(&topic, Some(&channel)) {
+            return self.failed(problem);
         }
-        if let Err(error) = channel.parse::<ChannelName>() {
-            return failed(Problem::name(error));
-        }
-        let Some(client) = self.client.client() else { return failed(libmq::Error::Closed.into()) };
-        let options = SubscribeOptions { max_in_flight, msg_timeout: milliseconds(msg_timeout_ms) };
+        let Some(client) = self.client.client() else { return self.failed(libmq::Error::Closed.into()) };
+        let (_, start_at, _) = start_at.get_u64();
+        let start = match start.as_str() {
+            "earliest" => Start::Earliest,
+            "latest" => Start::Latest,
+            "offset" => Start::Offset(start_at),
+            "time" => Start::Time(start_at),
+            _ => Start::Waiting,
+        };
+        let options = SubscribeOptions { max_in_flight, msg_timeout: milliseconds(msg_timeout_ms), start };
         self.client.gate.borrow_mut().begin_opening();
         let opened = blocking(move || client.subscribe(&topic, &channel, options));
         let handle = Rc::clone(&self.client);
-        environment.start(Box::pin(async move {
+        self.client.environment.start(Box::pin(async move {
             let subscription = opened.await;
             let made =
                 subscription.map(|subscription| SubscriptionHandle::new(&handle.environment, subscription));
@@ -254,17 +263,81 @@ impl NativeClient {
         }))
     }
 
-    /// Drops the client, and waits for a broker in this process to stop. Returns the task's number.
+    /// Ends the client within this time, and waits for a broker in this process to stop. Returns the task's
+    /// number.
     #[napi]
-    pub fn close(&self) -> u32 {
+    pub fn close(&self, timeout_ms: f64) -> u32 {
         let client = self.client.client.borrow_mut().take();
-        let closed = blocking(move || {
-            drop(client);
-            Ok(())
-        });
-        let task = async move { Outcome::Called(closed.await.map(|()| None)) };
-        self.client.environment.start(Box::pin(task))
+        self.call(move || {
+            let Some(client) = client else { return Ok(None) };
+            client.close(milliseconds(timeout_ms))?;
+            Ok(None)
+        })
     }
+
+    /// Does to a topic or channel what the name of the crate's call says. Returns the task's number.
+    #[napi]
+    pub fn change(&self, call: String, topic: String, channel: Option<String>) -> u32 {
+        if let Err(problem) = check_names(&topic, channel.as_deref()) {
+            return self.failed(problem);
+        }
+        let Some(client) = self.client.client() else { return self.failed(libmq::Error::Closed.into()) };
+        self.call(move || {
+            match (call.as_str(), channel.as_deref()) {
+                ("create", None) => client.create_topic(&topic),
+                ("delete", None) => client.delete_topic(&topic),
+                ("empty", None) => client.empty_topic(&topic),
+                ("pause", None) => client.pause_topic(&topic),
+                ("unpause", None) => client.unpause_topic(&topic),
+                ("create", Some(channel)) => client.create_channel(&topic, channel),
+                ("delete", Some(channel)) => client.delete_channel(&topic, channel),
+                ("empty", Some(channel)) => client.empty_channel(&topic, channel),
+                ("pause", Some(channel)) => client.pause_channel(&topic, channel),
+                ("unpause", Some(channel)) => client.unpause_channel(&topic, channel),
+                _ => Err(libmq::Error::Invalid(format!("there is no call {call:?}"))),
+            }?;
+            Ok(None)
+        })
+    }
+
+    /// The numbers of topics and channels, as JSON. Returns the task's number.
+    #[napi]
+    pub fn stats(&self) -> u32 {
+        let Some(client) = self.client.client() else { return self.failed(libmq::Error::Closed.into()) };
+        self.call(move || {
+            let stats = client.stats()?;
+            let text = serde_json::to_string(&stats);
+            text.map(Some).map_err(|error| libmq::Error::Invalid(error.to_string()))
+        })
+    }
+
+    /// Moves the time of a broker with a test clock on. Returns the task's number.
+    #[napi]
+    pub fn advance(&self, by_ms: f64) -> u32 {
+        let Some(client) = self.client.client() else { return self.failed(libmq::Error::Closed.into()) };
+        self.call(move || client.advance(milliseconds(by_ms)).map(|()| None))
+    }
+}
+
+impl NativeClient {
+    /// A task that has failed.
+    fn failed(&self, problem: Problem) -> u32 {
+        let environment = &self.client.environment;
+        let number = environment.reserve();
+        environment.settle(number, Outcome::Failed(problem));
+        number
+    }
+
+    /// A call on a thread.
+    fn call(&self, call: impl FnOnce() -> libmq::Result<Option<String>> + Send + 'static) -> u32 {
+        let called = blocking(call);
+        self.client.environment.start(Box::pin(async move { Outcome::Called(called.await) }))
+    }
+}
+
+fn check_names(topic: &str, channel: Option<&str>) -> Result<(), Problem> {
+    topic.parse::<TopicName>().map_err(Problem::name)?;
+    channel.map_or(Ok(()), |channel| channel.parse::<ChannelName>().map(drop).map_err(Problem::name))
 }
 
 /// A time of milliseconds, which are no longer than a year as `lib/check.js` sees to.

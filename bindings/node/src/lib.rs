@@ -3,7 +3,7 @@
 //! thread-safe function for each environment has woken it.
 //!
 //! - `runtime`: tasks of an environment, and its end; `tasks`: their futures; `ready`: which of them to poll
-//! - `client`: publishing, in order and within a bound; `gate`: that bound; `admin`: topics and channels
+//! - `client`: publishing, in order and within a bound; `gate`: that bound
 //! - `subscription`: messages in batches, and their answers; `pack`: a batch as bytes
 //! - `blocking`: calls that wait, on threads; `value`: JavaScript's values; `problem`: errors
 

@@ -1,7 +1,7 @@
 //! A batch of messages as two arrays for JavaScript, which makes its objects from them on first use: an
 //! object for each message would cost twenty times as much.
 
-use libmq::Message;
+use libmq::Delivery;
 
 /// Words of a message in the first array: position and length of the body in the second; attempts with the
 /// broker's number in the upper half; time, id and offset, the lower half first; position of the headers.
@@ -22,9 +22,9 @@ pub(crate) struct Packed {
 }
 
 /// As many of the messages, from the first on, as one batch can hold: at least one.
-pub(crate) fn fitting(messages: &[Message]) -> usize {
+pub(crate) fn fitting(messages: &[Delivery]) -> usize {
     let mut bytes = 0_usize;
-    let fits = |message: &&Message| {
+    let fits = |message: &&Delivery| {
         bytes = bytes.saturating_add(message.body().len() + headers_length(message));
         bytes <= BYTES_MAX
     };
@@ -32,7 +32,7 @@ pub(crate) fn fitting(messages: &[Message]) -> usize {
 }
 
 /// Lays out the messages.
-pub(crate) fn pack(messages: &[Message]) -> Packed {
+pub(crate) fn pack(messages: &[Delivery]) -> Packed {
     let mut packed =
         Packed { words: Vec::with_capacity(messages.len() * WORDS), bytes: 0, brokers: Vec::new() };
     for message in messages {
@@ -68,7 +68,7 @@ pub(crate) fn pack(messages: &[Message]) -> Packed {
 
 /// Writes the bytes of the messages, in the order of [`pack`]: the body, then headers if there are any: their
 /// number, and for each the length of name and value and both, in words of 32 bits, lower byte first.
-pub(crate) fn fill(messages: &[Message], mut bytes: &mut [u8]) {
+pub(crate) fn fill(messages: &[Delivery], mut bytes: &mut [u8]) {
     let mut put = |from: &[u8]| {
         if let Some((into, rest)) = std::mem::take(&mut bytes).split_at_mut_checked(from.len()) {
             into.copy_from_slice(from);
@@ -98,7 +98,7 @@ impl Packed {
     }
 }
 
-fn headers_length(message: &Message) -> usize {
+fn headers_length(message: &Delivery) -> usize {
     if message.headers().is_empty() {
         return 0;
     }
@@ -126,11 +126,11 @@ mod tests {
         let subscription = client.subscribe("t", "c", SubscribeOptions::default()).unwrap();
         let second = NewMessage::new("two").header("a", "b").header("a", "");
         client.publish_many("t", [NewMessage::new("one"), second, NewMessage::new("three")]).unwrap();
-        let messages: Vec<_> =
-            (0..3).map(|_| subscription.next(Duration::from_secs(60)).unwrap().unwrap()).collect();
-        let packed = pack(&messages);
+        let batch = subscription.next_batch(3, Duration::from_secs(60)).unwrap();
+        let messages = batch.iter().as_slice();
+        let packed = pack(messages);
         let mut bytes = vec![0; packed.bytes];
-        fill(&messages, &mut bytes);
+        fill(messages, &mut bytes);
         let headers = b"\x02\0\0\0\x01\0\0\0\x01\0\0\0ab\x01\0\0\0\0\0\0\0a";
         assert_eq!(bytes, [b"onetwo", &headers[..], b"three"].concat());
         let after = 6 + u32::try_from(headers.len()).unwrap();
@@ -138,6 +138,6 @@ mod tests {
         assert_eq!(places, [(0, 3, NONE), (3, 3, 6), (after, 5, NONE)]);
         assert_eq!(packed.words[2], 1);
         assert_eq!(packed.brokers, ["mq:memory"]);
-        assert_eq!(fitting(&messages), 3);
+        assert_eq!(fitting(messages), 3);
     }
 }

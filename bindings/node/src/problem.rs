@@ -25,6 +25,7 @@ impl From<Error> for Problem {
             Error::BufferFull => "BUFFER_FULL",
             Error::Timeout(_) => "TIMEOUT",
             Error::Closed => "CLOSED",
+            Error::Forked => "FORKED",
             Error::Unsupported { .. } => "UNSUPPORTED",
             Error::Refused { .. } => "REFUSED",
             Error::Unknown { .. } => "UNKNOWN_OUTCOME",

@@ -5,7 +5,7 @@ use std::ffi::c_void;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
-use libmq::{Receipt, Result};
+use libmq::{Batch, Receipt, Result};
 use napi::bindgen_prelude::{Function, Unknown};
 use napi::{Env, JsValue, check_status, sys};
 use napi_derive::napi;
@@ -22,7 +22,7 @@ pub(crate) enum Outcome {
     /// A publish, of a client that has room again.
     Published(Rc<ClientHandle>, Result<Vec<Receipt>>),
     /// Messages, or the end of the subscription. The task's number stays in use.
-    Delivered(Result<Vec<libmq::Message>>),
+    Delivered(Result<Batch>),
     /// A subscription that is open.
     Subscribed(Rc<ClientHandle>, Result<Rc<SubscriptionHandle>>),
     Connected(Result<Rc<ClientHandle>>),
@@ -224,7 +224,7 @@ impl Drained {
                 }
             }
             Outcome::Delivered(result) => match result {
-                Ok(messages) => Ok(SubscriptionHandle::batch(env, messages)?),
+                Ok(batch) => Ok(SubscriptionHandle::batch(env, batch)?),
                 Err(error) => Err(error.into()),
             },
             Outcome::Subscribed(client, result) => {

@@ -1,10 +1,9 @@
 //! A subscription, and its messages until they are answered.
 
-use std::cell::RefCell;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
-use libmq::{Message, Subscription};
+use libmq::{Batch, Subscription};
 use napi::Env;
 use napi::bindgen_prelude::Unknown;
 use napi_derive::napi;
@@ -45,15 +44,17 @@ impl SubscriptionHandle {
     }
 
     /// Messages as JavaScript gets them: words, bytes, brokers, and the batch for the answers.
-    pub(crate) fn batch(env: &Env, mut messages: Vec<Message>) -> napi::Result<Raw> {
-        // The rest goes back.
-        messages.truncate(fitting(&messages));
-        let packed = pack(&messages);
+    pub(crate) fn batch(env: &Env, batch: Batch) -> napi::Result<Raw> {
+        let messages = batch.iter().as_slice();
+        let fitting = fitting(messages);
+        batch.requeue(fitting.., Duration::ZERO);
+        let messages = messages.get(..fitting).unwrap_or_default();
+        let packed = pack(messages);
         let parts = [
             value::words(env, &packed.words)?,
-            value::filled(env, packed.bytes, |bytes| fill(&messages, bytes))?,
+            value::filled(env, packed.bytes, |bytes| fill(messages, bytes))?,
             value::value(env, packed.brokers)?,
-            value::value(env, NativeBatch { messages: RefCell::new(messages) })?,
+            value::value(env, NativeBatch { batch })?,
         ];
         value::array(env, &parts)
     }
@@ -88,7 +89,7 @@ impl NativeSubscription {
             async move { Outcome::Delivered(handle.subscription.next_batch_async(max as usize).await) };
         let environment = &self.handle.environment;
         let batch = match environment.poll(self.handle.number, Box::pin(task)) {
-            Some(Outcome::Delivered(Ok(messages))) => SubscriptionHandle::batch(&env, messages)?,
+            Some(Outcome::Delivered(Ok(batch))) => SubscriptionHandle::batch(&env, batch)?,
             None => value::value(&env, napi::bindgen_prelude::Null)?,
             Some(outcome) => {
                 environment.settle(self.handle.number, outcome);
@@ -138,16 +139,7 @@ impl NativeSubscription {
 /// back when it is collected.
 #[napi]
 pub struct NativeBatch {
-    messages: RefCell<Vec<Message>>,
-}
-
-impl NativeBatch {
-    fn each(&self, start: u32, end: u32, answer: impl Fn(&Message)) {
-        let messages = self.messages.borrow();
-        if let Some(messages) = messages.get(start as usize..end as usize) {
-            messages.iter().for_each(answer);
-        }
-    }
+    batch: Batch,
 }
 
 #[napi]
@@ -155,19 +147,19 @@ impl NativeBatch {
     /// Finishes messages from `start` to before `end`.
     #[napi]
     pub fn finish(&self, start: u32, end: u32) {
-        self.each(start, end, Message::finish);
+        self.batch.finish(start as usize..end as usize);
     }
 
     /// Requeues them.
     #[napi]
     pub fn requeue(&self, start: u32, end: u32, delay_ms: f64) {
         let delay = Duration::try_from_secs_f64(delay_ms / 1000.0).unwrap_or_default();
-        self.each(start, end, |message| message.requeue(delay));
+        self.batch.requeue(start as usize..end as usize, delay);
     }
 
     /// Starts their timeouts anew.
     #[napi]
     pub fn touch(&self, start: u32, end: u32) {
-        self.each(start, end, Message::touch);
+        self.batch.touch(start as usize..end as usize);
     }
 }

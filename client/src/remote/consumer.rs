@@ -13,9 +13,10 @@ use tokio::time::sleep;
 
 use super::{Backoff, Brokers, discovery, jittered};
 use crate::credit::{ConnectionId, Distributor, Event, SetCredit};
+use crate::delivery::{Answer, Delivery, DeliveryKey};
 use crate::error::{Error, Result};
 use crate::signal::Signal;
-use crate::subscription::{Answer, Delivered, DeliveryKey, Failure, Failures, Source, SubscribeOptions};
+use crate::subscription::{Failure, Failures, Source, SubscribeOptions};
 use crate::url::Place;
 
 /// Interval at which credit moves on where there are more connections than messages.
@@ -24,6 +25,8 @@ const ROTATION: Duration = Duration::from_secs(5);
 /// Work for a connection. As many wait as there are messages in flight, and changes of credit.
 enum Command {
     Answer(MessageId, Answer),
+    /// One answer for more than one message.
+    Answers(Vec<MessageId>, Answer),
     Credit(u32),
     Close,
 }
@@ -38,9 +41,16 @@ struct RemoteSource {
     failures: Failures,
 }
 
+/// A message that nobody has taken yet.
+struct Fetched {
+    delivery: Delivery,
+    /// It is delivered again then.
+    deadline: Instant,
+}
+
 struct Inbox {
     /// Messages that nobody has taken yet.
-    fetched: VecDeque<Delivered>,
+    fetched: VecDeque<Fetched>,
     distributor: Distributor,
     links: BTreeMap<ConnectionId, UnboundedSender<Command>>,
     last_connection: ConnectionId,
@@ -225,6 +235,9 @@ impl RemoteSource {
                 biased;
                 command = commands.recv() => match command {
                     Some(Command::Answer(id, answer)) => send(&mut connection, id, answer),
+                    Some(Command::Answers(ids, answer)) => {
+                        ids.into_iter().for_each(|id| send(&mut connection, id, answer));
+                    }
                     Some(Command::Credit(credit)) => connection.ready(credit),
                     Some(Command::Close) | None => break None,
                 },
@@ -238,7 +251,7 @@ impl RemoteSource {
             inbox.links.remove(&id);
             inbox.handle(Event::Ended(id));
             // They are delivered again.
-            inbox.fetched.retain(|fetched| fetched.key.connection != id);
+            inbox.fetched.retain(|fetched| fetched.delivery.key.connection != id);
         }
         self.lose(&mut commands, broker);
         if ended.is_none() {
@@ -254,8 +267,12 @@ impl RemoteSource {
     /// Reports the answers that came too late for their connection.
     fn lose(&self, commands: &mut UnboundedReceiver<Command>, broker: &Arc<str>) {
         while let Ok(command) = commands.try_recv() {
-            if let Command::Answer(id, answer) = command {
-                self.report(id, answer, broker);
+            match command {
+                Command::Answer(id, answer) => self.report(id, answer, broker),
+                Command::Answers(ids, answer) => {
+                    ids.into_iter().for_each(|id| self.report(id, answer, broker));
+                }
+                Command::Credit(_) | Command::Close => {}
             }
         }
     }
@@ -286,7 +303,7 @@ impl RemoteSource {
         while let Some(Message { id, timestamp, attempts, body }) = from.take_message() {
             count += 1;
             inbox.handle(Event::Delivered(connection));
-            inbox.fetched.push_back(Delivered {
+            let delivery = Delivery {
                 key: DeliveryKey {
                     id,
                     #[cfg(feature = "embedded")]
@@ -299,14 +316,50 @@ impl RemoteSource {
                 timestamp,
                 offset: None,
                 broker: Arc::clone(broker),
-                deadline,
-            });
+            };
+            inbox.fetched.push_back(Fetched { delivery, deadline });
         }
         drop(inbox);
         if count > 0 {
             self.signal.notify();
         }
         count
+    }
+}
+
+/// Messages of one connection that get one answer.
+struct Run {
+    first: MessageId,
+    /// All of them, where they are more than one: nothing is allocated for one.
+    ids: Vec<MessageId>,
+}
+
+impl Run {
+    fn new(first: &Delivery) -> Self {
+        Self { first: first.key.id, ids: Vec::new() }
+    }
+
+    fn push(&mut self, delivery: &Delivery) {
+        if self.ids.is_empty() {
+            self.ids.push(self.first);
+        }
+        self.ids.push(delivery.key.id);
+    }
+
+    fn len(&self) -> usize {
+        self.ids.len().max(1)
+    }
+
+    fn ids(&self) -> impl Iterator<Item = MessageId> + '_ {
+        let one = self.ids.is_empty().then_some(self.first);
+        one.into_iter().chain(self.ids.iter().copied())
+    }
+
+    fn command(&self, answer: Answer) -> Command {
+        match self.ids.as_slice() {
+            [] => Command::Answer(self.first, answer),
+            ids => Command::Answers(ids.to_vec(), answer),
+        }
     }
 }
 
@@ -319,19 +372,23 @@ fn send(connection: &mut Connection, id: MessageId, answer: Answer) {
 }
 
 impl Source for RemoteSource {
-    fn take(&self) -> Option<Result<Delivered>> {
+    fn take(&self, max: usize, sink: &mut dyn FnMut(Delivery)) -> Option<Result<()>> {
         let mut inbox = self.inbox.lock();
         if inbox.closed {
             return Some(Err(Error::Closed));
         }
-        let now = Instant::now();
-        while let Some(fetched) = inbox.fetched.pop_front() {
-            if now < fetched.deadline {
-                return Some(Ok(fetched));
+        let (now, mut count) = (Instant::now(), 0);
+        while count < max
+            && let Some(Fetched { delivery, deadline }) = inbox.fetched.pop_front()
+        {
+            if now < deadline {
+                count += 1;
+                sink(delivery);
+            } else {
+                inbox.handle(Event::Answered(delivery.key.connection));
             }
-            inbox.handle(Event::Answered(fetched.key.connection));
         }
-        None
+        (count > 0).then_some(Ok(()))
     }
 
     fn signal(&self) -> &Signal {
@@ -340,18 +397,33 @@ impl Source for RemoteSource {
 
     fn rest(&self) {}
 
-    fn answer(&self, key: DeliveryKey, broker: &Arc<str>, answer: Answer) {
+    fn answer(&self, deliveries: &mut dyn Iterator<Item = &Delivery>, answer: Answer) {
+        let mut lost = Vec::new();
         let mut inbox = self.inbox.lock();
         if inbox.closed {
             return;
         }
-        let sent = inbox.command(key.connection, Command::Answer(key.id, answer));
-        if sent && answer != Answer::Touch {
-            inbox.handle(Event::Answered(key.connection));
+        let mut next = deliveries.next();
+        while let Some(first) = next {
+            let connection = first.key.connection;
+            let mut run = Run::new(first);
+            next = deliveries.next();
+            while let Some(another) = next.filter(|delivery| delivery.key.connection == connection) {
+                run.push(another);
+                next = deliveries.next();
+            }
+            let count = run.len();
+            match inbox.command(connection, run.command(answer)) {
+                true if answer != Answer::Touch => {
+                    (0..count).for_each(|_| inbox.handle(Event::Answered(connection)));
+                }
+                true => {}
+                false => lost.push((run, Arc::clone(&first.broker))),
+            }
         }
         drop(inbox);
-        if !sent {
-            self.report(key.id, answer, broker);
+        for (run, broker) in lost {
+            run.ids().for_each(|id| self.report(id, answer, &broker));
         }
     }
 
@@ -379,5 +451,9 @@ impl Source for RemoteSource {
 
     fn msg_timeout(&self) -> Duration {
         self.options.msg_timeout
+    }
+
+    fn is_new(&self) -> Option<bool> {
+        None
     }
 }

@@ -5,7 +5,7 @@ mod consumer;
 mod discovery;
 mod producer;
 
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use mq_core::{ChannelName, TopicName};
@@ -15,9 +15,10 @@ use tokio::runtime::{Builder, Handle, Runtime};
 
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::fork::OncePerProcess;
 use crate::message::NewMessage;
 use crate::publish::{Publication, Queue};
-use crate::subscription::{Source, SubscribeOptions};
+use crate::subscription::{Source, Start, SubscribeOptions};
 use crate::url::Place;
 
 /// Threads of the one runtime of the process: they only move bytes.
@@ -27,19 +28,19 @@ const DELAY_MIN: Duration = Duration::from_millis(10);
 
 /// The runtime that all clients of the process share.
 fn runtime() -> Result<&'static Handle> {
-    static RUNTIME: LazyLock<Result<Runtime, String>> = LazyLock::new(|| {
+    /// The runtime of the process of this generation: in a child of `fork` the threads of the parent's are
+    /// not there. Never freed.
+    static RUNTIME: OncePerProcess<Runtime> = OncePerProcess::new();
+    let runtime = RUNTIME.get_or_try_init(|| {
         let mut builder = Builder::new_multi_thread();
-        builder.worker_threads(THREADS).thread_name("libmq").enable_all();
-        builder.build().map_err(|error| error.to_string())
+        builder.worker_threads(THREADS).thread_name("libmq").enable_all().build()
     });
-    match &*RUNTIME {
-        Ok(runtime) => Ok(runtime.handle()),
-        Err(why) => Err(Error::Refused {
-            why: why.clone(),
-            broker: "the system of this process".to_owned(),
-            retry: true,
-        }),
-    }
+    let refused = |error: std::io::Error| Error::Refused {
+        why: error.to_string(),
+        broker: "the system of this process".to_owned(),
+        retry: true,
+    };
+    Ok(runtime.map_err(refused)?.handle())
 }
 
 /// A client's brokers over the network.
@@ -143,14 +144,25 @@ impl Remote {
         topic: TopicName,
         channel: ChannelName,
         options: SubscribeOptions,
-    ) -> Arc<dyn Source> {
-        consumer::start(Arc::clone(&self.brokers), self.runtime, topic, channel, options)
+    ) -> Result<Arc<dyn Source>> {
+        if options.start != Start::default() {
+            let what = "to choose where a channel begins".to_owned();
+            return Err(Error::Unsupported { what, broker: self.name().to_owned() });
+        }
+        Ok(consumer::start(Arc::clone(&self.brokers), self.runtime, topic, channel, options))
+    }
+}
+
+impl Remote {
+    /// Sends what is queued, as long as a broker is reached, and takes no more.
+    pub(crate) fn close(&self) {
+        self.queue.close();
     }
 }
 
 impl Drop for Remote {
     fn drop(&mut self) {
-        self.queue.close();
+        self.close();
     }
 }
 

@@ -1,7 +1,8 @@
 //! The disk as the store sees it: a flat folder of files, and no more calls than the store needs.
 //!
-//! Two implementations: [`RealDisk`](crate::store::disk::real_disk::RealDisk), and the recording one of the
-//! tests, which keeps what would have survived a crash and injects faults.
+//! Three implementations: [`RealDisk`](crate::store::disk::real_disk::RealDisk); one in memory, for a broker
+//! without a folder; and the recording one of the tests, which keeps what would have survived a crash and
+//! injects faults.
 //!
 //! What the store may assume of any disk after a power loss, and no more:
 //! - Bytes written before a successful [`File::sync`] are there if the file's name is; names are as of the
@@ -90,15 +91,17 @@ pub(crate) fn check_name(name: &str) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{name:?} is not a plain file name")))
 }
 
-/// Duties of any disk, run over both.
+/// Duties of any disk, run over all.
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::store::disk::crash_disk::CrashDisk;
+    use crate::store::disk::memory_disk::MemoryDisk;
     use crate::store::disk::real_disk::RealDisk;
 
     fn each(test: impl Fn(&dyn Disk)) {
         test(&CrashDisk::new());
+        test(&MemoryDisk::default());
         let temp = tempfile::TempDir::new().unwrap();
         test(&RealDisk::open(temp.path()).unwrap());
     }

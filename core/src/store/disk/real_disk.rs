@@ -2,6 +2,7 @@
 
 use std::fs::{self, DirBuilder, OpenOptions, TryLockError};
 use std::io::{self, IoSlice, Read, Seek, Write};
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process;
@@ -52,6 +53,12 @@ impl RealDisk {
         let folder = existing(folder)?;
         let folder_file = fs::File::open(&folder).map_err(failed)?;
         Ok(RealDisk { folder, folder_file, lock: None })
+    }
+
+    /// The descriptors that hold the lock. A child of `fork` has them too, and the folder stays locked until
+    /// it has closed them.
+    pub(crate) fn lock_descriptors(&self) -> Vec<RawFd> {
+        self.lock.iter().chain([&self.folder_file]).map(AsRawFd::as_raw_fd).collect()
     }
 
     /// [`RealDisk::open`] of a folder that is there. [`ErrorKind::NotFound`] if there is none.

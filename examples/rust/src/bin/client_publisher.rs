@@ -40,7 +40,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             sent.wait(Duration::ZERO)?;
         }
     }
-    client.flush(Duration::from_secs(30));
+    client.flush(Duration::from_secs(30))?;
     for sent in pending {
         sent.wait(Duration::ZERO)?;
     }

@@ -1,0 +1,4 @@
+import testing from './testing.js'
+
+export const { connect, TestClient } = testing
+export default testing

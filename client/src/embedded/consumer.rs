@@ -1,0 +1,241 @@
+//! A subscription to a broker in this process.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use mq_core::{ChannelName, Departure, Offset, Pulled, TopicName, Wake};
+use parking_lot::Mutex;
+
+use super::{BrokerPlace, failed};
+use crate::delivery::{Answer, Delivery, DeliveryKey};
+use crate::error::{Error, Result};
+use crate::signal::Signal;
+use crate::subscription::{Failure, Failures, Source, Start, SubscribeOptions};
+
+/// Bytes of messages fetched in one pull; one larger message comes alone.
+const FETCH_BYTES: usize = 1 << 20;
+/// Bytes of bodies that share one piece of memory, which lives as long as any of them: enough that pieces are
+/// few, and few enough that a message which is kept keeps little else.
+const SHARED_BYTES: usize = 64 << 10;
+
+/// Subscribes.
+pub(super) fn start(
+    place: Arc<BrokerPlace>,
+    topic: &TopicName,
+    channel: &ChannelName,
+    options: SubscribeOptions,
+) -> Result<Arc<dyn Source>> {
+    let signal = Arc::new(Notifier::default());
+    let wake: Arc<dyn Wake> = signal.clone();
+    let failed = |error| failed(&error, &place.name);
+    let core = mq_core::SubscribeOptions { msg_timeout: options.msg_timeout, sample_rate: 0 };
+    let start = match options.start {
+        Start::Earliest => mq_core::Start::Earliest,
+        Start::Latest => mq_core::Start::Latest,
+        Start::Waiting => mq_core::Start::Now,
+        Start::Offset(offset) => mq_core::Start::Offset(Offset(offset)),
+        Start::Time(time) => mq_core::Start::Time(time),
+    };
+    let subscribed = place.broker.subscribe_at(topic, channel, start, core, &wake);
+    let (mut subscription, opened) = subscribed.map_err(failed)?;
+    opened.ticket.wait(&place.broker).map_err(failed)?;
+    subscription.acks().set_credit(options.max_in_flight);
+    let core = Mutex::new(Some(Core { subscription, fetched: VecDeque::new() }));
+    let (failures, is_new) = (Failures::default(), opened.is_new);
+    Ok(Arc::new(EmbeddedSource { core, signal, failures, options, is_new, place }))
+}
+
+#[derive(Default)]
+struct Notifier(Signal);
+
+impl Wake for Notifier {
+    fn wake(&self) {
+        self.0.notify();
+    }
+}
+
+struct EmbeddedSource {
+    /// `None` once it is closed.
+    core: Mutex<Option<Core>>,
+    signal: Arc<Notifier>,
+    failures: Failures,
+    options: SubscribeOptions,
+    is_new: bool,
+    place: Arc<BrokerPlace>,
+}
+
+struct Core {
+    subscription: mq_core::Subscription,
+    /// Messages in flight here that nobody has taken yet.
+    fetched: VecDeque<Fetched>,
+}
+
+struct Fetched {
+    delivery: Delivery,
+    /// Time of the broker's clock at which it is delivered again.
+    deadline: u64,
+}
+
+impl Core {
+    /// Gives up to `max` of what is fetched. Returns how many.
+    fn give(&mut self, max: usize, now: u64, sink: &mut dyn FnMut(Delivery)) -> usize {
+        let mut count = 0;
+        while count < max
+            && let Some(Fetched { delivery, deadline }) = self.fetched.pop_front()
+        {
+            // One that timed out is with its channel already.
+            if now < deadline {
+                count += 1;
+                sink(delivery);
+            }
+        }
+        count
+    }
+
+    /// Fetches what the broker has for this subscriber.
+    fn fetch(&mut self, place: &BrokerPlace, deadline: u64) -> Pulled {
+        let mut bodies = Bodies::default();
+        let (subscription, fetched) = (&mut self.subscription, &mut self.fetched);
+        let pulled = subscription.pull(FETCH_BYTES, &mut |delivery| {
+            let headers = mq_core::Headers::new(delivery.attributes.headers);
+            let copied = |(name, value): (&str, &[u8])| (name.to_owned(), Bytes::copy_from_slice(value));
+            bodies.push(delivery.body, fetched);
+            let delivery = Delivery {
+                key: DeliveryKey { id: delivery.id, token: delivery.token, connection: 0 },
+                body: Bytes::new(),
+                headers: headers.map(copied).collect(),
+                attempts: delivery.attempts,
+                timestamp: delivery.time,
+                offset: Some(delivery.id.offset().0),
+                broker: Arc::clone(&place.name),
+            };
+            fetched.push_back(Fetched { delivery, deadline });
+        });
+        bodies.share(fetched);
+        pulled
+    }
+}
+
+/// Bodies of the newest of the fetched messages, copied one behind the other.
+#[derive(Default)]
+struct Bodies {
+    bytes: Vec<u8>,
+    lengths: Vec<usize>,
+}
+
+impl Bodies {
+    /// Copies the body of the message that is fetched next.
+    fn push(&mut self, body: &[u8], fetched: &mut VecDeque<Fetched>) {
+        if self.bytes.len() + body.len() > SHARED_BYTES {
+            self.share(fetched);
+        }
+        self.bytes.extend_from_slice(body);
+        self.lengths.push(body.len());
+    }
+
+    /// Gives the newest messages their bodies.
+    fn share(&mut self, fetched: &mut VecDeque<Fetched>) {
+        let bytes = Bytes::from(std::mem::take(&mut self.bytes));
+        let first = fetched.len() - self.lengths.len();
+        let mut at = 0;
+        for (fetched, length) in fetched.range_mut(first..).zip(self.lengths.drain(..)) {
+            fetched.delivery.body = bytes.slice(at..at + length);
+            at += length;
+        }
+    }
+}
+
+impl EmbeddedSource {
+    fn fail(&self, delivery: &Delivery, error: Error) {
+        let (broker, message) = (Arc::clone(&delivery.broker), Some(delivery.key.id));
+        self.failures.push(Failure { broker, message, error });
+    }
+}
+
+impl Source for EmbeddedSource {
+    fn take(&self, max: usize, sink: &mut dyn FnMut(Delivery)) -> Option<Result<()>> {
+        let mut core = self.core.lock();
+        let Some(core) = &mut *core else { return Some(Err(Error::Closed)) };
+        loop {
+            let now = self.place.clock.mono();
+            if core.give(max, now, sink) > 0 {
+                return Some(Ok(()));
+            }
+            let timeout = u64::try_from(self.options.msg_timeout.as_nanos()).unwrap_or(u64::MAX);
+            match core.fetch(&self.place, now.saturating_add(timeout)) {
+                _ if !core.fetched.is_empty() => {}
+                Pulled::Wait => return None,
+                // The turn passed over messages that are deferred.
+                Pulled::More => {}
+                Pulled::Closed => return Some(Err(Error::Closed)),
+                Pulled::Damaged => {
+                    let error = core.subscription.damage();
+                    return Some(Err(error.map_or(Error::Closed, |error| failed(&error, &self.place.name))));
+                }
+            }
+        }
+    }
+
+    fn signal(&self) -> &Signal {
+        &self.signal.0
+    }
+
+    fn rest(&self) {
+        if let Some(core) = &mut *self.core.lock() {
+            // While nobody waits here, what comes is for other subscribers.
+            core.subscription.rest();
+        }
+        // Another thread may wait here.
+        self.signal.0.notify();
+    }
+
+    fn answer(&self, deliveries: &mut dyn Iterator<Item = &Delivery>, answer: Answer) {
+        let mut core = self.core.lock();
+        let Some(open) = &mut *core else { return };
+        let mut acks = open.subscription.acks();
+        for delivery in deliveries {
+            let key = delivery.key;
+            let id = key.token.map_or(Ok(key.id), |token| acks.delivered(token));
+            let answered = id.and_then(|id| match answer {
+                Answer::Finish => acks.finish(id),
+                Answer::Requeue(delay) => acks.requeue(id, delay),
+                Answer::Touch => acks.touch(id),
+            });
+            if let Err(error) = answered {
+                self.fail(delivery, failed(&error, &self.place.name));
+            }
+        }
+        drop(acks);
+        drop(core);
+        self.signal.0.notify();
+    }
+
+    fn failures(&self) -> &Failures {
+        &self.failures
+    }
+
+    fn close(&self) {
+        if let Some(Core { mut subscription, fetched }) = self.core.lock().take() {
+            let mut acks = subscription.acks();
+            // One that timed out is with the channel already.
+            fetched.into_iter().for_each(|fetched| drop(acks.release(fetched.delivery.key.id)));
+            drop(acks);
+            subscription.leave(Departure::Orderly);
+        }
+        self.signal.0.notify();
+    }
+
+    fn is_over(&self) -> bool {
+        self.core.lock().is_none()
+    }
+
+    fn msg_timeout(&self) -> Duration {
+        self.options.msg_timeout
+    }
+
+    fn is_new(&self) -> Option<bool> {
+        Some(self.is_new)
+    }
+}
