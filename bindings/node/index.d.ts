@@ -116,7 +116,7 @@ export function connect(url: string, options?: ConnectOptions): Promise<Client>
 
 /** A client of brokers, or of one in this process: made by {@link connect}. It does not keep the process alive. */
 export class Client implements AsyncDisposable {
-  private constructor()
+  protected constructor()
 
   /**
    * Publishes a message. The promise is fulfilled once it is stored. Calls of one client keep their order, and
@@ -421,7 +421,7 @@ export type ErrorCode =
 
 /** The reason why a call failed. */
 export class MqError extends Error {
-  private constructor()
+  protected constructor()
   readonly code: ErrorCode
   /**
    * Whether the same call can succeed later without a change by the caller. After `UNKNOWN_OUTCOME` it may store a

@@ -1,4 +1,3 @@
 import testing from './testing.js'
 
 export const { connect, TestClient } = testing
-export default testing

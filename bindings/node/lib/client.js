@@ -177,14 +177,9 @@ class Client {
     const [kind, at] = startOf(start)
     if (this.#isClosed) throw new MqError('CLOSED', 'the client is closed')
     const open = () => this.#native.subscribe(topic, channel, maxInFlight, msgTimeout, kind, at)
-    const subscription = new Subscription(this, open, {topic, channel, maxInFlight, signal})
+    const subscription = new Subscription(open, (ended) => this.#subscriptions.delete(ended), {topic, channel, maxInFlight, signal})
     if (!subscription.isClosed) this.#subscriptions.add(subscription)
     return subscription
-  }
-
-  /** Notes that a subscription has ended. */
-  forget(subscription) {
-    this.#subscriptions.delete(subscription)
   }
 
   /** Ends subscriptions, waits for publishes, and stops a broker in this process. */

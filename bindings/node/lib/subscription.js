@@ -17,7 +17,7 @@ class Subscription {
   #topic
   #channel
   #max
-  #client
+  #onEnd
   #native = null
   /** The promise of the opening: undefined, or a Failure. */
   #opening
@@ -32,11 +32,11 @@ class Subscription {
   #signal
   #onAbort
 
-  constructor(client, open, {topic, channel, maxInFlight, signal}) {
+  constructor(open, onEnd, {topic, channel, maxInFlight, signal}) {
     this.#topic = topic
     this.#channel = channel
     this.#max = Math.min(maxInFlight, BATCH_MAX)
-    this.#client = client
+    this.#onEnd = onEnd
     this.#signal = signal
     hold()
     this.#onAbort = () => this.#end()
@@ -171,7 +171,7 @@ class Subscription {
     this.#pack = null
     this.#native?.close()
     this.#signal?.removeEventListener('abort', this.#onAbort)
-    this.#client.forget(this)
+    this.#onEnd(this)
     this.unref()
   }
 

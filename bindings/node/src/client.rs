@@ -45,8 +45,11 @@ impl Drop for Room {
 
 impl AtEnd for ClientHandle {
     fn end(&self) {
-        let client = self.client.borrow_mut().take();
-        drop(client);
+        if let Some(client) = self.client.borrow_mut().take() {
+            // Waits for no broker over the network. One in this process stops, whatever subscriptions JavaScript
+            // still has.
+            let _ = client.close(Duration::ZERO);
+        }
     }
 }
 

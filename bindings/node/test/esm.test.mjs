@@ -2,13 +2,13 @@ import assert from 'node:assert/strict'
 import { createRequire } from 'node:module'
 import { test } from 'node:test'
 
-import libmq, * as all from 'libmq'
+import * as all from 'libmq'
+import * as testing from 'libmq/testing'
 
 test('ES modules and CommonJS have the same exports', () => {
-  const required = createRequire(import.meta.url)('libmq')
-  assert.equal(libmq, required)
-  const { default: _, ...named } = all
-  assert.deepEqual({ ...named }, { ...required })
+  const require = createRequire(import.meta.url)
+  assert.deepEqual({ ...all }, { ...require('libmq') })
+  assert.deepEqual({ ...testing }, { ...require('libmq/testing') })
 })
 
 test('a program from the first page runs', async () => {

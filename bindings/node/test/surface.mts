@@ -1,5 +1,5 @@
 // A strict program that uses all of the surface. It is compiled, not run.
-import libmq, { connect, run, MqError, AbortError, Batch, Client, Message, Subscription } from 'libmq'
+import { connect, run, MqError, AbortError, Batch, Client, Message, Subscription } from 'libmq'
 import type { ErrorCode, Receipt, RunSummary, Start, Stats } from 'libmq'
 import { connect as connectForTest, TestClient } from 'libmq/testing'
 
@@ -47,7 +47,7 @@ console.log(stats.topics[0]?.channels[0]?.depth)
 
 const summary: RunSummary = await run(
   async (message, { signal }) => {
-    await fetch('http://localhost', { signal, body: message.body, method: 'POST' })
+    await fetch('http://localhost', { signal, body: message.text(), method: 'POST' })
   },
   { url: 'mq:memory', topic: 't', channel: 'c', maxAttempts: 3, giveUp: (message, error) => console.log(message.id, error) }
 )
@@ -55,4 +55,4 @@ await run((message) => message.finish(), { client, topic: 't', channel: 'c', sig
 
 const test: TestClient = await connectForTest()
 await test.advance(1)
-console.log(summary.finished, libmq)
+console.log(summary.finished)

@@ -59,8 +59,8 @@ for (const name of ['index', 'testing']) {
     for (const [value, members] of values) {
       if (members === null || module[value].prototype instanceof Error) continue
       const own = Reflect.ownKeys(module[value].prototype).filter((key) => key !== 'constructor')
-      const isPublic = (key) => typeof key === 'string' || key === Symbol.asyncDispose || key === Symbol.asyncIterator || key === Symbol.iterator
-      const names = own.filter(isPublic).map((key) => (typeof key === 'symbol' ? `[${key.description}]` : key))
+      const symbols = new Map(['asyncDispose', 'asyncIterator', 'iterator'].map((key) => [Symbol[key], `[Symbol.${key}]`]))
+      const names = own.map((key) => (typeof key === 'string' ? key : symbols.get(key))).filter((key) => key !== undefined)
       assert.deepEqual([...members].sort(), names.sort(), value)
     }
   })
