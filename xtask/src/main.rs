@@ -1,6 +1,7 @@
 //! Project chores: `cargo xtask test` sets up what the tests need and runs everything; `cargo xtask soak`
 //! runs what takes hours; `cargo xtask prose` counts words; `cargo xtask bench` compares `mq` with nsqd;
-//! `cargo xtask npm` packs the package for Node; `cargo xtask generate` writes the generated code that is committed.
+//! `cargo xtask npm` packs the package for Node; `cargo xtask generate` writes the generated code that is
+//! committed.
 
 mod bench;
 mod counts;

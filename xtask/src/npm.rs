@@ -60,7 +60,7 @@ fn pack(profile: &str) -> Result<[PathBuf; 2], String> {
 /// The package with everything but the binary. It runs nothing when it is installed.
 fn main_package(source: &Path, folder: &Path, platform: &str) -> Result<PathBuf, String> {
     let main = folder.join("main");
-    copy(source, &main, &["package.json", "README.md", "index.", "testing.", "lib"])?;
+    copy(source, &main, &["package.json", "README.md", "index.", "testing.", "lib", "bin"])?;
     licences(&main)?;
     let version = output(npm(&main).args(["pkg", "get", "version"]))?.replace('"', "");
     run(npm(&main).args(["pkg", "delete", "scripts"]))?;
@@ -93,7 +93,7 @@ fn binary_package(
         "os": [os],
         "cpu": [cpu],
         "main": file,
-        "files": [file],
+        "files": [file, "LICENSE-*"],
         "engines": { "node": ">=18" },
     });
     if platform.ends_with("-gnu") {

@@ -12,6 +12,9 @@ const STARTS = ['waiting', 'earliest', 'latest']
 const CLOSE_TIMEOUT_MS = 30_000
 /** Name of a call that `libmq/testing` makes public. */
 const ADVANCE = Symbol('advance')
+/** Bytes and number of messages that go to the addon in one call. */
+const CHUNK_BYTES = 32 * 1024
+const CHUNK_MESSAGES = 500
 /** Entries that are done before the list of publishes is made anew. */
 const DONE_MAX = 1024
 
@@ -49,15 +52,38 @@ function isFull(message) {
   return typeof message === 'object' && message !== null && !ArrayBuffer.isView(message) && !(message instanceof ArrayBuffer)
 }
 
+/** Publishes on their way, with one outcome each or all the same. */
+class Sending {
+  isDone = false
+
+  constructor(number, deadline, takers, settle) {
+    this.number = number
+    this.deadline = deadline
+    this.takers = takers
+    this.settle = settle
+  }
+
+  take(outcome) {
+    this.settle(this, outcome)
+  }
+}
+
 /** A client of brokers, or of one in this process. */
 class Client {
   #native
   #publishTimeout
   #subscriptions = new Set()
-  /** Publishes in their order, from `#first` on: those before have an outcome. */
-  #publishes = []
+  /** What was published in their order, from `#first` on: those before have an outcome. */
+  #sendings = []
   #first = 0
   #timer = null
+  /** Topic and takers of messages that go to the addon at the end of this turn of the event loop, and their bytes. */
+  #topic = ''
+  #takers = []
+  #bytes = null
+  #used = 0
+  #ends = null
+  #isFlushing = false
   #isClosed = false
   #closing = null
   /** Called when no publish is under way any more. */
@@ -70,22 +96,67 @@ class Client {
 
   /** Publishes a message or a list of them. Returns once they are stored. */
   async publish(topic, message, options) {
-    const list = Array.isArray(message)
-    const receipts = await this.#begin(topic, message, options, list)
-    if (receipts instanceof Failure) throw receipts.error()
-    return list ? receipts : receipts[0]
+    const isList = Array.isArray(message)
+    const isPlain = !isList && options === undefined && !isFull(message)
+    const outcome = await (isPlain ? this.#beginPlain(topic, message) : this.#begin(topic, message, options, isList))
+    if (outcome instanceof Failure) throw outcome.error()
+    return isList || isPlain ? outcome : outcome[0]
   }
 
-  #begin(topic, message, options, list) {
+  /** Publishes a message that has nothing but a body, together with others of this turn. */
+  #beginPlain(topic, message) {
+    check.string(topic, 'the topic')
+    const body = check.bytes(message, 'the message')
+    if (this.#isClosed) return new Failure('CLOSED', 'the client is closed', false)
+    if (body.length === 0) return new Failure('INVALID_ARGUMENT', "a message can't be empty", false)
+    // A unit of UTF-16 is at most three bytes of UTF-8.
+    const most = typeof body === 'string' ? 3 * body.length : body.length
+    if (most > CHUNK_BYTES) {
+      this.#flush()
+      const large = Buffer.from(body)
+      return this.#outcome(this.#native.publishBodies(topic, large, new Uint32Array([large.length])))
+    }
+    const isOther = this.#topic !== topic || this.#takers.length === CHUNK_MESSAGES || this.#used + most > CHUNK_BYTES
+    if (isOther) this.#flush()
+    this.#topic = topic
+    this.#bytes ??= Buffer.allocUnsafeSlow(CHUNK_BYTES)
+    this.#ends ??= new Uint32Array(CHUNK_MESSAGES)
+    if (typeof body === 'string') this.#used += this.#bytes.utf8Write(body, this.#used)
+    else {
+      // The caller may use its memory again at once.
+      this.#bytes.set(body, this.#used)
+      this.#used += body.length
+    }
+    this.#ends[this.#takers.length] = this.#used
+    if (!this.#isFlushing) {
+      this.#isFlushing = true
+      process.nextTick(this.#flushSoon)
+    }
+    return new Promise((resolve) => this.#takers.push(resolve))
+  }
+
+  #flushSoon = () => {
+    this.#isFlushing = false
+    this.#flush()
+  }
+
+  #flush() {
+    const takers = this.#takers
+    if (takers.length === 0) return
+    const bodies = this.#bytes.subarray(0, this.#used)
+    const number = this.#native.publishBodies(this.#topic, bodies, this.#ends.subarray(0, takers.length))
+    this.#takers = []
+    this.#used = 0
+    this.#add(number, takers)
+  }
+
+  #begin(topic, message, options, isList) {
     check.string(topic, 'the topic')
     if (this.#isClosed) return new Failure('CLOSED', 'the client is closed', false)
-    if (!list && options === undefined && !isFull(message)) {
-      return this.#outcome(this.#native.publishBody(topic, check.bytes(message, 'the message')))
-    }
     const common = check.options(options, 'the options of publish', ['headers', 'id', 'delay'])
-    const messages = list ? message : [message]
+    const messages = isList ? message : [message]
     if (messages.length === 0) return []
-    if (list && common.id !== undefined) {
+    if (isList && common.id !== undefined) {
       throw check.invalid('a list has one id for all: give each message its own, as {body, id}')
     }
     const bodies = new Array(messages.length)
@@ -109,32 +180,39 @@ class Client {
       if (own ?? commonHeaders) headers[at] = [...(commonHeaders ?? []), ...(own ?? [])]
     }
     const delayed = delays.length === 0 ? undefined : Array.from(bodies, (_, at) => delays[at] ?? 0)
-    return this.#outcome(this.#native.publish(topic, bodies, ids, headers, delayed))
+    this.#flush()
+    const number = this.#native.publish(topic, bodies, ids, headers, delayed)
+    return new Promise((resolve) => this.#add(number, resolve))
   }
 
-  /** Waits for a publish, at most as long as one may take. */
+  /** The outcome of the one message of a publish. */
   #outcome(number) {
-    hold()
-    return new Promise((resolve) => {
-      const publish = {number, deadline: performance.now() + this.#publishTimeout, resolve, isDone: false}
-      this.#publishes.push(publish)
-      waiting.set(number, (outcome) => this.#settle(publish, outcome))
-      if (this.#timer === null) this.#watch()
-    })
+    return new Promise((resolve) => this.#add(number, [resolve]))
   }
 
-  #settle(publish, outcome) {
-    publish.isDone = true
+  /** Waits for publishes, at most as long as one may take. They keep the process alive. */
+  #add(number, takers) {
+    hold()
+    const sending = new Sending(number, performance.now() + this.#publishTimeout, takers, this.#settle)
+    this.#sendings.push(sending)
+    waiting.set(number, sending)
+    if (this.#timer === null) this.#watch()
+  }
+
+  #settle = (sending, outcome) => {
+    sending.isDone = true
     release()
-    publish.resolve(outcome)
-    const publishes = this.#publishes
-    while (this.#first < publishes.length && publishes[this.#first].isDone) this.#first++
-    if (this.#first === publishes.length) {
-      this.#publishes = []
+    const {takers} = sending
+    if (typeof takers === 'function') takers(outcome)
+    else for (let at = 0; at < takers.length; at++) takers[at](outcome instanceof Failure ? outcome : outcome[at])
+    const sendings = this.#sendings
+    while (this.#first < sendings.length && sendings[this.#first].isDone) this.#first++
+    if (this.#first === sendings.length) {
+      this.#sendings = []
       this.#first = 0
       this.#onIdle?.()
-    } else if (this.#first > DONE_MAX && 2 * this.#first > publishes.length) {
-      this.#publishes = publishes.slice(this.#first)
+    } else if (this.#first > DONE_MAX && 2 * this.#first > sendings.length) {
+      this.#sendings = sendings.slice(this.#first)
       this.#first = 0
     }
   }
@@ -142,8 +220,8 @@ class Client {
   /** Gives up the publishes that take too long, and looks again when the next one may. */
   #watch() {
     const now = performance.now()
-    this.#giveUp((publish) => publish.deadline <= now, `in ${this.#publishTimeout} ms`)
-    const next = this.#publishes[this.#first]
+    this.#giveUp((sending) => sending.deadline <= now, `in ${this.#publishTimeout} ms`)
+    const next = this.#sendings[this.#first]
     if (next === undefined) {
       this.#timer = null
       return
@@ -154,13 +232,13 @@ class Client {
   }
 
   #giveUp(isLate, when) {
-    while (this.#first < this.#publishes.length && isLate(this.#publishes[this.#first])) {
-      const publish = this.#publishes[this.#first]
-      waiting.delete(publish.number)
-      const failure = this.#native.cancel(publish.number)
-        ? new Failure('TIMEOUT', `out of time: the publish waited for room in the buffer, and was not sent ${when}`, true)
+    while (this.#first < this.#sendings.length && isLate(this.#sendings[this.#first])) {
+      const sending = this.#sendings[this.#first]
+      waiting.delete(sending.number)
+      const failure = this.#native.cancel(sending.number)
+        ? new Failure('TIMEOUT', `out of time: the publish waited for those before it, and was not sent ${when}`, true)
         : new Failure('UNKNOWN_OUTCOME', `no broker has answered ${when}: the message may be stored or not`, false)
-      this.#settle(publish, failure)
+      this.#settle(sending, failure)
     }
   }
 
@@ -176,6 +254,7 @@ class Client {
     check.signal(signal)
     const [kind, at] = startOf(start)
     if (this.#isClosed) throw new MqError('CLOSED', 'the client is closed')
+    this.#flush()
     const open = () => this.#native.subscribe(topic, channel, maxInFlight, msgTimeout, kind, at)
     const subscription = new Subscription(open, (ended) => this.#subscriptions.delete(ended), {topic, channel, maxInFlight, signal})
     if (!subscription.isClosed) this.#subscriptions.add(subscription)
@@ -193,11 +272,12 @@ class Client {
 
   async #close(timeout) {
     this.#isClosed = true
+    this.#flush()
     const began = performance.now()
     const left = () => Math.max(timeout - (performance.now() - began), 0)
     flushAll()
     const ended = await Promise.all(Array.from(this.#subscriptions, (each) => each.close({timeout})))
-    if (this.#publishes.length > 0) {
+    if (this.#sendings.length > 0) {
       await new Promise((resolve) => {
         const timer = setTimeout(resolve, left())
         this.#onIdle = () => {
@@ -206,7 +286,8 @@ class Client {
         }
       })
     }
-    const unfinished = this.#publishes.length - this.#first
+    const count = ({takers}) => (typeof takers === 'function' ? 1 : takers.length)
+    const unfinished = this.#sendings.slice(this.#first).reduce((sum, sending) => sum + count(sending), 0)
     this.#giveUp(() => true, 'before the client was closed')
     clearTimeout(this.#timer)
     const closed = await outcomeOf(this.#native.close(left()))

@@ -8,7 +8,7 @@ const {Failure} = require('./error')
 const {Runtime} = load()
 const native = new Runtime(settle)
 
-/** For each task that runs the function that takes its outcome. */
+/** For each task that runs whoever takes its outcome, by `take`. */
 const waiting = new Map()
 
 /** Whatever has answers to give before something ends. */
@@ -18,22 +18,27 @@ let holds = 0
 
 /** Takes all outcomes that are there. */
 function settle() {
-  const [receipts, brokers, failures, values] = native.drain()
+  const [receipts, brokers, problems, failures, values] = native.drain()
   for (let at = 0; at < receipts.length; ) {
     const number = receipts[at]
     const count = receipts[at + 1]
     at += 2
     const end = at + 3 * count
-    const outcome = waiting.get(number)
-    if (outcome !== undefined) {
+    const taker = waiting.get(number)
+    if (taker !== undefined) {
       waiting.delete(number)
       const list = new Array(count)
       for (let n = 0; at < end; at += 3, n++) {
         const flags = receipts[at]
+        if ((flags & 4) !== 0) {
+          const place = receipts[at + 1]
+          list[n] = new Failure(problems[place], problems[place + 1], problems[place + 2])
+          continue
+        }
         const offset = (flags & 2) === 0 ? undefined : wide(receipts[at + 1], receipts[at + 2])
-        list[n] = {offset, duplicate: (flags & 1) === 1, broker: brokers[flags >>> 2]}
+        list[n] = {offset, duplicate: (flags & 1) === 1, broker: brokers[flags >>> 3]}
       }
-      outcome(list)
+      taker.take(list)
     }
     at = end
   }
@@ -46,7 +51,7 @@ function settle() {
 function take(number, outcome) {
   const taker = waiting.get(number)
   waiting.delete(number)
-  taker?.(outcome)
+  taker?.take(outcome)
 }
 
 /** A number of 64 bits. */
@@ -59,10 +64,11 @@ function wide(low, high) {
 function outcomeOf(number) {
   hold()
   return new Promise((resolve) => {
-    waiting.set(number, (outcome) => {
+    const take = (outcome) => {
       release()
       resolve(outcome)
-    })
+    }
+    waiting.set(number, {take})
   })
 }
 

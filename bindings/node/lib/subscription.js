@@ -138,11 +138,13 @@ class Subscription {
       if (this.#isClosed) return new Failure('CLOSED', 'the subscription is closed', false)
       flushAll()
       let packed = this.#native.poll(max)
-      if (packed === null) packed = await new Promise((resolve) => waiting.set(this.#native.number, resolve))
+      if (packed === null) packed = await new Promise((take) => waiting.set(this.#native.number, {take}))
       if (packed instanceof Failure) {
         this.#end(false)
         return packed
       }
+      // They came when it was closed, and went back by that.
+      if (this.#isClosed) return new Failure('CLOSED', 'the subscription is closed', false)
       this.#pack = new Pack(packed)
       this.#at = 0
       return undefined

@@ -11,16 +11,20 @@ use napi::bindgen_prelude::{BigInt, Unknown};
 use napi_derive::napi;
 
 use crate::blocking::blocking;
-use crate::gate::Gate;
+use crate::gate::{Gate, Publish};
 use crate::problem::Problem;
 use crate::runtime::{AtEnd, Environment, Outcome};
 use crate::subscription::SubscriptionHandle;
 use crate::value;
 
-/// Messages of one publish.
-struct Publish {
-    topic: String,
-    messages: Vec<NewMessage>,
+/// The group that is on its way.
+struct Group {
+    /// Number of its task.
+    number: u32,
+    /// Numbers of the tasks that JavaScript waits for.
+    parts: Vec<u32>,
+    /// Those that it has given up.
+    given_up: usize,
 }
 
 /// A client of the crate, and what it is about to publish.
@@ -28,26 +32,28 @@ pub(crate) struct ClientHandle {
     environment: Rc<Environment>,
     /// `None` once it is closed.
     client: RefCell<Option<Client>>,
-    gate: RefCell<Gate<Publish>>,
+    gate: RefCell<Gate>,
+    group: RefCell<Option<Group>>,
 }
 
 /// Bytes of a publish that is under way.
 struct Room {
     client: Rc<ClientHandle>,
     bytes: usize,
+    is_group: bool,
 }
 
 impl Drop for Room {
     fn drop(&mut self) {
-        self.client.gate.borrow_mut().leave(self.bytes);
+        self.client.gate.borrow_mut().leave(self.bytes, self.is_group);
     }
 }
 
 impl AtEnd for ClientHandle {
     fn end(&self) {
         if let Some(client) = self.client.borrow_mut().take() {
-            // Waits for no broker over the network. One in this process stops, whatever subscriptions JavaScript
-            // still has.
+            // Waits for no broker over the network. One in this process stops, whatever subscriptions
+            // JavaScript still has.
             let _ = client.close(Duration::ZERO);
         }
     }
@@ -74,19 +80,67 @@ impl ClientHandle {
     pub(crate) fn admit(self: &Rc<Self>) {
         loop {
             let passed = self.gate.borrow_mut().pass();
-            let Some((number, bytes, Publish { topic, messages })) = passed else { return };
-            let room = Room { client: Rc::clone(self), bytes };
+            let Some(passed) = passed else { return };
+            let room = Room { client: Rc::clone(self), bytes: passed.bytes(), is_group: passed.is_group };
             let Some(client) = self.client() else {
                 drop(room);
-                self.environment.settle(number, Outcome::Failed(libmq::Error::Closed.into()));
+                for part in passed.parts {
+                    self.environment.settle(part.task, Outcome::Failed(libmq::Error::Closed.into()));
+                }
                 continue;
             };
-            let task = async move {
-                let result = publish(&client, &topic, messages).await;
-                drop(client);
-                Outcome::Published(Rc::clone(&room.client), result)
-            };
-            self.environment.run(number, Box::pin(task));
+            if passed.is_group {
+                self.begin_group(room, client, passed)
+            } else {
+                self.begin(room, client, passed)
+            }
+        }
+    }
+
+    fn begin(&self, room: Room, client: Client, publish: Publish) {
+        let Some(number) = publish.parts.first().map(|part| part.task) else { return };
+        let task = async move {
+            let result = client.publish_many_async(&publish.topic, publish.messages).await;
+            drop(client);
+            Outcome::Published(Rc::clone(&room.client), result)
+        };
+        self.environment.run(number, Box::pin(task));
+    }
+
+    fn begin_group(&self, room: Room, client: Client, publish: Publish) {
+        let number = self.environment.reserve();
+        let parts = publish.parts.iter().map(|part| part.task).collect();
+        *self.group.borrow_mut() = Some(Group { number, parts, given_up: 0 });
+        let task = async move {
+            let results = publish_each(&client, &publish.topic, publish.messages).await;
+            drop(client);
+            Outcome::Grouped(Rc::clone(&room.client), publish.parts, results)
+        };
+        self.environment.run(number, Box::pin(task));
+    }
+
+    /// Notes the end of a group.
+    pub(crate) fn end_group(&self, number: u32) {
+        let mut group = self.group.borrow_mut();
+        if group.as_ref().is_some_and(|group| group.number == number) {
+            *group = None;
+        }
+    }
+
+    /// Gives up a part of the group that is on its way, and the group if that was the last.
+    fn give_up(&self, part: u32) {
+        let mut group = self.group.borrow_mut();
+        let Some(on_its_way) = group.as_mut().filter(|group| group.parts.contains(&part)) else { return };
+        on_its_way.given_up += 1;
+        if on_its_way.given_up < on_its_way.parts.len() {
+            return;
+        }
+        let ended = group.take();
+        drop(group);
+        if let Some(Group { number, parts, .. }) = ended
+            && self.environment.cancel(number)
+        {
+            parts.into_iter().chain([number]).for_each(|number| self.environment.release(number));
         }
     }
 
@@ -97,18 +151,27 @@ impl ClientHandle {
     }
 }
 
-async fn publish(
+/// Publishes messages that each succeed or fail for themselves: together, and one by one if that fails for a
+/// reason that may be one message's.
+async fn publish_each(
     client: &Client,
     topic: &str,
-    mut messages: Vec<NewMessage>,
-) -> libmq::Result<Vec<libmq::Receipt>> {
-    match messages.pop() {
-        Some(message) if messages.is_empty() => Ok(vec![client.publish_async(topic, message).await?]),
-        last => {
-            messages.extend(last);
-            client.publish_many_async(topic, messages).await
+    messages: Vec<NewMessage>,
+) -> Vec<libmq::Result<libmq::Receipt>> {
+    if messages.len() > 1 {
+        match client.publish_many_async(topic, messages.clone()).await {
+            Ok(receipts) => return receipts.into_iter().map(Ok).collect(),
+            Err(error @ (libmq::Error::Unknown { .. } | libmq::Error::Closed)) => {
+                return messages.iter().map(|_| Err(error.clone())).collect();
+            }
+            Err(_) => {}
         }
     }
+    let mut results = Vec::with_capacity(messages.len());
+    for message in messages {
+        results.push(client.publish_async(topic, message).await);
+    }
+    results
 }
 
 /// A client, as `lib/client.js` holds it.
@@ -144,6 +207,7 @@ impl NativeClient {
                     environment: environment_of_client,
                     client: RefCell::new(Some(client)),
                     gate: RefCell::new(Gate::new(bytes_max)),
+                    group: RefCell::default(),
                 });
                 let weak = Rc::downgrade(&client);
                 client.environment.register(weak as Weak<dyn AtEnd>);
@@ -152,16 +216,14 @@ impl NativeClient {
         }))
     }
 
-    fn enqueue(&self, topic: String, messages: Vec<NewMessage>, bytes: usize) -> u32 {
-        let environment = &self.client.environment;
-        let number = environment.reserve();
-        match topic.parse::<TopicName>() {
-            Ok(_) => {
-                self.client.gate.borrow_mut().push(number, bytes, Publish { topic, messages });
-                self.client.admit();
-            }
-            Err(error) => environment.settle(number, Outcome::Failed(Problem::name(error))),
+    fn enqueue(&self, topic: String, messages: Vec<NewMessage>, bytes: usize, is_group: bool) -> u32 {
+        if let Err(error) = topic.parse::<TopicName>() {
+            return self.failed(Problem::name(error));
         }
+        let number = self.client.environment.reserve();
+        let publish = Publish::new(number, topic, messages, bytes, is_group);
+        self.client.gate.borrow_mut().push(publish);
+        self.client.admit();
         number
     }
 }
@@ -208,23 +270,37 @@ impl NativeClient {
             }
             messages.push(message);
         }
-        Ok(self.enqueue(topic, messages, total))
+        Ok(self.enqueue(topic, messages, total, false))
     }
 
-    /// Publishes one message that has nothing but a body. Returns the task's number.
+    /// Publishes messages that have nothing but a body, and succeed or fail each for itself: their bytes one
+    /// after the other, and the end of each. Returns the task's number.
     #[napi]
-    pub fn publish_body(&self, env: Env, topic: String, body: Unknown<'_>) -> napi::Result<u32> {
-        let body = value::bytes(&env, value::raw(&body))?;
-        let bytes = body.len();
-        Ok(self.enqueue(topic, vec![NewMessage::new(body)], bytes))
+    pub fn publish_bodies(
+        &self,
+        env: Env,
+        topic: String,
+        bodies: Unknown<'_>,
+        ends: Unknown<'_>,
+    ) -> napi::Result<u32> {
+        let bytes = value::bytes(&env, value::raw(&bodies))?;
+        let mut start = 0;
+        let messages = value::numbers(&env, value::raw(&ends))?.into_iter().map(|end| {
+            let end = (end as usize).clamp(start, bytes.len());
+            NewMessage::new(bytes.slice(std::mem::replace(&mut start, end)..end))
+        });
+        let messages = messages.collect();
+        Ok(self.enqueue(topic, messages, bytes.len(), true))
     }
 
     /// Gives up a publish: it has no outcome then. Returns whether it was never begun.
     #[napi]
     pub fn cancel(&self, number: u32) -> bool {
-        let waited = self.client.gate.borrow_mut().withdraw(number).is_some();
+        let waited = self.client.gate.borrow_mut().withdraw(number);
         if waited || self.client.environment.cancel(number) {
             self.client.environment.release(number);
+        } else {
+            self.client.give_up(number);
         }
         self.client.admit();
         waited

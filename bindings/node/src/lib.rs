@@ -5,6 +5,7 @@
 //! - `runtime`: tasks of an environment, and its end; `tasks`: their futures; `ready`: which of them to poll
 //! - `client`: publishing, in order and within a bound; `gate`: that bound
 //! - `subscription`: messages in batches, and their answers; `pack`: a batch as bytes
+//! - `command`: the program `mq`
 //! - `blocking`: calls that wait, on threads; `value`: JavaScript's values; `problem`: errors
 
 // Calls of Node-API are unsafe. Each says why it is sound.
@@ -12,6 +13,7 @@
 
 mod blocking;
 mod client;
+mod command;
 mod gate;
 mod pack;
 mod problem;

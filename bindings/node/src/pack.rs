@@ -21,7 +21,7 @@ pub(crate) struct Packed {
     pub(crate) brokers: Vec<String>,
 }
 
-/// As many of the messages, from the first on, as one batch can hold: at least one.
+/// The number of messages, from the first on, that one batch can hold: at least one.
 pub(crate) fn fitting(messages: &[Delivery]) -> usize {
     let mut bytes = 0_usize;
     let fits = |message: &&Delivery| {

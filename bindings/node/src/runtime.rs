@@ -11,6 +11,7 @@ use napi::{Env, JsValue, check_status, sys};
 use napi_derive::napi;
 
 use crate::client::{ClientHandle, NativeClient};
+use crate::gate::Part;
 use crate::problem::Problem;
 use crate::ready::ReadyQueue;
 use crate::subscription::{NativeSubscription, SubscriptionHandle};
@@ -21,6 +22,8 @@ use crate::value::{self, Raw};
 pub(crate) enum Outcome {
     /// A publish, of a client that has room again.
     Published(Rc<ClientHandle>, Result<Vec<Receipt>>),
+    /// Publishes that went together, of a client that may begin the next.
+    Grouped(Rc<ClientHandle>, Vec<Part>, Vec<Result<Receipt>>),
     /// Messages, or the end of the subscription. The task's number stays in use.
     Delivered(Result<Batch>),
     /// A subscription that is open.
@@ -177,11 +180,12 @@ impl Runtime {
         self.environment.end();
     }
 
-    /// The outcomes that are there: `[receipts, brokers, failures, values]`.
+    /// The outcomes that are there: `[receipts, brokers, problems, failures, values]`.
     ///
     /// `receipts` has for each publish its number and count, and for each receipt the broker's place in
-    /// `brokers` with 1 for a duplicate and 2 for one with an offset in the lowest bits, and the offset. The
-    /// other two have numbers and what belongs to them in turn: code, message and retry, or a value.
+    /// `brokers` with 1 for a duplicate and 2 for one with an offset in the lowest bits, and the offset; for a
+    /// message that failed 4, and the place in `problems`, which are code, message and retry in turn. The
+    /// other two have numbers and what belongs to them in turn: a problem, or a value.
     #[napi]
     pub fn drain(&self, env: Env) -> napi::Result<Unknown<'static>> {
         let ready = self.environment.queue.take();
@@ -195,7 +199,14 @@ impl Runtime {
             if !matches!(outcome, Outcome::Delivered(..)) {
                 self.environment.release(number);
             }
-            drained.add(&env, number, outcome)?;
+            if let Outcome::Grouped(client, parts, results) = outcome {
+                parts.iter().for_each(|part| self.environment.release(part.task));
+                client.end_group(number);
+                client.admit();
+                drained.add_group(&env, &parts, results)?;
+            } else {
+                drained.add(&env, number, outcome)?;
+            }
         }
         drained.into_value(&env)
     }
@@ -206,6 +217,7 @@ impl Runtime {
 struct Drained {
     receipts: Vec<u32>,
     brokers: Vec<Arc<str>>,
+    problems: Vec<Raw>,
     failures: Vec<Raw>,
     values: Vec<Raw>,
 }
@@ -238,31 +250,52 @@ impl Drained {
             Outcome::Called(Ok(text)) => Ok(value::value(env, text)?),
             Outcome::Connected(Err(error)) | Outcome::Called(Err(error)) => Err(error.into()),
             Outcome::Failed(problem) => Err(problem),
+            // They have numbers of their own: `add_group`.
+            Outcome::Grouped(..) => return Ok(()),
         };
         let number = value::value(env, number)?;
         match made {
             Ok(made) => self.values.extend([number, made]),
-            Err(Problem { code, message, retry }) => {
-                let code = value::value(env, code)?;
-                self.failures.extend([number, code, value::value(env, message)?, value::value(env, retry)?]);
+            Err(problem) => {
+                self.failures.push(number);
+                self.failures.extend(values_of(env, problem)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds the outcomes of publishes that went together.
+    fn add_group(&mut self, env: &Env, parts: &[Part], results: Vec<Result<Receipt>>) -> napi::Result<()> {
+        let mut results = results.into_iter();
+        for part in parts {
+            self.receipts.extend([part.task, words(part.messages)]);
+            for result in results.by_ref().take(part.messages) {
+                match result {
+                    Ok(receipt) => self.receipt(&receipt),
+                    Err(error) => {
+                        self.receipts.extend([4, words(self.problems.len()), 0]);
+                        self.problems.extend(values_of(env, error.into())?);
+                    }
+                }
             }
         }
         Ok(())
     }
 
     fn receipts(&mut self, number: u32, receipts: &[Receipt]) {
-        self.receipts.extend([number, u32::try_from(receipts.len()).unwrap_or(u32::MAX)]);
-        for receipt in receipts {
-            let known = self.brokers.iter().position(|broker| Arc::ptr_eq(broker, &receipt.broker));
-            let broker = known.unwrap_or_else(|| {
-                self.brokers.push(Arc::clone(&receipt.broker));
-                self.brokers.len() - 1
-            });
-            let flags = u32::from(receipt.duplicate) | u32::from(receipt.offset.is_some()) << 1;
-            let offset = receipt.offset.unwrap_or_default();
-            let broker = u32::try_from(broker).unwrap_or_default();
-            self.receipts.extend([broker << 2 | flags, offset as u32, (offset >> 32) as u32]);
-        }
+        self.receipts.extend([number, words(receipts.len())]);
+        receipts.iter().for_each(|receipt| self.receipt(receipt));
+    }
+
+    fn receipt(&mut self, receipt: &Receipt) {
+        let known = self.brokers.iter().position(|broker| Arc::ptr_eq(broker, &receipt.broker));
+        let broker = known.unwrap_or_else(|| {
+            self.brokers.push(Arc::clone(&receipt.broker));
+            self.brokers.len() - 1
+        });
+        let flags = u32::from(receipt.duplicate) | u32::from(receipt.offset.is_some()) << 1;
+        let offset = receipt.offset.unwrap_or_default();
+        self.receipts.extend([words(broker) << 3 | flags, offset as u32, (offset >> 32) as u32]);
     }
 
     fn into_value(self, env: &Env) -> napi::Result<Unknown<'static>> {
@@ -270,9 +303,20 @@ impl Drained {
         let parts = [
             value::words(env, &self.receipts)?,
             value::value(env, brokers)?,
+            value::array(env, &self.problems)?,
             value::array(env, &self.failures)?,
             value::array(env, &self.values)?,
         ];
         value::returned(env, value::array(env, &parts)?)
     }
+}
+
+/// A count as a word: no drain has 2^32 of anything.
+fn words(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+/// Code, message and retry.
+fn values_of(env: &Env, Problem { code, message, retry }: Problem) -> napi::Result<[Raw; 3]> {
+    Ok([value::value(env, code)?, value::value(env, message)?, value::value(env, retry)?])
 }

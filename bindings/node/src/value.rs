@@ -49,6 +49,32 @@ pub(crate) fn bytes(env: &Env, value: Raw) -> napi::Result<Bytes> {
     Ok(Bytes::copy_from_slice(unsafe { std::slice::from_raw_parts(data.cast::<u8>(), length) }))
 }
 
+/// Numbers of a `Uint32Array`, copied.
+pub(crate) fn numbers(env: &Env, value: Raw) -> napi::Result<Vec<u32>> {
+    let (mut array_kind, mut length, mut data) = (0, 0, ptr::null_mut());
+    // SAFETY: as in `bytes`.
+    let status = unsafe {
+        sys::napi_get_typedarray_info(
+            env.raw(),
+            value,
+            &raw mut array_kind,
+            &raw mut length,
+            &raw mut data,
+            ptr::null_mut(),
+            ptr::null_mut(),
+        )
+    };
+    if status != sys::Status::napi_ok || array_kind != sys::TypedarrayType::uint32_array {
+        return Err(expected("a Uint32Array"));
+    }
+    if length == 0 {
+        return Ok(Vec::new());
+    }
+    // SAFETY: `length` elements stand at `data`, aligned as JavaScript requires it of the array, as long as no
+    // JavaScript runs.
+    Ok(unsafe { std::slice::from_raw_parts(data.cast::<u32>(), length) }.to_vec())
+}
+
 fn string(env: &Env, value: Raw) -> napi::Result<Vec<u8>> {
     let mut length = 0;
     // SAFETY: a string of the call under way; without a buffer only its length is asked for.

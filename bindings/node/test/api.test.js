@@ -76,6 +76,32 @@ describe('publish', () => {
     assert.deepEqual(texts(await take(subscription, wanted.length)), wanted)
   })
 
+  test('all forms of a publish keep their order, and memory that is used again does no harm', async (t) => {
+    const client = await memory(t)
+    const subscription = client.subscribe('t', 'c', {maxInFlight: 10_000})
+    const other = client.subscribe('u', 'c', {maxInFlight: 10_000})
+    const wanted = []
+    const pending = []
+    const add = (bodies, ...rest) => {
+      wanted.push(...[bodies].flat().map((body) => (typeof body === 'string' ? body : (body.body ?? body).toString())))
+      pending.push(client.publish('t', bodies, ...rest))
+    }
+    const memoryToUseAgain = Buffer.alloc(8)
+    for (let n = 0; n < 1500; n++) {
+      memoryToUseAgain.write(String(n).padStart(8))
+      add(memoryToUseAgain)
+      if (n % 7 === 0) add([`list ${n}`, `of ${n}`])
+      if (n % 11 === 0) add({body: `full ${n}`}, {headers: {a: 'b'}})
+      if (n % 97 === 0) add(`large ${n} ${'ä'.repeat(20_000)}`)
+      if (n % 13 === 0) pending.push(client.publish('u', `other ${n}`))
+      if (n % 500 === 0) await pending.at(-1)
+    }
+    await Promise.all(pending)
+    assert.deepEqual(texts(await take(subscription, wanted.length)), wanted)
+    const others = Array.from({length: Math.ceil(1500 / 13)}, (_, n) => `other ${13 * n}`)
+    assert.deepEqual(texts(await take(other, others.length)), others)
+  })
+
   test('what follows a subscription is in its channel', async (t) => {
     const client = await memory(t)
     client.subscribe('t', 'first')
@@ -293,9 +319,9 @@ describe('topics and channels', () => {
     assert.equal((await client.stats()).topics[0].channels[0].depth, 0)
     const subscription = client.subscribe('t', 'c')
     await subscription.opened()
-    const next = subscription.next()
+    const ended = assert.rejects(subscription.next(), {code: 'CLOSED'})
     await client.deleteChannel('t', 'c')
-    await assert.rejects(next, {code: 'CLOSED'})
+    await ended
     await client.deleteTopic('t')
     assert.deepEqual(await client.stats(), {topics: []})
     await assert.rejects(client.deleteTopic('t'), {code: 'REFUSED'})

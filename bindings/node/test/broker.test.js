@@ -36,6 +36,20 @@ test('messages go over the network and back', async (t) => {
   await assert.rejects(client.stats(), {code: 'UNSUPPORTED'})
 })
 
+test('messages that are published together fail each for itself', async (t) => {
+  const broker = await startBroker(t, ['-max-msg-size', '1000'])
+  const client = await clientOf(t, broker)
+  const bodies = ['one', 'x'.repeat(2000), 'two', '', 'three']
+  const outcomes = await Promise.allSettled(bodies.map((body) => client.publish('t', body)))
+  const codes = outcomes.map(({reason}) => reason?.code)
+  assert.deepEqual([codes[0], codes[2], codes[3], codes[4]], [undefined, undefined, 'INVALID_ARGUMENT', undefined])
+  assert.ok(['REFUSED', 'INVALID_ARGUMENT'].includes(codes[1]), codes[1])
+  const subscription = client.subscribe('t', 'c')
+  const texts = []
+  for (let n = 0; n < 3; n++) texts.push((await subscription.next()).value.text())
+  assert.deepEqual(texts, ['one', 'two', 'three'])
+})
+
 test('a loop that is left gives back over the network', async (t) => {
   const broker = await startBroker(t)
   const client = await clientOf(t, broker)

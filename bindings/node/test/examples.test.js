@@ -22,6 +22,7 @@ function start(t, name, ...args) {
   const env = {...process.env, NODE_PATH: MODULES}
   const child = spawn(process.execPath, [file, ...args], {env, stdio: ['pipe', 'pipe', 'pipe']})
   t.after(() => child.kill('SIGKILL'))
+  child.exited = once(child, 'exit')
   return child
 }
 
@@ -31,7 +32,7 @@ test('embedded.js does each line of its input', async (t) => {
   for (const lines of [['one', 'two'], ['three']]) {
     const child = start(t, 'embedded.js', folder)
     child.stdin.end(lines.map((line) => `${line}\n`).join(''))
-    const [[code], out, err] = await Promise.all([once(child, 'exit'), text(child.stdout), text(child.stderr)])
+    const [[code], out, err] = await Promise.all([child.exited, text(child.stdout), text(child.stderr)])
     assert.deepEqual([code, err], [0, ''])
     assert.deepEqual(out.trim().split('\n').sort(), lines.map((line) => `done: ${line}`).sort())
   }
@@ -60,7 +61,7 @@ test('client_worker.js works, gives up and drains; http_service.js publishes for
   message.finish()
   worker.kill('SIGTERM')
   service.kill('SIGTERM')
-  assert.deepEqual([await once(worker, 'exit'), await once(service, 'exit')], [[0, null], [0, null]])
+  assert.deepEqual([await worker.exited, await service.exited], [[0, null], [0, null]])
   assert.equal(await said, 'Ada gets one pizza\nfinished 1, given up 1\n')
   assert.equal((await complaints).match(/attempt \d of/g).length, 5)
 })
