@@ -65,12 +65,21 @@ export interface ConnectOptions {
   maxReconnectDelay?: number
   /** Time between two questions to the lookup servers. Default 60 s. */
   lookupPollInterval?: number
+  /** Interval of the brokers' heartbeats: a connection on which nothing comes for twice as long is made again. Default 30 s. */
+  heartbeatInterval?: number
   /** The client's name in the brokers' statistics. */
   clientId?: string
+  /** The program's name and version in the brokers' statistics. */
+  userAgent?: string
+  /** Compression of connections, where the broker has it; deflate's level is 6 if none is given. Default `none`. */
+  compression?: 'none' | 'snappy' | 'deflate' | `deflate-${1 | 2 | 3 | 4 | 5 | 6 | 7 | 8 | 9}`
   /** A secret that brokers ask for. */
   authSecret?: string
   /** A PEM file with the certificates that `mqs://` trusts. Default: the system's. */
   tlsRootCaFile?: string
+  /** PEM files with the certificate that the client shows, and its key: both or none. */
+  tlsCertFile?: string
+  tlsKeyFile?: string
   /** Takes any certificate: whoever is on the way can read and change everything. Default `false`. */
   tlsInsecure?: boolean
   /** Level of topics that a broker in this process creates. Default `flush`, and `memory` for `mq:memory`. */
@@ -175,6 +184,16 @@ export class Client implements AsyncDisposable {
   stats(): Promise<Stats>
 
   /**
+   * Serves a broker in this process to others, until the client is closed. The settings are the flags of `mq serve`;
+   * without them the addresses are its defaults, all of this machine alone. Returns once it listens.
+   *
+   * ```js
+   * const { tcp } = await client.serve({ tcpAddress: '127.0.0.1:0', httpAddress: '', grpcAddress: '' })
+   * ```
+   */
+  serve(settings?: { readonly [flag: string]: string | number | boolean }): Promise<Addresses>
+
+  /**
    * Takes no more, ends subscriptions, waits until every publish has its outcome, and stops a broker in this process.
    *
    * @throws {MqError} `TIMEOUT` if publishes had none within `timeout` (30 s): they are given up.
@@ -183,6 +202,14 @@ export class Client implements AsyncDisposable {
   readonly isClosed: boolean
   /** {@link close}, for `await using`. */
   [Symbol.asyncDispose](): Promise<void>
+}
+
+/** Addresses that a broker listens on. */
+export interface Addresses {
+  tcp: string
+  http: string | undefined
+  https: string | undefined
+  grpc: string | undefined
 }
 
 /** Numbers of a broker in this process. */

@@ -1,4 +1,4 @@
-//! What a client does to topics and channels besides publishing and consuming.
+//! Topics and channels, seen and changed by a client.
 
 use std::time::Duration;
 
@@ -6,6 +6,8 @@ use crate::client::{Backend, Client};
 use crate::embedded::{Change, Embedded};
 use crate::error::{Error, Result};
 use crate::stats::Stats;
+#[cfg(feature = "serve")]
+use mq_server::Addresses;
 
 /// # Topics and channels
 ///
@@ -146,6 +148,28 @@ impl Client {
     /// `Unsupported` of any other broker; `Closed`, `Forked`.
     pub fn advance(&self, by: Duration) -> Result<()> {
         self.embedded("advance")?.advance(by)
+    }
+
+    /// Serves a broker in this process to others, until the client is closed: over NSQ's TCP protocol, HTTP
+    /// and gRPC, as `flags`, those of `mq serve`, say. Without flags these are its default addresses, all
+    /// of this machine alone. Returns once it listens.
+    ///
+    /// ```
+    /// let client = libmq::connect("mq:memory")?;
+    /// let served = client.serve(["--tcp-address=127.0.0.1:0", "--http-address=", "--grpc-address="])?;
+    /// let other = libmq::connect(&format!("mq://{}", served.tcp))?;
+    /// other.publish("orders", "one pizza")?;
+    /// assert_eq!(client.stats()?.topics[0].depth, 1);
+    /// # Ok::<(), libmq::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `Invalid` for flags that are none, or about the broker itself, which is open already, and where it
+    /// can't listen; else see [above](#topics-and-channels).
+    #[cfg(feature = "serve")]
+    pub fn serve<F: Into<String>>(&self, flags: impl IntoIterator<Item = F>) -> Result<Addresses> {
+        let flags: Vec<String> = flags.into_iter().map(Into::into).collect();
+        self.embedded("to serve it")?.serve(&flags)
     }
 
     fn embedded(&self, what: &str) -> Result<&Embedded> {

@@ -25,7 +25,7 @@ use crate::url::{self, Place};
 /// | URL | broker |
 /// |---|---|
 /// | `/path`, `./path`, `../path`, `mq:PATH` | in this process, on that folder |
-/// | `mq:memory` | in this process, without a folder: gone with the client. For tests; see [`Client::advance`] |
+/// | `mq:memory` | in this process, without a folder: gone with the client; see [`Client::advance`] |
 /// | `mq://host:4150[,host:4150...]` | these: `mq` or nsqd |
 /// | `mqs://host:4150[,...]` | the same over TLS |
 /// | `mq+lookup://host:4161[,...]` | those that lookup servers name |
@@ -99,7 +99,7 @@ pub(crate) struct Inner {
     pub(crate) backend: Backend,
     buffer: Arc<Buffer>,
     publish_timeout: Duration,
-    /// Those that are open, and some that are not any more.
+    /// Open ones, and some that are not any more.
     subscriptions: Mutex<Vec<Weak<dyn Source>>>,
     is_closed: AtomicBool,
 }
@@ -173,7 +173,7 @@ impl Client {
     /// `Unknown` if it was sent and not answered. After any other the message is not stored: `Invalid`,
     /// `Unsupported`, `Refused`, `BufferFull`, `Closed`, `Forked`, or `Timeout` if no broker was reached.
     pub fn publish(&self, topic: &str, message: impl Into<NewMessage>) -> Result<Receipt> {
-        first(self.publish_all(topic, vec![message.into()])?)
+        first(self.publish_all(topic, vec![message.into()], &mut || false)?)
     }
 
     /// Publishes messages as one batch, all or nothing; else as [`Client::publish`].
@@ -185,10 +185,29 @@ impl Client {
         topic: &str,
         messages: impl IntoIterator<Item = M>,
     ) -> Result<Vec<Receipt>> {
-        self.publish_all(topic, messages.into_iter().map(Into::into).collect())
+        self.publish_all(topic, messages.into_iter().map(Into::into).collect(), &mut || false)
     }
 
-    fn publish_all(&self, topic: &str, messages: Vec<NewMessage>) -> Result<Vec<Receipt>> {
+    /// The same for programs whose users interrupt a call: while it waits for a broker over the network,
+    /// `interrupted` is asked every 50 ms whether to end as at the timeout.
+    ///
+    /// # Errors
+    /// As [`Client::publish`].
+    pub fn publish_unless(
+        &self,
+        topic: &str,
+        messages: Vec<NewMessage>,
+        mut interrupted: impl FnMut() -> bool,
+    ) -> Result<Vec<Receipt>> {
+        self.publish_all(topic, messages, &mut interrupted)
+    }
+
+    fn publish_all(
+        &self,
+        topic: &str,
+        messages: Vec<NewMessage>,
+        interrupted: &mut dyn FnMut() -> bool,
+    ) -> Result<Vec<Receipt>> {
         let inner = self.open()?;
         let topic = inner.prepare(topic, &messages)?;
         if messages.is_empty() {
@@ -201,10 +220,10 @@ impl Client {
             return embedded.publish(&topic, &messages);
         }
         let until = deadline(inner.publish_timeout);
-        let publication = Publication::within(topic, messages, &inner.buffer, until)?;
+        let publication = Publication::within(topic, messages, &inner.buffer, until, interrupted)?;
         let slot = Arc::clone(&publication.slot);
         inner.backend.push(publication);
-        slot.finish_by(until, || inner.backend.obstacle())
+        slot.finish_by(until, interrupted, || inner.backend.obstacle())
     }
 
     /// Publishes a message in the background: the [`Pending`] says how far it is. It waits for a broker as
@@ -311,8 +330,9 @@ impl Client {
         let inner = self.inner.get()?;
         let until = deadline(timeout);
         inner.is_closed.store(true, Ordering::Release);
-        let subscriptions = std::mem::take(&mut *inner.subscriptions.lock());
-        for source in subscriptions.iter().filter_map(Weak::upgrade) {
+        let open: Vec<_> = inner.subscriptions.lock().iter().filter_map(Weak::upgrade).collect();
+        open.iter().for_each(|source| source.close());
+        for source in open {
             subscription::close(&*source, until);
         }
         let unfinished = inner.buffer.flush(until);
@@ -352,7 +372,7 @@ impl Client {
         Ok(Subscription::new(source))
     }
 
-    /// What the handle stands for, unless it is closed or another process's.
+    /// The client behind the handle, unless it is closed or another process's.
     pub(crate) fn open(&self) -> Result<&Inner> {
         let inner = self.inner.get()?;
         if inner.is_closed.load(Ordering::Acquire) { Err(Error::Closed) } else { Ok(inner) }

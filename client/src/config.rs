@@ -36,6 +36,17 @@ pub struct Config {
     pub auth_secret: Option<String>,
     /// A PEM file with the certificates that `mqs://` trusts. Default: the system's.
     pub tls_root_ca_file: Option<PathBuf>,
+    /// PEM files with the certificate that the client shows to `mqs://` brokers, and its key. Both or none.
+    pub tls_cert_file: Option<PathBuf>,
+    /// See [`Config::tls_cert_file`].
+    pub tls_key_file: Option<PathBuf>,
+    /// Compression of connections, where the broker has it. Default none.
+    pub compression: Compression,
+    /// Interval of the brokers' heartbeats: a connection on which nothing comes for twice as long is made
+    /// again. Default 30 s; 1 s to 60 s.
+    pub heartbeat_interval: Duration,
+    /// The program's name and version in the brokers' statistics. Default: those of this crate.
+    pub user_agent: String,
     /// Takes any certificate: whoever is on the way can read and change everything. Default `false`.
     pub tls_insecure: bool,
     /// Level of topics that an embedded broker creates: `memory`, `flush` or `sync`. Default `flush`, and
@@ -44,6 +55,18 @@ pub struct Config {
     /// Whether the time of `mq:memory` stands still but for [`Client::advance`](crate::Client::advance).
     /// Default `false`.
     pub test_clock: bool,
+}
+
+/// Compression of connections to brokers over the network.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Compression {
+    /// None.
+    #[default]
+    None,
+    /// Snappy: quick.
+    Snappy,
+    /// Deflate of this level, 1 to 9: small.
+    Deflate(u8),
 }
 
 impl Default for Config {
@@ -56,6 +79,11 @@ impl Default for Config {
             client_id: String::new(),
             auth_secret: None,
             tls_root_ca_file: None,
+            tls_cert_file: None,
+            tls_key_file: None,
+            compression: Compression::None,
+            heartbeat_interval: Duration::from_secs(30),
+            user_agent: String::new(),
             tls_insecure: false,
             durability: None,
             test_clock: false,
@@ -73,6 +101,11 @@ impl fmt::Debug for Config {
             .field("client_id", &self.client_id)
             .field("auth_secret", &self.auth_secret.as_ref().map(|_| "..."))
             .field("tls_root_ca_file", &self.tls_root_ca_file)
+            .field("tls_cert_file", &self.tls_cert_file)
+            .field("tls_key_file", &self.tls_key_file)
+            .field("compression", &self.compression)
+            .field("heartbeat_interval", &self.heartbeat_interval)
+            .field("user_agent", &self.user_agent)
             .field("tls_insecure", &self.tls_insecure)
             .field("durability", &self.durability)
             .field("test_clock", &self.test_clock)
@@ -82,10 +115,10 @@ impl fmt::Debug for Config {
 
 impl Config {
     /// Sets the setting called `key`, as the URL's query parameters do. Durations are numbers with a unit:
-    /// `250ms`, `5s`, `2m`.
+    /// `250ms`, `5s`, `2m`. Ranges are checked by [`Config::validate`].
     ///
     /// # Errors
-    /// `Invalid` for a key that is none, or a value it can't have.
+    /// `Invalid` for a key that is none, or a value of another form.
     pub fn set(&mut self, key: &str, value: &str) -> Result<()> {
         // A secret's value is in no error.
         let bad = |wants: &str| Err(Error::Invalid(format!("{key} is {value:?}: {wants}")));
@@ -95,16 +128,30 @@ impl Config {
                 Ok(bytes) => self.max_buffered_bytes = bytes,
                 Err(_) => return bad("a number of bytes"),
             },
-            "publish_timeout" | "max_reconnect_delay" | "lookup_poll_interval" => {
+            "publish_timeout" | "max_reconnect_delay" | "lookup_poll_interval" | "heartbeat_interval" => {
                 let Some(duration) = duration(value) else { return bad(late) };
                 match key {
                     "publish_timeout" => self.publish_timeout = duration,
                     "max_reconnect_delay" => self.max_reconnect_delay = duration,
+                    "heartbeat_interval" => self.heartbeat_interval = duration,
                     _ => self.lookup_poll_interval = duration,
                 }
             }
             "client_id" => self.client_id = value.to_owned(),
             "auth_secret" => self.auth_secret = Some(value.to_owned()),
+            "user_agent" => self.user_agent = value.to_owned(),
+            "tls_cert_file" => self.tls_cert_file = Some(value.into()),
+            "tls_key_file" => self.tls_key_file = Some(value.into()),
+            "compression" => {
+                let level = value.strip_prefix("deflate-").and_then(|level| level.parse().ok());
+                self.compression = match (value, level) {
+                    ("none", _) => Compression::None,
+                    ("snappy", _) => Compression::Snappy,
+                    ("deflate", _) => Compression::Deflate(6),
+                    (_, Some(level @ 1..=9)) => Compression::Deflate(level),
+                    _ => return bad("none, snappy, deflate, or deflate-1 to deflate-9"),
+                };
+            }
             "tls_root_ca_file" => self.tls_root_ca_file = Some(value.into()),
             "tls_insecure" | "test_clock" => match (value.parse(), key) {
                 (Ok(is_on), "test_clock") => self.test_clock = is_on,
@@ -122,11 +169,12 @@ impl Config {
             _ => {
                 return Err(Error::Invalid(format!(
                     "{key:?} is no setting: there are max_buffered_bytes, publish_timeout, max_reconnect_delay, \
-                     lookup_poll_interval, client_id, auth_secret, tls_root_ca_file, tls_insecure, durability, test_clock"
+                     lookup_poll_interval, heartbeat_interval, client_id, user_agent, auth_secret, compression, \
+                     tls_root_ca_file, tls_cert_file, tls_key_file, tls_insecure, durability, test_clock"
                 )));
             }
         }
-        self.validate()
+        Ok(())
     }
 
     /// Checks that every setting is in its range.
@@ -138,6 +186,15 @@ impl Config {
         let day = ms(24 * 60 * 60 * 1000);
         in_range("max_buffered_bytes", &self.max_buffered_bytes, &(1 << 10), &(1 << 40))?;
         in_range("publish_timeout", &self.publish_timeout, &ms(1), &day)?;
+        if self.tls_cert_file.is_some() != self.tls_key_file.is_some() {
+            return Err(Error::Invalid(
+                "tls_cert_file and tls_key_file go together: one is missing".to_owned(),
+            ));
+        }
+        if let Compression::Deflate(level) = &self.compression {
+            in_range("compression: the level of deflate", level, &1, &9)?;
+        }
+        in_range("heartbeat_interval", &self.heartbeat_interval, &ms(1000), &ms(60_000))?;
         in_range("max_reconnect_delay", &self.max_reconnect_delay, &ms(10), &ms(60 * 60 * 1000))?;
         in_range("lookup_poll_interval", &self.lookup_poll_interval, &ms(10), &ms(5 * 60 * 1000))
     }
@@ -179,8 +236,13 @@ mod tests {
             ("lookup_poll_interval", "1s 5"),
             ("tls_insecure", "yes"),
             ("durability", "forever"),
+            ("compression", "deflate-0"),
+            ("compression", "zip"),
+            ("heartbeat_interval", "10ms"),
+            ("tls_cert_file", "cert.pem"),
         ] {
-            let error = Config::default().set(key, value).unwrap_err().to_string();
+            let mut config = Config::default();
+            let error = config.set(key, value).and_then(|()| config.validate()).unwrap_err().to_string();
             assert!(error.starts_with(key), "{key}={value}: {error}");
         }
         let error = Config::default().set("timeout", "1s").unwrap_err().to_string();

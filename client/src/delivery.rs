@@ -1,7 +1,7 @@
 //! Messages that came: one delivery, a message that can be answered, a batch of them.
 
 use std::fmt;
-use std::ops::{Bound, Deref, RangeBounds};
+use std::ops::{Bound, Deref, Index, RangeBounds};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -221,6 +221,11 @@ impl Batch {
         self.deliveries.get(at)
     }
 
+    /// Whether the message at this place was finished or requeued here. Not for a place past the end.
+    pub fn is_answered(&self, at: usize) -> bool {
+        self.answered.get(at).is_some_and(|is_answered| is_answered.load(Ordering::Acquire))
+    }
+
     /// The messages, in the order in which they came.
     pub fn iter(&self) -> std::slice::Iter<'_, Delivery> {
         self.deliveries.iter()
@@ -263,6 +268,15 @@ impl Batch {
         if deliveries.peek().is_some() {
             source.answer(&mut deliveries, answer);
         }
+    }
+}
+
+/// Panics past the end, as a slice does.
+impl Index<usize> for Batch {
+    type Output = Delivery;
+
+    fn index(&self, at: usize) -> &Delivery {
+        &self.deliveries[at]
     }
 }
 

@@ -2,6 +2,8 @@
 
 mod admin;
 mod consumer;
+#[cfg(feature = "serve")]
+mod serve;
 
 pub(crate) use admin::Change;
 
@@ -29,6 +31,8 @@ pub(crate) struct Embedded {
     queue: Arc<Queue>,
     /// `None` once it is closed.
     thread: Mutex<Option<JoinHandle<()>>>,
+    #[cfg(feature = "serve")]
+    listeners: serve::Listeners,
     _locks: ChildCloses,
 }
 
@@ -84,7 +88,14 @@ impl Embedded {
         let (sender, due) = (Arc::clone(&place), Arc::clone(&queue));
         let thread = std::thread::Builder::new().name("libmq-publish".to_owned());
         let thread = thread.spawn(move || sender.run(&due)).map_err(|e| refused(e.to_string()))?;
-        Ok(Self { place, queue, thread: Mutex::new(Some(thread)), _locks: locks })
+        Ok(Self {
+            place,
+            queue,
+            thread: Mutex::new(Some(thread)),
+            #[cfg(feature = "serve")]
+            listeners: serve::Listeners::default(),
+            _locks: locks,
+        })
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -121,9 +132,12 @@ impl Embedded {
         Ok(())
     }
 
-    /// Publishes what is queued, and stops the broker. A second call does nothing.
+    /// Publishes what is queued, drops the clients of its listeners, and stops the broker. A second call does
+    /// nothing.
     pub(crate) fn close(&self) -> Result<()> {
         self.stop();
+        #[cfg(feature = "serve")]
+        self.listeners.stop();
         self.place.broker.close().map_err(|error| failed(&error, &self.place.name))
     }
 
@@ -139,6 +153,8 @@ impl Embedded {
 
 impl Drop for Embedded {
     fn drop(&mut self) {
+        #[cfg(feature = "serve")]
+        self.listeners.stop();
         self.stop();
     }
 }

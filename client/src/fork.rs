@@ -47,7 +47,7 @@ fn watch() {
         // SAFETY: the handler touches only atomics and calls close, as a handler after fork may. The library
         // that holds it is never unloaded while a handle exists, and bindings are linked to stay loaded.
         let failed = unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
-        // ENOMEM at the start of a process: children would then be told apart no more.
+        // ENOMEM at the start of a process: children could not be distinguished then.
         assert_eq!(failed, 0, "no memory to watch for forks");
     });
 }

@@ -49,7 +49,7 @@ mod subscription;
 mod url;
 
 pub use client::{Client, connect, connect_with};
-pub use config::Config;
+pub use config::{Compression, Config};
 pub use delivery::{Batch, Delivery, Message, Messages};
 pub use error::{Error, Result};
 pub use message::NewMessage;
@@ -59,3 +59,5 @@ pub use stats::{ChannelStats, Stats, TopicStats};
 pub use subscription::{Failure, Start, SubscribeOptions, Subscription};
 
 pub use mq_core::{Durability, MessageId};
+#[cfg(feature = "serve")]
+pub use mq_server::Addresses;

@@ -126,15 +126,17 @@ impl Publication {
         Ok(Self::new(topic, messages, bytes, buffer))
     }
 
-    /// The same, waiting for room until `deadline`.
+    /// The same, waiting for room until `deadline` or until it is interrupted.
     pub(crate) fn within(
         topic: TopicName,
         messages: Vec<NewMessage>,
         buffer: &Arc<Buffer>,
         deadline: Option<Instant>,
+        interrupted: &mut dyn FnMut() -> bool,
     ) -> Result<Self> {
         let bytes = messages.iter().map(NewMessage::bytes).sum();
-        let room = buffer.signal.block_until(deadline, || buffer.try_take(bytes));
+        let has_room = || buffer.try_take(bytes);
+        let room = buffer.signal.block_until_interrupted(deadline, interrupted, has_room);
         room.ok_or(Error::BufferFull)?;
         Ok(Self::new(topic, messages, bytes, buffer))
     }
@@ -208,13 +210,16 @@ impl Slot {
         }
     }
 
-    /// Waits for the outcome until `deadline`: what was not sent by then never is, and what was is unknown.
+    /// Waits for the outcome until `deadline` or until it is interrupted: what was not sent by then never is,
+    /// and what was is unknown.
     pub(crate) fn finish_by(
         &self,
         deadline: Option<Instant>,
+        interrupted: &mut dyn FnMut() -> bool,
         why: impl FnOnce() -> String,
     ) -> Result<Vec<Receipt>> {
-        if let Some(result) = self.signal.block_until(deadline, || self.result()) {
+        let outcome = || self.result();
+        if let Some(result) = self.signal.block_until_interrupted(deadline, interrupted, outcome) {
             return result;
         }
         self.withdraw(Error::Timeout(why()));
@@ -310,6 +315,11 @@ pub(crate) fn deadline(timeout: Duration) -> Option<Instant> {
     Instant::now().checked_add(timeout)
 }
 
+/// Publications that wake a connection which waits for answers: fewer wait for the next answer, or a
+/// millisecond. Waking it costs more than sending, so a program that sends one after the other pays once for
+/// many.
+const WORTH_WAKING: usize = 32;
+
 /// Withdrawn publications that may stay in a queue besides as many as there are others.
 const WITHDRAWN_MAX: usize = 64;
 
@@ -324,6 +334,8 @@ pub(crate) struct Queue {
 #[derive(Default)]
 struct Queued {
     publications: VecDeque<Publication>,
+    /// Whether whoever sends looks again soon, without being woken.
+    looks_soon: bool,
     closed: bool,
 }
 
@@ -343,8 +355,19 @@ impl Queue {
         if state.publications.len() > 2 * unfinished + WITHDRAWN_MAX {
             state.publications.retain(|publication| publication.slot.result().is_none());
         }
+        let is_worth_it = !state.looks_soon || state.publications.len() >= WORTH_WAKING;
         drop(state);
-        self.signal.notify();
+        if is_worth_it {
+            self.signal.notify();
+        }
+    }
+
+    /// Notes whether whoever sends looks again soon, without being woken by a few publications. Returns
+    /// whether there are any already.
+    pub(crate) fn look_soon(&self, looks_soon: bool) -> bool {
+        let mut state = self.state.lock();
+        state.looks_soon = looks_soon;
+        !state.publications.is_empty()
     }
 
     /// Puts back what was taken, in its order, before everything else.

@@ -3,9 +3,13 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
+
+/// Interval at which a blocking call asks whether it is interrupted: a person who pressed a key waits no
+/// longer.
+const INTERRUPT_EVERY: Duration = Duration::from_millis(50);
 
 /// A count of changes that threads and futures wait on. Its lock is taken last and held over no call, so that
 /// anybody may notify, whatever they hold.
@@ -71,6 +75,26 @@ impl Signal {
                 return Some(result);
             }
             if !self.wait(seen, deadline) {
+                return None;
+            }
+        }
+    }
+
+    /// The same. Also `None` once `interrupted` says so, which is asked about every [`INTERRUPT_EVERY`].
+    pub(crate) fn block_until_interrupted<R>(
+        &self,
+        deadline: Option<Instant>,
+        interrupted: &mut dyn FnMut() -> bool,
+        mut condition: impl FnMut() -> Option<R>,
+    ) -> Option<R> {
+        loop {
+            let turn = Instant::now() + INTERRUPT_EVERY;
+            let last = deadline.is_some_and(|deadline| deadline <= turn);
+            let until = deadline.map_or(turn, |deadline| deadline.min(turn));
+            if let Some(result) = self.block_until(Some(until), &mut condition) {
+                return Some(result);
+            }
+            if last || interrupted() {
                 return None;
             }
         }

@@ -26,6 +26,9 @@ pub struct SubscribeOptions {
     /// Longest time that a message may be here without an answer before it is delivered again. Default 60 s;
     /// 1 s to 15 minutes.
     pub msg_timeout: Duration,
+    /// Percent of the messages that come here; the others count as delivered. 0, the default: all; at most
+    /// 99.
+    pub sample_rate: u8,
     /// The first message of a channel that is created; see [`Subscription::is_new`]. Brokers over the
     /// network know only the default yet.
     pub start: Start,
@@ -53,7 +56,12 @@ pub enum Start {
 
 impl Default for SubscribeOptions {
     fn default() -> Self {
-        Self { max_in_flight: 200, msg_timeout: Duration::from_secs(60), start: Start::default() }
+        Self {
+            max_in_flight: 200,
+            msg_timeout: Duration::from_secs(60),
+            sample_rate: 0,
+            start: Start::default(),
+        }
     }
 }
 
@@ -61,7 +69,8 @@ impl SubscribeOptions {
     pub(crate) fn validate(&self) -> Result<()> {
         in_range("max_in_flight", &self.max_in_flight, &1, &1_000_000)?;
         let (min, max) = (Duration::from_secs(1), Duration::from_secs(15 * 60));
-        in_range("msg_timeout", &self.msg_timeout, &min, &max)
+        in_range("msg_timeout", &self.msg_timeout, &min, &max)?;
+        in_range("sample_rate", &self.sample_rate, &0, &99)
     }
 }
 
@@ -111,6 +120,7 @@ pub(crate) trait Source: Send + Sync {
     fn is_over(&self) -> bool;
     fn msg_timeout(&self) -> Duration;
     fn is_new(&self) -> Option<bool>;
+    fn set_max_in_flight(&self, max: u32);
 }
 
 impl fmt::Debug for dyn Source {
@@ -249,6 +259,17 @@ impl Subscription {
             Err(Error::Closed) => None,
             other => Some(other),
         })
+    }
+
+    /// Changes [`SubscribeOptions::max_in_flight`] from now on. 0 pauses the subscription: nothing more is
+    /// sent here; what is here already still comes.
+    ///
+    /// # Errors
+    /// `Invalid` for more than 1,000,000; `Forked`.
+    pub fn set_max_in_flight(&self, max: u32) -> Result<()> {
+        in_range("max_in_flight", &max, &0, &1_000_000)?;
+        self.source()?.set_max_in_flight(max);
+        Ok(())
     }
 
     /// Whether this subscription created its channel, which then begins at [`SubscribeOptions::start`].

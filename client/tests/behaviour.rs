@@ -282,6 +282,30 @@ fn no_more_messages_than_max_in_flight_are_here_at_once() {
 }
 
 #[test]
+fn a_paused_subscription_gets_nothing_until_it_goes_on() {
+    for world in worlds() {
+        let subscription = subscribe(&world);
+        world.client.publish("t", "before").unwrap();
+        assert_eq!(next(&subscription).0, "before");
+        subscription.set_max_in_flight(0).unwrap();
+        // Over the network the change is on its way: what still comes is less than what was allowed.
+        let mut came = 0;
+        for number in 0..500 {
+            world.client.publish("t", number.to_string()).unwrap();
+            while let Some(message) = subscription.next(Duration::ZERO).unwrap() {
+                came += 1;
+                message.finish();
+            }
+        }
+        assert!(came <= 200, "{}: {came}", world.name);
+        assert!(subscription.next(Duration::from_millis(20)).unwrap().is_none(), "{}", world.name);
+        subscription.set_max_in_flight(10).unwrap();
+        assert_eq!(bodies(&subscription, 500 - came).len(), 500 - came);
+        assert!(matches!(subscription.set_max_in_flight(2_000_000), Err(Error::Invalid(_))));
+    }
+}
+
+#[test]
 fn a_dropped_wait_takes_no_message_with_it() {
     for world in worlds() {
         let subscription = subscribe(&world);

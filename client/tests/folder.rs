@@ -15,6 +15,8 @@ fn a_folder_is_open_once_and_the_error_names_it_and_its_process() {
     assert_eq!(error, Error::Locked { folder: folder.path().into(), pid: Some(std::process::id()) });
     assert!(error.retry() && error.to_string().contains(&url), "{error}");
     drop(client);
+    let client = libmq::connect(&url).unwrap();
+    client.close(Duration::ZERO).unwrap();
     libmq::connect(&url).unwrap();
 }
 

@@ -446,7 +446,8 @@ impl Broker {
     }
 
     /// Stops the broker: refuses publishes, spills what is pending in memory, and leaves everything fsync'd.
-    /// What was in flight is delivered again after the next start. A second call does nothing.
+    /// What was in flight is delivered again after the next start, for which the folder is free. A second
+    /// call does nothing.
     ///
     /// # Errors
     /// `Io`, `Full`: what could not be stored is lost as by a kill.
@@ -472,6 +473,7 @@ impl Handle {
         for topic in topics.by_no.into_values() {
             topic.close().iter().for_each(|w| w.wake());
         }
+        self.shared.disk.release();
         result
     }
 }

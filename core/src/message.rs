@@ -1,5 +1,7 @@
 //! A message: its place in a topic, its id, its attributes.
 
+use std::fmt;
+
 use crate::clock::Wall;
 
 /// Bits of an offset that count within a block.
@@ -88,6 +90,13 @@ impl MessageId {
             id = id << 4 | u64::from(value);
         }
         Some(Self(id))
+    }
+}
+
+/// The form of [`MessageId::to_hex`].
+impl fmt::Display for MessageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
     }
 }
 

@@ -4,6 +4,7 @@
 //! - [`serve`]: the broker; `features` it offers, `grpc` beside them; `reload` at SIGHUP; `options` that HTTP
 //!   shows; [`startup_banner`] it prints when ready
 //! - `discovery`: registration at lookup servers; [`lookup`]: a lookup server; `host`: this machine's name
+//! - [`Guest`]: listeners on a broker that a program has open
 //! - `drain`: emptying a broker before it stops; [`Ended`]: what is left of a server at its end
 //! - [`log`]: lines on stderr; `signals`: what stops a process, and what must not
 
@@ -13,6 +14,7 @@ mod drain;
 mod ended;
 mod features;
 mod grpc;
+mod guest;
 mod host;
 pub mod log;
 pub mod lookup;
@@ -24,6 +26,8 @@ mod signals;
 pub mod startup_banner;
 
 pub use ended::Ended;
+pub use guest::Guest;
+pub use startup_banner::Addresses;
 
 /// The version of this program, whatever the name it was started under.
 const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -201,7 +201,7 @@ async fn close(broker: &Broker, signals: &Signals) -> Result<u8, String> {
 }
 
 /// Resolves once `flag` is true.
-async fn set(flag: &watch::Sender<bool>) {
+pub(crate) async fn set(flag: &watch::Sender<bool>) {
     // It lives as long as the borrow.
     let _ = flag.subscribe().wait_for(|set| *set).await;
 }
@@ -265,7 +265,7 @@ async fn open(config: &Config) -> Result<Broker, String> {
     Ok(broker)
 }
 
-fn server_config(config: &Config) -> server::Config {
+pub(crate) fn server_config(config: &Config) -> server::Config {
     server::Config {
         tcp_address: match &config.tcp_address {
             Address::Tcp(address) => address.clone(),
@@ -287,7 +287,7 @@ fn server_config(config: &Config) -> server::Config {
     }
 }
 
-fn bind_failed(address: &Address, error: &std::io::Error) -> String {
+pub(crate) fn bind_failed(address: &Address, error: &std::io::Error) -> String {
     if let Some(tls) = error.get_ref().and_then(|source| source.downcast_ref::<server::TlsError>()) {
         return format!("--tls-cert, --tls-key or --tls-root-ca-file: {tls}");
     }
@@ -308,7 +308,7 @@ pub(crate) fn bind_refused(flag: &str, error: &std::io::Error) -> String {
     }
 }
 
-fn addresses(server: &Server, grpc: Option<&mq_grpc::Server>) -> Addresses {
+pub(crate) fn addresses(server: &Server, grpc: Option<&mq_grpc::Server>) -> Addresses {
     let address = |address: Option<&_>| address.map(ToString::to_string);
     Addresses {
         tcp: server.local_addr().to_string(),

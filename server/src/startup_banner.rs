@@ -16,11 +16,16 @@ pub const DEFAULT_ADDRESS: &str = "127.0.0.1:4150";
 const LAST_LINES: Duration = Duration::from_millis(200);
 
 /// Addresses a broker listens on.
-pub(crate) struct Addresses {
-    pub(crate) tcp: String,
-    pub(crate) http: Option<String>,
-    pub(crate) https: Option<String>,
-    pub(crate) grpc: Option<String>,
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Addresses {
+    /// NSQ's protocol over TCP: `host:port`, or the path of a unix socket.
+    pub tcp: String,
+    /// HTTP.
+    pub http: Option<String>,
+    /// HTTP over TLS.
+    pub https: Option<String>,
+    /// gRPC.
+    pub grpc: Option<String>,
 }
 
 /// The lines on stdout. Nobody may read there: that delays nothing, and a server serves all the same.

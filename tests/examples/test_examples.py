@@ -209,6 +209,22 @@ def test_the_node_example_runs_outside_the_checkout(programs):
     assert (ended.returncode, ended.stderr) == (0, "published 1 messages\n")
 
 
+@pytest.mark.skipif("go" not in LANGUAGES, reason="no go")
+def test_the_go_example_runs_outside_the_checkout(programs):
+    programs.serve()
+    shutil.copytree(ROOT / "examples/go", programs.folder / "project")
+    shutil.copytree(ROOT / "grpc/go", programs.folder / "mqgrpc")
+    module = "github.com/libmq/libmq/grpc/go"
+    for command in (
+        ["go", "mod", "edit", f"-replace={module}={programs.folder / 'mqgrpc'}"],
+        ["go", "build", "-o", programs.folder / "go-publisher", "./publisher"],
+    ):
+        subprocess.run(command, cwd=programs.folder / "project", check=True, capture_output=True)
+    command = [programs.folder / "go-publisher", "--address", programs.broker.address, "--topic", "t"]
+    ended = subprocess.run(command, input="x\n", capture_output=True, text=True, timeout=PATIENCE_S)
+    assert (ended.returncode, ended.stderr) == (0, "published 1 messages\n")
+
+
 @each_language
 def test_a_worker_with_more_messages_than_it_can_do_gives_the_rest_back_unseen(programs, language):
     programs.serve()

@@ -1,5 +1,5 @@
-//! The examples of `examples/`: built under `target/examples/`, for their tests to run; and Go's stubs, which
-//! are committed as Go users expect.
+//! The examples of `examples/`: built under `target/examples/`, for their tests to run; and the stubs of Go's
+//! module, which are committed as Go users expect.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,10 +10,8 @@ use clap::Args;
 use crate::run::{cargo, program, root, run, succeeds, target};
 use crate::tools;
 
-const GO_MODULE: &str = "github.com/libmq/libmq/examples/go";
-/// Protos that the examples in Go use.
-const GO_PROTOS: [&str; 3] = ["mq/v1/common.proto", "mq/v1/publish.proto", "mq/v1/subscribe.proto"];
-const GO_STUBS: &str = "examples/go/mqv1";
+const GO_MODULE: &str = "github.com/libmq/libmq/grpc/go";
+const GO_FOLDER: &str = "grpc/go";
 
 #[derive(Args)]
 pub(crate) struct Generate {}
@@ -23,7 +21,7 @@ impl Generate {
     pub(crate) fn run(self) -> Result<(), String> {
         run(cargo().args(["check", "--quiet", "--package", "mq-grpc", "--features", "generate"]))?;
         let python = python()?.ok_or("no python3 that can make a virtual environment")?;
-        go_stubs(&python, &root().join("examples").join("go"))
+        go_stubs(&python, &root().join(GO_FOLDER))
     }
 }
 
@@ -56,8 +54,9 @@ pub(crate) fn test(mq: &Path) -> Result<Vec<&'static str>, String> {
     }
     if succeeds(program("mvn").arg("--version")) {
         let mut maven = program("mvn");
-        maven.args(["--batch-mode", "--quiet", "--file", "examples/java/pom.xml", "package"]);
-        run(maven.arg(arg("-DoutputFolder=", &folder("java")?)))?;
+        maven.args(["--batch-mode", "--quiet", "--file", "examples/java/all.xml", "-Dmaven.test.skip=true"]);
+        maven.arg(arg("-Dlibmq.output=", &target().join("java").join("grpc")));
+        run(maven.arg(arg("-DoutputFolder=", &folder("java")?)).arg("package"))?;
         languages.push("java");
     } else {
         missing.push("mvn");
@@ -102,18 +101,17 @@ fn go_stubs(python: &Path, module: &Path) -> Result<(), String> {
     for name in ["go", "go-grpc"] {
         generate.arg(arg(&format!("--plugin=protoc-gen-{name}="), &tools.join(format!("protoc-gen-{name}"))));
         generate.arg(arg(&format!("--{name}_out="), module)).arg(format!("--{name}_opt=module={GO_MODULE}"));
-        generate.args(GO_PROTOS.map(|proto| format!("--{name}_opt=M{proto}={GO_MODULE}/mqv1")));
     }
-    run(generate.args(GO_PROTOS))
+    run(generate.args(PROTOS))
 }
 
 fn check_go_stubs(python: &Path) -> Result<(), String> {
     let fresh = folder("go-stubs")?;
     go_stubs(python, &fresh)?;
-    if files(&fresh.join("mqv1"))? == files(&root().join(GO_STUBS))? {
+    if files(&fresh.join("mqv1"))? == files(&root().join(GO_FOLDER).join("mqv1"))? {
         return Ok(());
     }
-    Err(format!("{GO_STUBS} is not what the protos say: run `cargo xtask generate`"))
+    Err(format!("{GO_FOLDER}/mqv1 is not what the protos say: run `cargo xtask generate`"))
 }
 
 /// Names and contents, sorted.

@@ -1,12 +1,16 @@
 //! Project chores: `cargo xtask test` sets up what the tests need and runs everything; `cargo xtask soak`
 //! runs what takes hours; `cargo xtask prose` counts words; `cargo xtask bench` compares `mq` with nsqd;
-//! `cargo xtask npm` packs the package for Node; `cargo xtask generate` writes the generated code that is
-//! committed.
+//! `cargo xtask npm` and `cargo xtask wheel` pack the packages for Node and Python; `cargo xtask generate`
+//! and `cargo xtask header` write the generated code that is committed.
 
 mod bench;
+mod c;
+mod c_examples;
 mod counts;
 mod crash;
 mod examples;
+mod header;
+mod install;
 mod layout;
 mod npm;
 mod prose;
@@ -18,6 +22,7 @@ mod stages;
 mod test;
 mod tools;
 mod unused;
+mod wheel;
 
 use std::process::ExitCode;
 
@@ -38,8 +43,14 @@ enum Task {
     Bench(bench::Bench),
     /// Packs the npm package libmq: its main package, and the one of this platform
     Npm(npm::Npm),
-    /// Generates the committed code of the protos: grpc/src/generated, examples/go/mqv1
+    /// Builds the Python package
+    Wheel(wheel::Wheel),
+    /// Generates the committed code of the protos: grpc/src/generated, grpc/go/mqv1
     Generate(examples::Generate),
+    /// Generates the committed header of C programs: ffi/include/mq.h
+    Header(header::Header),
+    /// Installs libmq for C and C++ programs, and the program mq
+    Install(install::Install),
 }
 
 fn main() -> ExitCode {
@@ -50,7 +61,10 @@ fn main() -> ExitCode {
         Task::Prose(task) => task.run(),
         Task::Bench(task) => task.run(),
         Task::Npm(task) => task.run(),
+        Task::Wheel(args) => wheel::wheel(&args),
         Task::Generate(task) => task.run(),
+        Task::Header(task) => task.run(),
+        Task::Install(task) => task.run(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 
 use crate::run::{cargo, program, root, run, succeeds, target};
 use crate::stages::{self, Done};
-use crate::{counts, examples, layout, npm, prose, tools, unused};
+use crate::{c, counts, examples, layout, npm, prose, tools, unused, wheel};
 
 /// Host and port from which cargo-deny fetches the list of known vulnerabilities.
 const ADVISORIES_HOST: (&str, u16) = ("github.com", 443);
@@ -46,16 +46,20 @@ enum Stage {
     Rust,
     /// Instructions that single operations take, held against their bounds
     Counts,
+    /// libmq for C and C++: header, symbols, programs under valgrind and AddressSanitizer, installation
+    C,
     /// An unmodified pynsq against the real binary
     Python,
-    /// An unmodified go-nsq against the real binary
+    /// The Python package, installed in an environment of its own
+    Wheel,
+    /// Go's module of the gRPC API, and an unmodified go-nsq, against the real binary
     Go,
     /// An unmodified nsqjs against the real binary
     Node,
-    /// An unmodified nsq-j against the real binary
+    /// The Java artifact of the gRPC API, and an unmodified nsq-j, against the real binary
     Java,
-    /// The client packages for other languages, as their users install them
-    Bindings,
+    /// The npm package, packed and installed in a project of its own
+    Npm,
     /// The examples over gRPC, of every language that is here
     Examples,
 }
@@ -94,11 +98,13 @@ impl Stage {
                     return Ok(Done::Skipped("no valgrind on the path".into()));
                 }
             }
+            Self::C => return c_and_cpp(),
             Self::Python => return python(),
+            Self::Wheel => return wheel::test(),
             Self::Go => return go(),
             Self::Node => return node(),
             Self::Java => return java(),
-            Self::Bindings => return bindings(),
+            Self::Npm => return npm(),
             Self::Examples => {
                 let missing = examples::test(&mq()?)?;
                 if !missing.is_empty() {
@@ -133,6 +139,17 @@ fn with_peers(tests: &mut Command) -> Result<Done, String> {
     }
 }
 
+fn c_and_cpp() -> Result<Done, String> {
+    let built = target().join("debug");
+    build(&["--lib"])?;
+    let missing = c::test(&built)?;
+    Ok(if missing.is_empty() {
+        Done::Ran
+    } else {
+        Done::Partly(format!("no {}", missing.join(", no ")).into())
+    })
+}
+
 fn python() -> Result<Done, String> {
     let Some(python) = tools::python("tests", &["tests/python/requirements.txt"], &[])? else {
         return Ok(Done::Skipped("no python3 that can make a virtual environment".into()));
@@ -147,10 +164,23 @@ fn go() -> Result<Done, String> {
     if !succeeds(program("go").arg("version")) {
         return Ok(Done::Skipped("no go on the path".into()));
     }
-    let mut tests = Command::new("go");
+    let binary = mq()?;
+    let go = |arguments: &[&str], folder: &str| {
+        let mut go = program("go");
+        go.args(arguments).current_dir(root().join(folder));
+        go
+    };
+    run(&mut go(&["vet", "./..."], "grpc/go"))?;
+    run(&mut go(&["vet", "./..."], "examples/go"))?;
+    // It needs a C compiler, and not every platform has it.
+    let has_race = succeeds(&mut go(&["test", "-race", "-run=^$", "."], "grpc/go"));
     // -count=1: a cached answer says nothing about a new binary. -v: each test is counted.
-    tests.args(["test", "-count=1", "-v", "./..."]).current_dir(root().join("tests").join("go"));
-    with_peers(tests.env("MQ_BIN", mq()?))
+    let mut module = go(&["test", "-count=1", "-v", "./..."], "grpc/go");
+    if has_race {
+        module.arg("-race");
+    }
+    run(module.env("MQ_BIN", &binary))?;
+    with_peers(go(&["test", "-count=1", "-v", "./..."], "tests/go").env("MQ_BIN", binary))
 }
 
 fn node() -> Result<Done, String> {
@@ -163,7 +193,7 @@ fn node() -> Result<Done, String> {
     Ok(Done::Ran)
 }
 
-fn bindings() -> Result<Done, String> {
+fn npm() -> Result<Done, String> {
     if !npm::is_there() {
         return Ok(Done::Skipped("no node with npm on the path".into()));
     }
@@ -175,10 +205,22 @@ fn java() -> Result<Done, String> {
     if !succeeds(program("mvn").arg("--version")) {
         return Ok(Done::Skipped("no mvn on the path".into()));
     }
-    let mut tests = program("mvn");
-    tests.args(["--batch-mode", "--no-transfer-progress", "--file", "tests/java/pom.xml", "test"]);
-    tests.arg(format!("-DoutputFolder={}", target().join("java").display()));
-    run(tests.env("MQ_BIN", mq()?))?;
+    let binary = mq()?;
+    let target = target().join("java");
+    let folders =
+        [("grpc/java", "-Dlibmq.output=", target.join("grpc")), ("tests/java", "-DoutputFolder=", target)];
+    for (project, output, folder) in folders {
+        let mut tests = program("mvn");
+        tests.args([
+            "--batch-mode",
+            "--no-transfer-progress",
+            "--file",
+            &format!("{project}/pom.xml"),
+            "test",
+        ]);
+        tests.arg(format!("{output}{}", folder.display()));
+        run(tests.env("MQ_BIN", &binary))?;
+    }
     Ok(Done::Ran)
 }
 
@@ -204,6 +246,11 @@ fn is_reachable(host: (&str, u16)) -> bool {
 /// A test target is named so that cargo resolves the features that it resolves for all tests: without one,
 /// tokio and all that stands on it would be built a second time.
 fn mq() -> Result<PathBuf, String> {
-    run(cargo().args(["build", "--locked", "--workspace", "--bins", "--test", FEATURES_OF]))?;
+    build(&[])?;
     Ok(target().join("debug").join("mq"))
+}
+
+/// Builds all binaries, and `more`.
+fn build(more: &[&str]) -> Result<(), String> {
+    run(cargo().args(["build", "--locked", "--workspace", "--bins", "--test", FEATURES_OF]).args(more))
 }

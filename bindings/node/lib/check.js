@@ -18,12 +18,12 @@ function shown(value) {
   return String(value)
 }
 
-/** Checks an object of options, whose keys have to be among `known`. */
+/** Checks an object of options, whose keys have to be among `known` if that is given. */
 function options(value, what, known) {
   if (value === undefined) return {}
   if (typeof value !== 'object' || value === null) throw invalid(`${what} are ${shown(value)}: an object`)
   for (const key of Object.keys(value)) {
-    if (!known.includes(key)) throw invalid(`${what} have no ${shown(key)}: there are ${known.join(', ')}`)
+    if (known !== undefined && !known.includes(key)) throw invalid(`${what} have no ${shown(key)}: there are ${known.join(', ')}`)
   }
   return value
 }

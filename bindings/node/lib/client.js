@@ -357,6 +357,19 @@ class Client {
     return renamed(JSON.parse(text))
   }
 
+  /** Serves a broker in this process to others. */
+  async serve(settings) {
+    const flags = Object.entries(check.options(settings, 'the settings of serve')).map(([name, value]) => {
+      if (!['string', 'number', 'boolean'].includes(typeof value)) {
+        throw check.invalid(`${name} is ${check.shown(value)}: a string, number or boolean`)
+      }
+      return `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}=${value}`
+    })
+    const [tcp, http, https, grpc] = JSON.parse(await this.#call(() => this.#native.serve(flags)))
+    const none = (address) => address ?? undefined
+    return {tcp, http: none(http), https: none(https), grpc: none(grpc)}
+  }
+
   /** Moves a test clock on. */
   async [ADVANCE](ms) {
     await this.#call(() => this.#native.advance(check.ms(ms, 'the time')))

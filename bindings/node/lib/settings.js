@@ -9,9 +9,14 @@ const SETTINGS = {
   publishTimeout: ['publish_timeout', duration],
   maxReconnectDelay: ['max_reconnect_delay', duration],
   lookupPollInterval: ['lookup_poll_interval', duration],
+  heartbeatInterval: ['heartbeat_interval', duration],
   clientId: ['client_id', check.string],
+  userAgent: ['user_agent', check.string],
+  compression: ['compression', check.string],
   authSecret: ['auth_secret', check.string],
   tlsRootCaFile: ['tls_root_ca_file', check.string],
+  tlsCertFile: ['tls_cert_file', check.string],
+  tlsKeyFile: ['tls_key_file', check.string],
   tlsInsecure: ['tls_insecure', boolean],
   durability: ['durability', check.string]
 }

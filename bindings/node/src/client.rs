@@ -330,7 +330,8 @@ impl NativeClient {
             "time" => Start::Time(start_at),
             _ => Start::Waiting,
         };
-        let options = SubscribeOptions { max_in_flight, msg_timeout: milliseconds(msg_timeout_ms), start };
+        let msg_timeout = milliseconds(msg_timeout_ms);
+        let options = SubscribeOptions { max_in_flight, msg_timeout, start, ..SubscribeOptions::default() };
         self.client.gate.borrow_mut().begin_opening();
         let opened = blocking(move || client.subscribe(&topic, &channel, options));
         let handle = Rc::clone(&self.client);
@@ -387,6 +388,18 @@ impl NativeClient {
             let stats = client.stats()?;
             let text = serde_json::to_string(&stats);
             text.map(Some).map_err(|error| libmq::Error::Invalid(error.to_string()))
+        })
+    }
+
+    /// Serves a broker in this process, as flags of `mq serve` say. Returns the task's number; its value is
+    /// JSON: the address of TCP, HTTP, HTTPS and gRPC, `null` for none.
+    #[napi]
+    pub fn serve(&self, flags: Vec<String>) -> u32 {
+        let Some(client) = self.client.client() else { return self.failed(libmq::Error::Closed.into()) };
+        self.call(move || {
+            let served = client.serve(flags)?;
+            let addresses = serde_json::json!([served.tcp, served.http, served.https, served.grpc]);
+            Ok(Some(addresses.to_string()))
         })
     }
 

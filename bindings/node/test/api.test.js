@@ -329,6 +329,20 @@ describe('topics and channels', () => {
     await assert.rejects(client.createChannel('t'), {code: 'INVALID_ARGUMENT'})
   })
 
+  test('a broker in this process is served to others until it is closed', async (t) => {
+    const client = await connect('mq:memory')
+    const {tcp, http, https, grpc} = await client.serve({tcpAddress: '127.0.0.1:0', httpAddress: '', httpsAddress: '', grpcAddress: ''})
+    assert.deepEqual([http, https, grpc], [undefined, undefined, undefined])
+    const other = await connect(`mq://${tcp}`, {compression: 'snappy', maxReconnectDelay: 50})
+    t.after(() => other.close({timeout: 0}))
+    await other.publish('t', 'from afar')
+    const [message] = await take(client.subscribe('t', 'c'), 1)
+    assert.equal(message.text(), 'from afar')
+    await assert.rejects(client.serve({swim: true}), {code: 'INVALID_ARGUMENT'})
+    await assert.rejects(client.serve({tcpAddress: null}), {code: 'INVALID_ARGUMENT'})
+    await client.close()
+  })
+
   test('a new channel begins where it is told to', async (t) => {
     const client = await memory(t)
     await client.createChannel('t', 'keeps')

@@ -30,7 +30,8 @@ pub(super) fn start(
     let signal = Arc::new(Notifier::default());
     let wake: Arc<dyn Wake> = signal.clone();
     let failed = |error| failed(&error, &place.name);
-    let core = mq_core::SubscribeOptions { msg_timeout: options.msg_timeout, sample_rate: 0 };
+    let core =
+        mq_core::SubscribeOptions { msg_timeout: options.msg_timeout, sample_rate: options.sample_rate };
     let start = match options.start {
         Start::Earliest => mq_core::Start::Earliest,
         Start::Latest => mq_core::Start::Latest,
@@ -237,5 +238,12 @@ impl Source for EmbeddedSource {
 
     fn is_new(&self) -> Option<bool> {
         Some(self.is_new)
+    }
+
+    fn set_max_in_flight(&self, max: u32) {
+        if let Some(core) = &mut *self.core.lock() {
+            core.subscription.acks().set_credit(max);
+        }
+        self.signal.0.notify();
     }
 }

@@ -200,7 +200,7 @@ impl RemoteSource {
     }
 
     async fn subscribe(&self, address: &str) -> Result<Connection, WireError> {
-        let mut connection = self.brokers.dial(address, Some(self.options.msg_timeout)).await?;
+        let mut connection = self.brokers.dial(address, Some(&self.options)).await?;
         connection.subscribe(&self.topic, &self.channel, 0).await?;
         Ok(connection)
     }
@@ -455,5 +455,9 @@ impl Source for RemoteSource {
 
     fn is_new(&self) -> Option<bool> {
         None
+    }
+
+    fn set_max_in_flight(&self, max: u32) {
+        self.inbox.lock().handle(Event::SetMax(max));
     }
 }

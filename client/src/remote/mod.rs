@@ -13,7 +13,7 @@ use mq_nsq::client::{ClientTls, ClientTlsOptions, Connection, Identify, Secret};
 use parking_lot::Mutex;
 use tokio::runtime::{Builder, Handle, Runtime};
 
-use crate::config::Config;
+use crate::config::{Compression, Config};
 use crate::error::{Error, Result};
 use crate::fork::OncePerProcess;
 use crate::message::NewMessage;
@@ -27,7 +27,7 @@ const THREADS: usize = 2;
 const DELAY_MIN: Duration = Duration::from_millis(10);
 
 /// The runtime that all clients of the process share.
-fn runtime() -> Result<&'static Handle> {
+pub(crate) fn runtime() -> Result<&'static Handle> {
     /// The runtime of the process of this generation: in a child of `fork` the threads of the parent's are
     /// not there. Never freed.
     static RUNTIME: OncePerProcess<Runtime> = OncePerProcess::new();
@@ -65,9 +65,11 @@ impl Brokers {
     async fn dial(
         &self,
         address: &str,
-        msg_timeout: Option<Duration>,
+        options: Option<&SubscribeOptions>,
     ) -> Result<Connection, mq_nsq::client::Error> {
-        Connection::connect(address, Identify { msg_timeout, ..self.identify.clone() }).await
+        let msg_timeout = options.map(|options| options.msg_timeout);
+        let sample_rate = options.map_or(0, |options| options.sample_rate);
+        Connection::connect(address, Identify { msg_timeout, sample_rate, ..self.identify.clone() }).await
     }
 }
 
@@ -81,13 +83,25 @@ impl Remote {
         let tls = ClientTlsOptions {
             root_ca_file: config.tls_root_ca_file.clone(),
             insecure_skip_verify: config.tls_insecure,
+            identity: config.tls_cert_file.clone().zip(config.tls_key_file.clone()),
             ..ClientTlsOptions::default()
         };
         let is_tls = matches!(place, Place::Brokers { tls: true, .. });
         let tls = is_tls.then(|| ClientTls::load(&tls)).transpose().map_err(Error::invalid)?;
         let identify = Identify {
             client_id: config.client_id.clone(),
-            user_agent: concat!("libmq/", env!("CARGO_PKG_VERSION")).to_owned(),
+            user_agent: match &config.user_agent {
+                user_agent if user_agent.is_empty() => {
+                    concat!("libmq/", env!("CARGO_PKG_VERSION")).to_owned()
+                }
+                user_agent => user_agent.clone(),
+            },
+            heartbeat_interval: Some(config.heartbeat_interval),
+            snappy: config.compression == Compression::Snappy,
+            deflate: match config.compression {
+                Compression::Deflate(level) => Some(level),
+                Compression::None | Compression::Snappy => None,
+            },
             tls,
             auth_secret: config.auth_secret.as_ref().map(|secret| Secret::new(secret.as_bytes().into())),
             ..Identify::default()

@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use mq_nsq::client::{Connection, Error as WireError};
 
@@ -15,6 +16,9 @@ use crate::url::Place;
 /// Publishes on the way over one connection: enough for the way there and back, and for one write and one
 /// read for many of them. Brokers take at least 4,096 without an answer.
 const UNANSWERED_MAX: usize = 512;
+
+/// Longest time that a few publishes wait for the answers to those before them, so that they go out together.
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
 /// Sends what is queued, until the queue is closed and empty, or closed and no broker is reached.
 pub(super) async fn run(brokers: Arc<Brokers>, queue: Arc<Queue>) {
@@ -31,6 +35,7 @@ pub(super) async fn run(brokers: Arc<Brokers>, queue: Arc<Queue>) {
                 Ok(connection) => {
                     let mut link = Link::new(connection, address);
                     let ended = link.serve(&queue).await;
+                    queue.look_soon(false);
                     match ended {
                         Ok(()) => return,
                         Err(error) => *brokers.obstacle.lock() = link.end(error, &queue),
@@ -113,9 +118,14 @@ impl Link {
                     Next::Closed | Next::Nothing => {}
                 }
             }
+            let waits_for_answers = !self.unanswered.is_empty();
+            if queue.look_soon(waits_for_answers) && has_room {
+                continue;
+            }
             tokio::select! {
                 progress = self.connection.progress() => progress?,
                 () = queue.signal.changed(seen), if has_room => {}
+                () = tokio::time::sleep(LOOK_AGAIN), if has_room && waits_for_answers => {}
             }
         }
     }

@@ -6,7 +6,7 @@ use libmq::{Client, Config, Receipt, Subscription};
 use mq_core::{Broker, Options};
 use mq_nsq::announcer::{Announcer, AnnouncerConfig};
 use mq_nsq::lookupd::{LookupConfig, Lookupd};
-use mq_nsq::server::{Config as ServerConfig, Server};
+use mq_nsq::server::{Config as ServerConfig, Server, TlsOptions, TlsRequired};
 use mq_nsq::wire::lookup::Peer;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -21,14 +21,31 @@ pub(crate) struct Running {
     pub(crate) address: String,
     pub(crate) folder: TempDir,
     runtime: Runtime,
+    tls: Option<TlsOptions>,
     run: Option<(Broker, oneshot::Sender<()>, JoinHandle<()>)>,
 }
 
 impl Running {
     pub(crate) fn start() -> Self {
+        Self::start_with(false)
+    }
+
+    /// One that speaks TLS and nothing else.
+    pub(crate) fn start_tls() -> Self {
+        Self::start_with(true)
+    }
+
+    fn start_with(has_tls: bool) -> Self {
         let runtime = Runtime::new().unwrap();
         let (address, folder) = ("127.0.0.1:0".to_owned(), TempDir::new().unwrap());
-        let mut running = Self { address, folder, runtime, run: None };
+        let tls = has_tls.then(|| {
+            let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+            let (cert, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
+            std::fs::write(&cert, made.cert.pem()).unwrap();
+            std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+            TlsOptions { cert, key, required: TlsRequired::True, ..TlsOptions::default() }
+        });
+        let mut running = Self { address, folder, runtime, tls, run: None };
         running.resume();
         running
     }
@@ -36,7 +53,8 @@ impl Running {
     pub(crate) fn resume(&mut self) {
         let options = Options { data_path: self.folder.path().join("data"), ..Options::default() };
         let broker = Broker::open(options).unwrap();
-        let config = ServerConfig { tcp_address: self.address.clone(), ..ServerConfig::default() };
+        let (tcp_address, tls) = (self.address.clone(), self.tls.clone());
+        let config = ServerConfig { tcp_address, tls, ..ServerConfig::default() };
         let server = self.runtime.block_on(Server::bind(config, broker.clone())).unwrap();
         self.address = server.local_addr().to_string();
         let (stop, stopped) = oneshot::channel();
@@ -135,10 +153,19 @@ pub(crate) fn worlds() -> Vec<World> {
     let path = folder.path().join("data").display().to_string();
     let server = Running::start();
     let url = server.url();
+    let [snappy, deflate] = [(); 2].map(|()| Running::start());
+    let snappy_url = format!("{}?compression=snappy", snappy.url());
+    let deflate_url = format!("{}?compression=deflate-3", deflate.url());
+    let tls = Running::start_tls();
+    let ca = tls.folder.path().join("cert.pem");
+    let tls_url = format!("mqs://{}?tls_root_ca_file={}", tls.address, ca.display());
     vec![
         world("folder", &path, false, Box::new(folder) as Box<dyn std::any::Any>),
         world("memory", "mq:memory", false, Box::new(())),
         world("broker", &url, true, Box::new(server)),
+        world("broker over snappy", &snappy_url, true, Box::new(snappy)),
+        world("broker over deflate", &deflate_url, true, Box::new(deflate)),
+        world("broker over TLS", &tls_url, true, Box::new(tls)),
     ]
 }
 

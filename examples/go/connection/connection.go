@@ -1,19 +1,14 @@
-// Package connection is what both examples share: their arguments, a connection to the broker, and pauses between
-// attempts.
+// Package connection is what both examples share: their arguments, and a client of the broker.
 package connection
 
 import (
-	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"flag"
-	"math"
+	"fmt"
 	"os"
-	"time"
 
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/keepalive"
-	"google.golang.org/grpc/metadata"
+	mqgrpc "github.com/libmq/libmq/grpc/go"
 )
 
 var (
@@ -23,40 +18,20 @@ var (
 	Topic = flag.String("topic", "", "the topic")
 )
 
-// Dial makes a connection. It is established when it is first used.
-func Dial() (*grpc.ClientConn, error) {
-	transport := insecure.NewCredentials()
+// Client reads the arguments and makes a client, which shows the token in MQ_TOKEN if there is one.
+func Client() (*mqgrpc.Client, error) {
+	flag.Parse()
+	options := []mqgrpc.Option{mqgrpc.WithBrokers(*address), mqgrpc.WithToken(os.Getenv("MQ_TOKEN"))}
 	if *ca != "" {
-		var err error
-		if transport, err = credentials.NewClientTLSFromFile(*ca, ""); err != nil {
+		pem, err := os.ReadFile(*ca)
+		if err != nil {
 			return nil, err
 		}
+		signers := x509.NewCertPool()
+		if !signers.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("%s has no certificate", *ca)
+		}
+		options = append(options, mqgrpc.WithTLS(&tls.Config{RootCAs: signers}))
 	}
-	return grpc.NewClient(*address,
-		grpc.WithTransportCredentials(transport),
-		// A broker that is gone without a word is noticed after these.
-		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 20 * time.Second, Timeout: 20 * time.Second}),
-		// The broker says how large a message may be.
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(math.MaxInt32)))
+	return mqgrpc.NewClient(options...)
 }
-
-// WithToken shows the token in MQ_TOKEN, if there is one. Without TLS it can be read on its way.
-func WithToken(ctx context.Context) context.Context {
-	if token := os.Getenv("MQ_TOKEN"); token != "" {
-		return metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+token)
-	}
-	return ctx
-}
-
-// Pause is how long to wait before the next attempt.
-type Pause time.Duration
-
-// Next doubles it, within bounds.
-func (p *Pause) Next() time.Duration {
-	const first, longest = 100 * time.Millisecond, 2 * time.Second
-	*p = Pause(min(max(2*time.Duration(*p), first), longest))
-	return time.Duration(*p)
-}
-
-// Reset makes it short again.
-func (p *Pause) Reset() { *p = 0 }

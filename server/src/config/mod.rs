@@ -135,6 +135,16 @@ impl Loaded {
         Self::resolve(flags, &env, file.as_ref(), invoked_as)
     }
 
+    /// Settings of a command line alone, without a file and without the environment.
+    pub(crate) fn from_flags(flags: &ArgMatches) -> Result<Self, String> {
+        Self::resolve(flags, &|_| None, None, InvokedAs::Mq)
+    }
+
+    /// Whether the setting called `key` was written anywhere.
+    pub(crate) fn is_given(&self, key: &str) -> bool {
+        self.texts.contains_key(key)
+    }
+
     fn resolve(
         flags: &ArgMatches,
         env: &dyn Fn(&str) -> Option<OsString>,

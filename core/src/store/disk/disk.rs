@@ -52,6 +52,8 @@ pub trait Disk: Send + Sync {
     fn is_in_place(&self) -> io::Result<bool>;
     /// A number that is another one after any change of names in the folder, whoever made it.
     fn version(&self) -> io::Result<u64>;
+    /// Gives the folder up, so that others can open it. Nothing is changed through this disk afterwards.
+    fn release(&self) {}
 }
 
 /// An open file. Callers never write the same bytes from two threads at once.

@@ -7,6 +7,7 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{AtFlags, Dir, FileType, OFlags, Stat, fstat, openat, renameat, stat, statat, unlinkat};
 use rustix::io::{Errno, retry_on_intr};
@@ -31,6 +32,8 @@ pub struct RealDisk {
     /// Held, never read: closing it gives the lock up, also when the process is killed. `None`: for reading
     /// only.
     lock: Option<fs::File>,
+    /// Set before the lock is given up: others may write to the folder from then on.
+    is_released: AtomicBool,
 }
 
 impl RealDisk {
@@ -43,7 +46,7 @@ impl RealDisk {
         let folder = folder.canonicalize().map_err(failed)?;
         let folder_file = fs::File::open(&folder).map_err(failed)?;
         let lock = lock(&folder, &folder_file)?;
-        Ok(RealDisk { folder, folder_file, lock: Some(lock) })
+        Ok(RealDisk { folder, folder_file, lock: Some(lock), is_released: AtomicBool::new(false) })
     }
 
     /// Opens a folder that is there, to read only and without its lock: a broker may run on it, or start.
@@ -52,7 +55,7 @@ impl RealDisk {
         let failed = |e| Error::io(format!("can't open data folder {}", folder.display()), e);
         let folder = existing(folder)?;
         let folder_file = fs::File::open(&folder).map_err(failed)?;
-        Ok(RealDisk { folder, folder_file, lock: None })
+        Ok(RealDisk { folder, folder_file, lock: None, is_released: AtomicBool::new(false) })
     }
 
     /// The descriptors that hold the lock. A child of `fork` has them too, and the folder stays locked until
@@ -68,7 +71,8 @@ impl RealDisk {
 
     /// Refuses changes where the folder is not locked.
     fn check_writable(&self) -> io::Result<()> {
-        if self.lock.is_some() { Ok(()) } else { Err(io::ErrorKind::PermissionDenied.into()) }
+        let is_ours = self.lock.is_some() && !self.is_released.load(Ordering::Acquire);
+        if is_ours { Ok(()) } else { Err(io::ErrorKind::PermissionDenied.into()) }
     }
 }
 
@@ -143,6 +147,14 @@ impl Disk for RealDisk {
     fn version(&self) -> io::Result<u64> {
         let metadata = self.folder_file.metadata()?;
         Ok((metadata.mtime() as u64).wrapping_mul(1_000_000_000).wrapping_add(metadata.mtime_nsec() as u64))
+    }
+
+    fn release(&self) {
+        self.is_released.store(true, Ordering::Release);
+        for file in self.lock.iter().chain([&self.folder_file]) {
+            // Where that fails, the lock goes with the descriptor.
+            let _ = file.unlock();
+        }
     }
 }
 
@@ -367,6 +379,20 @@ mod tests {
         fs::write(&lock, "not a pid\n").unwrap();
         let error = RealDisk::open(temp.path()).unwrap_err();
         assert!(error.kind() == ErrorKind::Locked && !error.to_string().contains("not a pid"), "{error}");
+    }
+
+    #[test]
+    fn a_released_folder_can_be_opened_and_is_not_changed_by_its_old_disk() {
+        let temp = TempDir::new().unwrap();
+        let old = RealDisk::open(temp.path()).unwrap();
+        old.open("f", OpenMode::Create).unwrap();
+        old.release();
+        let new = RealDisk::open(temp.path()).unwrap();
+        assert!(old.open("g", OpenMode::Create).is_err());
+        assert!(old.rename("f", "g").is_err() && old.remove("f").is_err());
+        drop(old);
+        assert!(RealDisk::open(temp.path()).is_err(), "the old disk took the new one's lock along");
+        drop(new);
     }
 
     #[test]

@@ -1,0 +1,340 @@
+"""The client for asyncio: as libmq, with ``await``, ``async with`` and ``async for``.
+
+>>> import asyncio
+>>> import libmq.aio
+>>> async def main():
+...     async with libmq.aio.connect("mq:memory") as client:
+...         async with client.subscribe("orders", "billing") as billing:
+...             await client.publish("orders", "one pizza")
+...             async for message in billing:
+...                 message.finish()
+...                 return message.text
+>>> asyncio.run(main())
+'one pizza'
+
+finish(), requeue() and touch() of messages are plain calls here too. Cancelling a wait takes no message with it;
+cancelling a publish withdraws what was not sent. Each client belongs to the event loop that it was made in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Callable, Generator, Iterable
+from datetime import datetime
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
+
+from . import _libmq
+from . import connect as _connect
+from ._errors import Closed
+from ._failure import Failure
+from ._libmq import Batch, Message, Receipt
+from ._stats import Stats
+
+__all__ = ["Client", "Subscription", "connect"]
+
+if TYPE_CHECKING:
+    from ._types import Bytes, Headers, Seconds
+
+_T = TypeVar("_T")
+
+#: Messages that a loop gives without a pause, before other tasks have their turn.
+_TURN = 64
+#: Interval at which closing is looked at.
+_CLOSE_EVERY = 0.005
+
+
+class _Loop:
+    """The operations of one event loop that wait."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self._wakeups = _libmq.Wakeups()
+        self._waiting: dict[int, asyncio.Future[None]] = {}
+        self._keys = itertools.count()
+        self._is_watched = False
+
+    async def run(self, operation: _libmq.Operation, timeout: float | None = None) -> Any:
+        """Waits for an operation; None if it has no outcome within the timeout, in seconds. An outcome is taken
+        in the step in which this returns, so that cancelling loses nothing."""
+        if asyncio.get_running_loop() is not self.loop:
+            raise RuntimeError("this client belongs to another event loop")
+        key = next(self._keys)
+        deadline = None if timeout is None else self.loop.time() + timeout
+        timer = None if timeout is None else self.loop.call_later(timeout, self._go_on, key)
+        try:
+            while True:
+                # Before the poll: it may be woken at once.
+                going_on = self._waiting[key] = self.loop.create_future()
+                outcome = operation.poll(self._wakeups, key)
+                if outcome is not None or (deadline is not None and self.loop.time() >= deadline):
+                    return outcome
+                if not self._is_watched:
+                    self._is_watched = True
+                    self.loop.add_reader(self._wakeups.fileno(), self._wake)
+                await going_on
+        finally:
+            operation.cancel()
+            if timer is not None:
+                timer.cancel()
+            del self._waiting[key]
+            if not self._waiting and self._is_watched:
+                self._is_watched = False
+                self.loop.remove_reader(self._wakeups.fileno())
+
+    def _wake(self) -> None:
+        for key in self._wakeups.take():
+            self._go_on(key)
+
+    def _go_on(self, key: int) -> None:
+        going_on = self._waiting.get(key)
+        if going_on is not None and not going_on.done():
+            going_on.set_result(None)
+
+
+class _Connecting:
+    """What connect() returns: a client once it is awaited, or entered."""
+
+    def __init__(self, url: str, settings: dict[str, Any]) -> None:
+        self._url = url
+        self._settings = settings
+        self._client: Client | None = None
+
+    async def _connect(self) -> Client:
+        # A folder is read when it is opened.
+        loop = asyncio.get_running_loop()
+        client = await loop.run_in_executor(None, lambda: _connect(self._url, **self._settings))
+        self._client = Client(client)
+        return self._client
+
+    def __await__(self) -> Generator[Any, None, Client]:
+        return self._connect().__await__()
+
+    async def __aenter__(self) -> Client:
+        return await self._connect()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._client is not None:
+            await self._client.close()
+
+
+def connect(url: str, **settings: Any) -> _Connecting:
+    """As libmq.connect(), to be awaited, or for ``async with``."""
+    return _Connecting(url, settings)
+
+
+class Client:
+    """A client of brokers, or of one in this process: what connect() gives."""
+
+    def __init__(self, client: _libmq.Client) -> None:
+        self._client = client
+        self._loop = _Loop()
+
+    # A str is an iterable of str too: the first signature that fits is meant.
+    @overload
+    async def publish(  # type: ignore[overload-overlap]
+        self,
+        topic: str,
+        body: Bytes,
+        *,
+        headers: Headers | None = None,
+        id: Bytes | None = None,
+        delay: Seconds | None = None,
+    ) -> Receipt: ...
+
+    @overload
+    async def publish(
+        self,
+        topic: str,
+        body: Iterable[Bytes],
+        *,
+        headers: Headers | None = None,
+        id: list[Bytes] | None = None,
+        delay: Seconds | None = None,
+    ) -> list[Receipt]: ...
+
+    async def publish(
+        self,
+        topic: str,
+        body: Bytes | Iterable[Bytes],
+        *,
+        headers: Headers | None = None,
+        id: Bytes | list[Bytes] | None = None,
+        delay: Seconds | None = None,
+    ) -> Receipt | list[Receipt]:
+        """As libmq.Client.publish(), without a timeout: see asyncio.timeout(). Waits while the client's buffer
+        is full."""
+        operation = self._client._publish_operation(topic, body, headers=headers, id=id, delay=delay)
+        return cast("Receipt | list[Receipt]", await self._loop.run(operation))
+
+    async def flush(self) -> None:
+        """Waits until every publish has its outcome."""
+        await self._loop.run(self._client._flush_operation())
+
+    def subscribe(
+        self,
+        topic: str,
+        channel: str,
+        *,
+        max_in_flight: int = 200,
+        msg_timeout: Seconds | None = None,
+        sample_rate: int = 0,
+        start: str | int | datetime | None = None,
+    ) -> Subscription:
+        """As libmq.Client.subscribe()."""
+        subscription = self._client.subscribe(
+            topic,
+            channel,
+            max_in_flight=max_in_flight,
+            msg_timeout=msg_timeout,
+            sample_rate=sample_rate,
+            start=start,
+        )
+        return Subscription(subscription, self._loop)
+
+    async def close(self, timeout: Seconds | None = None) -> None:
+        """As libmq.Client.close()."""
+        await self._in_thread(self._client.close, timeout)
+
+    async def serve(self, *flags: str) -> dict[str, str]:
+        """As libmq.Client.serve()."""
+        return await self._in_thread(self._client.serve, *flags)
+
+    async def stats(self) -> Stats:
+        """As libmq.Client.stats()."""
+        return await self._in_thread(self._client.stats)
+
+    def advance(self, by: Seconds) -> None:
+        """As libmq.Client.advance()."""
+        self._client.advance(by)
+
+    async def create_topic(self, topic: str) -> None:
+        """As libmq.Client.create_topic()."""
+        await self._in_thread(self._client.create_topic, topic)
+
+    async def delete_topic(self, topic: str) -> None:
+        """As libmq.Client.delete_topic()."""
+        await self._in_thread(self._client.delete_topic, topic)
+
+    async def empty_topic(self, topic: str) -> None:
+        """As libmq.Client.empty_topic()."""
+        await self._in_thread(self._client.empty_topic, topic)
+
+    async def pause_topic(self, topic: str) -> None:
+        """As libmq.Client.pause_topic()."""
+        await self._in_thread(self._client.pause_topic, topic)
+
+    async def unpause_topic(self, topic: str) -> None:
+        """As libmq.Client.unpause_topic()."""
+        await self._in_thread(self._client.unpause_topic, topic)
+
+    async def create_channel(self, topic: str, channel: str) -> None:
+        """As libmq.Client.create_channel()."""
+        await self._in_thread(self._client.create_channel, topic, channel)
+
+    async def delete_channel(self, topic: str, channel: str) -> None:
+        """As libmq.Client.delete_channel()."""
+        await self._in_thread(self._client.delete_channel, topic, channel)
+
+    async def empty_channel(self, topic: str, channel: str) -> None:
+        """As libmq.Client.empty_channel()."""
+        await self._in_thread(self._client.empty_channel, topic, channel)
+
+    async def pause_channel(self, topic: str, channel: str) -> None:
+        """As libmq.Client.pause_channel()."""
+        await self._in_thread(self._client.pause_channel, topic, channel)
+
+    async def unpause_channel(self, topic: str, channel: str) -> None:
+        """As libmq.Client.unpause_channel()."""
+        await self._in_thread(self._client.unpause_channel, topic, channel)
+
+    async def _in_thread(self, call: Callable[..., _T], *arguments: Any) -> _T:
+        return await self._loop.loop.run_in_executor(None, call, *arguments)
+
+    async def __aenter__(self) -> Client:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+
+class Subscription:
+    """A subscription to a channel. ``async for`` gives one message after the other, and finishes none of them."""
+
+    def __init__(self, subscription: _libmq.Subscription, loop: _Loop) -> None:
+        self._subscription = subscription
+        self._loop = loop
+        self._given = 0
+
+    async def next(self, timeout: float | None = None) -> Message | None:
+        """The next message; None if none came within the timeout, in seconds."""
+        message = self._subscription._next_now()
+        if message is None:
+            operation = self._subscription._next_operation()
+            message = cast("Message | None", await self._loop.run(operation, timeout))
+        return message
+
+    async def next_batch(self, max: int = 100, timeout: float | None = None) -> Batch:
+        """The messages that are there, at most ``max``, once there is one; an empty batch if none came within
+        the timeout, in seconds."""
+        operation = self._subscription._batch_operation(max)
+        batch = cast("Batch | None", await self._loop.run(operation, timeout))
+        return batch if batch is not None else self._subscription.next_batch(0, 0)
+
+    async def batches(self, max: int = 100) -> AsyncIterator[Batch]:
+        """Batches of the messages that are there, until the subscription is closed."""
+        while True:
+            try:
+                yield await self.next_batch(max)
+            except Closed:
+                return
+
+    @property
+    def is_new(self) -> bool | None:
+        """As libmq.Subscription.is_new."""
+        return self._subscription.is_new
+
+    def set_max_in_flight(self, max: int) -> None:
+        """As libmq.Subscription.set_max_in_flight()."""
+        self._subscription.set_max_in_flight(max)
+
+    def failures(self) -> list[Failure]:
+        """As libmq.Subscription.failures()."""
+        return self._subscription.failures()
+
+    async def close(self, timeout: float | None = None) -> bool:
+        """As libmq.Subscription.close()."""
+        deadline = None if timeout is None else self._loop.loop.time() + timeout
+        while not self._subscription._close_now():
+            if deadline is not None and self._loop.loop.time() >= deadline:
+                return False
+            await asyncio.sleep(_CLOSE_EVERY)
+        return True
+
+    def __aiter__(self) -> Subscription:
+        return self
+
+    async def __anext__(self) -> Message:
+        self._given += 1
+        if self._given % _TURN == 0:
+            # There may always be a next message. It is taken after the pause: a cancelled task has none in hand.
+            await asyncio.sleep(0)
+        try:
+            message = await self.next()
+        except Closed:
+            raise StopAsyncIteration from None
+        assert message is not None, "without a timeout it waits for one"
+        return message
+
+    async def __aenter__(self) -> Subscription:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()

@@ -1,0 +1,71 @@
+"""The event loop of a program: Tornado's if it uses tornado, else asyncio's."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+import weakref
+from typing import Any, Protocol
+
+
+class _Closes(Protocol):
+    async def _drain(self) -> None: ...
+
+
+#: Readers and writers that run() closes at its end.
+_open: weakref.WeakSet[Any] = weakref.WeakSet()
+#: The loop of a program that has none yet.
+_own: asyncio.AbstractEventLoop | None = None
+
+
+def current() -> asyncio.AbstractEventLoop:
+    """The loop that runs, or will."""
+    global _own
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        pass
+    tornado = sys.modules.get("tornado.ioloop")
+    if tornado is None and "tornado" in sys.modules:
+        import importlib
+
+        tornado = importlib.import_module("tornado.ioloop")
+    if tornado is not None:
+        loop: asyncio.AbstractEventLoop = tornado.IOLoop.current().asyncio_loop  # type: ignore[attr-defined]
+        return loop
+    if _own is None or _own.is_closed():
+        _own = asyncio.new_event_loop()
+        asyncio.set_event_loop(_own)
+    return _own
+
+
+def opened(one: _Closes) -> None:
+    """Has run() close ``one`` at its end."""
+    _open.add(one)
+
+
+def run() -> None:
+    """Runs readers and writers until SIGTERM or SIGINT; then what is in flight is given back, and what was
+    published goes out."""
+    loop = current()
+
+    def stop() -> None:
+        if not stopping.done():
+            stopping.set_result(None)
+
+    stopping = loop.create_future()
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    for number in before:
+        loop.add_signal_handler(number, stop)
+
+    async def serve() -> None:
+        await stopping
+        await asyncio.gather(*(one._drain() for one in list(_open)))
+
+    try:
+        loop.run_until_complete(serve())
+    finally:
+        for number, handler in before.items():
+            loop.remove_signal_handler(number)
+            signal.signal(number, handler)

@@ -1,0 +1,117 @@
+"""Bytes of NSQ's protocol, for programs that speak it by hand."""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+from typing import Any
+
+from .errors import IntegrityError
+from .message import Message
+
+MAGIC_V2 = b"  V2"
+FRAME_TYPE_RESPONSE = 0
+FRAME_TYPE_ERROR = 1
+FRAME_TYPE_MESSAGE = 2
+
+_NAME = re.compile(r"^[.a-zA-Z0-9_-]+(#ephemeral)?$")
+_NAME_MAX = 64
+
+
+def _valid(name: str) -> bool:
+    return 0 < len(name) <= _NAME_MAX and _NAME.match(name) is not None
+
+
+def valid_topic_name(topic: str) -> bool:
+    """Whether a topic may have that name."""
+    return _valid(topic)
+
+
+def valid_channel_name(channel: str) -> bool:
+    """Whether a channel may have that name."""
+    return _valid(channel)
+
+
+def unpack_response(data: bytes) -> tuple[int, bytes]:
+    """A frame's type and contents."""
+    if len(data) < 4:
+        raise IntegrityError(f"a frame has a type of 4 bytes, not {len(data)}")
+    return struct.unpack(">l", data[:4])[0], data[4:]
+
+
+def decode_message(data: bytes) -> Message:
+    """The message in a frame's contents."""
+    if len(data) < 26:
+        raise IntegrityError(f"a message has 26 bytes and a body, not {len(data)}")
+    timestamp, attempts = struct.unpack(">qH", data[:10])
+    return Message(data[10:26], data[26:], timestamp, attempts)
+
+
+def _command(name: bytes, *parameters: bytes, body: bytes | None = None) -> bytes:
+    line = b" ".join((name, *parameters)) + b"\n"
+    return line if body is None else line + struct.pack(">l", len(body)) + body
+
+
+def _bytes(text: str | bytes) -> bytes:
+    return text.encode() if isinstance(text, str) else text
+
+
+def identify(data: dict[str, Any]) -> bytes:
+    """IDENTIFY with these settings."""
+    return _command(b"IDENTIFY", body=json.dumps(data).encode())
+
+
+def auth(data: str | bytes) -> bytes:
+    """AUTH with this secret."""
+    return _command(b"AUTH", body=_bytes(data))
+
+
+def subscribe(topic: str, channel: str) -> bytes:
+    """SUB to a channel."""
+    assert valid_topic_name(topic) and valid_channel_name(channel)
+    return _command(b"SUB", _bytes(topic), _bytes(channel))
+
+
+def ready(count: int) -> bytes:
+    """RDY with this number of messages."""
+    assert isinstance(count, int) and count >= 0
+    return _command(b"RDY", b"%d" % count)
+
+
+def finish(id: bytes) -> bytes:
+    """FIN of a message."""
+    return _command(b"FIN", _bytes(id))
+
+
+def requeue(id: bytes, time_ms: int = 0) -> bytes:
+    """REQ of a message."""
+    assert isinstance(time_ms, int)
+    return _command(b"REQ", _bytes(id), b"%d" % time_ms)
+
+
+def touch(id: bytes) -> bytes:
+    """TOUCH of a message."""
+    return _command(b"TOUCH", _bytes(id))
+
+
+def nop() -> bytes:
+    """NOP."""
+    return _command(b"NOP")
+
+
+def pub(topic: str, data: bytes) -> bytes:
+    """PUB of one body."""
+    return _command(b"PUB", _bytes(topic), body=data)
+
+
+def dpub(topic: str, delay_ms: int, data: bytes) -> bytes:
+    """DPUB of one body."""
+    return _command(b"DPUB", _bytes(topic), b"%d" % delay_ms, body=data)
+
+
+def mpub(topic: str, data: list[bytes]) -> bytes:
+    """MPUB of bodies."""
+    assert isinstance(data, (list, set, tuple)), "bodies are a list"
+    body = struct.pack(">l", len(data)) + b"".join(struct.pack(">l", len(one)) + one for one in data)
+    return _command(b"MPUB", _bytes(topic), body=body)

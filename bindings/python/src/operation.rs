@@ -1,0 +1,137 @@
+//! Waits of event loops. An [`Operation`] is a future of the crate. The loop's thread polls it, and nothing
+//! else does; the library's threads only note that it may go on, and make a descriptor readable that the loop
+//! watches. So no thread of the library takes the GIL, and what an operation gives is taken by the coroutine
+//! that waits for it, or by nobody.
+
+use std::future::Future;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+
+use libmq::Result;
+use parking_lot::Mutex;
+use pyo3::exceptions::{PyOSError, PyRuntimeError};
+use pyo3::prelude::*;
+use pyo3::types::PyInt;
+use rustix::event::{EventfdFlags, eventfd};
+
+use crate::errors::Raise;
+use crate::message::{Batch, Message};
+use crate::publish::receipts;
+
+/// Operations of one event loop that may go on, and the descriptor that says so.
+#[pyclass(module = "libmq", frozen)]
+pub(crate) struct Wakeups {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    descriptor: OwnedFd,
+    /// Keys of the operations. The descriptor is readable while there are any.
+    keys: Mutex<Vec<u64>>,
+}
+
+impl Inner {
+    #[expect(clippy::host_endian_bytes, reason = "eventfd counts in the machine's order")]
+    fn wake(&self, key: u64) {
+        let mut keys = self.keys.lock();
+        keys.push(key);
+        if keys.len() == 1 {
+            // Its count is 0 or 1: this can't fail for want of room.
+            let _ = rustix::io::write(&self.descriptor, &1u64.to_ne_bytes());
+        }
+    }
+}
+
+#[pymethods]
+impl Wakeups {
+    #[new]
+    fn new() -> PyResult<Self> {
+        let descriptor = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
+            .map_err(|error| PyOSError::new_err((error.raw_os_error(), error.to_string())))?;
+        Ok(Self { inner: Arc::new(Inner { descriptor, keys: Mutex::default() }) })
+    }
+
+    fn fileno(&self) -> i32 {
+        self.inner.descriptor.as_raw_fd()
+    }
+
+    /// The keys of the operations that may go on, each at least once.
+    fn take(&self) -> Vec<u64> {
+        let mut keys = self.inner.keys.lock();
+        if !keys.is_empty() {
+            let mut count = [0; 8];
+            // It is readable: see above.
+            let _ = rustix::io::read(&self.inner.descriptor, &mut count);
+        }
+        std::mem::take(&mut keys)
+    }
+}
+
+struct Waiting {
+    inner: Arc<Inner>,
+    key: u64,
+}
+
+impl Wake for Waiting {
+    fn wake(self: Arc<Self>) {
+        self.inner.wake(self.key);
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.inner.wake(self.key);
+    }
+}
+
+/// The value that an operation ends with.
+pub(crate) enum Outcome {
+    /// Whether they are many.
+    Receipts(Vec<libmq::Receipt>, bool),
+    Message(libmq::Message),
+    Batch(libmq::Batch),
+    Flushed,
+}
+
+type Running = Pin<Box<dyn Future<Output = Result<Outcome>> + Send>>;
+
+/// A call that an event loop waits for.
+#[pyclass(module = "libmq", frozen)]
+pub(crate) struct Operation {
+    /// `None` once it is over.
+    running: Mutex<Option<Running>>,
+}
+
+impl Operation {
+    pub(crate) fn new(future: impl Future<Output = Result<Outcome>> + Send + 'static) -> Self {
+        Self { running: Mutex::new(Some(Box::pin(future))) }
+    }
+}
+
+#[pymethods]
+impl Operation {
+    /// Goes on. Returns the outcome, or None if it has to wait: then `wakeups` has `key` later.
+    fn poll<'py>(&self, py: Python<'py>, wakeups: &Wakeups, key: u64) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let mut slot = self.running.lock();
+        let Some(running) = &mut *slot else {
+            return Err(PyRuntimeError::new_err("the operation is over"));
+        };
+        let waker = Waker::from(Arc::new(Waiting { inner: Arc::clone(&wakeups.inner), key }));
+        let Poll::Ready(result) = running.as_mut().poll(&mut Context::from_waker(&waker)) else {
+            return Ok(None);
+        };
+        *slot = None;
+        drop(slot);
+        Ok(Some(match result.or_raise(py)? {
+            Outcome::Receipts(all, are_many) => receipts(py, all, are_many)?,
+            Outcome::Message(message) => Bound::new(py, Message::new(message))?.into_any(),
+            Outcome::Batch(batch) => Bound::new(py, Batch::new(batch))?.into_any(),
+            Outcome::Flushed => PyInt::new(py, 0).into_any(),
+        }))
+    }
+
+    /// Gives it up: a publish that was not sent is withdrawn.
+    fn cancel(&self) {
+        *self.running.lock() = None;
+    }
+}

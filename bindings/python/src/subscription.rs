@@ -1,0 +1,188 @@
+//! Subscriptions.
+
+use std::time::Duration;
+
+use libmq::Error;
+use pyo3::prelude::*;
+use pyo3::types::{PyList, PyTuple, PyType};
+
+use crate::errors::{Raise, exception};
+use crate::message::{Batch, Message};
+use crate::operation::{Operation, Outcome};
+use crate::values::timeout;
+use crate::wait::in_turns;
+
+/// A subscription to a channel: what Client.subscribe() returns. Iterating gives one message after the other,
+/// and finishes none of them; several threads may do so at once. As a context manager it closes itself.
+#[pyclass(module = "libmq", frozen)]
+pub(crate) struct Subscription {
+    inner: libmq::Subscription,
+}
+
+impl Subscription {
+    pub(crate) fn new(inner: libmq::Subscription) -> Self {
+        Self { inner }
+    }
+}
+
+/// The next message, and nothing once it is closed.
+fn next(
+    inner: &libmq::Subscription,
+    py: Python<'_>,
+    timeout: Duration,
+) -> libmq::Result<PyResult<Option<Message>>> {
+    // Most often there is one: then nothing is detached for it.
+    if let Some(message) = inner.next(Duration::ZERO)? {
+        return Ok(Ok(Some(Message::new(message))));
+    }
+    let waited = in_turns(py, timeout, |turn| inner.next(turn).transpose());
+    match waited {
+        Ok(message) => Ok(Ok(message.transpose()?.map(Message::new))),
+        Err(signal) => Ok(Err(signal)),
+    }
+}
+
+#[pymethods]
+impl Subscription {
+    /// The next message; None if none came within the timeout.
+    ///
+    /// >>> import libmq
+    /// >>> with libmq.connect("mq:memory") as client:
+    /// ...     client.subscribe("orders", "billing").next(timeout=0.01) is None
+    /// True
+    #[pyo3(signature = (timeout=None))]
+    fn next(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Message>> {
+        next(&self.inner, py, self::timeout(timeout)?).or_raise(py)?
+    }
+
+    /// The messages that are there, at most `max`, once there is one; an empty batch if none came within the
+    /// timeout.
+    ///
+    /// >>> import libmq
+    /// >>> with libmq.connect("mq:memory") as client:
+    /// ...     billing = client.subscribe("orders", "billing")
+    /// ...     receipts = client.publish("orders", ["one pizza", "two pizzas"])
+    /// ...     batch = billing.next_batch(timeout=1)
+    /// ...     batch.bodies
+    /// ...     batch.finish()
+    /// [b'one pizza', b'two pizzas']
+    #[pyo3(signature = (max=100, timeout=None))]
+    fn next_batch(&self, py: Python<'_>, max: usize, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Batch> {
+        let batch = in_turns(py, self::timeout(timeout)?, |turn| match self.inner.next_batch(max, turn) {
+            Ok(batch) if batch.is_empty() && max > 0 => None,
+            batch => Some(batch),
+        })?;
+        let batch = batch.unwrap_or_else(|| self.inner.next_batch(0, Duration::ZERO));
+        Ok(Batch::new(batch.or_raise(py)?))
+    }
+
+    /// Batches of the messages that are there, at most `max` each, until the subscription is closed.
+    #[pyo3(signature = (max=100))]
+    fn batches(slf: Py<Self>, max: usize) -> BatchesIterator {
+        BatchesIterator { subscription: slf, max: max.max(1) }
+    }
+
+    /// Changes how many messages are here without an answer at most, from now on. 0 pauses the subscription.
+    fn set_max_in_flight(&self, py: Python<'_>, max: u32) -> PyResult<()> {
+        self.inner.set_max_in_flight(max).or_raise(py)
+    }
+
+    /// Whether this subscription created its channel. None if the broker does not say.
+    #[getter]
+    fn is_new(&self) -> Option<bool> {
+        self.inner.is_new()
+    }
+
+    /// The failures since they were asked for last, as libmq.Failure: answers that came too late or were lost
+    /// with their connection, and servers that can't be reached.
+    fn failures<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let class = py.import("libmq._failure")?.getattr("Failure")?.cast_into::<PyType>()?;
+        let failures = PyList::empty(py);
+        for failure in self.inner.failures() {
+            let message = failure.message.map(|id| id.to_string());
+            let error = exception(py, &failure.error)?;
+            failures.append(class.call1((&*failure.broker, message, error))?)?;
+        }
+        Ok(failures)
+    }
+
+    /// Ends the subscription: answers given before go out, and what has none is given back. Returns whether
+    /// the timeout was enough for it.
+    #[pyo3(signature = (timeout=None))]
+    fn close(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
+        let closed = in_turns(py, self::timeout(timeout)?, |turn| self.inner.close(turn).then_some(()))?;
+        Ok(closed.is_some())
+    }
+
+    /// The next message for an event loop: libmq.aio.
+    fn _next_operation(&self) -> Operation {
+        let subscription = self.inner.clone();
+        Operation::new(async move { subscription.next_async().await.map(Outcome::Message) })
+    }
+
+    /// The next batch for an event loop: libmq.aio.
+    fn _batch_operation(&self, max: usize) -> Operation {
+        let subscription = self.inner.clone();
+        Operation::new(async move { subscription.next_batch_async(max).await.map(Outcome::Batch) })
+    }
+
+    /// The next message if it is there.
+    fn _next_now(&self, py: Python<'_>) -> PyResult<Option<Message>> {
+        Ok(self.inner.next(Duration::ZERO).or_raise(py)?.map(Message::new))
+    }
+
+    /// Begins to close, without waiting.
+    fn _close_now(&self) -> bool {
+        self.inner.close(Duration::ZERO)
+    }
+
+    fn __iter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __next__(&self, py: Python<'_>) -> PyResult<Option<Message>> {
+        match next(&self.inner, py, Duration::MAX) {
+            Err(Error::Closed) => Ok(None),
+            other => other.or_raise(py)?,
+        }
+    }
+
+    fn __enter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    #[pyo3(signature = (*_exception))]
+    fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, PyTuple>) -> PyResult<()> {
+        self.close(py, None).map(drop)
+    }
+
+    fn __repr__(&self) -> &'static str {
+        "<libmq.Subscription>"
+    }
+}
+
+/// One batch after the other: what Subscription.batches() returns.
+#[pyclass(module = "libmq", frozen)]
+pub(crate) struct BatchesIterator {
+    subscription: Py<Subscription>,
+    max: usize,
+}
+
+#[pymethods]
+impl BatchesIterator {
+    fn __iter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __next__(&self, py: Python<'_>) -> PyResult<Option<Batch>> {
+        let inner = &self.subscription.get().inner;
+        let batch = in_turns(py, Duration::MAX, |turn| match inner.next_batch(self.max, turn) {
+            Ok(batch) if batch.is_empty() => None,
+            batch => Some(batch),
+        })?;
+        match batch {
+            None | Some(Err(Error::Closed)) => Ok(None),
+            Some(batch) => Ok(Some(Batch::new(batch.or_raise(py)?))),
+        }
+    }
+}

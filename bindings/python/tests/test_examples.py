@@ -1,0 +1,65 @@
+"""The programs of examples/python that stand on this package."""
+
+from __future__ import annotations
+
+import http.client
+import subprocess
+import sys
+from pathlib import Path
+
+import libmq
+import pytest
+from conftest import Broker
+
+EXAMPLES = Path(__file__).parents[3] / "examples" / "python"
+
+
+def run(name: str, *arguments: str) -> str:
+    result = subprocess.run(
+        [sys.executable, str(EXAMPLES / name), *arguments], capture_output=True, text=True, timeout=60
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def start(name: str, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen([sys.executable, str(EXAMPLES / name), *arguments], stdout=subprocess.PIPE, text=True)
+
+
+def test_the_embedded_queue_keeps_its_jobs_between_runs(tmp_path: Path) -> None:
+    folder = str(tmp_path / "jobs")
+    assert run("embedded_queue.py", folder, "add", "cat", "dog") == "added 2\n"
+    assert run("embedded_queue.py", folder, "work") == "done cat, attempt 1\ndone dog, attempt 1\n"
+    assert run("embedded_queue.py", folder, "work") == ""
+
+
+def test_the_worker_prints_what_is_published(broker: Broker) -> None:
+    worker = start("libmq_worker.py", broker.url, "orders", "billing")
+    assert worker.stdout is not None
+    with libmq.connect(broker.url) as client:
+        client.publish("orders", "one pizza")
+    assert worker.stdout.readline() == "one pizza\n"
+    worker.terminate()
+    assert worker.wait(timeout=30) == 0
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="asyncio.timeout is newer")
+def test_the_service_publishes_what_is_posted(broker: Broker) -> None:
+    service = start("libmq_service.py", broker.url, "0")
+    assert service.stdout is not None
+    port = int(service.stdout.readline().rsplit(":", 1)[1])
+
+    def post(path: str, body: bytes) -> tuple[int, str]:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        connection.request("POST", path, body)
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+
+    assert post("/orders", b"one pizza") == (200, f"stored by {broker.address}\n")
+    assert post("/no%20name!", b"x")[0] == 400
+    service.terminate()
+    assert service.wait(timeout=30) == 0
+    with libmq.connect(broker.url) as client:
+        batch = client.subscribe("orders", "billing").next_batch(timeout=30)
+        assert batch.bodies == [b"one pizza"]
+        batch.finish()

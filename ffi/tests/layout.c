@@ -1,0 +1,43 @@
+// The header by itself, in every standard of C and C++: it compiles without a warning, and its structs have the
+// sizes that programs were compiled with.
+
+#include "mq.h"
+
+#if defined(__cplusplus)
+#define ASSERT(condition) static_assert(condition, #condition)
+#elif __STDC_VERSION__ >= 202311L
+#define ASSERT(condition) static_assert(condition, #condition)
+#elif __STDC_VERSION__ >= 201112L
+#define ASSERT(condition) _Static_assert(condition, #condition)
+#else
+#define ASSERT(condition) extern int asserted[(condition) ? 1 : -1]
+#endif
+
+ASSERT(MQ_ABI_VERSION == 1);
+ASSERT(sizeof(mq_status) == 4 && sizeof(mq_durability) == 4 && sizeof(mq_start) == 4);
+
+#if UINTPTR_MAX == UINT64_MAX
+ASSERT(sizeof(mq_span) == 16 && offsetof(mq_span, len) == 8);
+ASSERT(sizeof(mq_header) == 32 && offsetof(mq_header, value) == 16);
+ASSERT(sizeof(mq_receipt) == 16 && offsetof(mq_receipt, duplicate) == 8);
+ASSERT(sizeof(mq_message) == 80 && offsetof(mq_message, attempts) == 16 && offsetof(mq_message, timestamp_ns) == 24);
+ASSERT(offsetof(mq_message, id) == 32 && offsetof(mq_message, offset) == 40 && offsetof(mq_message, headers) == 48);
+ASSERT(offsetof(mq_message, headers_len) == 56 && offsetof(mq_message, broker) == 64);
+ASSERT(sizeof(mq_failure) == 48 && offsetof(mq_failure, message_id) == 8 && offsetof(mq_failure, reason) == 32);
+ASSERT(offsetof(mq_config, size) == 0 && offsetof(mq_config, client_id) == 40 && offsetof(mq_config, durability) == 68);
+ASSERT(offsetof(mq_publish_options, id) == 8 && offsetof(mq_publish_options, ids) == 48);
+ASSERT(offsetof(mq_subscribe_options, start_at) == 32 && offsetof(mq_subscribe_options, user_data) == 48);
+#endif
+
+#ifdef __cplusplus
+extern "C"
+#endif
+mq_status started(mq_client **client);
+
+mq_status started(mq_client **client) {
+  mq_config config = MQ_CONFIG_INIT;
+  mq_publish_options publish = MQ_PUBLISH_OPTIONS_INIT;
+  mq_subscribe_options subscribe = MQ_SUBSCRIBE_OPTIONS_INIT;
+  config.durability = MQ_DURABILITY_SYNC;
+  return publish.size == 0 || subscribe.size == 0 ? MQ_STATUS_OTHER : mq_connect("mq:memory", &config, client);
+}

@@ -1,0 +1,109 @@
+// mq.hpp: owners, ranges, exceptions.
+
+#include "mq.hpp"
+
+#include <poll.h>
+
+#include <cassert>
+#include <type_traits>
+
+#include "check.h"
+
+using namespace std::chrono_literals;
+
+static_assert(!std::is_copy_constructible_v<mq::client> && std::is_nothrow_move_constructible_v<mq::client>);
+static_assert(!std::is_copy_constructible_v<mq::batch> && std::is_nothrow_move_constructible_v<mq::batch>);
+static_assert(!std::is_copy_assignable_v<mq::subscription> && std::is_nothrow_move_assignable_v<mq::subscription>);
+static_assert(!std::is_copy_constructible_v<mq::pending>);
+
+template <typename Call>
+static mq_status thrown(Call call) {
+  try {
+    call();
+  } catch (const mq::error &error) {
+    CHECK(strlen(error.what()) > 0);
+    return error.status();
+  }
+  return MQ_STATUS_OK;
+}
+
+static void publish_and_consume() {
+  mq::client client("mq:memory");
+  mq::subscription billing = client.subscribe("orders", "billing");
+  mq_header colour = {span("colour"), span("red")};
+  mq_publish_options options = MQ_PUBLISH_OPTIONS_INIT;
+  options.headers = &colour;
+  options.headers_len = 1;
+  mq_receipt first = client.publish("orders", "one", options);
+  std::vector<std::string> bodies = {"two", "three"};
+  std::vector<mq_receipt> more = client.publish("orders", bodies);
+  CHECK(more.size() == 2 && more[1].offset == first.offset + 2);
+  client.publish("orders", {"four", "five"});
+
+  std::string all;
+  while (all != "one two three four five ") {
+    std::optional<mq::batch> batch = billing.next(60s);
+    CHECK(batch && !batch->empty());
+    for (const mq::message &message : *batch) {
+      all += std::string(message.body()) + " ";
+      CHECK(message.attempts() == 1 && message.offset() && message.broker() == "mq:memory");
+      CHECK(message.headers() == (message.body() == "one" ? 1u : 0u));
+    }
+    if (all.find("one ") == 0 && (*batch)[0].body() == "one") {
+      CHECK((*batch)[0].header_at(0).name == "colour" && (*batch)[0].header_at(0).value == "red");
+    }
+    mq::batch moved = std::move(*batch);
+    moved.touch();
+    moved.finish();
+  }
+  CHECK(!billing.next(0ms));
+  CHECK(billing.failures().empty());
+  billing.close();
+  CHECK(thrown([&] { billing.next(); }) == MQ_STATUS_CLOSED);
+}
+
+static void in_the_background_and_by_descriptor() {
+  mq::client client("mq:memory");
+  mq::subscription all = client.subscribe("t", "all");
+  int fd = all.fd();
+  CHECK(!all.poll());
+  std::vector<std::string> bodies(10, "message");
+  mq::pending pending = client.publish_async("t", bodies);
+  CHECK(pending.wait(60s).size() == 10 && pending.state() == MQ_PUBLISH_STATE_STORED);
+  mq::pending single = client.publish_async("t", "last");
+  pollfd outcome = {single.fd(), POLLIN, 0};
+  CHECK(::poll(&outcome, 1, PATIENCE_MS) == 1);
+  CHECK(single.wait(0ms).size() == 1);
+  for (std::size_t left = 11; left > 0;) {
+    pollfd wanted = {fd, POLLIN, 0};
+    CHECK(::poll(&wanted, 1, PATIENCE_MS) == 1);
+    std::optional<mq::batch> batch = all.poll();
+    CHECK(batch && batch->size() <= left);
+    left -= batch->size();
+    batch->finish();
+  }
+  client.flush();
+  client.close();
+  CHECK(thrown([&] { client.publish("t", "late"); }) == MQ_STATUS_CLOSED);
+}
+
+static void errors_are_thrown() {
+  CHECK(thrown([] { mq::client("localhost"); }) == MQ_STATUS_INVALID_ARGUMENT);
+  mq::client client("mq:memory");
+  CHECK(thrown([&] { client.publish("no topic", "x"); }) == MQ_STATUS_INVALID_NAME);
+  CHECK(thrown([&] { client.subscribe("t", ""); }) == MQ_STATUS_INVALID_NAME);
+  CHECK(thrown([&] { client.advance(1s); }) == MQ_STATUS_UNSUPPORTED);
+  client.create_channel("t", "c");
+  CHECK(client.stats().find("\"name\":\"c\"") != std::string::npos);
+  mq::client moved = std::move(client);
+  moved.delete_channel("t", "c");
+  moved.delete_topic("t");
+  CHECK(moved.stats().find("\"name\"") == std::string::npos);
+}
+
+int main() {
+  publish_and_consume();
+  in_the_background_and_by_descriptor();
+  errors_are_thrown();
+  return 0;
+}
