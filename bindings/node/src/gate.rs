@@ -70,8 +70,8 @@ impl Publish {
 /// Publishes that wait their turn. The crate has room for all that a gate lets through: it counts the same
 /// bytes as the gate, which hears later that they are free.
 ///
-/// One group is on its way at a time, and nothing overtakes it: if it fails, its messages are published one by
-/// one. Those that come meanwhile are the next group, the larger the slower the broker is.
+/// One group is on its way at a time, and nothing overtakes it: if it fails, its messages are published one
+/// by one. Those that come meanwhile are the next group, the larger the slower the broker is.
 pub(crate) struct Gate {
     max: usize,
     held: usize,

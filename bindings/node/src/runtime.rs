@@ -183,8 +183,8 @@ impl Runtime {
     /// The outcomes that are there: `[receipts, brokers, problems, failures, values]`.
     ///
     /// `receipts` has for each publish its number and count, and for each receipt the broker's place in
-    /// `brokers` with 1 for a duplicate and 2 for one with an offset in the lowest bits, and the offset; for a
-    /// message that failed 4, and the place in `problems`, which are code, message and retry in turn. The
+    /// `brokers` with 1 for a duplicate and 2 for one with an offset in the lowest bits, and the offset; for
+    /// a message that failed 4, and the place in `problems`, which are code, message and retry in turn. The
     /// other two have numbers and what belongs to them in turn: a problem, or a value.
     #[napi]
     pub fn drain(&self, env: Env) -> napi::Result<Unknown<'static>> {

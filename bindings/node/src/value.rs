@@ -70,8 +70,8 @@ pub(crate) fn numbers(env: &Env, value: Raw) -> napi::Result<Vec<u32>> {
     if length == 0 {
         return Ok(Vec::new());
     }
-    // SAFETY: `length` elements stand at `data`, aligned as JavaScript requires it of the array, as long as no
-    // JavaScript runs.
+    // SAFETY: `length` elements stand at `data`, aligned as JavaScript requires it of the array, as long as
+    // no JavaScript runs.
     Ok(unsafe { std::slice::from_raw_parts(data.cast::<u32>(), length) }.to_vec())
 }
 
