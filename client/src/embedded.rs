@@ -167,7 +167,7 @@ impl BrokerPlace {
             let mut begun = Vec::new();
             let closed = loop {
                 match queue.pop() {
-                    Next::Publication(Publication { topic, messages, slot }) => {
+                    Next::Publication(Publication { topic, messages, slot, .. }) => {
                         if slot.start(&self.name) {
                             let published = self.begin(&topic, &messages);
                             begun.push((slot, published));

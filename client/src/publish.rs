@@ -94,6 +94,8 @@ pub(crate) struct Publication {
     pub(crate) topic: TopicName,
     pub(crate) messages: Vec<NewMessage>,
     pub(crate) slot: Arc<Slot>,
+    /// Whether it is sent by itself: it was among some that were refused together.
+    pub(crate) alone: bool,
 }
 
 /// The outcome of one publish, or how far it is. It holds its bytes in the buffer until it is decided.
@@ -116,7 +118,7 @@ impl Publication {
     fn new(topic: TopicName, messages: Vec<NewMessage>, bytes: usize, buffer: &Arc<Buffer>) -> Self {
         let buffer = Arc::clone(buffer);
         let slot = Slot { stage: Mutex::new(Stage::Queued), signal: Signal::default(), bytes, buffer };
-        Self { topic, messages, slot: Arc::new(slot) }
+        Self { topic, messages, slot: Arc::new(slot), alone: false }
     }
 
     /// A publication with room in the buffer, if there is some.
@@ -146,6 +148,13 @@ impl Publication {
         let bytes = messages.iter().map(NewMessage::bytes).sum();
         buffer.signal.until(|| buffer.try_take(bytes)).await;
         Self::new(topic, messages, bytes, buffer)
+    }
+}
+
+impl Publication {
+    /// Whether it is one message without more than a body, and may be sent with others.
+    pub(crate) fn is_single(&self) -> bool {
+        !self.alone && self.messages.len() == 1 && self.messages.iter().all(|one| one.delay.is_zero())
     }
 }
 
@@ -385,6 +394,13 @@ impl Queue {
             None if state.closed => Next::Closed,
             None => Next::Nothing,
         }
+    }
+
+    /// The next publication, if it is one message that can go out in one batch with `first`.
+    pub(crate) fn pop_beside(&self, first: &Publication) -> Option<Publication> {
+        let mut state = self.state.lock();
+        let fits = |next: &mut Publication| next.is_single() && next.topic == first.topic;
+        state.publications.pop_front_if(fits)
     }
 
     /// Whether there is something to send, or nothing ever again.

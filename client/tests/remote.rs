@@ -11,7 +11,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use common::{Lookup, PATIENCE, Running, bodies, next};
-use libmq::{Client, Config, Error, PublishState, SubscribeOptions};
+use libmq::{Client, Config, Error, NewMessage, PublishState, SubscribeOptions};
 
 fn connect(url: &str) -> Client {
     let config = Config { max_reconnect_delay: Duration::from_millis(50), ..Config::default() };
@@ -93,6 +93,32 @@ fn a_refusal_belongs_to_its_publish() {
     for number in (0..100).filter(|number| *number != 50) {
         assert_eq!(next(&subscription), (format!("{number:02}"), 1));
     }
+}
+
+#[test]
+fn single_messages_go_out_together_and_each_has_its_outcome() {
+    let server = Running::start();
+    let client = connect(&server.url());
+    // While nobody answers they pile up, with some between that are sent by themselves.
+    let mut pending = Vec::new();
+    for number in 0..3000 {
+        let body = format!("{number:04}");
+        let topic = if number % 100 == 99 { "other" } else { "t" };
+        let message = match number % 50 {
+            10 => NewMessage::new(body).delay(Duration::from_millis(1)),
+            _ => NewMessage::new(body),
+        };
+        pending.push(client.send(topic, message).unwrap());
+    }
+    assert_eq!(client.flush(PATIENCE), Ok(0));
+    assert!(pending.iter().all(|pending| pending.state() == PublishState::Stored));
+    let subscription = client.subscribe("t", "c", SubscribeOptions::default()).unwrap();
+    let others = client.subscribe("other", "c", SubscribeOptions::default()).unwrap();
+    let of = |topic: &dyn Fn(usize) -> bool| {
+        (0..3000).filter(|number| topic(*number)).map(|number| format!("{number:04}")).collect::<Vec<_>>()
+    };
+    assert_eq!(bodies(&subscription, 2970), of(&|number| number % 100 != 99));
+    assert_eq!(bodies(&others, 30), of(&|number| number % 100 == 99));
 }
 
 #[test]

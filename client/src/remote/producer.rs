@@ -10,12 +10,17 @@ use mq_nsq::client::{Connection, Error as WireError};
 
 use super::{Backoff, Brokers, discovery};
 use crate::error::{Error, Result};
+use crate::message::NewMessage;
 use crate::publish::{Next, Publication, Queue, Receipt};
 use crate::url::Place;
 
-/// Publishes on the way over one connection: enough for the way there and back, and for one write and one
+/// Commands on the way over one connection: enough for the way there and back, and for one write and one
 /// read for many of them. Brokers take at least 4,096 without an answer.
 const UNANSWERED_MAX: usize = 512;
+/// Single messages that follow each other go out as one batch, of so many and so many bytes at most: one answer
+/// for all, and far below what brokers take.
+const TOGETHER_MAX: usize = 256;
+const TOGETHER_BYTES_MAX: usize = 64 << 10;
 
 /// Longest time that a few publishes wait for the answers to those before them, so that they go out together.
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
@@ -87,6 +92,8 @@ struct Link {
     connection: Connection,
     broker: Arc<str>,
     unanswered: VecDeque<Publication>,
+    /// Publications of each command that has no answer, at least 1 each: in all as many as `unanswered`.
+    commands: VecDeque<usize>,
     /// Messages whose outcome was passed on.
     settled: u64,
     /// Whether the broker answered any publish, be it with a refusal.
@@ -95,8 +102,8 @@ struct Link {
 
 impl Link {
     fn new(connection: Connection, address: &str) -> Self {
-        let (unanswered, broker) = (VecDeque::new(), address.into());
-        Self { connection, broker, unanswered, settled: 0, has_outcomes: false }
+        let (unanswered, commands) = (VecDeque::new(), VecDeque::new());
+        Self { connection, broker: address.into(), unanswered, commands, settled: 0, has_outcomes: false }
     }
 
     /// Sends and takes in answers until the queue is closed and all is answered.
@@ -104,11 +111,11 @@ impl Link {
         loop {
             let seen = queue.signal.seen();
             self.settle();
-            let has_room = self.unanswered.len() < UNANSWERED_MAX;
+            let has_room = self.commands.len() < UNANSWERED_MAX;
             if has_room {
                 match queue.pop() {
                     Next::Publication(publication) => {
-                        self.send(publication).await?;
+                        self.send(publication, queue).await?;
                         continue;
                     }
                     Next::Closed if self.unanswered.is_empty() => {
@@ -130,27 +137,44 @@ impl Link {
         }
     }
 
-    async fn send(&mut self, publication: Publication) -> Result<(), WireError> {
-        if !publication.slot.start(&self.broker) {
-            return Ok(());
+    /// Sends a publication, and with it those single messages that follow.
+    async fn send(&mut self, publication: Publication, queue: &Queue) -> Result<(), WireError> {
+        let first = self.unanswered.len();
+        let mut bytes = 0;
+        let mut next = Some(publication);
+        // Before anything can fail they are among the unanswered: from here on they may have been sent.
+        while let Some(publication) = next.take() {
+            bytes += publication.messages.iter().map(NewMessage::bytes).sum::<usize>();
+            if publication.slot.start(&self.broker) {
+                self.unanswered.push_back(publication);
+            }
+            let Some(first_of_all) = self.unanswered.get(first) else { return Ok(()) };
+            let count = self.unanswered.len() - first;
+            if first_of_all.is_single() && count < TOGETHER_MAX && bytes < TOGETHER_BYTES_MAX {
+                next = queue.pop_beside(first_of_all);
+            }
         }
-        // Before anything can fail: from here on it may have been sent.
-        self.unanswered.push_back(publication);
-        let Some(Publication { topic, messages, slot }) = self.unanswered.back() else { return Ok(()) };
+        let together = self.unanswered.range(first..);
+        self.commands.push_back(together.len());
+        let Some(Publication { topic, messages, slot, .. }) = self.unanswered.get(first) else {
+            return Ok(());
+        };
         let sent = match messages.as_slice() {
             [one] if !one.delay.is_zero() => {
                 self.connection.publish_deferred(topic, &one.body, one.delay).await
             }
-            messages => {
-                let bodies: Vec<_> = messages.iter().map(|message| &message.body).collect();
+            _ => {
+                let bodies = together.flat_map(|publication| &publication.messages);
+                let bodies: Vec<_> = bodies.map(|message| &message.body).collect();
                 self.connection.publish_batch(topic, &bodies).await
             }
         };
         match sent {
-            // Nothing was sent, and the connection goes on.
+            // Nothing was sent, and the connection goes on. Only a publish that is sent by itself can be so.
             Err(WireError::Input(why)) => {
                 slot.settle(Err(Error::Invalid(why)));
-                self.unanswered.pop_back();
+                self.unanswered.truncate(first);
+                self.commands.pop_back();
                 Ok(())
             }
             other => other,
@@ -169,6 +193,12 @@ impl Link {
             let receipt = Receipt { offset: None, duplicate: false, broker: Arc::clone(&self.broker) };
             publication.slot.settle(Ok(vec![receipt; publication.messages.len()]));
             self.unanswered.pop_front();
+            if let Some(left) = self.commands.front_mut() {
+                *left -= 1;
+                if *left == 0 {
+                    self.commands.pop_front();
+                }
+            }
         }
     }
 
@@ -188,15 +218,21 @@ impl Link {
     }
 
     /// Settles the publish that the broker refused, which is the oldest without an answer. Continues if the
-    /// broker read no further.
+    /// broker read no further. Where more than one were refused together, each is sent again by itself.
     fn refuse(&mut self, error: &WireError) -> ControlFlow<()> {
         let WireError::Server { code, .. } = error else { return ControlFlow::Break(()) };
-        let Some(refused) = self.unanswered.pop_front() else { return ControlFlow::Break(()) };
+        let Some(count) = self.commands.pop_front() else { return ControlFlow::Break(()) };
         self.has_outcomes = true;
         // A failure to store may be found while more is read.
         let is_late = code.ends_with("PUB_FAILED");
-        let (why, broker) = (error.to_string(), self.broker.to_string());
-        refused.slot.settle(Err(Error::Refused { why, broker, retry: is_late }));
+        if count > 1 && !is_late {
+            self.unanswered.iter_mut().take(count).for_each(|publication| publication.alone = true);
+        } else {
+            let (why, broker) = (error.to_string(), self.broker.to_string());
+            let refused = Error::Refused { why, broker, retry: is_late };
+            let some = self.unanswered.drain(..count);
+            some.for_each(|publication| publication.slot.settle(Err(refused.clone())));
+        }
         if is_late {
             return ControlFlow::Break(());
         }

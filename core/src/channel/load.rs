@@ -39,7 +39,10 @@ impl Load {
 
     fn read_on(&self, topic: &Topic, from: Offset, nowait: bool) -> bool {
         let shared = &self.channel.shared;
-        let read = reader::read(&shared.catalog, topic.no, from, shared.read_bytes(), nowait);
+        // Where some messages come again, those that are read now are likely to.
+        let some_come_again = self.channel.inner.lock().state.deferred() > 0;
+        let indexes = some_come_again.then_some(&topic.indexes);
+        let read = reader::read(&shared.catalog, indexes, topic.no, from, shared.read_bytes(), nowait);
         let frames = match read {
             Ok(None) => return false,
             Ok(Some(frames)) => frames,

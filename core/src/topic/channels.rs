@@ -194,7 +194,7 @@ impl Topic {
             }
             from
         };
-        let frames = reader::read(&self.shared.catalog, self.no, from, 1, false)?.unwrap_or_default();
+        let frames = reader::read(&self.shared.catalog, None, self.no, from, 1, false)?.unwrap_or_default();
         let on_disk = frames.first().map(|frame| (frame.first, frame.time));
         let in_memory = self.state.lock().ring.after(from).map(|frame| (frame.first, frame.time));
         Ok(on_disk.into_iter().chain(in_memory).min().map(|(_, time)| time))

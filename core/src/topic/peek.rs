@@ -46,7 +46,7 @@ impl Topic {
                 Some(frame) => vec![frame],
                 None => {
                     let bytes = self.shared.read_bytes();
-                    reader::read(&self.shared.catalog, self.no, from, bytes, false)?.unwrap_or_default()
+                    reader::read(&self.shared.catalog, None, self.no, from, bytes, false)?.unwrap_or_default()
                 }
             };
             if frames.is_empty() {

@@ -133,7 +133,7 @@ impl Shared {
     /// The publish time of a message on disk. A message that can't be read counts as young: it is not dropped
     /// for its age.
     fn time_of(&self, topic: u32, offset: Offset) -> Wall {
-        let frames = reader::read(&self.catalog, topic, offset, 1, false).ok().flatten();
+        let frames = reader::read(&self.catalog, None, topic, offset, 1, false).ok().flatten();
         frames.iter().flatten().map(|frame| frame.time).next().unwrap_or_else(|| self.clock.wall())
     }
 }

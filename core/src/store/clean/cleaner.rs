@@ -168,7 +168,7 @@ fn copy_span(
 ) -> Result<()> {
     let mut from = first;
     while from <= last && pending.count(from, last) > 0 {
-        let frames = reader::read(catalog, topic, from, READ_BYTES, false)?.unwrap_or_default();
+        let frames = reader::read(catalog, None, topic, from, READ_BYTES, false)?.unwrap_or_default();
         let Some(end) = frames.last().map(|f| f.last().plus(1)) else { break };
         for frame in frames {
             let Some(frame) = clip(frame, from, last) else { continue };

@@ -13,6 +13,7 @@ use crate::store::format::frame::{HEADER_BYTES, Header, Kind, PAYLOAD_BYTES_MAX,
 use crate::store::log::Frame;
 use crate::store::memory::marks::Marks;
 use crate::store::read::catalog::Catalog;
+use crate::store::read::record_index::RecordIndexes;
 
 /// Runs closer together than this are read in one go, with what lies between.
 const JOIN_BYTES: u64 = 64 * 1024;
@@ -21,12 +22,15 @@ const JOIN_BYTES: u64 = 64 * 1024;
 pub(crate) type Frames = Vec<Frame>;
 
 /// Reads the frames of `topic` that hold `from` and what follows, up to about `bytes_max` (at least one
-/// frame, if there is one). With `nowait`, `None` if a disk would have to be waited for.
+/// frame, if there is one). With `nowait`, `None` if a disk would have to be waited for. Where the messages
+/// may be delivered again in another order, `indexes` get the places of their records, so that the run is
+/// not read whole once more for that.
 ///
 /// # Errors
 /// `Io`; `Damaged` if what the catalog promises does not stand there.
 pub(crate) fn read(
     catalog: &Catalog,
+    indexes: Option<&RecordIndexes>,
     topic: u32,
     from: Offset,
     bytes_max: u64,
@@ -58,6 +62,9 @@ pub(crate) fn read(
             let bytes = Bytes::from(bytes);
             for run in &rest[..joined] {
                 let part = bytes.slice((run.at - at) as usize..(run.at - at + run.len) as usize);
+                if let Some(indexes) = indexes {
+                    indexes.index(&place.header, topic, run, &part)?;
+                }
                 parse_run(&place.header, topic, part, run.at, &mut frames)?;
             }
             taken += end - at;

@@ -1,9 +1,9 @@
 //! Positions of single records in stored runs, remembered for messages that are delivered again.
 //!
 //! Messages come due in any order, and a log file's index finds no more than the run that holds one: up to 64
-//! KiB, or a larger frame. A run is therefore read whole the first time a message of it is delivered again,
-//! and the positions of its records are kept, 4 bytes each; from then on exactly the records that are wanted
-//! are read.
+//! KiB, or a larger frame. A run is therefore read whole the first time a message of it is delivered again, or
+//! indexed when it is read for first deliveries while others wait to come again; the positions of its records
+//! are kept, 4 bytes each, and from then on exactly the records that are wanted are read.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -200,6 +200,20 @@ impl RecordIndexes {
         }
         self.count(&mut cache, before);
         value
+    }
+
+    /// Indexes a run of a topic that was read whole, unless it is indexed.
+    ///
+    /// # Errors
+    /// `Damaged` if anything but whole frames of `topic` stands there.
+    pub(crate) fn index(&self, header: &FileHeader, topic: u32, run: &Run, bytes: &[u8]) -> Result<()> {
+        if self.run(header.no, run.at).is_some_and(|index| index.covered() >= run.len) {
+            return Ok(());
+        }
+        let mut index = RunIndex::default();
+        index.extend(header, topic, run.at, bytes)?;
+        self.add_run(header.no, run.at, index);
+        Ok(())
     }
 
     /// Remembers the topic's runs in a sealed file.
