@@ -4,7 +4,7 @@ use napi_derive::napi;
 
 /// Runs a command line, whose first argument is the program's name, to its end, and returns its exit status.
 /// JavaScript waits meanwhile: `bin/mq.js` has nothing else to do.
-#[cfg_attr(test, expect(dead_code, reason = "nothing is exported to JavaScript from a test"))]
+#[cfg_attr(test, allow(dead_code, reason = "nothing is exported to JavaScript from a test"))]
 #[napi(js_name = "main")]
 pub(crate) fn run_command(arguments: Vec<String>) -> u32 {
     for signal in [libc::SIGINT, libc::SIGTERM] {
