@@ -1,6 +1,7 @@
 //! Project chores: `cargo xtask test` sets up what the tests need and runs everything; `cargo xtask soak`
 //! runs what takes hours; `cargo xtask prose` counts words; `cargo xtask bench` compares `mq` with nsqd;
-//! `cargo xtask generate` and `cargo xtask header` write the generated code that is committed.
+//! `cargo xtask npm` and `cargo xtask wheel` pack the packages for Node and Python; `cargo xtask generate`
+//! and `cargo xtask header` write the generated code that is committed.
 
 mod bench;
 mod c;
@@ -11,6 +12,7 @@ mod examples;
 mod header;
 mod install;
 mod layout;
+mod npm;
 mod prose;
 mod run;
 mod soak;
@@ -39,6 +41,8 @@ enum Task {
     Prose(prose::Prose),
     /// Measures mq beside nsqd and writes docs/benchmarks.md
     Bench(bench::Bench),
+    /// Packs the npm package libmq: its main package, and the one of this platform
+    Npm(npm::Npm),
     /// Builds the Python package
     Wheel(wheel::Wheel),
     /// Generates the committed code of the protos: grpc/src/generated, grpc/go/mqv1
@@ -56,6 +60,7 @@ fn main() -> ExitCode {
         Task::Soak(task) => task.run(),
         Task::Prose(task) => task.run(),
         Task::Bench(task) => task.run(),
+        Task::Npm(task) => task.run(),
         Task::Wheel(args) => wheel::wheel(&args),
         Task::Generate(task) => task.run(),
         Task::Header(task) => task.run(),

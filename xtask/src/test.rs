@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 
 use crate::run::{cargo, program, root, run, succeeds, target};
 use crate::stages::{self, Done};
-use crate::{c, counts, examples, layout, prose, tools, unused, wheel};
+use crate::{c, counts, examples, layout, npm, prose, tools, unused, wheel};
 
 /// Host and port from which cargo-deny fetches the list of known vulnerabilities.
 const ADVISORIES_HOST: (&str, u16) = ("github.com", 443);
@@ -58,6 +58,8 @@ enum Stage {
     Node,
     /// The Java artifact of the gRPC API, and an unmodified nsq-j, against the real binary
     Java,
+    /// The npm package, packed and installed in a project of its own
+    Npm,
     /// The examples over gRPC, of every language that is here
     Examples,
 }
@@ -102,6 +104,7 @@ impl Stage {
             Self::Go => return go(),
             Self::Node => return node(),
             Self::Java => return java(),
+            Self::Npm => return npm(),
             Self::Examples => {
                 let missing = examples::test(&mq()?)?;
                 if !missing.is_empty() {
@@ -187,6 +190,14 @@ fn node() -> Result<Done, String> {
     let mut tests = program("node");
     tests.args(["--test", "tests/node/nsqjs.test.js"]);
     run(tests.env("NODE_PATH", tools::node_modules("tests/node", "tests")?).env("MQ_BIN", mq()?))?;
+    Ok(Done::Ran)
+}
+
+fn npm() -> Result<Done, String> {
+    if !npm::is_there() {
+        return Ok(Done::Skipped("no node with npm on the path".into()));
+    }
+    npm::test(&mq()?)?;
     Ok(Done::Ran)
 }
 

@@ -1,0 +1,3 @@
+import libmq from './index.js'
+
+export const { connect, run, Client, Subscription, Message, Batch, MqError, AbortError } = libmq

@@ -1,0 +1,394 @@
+'use strict'
+// A client: it publishes in order, and opens subscriptions.
+
+const check = require('./check')
+const {MqError, Failure} = require('./error')
+const {native, waiting, outcomeOf, hold, release, flushAll} = require('./runtime')
+const settings = require('./settings')
+const {Subscription} = require('./subscription')
+
+const MESSAGE_KEYS = ['body', 'headers', 'id', 'delay']
+const STARTS = ['waiting', 'earliest', 'latest']
+const CLOSE_TIMEOUT_MS = 30_000
+/** Name of a call that `libmq/testing` makes public. */
+const ADVANCE = Symbol('advance')
+/** Bytes and number of messages that go to the addon in one call. */
+const CHUNK_BYTES = 32 * 1024
+const CHUNK_MESSAGES = 500
+/** Entries that are done before the list of publishes is made anew. */
+const DONE_MAX = 1024
+
+/** Connects to brokers, or opens one in this process. */
+async function connect(url, options) {
+  return await open(Client, url, options)
+}
+
+/** The same, as a client of this class. */
+async function open(Class, url, options) {
+  check.string(url, 'the URL')
+  const pairs = settings.pairs(options)
+  const own = settings.own(url, options)
+  const opened = await outcomeOf(native.connect(url, pairs, own.maxBufferedBytes))
+  if (opened instanceof Failure) throw opened.error()
+  return new Class(opened, own.publishTimeout)
+}
+
+/** The first message of a channel that is created, as the addon takes it: a kind and a number. */
+function startOf(start) {
+  if (STARTS.includes(start)) return [start, 0n]
+  const {offset, time} = check.options(start, 'the options of start', ['offset', 'time'])
+  if ((offset === undefined) === (time === undefined)) {
+    throw check.invalid(`start is ${check.shown(start)}: ${STARTS.join(', ')}, {offset} or {time}`)
+  }
+  const at = offset ?? (time instanceof Date ? BigInt(time.getTime()) * 1_000_000n : time)
+  if (typeof at !== 'bigint' || at < 0n || at >= 2n ** 64n) {
+    throw check.invalid('start has an offset or time that is no bigint from 0n on; a time can be a Date too')
+  }
+  return [offset === undefined ? 'time' : 'offset', at]
+}
+
+/** Whether a message is given with more than its body. */
+function isFull(message) {
+  return typeof message === 'object' && message !== null && !ArrayBuffer.isView(message) && !(message instanceof ArrayBuffer)
+}
+
+/** Publishes on their way, with one outcome each or all the same. */
+class Sending {
+  isDone = false
+
+  constructor(number, deadline, takers, settle) {
+    this.number = number
+    this.deadline = deadline
+    this.takers = takers
+    this.settle = settle
+  }
+
+  take(outcome) {
+    this.settle(this, outcome)
+  }
+}
+
+/** A client of brokers, or of one in this process. */
+class Client {
+  #native
+  #publishTimeout
+  #subscriptions = new Set()
+  /** What was published in their order, from `#first` on: those before have an outcome. */
+  #sendings = []
+  #first = 0
+  #timer = null
+  /** Topic and takers of messages that go to the addon at the end of this turn of the event loop, and their bytes. */
+  #topic = ''
+  #takers = []
+  #bytes = null
+  #used = 0
+  #ends = null
+  #isFlushing = false
+  #isClosed = false
+  #closing = null
+  /** Called when no publish is under way any more. */
+  #onIdle = null
+
+  constructor(native_, publishTimeout) {
+    this.#native = native_
+    this.#publishTimeout = publishTimeout
+  }
+
+  /** Publishes a message or a list of them. Returns once they are stored. */
+  async publish(topic, message, options) {
+    const isList = Array.isArray(message)
+    const isPlain = !isList && options === undefined && !isFull(message)
+    const outcome = await (isPlain ? this.#beginPlain(topic, message) : this.#begin(topic, message, options, isList))
+    if (outcome instanceof Failure) throw outcome.error()
+    return isList || isPlain ? outcome : outcome[0]
+  }
+
+  /** Publishes a message that has nothing but a body, together with others of this turn. */
+  #beginPlain(topic, message) {
+    check.string(topic, 'the topic')
+    const body = check.bytes(message, 'the message')
+    if (this.#isClosed) return new Failure('CLOSED', 'the client is closed', false)
+    if (body.length === 0) return new Failure('INVALID_ARGUMENT', "a message can't be empty", false)
+    // A unit of UTF-16 is at most three bytes of UTF-8.
+    const most = typeof body === 'string' ? 3 * body.length : body.length
+    if (most > CHUNK_BYTES) {
+      this.#flush()
+      const large = Buffer.from(body)
+      return this.#outcome(this.#native.publishBodies(topic, large, new Uint32Array([large.length])))
+    }
+    const isOther = this.#topic !== topic || this.#takers.length === CHUNK_MESSAGES || this.#used + most > CHUNK_BYTES
+    if (isOther) this.#flush()
+    this.#topic = topic
+    this.#bytes ??= Buffer.allocUnsafeSlow(CHUNK_BYTES)
+    this.#ends ??= new Uint32Array(CHUNK_MESSAGES)
+    if (typeof body === 'string') this.#used += this.#bytes.utf8Write(body, this.#used)
+    else {
+      // The caller may use its memory again at once.
+      this.#bytes.set(body, this.#used)
+      this.#used += body.length
+    }
+    this.#ends[this.#takers.length] = this.#used
+    if (!this.#isFlushing) {
+      this.#isFlushing = true
+      process.nextTick(this.#flushSoon)
+    }
+    return new Promise((resolve) => this.#takers.push(resolve))
+  }
+
+  #flushSoon = () => {
+    this.#isFlushing = false
+    this.#flush()
+  }
+
+  #flush() {
+    const takers = this.#takers
+    if (takers.length === 0) return
+    const bodies = this.#bytes.subarray(0, this.#used)
+    const number = this.#native.publishBodies(this.#topic, bodies, this.#ends.subarray(0, takers.length))
+    this.#takers = []
+    this.#used = 0
+    this.#add(number, takers)
+  }
+
+  #begin(topic, message, options, isList) {
+    check.string(topic, 'the topic')
+    if (this.#isClosed) return new Failure('CLOSED', 'the client is closed', false)
+    const common = check.options(options, 'the options of publish', ['headers', 'id', 'delay'])
+    const messages = isList ? message : [message]
+    if (messages.length === 0) return []
+    if (isList && common.id !== undefined) {
+      throw check.invalid('a list has one id for all: give each message its own, as {body, id}')
+    }
+    const bodies = new Array(messages.length)
+    const [ids, headers, delays] = [[], [], []]
+    const commonHeaders = check.headers(common.headers)
+    for (let at = 0; at < messages.length; at++) {
+      const one = messages[at]
+      if (!isFull(one)) {
+        bodies[at] = check.bytes(one, 'a message')
+        if (common.id !== undefined) ids[at] = check.bytes(common.id, 'id')
+        if (commonHeaders !== undefined) headers[at] = commonHeaders
+        if (common.delay !== undefined) delays[at] = check.ms(common.delay, 'delay')
+        continue
+      }
+      check.options(one, 'a message', MESSAGE_KEYS)
+      bodies[at] = check.bytes(one.body, 'the body of a message')
+      const [id, delay] = [one.id ?? common.id, one.delay ?? common.delay]
+      if (id !== undefined) ids[at] = check.bytes(id, 'id')
+      if (delay !== undefined) delays[at] = check.ms(delay, 'delay')
+      const own = check.headers(one.headers)
+      if (own ?? commonHeaders) headers[at] = [...(commonHeaders ?? []), ...(own ?? [])]
+    }
+    const delayed = delays.length === 0 ? undefined : Array.from(bodies, (_, at) => delays[at] ?? 0)
+    this.#flush()
+    const number = this.#native.publish(topic, bodies, ids, headers, delayed)
+    return new Promise((resolve) => this.#add(number, resolve))
+  }
+
+  /** The outcome of the one message of a publish. */
+  #outcome(number) {
+    return new Promise((resolve) => this.#add(number, [resolve]))
+  }
+
+  /** Waits for publishes, at most as long as one may take. They keep the process alive. */
+  #add(number, takers) {
+    hold()
+    const sending = new Sending(number, performance.now() + this.#publishTimeout, takers, this.#settle)
+    this.#sendings.push(sending)
+    waiting.set(number, sending)
+    if (this.#timer === null) this.#watch()
+  }
+
+  #settle = (sending, outcome) => {
+    sending.isDone = true
+    release()
+    const {takers} = sending
+    if (typeof takers === 'function') takers(outcome)
+    else for (let at = 0; at < takers.length; at++) takers[at](outcome instanceof Failure ? outcome : outcome[at])
+    const sendings = this.#sendings
+    while (this.#first < sendings.length && sendings[this.#first].isDone) this.#first++
+    if (this.#first === sendings.length) {
+      this.#sendings = []
+      this.#first = 0
+      this.#onIdle?.()
+    } else if (this.#first > DONE_MAX && 2 * this.#first > sendings.length) {
+      this.#sendings = sendings.slice(this.#first)
+      this.#first = 0
+    }
+  }
+
+  /** Gives up the publishes that take too long, and looks again when the next one may. */
+  #watch() {
+    const now = performance.now()
+    this.#giveUp((sending) => sending.deadline <= now, `in ${this.#publishTimeout} ms`)
+    const next = this.#sendings[this.#first]
+    if (next === undefined) {
+      this.#timer = null
+      return
+    }
+    this.#timer = setTimeout(() => this.#watch(), Math.max(next.deadline - now, 1))
+    // The publishes keep the process alive.
+    this.#timer.unref()
+  }
+
+  #giveUp(isLate, when) {
+    while (this.#first < this.#sendings.length && isLate(this.#sendings[this.#first])) {
+      const sending = this.#sendings[this.#first]
+      waiting.delete(sending.number)
+      const failure = this.#native.cancel(sending.number)
+        ? new Failure('TIMEOUT', `out of time: the publish waited for those before it, and was not sent ${when}`, true)
+        : new Failure('UNKNOWN_OUTCOME', `no broker has answered ${when}: the message may be stored or not`, false)
+      this.#settle(sending, failure)
+    }
+  }
+
+  /** Subscribes to a channel. */
+  subscribe(topic, channel, options) {
+    const known = ['maxInFlight', 'msgTimeout', 'start', 'signal']
+    const given = check.options(options, 'the options of subscribe', known)
+    const {maxInFlight = 200, msgTimeout = 60_000, start = 'waiting', signal} = given
+    check.string(topic, 'the topic')
+    check.string(channel, 'the channel')
+    check.count(maxInFlight, 'maxInFlight', 1, 1_000_000)
+    check.ms(msgTimeout, 'msgTimeout')
+    check.signal(signal)
+    const [kind, at] = startOf(start)
+    if (this.#isClosed) throw new MqError('CLOSED', 'the client is closed')
+    this.#flush()
+    const open = () => this.#native.subscribe(topic, channel, maxInFlight, msgTimeout, kind, at)
+    const subscription = new Subscription(open, (ended) => this.#subscriptions.delete(ended), {topic, channel, maxInFlight, signal})
+    if (!subscription.isClosed) this.#subscriptions.add(subscription)
+    return subscription
+  }
+
+  /** Ends subscriptions, waits for publishes, and stops a broker in this process. */
+  async close(options) {
+    const {timeout = CLOSE_TIMEOUT_MS} = check.options(options, 'the options of close', ['timeout'])
+    check.ms(timeout, 'timeout')
+    this.#closing ??= this.#close(timeout)
+    const failure = await this.#closing
+    if (failure !== undefined) throw failure.error()
+  }
+
+  async #close(timeout) {
+    this.#isClosed = true
+    this.#flush()
+    const began = performance.now()
+    const left = () => Math.max(timeout - (performance.now() - began), 0)
+    flushAll()
+    const ended = await Promise.all(Array.from(this.#subscriptions, (each) => each.close({timeout})))
+    if (this.#sendings.length > 0) {
+      await new Promise((resolve) => {
+        const timer = setTimeout(resolve, left())
+        this.#onIdle = () => {
+          clearTimeout(timer)
+          resolve()
+        }
+      })
+    }
+    const count = ({takers}) => (typeof takers === 'function' ? 1 : takers.length)
+    const unfinished = this.#sendings.slice(this.#first).reduce((sum, sending) => sum + count(sending), 0)
+    this.#giveUp(() => true, 'before the client was closed')
+    clearTimeout(this.#timer)
+    const closed = await outcomeOf(this.#native.close(left()))
+    if (unfinished > 0) {
+      return new Failure('TIMEOUT', `out of time: ${unfinished} publishes had no outcome in ${timeout} ms`, true)
+    }
+    if (closed instanceof Failure) return closed
+    const late = ended.filter((isOver) => !isOver).length
+    if (late > 0) return new Failure('TIMEOUT', `out of time: ${late} subscriptions did not end in ${timeout} ms`, true)
+    return undefined
+  }
+
+  async createTopic(topic) {
+    await this.#change('create', topic)
+  }
+
+  async deleteTopic(topic) {
+    await this.#change('delete', topic)
+  }
+
+  async emptyTopic(topic) {
+    await this.#change('empty', topic)
+  }
+
+  async pauseTopic(topic) {
+    await this.#change('pause', topic)
+  }
+
+  async unpauseTopic(topic) {
+    await this.#change('unpause', topic)
+  }
+
+  async createChannel(topic, channel) {
+    await this.#change('create', topic, check.string(channel, 'the channel'))
+  }
+
+  async deleteChannel(topic, channel) {
+    await this.#change('delete', topic, check.string(channel, 'the channel'))
+  }
+
+  async emptyChannel(topic, channel) {
+    await this.#change('empty', topic, check.string(channel, 'the channel'))
+  }
+
+  async pauseChannel(topic, channel) {
+    await this.#change('pause', topic, check.string(channel, 'the channel'))
+  }
+
+  async unpauseChannel(topic, channel) {
+    await this.#change('unpause', topic, check.string(channel, 'the channel'))
+  }
+
+  async #change(call, topic, channel) {
+    await this.#call(() => this.#native.change(call, check.string(topic, 'the topic'), channel))
+  }
+
+  /** The numbers of topics and channels. */
+  async stats() {
+    const text = await this.#call(() => this.#native.stats())
+    const camel = (name) => name.replace(/_(.)/g, (_, letter) => letter.toUpperCase())
+    const renamed = (value) =>
+      Array.isArray(value)
+        ? value.map(renamed)
+        : typeof value === 'object' && value !== null
+          ? Object.fromEntries(Object.entries(value).map(([name, one]) => [camel(name), renamed(one)]))
+          : value
+    return renamed(JSON.parse(text))
+  }
+
+  /** Serves a broker in this process to others. */
+  async serve(settings) {
+    const flags = Object.entries(check.options(settings, 'the settings of serve')).map(([name, value]) => {
+      if (!['string', 'number', 'boolean'].includes(typeof value)) {
+        throw check.invalid(`${name} is ${check.shown(value)}: a string, number or boolean`)
+      }
+      return `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}=${value}`
+    })
+    const [tcp, http, https, grpc] = JSON.parse(await this.#call(() => this.#native.serve(flags)))
+    const none = (address) => address ?? undefined
+    return {tcp, http: none(http), https: none(https), grpc: none(grpc)}
+  }
+
+  /** Moves a test clock on. */
+  async [ADVANCE](ms) {
+    await this.#call(() => this.#native.advance(check.ms(ms, 'the time')))
+  }
+
+  async #call(begin) {
+    flushAll()
+    const outcome = await outcomeOf(begin())
+    if (outcome instanceof Failure) throw outcome.error()
+    return outcome
+  }
+
+  get isClosed() {
+    return this.#isClosed
+  }
+
+  async [Symbol.asyncDispose]() {
+    await this.close()
+  }
+}
+
+module.exports = {connect, open, Client, ADVANCE}

@@ -1,0 +1,102 @@
+'use strict'
+// The addon in this environment (the main thread, or a worker thread): numbered tasks, and a wake-up for all
+// that have an outcome.
+
+const {load} = require('./native')
+const {Failure} = require('./error')
+
+const {Runtime} = load()
+const native = new Runtime(settle)
+
+/** For each task that runs whoever takes its outcome, by `take`. */
+const waiting = new Map()
+
+/** Whatever has answers to give before something ends. */
+const unflushed = new Set()
+
+let holds = 0
+
+/** Takes all outcomes that are there. */
+function settle() {
+  const [receipts, brokers, problems, failures, values] = native.drain()
+  for (let at = 0; at < receipts.length; ) {
+    const number = receipts[at]
+    const count = receipts[at + 1]
+    at += 2
+    const end = at + 3 * count
+    const taker = waiting.get(number)
+    if (taker !== undefined) {
+      waiting.delete(number)
+      const list = new Array(count)
+      for (let n = 0; at < end; at += 3, n++) {
+        const flags = receipts[at]
+        if ((flags & 4) !== 0) {
+          const place = receipts[at + 1]
+          list[n] = new Failure(problems[place], problems[place + 1], problems[place + 2])
+          continue
+        }
+        const offset = (flags & 2) === 0 ? undefined : wide(receipts[at + 1], receipts[at + 2])
+        list[n] = {offset, duplicate: (flags & 1) === 1, broker: brokers[flags >>> 3]}
+      }
+      taker.take(list)
+    }
+    at = end
+  }
+  for (let at = 0; at < failures.length; at += 4) {
+    take(failures[at], new Failure(failures[at + 1], failures[at + 2], failures[at + 3]))
+  }
+  for (let at = 0; at < values.length; at += 2) take(values[at], values[at + 1])
+}
+
+function take(number, outcome) {
+  const taker = waiting.get(number)
+  waiting.delete(number)
+  taker?.take(outcome)
+}
+
+/** A number of 64 bits. */
+function wide(low, high) {
+  // Exact up to 2^53, and quicker.
+  return high < 0x200000 ? BigInt(high * 0x100000000 + low) : (BigInt(high) << 32n) | BigInt(low)
+}
+
+/** Waits for a task's outcome, which may be a Failure; the process stays alive meanwhile. */
+function outcomeOf(number) {
+  hold()
+  return new Promise((resolve) => {
+    const take = (outcome) => {
+      release()
+      resolve(outcome)
+    }
+    waiting.set(number, {take})
+  })
+}
+
+/** Keeps the process alive until as many calls of `release`. */
+function hold() {
+  if (holds++ === 0) native.keepAlive(true)
+}
+
+function release() {
+  if (--holds === 0) native.keepAlive(false)
+}
+
+/** Calls `flush` of `holder` soon: after all that runs in this turn of the event loop. */
+function flushSoon(holder) {
+  if (unflushed.size === 0) process.nextTick(flushAll)
+  unflushed.add(holder)
+}
+
+/** Gives all answers that wait to be given. */
+function flushAll() {
+  for (const holder of unflushed) holder.flush()
+  unflushed.clear()
+}
+
+// What is open ends in order, as far as that can be done without a turn of the event loop.
+process.on('exit', () => {
+  flushAll()
+  native.end()
+})
+
+module.exports = {native, waiting, wide, outcomeOf, hold, release, flushSoon, flushAll}

@@ -1,0 +1,55 @@
+'use strict'
+// Settings of a client: those of the crate in JavaScript's names, durations in milliseconds.
+
+const check = require('./check')
+
+/** The crate's name of each setting, and its text for the crate. */
+const SETTINGS = {
+  maxBufferedBytes: ['max_buffered_bytes', (value, what) => String(check.count(value, what, 0, Number.MAX_SAFE_INTEGER))],
+  publishTimeout: ['publish_timeout', duration],
+  maxReconnectDelay: ['max_reconnect_delay', duration],
+  lookupPollInterval: ['lookup_poll_interval', duration],
+  heartbeatInterval: ['heartbeat_interval', duration],
+  clientId: ['client_id', check.string],
+  userAgent: ['user_agent', check.string],
+  compression: ['compression', check.string],
+  authSecret: ['auth_secret', check.string],
+  tlsRootCaFile: ['tls_root_ca_file', check.string],
+  tlsCertFile: ['tls_cert_file', check.string],
+  tlsKeyFile: ['tls_key_file', check.string],
+  tlsInsecure: ['tls_insecure', boolean],
+  durability: ['durability', check.string]
+}
+const UNITS_MS = {ms: 1, s: 1000, m: 60_000, h: 3_600_000}
+
+function duration(value, what) {
+  return `${Math.ceil(check.ms(value, what))}ms`
+}
+
+function boolean(value, what) {
+  if (typeof value !== 'boolean') throw check.invalid(`${what} is ${check.shown(value)}: true or false`)
+  return String(value)
+}
+
+/** Keys and values in turn for the crate. */
+function pairs(options) {
+  check.options(options, 'the options of connect', Object.keys(SETTINGS))
+  const list = []
+  for (const [name, value] of Object.entries(options ?? {})) {
+    const [key, text] = SETTINGS[name]
+    if (value !== undefined) list.push(key, text(value, name))
+  }
+  return list
+}
+
+/** Settings that this side needs too. The URL's win. What the crate refuses fails there. */
+function own(url, options) {
+  const query = new URLSearchParams(url.slice((url.indexOf('?') + 1) || url.length))
+  const [, number, unit] = /^(\d+)(ms|s|m|h)$/.exec(query.get('publish_timeout') ?? '') ?? []
+  return {
+    publishTimeout: number === undefined ? (options?.publishTimeout ?? 30_000) : Number(number) * UNITS_MS[unit],
+    maxBufferedBytes: Number(query.get('max_buffered_bytes') ?? options?.maxBufferedBytes ?? 64 * 2 ** 20)
+  }
+}
+
+module.exports = {pairs, own}

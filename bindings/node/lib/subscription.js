@@ -1,0 +1,221 @@
+'use strict'
+// A subscription: an iterable of messages, which come in batches from the addon.
+
+const {setImmediate: turn} = require('node:timers/promises')
+
+const check = require('./check')
+const {MqError, AbortError, Failure} = require('./error')
+const {Pack, Message, Batch} = require('./message')
+const {waiting, outcomeOf, hold, release, flushAll} = require('./runtime')
+
+/** Most messages in a batch by itself: the event loop turns between two batches. */
+const BATCH_MAX = 1000
+const CLOSE_TIMEOUT_MS = 10_000
+
+/** A subscription to a channel. */
+class Subscription {
+  #topic
+  #channel
+  #max
+  #onEnd
+  #native = null
+  /** The promise of the opening: undefined, or a Failure. */
+  #opening
+  #isClosed = false
+  /** Whether a loop over it ends quietly: it was closed from here. */
+  #isEnding = false
+  #isHeld = true
+  #pack = null
+  #at = 0
+  /** The promise of the batch that is on its way. */
+  #fetching = null
+  #signal
+  #onAbort
+
+  constructor(open, onEnd, {topic, channel, maxInFlight, signal}) {
+    this.#topic = topic
+    this.#channel = channel
+    this.#max = Math.min(maxInFlight, BATCH_MAX)
+    this.#onEnd = onEnd
+    this.#signal = signal
+    hold()
+    this.#onAbort = () => this.#end()
+    if (signal?.aborted) {
+      this.#opening = Promise.resolve()
+      this.#end()
+      return
+    }
+    signal?.addEventListener('abort', this.#onAbort)
+    this.#opening = outcomeOf(open()).then((native) => {
+      if (native instanceof Failure) {
+        this.#end()
+        return native
+      }
+      this.#native = native
+      if (this.#isClosed) native.close()
+      return undefined
+    })
+  }
+
+  get topic() {
+    return this.#topic
+  }
+
+  get channel() {
+    return this.#channel
+  }
+
+  /** Waits until the channel is there. */
+  async opened() {
+    const failure = await this.#opening
+    if (failure !== undefined) throw failure.error()
+  }
+
+  /** The next message. */
+  next() {
+    const pack = this.#pack
+    if (pack !== null && this.#signal?.aborted !== true) {
+      const value = new Message(pack, this.#at)
+      if (++this.#at === pack.length) this.#pack = null
+      return Promise.resolve({done: false, value})
+    }
+    return this.#later(this.#max, false)
+  }
+
+  /** Ends the subscription: what is not answered goes back. */
+  async return() {
+    await this.close()
+    return {done: true, value: undefined}
+  }
+
+  [Symbol.asyncIterator]() {
+    return this
+  }
+
+  /** Batches instead of messages. */
+  batches(options) {
+    const {max = this.#max} = check.options(options, 'the options of batches', ['max'])
+    check.count(max, 'max', 1, 1_000_000)
+    return {
+      next: () => this.#later(max, true),
+      return: () => this.return(),
+      [Symbol.asyncIterator]() {
+        return this
+      }
+    }
+  }
+
+  /** A message or batch, once there is one. Its callers are all functions that hand the promise on. */
+  async #later(max, asBatch) {
+    for (;;) {
+      if (this.#signal?.aborted) throw new AbortError(this.#signal.reason)
+      const pack = this.#pack
+      if (pack !== null) {
+        const at = this.#at
+        const value = asBatch ? new Batch(pack, at) : new Message(pack, at)
+        this.#at++
+        if (asBatch || this.#at === pack.length) this.#pack = null
+        return {done: false, value}
+      }
+      // Those that wait at the same time share what comes.
+      this.#fetching ??= this.#fetch(max)
+      const failure = await this.#fetching
+      if (this.#signal?.aborted) continue
+      if (failure === undefined) continue
+      if (failure.code === 'CLOSED' && this.#isEnding) return {done: true, value: undefined}
+      throw failure.error()
+    }
+  }
+
+  /** Fetches a batch. Returns the Failure if there is none. */
+  async #fetch(max) {
+    try {
+      const failure = await this.#opening
+      if (failure !== undefined) return failure
+      if (this.#isClosed) return new Failure('CLOSED', 'the subscription is closed', false)
+      // Timers and sockets have their turn, however many messages there are.
+      await turn()
+      if (this.#isClosed) return new Failure('CLOSED', 'the subscription is closed', false)
+      flushAll()
+      let packed = this.#native.poll(max)
+      if (packed === null) packed = await new Promise((take) => waiting.set(this.#native.number, {take}))
+      if (packed instanceof Failure) {
+        this.#end(false)
+        return packed
+      }
+      // They came when it was closed, and went back by that.
+      if (this.#isClosed) return new Failure('CLOSED', 'the subscription is closed', false)
+      this.#pack = new Pack(packed)
+      this.#at = 0
+      return undefined
+    } finally {
+      this.#fetching = null
+    }
+  }
+
+  /** Answers that failed, and brokers that can't be reached, since they were asked for last. */
+  failures() {
+    const list = this.#native?.failures() ?? []
+    const failures = []
+    for (let at = 0; at < list.length; at += 5) {
+      const [broker, messageId, code, message, retry] = list.slice(at, at + 5)
+      const error = new MqError(code, message, {retry})
+      failures.push({broker, messageId: messageId ?? undefined, error})
+    }
+    return failures
+  }
+
+  #end(quietly = true) {
+    if (this.#isClosed) return
+    this.#isClosed = true
+    this.#isEnding = quietly
+    flushAll()
+    this.#pack = null
+    this.#native?.close()
+    this.#signal?.removeEventListener('abort', this.#onAbort)
+    this.#onEnd(this)
+    this.unref()
+  }
+
+  /** Ends the subscription, and waits until that is complete. Returns whether it is. */
+  async close(options) {
+    const {timeout = CLOSE_TIMEOUT_MS} = check.options(options, 'the options of close', ['timeout'])
+    check.ms(timeout, 'timeout')
+    this.#end()
+    await this.#opening
+    if (this.#native === null) return true
+    const closed = await outcomeOf(this.#native.closed(timeout))
+    if (closed instanceof Failure) throw closed.error()
+    return closed === 'true'
+  }
+
+  /** Keeps the process alive while the subscription is open, as it does from the beginning. */
+  ref() {
+    if (!this.#isHeld && !this.#isClosed) {
+      this.#isHeld = true
+      hold()
+    }
+    return this
+  }
+
+  /** Lets the process end although the subscription is open. */
+  unref() {
+    if (this.#isHeld) {
+      this.#isHeld = false
+      release()
+    }
+    return this
+  }
+
+  get isClosed() {
+    return this.#isClosed
+  }
+}
+
+// Node 18 has no such symbol.
+if (Symbol.asyncDispose === undefined) Object.defineProperty(Symbol, 'asyncDispose', {value: Symbol('Symbol.asyncDispose')})
+Subscription.prototype[Symbol.asyncDispose] = async function () {
+  await this.close()
+}
+
+module.exports = {Subscription}

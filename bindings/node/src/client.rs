@@ -1,0 +1,438 @@
+//! A client: what it publishes keeps its order, and waits where the crate has no room for more.
+
+use std::cell::RefCell;
+use std::rc::{Rc, Weak};
+use std::time::Duration;
+
+use libmq::{Client, Config, NewMessage, Start, SubscribeOptions};
+use mq_core::{ChannelName, TopicName};
+use napi::Env;
+use napi::bindgen_prelude::{BigInt, Unknown};
+use napi_derive::napi;
+
+use crate::blocking::blocking;
+use crate::gate::{Gate, Publish};
+use crate::problem::Problem;
+use crate::runtime::{AtEnd, Environment, Outcome};
+use crate::subscription::SubscriptionHandle;
+use crate::value;
+
+/// The group that is on its way.
+struct Group {
+    /// Number of its task.
+    number: u32,
+    /// Numbers of the tasks that JavaScript waits for.
+    parts: Vec<u32>,
+    /// Those that it has given up.
+    given_up: usize,
+}
+
+/// A client of the crate, and what it is about to publish.
+pub(crate) struct ClientHandle {
+    environment: Rc<Environment>,
+    /// `None` once it is closed.
+    client: RefCell<Option<Client>>,
+    gate: RefCell<Gate>,
+    group: RefCell<Option<Group>>,
+}
+
+/// Bytes of a publish that is under way.
+struct Room {
+    client: Rc<ClientHandle>,
+    bytes: usize,
+    is_group: bool,
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.client.gate.borrow_mut().leave(self.bytes, self.is_group);
+    }
+}
+
+impl AtEnd for ClientHandle {
+    fn end(&self) {
+        if let Some(client) = self.client.borrow_mut().take() {
+            // Waits for no broker over the network. One in this process stops, whatever subscriptions
+            // JavaScript still has.
+            let _ = client.close(Duration::ZERO);
+        }
+    }
+}
+
+impl Drop for ClientHandle {
+    fn drop(&mut self) {
+        // The last handle of a broker in this process waits for its disk.
+        if let Some(client) = self.client.take() {
+            drop(blocking(move || {
+                drop(client);
+                Ok(())
+            }));
+        }
+    }
+}
+
+impl ClientHandle {
+    fn client(&self) -> Option<Client> {
+        self.client.borrow().clone()
+    }
+
+    /// Starts the publishes whose turn it is.
+    pub(crate) fn admit(self: &Rc<Self>) {
+        loop {
+            let passed = self.gate.borrow_mut().pass();
+            let Some(passed) = passed else { return };
+            let room = Room { client: Rc::clone(self), bytes: passed.bytes(), is_group: passed.is_group };
+            let Some(client) = self.client() else {
+                drop(room);
+                for part in passed.parts {
+                    self.environment.settle(part.task, Outcome::Failed(libmq::Error::Closed.into()));
+                }
+                continue;
+            };
+            if passed.is_group {
+                self.begin_group(room, client, passed)
+            } else {
+                self.begin(room, client, passed)
+            }
+        }
+    }
+
+    fn begin(&self, room: Room, client: Client, publish: Publish) {
+        let Some(number) = publish.parts.first().map(|part| part.task) else { return };
+        let task = async move {
+            let result = client.publish_many_async(&publish.topic, publish.messages).await;
+            drop(client);
+            Outcome::Published(Rc::clone(&room.client), result)
+        };
+        self.environment.run(number, Box::pin(task));
+    }
+
+    fn begin_group(&self, room: Room, client: Client, publish: Publish) {
+        let number = self.environment.reserve();
+        let parts = publish.parts.iter().map(|part| part.task).collect();
+        *self.group.borrow_mut() = Some(Group { number, parts, given_up: 0 });
+        let task = async move {
+            let results = publish_each(&client, &publish.topic, publish.messages).await;
+            drop(client);
+            Outcome::Grouped(Rc::clone(&room.client), publish.parts, results)
+        };
+        self.environment.run(number, Box::pin(task));
+    }
+
+    /// Notes the end of a group.
+    pub(crate) fn end_group(&self, number: u32) {
+        let mut group = self.group.borrow_mut();
+        if group.as_ref().is_some_and(|group| group.number == number) {
+            *group = None;
+        }
+    }
+
+    /// Gives up a part of the group that is on its way, and the group if that was the last.
+    fn give_up(&self, part: u32) {
+        let mut group = self.group.borrow_mut();
+        let Some(on_its_way) = group.as_mut().filter(|group| group.parts.contains(&part)) else { return };
+        on_its_way.given_up += 1;
+        if on_its_way.given_up < on_its_way.parts.len() {
+            return;
+        }
+        let ended = group.take();
+        drop(group);
+        if let Some(Group { number, parts, .. }) = ended
+            && self.environment.cancel(number)
+        {
+            parts.into_iter().chain([number]).for_each(|number| self.environment.release(number));
+        }
+    }
+
+    /// Lets publishes go on that waited for a subscription.
+    pub(crate) fn opened(self: &Rc<Self>) {
+        self.gate.borrow_mut().end_opening();
+        self.admit();
+    }
+}
+
+/// Publishes messages that each succeed or fail for themselves: together, and one by one if that fails for a
+/// reason that may be one message's.
+async fn publish_each(
+    client: &Client,
+    topic: &str,
+    messages: Vec<NewMessage>,
+) -> Vec<libmq::Result<libmq::Receipt>> {
+    if messages.len() > 1 {
+        match client.publish_many_async(topic, messages.clone()).await {
+            Ok(receipts) => return receipts.into_iter().map(Ok).collect(),
+            Err(error @ (libmq::Error::Unknown { .. } | libmq::Error::Closed)) => {
+                return messages.iter().map(|_| Err(error.clone())).collect();
+            }
+            Err(_) => {}
+        }
+    }
+    let mut results = Vec::with_capacity(messages.len());
+    for message in messages {
+        results.push(client.publish_async(topic, message).await);
+    }
+    results
+}
+
+/// A client, as `lib/client.js` holds it.
+#[napi]
+pub struct NativeClient {
+    client: Rc<ClientHandle>,
+}
+
+impl NativeClient {
+    pub(crate) fn new(client: Rc<ClientHandle>) -> Self {
+        Self { client }
+    }
+
+    /// Opens a client on a thread.
+    pub(crate) fn connect(
+        environment: &Rc<Environment>,
+        url: String,
+        settings: &[String],
+        bytes_max: usize,
+    ) -> u32 {
+        let mut config = Config::default();
+        for pair in settings.chunks(2) {
+            let [key, value] = pair else { break };
+            if let Err(error) = config.set(key, value) {
+                return environment.start(Box::pin(std::future::ready(Outcome::Connected(Err(error)))));
+            }
+        }
+        let opened = blocking(move || libmq::connect_with(&url, config));
+        let environment_of_client = Rc::clone(environment);
+        environment.start(Box::pin(async move {
+            Outcome::Connected(opened.await.map(|client| {
+                let client = Rc::new(ClientHandle {
+                    environment: environment_of_client,
+                    client: RefCell::new(Some(client)),
+                    gate: RefCell::new(Gate::new(bytes_max)),
+                    group: RefCell::default(),
+                });
+                let weak = Rc::downgrade(&client);
+                client.environment.register(weak as Weak<dyn AtEnd>);
+                client
+            }))
+        }))
+    }
+
+    fn enqueue(&self, topic: String, messages: Vec<NewMessage>, bytes: usize, is_group: bool) -> u32 {
+        if let Err(error) = topic.parse::<TopicName>() {
+            return self.failed(Problem::name(error));
+        }
+        let number = self.client.environment.reserve();
+        let publish = Publish::new(number, topic, messages, bytes, is_group);
+        self.client.gate.borrow_mut().push(publish);
+        self.client.admit();
+        number
+    }
+}
+
+/// Length of what the crate counts of a message.
+fn length(body: &[u8], id: Option<&[u8]>, headers: &[(String, bytes::Bytes)]) -> usize {
+    let headers = headers.iter().map(|(name, value)| name.len() + value.len());
+    body.len() + id.map_or(0, <[u8]>::len) + headers.sum::<usize>()
+}
+
+#[napi]
+impl NativeClient {
+    /// Publishes messages. All arguments but the topic and the delays are arrays with an element for each,
+    /// or none at all. Returns the task's number.
+    #[napi]
+    pub fn publish(
+        &self,
+        env: Env,
+        topic: String,
+        bodies: Unknown<'_>,
+        ids: Unknown<'_>,
+        headers: Unknown<'_>,
+        delays_ms: Option<Vec<f64>>,
+    ) -> napi::Result<u32> {
+        let bodies = value::elements(&env, value::raw(&bodies))?;
+        let ids = value::elements(&env, value::raw(&ids))?;
+        let headers = value::elements(&env, value::raw(&headers))?;
+        let (mut messages, mut total) = (Vec::with_capacity(bodies.len()), 0);
+        for (at, &body) in bodies.iter().enumerate() {
+            let body = value::bytes(&env, body)?;
+            let id = ids.get(at).map(|&id| value::optional_bytes(&env, id)).transpose()?.flatten();
+            let headers = headers.get(at).map(|&list| value::headers(&env, list)).transpose()?;
+            let headers = headers.unwrap_or_default();
+            total += length(&body, id.as_deref(), &headers);
+            let mut message = NewMessage::new(body);
+            if let Some(id) = id {
+                message = message.id(id);
+            }
+            for (name, value) in headers {
+                message = message.header(name, value);
+            }
+            if let Some(&delay) = delays_ms.as_ref().and_then(|delays| delays.get(at)) {
+                message = message.delay(milliseconds(delay));
+            }
+            messages.push(message);
+        }
+        Ok(self.enqueue(topic, messages, total, false))
+    }
+
+    /// Publishes messages that have nothing but a body, and succeed or fail each for itself: their bytes one
+    /// after the other, and the end of each. Returns the task's number.
+    #[napi]
+    pub fn publish_bodies(
+        &self,
+        env: Env,
+        topic: String,
+        bodies: Unknown<'_>,
+        ends: Unknown<'_>,
+    ) -> napi::Result<u32> {
+        let bytes = value::bytes(&env, value::raw(&bodies))?;
+        let mut start = 0;
+        let messages = value::numbers(&env, value::raw(&ends))?.into_iter().map(|end| {
+            let end = (end as usize).clamp(start, bytes.len());
+            NewMessage::new(bytes.slice(std::mem::replace(&mut start, end)..end))
+        });
+        let messages = messages.collect();
+        Ok(self.enqueue(topic, messages, bytes.len(), true))
+    }
+
+    /// Gives up a publish: it has no outcome then. Returns whether it was never begun.
+    #[napi]
+    pub fn cancel(&self, number: u32) -> bool {
+        let waited = self.client.gate.borrow_mut().withdraw(number);
+        if waited || self.client.environment.cancel(number) {
+            self.client.environment.release(number);
+        } else {
+            self.client.give_up(number);
+        }
+        self.client.admit();
+        waited
+    }
+
+    /// Opens a subscription, and keeps publishes waiting until it is open. `start` is that of a new channel:
+    /// a kind, and its number where it has one. Returns the task's number.
+    #[napi]
+    pub fn subscribe(
+        &self,
+        topic: String,
+        channel: String,
+        max_in_flight: u32,
+        msg_timeout_ms: f64,
+        start: String,
+        start_at: BigInt,
+    ) -> u32 {
+        if let Err(problem) = check_names(&topic, Some(&channel)) {
+            return self.failed(problem);
+        }
+        let Some(client) = self.client.client() else { return self.failed(libmq::Error::Closed.into()) };
+        let (_, start_at, _) = start_at.get_u64();
+        let start = match start.as_str() {
+            "earliest" => Start::Earliest,
+            "latest" => Start::Latest,
+            "offset" => Start::Offset(start_at),
+            "time" => Start::Time(start_at),
+            _ => Start::Waiting,
+        };
+        let msg_timeout = milliseconds(msg_timeout_ms);
+        let options = SubscribeOptions { max_in_flight, msg_timeout, start, ..SubscribeOptions::default() };
+        self.client.gate.borrow_mut().begin_opening();
+        let opened = blocking(move || client.subscribe(&topic, &channel, options));
+        let handle = Rc::clone(&self.client);
+        self.client.environment.start(Box::pin(async move {
+            let subscription = opened.await;
+            let made =
+                subscription.map(|subscription| SubscriptionHandle::new(&handle.environment, subscription));
+            Outcome::Subscribed(handle, made)
+        }))
+    }
+
+    /// Ends the client within this time, and waits for a broker in this process to stop. Returns the task's
+    /// number.
+    #[napi]
+    pub fn close(&self, timeout_ms: f64) -> u32 {
+        let client = self.client.client.borrow_mut().take();
+        self.call(move || {
+            let Some(client) = client else { return Ok(None) };
+            client.close(milliseconds(timeout_ms))?;
+            Ok(None)
+        })
+    }
+
+    /// Does to a topic or channel what the name of the crate's call says. Returns the task's number.
+    #[napi]
+    pub fn change(&self, call: String, topic: String, channel: Option<String>) -> u32 {
+        if let Err(problem) = check_names(&topic, channel.as_deref()) {
+            return self.failed(problem);
+        }
+        let Some(client) = self.client.client() else { return self.failed(libmq::Error::Closed.into()) };
+        self.call(move || {
+            match (call.as_str(), channel.as_deref()) {
+                ("create", None) => client.create_topic(&topic),
+                ("delete", None) => client.delete_topic(&topic),
+                ("empty", None) => client.empty_topic(&topic),
+                ("pause", None) => client.pause_topic(&topic),
+                ("unpause", None) => client.unpause_topic(&topic),
+                ("create", Some(channel)) => client.create_channel(&topic, channel),
+                ("delete", Some(channel)) => client.delete_channel(&topic, channel),
+                ("empty", Some(channel)) => client.empty_channel(&topic, channel),
+                ("pause", Some(channel)) => client.pause_channel(&topic, channel),
+                ("unpause", Some(channel)) => client.unpause_channel(&topic, channel),
+                _ => Err(libmq::Error::Invalid(format!("there is no call {call:?}"))),
+            }?;
+            Ok(None)
+        })
+    }
+
+    /// The numbers of topics and channels, as JSON. Returns the task's number.
+    #[napi]
+    pub fn stats(&self) -> u32 {
+        let Some(client) = self.client.client() else { return self.failed(libmq::Error::Closed.into()) };
+        self.call(move || {
+            let stats = client.stats()?;
+            let text = serde_json::to_string(&stats);
+            text.map(Some).map_err(|error| libmq::Error::Invalid(error.to_string()))
+        })
+    }
+
+    /// Serves a broker in this process, as flags of `mq serve` say. Returns the task's number; its value is
+    /// JSON: the address of TCP, HTTP, HTTPS and gRPC, `null` for none.
+    #[napi]
+    pub fn serve(&self, flags: Vec<String>) -> u32 {
+        let Some(client) = self.client.client() else { return self.failed(libmq::Error::Closed.into()) };
+        self.call(move || {
+            let served = client.serve(flags)?;
+            let addresses = serde_json::json!([served.tcp, served.http, served.https, served.grpc]);
+            Ok(Some(addresses.to_string()))
+        })
+    }
+
+    /// Moves the time of a broker with a test clock on. Returns the task's number.
+    #[napi]
+    pub fn advance(&self, by_ms: f64) -> u32 {
+        let Some(client) = self.client.client() else { return self.failed(libmq::Error::Closed.into()) };
+        self.call(move || client.advance(milliseconds(by_ms)).map(|()| None))
+    }
+}
+
+impl NativeClient {
+    /// A task that has failed.
+    fn failed(&self, problem: Problem) -> u32 {
+        let environment = &self.client.environment;
+        let number = environment.reserve();
+        environment.settle(number, Outcome::Failed(problem));
+        number
+    }
+
+    /// A call on a thread.
+    fn call(&self, call: impl FnOnce() -> libmq::Result<Option<String>> + Send + 'static) -> u32 {
+        let called = blocking(call);
+        self.client.environment.start(Box::pin(async move { Outcome::Called(called.await) }))
+    }
+}
+
+fn check_names(topic: &str, channel: Option<&str>) -> Result<(), Problem> {
+    topic.parse::<TopicName>().map_err(Problem::name)?;
+    channel.map_or(Ok(()), |channel| channel.parse::<ChannelName>().map(drop).map_err(Problem::name))
+}
+
+/// A time of milliseconds, which are no longer than a year as `lib/check.js` sees to.
+fn milliseconds(ms: f64) -> Duration {
+    Duration::try_from_secs_f64(ms / 1000.0).unwrap_or_default()
+}

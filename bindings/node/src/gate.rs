@@ -1,0 +1,198 @@
+//! The order of publishes of one client, and the bound on what it has in the crate. Pure.
+
+use std::collections::VecDeque;
+
+use libmq::NewMessage;
+
+/// Messages of a group: beyond it a failed group costs more than a larger one would save.
+const GROUP_MESSAGES_MAX: usize = 1000;
+/// Bytes of a group: brokers take a megabyte in one command at least.
+const GROUP_BYTES_MAX: usize = 256 << 10;
+
+/// Messages that were published by one call, or one after the other.
+pub(crate) struct Part {
+    /// Number of the task that JavaScript waits for.
+    pub(crate) task: u32,
+    pub(crate) messages: usize,
+    bytes: usize,
+}
+
+/// A publish that waits its turn, or has it.
+pub(crate) struct Publish {
+    pub(crate) topic: String,
+    pub(crate) messages: Vec<NewMessage>,
+    pub(crate) parts: Vec<Part>,
+    /// Whether its messages succeed or fail each for itself, so that others can join them.
+    pub(crate) is_group: bool,
+}
+
+impl Publish {
+    pub(crate) fn new(
+        task: u32,
+        topic: String,
+        messages: Vec<NewMessage>,
+        bytes: usize,
+        is_group: bool,
+    ) -> Self {
+        let parts = vec![Part { task, messages: messages.len(), bytes }];
+        Self { topic, messages, parts, is_group }
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.parts.iter().map(|part| part.bytes).sum()
+    }
+
+    /// Adds the messages of `other` behind its own, if one group may have both.
+    fn join(&mut self, other: Self) -> Option<Self> {
+        let fits = self.is_group
+            && other.is_group
+            && self.topic == other.topic
+            && self.messages.len() + other.messages.len() <= GROUP_MESSAGES_MAX
+            && self.bytes() + other.bytes() <= GROUP_BYTES_MAX;
+        if !fits {
+            return Some(other);
+        }
+        self.messages.extend(other.messages);
+        self.parts.extend(other.parts);
+        None
+    }
+
+    /// Drops the messages of one part. Returns whether it was there.
+    fn remove(&mut self, task: u32) -> bool {
+        let Some(at) = self.parts.iter().position(|part| part.task == task) else { return false };
+        let before: usize = self.parts[..at].iter().map(|part| part.messages).sum();
+        let part = self.parts.remove(at);
+        self.messages.drain(before..before + part.messages);
+        true
+    }
+}
+
+/// Publishes that wait their turn. The crate has room for all that a gate lets through: it counts the same
+/// bytes as the gate, which hears later that they are free.
+///
+/// One group is on its way at a time, and nothing overtakes it: if it fails, its messages are published one
+/// by one. Those that come meanwhile are the next group, the larger the slower the broker is.
+pub(crate) struct Gate {
+    max: usize,
+    held: usize,
+    /// Subscriptions being opened: publishes wait for them, so that what is published after a call of
+    /// `subscribe` is in its channel.
+    opening: usize,
+    has_group: bool,
+    waiting: VecDeque<Publish>,
+}
+
+impl Gate {
+    pub(crate) fn new(max: usize) -> Self {
+        Self { max, held: 0, opening: 0, has_group: false, waiting: VecDeque::new() }
+    }
+
+    pub(crate) fn push(&mut self, publish: Publish) {
+        let alone = match self.waiting.back_mut() {
+            Some(last) => last.join(publish),
+            None => Some(publish),
+        };
+        self.waiting.extend(alone);
+    }
+
+    /// The next that may go on, if it may. [`Gate::leave`] ends its way.
+    pub(crate) fn pass(&mut self) -> Option<Publish> {
+        let bytes = self.waiting.front()?.bytes();
+        // One that is larger than the bound goes alone, as in the crate.
+        let is_full = self.held > 0 && self.held.saturating_add(bytes) > self.max;
+        if self.opening > 0 || self.has_group || is_full {
+            return None;
+        }
+        let publish = self.waiting.pop_front()?;
+        self.held += bytes;
+        self.has_group = publish.is_group;
+        Some(publish)
+    }
+
+    /// Ends the way of a publish that had these bytes.
+    pub(crate) fn leave(&mut self, bytes: usize, is_group: bool) {
+        self.held -= bytes;
+        if is_group {
+            self.has_group = false;
+        }
+    }
+
+    /// Takes back a part that still waits. Returns whether it did.
+    pub(crate) fn withdraw(&mut self, task: u32) -> bool {
+        let removed = self.waiting.iter_mut().any(|publish| publish.remove(task));
+        self.waiting.retain(|publish| !publish.parts.is_empty());
+        removed
+    }
+
+    pub(crate) fn begin_opening(&mut self) {
+        self.opening += 1;
+    }
+
+    pub(crate) fn end_opening(&mut self) {
+        self.opening -= 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn publish(task: u32, bytes: usize, is_group: bool) -> Publish {
+        Publish::new(task, "t".to_owned(), vec![NewMessage::new("x")], bytes, is_group)
+    }
+
+    /// The tasks of the next publish.
+    fn passed(gate: &mut Gate) -> Vec<u32> {
+        gate.pass().map_or_else(Vec::new, |publish| publish.parts.iter().map(|part| part.task).collect())
+    }
+
+    #[test]
+    fn publishes_pass_in_order_and_within_the_bound() {
+        let mut gate = Gate::new(10);
+        for (task, bytes) in [(1, 6), (2, 20), (3, 1)] {
+            gate.push(publish(task, bytes, false));
+        }
+        assert_eq!(passed(&mut gate), [1]);
+        // The third has room, and still waits for the second.
+        assert_eq!(passed(&mut gate), [0; 0]);
+        gate.leave(6, false);
+        assert_eq!(passed(&mut gate), [2]);
+        assert_eq!(passed(&mut gate), [0; 0]);
+        gate.leave(20, false);
+        assert_eq!(passed(&mut gate), [3]);
+        assert_eq!(passed(&mut gate), [0; 0]);
+    }
+
+    #[test]
+    fn publishes_wait_for_subscriptions_and_can_be_withdrawn() {
+        let mut gate = Gate::new(10);
+        gate.begin_opening();
+        gate.push(publish(1, 1, false));
+        gate.push(publish(2, 1, false));
+        assert_eq!(passed(&mut gate), [0; 0]);
+        assert_eq!((gate.withdraw(1), gate.withdraw(1)), (true, false));
+        gate.end_opening();
+        assert_eq!(passed(&mut gate), [2]);
+    }
+
+    #[test]
+    fn what_waits_for_a_group_is_the_next_group_and_overtakes_nothing() {
+        let mut gate = Gate::new(1 << 20);
+        gate.push(publish(1, 1, true));
+        assert_eq!(passed(&mut gate), [1]);
+        for task in [2, 3, 4] {
+            gate.push(publish(task, 1, true));
+        }
+        gate.push(publish(5, 1, false));
+        gate.push(publish(6, 1, true));
+        gate.push(publish(7, GROUP_BYTES_MAX, true));
+        gate.push(Publish { topic: "u".to_owned(), ..publish(8, 1, true) });
+        assert!(gate.withdraw(3));
+        assert_eq!(passed(&mut gate), [0; 0]);
+        for wanted in [&[2, 4][..], &[5], &[6], &[7], &[8]] {
+            gate.leave(0, true);
+            assert_eq!(passed(&mut gate), wanted);
+        }
+        assert!(gate.waiting.is_empty());
+    }
+}

@@ -1,0 +1,165 @@
+//! A subscription, and its messages until they are answered.
+
+use std::rc::{Rc, Weak};
+use std::time::Duration;
+
+use libmq::{Batch, Subscription};
+use napi::Env;
+use napi::bindgen_prelude::Unknown;
+use napi_derive::napi;
+
+use crate::blocking::blocking;
+use crate::pack::{fill, fitting, pack};
+use crate::problem::Problem;
+use crate::runtime::{AtEnd, Environment, Outcome};
+use crate::value::{self, Raw};
+
+/// A subscription of the crate. It is closed when it is dropped.
+pub(crate) struct SubscriptionHandle {
+    environment: Rc<Environment>,
+    subscription: Subscription,
+    /// Number of the task that waits for messages.
+    number: u32,
+}
+
+impl AtEnd for SubscriptionHandle {
+    fn end(&self) {
+        self.subscription.close(Duration::ZERO);
+    }
+}
+
+impl Drop for SubscriptionHandle {
+    fn drop(&mut self) {
+        self.environment.release(self.number);
+    }
+}
+
+impl SubscriptionHandle {
+    pub(crate) fn new(environment: &Rc<Environment>, subscription: Subscription) -> Rc<Self> {
+        let number = environment.reserve();
+        let handle = Rc::new(Self { environment: Rc::clone(environment), subscription, number });
+        let weak = Rc::downgrade(&handle);
+        environment.register(weak as Weak<dyn AtEnd>);
+        handle
+    }
+
+    /// Messages as JavaScript gets them: words, bytes, brokers, and the batch for the answers.
+    pub(crate) fn batch(env: &Env, batch: Batch) -> napi::Result<Raw> {
+        let messages = batch.iter().as_slice();
+        let fitting = fitting(messages);
+        batch.requeue(fitting.., Duration::ZERO);
+        let messages = messages.get(..fitting).unwrap_or_default();
+        let packed = pack(messages);
+        let parts = [
+            value::words(env, &packed.words)?,
+            value::filled(env, packed.bytes, |bytes| fill(messages, bytes))?,
+            value::value(env, packed.brokers)?,
+            value::value(env, NativeBatch { batch })?,
+        ];
+        value::array(env, &parts)
+    }
+}
+
+/// A subscription, as `lib/subscription.js` holds it.
+#[napi]
+pub struct NativeSubscription {
+    handle: Rc<SubscriptionHandle>,
+}
+
+impl NativeSubscription {
+    pub(crate) fn new(handle: Rc<SubscriptionHandle>) -> Self {
+        Self { handle }
+    }
+}
+
+#[napi]
+impl NativeSubscription {
+    /// Number of the task that waits for messages: their outcomes have it.
+    #[napi(getter)]
+    pub fn number(&self) -> u32 {
+        self.handle.number
+    }
+
+    /// Messages that are there, at most `max`. `null` if there are none, or the subscription has failed: the
+    /// outcome comes with a wake-up, and this is called again only then.
+    #[napi]
+    pub fn poll(&self, env: Env, max: u32) -> napi::Result<Unknown<'static>> {
+        let handle = Rc::clone(&self.handle);
+        let task =
+            async move { Outcome::Delivered(handle.subscription.next_batch_async(max as usize).await) };
+        let environment = &self.handle.environment;
+        let batch = match environment.poll(self.handle.number, Box::pin(task)) {
+            Some(Outcome::Delivered(Ok(batch))) => SubscriptionHandle::batch(&env, batch)?,
+            None => value::value(&env, napi::bindgen_prelude::Null)?,
+            Some(outcome) => {
+                environment.settle(self.handle.number, outcome);
+                value::value(&env, napi::bindgen_prelude::Null)?
+            }
+        };
+        value::returned(&env, batch)
+    }
+
+    /// Ends the subscription: what is not answered goes back.
+    #[napi]
+    pub fn close(&self) {
+        self.handle.subscription.close(Duration::ZERO);
+    }
+
+    /// Waits until the end is complete, at most `timeout_ms`. Returns the task's number; its value is
+    /// `"true"` if that was enough.
+    #[napi]
+    pub fn closed(&self, timeout_ms: f64) -> u32 {
+        let subscription = self.handle.subscription.clone();
+        let timeout = Duration::try_from_secs_f64(timeout_ms / 1000.0).unwrap_or_default();
+        let closed = blocking(move || Ok(subscription.close(timeout)));
+        let task = async move { Outcome::Called(closed.await.map(|closed| Some(closed.to_string()))) };
+        self.handle.environment.start(Box::pin(task))
+    }
+
+    /// Failures since they were asked for last: broker, id of the message, code, text and retry of each.
+    #[napi]
+    pub fn failures(&self, env: Env) -> napi::Result<Unknown<'static>> {
+        let mut parts = Vec::new();
+        for failure in self.handle.subscription.failures() {
+            let id = failure.message.map(|id| String::from_utf8_lossy(&id.to_hex()).into_owned());
+            let Problem { code, message, retry } = failure.error.into();
+            parts.extend([
+                value::value(&env, failure.broker.to_string())?,
+                value::value(&env, id)?,
+                value::value(&env, code)?,
+                value::value(&env, message)?,
+                value::value(&env, retry)?,
+            ]);
+        }
+        value::returned(&env, value::array(&env, &parts)?)
+    }
+}
+
+/// Messages of a batch, for their answers. They outlive subscription and client; those without an answer go
+/// back when it is collected.
+#[napi]
+pub struct NativeBatch {
+    batch: Batch,
+}
+
+#[napi]
+impl NativeBatch {
+    /// Finishes messages from `start` to before `end`.
+    #[napi]
+    pub fn finish(&self, start: u32, end: u32) {
+        self.batch.finish(start as usize..end as usize);
+    }
+
+    /// Requeues them.
+    #[napi]
+    pub fn requeue(&self, start: u32, end: u32, delay_ms: f64) {
+        let delay = Duration::try_from_secs_f64(delay_ms / 1000.0).unwrap_or_default();
+        self.batch.requeue(start as usize..end as usize, delay);
+    }
+
+    /// Starts their timeouts anew.
+    #[napi]
+    pub fn touch(&self, start: u32, end: u32) {
+        self.batch.touch(start as usize..end as usize);
+    }
+}

@@ -1,0 +1,422 @@
+'use strict'
+// The surface over a broker in this process.
+
+const assert = require('node:assert/strict')
+const fs = require('node:fs')
+const os = require('node:os')
+const path = require('node:path')
+const {describe, test} = require('node:test')
+
+const {connect, Batch, Client, Message, MqError, AbortError, Subscription} = require('libmq')
+
+/** A client of a broker in memory that ends with the test. */
+async function memory(t, options) {
+  const client = await connect('mq:memory', options)
+  t.after(() => client.close())
+  return client
+}
+
+/** The next `count` messages of a subscription. */
+async function take(subscription, count) {
+  const messages = []
+  while (messages.length < count) {
+    const {done, value} = await subscription.next()
+    assert.equal(done, false)
+    messages.push(value)
+  }
+  return messages
+}
+
+const texts = (messages) => messages.map((message) => message.text())
+
+describe('publish', () => {
+  test('a message has one receipt and a list has a list', async (t) => {
+    const client = await memory(t)
+    assert.ok(client instanceof Client)
+    const first = await client.publish('t', 'one')
+    assert.deepEqual(Object.keys(first), ['offset', 'duplicate', 'broker'])
+    assert.equal(first.broker, 'mq:memory')
+    const [second, third] = await client.publish('t', [Buffer.from('two'), new Uint16Array([1]), 'four'])
+    assert.equal(second.offset, first.offset + 1n)
+    assert.equal(third.offset, first.offset + 2n)
+    assert.deepEqual(await client.publish('t', []), [])
+  })
+
+  test('an id is stored once, and headers arrive as they were', async (t) => {
+    const client = await memory(t)
+    const subscription = client.subscribe('t', 'c')
+    const headers = {colour: 'red', sizes: ['s', Buffer.from('m')], none: undefined}
+    const first = await client.publish('t', 'x', {id: 'order-1', headers})
+    const again = await client.publish('t', 'x', {id: 'order-1'})
+    assert.deepEqual([first.duplicate, again.duplicate, again.offset], [false, true, first.offset])
+    const list = [{body: 'y', id: 'order-1'}, {body: 'z', headers: [['own', '1']]}]
+    const more = await client.publish('t', list, {headers: [['all', '2']]})
+    assert.deepEqual(more.map((receipt) => receipt.duplicate), [true, false])
+    const [x, z] = await take(subscription, 2)
+    assert.deepEqual({...x.headers}, {colour: 'red', sizes: 'm'})
+    const sizes = [['colour', Buffer.from('red')], ['sizes', Buffer.from('s')], ['sizes', Buffer.from('m')]]
+    assert.deepEqual(x.rawHeaders, sizes)
+    assert.deepEqual(z.rawHeaders, [['all', Buffer.from('2')], ['own', Buffer.from('1')]])
+  })
+
+  test('a delayed message comes after those published later', async (t) => {
+    const client = await memory(t)
+    const subscription = client.subscribe('t', 'c')
+    await client.publish('t', 'late', {delay: 50})
+    await client.publish('t', ['soon', {body: 'later', delay: 100}])
+    assert.deepEqual(texts(await take(subscription, 3)), ['soon', 'late', 'later'])
+  })
+
+  test('calls keep their order, also where the buffer has no room for them', async (t) => {
+    const client = await memory(t, {maxBufferedBytes: 2048})
+    const subscription = client.subscribe('t', 'c', {maxInFlight: 10_000})
+    const wanted = Array.from({length: 5000}, (_, n) => `${n} ${'x'.repeat(n % 977)}`)
+    const receipts = await Promise.all(wanted.map((body) => client.publish('t', body)))
+    for (let n = 1; n < receipts.length; n++) assert.ok(receipts[n].offset > receipts[n - 1].offset)
+    assert.deepEqual(texts(await take(subscription, wanted.length)), wanted)
+  })
+
+  test('all forms of a publish keep their order, and memory that is used again does no harm', async (t) => {
+    const client = await memory(t)
+    const subscription = client.subscribe('t', 'c', {maxInFlight: 10_000})
+    const other = client.subscribe('u', 'c', {maxInFlight: 10_000})
+    const wanted = []
+    const pending = []
+    const add = (bodies, ...rest) => {
+      wanted.push(...[bodies].flat().map((body) => (typeof body === 'string' ? body : (body.body ?? body).toString())))
+      pending.push(client.publish('t', bodies, ...rest))
+    }
+    const memoryToUseAgain = Buffer.alloc(8)
+    for (let n = 0; n < 1500; n++) {
+      memoryToUseAgain.write(String(n).padStart(8))
+      add(memoryToUseAgain)
+      if (n % 7 === 0) add([`list ${n}`, `of ${n}`])
+      if (n % 11 === 0) add({body: `full ${n}`}, {headers: {a: 'b'}})
+      if (n % 97 === 0) add(`large ${n} ${'ä'.repeat(20_000)}`)
+      if (n % 13 === 0) pending.push(client.publish('u', `other ${n}`))
+      if (n % 500 === 0) await pending.at(-1)
+    }
+    await Promise.all(pending)
+    assert.deepEqual(texts(await take(subscription, wanted.length)), wanted)
+    const others = Array.from({length: Math.ceil(1500 / 13)}, (_, n) => `other ${13 * n}`)
+    assert.deepEqual(texts(await take(other, others.length)), others)
+  })
+
+  test('what follows a subscription is in its channel', async (t) => {
+    const client = await memory(t)
+    client.subscribe('t', 'first')
+    await client.publish('t', 'before')
+    const second = client.subscribe('t', 'second')
+    const published = client.publish('t', 'after')
+    const [message] = await take(second, 1)
+    assert.equal(message.text(), 'after')
+    await published
+  })
+})
+
+describe('messages', () => {
+  test('a message has all that its broker says of it', async (t) => {
+    const client = await memory(t)
+    const subscription = client.subscribe('t', 'c')
+    const before = Date.now()
+    const {offset} = await client.publish('t', JSON.stringify({pizza: 'grün'}))
+    const [message] = await take(subscription, 1)
+    assert.ok(message instanceof Message)
+    assert.deepEqual(message.json(), {pizza: 'grün'})
+    assert.ok(Buffer.isBuffer(message.body) && message.body === message.body)
+    assert.match(message.id, /^[0-9a-f]{16}$/)
+    assert.deepEqual([message.attempts, message.offset, message.broker], [1, offset, 'mq:memory'])
+    assert.ok(message.timestamp.getTime() >= before - 1 && message.timestamp.getTime() <= Date.now() + 1)
+    assert.equal(message.timestampNs / 1_000_000n, BigInt(message.timestamp.getTime()))
+    assert.deepEqual(message.rawHeaders, [])
+    await client.publish('t', '{')
+    const [broken] = await take(subscription, 1)
+    assert.throws(() => broken.json(), {name: 'MqError', code: 'INVALID_JSON'})
+  })
+
+  test('an answer after the first does nothing', async (t) => {
+    const client = await memory(t)
+    const subscription = client.subscribe('t', 'c')
+    await client.publish('t', ['finished', 'requeued'])
+    const [finished, requeued] = await take(subscription, 2)
+    finished.finish()
+    finished.requeue()
+    finished.touch()
+    requeued.touch()
+    requeued.requeue({delay: 20})
+    requeued.finish()
+    assert.deepEqual([finished.isAnswered, requeued.isAnswered], [true, true])
+    const [again] = await take(subscription, 1)
+    assert.deepEqual([again.text(), again.attempts], ['requeued', 2])
+    again.finish()
+    await client.publish('t', 'last')
+    assert.equal((await take(subscription, 1))[0].text(), 'last')
+    assert.deepEqual(subscription.failures(), [])
+  })
+
+  test('a body outlives its client, and is never transferred away from its neighbours', async (t) => {
+    const client = await memory(t)
+    const subscription = client.subscribe('t', 'c')
+    await client.publish('t', ['one', 'two'])
+    const [one, two] = await take(subscription, 2)
+    const {body} = one
+    try {
+      structuredClone(body, {transfer: [body.buffer]})
+    } catch (error) {
+      // Node 18 and 20 copy it instead.
+      assert.equal(error.name, 'DataCloneError')
+    }
+    await client.close()
+    one.finish()
+    two.requeue()
+    assert.deepEqual([body.toString(), two.text()], ['one', 'two'])
+  })
+
+  test('batches are answered as a whole', async (t) => {
+    const client = await memory(t)
+    const subscription = client.subscribe('t', 'c', {maxInFlight: 100})
+    await client.publish('t', Array.from({length: 100}, (_, n) => String(n)))
+    const seen = []
+    for await (const batch of subscription.batches({max: 30})) {
+      assert.ok(batch instanceof Batch && batch.length >= 1 && batch.length <= 30)
+      assert.equal(batch.at(-1).text(), Array.from(batch).at(-1).text())
+      assert.equal(batch.at(batch.length), undefined)
+      seen.push(...texts(Array.from(batch)))
+      batch.touch()
+      batch.at(0).finish()
+      if (seen.length === 100) batch.requeue({delay: 1})
+      else batch.finish()
+      if (seen.length >= 100) break
+    }
+    assert.deepEqual(seen, Array.from({length: 100}, (_, n) => String(n)))
+  })
+})
+
+describe('subscriptions', () => {
+  for (const leave of ['break', 'throw']) {
+    test(`a loop left by ${leave} gives back what is not finished`, async (t) => {
+      const client = await memory(t)
+      const subscription = client.subscribe('t', 'c')
+      await client.publish('t', ['one', 'two', 'three'])
+      const loop = async () => {
+        for await (const message of subscription) {
+          if (message.text() === 'one') message.finish()
+          else if (leave === 'break') break
+          else throw new RangeError('by this test')
+        }
+      }
+      if (leave === 'break') await loop()
+      else await assert.rejects(loop(), RangeError)
+      assert.equal(subscription.isClosed, true)
+      const rest = await take(client.subscribe('t', 'c'), 2)
+      assert.deepEqual(texts(rest).sort(), ['three', 'two'])
+    })
+  }
+
+  test('an aborted loop throws, and gives back what it has', async (t) => {
+    const client = await memory(t)
+    const controller = new AbortController()
+    const subscription = client.subscribe('t', 'c', {signal: controller.signal})
+    await client.publish('t', ['one', 'two'])
+    const reason = new Error('by this test')
+    const seen = []
+    const loop = async () => {
+      for await (const message of subscription) {
+        seen.push(message.text())
+        controller.abort(reason)
+      }
+    }
+    await assert.rejects(loop(), (error) => {
+      assert.ok(error instanceof AbortError && error instanceof MqError)
+      assert.deepEqual([error.name, error.code, error.cause], ['AbortError', 'ABORT_ERR', reason])
+      return true
+    })
+    assert.deepEqual(seen, ['one'])
+    const rest = await take(client.subscribe('t', 'c'), 2)
+    assert.deepEqual(texts(rest).sort(), ['one', 'two'])
+  })
+
+  test('a wait is aborted, and an aborted signal opens nothing', async (t) => {
+    const client = await memory(t)
+    const controller = new AbortController()
+    const waiting = client.subscribe('t', 'c', {signal: controller.signal})
+    await waiting.opened()
+    const next = waiting.next()
+    controller.abort()
+    await assert.rejects(next, {name: 'AbortError'})
+    const never = client.subscribe('t', 'c', {signal: AbortSignal.abort()})
+    await assert.rejects(never.next(), {name: 'AbortError'})
+    assert.equal(never.isClosed, true)
+  })
+
+  test('several waits share what comes', async (t) => {
+    const client = await memory(t)
+    const subscription = client.subscribe('t', 'c')
+    const waits = Array.from({length: 20}, () => subscription.next())
+    for (let n = 0; n < 20; n++) await client.publish('t', String(n))
+    const messages = (await Promise.all(waits)).map(({value}) => value)
+    assert.equal(new Set(texts(messages)).size, 20)
+  })
+
+  test('a subscription that is closed ends its loop', async (t) => {
+    const client = await memory(t)
+    const subscription = client.subscribe('t', 'c')
+    assert.ok(subscription instanceof Subscription)
+    assert.deepEqual([subscription.topic, subscription.channel], ['t', 'c'])
+    const next = subscription.next()
+    assert.equal(await subscription.close(), true)
+    assert.deepEqual(await next, {done: true, value: undefined})
+    assert.deepEqual(await subscription.next(), {done: true, value: undefined})
+    assert.equal(await subscription.close(), true)
+  })
+
+  test('no more than maxInFlight messages are here unanswered', async (t) => {
+    const client = await memory(t)
+    const subscription = client.subscribe('t', 'c', {maxInFlight: 2})
+    await client.publish('t', ['one', 'two', 'three'])
+    const [one] = await take(subscription, 2)
+    const third = subscription.next()
+    // Round trips to the broker, in which a third message would have come.
+    for (let n = 0; n < 20; n++) await client.publish('u', 'x')
+    assert.equal(await Promise.race([third.then(() => 'came'), new Promise((resolve) => setImmediate(resolve, 'waits'))]), 'waits')
+    one.finish()
+    assert.equal((await third).value.text(), 'three')
+  })
+
+  test('timers have their turn while messages keep coming', async (t) => {
+    const client = await memory(t)
+    const subscription = client.subscribe('t', 'c', {maxInFlight: 100})
+    await client.publish('t', Array.from({length: 20_000}, () => 'x'))
+    let turns = 0
+    const timer = setInterval(() => turns++, 0)
+    let count = 0
+    for await (const message of subscription) {
+      message.finish()
+      if (++count === 20_000) break
+    }
+    clearInterval(timer)
+    assert.ok(turns > 0, 'no timer ran')
+  })
+})
+
+describe('topics and channels', () => {
+  test('they are created, paused, emptied and deleted, and their numbers are there', async (t) => {
+    const client = await memory(t)
+    await client.createTopic('t')
+    await client.createChannel('t', 'c')
+    await client.pauseChannel('t', 'c')
+    await client.publish('t', ['one', 'two'])
+    const {topics} = await client.stats()
+    const {name, messageCount, messageBytes, channels} = topics[0]
+    assert.deepEqual([topics.length, name, messageCount, messageBytes], [1, 't', 2, 6])
+    const {depth, inFlight, paused} = channels[0]
+    assert.deepEqual([depth, inFlight, paused], [2, 0, true])
+    await client.emptyChannel('t', 'c')
+    await client.unpauseChannel('t', 'c')
+    await client.pauseTopic('t')
+    await client.unpauseTopic('t')
+    await client.emptyTopic('t')
+    assert.equal((await client.stats()).topics[0].channels[0].depth, 0)
+    const subscription = client.subscribe('t', 'c')
+    await subscription.opened()
+    const ended = assert.rejects(subscription.next(), {code: 'CLOSED'})
+    await client.deleteChannel('t', 'c')
+    await ended
+    await client.deleteTopic('t')
+    assert.deepEqual(await client.stats(), {topics: []})
+    await assert.rejects(client.deleteTopic('t'), {code: 'REFUSED'})
+    await assert.rejects(client.createTopic('bad name'), {code: 'INVALID_NAME'})
+    await assert.rejects(client.createChannel('t'), {code: 'INVALID_ARGUMENT'})
+  })
+
+  test('a broker in this process is served to others until it is closed', async (t) => {
+    const client = await connect('mq:memory')
+    const {tcp, http, https, grpc} = await client.serve({tcpAddress: '127.0.0.1:0', httpAddress: '', httpsAddress: '', grpcAddress: ''})
+    assert.deepEqual([http, https, grpc], [undefined, undefined, undefined])
+    const other = await connect(`mq://${tcp}`, {compression: 'snappy', maxReconnectDelay: 50})
+    t.after(() => other.close({timeout: 0}))
+    await other.publish('t', 'from afar')
+    const [message] = await take(client.subscribe('t', 'c'), 1)
+    assert.equal(message.text(), 'from afar')
+    await assert.rejects(client.serve({swim: true}), {code: 'INVALID_ARGUMENT'})
+    await assert.rejects(client.serve({tcpAddress: null}), {code: 'INVALID_ARGUMENT'})
+    await client.close()
+  })
+
+  test('a new channel begins where it is told to', async (t) => {
+    const client = await memory(t)
+    await client.createChannel('t', 'keeps')
+    const [, second] = await client.publish('t', ['one', 'two', 'three'])
+    for (const [start, wanted] of [['earliest', 'one'], [{offset: second.offset}, 'two'], [{time: new Date(0)}, 'one']]) {
+      const subscription = client.subscribe('t', `c-${wanted}-${typeof start}`, {start})
+      assert.equal((await take(subscription, 1))[0].text(), wanted)
+    }
+    const latest = client.subscribe('t', 'latest', {start: 'latest'})
+    await client.publish('t', 'four')
+    assert.equal((await take(latest, 1))[0].text(), 'four')
+    for (const start of ['now', {offset: 1}, {}, {offset: -1n}, {offset: 1n, time: 1n}]) {
+      assert.throws(() => client.subscribe('t', 'c', {start}), {code: 'INVALID_ARGUMENT'})
+    }
+  })
+})
+
+describe('errors', () => {
+  const cases = [
+    ['INVALID_NAME', (client) => client.publish('bad name', 'x')],
+    ['INVALID_NAME', (client) => client.subscribe('bad name', 'c').next()],
+    ['INVALID_NAME', (client) => client.subscribe('t', 'bad name').next()],
+    ['INVALID_ARGUMENT', (client) => client.publish('t', '')],
+    ['INVALID_ARGUMENT', (client) => client.publish('t', {pizza: 1})],
+    ['INVALID_ARGUMENT', (client) => client.publish('t', 12)],
+    ['INVALID_ARGUMENT', (client) => client.publish(12, 'x')],
+    ['INVALID_ARGUMENT', (client) => client.publish('t', ['x'], {id: 'same'})],
+    ['INVALID_ARGUMENT', (client) => client.publish('t', 'x', {delay: -1})],
+    ['INVALID_ARGUMENT', (client) => client.publish('t', 'x', {header: {}})],
+    ['INVALID_ARGUMENT', async (client) => client.subscribe('t', 'c', {maxInFlight: 0})],
+    ['INVALID_ARGUMENT', (client) => client.subscribe('t', 'c', {msgTimeout: 1}).next()],
+    ['INVALID_ARGUMENT', () => connect('localhost:4150')],
+    ['INVALID_ARGUMENT', () => connect('mq:memory', {publishTimeout: -1})],
+    ['INVALID_ARGUMENT', () => connect('mq:memory', {durability: 'forever'})],
+    ['INVALID_ARGUMENT', () => connect('mq:memory', {timeout: 1})]
+  ]
+  for (const [code, call] of cases) {
+    test(`${code} of ${call.toString().replace(/^\S+ => |^async \S+ => /, '')}`, async (t) => {
+      const client = await memory(t)
+      const fails = async () => await call(client)
+      await assert.rejects(fails(), (error) => {
+        assert.ok(error instanceof MqError, String(error))
+        assert.deepEqual([error.name, error.code, error.retry], ['MqError', code, false])
+        const [, first] = error.stack.split('\n    at ')
+        assert.ok(first.includes(__filename), `the stack does not begin here: ${error.stack}`)
+        return true
+      })
+    })
+  }
+
+  test('a folder is open once, and its messages are there again', async (t) => {
+    const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'libmq-node-'))
+    t.after(() => fs.rmSync(folder, {recursive: true}))
+    const client = await connect(folder)
+    await assert.rejects(connect(`mq:${folder}`), {code: 'LOCKED', retry: true})
+    await client.publish('t', 'kept')
+    await client.close()
+    const again = await connect(folder)
+    const [message] = await take(again.subscribe('t', 'c'), 1)
+    assert.equal(message.text(), 'kept')
+    await again.close()
+  })
+
+  test('a closed client refuses calls, and closes again', async () => {
+    const client = await connect('mq:memory')
+    const subscription = client.subscribe('t', 'c')
+    const pending = client.publish('t', 'under way')
+    const closed = client.close()
+    await assert.rejects(client.publish('t', 'x'), {code: 'CLOSED'})
+    assert.throws(() => client.subscribe('t', 'c'), {code: 'CLOSED'})
+    assert.equal((await pending).duplicate, false)
+    await closed
+    await client[Symbol.asyncDispose]()
+    assert.equal(client.isClosed, true)
+    assert.equal((await subscription.next()).done, true)
+  })
+})

@@ -1,0 +1,110 @@
+'use strict'
+// A real broker over the network, killed under publishers and workers.
+
+const assert = require('node:assert/strict')
+const path = require('node:path')
+const {test} = require('node:test')
+
+const {connect, run} = require('libmq')
+const {startBroker} = require(path.join(process.env.MQ_ROOT, 'tests', 'node', 'broker.js'))
+
+/** A client of this broker that ends with the test. */
+async function clientOf(t, broker, options) {
+  const client = await connect(`mq://${broker.address}`, {maxReconnectDelay: 50, ...options})
+  // Closed before the broker stops.
+  broker.clients.push({close: () => client.close()})
+  return client
+}
+
+test('messages go over the network and back', async (t) => {
+  const broker = await startBroker(t)
+  const client = await clientOf(t, broker)
+  const subscription = client.subscribe('t', 'c')
+  const receipt = await client.publish('t', 'hello')
+  assert.deepEqual(receipt, {offset: undefined, duplicate: false, broker: broker.address})
+  const receipts = await client.publish('t', ['one', 'two'])
+  assert.equal(receipts.length, 2)
+  const texts = []
+  for await (const message of subscription) {
+    assert.deepEqual([message.broker, message.offset, message.attempts], [broker.address, undefined, 1])
+    texts.push(message.text())
+    message.finish()
+    if (texts.length === 3) break
+  }
+  assert.deepEqual(texts, ['hello', 'one', 'two'])
+  await assert.rejects(client.publish('t', 'x', {id: 'one'}), {code: 'UNSUPPORTED', retry: false})
+  await assert.rejects(client.stats(), {code: 'UNSUPPORTED'})
+})
+
+test('messages that are published together fail each for itself', async (t) => {
+  const broker = await startBroker(t, ['-max-msg-size', '1000'])
+  const client = await clientOf(t, broker)
+  const bodies = ['one', 'x'.repeat(2000), 'two', '', 'three']
+  const outcomes = await Promise.allSettled(bodies.map((body) => client.publish('t', body)))
+  const codes = outcomes.map(({reason}) => reason?.code)
+  assert.deepEqual([codes[0], codes[2], codes[3], codes[4]], [undefined, undefined, 'INVALID_ARGUMENT', undefined])
+  assert.ok(['REFUSED', 'INVALID_ARGUMENT'].includes(codes[1]), codes[1])
+  const subscription = client.subscribe('t', 'c')
+  const texts = []
+  for (let n = 0; n < 3; n++) texts.push((await subscription.next()).value.text())
+  assert.deepEqual(texts, ['one', 'two', 'three'])
+})
+
+test('a loop that is left gives back over the network', async (t) => {
+  const broker = await startBroker(t)
+  const client = await clientOf(t, broker)
+  await client.publish('t', ['one', 'two'])
+  for await (const message of client.subscribe('t', 'c')) {
+    assert.equal(message.attempts, 1)
+    break
+  }
+  const texts = []
+  for await (const message of client.subscribe('t', 'c')) {
+    texts.push(message.text())
+    message.finish()
+    if (texts.length === 2) break
+  }
+  assert.deepEqual(texts.sort(), ['one', 'two'])
+})
+
+test('nothing acknowledged is lost by kill -9', async (t) => {
+  const broker = await startBroker(t)
+  const [publisher, consumer] = [await clientOf(t, broker), await clientOf(t, broker)]
+  const total = 6000
+  const [acknowledged, seen] = [new Set(), new Set()]
+  const controller = new AbortController()
+  const isDone = () => acknowledged.size === total && [...acknowledged].every((body) => seen.has(body))
+  const handler = async (message) => {
+    seen.add(message.text())
+    if (isDone()) controller.abort()
+  }
+  const {signal} = controller
+  const worker = run(handler, {client: consumer, topic: 't', channel: 'c', concurrency: 100, signal, signals: []})
+  let kills = 0
+  let killing = null
+  const publish = async (body) => {
+    for (;;) {
+      try {
+        await publisher.publish('t', body)
+        break
+      } catch (error) {
+        // Sent and not answered: sent again, as a publisher does that would rather send twice than not at all.
+        assert.ok(error.code === 'UNKNOWN_OUTCOME' || error.retry, String(error))
+      }
+    }
+    acknowledged.add(body)
+    if (killing === null && acknowledged.size >= (kills + 1) * 1500 && kills < 3) {
+      kills++
+      killing = broker.kill().then(() => broker.run()).then(() => (killing = null))
+    }
+    if (isDone()) controller.abort()
+  }
+  const lanes = Array.from({length: 50}, async (_, lane) => {
+    for (let n = lane; n < total; n += 50) await publish(`message ${n}`)
+  })
+  await Promise.all(lanes)
+  await worker
+  await killing
+  assert.equal(kills, 3)
+  assert.equal(seen.size, total)
+})

@@ -1,0 +1,11 @@
+// The same from CommonJS. It is compiled, not run.
+import mq = require('libmq')
+import testing = require('libmq/testing')
+
+async function main(): Promise<void> {
+  const client: mq.Client = await mq.connect('mq:memory')
+  for await (const message of client.subscribe('t', 'c')) message.finish()
+  const test: testing.TestClient = await testing.connect()
+  await test.advance(1)
+}
+main().catch((error: unknown) => console.error(error instanceof mq.MqError && error.code))
