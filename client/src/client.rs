@@ -217,7 +217,7 @@ impl Client {
         if let Backend::Embedded(embedded) = &inner.backend
             && inner.buffer.unfinished() == 0
         {
-            return embedded.publish(&topic, &messages);
+            return embedded.publish(&topic, &messages, deadline(inner.publish_timeout), interrupted);
         }
         let until = deadline(inner.publish_timeout);
         let publication = Publication::within(topic, messages, &inner.buffer, until, interrupted)?;
@@ -384,6 +384,9 @@ impl Inner {
         let topic = topic.parse().map_err(Error::invalid)?;
         if messages.iter().any(|message| message.body.is_empty()) {
             return Err(Error::Invalid("a message can't be empty".to_owned()));
+        }
+        if messages.iter().any(|message| message.id.as_ref().is_some_and(|id| id.is_empty())) {
+            return Err(Error::Invalid("the id of a message can't be empty: leave it out".to_owned()));
         }
         self.backend.check(messages)?;
         Ok(topic)

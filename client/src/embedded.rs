@@ -10,7 +10,7 @@ pub(crate) use admin::Change;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mq_core::sync::Mutex;
 use mq_core::{
@@ -23,7 +23,11 @@ use crate::error::{Error, Result};
 use crate::fork::ChildCloses;
 use crate::message::NewMessage;
 use crate::publish::{Next, Publication, Queue, Receipt};
+use crate::signal::INTERRUPT_EVERY;
 use crate::subscription::{Source, SubscribeOptions};
+
+/// Longest time that dropping a client waits for what was sent.
+const DROP_MAX: Duration = Duration::from_secs(5);
 
 /// A broker, and the thread that publishes what is sent without waiting.
 pub(crate) struct Embedded {
@@ -87,7 +91,12 @@ impl Embedded {
         let queue = Arc::new(Queue::default());
         let (sender, due) = (Arc::clone(&place), Arc::clone(&queue));
         let thread = std::thread::Builder::new().name("libmq-publish".to_owned());
-        let thread = thread.spawn(move || sender.run(&due)).map_err(|e| refused(e.to_string()))?;
+        let thread = thread
+            .spawn(move || {
+                sender.run(&due);
+                due.end();
+            })
+            .map_err(|e| refused(e.to_string()))?;
         Ok(Self {
             place,
             queue,
@@ -106,10 +115,26 @@ impl Embedded {
         self.queue.push(publication);
     }
 
-    /// Publishes on this thread.
-    pub(crate) fn publish(&self, topic: &TopicName, messages: &[NewMessage]) -> Result<Vec<Receipt>> {
+    /// Publishes on this thread, and waits until `deadline` or until it is interrupted: a disk may stall.
+    pub(crate) fn publish(
+        &self,
+        topic: &TopicName,
+        messages: &[NewMessage],
+        deadline: Option<Instant>,
+        interrupted: &mut dyn FnMut() -> bool,
+    ) -> Result<Vec<Receipt>> {
         let published = self.place.begin(topic, messages)?;
-        self.place.receipts(&published)
+        loop {
+            let left = deadline.map_or(INTERRUPT_EVERY, |end| end.saturating_duration_since(Instant::now()));
+            let turn = left.min(INTERRUPT_EVERY);
+            if let Some(decided) = published.wait_for(&self.place.broker, turn) {
+                return self.place.receipts(&published, decided);
+            }
+            if turn < INTERRUPT_EVERY || interrupted() {
+                let why = "the disk did not answer in time".to_owned();
+                return Err(Error::Unknown { why, broker: self.name().to_owned() });
+            }
+        }
     }
 
     pub(crate) fn subscribe(
@@ -135,27 +160,27 @@ impl Embedded {
     /// Publishes what is queued, drops the clients of its listeners, and stops the broker. A second call does
     /// nothing.
     pub(crate) fn close(&self) -> Result<()> {
-        self.stop();
+        self.queue.close();
         #[cfg(feature = "serve")]
         self.listeners.stop();
-        self.place.broker.close().map_err(|error| failed(&error, &self.place.name))
-    }
-
-    /// Ends the thread, once all that was sent has its outcome.
-    fn stop(&self) {
-        self.queue.close();
+        // What has no outcome by now gets one by this: unknown.
+        let closed = self.place.broker.close().map_err(|error| failed(&error, &self.place.name));
         if let Some(thread) = self.thread.lock().take() {
             // A panic there was reported by its thread.
             let _ = thread.join();
         }
+        closed
     }
 }
 
 impl Drop for Embedded {
     fn drop(&mut self) {
-        #[cfg(feature = "serve")]
-        self.listeners.stop();
-        self.stop();
+        self.queue.close();
+        // A disk that stalls must not hold up whoever drops the client.
+        self.queue.wait_for_end(Some(Instant::now() + DROP_MAX));
+        if let Err(error) = self.close() {
+            tracing::error!("the broker in {} could not stop cleanly: {error}", self.name());
+        }
     }
 }
 
@@ -178,7 +203,10 @@ impl BrokerPlace {
                 }
             };
             for (slot, published) in begun {
-                slot.settle(published.and_then(|published| self.receipts(&published)));
+                slot.settle(published.and_then(|published| {
+                    let decided = published.wait(&self.broker);
+                    self.receipts(&published, decided)
+                }));
             }
             if closed {
                 return;
@@ -205,8 +233,8 @@ impl BrokerPlace {
         topic.publish(batch, None).map_err(failed)
     }
 
-    fn receipts(&self, published: &Published) -> Result<Vec<Receipt>> {
-        published.wait(&self.broker).map_err(|error| match error.kind() {
+    fn receipts(&self, published: &Published, decided: mq_core::Result<()>) -> Result<Vec<Receipt>> {
+        decided.map_err(|error| match error.kind() {
             ErrorKind::Closed => Error::Unknown { why: error.to_string(), broker: self.name.to_string() },
             _ => failed(&error, &self.name),
         })?;

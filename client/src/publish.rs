@@ -346,6 +346,8 @@ struct Queued {
     /// Whether whoever sends looks again soon, without being woken.
     looks_soon: bool,
     closed: bool,
+    /// Whether nobody sends any more.
+    ended: bool,
 }
 
 /// The next step of whoever sends.
@@ -417,6 +419,17 @@ impl Queue {
     pub(crate) fn close(&self) {
         self.state.lock().closed = true;
         self.signal.notify();
+    }
+
+    /// Notes that nobody sends any more.
+    pub(crate) fn end(&self) {
+        self.state.lock().ended = true;
+        self.signal.notify();
+    }
+
+    /// Waits until nobody sends any more, or `deadline`.
+    pub(crate) fn wait_for_end(&self, deadline: Option<Instant>) {
+        let _ = self.signal.block_until(deadline, || self.state.lock().ended.then_some(()));
     }
 
     /// Fails all that waits.

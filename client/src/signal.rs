@@ -9,7 +9,7 @@ use mq_core::sync::{Condvar, Mutex};
 
 /// Interval at which a blocking call asks whether it is interrupted: a person who pressed a key waits no
 /// longer.
-const INTERRUPT_EVERY: Duration = Duration::from_millis(50);
+pub(crate) const INTERRUPT_EVERY: Duration = Duration::from_millis(50);
 
 /// A count of changes that threads and futures wait on. Its lock is taken last and held over no call, so that
 /// anybody may notify, whatever they hold.

@@ -78,6 +78,39 @@ fn a_test_clock_moves_delays_and_timeouts_and_nothing_else_does() {
 }
 
 #[test]
+fn a_folder_that_is_gone_holds_up_no_publish_and_no_close() {
+    let folder = TempDir::new().unwrap();
+    let (here, gone) = (folder.path().join("data"), folder.path().join("gone"));
+    let url = format!("{}?durability=sync&publish_timeout=200ms", here.display());
+    let client = libmq::connect(&url).unwrap();
+    client.publish("t", "1").unwrap();
+    std::fs::rename(&here, &gone).unwrap();
+    // Refused once it is noticed; before that nobody can say.
+    let error = client.publish("t", "2").unwrap_err();
+    assert!(matches!(error, Error::Unknown { .. } | Error::Refused { .. }), "{error:?}");
+    let mut asked = 0;
+    let interrupted = || {
+        asked += 1;
+        true
+    };
+    let error = client.publish_unless("t", vec!["3".into()], interrupted).unwrap_err();
+    assert!(matches!(error, Error::Unknown { .. } | Error::Refused { .. }), "{error:?}");
+    let sent = client.send("t", "4");
+    let closed = client.close(Duration::from_millis(200));
+    assert!(closed.is_err() || sent.is_err(), "{closed:?}");
+    if let Ok(sent) = sent {
+        assert!(sent.wait(Duration::ZERO).is_err());
+    }
+}
+
+#[test]
+fn an_empty_id_is_refused_since_many_messages_would_have_it() {
+    let client = libmq::connect("mq:memory").unwrap();
+    let error = client.publish("t", NewMessage::new("x").id("")).unwrap_err();
+    assert!(error.to_string().contains("leave it out"), "{error}");
+}
+
+#[test]
 fn a_broker_in_memory_is_nobody_elses_and_leaves_nothing() {
     let first = libmq::connect("mq:memory").unwrap();
     let second = libmq::connect("mq:memory").unwrap();

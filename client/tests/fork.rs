@@ -126,8 +126,10 @@ fn a_folder_is_free_once_its_process_is_killed(folder: &Path) {
         // SAFETY: this process never returns from here, so nothing else uses or closes its copy.
         assert_eq!(unsafe { libc::close(ends.as_raw_fd()) }, 0);
         // This child lives on until the test is over.
-        fork(|| assert_eq!(end.read(&mut [0]).unwrap(), 0));
-        says_opened.write_all(b"x").unwrap();
+        fork(|| {
+            says_opened.write_all(b"x").unwrap();
+            assert_eq!(end.read(&mut [0]).unwrap(), 0);
+        });
         loop {
             std::thread::park();
         }

@@ -1,7 +1,7 @@
 //! Blocking until the log has decided.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::broker::Broker;
 use crate::clock::Wall;
@@ -19,6 +19,15 @@ impl Ticket {
     /// `Full`, `Io` if it was not stored and never will be; `Closed` if the broker stopped before that was
     /// known.
     pub fn wait(self, broker: &Broker) -> Result<()> {
+        loop {
+            if let Some(result) = self.wait_for(broker, Duration::MAX) {
+                return result;
+            }
+        }
+    }
+
+    /// The same for at most `timeout`; `None` if nothing is decided by then: a disk that fails may work again.
+    pub fn wait_for(self, broker: &Broker, timeout: Duration) -> Option<Result<()>> {
         broker.commit();
         let decided = || match broker.outcome(self) {
             Outcome::Pending => None,
@@ -26,8 +35,9 @@ impl Ticket {
             Outcome::Failed(error) => Some(Err(error)),
         };
         if let Some(result) = decided() {
-            return result;
+            return Some(result);
         }
+        let deadline = Instant::now().checked_add(timeout);
         let parker = Arc::new(Parker::default());
         let wake: Arc<dyn Wake> = parker.clone();
         loop {
@@ -35,12 +45,17 @@ impl Ticket {
             broker.shared().log.wait_for_room(&wake);
             let is_stopped = broker.shared().is_stopped();
             if let Some(result) = decided() {
-                return result;
+                return Some(result);
             }
             if is_stopped {
-                return Err(Error::new(ErrorKind::Closed, "the broker stopped before this was stored"));
+                let why = "the broker stopped before this was stored";
+                return Some(Err(Error::new(ErrorKind::Closed, why)));
             }
-            parker.park(None);
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                return None;
+            }
+            parker.park(left);
         }
     }
 }
@@ -53,6 +68,11 @@ impl Published {
     /// As [`Ticket::wait`].
     pub fn wait(&self, broker: &Broker) -> Result<()> {
         self.ticket.wait(broker)
+    }
+
+    /// The same for at most `timeout`: [`Ticket::wait_for`].
+    pub fn wait_for(&self, broker: &Broker, timeout: Duration) -> Option<Result<()>> {
+        self.ticket.wait_for(broker, timeout)
     }
 }
 

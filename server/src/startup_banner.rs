@@ -115,6 +115,11 @@ fn broker_lines(addresses: &Addresses, data_path: &Path) -> String {
 /// The word by which a shell in the current folder calls this program.
 fn command_name() -> String {
     let Ok(exe) = std::env::current_exe() else { return "mq".to_owned() };
+    // Inside another program: Python's, Node's.
+    let is_ours = |name: &std::ffi::OsStr| ["mq", "nsqd", "nsqlookupd"].iter().any(|ours| name == *ours);
+    if !exe.file_name().is_some_and(is_ours) {
+        return "mq".to_owned();
+    }
     let found = std::env::var_os("PATH").and_then(|path| {
         let name = exe.file_name()?;
         let first =

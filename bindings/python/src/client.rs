@@ -70,8 +70,11 @@ impl Client {
         let Bodies { messages, are_many } = Bodies::extract(body, &Extras { headers, id, delay })?;
         let mut signal = None;
         let published = py.detach(|| {
-            let interrupted =
-                || Python::attach(|py| py.check_signals().map_err(|e| signal = Some(e)).is_err());
+            // At the end of the interpreter there is nothing left to ask.
+            let interrupted = || {
+                let check = |py: Python<'_>| py.check_signals().map_err(|e| signal = Some(e)).is_err();
+                Python::try_attach(check).unwrap_or(true)
+            };
             self.inner.publish_unless(topic, messages, interrupted)
         });
         match signal {

@@ -21,6 +21,9 @@ impl Listeners {
         let listeners = std::mem::take(&mut *self.0.lock());
         let (stops, tasks): (Vec<_>, Vec<_>) = listeners.into_iter().unzip();
         drop(stops);
+        if tasks.is_empty() {
+            return;
+        }
         let Ok(runtime) = runtime() else { return };
         let (ended, end) = sync_channel::<()>(1);
         runtime.spawn(async move {

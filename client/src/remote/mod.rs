@@ -32,8 +32,13 @@ pub(crate) fn runtime() -> Result<&'static Handle> {
     /// not there. Never freed.
     static RUNTIME: OncePerProcess<Runtime> = OncePerProcess::new();
     let runtime = RUNTIME.get_or_try_init(|| {
-        let mut builder = Builder::new_multi_thread();
-        builder.worker_threads(THREADS).thread_name("libmq").enable_all().build()
+        let build = || {
+            let mut builder = Builder::new_multi_thread();
+            builder.worker_threads(THREADS).thread_name("libmq").enable_all().build()
+        };
+        // It panics where the process has no descriptors or threads left.
+        let none_left = || std::io::Error::other("no threads or file descriptors are left");
+        std::panic::catch_unwind(build).unwrap_or_else(|_| Err(none_left()))
     });
     let refused = |error: std::io::Error| Error::Refused {
         why: error.to_string(),
