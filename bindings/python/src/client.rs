@@ -33,8 +33,10 @@ pub(crate) fn connect(py: Python<'_>, url: &str, settings: Option<&Bound<'_, PyD
         config.set(&key, &text).or_raise(py)?;
     }
 
+    // A URL's parameter wins, which only the crate reads.
+    let publish_timeout = config.publish_timeout;
     let inner = py.detach(|| libmq::connect_with(url, config)).or_raise(py)?;
-    Ok(Client { inner })
+    Ok(Client { inner, publish_timeout })
 }
 
 /// A client of brokers, or of one in this process: what libmq.connect() returns. To be shared between
@@ -42,6 +44,7 @@ pub(crate) fn connect(py: Python<'_>, url: &str, settings: Option<&Bound<'_, PyD
 #[pyclass(module = "libmq", frozen, weakref)]
 pub(crate) struct Client {
     inner: libmq::Client,
+    publish_timeout: Duration,
 }
 
 #[pymethods]
@@ -161,8 +164,9 @@ impl Client {
         Ok(Subscription::new(subscribed.or_raise(py)?))
     }
 
-    /// Closes the client: ends its subscriptions, waits for the outcome of every publish, and stops a broker
-    /// in this process. Raises Timeout if publishes have no outcome by then. A second call does nothing.
+    /// Closes the client: waits for the outcome of every publish, ends its subscriptions, and stops a broker in
+    /// this process. Raises Timeout if publishes have no outcome by then; without a timeout this is after the
+    /// client's publish_timeout. A second call does nothing.
     ///
     /// >>> import libmq
     /// >>> client = libmq.connect("mq:memory")
@@ -173,7 +177,7 @@ impl Client {
     /// libmq.Closed: the client or subscription is closed
     #[pyo3(signature = (timeout=None))]
     fn close(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
-        let timeout = self::timeout(timeout)?;
+        let timeout = timeout.map_or(Ok(self.publish_timeout), seconds)?;
         let began = Instant::now();
         // Outcomes first, so that what is sent goes on as long as there is time.
         in_turns(py, timeout, |turn| match self.inner.flush(turn) {
@@ -328,9 +332,16 @@ impl Client {
         slf
     }
 
-    #[pyo3(signature = (*_exception))]
-    fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, pyo3::types::PyTuple>) -> PyResult<()> {
-        self.close(py, None)
+    #[pyo3(signature = (kind, *_exception))]
+    fn __exit__(
+        &self,
+        py: Python<'_>,
+        kind: &Bound<'_, PyAny>,
+        _exception: &Bound<'_, pyo3::types::PyTuple>,
+    ) -> PyResult<()> {
+        let closed = self.close(py, None);
+        // The exception that left the block says more than what could not be published for it.
+        if kind.is_none() { closed } else { Ok(()) }
     }
 
     fn __repr__(&self) -> String {

@@ -6,7 +6,7 @@ use libmq::Error;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple, PyType};
 
-use crate::errors::{Raise, exception};
+use crate::errors::{Raise, exception, raise};
 use crate::message::{Batch, Message};
 use crate::operation::{Operation, Outcome};
 use crate::values::timeout;
@@ -110,7 +110,12 @@ impl Subscription {
     /// the timeout was enough for it.
     #[pyo3(signature = (timeout=None))]
     fn close(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
-        let closed = in_turns(py, self::timeout(timeout)?, |turn| self.inner.close(turn).then_some(()))?;
+        let timeout = self::timeout(timeout)?;
+        // In a child of fork it never ends, and says so here.
+        if let Err(Error::Forked) = self.inner.next_batch(0, Duration::ZERO) {
+            return Err(raise(py, &Error::Forked));
+        }
+        let closed = in_turns(py, timeout, |turn| self.inner.close(turn).then_some(()))?;
         Ok(closed.is_some())
     }
 

@@ -69,6 +69,9 @@ impl Bodies {
             return Ok(Self { messages: vec![message(one, id)], are_many: false });
         }
         let each = |body: &Bound<'_, PyAny>| bytes(body)?.ok_or_else(|| must_be_bytes("a body", body));
+        if body.cast::<PyDict>().is_ok() {
+            return Err(PyTypeError::new_err("a body is bytes or str, not dict: use json.dumps()"));
+        }
         let bodies: Vec<Bytes> = if let Ok(list) = body.cast::<PyList>() {
             list.iter().map(|body| each(&body)).collect::<PyResult<_>>()?
         } else if let Ok(items) = body.try_iter() {

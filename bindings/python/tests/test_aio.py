@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from datetime import timedelta
 from typing import Any
 
 import libmq
@@ -51,6 +52,13 @@ def test_what_is_published_comes_in_order(url: str, run: Callable[[Main], None])
                 await client.flush()
                 assert await take(subscription, 500) == [(str(number), 1) for number in range(500)]
                 assert await subscription.next(timeout=0.01) is None
+                assert await subscription.next(timeout=timedelta(milliseconds=1)) is None
+                for wrong in (-1, float("nan")):
+                    with pytest.raises(libmq.Invalid):
+                        await subscription.next(timeout=wrong)
+                pending = client.send("other", "x")
+                await client.flush()
+                assert pending.state == "stored"
                 assert len(await subscription.next_batch(timeout=0.01)) == 0
                 await client.publish("t", ["a", "b"])
                 got = 0

@@ -165,6 +165,8 @@ def test_a_delayed_message_comes_later(client: libmq.Client) -> None:
         (lambda client: client.publish("t", ""), ValueError, "empty"),
         (lambda client: client.publish("t", 5), TypeError, "not int"),
         (lambda client: client.publish("t", ["x", 5]), TypeError, "not int"),
+        (lambda client: client.publish("t", {"a": 1}), TypeError, "json.dumps"),
+        (lambda client: client.publish("t", "x", id=""), ValueError, "leave it out"),
         (lambda client: client.publish("t", "x", delay=-1), ValueError, "at least 0"),
         (lambda client: client.publish("t", "x", delay=float("nan")), ValueError, "at least 0"),
         (lambda client: client.publish("t", ["x", "y"], id="1"), ValueError, "list of ids"),
@@ -203,7 +205,7 @@ def test_a_folder_is_open_once(tmp_path: Any) -> None:
         with pytest.raises(libmq.Locked, match="by process") as raised:
             libmq.connect(str(tmp_path))
         assert raised.value.retry
-    libmq.connect(str(tmp_path)).close()
+    libmq.connect(tmp_path).close()
 
 
 def test_a_channel_begins_where_it_is_told_to() -> None:
@@ -270,6 +272,16 @@ def test_a_broker_in_this_process_is_served_to_others() -> None:
         socket.create_connection(tuple(served["tcp"].rsplit(":", 1)), timeout=5)  # type: ignore[arg-type]
     with pytest.raises(libmq.Unsupported):
         libmq.connect("mq://127.0.0.1:1").serve()
+
+
+def test_a_block_that_is_left_without_its_broker_ends_and_says_so() -> None:
+    with pytest.raises(libmq.Timeout, match="1 publishes"):
+        with libmq.connect("mq://127.0.0.1:1", publish_timeout=0.1) as client:
+            client.send("t", "x")
+    with pytest.raises(KeyError):
+        with libmq.connect("mq://127.0.0.1:1", publish_timeout=0.1) as client:
+            client.send("t", "x")
+            raise KeyError
 
 
 def test_a_closed_client_takes_no_more_and_wakes_who_waits(client: libmq.Client) -> None:

@@ -87,6 +87,7 @@ if pid == 0:
         subscription.next,
         lambda: next(iter(subscription)),
         client.close,
+        subscription.close,
     ):
         try:
             call()

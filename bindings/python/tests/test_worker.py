@@ -30,6 +30,8 @@ def work(message):
     note(f"begin {message.text} {message.attempts}")
     if message.text.startswith("fail"):
         raise ValueError(message.text)
+    if message.text.startswith("exit"):
+        sys.exit(message.text)
     if message.text.startswith("slow"):
         time.sleep(2.5)
     note(f"done {message.text} {message.attempts}")
@@ -39,6 +41,8 @@ async def work_async(message):
     note(f"begin {message.text} {message.attempts}")
     if message.text.startswith("fail"):
         raise ValueError(message.text)
+    if message.text.startswith("exit"):
+        raise asyncio.CancelledError(message.text)
     if message.text.startswith("slow"):
         await asyncio.sleep(2.5)
     note(f"done {message.text} {message.attempts}")
@@ -83,9 +87,9 @@ class Worker:
 @pytest.mark.parametrize("kind", ["threads", "tasks"])
 def test_a_worker_finishes_retries_gives_up_touches_and_drains(kind: str, broker: Broker) -> None:
     with libmq.connect(broker.url) as client:
-        client.publish("t", ["a", "fail-1", "slow-1"])
+        client.publish("t", ["exit-1", "exit-2", "exit-3", "a", "fail-1", "slow-1"])
         worker = Worker(kind, broker.url)
-        worker.until("done a 1", "begin fail-1 2", "gave up fail-1 3", "done slow-1 1")
+        worker.until("done a 1", "begin fail-1 2", "gave up fail-1 3", "done slow-1 1", "gave up exit-3 3")
         # It took longer than the timeout, and came once.
         assert "begin slow-1 2" not in worker.seen
         client.publish("t", "slow-2")
@@ -118,8 +122,12 @@ def test_a_worker_runs_in_any_thread_on_a_folder(tmp_path: Path) -> None:
 
 
 def test_no_concurrency_is_refused() -> None:
-    with pytest.raises(ValueError, match="at least 1"):
+    with pytest.raises(libmq.Invalid, match="at least 1"):
         libmq.run(print, topic="t", channel="c", url="mq:memory", concurrency=0)
+    with pytest.raises(libmq.Invalid, match="drain_timeout"):
+        libmq.run(print, topic="t", channel="c", url="mq:memory", drain_timeout=float("nan"))
+    with pytest.raises(TypeError, match="handler"):
+        libmq.run(None, topic="t", channel="c", url="mq:memory")  # type: ignore[arg-type]
 
 
 def test_time_stands_still_until_it_is_moved() -> None:

@@ -16,6 +16,7 @@ one pizza
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from . import _libmq
@@ -65,6 +66,8 @@ __all__ = [
     "run",
 ]
 
+__version__ = _libmq.__version__
+
 #: Modules that are loaded when one of their names is used first.
 _LATER = {
     "ChannelStats": "_stats",
@@ -85,7 +88,7 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def connect(url: str, **settings: Any) -> Client:
+def connect(url: str | os.PathLike[str], **settings: Any) -> Client:
     """Connects to brokers, or opens one in this process.
 
     ============================= ==================================================================
@@ -111,6 +114,8 @@ def connect(url: str, **settings: Any) -> Client:
         ...
     libmq.Invalid: "localhost:4150" may be a broker or a folder: did you mean mq://localhost:4150 or the folder ./localhost:4150?
     """
+    if not isinstance(url, str):
+        url = f"mq:{os.fspath(url)}"
     client = _libmq.connect(url, **settings)
     from . import _exit
 

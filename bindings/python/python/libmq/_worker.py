@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import os
+import select
 import signal
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ._errors import Closed, Error
+from ._errors import Closed, Error, Invalid
 from ._libmq import Client, Message, Subscription
 
 log = logging.getLogger("libmq")
@@ -57,8 +59,13 @@ def run(
 
         libmq.run(handle, topic="orders", channel="billing", url="mq://localhost:4150", concurrency=4)
     """
+    if not callable(handler):
+        raise TypeError(f"the handler is {handler!r}: a function, or a coroutine function")
     if concurrency < 1:
-        raise ValueError(f"concurrency is {concurrency}: at least 1")
+        raise Invalid(f"concurrency is {concurrency}: at least 1")
+    for name, seconds in (("backoff", backoff), ("max_backoff", max_backoff), ("drain_timeout", drain_timeout)):
+        if not seconds >= 0:
+            raise Invalid(f"{name} is {seconds} s: at least 0")
     worker = _Worker(handler, max_attempts, backoff, max_backoff, give_up, drain_timeout, msg_timeout)
     if inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(getattr(handler, "__call__", None)):
         asyncio.run(worker.run_tasks(url, settings, topic, channel, concurrency))
@@ -108,7 +115,8 @@ class _Worker:
             else:
                 self._handler(message)
             message.finish()
-        except Exception:
+        except BaseException:
+            # SystemExit too: a handler ends no thread of the worker.
             self._failed(message)
         finally:
             del self._handled[id(message)]
@@ -124,6 +132,11 @@ class _Worker:
             else:
                 await self._handler(message)
             message.finish()
+        except asyncio.CancelledError:
+            # The worker cancels only once it stops; any other is the handler's own.
+            if self._stop.is_set():
+                raise
+            self._failed(message)
         except Exception:
             self._failed(message)
         finally:
@@ -142,14 +155,16 @@ class _Worker:
     def run_threads(self, url: str, settings: dict[str, Any], topic: str, channel: str, concurrency: int) -> None:
         from . import connect
 
-        with _signals(self._stop.set):
+        with _signals() as signalled:
             client = connect(url, **settings)
             try:
-                self._serve(client, topic, channel, concurrency)
+                self._serve(client, topic, channel, concurrency, signalled)
             finally:
                 client.close(timeout=self._drain_timeout)
 
-    def _serve(self, client: Client, topic: str, channel: str, concurrency: int) -> None:
+    def _serve(
+        self, client: Client, topic: str, channel: str, concurrency: int, signalled: Callable[[float], bool]
+    ) -> None:
         subscription = client.subscribe(
             topic, channel, max_in_flight=concurrency, msg_timeout=self._msg_timeout
         )
@@ -160,9 +175,10 @@ class _Worker:
         for thread in threads:
             thread.start()
         # A third: one touch may be late, and the next one is not too late.
-        while not self._stop.wait(self._msg_timeout / 3) and any(thread.is_alive() for thread in threads):
+        while not signalled(self._msg_timeout / 3) and any(thread.is_alive() for thread in threads):
             self._touch()
             self._report(subscription.failures())
+        self._stop.set()
         deadline = threading.Thread(target=self._join, args=(threads,), daemon=True)
         deadline.start()
         left = self._drain_timeout
@@ -220,9 +236,10 @@ class _Worker:
                 _, late = await asyncio.wait(takers, timeout=self._drain_timeout)
                 if late:
                     log.warning("%d messages are still being handled: they come again", len(self._handled))
-                everyone.cancel()
-                toucher.cancel()
-                await asyncio.gather(everyone, toucher, return_exceptions=True)
+                for task in (*takers, toucher):
+                    task.cancel()
+                # One that will not end is left to the end of the loop.
+                await asyncio.wait((*takers, toucher), timeout=1.0)
                 await subscription.close(timeout=max(1.0, self._drain_timeout))
                 self._report(subscription.failures())
         finally:
@@ -250,17 +267,35 @@ class _Worker:
 
 
 @contextmanager
-def _signals(stop: Callable[[], None]) -> Iterator[None]:
-    """Has the signals that end a worker call ``stop``, where this is the main thread."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.signal(number, lambda *_: stop()) for number in _STOP}
+def _signals() -> Iterator[Callable[[float], bool]]:
+    """Gives a function that waits up to so many seconds for a signal that ends a worker, and says whether one came.
+    Where this is not the main thread, none does.
+
+    A handler runs between any two steps of the main thread, so it takes no lock: it writes to a pipe.
+    """
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    is_main = threading.current_thread() is threading.main_thread()
+    before = {number: signal.getsignal(number) for number in _STOP} if is_main else {}
+
+    def handler(*_: Any) -> None:
+        try:
+            os.write(writer, b"x")
+        except BlockingIOError:
+            pass
+
+    def signalled(seconds: float) -> bool:
+        return bool(select.select([reader], [], [], seconds)[0])
+
     try:
-        yield
-    finally:
-        for number, handler in before.items():
+        for number in before:
             signal.signal(number, handler)
+        yield signalled
+    finally:
+        for number, previous in before.items():
+            signal.signal(number, previous)
+        os.close(reader)
+        os.close(writer)
 
 
 run.__module__ = "libmq"

@@ -20,16 +20,17 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 from collections.abc import AsyncIterator, Callable, Generator, Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from . import _libmq
 from . import connect as _connect
-from ._errors import Closed
+from ._errors import Closed, Invalid
 from ._failure import Failure
-from ._libmq import Batch, Message, Receipt
+from ._libmq import Batch, Message, Pending, Receipt
 from ._stats import Stats
 
 __all__ = ["Client", "Subscription", "connect"]
@@ -93,10 +94,21 @@ class _Loop:
             going_on.set_result(None)
 
 
+def _seconds(timeout: Seconds | None) -> float | None:
+    """A timeout as seconds; None is for ever."""
+    if timeout is None:
+        return None
+    seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else float(timeout)
+    if not seconds >= 0:
+        raise Invalid(f"a duration is {seconds} s: at least 0")
+    # asyncio's timers hold no more.
+    return min(seconds, 1e6)
+
+
 class _Connecting:
     """What connect() returns: a client once it is awaited, or entered."""
 
-    def __init__(self, url: str, settings: dict[str, Any]) -> None:
+    def __init__(self, url: str | os.PathLike[str], settings: dict[str, Any]) -> None:
         self._url = url
         self._settings = settings
         self._client: Client | None = None
@@ -121,7 +133,7 @@ class _Connecting:
             await self._client.close()
 
 
-def connect(url: str, **settings: Any) -> _Connecting:
+def connect(url: str | os.PathLike[str], **settings: Any) -> _Connecting:
     """As libmq.connect(), to be awaited, or for ``async with``."""
     return _Connecting(url, settings)
 
@@ -169,6 +181,18 @@ class Client:
         is full."""
         operation = self._client._publish_operation(topic, body, headers=headers, id=id, delay=delay)
         return cast("Receipt | list[Receipt]", await self._loop.run(operation))
+
+    def send(
+        self,
+        topic: str,
+        body: Bytes | Iterable[Bytes],
+        *,
+        headers: Headers | None = None,
+        id: Bytes | list[Bytes] | None = None,
+        delay: Seconds | None = None,
+    ) -> Pending:
+        """As libmq.Client.send(): a plain call. flush() waits for what was sent."""
+        return self._client.send(topic, body, headers=headers, id=id, delay=delay)
 
     async def flush(self) -> None:
         """Waits until every publish has its outcome."""
@@ -271,17 +295,19 @@ class Subscription:
         self._loop = loop
         self._given = 0
 
-    async def next(self, timeout: float | None = None) -> Message | None:
-        """The next message; None if none came within the timeout, in seconds."""
+    async def next(self, timeout: Seconds | None = None) -> Message | None:
+        """The next message; None if none came within the timeout."""
+        timeout = _seconds(timeout)
         message = self._subscription._next_now()
         if message is None:
             operation = self._subscription._next_operation()
             message = cast("Message | None", await self._loop.run(operation, timeout))
         return message
 
-    async def next_batch(self, max: int = 100, timeout: float | None = None) -> Batch:
+    async def next_batch(self, max: int = 100, timeout: Seconds | None = None) -> Batch:
         """The messages that are there, at most ``max``, once there is one; an empty batch if none came within
-        the timeout, in seconds."""
+        the timeout."""
+        timeout = _seconds(timeout)
         operation = self._subscription._batch_operation(max)
         batch = cast("Batch | None", await self._loop.run(operation, timeout))
         return batch if batch is not None else self._subscription.next_batch(0, 0)
@@ -307,8 +333,9 @@ class Subscription:
         """As libmq.Subscription.failures()."""
         return self._subscription.failures()
 
-    async def close(self, timeout: float | None = None) -> bool:
+    async def close(self, timeout: Seconds | None = None) -> bool:
         """As libmq.Subscription.close()."""
+        timeout = _seconds(timeout)
         deadline = None if timeout is None else self._loop.loop.time() + timeout
         while not self._subscription._close_now():
             if deadline is not None and self._loop.loop.time() >= deadline:
