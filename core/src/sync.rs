@@ -1,7 +1,7 @@
 //! Locks that a child of `fork` can go on with: the standard library's, without poisoning.
 //!
-//! Nothing about them is kept outside of them. Locks with a table of those who wait, one for the process, keep
-//! entries of the parent's threads in the child, on stacks that new threads get: the child then hangs.
+//! Nothing about them is kept outside of them. Locks with a table of those who wait, one for the process,
+//! keep entries of the parent's threads in the child, on stacks that new threads get: the child then hangs.
 //!
 //! A panic under a lock is a bug, reported by its thread; the others go on with what it left, as after a
 //! crash.

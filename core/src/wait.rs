@@ -26,7 +26,8 @@ impl Ticket {
         }
     }
 
-    /// The same for at most `timeout`; `None` if nothing is decided by then: a disk that fails may work again.
+    /// The same for at most `timeout`; `None` if nothing is decided by then: a disk that fails may work
+    /// again.
     pub fn wait_for(self, broker: &Broker, timeout: Duration) -> Option<Result<()>> {
         broker.commit();
         let decided = || match broker.outcome(self) {

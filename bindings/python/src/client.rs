@@ -164,9 +164,9 @@ impl Client {
         Ok(Subscription::new(subscribed.or_raise(py)?))
     }
 
-    /// Closes the client: waits for the outcome of every publish, ends its subscriptions, and stops a broker in
-    /// this process. Raises Timeout if publishes have no outcome by then; without a timeout this is after the
-    /// client's publish_timeout. A second call does nothing.
+    /// Closes the client: waits for the outcome of every publish, ends its subscriptions, and stops a broker
+    /// in this process. Raises Timeout if publishes have no outcome by then; without a timeout this is
+    /// after the client's publish_timeout. A second call does nothing.
     ///
     /// >>> import libmq
     /// >>> client = libmq.connect("mq:memory")

@@ -17,8 +17,8 @@ use crate::url::Place;
 /// Commands on the way over one connection: enough for the way there and back, and for one write and one
 /// read for many of them. Brokers take at least 4,096 without an answer.
 const UNANSWERED_MAX: usize = 512;
-/// Single messages that follow each other go out as one batch, of so many and so many bytes at most: one answer
-/// for all, and far below what brokers take.
+/// Single messages that follow each other go out as one batch, of so many and so many bytes at most: one
+/// answer for all, and far below what brokers take.
 const TOGETHER_MAX: usize = 256;
 const TOGETHER_BYTES_MAX: usize = 64 << 10;
 

@@ -1,9 +1,9 @@
 //! Positions of single records in stored runs, remembered for messages that are delivered again.
 //!
 //! Messages come due in any order, and a log file's index finds no more than the run that holds one: up to 64
-//! KiB, or a larger frame. A run is therefore read whole the first time a message of it is delivered again, or
-//! indexed when it is read for first deliveries while others wait to come again; the positions of its records
-//! are kept, 4 bytes each, and from then on exactly the records that are wanted are read.
+//! KiB, or a larger frame. A run is therefore read whole the first time a message of it is delivered again,
+//! or indexed when it is read for first deliveries while others wait to come again; the positions of its
+//! records are kept, 4 bytes each, and from then on exactly the records that are wanted are read.
 
 use std::collections::HashMap;
 use std::sync::Arc;
