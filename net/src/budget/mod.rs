@@ -69,8 +69,8 @@ struct Shared {
     /// Whether a task looks for accounts to close.
     sweeps: AtomicBool,
     next: AtomicU64,
-    /// Milliseconds at which a reservation was refused last.
-    last_refusal: AtomicU64,
+    /// Milliseconds at which room was made last for a reservation that was refused.
+    last_room: AtomicU64,
     owners: Mutex<HashMap<u64, Owner>>,
     streams: AtomicUsize,
     /// Streams that the ledger has a reservation for.
@@ -113,7 +113,7 @@ impl Budget {
             is_spent: AtomicBool::new(limit == 0),
             sweeps: AtomicBool::new(false),
             next: AtomicU64::new(0),
-            last_refusal: AtomicU64::new(0),
+            last_room: AtomicU64::new(0),
             owners: Mutex::default(),
             streams: AtomicUsize::new(0),
             counted_streams: AtomicUsize::new(0),
@@ -290,9 +290,11 @@ impl Budget {
     /// Has room made for `wanted` bytes that were refused, so that they find some when they come again.
     fn make_room(&self, wanted: usize) {
         let now = self.now();
-        let last = self.0.last_refusal.swap(now, Ordering::AcqRel);
-        // Not for each of a flood.
-        if now.saturating_sub(last) >= SWEEP_EVERY.as_millis() as u64 {
+        let last = self.0.last_room.load(Ordering::Acquire);
+        // Not for each of a flood, but again and again while it lasts.
+        let is_due = now.saturating_sub(last) >= SWEEP_EVERY.as_millis() as u64;
+        if is_due && self.0.last_room.compare_exchange(last, now, Ordering::AcqRel, Ordering::Acquire).is_ok()
+        {
             self.close_for(wanted);
         }
     }
@@ -467,6 +469,22 @@ mod tests {
         for (memory, limit) in [(4, 16), (64, 16), (128, 32), (256, 64), (4096, 64)] {
             assert_eq!(Budget::beside(memory << 20).limit(), limit << 20, "{memory} MiB");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_asks_again_without_pause_gets_the_place_of_who_is_stuck() {
+        let budget = Budget::new(STREAM_BYTES);
+        let mut stuck = budget.account(Arc::new(Signal::default()));
+        assert!(stuck.take(STREAM_BYTES));
+        let mut asking = budget.standing_account();
+        let began = Instant::now();
+        while !stuck.is_closed() {
+            assert!(!asking.take(STREAM_BYTES));
+            assert!(began.elapsed() < 2 * GRACE, "it is never closed");
+            sleep(SWEEP_EVERY / 10).await;
+        }
+        drop(stuck);
+        assert!(asking.take(STREAM_BYTES));
     }
 
     #[tokio::test(start_paused = true)]
