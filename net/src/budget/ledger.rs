@@ -28,8 +28,8 @@ pub(super) fn reserved(bytes: usize) -> usize {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Holding {
     bytes: usize,
-    /// Milliseconds at which it began, last changed or moved on: who sends or takes a step meanwhile is slow,
-    /// not stuck.
+    /// Milliseconds at which it began, last changed or moved on: who sends or takes a step meanwhile is
+    /// slow, not stuck.
     since: u64,
 }
 
@@ -127,7 +127,8 @@ impl Ledger {
     }
 
     /// The holders that shall ask again: as many as there is room for a step each, or one to be the finisher.
-    pub(super) fn next(&mut self) -> Vec<u64> {
+    /// From `now` on it is theirs to move on.
+    pub(super) fn next(&mut self, now: u64) -> Vec<u64> {
         let steps = (self.limit - self.limit / 4).saturating_sub(self.used).div_ceil(STEP_BYTES);
         let count = steps.max(usize::from(self.finisher.is_none())).min(self.waiting.len());
         let mut next = Vec::with_capacity(count);
@@ -138,6 +139,7 @@ impl Ledger {
                 false => self.waiting.pop_first(),
             });
         }
+        next.iter().for_each(|id| self.progress(*id, now));
         next
     }
 
@@ -162,7 +164,8 @@ impl Ledger {
 
     /// Holders to be closed so that there is room for `wanted` bytes: the finisher first, then the ones with
     /// the most bytes for the longest, bytes times time; all of those that did not move on for `grace`
-    /// milliseconds. `may_close` picks.
+    /// milliseconds. Those that wait are not among them as long as others are: it is not their peers that
+    /// keep them. `may_close` picks.
     pub(super) fn victims(
         &self,
         wanted: usize,
@@ -178,6 +181,9 @@ impl Ledger {
             .filter(|(id, _, age)| *age >= grace && may_close(*id))
             .map(|(id, bytes, age)| (self.finisher == Some(id), bytes as u128 * u128::from(age), id, bytes))
             .collect();
+        if stalled.iter().any(|(_, _, id, _)| !self.waiting.contains(id)) {
+            stalled.retain(|(_, _, id, _)| !self.waiting.contains(id));
+        }
         stalled.sort_unstable_by(|a, b| (b.0, b.1).cmp(&(a.0, a.1)).then(a.2.cmp(&b.2)));
         let mut victims = Vec::new();
         for (_, _, id, bytes) in stalled {
@@ -284,7 +290,9 @@ mod tests {
         fn turn(&mut self) -> u64 {
             self.turns += 1;
             let at = if self.turns % 2 == 1 { self.waiting.len() - 1 } else { 0 };
-            self.waiting.remove(at)
+            let id = self.waiting.remove(at);
+            self.since[id as usize] = self.now;
+            id
         }
 
         fn rent(&self, id: u64) -> (bool, u128) {
@@ -322,7 +330,7 @@ mod tests {
                         model.waiting.retain(|waiting| *waiting != id);
                         model.finisher = model.finisher.filter(|finisher| *finisher != id);
                     }
-                    Step::Next => prop_assert_eq!(ledger.next(), model.next()),
+                    Step::Next => prop_assert_eq!(ledger.next(model.now), model.next()),
                     Step::Release => {
                         ledger.release_finisher();
                         model.finisher = model.finisher.filter(|id| model.bytes[*id as usize] > 0);
@@ -333,9 +341,12 @@ mod tests {
                 prop_assert_eq!(ledger.is_spent(), model.used() >= LIMIT);
                 prop_assert_eq!(ledger.any_waiting(), !model.waiting.is_empty());
                 let victims = ledger.victims(ledger.wanted(), model.now, GRACE, |id| id != 0);
-                let may = |id: u64| {
+                let is_stalled = |id: u64| {
                     id != 0 && model.bytes[id as usize] > 0 && model.now - model.since[id as usize] >= GRACE
                 };
+                let is_idle = |id: u64| !model.waiting.contains(&id);
+                let any_idle = (0..6).any(|id| is_stalled(id) && is_idle(id));
+                let may = |id: u64| is_stalled(id) && (is_idle(id) || !any_idle);
                 prop_assert!(victims.iter().all(|id| may(*id)));
                 // Who is left out has no more than the least of them.
                 let least = victims.iter().map(|id| model.rent(*id)).min();
@@ -381,11 +392,11 @@ mod tests {
         ledger.release_finisher();
         ledger.set(0, 5 * STEP_BYTES, 0);
         ledger.set(0, 0, 0);
-        assert_eq!(ledger.next(), [2], "one more, since all is spent: the youngest");
+        assert_eq!(ledger.next(0), [2], "one more, since all is spent: the youngest");
         assert!(ledger.may_grow(2));
         ledger.remove(2, 0);
         ledger.remove(3, 0);
-        assert_eq!(ledger.next(), [0], "the oldest");
+        assert_eq!(ledger.next(0), [0], "the oldest");
     }
 
     #[test]

@@ -207,7 +207,7 @@ impl Budget {
         let mut ledger = self.0.ledger.lock();
         let changed = change(&mut ledger, now);
         self.0.is_spent.store(ledger.is_spent(), Ordering::Release);
-        let next = if ledger.any_waiting() { ledger.next() } else { Vec::new() };
+        let next = if ledger.any_waiting() { ledger.next(now) } else { Vec::new() };
         drop(ledger);
         self.wake(&next);
         changed
@@ -253,7 +253,7 @@ impl Budget {
         }
         ledger.release_finisher();
         let wanted = ledger.wanted();
-        let next = ledger.next();
+        let next = ledger.next(self.now());
         drop(ledger);
         self.close_for(wanted);
         self.wake(&next);
