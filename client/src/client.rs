@@ -299,6 +299,14 @@ impl Client {
         slot.finished().await
     }
 
+    /// Longest time that a publish which waits takes: [`Config::publish_timeout`], or the URL's.
+    ///
+    /// # Errors
+    /// `Forked`.
+    pub fn publish_timeout(&self) -> Result<Duration> {
+        Ok(self.inner.get()?.publish_timeout)
+    }
+
     /// Waits until every publish has its outcome, at most `timeout`. Returns how many have none.
     ///
     /// # Errors

@@ -37,11 +37,12 @@ pub(crate) struct Embedded {
     thread: Mutex<Option<JoinHandle<()>>>,
     #[cfg(feature = "serve")]
     listeners: serve::Listeners,
-    _locks: ChildCloses,
 }
 
-/// A broker on its folder, or without one.
+/// A broker on its folder, or without one. Fields are dropped in order: no child may close a descriptor that
+/// is not the broker's any more.
 struct BrokerPlace {
+    _locks: ChildCloses,
     broker: Broker,
     name: Arc<str>,
     clock: Arc<dyn Clock>,
@@ -87,7 +88,7 @@ impl Embedded {
             _ => failed(&error, &name),
         })?;
         let locks = ChildCloses::new(broker.lock_descriptors());
-        let place = Arc::new(BrokerPlace { broker, name, clock, manual_clock });
+        let place = Arc::new(BrokerPlace { _locks: locks, broker, name, clock, manual_clock });
         let queue = Arc::new(Queue::default());
         let (sender, due) = (Arc::clone(&place), Arc::clone(&queue));
         let thread = std::thread::Builder::new().name("libmq-publish".to_owned());
@@ -103,7 +104,6 @@ impl Embedded {
             thread: Mutex::new(Some(thread)),
             #[cfg(feature = "serve")]
             listeners: serve::Listeners::default(),
-            _locks: locks,
         })
     }
 
@@ -175,11 +175,17 @@ impl Embedded {
 
 impl Drop for Embedded {
     fn drop(&mut self) {
+        #[cfg(feature = "serve")]
+        self.listeners.stop();
         self.queue.close();
-        // A disk that stalls must not hold up whoever drops the client.
-        self.queue.wait_for_end(Some(Instant::now() + DROP_MAX));
-        if let Err(error) = self.close() {
-            tracing::error!("the broker in {} could not stop cleanly: {error}", self.name());
+        // A disk that stalls must not hold up whoever drops the client: the thread then goes on by itself.
+        // The broker stops with the last that holds it, which may be a subscription.
+        let has_ended = self.queue.wait_for_end(Some(Instant::now() + DROP_MAX));
+        if let Some(thread) = self.thread.get_mut().take()
+            && has_ended
+        {
+            // A panic there was reported by its thread.
+            let _ = thread.join();
         }
     }
 }

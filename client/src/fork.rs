@@ -27,6 +27,13 @@ pub(crate) fn generation() -> u64 {
     GENERATION.load(Ordering::Relaxed)
 }
 
+/// The number of this process among those that came from each other by forks, which are counted from the
+/// first call on: for handles of other languages' packages.
+pub fn process_generation() -> u64 {
+    watch();
+    generation()
+}
+
 extern "C" fn in_child() {
     GENERATION.fetch_add(1, Ordering::Relaxed);
     for lock in &LOCKS {

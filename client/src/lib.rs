@@ -59,6 +59,8 @@ pub use stats::{ChannelStats, Stats, TopicStats};
 pub use subscription::{Failure, Start, SubscribeOptions, Subscription};
 
 #[doc(hidden)] // For the packages of other languages.
+pub use fork::process_generation;
+#[doc(hidden)] // For the packages of other languages.
 pub use mq_core::sync;
 pub use mq_core::{Durability, MessageId};
 #[cfg(feature = "serve")]

@@ -427,9 +427,9 @@ impl Queue {
         self.signal.notify();
     }
 
-    /// Waits until nobody sends any more, or `deadline`.
-    pub(crate) fn wait_for_end(&self, deadline: Option<Instant>) {
-        let _ = self.signal.block_until(deadline, || self.state.lock().ended.then_some(()));
+    /// Waits until nobody sends any more, or `deadline`. Returns whether that was enough.
+    pub(crate) fn wait_for_end(&self, deadline: Option<Instant>) -> bool {
+        self.signal.block_until(deadline, || self.state.lock().ended.then_some(())).is_some()
     }
 
     /// Fails all that waits.

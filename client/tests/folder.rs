@@ -104,6 +104,21 @@ fn a_folder_that_is_gone_holds_up_no_publish_and_no_close() {
 }
 
 #[test]
+fn a_subscription_goes_on_when_its_client_is_dropped_and_frees_the_folder_at_its_end() {
+    let folder = TempDir::new().unwrap();
+    let url = folder.path().display().to_string();
+    let client = libmq::connect(&url).unwrap();
+    client.send("t", "sent").unwrap();
+    let subscription = client.subscribe("t", "c", SubscribeOptions::default()).unwrap();
+    drop(client);
+    let message = subscription.next(Duration::from_secs(30)).unwrap().expect("it was sent");
+    message.finish();
+    assert!(matches!(libmq::connect(&url), Err(Error::Locked { .. })));
+    drop((message, subscription));
+    libmq::connect(&url).unwrap();
+}
+
+#[test]
 fn an_empty_id_is_refused_since_many_messages_would_have_it() {
     let client = libmq::connect("mq:memory").unwrap();
     let error = client.publish("t", NewMessage::new("x").id("")).unwrap_err();

@@ -1,4 +1,5 @@
-// A child process gets MQ_STATUS_FORKED from each handle, frees them safely, and changes nothing of its parent's.
+// A child process gets MQ_STATUS_FORKED from each handle, frees them safely, changes nothing of its parent's, and
+// opens clients of its own.
 
 #define _DEFAULT_SOURCE
 #include <sys/wait.h>
@@ -21,6 +22,17 @@ static int child(mq_client *client, mq_subscription *subscription, mq_batch *bat
   STATUS(MQ_STATUS_FORKED, mq_batch_message(batch, 0, &message));
   STATUS(MQ_STATUS_FORKED, mq_batch_finish(batch, 0, 1));
   CHECK(mq_subscription_fd(subscription) == -1 && mq_batch_len(batch) == 0);
+  mq_batch_free(batch);
+  mq_subscription_free(subscription);
+  mq_client_free(client);
+  // A client of its own.
+  OK(mq_connect("mq:memory", NULL, &client));
+  OK(mq_subscribe(client, "t", "c", NULL, &subscription));
+  publish(client, "t", "own");
+  OK(mq_subscription_next(subscription, PATIENCE_MS, &batch));
+  OK(mq_batch_message(batch, 0, &message));
+  CHECK(is(message.body, "own"));
+  OK(mq_batch_finish(batch, 0, 1));
   mq_batch_free(batch);
   mq_subscription_free(subscription);
   mq_client_free(client);

@@ -6,8 +6,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
+use libmq::sync::Mutex;
 use libmq::{Error, Result};
-use parking_lot::Mutex;
 
 /// The result of a call on another thread.
 pub(crate) struct Blocking<T>(Arc<Mutex<Stage<T>>>);

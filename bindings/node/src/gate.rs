@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_for_a_group_is_the_next_group_and_overtakes_nothing() {
+    fn publishes_behind_a_group_form_the_next_one_in_their_order() {
         let mut gate = Gate::new(1 << 20);
         gate.push(publish(1, 1, true));
         assert_eq!(passed(&mut gate), [1]);

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Wake, Waker};
 
+use libmq::sync::Mutex;
 use napi::{check_status, sys};
-use parking_lot::Mutex;
 
 /// The thread-safe function of an environment.
 struct WakeFunction(sys::napi_threadsafe_function);

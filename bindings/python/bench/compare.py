@@ -115,13 +115,14 @@ def pynsq_pub(url: str, messages: int, bodies: int = 1) -> None:
     writer = nsq.Writer([url.removeprefix("mq://")])
     loop = tornado.ioloop.IOLoop.current()
     state = {"sent": 0, "answered": 0}
+    clocks: list[Clock] = []
     total = messages // bodies
 
     def answered(_connection: object, data: object) -> None:
         assert data == b"OK", data
         state["answered"] += 1
         if state["answered"] == total:
-            clock.report(messages)
+            clocks[0].report(messages)
             loop.stop()
         elif state["sent"] < total:
             send()
@@ -134,11 +135,10 @@ def pynsq_pub(url: str, messages: int, bodies: int = 1) -> None:
             writer.mpub("t", [BODY] * bodies, answered)
 
     def start() -> None:
-        global clock
         if not any(connection.connected() for connection in writer.conns.values()):
             loop.call_later(0.05, start)
             return
-        clock = Clock()
+        clocks.append(Clock())
         for _ in range(min(total, 256)):
             send()
 

@@ -33,10 +33,8 @@ pub(crate) fn connect(py: Python<'_>, url: &str, settings: Option<&Bound<'_, PyD
         config.set(&key, &text).or_raise(py)?;
     }
 
-    // A URL's parameter wins, which only the crate reads.
-    let publish_timeout = config.publish_timeout;
     let inner = py.detach(|| libmq::connect_with(url, config)).or_raise(py)?;
-    Ok(Client { inner, publish_timeout })
+    Ok(Client { inner })
 }
 
 /// A client of brokers, or of one in this process: what libmq.connect() returns. To be shared between
@@ -44,7 +42,6 @@ pub(crate) fn connect(py: Python<'_>, url: &str, settings: Option<&Bound<'_, PyD
 #[pyclass(module = "libmq", frozen, weakref)]
 pub(crate) struct Client {
     inner: libmq::Client,
-    publish_timeout: Duration,
 }
 
 #[pymethods]
@@ -177,7 +174,10 @@ impl Client {
     /// libmq.Closed: the client or subscription is closed
     #[pyo3(signature = (timeout=None))]
     fn close(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
-        let timeout = timeout.map_or(Ok(self.publish_timeout), seconds)?;
+        let timeout = match timeout {
+            Some(timeout) => seconds(timeout)?,
+            None => self.inner.publish_timeout().or_raise(py)?,
+        };
         let began = Instant::now();
         // Outcomes first, so that what is sent goes on as long as there is time.
         in_turns(py, timeout, |turn| match self.inner.flush(turn) {

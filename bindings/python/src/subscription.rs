@@ -136,11 +136,6 @@ impl Subscription {
         Ok(self.inner.next(Duration::ZERO).or_raise(py)?.map(Message::new))
     }
 
-    /// Begins to close, without waiting.
-    fn _close_now(&self) -> bool {
-        self.inner.close(Duration::ZERO)
-    }
-
     fn __iter__(slf: Py<Self>) -> Py<Self> {
         slf
     }

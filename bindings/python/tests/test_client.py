@@ -276,7 +276,7 @@ def test_a_broker_in_this_process_is_served_to_others() -> None:
 
 def test_a_block_that_is_left_without_its_broker_ends_and_says_so() -> None:
     with pytest.raises(libmq.Timeout, match="1 publishes"):
-        with libmq.connect("mq://127.0.0.1:1", publish_timeout=0.1) as client:
+        with libmq.connect("mq://127.0.0.1:1?publish_timeout=100ms") as client:
             client.send("t", "x")
     with pytest.raises(KeyError):
         with libmq.connect("mq://127.0.0.1:1", publish_timeout=0.1) as client:

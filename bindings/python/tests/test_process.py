@@ -73,10 +73,13 @@ client = libmq.connect("./data")
 client.publish("t", ["a", "b"])
 subscription = client.subscribe("t", "c")
 message = subscription.next(timeout=30)
-time.sleep(0.3)
 def files():
     return {name: open(os.path.join("data", name), "rb").read() for name in os.listdir("data")}
-before = files()
+# What is not in the log yet is written within 100 ms: only the child is to change anything below.
+before = None
+while before != (now := files()):
+    before = now
+    time.sleep(0.3)
 pid = os.fork()
 if pid == 0:
     for call in (

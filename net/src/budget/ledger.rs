@@ -400,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_held_longest_and_largest_goes_first_and_what_moves_on_stays() {
+    fn the_largest_and_longest_stalled_account_is_closed_first() {
         let mut ledger = Ledger::new(4 * STEP_BYTES);
         ledger.set(0, STEP_BYTES, 0);
         ledger.set(1, 2 * STEP_BYTES, 500);

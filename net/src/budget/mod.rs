@@ -472,7 +472,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_asks_again_without_pause_gets_the_place_of_who_is_stuck() {
+    async fn repeated_refusals_close_the_stalled_account() {
         let budget = Budget::new(STREAM_BYTES);
         let mut stuck = budget.account(Arc::new(Signal::default()));
         assert!(stuck.take(STREAM_BYTES));
@@ -488,7 +488,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_waits_goes_on_once_who_holds_most_for_long_is_closed() {
+    async fn a_waiting_account_grows_once_a_stalled_one_is_closed() {
         let budget = Budget::new(STREAM_BYTES);
         let account = || {
             let signal = Arc::new(Signal::default());

@@ -42,8 +42,6 @@ _T = TypeVar("_T")
 
 #: Messages that a loop gives without a pause, before other tasks have their turn.
 _TURN = 64
-#: Interval at which closing is looked at.
-_CLOSE_EVERY = 0.005
 
 
 class _Loop:
@@ -83,6 +81,10 @@ class _Loop:
             if not self._waiting and self._is_watched:
                 self._is_watched = False
                 self.loop.remove_reader(self._wakeups.fileno())
+
+    async def in_thread(self, call: Callable[..., _T], *arguments: Any) -> _T:
+        """Waits for a call that blocks."""
+        return await self.loop.run_in_executor(None, call, *arguments)
 
     def _wake(self) -> None:
         for key in self._wakeups.take():
@@ -221,15 +223,15 @@ class Client:
 
     async def close(self, timeout: Seconds | None = None) -> None:
         """As libmq.Client.close()."""
-        await self._in_thread(self._client.close, timeout)
+        await self._loop.in_thread(self._client.close, timeout)
 
     async def serve(self, *flags: str) -> dict[str, str]:
         """As libmq.Client.serve()."""
-        return await self._in_thread(self._client.serve, *flags)
+        return await self._loop.in_thread(self._client.serve, *flags)
 
     async def stats(self) -> Stats:
         """As libmq.Client.stats()."""
-        return await self._in_thread(self._client.stats)
+        return await self._loop.in_thread(self._client.stats)
 
     def advance(self, by: Seconds) -> None:
         """As libmq.Client.advance()."""
@@ -237,46 +239,43 @@ class Client:
 
     async def create_topic(self, topic: str) -> None:
         """As libmq.Client.create_topic()."""
-        await self._in_thread(self._client.create_topic, topic)
+        await self._loop.in_thread(self._client.create_topic, topic)
 
     async def delete_topic(self, topic: str) -> None:
         """As libmq.Client.delete_topic()."""
-        await self._in_thread(self._client.delete_topic, topic)
+        await self._loop.in_thread(self._client.delete_topic, topic)
 
     async def empty_topic(self, topic: str) -> None:
         """As libmq.Client.empty_topic()."""
-        await self._in_thread(self._client.empty_topic, topic)
+        await self._loop.in_thread(self._client.empty_topic, topic)
 
     async def pause_topic(self, topic: str) -> None:
         """As libmq.Client.pause_topic()."""
-        await self._in_thread(self._client.pause_topic, topic)
+        await self._loop.in_thread(self._client.pause_topic, topic)
 
     async def unpause_topic(self, topic: str) -> None:
         """As libmq.Client.unpause_topic()."""
-        await self._in_thread(self._client.unpause_topic, topic)
+        await self._loop.in_thread(self._client.unpause_topic, topic)
 
     async def create_channel(self, topic: str, channel: str) -> None:
         """As libmq.Client.create_channel()."""
-        await self._in_thread(self._client.create_channel, topic, channel)
+        await self._loop.in_thread(self._client.create_channel, topic, channel)
 
     async def delete_channel(self, topic: str, channel: str) -> None:
         """As libmq.Client.delete_channel()."""
-        await self._in_thread(self._client.delete_channel, topic, channel)
+        await self._loop.in_thread(self._client.delete_channel, topic, channel)
 
     async def empty_channel(self, topic: str, channel: str) -> None:
         """As libmq.Client.empty_channel()."""
-        await self._in_thread(self._client.empty_channel, topic, channel)
+        await self._loop.in_thread(self._client.empty_channel, topic, channel)
 
     async def pause_channel(self, topic: str, channel: str) -> None:
         """As libmq.Client.pause_channel()."""
-        await self._in_thread(self._client.pause_channel, topic, channel)
+        await self._loop.in_thread(self._client.pause_channel, topic, channel)
 
     async def unpause_channel(self, topic: str, channel: str) -> None:
         """As libmq.Client.unpause_channel()."""
-        await self._in_thread(self._client.unpause_channel, topic, channel)
-
-    async def _in_thread(self, call: Callable[..., _T], *arguments: Any) -> _T:
-        return await self._loop.loop.run_in_executor(None, call, *arguments)
+        await self._loop.in_thread(self._client.unpause_channel, topic, channel)
 
     async def __aenter__(self) -> Client:
         return self
@@ -335,13 +334,7 @@ class Subscription:
 
     async def close(self, timeout: Seconds | None = None) -> bool:
         """As libmq.Subscription.close()."""
-        timeout = _seconds(timeout)
-        deadline = None if timeout is None else self._loop.loop.time() + timeout
-        while not self._subscription._close_now():
-            if deadline is not None and self._loop.loop.time() >= deadline:
-                return False
-            await asyncio.sleep(_CLOSE_EVERY)
-        return True
+        return await self._loop.in_thread(self._subscription.close, _seconds(timeout))
 
     def __aiter__(self) -> Subscription:
         return self
