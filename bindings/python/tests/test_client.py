@@ -345,6 +345,9 @@ def test_nothing_acknowledged_is_lost_when_the_broker_is_killed(broker: Broker) 
                 body = f"{turn}-{number}"
                 pending[body] = client.send("t", body)
                 if number == 150:
+                    # These have their outcomes; what follows may be on its way when the broker goes.
+                    assert client.flush(timeout=PATIENCE) == 0
+                if number == 200:
                     broker.kill()
                     broker.run()
         assert client.flush(timeout=PATIENCE) == 0
@@ -356,7 +359,7 @@ def test_nothing_acknowledged_is_lost_when_the_broker_is_killed(broker: Broker) 
             assert message is not None, f"{len(stored - seen)} are lost"
             message.finish()
             seen.add(message.text)
-    assert len(stored) > 300
+    assert len(stored) > 150
 
 
 def test_a_signal_is_seen_by_every_call_that_waits() -> None:
