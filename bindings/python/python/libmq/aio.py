@@ -60,14 +60,21 @@ class _Loop:
         if asyncio.get_running_loop() is not self.loop:
             raise RuntimeError("this client belongs to another event loop")
         key = next(self._keys)
-        deadline = None if timeout is None else self.loop.time() + timeout
-        timer = None if timeout is None else self.loop.call_later(timeout, self._go_on, key)
+        is_over = False
+
+        # The timer alone says that the time is over: a loop's clock may be coarser than its timers.
+        def end() -> None:
+            nonlocal is_over
+            is_over = True
+            self._go_on(key)
+
+        timer = None if timeout is None else self.loop.call_later(timeout, end)
         try:
             while True:
                 # Before the poll: it may be woken at once.
                 going_on = self._waiting[key] = self.loop.create_future()
                 outcome = operation.poll(self._wakeups, key)
-                if outcome is not None or (deadline is not None and self.loop.time() >= deadline):
+                if outcome is not None or is_over:
                     return outcome
                 if not self._is_watched:
                     self._is_watched = True
