@@ -14,6 +14,7 @@ fn parsed(bytes: &[u8], cut: usize) -> Vec<String> {
         heartbeats: true,
         tls_required: false,
         check_batches: false,
+        extended: true,
     };
     let mut parser = Parser::new();
     let (mut words, mut at, mut end) = (Vec::new(), 0, cut);

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 const ID: &str = "0123456789abcdef";
 
 fn context(limits: &Limits, state: State) -> Context<'_> {
-    Context { limits, state, heartbeats: true, tls_required: false, check_batches: false }
+    Context { limits, state, heartbeats: true, tls_required: false, check_batches: false, extended: false }
 }
 
 /// The parser's result for `bytes`, in one line.

@@ -16,8 +16,14 @@ pub(crate) const NAMES: [&str; 4] = ["parse_pub", "parse_mpub", "parse_fin", "pu
 /// Parses all of `buf`, `messages` of them, until there were `count`.
 fn parse(buf: &[u8], messages: u64, state: State, count: u64) {
     let limits = Limits::default();
-    let context =
-        Context { limits: &limits, state, heartbeats: true, tls_required: false, check_batches: false };
+    let context = Context {
+        limits: &limits,
+        state,
+        heartbeats: true,
+        tls_required: false,
+        check_batches: false,
+        extended: false,
+    };
     for _ in 0..count.div_ceil(messages) {
         let (mut parser, mut rest) = (Parser::new(), black_box(buf));
         while !rest.is_empty() {

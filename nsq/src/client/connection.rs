@@ -3,22 +3,24 @@
 
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
+use std::ops::Range;
 use std::pin::pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use mq_core::{ChannelName, MessageId, TopicName};
+use mq_core::{ChannelName, DeliveryToken, MessageId, Start, TopicName};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use super::Identify;
 use super::error::Error;
-use super::message::{Message, Peeked};
+use super::message::{Message, Peeked, Results};
 use super::outbox::{Expected, Outbox};
-use crate::wire::MAGIC;
+use crate::wire::extension::{self, MESSAGES, StartText, TOKENS_MAX, put_record};
 use crate::wire::frame::{self, CLOSE_WAIT, FRAME_HEADER_BYTES, Frame, HEARTBEAT, OK};
 use crate::wire::identify::{Reply, ms};
+use crate::wire::{MAGIC, Together};
 use mq_net::transport::{Compression, Transport};
 
 /// Commands without an answer while more are sent: enough for the way there and back, and for the server to
@@ -51,9 +53,28 @@ pub struct Connection {
     peeked: Option<Result<Peeked, Error>>,
     server: Reply,
     silence: Duration,
+    is_extended: bool,
+    /// Whether SUBSCRIBE created its channel, once it was answered.
+    created: Option<bool>,
+    /// Answers to [`Connection::publish_records`] that nobody has taken yet.
+    results: VecDeque<Results>,
+    confirmed: Option<Result<(), Error>>,
     subscribed: bool,
     acknowledged: u64,
     late: VecDeque<Error>,
+}
+
+/// A message to publish with the extension.
+#[derive(Clone, Copy, Debug)]
+pub struct Record<'a> {
+    /// Delivered no earlier than so long after the publish; whole milliseconds.
+    pub delay: Duration,
+    /// An id of 1 to 255 bytes: a message whose id the topic remembers is not stored again.
+    pub id: Option<&'a [u8]>,
+    /// Names of at most 255 bytes, and values of at most 64 KiB in all.
+    pub headers: &'a [(String, bytes::Bytes)],
+    /// The body.
+    pub body: &'a [u8],
 }
 
 impl Connection {
@@ -84,6 +105,9 @@ impl Connection {
         });
         if !identify.user_agent.is_empty() {
             json["user_agent"] = identify.user_agent.into();
+        }
+        if identify.extension {
+            json["libmq"] = serde_json::json!([MESSAGES]);
         }
         let json = json.to_string();
         let mut hello = [&MAGIC[..], b"IDENTIFY\n"].concat();
@@ -127,6 +151,13 @@ impl Connection {
             // Its answer says who the client is taken for.
             read_response(&mut transport, &mut input).await?;
         }
+        let offer = server.libmq.as_ref().filter(|offer| offer.has_messages());
+        let is_extended = identify.extension && offer.is_some();
+        if let Some(offer) = offer.filter(|_| is_extended) {
+            upgrade(&mut transport, &mut input, offer)
+                .await
+                .map_err(|error| Error::NotUpgraded(error.to_string()))?;
+        }
         Ok(Self {
             transport,
             input,
@@ -135,6 +166,10 @@ impl Connection {
             peeked: None,
             server,
             silence,
+            is_extended,
+            created: None,
+            results: VecDeque::new(),
+            confirmed: None,
             subscribed: false,
             acknowledged: 0,
             late: VecDeque::new(),
@@ -149,6 +184,44 @@ impl Connection {
     /// The largest RDY the server takes; 0 if it did not say.
     pub fn max_rdy(&self) -> u32 {
         u32::try_from(self.server.max_rdy_count).unwrap_or(0)
+    }
+
+    /// Whether it has libmq's extension.
+    pub fn is_extended(&self) -> bool {
+        self.is_extended
+    }
+
+    /// Publishes messages with all that the extension has: all or none of them, or each by itself. Returns
+    /// when they are on their way, and few enough are unanswered; their outcome comes by
+    /// [`Connection::take_results`], in the order of the calls. A refusal ends nothing.
+    ///
+    /// # Errors
+    /// If the connection fails. Only for connections that [are extended](Connection::is_extended).
+    pub async fn publish_records<'a>(
+        &mut self,
+        topic: &TopicName,
+        together: Together,
+        records: impl Iterator<Item = Record<'a>>,
+    ) -> Result<(), Error> {
+        self.outbox.put(format!("PUBLISH {topic} ").as_bytes());
+        self.outbox.put(match together {
+            Together::All => b"all\n",
+            Together::Each => b"each\n",
+        });
+        let mut messages = 0;
+        let bytes = self.outbox.put_sized(|out| {
+            for record in records {
+                messages += 1;
+                let headers = record.headers.iter().map(|(name, value)| (name.as_str(), &value[..]));
+                put_record(out, record.delay, record.id, headers, record.body);
+            }
+        });
+        self.published(messages, bytes).await
+    }
+
+    /// What became of the oldest call of [`Connection::publish_records`] whose outcome was not taken yet.
+    pub fn take_results(&mut self) -> Option<Results> {
+        self.results.pop_front()
     }
 
     /// Publishes messages as one batch, all or nothing. Returns when it is on its way, and few enough are
@@ -276,6 +349,55 @@ impl Connection {
         Ok(())
     }
 
+    /// Subscribes with the extension: messages have offset, headers and token, and a channel that this
+    /// creates begins at `start`. Returns whether it was created. Else as [`Connection::subscribe`].
+    ///
+    /// # Errors
+    /// As [`Connection::subscribe`]. Only for connections that [are extended](Connection::is_extended).
+    pub async fn subscribe_at(
+        &mut self,
+        topic: &TopicName,
+        channel: &ChannelName,
+        start: Start,
+        rdy: u32,
+    ) -> Result<bool, Error> {
+        let start = StartText(start);
+        self.outbox.put(format!("SUBSCRIBE {topic} {channel} {start}\nRDY {rdy}\n").as_bytes());
+        self.outbox.expect(Expected::Subscribed);
+        while self.outbox.expects(Expected::Subscribed) {
+            self.progress().await?;
+        }
+        self.subscribed = true;
+        Ok(self.created.unwrap_or(false))
+    }
+
+    /// Waits until the acknowledgements before it are in the server's log. Only for connections that
+    /// [are extended](Connection::is_extended).
+    ///
+    /// # Errors
+    /// What the server says against it; the connection survives it if they can't be written.
+    pub async fn confirm(&mut self) -> Result<(), Error> {
+        self.start_confirm();
+        loop {
+            if let Some(confirmed) = self.take_confirmed() {
+                return confirmed;
+            }
+            self.progress().await?;
+        }
+    }
+
+    /// Asks for what [`Connection::confirm`] waits for. Goes out with what is awaited next.
+    pub fn start_confirm(&mut self) {
+        self.confirmed = None;
+        self.outbox.put(b"CONFIRM\n");
+        self.outbox.expect(Expected::Confirmed);
+    }
+
+    /// The answer to the newest [`Connection::start_confirm`], if it came.
+    pub fn take_confirmed(&mut self) -> Option<Result<(), Error>> {
+        self.confirmed.take_if(|_| !self.outbox.expects(Expected::Confirmed))
+    }
+
     /// The next message. `None`: the server closed the connection.
     ///
     /// # Errors
@@ -321,6 +443,28 @@ impl Connection {
     /// Asks for the whole message timeout again. Goes out with what is awaited next.
     pub fn touch(&mut self, id: MessageId) {
         self.put_id("TOUCH", id, "");
+    }
+
+    /// Finishes deliveries. Goes out with what is awaited next.
+    pub fn finish_deliveries(&mut self, tokens: &[DeliveryToken]) {
+        self.put_tokens("FINISH", tokens, "");
+    }
+
+    /// Gives deliveries back, to be delivered again after `delay`. Goes out with what is awaited next.
+    pub fn requeue_deliveries(&mut self, tokens: &[DeliveryToken], delay: Duration) {
+        self.put_tokens("REQUEUE", tokens, &format!(" {}", delay.as_millis()));
+    }
+
+    /// Asks for the whole message timeout of deliveries again. Goes out with what is awaited next.
+    pub fn extend_deliveries(&mut self, tokens: &[DeliveryToken]) {
+        self.put_tokens("EXTEND", tokens, "");
+    }
+
+    fn put_tokens(&mut self, command: &str, tokens: &[DeliveryToken], rest: &str) {
+        for some in tokens.chunks(TOKENS_MAX as usize) {
+            self.outbox.put(format!("{command} {}{rest}\n", some.len()).as_bytes());
+            some.iter().for_each(|token| self.outbox.put(&token.to_bytes()));
+        }
     }
 
     /// Sets how many messages may be in flight. Goes out with what is awaited next.
@@ -438,33 +582,58 @@ impl Connection {
 
     /// Takes in every whole frame. Returns whether there was one.
     fn take_frames(&mut self) -> Result<bool, Error> {
-        let mut came = false;
-        loop {
-            let consumed = match frame::decode(&self.input)? {
-                Err(_) => return Ok(came),
-                Ok((_, consumed)) => consumed,
-            };
-            came = true;
-            let whole = self.input.split_to(consumed).freeze();
-            let data = whole.slice(FRAME_HEADER_BYTES..);
-            match whole[FRAME_HEADER_BYTES - 1] {
-                0 => self.take_response(&data)?,
-                1 => self.take_error(&data)?,
-                _ => self.messages.push_back(Message::decode(&data)?),
-            }
+        let mut end = 0;
+        while let Ok(length) = frame::length(&self.input[end..])? {
+            end += length;
         }
+        // One piece of memory for all of them: each message shares it.
+        let frames = self.input.split_to(end).freeze();
+        let mut at = 0;
+        while let Ok(length) = frame::length(&frames[at..])? {
+            let data = at + FRAME_HEADER_BYTES..at + length;
+            match frames[data.start - 1] {
+                0 => self.take_response(&frames, data)?,
+                1 => self.take_error(&frames[data])?,
+                2 => self.messages.push_back(Message::decode(&frames.slice(data))?),
+                3 => self.messages.push_back(Message::decode_delivery(&frames.slice(data))?),
+                _ => self.take_published(Results::decode(frames.slice(data))?)?,
+            }
+            at += length;
+        }
+        Ok(end > 0)
     }
 
-    fn take_response(&mut self, data: &bytes::Bytes) -> Result<(), Error> {
-        if &data[..] == HEARTBEAT {
+    fn take_published(&mut self, results: Results) -> Result<(), Error> {
+        let Some(Expected::Published { messages, .. }) = self.outbox.answered() else {
+            return Err(unexpected("results of a publish"));
+        };
+        let count: u64 = results.runs().map(|run| u64::from(run.count())).sum();
+        if count != messages {
+            return Err(Error::Protocol(format!("{count} results for {messages} messages")));
+        }
+        let stored = results.runs().filter(|run| matches!(run, extension::Run::Stored { .. }));
+        self.acknowledged += stored.map(|run| u64::from(run.count())).sum::<u64>();
+        self.results.push_back(results);
+        Ok(())
+    }
+
+    fn take_response(&mut self, frames: &bytes::Bytes, range: Range<usize>) -> Result<(), Error> {
+        let data = &frames[range.clone()];
+        if data == HEARTBEAT {
             self.outbox.put(b"NOP\n");
             return Ok(());
         }
         match self.outbox.answered() {
-            Some(Expected::Published { messages, .. }) if &data[..] == OK => self.acknowledged += messages,
-            Some(Expected::Subscribed) if &data[..] == OK => {}
-            Some(Expected::Closed) if &data[..] == CLOSE_WAIT => {}
-            Some(Expected::Peeked) => self.peeked = Some(Peeked::decode(data)),
+            Some(Expected::Published { messages, .. }) if data == OK => self.acknowledged += messages,
+            Some(Expected::Subscribed) if data == OK => {}
+            Some(Expected::Subscribed) if self.is_extended => {
+                let created: Created = serde_json::from_slice(data)
+                    .map_err(|error| Error::Protocol(format!("SUBSCRIBE's answer: {error}")))?;
+                self.created = Some(created.created);
+            }
+            Some(Expected::Closed) if data == CLOSE_WAIT => {}
+            Some(Expected::Confirmed) if data == OK => self.confirmed = Some(Ok(())),
+            Some(Expected::Peeked) => self.peeked = Some(Peeked::decode(&frames.slice(range))),
             _ => return Err(unexpected(&format!("the response {}", data.escape_ascii()))),
         }
         Ok(())
@@ -488,9 +657,30 @@ impl Connection {
                 self.peeked = Some(Err(error));
                 Ok(())
             }
+            "E_CONFIRM_FAILED" if self.outbox.answered() == Some(Expected::Confirmed) => {
+                self.confirmed = Some(Err(error));
+                Ok(())
+            }
             _ => Err(error),
         }
     }
+}
+
+/// The answer to SUBSCRIBE.
+#[derive(serde::Deserialize)]
+struct Created {
+    created: bool,
+}
+
+/// Switches the extension on.
+async fn upgrade(
+    transport: &mut Transport,
+    input: &mut BytesMut,
+    offer: &extension::Offer,
+) -> Result<(), Error> {
+    transport.write_all(format!("UPGRADE {} {MESSAGES}\n", offer.nonce).as_bytes()).await?;
+    transport.flush().await?;
+    confirm(transport, input).await
 }
 
 /// Waits for the server to say that it switched something on.
@@ -511,7 +701,9 @@ async fn read_response(transport: &mut Transport, input: &mut BytesMut) -> Resul
             let data = match frame {
                 Frame::Response(data) => data.to_vec(),
                 Frame::Error(data) => return Err(Error::server(data)),
-                Frame::Message(_) => return Err(unexpected("a message")),
+                Frame::Message(_) | Frame::Delivery(_) | Frame::Results(_) => {
+                    return Err(unexpected("a message"));
+                }
             };
             let _ = input.split_to(consumed);
             return Ok(data);

@@ -24,6 +24,10 @@ pub enum Error {
         /// The server's text.
         text: String,
     },
+    /// The server offered libmq's extension, and something in between or it itself does not take it: to be
+    /// connected to again without ([`Identify::extension`](super::Identify::extension)).
+    #[error("the extension was offered and not taken: {0}")]
+    NotUpgraded(String),
     /// The other end does not speak NSQ's protocol as it should.
     #[error("not NSQ's protocol: {0}")]
     Protocol(String),

@@ -1,10 +1,11 @@
 //! Messages as a client gets them.
 
 use bytes::Bytes;
-use mq_core::MessageId;
+use mq_core::{DeliveryToken, MessageId};
 use serde::Deserialize;
 
 use super::error::Error;
+use crate::wire::extension::{Delivered, Malformed, Run, Runs};
 use crate::wire::frame;
 
 /// A message.
@@ -18,6 +19,12 @@ pub struct Message {
     pub attempts: u16,
     /// Its body.
     pub body: Bytes,
+    /// Names this delivery; there with the extension.
+    pub token: Option<DeliveryToken>,
+    /// Its place in its topic; there with the extension.
+    pub offset: Option<u64>,
+    /// Its headers, in order; only the extension has them.
+    pub headers: Vec<(String, Bytes)>,
 }
 
 impl Message {
@@ -29,7 +36,48 @@ impl Message {
             timestamp: message.timestamp,
             attempts: message.attempts,
             body: data.slice_ref(message.body),
+            token: None,
+            offset: None,
+            headers: Vec::new(),
         })
+    }
+
+    /// Decodes the data of a delivery of the extension, which `data` holds.
+    pub(super) fn decode_delivery(data: &Bytes) -> Result<Self, Error> {
+        let malformed = |why: Malformed| Error::Protocol(format!("a delivery is malformed: {why}"));
+        let delivered = Delivered::decode(data).map_err(malformed)?;
+        let headers = delivered.headers.iter().map(|header| {
+            let (name, value) = header.map_err(malformed)?;
+            Ok((name.to_owned(), data.slice_ref(value)))
+        });
+        let token = DeliveryToken::from_bytes(delivered.token);
+        Ok(Self {
+            id: token.map(|token| token.id).ok_or_else(|| malformed(Malformed::Length))?,
+            timestamp: delivered.timestamp,
+            attempts: delivered.attempts,
+            body: data.slice_ref(delivered.body),
+            token,
+            offset: Some(delivered.offset),
+            headers: headers.collect::<Result<_, Error>>()?,
+        })
+    }
+}
+
+/// What became of the messages of one [`Connection::publish_records`](super::Connection::publish_records).
+#[derive(Clone, Debug)]
+pub struct Results(Bytes);
+
+impl Results {
+    /// Checks the data of a frame.
+    pub(super) fn decode(data: Bytes) -> Result<Self, Error> {
+        let malformed = |why: Malformed| Error::Protocol(format!("results are malformed: {why}"));
+        Runs::new(&data).try_for_each(|run| run.map(drop)).map_err(malformed)?;
+        Ok(Self(data))
+    }
+
+    /// Messages with the same outcome, in the order in which they were published.
+    pub fn runs(&self) -> impl Iterator<Item = Run<'_>> {
+        Runs::new(&self.0).map_while(Result::ok)
     }
 }
 
@@ -86,7 +134,15 @@ mod tests {
         let mut data = br#"{"channels":2,"next":"00000000000000ff","count":1}"#.to_vec();
         data.extend_from_slice(b"\n\0\0\0\x1b");
         frame::put_message_data(&mut data, MessageId(7), 9, 3, b"x");
-        let message = Message { id: MessageId(7), timestamp: 9, attempts: 3, body: Bytes::from_static(b"x") };
+        let message = Message {
+            id: MessageId(7),
+            timestamp: 9,
+            attempts: 3,
+            body: Bytes::from_static(b"x"),
+            token: None,
+            offset: None,
+            headers: Vec::new(),
+        };
         let want = Peeked { channels: 2, next: Some(MessageId(255)), messages: vec![message] };
         assert_eq!(Peeked::decode(&Bytes::from(data.clone())).unwrap(), want);
         for end in 0..data.len() {

@@ -2,8 +2,8 @@
 //!
 //! - [`Admin`]: asks the HTTP API
 //! - [`Connection`]: publishes, subscribes, peeks
-//! - [`Identify`]: what it says of itself; [`ClientTls`]: what it trusts; [`Message`] and [`Peeked`]: what it
-//!   gets; [`Error`]
+//! - [`Identify`]: what it says of itself; [`ClientTls`]: what it trusts; [`Message`], [`Peeked`] and
+//!   [`Results`]: what it gets; [`Error`]
 
 mod admin;
 mod connection;
@@ -12,9 +12,9 @@ mod message;
 mod outbox;
 
 pub use admin::{Admin, AdminError};
-pub use connection::Connection;
+pub use connection::{Connection, Record};
 pub use error::Error;
-pub use message::{Message, Peeked};
+pub use message::{Message, Peeked, Results};
 
 pub use mq_net::secret::Secret;
 pub use mq_net::transport::tls::{ClientTls, ClientTlsOptions};
@@ -43,6 +43,9 @@ pub struct Identify {
     /// Compresses with deflate of this level, if the server does; 0 for the server's. Not together with
     /// snappy.
     pub deflate: Option<u8>,
+    /// Uses libmq's extension where the server has it: see
+    /// [`wire::extension`](crate::wire::extension).
+    pub extension: bool,
     /// Secret to AUTH with, if the server requires that.
     pub auth_secret: Option<Secret<Box<[u8]>>>,
 }

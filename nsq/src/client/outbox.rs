@@ -15,6 +15,8 @@ use mq_net::transport::Transport;
 pub(super) enum Expected {
     /// A publish of so many messages in so many bytes.
     Published { messages: u64, bytes: usize },
+    /// CONFIRM.
+    Confirmed,
     /// SUB.
     Subscribed,
     /// CLS.
@@ -52,6 +54,17 @@ impl Outbox {
     /// Appends a command that has no answer, or whose answer is noted with [`Outbox::expect`].
     pub(super) fn put(&mut self, bytes: &[u8]) {
         self.buf.extend_from_slice(bytes);
+    }
+
+    /// Appends a length, and behind it the bytes that `put` appends. Returns how many those are.
+    pub(super) fn put_sized(&mut self, put: impl FnOnce(&mut Vec<u8>)) -> usize {
+        let start = self.buf.len() + 4;
+        self.buf.extend_from_slice(&[0; 4]);
+        put(&mut self.buf);
+        let bytes = self.buf.len() - start;
+        let length = u32::try_from(bytes).unwrap_or(u32::MAX).to_be_bytes();
+        self.buf[start - 4..start].copy_from_slice(&length);
+        bytes
     }
 
     /// Notes what the answer to the command just put is about.

@@ -42,6 +42,8 @@ enum Purpose {
 pub(super) enum Check {
     Allowed,
     Refused(WireError),
+    /// Refused and answered: what comes behind it may be executed.
+    Skip,
     /// Not known yet: to be asked again when commands are taken in again.
     Wait,
 }

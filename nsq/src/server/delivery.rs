@@ -7,7 +7,8 @@ use super::buffers;
 use super::output::DELIVERY_BYTES;
 use super::session::{End, Session};
 use crate::wire::error::{Code, WireError};
-use crate::wire::frame::{FRAME_HEADER_BYTES, MESSAGE_HEADER_BYTES, put_message};
+use crate::wire::extension::DELIVERED_HEADER_BYTES;
+use crate::wire::frame::{FRAME_HEADER_BYTES, MESSAGE_HEADER_BYTES, put_delivery, put_message};
 
 /// Bytes that messages are added up to: few where the budget is spent, so that small ones go on.
 fn delivery_bytes(account: &Account) -> usize {
@@ -37,9 +38,14 @@ impl Session {
             }
             self.resting = false;
             let out = self.output.buf();
+            let delivers = self.extension.delivers;
             let mut sink = |delivery: &Delivery<'_>| {
-                buffers::reserve(out, FRAME_HEADER_BYTES + MESSAGE_HEADER_BYTES + delivery.body.len());
-                put_message(out, delivery.id, delivery.time, delivery.attempts, delivery.body);
+                let header = FRAME_HEADER_BYTES + MESSAGE_HEADER_BYTES.max(DELIVERED_HEADER_BYTES);
+                buffers::reserve(out, header + delivery.body.len());
+                match delivery.token.filter(|_| delivers) {
+                    Some(token) => put_delivery(out, delivery, token),
+                    None => put_message(out, delivery.id, delivery.time, delivery.attempts, delivery.body),
+                }
                 count += 1;
             };
             let pulled = match limit {

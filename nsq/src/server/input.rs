@@ -6,7 +6,7 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
 use bytes::BufMut;
-use mq_core::TopicName;
+use mq_core::{Start, TopicName};
 use mq_net::budget::FREE_BYTES;
 use mq_net::clients::Identity;
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
@@ -225,6 +225,10 @@ impl Session {
                     self.put_off(&mut burst);
                     break;
                 }
+                Check::Skip => {
+                    next = self.next(&mut burst);
+                    continue;
+                }
             }
             next = match next {
                 Next::End => break,
@@ -251,8 +255,20 @@ impl Session {
                         }
                         self.next(&mut burst)
                     }
-                    Command::Ready(_) | Command::Finish(_) | Command::Requeue(..) | Command::Touch(_) => {
+                    Command::Ready(_)
+                    | Command::Finish(_)
+                    | Command::Requeue(..)
+                    | Command::Touch(_)
+                    | Command::FinishDeliveries(_)
+                    | Command::RequeueDeliveries(..)
+                    | Command::ExtendDeliveries(_) => {
                         self.acknowledge_run(Next::Command(command), &mut burst)
+                    }
+                    Command::PublishRecords(topic, together, records) => {
+                        if self.publish_records(topic, together, records, &mut burst) {
+                            break;
+                        }
+                        self.next(&mut burst)
                     }
                     Command::Identify(body) => {
                         self.identify(body);
@@ -264,7 +280,19 @@ impl Session {
                         break;
                     }
                     Command::Subscribe(topic, channel) => {
-                        self.subscribe(topic, channel);
+                        self.subscribe("SUB", topic, channel, Start::Now, |_| OK);
+                        self.next(&mut burst)
+                    }
+                    Command::SubscribeAt(topic, channel, start) => {
+                        self.subscribe_at(topic, channel, start);
+                        self.next(&mut burst)
+                    }
+                    Command::Upgrade(nonce, features) => {
+                        self.upgrade_to(nonce, features);
+                        self.next(&mut burst)
+                    }
+                    Command::Confirm => {
+                        self.confirm();
                         self.next(&mut burst)
                     }
                     Command::Close => {
@@ -300,6 +328,12 @@ impl Session {
             Next::Batch(topic) => ("MPUB", Permission::Publish, topic, ""),
             Next::Command(Command::Subscribe(topic, channel)) => {
                 ("SUB", Permission::Subscribe, topic, channel.as_str())
+            }
+            Next::Command(Command::SubscribeAt(topic, channel, _)) => {
+                ("SUBSCRIBE", Permission::Subscribe, topic, channel.as_str())
+            }
+            Next::Command(Command::PublishRecords(topic, _, records)) => {
+                return self.may_publish_records(*topic, records.left());
             }
             Next::Command(Command::Peek(topic, ..)) => ("PEEK", Permission::Subscribe, topic, ""),
             _ => return Check::Allowed,
@@ -347,6 +381,7 @@ impl Session {
             heartbeats: self.settings.heartbeat_interval.is_some(),
             tls_required: self.shared.tls_required && self.client.tls().is_none(),
             check_batches: self.shared.auth.is_some() && !self.authorization.batch_allowed,
+            extended: self.extension.is_on,
         };
         burst.start = burst.at;
         match self.input.parser.parse(&burst.buf[burst.at..], &context) {

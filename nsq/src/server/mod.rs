@@ -5,10 +5,11 @@
 //!   `publish` and `subscribe` (commands to the broker), `replies` (in the order of the commands, when the
 //!   broker's log is where they wait for), `delivery` (messages to the output), `output`
 //! - `auth`: what auth servers permit; `authorize`: AUTH, and the checks of commands
-//! - `upgrade`: from IDENTIFY's answer to TLS and compression
+//! - `upgrade`: from IDENTIFY's answer to TLS and compression; `extension`: libmq's own commands, and
+//!   `results`, what becomes of a PUBLISH of theirs
 //! - `web`: where HTTP is served; `http`: what answers there; `stats`: the numbers it shows; `metrics`,
 //!   `statsd`: the same for Prometheus and statsd
-//! - `peek`: our own extension; `buffers`: one thread's spare buffers; `turn`: one write for all
+//! - `peek`: what PEEK reads; `buffers`: one thread's spare buffers; `turn`: one write for all
 //!   sessions that are ready; `gather`: when single messages are sent together
 
 mod auth;
@@ -17,6 +18,7 @@ mod buffers;
 mod config;
 mod delivery;
 mod drain;
+mod extension;
 mod gather;
 mod http;
 mod input;
@@ -26,6 +28,7 @@ mod output;
 mod peek;
 mod publish;
 mod replies;
+mod results;
 mod session;
 mod stats;
 mod statsd;

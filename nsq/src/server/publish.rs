@@ -85,7 +85,7 @@ impl Session {
 
     /// Puts off the publish that `burst` is at until discovery knows of its topic, if the topic is new.
     /// Returns whether it did.
-    fn wait_announced(&mut self, topic: &Arc<Topic>, burst: &mut Burst<'_>) -> bool {
+    pub(super) fn wait_announced(&mut self, topic: &Arc<Topic>, burst: &mut Burst<'_>) -> bool {
         if !topic.is_unannounced() {
             return false;
         }

@@ -8,13 +8,17 @@ use mq_core::{Broker, Outcome, Ticket};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::results::{self, Part};
 use super::stats::Measured;
 use crate::wire::error::{Code, WireError};
-use crate::wire::frame::{OK_FRAME, put_error, put_response};
+use crate::wire::frame::{OK_FRAME, put_error, put_response, put_results};
 
 /// Publishes of one connection that may wait for the log: some milliseconds of a producer that sends one by
 /// one, and a bound for what a stalled disk can pile up.
 pub(super) const UNANSWERED_MAX: usize = 4096;
+
+/// Messages of a PUBLISH whose results may take as much memory as one that waits for its answer.
+const RESULTS_PER_COMMAND: usize = 16;
 
 /// A queue this short keeps its memory when it is empty.
 const KEPT_MAX: usize = 16;
@@ -24,8 +28,10 @@ enum Reply {
     /// `count` publishes that share a frame of the log. `refusal` is what to say if it could not be written.
     /// `read_at` is when they were read, where that is measured.
     Published { ticket: Ticket, count: u32, refusal: Refusal, read_at: Option<Instant> },
-    /// SUB: its channel may have to be written first.
-    Subscribed(Ticket),
+    /// A PUBLISH of the extension: `count` is its share of [`UNANSWERED_MAX`].
+    Results { parts: Vec<Part>, count: usize },
+    /// SUB or SUBSCRIBE, and the answer: its channel may have to be written first.
+    Subscribed(Ticket, &'static [u8]),
     /// A response.
     Response(Vec<u8>),
     /// An error.
@@ -94,9 +100,19 @@ impl Replies {
         self.queue.push_back(Reply::Published { ticket, count, refusal, read_at });
     }
 
-    pub(super) fn subscribed(&mut self, ticket: Ticket) {
+    /// Answers a PUBLISH of `messages` with what becomes of its parts.
+    pub(super) fn results(&mut self, parts: Vec<Part>, messages: usize) {
+        let count = 1 + messages / RESULTS_PER_COMMAND;
+        self.unanswered += count;
+        if let Some(ticket) = parts.iter().rev().find_map(Part::ticket) {
+            self.uncommitted = Some(ticket);
+        }
+        self.queue.push_back(Reply::Results { parts, count });
+    }
+
+    pub(super) fn subscribed(&mut self, ticket: Ticket, answer: &'static [u8]) {
         self.uncommitted = Some(ticket);
-        self.queue.push_back(Reply::Subscribed(ticket));
+        self.queue.push_back(Reply::Subscribed(ticket, answer));
     }
 
     pub(super) fn response(&mut self, data: impl Into<Vec<u8>>) {
@@ -138,10 +154,18 @@ impl Replies {
                     }
                     Outcome::Failed(error) => Some(WireError::refused(refusal.0, refusal.1, &error)),
                 },
-                Reply::Subscribed(ticket) => match broker.outcome(*ticket) {
+                Reply::Results { parts, count } => {
+                    if !results::are_decided(parts, broker) {
+                        break;
+                    }
+                    self.unanswered -= *count;
+                    put_results(out, results::runs(parts));
+                    None
+                }
+                Reply::Subscribed(ticket, answer) => match broker.outcome(*ticket) {
                     Outcome::Pending => break,
                     Outcome::Done => {
-                        out.extend_from_slice(&OK_FRAME);
+                        put_response(out, answer);
                         emitted = Emitted::Subscribed;
                         None
                     }
@@ -162,7 +186,7 @@ impl Replies {
                     Poll::Pending => break,
                     Poll::Ready(result) => {
                         self.later = false;
-                        let lost = |_| Err(WireError::new(Code::PeekFailed, "PEEK failed exiting"));
+                        let lost = |_| Err(WireError::new(Code::Invalid, "exiting"));
                         match result.unwrap_or_else(lost) {
                             Ok(data) => {
                                 put_response(out, &data);

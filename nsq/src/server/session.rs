@@ -23,6 +23,7 @@ use super::auth::AuthClient;
 use super::authorize::Authorization;
 use super::buffers;
 use super::config::Config;
+use super::extension::Extension;
 use super::gather::{GATHERED, Gather};
 use super::input::Input;
 use super::output::{DELIVERY_BYTES, Output, UNSENT_BYTES_MAX};
@@ -114,6 +115,7 @@ pub(super) struct Session {
     pub(super) state: State,
     pub(super) settings: Settings,
     pub(super) authorization: Authorization,
+    pub(super) extension: Extension,
     /// There while a publish waits for discovery to know of its new topic.
     pub(super) announcement: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     /// Memory of input and output.
@@ -161,6 +163,7 @@ impl Session {
             state: State::Init,
             settings,
             authorization: Authorization::default(),
+            extension: Extension::default(),
             announcement: None,
             account,
             input: Input::new(),

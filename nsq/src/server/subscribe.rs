@@ -6,6 +6,7 @@ use mq_core::{
 };
 use mq_net::clients::{ClientState, Subscribed};
 
+use super::extension::Acknowledge;
 use super::input::{Burst, Next};
 use super::session::Session;
 use crate::wire::State;
@@ -18,14 +19,22 @@ use crate::wire::name::Name;
 const RUN_ACKS: usize = 512;
 
 impl Session {
-    pub(super) fn subscribe(&mut self, topic: Name<'_>, channel: Name<'_>) {
-        match self.try_subscribe(topic, channel) {
-            Ok((subscription, ticket)) => {
+    /// Subscribes by the command `word`; `answer` is what to say, by whether the channel was created.
+    pub(super) fn subscribe(
+        &mut self,
+        word: &str,
+        topic: Name<'_>,
+        channel: Name<'_>,
+        start: Start,
+        answer: impl FnOnce(bool) -> &'static [u8],
+    ) {
+        match self.try_subscribe(topic, channel, start) {
+            Ok((subscription, is_new, ticket)) => {
                 tracing::debug!(
                     client = self.client.id,
                     topic = topic.as_str(),
                     channel = channel.as_str(),
-                    "SUB"
+                    word
                 );
                 self.client.set_subscribed(Subscribed {
                     topic: subscription.topic().name().clone(),
@@ -34,20 +43,25 @@ impl Session {
                 });
                 self.subscription = Some(subscription);
                 self.set_state(State::Subscribed);
-                self.replies.subscribed(ticket);
+                self.replies.subscribed(ticket, answer(is_new));
             }
-            Err(error) => self.fail(WireError::refused(Code::SubFailed, "SUB", &error)),
+            Err(error) => self.fail(WireError::refused(Code::SubFailed, word, &error)),
         }
     }
 
-    fn try_subscribe(&self, topic: Name<'_>, channel: Name<'_>) -> Result<(Subscription, Ticket)> {
+    fn try_subscribe(
+        &self,
+        topic: Name<'_>,
+        channel: Name<'_>,
+        start: Start,
+    ) -> Result<(Subscription, bool, Ticket)> {
         let (topic, channel) = (TopicName::parse(topic.as_str())?, ChannelName::parse(channel.as_str())?);
         let options = SubscribeOptions {
             msg_timeout: self.settings.msg_timeout,
             sample_rate: self.settings.sample_rate,
         };
-        let subscribed = self.shared.broker.subscribe_at(&topic, &channel, Start::Now, options, &self.wake);
-        subscribed.map(|(subscription, opened)| (subscription, opened.ticket))
+        let subscribed = self.shared.broker.subscribe_at(&topic, &channel, start, options, &self.wake);
+        subscribed.map(|(subscription, opened)| (subscription, opened.is_new, opened.ticket))
     }
 
     pub(super) fn close(&mut self) {
@@ -80,7 +94,9 @@ impl Session {
         };
         let mut acks = subscription.acks();
         let (mut finished, mut requeued, mut refused) = (0, 0, 0_u32);
-        for _ in 0..RUN_ACKS {
+        let mut done = 0;
+        while done < RUN_ACKS {
+            done += 1;
             let failed = match next {
                 Next::Command(Command::Ready(count)) => {
                     acks.set_credit(count);
@@ -100,6 +116,30 @@ impl Session {
                 Next::Command(Command::Touch(id)) => {
                     let result = in_flight(id, |id| acks.touch(id));
                     result.err().map(|kind| WireError::refused_id(Code::TouchFailed, "TOUCH", id, kind))
+                }
+                Next::Command(Command::FinishDeliveries(tokens)) => {
+                    done += tokens.len();
+                    finished += Acknowledge::Finish.all(tokens, &mut acks, |error| {
+                        refused += 1;
+                        self.replies.error(error);
+                    });
+                    None
+                }
+                Next::Command(Command::RequeueDeliveries(tokens, delay)) => {
+                    done += tokens.len();
+                    requeued += Acknowledge::Requeue(delay).all(tokens, &mut acks, |error| {
+                        refused += 1;
+                        self.replies.error(error);
+                    });
+                    None
+                }
+                Next::Command(Command::ExtendDeliveries(tokens)) => {
+                    done += tokens.len();
+                    let _ = Acknowledge::Extend.all(tokens, &mut acks, |error| {
+                        refused += 1;
+                        self.replies.error(error);
+                    });
+                    None
                 }
                 _ => break,
             };

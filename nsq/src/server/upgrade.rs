@@ -33,7 +33,7 @@ pub(super) struct Upgrade {
 
 impl Session {
     /// The answer to IDENTIFY, and the upgrade that follows it. Layers that are on are not switched on again.
-    pub(super) fn negotiate(&self, request: &Request) -> Result<(Reply, Option<Upgrade>), WireError> {
+    pub(super) fn negotiate(&mut self, request: &Request) -> Result<(Reply, Option<Upgrade>), WireError> {
         let config = &self.shared.config;
         let compressed = self.transport.is_compressed();
         let tls = request.tls_v1 && self.shared.tls.is_some() && self.transport.is_plain();
@@ -62,6 +62,7 @@ impl Session {
             auth_required: self.shared.auth.is_some(),
             topology_region: config.topology_region.clone(),
             topology_zone: config.topology_zone.clone(),
+            libmq: self.extension.offer(request),
             ..Reply::default()
         };
         let upgrade = (tls || compression.is_some()).then_some(Upgrade { tls, compression });

@@ -17,11 +17,17 @@
 //! `next` is what to pass as `from` to go on; a topic that does not exist has no channels and no messages.
 //! The answer holds about 1 MiB: it ends early rather than grow beyond, but holds at least one message where
 //! there is one.
+//!
+//! The commands that follow an UPGRADE are drawn in [`extension`](super::extension).
 
 use std::time::Duration;
 
+use mq_core::Start;
+
+use super::extension::Records;
 use super::mpub::Bodies;
 use super::name::Name;
+use super::tokens::Tokens;
 use mq_net::secret::Secret;
 
 /// Longest command line in bytes, its end included: the size of nsqd's read buffer.
@@ -55,6 +61,8 @@ pub struct Context<'l> {
     pub tls_required: bool,
     /// Whether an MPUB has to be allowed before its body is looked at.
     pub check_batches: bool,
+    /// Whether the commands of the [`extension`](super::extension) are known: after UPGRADE.
+    pub extended: bool,
 }
 
 /// The limits a command is held against. The defaults are nsqd's.
@@ -111,4 +119,27 @@ pub enum Command<'a> {
     Nop,
     /// PEEK. `None`: from the oldest that no channel has got.
     Peek(Name<'a>, Option<u64>, u16),
+    /// UPGRADE: the nonce, and the features with spaces between them.
+    Upgrade(&'a [u8], &'a [u8]),
+    /// PUBLISH.
+    PublishRecords(Name<'a>, Together, Records<'a>),
+    /// SUBSCRIBE.
+    SubscribeAt(Name<'a>, Name<'a>, Start),
+    /// FINISH.
+    FinishDeliveries(Tokens<'a>),
+    /// REQUEUE; the delay is cut to its limit.
+    RequeueDeliveries(Tokens<'a>, Duration),
+    /// EXTEND.
+    ExtendDeliveries(Tokens<'a>),
+    /// CONFIRM.
+    Confirm,
+}
+
+/// Whether the messages of a PUBLISH share their fate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Together {
+    /// All are stored or none.
+    All,
+    /// Each has a result of its own.
+    Each,
 }

@@ -50,6 +50,8 @@ pub enum Code {
     TouchFailed,
     /// Our own: a topic can't be read.
     PeekFailed,
+    /// Our own: acknowledgements can't be written.
+    ConfirmFailed,
 }
 
 impl Code {
@@ -76,12 +78,16 @@ impl Code {
             Self::ReqFailed => "E_REQ_FAILED",
             Self::TouchFailed => "E_TOUCH_FAILED",
             Self::PeekFailed => "E_PEEK_FAILED",
+            Self::ConfirmFailed => "E_CONFIRM_FAILED",
         }
     }
 
     /// Whether the server closes the connection after it.
     pub fn is_fatal(self) -> bool {
-        !matches!(self, Self::FinFailed | Self::ReqFailed | Self::TouchFailed | Self::PeekFailed)
+        !matches!(
+            self,
+            Self::FinFailed | Self::ReqFailed | Self::TouchFailed | Self::PeekFailed | Self::ConfirmFailed
+        )
     }
 }
 

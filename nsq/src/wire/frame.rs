@@ -4,13 +4,14 @@
 //! frame    = u32 size, u32 type, data          size = 4 + length of data; type: 0 response, 1 error, 2 message
 //! message  = i64 timestamp (ns since 1970), u16 attempts, 16 hex digits, body
 //! ```
-//! Integers are big-endian.
+//! Integers are big-endian. Types 3 and 4 are those of the [`extension`](super::extension).
 
 use std::fmt;
 
-use mq_core::MessageId;
+use mq_core::{Delivery, DeliveryToken, MessageId};
 
 use super::error::WireError;
+use super::extension::{Delivered, Malformed, Run, Runs, put_delivered, put_run};
 
 /// The response to what went well.
 pub const OK: &[u8] = b"OK";
@@ -34,6 +35,8 @@ pub const FRAME_BYTES_MAX: usize = 64 * 1024 * 1024;
 const TYPE_RESPONSE: u32 = 0;
 const TYPE_ERROR: u32 = 1;
 const TYPE_MESSAGE: u32 = 2;
+const TYPE_DELIVERY: u32 = 3;
+const TYPE_RESULTS: u32 = 4;
 
 /// Appends a response.
 pub fn put_response(out: &mut Vec<u8>, data: &[u8]) {
@@ -43,11 +46,7 @@ pub fn put_response(out: &mut Vec<u8>, data: &[u8]) {
 
 /// Appends an error.
 pub fn put_error(out: &mut Vec<u8>, error: &WireError) {
-    let start = out.len();
-    put_header(out, TYPE_ERROR, 0);
-    error.write_to(out);
-    let size = u32::try_from(out.len() - start - 4).unwrap_or(u32::MAX);
-    out[start..start + 4].copy_from_slice(&size.to_be_bytes());
+    put_sized(out, TYPE_ERROR, |out| error.write_to(out));
 }
 
 /// Appends a message frame. `time` is nanoseconds since 1970.
@@ -55,6 +54,25 @@ pub fn put_message(out: &mut Vec<u8>, id: MessageId, time: u64, attempts: u16, b
     out.reserve(FRAME_HEADER_BYTES + MESSAGE_HEADER_BYTES + body.len());
     put_header(out, TYPE_MESSAGE, MESSAGE_HEADER_BYTES + body.len());
     put_message_data(out, id, time, attempts, body);
+}
+
+/// Appends a delivery of the extension.
+pub fn put_delivery(out: &mut Vec<u8>, delivery: &Delivery<'_>, token: DeliveryToken) {
+    put_sized(out, TYPE_DELIVERY, |out| put_delivered(out, delivery, token));
+}
+
+/// Appends results of the extension.
+pub fn put_results<'r>(out: &mut Vec<u8>, runs: impl IntoIterator<Item = Run<'r>>) {
+    put_sized(out, TYPE_RESULTS, |out| runs.into_iter().for_each(|run| put_run(out, &run)));
+}
+
+/// Appends a frame whose length is known only when its data is there.
+fn put_sized(out: &mut Vec<u8>, kind: u32, put: impl FnOnce(&mut Vec<u8>)) {
+    let start = out.len();
+    put_header(out, kind, 0);
+    put(out);
+    let size = u32::try_from(out.len() - start - 4).unwrap_or(u32::MAX);
+    out[start..start + 4].copy_from_slice(&size.to_be_bytes());
 }
 
 /// Appends a message as it is in a message frame, without the frame.
@@ -76,7 +94,7 @@ fn put_header(out: &mut Vec<u8>, kind: u32, len: usize) {
 }
 
 /// A frame, borrowed from the buffer it was read to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub enum Frame<'a> {
     /// A response.
     Response(&'a [u8]),
@@ -84,6 +102,10 @@ pub enum Frame<'a> {
     Error(&'a [u8]),
     /// A message.
     Message(Message<'a>),
+    /// A message of the extension.
+    Delivery(Delivered<'a>),
+    /// What became of a PUBLISH of the extension.
+    Results(Runs<'a>),
 }
 
 /// A message as it is on the wire.
@@ -119,6 +141,8 @@ pub enum FrameError {
     Type(u32),
     /// A message without room for its header.
     ShortMessage,
+    /// A malformed delivery.
+    Delivery(Malformed),
 }
 
 impl fmt::Display for FrameError {
@@ -127,14 +151,16 @@ impl fmt::Display for FrameError {
             Self::Size(size) => write!(f, "a frame can't have {size} bytes"),
             Self::Type(kind) => write!(f, "frame type {kind} is unknown"),
             Self::ShortMessage => f.write_str("a message frame is too short for its header"),
+            Self::Delivery(why) => write!(f, "a delivery is malformed: {why}"),
         }
     }
 }
 
 impl std::error::Error for FrameError {}
 
-/// Decodes the frame at the front of `buf`: the frame and how many bytes it took, or how many bytes it needs.
-pub fn decode(buf: &[u8]) -> Result<Result<(Frame<'_>, usize), usize>, FrameError> {
+/// Length of the frame at the front of `buf` with its header; or how many bytes it needs, where it is not
+/// whole.
+pub fn length(buf: &[u8]) -> Result<Result<usize, usize>, FrameError> {
     let Some((size, rest)) = buf.split_first_chunk::<4>() else {
         return Ok(Err(FRAME_HEADER_BYTES));
     };
@@ -143,22 +169,31 @@ pub fn decode(buf: &[u8]) -> Result<Result<(Frame<'_>, usize), usize>, FrameErro
     if !(4..=FRAME_BYTES_MAX).contains(&length) {
         return Err(FrameError::Size(size));
     }
-    let Some((kind, rest)) = rest.split_first_chunk::<4>() else {
+    let Some(kind) = rest.first_chunk::<4>() else {
         return Ok(Err(FRAME_HEADER_BYTES));
     };
     let kind = u32::from_be_bytes(*kind);
-    if kind > TYPE_MESSAGE {
+    if kind > TYPE_RESULTS {
         return Err(FrameError::Type(kind));
     }
-    let Some(data) = rest.get(..length - 4) else {
-        return Ok(Err(4 + length));
+    Ok(if rest.len() < length { Err(4 + length) } else { Ok(4 + length) })
+}
+
+/// Decodes the frame at the front of `buf`: the frame and how many bytes it took, or how many bytes it needs.
+pub fn decode(buf: &[u8]) -> Result<Result<(Frame<'_>, usize), usize>, FrameError> {
+    let length = match length(buf)? {
+        Ok(length) => length,
+        Err(need) => return Ok(Err(need)),
     };
-    let frame = match kind {
+    let (header, data) = buf[..length].split_at(FRAME_HEADER_BYTES);
+    let frame = match u32::from(header[FRAME_HEADER_BYTES - 1]) {
         TYPE_RESPONSE => Frame::Response(data),
         TYPE_ERROR => Frame::Error(data),
-        _ => Frame::Message(Message::decode(data)?),
+        TYPE_MESSAGE => Frame::Message(Message::decode(data)?),
+        TYPE_DELIVERY => Frame::Delivery(Delivered::decode(data).map_err(FrameError::Delivery)?),
+        _ => Frame::Results(Runs::new(data)),
     };
-    Ok(Ok((frame, 4 + length)))
+    Ok(Ok((frame, length)))
 }
 
 #[cfg(test)]
@@ -205,7 +240,9 @@ mod tests {
             let mut out = Vec::new();
             put_message(&mut out, MessageId(id), time, attempts, &body);
             let want = Message { timestamp: time, attempts, id: &MessageId(id).to_hex(), body: &body };
-            prop_assert_eq!(decode(&out), Ok(Ok((Frame::Message(want), out.len()))));
+            let (frame, consumed) = decode(&out).unwrap().unwrap();
+            let Frame::Message(message) = frame else { panic!("{frame:?}") };
+            prop_assert_eq!((message, consumed), (want, out.len()));
             let part = &out[..cut.index(out.len())];
             let need = decode(part).unwrap().unwrap_err();
             prop_assert!(need > part.len() && need <= out.len());

@@ -7,6 +7,7 @@ use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::error::{Code, WireError};
+use super::extension::Offer;
 
 /// IDENTIFY's JSON. A missing or `null` key has its zero value; unknown keys are ignored; keys match in any
 /// case, as in Go.
@@ -42,6 +43,8 @@ pub struct Request {
     pub topology_region: String,
     /// The client's zone in its region.
     pub topology_zone: String,
+    /// Features of libmq's extension that the client knows.
+    pub libmq: Vec<String>,
 }
 
 impl Request {
@@ -100,6 +103,7 @@ impl<'de> Visitor<'de> for RequestVisitor {
                 "msg_timeout" => set(&mut map, &mut request.msg_timeout)?,
                 "topology_region" => set(&mut map, &mut request.topology_region)?,
                 "topology_zone" => set(&mut map, &mut request.topology_zone)?,
+                "libmq" => set(&mut map, &mut request.libmq)?,
                 _ => {
                     map.next_value::<IgnoredAny>()?;
                 }
@@ -254,6 +258,9 @@ pub struct Reply {
     pub topology_region: String,
     /// The server's zone in its region.
     pub topology_zone: String,
+    /// There for clients that know libmq's extension.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub libmq: Option<Offer>,
 }
 
 impl Reply {

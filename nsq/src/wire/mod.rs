@@ -4,12 +4,14 @@
 //!   naming rule
 //! - [`frame`]: what a server sends
 //! - [`identify`]: the negotiation
+//! - [`extension`]: libmq's own commands and frames, agreed on after it; [`tokens`]: what they acknowledge
 //! - [`error`]: every code and text, and the one map from the core's errors to them
 //! - [`lookup`]: the other protocol, "V1", between brokers and lookup servers
 //! - `quote`: names as error texts print them
 
 pub mod command;
 pub mod error;
+pub mod extension;
 pub mod frame;
 pub mod identify;
 pub mod lookup;
@@ -17,8 +19,9 @@ pub mod mpub;
 pub mod name;
 mod parse;
 mod quote;
+pub mod tokens;
 
-pub use command::{Command, Context, Limits, State};
+pub use command::{Command, Context, Limits, State, Together};
 pub use error::{Code, WireError};
 pub use parse::{Parse, Parser, Stage};
 

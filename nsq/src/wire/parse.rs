@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use mq_core::MessageId;
 
-use super::command::{Command, Context, LINE_BYTES_MAX, PEEK_MAX, State};
+use super::command::{Command, Context, LINE_BYTES_MAX, PEEK_MAX, State, Together};
 use super::error::{Code, WireError};
+use super::extension::{Records, TOKEN_BYTES, TOKENS_MAX, parse_start};
 use super::mpub::Bodies;
 use super::name::Name;
+use super::tokens::Tokens;
 use mq_net::secret::Secret;
 
 /// The command or error at the front of a buffer.
@@ -151,6 +153,26 @@ impl Parser {
                 (Command::Auth(Secret::new(secret)), done)
             }
             b"PEEK" => (peek(&mut words)?, done),
+            b"UPGRADE" => {
+                in_state(context.state == State::Init, "UPGRADE")?;
+                let nonce = words.next().unwrap_or_default();
+                (Command::Upgrade(nonce, words.rest()), done)
+            }
+            b"PUBLISH" if context.extended => publish_records(context, words, body)?,
+            b"SUBSCRIBE" if context.extended => (subscribe_at(context, &mut words)?, done),
+            b"FINISH" if context.extended => {
+                let (tokens, done) = tokens(context, "FINISH", &mut words, body)?;
+                (Command::FinishDeliveries(tokens), done)
+            }
+            b"REQUEUE" if context.extended => requeue_deliveries(context, words, body)?,
+            b"EXTEND" if context.extended => {
+                let (tokens, done) = tokens(context, "EXTEND", &mut words, body)?;
+                (Command::ExtendDeliveries(tokens), done)
+            }
+            b"CONFIRM" if context.extended => {
+                in_state(context.state != State::Init, "CONFIRM")?;
+                (Command::Confirm, done)
+            }
             _ => return Err(WireError::echo(Code::Invalid, "invalid command ", word).into()),
         };
         Ok(command)
@@ -244,6 +266,13 @@ impl From<WireError> for Stop<'_> {
 
 /// A line's words: split at single spaces, so two spaces hold an empty one between them.
 struct Words<'a>(Option<&'a [u8]>);
+
+impl<'a> Words<'a> {
+    /// All words that are left.
+    fn rest(self) -> &'a [u8] {
+        self.0.unwrap_or_default()
+    }
+}
 
 impl<'a> Iterator for Words<'a> {
     type Item = &'a [u8];
@@ -351,17 +380,89 @@ fn publish_deferred<'a>(
 }
 
 fn subscribe<'a>(context: &Context<'_>, words: &mut Words<'a>) -> Result<Command<'a>, Stop<'a>> {
-    in_state(context.state == State::Init, "SUB")?;
+    let (topic, channel) = subscribed(context, "SUB", words)?;
+    Ok(Command::Subscribe(topic, channel))
+}
+
+fn subscribe_at<'a>(context: &Context<'_>, words: &mut Words<'a>) -> Result<Command<'a>, Stop<'a>> {
+    let (topic, channel) = subscribed(context, "SUBSCRIBE", words)?;
+    let start = words.next().unwrap_or_default();
+    match parse_start(start) {
+        Some(start) => Ok(Command::SubscribeAt(topic, channel, start)),
+        None => Err(WireError::echo(Code::Invalid, "SUBSCRIBE could not parse start ", start).into()),
+    }
+}
+
+/// Topic and channel of a subscription.
+fn subscribed<'a>(
+    context: &Context<'_>,
+    command: &'static str,
+    words: &mut Words<'a>,
+) -> Result<(Name<'a>, Name<'a>), Stop<'a>> {
+    in_state(context.state == State::Init, command)?;
     if !context.heartbeats {
-        return Err(invalid("cannot SUB with heartbeats disabled").into());
+        return Err(invalid(format!("cannot {command} with heartbeats disabled")).into());
     }
     let (Some(topic), Some(channel)) = (words.next(), words.next()) else {
-        return Err(invalid("SUB insufficient number of parameters").into());
+        return Err(invalid(format!("{command} insufficient number of parameters")).into());
     };
-    let topic = topic_of("SUB", Some(topic))?;
+    let topic = topic_of(command, Some(topic))?;
     let channel = Name::parse(channel)
-        .ok_or_else(|| WireError::bad_name(Code::BadChannel, "SUB", "channel", channel))?;
-    Ok(Command::Subscribe(topic, channel))
+        .ok_or_else(|| WireError::bad_name(Code::BadChannel, command, "channel", channel))?;
+    Ok((topic, channel))
+}
+
+fn publish_records<'a>(
+    context: &Context<'_>,
+    mut words: Words<'a>,
+    body: Body<'a>,
+) -> Result<(Command<'a>, usize), Stop<'a>> {
+    let topic = topic_of("PUBLISH", words.next())?;
+    let together = match words.next() {
+        Some(b"all") => Together::All,
+        Some(b"each") => Together::Each,
+        other => {
+            let other = other.unwrap_or_default();
+            return Err(WireError::echo(Code::Invalid, "PUBLISH is of all or each, not ", other).into());
+        }
+    };
+    let (bytes, done) = body.bounded("PUBLISH", context.limits.max_body_size)?;
+    let records = Records::decode(bytes)
+        .map_err(|error| WireError::new(Code::BadMessage, format!("PUBLISH malformed: {error}")))?;
+    Ok((Command::PublishRecords(topic, together, records), done))
+}
+
+fn requeue_deliveries<'a>(
+    context: &Context<'_>,
+    mut words: Words<'a>,
+    body: Body<'a>,
+) -> Result<(Command<'a>, usize), Stop<'a>> {
+    let (tokens, done) = tokens(context, "REQUEUE", &mut words, body)?;
+    let delay = words.next().unwrap_or_default();
+    let Some(ms) = number(delay).filter(|_| !delay.is_empty()) else {
+        return Err(WireError::echo(Code::Invalid, "REQUEUE could not parse timeout ", delay).into());
+    };
+    let delay = Duration::from_millis(ms).min(context.limits.max_req_timeout);
+    Ok((Command::RequeueDeliveries(tokens, delay), done))
+}
+
+/// The tokens of an acknowledgement, and where they end.
+fn tokens<'a>(
+    context: &Context<'_>,
+    command: &'static str,
+    words: &mut Words<'a>,
+    body: Body<'a>,
+) -> Result<(Tokens<'a>, usize), Stop<'a>> {
+    in_state(context.state != State::Init, command)?;
+    let count = words.next().and_then(number).filter(|count| (1..=TOKENS_MAX).contains(count));
+    let Some(count) = count else {
+        return Err(invalid(format!("{command} takes 1 to {TOKENS_MAX} deliveries")).into());
+    };
+    let end = body.at + usize::try_from(count).unwrap_or(usize::MAX) * TOKEN_BYTES;
+    match body.buf.get(body.at..end) {
+        Some(bytes) => Ok((Tokens::new(bytes), end)),
+        None => Err(Stop::Incomplete { need: end, stage: Stage::Body(command) }),
+    }
 }
 
 fn ready<'a>(context: &Context<'_>, words: &mut Words<'a>) -> Result<Command<'a>, Stop<'a>> {
