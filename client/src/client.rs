@@ -127,14 +127,6 @@ impl Backend {
         }
     }
 
-    fn check(&self, messages: &[NewMessage]) -> Result<()> {
-        match self {
-            #[cfg(feature = "embedded")]
-            Self::Embedded(_) => Ok(()),
-            Self::Remote(remote) => remote.check(messages),
-        }
-    }
-
     fn push(&self, publication: Publication) {
         match self {
             #[cfg(feature = "embedded")]
@@ -396,7 +388,7 @@ impl Inner {
         if messages.iter().any(|message| message.id.as_ref().is_some_and(|id| id.is_empty())) {
             return Err(Error::Invalid("the id of a message can't be empty: leave it out".to_owned()));
         }
-        self.backend.check(messages)?;
+        messages.iter().try_for_each(NewMessage::check)?;
         Ok(topic)
     }
 }

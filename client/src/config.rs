@@ -47,6 +47,11 @@ pub struct Config {
     pub heartbeat_interval: Duration,
     /// The program's name and version in the brokers' statistics. Default: those of this crate.
     pub user_agent: String,
+    /// Whether brokers that have it are spoken to in libmq's extension of NSQ's protocol: without it there
+    /// are no headers, ids, offsets and start positions, as with nsqd. Default `true`.
+    pub extension: bool,
+    /// What is sent again when a connection ended before its answer came. Default [`Retry::ById`].
+    pub retry: Retry,
     /// Takes any certificate: whoever is on the way can read and change everything. Default `false`.
     pub tls_insecure: bool,
     /// Level of topics that an embedded broker creates: `memory`, `flush` or `sync`. Default `flush`, and
@@ -55,6 +60,17 @@ pub struct Config {
     /// Whether the time of `mq:memory` stands still but for [`Client::advance`](crate::Client::advance).
     /// Default `false`.
     pub test_clock: bool,
+}
+
+/// What becomes of a message that was sent and not answered when its connection ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Retry {
+    /// A message with an id is sent again to the same broker, which knows whether it has it, for as long as
+    /// that remembers ids. Any other is [`Error::Unknown`].
+    #[default]
+    ById,
+    /// The others are sent again too, to any broker: they may be stored twice.
+    AtLeastOnce,
 }
 
 /// Compression of connections to brokers over the network.
@@ -84,6 +100,8 @@ impl Default for Config {
             compression: Compression::None,
             heartbeat_interval: Duration::from_secs(30),
             user_agent: String::new(),
+            extension: true,
+            retry: Retry::ById,
             tls_insecure: false,
             durability: None,
             test_clock: false,
@@ -106,6 +124,8 @@ impl fmt::Debug for Config {
             .field("compression", &self.compression)
             .field("heartbeat_interval", &self.heartbeat_interval)
             .field("user_agent", &self.user_agent)
+            .field("extension", &self.extension)
+            .field("retry", &self.retry)
             .field("tls_insecure", &self.tls_insecure)
             .field("durability", &self.durability)
             .field("test_clock", &self.test_clock)
@@ -153,8 +173,16 @@ impl Config {
                 };
             }
             "tls_root_ca_file" => self.tls_root_ca_file = Some(value.into()),
-            "tls_insecure" | "test_clock" => match (value.parse(), key) {
+            "retry" => {
+                self.retry = match value {
+                    "by_id" => Retry::ById,
+                    "at_least_once" => Retry::AtLeastOnce,
+                    _ => return bad("by_id or at_least_once"),
+                }
+            }
+            "tls_insecure" | "test_clock" | "extension" => match (value.parse(), key) {
                 (Ok(is_on), "test_clock") => self.test_clock = is_on,
+                (Ok(is_on), "extension") => self.extension = is_on,
                 (Ok(is_on), _) => self.tls_insecure = is_on,
                 (Err(_), _) => return bad("true or false"),
             },
@@ -170,7 +198,7 @@ impl Config {
                 return Err(Error::Invalid(format!(
                     "{key:?} is no setting: there are max_buffered_bytes, publish_timeout, max_reconnect_delay, \
                      lookup_poll_interval, heartbeat_interval, client_id, user_agent, auth_secret, compression, \
-                     tls_root_ca_file, tls_cert_file, tls_key_file, tls_insecure, durability, test_clock"
+                     extension, retry, tls_root_ca_file, tls_cert_file, tls_key_file, tls_insecure, durability, test_clock"
                 )));
             }
         }
@@ -235,6 +263,8 @@ mod tests {
             ("max_reconnect_delay", "2h"),
             ("lookup_poll_interval", "1s 5"),
             ("tls_insecure", "yes"),
+            ("extension", "on"),
+            ("retry", "always"),
             ("durability", "forever"),
             ("compression", "deflate-0"),
             ("compression", "zip"),

@@ -7,9 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-#[cfg(feature = "embedded")]
-use mq_core::DeliveryToken;
-use mq_core::MessageId;
+use mq_core::{DeliveryToken, MessageId};
 
 use crate::credit::ConnectionId;
 use crate::fork::OwnProcess;
@@ -30,8 +28,7 @@ pub struct Delivery {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct DeliveryKey {
     pub(crate) id: MessageId,
-    /// There from brokers in this process.
-    #[cfg(feature = "embedded")]
+    /// `None` from nsqd, where the id alone decides.
     pub(crate) token: Option<DeliveryToken>,
     /// The connection it came over; 0 within this process.
     pub(crate) connection: ConnectionId,
@@ -66,12 +63,12 @@ impl Delivery {
         self.timestamp
     }
 
-    /// Its place in its topic; `None` from brokers over the network, which do not say yet.
+    /// Its place in its topic; `None` from nsqd, which does not say.
     pub fn offset(&self) -> Option<u64> {
         self.offset
     }
 
-    /// Its headers, in the order in which they were published; brokers over the network send none yet.
+    /// Its headers, in the order in which they were published; nsqd has none.
     pub fn headers(&self) -> &[(String, Bytes)] {
         &self.headers
     }

@@ -17,7 +17,7 @@ use crate::signal::Signal;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Receipt {
     /// The message's place in its topic, that of the first with its id if it is a duplicate. `None` from
-    /// brokers over the network, which do not say yet.
+    /// nsqd, which does not say.
     pub offset: Option<u64>,
     /// Whether it was not stored again, because one with its id was before.
     pub duplicate: bool,
@@ -96,6 +96,17 @@ pub(crate) struct Publication {
     pub(crate) slot: Arc<Slot>,
     /// Whether it is sent by itself: it was among some that were refused together.
     pub(crate) alone: bool,
+    /// There once it was sent and not answered, and may be sent again.
+    pub(crate) resend: Option<Resend>,
+}
+
+/// A publication that its broker may have stored, and knows by its ids.
+#[derive(Clone, Debug)]
+pub(crate) struct Resend {
+    /// The one broker that it may be sent to.
+    pub(crate) broker: Arc<str>,
+    /// Until then the broker remembers the ids.
+    pub(crate) until: Instant,
 }
 
 /// The outcome of one publish, or how far it is. It holds its bytes in the buffer until it is decided.
@@ -118,7 +129,7 @@ impl Publication {
     fn new(topic: TopicName, messages: Vec<NewMessage>, bytes: usize, buffer: &Arc<Buffer>) -> Self {
         let buffer = Arc::clone(buffer);
         let slot = Slot { stage: Mutex::new(Stage::Queued), signal: Signal::default(), bytes, buffer };
-        Self { topic, messages, slot: Arc::new(slot), alone: false }
+        Self { topic, messages, slot: Arc::new(slot), alone: false, resend: None }
     }
 
     /// A publication with room in the buffer, if there is some.
@@ -152,21 +163,47 @@ impl Publication {
 }
 
 impl Publication {
-    /// Whether it is one message without more than a body, and may be sent with others.
+    /// Whether it is one message that may be sent with others.
     pub(crate) fn is_single(&self) -> bool {
-        !self.alone && self.messages.len() == 1 && self.messages.iter().all(|one| one.delay.is_zero())
+        !self.alone && self.messages.len() == 1
+    }
+
+    /// What of it NSQ's protocol has no words for.
+    pub(crate) fn beyond_nsq(&self) -> Option<&'static str> {
+        let is_batch = self.messages.len() > 1;
+        self.messages.iter().find_map(|message| match message {
+            NewMessage { id: Some(_), .. } => Some("an id with a message"),
+            NewMessage { headers, .. } if !headers.is_empty() => Some("headers"),
+            NewMessage { delay, .. } if is_batch && !delay.is_zero() => Some("a delay in a batch"),
+            _ => None,
+        })
+    }
+
+    /// Whether it is to be sent again, and its broker may not remember its ids any more. It is unknown then.
+    pub(crate) fn is_forgotten(&self, now: Instant) -> bool {
+        let Some(Resend { broker, .. }) = self.resend.as_ref().filter(|resend| resend.until <= now) else {
+            return false;
+        };
+        let why = "no answer for as long as it remembers ids".to_owned();
+        self.slot.settle(Err(Error::Unknown { why, broker: broker.to_string() }));
+        true
+    }
+
+    /// Whether each of its messages has an id.
+    pub(crate) fn has_ids(&self) -> bool {
+        self.messages.iter().all(|message| message.id.is_some())
     }
 }
 
 impl Slot {
-    /// Notes that it is being sent. `false` if it was withdrawn.
+    /// Notes that it is being sent, for the first time or again. `false` if it was withdrawn.
     pub(crate) fn start(&self, broker: &Arc<str>) -> bool {
         let mut stage = self.stage.lock();
-        let queued = matches!(*stage, Stage::Queued);
-        if queued {
+        let is_open = !matches!(*stage, Stage::Done(_));
+        if is_open {
             *stage = Stage::Sent(Arc::clone(broker));
         }
-        queued
+        is_open
     }
 
     /// Notes that what was sent was not looked at.
@@ -399,10 +436,19 @@ impl Queue {
     }
 
     /// The next publication, if it is one message that can go out in one batch with `first`.
-    pub(crate) fn pop_beside(&self, first: &Publication) -> Option<Publication> {
+    pub(crate) fn pop_beside(
+        &self,
+        first: &Publication,
+        may_share: impl Fn(&Publication) -> bool,
+    ) -> Option<Publication> {
         let mut state = self.state.lock();
-        let fits = |next: &mut Publication| next.is_single() && next.topic == first.topic;
+        let fits = |next: &mut Publication| next.topic == first.topic && may_share(next);
         state.publications.pop_front_if(fits)
+    }
+
+    /// Whether nothing waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.state.lock().publications.is_empty()
     }
 
     /// Whether there is something to send, or nothing ever again.
@@ -432,10 +478,22 @@ impl Queue {
         self.signal.block_until(deadline, || self.state.lock().ended.then_some(())).is_some()
     }
 
-    /// Fails all that waits.
+    /// Fails all that waits; of what was sent already nobody knows.
     pub(crate) fn fail(&self, error: &Error) {
         let publications = std::mem::take(&mut self.state.lock().publications);
-        publications.into_iter().for_each(|publication| publication.slot.settle(Err(error.clone())));
+        for Publication { slot, resend, .. } in publications {
+            slot.settle(Err(match resend {
+                Some(Resend { broker, .. }) => {
+                    Error::Unknown { why: error.to_string(), broker: broker.to_string() }
+                }
+                None => error.clone(),
+            }));
+        }
+    }
+
+    /// Gives up what its broker may not remember any more at `now`.
+    pub(crate) fn expire(&self, now: Instant) {
+        self.state.lock().publications.retain(|publication| !publication.is_forgotten(now));
     }
 }
 

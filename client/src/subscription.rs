@@ -5,8 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mq_core::MessageId;
 use mq_core::sync::Mutex;
+use mq_core::{MessageId, Offset};
 
 use crate::config::in_range;
 use crate::delivery::{Answer, Batch, Delivery, Message};
@@ -29,8 +29,8 @@ pub struct SubscribeOptions {
     /// Percent of the messages that come here; the others count as delivered. 0, the default: all; at most
     /// 99.
     pub sample_rate: u8,
-    /// The first message of a channel that is created; see [`Subscription::is_new`]. Brokers over the
-    /// network know only the default yet.
+    /// The first message of a channel that is created; see [`Subscription::is_new`]. nsqd knows only the
+    /// default.
     pub start: Start,
 }
 
@@ -52,6 +52,18 @@ pub enum Start {
     Offset(u64),
     /// The first one kept that was published at this time or later, in nanoseconds since 1970.
     Time(u64),
+}
+
+impl From<Start> for mq_core::Start {
+    fn from(start: Start) -> Self {
+        match start {
+            Start::Earliest => Self::Earliest,
+            Start::Latest => Self::Latest,
+            Start::Waiting => Self::Now,
+            Start::Offset(offset) => Self::Offset(Offset(offset)),
+            Start::Time(time) => Self::Time(time),
+        }
+    }
 }
 
 impl Default for SubscribeOptions {
@@ -120,6 +132,9 @@ pub(crate) trait Source: Send + Sync {
     fn is_over(&self) -> bool;
     fn msg_timeout(&self) -> Duration;
     fn is_new(&self) -> Option<bool>;
+    /// Waits until the answers so far are in the brokers' logs, or `deadline`. Returns whether that was
+    /// enough.
+    fn confirm(&self, deadline: Option<Instant>) -> Result<bool>;
     fn set_max_in_flight(&self, max: u32);
 }
 
@@ -202,7 +217,8 @@ impl Subscription {
     ///
     /// # Errors
     /// `Closed` if the subscription is closed, or its channel deleted; `Refused` if the broker in this
-    /// process can deliver nothing; `Forked`.
+    /// process can deliver nothing; `Unsupported` if a broker does not know
+    /// [`SubscribeOptions::start`]; `Forked`.
     pub fn next(&self, timeout: Duration) -> Result<Option<Message>> {
         let source = self.source()?;
         let _waiting = Waiting(source);
@@ -273,7 +289,8 @@ impl Subscription {
     }
 
     /// Whether this subscription created its channel, which then begins at [`SubscribeOptions::start`].
-    /// `None` of brokers over the network, which do not say yet, and in a child of `fork`.
+    /// `None` before a broker over the network has answered, of nsqd, which does not say, and in a child of
+    /// `fork`.
     pub fn is_new(&self) -> Option<bool> {
         self.source().ok()?.is_new()
     }
@@ -282,6 +299,17 @@ impl Subscription {
     /// with their connection, and servers that can't be reached. None in a child of `fork`.
     pub fn failures(&self) -> Vec<Failure> {
         self.source().map_or_else(|_| Vec::new(), |source| source.failures().take())
+    }
+
+    /// Waits up to `timeout` until the answers given so far are in the log of their broker, where a crash
+    /// does not undo them as its level promises. Returns whether that was enough. Answers that came too
+    /// late are in [`Subscription::failures`].
+    ///
+    /// # Errors
+    /// `Unsupported` of nsqd, which confirms nothing; `Refused` if a broker can't write; `Unreachable` if a
+    /// connection ended meanwhile: what was finished over it may be delivered again; `Closed`, `Forked`.
+    pub fn flush(&self, timeout: Duration) -> Result<bool> {
+        self.source()?.confirm(deadline(timeout))
     }
 
     /// Ends the subscription for all its handles: answers given before go out, and what has none is given

@@ -171,17 +171,25 @@ fn many_at_once_are_published_by_future_too() {
 fn a_new_channel_begins_where_it_is_told_to() {
     for world in worlds() {
         let client = &world.client;
-        let receipts = client.publish_many("t", ["a", "b", "c"]).unwrap();
+        client.publish_many("t", ["a", "b", "c"]).unwrap();
         let begin = |channel, start| {
             client.subscribe("t", channel, SubscribeOptions { start, ..SubscribeOptions::default() })
         };
-        if world.is_remote {
-            assert_eq!(begin("c", Start::Waiting).unwrap().is_new(), None);
-            assert!(matches!(begin("d", Start::Earliest), Err(Error::Unsupported { .. })));
+        let keeper = begin("keeper", Start::Waiting).unwrap();
+        assert_eq!(bodies(&keeper, 3), ["a", "b", "c"], "{}", world.name);
+        if world.is_plain {
+            assert_eq!(keeper.is_new(), None);
+            let error = begin("d", Start::Earliest).unwrap().next(PATIENCE).unwrap_err();
+            assert!(
+                matches!(&error, Error::Unsupported { broker, .. } if broker.contains("127.0.0.1")),
+                "{error}"
+            );
             continue;
         }
-        let keeper = begin("keeper", Start::Waiting).unwrap();
         assert_eq!(keeper.is_new(), Some(true));
+        // Another keeps what this one is done with.
+        let _holder = begin("holder", Start::Waiting).unwrap();
+        let receipts = client.publish_many("t", ["a", "b", "c"]).unwrap();
         let offset = receipts[1].offset.unwrap();
         for (channel, start, want) in [
             ("earliest", Start::Earliest, &["a", "b", "c"][..]),
@@ -192,9 +200,17 @@ fn a_new_channel_begins_where_it_is_told_to() {
         ] {
             let subscription = begin(channel, start).unwrap();
             assert_eq!(bodies(&subscription, want.len()), want, "{}: {start:?}", world.name);
-            assert!(subscription.next(Duration::ZERO).unwrap().is_none(), "{}: {start:?}", world.name);
+            assert!(
+                subscription.next(Duration::from_millis(5)).unwrap().is_none(),
+                "{}: {start:?}",
+                world.name
+            );
+            assert_eq!(subscription.is_new(), Some(true), "{}: {start:?}", world.name);
         }
-        assert_eq!(begin("earliest", Start::Earliest).unwrap().is_new(), Some(false));
+        let again = begin("earliest", Start::Earliest).unwrap();
+        client.publish("t", "d").unwrap();
+        assert_eq!(next(&again).0, "d", "{}", world.name);
+        assert_eq!(again.is_new(), Some(false));
     }
 }
 
@@ -339,7 +355,7 @@ fn what_a_broker_cannot_say_is_refused_and_named() {
         check(&world, &client.publish("t", delayed.clone()).unwrap());
         assert_eq!(next(&subscribe(&world)).0, "later");
         let rich = NewMessage::new("rich").id("1").header("colour", "red");
-        if world.is_remote {
+        if world.is_plain {
             for messages in [vec![NewMessage::new("x").id("1")], vec![rich], vec![delayed; 2]] {
                 let error = client.publish_many("t", messages).unwrap_err();
                 assert!(
@@ -353,9 +369,18 @@ fn what_a_broker_cannot_say_is_refused_and_named() {
         let second = client.send("t", rich).unwrap();
         assert_eq!(second.wait(PATIENCE).unwrap().offset, first.offset);
         assert_eq!(second.state(), PublishState::Duplicate);
-        let message = subscribe(&world).next(PATIENCE).unwrap().unwrap();
+        let subscription = subscribe(&world);
+        let message = subscription.next(PATIENCE).unwrap().unwrap();
         assert_eq!(message.headers(), [("colour".to_owned(), "red".into())]);
         assert_eq!(message.offset(), first.offset);
+        message.finish();
+        let delayed = client.publish_many("t", vec![delayed; 2]).unwrap();
+        assert_eq!(bodies(&subscription, 2), ["later"; 2]);
+        assert_eq!(delayed[1].offset, delayed[0].offset.map(|offset| offset + 1));
+        let same = vec![NewMessage::new("x").id("2"); 2];
+        let receipts = client.publish_many("t", same).unwrap();
+        assert_eq!(receipts[0].offset, receipts[1].offset);
+        assert_eq!(receipts.iter().map(|r| r.duplicate).collect::<Vec<_>>(), [false, true]);
     }
 }
 
@@ -368,6 +393,10 @@ fn what_is_not_valid_is_refused_before_anything_is_sent() {
             client.publish("t", "").unwrap_err(),
             client.send("t", "").unwrap_err(),
             client.publish_many("t", ["x", ""]).unwrap_err(),
+            client.publish("t", NewMessage::new("x").id("")).unwrap_err(),
+            client.publish("t", NewMessage::new("x").id("i".repeat(256))).unwrap_err(),
+            client.send("t", NewMessage::new("x").header("", "v")).unwrap_err(),
+            client.send("t", NewMessage::new("x").header("k", vec![0; 1 << 16])).unwrap_err(),
             client.subscribe("t", "no spaces", SubscribeOptions::default()).unwrap_err(),
             client
                 .subscribe("t", "c", SubscribeOptions { max_in_flight: 0, ..SubscribeOptions::default() })
@@ -376,5 +405,47 @@ fn what_is_not_valid_is_refused_before_anything_is_sent() {
             assert!(matches!(error, Error::Invalid(_)) && !error.retry(), "{}: {error:?}", world.name);
         }
         assert_eq!(client.flush(Duration::ZERO), Ok(0));
+    }
+}
+
+#[test]
+fn what_is_finished_and_flushed_is_in_the_log_of_its_broker() {
+    for world in worlds() {
+        let subscription = subscribe(&world);
+        world.client.publish_many("t", (0..500).map(|n| n.to_string())).unwrap();
+        bodies(&subscription, 500);
+        if world.is_plain {
+            let error = subscription.flush(PATIENCE).unwrap_err();
+            assert!(
+                matches!(&error, Error::Unsupported { broker, .. } if broker.contains("127.0.0.1")),
+                "{error}"
+            );
+            continue;
+        }
+        assert_eq!(subscription.flush(PATIENCE), Ok(true), "{}", world.name);
+        assert_eq!(subscription.failures(), [], "{}", world.name);
+    }
+}
+
+#[test]
+fn an_answer_to_an_earlier_delivery_is_a_failure_and_finishes_nothing() {
+    for world in worlds().into_iter().filter(|world| !world.is_plain) {
+        let options = SubscribeOptions { msg_timeout: Duration::from_secs(1), ..SubscribeOptions::default() };
+        let subscription = world.client.subscribe("t", "c", options).unwrap();
+        world.client.publish("t", "x").unwrap();
+        let first = subscription.next(PATIENCE).unwrap().unwrap();
+        // It times out, and comes again.
+        let second = subscription.next(PATIENCE).unwrap().unwrap();
+        assert_eq!((first.attempts(), second.attempts()), (1, 2), "{}", world.name);
+        first.finish();
+        assert_eq!(subscription.flush(PATIENCE), Ok(true));
+        let failures = subscription.failures();
+        assert_eq!(
+            failures.iter().map(|f| f.message).collect::<Vec<_>>(),
+            [Some(first.id())],
+            "{failures:?}"
+        );
+        drop(second);
+        assert_eq!(next(&subscription).1, 3, "{}", world.name);
     }
 }

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
+use common::proxy::{Fault, Proxy};
 use common::{Lookup, PATIENCE, Running, bodies, next};
 use libmq::{Client, Config, Error, NewMessage, PublishState, SubscribeOptions};
 
@@ -86,7 +87,7 @@ fn a_refusal_belongs_to_its_publish() {
     }
     let error = pending[50].wait(Duration::ZERO).unwrap_err();
     assert!(
-        matches!(&error, Error::Refused { why, retry: false, .. } if why.contains("too big")),
+        matches!(&error, Error::Refused { why, retry: false, .. } if why.contains("at most")),
         "{error:?}"
     );
     let subscription = client.subscribe("t", "c", SubscribeOptions::default()).unwrap();
@@ -225,4 +226,60 @@ fn brokers_that_a_lookup_server_names_are_published_to_and_consumed_from() {
     assert_eq!(next(&subscription).0, "second");
     assert!(subscription.close(PATIENCE));
     assert_eq!(subscription.failures(), []);
+}
+
+#[test]
+fn a_proxy_that_knows_only_nsqs_commands_gets_no_others_for_a_while() {
+    let server = Running::start();
+    let proxy = Proxy::start(&server.address, b"UPGRADE", Fault::Refuses);
+    let client = connect(&format!("mq://{}", proxy.address));
+    for _ in 0..3 {
+        assert_eq!(client.publish("t", "plain").unwrap().offset, None);
+    }
+    let subscription = client.subscribe("t", "c", SubscribeOptions::default()).unwrap();
+    assert_eq!(bodies(&subscription, 3), ["plain"; 3]);
+    let rich = client.send("t", NewMessage::new("rich").header("k", "v")).unwrap();
+    let error = rich.wait(PATIENCE).unwrap_err();
+    assert!(matches!(&error, Error::Unsupported { broker, .. } if *broker == proxy.address), "{error:?}");
+    assert_eq!(proxy.seen.load(Ordering::Acquire), 1, "it is not tried again");
+}
+
+#[test]
+fn a_message_with_an_id_whose_answer_was_lost_is_sent_again_and_stored_once() {
+    let server = Running::start();
+    let proxy = Proxy::start(&server.address, b"PUBLISH", Fault::LosesTheAnswer);
+    let client = connect(&format!("mq://{}", proxy.address));
+    let messages = ["1", "2"].map(|id| NewMessage::new(id).id(id));
+    let receipts = client.publish_many("t", messages).unwrap();
+    assert!(receipts.iter().all(|receipt| receipt.duplicate && receipt.offset.is_some()), "{receipts:?}");
+    let subscription = client.subscribe("t", "c", SubscribeOptions::default()).unwrap();
+    assert_eq!(bodies(&subscription, 2), ["1", "2"]);
+    assert!(subscription.next(Duration::from_millis(20)).unwrap().is_none());
+}
+
+#[test]
+fn a_message_without_an_id_whose_answer_was_lost_is_unknown_unless_it_may_be_stored_twice() {
+    let server = Running::start();
+    let proxy = Proxy::start(&server.address, b"PUBLISH", Fault::LosesTheAnswer);
+    let client = connect(&format!("mq://{}", proxy.address));
+    let error = client.publish("t", "once").unwrap_err();
+    assert!(matches!(&error, Error::Unknown { broker, .. } if *broker == proxy.address), "{error:?}");
+    let proxy = Proxy::start(&server.address, b"PUBLISH", Fault::LosesTheAnswer);
+    let client = connect(&format!("mq://{}?retry=at_least_once", proxy.address));
+    client.publish("t", "twice").unwrap();
+    let subscription = client.subscribe("t", "c", SubscribeOptions::default()).unwrap();
+    assert_eq!(bodies(&subscription, 3), ["once", "twice", "twice"]);
+}
+
+#[test]
+fn with_several_brokers_an_id_is_sent_again_to_the_one_that_may_have_it() {
+    let server = Running::start();
+    let proxy = Proxy::start(&server.address, b"PUBLISH", Fault::LosesTheAnswer);
+    let client = connect(&format!("mq://{},{}", proxy.address, nobody()));
+    let lost = client.send("t", NewMessage::new("1").id("1")).unwrap();
+    client.publish("t", NewMessage::new("2").id("2")).unwrap();
+    let receipt = lost.wait(PATIENCE).unwrap();
+    assert!(receipt.duplicate && *receipt.broker == *proxy.address, "{receipt:?}");
+    let subscription = client.subscribe("t", "c", SubscribeOptions::default()).unwrap();
+    assert_eq!(bodies(&subscription, 2), ["1", "2"]);
 }

@@ -328,6 +328,12 @@ impl Broker {
         self.handle.shared.options.durability
     }
 
+    /// Time for which topics remember the ids of messages, unless they are set otherwise: see
+    /// [`Options::dedup_window`](crate::Options::dedup_window).
+    pub fn dedup_window(&self) -> Duration {
+        self.handle.shared.options.dedup_window
+    }
+
     /// All topics, sorted by name.
     pub fn topics(&self) -> Vec<Arc<Topic>> {
         let mut topics = self.handle.shared.topics();

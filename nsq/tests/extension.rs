@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use common::{Peer, Raw, Running, mpub, start, start_with, with_body};
 use mq_core::{ChannelName, Start, TopicName};
-use mq_nsq::client::{Connection, Error, Identify, Record};
+use mq_nsq::client::{Connection, Error, Identify, Outgoing};
 use mq_nsq::server::Config;
 use mq_nsq::wire::Together;
 use mq_nsq::wire::extension::{Delivered, Run, Runs, put_record};
@@ -143,6 +143,32 @@ async fn a_publish_is_answered_with_offsets_and_duplicates_to_the_byte() {
     let at = fresh - first;
     let want = ["duplicate 1 at 1".to_owned(), format!("stored 1 at {at}"), format!("duplicate 1 at {at}")];
     assert_eq!(results(&again, first), want);
+    server.stop().await;
+}
+
+/// The transcript in docs/protocol.md.
+#[tokio::test]
+async fn the_documented_transcript_is_what_happens() {
+    let server = start().await;
+    let mut peer = extended(&server).await;
+    let hex = "0000002e 00000003 00000018 02 00000002 6f31 03 0000000c 06 636f6c6f7572 0003 726564 6f6e65 \
+               00000003 00000000 74776f";
+    let digits: Vec<u8> = hex.bytes().filter(|b| *b != b' ').collect();
+    let bytes: Vec<u8> = digits
+        .chunks(2)
+        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
+        .collect();
+    peer.send(&[b"PUBLISH orders all\n", &bytes[..]].concat()).await;
+    let results = peer.frame().await.unwrap();
+    assert_eq!((results.kind, &results.data[..5], results.data.len()), (4, &[0, 0, 0, 0, 2][..], 13));
+    peer.send(b"SUBSCRIBE orders billing earliest\nRDY 2\n").await;
+    peer.expect(r#"{\"created\":true}"#).await;
+    let (one, two) = (delivery(&mut peer).await, delivery(&mut peer).await);
+    assert_eq!(one.data[32..], [&[0, 1, 0, 0, 0, 17][..], &bytes[19..36], b"one"].concat());
+    assert_eq!(two.data[32..], *b"\0\x01\0\0\0\0two");
+    peer.send(&acknowledge("FINISH 2", &[&one, &two])).await;
+    peer.send(b"CONFIRM\n").await;
+    peer.expect("OK").await;
     server.stop().await;
 }
 
@@ -288,8 +314,8 @@ async fn our_own_client_has_all_of_it() {
     assert!(connection.is_extended());
     let (topic, channel) = (TopicName::parse("t").unwrap(), ChannelName::parse("c").unwrap());
     let headers = [("k".to_owned(), bytes::Bytes::from_static(b"v"))];
-    let one = Record { delay: Duration::ZERO, id: Some(b"1"), headers: &headers, body: b"one" };
-    let empty = Record { body: b"", ..one };
+    let one = Outgoing { delay: Duration::ZERO, id: Some(b"1"), headers: &headers, body: b"one" };
+    let empty = Outgoing { body: b"", ..one };
     connection.publish_records(&topic, Together::Each, [one, empty, one].into_iter()).await.unwrap();
     connection.flush().await.unwrap();
     let results = connection.take_results().unwrap();

@@ -2,17 +2,17 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use mq_core::sync::Mutex;
-use mq_core::{ChannelName, Departure, Offset, Pulled, TopicName, Wake};
+use mq_core::{ChannelName, Departure, Pulled, TopicName, Wake};
 
 use super::{BrokerPlace, failed};
 use crate::delivery::{Answer, Delivery, DeliveryKey};
 use crate::error::{Error, Result};
 use crate::signal::Signal;
-use crate::subscription::{Failure, Failures, Source, Start, SubscribeOptions};
+use crate::subscription::{Failure, Failures, Source, SubscribeOptions};
 
 /// Bytes of messages fetched in one pull; one larger message comes alone.
 const FETCH_BYTES: usize = 1 << 20;
@@ -32,14 +32,7 @@ pub(super) fn start(
     let failed = |error| failed(&error, &place.name);
     let core =
         mq_core::SubscribeOptions { msg_timeout: options.msg_timeout, sample_rate: options.sample_rate };
-    let start = match options.start {
-        Start::Earliest => mq_core::Start::Earliest,
-        Start::Latest => mq_core::Start::Latest,
-        Start::Waiting => mq_core::Start::Now,
-        Start::Offset(offset) => mq_core::Start::Offset(Offset(offset)),
-        Start::Time(time) => mq_core::Start::Time(time),
-    };
-    let subscribed = place.broker.subscribe_at(topic, channel, start, core, &wake);
+    let subscribed = place.broker.subscribe_at(topic, channel, options.start.into(), core, &wake);
     let (mut subscription, opened) = subscribed.map_err(failed)?;
     opened.ticket.wait(&place.broker).map_err(failed)?;
     subscription.acks().set_credit(options.max_in_flight);
@@ -238,6 +231,20 @@ impl Source for EmbeddedSource {
 
     fn is_new(&self) -> Option<bool> {
         Some(self.is_new)
+    }
+
+    fn confirm(&self, deadline: Option<Instant>) -> Result<bool> {
+        let (channel, wake) = match &*self.core.lock() {
+            Some(core) => (Arc::clone(core.subscription.channel()), self.signal.clone() as Arc<dyn Wake>),
+            None => return Err(Error::Closed),
+        };
+        let failed = |error| failed(&error, &self.place.name);
+        let ticket = channel.log_acknowledged(&wake).map_err(failed)?;
+        let left = deadline.map_or(Duration::MAX, |at| at.saturating_duration_since(Instant::now()));
+        match ticket.wait_for(&self.place.broker, left) {
+            Some(written) => written.map(|()| true).map_err(failed),
+            None => Ok(false),
+        }
     }
 
     fn set_max_in_flight(&self, max: u32) {

@@ -8,28 +8,20 @@ use mq_core::sync::Mutex;
 use mq_core::{ChannelName, MessageId, TopicName};
 use mq_nsq::client::{Connection, Error as WireError, Message};
 use tokio::runtime::Handle;
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::time::sleep;
 
+use super::answers::{Answers, Command, Confirmation, Run, lost};
 use super::{Backoff, Brokers, discovery, jittered};
 use crate::credit::{ConnectionId, Distributor, Event, SetCredit};
 use crate::delivery::{Answer, Delivery, DeliveryKey};
 use crate::error::{Error, Result};
 use crate::signal::Signal;
-use crate::subscription::{Failure, Failures, Source, SubscribeOptions};
+use crate::subscription::{Failure, Failures, Source, Start, SubscribeOptions};
 use crate::url::Place;
 
 /// Interval at which credit moves on where there are more connections than messages.
 const ROTATION: Duration = Duration::from_secs(5);
-
-/// Work for a connection. As many wait as there are messages in flight, and changes of credit.
-enum Command {
-    Answer(MessageId, Answer),
-    /// One answer for more than one message.
-    Answers(Vec<MessageId>, Answer),
-    Credit(u32),
-    Close,
-}
 
 struct RemoteSource {
     brokers: Arc<Brokers>,
@@ -48,28 +40,45 @@ struct Fetched {
     deadline: Instant,
 }
 
+/// The inbox's end of a connection.
+struct Link {
+    commands: UnboundedSender<Command>,
+    /// Whether its broker can confirm answers.
+    confirms: bool,
+    broker: Arc<str>,
+}
+
 struct Inbox {
     /// Messages that nobody has taken yet.
     fetched: VecDeque<Fetched>,
     distributor: Distributor,
-    links: BTreeMap<ConnectionId, UnboundedSender<Command>>,
+    links: BTreeMap<ConnectionId, Link>,
     last_connection: ConnectionId,
     /// The brokers there are.
     wanted: BTreeSet<String>,
     /// The brokers that a task connects to.
     running: BTreeSet<String>,
+    /// Whether a broker created the channel; `None` before one has said.
+    is_new: Option<bool>,
+    /// The broker that can't do what the options want, and why.
+    refusal: Option<Error>,
     closed: bool,
 }
 
 impl Inbox {
     fn handle(&mut self, event: Event) {
         for SetCredit { connection, credit } in self.distributor.handle(event) {
-            self.command(connection, Command::Credit(credit));
+            // One that ended meanwhile needs no credit.
+            let _ = self.command(connection, Command::Credit(credit));
         }
     }
 
-    fn command(&self, connection: ConnectionId, command: Command) -> bool {
-        self.links.get(&connection).is_some_and(|link| link.send(command).is_ok())
+    /// Gives a connection something to do, or the command back if there is no such connection any more.
+    fn command(&self, connection: ConnectionId, command: Command) -> Result<(), Command> {
+        match self.links.get(&connection) {
+            Some(link) => link.commands.send(command).map_err(|unsent| unsent.0),
+            None => Err(command),
+        }
     }
 }
 
@@ -88,6 +97,8 @@ pub(super) fn start(
         last_connection: 0,
         wanted: BTreeSet::new(),
         running: BTreeSet::new(),
+        is_new: None,
+        refusal: None,
         closed: false,
     };
     let (signal, failures) = (Signal::default(), Failures::default());
@@ -201,7 +212,22 @@ impl RemoteSource {
 
     async fn subscribe(&self, address: &str) -> Result<Connection, WireError> {
         let mut connection = self.brokers.dial(address, Some(&self.options)).await?;
-        connection.subscribe(&self.topic, &self.channel, 0).await?;
+        let (topic, channel, start) = (&self.topic, &self.channel, self.options.start);
+        if connection.is_extended() {
+            let is_new = connection.subscribe_at(topic, channel, start.into(), 0).await?;
+            let mut inbox = self.inbox.lock();
+            inbox.is_new = Some(is_new || inbox.is_new == Some(true));
+            inbox.refusal = None;
+        } else if start == Start::default() {
+            connection.subscribe(topic, channel, 0).await?;
+        } else {
+            let what = "to choose where a channel begins".to_owned();
+            let refusal = Error::Unsupported { what, broker: address.to_owned() };
+            let error = WireError::Input(refusal.to_string());
+            self.inbox.lock().refusal = Some(refusal);
+            self.signal.notify();
+            return Err(error);
+        }
         Ok(connection)
     }
 
@@ -217,30 +243,30 @@ impl RemoteSource {
             let mut inbox = self.inbox.lock();
             inbox.last_connection += 1;
             let id = inbox.last_connection;
-            inbox.links.insert(id, sender.clone());
+            let confirms = connection.is_extended();
+            let link = Link { commands: sender.clone(), confirms, broker: Arc::clone(broker) };
+            inbox.links.insert(id, link);
             inbox.handle(Event::Opened { connection: id, max });
             if inbox.closed {
-                inbox.command(id, Command::Close);
+                let _ = sender.send(Command::Close);
             }
             id
         };
-        let mut messages = 0;
+        let (mut messages, mut answers) = (0, Answers::default());
         let ended = loop {
             messages += self.deliver(id, &mut connection, broker);
             while let Some(late) = connection.take_late() {
                 self.refused(&late, broker);
             }
+            answers.confirm(&mut connection, broker);
             tokio::select! {
                 // Answers first: they make room for messages.
                 biased;
-                command = commands.recv() => match command {
-                    Some(Command::Answer(id, answer)) => send(&mut connection, id, answer),
-                    Some(Command::Answers(ids, answer)) => {
-                        ids.into_iter().for_each(|id| send(&mut connection, id, answer));
+                command = commands.recv() => {
+                    if answers.run(command, &mut commands, &mut connection).is_break() {
+                        break None;
                     }
-                    Some(Command::Credit(credit)) => connection.ready(credit),
-                    Some(Command::Close) | None => break None,
-                },
+                }
                 progress = connection.progress() => if let Err(error) = progress {
                     break Some(error);
                 },
@@ -253,7 +279,10 @@ impl RemoteSource {
             // They are delivered again.
             inbox.fetched.retain(|fetched| fetched.delivery.key.connection != id);
         }
-        self.lose(&mut commands, broker);
+        answers.end(broker);
+        while let Ok(command) = commands.try_recv() {
+            self.lose(command, broker);
+        }
         if ended.is_none() {
             let closed = connection.close().await;
             if let Err(error) = closed {
@@ -264,24 +293,22 @@ impl RemoteSource {
         (ended, messages)
     }
 
-    /// Reports the answers that came too late for their connection.
-    fn lose(&self, commands: &mut UnboundedReceiver<Command>, broker: &Arc<str>) {
-        while let Ok(command) = commands.try_recv() {
-            match command {
-                Command::Answer(id, answer) => self.report(id, answer, broker),
-                Command::Answers(ids, answer) => {
-                    ids.into_iter().for_each(|id| self.report(id, answer, broker));
-                }
-                Command::Credit(_) | Command::Close => {}
+    /// Reports answers that came too late for their connection.
+    fn lose(&self, command: Command, broker: &Arc<str>) {
+        match command {
+            Command::Answer(key, answer) => self.report(key.id, answer, broker),
+            Command::Answers(keys, answer) => {
+                keys.into_iter().for_each(|key| self.report(key.id, answer, broker));
             }
+            Command::Confirm(confirmation) => confirmation.settle(Err(lost(broker))),
+            Command::Credit(_) | Command::Close => {}
         }
     }
 
     fn report(&self, id: MessageId, answer: Answer, broker: &Arc<str>) {
         // What was to be delivered again is.
         if answer == Answer::Finish {
-            let why = "the connection ended before the message was finished".to_owned();
-            let error = Error::Unreachable { why, broker: broker.to_string() };
+            let error = lost(broker);
             self.failures.push(Failure { broker: Arc::clone(broker), message: Some(id), error });
         }
     }
@@ -300,21 +327,17 @@ impl RemoteSource {
         let mut count = 0;
         let deadline = Instant::now() + self.options.msg_timeout;
         let mut inbox = self.inbox.lock();
-        while let Some(Message { id, timestamp, attempts, body }) = from.take_message() {
+        while let Some(message) = from.take_message() {
             count += 1;
             inbox.handle(Event::Delivered(connection));
+            let Message { id, timestamp, attempts, body, token, offset, headers } = message;
             let delivery = Delivery {
-                key: DeliveryKey {
-                    id,
-                    #[cfg(feature = "embedded")]
-                    token: None,
-                    connection,
-                },
+                key: DeliveryKey { id, token, connection },
                 body,
-                headers: Vec::new(),
+                headers,
                 attempts,
                 timestamp,
-                offset: None,
+                offset,
                 broker: Arc::clone(broker),
             };
             inbox.fetched.push_back(Fetched { delivery, deadline });
@@ -324,50 +347,6 @@ impl RemoteSource {
             self.signal.notify();
         }
         count
-    }
-}
-
-/// Messages of one connection that get one answer.
-struct Run {
-    first: MessageId,
-    /// All of them, where they are more than one: nothing is allocated for one.
-    ids: Vec<MessageId>,
-}
-
-impl Run {
-    fn new(first: &Delivery) -> Self {
-        Self { first: first.key.id, ids: Vec::new() }
-    }
-
-    fn push(&mut self, delivery: &Delivery) {
-        if self.ids.is_empty() {
-            self.ids.push(self.first);
-        }
-        self.ids.push(delivery.key.id);
-    }
-
-    fn len(&self) -> usize {
-        self.ids.len().max(1)
-    }
-
-    fn ids(&self) -> impl Iterator<Item = MessageId> + '_ {
-        let one = self.ids.is_empty().then_some(self.first);
-        one.into_iter().chain(self.ids.iter().copied())
-    }
-
-    fn command(&self, answer: Answer) -> Command {
-        match self.ids.as_slice() {
-            [] => Command::Answer(self.first, answer),
-            ids => Command::Answers(ids.to_vec(), answer),
-        }
-    }
-}
-
-fn send(connection: &mut Connection, id: MessageId, answer: Answer) {
-    match answer {
-        Answer::Finish => connection.finish(id),
-        Answer::Requeue(delay) => connection.requeue(id, delay),
-        Answer::Touch => connection.touch(id),
     }
 }
 
@@ -388,7 +367,11 @@ impl Source for RemoteSource {
                 inbox.handle(Event::Answered(delivery.key.connection));
             }
         }
-        (count > 0).then_some(Ok(()))
+        match (count, &inbox.refusal) {
+            (0, Some(refusal)) => Some(Err(refusal.clone())),
+            (0, None) => None,
+            _ => Some(Ok(())),
+        }
     }
 
     fn signal(&self) -> &Signal {
@@ -414,16 +397,16 @@ impl Source for RemoteSource {
             }
             let count = run.len();
             match inbox.command(connection, run.command(answer)) {
-                true if answer != Answer::Touch => {
+                Ok(()) if answer != Answer::Touch => {
                     (0..count).for_each(|_| inbox.handle(Event::Answered(connection)));
                 }
-                true => {}
-                false => lost.push((run, Arc::clone(&first.broker))),
+                Ok(()) => {}
+                Err(command) => lost.push((command, Arc::clone(&first.broker))),
             }
         }
         drop(inbox);
-        for (run, broker) in lost {
-            run.ids().for_each(|id| self.report(id, answer, &broker));
+        for (command, broker) in lost {
+            self.lose(command, &broker);
         }
     }
 
@@ -437,7 +420,7 @@ impl Source for RemoteSource {
             inbox.fetched.clear();
             for link in inbox.links.values() {
                 // One that ended meanwhile is closed already.
-                let _ = link.send(Command::Close);
+                let _ = link.commands.send(Command::Close);
             }
         }
         drop(inbox);
@@ -454,7 +437,25 @@ impl Source for RemoteSource {
     }
 
     fn is_new(&self) -> Option<bool> {
-        None
+        self.inbox.lock().is_new
+    }
+
+    fn confirm(&self, deadline: Option<Instant>) -> Result<bool> {
+        let confirmation = Arc::new(Confirmation::default());
+        {
+            let inbox = self.inbox.lock();
+            if let Some(link) = inbox.links.values().find(|link| !link.confirms) {
+                let what = "to confirm that messages are finished".to_owned();
+                return Err(Error::Unsupported { what, broker: link.broker.to_string() });
+            }
+            for link in inbox.links.values() {
+                confirmation.expect();
+                if link.commands.send(Command::Confirm(Arc::clone(&confirmation))).is_err() {
+                    confirmation.settle(Err(lost(&link.broker)));
+                }
+            }
+        }
+        confirmation.wait(deadline)
     }
 
     fn set_max_in_flight(&self, max: u32) {

@@ -1,28 +1,31 @@
 //! Brokers over the network. `producer` sends what is published, `consumer` keeps the connections of
-//! subscriptions, `discovery` asks lookup servers.
+//! subscriptions, `answers` passes on what becomes of messages, `discovery` asks lookup servers.
 
+mod answers;
 mod consumer;
 mod discovery;
 mod producer;
 
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mq_core::sync::Mutex;
 use mq_core::{ChannelName, TopicName};
 use mq_nsq::client::{ClientTls, ClientTlsOptions, Connection, Identify, Secret};
 use tokio::runtime::{Builder, Handle, Runtime};
 
-use crate::config::{Compression, Config};
+use crate::config::{Compression, Config, Retry};
 use crate::error::{Error, Result};
 use crate::fork::OncePerProcess;
-use crate::message::NewMessage;
 use crate::publish::{Publication, Queue};
-use crate::subscription::{Source, Start, SubscribeOptions};
+use crate::subscription::{Source, SubscribeOptions};
 use crate::url::Place;
 
 /// Threads of the one runtime of the process: they only move bytes.
 const THREADS: usize = 2;
+/// Time for which an address at which the extension was refused is spoken to without.
+const PLAIN: Duration = Duration::from_secs(10 * 60);
 /// Delay before the first new attempt to connect.
 const DELAY_MIN: Duration = Duration::from_millis(10);
 
@@ -62,8 +65,12 @@ struct Brokers {
     identify: Identify,
     max_delay: Duration,
     lookup_poll_interval: Duration,
+    retry: Retry,
     /// The last reason why nothing could be sent.
     obstacle: Mutex<String>,
+    /// Addresses at which the extension was offered and not taken, and until when it is not tried again.
+    /// Bounded by the addresses there are.
+    plain: Mutex<HashMap<String, Instant>>,
 }
 
 impl Brokers {
@@ -74,7 +81,29 @@ impl Brokers {
     ) -> Result<Connection, mq_nsq::client::Error> {
         let msg_timeout = options.map(|options| options.msg_timeout);
         let sample_rate = options.map_or(0, |options| options.sample_rate);
-        Connection::connect(address, Identify { msg_timeout, sample_rate, ..self.identify.clone() }).await
+        let extension = self.identify.extension && !self.is_plain(address);
+        let identify = Identify { msg_timeout, sample_rate, extension, ..self.identify.clone() };
+        match Connection::connect(address, identify.clone()).await {
+            // Something in between knows only NSQ's commands.
+            Err(mq_nsq::client::Error::NotUpgraded(_)) => {
+                self.plain.lock().insert(address.to_owned(), Instant::now() + PLAIN);
+                Connection::connect(address, Identify { extension: false, ..identify }).await
+            }
+            other => other,
+        }
+    }
+
+    /// Whether there is only one, and always the same.
+    fn is_one(&self) -> bool {
+        matches!(&self.place, Place::Brokers { addresses, .. } if addresses.len() == 1)
+    }
+
+    /// Whether the extension is not to be tried at this address for now.
+    fn is_plain(&self, address: &str) -> bool {
+        let mut plain = self.plain.lock();
+        let now = Instant::now();
+        plain.retain(|_, until| *until > now);
+        plain.contains_key(address)
     }
 }
 
@@ -108,6 +137,7 @@ impl Remote {
                 Compression::None | Compression::Snappy => None,
             },
             tls,
+            extension: config.extension,
             auth_secret: config.auth_secret.as_ref().map(|secret| Secret::new(secret.as_bytes().into())),
             ..Identify::default()
         };
@@ -117,7 +147,9 @@ impl Remote {
             identify,
             max_delay: config.max_reconnect_delay,
             lookup_poll_interval: config.lookup_poll_interval,
+            retry: config.retry,
             obstacle: Mutex::default(),
+            plain: Mutex::default(),
         });
         let queue = Arc::new(Queue::default());
         let runtime = runtime()?;
@@ -136,24 +168,6 @@ impl Remote {
         }
     }
 
-    /// Refuses what NSQ's protocol can't say.
-    pub(crate) fn check(&self, messages: &[NewMessage]) -> Result<()> {
-        let unsupported =
-            |what: &str| Err(Error::Unsupported { what: what.to_owned(), broker: self.name().to_owned() });
-        for message in messages {
-            if message.id.is_some() {
-                return unsupported("an id with a message");
-            }
-            if !message.headers.is_empty() {
-                return unsupported("headers");
-            }
-            if !message.delay.is_zero() && messages.len() > 1 {
-                return unsupported("a delay in a batch");
-            }
-        }
-        Ok(())
-    }
-
     pub(crate) fn push(&self, publication: Publication) {
         self.queue.push(publication);
     }
@@ -164,10 +178,6 @@ impl Remote {
         channel: ChannelName,
         options: SubscribeOptions,
     ) -> Result<Arc<dyn Source>> {
-        if options.start != Start::default() {
-            let what = "to choose where a channel begins".to_owned();
-            return Err(Error::Unsupported { what, broker: self.name().to_owned() });
-        }
         Ok(consumer::start(Arc::clone(&self.brokers), self.runtime, topic, channel, options))
     }
 }

@@ -1,17 +1,21 @@
 //! The connection that publishes: to one broker at a time, in order. Only what was never sent, or surely not
-//! looked at, goes to another broker.
+//! looked at, goes to another broker. What was sent and not answered is sent again to the broker that may
+//! have it, if its messages have ids; else nobody knows what became of it.
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use mq_nsq::client::{Connection, Error as WireError};
+use mq_nsq::client::{Connection, Error as WireError, Outgoing, Results};
+use mq_nsq::wire::Together;
+use mq_nsq::wire::extension::Run;
 
 use super::{Backoff, Brokers, discovery};
+use crate::config::Retry;
 use crate::error::{Error, Result};
 use crate::message::NewMessage;
-use crate::publish::{Next, Publication, Queue, Receipt};
+use crate::publish::{Next, Publication, Queue, Receipt, Resend};
 use crate::url::Place;
 
 /// Commands on the way over one connection: enough for the way there and back, and for one write and one
@@ -38,13 +42,18 @@ pub(super) async fn run(brokers: Arc<Brokers>, queue: Arc<Queue>) {
             let address = &addresses[turn % addresses.len()];
             match brokers.dial(address, None).await {
                 Ok(connection) => {
-                    let mut link = Link::new(connection, address);
+                    let mut link = Link::new(connection, address, brokers.retry);
                     let ended = link.serve(&queue).await;
                     queue.look_soon(false);
-                    match ended {
-                        Ok(()) => return,
-                        Err(error) => *brokers.obstacle.lock() = link.end(error, &queue),
-                    }
+                    let Err(error) = ended else { return };
+                    let (why, left) = link.end(error);
+                    *brokers.obstacle.lock() = why;
+                    // Where there are other brokers, they get all but what only this one may have.
+                    let (resend, unsent) = left
+                        .into_iter()
+                        .partition(|publication| publication.resend.is_some() && !brokers.is_one());
+                    queue.put_back(unsent);
+                    spawn_resend(&brokers, address.clone(), resend);
                     served = link.has_outcomes;
                     turn = turn.wrapping_add(1);
                     break;
@@ -61,11 +70,36 @@ pub(super) async fn run(brokers: Arc<Brokers>, queue: Arc<Queue>) {
             queue.fail(&Error::Closed);
             return;
         }
+        queue.expire(Instant::now());
         tokio::select! {
             () = tokio::time::sleep(backoff.delay()) => {}
             () = queue.signal.until(|| queue.is_closed().then_some(())) => {}
         }
     }
+}
+
+/// Sends publications to the one broker that may have them already, until it answers or forgets their ids.
+fn spawn_resend(brokers: &Arc<Brokers>, address: String, publications: VecDeque<Publication>) {
+    if publications.is_empty() {
+        return;
+    }
+    let (brokers, queue) = (Arc::clone(brokers), Queue::default());
+    queue.put_back(publications);
+    queue.close();
+    tokio::spawn(async move {
+        let mut backoff = Backoff::new(brokers.max_delay);
+        loop {
+            tokio::time::sleep(backoff.delay()).await;
+            queue.expire(Instant::now());
+            if queue.is_empty() {
+                return;
+            }
+            let Ok(connection) = brokers.dial(&address, None).await else { continue };
+            let mut link = Link::new(connection, &address, brokers.retry);
+            let Err(error) = link.serve(&queue).await else { return };
+            queue.put_back(link.end(error).1);
+        }
+    });
 }
 
 async fn addresses(brokers: &Brokers) -> Vec<String> {
@@ -91,19 +125,21 @@ async fn addresses(brokers: &Brokers) -> Vec<String> {
 struct Link {
     connection: Connection,
     broker: Arc<str>,
+    retry: Retry,
     unanswered: VecDeque<Publication>,
     /// Publications of each command that has no answer, at least 1 each: in all as many as `unanswered`.
     commands: VecDeque<usize>,
-    /// Messages whose outcome was passed on.
+    /// Messages whose outcome was passed on; only without the extension.
     settled: u64,
     /// Whether the broker answered any publish, be it with a refusal.
     has_outcomes: bool,
 }
 
 impl Link {
-    fn new(connection: Connection, address: &str) -> Self {
+    fn new(connection: Connection, address: &str, retry: Retry) -> Self {
         let (unanswered, commands) = (VecDeque::new(), VecDeque::new());
-        Self { connection, broker: address.into(), unanswered, commands, settled: 0, has_outcomes: false }
+        let broker = address.into();
+        Self { connection, broker, retry, unanswered, commands, settled: 0, has_outcomes: false }
     }
 
     /// Sends and takes in answers until the queue is closed and all is answered.
@@ -145,13 +181,13 @@ impl Link {
         // Before anything can fail they are among the unanswered: from here on they may have been sent.
         while let Some(publication) = next.take() {
             bytes += publication.messages.iter().map(NewMessage::bytes).sum::<usize>();
-            if publication.slot.start(&self.broker) {
+            if self.takes(&publication) && publication.slot.start(&self.broker) {
                 self.unanswered.push_back(publication);
             }
             let Some(first_of_all) = self.unanswered.get(first) else { return Ok(()) };
             let count = self.unanswered.len() - first;
-            if first_of_all.is_single() && count < TOGETHER_MAX && bytes < TOGETHER_BYTES_MAX {
-                next = queue.pop_beside(first_of_all);
+            if self.may_share(first_of_all) && count < TOGETHER_MAX && bytes < TOGETHER_BYTES_MAX {
+                next = queue.pop_beside(first_of_all, |next| self.may_share(next));
             }
         }
         let together = self.unanswered.range(first..);
@@ -159,14 +195,21 @@ impl Link {
         let Some(Publication { topic, messages, slot, .. }) = self.unanswered.get(first) else {
             return Ok(());
         };
-        let sent = match messages.as_slice() {
-            [one] if !one.delay.is_zero() => {
-                self.connection.publish_deferred(topic, &one.body, one.delay).await
-            }
-            _ => {
-                let bodies = together.flat_map(|publication| &publication.messages);
-                let bodies: Vec<_> = bodies.map(|message| &message.body).collect();
-                self.connection.publish_batch(topic, &bodies).await
+        let sent = if self.connection.is_extended() {
+            // Those that share a command share nothing else.
+            let how = if together.len() > 1 { Together::Each } else { Together::All };
+            let messages = together.flat_map(|publication| &publication.messages);
+            self.connection.publish_records(topic, how, messages.map(record)).await
+        } else {
+            match messages.as_slice() {
+                [one] if !one.delay.is_zero() => {
+                    self.connection.publish_deferred(topic, &one.body, one.delay).await
+                }
+                _ => {
+                    let bodies = together.flat_map(|publication| &publication.messages);
+                    let bodies: Vec<_> = bodies.map(|message| &message.body).collect();
+                    self.connection.publish_batch(topic, &bodies).await
+                }
             }
         };
         match sent {
@@ -181,9 +224,39 @@ impl Link {
         }
     }
 
+    /// Whether a publication can be sent to this broker; else it has its outcome.
+    fn takes(&self, publication: &Publication) -> bool {
+        if publication.is_forgotten(Instant::now()) {
+            return false;
+        }
+        let beyond = publication.beyond_nsq().filter(|_| !self.connection.is_extended());
+        if let Some(what) = beyond {
+            let (what, broker) = (what.to_owned(), self.broker.to_string());
+            // What was sent to a broker that had the extension then: it may be stored.
+            publication.slot.settle(Err(match publication.resend {
+                Some(_) => Error::Unknown { why: format!("it can't be sent again: {what}"), broker },
+                None => Error::Unsupported { what, broker },
+            }));
+        }
+        beyond.is_none()
+    }
+
+    /// Whether a publication is a single message that may be sent in one command with others.
+    fn may_share(&self, publication: &Publication) -> bool {
+        let is_plain = || publication.messages.iter().all(|one| one.delay.is_zero());
+        let is_small = publication.messages.iter().all(|one| one.bytes() < TOGETHER_BYTES_MAX);
+        publication.is_single()
+            && is_small
+            && (self.connection.is_extended() || (is_plain() && publication.beyond_nsq().is_none()))
+    }
+
     /// Passes on the answers that came.
     fn settle(&mut self) {
-        while let Some(publication) = self.unanswered.front() {
+        while let Some(results) = self.connection.take_results() {
+            self.has_outcomes = true;
+            self.settle_results(&results);
+        }
+        while let Some(publication) = self.unanswered.front().filter(|_| !self.connection.is_extended()) {
             let messages = publication.messages.len() as u64;
             if self.settled + messages > self.connection.acknowledged() {
                 return;
@@ -202,19 +275,55 @@ impl Link {
         }
     }
 
-    /// Settles what can be after the connection's end, and puts back what was surely not looked at. Returns
-    /// the reason.
-    fn end(&mut self, error: WireError, queue: &Queue) -> String {
+    /// Passes on the results of the oldest command.
+    fn settle_results(&mut self, results: &Results) {
+        let count = self.commands.pop_front().unwrap_or(0);
+        // One outcome for each message, from runs of those with the same.
+        let mut outcomes = results.runs().flat_map(|run| (0..run.count()).map(move |at| (run, at)));
+        for publication in self.unanswered.drain(..count.min(self.unanswered.len())) {
+            let outcomes = outcomes.by_ref().take(publication.messages.len());
+            let receipts = outcomes.map(|(run, at)| match run {
+                Run::Stored { first, duplicate, .. } => {
+                    let offset = Some(first + u64::from(at));
+                    Ok(Receipt { offset, duplicate, broker: Arc::clone(&self.broker) })
+                }
+                Run::Refused { retry, why, .. } => {
+                    let why = String::from_utf8_lossy(why).into_owned();
+                    Err(Error::Refused { why, broker: self.broker.to_string(), retry })
+                }
+            });
+            // Taken to the end, or the next publication would begin with what is left.
+            let (receipts, refused): (Vec<_>, Vec<_>) = receipts.partition(Result::is_ok);
+            let refused = refused.into_iter().find_map(Result::err);
+            publication.slot.settle(refused.map_or_else(|| receipts.into_iter().collect(), Err));
+        }
+    }
+
+    /// Settles what can be after the connection's end. Returns the reason, and what is to be sent again.
+    fn end(&mut self, error: WireError) -> (String, VecDeque<Publication>) {
         self.settle();
         let why = error.to_string();
-        if let ControlFlow::Continue(()) = self.refuse(&error) {
-            queue.put_back(std::mem::take(&mut self.unanswered));
+        let is_unread = self.refuse(&error).is_continue();
+        let until = Instant::now() + self.connection.dedup_window();
+        let mut left = VecDeque::new();
+        for mut publication in self.unanswered.drain(..) {
+            if publication.resend.is_some() {
+                left.push_back(publication);
+            } else if is_unread {
+                publication.slot.restart();
+                left.push_back(publication);
+            } else if self.connection.is_extended() && publication.has_ids() {
+                publication.resend = Some(Resend { broker: Arc::clone(&self.broker), until });
+                left.push_back(publication);
+            } else if self.retry == Retry::AtLeastOnce {
+                publication.slot.restart();
+                left.push_back(publication);
+            } else {
+                let broker = self.broker.to_string();
+                publication.slot.settle(Err(Error::Unknown { why: why.clone(), broker }));
+            }
         }
-        for publication in self.unanswered.drain(..) {
-            let broker = self.broker.to_string();
-            publication.slot.settle(Err(Error::Unknown { why: why.clone(), broker }));
-        }
-        format!("{}: {why}", self.broker)
+        (format!("{}: {why}", self.broker), left)
     }
 
     /// Settles the publish that the broker refused, which is the oldest without an answer. Continues if the
@@ -233,10 +342,16 @@ impl Link {
             let some = self.unanswered.drain(..count);
             some.for_each(|publication| publication.slot.settle(Err(refused.clone())));
         }
-        if is_late {
-            return ControlFlow::Break(());
-        }
-        self.unanswered.iter().for_each(|publication| publication.slot.restart());
-        ControlFlow::Continue(())
+        if is_late { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+}
+
+/// A message as it is sent.
+fn record(message: &NewMessage) -> Outgoing<'_> {
+    Outgoing {
+        delay: message.delay,
+        id: message.id.as_deref(),
+        headers: &message.headers,
+        body: &message.body,
     }
 }

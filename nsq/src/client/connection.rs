@@ -66,7 +66,7 @@ pub struct Connection {
 
 /// A message to publish with the extension.
 #[derive(Clone, Copy, Debug)]
-pub struct Record<'a> {
+pub struct Outgoing<'a> {
     /// Delivered no earlier than so long after the publish; whole milliseconds.
     pub delay: Duration,
     /// An id of 1 to 255 bytes: a message whose id the topic remembers is not stored again.
@@ -191,31 +191,38 @@ impl Connection {
         self.is_extended
     }
 
+    /// Time for which the server remembers the ids of messages; zero without the extension.
+    pub fn dedup_window(&self) -> Duration {
+        let offer = self.server.libmq.as_ref().filter(|_| self.is_extended);
+        Duration::from_millis(offer.map_or(0, |offer| offer.dedup_window))
+    }
+
     /// Publishes messages with all that the extension has: all or none of them, or each by itself. Returns
     /// when they are on their way, and few enough are unanswered; their outcome comes by
     /// [`Connection::take_results`], in the order of the calls. A refusal ends nothing.
     ///
     /// # Errors
-    /// If the connection fails. Only for connections that [are extended](Connection::is_extended).
+    /// `Input` for 4 GiB or more. What the server says against the form of this or an earlier command ends
+    /// the connection. Only for connections that [are extended](Connection::is_extended).
     pub async fn publish_records<'a>(
         &mut self,
         topic: &TopicName,
         together: Together,
-        records: impl Iterator<Item = Record<'a>>,
+        records: impl Iterator<Item = Outgoing<'a>>,
     ) -> Result<(), Error> {
-        self.outbox.put(format!("PUBLISH {topic} ").as_bytes());
-        self.outbox.put(match together {
-            Together::All => b"all\n",
-            Together::Each => b"each\n",
-        });
+        let together = match together {
+            Together::All => "all",
+            Together::Each => "each",
+        };
         let mut messages = 0;
-        let bytes = self.outbox.put_sized(|out| {
+        let bytes = self.outbox.put_sized(&format!("PUBLISH {topic} {together}\n"), |out| {
             for record in records {
                 messages += 1;
                 let headers = record.headers.iter().map(|(name, value)| (name.as_str(), &value[..]));
                 put_record(out, record.delay, record.id, headers, record.body);
             }
         });
+        let bytes = bytes.map_err(|bytes| Error::Input(format!("{bytes} bytes are too many")))?;
         self.published(messages, bytes).await
     }
 

@@ -12,7 +12,7 @@ mod message;
 mod outbox;
 
 pub use admin::{Admin, AdminError};
-pub use connection::{Connection, Record};
+pub use connection::{Connection, Outgoing};
 pub use error::Error;
 pub use message::{Message, Peeked, Results};
 

@@ -56,15 +56,21 @@ impl Outbox {
         self.buf.extend_from_slice(bytes);
     }
 
-    /// Appends a length, and behind it the bytes that `put` appends. Returns how many those are.
-    pub(super) fn put_sized(&mut self, put: impl FnOnce(&mut Vec<u8>)) -> usize {
+    /// Appends a line, the length of what `put` appends, and that. Returns how many bytes it is; `Err` with
+    /// their number, and nothing appended, if they are too many for a length.
+    pub(super) fn put_sized(&mut self, line: &str, put: impl FnOnce(&mut Vec<u8>)) -> Result<usize, usize> {
+        let before = self.buf.len();
+        self.buf.extend_from_slice(line.as_bytes());
         let start = self.buf.len() + 4;
         self.buf.extend_from_slice(&[0; 4]);
         put(&mut self.buf);
         let bytes = self.buf.len() - start;
-        let length = u32::try_from(bytes).unwrap_or(u32::MAX).to_be_bytes();
-        self.buf[start - 4..start].copy_from_slice(&length);
-        bytes
+        let Ok(length) = u32::try_from(bytes) else {
+            self.buf.truncate(before);
+            return Err(bytes);
+        };
+        self.buf[start - 4..start].copy_from_slice(&length.to_be_bytes());
+        Ok(bytes)
     }
 
     /// Notes what the answer to the command just put is about.

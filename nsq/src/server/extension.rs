@@ -13,13 +13,13 @@ use super::authorize::Check;
 use super::input::Burst;
 use super::results::Part;
 use super::session::Session;
-use crate::wire::Together;
 use crate::wire::error::{Code, WireError};
 use crate::wire::extension::{MESSAGES, Offer, Record, Records};
 use crate::wire::frame::OK;
 use crate::wire::identify::Request;
 use crate::wire::name::Name;
 use crate::wire::tokens::Tokens;
+use crate::wire::{Command, Together};
 
 /// How far a connection is with the extension.
 #[derive(Debug, Default)]
@@ -38,20 +38,35 @@ const FOUND: &[u8] = br#"{"created":false}"#;
 
 impl Extension {
     /// What to answer to a client that asks for features.
-    pub(super) fn offer(&mut self, request: &Request) -> Option<Offer> {
+    pub(super) fn offer(&mut self, request: &Request, dedup_window: Duration) -> Option<Offer> {
         if !request.libmq.iter().any(|feature| feature == MESSAGES) {
             return None;
         }
         if self.nonce.is_empty() {
             self.nonce = format!("{:016x}", fastrand::u64(..));
         }
-        Some(Offer { features: vec![MESSAGES.to_owned()], nonce: self.nonce.clone() })
+        let dedup_window = u64::try_from(dedup_window.as_millis()).unwrap_or(u64::MAX);
+        Some(Offer { features: vec![MESSAGES.to_owned()], nonce: self.nonce.clone(), dedup_window })
     }
 }
 
 impl Session {
+    /// Executes a command of the extension that is no acknowledgement. Returns whether it was put off.
+    pub(super) fn execute_extension(&mut self, command: Command<'_>, burst: &mut Burst<'_>) -> bool {
+        match command {
+            Command::PublishRecords(topic, together, records) => {
+                return self.publish_records(topic, together, records, burst);
+            }
+            Command::SubscribeAt(topic, channel, start) => self.subscribe_at(topic, channel, start),
+            Command::Upgrade(nonce, features) => self.upgrade_to(nonce, features),
+            Command::Confirm => self.confirm(),
+            _ => {}
+        }
+        false
+    }
+
     /// Switches the extension on.
-    pub(super) fn upgrade_to(&mut self, nonce: &[u8], features: &[u8]) {
+    fn upgrade_to(&mut self, nonce: &[u8], features: &[u8]) {
         let error = if self.extension.nonce.is_empty() || nonce != self.extension.nonce.as_bytes() {
             "UPGRADE does not name what IDENTIFY was answered with"
         } else if features != MESSAGES.as_bytes() {
@@ -76,7 +91,7 @@ impl Session {
     }
 
     /// Publishes what a PUBLISH has. Returns whether it was put off.
-    pub(super) fn publish_records(
+    fn publish_records(
         &mut self,
         name: Name<'_>,
         together: Together,
@@ -168,14 +183,14 @@ impl Session {
         batch.push(&Attributes { not_before, dedup_id, headers }, body)
     }
 
-    pub(super) fn subscribe_at(&mut self, topic: Name<'_>, channel: Name<'_>, start: Start) {
+    fn subscribe_at(&mut self, topic: Name<'_>, channel: Name<'_>, start: Start) {
         let answer = |created| if created { CREATED } else { FOUND };
         self.extension.delivers = true;
         self.subscribe("SUBSCRIBE", topic, channel, start, answer);
     }
 
     /// Answers once all acknowledgements so far are in the log.
-    pub(super) fn confirm(&mut self) {
+    fn confirm(&mut self) {
         let Some(subscription) = &self.subscription else { return self.replies.response(OK) };
         let (channel, wake) = (Arc::clone(subscription.channel()), Arc::clone(&self.wake));
         let broker = self.shared.broker.clone();

@@ -255,20 +255,8 @@ impl Session {
                         }
                         self.next(&mut burst)
                     }
-                    Command::Ready(_)
-                    | Command::Finish(_)
-                    | Command::Requeue(..)
-                    | Command::Touch(_)
-                    | Command::FinishDeliveries(_)
-                    | Command::RequeueDeliveries(..)
-                    | Command::ExtendDeliveries(_) => {
+                    _ if command.is_acknowledgement() => {
                         self.acknowledge_run(Next::Command(command), &mut burst)
-                    }
-                    Command::PublishRecords(topic, together, records) => {
-                        if self.publish_records(topic, together, records, &mut burst) {
-                            break;
-                        }
-                        self.next(&mut burst)
                     }
                     Command::Identify(body) => {
                         self.identify(body);
@@ -283,18 +271,6 @@ impl Session {
                         self.subscribe("SUB", topic, channel, Start::Now, |_| OK);
                         self.next(&mut burst)
                     }
-                    Command::SubscribeAt(topic, channel, start) => {
-                        self.subscribe_at(topic, channel, start);
-                        self.next(&mut burst)
-                    }
-                    Command::Upgrade(nonce, features) => {
-                        self.upgrade_to(nonce, features);
-                        self.next(&mut burst)
-                    }
-                    Command::Confirm => {
-                        self.confirm();
-                        self.next(&mut burst)
-                    }
                     Command::Close => {
                         self.close();
                         self.next(&mut burst)
@@ -302,6 +278,12 @@ impl Session {
                     Command::Nop => self.next(&mut burst),
                     Command::Peek(topic, from, max) => {
                         self.peek(topic, from, max);
+                        self.next(&mut burst)
+                    }
+                    _ => {
+                        if self.execute_extension(command, &mut burst) {
+                            break;
+                        }
                         self.next(&mut burst)
                     }
                 },

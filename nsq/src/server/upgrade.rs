@@ -62,7 +62,7 @@ impl Session {
             auth_required: self.shared.auth.is_some(),
             topology_region: config.topology_region.clone(),
             topology_zone: config.topology_zone.clone(),
-            libmq: self.extension.offer(request),
+            libmq: self.extension.offer(request, self.shared.broker.dedup_window()),
             ..Reply::default()
         };
         let upgrade = (tls || compression.is_some()).then_some(Upgrade { tls, compression });

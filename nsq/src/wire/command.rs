@@ -135,6 +135,22 @@ pub enum Command<'a> {
     Confirm,
 }
 
+impl Command<'_> {
+    /// Whether it is of a subscription's messages or credit.
+    pub(crate) fn is_acknowledgement(&self) -> bool {
+        matches!(
+            self,
+            Self::Ready(_)
+                | Self::Finish(_)
+                | Self::Requeue(..)
+                | Self::Touch(_)
+                | Self::FinishDeliveries(_)
+                | Self::RequeueDeliveries(..)
+                | Self::ExtendDeliveries(_)
+        )
+    }
+}
+
 /// Whether the messages of a PUBLISH share their fate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Together {

@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! IDENTIFY      client {..., "libmq":["messages"]}
-//!               server {..., "libmq":{"features":["messages"],"nonce":"<16 hex digits>"}}
+//!               server {..., "libmq":{"features":["messages"],"nonce":"<hex>","dedup_window":120000}}
 //! upgrade     = "UPGRADE " nonce { " " feature } "\n"                                  -> OK
 //!
 //! publish     = "PUBLISH " topic " " ( "all" | "each" ) "\n" u32 length, record*       -> results
@@ -17,15 +17,15 @@
 //!
 //! subscribe   = "SUBSCRIBE " topic " " channel " " start "\n"                          -> {"created":true}
 //! start       = "waiting" | "earliest" | "latest" | "offset:" digits | "time:" digits (ns since 1970)
-//! finish      = "FINISH " n "\n" n * token                                             an error for each that failed
+//! finish      = "FINISH " n "\n" n * token                                 an error for each that failed
 //! requeue     = "REQUEUE " n " " milliseconds "\n" n * token
 //! extend      = "EXTEND " n "\n" n * token                                             as TOUCH
 //! confirm     = "CONFIRM\n"                       -> OK, once the acknowledgements before it are in the log
 //!
-//! frame       = u32 size, u32 type, data                            type: 3 delivery, 4 results; others as in V2
+//! frame       = u32 size, u32 type, data                   type: 3 delivery, 4 results; others as in V2
 //! delivery    = token, u64 offset, i64 timestamp, u16 attempts, attributes, body
 //! token       = u64 message id, u64 tag                             names one delivery
-//! results     = run*                                                as many messages as were published, in order
+//! results     = run*                                      as many messages as were published, in order
 //! run         = u8 kind, u32 count, ( u64 first offset              kind: 0 stored, 1 stored before
 //!                                   | u16 length, text )                  2 refused, 3 refused for now
 //! ```
@@ -35,7 +35,8 @@
 //! | 1 delay | u64 milliseconds |
 //! | 2 id | 1 to 255 bytes: a message whose id the topic remembers is not stored again |
 //! | 3 headers | ( u8 length, name, u16 length, value )* |
-//! | 4 to 127 | refused: what does not know them must not store the message. 4 key, 5 expiry, 6 priority are taken |
+//! | 4 key, 5 expiry, 6 priority | taken, not used yet: refused |
+//! | 7 to 127 | refused: a broker that does not know one must not store the message |
 //! | 128 to 255 | ignored |
 //!
 //! Messages of "all" are stored together or not at all; of "each" every one has its own result. A refusal
@@ -73,6 +74,8 @@ pub struct Offer {
     pub features: Vec<String>,
     /// The word that UPGRADE has to name.
     pub nonce: String,
+    /// Milliseconds for which topics remember the ids of messages, unless they are set otherwise.
+    pub dedup_window: u64,
 }
 
 impl Offer {
