@@ -213,6 +213,9 @@ class subscription {
     return all;
   }
 
+  // Waits until the answers given so far are in the log of their broker.
+  void flush(timeout wait = forever) { check(mq_subscription_flush(get(), detail::count_of(wait))); }
+
   void close(timeout wait = forever) { check(mq_subscription_close(get(), detail::count_of(wait))); }
 
   mq_subscription *get() const noexcept { return handle_.get(); }

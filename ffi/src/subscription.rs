@@ -199,6 +199,23 @@ pub unsafe extern "C" fn mq_subscription_fd(subscription: *const mq_subscription
     })
 }
 
+/// Waits up to timeout_ms, for ever if negative, until the answers given so far are in the log of their
+/// broker; MQ_STATUS_TIMEOUT if that is not enough. MQ_STATUS_UNSUPPORTED of nsqd, which confirms nothing.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mq_subscription_flush(
+    subscription: *mut mq_subscription,
+    timeout_ms: c_int,
+) -> mq_status {
+    guard(|| {
+        // SAFETY: the header's conventions.
+        let subscription = unsafe { handle(subscription, "subscription") }?;
+        if !subscription.inner.flush(wait(timeout_ms))? {
+            return Err(Error::Timeout("the answers are not in the broker's log yet".to_owned()).into());
+        }
+        Ok(())
+    })
+}
+
 /// Ends a subscription: answers given before go out, and messages without one go back to the channel. Waits
 /// for it up to timeout_ms, for ever if negative; MQ_STATUS_TIMEOUT if that is not enough.
 /// MQ_STATUS_WOULD_DEADLOCK within a callback.

@@ -165,7 +165,7 @@ unsafe impl SizedOptions for mq_publish_options {
 }
 
 /// The first message of a channel that a subscription creates. A channel that exists stays where it is.
-/// Brokers over the network know only MQ_START_WAITING yet.
+/// nsqd knows only MQ_START_WAITING.
 #[repr(i32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum mq_start {

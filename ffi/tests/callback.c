@@ -75,7 +75,9 @@ static void batches_come_and_the_end_once(void) {
   STATUS(MQ_STATUS_UNSUPPORTED, mq_subscription_next(consumer.subscription, 0, &batch));
   STATUS(MQ_STATUS_UNSUPPORTED, mq_subscription_poll(consumer.subscription, &batch));
   CHECK(mq_subscription_fd(consumer.subscription) == -1);
+  OK(mq_subscription_flush(consumer.subscription, PATIENCE_MS));
   OK(mq_subscription_close(consumer.subscription, -1));
+  STATUS(MQ_STATUS_CLOSED, mq_subscription_flush(consumer.subscription, 0));
   wait_for(&consumer.ends, 1);
   CHECK(consumer.end == MQ_STATUS_CLOSED && consumer.messages == 100);
   mq_subscription_free(consumer.subscription);

@@ -58,6 +58,7 @@ static void publish_and_consume() {
   }
   CHECK(!billing.next(0ms));
   CHECK(billing.failures().empty());
+  billing.flush();
   billing.close();
   CHECK(thrown([&] { billing.next(); }) == MQ_STATUS_CLOSED);
 }

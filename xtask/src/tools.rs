@@ -87,14 +87,19 @@ pub(crate) fn nsq() -> Result<PathBuf, String> {
 
 /// The load by go-nsq, freshly built.
 pub(crate) fn go_load() -> Result<PathBuf, String> {
+    go_program("load")
+}
+
+/// A program of `tests/go`, freshly built.
+pub(crate) fn go_program(name: &str) -> Result<PathBuf, String> {
     if !succeeds(program("go").arg("version")) {
         return Err("no go on the path".to_owned());
     }
     let folder = target().join("tools");
     fs::create_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
-    let built = folder.join("go-load");
+    let built = folder.join(format!("go-{name}"));
     let mut build = program("go");
-    build.arg("build").arg("-o").arg(&built).arg("./load");
+    build.arg("build").arg("-o").arg(&built).arg(format!("./{name}"));
     run(build.current_dir(root().join("tests").join("go")))?;
     Ok(built)
 }

@@ -444,6 +444,9 @@ impl Source for RemoteSource {
         let confirmation = Arc::new(Confirmation::default());
         {
             let inbox = self.inbox.lock();
+            if inbox.closed {
+                return Err(Error::Closed);
+            }
             if let Some(link) = inbox.links.values().find(|link| !link.confirms) {
                 let what = "to confirm that messages are finished".to_owned();
                 return Err(Error::Unsupported { what, broker: link.broker.to_string() });
