@@ -50,6 +50,8 @@ pub struct Config {
     /// Whether brokers that have it are spoken to in libmq's extension of NSQ's protocol: without it there
     /// are no headers, ids, offsets and start positions, as with nsqd. Default `true`.
     pub extension: bool,
+    /// Which of several brokers get what is published. Default [`PublishTo::One`].
+    pub publish_to: PublishTo,
     /// What is sent again when a connection ended before its answer came. Default [`Retry::ById`].
     pub retry: Retry,
     /// Takes any certificate: whoever is on the way can read and change everything. Default `false`.
@@ -60,6 +62,17 @@ pub struct Config {
     /// Whether the time of `mq:memory` stands still but for [`Client::advance`](crate::Client::advance).
     /// Default `false`.
     pub test_clock: bool,
+}
+
+/// Which of several brokers get what is published.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PublishTo {
+    /// One at a time, in order; another when it is lost.
+    #[default]
+    One,
+    /// All that are reached: each takes the next of what waits when it has room, so that those which are
+    /// quick or idle get more. In order for each broker.
+    All,
 }
 
 /// What becomes of a message that was sent and not answered when its connection ended.
@@ -101,6 +114,7 @@ impl Default for Config {
             heartbeat_interval: Duration::from_secs(30),
             user_agent: String::new(),
             extension: true,
+            publish_to: PublishTo::One,
             retry: Retry::ById,
             tls_insecure: false,
             durability: None,
@@ -125,6 +139,7 @@ impl fmt::Debug for Config {
             .field("heartbeat_interval", &self.heartbeat_interval)
             .field("user_agent", &self.user_agent)
             .field("extension", &self.extension)
+            .field("publish_to", &self.publish_to)
             .field("retry", &self.retry)
             .field("tls_insecure", &self.tls_insecure)
             .field("durability", &self.durability)
@@ -173,6 +188,13 @@ impl Config {
                 };
             }
             "tls_root_ca_file" => self.tls_root_ca_file = Some(value.into()),
+            "publish_to" => {
+                self.publish_to = match value {
+                    "one" => PublishTo::One,
+                    "all" => PublishTo::All,
+                    _ => return bad("one or all"),
+                }
+            }
             "retry" => {
                 self.retry = match value {
                     "by_id" => Retry::ById,
@@ -198,7 +220,7 @@ impl Config {
                 return Err(Error::Invalid(format!(
                     "{key:?} is no setting: there are max_buffered_bytes, publish_timeout, max_reconnect_delay, \
                      lookup_poll_interval, heartbeat_interval, client_id, user_agent, auth_secret, compression, \
-                     extension, retry, tls_root_ca_file, tls_cert_file, tls_key_file, tls_insecure, durability, test_clock"
+                     extension, publish_to, retry, tls_root_ca_file, tls_cert_file, tls_key_file, tls_insecure, durability, test_clock"
                 )));
             }
         }
@@ -265,6 +287,7 @@ mod tests {
             ("tls_insecure", "yes"),
             ("extension", "on"),
             ("retry", "always"),
+            ("publish_to", "some"),
             ("durability", "forever"),
             ("compression", "deflate-0"),
             ("compression", "zip"),

@@ -49,7 +49,7 @@ mod subscription;
 mod url;
 
 pub use client::{Client, connect, connect_with};
-pub use config::{Compression, Config, Retry};
+pub use config::{Compression, Config, PublishTo, Retry};
 pub use delivery::{Batch, Delivery, Message, Messages};
 pub use error::{Error, Result};
 pub use message::NewMessage;

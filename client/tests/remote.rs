@@ -283,3 +283,39 @@ fn with_several_brokers_an_id_is_sent_again_to_the_one_that_may_have_it() {
     let subscription = client.subscribe("t", "c", SubscribeOptions::default()).unwrap();
     assert_eq!(bodies(&subscription, 2), ["1", "2"]);
 }
+
+#[test]
+fn all_brokers_get_some_and_the_others_get_what_a_lost_one_does_not() {
+    let (mut first, second) = (Running::start(), Running::start());
+    let client = connect(&format!("mq://{},{}?publish_to=all", first.address, second.address));
+    let mut receipts = Vec::new();
+    let mut number = 0;
+    let mut publish = |receipts: &mut Vec<_>| {
+        receipts.push(client.publish("t", number.to_string()).unwrap().broker.to_string());
+        number += 1;
+    };
+    // Both take some: a bound of many coin flips.
+    while !(receipts.contains(&first.address) && receipts.contains(&second.address)) {
+        publish(&mut receipts);
+        assert!(receipts.len() < 10_000, "one broker gets nothing");
+    }
+    first.stop();
+    let sent: Vec<_> = (0..100).map(|_| client.send("t", "more").unwrap()).collect();
+    assert_eq!(client.flush(PATIENCE), Ok(0));
+    // What was on its way to the lost one is unknown; the rest is with the other.
+    assert!(
+        sent.iter()
+            .all(|pending| { matches!(pending.state(), PublishState::Stored | PublishState::Unknown) })
+    );
+    publish(&mut receipts);
+    assert_eq!(receipts.last(), Some(&second.address));
+    client.close(PATIENCE).unwrap();
+}
+
+#[test]
+fn closing_ends_without_any_of_all_brokers() {
+    let client = connect(&format!("mq://{},{}?publish_to=all", nobody(), nobody()));
+    let pending = client.send("t", "x").unwrap();
+    drop(client);
+    assert_eq!(pending.wait(PATIENCE).unwrap_err(), Error::Closed);
+}

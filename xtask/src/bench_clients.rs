@@ -1,5 +1,5 @@
-//! `cargo xtask bench-clients`: the CPU time that a message costs a client, the crate libmq beside go-nsq, each
-//! load on a broker of its own.
+//! `cargo xtask bench-clients`: the CPU time that a message costs a client, the crate libmq beside go-nsq,
+//! each load on a broker of its own.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};

@@ -15,7 +15,7 @@ use mq_core::{ChannelName, TopicName};
 use mq_nsq::client::{ClientTls, ClientTlsOptions, Connection, Identify, Secret};
 use tokio::runtime::{Builder, Handle, Runtime};
 
-use crate::config::{Compression, Config, Retry};
+use crate::config::{Compression, Config, PublishTo, Retry};
 use crate::error::{Error, Result};
 use crate::fork::OncePerProcess;
 use crate::publish::{Publication, Queue};
@@ -153,7 +153,11 @@ impl Remote {
         });
         let queue = Arc::new(Queue::default());
         let runtime = runtime()?;
-        runtime.spawn(producer::run(Arc::clone(&brokers), Arc::clone(&queue)));
+        let (to, from) = (Arc::clone(&brokers), Arc::clone(&queue));
+        match config.publish_to {
+            PublishTo::One => runtime.spawn(producer::run(to, from)),
+            PublishTo::All => runtime.spawn(producer::run_all(to, from)),
+        };
         Ok(Self { brokers, queue, runtime })
     }
 

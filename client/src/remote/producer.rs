@@ -2,11 +2,12 @@
 //! looked at, goes to another broker. What was sent and not answered is sent again to the broker that may
 //! have it, if its messages have ids; else nobody knows what became of it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use mq_core::sync::Mutex;
 use mq_nsq::client::{Connection, Error as WireError, Outgoing, Results};
 use mq_nsq::wire::Together;
 use mq_nsq::wire::extension::Run;
@@ -75,6 +76,81 @@ pub(super) async fn run(brokers: Arc<Brokers>, queue: Arc<Queue>) {
             () = tokio::time::sleep(backoff.delay()) => {}
             () = queue.signal.until(|| queue.is_closed().then_some(())) => {}
         }
+    }
+}
+
+/// Sends what is queued to all brokers at once, each of which takes the next when it has room.
+pub(super) async fn run_all(brokers: Arc<Brokers>, queue: Arc<Queue>) {
+    let senders = Arc::new(Mutex::new(BTreeSet::new()));
+    while !queue.is_closed() {
+        queue.signal.until(|| queue.is_due().then_some(())).await;
+        for address in addresses(&brokers).await {
+            if senders.lock().insert(address.clone()) {
+                tokio::spawn(run_one(
+                    Arc::clone(&brokers),
+                    Arc::clone(&queue),
+                    address,
+                    Arc::clone(&senders),
+                ));
+            }
+        }
+        // With none there it is asked again soon.
+        let pause = if senders.lock().is_empty() { brokers.max_delay } else { brokers.lookup_poll_interval };
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = queue.signal.until(|| queue.is_closed().then_some(())) => {}
+        }
+    }
+    if senders.lock().is_empty() {
+        queue.fail(&Error::Closed);
+    }
+}
+
+/// Sends what is queued to one of all brokers, until the queue is closed or nobody names that broker any
+/// more.
+async fn run_one(
+    brokers: Arc<Brokers>,
+    queue: Arc<Queue>,
+    address: String,
+    senders: Arc<Mutex<BTreeSet<String>>>,
+) {
+    let mut backoff = Backoff::new(brokers.max_delay);
+    loop {
+        queue.signal.until(|| queue.is_due().then_some(())).await;
+        match brokers.dial(&address, None).await {
+            Ok(connection) => {
+                let mut link = Link::new(connection, &address, brokers.retry);
+                let Err(error) = link.serve(&queue).await else { break };
+                let (why, left) = link.end(error);
+                *brokers.obstacle.lock() = why;
+                let (resend, unsent) = left.into_iter().partition(|publication| publication.resend.is_some());
+                queue.put_back(unsent);
+                queue.signal.notify();
+                spawn_resend(&brokers, address.clone(), resend);
+                if link.has_outcomes {
+                    backoff.reset();
+                }
+            }
+            Err(error) => *brokers.obstacle.lock() = format!("{address}: {error}"),
+        }
+        if queue.is_closed() {
+            break;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(backoff.delay()) => {}
+            () = queue.signal.until(|| queue.is_closed().then_some(())) => {}
+        }
+        let is_gone =
+            matches!(brokers.place, Place::Lookup(_)) && !addresses(&brokers).await.contains(&address);
+        if is_gone {
+            break;
+        }
+    }
+    let mut senders = senders.lock();
+    senders.remove(&address);
+    // The last one answers for what nobody sends any more.
+    if senders.is_empty() && queue.is_closed() {
+        queue.fail(&Error::Closed);
     }
 }
 

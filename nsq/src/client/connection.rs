@@ -708,9 +708,7 @@ async fn read_response(transport: &mut Transport, input: &mut BytesMut) -> Resul
             let data = match frame {
                 Frame::Response(data) => data.to_vec(),
                 Frame::Error(data) => return Err(Error::server(data)),
-                Frame::Message(_) | Frame::Delivery(_) | Frame::Results(_) => {
-                    return Err(unexpected("a message"));
-                }
+                Frame::Message(_) => return Err(unexpected("a message")),
             };
             let _ = input.split_to(consumed);
             return Ok(data);

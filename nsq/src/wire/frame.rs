@@ -11,7 +11,7 @@ use std::fmt;
 use mq_core::{Delivery, DeliveryToken, MessageId};
 
 use super::error::WireError;
-use super::extension::{Delivered, Malformed, Run, Runs, put_delivered, put_run};
+use super::extension::{Run, put_delivered, put_run};
 
 /// The response to what went well.
 pub const OK: &[u8] = b"OK";
@@ -94,7 +94,7 @@ fn put_header(out: &mut Vec<u8>, kind: u32, len: usize) {
 }
 
 /// A frame, borrowed from the buffer it was read to.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Frame<'a> {
     /// A response.
     Response(&'a [u8]),
@@ -102,10 +102,6 @@ pub enum Frame<'a> {
     Error(&'a [u8]),
     /// A message.
     Message(Message<'a>),
-    /// A message of the extension.
-    Delivery(Delivered<'a>),
-    /// What became of a PUBLISH of the extension.
-    Results(Runs<'a>),
 }
 
 /// A message as it is on the wire.
@@ -141,8 +137,6 @@ pub enum FrameError {
     Type(u32),
     /// A message without room for its header.
     ShortMessage,
-    /// A malformed delivery.
-    Delivery(Malformed),
 }
 
 impl fmt::Display for FrameError {
@@ -151,14 +145,13 @@ impl fmt::Display for FrameError {
             Self::Size(size) => write!(f, "a frame can't have {size} bytes"),
             Self::Type(kind) => write!(f, "frame type {kind} is unknown"),
             Self::ShortMessage => f.write_str("a message frame is too short for its header"),
-            Self::Delivery(why) => write!(f, "a delivery is malformed: {why}"),
         }
     }
 }
 
 impl std::error::Error for FrameError {}
 
-/// Length of the frame at the front of `buf` with its header; or how many bytes it needs, where it is not
+/// Length of the frame at the front of `buf` with its header, be it one of the extension's; or how many bytes it needs, where it is not
 /// whole.
 pub fn length(buf: &[u8]) -> Result<Result<usize, usize>, FrameError> {
     let Some((size, rest)) = buf.split_first_chunk::<4>() else {
@@ -179,7 +172,8 @@ pub fn length(buf: &[u8]) -> Result<Result<usize, usize>, FrameError> {
     Ok(if rest.len() < length { Err(4 + length) } else { Ok(4 + length) })
 }
 
-/// Decodes the frame at the front of `buf`: the frame and how many bytes it took, or how many bytes it needs.
+/// Decodes the frame of V2 at the front of `buf`: the frame and how many bytes it took, or how many bytes it
+/// needs.
 pub fn decode(buf: &[u8]) -> Result<Result<(Frame<'_>, usize), usize>, FrameError> {
     let length = match length(buf)? {
         Ok(length) => length,
@@ -190,8 +184,7 @@ pub fn decode(buf: &[u8]) -> Result<Result<(Frame<'_>, usize), usize>, FrameErro
         TYPE_RESPONSE => Frame::Response(data),
         TYPE_ERROR => Frame::Error(data),
         TYPE_MESSAGE => Frame::Message(Message::decode(data)?),
-        TYPE_DELIVERY => Frame::Delivery(Delivered::decode(data).map_err(FrameError::Delivery)?),
-        _ => Frame::Results(Runs::new(data)),
+        extended => return Err(FrameError::Type(extended)),
     };
     Ok(Ok((frame, length)))
 }
@@ -240,9 +233,7 @@ mod tests {
             let mut out = Vec::new();
             put_message(&mut out, MessageId(id), time, attempts, &body);
             let want = Message { timestamp: time, attempts, id: &MessageId(id).to_hex(), body: &body };
-            let (frame, consumed) = decode(&out).unwrap().unwrap();
-            let Frame::Message(message) = frame else { panic!("{frame:?}") };
-            prop_assert_eq!((message, consumed), (want, out.len()));
+            prop_assert_eq!(decode(&out), Ok(Ok((Frame::Message(want), out.len()))));
             let part = &out[..cut.index(out.len())];
             let need = decode(part).unwrap().unwrap_err();
             prop_assert!(need > part.len() && need <= out.len());
