@@ -9,6 +9,7 @@ import os
 import select
 import signal
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -181,15 +182,14 @@ class _Worker:
         self._stop.set()
         deadline = threading.Thread(target=self._join, args=(threads,), daemon=True)
         deadline.start()
-        left = self._drain_timeout
+        ends = time.monotonic() + self._drain_timeout
         step = min(self._msg_timeout / 3, 1.0)
-        while deadline.is_alive() and left > 0:
-            deadline.join(step)
-            left -= step
+        while deadline.is_alive() and (left := ends - time.monotonic()) > 0:
+            deadline.join(min(step, left))
             self._touch()
         if deadline.is_alive():
             log.warning("%d messages are still being handled: they come again", len(self._handled))
-        subscription.close(timeout=max(left, 1.0))
+        subscription.close(timeout=max(ends - time.monotonic(), 1.0))
         self._report(subscription.failures())
 
     @staticmethod
