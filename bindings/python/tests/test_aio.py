@@ -81,7 +81,7 @@ def test_a_cancelled_wait_takes_no_message_with_it(url: str, run: Callable[[Main
     async def main() -> None:
         async with libmq.aio.connect(url) as client:
             subscription = client.subscribe("t", "c")
-            taken = []
+            taken: list[tuple[str, int]] = []
             for number in range(1000):
                 waits = [asyncio.ensure_future(subscription.next()) for _ in range(2)]
                 if number % 3 == 0:
