@@ -168,6 +168,21 @@ def test_the_program_mq_is_in_the_package(broker: Broker) -> None:
         batch.finish()
 
 
+def test_a_free_threaded_python_is_refused(program: Program) -> None:
+    program(
+        """
+import sys
+sys.abiflags = "t"
+try:
+    import libmq
+except ImportError as error:
+    assert "free-threaded" in str(error) and "use a Python with the GIL" in str(error), error
+else:
+    raise AssertionError
+"""
+    )
+
+
 def test_a_subinterpreter_is_refused(program: Program) -> None:
     if sys.version_info < (3, 12):
         module: Any = "_xxsubinterpreters"

@@ -17,7 +17,12 @@ one pizza
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING, Any
+
+# An extension for Pythons with the GIL does not load there, for reasons that name neither.
+if "t" in getattr(sys, "abiflags", ""):
+    raise ImportError("libmq has no build for free-threaded Pythons yet: use a Python with the GIL")
 
 from . import _libmq
 from ._errors import (
