@@ -139,6 +139,9 @@ fn answer(frame: &Frame<'_>, commands: &mut Vec<u8>) -> Result<(), String> {
         Frame::Error(text) if text.starts_with(b"E_FIN_FAILED") => {}
         Frame::Error(text) => return Err(String::from_utf8_lossy(text).into_owned()),
         Frame::Message(_) => {}
+        Frame::Delivery(_) | Frame::Results(_) => {
+            return Err("a frame of an extension that nothing asked for".to_owned());
+        }
     }
     Ok(())
 }
