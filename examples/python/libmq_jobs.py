@@ -76,7 +76,8 @@ def main(url: str, command: str, *rest: str) -> None:
 
     @jobs.job
     def resize(name: str, *, width: int) -> None:
-        print(f"{name} is {width} wide", flush=True)
+        # One write: the lines of threads don't mix.
+        print(f"{name} is {width} wide\n", end="", flush=True)
 
     if command == "add":
         for number in range(int(rest[0])):

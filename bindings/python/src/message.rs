@@ -118,7 +118,7 @@ impl Message {
         self.inner.timestamp()
     }
 
-    /// Its place in its topic; None from brokers over the network, which do not say yet.
+    /// Its place in its topic; None from nsqd, which does not say.
     #[getter]
     fn offset(&self) -> Option<u64> {
         self.inner.offset()

@@ -23,7 +23,7 @@ use crate::wait::in_turns;
 #[derive(Clone, PartialEq)]
 pub(crate) struct Receipt {
     /// The message's place in its topic, that of the first with its id if it is a duplicate. None from
-    /// brokers over the network, which do not say yet.
+    /// nsqd, which does not say.
     #[pyo3(get)]
     offset: Option<u64>,
     /// Whether it was not stored again, because one with its id was before.

@@ -107,6 +107,12 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture
+def is_nsqd(url: str, request: pytest.FixtureRequest) -> bool:
+    """Whether the place is NSQ's own server, which knows no extension of its protocol."""
+    return "nsqd" in request.node.name
+
+
+@pytest.fixture
 def client(url: str) -> Iterator[libmq.Client]:
     """A client at each of the places."""
     with libmq.connect(url) as client:
