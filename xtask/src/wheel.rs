@@ -132,10 +132,7 @@ pub(crate) fn test() -> Result<Done, String> {
     let mut build = program(&python);
     build.args(["-m", "pip", "wheel", "--quiet", "--disable-pip-version-check", "--no-deps", "--wheel-dir"]);
     run(build.arg(&wheels).arg(root().join(PACKAGE)))?;
-    let wheel = only_file(&wheels, "whl")?;
-    let mut install = program(&python);
-    install.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]);
-    run(install.arg("--force-reinstall").arg(&wheel))?;
+    install(&python, &wheels)?;
     let tests = root().join(PACKAGE).join("tests");
     run(program(&python)
         .args(["-m", "mypy.stubtest", "libmq", "--ignore-disjoint-bases"])
@@ -154,6 +151,29 @@ pub(crate) fn test() -> Result<Done, String> {
         Ok(_) => Done::Ran,
         Err(error) => Done::Partly(format!("nsqd: {error}").into()),
     })
+}
+
+/// Measures what a message costs a client of the package, beside pynsq.
+pub(crate) fn bench(messages: u64, rounds: u32) -> Result<(), String> {
+    let folder = root().join(PACKAGE).join("bench");
+    let peers = tools::python("bench", &[&format!("{PACKAGE}/bench/requirements.txt")], &[]);
+    let Some(python) = found("pynsq", peers) else { return Ok(()) };
+    let wheels = target().join("wheels").join("bench");
+    let _ = fs::remove_dir_all(&wheels);
+    let mut build = program(python.with_file_name("maturin"));
+    build.args(["build", "--locked", "--profile", "dist", "--manifest-path"]);
+    run(build.arg(root().join(PACKAGE).join("Cargo.toml")).arg("--out").arg(&wheels))?;
+    install(&python, &wheels)?;
+    let mut compare = program(&python);
+    compare.arg(folder.join("compare.py")).args(["--messages", &messages.to_string()]);
+    run(compare.args(["--rounds", &rounds.to_string()]))
+}
+
+/// Installs the only wheel of a folder, whatever is installed.
+fn install(python: &Path, wheels: &Path) -> Result<(), String> {
+    let mut install = program(python);
+    install.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]);
+    run(install.arg("--force-reinstall").arg(only_file(wheels, "whl")?))
 }
 
 /// The only file of a folder whose name ends so.
