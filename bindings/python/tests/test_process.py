@@ -68,13 +68,13 @@ def test_a_broker_that_is_gone_does_not_keep_the_program(program: Program) -> No
 def test_a_child_of_fork_harms_nothing(program: Program, tmp_path: Path) -> None:
     program(
         """
-import libmq, os, sys, time
+import libmq, os, pathlib, sys, time
 client = libmq.connect("./data")
 client.publish("t", ["a", "b"])
 subscription = client.subscribe("t", "c")
 message = subscription.next(timeout=30)
 def files():
-    return {name: open(os.path.join("data", name), "rb").read() for name in os.listdir("data")}
+    return {path.name: path.read_bytes() for path in pathlib.Path("data").iterdir()}
 # What is not in the log yet is written within 100 ms: only the child is to change anything below.
 before = None
 while before != (now := files()):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+import warnings
 import weakref
 from typing import Any, Protocol
 
@@ -32,7 +33,10 @@ def current() -> asyncio.AbstractEventLoop:
 
         tornado = importlib.import_module("tornado.ioloop")
     if tornado is not None:
-        loop: asyncio.AbstractEventLoop = tornado.IOLoop.current().asyncio_loop
+        with warnings.catch_warnings():
+            # Tornado asks for a loop that may not be there yet, on which Python 3.12 and 3.13 remark.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            loop: asyncio.AbstractEventLoop = tornado.IOLoop.current().asyncio_loop
         return loop
     if _own is None or _own.is_closed():
         _own = asyncio.new_event_loop()
