@@ -12,7 +12,8 @@ logging.basicConfig(level=logging.INFO)
 
 
 def handle(message: libmq.Message) -> None:
-    print(message.text, flush=True)
+    # One write: the lines of threads don't mix.
+    print(f"{message.text}\n", end="", flush=True)
 
 
 def give_up(message: libmq.Message) -> None:

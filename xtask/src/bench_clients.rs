@@ -1,5 +1,5 @@
 //! `cargo xtask bench-clients`: the CPU time that a message costs a client, the crate libmq beside go-nsq,
-//! each load on a broker of its own.
+//! each load on a broker of its own; and of the Python package beside pynsq.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use std::process::{Child, Stdio};
 use clap::Args;
 
 use crate::run::{cargo, program, run, target};
-use crate::tools;
+use crate::{tools, wheel};
 
 /// Messages published before what consumes them is measured: in batches, by the crate.
 const FILL: &str = "send-batches";
@@ -73,7 +73,7 @@ impl BenchClients {
                 format!("1/{:.1}", go / extended)
             );
         }
-        Ok(())
+        wheel::bench(self.messages, self.rounds)
     }
 
     /// The best of some runs, each on a broker of its own, which has the messages where they are consumed.

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use clap::Args;
 
-use crate::run::{cargo, program, root, run, succeeds, target};
+use crate::run::{cargo, output, program, root, run, succeeds, target};
 use crate::tools;
 
 const SOURCE: &str = "bindings/node";
@@ -168,13 +168,4 @@ fn make(folder: &Path) -> Result<(), String> {
 
 fn write(file: &Path, text: &str) -> Result<(), String> {
     fs::write(file, text).map_err(|e| format!("{}: {e}", file.display()))
-}
-
-/// What a program prints.
-fn output(command: &mut Command) -> Result<String, String> {
-    let output = command.output().map_err(|e| format!("{command:?}: {e}"))?;
-    if !output.status.success() {
-        return Err(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr)));
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }

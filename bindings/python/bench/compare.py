@@ -1,10 +1,10 @@
 """CPU time of the client for each message, beside pynsq, in one run and on one broker.
 
-    pip install ./bindings/python pynsq
-    python bindings/python/bench/compare.py --messages 200000
+    cargo xtask bench-clients
 
 Each figure is of a process of its own (user and system time of the whole process, all its threads, from the first
-message to the last), the best of --rounds. The broker's time is not in it.
+message to the last), the best of --rounds. The broker's time is not in it. What has no peer follows: a broker in this process,
+and the time of an import.
 """
 
 from __future__ import annotations
@@ -184,6 +184,30 @@ CASES: dict[str, tuple[Callable[[str, int], None], bool]] = {
 }
 
 
+def embedded() -> tuple[float, float]:
+    """Messages a second of lists of BATCH to a broker in this process, and microseconds of one publish."""
+    import libmq
+
+    with libmq.connect("mq:memory") as client:
+        bodies, lists = [BODY] * BATCH, 5_000
+        began = time.perf_counter()
+        for _ in range(lists):
+            client.publish("t", bodies)
+        rate = lists * BATCH / (time.perf_counter() - began)
+        client.empty_topic("t")
+        ones = 50_000
+        began = time.perf_counter()
+        for _ in range(ones):
+            client.publish("t", BODY)
+        return rate, (time.perf_counter() - began) * 1e6 / ones
+
+
+def importing() -> float:
+    """Milliseconds of an import, in a process of its own."""
+    program = "import time; a = time.perf_counter(); import libmq; print((time.perf_counter() - a) * 1e3)"
+    return float(subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout)
+
+
 def measure(name: str, messages: int) -> float:
     """Microseconds of one case, on a broker of its own."""
     import libmq
@@ -230,6 +254,10 @@ def main() -> None:
         if name.startswith("pynsq"):
             peer = best
         print(f"{name:32}  {best:16.2f}   1/{peer / best:.1f}", flush=True)
+    several = [embedded() for _ in range(arguments.rounds)]
+    print(f"in this process, lists of {BATCH}: {max(rate for rate, _ in several) / 1e6:.2f} M messages a second")
+    print(f"in this process, one publish: {min(one for _, one in several):.2f} us")
+    print(f"import libmq: {min(importing() for _ in range(arguments.rounds)):.1f} ms")
 
 
 if __name__ == "__main__":

@@ -39,6 +39,12 @@ pub(crate) fn connect(py: Python<'_>, url: &str, settings: Option<&Bound<'_, PyD
 
 /// A client of brokers, or of one in this process: what libmq.connect() returns. To be shared between
 /// threads. As a context manager it closes itself.
+///
+/// >>> import libmq
+/// >>> with libmq.connect("mq:memory") as client:
+/// ...     receipt = client.publish("orders", "one pizza")
+/// ...     client.subscribe("orders", "billing").next(timeout=1).text
+/// 'one pizza'
 #[pyclass(module = "libmq", frozen, weakref)]
 pub(crate) struct Client {
     inner: libmq::Client,
@@ -189,51 +195,122 @@ impl Client {
     }
 
     /// Creates a topic, if it is missing. Of a broker in this process.
+    ///
+    /// >>> import libmq
+    /// >>> with libmq.connect("mq:memory") as client:
+    /// ...     client.create_topic("orders")
+    /// ...     [topic.name for topic in client.stats().topics]
+    /// ['orders']
     fn create_topic(&self, py: Python<'_>, topic: &str) -> PyResult<()> {
         py.detach(|| self.inner.create_topic(topic)).or_raise(py)
     }
 
     /// Deletes a topic, its channels and their messages. Of a broker in this process.
+    ///
+    /// >>> import libmq
+    /// >>> with libmq.connect("mq:memory") as client:
+    /// ...     client.create_topic("orders")
+    /// ...     client.delete_topic("orders")
+    /// ...     client.stats().topics
+    /// []
     fn delete_topic(&self, py: Python<'_>, topic: &str) -> PyResult<()> {
         py.detach(|| self.inner.delete_topic(topic)).or_raise(py)
     }
 
     /// Drops the messages of a topic that no channel has. Of a broker in this process.
+    ///
+    /// >>> import libmq
+    /// >>> with libmq.connect("mq:memory") as client:
+    /// ...     receipt = client.publish("orders", "one pizza")
+    /// ...     client.empty_topic("orders")
+    /// ...     client.stats().topics[0].depth
+    /// 0
     fn empty_topic(&self, py: Python<'_>, topic: &str) -> PyResult<()> {
         py.detach(|| self.inner.empty_topic(topic)).or_raise(py)
     }
 
     /// Keeps what is published to a topic from its channels. Of a broker in this process.
+    ///
+    /// >>> import libmq
+    /// >>> with libmq.connect("mq:memory") as client:
+    /// ...     client.create_topic("orders")
+    /// ...     client.pause_topic("orders")
+    /// ...     client.stats().topics[0].paused
+    /// True
     fn pause_topic(&self, py: Python<'_>, topic: &str) -> PyResult<()> {
         py.detach(|| self.inner.pause_topic(topic)).or_raise(py)
     }
 
     /// Undoes pause_topic().
+    ///
+    /// >>> import libmq
+    /// >>> with libmq.connect("mq:memory") as client:
+    /// ...     client.create_topic("orders")
+    /// ...     client.pause_topic("orders")
+    /// ...     client.unpause_topic("orders")
+    /// ...     client.stats().topics[0].paused
+    /// False
     fn unpause_topic(&self, py: Python<'_>, topic: &str) -> PyResult<()> {
         py.detach(|| self.inner.unpause_topic(topic)).or_raise(py)
     }
 
     /// Creates a channel and its topic, where they are missing. Of a broker in this process.
+    ///
+    /// >>> import libmq
+    /// >>> with libmq.connect("mq:memory") as client:
+    /// ...     client.create_channel("orders", "billing")
+    /// ...     client.stats().topics[0].channels[0].name
+    /// 'billing'
     fn create_channel(&self, py: Python<'_>, topic: &str, channel: &str) -> PyResult<()> {
         py.detach(|| self.inner.create_channel(topic, channel)).or_raise(py)
     }
 
     /// Deletes a channel and its messages; its subscriptions end. Of a broker in this process.
+    ///
+    /// >>> import libmq
+    /// >>> with libmq.connect("mq:memory") as client:
+    /// ...     client.create_channel("orders", "billing")
+    /// ...     client.delete_channel("orders", "billing")
+    /// ...     client.stats().topics[0].channels
+    /// []
     fn delete_channel(&self, py: Python<'_>, topic: &str, channel: &str) -> PyResult<()> {
         py.detach(|| self.inner.delete_channel(topic, channel)).or_raise(py)
     }
 
     /// Drops the messages of a channel. Of a broker in this process.
+    ///
+    /// >>> import libmq
+    /// >>> with libmq.connect("mq:memory") as client:
+    /// ...     client.create_channel("orders", "billing")
+    /// ...     receipt = client.publish("orders", "one pizza")
+    /// ...     client.empty_channel("orders", "billing")
+    /// ...     client.stats().topics[0].channels[0].depth
+    /// 0
     fn empty_channel(&self, py: Python<'_>, topic: &str, channel: &str) -> PyResult<()> {
         py.detach(|| self.inner.empty_channel(topic, channel)).or_raise(py)
     }
 
     /// Stops delivery to the subscriptions of a channel. Of a broker in this process.
+    ///
+    /// >>> import libmq
+    /// >>> with libmq.connect("mq:memory") as client:
+    /// ...     client.create_channel("orders", "billing")
+    /// ...     client.pause_channel("orders", "billing")
+    /// ...     client.stats().topics[0].channels[0].paused
+    /// True
     fn pause_channel(&self, py: Python<'_>, topic: &str, channel: &str) -> PyResult<()> {
         py.detach(|| self.inner.pause_channel(topic, channel)).or_raise(py)
     }
 
     /// Undoes pause_channel().
+    ///
+    /// >>> import libmq
+    /// >>> with libmq.connect("mq:memory") as client:
+    /// ...     client.create_channel("orders", "billing")
+    /// ...     client.pause_channel("orders", "billing")
+    /// ...     client.unpause_channel("orders", "billing")
+    /// ...     client.stats().topics[0].channels[0].paused
+    /// False
     fn unpause_channel(&self, py: Python<'_>, topic: &str, channel: &str) -> PyResult<()> {
         py.detach(|| self.inner.unpause_channel(topic, channel)).or_raise(py)
     }
@@ -299,6 +376,13 @@ impl Client {
     }
 
     /// Moves the time of a broker with a test clock on: see libmq.testing.
+    ///
+    /// >>> import libmq
+    /// >>> with libmq.connect("mq:memory", test_clock=True) as client:
+    /// ...     receipt = client.publish("orders", "one pizza", delay=3600)
+    /// ...     client.advance(3600)
+    /// ...     client.subscribe("orders", "billing").next(timeout=0).text
+    /// 'one pizza'
     fn advance(&self, py: Python<'_>, by: &Bound<'_, PyAny>) -> PyResult<()> {
         let by = seconds(by)?;
         py.detach(|| self.inner.advance(by)).or_raise(py)

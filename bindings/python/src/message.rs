@@ -78,6 +78,13 @@ impl Message {
     }
 
     /// The value that the body is as JSON.
+    ///
+    /// >>> import libmq
+    /// >>> with libmq.connect("mq:memory") as client:
+    /// ...     billing = client.subscribe("orders", "billing")
+    /// ...     receipt = client.publish("orders", '{"pizzas": 1}')
+    /// ...     billing.next(timeout=1).json()
+    /// {'pizzas': 1}
     fn json<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let loads =
@@ -111,7 +118,7 @@ impl Message {
         self.inner.timestamp()
     }
 
-    /// Its place in its topic; None from brokers over the network, which do not say yet.
+    /// Its place in its topic; None from nsqd, which does not say.
     #[getter]
     fn offset(&self) -> Option<u64> {
         self.inner.offset()
@@ -151,6 +158,15 @@ impl Message {
     }
 
     /// Finishes the message: the channel is done with it.
+    ///
+    /// >>> import libmq
+    /// >>> with libmq.connect("mq:memory") as client:
+    /// ...     billing = client.subscribe("orders", "billing")
+    /// ...     receipt = client.publish("orders", "one pizza")
+    /// ...     message = billing.next(timeout=1)
+    /// ...     message.finish()
+    /// ...     message.is_answered
+    /// True
     fn finish(&self) {
         match &self.inner {
             Inner::Alone(message) => message.finish(),
@@ -159,6 +175,14 @@ impl Message {
     }
 
     /// Returns the message to the channel, to be delivered again after `delay` seconds, or a timedelta.
+    ///
+    /// >>> import libmq
+    /// >>> with libmq.connect("mq:memory") as client:
+    /// ...     billing = client.subscribe("orders", "billing")
+    /// ...     receipt = client.publish("orders", "one pizza")
+    /// ...     billing.next(timeout=1).requeue()
+    /// ...     billing.next(timeout=1).attempts
+    /// 2
     #[pyo3(signature = (delay=None))]
     fn requeue(&self, delay: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
         self.requeue_after(delay.map_or(Ok(Duration::ZERO), seconds)?);
@@ -166,6 +190,13 @@ impl Message {
     }
 
     /// Starts the message's timeout anew.
+    ///
+    /// >>> import libmq
+    /// >>> with libmq.connect("mq:memory") as client:
+    /// ...     billing = client.subscribe("orders", "billing")
+    /// ...     receipt = client.publish("orders", "one pizza")
+    /// ...     with billing.next(timeout=1) as message:
+    /// ...         message.touch()
     fn touch(&self) {
         match &self.inner {
             Inner::Alone(message) => message.touch(),
@@ -234,12 +265,31 @@ impl Batch {
     }
 
     /// Finishes those of its messages that have no answer yet.
+    ///
+    /// >>> import libmq
+    /// >>> with libmq.connect("mq:memory") as client:
+    /// ...     billing = client.subscribe("orders", "billing")
+    /// ...     receipts = client.publish("orders", ["one pizza", "two pizzas"])
+    /// ...     batch = billing.next_batch(timeout=1)
+    /// ...     batch[0].requeue()
+    /// ...     batch.finish()
+    /// ...     billing.next(timeout=1).text
+    /// 'one pizza'
     fn finish(&self) {
         self.inner.finish(..);
     }
 
     /// Returns those of its messages that have no answer yet to the channel, to be delivered again after
     /// `delay`.
+    ///
+    /// >>> import libmq
+    /// >>> with libmq.connect("mq:memory") as client:
+    /// ...     billing = client.subscribe("orders", "billing")
+    /// ...     receipts = client.publish("orders", ["one pizza", "two pizzas"])
+    /// ...     batch = billing.next_batch(timeout=1)
+    /// ...     batch.requeue(delay=0)
+    /// ...     billing.next(timeout=1).attempts
+    /// 2
     #[pyo3(signature = (delay=None))]
     fn requeue(&self, delay: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
         self.inner.requeue(.., delay.map_or(Ok(Duration::ZERO), seconds)?);
@@ -247,6 +297,14 @@ impl Batch {
     }
 
     /// Starts the timeout anew of those of its messages that have no answer yet.
+    ///
+    /// >>> import libmq
+    /// >>> with libmq.connect("mq:memory") as client:
+    /// ...     billing = client.subscribe("orders", "billing")
+    /// ...     receipts = client.publish("orders", ["one pizza", "two pizzas"])
+    /// ...     batch = billing.next_batch(timeout=1)
+    /// ...     batch.touch()
+    /// ...     batch.finish()
     fn touch(&self) {
         self.inner.touch(..);
     }

@@ -23,7 +23,7 @@ use crate::wait::in_turns;
 #[derive(Clone, PartialEq)]
 pub(crate) struct Receipt {
     /// The message's place in its topic, that of the first with its id if it is a duplicate. None from
-    /// brokers over the network, which do not say yet.
+    /// nsqd, which does not say.
     #[pyo3(get)]
     offset: Option<u64>,
     /// Whether it was not stored again, because one with its id was before.
@@ -105,12 +105,24 @@ impl Pending {
     }
 
     /// Whether it has its outcome.
+    ///
+    /// >>> import libmq
+    /// >>> with libmq.connect("mq:memory") as client:
+    /// ...     pending = client.send("orders", "one pizza")
+    /// ...     receipt = pending.result(timeout=5)
+    /// ...     pending.done()
+    /// True
     fn done(&self) -> bool {
         !matches!(self.inner.state(), PublishState::Queued | PublishState::Sent)
     }
 
     /// Waits for the outcome: a receipt, or a list of them if a list was sent. Raises what keeps the message
     /// from being stored; Timeout if there is no outcome yet.
+    ///
+    /// >>> import libmq
+    /// >>> with libmq.connect("mq:memory") as client:
+    /// ...     len(client.send("orders", ["one pizza", "two pizzas"]).result(timeout=5))
+    /// 2
     #[pyo3(signature = (timeout=None))]
     fn result<'py>(
         &self,

@@ -14,6 +14,18 @@ use crate::wait::in_turns;
 
 /// A subscription to a channel: what Client.subscribe() returns. Iterating gives one message after the other,
 /// and finishes none of them; several threads may do so at once. As a context manager it closes itself.
+///
+/// >>> import libmq
+/// >>> with libmq.connect("mq:memory") as client:
+/// ...     receipts = client.publish("orders", ["one pizza", "two pizzas"])
+/// ...     with client.subscribe("orders", "billing") as billing:
+/// ...         for message in billing:
+/// ...             print(message.text)
+/// ...             message.finish()
+/// ...             if message.text == "two pizzas":
+/// ...                 break
+/// one pizza
+/// two pizzas
 #[pyclass(module = "libmq", frozen)]
 pub(crate) struct Subscription {
     inner: libmq::Subscription,
@@ -77,12 +89,33 @@ impl Subscription {
     }
 
     /// Batches of the messages that are there, at most `max` each, until the subscription is closed.
+    ///
+    /// >>> import libmq
+    /// >>> with libmq.connect("mq:memory") as client:
+    /// ...     billing = client.subscribe("orders", "billing")
+    /// ...     receipts = client.publish("orders", ["one pizza", "two pizzas"])
+    /// ...     for batch in billing.batches():
+    /// ...         batch.finish()
+    /// ...         len(batch)
+    /// ...         break
+    /// 2
     #[pyo3(signature = (max=100))]
     fn batches(slf: Py<Self>, max: usize) -> BatchesIterator {
         BatchesIterator { subscription: slf, max: max.max(1) }
     }
 
     /// Changes how many messages are here without an answer at most, from now on. 0 pauses the subscription.
+    ///
+    /// >>> import libmq
+    /// >>> with libmq.connect("mq:memory") as client:
+    /// ...     billing = client.subscribe("orders", "billing")
+    /// ...     receipt = client.publish("orders", "one pizza")
+    /// ...     billing.set_max_in_flight(0)
+    /// ...     print(billing.next(timeout=0.01))
+    /// ...     billing.set_max_in_flight(10)
+    /// ...     billing.next(timeout=1).text
+    /// None
+    /// 'one pizza'
     fn set_max_in_flight(&self, py: Python<'_>, max: u32) -> PyResult<()> {
         self.inner.set_max_in_flight(max).or_raise(py)
     }
@@ -95,6 +128,16 @@ impl Subscription {
 
     /// The failures since they were asked for last, as libmq.Failure: answers that came too late or were lost
     /// with their connection, and servers that can't be reached.
+    ///
+    /// >>> import libmq
+    /// >>> with libmq.connect("mq:memory", test_clock=True) as client:
+    /// ...     billing = client.subscribe("orders", "billing", msg_timeout=60)
+    /// ...     receipt = client.publish("orders", "one pizza")
+    /// ...     late = billing.next(timeout=1)
+    /// ...     client.advance(61)
+    /// ...     late.finish()
+    /// ...     [failure.message == late.id for failure in billing.failures()]
+    /// [True]
     fn failures<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         let class = py.import("libmq._failure")?.getattr("Failure")?.cast_into::<PyType>()?;
         let failures = PyList::empty(py);
@@ -108,6 +151,12 @@ impl Subscription {
 
     /// Ends the subscription: answers given before go out, and what has none is given back. Returns whether
     /// the timeout was enough for it.
+    ///
+    /// >>> import libmq
+    /// >>> with libmq.connect("mq:memory") as client:
+    /// ...     billing = client.subscribe("orders", "billing")
+    /// ...     billing.close(timeout=1)
+    /// True
     #[pyo3(signature = (timeout=None))]
     fn close(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
         let timeout = self::timeout(timeout)?;

@@ -13,21 +13,58 @@ use crate::errors::raise;
 /// Seconds that stand for "for ever".
 const FOR_EVER: Duration = Duration::from_secs(1 << 40);
 
-/// The bytes of a body, header value or id. `None` if it is nothing that has bytes.
-fn bytes(value: &Bound<'_, PyAny>) -> PyResult<Option<Bytes>> {
-    let copied = if let Ok(bytes) = value.cast::<PyBytes>() {
-        Bytes::copy_from_slice(bytes.as_bytes())
+/// Most bytes that are reserved for bodies before they are seen, 1 MiB: far more than a batch has most often.
+const RESERVE_MAX: usize = 1 << 20;
+
+/// Calls `read` with the bytes of a body, header value or id. `None` if it is nothing that has bytes.
+fn with_bytes<T>(value: &Bound<'_, PyAny>, read: impl FnOnce(&[u8]) -> T) -> PyResult<Option<T>> {
+    let result = if let Ok(bytes) = value.cast::<PyBytes>() {
+        read(bytes.as_bytes())
     } else if let Ok(text) = value.cast::<PyString>() {
-        Bytes::copy_from_slice(text.to_str()?.as_bytes())
+        read(text.to_str()?.as_bytes())
     } else if let Ok(array) = value.cast::<PyByteArray>() {
-        array.to_vec().into()
+        read(&array.to_vec())
     } else if value.cast::<PyMemoryView>().is_ok() {
-        let bytes = value.call_method0("tobytes")?.cast_into::<PyBytes>()?;
-        Bytes::copy_from_slice(bytes.as_bytes())
+        read(value.call_method0("tobytes")?.cast_into::<PyBytes>()?.as_bytes())
     } else {
         return Ok(None);
     };
-    Ok(Some(copied))
+    Ok(Some(result))
+}
+
+/// The same bytes, copied.
+fn bytes(value: &Bound<'_, PyAny>) -> PyResult<Option<Bytes>> {
+    with_bytes(value, Bytes::copy_from_slice)
+}
+
+/// Bodies of one publish, copied into one piece of memory: an allocation for each would cost more than the
+/// rest of a small message.
+#[derive(Default)]
+struct Packed {
+    bytes: Vec<u8>,
+    /// The end of each body.
+    ends: Vec<usize>,
+}
+
+impl Packed {
+    fn push(&mut self, body: &Bound<'_, PyAny>) -> PyResult<()> {
+        let (all, expected) = (&mut self.bytes, self.ends.capacity());
+        let copied = with_bytes(body, |bytes| {
+            if all.capacity() == 0 {
+                // Bodies of a list are most often of like size.
+                all.reserve(bytes.len().saturating_mul(expected).min(RESERVE_MAX));
+            }
+            all.extend_from_slice(bytes);
+        })?;
+        self.ends.push(self.bytes.len());
+        copied.ok_or_else(|| must_be_bytes("a body", body))
+    }
+
+    fn unpack(self) -> impl ExactSizeIterator<Item = Bytes> {
+        let bytes = Bytes::from(self.bytes);
+        let mut start = 0;
+        self.ends.into_iter().map(move |end| bytes.slice(std::mem::replace(&mut start, end)..end))
+    }
 }
 
 fn must_be_bytes(what: &str, value: &Bound<'_, PyAny>) -> PyErr {
@@ -54,8 +91,13 @@ impl Bodies {
         let headers = extras.headers.map_or_else(|| Ok(Vec::new()), headers)?;
         let delay = extras.delay.map(seconds).transpose()?.unwrap_or_default();
         let message = |body: Bytes, id: Option<Bytes>| {
-            let message = NewMessage::new(body).delay(delay);
-            let message = headers.iter().cloned().fold(message, |m, (name, value)| m.header(name, value));
+            let mut message = NewMessage::new(body);
+            if !delay.is_zero() {
+                message = message.delay(delay);
+            }
+            for (name, value) in &headers {
+                message = message.header(name.clone(), value.clone());
+            }
             match id {
                 Some(id) => message.id(id),
                 None => message,
@@ -68,35 +110,42 @@ impl Bodies {
             };
             return Ok(Self { messages: vec![message(one, id)], are_many: false });
         }
-        let each = |body: &Bound<'_, PyAny>| bytes(body)?.ok_or_else(|| must_be_bytes("a body", body));
         if body.cast::<PyDict>().is_ok() {
             return Err(PyTypeError::new_err("a body is bytes or str, not dict: use json.dumps()"));
         }
-        let bodies: Vec<Bytes> = if let Ok(list) = body.cast::<PyList>() {
-            list.iter().map(|body| each(&body)).collect::<PyResult<_>>()?
-        } else if let Ok(items) = body.try_iter() {
-            items.map(|body| each(&body?)).collect::<PyResult<_>>()?
+        let mut packed = Packed::default();
+        if let Ok(list) = body.cast::<PyList>() {
+            packed.ends.reserve(list.len());
+            list.iter().try_for_each(|body| packed.push(&body))?;
+        } else if let Ok(mut items) = body.try_iter() {
+            items.try_for_each(|body| packed.push(&body?))?;
         } else {
             return Err(must_be_bytes("a body", body));
-        };
-        let ids: Vec<Option<Bytes>> = match extras.id {
-            None => vec![None; bodies.len()],
-            Some(ids) if ids.cast::<PyList>().is_ok() || ids.cast::<PyTuple>().is_ok() => {
-                let each = |id: Bound<'_, PyAny>| bytes(&id)?.ok_or_else(|| must_be_bytes("an id", &id));
-                ids.try_iter()?.map(|id| each(id?).map(Some)).collect::<PyResult<_>>()?
-            }
-            Some(ids) => {
-                let why = "many bodies have a list of ids, one for each".to_owned();
-                return Err(raise(ids.py(), &Error::Invalid(why)));
-            }
-        };
-        if ids.len() != bodies.len() {
-            let why = format!("{} bodies have {} ids: one for each", bodies.len(), ids.len());
-            return Err(raise(body.py(), &Error::Invalid(why)));
         }
-        let messages = bodies.into_iter().zip(ids).map(|(body, id)| message(body, id)).collect();
+        let bodies = packed.unpack();
+        let messages = match extras.id {
+            None => bodies.map(|body| message(body, None)).collect(),
+            Some(id) => {
+                let ids = ids(id, bodies.len())?;
+                bodies.zip(ids).map(|(body, id)| message(body, Some(id))).collect()
+            }
+        };
         Ok(Self { messages, are_many: true })
     }
+}
+
+/// As many ids as there are bodies.
+fn ids(ids: &Bound<'_, PyAny>, bodies: usize) -> PyResult<Vec<Bytes>> {
+    let invalid = |why: String| raise(ids.py(), &Error::Invalid(why));
+    if ids.cast::<PyList>().is_err() && ids.cast::<PyTuple>().is_err() {
+        return Err(invalid("many bodies have a list of ids, one for each".to_owned()));
+    }
+    let each = |id: Bound<'_, PyAny>| bytes(&id)?.ok_or_else(|| must_be_bytes("an id", &id));
+    let ids: Vec<Bytes> = ids.try_iter()?.map(|id| each(id?)).collect::<PyResult<_>>()?;
+    if ids.len() != bodies {
+        return Err(invalid(format!("{bodies} bodies have {} ids: one for each", ids.len())));
+    }
+    Ok(ids)
 }
 
 /// A dict, or pairs, of names and values.

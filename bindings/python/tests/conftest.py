@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import libmq
 import pytest
+
+NSQD = Path(os.environ.get("MQ_PEERS", "")) / "nsqd"
 
 
 class Broker:
@@ -65,15 +70,46 @@ def broker(tmp_path: Path) -> Iterator[Broker]:
         broker.kill()
 
 
-@pytest.fixture(params=["memory", "folder", "broker"])
+@pytest.fixture
+def nsqd(tmp_path: Path) -> Iterator[str]:
+    """The address of NSQ's own server, where it is there: MQ_PEERS is its folder."""
+    data = tmp_path / "nsqd"
+    data.mkdir()
+    addresses = ["--tcp-address=127.0.0.1:0", "--http-address=127.0.0.1:0"]
+    process = subprocess.Popen([str(NSQD), *addresses, f"--data-path={data}"], stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stderr is not None
+        log, address = "", None
+        while address is None:
+            line = process.stderr.readline()
+            assert line, f"nsqd ended: {log}"
+            log += line
+            address = re.search(r"TCP: listening on (\S+)", line)
+        # Else it waits for room in the pipe.
+        threading.Thread(target=process.stderr.read, daemon=True).start()
+        yield address[1]
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture(params=["memory", "folder", "broker", *(["nsqd"] if NSQD.is_file() else [])])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Each of the places, by its URL."""
     if request.param == "memory":
         return "mq:memory"
     if request.param == "folder":
         return str(tmp_path / "data")
+    if request.param == "nsqd":
+        return f"mq://{request.getfixturevalue('nsqd')}?max_reconnect_delay=100ms"
     broker: Broker = request.getfixturevalue("broker")
     return broker.url
+
+
+@pytest.fixture
+def is_nsqd(url: str, request: pytest.FixtureRequest) -> bool:
+    """Whether the place is NSQ's own server, which knows no extension of its protocol."""
+    return "nsqd" in request.node.name
 
 
 @pytest.fixture

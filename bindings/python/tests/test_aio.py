@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from typing import Any
@@ -80,7 +81,7 @@ def test_a_cancelled_wait_takes_no_message_with_it(url: str, run: Callable[[Main
     async def main() -> None:
         async with libmq.aio.connect(url) as client:
             subscription = client.subscribe("t", "c")
-            taken = []
+            taken: list[tuple[str, int]] = []
             for number in range(1000):
                 waits = [asyncio.ensure_future(subscription.next()) for _ in range(2)]
                 if number % 3 == 0:
@@ -124,6 +125,39 @@ def test_publishers_wait_for_room(url: str, run: Callable[[Main], None]) -> None
             assert len(await take(client.subscribe("t", "c"), 200)) == 200
 
     run(main())
+
+
+class EarlyLoop(asyncio.SelectorEventLoop):
+    """A loop whose timers fire before its clock has come to their time, as a loop with a coarse clock may do."""
+
+    def call_later(  # type: ignore[override]
+        self, delay: float, callback: Callable[..., object], *args: Any, **kwargs: Any
+    ) -> asyncio.TimerHandle:
+        return super().call_later(max(0.0, delay - 0.001), callback, *args, **kwargs)
+
+
+@pytest.mark.parametrize("make", [EarlyLoop, uvloop.new_event_loop], ids=["early", "uvloop"])
+def test_a_timeout_that_fires_before_the_clock_is_there_ends_the_wait(
+    make: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    async def main() -> None:
+        async with libmq.aio.connect("mq:memory") as client:
+            subscription = client.subscribe("t", "c")
+            # uvloop's timers and clock count whole milliseconds, and a timer's are rounded down.
+            for timeout in (0.0, 0.0004, 0.0014, 0.0024):
+                assert await subscription.next(timeout) is None
+                assert len(await subscription.next_batch(timeout=timeout)) == 0
+
+    loop = make()
+    try:
+        # A thread of its own for the patience: the loop's timers are what is tested.
+        task = loop.create_task(main())
+        patience = threading.Timer(PATIENCE, loop.call_soon_threadsafe, (task.cancel,))
+        patience.start()
+        loop.run_until_complete(task)
+        patience.cancel()
+    finally:
+        loop.close()
 
 
 def test_a_flood_of_messages_leaves_other_tasks_their_turn(run: Callable[[Main], None]) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import http.client
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import libmq
-import pytest
 from conftest import Broker
 
 EXAMPLES = Path(__file__).parents[3] / "examples" / "python"
@@ -43,11 +43,25 @@ def test_the_worker_prints_what_is_published(broker: Broker) -> None:
     assert worker.wait(timeout=30) == 0
 
 
-@pytest.mark.skipif(sys.version_info < (3, 11), reason="asyncio.timeout is newer")
+def test_jobs_are_called_by_a_worker(broker: Broker) -> None:
+    run("libmq_jobs.py", broker.url, "add", "3")
+    with libmq.connect(broker.url) as client:
+        client.publish("jobs", '{"job": "unknown", "args": [], "kwargs": {}}')
+    worker = start("libmq_jobs.py", broker.url, "work")
+    assert worker.stdout is not None
+    lines = sorted(worker.stdout.readline() for _ in range(3))
+    assert lines == ["cat-0.png is 100 wide\n", "cat-1.png is 200 wide\n", "cat-2.png is 300 wide\n"]
+    worker.terminate()
+    assert worker.wait(timeout=30) == 0
+
+
 def test_the_service_publishes_what_is_posted(broker: Broker) -> None:
-    service = start("libmq_service.py", broker.url, "0")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+    service = start("libmq_service.py", broker.url, str(port))
     assert service.stdout is not None
-    port = int(service.stdout.readline().rsplit(":", 1)[1])
+    assert f"http://127.0.0.1:{port}" in service.stdout.readline()
 
     def post(path: str, body: bytes) -> tuple[int, str]:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)

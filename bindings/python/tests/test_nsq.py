@@ -267,17 +267,23 @@ def test_failures_pause_a_reader_and_successes_let_it_go_on(broker: Broker) -> N
     ],
 )
 def test_an_option_that_is_wrong_is_an_assertion(options: dict[str, Any]) -> None:
+    given: dict[str, Any] = {"topic": "t", "channel": "c", "message_handler": print, "nsqd_tcp_addresses": "127.0.0.1:1"}
     with pytest.raises(AssertionError):
-        nsq.Reader(
-            **{"topic": "t", "channel": "c", "message_handler": print, "nsqd_tcp_addresses": "127.0.0.1:1", **options}
-        )
+        nsq.Reader(**{**given, **options})
 
 
 def test_a_message_is_answered_once() -> None:
     message = nsq.Message(b"0123456789abcdef", b"x", 1, 1)
     seen: list[str] = []
-    message.on("finish", lambda message: seen.append("finish"))
-    message.on("touch", lambda message: seen.append("touch"))
+
+    def finished(message: nsq.Message) -> None:
+        seen.append("finish")
+
+    def touched(message: nsq.Message) -> None:
+        seen.append("touch")
+
+    message.on("finish", finished)
+    message.on("touch", touched)
     message.touch()
     message.finish()
     for again in (message.finish, message.requeue, message.touch):

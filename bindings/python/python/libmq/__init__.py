@@ -17,7 +17,12 @@ one pizza
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING, Any
+
+# An extension for Pythons with the GIL does not load there, for reasons that name neither.
+if "t" in getattr(sys, "abiflags", ""):
+    raise ImportError("libmq has no build for free-threaded Pythons yet: use a Python with the GIL")
 
 from . import _libmq
 from ._errors import (
@@ -103,7 +108,7 @@ def connect(url: str | os.PathLike[str], **settings: Any) -> Client:
 
     Settings, which the URL can have as parameters too (``mq://broker:4150?publish_timeout=5s``):
     max_buffered_bytes, publish_timeout, max_reconnect_delay, lookup_poll_interval, client_id,
-    auth_secret, compression, heartbeat_interval, user_agent, tls_root_ca_file, tls_cert_file, tls_key_file,
+    auth_secret, extension, retry, compression, heartbeat_interval, user_agent, tls_root_ca_file, tls_cert_file, tls_key_file,
     tls_insecure, durability, test_clock.
 
     A client that is open when the program ends is closed then, within 5 seconds.

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 
 class Error(Exception):
-    """A call failed. ``retry``: whether the same call can succeed later. ``broker``: whose words these are."""
+    """A call failed. ``retry``: whether the same call can succeed later. ``broker``: whose words these are.
+
+    >>> import libmq
+    >>> try:
+    ...     libmq.connect("mq:memory", publish_timeout=0)
+    ... except libmq.Error as error:
+    ...     type(error).__name__, error.retry
+    ('Invalid', False)
+    """
 
     retry: bool = False
     broker: str | None = None

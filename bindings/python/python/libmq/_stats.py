@@ -7,7 +7,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class ChannelStats:
-    """Numbers of a channel."""
+    """Numbers of a channel.
+
+    >>> import libmq
+    >>> with libmq.connect("mq:memory") as client:
+    ...     receipt = client.publish("orders", "one pizza")
+    ...     client.create_channel("orders", "billing")
+    ...     client.stats().topics[0].channels[0].depth
+    1
+    """
 
     name: str
     #: Messages that wait for a subscriber.
@@ -32,7 +40,15 @@ class ChannelStats:
 
 @dataclass(frozen=True, slots=True)
 class TopicStats:
-    """Numbers of a topic."""
+    """Numbers of a topic.
+
+    >>> import libmq
+    >>> with libmq.connect("mq:memory") as client:
+    ...     receipt = client.publish("orders", "one pizza")
+    ...     client.create_channel("orders", "billing")
+    ...     client.stats().topics[0].message_count
+    1
+    """
 
     name: str
     #: Messages that wait for a first channel, or for the topic to be unpaused.
@@ -51,7 +67,15 @@ class TopicStats:
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """Numbers of a broker."""
+    """Numbers of a broker.
+
+    >>> import libmq
+    >>> with libmq.connect("mq:memory") as client:
+    ...     receipt = client.publish("orders", "one pizza")
+    ...     client.create_channel("orders", "billing")
+    ...     [topic.name for topic in client.stats().topics]
+    ['orders']
+    """
 
     #: Its topics, sorted by name.
     topics: list[TopicStats]

@@ -8,9 +8,11 @@ import logging
 import os
 import select
 import signal
+import sys
 import threading
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from ._errors import Closed, Error, Invalid
@@ -47,17 +49,22 @@ def run(
     in as many tasks. A message that is handled longer than ``msg_timeout`` is touched meanwhile. One that was
     tried more than ``max_attempts`` times (0: no limit) goes to ``give_up``, and is finished.
 
+    In a program that uses OpenTelemetry, the context in the message's headers is the current one for the handler.
+
     At a signal no more is taken, and what is being handled has ``drain_timeout`` seconds. ``settings`` are those
     of libmq.connect().
 
-    A worker in five lines::
+    A worker that its first message ends:
 
-        import libmq
-
-        def handle(message):
-            print(message.text)
-
-        libmq.run(handle, topic="orders", channel="billing", url="mq://localhost:4150", concurrency=4)
+    >>> import libmq, os, signal, tempfile
+    >>> folder = tempfile.mkdtemp()
+    >>> with libmq.connect(folder) as client:
+    ...     receipt = client.publish("orders", "one pizza")
+    >>> def handle(message):
+    ...     print(message.text)
+    ...     os.kill(os.getpid(), signal.SIGTERM)
+    >>> libmq.run(handle, topic="orders", channel="billing", url=folder, concurrency=4)
+    one pizza
     """
     if not callable(handler):
         raise TypeError(f"the handler is {handler!r}: a function, or a coroutine function")
@@ -113,7 +120,8 @@ class _Worker:
                 if self._give_up is not None:
                     self._give_up(message)
             else:
-                self._handler(message)
+                with _context(message):
+                    self._handler(message)
             message.finish()
         except BaseException:
             # SystemExit too: a handler ends no thread of the worker.
@@ -130,7 +138,8 @@ class _Worker:
                 if isinstance(given, Awaitable):
                     await given
             else:
-                await self._handler(message)
+                with _context(message):
+                    await self._handler(message)
             message.finish()
         except asyncio.CancelledError:
             # The worker cancels only once it stops; any other is the handler's own.
@@ -181,15 +190,14 @@ class _Worker:
         self._stop.set()
         deadline = threading.Thread(target=self._join, args=(threads,), daemon=True)
         deadline.start()
-        left = self._drain_timeout
+        ends = time.monotonic() + self._drain_timeout
         step = min(self._msg_timeout / 3, 1.0)
-        while deadline.is_alive() and left > 0:
-            deadline.join(step)
-            left -= step
+        while deadline.is_alive() and (left := ends - time.monotonic()) > 0:
+            deadline.join(min(step, left))
             self._touch()
         if deadline.is_alive():
             log.warning("%d messages are still being handled: they come again", len(self._handled))
-        subscription.close(timeout=max(left, 1.0))
+        subscription.close(timeout=max(ends - time.monotonic(), 1.0))
         self._report(subscription.failures())
 
     @staticmethod
@@ -266,8 +274,17 @@ class _Worker:
                 await self._call_async(message)
 
 
+def _context(message: Message) -> AbstractContextManager[Any]:
+    """The publisher's context of OpenTelemetry, in a program that uses it."""
+    if "opentelemetry.propagate" not in sys.modules:
+        return nullcontext()
+    from . import telemetry
+
+    return telemetry.attached(message)
+
+
 @contextmanager
-def _signals() -> Iterator[Callable[[float], bool]]:
+def _signals() -> Generator[Callable[[float], bool], None, None]:
     """Gives a function that waits up to so many seconds for a signal that ends a worker, and says whether one came.
     Where this is not the main thread, none does.
 

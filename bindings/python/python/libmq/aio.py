@@ -88,6 +88,8 @@ class _Loop:
             if not self._waiting and self._is_watched:
                 self._is_watched = False
                 self.loop.remove_reader(self._wakeups.fileno())
+                # Those of waits that are over: the loop takes none while nobody waits.
+                self._wakeups.take()
 
     async def in_thread(self, call: Callable[..., _T], *arguments: Any) -> _T:
         """Waits for a call that blocks."""
@@ -143,12 +145,31 @@ class _Connecting:
 
 
 def connect(url: str | os.PathLike[str], **settings: Any) -> _Connecting:
-    """As libmq.connect(), to be awaited, or for ``async with``."""
+    """As libmq.connect(), to be awaited, or for ``async with``.
+
+    >>> import asyncio
+    >>> import libmq.aio
+    >>> async def main():
+    ...     async with libmq.aio.connect("mq:memory") as client:
+    ...         return (await client.publish("orders", "one pizza")).duplicate
+    >>> asyncio.run(main())
+    False
+    """
     return _Connecting(url, settings)
 
 
 class Client:
-    """A client of brokers, or of one in this process: what connect() gives."""
+    """A client of brokers, or of one in this process: what connect() gives.
+
+    >>> import asyncio
+    >>> import libmq.aio
+    >>> async def main():
+    ...     async with libmq.aio.connect("mq:memory") as client:
+    ...         receipts = await client.publish("orders", ["one pizza", "two pizzas"])
+    ...         return len(receipts)
+    >>> asyncio.run(main())
+    2
+    """
 
     def __init__(self, client: _libmq.Client) -> None:
         self._client = client
@@ -204,7 +225,18 @@ class Client:
         return self._client.send(topic, body, headers=headers, id=id, delay=delay)
 
     async def flush(self) -> None:
-        """Waits until every publish has its outcome."""
+        """Waits until every publish has its outcome.
+
+        >>> import asyncio
+        >>> import libmq.aio
+        >>> async def main():
+        ...     async with libmq.aio.connect("mq:memory") as client:
+        ...         pending = client.send("orders", "one pizza")
+        ...         await client.flush()
+        ...         return pending.state
+        >>> asyncio.run(main())
+        'stored'
+        """
         await self._loop.run(self._client._flush_operation())
 
     def subscribe(
@@ -294,7 +326,23 @@ class Client:
 
 
 class Subscription:
-    """A subscription to a channel. ``async for`` gives one message after the other, and finishes none of them."""
+    """A subscription to a channel. ``async for`` gives one message after the other, and finishes none of them.
+
+    >>> import asyncio
+    >>> import libmq.aio
+    >>> async def main():
+    ...     async with libmq.aio.connect("mq:memory") as client:
+    ...         await client.publish("orders", ["one pizza", "two pizzas"])
+    ...         async with client.subscribe("orders", "billing") as billing:
+    ...             async for message in billing:
+    ...                 print(message.text)
+    ...                 message.finish()
+    ...                 if message.text == "two pizzas":
+    ...                     break
+    >>> asyncio.run(main())
+    one pizza
+    two pizzas
+    """
 
     def __init__(self, subscription: _libmq.Subscription, loop: _Loop) -> None:
         self._subscription = subscription
@@ -302,7 +350,16 @@ class Subscription:
         self._given = 0
 
     async def next(self, timeout: Seconds | None = None) -> Message | None:
-        """The next message; None if none came within the timeout."""
+        """The next message; None if none came within the timeout.
+
+        >>> import asyncio
+        >>> import libmq.aio
+        >>> async def main():
+        ...     async with libmq.aio.connect("mq:memory") as client:
+        ...         return await client.subscribe("orders", "billing").next(timeout=0.01) is None
+        >>> asyncio.run(main())
+        True
+        """
         timeout = _seconds(timeout)
         message = self._subscription._next_now()
         if message is None:
@@ -312,14 +369,40 @@ class Subscription:
 
     async def next_batch(self, max: int = 100, timeout: Seconds | None = None) -> Batch:
         """The messages that are there, at most ``max``, once there is one; an empty batch if none came within
-        the timeout."""
+        the timeout.
+
+        >>> import asyncio
+        >>> import libmq.aio
+        >>> async def main():
+        ...     async with libmq.aio.connect("mq:memory") as client:
+        ...         billing = client.subscribe("orders", "billing")
+        ...         await client.publish("orders", ["one pizza", "two pizzas"])
+        ...         batch = await billing.next_batch()
+        ...         batch.finish()
+        ...         return batch.bodies
+        >>> asyncio.run(main())
+        [b'one pizza', b'two pizzas']
+        """
         timeout = _seconds(timeout)
         operation = self._subscription._batch_operation(max)
         batch = cast("Batch | None", await self._loop.run(operation, timeout))
         return batch if batch is not None else self._subscription.next_batch(0, 0)
 
     async def batches(self, max: int = 100) -> AsyncIterator[Batch]:
-        """Batches of the messages that are there, until the subscription is closed."""
+        """Batches of the messages that are there, until the subscription is closed.
+
+        >>> import asyncio
+        >>> import libmq.aio
+        >>> async def main():
+        ...     async with libmq.aio.connect("mq:memory") as client:
+        ...         billing = client.subscribe("orders", "billing")
+        ...         await client.publish("orders", ["one pizza", "two pizzas"])
+        ...         async for batch in billing.batches():
+        ...             batch.finish()
+        ...             return len(batch)
+        >>> asyncio.run(main())
+        2
+        """
         while True:
             try:
                 yield await self.next_batch(max)

@@ -18,7 +18,7 @@ With pytest there is a fixture besides, without an import::
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 from . import connect
@@ -28,9 +28,17 @@ __all__ = ["broker"]
 
 
 @contextmanager
-def broker() -> Iterator[Client]:
+def broker() -> Generator[Client, None, None]:
     """A client of a new broker in memory. ``client.advance(seconds)`` moves its time: delays and timeouts that
-    are over by then are over when it returns."""
+    are over by then are over when it returns.
+
+    >>> import libmq.testing
+    >>> with libmq.testing.broker() as client:
+    ...     receipt = client.publish("orders", "one pizza", delay=60)
+    ...     client.advance(60)
+    ...     client.subscribe("orders", "billing").next(timeout=0).text
+    'one pizza'
+    """
     client = connect("mq:memory", test_clock=True)
     try:
         yield client

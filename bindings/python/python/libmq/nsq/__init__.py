@@ -1,13 +1,13 @@
 """The surface of pynsq on this package: ``import libmq.nsq as nsq`` in a program written for pynsq, and it runs.
 
-    import libmq.nsq as nsq
+>>> import libmq.nsq as nsq
+>>> def handler(message):
+...     print(message.body)
+...     return True
+>>> reader = nsq.Reader("topic", "channel", handler, nsqd_tcp_addresses=["127.0.0.1:4150"])
+>>> reader.close()
 
-    def handler(message):
-        print(message.body)
-        return True
-
-    nsq.Reader("topic", "channel", handler, nsqd_tcp_addresses=["127.0.0.1:4150"])
-    nsq.run()
+``nsq.run()`` runs it.
 
 Names, options, defaults and errors are pynsq's. It runs on Tornado's loop if the program has imported tornado, else
 on asyncio's. What is better here: a Writer publishes right after it was made, in a program without a loop too; a

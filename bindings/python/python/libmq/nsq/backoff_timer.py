@@ -5,7 +5,17 @@ from __future__ import annotations
 
 class BackoffTimer:
     """A wait that grows with failures and shrinks with successes, in seconds: by large steps at first, then by
-    small ones."""
+    small ones.
+
+    >>> from libmq.nsq import BackoffTimer
+    >>> timer = BackoffTimer(0, 100)
+    >>> timer.failure()
+    >>> timer.get_interval()
+    2.8
+    >>> timer.success()
+    >>> timer.get_interval()
+    0.0
+    """
 
     def __init__(
         self,

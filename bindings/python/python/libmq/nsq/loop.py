@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+import warnings
 import weakref
 from typing import Any, Protocol
 
@@ -32,7 +33,10 @@ def current() -> asyncio.AbstractEventLoop:
 
         tornado = importlib.import_module("tornado.ioloop")
     if tornado is not None:
-        loop: asyncio.AbstractEventLoop = tornado.IOLoop.current().asyncio_loop  # type: ignore[attr-defined]
+        with warnings.catch_warnings():
+            # Tornado asks for a loop that may not be there yet, on which Python 3.12 and 3.13 remark.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            loop: asyncio.AbstractEventLoop = tornado.IOLoop.current().asyncio_loop
         return loop
     if _own is None or _own.is_closed():
         _own = asyncio.new_event_loop()
@@ -47,7 +51,21 @@ def opened(one: _Closes) -> None:
 
 def run() -> None:
     """Runs readers and writers until SIGTERM or SIGINT; then what is in flight is given back, and what was
-    published goes out."""
+    published goes out.
+
+    >>> import os, signal
+    >>> import libmq, libmq.nsq as nsq
+    >>> def handler(message):
+    ...     print(message.body)
+    ...     os.kill(os.getpid(), signal.SIGTERM)
+    ...     return True
+    >>> with libmq.connect("mq:memory") as broker:
+    ...     served = broker.serve("--tcp-address=127.0.0.1:0", "--http-address=", "--grpc-address=")
+    ...     receipt = broker.publish("orders", "one pizza")
+    ...     reader = nsq.Reader("orders", "billing", handler, nsqd_tcp_addresses=[served["tcp"]])
+    ...     nsq.run()
+    b'one pizza'
+    """
     loop = current()
 
     def stop() -> None:

@@ -12,6 +12,14 @@ class Message(event.EventedMixin):
     """A message. ``id``, ``body``: bytes; ``timestamp``: nanoseconds since 1970; ``attempts``: 1 at first.
 
     Events: ``finish``, ``requeue``, ``touch``, with the message as ``message``.
+
+    >>> import libmq.nsq as nsq
+    >>> message = nsq.Message(b"0123456789abcdef", b"one pizza", timestamp=0, attempts=1)
+    >>> message.on("finish", lambda message: print("finished", message.body))
+    >>> message.finish()
+    finished b'one pizza'
+    >>> message.has_responded()
+    True
     """
 
     def __init__(self, id: bytes, body: bytes, timestamp: int, attempts: int) -> None:

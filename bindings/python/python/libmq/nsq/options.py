@@ -66,7 +66,7 @@ class Options:
             secret = value["auth_secret"]
             settings["auth_secret"] = secret.decode() if isinstance(secret, bytes) else secret
         if value["tls_v1"]:
-            tls = value["tls_options"] or {}
+            tls: dict[str, Any] = value["tls_options"] or {}
             if tls.get("cert_reqs", ssl.CERT_REQUIRED) == ssl.CERT_NONE:
                 settings["tls_insecure"] = True
             for name, setting in (

@@ -31,6 +31,19 @@ class Reader:
     (requeued), or a coroutine function. It begins by itself once the loop runs.
 
     To be subclassed: process_message, giving_up, heartbeat, validate_message, preprocess_message, disabled.
+
+    >>> import os, signal
+    >>> import libmq, libmq.nsq as nsq
+    >>> def handler(message):
+    ...     print(message.body)
+    ...     os.kill(os.getpid(), signal.SIGTERM)
+    ...     return True
+    >>> with libmq.connect("mq:memory") as broker:
+    ...     served = broker.serve("--tcp-address=127.0.0.1:0", "--http-address=", "--grpc-address=")
+    ...     receipt = broker.publish("orders", "one pizza")
+    ...     reader = nsq.Reader("orders", "billing", handler, nsqd_tcp_addresses=[served["tcp"]])
+    ...     nsq.run()
+    b'one pizza'
     """
 
     def __init__(
@@ -245,9 +258,12 @@ class Reader:
             delivered.requeue(min(time_ms, _REQUEUE_MAX_MS) / 1000)
             self._responded(False if backoff else None)
 
+        def touched(message: Message) -> None:
+            delivered.touch()
+
         message.on(event.FINISH, finished)
         message.on(event.REQUEUE, requeued)
-        message.on(event.TOUCH, lambda message: delivered.touch())
+        message.on(event.TOUCH, touched)
         try:
             if 0 < self.max_tries < message.attempts:
                 self.giving_up(message)

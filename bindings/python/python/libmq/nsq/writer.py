@@ -24,6 +24,15 @@ class Writer:
 
     A publish returns a future with the broker's answer, and calls ``callback(conn, data)`` once: ``data`` is
     ``b"OK"``, or an Error. Without a loop that runs, publishes go out all the same.
+
+    >>> import libmq, libmq.nsq as nsq
+    >>> with libmq.connect("mq:memory") as broker:
+    ...     served = broker.serve("--tcp-address=127.0.0.1:0", "--http-address=", "--grpc-address=")
+    ...     writer = nsq.Writer([served["tcp"]])
+    ...     future = writer.pub("orders", b"one pizza")
+    ...     writer.close()
+    ...     broker.stats().topics[0].depth
+    1
     """
 
     def __init__(
@@ -50,11 +59,10 @@ class Writer:
         """Publishes one message."""
         return self._publish(topic, msg, None, callback)
 
-    def mpub(self, topic: str, msg: list[bytes], callback: Callback | None = None) -> asyncio.Future[Any]:
+    def mpub(self, topic: str, msg: list[bytes] | bytes, callback: Callback | None = None) -> asyncio.Future[Any]:
         """Publishes messages as one batch, all or nothing."""
-        if isinstance(msg, (bytes, str)):
-            msg = [msg]  # type: ignore[list-item]
-        return self._publish(topic, list(msg), None, callback)
+        bodies = [msg] if isinstance(msg, bytes) else list(msg)
+        return self._publish(topic, bodies, None, callback)
 
     def dpub(
         self, topic: str, delay_ms: int, msg: bytes, callback: Callback | None = None
