@@ -7,7 +7,7 @@
 
 use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -16,7 +16,7 @@ use mq_core::{Broker, Subscription, TopicName, Wake};
 use mq_net::budget::{Account, FREE_BYTES};
 use mq_net::clients::Client;
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
-use tokio::task::coop;
+use tokio::task::{coop, yield_now};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::auth::AuthClient;
@@ -296,9 +296,9 @@ impl Session {
             }
             self.count();
             if reads >= READS_MAX {
-                // A client that always has more to be read leaves others their turn: tokio's own budget would
-                // let it go on for 128 reads.
-                cx.waker().wake_by_ref();
+                // A client that always has more to be read leaves others their turn, those included whose
+                // sockets have something by now: tokio's own budget would let it go on for 128 reads.
+                let _ = pin!(yield_now()).poll(cx);
                 return Poll::Pending;
             }
             if !progress {
