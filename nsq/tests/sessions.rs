@@ -347,6 +347,20 @@ async fn a_closed_connection_gives_its_messages_back_at_once() {
 }
 
 #[tokio::test]
+async fn a_requeue_for_longer_than_allowed_is_cut_to_the_longest_delay() {
+    let config = Config { max_req_timeout: Duration::from_millis(50), ..Config::default() };
+    let server = start_with(config, |_| {}, false).await;
+    let mut consumer = subscriber(&server, "t", "{}", 1).await;
+    let mut producer = server.peer().await;
+    producer.send(&with_body("PUB t", b"x")).await;
+    producer.expect("OK").await;
+    let message = consumer.expect("message 1 x").await;
+    consumer.send(format!("REQ {} 3600000\n", message.id()).as_bytes()).await;
+    consumer.expect("message 2 x").await;
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_deferred_message_comes_when_it_is_due() {
     let server = start().await;
     let mut consumer = subscriber(&server, "t", "{}", 10).await;

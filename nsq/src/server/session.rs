@@ -128,6 +128,8 @@ pub(super) struct Session {
     pub(super) delivering: bool,
     /// Whether the subscription gave up its turn, and has not pulled since.
     pub(super) resting: bool,
+    /// Whether the log says that a requeue's delay was cut.
+    pub(super) said_cut: bool,
     /// The name last published to, parsed.
     pub(super) topic: Option<TopicName>,
     /// Time at which the last command ended. Renews the deadline of the next.
@@ -172,6 +174,7 @@ impl Session {
             subscription: None,
             delivering: false,
             resting: false,
+            said_cut: false,
             topic: None,
             last_command: now,
             next_heartbeat: now,
