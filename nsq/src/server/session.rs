@@ -13,7 +13,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use mq_core::{Broker, Subscription, TopicName, Wake};
-use mq_net::budget::{Account, FREE_BYTES};
+use mq_net::budget::{Account, FREE_BYTES, StatePlace};
 use mq_net::clients::Client;
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::task::{coop, yield_now};
@@ -120,6 +120,8 @@ pub(super) struct Session {
     pub(super) announcement: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     /// Memory of input and output.
     pub(super) account: Account,
+    /// There where the client compresses with deflate.
+    pub(super) deflate: Option<StatePlace>,
     pub(super) input: Input,
     pub(super) replies: Replies,
     pub(super) output: Output,
@@ -168,6 +170,7 @@ impl Session {
             extension: Extension::default(),
             announcement: None,
             account,
+            deflate: None,
             input: Input::new(),
             replies: Replies::default(),
             output: Output::default(),
@@ -333,7 +336,7 @@ impl Session {
 
     /// Bytes that it holds for its client.
     fn held(&self) -> usize {
-        self.input.bytes() + self.output.bytes()
+        self.input.bytes() + self.output.bytes() + self.transport.held()
     }
 
     /// Counts what it holds.
