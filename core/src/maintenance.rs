@@ -9,15 +9,13 @@ use std::time::{Duration, Instant};
 
 use crate::broker::Shared;
 use crate::channel::Delta;
-use crate::config::{Dedup, Durability, Limits};
+use crate::config::Durability;
 use crate::error::{Error, Result};
+use crate::picture::Picture;
 use crate::store::clean::cleaner;
-use crate::store::format::checkpoint;
 use crate::store::format::event::Event;
-use crate::store::format::file::checkpoint_name;
 use crate::store::log::names::Missing;
 use crate::store::log::trouble::Task;
-use crate::store::open::replay::ids_events;
 
 /// A part of the threads' work, done by hand on a broker without threads.
 #[cfg(any(test, feature = "testkit"))]
@@ -178,71 +176,12 @@ impl Shared {
     }
 
     /// Stores the whole state, so that the log before it need not be replayed.
-    ///
-    /// State frames from the position noted first are replayed over it: what the picture holds of them
-    /// already does no harm, as every event is absolute.
     pub(crate) fn checkpoint(&self, clean_stop: bool) -> Result<()> {
-        let epoch = self.log.epoch();
-        // Behind whoever is at a write that failed: topics have then dropped what was refused before
-        // this epoch. What is refused later ends it.
-        self.log.wait_written();
-        let position = self.log.end();
-        let mut bytes = Vec::new();
-        Event::Counters {
-            topic: self.next_topic_no(),
-            channel: self.next_channel.load(std::sync::atomic::Ordering::Relaxed),
-            block: self.blocks.lock().ceiling(),
-        }
-        .encode(&mut bytes);
-        for topic in self.topics().into_iter().filter(|t| t.is_logged()) {
-            let state = topic.state.lock();
-            topic.event(&state).encode(&mut bytes);
-            if state.limits != Limits::default() {
-                Event::Limits { topic: topic.no, limits: state.limits }.encode(&mut bytes);
-            }
-            if state.dedup != Dedup::default() {
-                Event::Dedup { topic: topic.no, dedup: state.dedup }.encode(&mut bytes);
-            }
-            let ids = topic.logged_ids(&state);
-            let channels = state.channels.clone();
-            drop(state);
-            ids_events(topic.no, &ids).for_each(|event| event.encode(&mut bytes));
-            for channel in channels.iter().filter(|c| !c.is_ephemeral()) {
-                channel.snapshot(topic.no).iter().for_each(|event| event.encode(&mut bytes));
-            }
-            self.catalog.holes(topic.no).iter().for_each(|event| event.encode(&mut bytes));
-        }
-        // The picture may speak of messages that are only queued: all of them must be durable before it is
-        // named.
-        self.log.write_queued();
-        let spoken_of = self.log.end();
-        while self.log.written() < spoken_of && self.log.epoch() == epoch {
-            self.log.wait_written();
-        }
-        self.log.sync()?;
-        if self.log.epoch() != epoch {
-            return Err(Error::new(
-                crate::ErrorKind::Io,
-                "writing failed during a checkpoint; the next one holds",
-            ));
-        }
-        let no = checkpoint::store(&*self.disk, || self.log.take_file_no(), position, &bytes)?;
-        let stored = self.log.change_manifest(|manifest| {
-            manifest.clean_stop = clean_stop;
-            Ok(manifest.checkpoint.replace((no, position)))
-        });
-        let old = stored.inspect_err(|_| self.log.leave_over(checkpoint_name(no)))?;
-        self.log.counters.checkpoint_taken();
+        let mut picture = Picture::begin(self);
+        self.topics().iter().filter(|t| t.is_logged()).for_each(|topic| picture.add(self, topic));
+        let stored = picture.store(self, clean_stop)?;
         let mut maintenance = self.maintenance.lock();
-        (maintenance.checkpoint_at, maintenance.checkpoint_bytes) = (position, bytes.len() as u64);
-        drop(maintenance);
-        if let Some((old, _)) = old {
-            let name = checkpoint_name(old);
-            // It is not named any more: at worst it is removed at the next open.
-            if let Err(error) = self.disk.remove(&name) {
-                tracing::warn!("could not remove {name}, which nothing needs any more: {error}");
-            }
-        }
+        (maintenance.checkpoint_at, maintenance.checkpoint_bytes) = (stored.position, stored.bytes);
         Ok(())
     }
 

@@ -4,8 +4,8 @@
 
 use std::time::Duration;
 
-use mq_core::testkit::{self, SECOND, World, options};
-use mq_core::{Durability, MessageId, StoreSizes, Subscription};
+use mq_core::testkit::{self, Crash, SECOND, World, options};
+use mq_core::{Durability, MessageId, Step, StoreSizes, Subscription};
 
 const SIZES: StoreSizes =
     StoreSizes { file_bytes: 64 << 10, chunk_bytes: 16 << 10, read_bytes: 16 << 10, blocks: 64 };
@@ -137,4 +137,37 @@ fn a_view_of_a_subscriber_outlives_it() {
     assert_eq!(view.in_flight(), 1);
     drop(a);
     assert_eq!(view.in_flight(), 0);
+}
+
+/// What a stop that can't wait says is lost.
+#[test]
+fn only_in_memory_are_the_pending_messages_that_a_kill_would_lose() {
+    let world = World::new(Durability::Memory);
+    let mut sub = world.subscribe("t", "c", 10);
+    world.publish("t", &["finished", "in flight", "waits"]);
+    world.publish("t", &["in a frame of its own"]);
+    world.publish("passing#ephemeral", &["not meant to be kept"]);
+    assert_eq!(world.only_in_memory(), 4);
+    let got = testkit::pull(&mut sub);
+    testkit::finish(&mut sub, &got[..1]);
+    assert_eq!(world.only_in_memory(), 3);
+    drop(sub);
+    let killed = world.after(Crash::Kill);
+    assert_eq!(
+        testkit::texts(&testkit::drain(&mut killed.subscribe("t", "c", 10))),
+        [""; 0],
+        "they would be lost"
+    );
+
+    world.publish("t", &[[b'x'; 3000]; 3]);
+    world.steps(&[Step::Spill]);
+    let spilled = world.only_in_memory();
+    assert!(spilled < 6, "{spilled} after full chunks were written");
+    let kept =
+        u64::try_from(testkit::drain(&mut world.after(Crash::Kill).subscribe("t", "c", 10)).len()).unwrap();
+    assert_eq!(kept + spilled, 6);
+
+    let written = World::new(Durability::Flush);
+    written.publish("t", &["written at once"]);
+    assert_eq!(written.only_in_memory(), 0);
 }

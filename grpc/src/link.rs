@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use mq_core::Wake;
-use mq_net::budget::{Account, Budget, FREE_BYTES, StreamPlace};
+use mq_net::budget::{Account, Budget, FREE_BYTES, StatePlace};
 use mq_net::http::Peer;
 use mq_net::signal::Signal;
 use parking_lot::Mutex;
@@ -201,7 +201,7 @@ impl Drop for Counted {
 #[derive(Debug)]
 pub(crate) struct CallPlace {
     link: Arc<Link>,
-    _stream: Option<StreamPlace>,
+    _stream: Option<StatePlace>,
 }
 
 impl Drop for CallPlace {

@@ -274,6 +274,14 @@ impl Transport {
         }
     }
 
+    /// Bytes of the client's that a compressing layer holds, in and out, beside the codec itself.
+    pub fn held(&self) -> usize {
+        match self {
+            Self::Compressed(stream) => stream.held(),
+            Self::Plain(_) | Self::Tls(_) | Self::Gone => 0,
+        }
+    }
+
     /// Whether nothing is stacked on the socket.
     pub fn is_plain(&self) -> bool {
         matches!(self, Self::Plain(_))

@@ -214,7 +214,7 @@ fn after_a_subscription() {
                 (format!("REQ {ID} -1\n").as_bytes(), "E_INVALID REQ could not parse timeout -1"),
                 (format!("REQ {ID} 10\n").as_bytes(), &format!("24 req {ID} 10ms")),
                 (format!("REQ {ID} \n").as_bytes(), &format!("22 req {ID} 0ns")),
-                (format!("REQ {ID} 3600100\n").as_bytes(), &format!("29 req {ID} 3600s")),
+                (format!("REQ {ID} 3600100\n").as_bytes(), &format!("29 req {ID} 3600.1s")),
             ],
         );
     }

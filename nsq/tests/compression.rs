@@ -10,6 +10,7 @@ use common::stack::{Certificates, Compression, STACKS, Stack};
 use common::{PATIENCE, Peer, Running, start, start_with, with_body};
 use flate2::write::DeflateEncoder;
 use mq_core::{ChannelName, TopicName};
+use mq_net::budget::{Budget, DEFLATE_BYTES};
 use mq_net::transport::snappy;
 use mq_nsq::client::{ClientTls, Connection, Identify};
 use mq_nsq::server::{self, Config};
@@ -423,17 +424,17 @@ async fn what_is_on_is_not_switched_on_again() {
 async fn heartbeats_come_through_and_a_stuck_one_holds_little() {
     let certificates = Certificates::new();
     let server = start_tls(&certificates).await;
+    let mut producer = server.peer().await;
+    for _ in 0..32 {
+        producer.send(&with_body("PUB t", &noise(1024 * 1024))).await;
+        producer.expect("OK").await;
+    }
     let mut alive = stacked(&server, STACKS[4], &certificates).await;
     alive.send(&with_body("IDENTIFY", br#"{"heartbeat_interval":1000}"#)).await;
     alive.expect("OK").await;
     let mut stuck = stacked(&server, STACKS[4], &certificates).await;
     stuck.send(&with_body("IDENTIFY", br#"{"heartbeat_interval":1000,"client_id":"stuck"}"#)).await;
     stuck.expect("OK").await;
-    let mut producer = server.peer().await;
-    for _ in 0..32 {
-        producer.send(&with_body("PUB t", &noise(1024 * 1024))).await;
-        producer.expect("OK").await;
-    }
     stuck.send(b"SUB t c\nRDY 2500\n").await;
     let clients = server.clients.list();
     let client = clients.iter().find(|client| client.identity().client_id == "stuck").unwrap();
@@ -448,5 +449,33 @@ async fn heartbeats_come_through_and_a_stuck_one_holds_little() {
     };
     timeout(PATIENCE, gone).await.expect("the stuck one stays");
     assert!(client.delivered() < 24, "{} went out", client.delivered());
+    server.stop().await;
+}
+
+/// Deflate takes a third of a megabyte of each connection, busy or not.
+#[tokio::test]
+async fn deflate_is_refused_in_the_answer_once_the_memory_for_it_is_spent() {
+    let config = Config { budget: Budget::new(4 * DEFLATE_BYTES), ..Config::default() };
+    let server = start_with(config, |_| {}, false).await;
+    let ask = async || {
+        let mut peer = server.peer().await;
+        let identify = br#"{"feature_negotiation":true,"deflate":true}"#;
+        peer.send(&with_body("IDENTIFY", identify)).await;
+        let answer: serde_json::Value = serde_json::from_slice(&peer.frame().await.unwrap().data).unwrap();
+        (peer, answer["deflate"].as_bool().unwrap())
+    };
+    let (first, compresses) = ask().await;
+    assert!(compresses);
+    let (mut second, compresses) = ask().await;
+    assert!(!compresses, "streams and codecs have three eighths of the budget");
+    second.send(&with_body("PUB t", b"not compressed")).await;
+    second.expect("OK").await;
+    drop(first);
+    let freed = async {
+        while !ask().await.1 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, freed).await.unwrap();
     server.stop().await;
 }

@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 use common::{PATIENCE, Peer, Running, mpub, start, start_with, with_body};
@@ -10,6 +11,7 @@ use mq_core::{ChannelName, Durability, Options, TopicName};
 use mq_net::budget::Budget;
 use mq_nsq::server::Config;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
 
 fn topic(name: &str) -> TopicName {
@@ -195,6 +197,81 @@ async fn a_producer_that_does_not_read_is_not_read() {
     server.stop().await;
 }
 
+/// A peer that writes the same bytes without end and waits for nothing.
+struct Flood {
+    socket: std::os::unix::net::UnixStream,
+    bytes: Vec<u8>,
+    /// Place in the bytes.
+    at: usize,
+}
+
+impl Flood {
+    /// Says `first`, and is ready to flood the server with `bytes`.
+    async fn new(server: &Running, first: &[u8], bytes: Vec<u8>) -> Self {
+        let mut socket = std::os::unix::net::UnixStream::connect(&server.address).unwrap();
+        socket.write_all(first).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let mut flood = Self { socket, bytes, at: 0 };
+        until("it is known", || server.clients.list().len() == 1).await;
+        for _ in 0..1000 {
+            yield_now().await;
+        }
+        flood.turns(100).await;
+        flood
+    }
+
+    /// Writes until the socket takes no more. Returns how many bytes it took.
+    fn fill(&mut self) -> usize {
+        let mut all = 0;
+        while let Ok(n @ 1..) = self.socket.write(&self.bytes[self.at..]) {
+            self.at = (self.at + n) % self.bytes.len();
+            all += n;
+        }
+        all
+    }
+
+    /// Lets all that are ready have so many turns. Returns how many bytes the server read meanwhile.
+    async fn turns(&mut self, turns: usize) -> usize {
+        let mut read = 0;
+        for _ in 0..turns {
+            yield_now().await;
+            read += self.fill();
+        }
+        read
+    }
+}
+
+/// Each turn of the test's own task is one round of all that are ready: in it the server reads little of who
+/// only costs time, however fast that comes, and looks for what others sent.
+#[tokio::test]
+async fn a_flood_of_commands_without_answers_is_read_in_small_turns() {
+    const TURNS: usize = 100;
+    let server = start_with(Config::default(), |_| {}, true).await;
+    let mut flood = Flood::new(&server, b"  V2", b"NOP\n".repeat(1000)).await;
+    let read = flood.turns(TURNS).await;
+    assert!((1..=TURNS * 20 * 1024).contains(&read), "{read} bytes in {TURNS} turns");
+    server.stop().await;
+}
+
+/// A thousand times as much comes out of the little that a bomb is.
+#[tokio::test]
+async fn what_a_deflate_bomb_holds_is_taken_in_small_turns() {
+    const TURNS: usize = 500;
+    let server = start_with(Config::default(), |_| {}, true).await;
+    let mut bomb = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::best());
+    bomb.write_all(&b"NOP\n".repeat(1 << 20)).unwrap();
+    bomb.flush().unwrap();
+    let bomb = std::mem::take(bomb.get_mut());
+    assert!(bomb.len() < 8 * 1024, "{} bytes hold 4 MiB", bomb.len());
+    let identify = with_body("IDENTIFY", br#"{"feature_negotiation":true,"deflate":true}"#);
+    let mut flood = Flood::new(&server, &[b"  V2", &identify[..]].concat(), bomb).await;
+    // One read of what is compressed lasts for a thousand turns.
+    let read = flood.turns(TURNS).await;
+    assert!(read <= 32 * 1024, "{read} bytes in {TURNS} turns");
+    assert_eq!(server.clients.list().len(), 1, "it is served");
+    server.stop().await;
+}
+
 #[tokio::test]
 async fn half_read_commands_of_all_share_one_budget() {
     let config = Config { budget: Budget::new(1024 * 1024), ..Config::default() };
@@ -266,6 +343,20 @@ async fn a_closed_connection_gives_its_messages_back_at_once() {
     let mut second = subscriber(&server, "t", "{}", 1).await;
     drop(first);
     second.expect("message 2 x").await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_requeue_for_longer_than_allowed_is_cut_to_the_longest_delay() {
+    let config = Config { max_req_timeout: Duration::from_millis(50), ..Config::default() };
+    let server = start_with(config, |_| {}, false).await;
+    let mut consumer = subscriber(&server, "t", "{}", 1).await;
+    let mut producer = server.peer().await;
+    producer.send(&with_body("PUB t", b"x")).await;
+    producer.expect("OK").await;
+    let message = consumer.expect("message 1 x").await;
+    consumer.send(format!("REQ {} 3600000\n", message.id()).as_bytes()).await;
+    consumer.expect("message 2 x").await;
     server.stop().await;
 }
 

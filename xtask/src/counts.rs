@@ -18,10 +18,16 @@ const BOUNDS: &str = "xtask/counts.txt";
 /// their seeds.
 const SLACK: f64 = 0.10;
 
+/// A few messages and eight times as many. Operations that are listed as `scaling` may cost ten times as much
+/// for these: a little more than in proportion, and far less than by the square.
+const FEW: i32 = 10_000;
+const MANY: i32 = 8 * FEW;
+const GROWTH_MAX: f64 = 10.0;
+
 /// Counts everything; `None` where there is no valgrind.
 ///
 /// # Errors
-/// Operations that exceed their bound or have none.
+/// Operations that exceed their bound or have none, or that grow faster than the number of messages.
 pub(crate) fn check() -> Result<Option<()>, String> {
     if !succeeds(program("valgrind").arg("--version")) {
         return Ok(None);
@@ -31,7 +37,20 @@ pub(crate) fn check() -> Result<Option<()>, String> {
         text.lines().filter(|line| !line.starts_with('#')).filter_map(bound).collect();
     let mut failures = Vec::new();
     for counts in build()? {
-        for name in names(&counts)? {
+        for line in names(&counts)? {
+            if let Some(name) = line.strip_prefix("scaling ") {
+                let growth = instructions(&counts, name, MANY)? / instructions(&counts, name, FEW)?;
+                stage_log::note(&format!("{name} {growth:.1} times for 8 times as many"))
+                    .map_err(|e| e.to_string())?;
+                if growth > GROWTH_MAX {
+                    failures.push(format!(
+                        "{name} takes {growth:.1} times as many instructions for 8 times as many messages, more \
+                         than {GROWTH_MAX}"
+                    ));
+                }
+                continue;
+            }
+            let name = line;
             let count = per_operation(&counts, &name)?;
             stage_log::note(&format!("{name} {count:.0}")).map_err(|e| e.to_string())?;
             match bounds.iter().find(|(bounded, _)| *bounded == name) {

@@ -7,8 +7,8 @@ use mq_core::testkit::RealDisk;
 use mq_core::testkit::frame::{Header, Kind, Record, put_record};
 use mq_core::testkit::nobody;
 use mq_core::{
-    Attributes, Broker, ChannelName, Durability, ManualClock, MessageId, Offset, Options, Step, StoreSizes,
-    SubscribeOptions, TopicName,
+    Attributes, Broker, ChannelName, Durability, ManualClock, MessageId, Offset, Options, Pulled, Step,
+    StoreSizes, SubscribeOptions, TopicName,
 };
 use tempfile::TempDir;
 
@@ -19,7 +19,15 @@ const BATCH: u64 = 200;
 /// Messages that lie in the folder that is opened.
 const BACKLOG: u64 = 20_000;
 
-/// Their names. What is counted is one message; of `open`, one opening of a folder with 20,000.
+/// Longest delay of those that are delivered later.
+const DELAY: Duration = Duration::from_secs(60);
+/// Steps in which that time passes.
+const STEPS: u32 = 60;
+
+/// Operations whose cost for a message must not grow with the number of messages.
+pub(crate) const SCALING: [&str; 3] = ["deferred", "requeued", "requeued_batch"];
+
+/// Names of the others. What is counted is one message; of `open`, one opening of a folder with 20,000.
 pub(crate) const NAMES: [&str; 8] = [
     "frame_header",
     "record",
@@ -32,10 +40,64 @@ pub(crate) const NAMES: [&str; 8] = [
 ];
 
 fn open(folder: &TempDir, durability: Durability) -> Broker {
+    open_at(folder, durability).0
+}
+
+fn open_at(folder: &TempDir, durability: Durability) -> (Broker, Arc<ManualClock>) {
     let disk = Arc::new(RealDisk::open(folder.path()).unwrap());
     let clock = Arc::new(ManualClock::new(1_800_000_000_000_000_000));
     let options = Options { durability, ..Options::default() };
-    Broker::open_on(disk, clock, StoreSizes::default(), options).unwrap()
+    (Broker::open_on(disk, clock.clone(), StoreSizes::default(), options).unwrap(), clock)
+}
+
+/// A delay up to [`DELAY`], as good as random.
+fn delay(n: u64) -> Duration {
+    DELAY.mul_f64(f64::from((n as u32).wrapping_mul(2_654_435_761)) / f64::from(u32::MAX))
+}
+
+/// Publishes `count` messages and finishes all of them the second time they could come: `deferred` to one
+/// moment, `requeued` for a random time each, or requeued at once from one large batch.
+fn deliver_later(folder: &TempDir, name: &str, count: u64) {
+    let (broker, clock) = open_at(folder, Durability::Flush);
+    let topic = broker.topic(&"topic".parse().unwrap()).unwrap();
+    let (channel, _) = topic.channel(&"c".parse().unwrap(), None).unwrap();
+    let mut subscription = channel.subscribe(SubscribeOptions::default(), nobody()).unwrap();
+    subscription.acks().set_credit(u32::MAX);
+    let per_batch = if name == "requeued_batch" { count } else { BATCH };
+    for first in (0..count).step_by(per_batch as usize) {
+        let mut batch = topic.batch();
+        for _ in first..(first + per_batch).min(count) {
+            let not_before = (name == "deferred").then(|| broker.wall() + DELAY.as_nanos() as u64 / 2);
+            batch.push(&Attributes { not_before, ..Attributes::NONE }, b"ten bytes.").unwrap();
+        }
+        let _ = topic.publish(batch, None).unwrap();
+        broker.commit();
+    }
+    let (mut left, mut again) = (count, Vec::new());
+    for _ in 0..=STEPS {
+        let mut done = Vec::new();
+        loop {
+            let pulled = subscription.pull(1 << 20, &mut |message| match message.attempts {
+                1 if name != "deferred" => again.push(message.id),
+                _ => done.push(message.id),
+            });
+            let mut acks = subscription.acks();
+            for id in again.drain(..) {
+                let delay = if name == "requeued" { delay(id.0) } else { Duration::ZERO };
+                acks.requeue(id, delay).unwrap();
+            }
+            done.iter().for_each(|id| acks.finish(*id).unwrap());
+            left -= done.drain(..).len() as u64;
+            drop(acks);
+            if pulled != Pulled::More && subscription.in_flight() == 0 && channel.stats().depth == 0 {
+                break;
+            }
+        }
+        broker.maintain(Step::State).unwrap();
+        clock.advance((DELAY / STEPS).as_nanos() as u64);
+        broker.maintain(Step::Timers).unwrap();
+    }
+    assert_eq!(left, 0);
 }
 
 fn publish(broker: &Broker, name: &TopicName, messages: u64, batch: u64) {
@@ -137,6 +199,10 @@ pub(crate) fn operation(name: &str) -> Box<dyn FnMut(u64)> {
                     assert_eq!(broker.find_topic(&topic).unwrap().channels().len(), 1);
                 }
             })
+        }
+        scaling if SCALING.contains(&scaling) => {
+            let name = scaling.to_owned();
+            Box::new(move |count| deliver_later(&folder, &name, count))
         }
         _ => panic!("no operation {name}: there are {NAMES:?}"),
     }

@@ -322,6 +322,14 @@ impl Channel {
             let keep = self.shared.ephemeral_limit(topic);
             if topic.pump.rank.saturating_sub(inner.state.next().rank) > keep {
                 let to = topic.extents.at_rank(topic.pump.rank - keep, topic.end);
+                if inner.skipped == 0 {
+                    let topic = self.topic().map(|topic| topic.name().to_string()).unwrap_or_default();
+                    tracing::info!(
+                        "more than {keep} messages wait in channel {} of topic {topic}, which is ephemeral: the \
+                         oldest are dropped and counted as skipped; said once for a channel",
+                        self.name()
+                    );
+                }
                 inner.skipped += inner.state.jump(to);
             }
         }

@@ -36,7 +36,7 @@ type Outcome = Result<Vec<OffsetRange>, Error>;
 /// Settings of a publisher.
 #[derive(Clone, Debug)]
 pub struct PublisherOptions {
-    /// Batches that may be unanswered; the server's window counts too.
+    /// Batches that may be unanswered, at least 1; never more than the window that the server announces.
     pub window: usize,
     /// Longest time for a batch, reconnects included.
     pub timeout: Duration,

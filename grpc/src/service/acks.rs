@@ -86,3 +86,52 @@ pub(super) fn failure(token: &Bytes, kind: AckKind, reason: AckFailureReason) ->
     let token = Bytes::copy_from_slice(&token[..token.len().min(TOKEN_BYTES_MAX)]);
     AckFailure { token, kind: kind.into(), reason: reason.into() }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use mq_core::{Broker, Options, Parker, Pulled, Start, SubscribeOptions, Wake};
+
+    use super::*;
+
+    /// What leaves takes no byte credit any more: all but what is touched.
+    #[test]
+    fn a_message_that_is_answered_has_left_and_one_that_is_touched_has_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = Options { data_path: folder.path().join("data"), ..Options::default() };
+        let broker = Broker::open(options).unwrap();
+        let wake: Arc<dyn Wake> = Arc::new(Parker::default());
+        let (topic, channel) = ("t".parse().unwrap(), "c".parse().unwrap());
+        let (mut subscription, opened) =
+            broker.subscribe_at(&topic, &channel, Start::Now, SubscribeOptions::default(), &wake).unwrap();
+        opened.ticket.wait(&broker).unwrap();
+        subscription.acks().set_credit(4);
+        for body in ["finished", "requeued", "released", "touched"] {
+            let topic = broker.topic(&topic).unwrap();
+            topic.publish_one(body.as_bytes()).unwrap().wait(&broker).unwrap();
+        }
+        let mut delivered = Vec::new();
+        while subscription.pull(1 << 20, &mut |m| delivered.push((m.id, m.token.unwrap()))) == Pulled::More {}
+        assert_eq!(delivered.len(), 4);
+        let token = |n: usize| vec![Bytes::copy_from_slice(&delivered[n].1.to_bytes())];
+        let (mut failures, mut left) = (Vec::new(), Vec::new());
+        let mut acknowledging = Acknowledging {
+            subscription: &mut subscription,
+            max_delay: Duration::from_secs(3600),
+            failures: &mut failures,
+            left: &mut |id| left.push(id),
+            finished: 0,
+            requeued: 0,
+        };
+        acknowledging.finish(&token(0));
+        acknowledging.requeue(&[SubscribeRequeue { tokens: token(1), delay_ms: 1000 }]);
+        acknowledging.release(&token(2));
+        acknowledging.touch(&token(3));
+        assert_eq!((acknowledging.finished, acknowledging.requeued), (1, 1));
+        assert_eq!(failures, []);
+        assert_eq!(left, [0, 1, 2].map(|n: usize| delivered[n].0));
+        drop(subscription);
+        broker.close().unwrap();
+    }
+}

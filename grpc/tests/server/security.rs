@@ -55,6 +55,41 @@ async fn a_token_is_asked_for_where_there_is_a_file_of_them() {
     health.check(HealthCheckRequest::default()).await.unwrap();
 }
 
+/// Health is for everybody, and its streams take memory like others.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_token_few_streams_that_watch_health_are_served_and_more_are_refused_at_once() {
+    const STREAMS: usize = 40;
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("tokens");
+    std::fs::write(&file, "s3cret\n").unwrap();
+    let nsq = server::Config { http_auth_token_file: Some(file), ..server::Config::default() };
+    let stack = Stack::start_with(Config::default(), nsq).await;
+    let mut health = HealthClient::new(stack.channel().await);
+    let (mut watching, mut refused) = (Vec::new(), 0);
+    for _ in 0..STREAMS {
+        match soon("an answer", health.watch(HealthCheckRequest::default())).await {
+            Ok(stream) => {
+                let mut stream = stream.into_inner();
+                soon("the first state", stream.message()).await.unwrap().unwrap();
+                watching.push(stream);
+            }
+            Err(status) => {
+                assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+                assert!(status.message().contains("before a call was admitted"), "{status}");
+                refused += 1;
+            }
+        }
+    }
+    assert_eq!((watching.len(), refused), (16, STREAMS - 16));
+    drop(watching);
+    soon("a place that is free again", async {
+        while health.watch(HealthCheckRequest::default()).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
 /// A root, and what it vouches for.
 struct Certificates {
     folder: TempDir,

@@ -46,13 +46,16 @@ const ANSWERS_MAX: usize = 2;
 /// Bytes that a gRPC stream takes for its state, half-read headers included.
 pub const STREAM_BYTES: usize = 16 * 1024;
 
+/// Bytes that deflate takes of a connection for as long as it lasts, busy or not.
+pub const DEFLATE_BYTES: usize = 320 * 1024;
+
 /// A connection with fewer streams has a place where others have none left.
 const FEW_STREAMS: usize = 4;
 
-/// Streams that are reserved for at a time.
+/// Places of streams that are reserved for at a time.
 const STREAM_RUN: usize = 16;
 
-/// The holder of what all streams take.
+/// The holder of what all streams and codecs take.
 const STREAMS_ID: u64 = u64::MAX;
 
 /// A budget. A handle: clones share it.
@@ -72,6 +75,7 @@ struct Shared {
     /// Milliseconds at which room was made last for a reservation that was refused.
     last_room: AtomicU64,
     owners: Mutex<HashMap<u64, Owner>>,
+    /// Streams, and codecs as so many streams as would take as much.
     streams: AtomicUsize,
     /// Streams that the ledger has a reservation for.
     counted_streams: AtomicUsize,
@@ -163,15 +167,26 @@ impl Budget {
         Account { budget: self.clone(), id, bytes: 0, may_close, is_listed: false, closing }
     }
 
-    /// A place for one more gRPC stream of a connection that has `others`. `None` once streams have half of
-    /// the budget. The last quarter of that is for connections with few.
-    pub fn stream(&self, others: usize) -> Option<StreamPlace> {
+    /// A place for one more gRPC stream of a connection that has `others`. `None` once streams and codecs
+    /// have half of the budget. The last quarter of that is for connections with few.
+    pub fn stream(&self, others: usize) -> Option<StatePlace> {
+        self.place(1, others < FEW_STREAMS)
+    }
+
+    /// A place for a connection's deflate. `None` once streams and codecs have three eighths of the budget:
+    /// what is left of their half is for streams.
+    pub fn deflate(&self) -> Option<StatePlace> {
+        self.place(DEFLATE_BYTES.div_ceil(STREAM_BYTES), false)
+    }
+
+    /// A place as large as so many streams, of the last quarter too if it `may_take_last`.
+    fn place(&self, streams: usize, may_take_last: bool) -> Option<StatePlace> {
         let all = self.0.limit / 2 / STREAM_BYTES;
-        let max = if others < FEW_STREAMS { all } else { all - all / 4 };
-        let taken = self.0.streams.try_update(Ordering::AcqRel, Ordering::Acquire, |streams| {
-            (streams < max).then_some(streams + 1)
+        let max = if may_take_last { all } else { all - all / 4 };
+        let taken = self.0.streams.try_update(Ordering::AcqRel, Ordering::Acquire, |taken| {
+            (taken + streams <= max).then_some(taken + streams)
         });
-        let place = taken.is_ok().then(|| StreamPlace(self.clone()))?;
+        let place = taken.is_ok().then(|| StatePlace { budget: self.clone(), streams })?;
         self.count_streams();
         Some(place)
     }
@@ -436,14 +451,18 @@ impl std::error::Error for Closed {}
 #[derive(Debug)]
 pub struct Turn(#[allow(dead_code, reason = "held, not looked at")] OwnedSemaphorePermit);
 
-/// A gRPC stream's place, given up when it is dropped.
+/// The place of a gRPC stream or a codec, given up when it is dropped.
 #[derive(Debug)]
-pub struct StreamPlace(Budget);
+pub struct StatePlace {
+    budget: Budget,
+    /// Streams that would take as much.
+    streams: usize,
+}
 
-impl Drop for StreamPlace {
+impl Drop for StatePlace {
     fn drop(&mut self) {
-        self.0.0.streams.fetch_sub(1, Ordering::AcqRel);
-        self.0.count_streams();
+        self.budget.0.streams.fetch_sub(self.streams, Ordering::AcqRel);
+        self.budget.count_streams();
     }
 }
 
@@ -462,6 +481,18 @@ mod tests {
         places.truncate(1);
         assert!(budget.used() <= 2 * STREAM_RUN * STREAM_BYTES, "{}", budget.used());
         assert!(budget.stream(FEW_STREAMS).is_some());
+    }
+
+    #[test]
+    fn deflate_takes_what_it_holds_and_leaves_streams_their_last_quarter() {
+        let budget = Budget::new(4 << 20);
+        let mut places: Vec<_> = std::iter::from_fn(|| budget.deflate()).collect();
+        assert_eq!(places.len(), (3 << 19) / DEFLATE_BYTES);
+        assert!(budget.used() >= places.len() * DEFLATE_BYTES, "{}", budget.used());
+        assert!((0..32).all(|_| budget.stream(0).map(|place| places.push(place)).is_some()));
+        places.clear();
+        assert!(budget.used() <= 2 * STREAM_RUN * STREAM_BYTES, "{}", budget.used());
+        assert!(budget.deflate().is_some());
     }
 
     #[test]

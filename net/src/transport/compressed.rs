@@ -105,6 +105,17 @@ impl<S> Compressed<S> {
     }
 }
 
+impl<S> Compressed<S> {
+    /// Bytes held in and out, beside what the codec always takes.
+    pub(crate) fn held(&self) -> usize {
+        let decoding = match &self.codec {
+            Codec::Snappy(_, decoder) => decoder.held(),
+            Codec::Deflate(_) => 0,
+        };
+        self.raw.capacity() + self.out.capacity() + decoding
+    }
+}
+
 impl<S: AsyncWrite + Unpin> Compressed<S> {
     /// Writes what is compressed.
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -258,6 +269,24 @@ mod tests {
                 (read, touched) = (read + room.filled().len(), touched + room.initialized().len());
             }
             assert!(touched < 8 * read, "{touched} bytes for {read}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_half_read_or_not_taken_is_held() {
+        for compression in BOTH {
+            let (near, far) = duplex(64 * 1024);
+            let mut near = Compressed::new(near, compression, Vec::new());
+            let bytes: Vec<u8> = (0..50_000_u32).flat_map(|i| i.wrapping_mul(i).to_le_bytes()).collect();
+            let mut cx = Context::from_waker(std::task::Waker::noop());
+            while pin!(near.write_all(&bytes)).poll(&mut cx).is_ready() {}
+            assert!(near.held() >= WRITE_BYTES / 2, "{} bytes not taken", near.held());
+            let mut far = Compressed::new(far, compression, Vec::new());
+            assert_eq!(far.held(), 0);
+            let mut piece = [0; 10];
+            // Snappy's chunk is not whole: nothing comes of it yet.
+            let _ = pin!(far.read(&mut piece)).poll(&mut cx);
+            assert!(far.held() >= READ_BYTES / 2, "{} bytes half read", far.held());
         }
     }
 

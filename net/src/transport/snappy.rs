@@ -173,6 +173,11 @@ impl Decoder {
         }
     }
 
+    /// Bytes that it holds of a chunk that is not whole, or not taken.
+    pub fn held(&self) -> usize {
+        self.chunk.capacity() + self.rest.capacity()
+    }
+
     /// Whether there is more to come without input.
     fn take_rest(&mut self, output: &mut [u8]) -> usize {
         let rest = &self.rest[self.rest_at..];

@@ -7,16 +7,16 @@
 
 use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use mq_core::{Broker, Subscription, TopicName, Wake};
-use mq_net::budget::{Account, FREE_BYTES};
+use mq_net::budget::{Account, FREE_BYTES, StatePlace};
 use mq_net::clients::Client;
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
-use tokio::task::coop;
+use tokio::task::{coop, yield_now};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::auth::AuthClient;
@@ -120,6 +120,8 @@ pub(super) struct Session {
     pub(super) announcement: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     /// Memory of input and output.
     pub(super) account: Account,
+    /// There where the client compresses with deflate.
+    pub(super) deflate: Option<StatePlace>,
     pub(super) input: Input,
     pub(super) replies: Replies,
     pub(super) output: Output,
@@ -128,6 +130,8 @@ pub(super) struct Session {
     pub(super) delivering: bool,
     /// Whether the subscription gave up its turn, and has not pulled since.
     pub(super) resting: bool,
+    /// Whether the log says that a requeue's delay was cut.
+    pub(super) said_cut: bool,
     /// The name last published to, parsed.
     pub(super) topic: Option<TopicName>,
     /// Time at which the last command ended. Renews the deadline of the next.
@@ -166,12 +170,14 @@ impl Session {
             extension: Extension::default(),
             announcement: None,
             account,
+            deflate: None,
             input: Input::new(),
             replies: Replies::default(),
             output: Output::default(),
             subscription: None,
             delivering: false,
             resting: false,
+            said_cut: false,
             topic: None,
             last_command: now,
             next_heartbeat: now,
@@ -296,9 +302,9 @@ impl Session {
             }
             self.count();
             if reads >= READS_MAX {
-                // A client that always has more to be read leaves others their turn: tokio's own budget would
-                // let it go on for 128 reads.
-                cx.waker().wake_by_ref();
+                // A client that always has more to be read leaves others their turn, those included whose
+                // sockets have something by now: tokio's own budget would let it go on for 128 reads.
+                let _ = pin!(yield_now()).poll(cx);
                 return Poll::Pending;
             }
             if !progress {
@@ -330,7 +336,7 @@ impl Session {
 
     /// Bytes that it holds for its client.
     fn held(&self) -> usize {
-        self.input.bytes() + self.output.bytes()
+        self.input.bytes() + self.output.bytes() + self.transport.held()
     }
 
     /// Counts what it holds.

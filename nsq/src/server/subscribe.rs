@@ -94,6 +94,7 @@ impl Session {
         };
         let mut acks = subscription.acks();
         let (mut finished, mut requeued, mut refused) = (0, 0, 0_u32);
+        let (longest, mut cut) = (self.shared.limits.max_req_timeout, None);
         let mut done = 0;
         while done < RUN_ACKS {
             done += 1;
@@ -109,7 +110,8 @@ impl Session {
                     result.err().map(|kind| WireError::refused_id(Code::FinFailed, "FIN", id, kind))
                 }
                 Next::Command(Command::Requeue(id, delay)) => {
-                    let result = in_flight(id, |id| acks.requeue(id, delay));
+                    cut = cut.or((delay > longest).then_some(delay));
+                    let result = in_flight(id, |id| acks.requeue(id, delay.min(longest)));
                     requeued += u64::from(result.is_ok());
                     result.err().map(|kind| WireError::refused_id(Code::ReqFailed, "REQ", id, kind))
                 }
@@ -127,7 +129,8 @@ impl Session {
                 }
                 Next::Command(Command::RequeueDeliveries(tokens, delay)) => {
                     done += tokens.len();
-                    requeued += Acknowledge::Requeue(delay).all(tokens, &mut acks, |error| {
+                    cut = cut.or((delay > longest).then_some(delay));
+                    requeued += Acknowledge::Requeue(delay.min(longest)).all(tokens, &mut acks, |error| {
                         refused += 1;
                         self.replies.error(error);
                     });
@@ -155,6 +158,16 @@ impl Session {
                 client = self.client.id,
                 refused,
                 "acknowledgements of messages that are not in flight"
+            );
+        }
+        if let Some(delay) = cut.filter(|_| !self.said_cut) {
+            self.said_cut = true;
+            tracing::warn!(
+                client = self.client.id,
+                peer = self.client.remote_address,
+                ?delay,
+                max_req_timeout = ?longest,
+                "requeues for longer than --max-req-timeout are cut to it; said once for a connection"
             );
         }
         if !self.is_draining() {

@@ -33,15 +33,25 @@ pub(super) struct Upgrade {
 
 impl Session {
     /// The answer to IDENTIFY, and the upgrade that follows it. Layers that are on are not switched on again.
+    /// Where there is no memory for one more deflate, the answer says that there is none.
     pub(super) fn negotiate(&mut self, request: &Request) -> Result<(Reply, Option<Upgrade>), WireError> {
-        let config = &self.shared.config;
+        let shared = Arc::clone(&self.shared);
+        let config = &shared.config;
         let compressed = self.transport.is_compressed();
         let tls = request.tls_v1 && self.shared.tls.is_some() && self.transport.is_plain();
         let snappy = request.snappy && config.snappy && !compressed;
-        let deflate = request.deflate && config.deflate && !compressed;
+        let mut deflate = request.deflate && config.deflate && !compressed;
         if snappy && deflate {
             let text = "cannot enable both deflate and snappy compression";
             return Err(WireError::new(Code::IdentifyFailed, text));
+        }
+        if deflate {
+            self.deflate = self.account.budget().deflate();
+            deflate = self.deflate.is_some();
+            if !deflate {
+                let peer = &self.client.remote_address;
+                tracing::warn!(peer, "deflate refused: the memory for it is spent (see --memory-limit)");
+            }
         }
         let asked = u8::try_from(request.deflate_level.min(9)).unwrap_or(0);
         let level = if deflate && asked > 0 { asked } else { 6 }.min(config.max_deflate_level);

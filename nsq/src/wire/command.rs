@@ -72,7 +72,7 @@ pub struct Limits {
     pub max_msg_size: u32,
     /// Largest body of a command in bytes: 5 MiB. All bodies of an MPUB with their lengths count.
     pub max_body_size: u32,
-    /// Longest delay of a DPUB (an error beyond) or REQ (cut to it): 1 h.
+    /// Longest delay of a DPUB, an error beyond: 1 h. A session cuts that of a REQ to it.
     pub max_req_timeout: Duration,
     /// Largest RDY: 2500.
     pub max_rdy_count: u32,

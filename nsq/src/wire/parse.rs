@@ -442,8 +442,7 @@ fn requeue_deliveries<'a>(
     let Some(ms) = number(delay).filter(|_| !delay.is_empty()) else {
         return Err(WireError::echo(Code::Invalid, "REQUEUE could not parse timeout ", delay).into());
     };
-    let delay = Duration::from_millis(ms).min(context.limits.max_req_timeout);
-    Ok((Command::RequeueDeliveries(tokens, delay), done))
+    Ok((Command::RequeueDeliveries(tokens, Duration::from_millis(ms)), done))
 }
 
 /// The tokens of an acknowledgement, and where they end.
@@ -494,7 +493,7 @@ fn requeue<'a>(context: &Context<'_>, words: &mut Words<'a>) -> Result<Command<'
     let Some(ms) = number(delay) else {
         return Err(WireError::echo(Code::Invalid, "REQ could not parse timeout ", delay).into());
     };
-    Ok(Command::Requeue(id, Duration::from_millis(ms).min(context.limits.max_req_timeout)))
+    Ok(Command::Requeue(id, Duration::from_millis(ms)))
 }
 
 /// The id of a FIN or TOUCH.

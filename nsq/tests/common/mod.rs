@@ -39,11 +39,15 @@ pub fn options(folder: &TempDir) -> Options {
 }
 
 /// Starts a server on a free port, or on a unix socket.
-pub async fn start_with(mut config: Config, options: impl FnOnce(&mut Options), unix: bool) -> Running {
+pub async fn start_with(config: Config, options: impl FnOnce(&mut Options), unix: bool) -> Running {
     let folder = TempDir::new().unwrap();
     let mut broker_options = self::options(&folder);
     options(&mut broker_options);
-    let broker = Broker::open(broker_options).unwrap();
+    serve(Broker::open(broker_options).unwrap(), folder, config, unix).await
+}
+
+/// Starts a server of that broker. Its socket is in the folder, if it is a unix socket.
+pub async fn serve(broker: Broker, folder: TempDir, mut config: Config, unix: bool) -> Running {
     config.tcp_address =
         if unix { folder.path().join("mq.sock").display().to_string() } else { "127.0.0.1:0".to_owned() };
     let server = Server::bind(config, broker.clone()).await.unwrap();
