@@ -99,6 +99,8 @@ export interface SubscribeOptions {
   maxInFlight?: number
   /** The longest time that a message may be here without an answer before it is delivered again. Default 60 s. */
   msgTimeout?: number
+  /** Percent of the messages that come here; the others count as delivered. Default 0: all; at most 99. */
+  sampleRate?: number
   /** The first message of a channel that this creates. One that exists stays where it is. Default `waiting`. */
   start?: Start
   /** Ends the subscription; a loop over it throws an {@link AbortError}. */
@@ -275,6 +277,15 @@ export class Subscription implements AsyncIterableIterator<Message>, AsyncDispos
    * ```
    */
   batches(options?: { max?: number }): AsyncIterableIterator<Batch>
+
+  /** Changes how many messages may be here without an answer. 0 pauses: nothing more comes; what is here still does. */
+  setMaxInFlight(maxInFlight: number): void
+
+  /**
+   * Consumes from one more broker over the network, at `host:port`, until the subscription ends: beside those of the
+   * URL, whatever lookup servers say.
+   */
+  addBroker(address: string): Promise<void>
 
   /** Answers that failed, and servers that can't be reached, since they were asked for last: the newest 1,000. */
   failures(): SubscriptionFailure[]

@@ -12,6 +12,7 @@ use crate::config::Config;
 #[cfg(feature = "embedded")]
 use crate::embedded::Embedded;
 use crate::error::{Error, Result};
+use crate::events::ConnectionEvent;
 use crate::fork::OwnProcess;
 use crate::message::NewMessage;
 use crate::publish::{Buffer, Pending, Publication, Receipt, deadline, first};
@@ -297,6 +298,35 @@ impl Client {
     /// `Forked`.
     pub fn publish_timeout(&self) -> Result<Duration> {
         Ok(self.inner.get()?.publish_timeout)
+    }
+
+    /// Connects to a broker before there is anything to publish, and again whenever that connection is lost.
+    ///
+    /// # Errors
+    /// `Closed`, `Forked`.
+    pub fn stay_connected(&self) -> Result<()> {
+        match &self.open()?.backend {
+            #[cfg(feature = "embedded")]
+            Backend::Embedded(_) => {}
+            Backend::Remote(remote) => remote.stay_connected(),
+        }
+        Ok(())
+    }
+
+    /// Waits for what happens to the connection that publishes, and gives the newest 1,000 events since they
+    /// were asked for last. None ever comes of a broker in this process.
+    ///
+    /// # Errors
+    /// `Forked`.
+    ///
+    /// # Cancel safety
+    /// Dropping the future takes no event with it.
+    pub async fn events_async(&self) -> Result<Vec<ConnectionEvent>> {
+        match &self.inner.get()?.backend {
+            #[cfg(feature = "embedded")]
+            Backend::Embedded(_) => std::future::pending().await,
+            Backend::Remote(remote) => Ok(remote.events().take().await),
+        }
     }
 
     /// Waits until every publish has its outcome, at most `timeout`. Returns how many have none.

@@ -3,7 +3,7 @@
 
 const check = require('./check')
 const {MqError, Failure} = require('./error')
-const {native, waiting, outcomeOf, hold, release, flushAll} = require('./runtime')
+const {native, waiting, outcomeOf, Watch, hold, release, flushAll} = require('./runtime')
 const settings = require('./settings')
 const {Subscription} = require('./subscription')
 
@@ -12,6 +12,8 @@ const STARTS = ['waiting', 'earliest', 'latest']
 const CLOSE_TIMEOUT_MS = 30_000
 /** Name of a call that `libmq/testing` makes public. */
 const ADVANCE = Symbol('advance')
+/** Name of the call that connects now, and tells what happens to the connection. */
+const WATCH = Symbol('watch')
 /** Bytes and number of messages that go to the addon in one call. */
 const CHUNK_BYTES = 32 * 1024
 const CHUNK_MESSAGES = 500
@@ -86,6 +88,8 @@ class Client {
   #isFlushing = false
   #isClosed = false
   #closing = null
+  /** Tells what happens to the connection that publishes. */
+  #events = null
   /** Called when no publish is under way any more. */
   #onIdle = null
 
@@ -244,18 +248,19 @@ class Client {
 
   /** Subscribes to a channel. */
   subscribe(topic, channel, options) {
-    const known = ['maxInFlight', 'msgTimeout', 'start', 'signal']
+    const known = ['maxInFlight', 'msgTimeout', 'sampleRate', 'start', 'signal']
     const given = check.options(options, 'the options of subscribe', known)
-    const {maxInFlight = 200, msgTimeout = 60_000, start = 'waiting', signal} = given
+    const {maxInFlight = 200, msgTimeout = 60_000, sampleRate = 0, start = 'waiting', signal} = given
     check.string(topic, 'the topic')
     check.string(channel, 'the channel')
     check.count(maxInFlight, 'maxInFlight', 1, 1_000_000)
     check.ms(msgTimeout, 'msgTimeout')
+    check.count(sampleRate, 'sampleRate', 0, 99)
     check.signal(signal)
     const [kind, at] = startOf(start)
     if (this.#isClosed) throw new MqError('CLOSED', 'the client is closed')
     this.#flush()
-    const open = () => this.#native.subscribe(topic, channel, maxInFlight, msgTimeout, kind, at)
+    const open = () => this.#native.subscribe(topic, channel, maxInFlight, msgTimeout, sampleRate, kind, at)
     const subscription = new Subscription(open, (ended) => this.#subscriptions.delete(ended), {topic, channel, maxInFlight, signal})
     if (!subscription.isClosed) this.#subscriptions.add(subscription)
     return subscription
@@ -290,6 +295,7 @@ class Client {
     const unfinished = this.#sendings.slice(this.#first).reduce((sum, sending) => sum + count(sending), 0)
     this.#giveUp(() => true, 'before the client was closed')
     clearTimeout(this.#timer)
+    this.#events?.end()
     const closed = await outcomeOf(this.#native.close(left()))
     if (unfinished > 0) {
       return new Failure('TIMEOUT', `out of time: ${unfinished} publishes had no outcome in ${timeout} ms`, true)
@@ -370,6 +376,13 @@ class Client {
     return {tcp, http: none(http), https: none(https), grpc: none(grpc)}
   }
 
+  /** Connects now, and again whenever the connection is lost. Calls `listener` with what happens to it. */
+  [WATCH](listener) {
+    this.#native.stayConnected()
+    this.#events = new Watch(this.#native, listener)
+    return this.#events
+  }
+
   /** Moves a test clock on. */
   async [ADVANCE](ms) {
     await this.#call(() => this.#native.advance(check.ms(ms, 'the time')))
@@ -391,4 +404,4 @@ class Client {
   }
 }
 
-module.exports = {connect, open, Client, ADVANCE}
+module.exports = {connect, open, Client, ADVANCE, WATCH}

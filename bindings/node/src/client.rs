@@ -11,6 +11,7 @@ use napi::bindgen_prelude::{BigInt, Unknown};
 use napi_derive::napi;
 
 use crate::blocking::blocking;
+use crate::event;
 use crate::gate::{Gate, Publish};
 use crate::problem::Problem;
 use crate::runtime::{AtEnd, Environment, Outcome};
@@ -34,6 +35,8 @@ pub(crate) struct ClientHandle {
     client: RefCell<Option<Client>>,
     gate: RefCell<Gate>,
     group: RefCell<Option<Group>>,
+    /// Number of the task that waits for what happens to its connection.
+    events: u32,
 }
 
 /// Bytes of a publish that is under way.
@@ -61,6 +64,7 @@ impl AtEnd for ClientHandle {
 
 impl Drop for ClientHandle {
     fn drop(&mut self) {
+        self.environment.release(self.events);
         // The last handle of a broker in this process waits for its disk.
         if let Some(client) = self.client.take() {
             drop(blocking(move || {
@@ -204,6 +208,7 @@ impl NativeClient {
         environment.start(Box::pin(async move {
             Outcome::Connected(opened.await.map(|client| {
                 let client = Rc::new(ClientHandle {
+                    events: environment_of_client.reserve(),
                     environment: environment_of_client,
                     client: RefCell::new(Some(client)),
                     gate: RefCell::new(Gate::new(bytes_max)),
@@ -315,6 +320,7 @@ impl NativeClient {
         channel: String,
         max_in_flight: u32,
         msg_timeout_ms: f64,
+        sample_rate: u8,
         start: String,
         start_at: BigInt,
     ) -> u32 {
@@ -331,7 +337,7 @@ impl NativeClient {
             _ => Start::Waiting,
         };
         let msg_timeout = milliseconds(msg_timeout_ms);
-        let options = SubscribeOptions { max_in_flight, msg_timeout, start, ..SubscribeOptions::default() };
+        let options = SubscribeOptions { max_in_flight, msg_timeout, sample_rate, start };
         self.client.gate.borrow_mut().begin_opening();
         let opened = blocking(move || client.subscribe(&topic, &channel, options));
         let handle = Rc::clone(&self.client);
@@ -343,10 +349,37 @@ impl NativeClient {
         }))
     }
 
+    /// Connects now, and again whenever the connection is lost.
+    #[napi]
+    pub fn stay_connected(&self) {
+        if let Some(client) = self.client.client() {
+            // Closed meanwhile, it needs no connection.
+            let _ = client.stay_connected();
+        }
+    }
+
+    /// Number of the task that waits for what happens to the connection: the outcomes have it.
+    #[napi(getter)]
+    pub fn events(&self) -> u32 {
+        self.client.events
+    }
+
+    /// What has happened to the connection: see [`event::values`]. `null` if nothing has: the outcome comes with
+    /// a wake-up, and this is called again only then. It keeps nothing alive, and ends with the client.
+    #[napi]
+    pub fn poll_events(&self, env: Env) -> napi::Result<Unknown<'static>> {
+        let Some(client) = self.client.client() else {
+            return value::returned(&env, value::value(&env, napi::bindgen_prelude::Null)?);
+        };
+        let task = async move { Outcome::Happened(client.events_async().await.unwrap_or_default()) };
+        event::poll(&env, &self.client.environment, self.client.events, Box::pin(task))
+    }
+
     /// Ends the client within this time, and waits for a broker in this process to stop. Returns the task's
     /// number.
     #[napi]
     pub fn close(&self, timeout_ms: f64) -> u32 {
+        self.client.environment.cancel(self.client.events);
         let client = self.client.client.borrow_mut().take();
         self.call(move || {
             let Some(client) = client else { return Ok(None) };

@@ -5,12 +5,13 @@ use std::ffi::c_void;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
-use libmq::{Batch, Receipt, Result};
+use libmq::{Batch, ConnectionEvent, Receipt, Result};
 use napi::bindgen_prelude::{Function, Unknown};
 use napi::{Env, JsValue, check_status, sys};
 use napi_derive::napi;
 
 use crate::client::{ClientHandle, NativeClient};
+use crate::event;
 use crate::gate::Part;
 use crate::problem::Problem;
 use crate::ready::ReadyQueue;
@@ -26,6 +27,8 @@ pub(crate) enum Outcome {
     Grouped(Rc<ClientHandle>, Vec<Part>, Vec<Result<Receipt>>),
     /// Messages, or the end of the subscription. The task's number stays in use.
     Delivered(Result<Batch>),
+    /// What happened to connections. The task's number stays in use.
+    Happened(Vec<ConnectionEvent>),
     /// A subscription that is open.
     Subscribed(Rc<ClientHandle>, Result<Rc<SubscriptionHandle>>),
     Connected(Result<Rc<ClientHandle>>),
@@ -196,7 +199,7 @@ impl Runtime {
         }));
         let mut drained = Drained::default();
         for (number, outcome) in outcomes {
-            if !matches!(outcome, Outcome::Delivered(..)) {
+            if !matches!(outcome, Outcome::Delivered(..) | Outcome::Happened(..)) {
                 self.environment.release(number);
             }
             if let Outcome::Grouped(client, parts, results) = outcome {
@@ -239,6 +242,7 @@ impl Drained {
                 Ok(batch) => Ok(SubscriptionHandle::batch(env, batch)?),
                 Err(error) => Err(error.into()),
             },
+            Outcome::Happened(events) => Ok(event::values(env, events)?),
             Outcome::Subscribed(client, result) => {
                 client.opened();
                 match result {

@@ -14,8 +14,10 @@ use mq_nsq::wire::extension::Run;
 use super::{Backoff, Brokers, discovery};
 use crate::config::Retry;
 use crate::error::{Error, Result};
+use crate::events::ConnectionEvent;
 use crate::message::NewMessage;
 use crate::publish::{Next, Publication, Queue, Receipt, Resend};
+use crate::subscription::Failure;
 use crate::url::Place;
 
 /// Commands on the way over one connection: enough for the way there and back, and for one write and one
@@ -34,6 +36,7 @@ pub(super) async fn run(brokers: Arc<Brokers>, queue: Arc<Queue>) {
     let mut backoff = Backoff::new(brokers.max_delay);
     // Clients begin at any of the brokers, so that each gets some.
     let mut turn = fastrand::usize(..);
+    let mut is_down = false;
     loop {
         queue.signal.until(|| queue.is_due().then_some(())).await;
         let addresses = addresses(&brokers).await;
@@ -43,9 +46,13 @@ pub(super) async fn run(brokers: Arc<Brokers>, queue: Arc<Queue>) {
             match brokers.dial(address, None).await {
                 Ok(connection) => {
                     let mut link = Link::new(connection, address, brokers.retry);
+                    is_down = false;
+                    brokers.events.push(super::connected(&link.connection, &link.broker));
                     let ended = link.serve(&queue).await;
                     queue.look_soon(false);
                     let Err(error) = ended else { return };
+                    brokers.failed(&link.broker, error.to_string());
+                    brokers.events.push(ConnectionEvent::Closed { broker: Arc::clone(&link.broker) });
                     let (why, left) = link.end(error);
                     *brokers.obstacle.lock() = why;
                     // Where there are other brokers, they get all but what only this one may have.
@@ -58,7 +65,13 @@ pub(super) async fn run(brokers: Arc<Brokers>, queue: Arc<Queue>) {
                     turn = turn.wrapping_add(1);
                     break;
                 }
-                Err(error) => *brokers.obstacle.lock() = format!("{address}: {error}"),
+                Err(error) => {
+                    // Of attempts that fail one after the other, the first is reported.
+                    if !std::mem::replace(&mut is_down, true) {
+                        brokers.failed(&address.as_str().into(), error.to_string());
+                    }
+                    *brokers.obstacle.lock() = format!("{address}: {error}");
+                }
             }
             turn = turn.wrapping_add(1);
         }
@@ -75,6 +88,15 @@ pub(super) async fn run(brokers: Arc<Brokers>, queue: Arc<Queue>) {
             () = tokio::time::sleep(backoff.delay()) => {}
             () = queue.signal.until(|| queue.is_closed().then_some(())) => {}
         }
+    }
+}
+
+impl Brokers {
+    /// Reports the end of a connection, or that there is none.
+    fn failed(&self, broker: &Arc<str>, why: String) {
+        let error = Error::Unreachable { why, broker: broker.to_string() };
+        let failure = Failure { broker: Arc::clone(broker), message: None, error };
+        self.events.push(ConnectionEvent::Failed(failure));
     }
 }
 
