@@ -84,6 +84,11 @@ export interface ConnectOptions {
   tlsInsecure?: boolean
   /** Level of topics that a broker in this process creates. Default `flush`, and `memory` for `mq:memory`. */
   durability?: 'memory' | 'flush' | 'sync'
+  /**
+   * Whether messages get the context of OpenTelemetry as headers, where the program has registered a propagator. Default:
+   * with a broker in this process, since nsqd has no headers.
+   */
+  traceHeaders?: boolean
 }
 
 /**

@@ -6,6 +6,7 @@ const {MqError, Failure} = require('./error')
 const {native, waiting, outcomeOf, Watch, hold, release, flushAll} = require('./runtime')
 const settings = require('./settings')
 const {Subscription} = require('./subscription')
+const {headersOfContext} = require('./trace')
 
 const MESSAGE_KEYS = ['body', 'headers', 'id', 'delay']
 const STARTS = ['waiting', 'earliest', 'latest']
@@ -32,7 +33,7 @@ async function open(Class, url, options) {
   const own = settings.own(url, options)
   const opened = await outcomeOf(native.connect(url, pairs, own.maxBufferedBytes))
   if (opened instanceof Failure) throw opened.error()
-  return new Class(opened, own.publishTimeout)
+  return new Class(opened, own)
 }
 
 /** The first message of a channel that is created, as the addon takes it: a kind and a number. */
@@ -74,6 +75,8 @@ class Sending {
 class Client {
   #native
   #publishTimeout
+  /** Whether messages get the context of OpenTelemetry. */
+  #hasTraces
   #subscriptions = new Set()
   /** What was published in their order, from `#first` on: those before have an outcome. */
   #sendings = []
@@ -93,16 +96,18 @@ class Client {
   /** Called when no publish is under way any more. */
   #onIdle = null
 
-  constructor(native_, publishTimeout) {
+  constructor(native_, {publishTimeout, traceHeaders}) {
     this.#native = native_
     this.#publishTimeout = publishTimeout
+    this.#hasTraces = traceHeaders
   }
 
   /** Publishes a message or a list of them. Returns once they are stored. */
   async publish(topic, message, options) {
     const isList = Array.isArray(message)
-    const isPlain = !isList && options === undefined && !isFull(message)
-    const outcome = await (isPlain ? this.#beginPlain(topic, message) : this.#begin(topic, message, options, isList))
+    const trace = this.#hasTraces ? headersOfContext() : undefined
+    const isPlain = !isList && options === undefined && trace === undefined && !isFull(message)
+    const outcome = await (isPlain ? this.#beginPlain(topic, message) : this.#begin(topic, message, options, isList, trace))
     if (outcome instanceof Failure) throw outcome.error()
     return isList || isPlain ? outcome : outcome[0]
   }
@@ -154,7 +159,7 @@ class Client {
     this.#add(number, takers)
   }
 
-  #begin(topic, message, options, isList) {
+  #begin(topic, message, options, isList, trace) {
     check.string(topic, 'the topic')
     if (this.#isClosed) return new Failure('CLOSED', 'the client is closed', false)
     const common = check.options(options, 'the options of publish', ['headers', 'id', 'delay'])
@@ -165,7 +170,8 @@ class Client {
     }
     const bodies = new Array(messages.length)
     const [ids, headers, delays] = [[], [], []]
-    const commonHeaders = check.headers(common.headers)
+    const own = check.headers(common.headers)
+    const commonHeaders = trace === undefined ? own : [...trace, ...(own ?? [])]
     for (let at = 0; at < messages.length; at++) {
       const one = messages[at]
       if (!isFull(one)) {
