@@ -80,6 +80,16 @@ export interface ConnectOptions {
   /** PEM files with the certificate that the client shows, and its key: both or none. */
   tlsCertFile?: string
   tlsKeyFile?: string
+  /**
+   * Whether brokers that have it are spoken to in libmq's extension of NSQ's protocol: without it there are no headers, ids
+   * and offsets, as with nsqd. Default `true`.
+   */
+  extension?: boolean
+  /**
+   * What is sent again when a connection ended before the answer came. `by_id`: messages with an id, which their broker
+   * stores once. `at_least_once`: all, which may be stored twice. Default `by_id`.
+   */
+  retry?: 'by_id' | 'at_least_once'
   /** Takes any certificate: whoever is on the way can read and change everything. Default `false`. */
   tlsInsecure?: boolean
   /** Level of topics that a broker in this process creates. Default `flush`, and `memory` for `mq:memory`. */

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mq_core::TopicName;
 use mq_core::sync::Mutex;
@@ -290,6 +290,16 @@ impl Client {
         // It may have been closed while there was no room.
         self.open()?.backend.push(publication);
         slot.finished().await
+    }
+
+    /// Ends the wait for what was published by [`Client::send`]: what was not sent never is, and of what was and
+    /// has no answer nobody knows any more.
+    ///
+    /// # Errors
+    /// `Timeout` if it was never sent, `Unknown` if it was and there is no answer; else as [`Pending::wait_all`].
+    pub fn give_up(&self, pending: &Pending) -> Result<Vec<Receipt>> {
+        let inner = self.inner.get()?;
+        pending.0.get()?.finish_by(Some(Instant::now()), &mut || false, || inner.backend.obstacle())
     }
 
     /// Longest time that a publish which waits takes: [`Config::publish_timeout`], or the URL's.

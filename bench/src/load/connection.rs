@@ -191,7 +191,7 @@ impl Connection {
                 Some(Frame::Response(data)) if data == HEARTBEAT => self.send(b"NOP\n")?,
                 Some(Frame::Response(data)) => return Ok(data.to_vec()),
                 Some(Frame::Error(text)) => return Err(String::from_utf8_lossy(text).into_owned()),
-                Some(Frame::Message(_)) => return Err("a message before its time".to_owned()),
+                Some(_) => return Err("a message before its time".to_owned()),
                 None if Instant::now() > deadline => return Err(format!("no answer for {PATIENCE:?}")),
                 None => {
                     self.wait()?;

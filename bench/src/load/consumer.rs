@@ -139,6 +139,7 @@ fn answer(frame: &Frame<'_>, commands: &mut Vec<u8>) -> Result<(), String> {
         Frame::Error(text) if text.starts_with(b"E_FIN_FAILED") => {}
         Frame::Error(text) => return Err(String::from_utf8_lossy(text).into_owned()),
         Frame::Message(_) => {}
+        Frame::Delivery(_) | Frame::Results(_) => return Err("a frame of an extension".to_owned()),
     }
     Ok(())
 }

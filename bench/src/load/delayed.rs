@@ -237,6 +237,9 @@ impl ConsumeDue {
                     Frame::Response(other) => {
                         return Err(format!("unexpected answer {:?}", String::from_utf8_lossy(other)));
                     }
+                    Frame::Delivery(_) | Frame::Results(_) => {
+                        return Err("a frame of an extension".to_owned());
+                    }
                 }
             }
         }

@@ -98,7 +98,7 @@ impl Frames {
                     return Err(format!("unexpected answer {:?}", String::from_utf8_lossy(other)));
                 }
                 Some(Frame::Error(text)) => return Err(String::from_utf8_lossy(text).into_owned()),
-                Some(Frame::Message(_)) => return Err("a message nobody asked for".to_owned()),
+                Some(_) => return Err("a message nobody asked for".to_owned()),
             }
         }
     }

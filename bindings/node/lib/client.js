@@ -245,8 +245,9 @@ class Client {
     while (this.#first < this.#sendings.length && isLate(this.#sendings[this.#first])) {
       const sending = this.#sendings[this.#first]
       waiting.delete(sending.number)
-      const failure = this.#native.cancel(sending.number)
-        ? new Failure('TIMEOUT', `out of time: the publish waited for those before it, and was not sent ${when}`, true)
+      const why = this.#native.cancel(sending.number)
+      const failure = why !== null
+        ? new Failure('TIMEOUT', `${why}; the publish was not sent ${when}`, true)
         : new Failure('UNKNOWN_OUTCOME', `no broker has answered ${when}: the message may be stored or not`, false)
       this.#settle(sending, failure)
     }

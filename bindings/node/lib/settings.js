@@ -14,6 +14,8 @@ const SETTINGS = {
   userAgent: ['user_agent', check.string],
   compression: ['compression', check.string],
   authSecret: ['auth_secret', check.string],
+  extension: ['extension', boolean],
+  retry: ['retry', check.string],
   tlsRootCaFile: ['tls_root_ca_file', check.string],
   tlsCertFile: ['tls_cert_file', check.string],
   tlsKeyFile: ['tls_key_file', check.string],

@@ -1,10 +1,11 @@
 //! A client: what it publishes keeps its order, and waits where the crate has no room for more.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
-use libmq::{Client, Config, NewMessage, Start, SubscribeOptions};
+use libmq::{Client, Config, NewMessage, Pending, Receipt, Start, SubscribeOptions};
 use mq_core::{ChannelName, TopicName};
 use napi::Env;
 use napi::bindgen_prelude::{BigInt, Unknown};
@@ -22,9 +23,8 @@ use crate::value;
 struct Group {
     /// Number of its task.
     number: u32,
-    /// Numbers of the tasks that JavaScript waits for.
-    parts: Vec<u32>,
-    /// Those that it has given up.
+    publish: Rc<Publish>,
+    /// Parts that JavaScript has given up.
     given_up: usize,
 }
 
@@ -35,6 +35,8 @@ pub(crate) struct ClientHandle {
     client: RefCell<Option<Client>>,
     gate: RefCell<Gate>,
     group: RefCell<Option<Group>>,
+    /// What is in the crate, by the number of its task.
+    pendings: RefCell<HashMap<u32, Pending>>,
     /// Number of the task that waits for what happens to its connection.
     events: u32,
 }
@@ -42,12 +44,15 @@ pub(crate) struct ClientHandle {
 /// Bytes of a publish that is under way.
 struct Room {
     client: Rc<ClientHandle>,
+    /// Number of its task.
+    number: u32,
     bytes: usize,
     is_group: bool,
 }
 
 impl Drop for Room {
     fn drop(&mut self) {
+        self.client.pendings.borrow_mut().remove(&self.number);
         self.client.gate.borrow_mut().leave(self.bytes, self.is_group);
     }
 }
@@ -85,40 +90,60 @@ impl ClientHandle {
         loop {
             let passed = self.gate.borrow_mut().pass();
             let Some(passed) = passed else { return };
-            let room = Room { client: Rc::clone(self), bytes: passed.bytes(), is_group: passed.is_group };
+            // A group has a number of its own, beside those of its parts.
+            let number = match passed.parts.first() {
+                Some(only) if !passed.is_group => only.task,
+                _ => self.environment.reserve(),
+            };
+            let (bytes, is_group) = (passed.bytes(), passed.is_group);
+            let room = Room { client: Rc::clone(self), number, bytes, is_group };
             let Some(client) = self.client() else {
                 drop(room);
+                if is_group {
+                    self.environment.release(number);
+                }
                 for part in passed.parts {
                     self.environment.settle(part.task, Outcome::Failed(libmq::Error::Closed.into()));
                 }
                 continue;
             };
-            if passed.is_group {
-                self.begin_group(room, client, passed)
+            // There is room: the crate counts the same bytes. Where what was given up still takes some, it is
+            // waited for below.
+            let sent = client.send_many(&passed.topic, passed.messages.iter().cloned());
+            if let Ok(pending) = &sent {
+                self.pendings.borrow_mut().insert(number, pending.clone());
+            }
+            if is_group {
+                self.begin_group(room, client, passed, sent)
             } else {
-                self.begin(room, client, passed)
+                self.begin(room, client, passed, sent)
             }
         }
     }
 
-    fn begin(&self, room: Room, client: Client, publish: Publish) {
-        let Some(number) = publish.parts.first().map(|part| part.task) else { return };
+    fn begin(&self, room: Room, client: Client, publish: Publish, sent: libmq::Result<Pending>) {
+        let number = room.number;
         let task = async move {
-            let result = client.publish_many_async(&publish.topic, publish.messages).await;
+            let result = match sent {
+                Ok(pending) => pending.wait_all_async().await,
+                Err(libmq::Error::BufferFull) => {
+                    client.publish_many_async(&publish.topic, publish.messages).await
+                }
+                Err(error) => Err(error),
+            };
             drop(client);
             Outcome::Published(Rc::clone(&room.client), result)
         };
         self.environment.run(number, Box::pin(task));
     }
 
-    fn begin_group(&self, room: Room, client: Client, publish: Publish) {
-        let number = self.environment.reserve();
-        let parts = publish.parts.iter().map(|part| part.task).collect();
-        *self.group.borrow_mut() = Some(Group { number, parts, given_up: 0 });
+    fn begin_group(&self, room: Room, client: Client, publish: Publish, sent: libmq::Result<Pending>) {
+        let (number, publish) = (room.number, Rc::new(publish));
+        *self.group.borrow_mut() = Some(Group { number, publish: Rc::clone(&publish), given_up: 0 });
         let task = async move {
-            let results = publish_each(&client, &publish.topic, publish.messages).await;
+            let results = outcomes(&client, &publish, sent).await;
             drop(client);
-            Outcome::Grouped(Rc::clone(&room.client), publish.parts, results)
+            Outcome::Grouped(Rc::clone(&room.client), publish, results)
         };
         self.environment.run(number, Box::pin(task));
     }
@@ -131,21 +156,47 @@ impl ClientHandle {
         }
     }
 
-    /// Gives up a part of the group that is on its way, and the group if that was the last.
-    fn give_up(&self, part: u32) {
-        let mut group = self.group.borrow_mut();
-        let Some(on_its_way) = group.as_mut().filter(|group| group.parts.contains(&part)) else { return };
-        on_its_way.given_up += 1;
-        if on_its_way.given_up < on_its_way.parts.len() {
-            return;
+    /// Gives up a publish, which has no outcome then. Returns why it was never sent, if that is sure.
+    fn give_up(&self, task: u32) -> Option<String> {
+        let withdrawn = self.gate.borrow_mut().withdraw(task);
+        if withdrawn {
+            self.environment.release(task);
+            return Some("out of time: it waited for those before it".to_owned());
         }
-        let ended = group.take();
-        drop(group);
-        if let Some(Group { number, parts, .. }) = ended
-            && self.environment.cancel(number)
-        {
-            parts.into_iter().chain([number]).for_each(|number| self.environment.release(number));
+        let group = self.group.borrow_mut().take_if(|group| group.publish.has(task));
+        let Some(mut group) = group else {
+            let unsent = self.take_back(task);
+            if self.environment.cancel(task) {
+                self.environment.release(task);
+            }
+            return unsent;
+        };
+        let unsent = self.take_back(group.number);
+        group.given_up += 1;
+        if unsent.is_none() && group.given_up < group.publish.parts.len() {
+            *self.group.borrow_mut() = Some(group);
+            return None;
         }
+        if !self.environment.cancel(group.number) {
+            // Its outcome is about to be taken.
+            return unsent;
+        }
+        self.environment.release(group.number);
+        if unsent.is_none() {
+            group.publish.parts.iter().for_each(|part| self.environment.release(part.task));
+        } else if let Ok(publish) = Rc::try_unwrap(group.publish) {
+            // The others of the group are sent without it.
+            self.environment.release(task);
+            self.gate.borrow_mut().put_back(publish, task);
+        }
+        unsent
+    }
+
+    /// Takes back what is in the crate with this number. Returns why it was never sent, if that is sure.
+    fn take_back(&self, number: u32) -> Option<String> {
+        let pending = self.pendings.borrow().get(&number)?.clone();
+        let error = self.client()?.give_up(&pending).err()?;
+        matches!(error, libmq::Error::Timeout(_)).then(|| error.to_string())
     }
 
     /// Lets publishes go on that waited for a subscription.
@@ -155,25 +206,30 @@ impl ClientHandle {
     }
 }
 
-/// Publishes messages that each succeed or fail for themselves: together, and one by one if that fails for a
-/// reason that may be one message's.
-async fn publish_each(
+/// The outcome of each message of a group: those of all together, or of one by one if that failed for a reason
+/// that may be one message's.
+async fn outcomes(
     client: &Client,
-    topic: &str,
-    messages: Vec<NewMessage>,
-) -> Vec<libmq::Result<libmq::Receipt>> {
-    if messages.len() > 1 {
-        match client.publish_many_async(topic, messages.clone()).await {
-            Ok(receipts) => return receipts.into_iter().map(Ok).collect(),
-            Err(error @ (libmq::Error::Unknown { .. } | libmq::Error::Closed)) => {
-                return messages.iter().map(|_| Err(error.clone())).collect();
-            }
-            Err(_) => {}
+    group: &Publish,
+    sent: libmq::Result<Pending>,
+) -> Vec<libmq::Result<Receipt>> {
+    let together = match sent {
+        Ok(pending) => pending.wait_all_async().await,
+        Err(error) => Err(error),
+    };
+    match together {
+        Ok(receipts) => return receipts.into_iter().map(Ok).collect(),
+        Err(error @ (libmq::Error::Unknown { .. } | libmq::Error::Closed)) => {
+            return group.messages.iter().map(|_| Err(error.clone())).collect();
         }
+        Err(error) if group.messages.len() == 1 && error != libmq::Error::BufferFull => {
+            return vec![Err(error)];
+        }
+        Err(_) => {}
     }
-    let mut results = Vec::with_capacity(messages.len());
-    for message in messages {
-        results.push(client.publish_async(topic, message).await);
+    let mut results = Vec::with_capacity(group.messages.len());
+    for message in &group.messages {
+        results.push(client.publish_async(&group.topic, message.clone()).await);
     }
     results
 }
@@ -213,6 +269,7 @@ impl NativeClient {
                     client: RefCell::new(Some(client)),
                     gate: RefCell::new(Gate::new(bytes_max)),
                     group: RefCell::default(),
+                    pendings: RefCell::default(),
                 });
                 let weak = Rc::downgrade(&client);
                 client.environment.register(weak as Weak<dyn AtEnd>);
@@ -298,17 +355,12 @@ impl NativeClient {
         Ok(self.enqueue(topic, messages, bytes.len(), true))
     }
 
-    /// Gives up a publish: it has no outcome then. Returns whether it was never begun.
+    /// Gives up a publish: it has no outcome then. Returns why it was never sent, or `null` if it may have been.
     #[napi]
-    pub fn cancel(&self, number: u32) -> bool {
-        let waited = self.client.gate.borrow_mut().withdraw(number);
-        if waited || self.client.environment.cancel(number) {
-            self.client.environment.release(number);
-        } else {
-            self.client.give_up(number);
-        }
+    pub fn cancel(&self, number: u32) -> Option<String> {
+        let unsent = self.client.give_up(number);
         self.client.admit();
-        waited
+        unsent
     }
 
     /// Opens a subscription, and keeps publishes waiting until it is open. `start` is that of a new channel:

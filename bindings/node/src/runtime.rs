@@ -12,7 +12,7 @@ use napi_derive::napi;
 
 use crate::client::{ClientHandle, NativeClient};
 use crate::event;
-use crate::gate::Part;
+use crate::gate::{Part, Publish};
 use crate::problem::Problem;
 use crate::ready::ReadyQueue;
 use crate::subscription::{NativeSubscription, SubscriptionHandle};
@@ -24,7 +24,7 @@ pub(crate) enum Outcome {
     /// A publish, of a client that has room again.
     Published(Rc<ClientHandle>, Result<Vec<Receipt>>),
     /// Publishes that went together, of a client that may begin the next.
-    Grouped(Rc<ClientHandle>, Vec<Part>, Vec<Result<Receipt>>),
+    Grouped(Rc<ClientHandle>, Rc<Publish>, Vec<Result<Receipt>>),
     /// Messages, or the end of the subscription. The task's number stays in use.
     Delivered(Result<Batch>),
     /// What happened to connections. The task's number stays in use.
@@ -202,11 +202,11 @@ impl Runtime {
             if !matches!(outcome, Outcome::Delivered(..) | Outcome::Happened(..)) {
                 self.environment.release(number);
             }
-            if let Outcome::Grouped(client, parts, results) = outcome {
-                parts.iter().for_each(|part| self.environment.release(part.task));
+            if let Outcome::Grouped(client, group, results) = outcome {
+                group.parts.iter().for_each(|part| self.environment.release(part.task));
                 client.end_group(number);
                 client.admit();
-                drained.add_group(&env, &parts, results)?;
+                drained.add_group(&env, &group.parts, results)?;
             } else {
                 drained.add(&env, number, outcome)?;
             }
