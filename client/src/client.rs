@@ -252,6 +252,32 @@ impl Client {
         Ok(Pending(OwnProcess::new(slot)))
     }
 
+    /// Publishes messages in the background once there is room for them: [`Client::send_many`] as a future,
+    /// which needs no runtime.
+    ///
+    /// # Errors
+    /// As [`Client::send_many`], without `BufferFull`.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped before it is ready, no message was sent.
+    pub async fn send_many_async<M: Into<NewMessage>>(
+        &self,
+        topic: &str,
+        messages: impl IntoIterator<Item = M>,
+    ) -> Result<Pending> {
+        let inner = self.open()?;
+        let messages: Vec<_> = messages.into_iter().map(Into::into).collect();
+        let topic = inner.prepare(topic, &messages)?;
+        if messages.is_empty() {
+            return Err(Error::Invalid("there is no message to send".to_owned()));
+        }
+        let publication = Publication::with_room(topic, messages, &inner.buffer).await;
+        let slot = Arc::clone(&publication.slot);
+        // It may have been closed while there was no room.
+        self.open()?.backend.push(publication);
+        Ok(Pending(OwnProcess::new(slot)))
+    }
+
     /// Publishes a message: [`Client::publish`] as a future, which needs no runtime and has no timeout.
     ///
     /// # Errors

@@ -50,7 +50,8 @@ fn a_broker_that_goes_and_comes_back_is_told_in_order() {
     let client = connect(&server.url());
     let subscription = client.subscribe("t", "c", SubscribeOptions::default()).unwrap();
     client.stay_connected().unwrap();
-    let at = |words: &[&str]| words.iter().map(|word| format!("{word} {}", server.address)).collect::<Vec<_>>();
+    let at =
+        |words: &[&str]| words.iter().map(|word| format!("{word} {}", server.address)).collect::<Vec<_>>();
     let (first, rest) = (at(&["connected"]), at(&["failed", "closed"]));
     let again = at(&["connected"]);
     assert_eq!(of_subscription(&subscription, 1), first);

@@ -18,6 +18,8 @@ const WATCH = Symbol('watch')
 /** Bytes and number of messages that go to the addon in one call. */
 const CHUNK_BYTES = 32 * 1024
 const CHUNK_MESSAGES = 500
+/** Bytes of a list that is packed before it goes to the addon: larger ones would be copied in vain. */
+const PACKED_BYTES = 1024 * 1024
 /** Entries that are done before the list of publishes is made anew. */
 const DONE_MAX = 1024
 
@@ -123,7 +125,7 @@ class Client {
     if (most > CHUNK_BYTES) {
       this.#flush()
       const large = Buffer.from(body)
-      return this.#outcome(this.#native.publishBodies(topic, large, new Uint32Array([large.length])))
+      return this.#outcome(this.#native.publishBodies(topic, large, new Uint32Array([large.length]), true))
     }
     const isOther = this.#topic !== topic || this.#takers.length === CHUNK_MESSAGES || this.#used + most > CHUNK_BYTES
     if (isOther) this.#flush()
@@ -153,7 +155,7 @@ class Client {
     const takers = this.#takers
     if (takers.length === 0) return
     const bodies = this.#bytes.subarray(0, this.#used)
-    const number = this.#native.publishBodies(this.#topic, bodies, this.#ends.subarray(0, takers.length))
+    const number = this.#native.publishBodies(this.#topic, bodies, this.#ends.subarray(0, takers.length), true)
     this.#takers = []
     this.#used = 0
     this.#add(number, takers)
@@ -191,8 +193,28 @@ class Client {
     }
     const delayed = delays.length === 0 ? undefined : Array.from(bodies, (_, at) => delays[at] ?? 0)
     this.#flush()
-    const number = this.#native.publish(topic, bodies, ids, headers, delayed)
+    const isPlain = ids.length === 0 && headers.length === 0 && delayed === undefined
+    const number = (isPlain ? this.#publishPacked(topic, bodies) : null) ?? this.#native.publish(topic, bodies, ids, headers, delayed)
     return new Promise((resolve) => this.#add(number, resolve))
+  }
+
+  /** Publishes bodies in one piece, which costs less than a call for each. Returns null if they are too large for that. */
+  #publishPacked(topic, bodies) {
+    let most = 0
+    for (const body of bodies) most += typeof body === 'string' ? 3 * body.length : body.length
+    if (most > PACKED_BYTES) return null
+    const [bytes, ends] = [Buffer.allocUnsafe(most), new Uint32Array(bodies.length)]
+    let used = 0
+    for (let at = 0; at < bodies.length; at++) {
+      const body = bodies[at]
+      if (typeof body === 'string') used += bytes.utf8Write(body, used)
+      else {
+        bytes.set(body, used)
+        used += body.length
+      }
+      ends[at] = used
+    }
+    return this.#native.publishBodies(topic, bytes.subarray(0, used), ends, false)
   }
 
   /** The outcome of the one message of a publish. */

@@ -35,8 +35,9 @@ pub(crate) struct ClientHandle {
     client: RefCell<Option<Client>>,
     gate: RefCell<Gate>,
     group: RefCell<Option<Group>>,
-    /// What is in the crate, by the number of its task.
-    pendings: RefCell<HashMap<u32, Pending>>,
+    /// What is in the crate, by the number of its task; `None` of a group that goes out one by one, and can't
+    /// be taken back any more.
+    pendings: RefCell<HashMap<u32, Option<Pending>>>,
     /// Number of the task that waits for what happens to its connection.
     events: u32,
 }
@@ -54,6 +55,22 @@ impl Drop for Room {
     fn drop(&mut self) {
         self.client.pendings.borrow_mut().remove(&self.number);
         self.client.gate.borrow_mut().leave(self.bytes, self.is_group);
+    }
+}
+
+impl Room {
+    /// Publishes messages, which can be given up from when there is room for them in the crate: at once, unless
+    /// what was given up before still takes it.
+    async fn publish(
+        &self,
+        client: Client,
+        topic: &str,
+        messages: Vec<NewMessage>,
+    ) -> libmq::Result<Vec<Receipt>> {
+        let pending = client.send_many_async(topic, messages).await?;
+        drop(client);
+        self.client.pendings.borrow_mut().insert(self.number, Some(pending.clone()));
+        pending.wait_all_async().await
     }
 }
 
@@ -107,42 +124,24 @@ impl ClientHandle {
                 }
                 continue;
             };
-            // There is room: the crate counts the same bytes. Where what was given up still takes some, it is
-            // waited for below.
-            let sent = client.send_many(&passed.topic, passed.messages.iter().cloned());
-            if let Ok(pending) = &sent {
-                self.pendings.borrow_mut().insert(number, pending.clone());
-            }
-            if is_group {
-                self.begin_group(room, client, passed, sent)
-            } else {
-                self.begin(room, client, passed, sent)
-            }
+            if is_group { self.begin_group(room, client, passed) } else { self.begin(room, client, passed) }
         }
     }
 
-    fn begin(&self, room: Room, client: Client, publish: Publish, sent: libmq::Result<Pending>) {
+    fn begin(&self, room: Room, client: Client, publish: Publish) {
         let number = room.number;
         let task = async move {
-            let result = match sent {
-                Ok(pending) => pending.wait_all_async().await,
-                Err(libmq::Error::BufferFull) => {
-                    client.publish_many_async(&publish.topic, publish.messages).await
-                }
-                Err(error) => Err(error),
-            };
-            drop(client);
+            let result = room.publish(client, &publish.topic, publish.messages).await;
             Outcome::Published(Rc::clone(&room.client), result)
         };
         self.environment.run(number, Box::pin(task));
     }
 
-    fn begin_group(&self, room: Room, client: Client, publish: Publish, sent: libmq::Result<Pending>) {
+    fn begin_group(&self, room: Room, client: Client, publish: Publish) {
         let (number, publish) = (room.number, Rc::new(publish));
         *self.group.borrow_mut() = Some(Group { number, publish: Rc::clone(&publish), given_up: 0 });
         let task = async move {
-            let results = outcomes(&client, &publish, sent).await;
-            drop(client);
+            let results = outcomes(&room, client, &publish).await;
             Outcome::Grouped(Rc::clone(&room.client), publish, results)
         };
         self.environment.run(number, Box::pin(task));
@@ -194,8 +193,10 @@ impl ClientHandle {
 
     /// Takes back what is in the crate with this number. Returns why it was never sent, if that is sure.
     fn take_back(&self, number: u32) -> Option<String> {
-        let pending = self.pendings.borrow().get(&number)?.clone();
-        let error = self.client()?.give_up(&pending).err()?;
+        let Some(pending) = self.pendings.borrow().get(&number).cloned() else {
+            return Some("out of time: it waited for room".to_owned());
+        };
+        let error = self.client()?.give_up(&pending?).err()?;
         matches!(error, libmq::Error::Timeout(_)).then(|| error.to_string())
     }
 
@@ -208,25 +209,16 @@ impl ClientHandle {
 
 /// The outcome of each message of a group: those of all together, or of one by one if that failed for a reason
 /// that may be one message's.
-async fn outcomes(
-    client: &Client,
-    group: &Publish,
-    sent: libmq::Result<Pending>,
-) -> Vec<libmq::Result<Receipt>> {
-    let together = match sent {
-        Ok(pending) => pending.wait_all_async().await,
-        Err(error) => Err(error),
-    };
-    match together {
+async fn outcomes(room: &Room, client: Client, group: &Publish) -> Vec<libmq::Result<Receipt>> {
+    match room.publish(client.clone(), &group.topic, group.messages.clone()).await {
         Ok(receipts) => return receipts.into_iter().map(Ok).collect(),
         Err(error @ (libmq::Error::Unknown { .. } | libmq::Error::Closed)) => {
             return group.messages.iter().map(|_| Err(error.clone())).collect();
         }
-        Err(error) if group.messages.len() == 1 && error != libmq::Error::BufferFull => {
-            return vec![Err(error)];
-        }
+        Err(error) if group.messages.len() == 1 => return vec![Err(error)],
         Err(_) => {}
     }
+    room.client.pendings.borrow_mut().insert(room.number, None);
     let mut results = Vec::with_capacity(group.messages.len());
     for message in &group.messages {
         results.push(client.publish_async(&group.topic, message.clone()).await);
@@ -335,8 +327,8 @@ impl NativeClient {
         Ok(self.enqueue(topic, messages, total, false))
     }
 
-    /// Publishes messages that have nothing but a body, and succeed or fail each for itself: their bytes one
-    /// after the other, and the end of each. Returns the task's number.
+    /// Publishes messages that have nothing but a body: their bytes one after the other, and the end of each.
+    /// Those of a group succeed or fail each for itself. Returns the task's number.
     #[napi]
     pub fn publish_bodies(
         &self,
@@ -344,6 +336,7 @@ impl NativeClient {
         topic: String,
         bodies: Unknown<'_>,
         ends: Unknown<'_>,
+        is_group: bool,
     ) -> napi::Result<u32> {
         let bytes = value::bytes(&env, value::raw(&bodies))?;
         let mut start = 0;
@@ -352,7 +345,7 @@ impl NativeClient {
             NewMessage::new(bytes.slice(std::mem::replace(&mut start, end)..end))
         });
         let messages = messages.collect();
-        Ok(self.enqueue(topic, messages, bytes.len(), true))
+        Ok(self.enqueue(topic, messages, bytes.len(), is_group))
     }
 
     /// Gives up a publish: it has no outcome then. Returns why it was never sent, or `null` if it may have been.

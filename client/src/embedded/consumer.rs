@@ -207,7 +207,10 @@ impl Source for EmbeddedSource {
     }
 
     fn add_broker(self: Arc<Self>, address: String) -> Result<()> {
-        Err(Error::Unsupported { what: format!("to consume from {address} too"), broker: self.place.name.to_string() })
+        Err(Error::Unsupported {
+            what: format!("to consume from {address} too"),
+            broker: self.place.name.to_string(),
+        })
     }
 
     fn failures(&self) -> &Failures {
