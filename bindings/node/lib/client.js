@@ -289,7 +289,8 @@ class Client {
     const [kind, at] = startOf(start)
     if (this.#isClosed) throw new MqError('CLOSED', 'the client is closed')
     this.#flush()
-    const open = () => this.#native.subscribe(topic, channel, maxInFlight, msgTimeout, sampleRate, kind, at)
+    const settings_ = {maxInFlight, msgTimeoutMs: msgTimeout, sampleRate, start: kind, startAt: at}
+    const open = () => this.#native.subscribe(topic, channel, settings_)
     const subscription = new Subscription(open, (ended) => this.#subscriptions.delete(ended), {topic, channel, maxInFlight, signal})
     if (!subscription.isClosed) this.#subscriptions.add(subscription)
     return subscription

@@ -226,6 +226,21 @@ async fn outcomes(room: &Room, client: Client, group: &Publish) -> Vec<libmq::Re
     results
 }
 
+/// Settings of a subscription.
+#[napi(object)]
+pub struct SubscriptionSettings {
+    /// Most messages without an answer.
+    pub max_in_flight: u32,
+    /// Longest time of a message without an answer.
+    pub msg_timeout_ms: f64,
+    /// Percent of the messages; 0 is all.
+    pub sample_rate: u8,
+    /// The kind of a new channel's first message.
+    pub start: String,
+    /// Its number, where it has one.
+    pub start_at: BigInt,
+}
+
 /// A client, as `lib/client.js` holds it.
 #[napi]
 pub struct NativeClient {
@@ -356,23 +371,14 @@ impl NativeClient {
         unsent
     }
 
-    /// Opens a subscription, and keeps publishes waiting until it is open. `start` is that of a new channel:
-    /// a kind, and its number where it has one. Returns the task's number.
+    /// Opens a subscription, and keeps publishes waiting until it is open. Returns the task's number.
     #[napi]
-    pub fn subscribe(
-        &self,
-        topic: String,
-        channel: String,
-        max_in_flight: u32,
-        msg_timeout_ms: f64,
-        sample_rate: u8,
-        start: String,
-        start_at: BigInt,
-    ) -> u32 {
+    pub fn subscribe(&self, topic: String, channel: String, settings: SubscriptionSettings) -> u32 {
         if let Err(problem) = check_names(&topic, Some(&channel)) {
             return self.failed(problem);
         }
         let Some(client) = self.client.client() else { return self.failed(libmq::Error::Closed.into()) };
+        let SubscriptionSettings { max_in_flight, msg_timeout_ms, sample_rate, start, start_at } = settings;
         let (_, start_at, _) = start_at.get_u64();
         let start = match start.as_str() {
             "earliest" => Start::Earliest,
