@@ -80,10 +80,25 @@ export interface ConnectOptions {
   /** PEM files with the certificate that the client shows, and its key: both or none. */
   tlsCertFile?: string
   tlsKeyFile?: string
+  /**
+   * Whether brokers that have it are spoken to in libmq's extension of NSQ's protocol: without it there are no headers, ids
+   * and offsets, as with nsqd. Default `true`.
+   */
+  extension?: boolean
+  /**
+   * What is sent again when a connection ended before the answer came. `by_id`: messages with an id, which their broker
+   * stores once. `at_least_once`: all, which may be stored twice. Default `by_id`.
+   */
+  retry?: 'by_id' | 'at_least_once'
   /** Takes any certificate: whoever is on the way can read and change everything. Default `false`. */
   tlsInsecure?: boolean
   /** Level of topics that a broker in this process creates. Default `flush`, and `memory` for `mq:memory`. */
   durability?: 'memory' | 'flush' | 'sync'
+  /**
+   * Whether messages get the context of OpenTelemetry as headers, where the program has registered a propagator. Default:
+   * with a broker in this process, since nsqd has no headers.
+   */
+  traceHeaders?: boolean
 }
 
 /**
@@ -99,6 +114,8 @@ export interface SubscribeOptions {
   maxInFlight?: number
   /** The longest time that a message may be here without an answer before it is delivered again. Default 60 s. */
   msgTimeout?: number
+  /** Percent of the messages that come here; the others count as delivered. Default 0: all; at most 99. */
+  sampleRate?: number
   /** The first message of a channel that this creates. One that exists stays where it is. Default `waiting`. */
   start?: Start
   /** Ends the subscription; a loop over it throws an {@link AbortError}. */
@@ -275,6 +292,15 @@ export class Subscription implements AsyncIterableIterator<Message>, AsyncDispos
    * ```
    */
   batches(options?: { max?: number }): AsyncIterableIterator<Batch>
+
+  /** Changes how many messages may be here without an answer. 0 pauses: nothing more comes; what is here still does. */
+  setMaxInFlight(maxInFlight: number): void
+
+  /**
+   * Consumes from one more broker over the network, at `host:port`, until the subscription ends: beside those of the
+   * URL, whatever lookup servers say.
+   */
+  addBroker(address: string): Promise<void>
 
   /** Answers that failed, and servers that can't be reached, since they were asked for last: the newest 1,000. */
   failures(): SubscriptionFailure[]

@@ -214,7 +214,15 @@ mod tests {
     use super::*;
 
     fn message(n: u8) -> Message {
-        Message { id: id(n), attempts: 1, timestamp: 0, body: vec![n; 9].into() }
+        Message {
+            id: id(n),
+            attempts: 1,
+            timestamp: 0,
+            body: vec![n; 9].into(),
+            token: None,
+            offset: None,
+            headers: Vec::new(),
+        }
     }
 
     fn id(n: u8) -> MessageId {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mq_core::TopicName;
 use mq_core::sync::Mutex;
@@ -12,6 +12,7 @@ use crate::config::Config;
 #[cfg(feature = "embedded")]
 use crate::embedded::Embedded;
 use crate::error::{Error, Result};
+use crate::events::ConnectionEvent;
 use crate::fork::OwnProcess;
 use crate::message::NewMessage;
 use crate::publish::{Buffer, Pending, Publication, Receipt, deadline, first};
@@ -251,6 +252,32 @@ impl Client {
         Ok(Pending(OwnProcess::new(slot)))
     }
 
+    /// Publishes messages in the background once there is room for them: [`Client::send_many`] as a future,
+    /// which needs no runtime.
+    ///
+    /// # Errors
+    /// As [`Client::send_many`], without `BufferFull`.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped before it is ready, no message was sent.
+    pub async fn send_many_async<M: Into<NewMessage>>(
+        &self,
+        topic: &str,
+        messages: impl IntoIterator<Item = M>,
+    ) -> Result<Pending> {
+        let inner = self.open()?;
+        let messages: Vec<_> = messages.into_iter().map(Into::into).collect();
+        let topic = inner.prepare(topic, &messages)?;
+        if messages.is_empty() {
+            return Err(Error::Invalid("there is no message to send".to_owned()));
+        }
+        let publication = Publication::with_room(topic, messages, &inner.buffer).await;
+        let slot = Arc::clone(&publication.slot);
+        // It may have been closed while there was no room.
+        self.open()?.backend.push(publication);
+        Ok(Pending(OwnProcess::new(slot)))
+    }
+
     /// Publishes a message: [`Client::publish`] as a future, which needs no runtime and has no timeout.
     ///
     /// # Errors
@@ -291,12 +318,51 @@ impl Client {
         slot.finished().await
     }
 
+    /// Ends the wait for what was published by [`Client::send`]: what was not sent never is, and of what was and
+    /// has no answer nobody knows any more.
+    ///
+    /// # Errors
+    /// `Timeout` if it was never sent, `Unknown` if it was and there is no answer; else as [`Pending::wait_all`].
+    pub fn give_up(&self, pending: &Pending) -> Result<Vec<Receipt>> {
+        let inner = self.inner.get()?;
+        pending.0.get()?.finish_by(Some(Instant::now()), &mut || false, || inner.backend.obstacle())
+    }
+
     /// Longest time that a publish which waits takes: [`Config::publish_timeout`], or the URL's.
     ///
     /// # Errors
     /// `Forked`.
     pub fn publish_timeout(&self) -> Result<Duration> {
         Ok(self.inner.get()?.publish_timeout)
+    }
+
+    /// Connects to a broker before there is anything to publish, and again whenever that connection is lost.
+    ///
+    /// # Errors
+    /// `Closed`, `Forked`.
+    pub fn stay_connected(&self) -> Result<()> {
+        match &self.open()?.backend {
+            #[cfg(feature = "embedded")]
+            Backend::Embedded(_) => {}
+            Backend::Remote(remote) => remote.stay_connected(),
+        }
+        Ok(())
+    }
+
+    /// Waits for what happens to the connection that publishes, and gives the newest 1,000 events since they
+    /// were asked for last. None ever comes of a broker in this process.
+    ///
+    /// # Errors
+    /// `Forked`.
+    ///
+    /// # Cancel safety
+    /// Dropping the future takes no event with it.
+    pub async fn events_async(&self) -> Result<Vec<ConnectionEvent>> {
+        match &self.inner.get()?.backend {
+            #[cfg(feature = "embedded")]
+            Backend::Embedded(_) => std::future::pending().await,
+            Backend::Remote(remote) => Ok(remote.events().take().await),
+        }
     }
 
     /// Waits until every publish has its outcome, at most `timeout`. Returns how many have none.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use mq_core::Durability;
+use mq_nsq::client::shown;
 
 use crate::error::{Error, Result};
 
@@ -34,9 +35,10 @@ pub struct Config {
     pub client_id: String,
     /// A secret that brokers ask for. Never printed.
     pub auth_secret: Option<String>,
-    /// A PEM file with the certificates that `mqs://` trusts. Default: the system's.
+    /// A PEM file, or the text of one, with the certificates that `mqs://` trusts. Default: the system's.
     pub tls_root_ca_file: Option<PathBuf>,
-    /// PEM files with the certificate that the client shows to `mqs://` brokers, and its key. Both or none.
+    /// PEM files, or the texts of some, with the certificate that the client shows to `mqs://` brokers, and its
+    /// key. Both or none.
     pub tls_cert_file: Option<PathBuf>,
     /// See [`Config::tls_cert_file`].
     pub tls_key_file: Option<PathBuf>,
@@ -132,9 +134,9 @@ impl fmt::Debug for Config {
             .field("lookup_poll_interval", &self.lookup_poll_interval)
             .field("client_id", &self.client_id)
             .field("auth_secret", &self.auth_secret.as_ref().map(|_| "..."))
-            .field("tls_root_ca_file", &self.tls_root_ca_file)
-            .field("tls_cert_file", &self.tls_cert_file)
-            .field("tls_key_file", &self.tls_key_file)
+            .field("tls_root_ca_file", &self.tls_root_ca_file.as_deref().map(shown))
+            .field("tls_cert_file", &self.tls_cert_file.as_deref().map(shown))
+            .field("tls_key_file", &self.tls_key_file.as_deref().map(shown))
             .field("compression", &self.compression)
             .field("heartbeat_interval", &self.heartbeat_interval)
             .field("user_agent", &self.user_agent)

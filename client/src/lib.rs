@@ -22,7 +22,8 @@
 //! ```
 //!
 //! - [`connect`], [`Client`]: publishing; [`NewMessage`], [`Receipt`], [`Pending`]
-//! - [`Subscription`]: consuming; [`Message`], [`Batch`], [`Delivery`], [`Failure`]
+//! - [`Subscription`]: consuming; [`Message`], [`Batch`], [`Delivery`], [`Failure`];
+//!   [`ConnectionEvent`]
 //! - [`Config`], [`SubscribeOptions`], [`Start`]: settings; [`Error`]
 //! - `admin`: topics and channels; [`Stats`]
 //! - `fork`: handles in a child; `url`: what a URL means; `signal`: how threads and futures wait; `credit`:
@@ -38,6 +39,7 @@ mod delivery;
 #[cfg(feature = "embedded")]
 mod embedded;
 mod error;
+mod events;
 mod fork;
 mod message;
 mod publish;
@@ -52,6 +54,7 @@ pub use client::{Client, connect, connect_with};
 pub use config::{Compression, Config, PublishTo, Retry};
 pub use delivery::{Batch, Delivery, Message, Messages};
 pub use error::{Error, Result};
+pub use events::ConnectionEvent;
 pub use message::NewMessage;
 pub use publish::{Pending, PublishState, Receipt};
 #[cfg(feature = "embedded")]

@@ -383,6 +383,8 @@ struct Queued {
     /// Whether whoever sends looks again soon, without being woken.
     looks_soon: bool,
     closed: bool,
+    /// Whether a connection is wanted although nothing waits.
+    stays_due: bool,
     /// Whether nobody sends any more.
     ended: bool,
 }
@@ -451,10 +453,16 @@ impl Queue {
         self.state.lock().publications.is_empty()
     }
 
-    /// Whether there is something to send, or nothing ever again.
+    /// Whether there is something to send, or nothing ever again, or a connection is wanted anyhow.
     pub(crate) fn is_due(&self) -> bool {
         let state = self.state.lock();
-        state.closed || !state.publications.is_empty()
+        state.closed || state.stays_due || !state.publications.is_empty()
+    }
+
+    /// Wants a connection from now on, also while nothing waits.
+    pub(crate) fn stay_due(&self) {
+        self.state.lock().stays_due = true;
+        self.signal.notify();
     }
 
     pub(crate) fn is_closed(&self) -> bool {

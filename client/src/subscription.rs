@@ -11,6 +11,7 @@ use mq_core::{MessageId, Offset};
 use crate::config::in_range;
 use crate::delivery::{Answer, Batch, Delivery, Message};
 use crate::error::{Error, Result};
+use crate::events::{ConnectionEvent, Events};
 use crate::fork::OwnProcess;
 use crate::publish::deadline;
 use crate::signal::Signal;
@@ -98,21 +99,26 @@ pub struct Failure {
     pub error: Error,
 }
 
-/// Failures until they are asked for.
+/// Failures, and the events that they are among, until they are asked for.
 #[derive(Default)]
-pub(crate) struct Failures(Mutex<VecDeque<Failure>>);
+pub(crate) struct Failures {
+    newest: Mutex<VecDeque<Failure>>,
+    pub(crate) events: Events,
+}
 
 impl Failures {
     pub(crate) fn push(&self, failure: Failure) {
-        let mut failures = self.0.lock();
+        let mut failures = self.newest.lock();
         if failures.len() == FAILURES_MAX {
             failures.pop_front();
         }
-        failures.push_back(failure);
+        failures.push_back(failure.clone());
+        drop(failures);
+        self.events.push(ConnectionEvent::Failed(failure));
     }
 
     pub(crate) fn take(&self) -> Vec<Failure> {
-        std::mem::take(&mut *self.0.lock()).into()
+        std::mem::take(&mut *self.newest.lock()).into()
     }
 }
 
@@ -136,6 +142,8 @@ pub(crate) trait Source: Send + Sync {
     /// enough.
     fn confirm(&self, deadline: Option<Instant>) -> Result<bool>;
     fn set_max_in_flight(&self, max: u32);
+    /// Consumes from one more broker, if that is possible.
+    fn add_broker(self: Arc<Self>, address: String) -> Result<()>;
 }
 
 impl fmt::Debug for dyn Source {
@@ -288,6 +296,17 @@ impl Subscription {
         Ok(())
     }
 
+    /// Consumes from one more broker over the network, at `host:port`, until the subscription ends: beside those
+    /// of the URL, whatever lookup servers say.
+    ///
+    /// # Errors
+    /// `Invalid` for no address; `Unsupported` by a client of a broker in this process; `Forked`.
+    pub fn add_broker(&self, address: &str) -> Result<()> {
+        let addresses = crate::url::addresses("mq", address)?;
+        let source = self.handle.0.get()?;
+        addresses.into_iter().try_for_each(|address| Arc::clone(source).add_broker(address))
+    }
+
     /// Whether this subscription created its channel, which then begins at [`SubscribeOptions::start`].
     /// `None` before a broker over the network has answered, of nsqd, which does not say, and in a child of
     /// `fork`.
@@ -310,6 +329,18 @@ impl Subscription {
     /// connection ended meanwhile: what was finished over it may be delivered again; `Closed`, `Forked`.
     pub fn flush(&self, timeout: Duration) -> Result<bool> {
         self.source()?.confirm(deadline(timeout))
+    }
+
+    /// Waits for what happens to the connections of the subscription, and gives the newest 1,000 events since
+    /// they were asked for last. None ever comes of a broker in this process but its failures.
+    ///
+    /// # Errors
+    /// `Forked`.
+    ///
+    /// # Cancel safety
+    /// Dropping the future takes no event with it.
+    pub async fn events_async(&self) -> Result<Vec<ConnectionEvent>> {
+        Ok(self.source()?.failures().events.take().await)
     }
 
     /// Ends the subscription for all its handles: answers given before go out, and what has none is given

@@ -62,7 +62,8 @@ fn parse_place(place: &str) -> Result<Place> {
     }
 }
 
-fn addresses(scheme: &str, list: &str) -> Result<Vec<String>> {
+/// The addresses of a list, each once.
+pub(crate) fn addresses(scheme: &str, list: &str) -> Result<Vec<String>> {
     if list.contains('@') {
         let parameter = "a secret is the parameter auth_secret";
         return Err(Error::Invalid(format!("a URL of {scheme}:// has no user before a host: {parameter}")));

@@ -1,11 +1,12 @@
 //! Project chores: `cargo xtask test` sets up what the tests need and runs everything; `cargo xtask soak`
 //! runs what takes hours; `cargo xtask prose` counts words; `cargo xtask bench` compares `mq` with nsqd,
-//! `cargo xtask bench-clients` its clients with NSQ's;
+//! `cargo xtask bench-clients` and `cargo xtask bench-node` its clients with NSQ's;
 //! `cargo xtask npm` and `cargo xtask wheel` pack the packages for Node and Python; `cargo xtask generate`
 //! and `cargo xtask header` write the generated code that is committed.
 
 mod bench;
 mod bench_clients;
+mod bench_node;
 mod c;
 mod c_examples;
 mod counts;
@@ -45,6 +46,8 @@ enum Task {
     Bench(bench::Bench),
     /// Measures what a message costs clients: the crate libmq beside go-nsq
     BenchClients(bench_clients::BenchClients),
+    /// Measures what a message costs programs in Node: the package libmq beside nsqjs
+    BenchNode(bench_node::BenchNode),
     /// Packs the npm package libmq: its main package, and the one of this platform
     Npm(npm::Npm),
     /// Builds the Python package
@@ -65,6 +68,7 @@ fn main() -> ExitCode {
         Task::Prose(task) => task.run(),
         Task::Bench(task) => task.run(),
         Task::BenchClients(task) => task.run(),
+        Task::BenchNode(task) => task.run(),
         Task::Npm(task) => task.run(),
         Task::Wheel(args) => wheel::wheel(&args),
         Task::Generate(task) => task.run(),

@@ -60,7 +60,7 @@ fn pack(profile: &str) -> Result<[PathBuf; 2], String> {
 /// The package with everything but the binary. It runs nothing when it is installed.
 fn main_package(source: &Path, folder: &Path, platform: &str) -> Result<PathBuf, String> {
     let main = folder.join("main");
-    copy(source, &main, &["package.json", "README.md", "index.", "testing.", "lib", "bin"])?;
+    copy(source, &main, &["package.json", "README.md", "index.", "testing.", "nsq.", "lib", "bin"])?;
     licences(&main)?;
     let version = output(npm(&main).args(["pkg", "get", "version"]))?.replace('"', "");
     run(npm(&main).args(["pkg", "delete", "scripts"]))?;

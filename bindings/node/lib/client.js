@@ -3,18 +3,23 @@
 
 const check = require('./check')
 const {MqError, Failure} = require('./error')
-const {native, waiting, outcomeOf, hold, release, flushAll} = require('./runtime')
+const {native, waiting, outcomeOf, Watch, hold, release, flushAll} = require('./runtime')
 const settings = require('./settings')
 const {Subscription} = require('./subscription')
+const {headersOfContext} = require('./trace')
 
 const MESSAGE_KEYS = ['body', 'headers', 'id', 'delay']
 const STARTS = ['waiting', 'earliest', 'latest']
 const CLOSE_TIMEOUT_MS = 30_000
 /** Name of a call that `libmq/testing` makes public. */
 const ADVANCE = Symbol('advance')
+/** Name of the call that connects now, and tells what happens to the connection. */
+const WATCH = Symbol('watch')
 /** Bytes and number of messages that go to the addon in one call. */
 const CHUNK_BYTES = 32 * 1024
 const CHUNK_MESSAGES = 500
+/** Bytes of a list that is packed before it goes to the addon: larger ones would be copied in vain. */
+const PACKED_BYTES = 1024 * 1024
 /** Entries that are done before the list of publishes is made anew. */
 const DONE_MAX = 1024
 
@@ -30,7 +35,7 @@ async function open(Class, url, options) {
   const own = settings.own(url, options)
   const opened = await outcomeOf(native.connect(url, pairs, own.maxBufferedBytes))
   if (opened instanceof Failure) throw opened.error()
-  return new Class(opened, own.publishTimeout)
+  return new Class(opened, own)
 }
 
 /** The first message of a channel that is created, as the addon takes it: a kind and a number. */
@@ -72,6 +77,8 @@ class Sending {
 class Client {
   #native
   #publishTimeout
+  /** Whether messages get the context of OpenTelemetry. */
+  #hasTraces
   #subscriptions = new Set()
   /** What was published in their order, from `#first` on: those before have an outcome. */
   #sendings = []
@@ -86,19 +93,23 @@ class Client {
   #isFlushing = false
   #isClosed = false
   #closing = null
+  /** Tells what happens to the connection that publishes. */
+  #events = null
   /** Called when no publish is under way any more. */
   #onIdle = null
 
-  constructor(native_, publishTimeout) {
+  constructor(native_, {publishTimeout, traceHeaders}) {
     this.#native = native_
     this.#publishTimeout = publishTimeout
+    this.#hasTraces = traceHeaders
   }
 
   /** Publishes a message or a list of them. Returns once they are stored. */
   async publish(topic, message, options) {
     const isList = Array.isArray(message)
-    const isPlain = !isList && options === undefined && !isFull(message)
-    const outcome = await (isPlain ? this.#beginPlain(topic, message) : this.#begin(topic, message, options, isList))
+    const trace = this.#hasTraces ? headersOfContext() : undefined
+    const isPlain = !isList && options === undefined && trace === undefined && !isFull(message)
+    const outcome = await (isPlain ? this.#beginPlain(topic, message) : this.#begin(topic, message, options, isList, trace))
     if (outcome instanceof Failure) throw outcome.error()
     return isList || isPlain ? outcome : outcome[0]
   }
@@ -114,7 +125,7 @@ class Client {
     if (most > CHUNK_BYTES) {
       this.#flush()
       const large = Buffer.from(body)
-      return this.#outcome(this.#native.publishBodies(topic, large, new Uint32Array([large.length])))
+      return this.#outcome(this.#native.publishBodies(topic, large, new Uint32Array([large.length]), true))
     }
     const isOther = this.#topic !== topic || this.#takers.length === CHUNK_MESSAGES || this.#used + most > CHUNK_BYTES
     if (isOther) this.#flush()
@@ -144,13 +155,13 @@ class Client {
     const takers = this.#takers
     if (takers.length === 0) return
     const bodies = this.#bytes.subarray(0, this.#used)
-    const number = this.#native.publishBodies(this.#topic, bodies, this.#ends.subarray(0, takers.length))
+    const number = this.#native.publishBodies(this.#topic, bodies, this.#ends.subarray(0, takers.length), true)
     this.#takers = []
     this.#used = 0
     this.#add(number, takers)
   }
 
-  #begin(topic, message, options, isList) {
+  #begin(topic, message, options, isList, trace) {
     check.string(topic, 'the topic')
     if (this.#isClosed) return new Failure('CLOSED', 'the client is closed', false)
     const common = check.options(options, 'the options of publish', ['headers', 'id', 'delay'])
@@ -161,7 +172,8 @@ class Client {
     }
     const bodies = new Array(messages.length)
     const [ids, headers, delays] = [[], [], []]
-    const commonHeaders = check.headers(common.headers)
+    const own = check.headers(common.headers)
+    const commonHeaders = trace === undefined ? own : [...trace, ...(own ?? [])]
     for (let at = 0; at < messages.length; at++) {
       const one = messages[at]
       if (!isFull(one)) {
@@ -181,8 +193,28 @@ class Client {
     }
     const delayed = delays.length === 0 ? undefined : Array.from(bodies, (_, at) => delays[at] ?? 0)
     this.#flush()
-    const number = this.#native.publish(topic, bodies, ids, headers, delayed)
+    const isPlain = ids.length === 0 && headers.length === 0 && delayed === undefined
+    const number = (isPlain ? this.#publishPacked(topic, bodies) : null) ?? this.#native.publish(topic, bodies, ids, headers, delayed)
     return new Promise((resolve) => this.#add(number, resolve))
+  }
+
+  /** Publishes bodies in one piece, which costs less than a call for each. Returns null if they are too large for that. */
+  #publishPacked(topic, bodies) {
+    let most = 0
+    for (const body of bodies) most += typeof body === 'string' ? 3 * body.length : body.length
+    if (most > PACKED_BYTES) return null
+    const [bytes, ends] = [Buffer.allocUnsafe(most), new Uint32Array(bodies.length)]
+    let used = 0
+    for (let at = 0; at < bodies.length; at++) {
+      const body = bodies[at]
+      if (typeof body === 'string') used += bytes.utf8Write(body, used)
+      else {
+        bytes.set(body, used)
+        used += body.length
+      }
+      ends[at] = used
+    }
+    return this.#native.publishBodies(topic, bytes.subarray(0, used), ends, false)
   }
 
   /** The outcome of the one message of a publish. */
@@ -235,8 +267,9 @@ class Client {
     while (this.#first < this.#sendings.length && isLate(this.#sendings[this.#first])) {
       const sending = this.#sendings[this.#first]
       waiting.delete(sending.number)
-      const failure = this.#native.cancel(sending.number)
-        ? new Failure('TIMEOUT', `out of time: the publish waited for those before it, and was not sent ${when}`, true)
+      const why = this.#native.cancel(sending.number)
+      const failure = why !== null
+        ? new Failure('TIMEOUT', `${why}; the publish was not sent ${when}`, true)
         : new Failure('UNKNOWN_OUTCOME', `no broker has answered ${when}: the message may be stored or not`, false)
       this.#settle(sending, failure)
     }
@@ -244,18 +277,20 @@ class Client {
 
   /** Subscribes to a channel. */
   subscribe(topic, channel, options) {
-    const known = ['maxInFlight', 'msgTimeout', 'start', 'signal']
+    const known = ['maxInFlight', 'msgTimeout', 'sampleRate', 'start', 'signal']
     const given = check.options(options, 'the options of subscribe', known)
-    const {maxInFlight = 200, msgTimeout = 60_000, start = 'waiting', signal} = given
+    const {maxInFlight = 200, msgTimeout = 60_000, sampleRate = 0, start = 'waiting', signal} = given
     check.string(topic, 'the topic')
     check.string(channel, 'the channel')
     check.count(maxInFlight, 'maxInFlight', 1, 1_000_000)
     check.ms(msgTimeout, 'msgTimeout')
+    check.count(sampleRate, 'sampleRate', 0, 99)
     check.signal(signal)
     const [kind, at] = startOf(start)
     if (this.#isClosed) throw new MqError('CLOSED', 'the client is closed')
     this.#flush()
-    const open = () => this.#native.subscribe(topic, channel, maxInFlight, msgTimeout, kind, at)
+    const settings_ = {maxInFlight, msgTimeoutMs: msgTimeout, sampleRate, start: kind, startAt: at}
+    const open = () => this.#native.subscribe(topic, channel, settings_)
     const subscription = new Subscription(open, (ended) => this.#subscriptions.delete(ended), {topic, channel, maxInFlight, signal})
     if (!subscription.isClosed) this.#subscriptions.add(subscription)
     return subscription
@@ -290,6 +325,7 @@ class Client {
     const unfinished = this.#sendings.slice(this.#first).reduce((sum, sending) => sum + count(sending), 0)
     this.#giveUp(() => true, 'before the client was closed')
     clearTimeout(this.#timer)
+    this.#events?.end()
     const closed = await outcomeOf(this.#native.close(left()))
     if (unfinished > 0) {
       return new Failure('TIMEOUT', `out of time: ${unfinished} publishes had no outcome in ${timeout} ms`, true)
@@ -370,6 +406,13 @@ class Client {
     return {tcp, http: none(http), https: none(https), grpc: none(grpc)}
   }
 
+  /** Connects now, and again whenever the connection is lost. Calls `listener` with what happens to it. */
+  [WATCH](listener) {
+    this.#native.stayConnected()
+    this.#events = new Watch(this.#native, listener)
+    return this.#events
+  }
+
   /** Moves a test clock on. */
   async [ADVANCE](ms) {
     await this.#call(() => this.#native.advance(check.ms(ms, 'the time')))
@@ -391,4 +434,4 @@ class Client {
   }
 }
 
-module.exports = {connect, open, Client, ADVANCE}
+module.exports = {connect, open, Client, ADVANCE, WATCH}

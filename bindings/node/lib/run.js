@@ -3,6 +3,7 @@
 
 const check = require('./check')
 const {connect} = require('./client')
+const {inContextOf} = require('./trace')
 
 const KNOWN = [
   'url', 'client', 'connect', 'topic', 'channel', 'concurrency', 'msgTimeout', 'maxAttempts', 'requeueDelay', 'backoff',
@@ -171,7 +172,7 @@ class Worker {
 
   async #work(message) {
     try {
-      await this.#handler(message, {signal: this.#deadline.signal})
+      await inContextOf(message, () => this.#handler(message, {signal: this.#deadline.signal}))
     } catch (error) {
       // After the deadline the message is back already.
       if (!this.#deadline.signal.aborted) await this.#failed(message, error)

@@ -72,6 +72,38 @@ function outcomeOf(number) {
   })
 }
 
+/** What happens to the connections of a client or subscription of the addon, until `end`. */
+class Watch {
+  #native
+  #listener
+
+  /** `listener` is called with lists of events. */
+  constructor(native_, listener) {
+    this.#native = native_
+    this.#listener = listener
+    this.drain()
+  }
+
+  /** Tells at once of what has happened. */
+  drain() {
+    if (this.#native === null) return
+    const events = this.#native.pollEvents()
+    waiting.set(this.#native.events, {take: (later) => this.#take(later)})
+    if (events !== null) this.#take(events)
+  }
+
+  #take(events) {
+    process.nextTick(this.#listener, events)
+    this.drain()
+  }
+
+  /** Ends it. What comes is told to nobody. */
+  end() {
+    if (this.#native !== null) waiting.delete(this.#native.events)
+    this.#native = null
+  }
+}
+
 /** Keeps the process alive until as many calls of `release`. */
 function hold() {
   if (holds++ === 0) native.keepAlive(true)
@@ -99,4 +131,4 @@ process.on('exit', () => {
   native.end()
 })
 
-module.exports = {native, waiting, wide, outcomeOf, hold, release, flushSoon, flushAll}
+module.exports = {native, waiting, wide, outcomeOf, Watch, hold, release, flushSoon, flushAll}

@@ -14,6 +14,8 @@ const SETTINGS = {
   userAgent: ['user_agent', check.string],
   compression: ['compression', check.string],
   authSecret: ['auth_secret', check.string],
+  extension: ['extension', boolean],
+  retry: ['retry', check.string],
   tlsRootCaFile: ['tls_root_ca_file', check.string],
   tlsCertFile: ['tls_cert_file', check.string],
   tlsKeyFile: ['tls_key_file', check.string],
@@ -33,9 +35,10 @@ function boolean(value, what) {
 
 /** Keys and values in turn for the crate. */
 function pairs(options) {
-  check.options(options, 'the options of connect', Object.keys(SETTINGS))
+  check.options(options, 'the options of connect', [...Object.keys(SETTINGS), 'traceHeaders'])
   const list = []
   for (const [name, value] of Object.entries(options ?? {})) {
+    if (name === 'traceHeaders') continue
     const [key, text] = SETTINGS[name]
     if (value !== undefined) list.push(key, text(value, name))
   }
@@ -45,8 +48,12 @@ function pairs(options) {
 /** Settings that this side needs too. The URL's win. What the crate refuses fails there. */
 function own(url, options) {
   const query = new URLSearchParams(url.slice((url.indexOf('?') + 1) || url.length))
+  const {traceHeaders = !/^mqs?(\+lookup)?:\/\//.test(url)} = options ?? {}
+  boolean(traceHeaders, 'traceHeaders')
   const [, number, unit] = /^(\d+)(ms|s|m|h)$/.exec(query.get('publish_timeout') ?? '') ?? []
   return {
+    // nsqd has no headers.
+    traceHeaders,
     publishTimeout: number === undefined ? (options?.publishTimeout ?? 30_000) : Number(number) * UNITS_MS[unit],
     maxBufferedBytes: Number(query.get('max_buffered_bytes') ?? options?.maxBufferedBytes ?? 64 * 2 ** 20)
   }

@@ -6,11 +6,13 @@ const {setImmediate: turn} = require('node:timers/promises')
 const check = require('./check')
 const {MqError, AbortError, Failure} = require('./error')
 const {Pack, Message, Batch} = require('./message')
-const {waiting, outcomeOf, hold, release, flushAll} = require('./runtime')
+const {waiting, outcomeOf, Watch, hold, release, flushAll} = require('./runtime')
 
 /** Most messages in a batch by itself: the event loop turns between two batches. */
 const BATCH_MAX = 1000
 const CLOSE_TIMEOUT_MS = 10_000
+/** Name of the call that tells what happens to the connections. */
+const WATCH = Symbol('watch')
 
 /** A subscription to a channel. */
 class Subscription {
@@ -22,6 +24,10 @@ class Subscription {
   /** The promise of the opening: undefined, or a Failure. */
   #opening
   #isClosed = false
+  /** Set before it was open. */
+  #maxInFlight = null
+  /** Tells what happens to the connections. */
+  #watch = null
   /** Whether a loop over it ends quietly: it was closed from here. */
   #isEnding = false
   #isHeld = true
@@ -53,6 +59,7 @@ class Subscription {
       }
       this.#native = native
       if (this.#isClosed) native.close()
+      else if (this.#maxInFlight !== null) native.setMaxInFlight(this.#maxInFlight)
       return undefined
     })
   }
@@ -153,6 +160,28 @@ class Subscription {
     }
   }
 
+  /** Sets how many messages may be here without an answer. 0 pauses: nothing more is sent here. */
+  setMaxInFlight(maxInFlight) {
+    check.count(maxInFlight, 'maxInFlight', 0, 1_000_000)
+    this.#maxInFlight = maxInFlight
+    this.#max = Math.min(Math.max(maxInFlight, 1), BATCH_MAX)
+    if (!this.#isClosed) this.#native?.setMaxInFlight(maxInFlight)
+  }
+
+  /** Consumes from one more broker, `host:port`, whatever lookup servers say. */
+  async addBroker(address) {
+    check.string(address, 'the address')
+    await this.opened()
+    const [code, message] = this.#native.addBroker(address) ?? []
+    if (code !== undefined) throw new MqError(code, message)
+  }
+
+  /** Calls `listener` with what happens to the connections of a subscription that is open. */
+  [WATCH](listener) {
+    this.#watch = new Watch(this.#native, listener)
+    return this.#watch
+  }
+
   /** Answers that failed, and brokers that can't be reached, since they were asked for last. */
   failures() {
     const list = this.#native?.failures() ?? []
@@ -171,6 +200,7 @@ class Subscription {
     this.#isEnding = quietly
     flushAll()
     this.#pack = null
+    this.#watch?.end()
     this.#native?.close()
     this.#signal?.removeEventListener('abort', this.#onAbort)
     this.#onEnd(this)
@@ -218,4 +248,4 @@ Subscription.prototype[Symbol.asyncDispose] = async function () {
   await this.close()
 }
 
-module.exports = {Subscription}
+module.exports = {Subscription, WATCH}

@@ -1,16 +1,18 @@
 //! A client: what it publishes keeps its order, and waits where the crate has no room for more.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
-use libmq::{Client, Config, NewMessage, Start, SubscribeOptions};
+use libmq::{Client, Config, NewMessage, Pending, Receipt, Start, SubscribeOptions};
 use mq_core::{ChannelName, TopicName};
 use napi::Env;
 use napi::bindgen_prelude::{BigInt, Unknown};
 use napi_derive::napi;
 
 use crate::blocking::blocking;
+use crate::event;
 use crate::gate::{Gate, Publish};
 use crate::problem::Problem;
 use crate::runtime::{AtEnd, Environment, Outcome};
@@ -21,9 +23,8 @@ use crate::value;
 struct Group {
     /// Number of its task.
     number: u32,
-    /// Numbers of the tasks that JavaScript waits for.
-    parts: Vec<u32>,
-    /// Those that it has given up.
+    publish: Rc<Publish>,
+    /// Parts that JavaScript has given up.
     given_up: usize,
 }
 
@@ -34,18 +35,42 @@ pub(crate) struct ClientHandle {
     client: RefCell<Option<Client>>,
     gate: RefCell<Gate>,
     group: RefCell<Option<Group>>,
+    /// What is in the crate, by the number of its task; `None` of a group that goes out one by one, and can't
+    /// be taken back any more.
+    pendings: RefCell<HashMap<u32, Option<Pending>>>,
+    /// Number of the task that waits for what happens to its connection.
+    events: u32,
 }
 
 /// Bytes of a publish that is under way.
 struct Room {
     client: Rc<ClientHandle>,
+    /// Number of its task.
+    number: u32,
     bytes: usize,
     is_group: bool,
 }
 
 impl Drop for Room {
     fn drop(&mut self) {
+        self.client.pendings.borrow_mut().remove(&self.number);
         self.client.gate.borrow_mut().leave(self.bytes, self.is_group);
+    }
+}
+
+impl Room {
+    /// Publishes messages, which can be given up from when there is room for them in the crate: at once, unless
+    /// what was given up before still takes it.
+    async fn publish(
+        &self,
+        client: Client,
+        topic: &str,
+        messages: Vec<NewMessage>,
+    ) -> libmq::Result<Vec<Receipt>> {
+        let pending = client.send_many_async(topic, messages).await?;
+        drop(client);
+        self.client.pendings.borrow_mut().insert(self.number, Some(pending.clone()));
+        pending.wait_all_async().await
     }
 }
 
@@ -61,6 +86,7 @@ impl AtEnd for ClientHandle {
 
 impl Drop for ClientHandle {
     fn drop(&mut self) {
+        self.environment.release(self.events);
         // The last handle of a broker in this process waits for its disk.
         if let Some(client) = self.client.take() {
             drop(blocking(move || {
@@ -81,40 +107,42 @@ impl ClientHandle {
         loop {
             let passed = self.gate.borrow_mut().pass();
             let Some(passed) = passed else { return };
-            let room = Room { client: Rc::clone(self), bytes: passed.bytes(), is_group: passed.is_group };
+            // A group has a number of its own, beside those of its parts.
+            let number = match passed.parts.first() {
+                Some(only) if !passed.is_group => only.task,
+                _ => self.environment.reserve(),
+            };
+            let (bytes, is_group) = (passed.bytes(), passed.is_group);
+            let room = Room { client: Rc::clone(self), number, bytes, is_group };
             let Some(client) = self.client() else {
                 drop(room);
+                if is_group {
+                    self.environment.release(number);
+                }
                 for part in passed.parts {
                     self.environment.settle(part.task, Outcome::Failed(libmq::Error::Closed.into()));
                 }
                 continue;
             };
-            if passed.is_group {
-                self.begin_group(room, client, passed)
-            } else {
-                self.begin(room, client, passed)
-            }
+            if is_group { self.begin_group(room, client, passed) } else { self.begin(room, client, passed) }
         }
     }
 
     fn begin(&self, room: Room, client: Client, publish: Publish) {
-        let Some(number) = publish.parts.first().map(|part| part.task) else { return };
+        let number = room.number;
         let task = async move {
-            let result = client.publish_many_async(&publish.topic, publish.messages).await;
-            drop(client);
+            let result = room.publish(client, &publish.topic, publish.messages).await;
             Outcome::Published(Rc::clone(&room.client), result)
         };
         self.environment.run(number, Box::pin(task));
     }
 
     fn begin_group(&self, room: Room, client: Client, publish: Publish) {
-        let number = self.environment.reserve();
-        let parts = publish.parts.iter().map(|part| part.task).collect();
-        *self.group.borrow_mut() = Some(Group { number, parts, given_up: 0 });
+        let (number, publish) = (room.number, Rc::new(publish));
+        *self.group.borrow_mut() = Some(Group { number, publish: Rc::clone(&publish), given_up: 0 });
         let task = async move {
-            let results = publish_each(&client, &publish.topic, publish.messages).await;
-            drop(client);
-            Outcome::Grouped(Rc::clone(&room.client), publish.parts, results)
+            let results = outcomes(&room, client, &publish).await;
+            Outcome::Grouped(Rc::clone(&room.client), publish, results)
         };
         self.environment.run(number, Box::pin(task));
     }
@@ -127,21 +155,49 @@ impl ClientHandle {
         }
     }
 
-    /// Gives up a part of the group that is on its way, and the group if that was the last.
-    fn give_up(&self, part: u32) {
-        let mut group = self.group.borrow_mut();
-        let Some(on_its_way) = group.as_mut().filter(|group| group.parts.contains(&part)) else { return };
-        on_its_way.given_up += 1;
-        if on_its_way.given_up < on_its_way.parts.len() {
-            return;
+    /// Gives up a publish, which has no outcome then. Returns why it was never sent, if that is sure.
+    fn give_up(&self, task: u32) -> Option<String> {
+        let withdrawn = self.gate.borrow_mut().withdraw(task);
+        if withdrawn {
+            self.environment.release(task);
+            return Some("out of time: it waited for those before it".to_owned());
         }
-        let ended = group.take();
-        drop(group);
-        if let Some(Group { number, parts, .. }) = ended
-            && self.environment.cancel(number)
-        {
-            parts.into_iter().chain([number]).for_each(|number| self.environment.release(number));
+        let group = self.group.borrow_mut().take_if(|group| group.publish.has(task));
+        let Some(mut group) = group else {
+            let unsent = self.take_back(task);
+            if self.environment.cancel(task) {
+                self.environment.release(task);
+            }
+            return unsent;
+        };
+        let unsent = self.take_back(group.number);
+        group.given_up += 1;
+        if unsent.is_none() && group.given_up < group.publish.parts.len() {
+            *self.group.borrow_mut() = Some(group);
+            return None;
         }
+        if !self.environment.cancel(group.number) {
+            // Its outcome is about to be taken.
+            return unsent;
+        }
+        self.environment.release(group.number);
+        if unsent.is_none() {
+            group.publish.parts.iter().for_each(|part| self.environment.release(part.task));
+        } else if let Ok(publish) = Rc::try_unwrap(group.publish) {
+            // The others of the group are sent without it.
+            self.environment.release(task);
+            self.gate.borrow_mut().put_back(publish, task);
+        }
+        unsent
+    }
+
+    /// Takes back what is in the crate with this number. Returns why it was never sent, if that is sure.
+    fn take_back(&self, number: u32) -> Option<String> {
+        let Some(pending) = self.pendings.borrow().get(&number).cloned() else {
+            return Some("out of time: it waited for room".to_owned());
+        };
+        let error = self.client()?.give_up(&pending?).err()?;
+        matches!(error, libmq::Error::Timeout(_)).then(|| error.to_string())
     }
 
     /// Lets publishes go on that waited for a subscription.
@@ -151,27 +207,38 @@ impl ClientHandle {
     }
 }
 
-/// Publishes messages that each succeed or fail for themselves: together, and one by one if that fails for a
-/// reason that may be one message's.
-async fn publish_each(
-    client: &Client,
-    topic: &str,
-    messages: Vec<NewMessage>,
-) -> Vec<libmq::Result<libmq::Receipt>> {
-    if messages.len() > 1 {
-        match client.publish_many_async(topic, messages.clone()).await {
-            Ok(receipts) => return receipts.into_iter().map(Ok).collect(),
-            Err(error @ (libmq::Error::Unknown { .. } | libmq::Error::Closed)) => {
-                return messages.iter().map(|_| Err(error.clone())).collect();
-            }
-            Err(_) => {}
+/// The outcome of each message of a group: those of all together, or of one by one if that failed for a reason
+/// that may be one message's.
+async fn outcomes(room: &Room, client: Client, group: &Publish) -> Vec<libmq::Result<Receipt>> {
+    match room.publish(client.clone(), &group.topic, group.messages.clone()).await {
+        Ok(receipts) => return receipts.into_iter().map(Ok).collect(),
+        Err(error @ (libmq::Error::Unknown { .. } | libmq::Error::Closed)) => {
+            return group.messages.iter().map(|_| Err(error.clone())).collect();
         }
+        Err(error) if group.messages.len() == 1 => return vec![Err(error)],
+        Err(_) => {}
     }
-    let mut results = Vec::with_capacity(messages.len());
-    for message in messages {
-        results.push(client.publish_async(topic, message).await);
+    room.client.pendings.borrow_mut().insert(room.number, None);
+    let mut results = Vec::with_capacity(group.messages.len());
+    for message in &group.messages {
+        results.push(client.publish_async(&group.topic, message.clone()).await);
     }
     results
+}
+
+/// Settings of a subscription.
+#[napi(object)]
+pub struct SubscriptionSettings {
+    /// Most messages without an answer.
+    pub max_in_flight: u32,
+    /// Longest time of a message without an answer.
+    pub msg_timeout_ms: f64,
+    /// Percent of the messages; 0 is all.
+    pub sample_rate: u8,
+    /// The kind of a new channel's first message.
+    pub start: String,
+    /// Its number, where it has one.
+    pub start_at: BigInt,
 }
 
 /// A client, as `lib/client.js` holds it.
@@ -204,10 +271,12 @@ impl NativeClient {
         environment.start(Box::pin(async move {
             Outcome::Connected(opened.await.map(|client| {
                 let client = Rc::new(ClientHandle {
+                    events: environment_of_client.reserve(),
                     environment: environment_of_client,
                     client: RefCell::new(Some(client)),
                     gate: RefCell::new(Gate::new(bytes_max)),
                     group: RefCell::default(),
+                    pendings: RefCell::default(),
                 });
                 let weak = Rc::downgrade(&client);
                 client.environment.register(weak as Weak<dyn AtEnd>);
@@ -273,8 +342,8 @@ impl NativeClient {
         Ok(self.enqueue(topic, messages, total, false))
     }
 
-    /// Publishes messages that have nothing but a body, and succeed or fail each for itself: their bytes one
-    /// after the other, and the end of each. Returns the task's number.
+    /// Publishes messages that have nothing but a body: their bytes one after the other, and the end of each.
+    /// Those of a group succeed or fail each for itself. Returns the task's number.
     #[napi]
     pub fn publish_bodies(
         &self,
@@ -282,6 +351,7 @@ impl NativeClient {
         topic: String,
         bodies: Unknown<'_>,
         ends: Unknown<'_>,
+        is_group: bool,
     ) -> napi::Result<u32> {
         let bytes = value::bytes(&env, value::raw(&bodies))?;
         let mut start = 0;
@@ -290,38 +360,25 @@ impl NativeClient {
             NewMessage::new(bytes.slice(std::mem::replace(&mut start, end)..end))
         });
         let messages = messages.collect();
-        Ok(self.enqueue(topic, messages, bytes.len(), true))
+        Ok(self.enqueue(topic, messages, bytes.len(), is_group))
     }
 
-    /// Gives up a publish: it has no outcome then. Returns whether it was never begun.
+    /// Gives up a publish: it has no outcome then. Returns why it was never sent, or `null` if it may have been.
     #[napi]
-    pub fn cancel(&self, number: u32) -> bool {
-        let waited = self.client.gate.borrow_mut().withdraw(number);
-        if waited || self.client.environment.cancel(number) {
-            self.client.environment.release(number);
-        } else {
-            self.client.give_up(number);
-        }
+    pub fn cancel(&self, number: u32) -> Option<String> {
+        let unsent = self.client.give_up(number);
         self.client.admit();
-        waited
+        unsent
     }
 
-    /// Opens a subscription, and keeps publishes waiting until it is open. `start` is that of a new channel:
-    /// a kind, and its number where it has one. Returns the task's number.
+    /// Opens a subscription, and keeps publishes waiting until it is open. Returns the task's number.
     #[napi]
-    pub fn subscribe(
-        &self,
-        topic: String,
-        channel: String,
-        max_in_flight: u32,
-        msg_timeout_ms: f64,
-        start: String,
-        start_at: BigInt,
-    ) -> u32 {
+    pub fn subscribe(&self, topic: String, channel: String, settings: SubscriptionSettings) -> u32 {
         if let Err(problem) = check_names(&topic, Some(&channel)) {
             return self.failed(problem);
         }
         let Some(client) = self.client.client() else { return self.failed(libmq::Error::Closed.into()) };
+        let SubscriptionSettings { max_in_flight, msg_timeout_ms, sample_rate, start, start_at } = settings;
         let (_, start_at, _) = start_at.get_u64();
         let start = match start.as_str() {
             "earliest" => Start::Earliest,
@@ -331,7 +388,7 @@ impl NativeClient {
             _ => Start::Waiting,
         };
         let msg_timeout = milliseconds(msg_timeout_ms);
-        let options = SubscribeOptions { max_in_flight, msg_timeout, start, ..SubscribeOptions::default() };
+        let options = SubscribeOptions { max_in_flight, msg_timeout, sample_rate, start };
         self.client.gate.borrow_mut().begin_opening();
         let opened = blocking(move || client.subscribe(&topic, &channel, options));
         let handle = Rc::clone(&self.client);
@@ -343,10 +400,37 @@ impl NativeClient {
         }))
     }
 
+    /// Connects now, and again whenever the connection is lost.
+    #[napi]
+    pub fn stay_connected(&self) {
+        if let Some(client) = self.client.client() {
+            // Closed meanwhile, it needs no connection.
+            let _ = client.stay_connected();
+        }
+    }
+
+    /// Number of the task that waits for what happens to the connection: the outcomes have it.
+    #[napi(getter)]
+    pub fn events(&self) -> u32 {
+        self.client.events
+    }
+
+    /// What has happened to the connection: see [`event::values`]. `null` if nothing has: the outcome comes with
+    /// a wake-up, and this is called again only then. It keeps nothing alive, and ends with the client.
+    #[napi]
+    pub fn poll_events(&self, env: Env) -> napi::Result<Unknown<'static>> {
+        let Some(client) = self.client.client() else {
+            return value::returned(&env, value::value(&env, napi::bindgen_prelude::Null)?);
+        };
+        let task = async move { Outcome::Happened(client.events_async().await.unwrap_or_default()) };
+        event::poll(&env, &self.client.environment, self.client.events, Box::pin(task))
+    }
+
     /// Ends the client within this time, and waits for a broker in this process to stop. Returns the task's
     /// number.
     #[napi]
     pub fn close(&self, timeout_ms: f64) -> u32 {
+        self.client.environment.cancel(self.client.events);
         let client = self.client.client.borrow_mut().take();
         self.call(move || {
             let Some(client) = client else { return Ok(None) };

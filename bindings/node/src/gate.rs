@@ -57,6 +57,11 @@ impl Publish {
         None
     }
 
+    /// Whether JavaScript waits for this task with it.
+    pub(crate) fn has(&self, task: u32) -> bool {
+        self.parts.iter().any(|part| part.task == task)
+    }
+
     /// Drops the messages of one part. Returns whether it was there.
     fn remove(&mut self, task: u32) -> bool {
         let Some(at) = self.parts.iter().position(|part| part.task == task) else { return false };
@@ -124,6 +129,14 @@ impl Gate {
         removed
     }
 
+    /// Puts back what had its turn and was not sent, before all others and without one part.
+    pub(crate) fn put_back(&mut self, mut publish: Publish, without: u32) {
+        publish.remove(without);
+        if !publish.parts.is_empty() {
+            self.waiting.push_front(publish);
+        }
+    }
+
     pub(crate) fn begin_opening(&mut self) {
         self.opening += 1;
     }
@@ -173,6 +186,23 @@ mod tests {
         assert_eq!((gate.withdraw(1), gate.withdraw(1)), (true, false));
         gate.end_opening();
         assert_eq!(passed(&mut gate), [2]);
+    }
+
+    #[test]
+    fn what_was_not_sent_goes_first_again_without_what_was_given_up() {
+        let mut gate = Gate::new(1 << 20);
+        gate.push(publish(1, 1, true));
+        gate.push(publish(2, 1, true));
+        let first = gate.pass().unwrap();
+        assert!(first.has(1) && first.has(2) && !first.has(3));
+        gate.push(publish(3, 1, false));
+        gate.leave(2, true);
+        gate.put_back(first, 1);
+        assert_eq!(passed(&mut gate), [2]);
+        gate.leave(1, true);
+        assert_eq!(passed(&mut gate), [3]);
+        gate.put_back(publish(4, 1, true), 4);
+        assert_eq!(passed(&mut gate), [0; 0]);
     }
 
     #[test]

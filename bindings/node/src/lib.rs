@@ -5,6 +5,7 @@
 //! - `runtime`: tasks of an environment, and its end; `tasks`: their futures; `ready`: which of them to poll
 //! - `client`: publishing, in order and within a bound; `gate`: that bound
 //! - `subscription`: messages in batches, and their answers; `pack`: a batch as bytes
+//! - `event`: what happens to connections
 //! - `command`: the program `mq`
 //! - `blocking`: calls that wait, on threads; `value`: JavaScript's values; `problem`: errors
 
@@ -14,6 +15,7 @@
 mod blocking;
 mod client;
 mod command;
+mod event;
 mod gate;
 mod pack;
 mod problem;

@@ -5,13 +5,14 @@ use std::ffi::c_void;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
-use libmq::{Batch, Receipt, Result};
+use libmq::{Batch, ConnectionEvent, Receipt, Result};
 use napi::bindgen_prelude::{Function, Unknown};
 use napi::{Env, JsValue, check_status, sys};
 use napi_derive::napi;
 
 use crate::client::{ClientHandle, NativeClient};
-use crate::gate::Part;
+use crate::event;
+use crate::gate::{Part, Publish};
 use crate::problem::Problem;
 use crate::ready::ReadyQueue;
 use crate::subscription::{NativeSubscription, SubscriptionHandle};
@@ -23,9 +24,11 @@ pub(crate) enum Outcome {
     /// A publish, of a client that has room again.
     Published(Rc<ClientHandle>, Result<Vec<Receipt>>),
     /// Publishes that went together, of a client that may begin the next.
-    Grouped(Rc<ClientHandle>, Vec<Part>, Vec<Result<Receipt>>),
+    Grouped(Rc<ClientHandle>, Rc<Publish>, Vec<Result<Receipt>>),
     /// Messages, or the end of the subscription. The task's number stays in use.
     Delivered(Result<Batch>),
+    /// What happened to connections. The task's number stays in use.
+    Happened(Vec<ConnectionEvent>),
     /// A subscription that is open.
     Subscribed(Rc<ClientHandle>, Result<Rc<SubscriptionHandle>>),
     Connected(Result<Rc<ClientHandle>>),
@@ -196,14 +199,14 @@ impl Runtime {
         }));
         let mut drained = Drained::default();
         for (number, outcome) in outcomes {
-            if !matches!(outcome, Outcome::Delivered(..)) {
+            if !matches!(outcome, Outcome::Delivered(..) | Outcome::Happened(..)) {
                 self.environment.release(number);
             }
-            if let Outcome::Grouped(client, parts, results) = outcome {
-                parts.iter().for_each(|part| self.environment.release(part.task));
+            if let Outcome::Grouped(client, group, results) = outcome {
+                group.parts.iter().for_each(|part| self.environment.release(part.task));
                 client.end_group(number);
                 client.admit();
-                drained.add_group(&env, &parts, results)?;
+                drained.add_group(&env, &group.parts, results)?;
             } else {
                 drained.add(&env, number, outcome)?;
             }
@@ -239,6 +242,7 @@ impl Drained {
                 Ok(batch) => Ok(SubscriptionHandle::batch(env, batch)?),
                 Err(error) => Err(error.into()),
             },
+            Outcome::Happened(events) => Ok(event::values(env, events)?),
             Outcome::Subscribed(client, result) => {
                 client.opened();
                 match result {

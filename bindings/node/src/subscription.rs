@@ -9,6 +9,7 @@ use napi::bindgen_prelude::Unknown;
 use napi_derive::napi;
 
 use crate::blocking::blocking;
+use crate::event;
 use crate::pack::{fill, fitting, pack};
 use crate::problem::Problem;
 use crate::runtime::{AtEnd, Environment, Outcome};
@@ -20,6 +21,8 @@ pub(crate) struct SubscriptionHandle {
     subscription: Subscription,
     /// Number of the task that waits for messages.
     number: u32,
+    /// Number of the task that waits for what happens to its connections.
+    events: u32,
 }
 
 impl AtEnd for SubscriptionHandle {
@@ -31,13 +34,14 @@ impl AtEnd for SubscriptionHandle {
 impl Drop for SubscriptionHandle {
     fn drop(&mut self) {
         self.environment.release(self.number);
+        self.environment.release(self.events);
     }
 }
 
 impl SubscriptionHandle {
     pub(crate) fn new(environment: &Rc<Environment>, subscription: Subscription) -> Rc<Self> {
-        let number = environment.reserve();
-        let handle = Rc::new(Self { environment: Rc::clone(environment), subscription, number });
+        let (number, events) = (environment.reserve(), environment.reserve());
+        let handle = Rc::new(Self { environment: Rc::clone(environment), subscription, number, events });
         let weak = Rc::downgrade(&handle);
         environment.register(weak as Weak<dyn AtEnd>);
         handle
@@ -99,9 +103,40 @@ impl NativeSubscription {
         value::returned(&env, batch)
     }
 
+    /// Number of the task that waits for what happens to the connections: the outcomes have it.
+    #[napi(getter)]
+    pub fn events(&self) -> u32 {
+        self.handle.events
+    }
+
+    /// What has happened to the connections: see [`event::values`]. `null` if nothing has: the outcome comes with
+    /// a wake-up, and this is called again only then. Ends with the subscription.
+    #[napi]
+    pub fn poll_events(&self, env: Env) -> napi::Result<Unknown<'static>> {
+        let subscription = self.handle.subscription.clone();
+        let task = async move { Outcome::Happened(subscription.events_async().await.unwrap_or_default()) };
+        event::poll(&env, &self.handle.environment, self.handle.events, Box::pin(task))
+    }
+
+    /// Consumes from one more broker. Returns the reason why that is not possible, or `null`: code and message.
+    #[napi]
+    pub fn add_broker(&self, address: String) -> Option<Vec<String>> {
+        let added = self.handle.subscription.add_broker(&address);
+        let Problem { code, message, .. } = added.err()?.into();
+        Some(vec![code.to_owned(), message])
+    }
+
+    /// Sets how many messages may be here without an answer; 0 pauses.
+    #[napi]
+    pub fn set_max_in_flight(&self, max: u32) {
+        // In its range, as `lib/subscription.js` sees to.
+        let _ = self.handle.subscription.set_max_in_flight(max);
+    }
+
     /// Ends the subscription: what is not answered goes back.
     #[napi]
     pub fn close(&self) {
+        self.handle.environment.cancel(self.handle.events);
         self.handle.subscription.close(Duration::ZERO);
     }
 
@@ -121,15 +156,7 @@ impl NativeSubscription {
     pub fn failures(&self, env: Env) -> napi::Result<Unknown<'static>> {
         let mut parts = Vec::new();
         for failure in self.handle.subscription.failures() {
-            let id = failure.message.map(|id| String::from_utf8_lossy(&id.to_hex()).into_owned());
-            let Problem { code, message, retry } = failure.error.into();
-            parts.extend([
-                value::value(&env, failure.broker.to_string())?,
-                value::value(&env, id)?,
-                value::value(&env, code)?,
-                value::value(&env, message)?,
-                value::value(&env, retry)?,
-            ]);
+            parts.extend(event::failure(&env, failure)?);
         }
         value::returned(&env, value::array(&env, &parts)?)
     }

@@ -420,3 +420,35 @@ describe('errors', () => {
     assert.equal((await subscription.next()).done, true)
   })
 })
+
+test('a subscription pauses, takes a sample, and has one broker in this process', async () => {
+  const client = await connect('mq:memory')
+  const subscription = client.subscribe('t', 'c')
+  await subscription.opened()
+  subscription.setMaxInFlight(0)
+  await client.publish('t', 'x')
+  const next = subscription.next()
+  const early = await Promise.race([next.then(() => 'it came'), new Promise((resolve) => setTimeout(resolve, 50, 'paused'))])
+  assert.equal(early, 'paused')
+  subscription.setMaxInFlight(5)
+  const {value: message} = await next
+  assert.equal(message.text(), 'x')
+  message.finish()
+  assert.throws(() => subscription.setMaxInFlight(-1), {code: 'INVALID_ARGUMENT'})
+  await assert.rejects(subscription.addBroker('a:1'), {code: 'UNSUPPORTED'})
+  await assert.rejects(subscription.addBroker('nowhere'), {code: 'INVALID_ARGUMENT'})
+
+  assert.throws(() => client.subscribe('t', 'c', {sampleRate: 100}), {code: 'INVALID_ARGUMENT'})
+  const sampled = client.subscribe('s', 'c', {sampleRate: 1, maxInFlight: 5000})
+  await sampled.opened()
+  await client.publish('s', Array.from({length: 2000}, () => 'x'))
+  let count = 0
+  for await (const batch of sampled.batches()) {
+    count += batch.length
+    batch.finish()
+    const {channels} = (await client.stats()).topics.find(({name}) => name === 's')
+    if (channels[0].depth === 0) break
+  }
+  assert.ok(count < 200, `${count} of 2000`)
+  await client.close()
+})

@@ -21,19 +21,24 @@ test('messages go over the network and back', async (t) => {
   const client = await clientOf(t, broker)
   const subscription = client.subscribe('t', 'c')
   const receipt = await client.publish('t', 'hello')
-  assert.deepEqual(receipt, {offset: undefined, duplicate: false, broker: broker.address})
-  const receipts = await client.publish('t', ['one', 'two'])
-  assert.equal(receipts.length, 2)
+  const first = receipt.offset
+  assert.deepEqual(receipt, {offset: first, duplicate: false, broker: broker.address})
+  const headers = {colour: 'red'}
+  const receipts = await client.publish('t', [{body: 'one', id: '1', headers}, {body: 'one', id: '1'}, 'two'])
+  assert.deepEqual(receipts.map(({offset, duplicate}) => [offset, duplicate]), [[first + 1n, false], [first + 1n, true], [first + 2n, false]])
   const texts = []
   for await (const message of subscription) {
-    assert.deepEqual([message.broker, message.offset, message.attempts], [broker.address, undefined, 1])
+    assert.deepEqual([message.broker, message.offset, message.attempts], [broker.address, first + BigInt(texts.length), 1])
+    assert.equal(message.headers.colour, message.text() === 'one' ? 'red' : undefined)
     texts.push(message.text())
     message.finish()
     if (texts.length === 3) break
   }
   assert.deepEqual(texts, ['hello', 'one', 'two'])
-  await assert.rejects(client.publish('t', 'x', {id: 'one'}), {code: 'UNSUPPORTED', retry: false})
   await assert.rejects(client.stats(), {code: 'UNSUPPORTED'})
+  const plain = await clientOf(t, broker, {extension: false})
+  assert.equal((await plain.publish('t', 'x')).offset, undefined)
+  await assert.rejects(plain.publish('t', 'x', {id: 'one'}), {code: 'UNSUPPORTED', retry: false})
 })
 
 test('messages that are published together fail each for itself', async (t) => {
@@ -107,4 +112,39 @@ test('nothing acknowledged is lost by kill -9', async (t) => {
   await killing
   assert.equal(kills, 3)
   assert.equal(seen.size, total)
+})
+
+test('of a publish that was sent and not answered nobody knows', async (t) => {
+  const broker = await startBroker(t)
+  const client = await clientOf(t, broker, {publishTimeout: 1000})
+  await client.publish('t', 'first')
+  broker.process.kill('SIGSTOP')
+  const outcomes = await Promise.allSettled([client.publish('t', 'alone'), client.publish('t', ['a', 'list'])])
+  broker.process.kill('SIGCONT')
+  // The list waited for the one before it.
+  assert.deepEqual(outcomes.map(({reason}) => [reason?.code, reason?.retry]), [['UNKNOWN_OUTCOME', false], ['TIMEOUT', true]])
+})
+
+test('a publish that was never sent is out of time, and the others go on', async (t) => {
+  const broker = await startBroker(t)
+  await broker.kill()
+  const client = await clientOf(t, broker, {publishTimeout: 3000})
+  const early = ['group', ['list', 'of two']].map((message) => client.publish('t', message))
+  await new Promise((resolve) => setTimeout(resolve, 2500))
+  const late = [client.publish('t', 'later'), client.publish('t', ['and', 'later'])]
+  for (const publish of early) {
+    await assert.rejects(publish, (error) => {
+      assert.deepEqual([error.code, error.retry], ['TIMEOUT', true], String(error))
+      return true
+    })
+  }
+  await broker.run()
+  await Promise.all(late)
+  const texts = []
+  for await (const message of client.subscribe('t', 'c')) {
+    texts.push(message.text())
+    message.finish()
+    if (texts.length === 3) break
+  }
+  assert.deepEqual(texts, ['later', 'and', 'later'])
 })

@@ -1,6 +1,8 @@
 // A strict program that uses all of the surface. It is compiled, not run.
 import { connect, run, MqError, AbortError, Batch, Client, Message, Subscription } from 'libmq'
 import type { ErrorCode, Receipt, RunSummary, Start, Stats } from 'libmq'
+import nsq, { Reader, Writer } from 'libmq/nsq'
+import type { ConnectionConfigOptions, ReaderConnectionConfigOptions } from 'libmq/nsq'
 import { connect as connectForTest, TestClient } from 'libmq/testing'
 
 const client: Client = await connect('mq:memory', { publishTimeout: 1000, durability: 'memory' })
@@ -8,7 +10,9 @@ const one: Receipt = await client.publish('t', 'x', { headers: { a: 'b', c: ['d'
 const many: Receipt[] = await client.publish('t', ['x', new Uint8Array(1), { body: 'y', headers: [['a', 'b']] }])
 const offset: bigint | undefined = many[0]?.offset ?? one.offset
 const start: Start = { time: new Date(0) }
-const subscription: Subscription = client.subscribe('t', 'c', { maxInFlight: 10, start, signal: AbortSignal.timeout(1) })
+const subscription: Subscription = client.subscribe('t', 'c', { maxInFlight: 10, sampleRate: 5, start, signal: AbortSignal.timeout(1) })
+subscription.setMaxInFlight(0)
+await subscription.addBroker('localhost:4150')
 
 for await (const message of subscription) {
   const received: Message = message
@@ -56,3 +60,20 @@ await run((message) => message.finish(), { client, topic: 't', channel: 'c', sig
 const test: TestClient = await connectForTest()
 await test.advance(1)
 console.log(summary.finished)
+
+const common: ConnectionConfigOptions = { tls: true, ca: Buffer.from('x'), authSecret: null }
+const options: ReaderConnectionConfigOptions = { ...common, nsqdTCPAddresses: 'a:1', maxAttempts: 3 }
+const reader = new Reader('t', 'c', options)
+reader.on(Reader.MESSAGE, (message) => {
+  const left: number | null = message.timeUntilTimeout(true)
+  if (left === null || message.hasResponded) message.requeue(5, false)
+  else message.finish()
+})
+reader.on('nsqd_connected', (host, port) => console.log(host.length, port + 1))
+reader.connect()
+const writer = new nsq.Writer('a', 1, common)
+writer.on('error', (error) => console.log(error.code))
+writer.publish('t', [{ a: 1 }, 'x'], (error) => console.log(error?.message))
+await writer.deferPublish('t', 'x', 5)
+await Promise.all([writer.close({ timeout: 1 }), reader.close()])
+console.log(Writer.READY === 'ready')

@@ -65,3 +65,18 @@ for (const name of ['index', 'testing']) {
     }
   })
 }
+
+test('nsq.d.ts and its module have the same names', () => {
+  const [module, real] = [require('libmq/nsq'), require(path.join(TOOLS, 'nsqjs'))]
+  const root = path.dirname(require.resolve('libmq/package.json'))
+  const values = declared(path.join(root, 'nsq.d.ts'))
+  assert.deepEqual([...values.keys()].sort(), Object.keys(module).sort())
+  assert.deepEqual(Object.keys(module).sort(), Object.keys(real).sort())
+  for (const name of ['Reader', 'Writer', 'Message']) {
+    const example = {Reader: ['t', 'c', {nsqdTCPAddresses: 'a:1'}], Writer: ['a', 1], Message: [Buffer.alloc(26)]}[name]
+    const made = new module[name](...example)
+    for (const member of values.get(name)) assert.ok(member in made || member in module[name], `${name}.${member}`)
+    const statics = Object.getOwnPropertyNames(real[name]).filter((key) => /^[A-Z_]+$/.test(key))
+    for (const key of statics) assert.equal(module[name][key], real[name][key], `${name}.${key}`)
+  }
+})

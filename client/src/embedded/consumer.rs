@@ -206,6 +206,13 @@ impl Source for EmbeddedSource {
         self.signal.0.notify();
     }
 
+    fn add_broker(self: Arc<Self>, address: String) -> Result<()> {
+        Err(Error::Unsupported {
+            what: format!("to consume from {address} too"),
+            broker: self.place.name.to_string(),
+        })
+    }
+
     fn failures(&self) -> &Failures {
         &self.failures
     }

@@ -16,6 +16,7 @@ use super::{Backoff, Brokers, discovery, jittered};
 use crate::credit::{ConnectionId, Distributor, Event, SetCredit};
 use crate::delivery::{Answer, Delivery, DeliveryKey};
 use crate::error::{Error, Result};
+use crate::events::ConnectionEvent;
 use crate::signal::Signal;
 use crate::subscription::{Failure, Failures, Source, Start, SubscribeOptions};
 use crate::url::Place;
@@ -56,6 +57,8 @@ struct Inbox {
     last_connection: ConnectionId,
     /// The brokers there are.
     wanted: BTreeSet<String>,
+    /// Those among them that were added by hand.
+    added: BTreeSet<String>,
     /// The brokers that a task connects to.
     running: BTreeSet<String>,
     /// Whether a broker created the channel; `None` before one has said.
@@ -96,6 +99,7 @@ pub(super) fn start(
         links: BTreeMap::new(),
         last_connection: 0,
         wanted: BTreeSet::new(),
+        added: BTreeSet::new(),
         running: BTreeSet::new(),
         is_new: None,
         refusal: None,
@@ -123,7 +127,7 @@ impl RemoteSource {
     /// Starts a task for each broker that has none.
     fn connect_to(self: &Arc<Self>, runtime: &Handle, addresses: Vec<String>) {
         let mut inbox = self.inbox.lock();
-        inbox.wanted = addresses.into_iter().collect();
+        inbox.wanted = addresses.into_iter().chain(inbox.added.iter().cloned()).collect();
         let new: Vec<_> = inbox.wanted.difference(&inbox.running).cloned().collect();
         for address in new {
             if !inbox.closed {
@@ -173,6 +177,7 @@ impl RemoteSource {
         let mut backoff = Backoff::new(self.brokers.max_delay);
         let mut is_down = false;
         loop {
+            let mut was_ready = false;
             {
                 let mut inbox = self.inbox.lock();
                 if inbox.closed || !inbox.wanted.contains(&address) {
@@ -186,7 +191,7 @@ impl RemoteSource {
             };
             let ended = match connected {
                 Ok(connection) => {
-                    is_down = false;
+                    (is_down, was_ready) = (false, true);
                     let (ended, messages) = self.serve(connection, &broker).await;
                     if messages > 0 {
                         backoff.reset();
@@ -201,6 +206,9 @@ impl RemoteSource {
             {
                 let error = Error::Unreachable { why: error.to_string(), broker: address.clone() };
                 self.failures.push(Failure { broker: Arc::clone(&broker), message: None, error });
+            }
+            if was_ready {
+                self.failures.events.push(ConnectionEvent::Closed { broker: Arc::clone(&broker) });
             }
             tokio::select! {
                 () = self.closed() => {}
@@ -252,6 +260,7 @@ impl RemoteSource {
             }
             id
         };
+        self.failures.events.push(super::connected(&connection, broker));
         let (mut messages, mut answers) = (0, Answers::default());
         let ended = loop {
             messages += self.deliver(id, &mut connection, broker);
@@ -417,8 +426,15 @@ impl Source for RemoteSource {
     fn close(&self) {
         let mut inbox = self.inbox.lock();
         if !std::mem::replace(&mut inbox.closed, true) {
-            inbox.fetched.clear();
-            for link in inbox.links.values() {
+            let fetched = std::mem::take(&mut inbox.fetched);
+            for (id, link) in &inbox.links {
+                // nsqd keeps what a connection that ends had until it times out; `mq` gives it out again, and
+                // does not count that it was here.
+                if !link.confirms {
+                    let keys = fetched.iter().map(|fetched| fetched.delivery.key);
+                    let keys: Vec<_> = keys.filter(|key| key.connection == *id).collect();
+                    let _ = link.commands.send(Command::Answers(keys, Answer::Requeue(Duration::ZERO)));
+                }
                 // One that ended meanwhile is closed already.
                 let _ = link.commands.send(Command::Close);
             }
@@ -463,5 +479,15 @@ impl Source for RemoteSource {
 
     fn set_max_in_flight(&self, max: u32) {
         self.inbox.lock().handle(Event::SetMax(max));
+    }
+
+    fn add_broker(self: Arc<Self>, address: String) -> Result<()> {
+        let wanted = {
+            let mut inbox = self.inbox.lock();
+            inbox.added.insert(address);
+            inbox.wanted.iter().cloned().collect()
+        };
+        self.connect_to(super::runtime()?, wanted);
+        Ok(())
     }
 }

@@ -17,6 +17,7 @@ use tokio::runtime::{Builder, Handle, Runtime};
 
 use crate::config::{Compression, Config, PublishTo, Retry};
 use crate::error::{Error, Result};
+use crate::events::{ConnectionEvent, Events};
 use crate::fork::OncePerProcess;
 use crate::publish::{Publication, Queue};
 use crate::subscription::{Source, SubscribeOptions};
@@ -71,6 +72,8 @@ struct Brokers {
     /// Addresses at which the extension was offered and not taken, and until when it is not tried again.
     /// Bounded by the addresses there are.
     plain: Mutex<HashMap<String, Instant>>,
+    /// What happens to the connection that publishes.
+    events: Events,
 }
 
 impl Brokers {
@@ -150,6 +153,7 @@ impl Remote {
             retry: config.retry,
             obstacle: Mutex::default(),
             plain: Mutex::default(),
+            events: Events::default(),
         });
         let queue = Arc::new(Queue::default());
         let runtime = runtime()?;
@@ -170,6 +174,15 @@ impl Remote {
             obstacle if obstacle.is_empty() => format!("{} is busy", self.name()),
             obstacle => obstacle.clone(),
         }
+    }
+
+    pub(crate) fn events(&self) -> &Events {
+        &self.brokers.events
+    }
+
+    /// Connects before there is anything to send, and again whenever the connection is lost.
+    pub(crate) fn stay_connected(&self) {
+        self.queue.stay_due();
     }
 
     pub(crate) fn push(&self, publication: Publication) {
@@ -197,6 +210,12 @@ impl Drop for Remote {
     fn drop(&mut self) {
         self.close();
     }
+}
+
+/// The event of a connection that is ready.
+fn connected(connection: &Connection, broker: &Arc<str>) -> ConnectionEvent {
+    let [msg_timeout, max_msg_timeout] = connection.message_timeouts();
+    ConnectionEvent::Connected { broker: Arc::clone(broker), msg_timeout, max_msg_timeout }
 }
 
 /// Delays between attempts: each twice the last, and each cut by up to a half at random, so that the clients

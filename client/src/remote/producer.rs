@@ -15,8 +15,10 @@ use mq_nsq::wire::extension::Run;
 use super::{Backoff, Brokers, discovery};
 use crate::config::Retry;
 use crate::error::{Error, Result};
+use crate::events::ConnectionEvent;
 use crate::message::NewMessage;
 use crate::publish::{Next, Publication, Queue, Receipt, Resend};
+use crate::subscription::Failure;
 use crate::url::Place;
 
 /// Commands on the way over one connection: enough for the way there and back, and for one write and one
@@ -35,6 +37,7 @@ pub(super) async fn run(brokers: Arc<Brokers>, queue: Arc<Queue>) {
     let mut backoff = Backoff::new(brokers.max_delay);
     // Clients begin at any of the brokers, so that each gets some.
     let mut turn = fastrand::usize(..);
+    let mut is_down = false;
     loop {
         queue.signal.until(|| queue.is_due().then_some(())).await;
         let addresses = addresses(&brokers).await;
@@ -43,23 +46,20 @@ pub(super) async fn run(brokers: Arc<Brokers>, queue: Arc<Queue>) {
             let address = &addresses[turn % addresses.len()];
             match brokers.dial(address, None).await {
                 Ok(connection) => {
-                    let mut link = Link::new(connection, address, brokers.retry);
-                    let ended = link.serve(&queue).await;
-                    queue.look_soon(false);
-                    let Err(error) = ended else { return };
-                    let (why, left) = link.end(error);
-                    *brokers.obstacle.lock() = why;
+                    is_down = false;
+                    let Some(ended) = serve(&brokers, &queue, address, connection).await else { return };
                     // Where there are other brokers, they get all but what only this one may have.
-                    let (resend, unsent) = left
+                    let (resend, unsent) = ended
+                        .left
                         .into_iter()
                         .partition(|publication| publication.resend.is_some() && !brokers.is_one());
                     queue.put_back(unsent);
                     spawn_resend(&brokers, address.clone(), resend);
-                    served = link.has_outcomes;
+                    served = ended.has_outcomes;
                     turn = turn.wrapping_add(1);
                     break;
                 }
-                Err(error) => *brokers.obstacle.lock() = format!("{address}: {error}"),
+                Err(error) => not_reached(&brokers, address, &error, &mut is_down),
             }
             turn = turn.wrapping_add(1);
         }
@@ -77,6 +77,45 @@ pub(super) async fn run(brokers: Arc<Brokers>, queue: Arc<Queue>) {
             () = queue.signal.until(|| queue.is_closed().then_some(())) => {}
         }
     }
+}
+
+/// What is left of a connection that ended.
+struct Ended {
+    /// Publications to be sent again.
+    left: VecDeque<Publication>,
+    /// Whether the broker answered any.
+    has_outcomes: bool,
+}
+
+/// Sends what is queued over a connection until it ends. `None`: the queue is closed, and all has its outcome.
+async fn serve(brokers: &Brokers, queue: &Queue, address: &str, connection: Connection) -> Option<Ended> {
+    let mut link = Link::new(connection, address, brokers.retry);
+    brokers.events.push(super::connected(&link.connection, &link.broker));
+    let ended = link.serve(queue).await;
+    queue.look_soon(false);
+    let error = ended.err()?;
+    brokers.failed(&link.broker, error.to_string());
+    brokers.events.push(ConnectionEvent::Closed { broker: Arc::clone(&link.broker) });
+    let (why, left) = link.end(error);
+    *brokers.obstacle.lock() = why;
+    Some(Ended { left, has_outcomes: link.has_outcomes })
+}
+
+impl Brokers {
+    /// Reports the end of a connection, or that there is none.
+    fn failed(&self, broker: &Arc<str>, why: String) {
+        let error = Error::Unreachable { why, broker: broker.to_string() };
+        let failure = Failure { broker: Arc::clone(broker), message: None, error };
+        self.events.push(ConnectionEvent::Failed(failure));
+    }
+}
+
+/// Notes that a broker can't be reached. Of attempts that fail one after the other, the first is reported.
+fn not_reached(brokers: &Brokers, address: &str, error: &WireError, is_down: &mut bool) {
+    if !std::mem::replace(is_down, true) {
+        brokers.failed(&address.into(), error.to_string());
+    }
+    *brokers.obstacle.lock() = format!("{address}: {error}");
 }
 
 /// Sends what is queued to all brokers at once, each of which takes the next when it has room.
@@ -114,24 +153,23 @@ async fn run_one(
     address: String,
     senders: Arc<Mutex<BTreeSet<String>>>,
 ) {
-    let mut backoff = Backoff::new(brokers.max_delay);
+    let (mut backoff, mut is_down) = (Backoff::new(brokers.max_delay), false);
     loop {
         queue.signal.until(|| queue.is_due().then_some(())).await;
         match brokers.dial(&address, None).await {
             Ok(connection) => {
-                let mut link = Link::new(connection, &address, brokers.retry);
-                let Err(error) = link.serve(&queue).await else { break };
-                let (why, left) = link.end(error);
-                *brokers.obstacle.lock() = why;
-                let (resend, unsent) = left.into_iter().partition(|publication| publication.resend.is_some());
+                is_down = false;
+                let Some(ended) = serve(&brokers, &queue, &address, connection).await else { break };
+                let (resend, unsent) =
+                    ended.left.into_iter().partition(|publication| publication.resend.is_some());
                 queue.put_back(unsent);
                 queue.signal.notify();
                 spawn_resend(&brokers, address.clone(), resend);
-                if link.has_outcomes {
+                if ended.has_outcomes {
                     backoff.reset();
                 }
             }
-            Err(error) => *brokers.obstacle.lock() = format!("{address}: {error}"),
+            Err(error) => not_reached(&brokers, &address, &error, &mut is_down),
         }
         if queue.is_closed() {
             break;

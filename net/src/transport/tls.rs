@@ -61,7 +61,7 @@ impl From<TlsError> for io::Error {
 }
 
 fn file_error(file: &Path, reason: impl fmt::Display) -> TlsError {
-    TlsError::File { file: file.to_owned(), reason: reason.to_string() }
+    TlsError::File { file: shown(file), reason: reason.to_string() }
 }
 
 /// A server's TLS. Clones share it: what one reads again, all have.
@@ -209,22 +209,40 @@ fn server_config(options: &TlsOptions) -> Result<Arc<ServerConfig>, TlsError> {
 /// Reads a certificate with its key. Nothing is asked of it but that they fit: clients judge it.
 fn certified_key(provider: &CryptoProvider, cert: &Path, key: &Path) -> Result<CertifiedKey, TlsError> {
     let chain = certificates(cert)?;
-    let der =
-        PrivateKeyDer::from_pem_file(key).map_err(|error| file_error(key, pem_reason(&error, "key")))?;
+    let der = PrivateKeyDer::from_pem_slice(&pem(key)?)
+        .map_err(|error| file_error(key, pem_reason(&error, "key")))?;
     let signing = provider.key_provider.load_private_key(der);
     let certified = CertifiedKey::new(chain, signing.map_err(|error| file_error(key, error))?);
     match certified.keys_match() {
         Err(Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => {
-            Err(TlsError::Mismatch { cert: cert.to_owned(), key: key.to_owned() })
+            Err(TlsError::Mismatch { cert: shown(cert), key: shown(key) })
         }
         // It can't be checked for certificates of old forms.
         _ => Ok(certified),
     }
 }
 
+/// The bytes of a PEM file. In its place the text of one may be given.
+fn pem(file: &Path) -> Result<Vec<u8>, TlsError> {
+    match pem_text(file) {
+        Some(text) => Ok(text.as_bytes().to_owned()),
+        None => std::fs::read(file).map_err(|error| file_error(file, error)),
+    }
+}
+
+/// The text that was given in place of a file.
+fn pem_text(file: &Path) -> Option<&str> {
+    file.to_str().filter(|text| text.starts_with("-----BEGIN "))
+}
+
+/// A file as errors name it: a text may be a key.
+pub fn shown(file: &Path) -> PathBuf {
+    if pem_text(file).is_some() { "the PEM text".into() } else { file.to_owned() }
+}
+
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let reason = |error| file_error(file, pem_reason(&error, "certificate"));
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(file).map_err(reason)?.collect();
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem(file)?).collect();
     match chain.map_err(reason)? {
         chain if chain.is_empty() => Err(file_error(file, "no certificate in it")),
         chain => Ok(chain),

@@ -186,6 +186,13 @@ impl Connection {
         u32::try_from(self.server.max_rdy_count).unwrap_or(0)
     }
 
+    /// The time that the server gives each message of this connection, and the longest that renewing makes it;
+    /// zero if it did not say.
+    pub fn message_timeouts(&self) -> [Duration; 2] {
+        let ms = |ms| Duration::from_millis(u64::try_from(ms).unwrap_or(0));
+        [ms(self.server.msg_timeout), ms(self.server.max_msg_timeout)]
+    }
+
     /// Whether it has libmq's extension.
     pub fn is_extended(&self) -> bool {
         self.is_extended

@@ -1,0 +1,4 @@
+import nsq from './nsq.js'
+
+export const { Message, Reader, Writer, NSQDConnection, WriterNSQDConnection } = nsq
+export default nsq
