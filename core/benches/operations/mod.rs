@@ -100,6 +100,11 @@ fn deliver_later(folder: &TempDir, name: &str, count: u64) {
     assert_eq!(left, 0);
 }
 
+fn later(folder: TempDir, name: &str) -> Box<dyn FnMut(u64)> {
+    let name = name.to_owned();
+    Box::new(move |count| deliver_later(&folder, &name, count))
+}
+
 fn publish(broker: &Broker, name: &TopicName, messages: u64, batch: u64) {
     let topic = broker.topic(name).unwrap();
     let wake = nobody();
@@ -200,10 +205,7 @@ pub(crate) fn operation(name: &str) -> Box<dyn FnMut(u64)> {
                 }
             })
         }
-        scaling if SCALING.contains(&scaling) => {
-            let name = scaling.to_owned();
-            Box::new(move |count| deliver_later(&folder, &name, count))
-        }
-        _ => panic!("no operation {name}: there are {NAMES:?}"),
+        "deferred" | "requeued" | "requeued_batch" => later(folder, name),
+        _ => panic!("no operation {name}: there are {NAMES:?} and {SCALING:?}"),
     }
 }
