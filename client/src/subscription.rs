@@ -136,6 +136,7 @@ pub(crate) trait Source: Send + Sync {
     /// enough.
     fn confirm(&self, deadline: Option<Instant>) -> Result<bool>;
     fn set_max_in_flight(&self, max: u32);
+    fn is_starved(&self) -> bool;
 }
 
 impl fmt::Debug for dyn Source {
@@ -286,6 +287,13 @@ impl Subscription {
         in_range("max_in_flight", &max, &0, &1_000_000)?;
         self.source()?.set_max_in_flight(max);
         Ok(())
+    }
+
+    /// Whether a broker waits, or soon will, for answers before it sends more: 85 % of what it may have in
+    /// flight is here. For programs that answer in batches: it is time to. `false` of a broker in this
+    /// process, and in a child of `fork`.
+    pub fn is_starved(&self) -> bool {
+        self.source().is_ok_and(|source| source.is_starved())
     }
 
     /// Whether this subscription created its channel, which then begins at [`SubscribeOptions::start`].

@@ -464,4 +464,8 @@ impl Source for RemoteSource {
     fn set_max_in_flight(&self, max: u32) {
         self.inbox.lock().handle(Event::SetMax(max));
     }
+
+    fn is_starved(&self) -> bool {
+        self.inbox.lock().distributor.is_starved()
+    }
 }
