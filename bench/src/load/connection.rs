@@ -9,7 +9,7 @@ use mq_nsq::wire::MAGIC;
 use mq_nsq::wire::frame::{Frame, HEARTBEAT, OK};
 use serde_json::Value;
 
-use super::frames::Frames;
+use super::frames::{Frames, UNASKED};
 use super::socket::Socket;
 
 /// Longest silence of a server while an answer is due.
@@ -192,6 +192,7 @@ impl Connection {
                 Some(Frame::Response(data)) => return Ok(data.to_vec()),
                 Some(Frame::Error(text)) => return Err(String::from_utf8_lossy(text).into_owned()),
                 Some(Frame::Message(_)) => return Err("a message before its time".to_owned()),
+                Some(Frame::Delivery(_) | Frame::Results(_)) => return Err(UNASKED.to_owned()),
                 None if Instant::now() > deadline => return Err(format!("no answer for {PATIENCE:?}")),
                 None => {
                     self.wait()?;

@@ -8,6 +8,7 @@ use mq_nsq::wire::frame::{CLOSE_WAIT, Frame, HEARTBEAT};
 
 use super::body::Stamp;
 use super::connection::Connection;
+use super::frames::UNASKED;
 use super::run::{Goal, Run};
 use super::seen::{Seen, Sight};
 
@@ -139,6 +140,7 @@ fn answer(frame: &Frame<'_>, commands: &mut Vec<u8>) -> Result<(), String> {
         Frame::Error(text) if text.starts_with(b"E_FIN_FAILED") => {}
         Frame::Error(text) => return Err(String::from_utf8_lossy(text).into_owned()),
         Frame::Message(_) => {}
+        Frame::Delivery(_) | Frame::Results(_) => return Err(UNASKED.to_owned()),
     }
     Ok(())
 }

@@ -11,6 +11,7 @@ use mq_server::config::value::Size;
 use super::body::{STAMP_BYTES, Stamp, filler};
 use super::connection::{Connection, PATIENCE};
 use super::consumer::histogram;
+use super::frames::UNASKED;
 use super::options::{Server, duration, size};
 use super::phase::Meter;
 use super::report::{self, Check, Phase, Report};
@@ -237,6 +238,7 @@ impl ConsumeDue {
                     Frame::Response(other) => {
                         return Err(format!("unexpected answer {:?}", String::from_utf8_lossy(other)));
                     }
+                    Frame::Delivery(_) | Frame::Results(_) => return Err(UNASKED.to_owned()),
                 }
             }
         }

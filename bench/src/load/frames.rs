@@ -6,6 +6,9 @@ use mq_nsq::wire::frame::{self, Frame, HEARTBEAT, OK, OK_FRAME};
 
 use super::http;
 
+/// Complaint about a frame of an extension, which no load asks for.
+pub(super) const UNASKED: &str = "a frame of an extension that nobody asked for";
+
 /// Bytes that were read and not yet looked at.
 pub(crate) struct Frames {
     /// A buffer as long as its capacity; `start..end` is filled.
@@ -99,6 +102,7 @@ impl Frames {
                 }
                 Some(Frame::Error(text)) => return Err(String::from_utf8_lossy(text).into_owned()),
                 Some(Frame::Message(_)) => return Err("a message nobody asked for".to_owned()),
+                Some(Frame::Delivery(_) | Frame::Results(_)) => return Err(UNASKED.to_owned()),
             }
         }
     }
