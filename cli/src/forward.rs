@@ -51,6 +51,8 @@ struct Job {
     /// Share of the messages that go on.
     sample: f64,
     filter: Filter,
+    /// Whether headers go on.
+    has_headers: bool,
     retry: Retry,
     status_every: usize,
     log: Log,

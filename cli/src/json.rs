@@ -1,5 +1,7 @@
 //! Messages as JSON objects.
 
+use bytes::Bytes;
+use libmq::Delivery;
 use mq_core::MessageId;
 use serde::Serialize;
 
@@ -16,10 +18,22 @@ pub(crate) struct Line<'a> {
     attempts: u16,
     #[serde(skip_serializing_if = "Option::is_none")]
     broker: Option<&'a str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    headers: Vec<Header<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     body: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     body_hex: Option<String>,
+}
+
+/// A header, with its value as a body is.
+#[derive(Serialize)]
+struct Header<'a> {
+    name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value_hex: Option<String>,
 }
 
 impl<'a> Line<'a> {
@@ -31,14 +45,23 @@ impl<'a> Line<'a> {
             timestamp,
             attempts,
             broker: None,
+            headers: Vec::new(),
             body: text,
             body_hex: text.is_none().then(|| hex::encode(body)),
         }
     }
 
-    /// The same with its broker.
-    pub(crate) fn of(self, broker: &'a str) -> Self {
-        Self { broker: Some(broker), ..self }
+    /// A message of a subscription, with its headers and its broker.
+    pub(crate) fn of(message: &'a Delivery) -> Self {
+        let header = |(name, value): &'a (String, Bytes)| {
+            let text = std::str::from_utf8(value).ok();
+            Header { name, value: text, value_hex: text.is_none().then(|| hex::encode(value)) }
+        };
+        Self {
+            broker: Some(message.broker()),
+            headers: message.headers().iter().map(header).collect(),
+            ..Self::new(message.id(), message.timestamp(), message.attempts(), message.body())
+        }
     }
 
     /// The same with its topic.

@@ -87,7 +87,7 @@ fn explain(options: &Peek, error: &Error) -> String {
 }
 
 fn print(options: &Peek, message: &Message, out: &mut impl Write) -> io::Result<()> {
-    let Message { id, timestamp, attempts, body } = message;
+    let Message { id, timestamp, attempts, body, .. } = message;
     if options.json {
         serde_json::to_writer(&mut *out, &json::Line::new(*id, *timestamp, *attempts, body))?;
         return writeln!(out);

@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
+use libmq::NewMessage;
 use mq_core::TopicName;
 use mq_nsq::client::{Admin, Connection};
 use mq_server::config::units;
@@ -49,10 +50,10 @@ pub(crate) struct Pub {
     /// Time before the messages are delivered
     #[arg(long, value_name = "TIME", value_parser = units::duration)]
     delay: Option<Duration>,
-    /// Header to store with the messages; several by giving the flag again. Sent over HTTP
+    /// Header to store with the messages; several by giving the flag again. Sent over HTTP without --url
     #[arg(long, value_name = "NAME=VALUE", value_parser = header)]
     header: Vec<(String, String)>,
-    /// Id of the message: one sent again with it is stored once. Sent over HTTP
+    /// Id of the message: one sent again with it is stored once. Sent over HTTP without --url
     #[arg(long, value_name = "ID", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     id: Option<String>,
     /// The longest message to send: the broker's --max-msg-size
@@ -60,12 +61,26 @@ pub(crate) struct Pub {
     max_msg_size: Size,
     /// Brokers, instead of --tcp-address: mq://host:port[,host:port...], mqs:// for TLS, or
     /// mq+lookup://host:port; settings as ?name=value&...
-    #[arg(long, value_name = "URL", conflicts_with_all = ["header", "id", "tls", "tls_ca", "tls_cert", "tls_server_name", "tls_insecure"])]
+    #[arg(long, value_name = "URL", conflicts_with_all = ["tls", "tls_ca", "tls_cert", "tls_server_name", "tls_insecure"])]
     url: Option<String>,
     #[command(flatten)]
     broker: TcpFlags,
     #[command(flatten)]
     http: HttpAddressFlag,
+}
+
+impl Pub {
+    /// A message with what the flags give it.
+    fn message(&self, body: Bytes) -> NewMessage {
+        let mut message = NewMessage::new(body).delay(self.delay.unwrap_or_default());
+        for (name, value) in &self.header {
+            message = message.header(name.clone(), value.clone());
+        }
+        match &self.id {
+            Some(id) => message.id(id.clone()),
+            None => message,
+        }
+    }
 }
 
 fn size(text: &str) -> Result<Size, String> {
@@ -83,21 +98,22 @@ fn header(text: &str) -> Result<(String, String), String> {
 pub(crate) fn run(options: Pub) -> Outcome {
     let whole = whole_messages(&options)?;
     let over_http = !options.header.is_empty() || options.id.is_some();
-    match (whole, over_http) {
-        (Some(messages), true) => {
-            if options.id.is_some() && messages.len() != 1 {
-                return Err("--id is the id of one message: publish them one at a time".to_owned());
-            }
-            runtime()?.block_on(publish_over_http(&options, &messages))
+    if options.id.is_some() && whole.as_ref().is_some_and(|messages| messages.len() != 1) {
+        return Err("--id is the id of one message: publish them one at a time".to_owned());
+    }
+    if let Some(url) = &options.url {
+        if options.id.is_some() && whole.is_none() {
+            return Err("--id goes with one message as argument or --file, not with stdin's lines".to_owned());
         }
+        return runtime()?.block_on(publish_to(&options, url, whole));
+    }
+    match (whole, over_http) {
+        (Some(messages), true) => runtime()?.block_on(publish_over_http(&options, &messages)),
         (None, true) => {
             Err("--header and --id go with messages as arguments or --file, not with stdin's lines"
                 .to_owned())
         }
-        (whole, false) => match &options.url {
-            Some(url) => runtime()?.block_on(publish_to(&options, url, whole)),
-            None => runtime()?.block_on(publish(&options, whole)),
-        },
+        (whole, false) => runtime()?.block_on(publish(&options, whole)),
     }
 }
 
@@ -186,7 +202,7 @@ async fn publish_to(options: &Pub, url: &str, whole: Option<Vec<Bytes>>) -> Outc
             progress.left_out(&too_long, options.max_msg_size);
             progress.read(&lines);
             for body in lines {
-                sender.send(options.topic.as_str(), body, options.delay.unwrap_or_default()).await?;
+                sender.send(options.topic.as_str(), options.message(body)).await?;
             }
             progress.show(sender.acknowledged());
         }

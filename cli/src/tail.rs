@@ -64,7 +64,7 @@ struct Line {
 
 impl Print for Line {
     fn print(&self, out: &mut impl Write) -> std::io::Result<()> {
-        let Message { id, timestamp, attempts, body } = &self.message;
+        let Message { id, timestamp, attempts, body, .. } = &self.message;
         if self.is_json {
             let line = json::Line::new(*id, *timestamp, *attempts, body);
             serde_json::to_writer(&mut *out, &line)?;

@@ -9,8 +9,8 @@ use crate::json;
 pub(crate) enum Format {
     /// The body and a newline
     Lines,
-    /// A JSON object a line: id, timestamp in nanoseconds, attempts, broker, and body or, if that is not
-    /// UTF-8, body_hex
+    /// A JSON object a line: id, timestamp in nanoseconds, attempts, broker, headers, and body or, if that is
+    /// not UTF-8, body_hex
     Json,
     /// The body's length in 4 bytes, the highest first, and the body: for bodies with newlines
     Length,
@@ -25,11 +25,8 @@ impl Format {
                 out.push(b'\n');
             }
             Self::Json => {
-                let line =
-                    json::Line::new(message.id(), message.timestamp(), message.attempts(), message.body());
-                let line = line.of(message.broker());
                 // Strings and numbers into memory: nothing fails.
-                let _ = serde_json::to_writer(&mut *out, &line);
+                let _ = serde_json::to_writer(&mut *out, &json::Line::of(message));
                 out.push(b'\n');
             }
             Self::Length => {

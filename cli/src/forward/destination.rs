@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use libmq::Client;
+use libmq::{Client, Error, NewMessage};
 use tokio::time::timeout;
 
 use super::http::Web;
@@ -35,11 +35,21 @@ impl Destination {
     ///
     /// # Errors
     /// The reason why it did not, or may not have.
-    pub(super) async fn deliver(&self, topic: &str, body: Bytes) -> Result<(), String> {
+    pub(super) async fn deliver(
+        &self,
+        topic: &str,
+        body: Bytes,
+        headers: &[(String, Bytes)],
+    ) -> Result<(), String> {
         match self {
-            Self::Web(web) => web.send(body).await,
+            Self::Web(web) => web.send(&body, headers).await,
             Self::Brokers(ToBrokers { client, timeout: time, .. }) => {
-                match timeout(*time, client.publish_async(topic, body)).await {
+                let message = NewMessage::new(body);
+                let message = headers.iter().cloned().fold(message, |message, (k, v)| message.header(k, v));
+                match timeout(*time, client.publish_async(topic, message)).await {
+                    Ok(Err(error @ Error::Unsupported { .. })) if !headers.is_empty() => {
+                        Err(format!("{error}: --drop-headers leaves them out"))
+                    }
                     Ok(published) => published.map(drop).map_err(|error| error.to_string()),
                     Err(_) => Err(format!("no answer within {time:?}")),
                 }

@@ -112,9 +112,9 @@ impl Web {
     }
 
     /// Sends one message. Returns once the server has answered that it took it.
-    pub(super) async fn send(&self, body: Bytes) -> Result<(), String> {
+    pub(super) async fn send(&self, body: &Bytes, headers: &[(String, Bytes)]) -> Result<(), String> {
         let time = self.requests.timeout;
-        let sent = timeout(time, self.exchange(&body)).await;
+        let sent = timeout(time, self.exchange(body, headers)).await;
         let status = sent.unwrap_or_else(|_| Err(format!("no answer within {time:?}")))?;
         let is_taken = match self.requests.method {
             Method::GET => status == StatusCode::OK,
@@ -123,16 +123,16 @@ impl Web {
         if is_taken { Ok(()) } else { Err(format!("got status code {}", status.as_u16())) }
     }
 
-    async fn exchange(&self, body: &Bytes) -> Result<StatusCode, String> {
+    async fn exchange(&self, body: &Bytes, headers: &[(String, Bytes)]) -> Result<StatusCode, String> {
         // The server may have closed one that was kept: then once more over a new one.
         while let Some(kept) = self.take_idle() {
-            match self.exchange_over(kept, body).await {
+            match self.exchange_over(kept, self.request(body, headers)).await {
                 Err(error) if error.is_canceled() || error.is_incomplete_message() || error.is_closed() => {}
                 other => return other.map_err(|error| error.to_string()),
             }
         }
         let fresh = self.connect().await?;
-        self.exchange_over(fresh, body).await.map_err(|error| error.to_string())
+        self.exchange_over(fresh, self.request(body, headers)).await.map_err(|error| error.to_string())
     }
 
     fn take_idle(&self) -> Option<SendRequest<Full<Bytes>>> {
@@ -143,9 +143,9 @@ impl Web {
     async fn exchange_over(
         &self,
         mut connection: SendRequest<Full<Bytes>>,
-        body: &Bytes,
+        request: Request<Full<Bytes>>,
     ) -> Result<StatusCode, hyper::Error> {
-        let response = connection.send_request(self.request(body)).await?;
+        let response = connection.send_request(request).await?;
         let status = response.status();
         if Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await.is_ok()
             && connection.ready().await.is_ok()
@@ -158,7 +158,7 @@ impl Web {
         Ok(status)
     }
 
-    fn request(&self, body: &Bytes) -> Request<Full<Bytes>> {
+    fn request(&self, body: &Bytes, headers: &[(String, Bytes)]) -> Request<Full<Bytes>> {
         let is_get = self.requests.method == Method::GET;
         let (url, body) = match is_get {
             true => (self.url.replacen("%s", &query_escape(body), 1), Bytes::new()),
@@ -173,6 +173,14 @@ impl Web {
             *request.uri_mut() = Uri::from(path.clone());
         }
         *request.headers_mut() = self.requests.headers.clone();
+        for (name, value) in headers {
+            // What HTTP can't say stays behind.
+            if let Ok(name) = HeaderName::from_bytes(format!("mq-header-{name}").as_bytes())
+                && let Ok(value) = HeaderValue::from_bytes(value)
+            {
+                request.headers_mut().append(name, value);
+            }
+        }
         request.headers_mut().entry(HOST).or_insert_with(|| self.host.clone());
         request
     }
@@ -237,7 +245,8 @@ mod tests {
     #[test]
     fn a_get_has_the_message_in_its_url() {
         let web = web("http://h:80/a%20b?m=%s&x=1", Method::GET).unwrap();
-        let request = web.request(&Bytes::from_static(b"a b&/%s\xff"));
+        let request = web.request(&Bytes::from_static(b"a b&/%s\xff"), &[("trace".to_owned(), "7".into())]);
+        assert_eq!(request.headers()["mq-header-trace"], "7");
         assert_eq!(request.uri(), "/a%20b?m=a+b%26%2F%25s%FF&x=1");
         assert_eq!(
             (&request.headers()["x-key"], &request.headers()[HOST]),
@@ -266,7 +275,7 @@ mod tests {
     fn a_password_in_a_url_is_sent_and_not_shown() {
         let web = web("https://me:hush@h/x?token=hush", Method::POST).unwrap();
         assert_eq!(web.address, "h:443");
-        assert_eq!(web.request(&Bytes::new()).headers()[AUTHORIZATION], "Basic bWU6aHVzaA==");
+        assert_eq!(web.request(&Bytes::new(), &[]).headers()[AUTHORIZATION], "Basic bWU6aHVzaA==");
         assert_eq!(web.name(), "https://h/x");
     }
 }

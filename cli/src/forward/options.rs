@@ -86,6 +86,9 @@ pub(crate) struct Forward {
     /// Send only this field of JSON objects; several by giving the flag again
     #[arg(long, value_name = "NAME")]
     only_field: Vec<String>,
+    /// Leave headers out, as for brokers that know none; without it a web server gets them as Mq-Header-NAME
+    #[arg(long)]
+    drop_headers: bool,
     /// Deliveries after which a message that fails is given up; 0: never
     #[arg(long, value_name = "COUNT", default_value_t = 0)]
     max_attempts: u16,
@@ -164,6 +167,7 @@ impl Forward {
             concurrency: self.concurrency as usize,
             sample: self.sample,
             filter: Filter { field: self.require_field, value: self.require_value, only: self.only_field },
+            has_headers: !self.drop_headers,
             retry: Retry {
                 max_attempts: self.max_attempts,
                 delay: self.requeue_delay,
@@ -364,6 +368,7 @@ fn of_nsq(tool: &str, source: Source, destinations: Vec<Destination>) -> Job {
         concurrency: 1,
         sample: 1.0,
         filter: Filter::default(),
+        has_headers: false,
         retry: Retry {
             max_attempts,
             delay: requeue_delay,

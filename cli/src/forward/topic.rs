@@ -124,7 +124,8 @@ async fn forward(shared: &Shared, topic: &str, message: Message, body: Bytes) ->
     for at in chosen {
         let Some(destination) = shared.job.destinations.get(at) else { continue };
         let began = Instant::now();
-        let delivered = destination.deliver(topic, body.clone()).await;
+        let headers = if shared.job.has_headers { message.headers() } else { &[] };
+        let delivered = destination.deliver(topic, body.clone(), headers).await;
         let took = began.elapsed();
         shared.pool.lock().mark(at, delivered.is_ok(), took, Instant::now());
         if let Err(error) = delivered {

@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use bytes::Bytes;
 use libmq::{Client, Error, NewMessage, Pending};
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -32,11 +31,10 @@ impl Sender {
     ///
     /// # Errors
     /// The first failure of a message.
-    pub(super) async fn send(&mut self, topic: &str, body: Bytes, delay: Duration) -> Result<(), String> {
+    pub(super) async fn send(&mut self, topic: &str, message: NewMessage) -> Result<(), String> {
         while self.under_way.len() >= UNDER_WAY_MAX {
             self.settle_oldest().await?;
         }
-        let message = NewMessage::new(body).delay(delay);
         let mut publishes = Vec::with_capacity(self.clients.len());
         for client in self.clients.clone() {
             let pending = loop {

@@ -1,6 +1,6 @@
 //! `to_nsq`: the pieces of stdin, each to every address.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use mq_server::config::value::Size;
 use tokio::time::sleep;
@@ -72,7 +72,7 @@ async fn publish(options: &ToNsq, delimiter: u8, sender: &mut Sender) -> Result<
             while let Some(Err(wait)) = rate.as_mut().map(|rate| rate.take(Instant::now())) {
                 sleep(wait).await;
             }
-            sender.send(&options.topic, body, Duration::ZERO).await?;
+            sender.send(&options.topic, body.into()).await?;
         }
         if let Some(piece) = too_long.first() {
             return Err(format!("message {piece} is longer than {} bytes", PIECE_MAX.0));

@@ -77,9 +77,7 @@ impl Print for Line {
                 out.write_all(message.body())?;
             }
             Form::Json => {
-                let (id, timestamp) = (message.id(), message.timestamp());
-                let line = json::Line::new(id, timestamp, message.attempts(), message.body());
-                serde_json::to_writer(&mut *out, &line.of(message.broker()).in_topic(topic))?;
+                serde_json::to_writer(&mut *out, &json::Line::of(message).in_topic(topic))?;
             }
         }
         out.write_all(b"\n")

@@ -169,3 +169,34 @@ fn a_killed_destination_finishes_nothing() {
     assert_eq!(running.stop(), Some(0));
     assert_eq!(crate::steps::unfinished(&from, "t", "forward"), 1);
 }
+
+#[test]
+fn headers_go_on_unless_they_are_dropped() {
+    let (from, to, web) = (Broker::start(), Broker::start(), Web::start(|_| 200));
+    let url = format!("mq://{}", from.address());
+    mq(&["pub", "--topic", "t", "--url", &url, "--header", "trace=7", "--id", "one", "body"]).ok();
+    mq(&["pub", "--topic", "t", "--url", &url, "--header", "trace=7", "--id", "one", "body"]).ok();
+    let running = forward(&from, &format!("mq://{}", to.address()), &[]);
+    until_finished(&from, "t", "forward", 1);
+    assert_eq!(running.stop(), Some(0));
+    let to_url = format!("mq://{}", to.address());
+    let shown = mq(&["tail", "--topic", "t", "--channel", "c", "-n", "1", "--json", "--url", &to_url]).ok();
+    let shown: serde_json::Value = serde_json::from_slice(&shown).unwrap();
+    assert_eq!((&shown["body"], &shown["headers"][0]["value"]), (&"body".into(), &"7".into()), "{shown}");
+    assert_eq!(number(&from, "t", "forward", "message_count"), 1, "the id was stored once");
+    for channel in ["a", "b"] {
+        mq(&["topics", "create", "u", "--channel", channel, "--http-address", from.http_address()]).ok();
+    }
+    mq(&["pub", "--topic", "u", "--url", &url, "--header", "trace=7", "body"]).ok();
+    for (channel, flags, want) in [("a", &[][..], 1), ("b", &["--drop-headers"], 0)] {
+        let to = format!("http://{}/{channel}", web.address);
+        let args = ["forward", "--topic", "u", "--channel", channel, "--url", &url, "--to", &to];
+        let running = Running(mq_tests::start(&[&args[..], flags].concat()));
+        until_finished(&from, "u", channel, 1);
+        assert_eq!(running.stop(), Some(0));
+        let requests = web.requests();
+        let request = requests.iter().find(|request| request.line == format!("POST /{channel}")).unwrap();
+        let count = request.headers.iter().filter(|header| *header == "mq-header-trace: 7").count();
+        assert_eq!(count, want, "{request:?}");
+    }
+}

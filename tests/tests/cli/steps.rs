@@ -188,7 +188,9 @@ fn serve(socket: TcpStream, noted: &Mutex<Vec<Request>>, status: &dyn Fn(&Reques
             let (name, value) = (name.to_ascii_lowercase(), value.trim());
             match name.as_str() {
                 "content-length" => length = value.parse().ok()?,
-                "content-type" | "user-agent" | "x-test" => headers.push(format!("{name}: {value}")),
+                "content-type" | "user-agent" | "x-test" | "mq-header-trace" => {
+                    headers.push(format!("{name}: {value}"))
+                }
                 _ => {}
             }
         }
