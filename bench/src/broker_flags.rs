@@ -136,6 +136,11 @@ impl Tls {
 }
 
 impl Token {
+    /// The token in a file, if one is named.
+    pub fn of_file(auth_token_file: Option<PathBuf>) -> Self {
+        Self { auth_token_file }
+    }
+
     /// The first line of the file, if one is named.
     pub fn read(&self) -> Result<Option<Vec<u8>>, String> {
         self.auth_token_file.as_deref().map(first_line).transpose()
@@ -156,6 +161,11 @@ impl TcpFlags {
     /// The broker's address.
     pub fn address(&self) -> &str {
         &self.tcp_address
+    }
+
+    /// The flag of the secret.
+    pub fn token(&self) -> &Token {
+        &self.token
     }
 
     /// The client's introduction to the broker.

@@ -1,10 +1,20 @@
 //! `mq pub`: messages from the command line, a file, or stdin's lines.
+//!
+//! - `line_batches`: from an input to lines; `progress`: the line on stderr; `sender`: to any brokers;
+//!   `to_nsq`: NSQ's tool, and `rate` for it
 
-use std::io::{IsTerminal, Read, Write};
+mod line_batches;
+mod progress;
+mod rate;
+mod sender;
+mod to_nsq;
+
+use std::io::Read;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
+use libmq::NewMessage;
 use mq_core::TopicName;
 use mq_nsq::client::{Admin, Connection};
 use mq_server::config::units;
@@ -13,20 +23,18 @@ use tokio::sync::mpsc;
 
 use crate::Outcome;
 use crate::interrupt::Interrupt;
-use crate::line_batches::{LineBatch, LineBatches};
-use crate::runtime;
 use crate::words::count;
+use crate::{brokers, runtime};
+use line_batches::{LineBatch, LineBatches};
 use mq_bench::broker_flags::{HttpAddressFlag, TcpFlags};
+use progress::Progress;
+use sender::Sender;
+pub(crate) use to_nsq::run_nsq;
 
 /// Batches read ahead of the one being sent.
 const READ_AHEAD: usize = 4;
-/// Interval between two writes of the progress line.
-const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 /// Longest wait of an interrupted run for answers to messages it has sent.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
-/// Lines left out that are named one by one; the others are counted.
-const LEFT_OUT_NAMED_MAX: u64 = 10;
-
 /// Flags of `mq pub`.
 #[derive(clap::Args)]
 pub(crate) struct Pub {
@@ -42,19 +50,37 @@ pub(crate) struct Pub {
     /// Time before the messages are delivered
     #[arg(long, value_name = "TIME", value_parser = units::duration)]
     delay: Option<Duration>,
-    /// Header to store with the messages; several by giving the flag again. Sent over HTTP
+    /// Header to store with the messages; several by giving the flag again. Sent over HTTP without --url
     #[arg(long, value_name = "NAME=VALUE", value_parser = header)]
     header: Vec<(String, String)>,
-    /// Id of the message: one sent again with it is stored once. Sent over HTTP
+    /// Id of the message: one sent again with it is stored once. Sent over HTTP without --url
     #[arg(long, value_name = "ID", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     id: Option<String>,
     /// The longest message to send: the broker's --max-msg-size
     #[arg(long, value_name = "SIZE", env = "MQ_MAX_MSG_SIZE", default_value = "1MiB", value_parser = size)]
     max_msg_size: Size,
+    /// Brokers, instead of --tcp-address: mq://host:port[,host:port...], mqs:// for TLS, or
+    /// mq+lookup://host:port; settings as ?name=value&...
+    #[arg(long, value_name = "URL", conflicts_with_all = ["tls", "tls_ca", "tls_cert", "tls_server_name", "tls_insecure"])]
+    url: Option<String>,
     #[command(flatten)]
     broker: TcpFlags,
     #[command(flatten)]
     http: HttpAddressFlag,
+}
+
+impl Pub {
+    /// A message with what the flags give it.
+    fn message(&self, body: Bytes) -> NewMessage {
+        let mut message = NewMessage::new(body).delay(self.delay.unwrap_or_default());
+        for (name, value) in &self.header {
+            message = message.header(name.clone(), value.clone());
+        }
+        match &self.id {
+            Some(id) => message.id(id.clone()),
+            None => message,
+        }
+    }
 }
 
 fn size(text: &str) -> Result<Size, String> {
@@ -72,13 +98,17 @@ fn header(text: &str) -> Result<(String, String), String> {
 pub(crate) fn run(options: Pub) -> Outcome {
     let whole = whole_messages(&options)?;
     let over_http = !options.header.is_empty() || options.id.is_some();
-    match (whole, over_http) {
-        (Some(messages), true) => {
-            if options.id.is_some() && messages.len() != 1 {
-                return Err("--id is the id of one message: publish them one at a time".to_owned());
-            }
-            runtime()?.block_on(publish_over_http(&options, &messages))
+    if options.id.is_some() && whole.as_ref().is_some_and(|messages| messages.len() != 1) {
+        return Err("--id is the id of one message: publish them one at a time".to_owned());
+    }
+    if let Some(url) = &options.url {
+        if options.id.is_some() && whole.is_none() {
+            return Err("--id goes with one message as argument or --file, not with stdin's lines".to_owned());
         }
+        return runtime()?.block_on(publish_to(&options, url, whole));
+    }
+    match (whole, over_http) {
+        (Some(messages), true) => runtime()?.block_on(publish_over_http(&options, &messages)),
         (None, true) => {
             Err("--header and --id go with messages as arguments or --file, not with stdin's lines"
                 .to_owned())
@@ -156,6 +186,38 @@ async fn publish_over_http(options: &Pub, messages: &[Bytes]) -> Outcome {
     }
 }
 
+/// Publishes to the brokers at `url`.
+async fn publish_to(options: &Pub, url: &str, whole: Option<Vec<Bytes>>) -> Outcome {
+    let mut interrupt = Interrupt::catch()?;
+    let mut progress = Progress::new(&options.topic);
+    let client = brokers::connect(url, "mq-pub", options.broker.token())?;
+    let mut sender = Sender::new(vec![client]);
+    let mut batches = match whole {
+        Some(messages) => one_batch(messages),
+        None => read_stdin(b'\n', options.max_msg_size),
+    };
+    let sending = async {
+        while let Some(batch) = batches.recv().await {
+            let LineBatch { lines, too_long } = batch?;
+            progress.left_out(&too_long, options.max_msg_size);
+            progress.read(&lines);
+            for body in lines {
+                sender.send(options.topic.as_str(), options.message(body)).await?;
+            }
+            progress.show(sender.acknowledged());
+        }
+        sender.finish().await
+    };
+    let sent = tokio::select! {
+        sent = sending => sent,
+        (signal, _) = interrupt.next() => Err(format!("interrupted by {signal}")),
+    };
+    if sent.is_err() {
+        sender.settle(LAST_ANSWERS).await;
+    }
+    finish(&mut progress, sent, sender.acknowledged())
+}
+
 async fn publish(options: &Pub, whole: Option<Vec<Bytes>>) -> Outcome {
     let mut interrupt = Interrupt::catch()?;
     let mut progress = Progress::new(&options.topic);
@@ -174,18 +236,22 @@ async fn publish(options: &Pub, whole: Option<Vec<Bytes>>) -> Outcome {
     if sent.is_err() && connection.unanswered() > 0 {
         let _ = tokio::time::timeout(LAST_ANSWERS, connection.flush()).await;
     }
-    progress.finish(connection.acknowledged());
-    let left_out = progress.lines_left_out;
-    let sent = sent.and_then(|()| match left_out {
+    finish(&mut progress, sent, connection.acknowledged())
+}
+
+/// Says how far the run came, and whether that is all.
+fn finish(progress: &mut Progress, sent: Result<(), String>, acknowledged: u64) -> Outcome {
+    progress.finish(acknowledged);
+    let sent = sent.and_then(|()| match progress.lines_left_out {
         0 => Ok(()),
-        _ => Err(format!(
+        left_out => Err(format!(
             "{} longer than --max-msg-size, and left out",
             count(left_out, "line was", "lines were")
         )),
     });
     match sent {
         Ok(()) => Ok(0),
-        Err(error) => Err(progress.failure(&error, connection.acknowledged())),
+        Err(error) => Err(progress.failure(&error, acknowledged)),
     }
 }
 
@@ -197,7 +263,7 @@ async fn send_all(
 ) -> Result<(), String> {
     let mut batches = match whole {
         Some(messages) => one_batch(messages),
-        None => read_stdin(options.max_msg_size),
+        None => read_stdin(b'\n', options.max_msg_size),
     };
     loop {
         let batch = tokio::select! {
@@ -241,11 +307,11 @@ fn one_batch(messages: Vec<Bytes>) -> Batches {
 }
 
 /// Reads on a thread of its own, which nobody waits for: a read of stdin cannot be cut short.
-fn read_stdin(line_max: Size) -> Batches {
+fn read_stdin(delimiter: u8, line_max: Size) -> Batches {
     let (sender, receiver) = mpsc::channel(READ_AHEAD);
     let line_bytes_max = usize::try_from(line_max.0).unwrap_or(usize::MAX);
     std::thread::spawn(move || {
-        let mut lines = LineBatches::new(std::io::stdin().lock(), line_bytes_max);
+        let mut lines = LineBatches::new(std::io::stdin().lock(), delimiter, line_bytes_max);
         loop {
             let batch = lines.next_batch().map_err(|error| format!("stdin: {error}"));
             let last = batch.is_err();
@@ -256,85 +322,6 @@ fn read_stdin(line_max: Size) -> Batches {
         }
     });
     receiver
-}
-
-/// The line on stderr that says how far the run is: rewritten in place on a terminal, else only the last one.
-struct Progress {
-    topic: TopicName,
-    started: Instant,
-    shown: Option<Instant>,
-    terminal: bool,
-    messages_read: u64,
-    bytes_read: u64,
-    /// Lines that were too long.
-    lines_left_out: u64,
-}
-
-impl Progress {
-    fn new(topic: &TopicName) -> Self {
-        Self {
-            topic: topic.clone(),
-            started: Instant::now(),
-            shown: None,
-            terminal: std::io::stderr().is_terminal(),
-            messages_read: 0,
-            bytes_read: 0,
-            lines_left_out: 0,
-        }
-    }
-
-    fn read(&mut self, batch: &[Bytes]) {
-        self.messages_read += batch.len() as u64;
-        self.bytes_read += batch.iter().map(|body| body.len() as u64).sum::<u64>();
-    }
-
-    /// Names the lines that are too long, the first few one by one.
-    fn left_out(&mut self, lines: &[u64], max: Size) {
-        for line in lines {
-            self.lines_left_out += 1;
-            let start = if self.shown.is_some() { "\r\x1b[K" } else { "" };
-            let what = match self.lines_left_out {
-                ..=LEFT_OUT_NAMED_MAX => {
-                    format!("line {line} is longer than --max-msg-size ({} bytes), and left out", max.0)
-                }
-                n if n == LEFT_OUT_NAMED_MAX + 1 => "more such lines are counted only".to_owned(),
-                _ => continue,
-            };
-            let _ = writeln!(std::io::stderr(), "{start}mq pub: {what}");
-        }
-    }
-
-    fn show(&mut self, acknowledged: u64) {
-        if self.terminal && self.shown.is_none_or(|shown| shown.elapsed() >= PROGRESS_EVERY) {
-            self.shown = Some(Instant::now());
-            // A closed stderr is no reason to stop publishing.
-            let _ = write!(std::io::stderr(), "\r{}\x1b[K", self.line(acknowledged));
-        }
-    }
-
-    fn finish(&mut self, acknowledged: u64) {
-        let (start, end) = if self.shown.is_some() { ("\r", "\x1b[K") } else { ("", "") };
-        let _ = writeln!(std::io::stderr(), "{start}{}{end}", self.line(acknowledged));
-    }
-
-    fn line(&self, acknowledged: u64) -> String {
-        let seconds = self.started.elapsed().as_secs_f64();
-        let rate = acknowledged as f64 / seconds.max(1e-3);
-        format!(
-            "{} acknowledged by {}, {} read, {seconds:.1} s, {rate:.0}/s",
-            count(acknowledged, "message", "messages"),
-            self.topic,
-            units::show_size(self.bytes_read)
-        )
-    }
-
-    /// `error`, with how far the run came.
-    fn failure(&self, error: &str, acknowledged: u64) -> String {
-        format!(
-            "{error}: {acknowledged} of {} acknowledged",
-            count(self.messages_read, "message read was", "messages read were")
-        )
-    }
 }
 
 #[cfg(test)]

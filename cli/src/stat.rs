@@ -1,4 +1,6 @@
-//! `mq stat`: numbers of a broker's topics in nsq_stat's columns, a row a topic and tick.
+//! `mq stat`: numbers of a broker's topics in nsq_stat's columns, a row a topic and tick. `nsq`: nsq_stat.
+
+mod nsq;
 
 use std::collections::HashMap;
 use std::io::{self, Write};
@@ -14,6 +16,8 @@ use crate::runtime;
 use mq_bench::broker_flags::HttpFlags;
 use mq_server::config::units;
 use mq_server::config::value::Value;
+
+pub(crate) use nsq::run_nsq;
 
 /// The header comes again after so many rows.
 const HEADER_EVERY: u64 = 25;

@@ -1,5 +1,11 @@
-//! `mq tail`: a topic's messages as they come.
+//! `mq tail` and `nsq_tail`: messages as they come.
+//!
+//! - `printer`: to stdout, from a thread of its own; `nsq`: nsq_tail and `mq tail --url`, on any brokers
 
+mod nsq;
+mod printer;
+
+use std::io::Write;
 use std::time::Duration;
 
 use mq_core::{ChannelName, MessageId, TopicName};
@@ -9,9 +15,12 @@ use tokio::time::timeout;
 
 use crate::Outcome;
 use crate::interrupt::Interrupt;
-use crate::printer::Printer;
+use crate::json;
 use crate::runtime;
 use mq_bench::broker_flags::TcpFlags;
+
+pub(crate) use nsq::run_nsq;
+use printer::{Print, Printer};
 
 /// Longest wait of a run that a signal ends for the broker's answer to its last acknowledgements.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
@@ -35,12 +44,42 @@ pub(crate) struct Tail {
     /// Stop after so many messages
     #[arg(short = 'n', long = "max", value_name = "COUNT")]
     max: Option<u64>,
+    /// Brokers, instead of --tcp-address: mq://host:port[,host:port...], mqs:// (TLS), mq+lookup://host:port;
+    /// a topic without a channel gives its backlog to the first that comes, which is this command
+    #[arg(long, value_name = "URL", conflicts_with_all = ["tls", "tls_ca", "tls_cert", "tls_server_name", "tls_insecure"])]
+    url: Option<String>,
+    /// Each message as a JSON object: id, timestamp in nanoseconds, attempts, and body or, if that is not
+    /// UTF-8, body_hex
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     broker: TcpFlags,
 }
 
+/// A message and its form.
+struct Line {
+    message: Message,
+    is_json: bool,
+}
+
+impl Print for Line {
+    fn print(&self, out: &mut impl Write) -> std::io::Result<()> {
+        let Message { id, timestamp, attempts, body, .. } = &self.message;
+        if self.is_json {
+            let line = json::Line::new(*id, *timestamp, *attempts, body);
+            serde_json::to_writer(&mut *out, &line)?;
+        } else {
+            out.write_all(body)?;
+        }
+        out.write_all(b"\n")
+    }
+}
+
 /// Prints until a signal ends it, `max` is reached, or nobody reads any more.
 pub(crate) fn run(options: Tail) -> Outcome {
+    if let Some(url) = &options.url {
+        return nsq::run_url(&options, url);
+    }
     runtime()?.block_on(async {
         let mut interrupt = Interrupt::catch()?;
         let (end, ended) = watch::channel(false);
@@ -61,6 +100,12 @@ pub(crate) fn run(options: Tail) -> Outcome {
     })
 }
 
+impl Tail {
+    fn line(&self, message: Message) -> Line {
+        Line { message, is_json: self.json }
+    }
+}
+
 /// Why there is no next message to print.
 enum Stop {
     /// All messages asked for were printed, or the reader of the output is gone.
@@ -76,10 +121,10 @@ impl From<Error> for Stop {
 
 /// Prints until there is enough, or `ended` is true.
 async fn tail(options: &Tail, mut ended: watch::Receiver<bool>) -> Result<(), Stop> {
-    let mut printer = Printer::start(options.max);
+    let mut printer = Printer::<Line>::start(options.max);
     if let Some(channel) = &options.channel {
         let consumer = subscribe(options, channel, printer.credit(CREDIT)).await?;
-        return consume(consumer, &mut printer, None, &mut ended).await;
+        return consume(options, consumer, &mut printer, None, &mut ended).await;
     }
     // An ephemeral first channel would take the topic's backlog, so without a channel there is only looking.
     let mut peeker = connect(options).await?;
@@ -92,11 +137,12 @@ async fn tail(options: &Tail, mut ended: watch::Receiver<bool>) -> Result<(), St
             pause(&mut peeker).await?;
         }
     }
-    let mut consumer = subscribe(options, &own_channel()?, printer.credit(CREDIT)).await?;
+    let mut consumer =
+        subscribe(options, &own_channel().map_err(Stop::Failed)?, printer.credit(CREDIT)).await?;
     if look.began_without_channel {
         look.catch_up(&mut peeker, options, &mut printer, &mut consumer).await?;
     }
-    consume(consumer, &mut printer, Some(look.last), &mut ended).await
+    consume(options, consumer, &mut printer, Some(look.last), &mut ended).await
 }
 
 /// Progress of looking at a topic.
@@ -118,7 +164,7 @@ impl Look {
         &mut self,
         peeker: &mut Connection,
         options: &Tail,
-        printer: &mut Printer,
+        printer: &mut Printer<Line>,
     ) -> Result<usize, Stop> {
         let peeked = peeker.peek(&options.topic, self.from, PEEK_MAX).await.map_err(explain_peek)?;
         self.channels = peeked.channels;
@@ -130,7 +176,7 @@ impl Look {
         let count = peeked.messages.len();
         for message in peeked.messages {
             self.last = Some(message.id);
-            printer.put(message).await;
+            printer.put(options.line(message)).await;
         }
         tokio::select! {
             error = peeker.drive() => Err(error.into()),
@@ -145,7 +191,7 @@ impl Look {
         &mut self,
         peeker: &mut Connection,
         options: &Tail,
-        printer: &mut Printer,
+        printer: &mut Printer<Line>,
         consumer: &mut Connection,
     ) -> Result<(), Stop> {
         let mut first = None;
@@ -163,7 +209,7 @@ impl Look {
             let id = first.id;
             if Some(id) > self.last {
                 self.last = Some(id);
-                printer.put(first).await;
+                printer.put(options.line(first)).await;
                 printer.drain().await.map_err(output_failed)?;
             }
             consumer.finish(id);
@@ -176,8 +222,9 @@ impl Look {
 /// above it was shown already. On a channel shared with others, a message that comes again was not finished,
 /// and is printed again.
 async fn consume(
+    options: &Tail,
     mut consumer: Connection,
-    printer: &mut Printer,
+    printer: &mut Printer<Line>,
     mut seen: Option<Option<MessageId>>,
     ended: &mut watch::Receiver<bool>,
 ) -> Result<(), Stop> {
@@ -192,14 +239,14 @@ async fn consume(
                     Some(last) if Some(message.id) <= *last => consumer.finish(message.id),
                     Some(last) => {
                         *last = Some(message.id);
-                        printer.put(message).await;
+                        printer.put(options.line(message)).await;
                     }
-                    None => printer.put(message).await,
+                    None => printer.put(options.line(message)).await,
                 }
             }
             printed = printer.printed() => {
-                let ids = match printed {
-                    Ok(ids) => ids,
+                let lines = match printed {
+                    Ok(lines) => lines,
                     Err(error) => {
                         stop = output_failed(error);
                         break;
@@ -209,7 +256,7 @@ async fn consume(
                 if printer.credit(CREDIT) < CREDIT {
                     consumer.ready(printer.credit(CREDIT));
                 }
-                ids.into_iter().for_each(|id| consumer.finish(id));
+                lines.into_iter().for_each(|line| consumer.finish(line.message.id));
             }
             // The sender lives as long as this runs.
             _ = ended.wait_for(|ended| *ended) => break,
@@ -241,9 +288,9 @@ async fn subscribe(options: &Tail, channel: &ChannelName, credit: u32) -> Result
 }
 
 /// A channel nobody else has; it goes when this process does.
-fn own_channel() -> Result<ChannelName, Stop> {
+fn own_channel() -> Result<ChannelName, String> {
     let name = format!("tail{}_{:08x}#ephemeral", std::process::id(), fastrand::u32(..));
-    ChannelName::parse(&name).map_err(|e| Stop::Failed(e.to_string()))
+    ChannelName::parse(&name).map_err(|error| error.to_string())
 }
 
 fn explain_peek(error: Error) -> Stop {

@@ -94,6 +94,14 @@ impl Distributor {
         self.distribute()
     }
 
+    /// Whether a connection has 85 % of its credit in flight.
+    pub(crate) fn is_starved(&self) -> bool {
+        let is_used_up = |share: &Share| {
+            share.in_flight > 0 && u64::from(share.in_flight) * 100 >= u64::from(share.credit) * 85
+        };
+        self.connections.values().any(is_used_up)
+    }
+
     /// The share that each connection should have.
     fn targets(&self) -> Vec<(ConnectionId, u32)> {
         let count = u32::try_from(self.connections.len()).unwrap_or(u32::MAX).max(1);
@@ -243,6 +251,19 @@ mod tests {
             }
             prop_assert_eq!(had.len(), connections);
         }
+    }
+
+    #[test]
+    fn a_connection_is_starved_at_85_percent_of_its_credit() {
+        let mut world = World::new(20);
+        world.open();
+        assert!(!world.distributor.is_starved(), "nothing came");
+        (0..16).for_each(|_| world.step(2, 0));
+        assert!(!world.distributor.is_starved(), "16 of 20");
+        world.step(2, 0);
+        assert!(world.distributor.is_starved(), "17 of 20");
+        world.answer(1);
+        assert!(!world.distributor.is_starved(), "16 again");
     }
 
     #[test]

@@ -144,6 +144,7 @@ pub(crate) trait Source: Send + Sync {
     fn set_max_in_flight(&self, max: u32);
     /// Consumes from one more broker, if that is possible.
     fn add_broker(self: Arc<Self>, address: String) -> Result<()>;
+    fn is_starved(&self) -> bool;
 }
 
 impl fmt::Debug for dyn Source {
@@ -305,6 +306,13 @@ impl Subscription {
         let addresses = crate::url::addresses("mq", address)?;
         let source = self.handle.0.get()?;
         addresses.into_iter().try_for_each(|address| Arc::clone(source).add_broker(address))
+    }
+
+    /// Whether a broker waits, or soon will, for answers before it sends more: 85 % of what it may have in
+    /// flight is here. For programs that answer in batches: it is time to. `false` of a broker in this
+    /// process, and in a child of `fork`.
+    pub fn is_starved(&self) -> bool {
+        self.source().is_ok_and(|source| source.is_starved())
     }
 
     /// Whether this subscription created its channel, which then begins at [`SubscribeOptions::start`].

@@ -7,7 +7,17 @@ use std::process::Command;
 use crate::run::{program, root, run, succeeds, target};
 
 /// NSQ's programs that the tests run against mq.
-const NSQ_PROGRAMS: [&str; 4] = ["nsqd", "nsqlookupd", "nsqadmin", "nsq_stat"];
+const NSQ_PROGRAMS: [&str; 9] = [
+    "nsqd",
+    "nsqlookupd",
+    "nsqadmin",
+    "nsq_stat",
+    "nsq_tail",
+    "nsq_to_file",
+    "nsq_to_http",
+    "nsq_to_nsq",
+    "to_nsq",
+];
 
 /// Version of cargo-deny where it must be built.
 const DENY_VERSION: &str = "0.20.2";

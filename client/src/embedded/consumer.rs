@@ -254,6 +254,10 @@ impl Source for EmbeddedSource {
         }
     }
 
+    fn is_starved(&self) -> bool {
+        false
+    }
+
     fn set_max_in_flight(&self, max: u32) {
         if let Some(core) = &mut *self.core.lock() {
             core.subscription.acks().set_credit(max);

@@ -490,4 +490,8 @@ impl Source for RemoteSource {
         self.connect_to(super::runtime()?, wanted);
         Ok(())
     }
+
+    fn is_starved(&self) -> bool {
+        self.inbox.lock().distributor.is_starved()
+    }
 }

@@ -6,8 +6,6 @@ use std::io::{self, BufWriter, Write};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use mq_core::MessageId;
-use mq_nsq::client::Message;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, fstat};
 use rustix::io::ioctl_fionread;
@@ -22,20 +20,25 @@ const OUT_BYTES: usize = 64 << 10;
 const LOOK_MIN: Duration = Duration::from_millis(1);
 const LOOK_MAX: Duration = Duration::from_millis(50);
 
-/// Writes bodies to stdout, a newline after each, and reports which have left the process for good: were
-/// written and flushed, and, where stdout is a pipe, read from it. What a reader leaves in a pipe was seen by
-/// nobody.
-pub(crate) struct Printer {
-    queue: mpsc::Sender<Message>,
-    // Unbounded in form only: it never holds more ids than the queue has held messages.
-    printed: mpsc::UnboundedReceiver<io::Result<Vec<MessageId>>>,
+/// A message to print.
+pub(crate) trait Print: Send + 'static {
+    /// Writes it as a line.
+    fn print(&self, out: &mut impl Write) -> io::Result<()>;
+}
+
+/// Writes messages to stdout, a line each, and reports which have left the process for good: were written and
+/// flushed, and, where stdout is a pipe, read from it. What a reader leaves in a pipe was seen by nobody.
+pub(crate) struct Printer<M> {
+    queue: mpsc::Sender<M>,
+    // Unbounded in form only: it never holds more than the queue has held and the brokers' credit allows.
+    printed: mpsc::UnboundedReceiver<io::Result<Vec<M>>>,
     /// Queued and not reported as printed.
     waiting: usize,
     /// Messages still to take; `None` = without end.
     left: Option<u64>,
 }
 
-impl Printer {
+impl<M: Print> Printer<M> {
     /// A printer of `max` messages at most.
     pub(crate) fn start(max: Option<u64>) -> Self {
         let (queue, messages) = mpsc::channel(QUEUE_MAX);
@@ -54,7 +57,7 @@ impl Printer {
     }
 
     /// Queues a message, or drops it when as many as were asked for are queued. Waits if the queue is full.
-    pub(crate) async fn put(&mut self, message: Message) {
+    pub(crate) async fn put(&mut self, message: M) {
         if self.left == Some(0) {
             return;
         }
@@ -70,7 +73,7 @@ impl Printer {
     }
 
     /// Waits for what was printed since the last call. Cancel safe. Pends while nothing is on its way.
-    pub(crate) async fn printed(&mut self) -> io::Result<Vec<MessageId>> {
+    pub(crate) async fn printed(&mut self) -> io::Result<Vec<M>> {
         match self.printed.recv().await {
             Some(printed) => {
                 self.waiting -= printed.as_ref().map_or(0, Vec::len);
@@ -102,11 +105,11 @@ impl Printer {
 }
 
 /// The printing thread's end.
-struct Stdout {
+struct Stdout<M> {
     out: BufWriter<Counted>,
     is_pipe: bool,
     /// Messages written and not reported, each with the number of bytes written up to its end.
-    unread: VecDeque<(u64, MessageId)>,
+    unread: VecDeque<(u64, M)>,
 }
 
 /// Stdout without the standard library's buffer, and the bytes it took.
@@ -127,9 +130,9 @@ impl Write for Counted {
     }
 }
 
-type Report = mpsc::UnboundedSender<io::Result<Vec<MessageId>>>;
+type Report<M> = mpsc::UnboundedSender<io::Result<Vec<M>>>;
 
-impl Stdout {
+impl<M: Print> Stdout<M> {
     fn open() -> io::Result<Self> {
         let file = File::from(io::stdout().as_fd().try_clone_to_owned()?);
         let is_pipe = FileType::from_raw_mode(fstat(&file)?.st_mode) == FileType::Fifo;
@@ -138,7 +141,7 @@ impl Stdout {
     }
 
     /// Prints until no more messages can come, or nobody reads the reports.
-    fn print(mut self, mut messages: mpsc::Receiver<Message>, report: &Report) -> io::Result<()> {
+    fn print(mut self, mut messages: mpsc::Receiver<M>, report: &Report<M>) -> io::Result<()> {
         let mut pause = LOOK_MIN;
         loop {
             let message = if self.unread.is_empty() {
@@ -163,14 +166,13 @@ impl Stdout {
     }
 
     /// Writes `message` and those that wait behind it.
-    fn write(&mut self, message: Message, messages: &mut mpsc::Receiver<Message>) -> io::Result<()> {
+    fn write(&mut self, message: M, messages: &mut mpsc::Receiver<M>) -> io::Result<()> {
         let mut next = Some(message);
         let mut count = 0;
         while let Some(message) = next {
-            self.out.write_all(&message.body)?;
-            self.out.write_all(b"\n")?;
+            message.print(&mut self.out)?;
             let end = self.out.get_ref().bytes + self.out.buffer().len() as u64;
-            self.unread.push_back((end, message.id));
+            self.unread.push_back((end, message));
             count += 1;
             // As many as a queue holds, then they are reported: a fast broker must not put that off for ever.
             next = if count < QUEUE_MAX { messages.try_recv().ok() } else { None };
@@ -179,16 +181,16 @@ impl Stdout {
     }
 
     /// Reports what was read since the last report. Returns whether there was anything.
-    fn report(&mut self, report: &Report) -> bool {
+    fn report(&mut self, report: &Report<M>) -> bool {
         let mut taken = self.out.get_ref().bytes;
         if self.is_pipe {
             taken -= ioctl_fionread(&self.out.get_ref().file).unwrap_or(0).min(taken);
         }
         let count = self.unread.partition_point(|(end, _)| *end <= taken);
-        let ids: Vec<_> = self.unread.drain(..count).map(|(_, id)| id).collect();
-        let any = !ids.is_empty();
+        let printed: Vec<_> = self.unread.drain(..count).map(|(_, message)| message).collect();
+        let any = !printed.is_empty();
         if any {
-            let _ = report.send(Ok(ids));
+            let _ = report.send(Ok(printed));
         }
         any
     }
@@ -213,24 +215,18 @@ mod tests {
 
     use super::*;
 
-    fn message(n: u8) -> Message {
-        Message {
-            id: id(n),
-            attempts: 1,
-            timestamp: 0,
-            body: vec![n; 9].into(),
-            token: None,
-            offset: None,
-            headers: Vec::new(),
+    /// A number, printed nine times.
+    struct Number(u8);
+
+    impl Print for Number {
+        fn print(&self, out: &mut impl Write) -> io::Result<()> {
+            out.write_all(&[self.0; 9])?;
+            out.write_all(b"\n")
         }
     }
 
-    fn id(n: u8) -> MessageId {
-        MessageId(n.into())
-    }
-
-    fn reported(reports: &mut mpsc::UnboundedReceiver<io::Result<Vec<MessageId>>>) -> Vec<MessageId> {
-        std::iter::from_fn(|| reports.try_recv().ok()).flat_map(Result::unwrap).collect()
+    fn reported(reports: &mut mpsc::UnboundedReceiver<io::Result<Vec<Number>>>) -> Vec<u8> {
+        std::iter::from_fn(|| reports.try_recv().ok()).flat_map(Result::unwrap).map(|one| one.0).collect()
     }
 
     #[test]
@@ -241,18 +237,18 @@ mod tests {
         let mut stdout = Stdout { out, is_pipe: true, unread: VecDeque::new() };
         let (queue, mut messages) = mpsc::channel(QUEUE_MAX);
         let (report, mut reports) = mpsc::unbounded_channel();
-        queue.try_send(message(2)).unwrap();
-        queue.try_send(message(3)).unwrap();
-        stdout.write(message(1), &mut messages).unwrap();
+        queue.try_send(Number(2)).unwrap();
+        queue.try_send(Number(3)).unwrap();
+        stdout.write(Number(1), &mut messages).unwrap();
         assert!(!stdout.report(&report));
         let mut reader = reader;
         // All of the first, and all but a byte of the second.
         reader.read_exact(&mut [0; 19]).unwrap();
         assert!(stdout.report(&report));
-        assert_eq!(reported(&mut reports), [id(1)]);
+        assert_eq!(reported(&mut reports), [1]);
         reader.read_exact(&mut [0; 1]).unwrap();
         stdout.report(&report);
-        assert_eq!(reported(&mut reports), [id(2)]);
+        assert_eq!(reported(&mut reports), [2]);
         stdout.wait_for_reader(LOOK_MIN).unwrap();
         drop(reader);
         assert_eq!(stdout.wait_for_reader(LOOK_MIN).unwrap_err().kind(), io::ErrorKind::BrokenPipe);

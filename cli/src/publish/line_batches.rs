@@ -10,6 +10,8 @@ const READ_BYTES: usize = 64 << 10;
 /// Batches of lines. A batch is what one read brought, so that lines never wait for more input to come.
 pub(crate) struct LineBatches<R> {
     input: R,
+    /// The byte that ends a line.
+    delimiter: u8,
     /// Bytes read and not handed on; after a batch, the beginning of a line.
     pending: BytesMut,
     /// Most bytes of a line, its end not counted.
@@ -30,9 +32,10 @@ pub(crate) struct LineBatch {
 }
 
 impl<R: Read> LineBatches<R> {
-    pub(crate) fn new(input: R, line_bytes_max: usize) -> Self {
+    /// Lines that end with `delimiter`.
+    pub(crate) fn new(input: R, delimiter: u8, line_bytes_max: usize) -> Self {
         let pending = BytesMut::new();
-        Self { input, pending, line_bytes_max, lines_read: 0, is_skipping: false, ended: false }
+        Self { input, delimiter, pending, line_bytes_max, lines_read: 0, is_skipping: false, ended: false }
     }
 
     /// The next lines; `None` at the end of the input. A last line needs no newline.
@@ -45,7 +48,7 @@ impl<R: Read> LineBatches<R> {
             let read_from = self.pending.len();
             self.read()?;
             let fresh = self.pending.get(read_from..).unwrap_or_default();
-            let whole = match fresh.iter().rposition(|byte| *byte == b'\n') {
+            let whole = match fresh.iter().rposition(|byte| *byte == self.delimiter) {
                 Some(newline) => self.pending.split_to(read_from + newline + 1),
                 None if self.ended => self.pending.split(),
                 None => BytesMut::new(),
@@ -77,8 +80,9 @@ impl<R: Read> LineBatches<R> {
     /// Takes the lines of `whole`, all of which end in it.
     fn cut(&mut self, whole: &Bytes, batch: &mut LineBatch) {
         let mut start = 0;
-        for line in whole.split_inclusive(|byte| *byte == b'\n') {
-            let body = line.strip_suffix(b"\n").unwrap_or(line);
+        let delimiter = self.delimiter;
+        for line in whole.split_inclusive(|byte| *byte == delimiter) {
+            let body = line.strip_suffix(&[delimiter]).unwrap_or(line);
             if std::mem::take(&mut self.is_skipping) {
                 // The end of a line that was counted when it became too long.
             } else if body.len() > self.line_bytes_max {
@@ -119,7 +123,7 @@ mod tests {
     }
 
     fn batches(pieces: &[&'static [u8]], max: usize) -> Vec<LineBatch> {
-        let mut lines = LineBatches::new(Pieces(pieces.to_vec()), max);
+        let mut lines = LineBatches::new(Pieces(pieces.to_vec()), b'\n', max);
         std::iter::from_fn(|| lines.next_batch().unwrap()).collect()
     }
 
@@ -132,6 +136,13 @@ mod tests {
     #[test]
     fn a_read_is_a_batch_and_a_line_may_span_reads() {
         assert_eq!(lines(&[b"a\nb\nc", b"d\n", b"e\r\n"], 10), [vec!["a", "b"], vec!["cd"], vec!["e\r"]]);
+    }
+
+    #[test]
+    fn another_byte_may_end_a_line() {
+        let mut lines = LineBatches::new(Pieces(vec![b"a\nb,,c,d"]), b',', 10);
+        assert_eq!(lines.next_batch().unwrap().unwrap().lines, ["a\nb", "c"]);
+        assert_eq!(lines.next_batch().unwrap().unwrap().lines, ["d"]);
     }
 
     #[test]
@@ -184,7 +195,7 @@ mod tests {
             }
         }
 
-        let mut lines = LineBatches::new(Endless(1000), 4);
+        let mut lines = LineBatches::new(Endless(1000), b'\n', 4);
         assert_eq!(lines.next_batch().unwrap().unwrap().too_long, [1]);
         assert_eq!(lines.next_batch().unwrap(), None);
         assert!(lines.pending.capacity() <= 4 * READ_BYTES, "{}", lines.pending.capacity());

@@ -1,0 +1,146 @@
+//! From the subscription of a topic to destinations.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use libmq::{Error, Message, Subscription};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval, sleep_until};
+
+use super::backoff::{Backoff, Effect};
+use super::filter::Verdict;
+use super::{CLOSE, Shared};
+
+/// Interval at which failures of brokers are reported.
+const REPORT_EVERY: Duration = Duration::from_secs(1);
+/// Longest part of a message in a log line.
+const SHOWN_MAX: usize = 200;
+
+/// Forwards until it is stopped.
+pub(super) async fn run(
+    shared: Arc<Shared>,
+    topic: String,
+    subscription: Subscription,
+    mut stopped: watch::Receiver<bool>,
+) -> Result<(), String> {
+    let job = &shared.job;
+    let to_topic: Arc<str> = job.to_topic.as_ref().unwrap_or(&topic).as_str().into();
+    let mut backoff = Backoff::new(job.retry.backoff_unit, job.retry.backoff_max);
+    let mut under_way: JoinSet<bool> = JoinSet::new();
+    let mut report = interval(REPORT_EVERY);
+    report.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut is_stopping = false;
+    loop {
+        if is_stopping && under_way.is_empty() {
+            break;
+        }
+        let credit = |max: u32| subscription.set_max_in_flight(max).map_err(|error| error.to_string());
+        let pause = backoff.until();
+        tokio::select! {
+            biased;
+            _ = stopped.wait_for(|stopped| *stopped), if !is_stopping => is_stopping = true,
+            Some(ended) = under_way.join_next() => {
+                match backoff.note(ended.unwrap_or(false), Instant::now()) {
+                    Effect::None => {}
+                    Effect::Pause(until) => {
+                        let time = until.saturating_duration_since(Instant::now());
+                        job.log.warn(format_args!("{topic}: backing off for {time:.1?}"));
+                        credit(0)?;
+                    }
+                    Effect::Resume => credit(job.options.max_in_flight)?,
+                }
+            }
+            () = sleep_until(pause.unwrap_or_else(Instant::now).into()), if pause.is_some() && !is_stopping => {
+                backoff.end_pause();
+                credit(1)?;
+            }
+            _ = report.tick() => job.log.failures(&subscription),
+            message = subscription.next_async(), if !is_stopping && under_way.len() < job.concurrency => {
+                match message {
+                    Ok(message) => match admit(&shared, &topic, &message) {
+                        Admitted::Send(body) => {
+                            let (shared, to_topic) = (Arc::clone(&shared), Arc::clone(&to_topic));
+                            under_way.spawn(async move { forward(&shared, &to_topic, message, body).await });
+                        }
+                        Admitted::Done => message.finish(),
+                        Admitted::Failed => {
+                            requeue(&shared, &message);
+                            under_way.spawn(std::future::ready(false));
+                        }
+                    },
+                    Err(Error::Closed) => break,
+                    Err(error) => return Err(format!("{topic}: {error}")),
+                }
+            }
+        }
+    }
+    let closing = subscription.clone();
+    let closed = tokio::task::spawn_blocking(move || closing.close(CLOSE)).await;
+    job.log.failures(&subscription);
+    match closed {
+        Ok(true) => Ok(()),
+        _ => Err(format!("{topic}: no answer within {CLOSE:?} at the end: messages may come again")),
+    }
+}
+
+enum Admitted {
+    Send(Bytes),
+    Done,
+    Failed,
+}
+
+/// Looks at a message before it is sent.
+fn admit(shared: &Shared, topic: &str, message: &Message) -> Admitted {
+    let job = &shared.job;
+    if job.retry.max_attempts > 0 && message.attempts() > job.retry.max_attempts {
+        let (id, attempts) = (message.id().to_hex(), message.attempts() - 1);
+        let id = String::from_utf8_lossy(&id).into_owned();
+        job.log.error(format_args!("{topic}: giving up message {id} after {attempts} attempts"));
+        return Admitted::Done;
+    }
+    if job.sample < 1.0 && fastrand::f64() > job.sample {
+        return Admitted::Done;
+    }
+    match job.filter.judge(message.body()) {
+        Verdict::Pass(body) => Admitted::Send(body),
+        Verdict::Drop => Admitted::Done,
+        Verdict::Broken => {
+            let start = message.body().get(..SHOWN_MAX).unwrap_or(message.body());
+            job.log.error(format_args!("{topic}: no JSON object, dropped: {}", start.escape_ascii()));
+            Admitted::Done
+        }
+        Verdict::Requeue => {
+            job.log.error(format_args!("{topic}: a message without the field to check is requeued"));
+            Admitted::Failed
+        }
+    }
+}
+
+/// Delivers and answers a message. Returns whether it was delivered.
+async fn forward(shared: &Shared, topic: &str, message: Message, body: Bytes) -> bool {
+    let chosen = shared.pool.lock().choose(Instant::now(), fastrand::f64);
+    for at in chosen {
+        let Some(destination) = shared.job.destinations.get(at) else { continue };
+        let began = Instant::now();
+        let headers = if shared.job.has_headers { message.headers() } else { &[] };
+        let delivered = destination.deliver(topic, body.clone(), headers).await;
+        let took = began.elapsed();
+        shared.pool.lock().mark(at, delivered.is_ok(), took, Instant::now());
+        if let Err(error) = delivered {
+            shared.job.log.error(format_args!("{}: {error}", destination.name()));
+            requeue(shared, &message);
+            return false;
+        }
+        let lines = shared.timing.lock().note(at, took);
+        lines.iter().for_each(|line| shared.job.log.info(line));
+    }
+    message.finish();
+    true
+}
+
+fn requeue(shared: &Shared, message: &Message) {
+    let retry = &shared.job.retry;
+    message.requeue(retry.delay.saturating_mul(message.attempts().into()).min(retry.delay_max));
+}

@@ -1,0 +1,90 @@
+//! Messages to brokers through the crate `libmq`, many on the way at a time.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use libmq::{Client, Error, NewMessage, Pending};
+use tokio::time::{Instant, timeout, timeout_at};
+
+/// Messages on the way: enough to keep a broker busy.
+const UNDER_WAY_MAX: usize = 4096;
+
+/// Sends each message to all of its clients, and counts those that all have acknowledged.
+pub(super) struct Sender {
+    clients: Vec<Client>,
+    /// Messages on the way, oldest first: a publish for each client.
+    under_way: VecDeque<Vec<Pending>>,
+    acknowledged: u64,
+}
+
+impl Sender {
+    pub(super) fn new(clients: Vec<Client>) -> Self {
+        Self { clients, under_way: VecDeque::new(), acknowledged: 0 }
+    }
+
+    /// Messages that all brokers have acknowledged.
+    pub(super) fn acknowledged(&self) -> u64 {
+        self.acknowledged
+    }
+
+    /// Sends a message. Waits for the oldest if there are too many on the way.
+    ///
+    /// # Errors
+    /// The first failure of a message.
+    pub(super) async fn send(&mut self, topic: &str, message: NewMessage) -> Result<(), String> {
+        while self.under_way.len() >= UNDER_WAY_MAX {
+            self.settle_oldest().await?;
+        }
+        let mut publishes = Vec::with_capacity(self.clients.len());
+        for client in self.clients.clone() {
+            let pending = loop {
+                match client.send(topic, message.clone()) {
+                    Ok(pending) => break pending,
+                    // Those before it make room.
+                    Err(Error::BufferFull) if !self.under_way.is_empty() => self.settle_oldest().await?,
+                    Err(error) => return Err(error.to_string()),
+                }
+            };
+            publishes.push(pending);
+        }
+        self.under_way.push_back(publishes);
+        Ok(())
+    }
+
+    /// Waits until all that was sent is acknowledged.
+    ///
+    /// # Errors
+    /// The first failure of a message.
+    pub(super) async fn finish(&mut self) -> Result<(), String> {
+        while !self.under_way.is_empty() {
+            self.settle_oldest().await?;
+        }
+        Ok(())
+    }
+
+    /// Counts what is acknowledged within `time`, whatever failed.
+    pub(super) async fn settle(&mut self, time: Duration) {
+        let deadline = Instant::now() + time;
+        while let Some(publishes) = self.under_way.pop_front() {
+            let mut is_acknowledged = true;
+            for pending in publishes {
+                is_acknowledged &= matches!(timeout_at(deadline, pending.wait_async()).await, Ok(Ok(_)));
+            }
+            self.acknowledged += u64::from(is_acknowledged);
+        }
+    }
+
+    async fn settle_oldest(&mut self) -> Result<(), String> {
+        let Some(publishes) = self.under_way.front() else { return Ok(()) };
+        for (pending, client) in publishes.iter().zip(&self.clients) {
+            let longest = client.publish_timeout().map_err(|error| error.to_string())?;
+            let Ok(outcome) = timeout(longest, pending.wait_async()).await else {
+                return Err(format!("no broker took a message within {longest:?}"));
+            };
+            outcome.map_err(|error| error.to_string())?;
+        }
+        self.under_way.pop_front();
+        self.acknowledged += 1;
+        Ok(())
+    }
+}

@@ -1,0 +1,151 @@
+//! `to_nsq`, `nsq_tail`, `nsq_stat`; `mq pub --url` and `mq tail --url`.
+
+use mq_tests::{Broker, mq, mq_with_input, until};
+use serde_json::Value;
+
+use crate::steps::{publish, tools, unfinished};
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+#[test]
+fn the_pieces_of_stdin_go_to_every_address_whole() {
+    for tool in tools("to_nsq") {
+        let brokers = [Broker::start(), Broker::start()];
+        let mut args = vec!["-topic", "t", "-delimiter", ","];
+        for broker in &brokers {
+            args.extend(["-nsqd-tcp-address", broker.address()]);
+        }
+        // NSQ's own takes the last byte of a piece that has no delimiter.
+        let out = tool.run(&args, if tool.is_ours() { b"one,,two,three" } else { b"one,,two,three," });
+        assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
+        for broker in &brokers {
+            let args =
+                ["tail", "--topic", "t", "-n", "3", "--channel", "c", "--tcp-address", broker.address()];
+            assert_eq!(text(&mq(&args).ok()), "one\ntwo\nthree\n");
+        }
+    }
+}
+
+#[test]
+fn a_rate_spreads_messages_over_time() {
+    let broker = Broker::start();
+    for tool in tools("to_nsq") {
+        let began = std::time::Instant::now();
+        let args = ["-topic", "t", "-rate", "20", "-nsqd-tcp-address", broker.address()];
+        assert!(tool.run(&args, b"1\n2\n3\n4\n5\n6\n").status.success());
+        assert!(began.elapsed().as_millis() >= 190, "{:?}", began.elapsed());
+    }
+}
+
+#[test]
+fn a_tail_ends_after_so_many_and_shows_topics_if_asked() {
+    let broker = Broker::start();
+    for (n, tool) in tools("nsq_tail").iter().enumerate() {
+        let topic = format!("t{n}");
+        publish(&broker, &topic, "one\ntwo\nthree\n");
+        let channel = |args: &[&str]| {
+            let all = ["-topic", &topic, "-channel", "c", "-nsqd-tcp-address", broker.address()];
+            tool.run(&[&all[..], args].concat(), b"")
+        };
+        let first = channel(&["-n", "1", "-print-topic"]);
+        assert_eq!((first.status.code(), text(&first.stdout)), (Some(0), format!("{topic} | one\n")));
+        let rest = channel(&["-n", "2", "-print-topic=false"]);
+        let rest = text(&rest.stdout);
+        if tool.is_ours() {
+            // What was printed is finished; NSQ's own ends before it says so.
+            assert_eq!(rest, "two\nthree\n");
+            until("all to be finished", || (unfinished(&broker, &topic, "c") == 0).then_some(()));
+        } else {
+            assert!(rest.contains("two\n"), "{rest}");
+        }
+    }
+}
+
+#[test]
+fn exit_statuses_are_those_of_nsq() {
+    for (name, args) in [
+        ("nsq_tail", &["-topic", "t"][..]),
+        ("nsq_tail", &["-nsqd-tcp-address", "127.0.0.1:1"]),
+        ("nsq_tail", &["-topic", "t", "-nsqd-tcp-address", "127.0.0.1:1"]),
+        ("nsq_tail", &["-topic", "t", "-nsqd-tcp-address", "a:1", "-lookupd-http-address", "b:1"]),
+        ("nsq_tail", &["-nonsense"]),
+        ("nsq_to_file", &["-nonsense"]),
+        ("nsq_tail", &["-version"]),
+        ("to_nsq", &["-topic", "t"]),
+        ("to_nsq", &["-topic", "t", "-delimiter", "ab", "-nsqd-tcp-address", "127.0.0.1:1"]),
+        ("to_nsq", &["-nsqd-tcp-address", "127.0.0.1:1"]),
+        ("nsq_to_file", &["-nsqd-tcp-address", "127.0.0.1:1"]),
+        ("nsq_to_file", &["-topic", "t", "-gzip-level", "10", "-nsqd-tcp-address", "127.0.0.1:1"]),
+        ("nsq_to_http", &["-topic", "t", "-nsqd-tcp-address", "127.0.0.1:1"]),
+        ("nsq_to_http", &["-topic", "t", "-get", "http://h/x", "-nsqd-tcp-address", "127.0.0.1:1"]),
+        (
+            "nsq_to_http",
+            &["-topic", "t", "-post", "http://h/x", "-sample", "2", "-nsqd-tcp-address", "127.0.0.1:1"],
+        ),
+        ("nsq_to_nsq", &["-topic", "t", "-nsqd-tcp-address", "127.0.0.1:1"]),
+        ("nsq_stat", &["-topic", "t", "-channel", "c", "-nsqd-http-address", "127.0.0.1:1"]),
+        ("nsq_stat", &["-topic", "t", "-channel", "c", "-count", "0", "-nsqd-http-address", "127.0.0.1:1"]),
+        ("nsq_stat", &["-topic", "t", "-channel", "c", "-nsqd-http-address", "http://a:1"]),
+    ] {
+        let codes: Vec<_> = tools(name).iter().map(|tool| tool.run(args, b"").status.code()).collect();
+        let want = match args {
+            ["-nonsense"] => 2,
+            ["-version"] => 0,
+            _ => 1,
+        };
+        assert!(codes.iter().all(|code| *code == Some(want)), "{name} {args:?}: {codes:?}");
+    }
+}
+
+#[test]
+fn the_numbers_of_a_channel_are_those_that_nsq_shows() {
+    let broker = Broker::start();
+    mq(&["topics", "create", "t", "--channel", "c", "--http-address", broker.http_address()]).ok();
+    publish(&broker, "t", "one\ntwo\nthree\n");
+    let rows: Vec<_> = tools("nsq_stat")
+        .iter()
+        .map(|tool| {
+            let args = ["-topic", "t", "-channel", "c", "-interval", "10ms", "-count", "2"];
+            let out = tool.run(&[&args[..], &["-nsqd-http-address", broker.http_address()]].concat(), b"");
+            assert_eq!(out.status.code(), Some(0));
+            text(&out.stdout)
+        })
+        .collect();
+    assert_eq!(rows[0].lines().count(), 4, "{}", rows[0]);
+    assert!(
+        rows[0].contains("      3       3       0     0     0 |       0       0            3       0"),
+        "{}",
+        rows[0]
+    );
+    assert!(rows.iter().all(|other| *other == rows[0]), "{rows:?}");
+}
+
+#[test]
+fn a_url_reaches_brokers_and_a_folder() {
+    let brokers = [Broker::start(), Broker::start()];
+    let url = format!("mq://{},{}", brokers[0].address(), brokers[1].address());
+    mq_with_input(&["pub", "--topic", "t", "--url", &url], b"one\ntwo\n").ok();
+    mq(&["pub", "--topic", "t", "--url", &url, "three"]).ok();
+    let out = mq(&["tail", "--topic", "t", "--channel", "c", "--url", &url, "-n", "3", "--json"]).ok();
+    let mut bodies: Vec<_> = text(&out)
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["body"].as_str().unwrap().to_owned())
+        .collect();
+    bodies.sort();
+    assert_eq!(bodies, ["one", "three", "two"]);
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("mq:{}", folder.path().display());
+    mq(&["pub", "--topic", "t", "--url", &url, "kept"]).ok();
+    assert_eq!(mq(&["tail", "--topic", "t", "--channel", "c", "--url", &url, "-n", "1"]).ok(), b"kept\n");
+}
+
+#[test]
+fn a_url_without_a_broker_is_an_error_that_counts() {
+    let complaint =
+        mq(&["pub", "--topic", "t", "--url", "mq://127.0.0.1:1?publish_timeout=100ms", "x"]).failed();
+    assert!(complaint.contains("0 of 1 message read was acknowledged"), "{complaint}");
+    let complaint = mq(&["tail", "--topic", "t", "--url", "nonsense"]).failed();
+    assert!(complaint.contains("mq://nonsense:4150"), "{complaint}");
+}
