@@ -25,7 +25,7 @@ function numbers(more = {}) {
   return {
     depth: 0, memory_depth: 0, disk_depth: 0, in_flight: 0, deferred: 0, messages: 50_000, requeued: 0, timed_out: 0, paused: false,
     published_rate: 0, finished_rate: 0, requeued_rate: 0, timed_out_rate: 0, growth: 0, drain_seconds: null, oldest_seconds: null,
-    oldest_is_at_least: false, ...more,
+    ...more,
   };
 }
 
@@ -100,7 +100,7 @@ class Fleet {
         health: at === 0 ? 'OK' : 'NOK - disk is full', hostname: `broker-${at}`, broadcast_address: node.split(':')[0], tcp_port: 4150, http_port: 4151, zone: 'a',
         region: 'eu', started_at: now() - 86_400 * 3, topics: 12, channels: 30, clients: 44, ...BEHIND, memory_bytes: 90 << 20, memory_limit_bytes: 256 << 20,
         disk_bytes: at === 1 ? null : 92 * 2 ** 30, disk_limit_bytes: at === 1 ? null : 100 * 2 ** 30, disk_free_bytes: 12 * 2 ** 30, disk_full_seconds: 7_300,
-        damaged: at === 0 ? 1 : null, fsync_p99_seconds: 0.004, draining: false, lookups: ['127.0.0.1:4161'], address: node,
+        damaged: at === 0 ? 1 : null, fsync_mean_seconds: 0.004, draining: false, lookups: ['127.0.0.1:4161'], address: node,
       }));
   }
 
@@ -208,7 +208,7 @@ async function serve(options) {
     if (!kind) return file(response, name);
     let body = '';
     for await (const chunk of request) body += chunk;
-    if (name === 'me') return answer(response, 200, { login: fleet.login, mode: 'fleet', version: '0.0.2', name: 'broker-0:4151', can_peek: true, read_only: fleet.readOnly, poll_seconds: 3 });
+    if (name === 'me') return answer(response, 200, { login: fleet.login, mode: 'fleet', version: '0.0.2', name: 'broker-0:4151', can_peek: true, read_only: fleet.readOnly, poll_seconds: 1 });
     if (name === 'login') {
       if (JSON.parse(body).token !== 'secret') return answer(response, 401, { message: 'UNAUTHORIZED' });
       fleet.login = 'in';

@@ -279,12 +279,13 @@ describe('the page', { skip: missing }, () => {
     assert.deepEqual(await serious(page), []);
     await page.getByLabel('Messages at most').fill('ten');
     await page.getByRole('button', { name: 'Change' }).click();
-    await sees(page, 'Messages at most: a whole number');
+    await sees(page, 'Messages at most: "ten" is no whole number');
     await page.getByLabel('Messages at most').fill('1000');
+    await page.getByLabel('Age at most').fill('0.5');
     await page.getByLabel('Acknowledged when').selectOption('sync');
     await page.getByRole('button', { name: 'Change' }).click();
     await sees(page, 'Changed the settings of topic orders.');
-    assert.deepEqual(fleet.actions, [{ action: 'configure', topic: 'orders', settings: { durability: 'sync', max_messages: 1000 } }]);
+    assert.deepEqual(fleet.actions, [{ action: 'configure', topic: 'orders', settings: { durability: 'sync', max_messages: 1000, max_age: 500 } }]);
   });
 
   test('messages are shown as text, JSON or hex, and searched', async () => {

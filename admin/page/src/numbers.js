@@ -9,9 +9,10 @@ const column = (head, field, format, title) => ({
   head, title, n: true, sort: field, value: (row) => row[field], cell: (row) => quiet(row[field], format(row[field])),
 });
 
-export const depth = {
-  ...column('Depth', 'depth', count, 'Messages that wait, in memory and on disk'),
-  cell: (row) => html`${quiet(row.depth, count(row.depth))}${row.disk_depth > 0 && html`<span class="sub">${count(row.disk_depth)} on disk</span>`}`,
+export const depth = column('Depth', 'depth', count, 'Messages that wait, in memory and on disk');
+/** The same with what is on disk, where rows are few. */
+export const stored = {
+  ...depth, cell: (row) => html`${depth.cell(row)}${row.disk_depth > 0 && html`<span class="sub">${count(row.disk_depth)} on disk</span>`}`,
 };
 export const inFlight = column('In flight', 'in_flight', count, 'Delivered and not finished yet');
 export const deferred = column('Deferred', 'deferred', count, 'Not to be delivered before a time');
@@ -28,7 +29,7 @@ export const growth = {
 };
 export const oldest = {
   head: 'Oldest', title: 'Age of the oldest unfinished message', n: true, sort: 'oldest_seconds',
-  value: (row) => row.oldest_seconds, cell: (row) => quiet(row.oldest_seconds, age(row)),
+  value: (row) => row.oldest_seconds, cell: (row) => quiet(row.oldest_seconds, duration(row.oldest_seconds)),
 };
 export const latency = {
   head: 'Latency', title: 'From publish to finish', n: true, cell: ({ latency: known }) => (known?.length ? html`<span title=${latencyText(known)}>${latencyText(known.slice(-1))}</span>` : UNKNOWN),
@@ -39,12 +40,6 @@ export function signed(value) {
   if (value == null) return UNKNOWN;
   if (Math.abs(value) < 0.05) return '0/s';
   return value > 0 ? `+${rate(value)}` : `−${rate(-value)}`;
-}
-
-/** The age of the oldest unfinished message. */
-export function age({ oldest_seconds: seconds, oldest_is_at_least: isMore }) {
-  if (seconds == null) return UNKNOWN;
-  return `${isMore ? 'over ' : ''}${duration(seconds)}`;
 }
 
 /** Time to drain at the present net rate, and a word about it. */
@@ -68,7 +63,7 @@ export function summary(numbers) {
     ['In flight', count(numbers.in_flight), `${count(numbers.deferred)} deferred`],
     ['Published', rate(numbers.published_rate), `${count(numbers.messages)} in all`],
     ['Finished', rate(numbers.finished_rate), `growth ${signed(numbers.growth)}`],
-    ['Oldest', age(numbers), 'unfinished message'],
+    ['Oldest', duration(numbers.oldest_seconds), 'unfinished message'],
     ['Time to drain', ...drain(numbers)],
     ['Requeued', count(numbers.requeued), rateNow(numbers.requeued_rate)],
     ['Timed out', count(numbers.timed_out), rateNow(numbers.timed_out_rate)],

@@ -1,22 +1,24 @@
 // Data of a place, fetched again while somebody looks.
 import { useCallback, useEffect, useRef, useState } from 'preact/hooks';
 import { get } from './api.js';
+import { useMe } from './session.js';
 
-/** Milliseconds between two fetches. */
-const STEP = 2_000;
 /** The longest pause after failures: a server that is back is seen within it. */
 const STEP_MAX = 15_000;
 
 /**
- * Fetches `path` now, every two seconds while the page is visible, and on `again()`.
+ * Fetches `path` now, on `again()`, and while the page is visible as often as the server says, or every `every`
+ * milliseconds. An `every` of `null` is never.
  *
- * `data` stays when a fetch fails: `error` says why, and `at` when the data came. An answer to a request that is
- * not wanted any more is dropped.
+ * `data` stays when a fetch fails, or until an answer to other parameters is there; `error` says what failed. An
+ * answer that is not wanted any more is dropped.
  */
-export function usePoll(path, parameters = {}, step = STEP) {
+export function usePoll(path, parameters = {}, every = undefined) {
+  const me = useMe();
+  const step = every === undefined ? me.poll_seconds * 1000 : every;
   const query = new URLSearchParams(Object.entries(parameters).filter(([, value]) => value !== '' && value != null)).toString();
   const key = query ? `${path}?${query}` : path;
-  const [state, setState] = useState({ key, data: null, error: null, at: null });
+  const [state, setState] = useState({ data: null, error: null });
   const now = useRef(() => {});
   useEffect(() => {
     let timer = null;
@@ -32,11 +34,11 @@ export function usePoll(path, parameters = {}, step = STEP) {
         const data = await get(key, signal);
         if (signal.aborted) return;
         failures = 0;
-        setState({ key, data, error: null, at: Date.now() });
+        setState({ data, error: null });
       } catch (error) {
         if (signal.aborted) return;
         failures += 1;
-        setState((before) => ({ ...(before.key === key ? before : { data: null, at: null }), key, error }));
+        setState(({ data }) => ({ data, error }));
       }
       plan();
     };
@@ -57,5 +59,5 @@ export function usePoll(path, parameters = {}, step = STEP) {
     };
   }, [key, step]);
   const again = useCallback(() => now.current(), []);
-  return { ...state, isOld: state.key !== key, again };
+  return { ...state, again };
 }

@@ -8,14 +8,15 @@ import { Pairs, Part } from './parts.js';
 
 const limit = (format) => (value) => (value === 0 ? 'no limit' : format(value));
 
-/** Every setting: its key, its name, how it is shown, and the values it may have or the unit it is typed in. */
+/** Every setting: its key, its name, how it is shown, and the values it may have, or the unit it is typed in
+ * and how many of its own units that is. */
 const SETTINGS = [
   ['durability', 'Acknowledged when', (value) => LEVELS[value] ?? value, { choices: ['memory', 'flush', 'sync'] }],
   ['max_messages', 'Messages at most', limit(count), { unit: 'messages, 0 for no limit' }],
   ['max_bytes', 'Bytes at most', limit(bytes), { unit: 'bytes, 0 for no limit' }],
-  ['max_age', 'Age at most', limit(milliseconds), { unit: 'milliseconds, 0 for no limit' }],
+  ['max_age', 'Age at most', limit(milliseconds), { unit: 'seconds, 0 for no limit', scale: 1000 }],
   ['overflow', 'Beyond a limit', (value) => OVERFLOWS[value] ?? value, { choices: ['refuse', 'drop-oldest'] }],
-  ['dedup_window', 'Duplicates recognised for', milliseconds, { unit: 'milliseconds' }],
+  ['dedup_window', 'Duplicates recognised for', milliseconds, { unit: 'seconds', scale: 1000 }],
   ['dedup_max_ids', 'Ids remembered', count, { unit: 'ids' }],
 ];
 const LEVELS = { memory: 'in memory', flush: 'written (outlives a kill)', sync: 'synced (outlives a power loss)' };
@@ -37,13 +38,13 @@ export function Settings({ data }) {
 export function Configure({ data, again, onClose }) {
   const { topic } = data;
   const before = data.nodes.find(({ settings }) => settings).settings;
-  const [after, setAfter] = useState(before);
-  const change = (key, value) => setAfter({ ...after, [key]: value });
+  const [typed, setTyped] = useState({});
+  const change = (key, value) => setTyped({ ...typed, [key]: value });
+  const shownOf = (key, { scale = 1 }) => typed[key] ?? String(before[key] / scale);
   const run = async () => {
-    const changed = Object.entries(after).filter(([key, value]) => value !== before[key]);
+    const given = SETTINGS.filter(([key]) => key in typed).map(([key, name, , how]) => [key, how.choices ? typed[key] : whole(name, typed[key], how.scale)]);
+    const changed = given.filter(([key, value]) => value !== before[key]);
     if (changed.length === 0) throw new Error('Nothing is changed yet.');
-    const wrong = changed.find(([, value]) => typeof value === 'number' && !(Number.isSafeInteger(value) && value >= 0));
-    if (wrong) throw new Error(`${SETTINGS.find(([key]) => key === wrong[0])?.[1] ?? wrong[0]}: a whole number from 0 on is needed.`);
     await act({ action: 'configure', topic, settings: Object.fromEntries(changed) }, `Changed the settings of topic ${topic}`);
     again();
   };
@@ -52,13 +53,17 @@ export function Configure({ data, again, onClose }) {
     ${SETTINGS.filter(([key]) => key in before).map(([key, name, show, how]) => html`<div class="field" key=${key}>
       <label for=${`set-${key}`}>${name}</label>
       ${how.choices
-        ? html`<select id=${`set-${key}`} value=${after[key]} onChange=${(event) => change(key, event.target.value)}>
+        ? html`<select id=${`set-${key}`} value=${typed[key] ?? before[key]} onChange=${(event) => change(key, event.target.value)}>
             ${how.choices.map((choice) => html`<option key=${choice} value=${choice}>${show(choice)}</option>`)}</select>`
-        : html`<input id=${`set-${key}`} inputmode="numeric" value=${after[key]} onInput=${(event) => change(key, number(event.target.value))}
+        : html`<input id=${`set-${key}`} inputmode="numeric" value=${shownOf(key, how)} onInput=${(event) => change(key, event.target.value)}
             aria-describedby=${`set-${key}-unit`} /><span class="hint" id=${`set-${key}-unit`}>${how.unit}</span>`}
     </div>`)}
   </${Ask}>`;
 }
 
-/** What was typed, as a number if it is one. */
-const number = (text) => (/^\d+$/.test(text) ? Number(text) : NaN);
+/** What was typed in a unit, in the setting's own: a whole number from 0 on. */
+function whole(name, text, scale = 1) {
+  const value = /^\d+(\.\d+)?$/.test(text.trim()) ? Math.round(Number(text) * scale * 1000) / 1000 : NaN;
+  if (!Number.isSafeInteger(value)) throw new Error(`${name}: ${JSON.stringify(text)} is no whole number from 0 on${scale === 1 ? '' : `, nor thousandths of one`}.`);
+  return value;
+}

@@ -40,7 +40,7 @@ const NODES = [
     head: 'Node', name: true, sort: 'node', value: (row) => row.node,
     cell: (row) => html`<a href=${link(['nodes', row.node])}>${row.node}</a> ${row.paused && html`<${Tag} kind="warn">paused</${Tag}>`}`,
   },
-  numbers.depth, numbers.growth, numbers.oldest, numbers.finished, numbers.inFlight, numbers.deferred, numbers.requeued,
+  numbers.stored, numbers.growth, numbers.oldest, numbers.finished, numbers.inFlight, numbers.deferred, numbers.requeued,
   numbers.timedOut, numbers.messages, numbers.clients, numbers.latency,
 ];
 

@@ -1,5 +1,5 @@
 // The way in: a token once, a cookie that scripts cannot read from then on.
-import { useState } from 'preact/hooks';
+import { useEffect, useRef, useState } from 'preact/hooks';
 import { html } from '../html.js';
 import { logIn } from '../api.js';
 import { Head } from '../parts.js';
@@ -8,6 +8,8 @@ export function Login({ onDone }) {
   const [token, setToken] = useState('');
   const [error, setError] = useState(null);
   const [busy, setBusy] = useState(false);
+  const field = useRef(null);
+  useEffect(() => field.current.focus(), []);
   const submit = async (event) => {
     event.preventDefault();
     setBusy(true);
@@ -26,7 +28,7 @@ export function Login({ onDone }) {
     <p>This server asks for a token: one of those its HTTP API takes.</p>
     <form class="sheet form" onSubmit=${submit}>
       <div class="field"><label for="token">Token</label>
-        <input id="token" type="password" autocomplete="current-password" value=${token} onInput=${(event) => setToken(event.target.value)} /></div>
+        <input id="token" ref=${field} type="password" autocomplete="current-password" value=${token} onInput=${(event) => setToken(event.target.value)} /></div>
       ${error && html`<p class="notice bad" role="alert">${error}</p>`}
       <button type="submit" class="main" disabled=${busy || token === ''}>Log in</button>
     </form>

@@ -48,7 +48,7 @@ const about = (row) => [
   ['Clients', known(row.clients, counted(row.clients, 'client'))],
   ['Memory', known(row.memory_bytes, html`<${numbers.Meter} used=${row.memory_bytes} limit=${row.memory_limit_bytes} />`)],
   ['Disk', known(row.disk_bytes, html`<${Disk} row=${row} />`)],
-  ['fsync, 99%', known(row.fsync_p99_seconds, duration(row.fsync_p99_seconds))],
+  ['fsync, mean', known(row.fsync_mean_seconds, duration(row.fsync_mean_seconds))],
   ['Lookup servers', row.lookups?.join(', ')],
 ];
 

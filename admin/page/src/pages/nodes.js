@@ -31,12 +31,12 @@ const COLUMNS = [
     head: 'Up for', n: true, sort: 'started_at', value: ({ started_at: at }) => (at == null ? null : -at),
     cell: ({ started_at: at }) => html`<span title=${at == null ? undefined : `since ${moment(at)}`}>${since(at)}</span>`,
   },
-  numbers.depth, numbers.published, numbers.finished, numbers.inFlight,
+  numbers.stored, numbers.published, numbers.finished, numbers.inFlight,
   { head: 'Topics', n: true, sort: 'topics', value: ({ topics }) => topics, cell: ({ topics }) => topics ?? UNKNOWN },
   numbers.clients,
   { head: 'Memory', n: true, sort: 'memory', value: (row) => row.memory_bytes, cell: (row) => html`<${numbers.Meter} used=${row.memory_bytes} limit=${row.memory_limit_bytes} />` },
   { head: 'Disk', n: true, sort: 'disk', value: (row) => row.disk_bytes, cell: (row) => html`<${Disk} row=${row} />` },
-  { head: 'fsync', title: '99 of 100 take at most this long', n: true, sort: 'fsync', value: (row) => row.fsync_p99_seconds, cell: (row) => duration(row.fsync_p99_seconds) },
+  { head: 'fsync', title: 'Mean since the start', n: true, sort: 'fsync', value: (row) => row.fsync_mean_seconds, cell: (row) => duration(row.fsync_mean_seconds) },
 ];
 
 /** Words for the state of a node. */

@@ -92,7 +92,7 @@ const channelColumns = (topic) => [
     cell: (row) => html`<a href=${link(['topics', topic, row.channel])}>${row.channel}</a> ${row.paused
       && html`<${Tag} kind="warn">paused</${Tag}> `}${row.worst?.kind !== 'paused' && html`<${Worst} finding=${row.worst} />`}`,
   },
-  numbers.depth, numbers.growth, numbers.oldest, numbers.finished, numbers.inFlight, numbers.deferred, numbers.requeued,
+  numbers.stored, numbers.growth, numbers.oldest, numbers.finished, numbers.inFlight, numbers.deferred, numbers.requeued,
   numbers.timedOut, numbers.messages, numbers.clients, numbers.latency,
 ];
 
@@ -119,7 +119,7 @@ function Nodes({ data, again }) {
       && html`<${Tag}>tombstoned</${Tag}> `}${row.damage && html`<${Tag} kind="bad" title=${row.damage}>damaged</${Tag}>`}`,
   };
   const acts = { head: 'Actions', cell: (row) => html`<button type="button" class="plain" aria-label=${`Tombstone ${topic} on ${row.node}`} onClick=${() => setAsked(row)}>Tombstone…</button>` };
-  const columns = [node, numbers.depth, numbers.growth, numbers.published, numbers.finished, numbers.inFlight, numbers.messages, numbers.channels, numbers.clients];
+  const columns = [node, numbers.stored, numbers.growth, numbers.published, numbers.finished, numbers.inFlight, numbers.messages, numbers.channels, numbers.clients];
   return html`<${Part} title="Nodes">
     <${More} shown=${nodes.length} total=${total} noun="node" />
     <${SortedTable} caption="Nodes" columns=${mayAct ? [...columns, acts] : columns} rows=${nodes} keyOf=${(row) => row.node} none="No node has this topic." />
