@@ -3,10 +3,10 @@
 /** An answer that is an error, or none at all (`status` 0). `message` is for people, `results` is node by node. */
 export class Failure extends Error {
   constructor(status, code, message, results = []) {
-    super(message);
-    this.status = status;
-    this.code = code;
-    this.results = results;
+    super(message)
+    this.status = status
+    this.code = code
+    this.results = results
   }
 }
 
@@ -19,51 +19,51 @@ const SENTENCES = {
   NODE_NOT_FOUND: 'There is no such node.',
   UPSTREAM_ERROR: 'No broker or lookup server answers.',
   TOO_MANY: 'Too many requests: wait a moment.',
-};
+}
 
 /** The request whose 401 means a wrong token, not the end of a login. */
-const LOGIN = 'data/login';
+const LOGIN = 'data/login'
 
-const listeners = new Set();
+const listeners = new Set()
 
 /** Calls `heard` whenever an answer says that nobody is logged in. Returns what ends that. */
 export function onLoggedOut(heard) {
-  listeners.add(heard);
-  return () => listeners.delete(heard);
+  listeners.add(heard)
+  return () => listeners.delete(heard)
 }
 
-export const get = (path, signal) => request('GET', path, undefined, signal);
+export const get = (path, signal) => request('GET', path, undefined, signal)
 /** Logs in with a token. The server keeps it; the browser gets a cookie that scripts cannot read. */
-export const logIn = (token) => request('POST', LOGIN, { token });
-export const post = (path, body = {}) => request('POST', path, body);
+export const logIn = (token) => request('POST', LOGIN, {token})
+export const post = (path, body = {}) => request('POST', path, body)
 
 async function request(method, path, body, signal) {
-  const options = { method, signal, credentials: 'same-origin', cache: 'no-store', redirect: 'error' };
+  const options = {method, signal, credentials: 'same-origin', cache: 'no-store', redirect: 'error'}
   if (body !== undefined) {
-    options.body = JSON.stringify(body);
-    options.headers = { 'Content-Type': 'application/json' };
+    options.body = JSON.stringify(body)
+    options.headers = {'Content-Type': 'application/json'}
   }
-  let answer;
+  let answer
   try {
-    answer = await fetch(path, options);
+    answer = await fetch(path, options)
   } catch (error) {
-    if (error.name === 'AbortError') throw error;
-    throw new Failure(0, 'UNREACHABLE', 'The server does not answer. The page asks again by itself.');
+    if (error.name === 'AbortError') throw error
+    throw new Failure(0, 'UNREACHABLE', 'The server does not answer. The page asks again by itself.')
   }
-  const text = await answer.text();
-  const value = parsed(text);
-  if (answer.ok) return value;
-  const { message: code = `HTTP_${answer.status}`, detail, results } = value ?? {};
-  const sentence = detail || SENTENCES[code] || `The server answered ${answer.status} ${code}.`;
-  const failure = new Failure(answer.status, code, sentence, results);
-  if (answer.status === 401 && path !== LOGIN) for (const heard of listeners) heard();
-  throw failure;
+  const text = await answer.text()
+  const value = parsed(text)
+  if (answer.ok) return value
+  const {message: code = `HTTP_${answer.status}`, detail, results} = value ?? {}
+  const sentence = detail || SENTENCES[code] || `The server answered ${answer.status} ${code}.`
+  const failure = new Failure(answer.status, code, sentence, results)
+  if (answer.status === 401 && path !== LOGIN) for (const heard of listeners) heard()
+  throw failure
 }
 
 function parsed(text) {
   try {
-    return JSON.parse(text);
+    return JSON.parse(text)
   } catch {
-    return null;
+    return null
   }
 }

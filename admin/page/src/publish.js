@@ -1,24 +1,24 @@
 // A dialog that publishes a test message.
-import { useState } from 'preact/hooks';
-import { html } from './html.js';
-import { act } from './actions.js';
-import { Ask } from './dialog.js';
+import {useState} from 'preact/hooks'
+import {html} from './html.js'
+import {act} from './actions.js'
+import {Ask} from './dialog.js'
 
-export function Publish({ data, again, onClose }) {
-  const { topic, nodes } = data;
-  const [body, setBody] = useState('');
-  const [headers, setHeaders] = useState('');
-  const [node, setNode] = useState('');
-  const [seconds, setSeconds] = useState('');
+export function Publish({data, again, onClose}) {
+  const {topic, nodes} = data
+  const [body, setBody] = useState('')
+  const [headers, setHeaders] = useState('')
+  const [node, setNode] = useState('')
+  const [seconds, setSeconds] = useState('')
   const run = async () => {
-    const message = { action: 'publish', topic, body, node: node || undefined };
-    if (body === '') throw new Error('The message is empty: brokers refuse that.');
-    if (headers.trim()) message.headers = parsed(headers);
-    if (seconds !== '') message.defer_ms = Math.round(Number(seconds) * 1000);
-    if (message.defer_ms !== undefined && !(message.defer_ms >= 0)) throw new Error('The delay is a number of seconds.');
-    await act(message, `Published a message to ${topic}`);
-    again();
-  };
+    const message = {action: 'publish', topic, body, node: node || undefined}
+    if (body === '') throw new Error('The message is empty: brokers refuse that.')
+    if (headers.trim()) message.headers = parsed(headers)
+    if (seconds !== '') message.defer_ms = Math.round(Number(seconds) * 1000)
+    if (message.defer_ms !== undefined && !(message.defer_ms >= 0)) throw new Error('The delay is a number of seconds.')
+    await act(message, `Published a message to ${topic}`)
+    again()
+  }
   return html`<${Ask} title=${`Publish to ${topic}`} verb="Publish" run=${run} onClose=${onClose}>
     <p>Every channel gets it, and its consumers work on it like on any other.</p>
     <div class="field"><label for="publish-body">Body, as text</label>
@@ -32,15 +32,17 @@ export function Publish({ data, again, onClose }) {
       <div class="field grow"><label for="publish-defer">Deliver after, in seconds</label>
         <input id="publish-defer" inputmode="decimal" placeholder="0" value=${seconds} onInput=${(event) => setSeconds(event.target.value)} /></div>
     </div>
-  </${Ask}>`;
+  </${Ask}>`
 }
 
 /** Headers out of lines of `name: value`. */
 function parsed(text) {
-  const lines = text.split('\n').filter((line) => line.trim() !== '');
-  return Object.fromEntries(lines.map((line) => {
-    const at = line.indexOf(':');
-    if (at < 1) throw new Error(`The header ${JSON.stringify(line)} has no name before a colon.`);
-    return [line.slice(0, at).trim(), line.slice(at + 1).trim()];
-  }));
+  const lines = text.split('\n').filter((line) => line.trim() !== '')
+  return Object.fromEntries(
+    lines.map((line) => {
+      const at = line.indexOf(':')
+      if (at < 1) throw new Error(`The header ${JSON.stringify(line)} has no name before a colon.`)
+      return [line.slice(0, at).trim(), line.slice(at + 1).trim()]
+    }),
+  )
 }
