@@ -425,6 +425,7 @@ async function serve(options) {
     fleet.requests = (fleet.requests ?? 0) + (kind ? 1 : 0)
     if (fleet.dead) return request.socket.destroy()
     if (!kind) return file(response, name)
+    await fleet.held
     let body = ''
     for await (const chunk of request) body += chunk
     if (name === 'me')

@@ -1,14 +1,12 @@
 // A list of topics that the server searches, sorts and cuts: of the fleet or of one node.
-import {useEffect, useRef, useState} from 'preact/hooks'
 import {html} from './html.js'
 import {count, counted} from './format.js'
 import * as numbers from './numbers.js'
 import {Tag, Worst} from './parts.js'
 import {adjust, link} from './route.js'
+import {Search} from './search.js'
 import {Pager, Table} from './table.js'
 
-/** Milliseconds between the last key and the search. */
-const TYPING = 150
 const SIZES = ['50', '100', '200']
 
 /** What to ask the server for, out of the address. */
@@ -53,7 +51,7 @@ export function TopicList({data, parameters, caption, none}) {
   const total = search ? `${count(data.matching)} of ${counted(data.total, 'topic')}` : counted(data.total, 'topic')
   return html`<div class="list">
     <form class="row" role="search" onSubmit=${(event) => event.preventDefault()}>
-      <${Search} value=${search} />
+      <${Search} label="Search topics by name" value=${search} onSearch=${(words) => adjust({search: words, page: ''})} />
       ${shown && html`<button type="button" onClick=${() => adjust({sort: '', order: '', page: ''})}>Trouble first</button>`}
       <label class="soft small">Rows <select value=${size} onChange=${(event) => adjust({per_page: event.target.value, page: ''})}>
         ${SIZES.map((each) => html`<option key=${each} value=${each}>${each}</option>`)}</select></label>
@@ -62,27 +60,4 @@ export function TopicList({data, parameters, caption, none}) {
       none=${search ? `No topic has ${JSON.stringify(search)} in its name.` : none} />
     <${Pager} page=${data.page} pages=${pages} total=${total} noun="topics" onPage=${(page) => adjust({page: page === 1 ? '' : page})} />
   </div>`
-}
-
-/** Searches as one types. What is typed is kept here, so that a late answer does not overwrite it. */
-function Search({value}) {
-  const [typed, setTyped] = useState(value)
-  const timer = useRef(null)
-  const sent = useRef(value)
-  useEffect(() => {
-    if (value === sent.current) return
-    sent.current = value
-    setTyped(value)
-  }, [value])
-  useEffect(() => () => clearTimeout(timer.current), [])
-  const onInput = ({target}) => {
-    setTyped(target.value)
-    clearTimeout(timer.current)
-    timer.current = setTimeout(() => {
-      sent.current = target.value
-      adjust({search: target.value, page: ''})
-    }, TYPING)
-  }
-  return html`<input class="grow" type="search" aria-label="Search topics by name" placeholder="Search topics by name"
-    autocomplete="off" spellcheck=${false} value=${typed} onInput=${onInput} />`
 }

@@ -29,9 +29,12 @@ export function Channel({topic, channel, parameters}) {
 
 function Body({data, parameters}) {
   const {topic, channel, findings, clients} = data
-  return html`<${Part} title="Why it is behind">
-      ${findings.length > 0 ? html`<${Findings} findings=${findings} />` : html`<p class="calm">It is not: consumers keep up with what is published.</p>`}
-    </${Part}>
+  const calm = data.depth === 0 ? 'Nothing waits: consumers keep up.' : 'No trouble so far: a backlog of a minute is none.'
+  return html`${
+      findings.length > 0
+        ? html`<${Part} title="Why it is behind"><${Findings} findings=${findings} /></${Part}>`
+        : html`<p class="calm">${calm}</p>`
+    }
     <${Figures} label="Figures of the channel" figures=${numbers.summary(data)} />
     <${History} of=${{topic, channel}} span=${parameters.span} />
     <${Part} title="Clients" note=${counted(data.clients_total, 'client')}><${Consumers} clients=${clients} total=${data.clients_total} /></${Part}>

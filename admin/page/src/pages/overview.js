@@ -55,10 +55,11 @@ const sizes = ({topics, channels, clients, nodes, lookups}) => [
   ['Clients', count(clients), `of ${counted(nodes, 'node')}, ${counted(lookups, 'lookup server')}`],
 ]
 
-/** Every node as a word: its name, and whether it is well. */
+/** Every node as a word: its name, and whether it is well. Those that are not come first. */
 function Nodes({nodes}) {
+  const isBad = ({reachable, health}) => !reachable || !isWell(health)
   if (nodes.length === 0) return html`<p class="soft">No broker is known.</p>`
-  return html`<ul class="words">${nodes.map(({node, reachable, health}) => {
+  return html`<ul class="words">${[...nodes.filter(isBad), ...nodes.filter((each) => !isBad(each))].map(({node, reachable, health}) => {
     const [kind, word] = !reachable ? ['bad', 'does not answer'] : isWell(health) ? ['good', 'OK'] : ['bad', health]
     return html`<li key=${node}><a href=${link(['nodes', node])}>${node}</a> <${Tag} kind=${kind}>${word}</${Tag}></li>`
   })}</ul>`

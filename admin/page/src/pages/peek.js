@@ -6,6 +6,7 @@ import {bytes, count, counted, moment} from '../format.js'
 import {Choice, Head, State, Tag} from '../parts.js'
 import {usePoll} from '../poll.js'
 import {adjust, link} from '../route.js'
+import {Search} from '../search.js'
 
 const LIMITS = ['20', '50', '100']
 
@@ -35,8 +36,7 @@ function Messages({topic, node, nodes, parameters}) {
       <label class="soft small">Messages <select value=${limit} onChange=${(event) => adjust({limit: event.target.value})}>
         ${LIMITS.map((each) => html`<option key=${each} value=${each}>${each}</option>`)}</select></label>
       <${Choice} label="Bodies as" value=${view} choices=${VIEWS} onChoose=${(value) => adjust({view: value === 'text' ? '' : value})} />
-      <input class="grow" type="search" aria-label="Search in what is shown" placeholder="Search in what is shown" value=${find}
-        autocomplete="off" spellcheck=${false} onInput=${(event) => adjust({find: event.target.value})} />
+      <${Search} label="Search in what is shown" value=${find} onSearch=${(words) => adjust({find: words})} />
     </form>
     <${State} poll=${poll} />
     ${
