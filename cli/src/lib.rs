@@ -1,7 +1,7 @@
 //! The program `mq` as a function: the broker, the lookup server and the tools beside them.
 //!
 //! - [`main`]: runs one command line; `args`: Go's flag grammar on top of clap
-//! - `serve`, `lookup`: mq-server's; `drain`: asks a broker to empty itself and stop
+//! - `serve`, `lookup`, `admin`: mq-server's; `drain`: asks a broker to empty itself and stop
 //! - `publish`, `line_batches`: `mq pub`; `tail`, `printer`: `mq tail`
 //! - `stat`: `mq stat`; `topics`: `mq topics`
 //! - `interrupt`: signals that end a command; `words` for people. Flags that reach a broker are mq-bench's
@@ -54,6 +54,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Ended {
         InvokedAs::Mq => {}
         InvokedAs::Nsqd => arguments.insert(1, "serve".into()),
         InvokedAs::Nsqlookupd => arguments.insert(1, "lookup".into()),
+        InvokedAs::Nsqadmin => arguments.insert(1, "admin".into()),
     }
     let command = command(invoked_as);
     let arguments = args::normalise(&command, arguments);
@@ -79,6 +80,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Ended {
                 InvokedAs::Mq => format!("mq {}", matches.subcommand_name().unwrap_or_default()),
                 InvokedAs::Nsqd => "nsqd".to_owned(),
                 InvokedAs::Nsqlookupd => "nsqlookupd".to_owned(),
+                InvokedAs::Nsqadmin => "nsqadmin".to_owned(),
             };
             mq_server::log::complain(&format!("{name}: {message}\n"));
             Ended::with(failure)
@@ -90,6 +92,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Ended {
 fn command_of(name: &str, flags: &ArgMatches, invoked_as: InvokedAs) -> Outcome {
     match name {
         "lookup" => mq_server::lookup::run(flags, invoked_as),
+        "admin" => mq_server::admin::run(flags, invoked_as),
         "pub" => parsed(flags).and_then(publish::run),
         "drain" => parsed(flags).and_then(drain::run),
         "tail" => parsed(flags).and_then(tail::run),
@@ -118,6 +121,7 @@ fn invoked_as(name: Option<&OsString>) -> InvokedAs {
     match name.and_then(|name| name.to_str()) {
         Some("nsqd") => InvokedAs::Nsqd,
         Some("nsqlookupd") => InvokedAs::Nsqlookupd,
+        Some("nsqadmin") => InvokedAs::Nsqadmin,
         _ => InvokedAs::Mq,
     }
 }
@@ -134,16 +138,25 @@ fn command(invoked_as: InvokedAs) -> Command {
     let bench = mq_bench::Bench::augment_args(Command::new("bench"));
     let serve = config::augment_serve(Command::new("serve"), invoked_as).about("Runs a broker");
     let lookup = config::augment_lookup(Command::new("lookup"), invoked_as).about("Runs a lookup server");
+    let admin = config::augment_admin(Command::new("admin"), invoked_as)
+        .about("Runs the admin page for brokers and lookup servers");
     let subcommands = [
         match invoked_as {
-            InvokedAs::Mq | InvokedAs::Nsqlookupd => serve.display_name("mq"),
+            InvokedAs::Mq | InvokedAs::Nsqlookupd | InvokedAs::Nsqadmin => serve.display_name("mq"),
             InvokedAs::Nsqd => serve.display_name("nsqd").bin_name("nsqd").override_usage("nsqd [OPTIONS]"),
         },
         match invoked_as {
-            InvokedAs::Mq | InvokedAs::Nsqd => lookup.display_name("mq"),
+            InvokedAs::Mq | InvokedAs::Nsqd | InvokedAs::Nsqadmin => lookup.display_name("mq"),
             InvokedAs::Nsqlookupd => {
                 let lookup = lookup.display_name("nsqlookupd").bin_name("nsqlookupd");
                 lookup.override_usage("nsqlookupd [OPTIONS]")
+            }
+        },
+        match invoked_as {
+            InvokedAs::Mq | InvokedAs::Nsqd | InvokedAs::Nsqlookupd => admin.display_name("mq"),
+            InvokedAs::Nsqadmin => {
+                let admin = admin.display_name("nsqadmin").bin_name("nsqadmin");
+                admin.override_usage("nsqadmin [OPTIONS]")
             }
         },
         publish.about("Publishes messages: arguments, a file, or each line of stdin"),
@@ -165,7 +178,7 @@ fn command(invoked_as: InvokedAs) -> Command {
     Command::new("mq")
         .version(match invoked_as {
             InvokedAs::Mq => env!("CARGO_PKG_VERSION"),
-            InvokedAs::Nsqd | InvokedAs::Nsqlookupd => NSQ_VERSION_LINE,
+            InvokedAs::Nsqd | InvokedAs::Nsqlookupd | InvokedAs::Nsqadmin => NSQ_VERSION_LINE,
         })
         .propagate_version(true)
         .about("A message broker every language can use, and its tools")
@@ -194,6 +207,7 @@ mod tests {
         super::command(super::InvokedAs::Mq).debug_assert();
         super::command(super::InvokedAs::Nsqd).debug_assert();
         super::command(super::InvokedAs::Nsqlookupd).debug_assert();
+        super::command(super::InvokedAs::Nsqadmin).debug_assert();
     }
 
     #[test]
@@ -201,6 +215,7 @@ mod tests {
         use super::{InvokedAs, invoked_as};
         for (name, is) in [
             ("nsqlookupd", InvokedAs::Nsqlookupd),
+            ("nsqadmin", InvokedAs::Nsqadmin),
             ("nsqd", InvokedAs::Nsqd),
             ("/usr/bin/nsqd", InvokedAs::Nsqd),
             ("mq", InvokedAs::Mq),

@@ -531,6 +531,7 @@ impl Shared {
             damaged_topics: self.damaged_topics().len() as u64,
             memory_limit: self.options.memory_limit,
             memory_used: self.pool.used(),
+            disk_limit: self.options.max_disk_bytes,
             log_files: files.len() as u64,
             log_bytes: files.iter().map(|f| f.bytes).sum(),
             live_bytes: files.iter().map(|f| cleaner::live_bytes(f, &pending)).sum(),

@@ -149,7 +149,11 @@ impl Api for Endpoints {
             "/peek",
             &[
                 TOPIC,
-                Parameter::new("from", "The id to begin at; the oldest message that waits if not given"),
+                Parameter::new(
+                    "channel",
+                    "Only messages that this channel holds; all that are kept if not given",
+                ),
+                Parameter::new("from", "The id to begin at; the oldest message if not given"),
                 Parameter::new("max", "Most messages, up to 1000; 20 if not given"),
             ],
             &[BAD, FORBIDDEN, MISSING, BROKEN, BUSY],

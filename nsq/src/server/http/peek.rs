@@ -1,15 +1,15 @@
-//! GET /peek: reads messages of a topic and moves nothing. A right of its own.
+//! GET /peek: reads messages of a topic or a channel and moves nothing. A right of its own.
 
 use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use mq_core::{Delivery, Headers, MessageId};
+use mq_core::{ChannelName, Delivery, Headers, Held, MessageId, Offset};
 use serde::Serialize;
 
 use super::Endpoints;
 use super::admin::blocking;
-use super::names::existing_topic;
+use super::names::{bad_request, existing_channel, existing_topic};
 use super::refused::refused;
 use mq_net::http::{Answer, Query, Request, StatusCode};
 
@@ -20,7 +20,7 @@ const MESSAGES_MAX: usize = 1000;
 /// Bytes of bodies in an answer, but for a single message.
 const BYTES_MAX: usize = 1024 * 1024;
 
-/// Messages of a topic, oldest first.
+/// Messages, oldest first.
 #[derive(Debug, Serialize)]
 struct Peeked {
     messages: Vec<PeekedMessage>,
@@ -38,6 +38,9 @@ struct PeekedMessage {
     /// In base64.
     body: String,
     headers: Vec<PeekedHeader>,
+    /// The place of the message in its channel: `waiting`, `in_flight` or `deferred`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state: Option<&'static str>,
 }
 
 #[derive(Debug, Serialize)]
@@ -53,6 +56,11 @@ pub(super) async fn peek(api: Arc<Endpoints>, request: Request) -> Result<Answer
     let topic = existing_topic(&api.broker, &query)?;
     let caller = api.caller(&request);
     caller.peek(topic.name())?;
+    let channel = query.get_some("channel").map(|name| {
+        let name = ChannelName::parse(name).map_err(|_| bad_request("INVALID_ARG_CHANNEL"))?;
+        existing_channel(&topic, &name)
+    });
+    let channel = channel.transpose()?;
     let (from, max) = (from(&query)?, max(&query)?);
     let name = topic.name().to_string();
     tracing::info!(
@@ -64,8 +72,13 @@ pub(super) async fn peek(api: Arc<Endpoints>, request: Request) -> Result<Answer
     let _turn = request.turn().await;
     let read = blocking(move || {
         let mut messages = Vec::new();
-        let from = from.map(|id| MessageId(id).offset());
-        let next = topic.peek(from, max, BYTES_MAX, &mut |message| messages.push(peeked(&message)))?;
+        let from = from.map_or(Offset(0), |id| MessageId(id).offset());
+        let next = match channel {
+            Some(channel) => channel.peek(from, max, BYTES_MAX, &mut |message, held| {
+                messages.push(PeekedMessage { state: Some(state(&held)), ..peeked(&message) });
+            })?,
+            None => topic.peek(Some(from), max, BYTES_MAX, &mut |message| messages.push(peeked(&message)))?,
+        };
         Ok(Peeked { messages, next: hex(MessageId(next.0)) })
     });
     Ok(Answer::json(&read.await.map_err(|error| refused(&error))?))
@@ -74,6 +87,14 @@ pub(super) async fn peek(api: Arc<Endpoints>, request: Request) -> Result<Answer
 /// An id as clients see it.
 fn hex(id: MessageId) -> String {
     String::from_utf8_lossy(&id.to_hex()).into_owned()
+}
+
+fn state(held: &Held) -> &'static str {
+    match (held.due, held.in_flight) {
+        (Some(_), _) => "deferred",
+        (None, true) => "in_flight",
+        (None, false) => "waiting",
+    }
 }
 
 fn peeked(message: &Delivery<'_>) -> PeekedMessage {
@@ -85,6 +106,7 @@ fn peeked(message: &Delivery<'_>) -> PeekedMessage {
         attempts: message.attempts,
         body: STANDARD.encode(message.body),
         headers: Headers::new(message.attributes.headers).map(header).collect(),
+        state: None,
     }
 }
 
@@ -113,7 +135,7 @@ fn max(query: &Query) -> Result<usize, Answer> {
 
 /// A sample for the test of the API's description.
 #[cfg(test)]
-pub(super) fn sample() -> serde_json::Value {
+pub(super) fn sample(state: Option<&'static str>) -> serde_json::Value {
     let header = PeekedHeader { name: "h".to_owned(), value: String::new() };
     let message = PeekedMessage {
         id: String::new(),
@@ -121,6 +143,7 @@ pub(super) fn sample() -> serde_json::Value {
         attempts: 1,
         body: String::new(),
         headers: vec![header],
+        state,
     };
     serde_json::to_value(Peeked { messages: vec![message], next: String::new() }).unwrap()
 }
