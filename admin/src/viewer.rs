@@ -6,7 +6,7 @@ use std::sync::Arc;
 use mq_net::http::{Answer, Peer, Request, StatusCode};
 use mq_net::secret::Secret;
 
-use crate::fleet::Snapshot;
+use crate::fleet::{Key, Snapshot};
 use crate::settings::Credentials;
 use crate::site::Admin;
 use crate::upstream::Call;
@@ -53,13 +53,13 @@ impl Viewer {
     /// The fleet as it may be seen.
     pub(crate) async fn snapshot(&self, admin: &Admin) -> Result<Arc<Snapshot>, Answer> {
         // Where one token is for all, all see the same; else an auth server may look at the address too.
+        let asks = admin.settings.access.as_ref().is_some_and(|access| !access.is_open());
         let key = match &admin.settings.credentials {
-            Credentials::Viewers => (self.call.token.clone(), ip_of(&self.call.peer)),
-            Credentials::Own(_) => (None, String::new()),
-        };
-        let key = match &admin.settings.access {
-            Some(access) if !access.is_open() => key,
-            _ => (None, String::new()),
+            Credentials::Viewers if asks => Key {
+                token: self.call.token.as_ref().map(|token| Arc::clone(token.expose())),
+                ip: ip_of(&self.call.peer),
+            },
+            _ => Key::default(),
         };
         let snapshot = admin.fleet.snapshot(&self.call, key).await;
         match snapshot.is_empty() && !snapshot.warnings.is_empty() {

@@ -12,7 +12,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mq_net::secret::Secret;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -36,13 +35,17 @@ pub(crate) struct Sources {
     pub(crate) nodes: Vec<Upstream>,
 }
 
-/// What the rights of a viewer depend on: what shows the same secret from the same address sees the same.
-type Key = (Option<Secret<Arc<[u8]>>>, String);
+/// Secret and address of a viewer: who shows the same from the same place sees the same. Never printed.
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Key {
+    pub(crate) token: Option<Arc<[u8]>>,
+    pub(crate) ip: String,
+}
 
 /// A fleet, read only when somebody asks.
 pub(crate) struct Fleet {
     pub(crate) sources: Sources,
-    kept: Mutex<HashMap<(Option<Arc<[u8]>>, String), Arc<Kept>>>,
+    kept: Mutex<HashMap<Key, Arc<Kept>>>,
 }
 
 /// The last snapshot for viewers of the same rights.
@@ -101,8 +104,7 @@ impl Fleet {
         self.kept.lock().clear();
     }
 
-    fn kept(&self, (token, peer): Key) -> Arc<Kept> {
-        let key = (token.map(|token| Arc::clone(token.expose())), peer);
+    fn kept(&self, key: Key) -> Arc<Kept> {
         let mut kept = self.kept.lock();
         if kept.len() >= VIEWERS_MAX && !kept.contains_key(&key) {
             kept.clear();

@@ -17,22 +17,22 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A broker with the page beside its API.
-pub struct Node {
-    pub http: String,
-    pub tcp: String,
+pub(crate) struct Node {
+    pub(crate) http: String,
+    pub(crate) tcp: String,
     _folder: TempDir,
     task: AbortHandle,
 }
 
 impl Node {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::start_with(None).await
     }
 
-    pub async fn start_with(tokens: Option<PathBuf>) -> Self {
+    pub(crate) async fn start_with(tokens: Option<PathBuf>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let options = Options { data_path: folder.path().join("data"), ..Options::default() };
         let broker = Broker::open(options).unwrap();
@@ -55,24 +55,24 @@ impl Node {
     }
 
     /// Ends it without a word.
-    pub fn kill(&self) {
+    pub(crate) fn kill(&self) {
         self.task.abort();
     }
 
     /// Calls its own API.
-    pub async fn api(&self, method: &str, path: &str, body: &str) -> Reply {
+    pub(crate) async fn api(&self, method: &str, path: &str, body: &str) -> Reply {
         call(&self.http, method, path, &[], body).await
     }
 }
 
 /// A lookup server.
-pub struct Lookup {
-    pub http: String,
+pub(crate) struct Lookup {
+    pub(crate) http: String,
     server: Arc<mq_net::directory::Directory>,
 }
 
 impl Lookup {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let config = LookupConfig {
             tcp_address: "127.0.0.1:0".to_owned(),
             http_address: "127.0.0.1:0".to_owned(),
@@ -86,7 +86,7 @@ impl Lookup {
     }
 
     /// Registers a broker whose HTTP API is at `http`, with topics.
-    pub fn register(&self, http: &str, topics: &[&str]) {
+    pub(crate) fn register(&self, http: &str, topics: &[&str]) {
         let (host, port) = http.rsplit_once(':').unwrap();
         let id = self.server.identify(Producer {
             remote_address: "127.0.0.1:5".to_owned(),
@@ -108,7 +108,7 @@ impl Lookup {
 }
 
 /// A page on a port of its own, and its address.
-pub async fn page(settings: Settings) -> String {
+pub(crate) async fn page(settings: Settings) -> String {
     let server = HttpServer::bind("127.0.0.1:0", None, HttpLimits::default()).await.unwrap();
     let address = server.local_addr().to_string();
     let page = Alone::new(Admin::new(settings), HostNames::default());
@@ -117,32 +117,38 @@ pub async fn page(settings: Settings) -> String {
 }
 
 /// A fleet's settings.
-pub fn fleet(lookups: &[&str], nodes: &[&str]) -> Settings {
+pub(crate) fn fleet(lookups: &[&str], nodes: &[&str]) -> Settings {
     let owned = |list: &[&str]| list.iter().map(|address| (*address).to_owned()).collect();
     Settings { lookups: owned(lookups), nodes: owned(nodes), ..Settings::new(Mode::Fleet, "page", "/") }
 }
 
 /// An answer.
 #[derive(Debug)]
-pub struct Reply {
-    pub status: u16,
-    pub headers: BTreeMap<String, String>,
-    pub body: Vec<u8>,
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) headers: BTreeMap<String, String>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Reply {
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body)
             .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&self.body)))
     }
 
-    pub fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", String::as_str)
     }
 }
 
 /// Sends a request, and reads all of the answer.
-pub async fn call(address: &str, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Reply {
+pub(crate) async fn call(
+    address: &str,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> Reply {
     let mut stream = TcpStream::connect(address).await.unwrap();
     let mut request = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\n");
     if !headers.iter().any(|(name, _)| *name == "Host") {
@@ -165,13 +171,13 @@ pub async fn call(address: &str, method: &str, path: &str, headers: &[(&str, &st
 }
 
 /// Asks for JSON, which has to come.
-pub async fn get(address: &str, path: &str) -> Value {
+pub(crate) async fn get(address: &str, path: &str) -> Value {
     let reply = call(address, "GET", path, &[], "").await;
     assert_eq!(reply.status, 200, "{path}: {}", String::from_utf8_lossy(&reply.body));
     reply.json()
 }
 
 /// Posts JSON.
-pub async fn post(address: &str, path: &str, body: &Value) -> Reply {
+pub(crate) async fn post(address: &str, path: &str, body: &Value) -> Reply {
     call(address, "POST", path, &[("Content-Type", "application/json")], &body.to_string()).await
 }

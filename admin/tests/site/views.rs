@@ -1,6 +1,8 @@
 //! Files, and the answers to each view.
 
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use super::common::{Node, PATIENCE, call, get};
 
@@ -124,4 +126,36 @@ async fn a_broker_keeps_its_history_and_knows_its_rates() {
     assert!(rates["bytes"].as_u64().unwrap() < 8 << 20);
     let day = get(&node.http, "/admin/data/history?span=1d").await;
     assert_eq!(day["step"], 60);
+}
+
+#[tokio::test]
+async fn a_channel_shows_its_clients_and_what_they_hold() {
+    let node = Node::start().await;
+    let mut consumer = TcpStream::connect(&node.tcp).await.unwrap();
+    consumer.write_all(b"  V2SUB t c\nRDY 1\n").await.unwrap();
+    let mut answer = [0; 10];
+    consumer.read_exact(&mut answer).await.unwrap();
+    node.api("POST", "/mpub?topic=t", "1\n2\n3").await;
+    // The first message is at the consumer when a frame has come.
+    consumer.read_exact(&mut answer).await.unwrap();
+    let channel = get(&node.http, "/admin/data/channel?topic=t&channel=c").await;
+    assert_eq!(
+        (&channel["depth"], &channel["in_flight"], &channel["clients_total"]),
+        (&json!(2), &json!(1), &json!(1))
+    );
+    let client = &channel["clients"][0];
+    assert_eq!(
+        (&client["ready"], &client["in_flight"], &client["protocol"]),
+        (&json!(1), &json!(1), &json!("V2"))
+    );
+    assert_eq!((&client["node"], &client["tls"]), (&json!(node.http), &json!("")));
+    let held = get(&node.http, "/admin/data/peek?topic=t&channel=c").await;
+    let states: Vec<_> =
+        held["messages"].as_array().unwrap().iter().map(|message| &message["state"]).collect();
+    assert_eq!(states, ["in_flight", "waiting", "waiting"]);
+    let two = get(&node.http, "/admin/data/peek?topic=t&limit=2").await;
+    assert_eq!(two["messages"].as_array().unwrap().len(), 2);
+    let next = two["next"].as_str().unwrap();
+    let third = get(&node.http, &format!("/admin/data/peek?topic=t&from={next}")).await;
+    assert_eq!(third["messages"][0]["text"], "3");
 }

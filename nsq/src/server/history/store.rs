@@ -137,8 +137,8 @@ impl History {
         self.series.retain(|_, series| series.seen == round);
         let ticks = size_of::<Tick>() * (self.fine.capacity() + self.coarse.capacity());
         let own = ticks + self.node.bytes();
-        let of = |(key, series): (&Box<str>, &Series)| key.len() + ENTRY_BYTES + series.bytes();
-        self.bytes = own + self.series.iter().map(of).sum::<usize>();
+        let entries = self.series.iter().map(|(key, series)| key.len() + ENTRY_BYTES + series.bytes());
+        self.bytes = own + entries.sum::<usize>();
         if self.bytes > self.bytes_max {
             self.drop_quiet();
         }
