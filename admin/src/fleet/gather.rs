@@ -142,6 +142,7 @@ async fn broker(mut node: Node, call: &Call) -> Node {
     node.info = info.unwrap_or(node.info);
     // Whoever keeps a history is an mq, and has the rest.
     if let Ok(history) = history {
+        node.own_version = Some(history.version).filter(|version| !version.is_empty());
         node.history_missing = history.missing;
         node.has_rates = history.node.as_ref().is_some_and(|node| node.growth.is_some());
         let by_key = |series: answers::Series| match &series.channel {

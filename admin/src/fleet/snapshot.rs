@@ -29,6 +29,8 @@ pub(crate) struct Node {
     /// The reason why it has no numbers.
     pub(crate) error: Option<Failure>,
     pub(crate) info: Info,
+    /// Version of libmq, if it is an `mq`; `info` has NSQ's.
+    pub(crate) own_version: Option<String>,
     pub(crate) health: String,
     /// Sorted by name.
     pub(crate) topics: BTreeMap<String, answers::Topic>,
@@ -87,6 +89,7 @@ impl Node {
             upstream,
             error: None,
             info: Info::default(),
+            own_version: None,
             health: String::new(),
             topics: BTreeMap::new(),
             history: None,
@@ -100,6 +103,16 @@ impl Node {
 
     pub(crate) fn id(&self) -> &str {
         &self.upstream.id
+    }
+
+    /// The program that it runs: nobody but an `mq` keeps a history.
+    pub(crate) fn program(&self) -> &'static str {
+        if self.history.is_some() { "mq" } else { "nsqd" }
+    }
+
+    /// The version of its program.
+    pub(crate) fn version(&self) -> &str {
+        self.own_version.as_deref().unwrap_or(&self.info.version)
     }
 
     /// What its history has of a topic or a channel.

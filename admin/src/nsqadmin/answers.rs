@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::fleet::{Node, Snapshot};
-use crate::trouble::fleet::{newest_version, numbers};
+use crate::trouble::fleet::numbers;
 use crate::upstream::answers::{Channel, Client, Latency, Topic};
 
 /// Adds numbers of `from` to those of `to`, by name.
@@ -189,7 +189,8 @@ pub(super) fn channel_stats(
 
 /// All nodes.
 pub(super) fn nodes(snapshot: &Snapshot) -> Value {
-    let newest = newest_version(&snapshot.nodes);
+    // NSQ's version, which every broker says it is of.
+    let newest = snapshot.nodes.iter().map(|node| numbers(&node.info.version)).max();
     let row = |node: &Node| {
         let known = node.registered.first().map(|(_, known)| known.clone()).unwrap_or_default();
         let info = &node.info;
@@ -212,7 +213,7 @@ pub(super) fn nodes(snapshot: &Snapshot) -> Value {
             "broadcast_address": or(&info.broadcast_address, &known.broadcast_address),
             "tcp_port": if info.tcp_port > 0 { info.tcp_port } else { known.tcp_port.into() },
             "http_port": if info.http_port > 0 { info.http_port } else { known.http_port.into() },
-            "out_of_date": newest.as_deref().is_some_and(|newest| numbers(&version) < numbers(newest)),
+            "out_of_date": newest.is_some_and(|newest| numbers(&version) < newest),
             "version": version,
             "topology_zone": or(&info.topology_zone, &known.topology_zone),
             "topology_region": or(&info.topology_region, &known.topology_region),

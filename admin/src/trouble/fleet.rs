@@ -14,9 +14,8 @@ const DISK_FULL_SHARE: f64 = 0.9;
 
 pub(super) fn find(snapshot: &Snapshot) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let newest = newest_version(&snapshot.nodes);
     for node in &snapshot.nodes {
-        findings.extend(of_node(node, snapshot.at, newest.as_deref()));
+        findings.extend(of_node(node, snapshot.at, newest_version(&snapshot.nodes, node.program())));
     }
     for lookup in &snapshot.lookups {
         findings.extend(of_lookup(lookup, &snapshot.lookups));
@@ -35,10 +34,10 @@ pub(crate) fn numbers(version: &str) -> [u64; 3] {
     }
 }
 
-/// The newest version of the brokers that answer.
-pub(crate) fn newest_version(nodes: &[Node]) -> Option<String> {
-    let versions = nodes.iter().filter(|node| node.error.is_none()).map(|node| &node.info.version);
-    versions.max_by_key(|version| numbers(version)).cloned()
+/// The newest version of a program on the brokers that answer.
+pub(crate) fn newest_version<'n>(nodes: &'n [Node], program: &str) -> Option<&'n str> {
+    let same = nodes.iter().filter(|node| node.error.is_none() && node.program() == program);
+    same.map(Node::version).max_by_key(|version| numbers(version))
 }
 
 fn of_node(node: &Node, now: f64, newest: Option<&str>) -> Vec<Finding> {
@@ -83,9 +82,8 @@ fn of_node(node: &Node, now: f64, newest: Option<&str>) -> Vec<Finding> {
             "have messages consumed, raise --max-disk-bytes, or give topics limits",
         );
     }
-    if newest.is_some_and(|newest| numbers(&node.info.version) < numbers(newest)) {
-        let text =
-            format!("{id} runs version {}, others run {}", node.info.version, newest.unwrap_or_default());
+    if newest.is_some_and(|newest| numbers(node.version()) < numbers(newest)) {
+        let text = format!("{id} runs version {}, others run {}", node.version(), newest.unwrap_or_default());
         add(Severity::Notice, Kind::VersionDrift, text, "bring all brokers to the same version");
     }
     let up = now - node.info.start_time as f64;

@@ -180,6 +180,8 @@ pub(crate) struct Registered {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct History {
+    /// The broker's own version.
+    pub(crate) version: String,
     pub(crate) missing: u64,
     /// The whole node: its growth is not known before two readings.
     pub(crate) node: Option<Series>,

@@ -19,14 +19,14 @@ use crate::trouble::fleet::{disagreement, disk, newest_version, numbers};
 const INACTIVE_MAX: usize = 1000;
 
 pub(crate) fn nodes(snapshot: &Snapshot) -> Answer {
-    let newest = newest_version(&snapshot.nodes);
-    let rows = snapshot.nodes.iter().map(|node| row(node, snapshot.at, newest.as_deref()));
+    let newest = |program| newest_version(&snapshot.nodes, program);
+    let rows = snapshot.nodes.iter().map(|node| row(node, snapshot.at, newest(node.program())));
     let findings = snapshot.findings.iter().filter(|finding| is_of_fleet(finding));
     Answer::json(&json!({
         "at": snapshot.at,
         "warnings": snapshot.warnings,
         "findings": findings.collect::<Vec<_>>(),
-        "newest_version": newest,
+        "newest_version": newest("mq").or_else(|| newest("nsqd")),
         "nodes": rows.collect::<Vec<_>>(),
         "lookups": lookups(snapshot),
     }))
@@ -41,12 +41,12 @@ pub(crate) fn node(snapshot: &Snapshot, query: &Query, id: &str) -> Result<Answe
     let matching = rows.len();
     let rows = part.cut(rows, |column, facts| facts.key(column))?;
     let rows: Vec<_> = rows.iter().map(|(name, facts)| facts.row(name, snapshot)).collect();
-    let newest = newest_version(&snapshot.nodes);
+    let newest = newest_version(&snapshot.nodes, node.program());
     let findings = snapshot.findings.iter().filter(|finding| finding.node.as_deref() == Some(id));
     Ok(Answer::json(&json!({
         "at": snapshot.at,
         "warnings": snapshot.warnings,
-        "node": row(node, snapshot.at, newest.as_deref()),
+        "node": row(node, snapshot.at, newest),
         "findings": findings.take(100).collect::<Vec<_>>(),
         "page": part.page,
         "per_page": part.per_page,
@@ -104,15 +104,15 @@ fn row(node: &Node, now: f64, newest: Option<&str>) -> Value {
     let channels = node.topics.values().flat_map(|topic| &topic.channels);
     let metric = |name: &str| node.metrics.as_ref().and_then(|metrics| metrics.get(name));
     let syncs = metric("mq_log_syncs_total").filter(|syncs| *syncs > 0.0);
-    let version = or(&info.version, known.map(|known| &known.version));
+    let version = or(node.version(), known.map(|known| &known.version));
     let fields = [
         ("node", json!(node.id())),
         ("address", json!(node.id())),
         ("reachable", json!(up)),
         ("error", json!(node.error.as_ref().map(ToString::to_string))),
         ("configured", json!(node.upstream.is_configured)),
-        ("program", json!(up.then_some(if node.history.is_some() { "mq" } else { "nsqd" }))),
-        ("out_of_date", json!(up && newest.is_some_and(|newest| numbers(&info.version) < numbers(newest)))),
+        ("program", json!(up.then_some(node.program()))),
+        ("out_of_date", json!(up && newest.is_some_and(|newest| numbers(node.version()) < numbers(newest)))),
         ("version", json!(version)),
         ("health", json!(Some(&node.health).filter(|_| up))),
         ("hostname", json!(or(&info.hostname, known.map(|known| &known.hostname)))),

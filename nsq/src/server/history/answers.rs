@@ -8,6 +8,8 @@ use super::store::{History, Tick};
 /// The last minute of everything: rates are per second, times seconds since 1970.
 #[derive(Debug, Serialize)]
 pub(in crate::server) struct Overview {
+    /// Version of libmq that the broker is of: `/info` has NSQ's.
+    version: &'static str,
     /// Seconds of a step.
     step: u64,
     /// Topics and channels without a history, for want of room: those that were quiet for longest.
@@ -83,6 +85,7 @@ impl Overview {
             })
         });
         Self {
+            version: env!("CARGO_PKG_VERSION"),
             step: 10,
             missing: history.missing(),
             bytes: history.bytes(),

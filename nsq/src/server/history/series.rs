@@ -205,9 +205,8 @@ impl Series {
         let steps = self.fine.len.min(RATE_STEPS);
         let mut newest = self.fine.newest();
         let mut lately = Lately { reading: self.last, steps, ..Lately::default() };
-        for step in newest.by_ref().take(steps) {
-            lately.step = step.and(lately.step);
-        }
+        let sum = newest.by_ref().take(steps).reduce(|newer, older| older.and(newer));
+        lately.step = sum.unwrap_or_default();
         lately.depth_before = newest.next().map(|step| step.depth);
         let waits = |step: &Step| step.depth > 0;
         let fine = self.fine.newest().take_while(waits).count();

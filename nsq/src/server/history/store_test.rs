@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
+use serde_json::json;
 
+use super::answers::{Curve, Overview};
 use super::series::{Reading, Span, Step};
 use super::store::History;
 
@@ -110,6 +112,32 @@ proptest! {
         }
         prop_assert_eq!(history.missing() + history.all().count(), 1000);
     }
+}
+
+#[test]
+fn the_last_minute_has_its_rates_its_growth_and_the_time_since_which_messages_wait() {
+    let mut history = History::default();
+    for n in 1..=30u64 {
+        let mut round = history.begin(n * 10, STEP);
+        // Nothing waits until the 20th step; then 30 more in each.
+        let depth = n.saturating_sub(20) * 30;
+        let reading =
+            Reading { depth, in_flight: 2, published: n * 50, finished: n * 20, ..Reading::default() };
+        round.add("t", None, reading);
+        round.end(reading);
+    }
+    let overview = serde_json::to_value(Overview::new(&history, |_| true)).unwrap();
+    for rates in [&overview["node"], &overview["series"][0]] {
+        assert_eq!((&rates["published_rate"], &rates["finished_rate"]), (&json!(5.0), &json!(2.0)));
+        assert_eq!((&rates["growth"], &rates["behind_since"]), (&json!(3.0), &json!(210)));
+    }
+    let curve = serde_json::to_value(Curve::new(&history, Some(("t", None)), Span::Day)).unwrap();
+    assert_eq!(curve["times"], json!([60, 120, 180, 240, 300]));
+    assert_eq!(
+        (&curve["depth"], &curve["published"]),
+        (&json!([0, 0, 0, 120, 300]), &json!([5.0, 5.0, 5.0, 5.0, 5.0]))
+    );
+    assert!(Curve::new(&history, Some(("none", None)), Span::Day).is_none());
 }
 
 #[test]
