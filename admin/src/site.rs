@@ -47,8 +47,10 @@ impl Admin {
         }
         // Brokers and topics of a moment ago may be others now.
         self.fleet.forget();
-        let snapshot = viewer.snapshot(self).await?;
-        let done = actions::run(request, &snapshot, &self.fleet.sources, &viewer.call).await;
+        let done = match viewer.snapshot(self).await {
+            Ok(snapshot) => actions::run(request, &snapshot, &self.fleet.sources, &viewer.call).await,
+            Err(nobody) => Err(nobody),
+        };
         self.fleet.forget();
         let failure = match &done {
             Ok(done) => done.message(),

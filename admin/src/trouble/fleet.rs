@@ -9,6 +9,8 @@ use crate::fleet::snapshot::{Lookup, Node, Snapshot};
 
 /// Seconds after its start during which a broker counts as just started.
 const JUST_STARTED: f64 = 600.0;
+/// Bytes free on its disk below which a broker is about to stop: some files of its log.
+const DISK_FREE_MIN: f64 = 512.0 * 1024.0 * 1024.0;
 /// Share of its disk budget beyond which a broker is nearly full.
 const DISK_FULL_SHARE: f64 = 0.9;
 
@@ -80,6 +82,16 @@ fn of_node(node: &Node, now: f64, newest: Option<&str>) -> Vec<Finding> {
             Kind::DiskFull,
             text,
             "have messages consumed, raise --max-disk-bytes, or give topics limits",
+        );
+    }
+    let free = node.metrics.as_ref().and_then(|metrics| metrics.get("mq_disk_free_bytes"));
+    if let Some(free) = free.filter(|free| *free < DISK_FREE_MIN) {
+        let text = format!("{id} has {:.0} MiB left on its disk", free / 1024.0 / 1024.0);
+        add(
+            Severity::Critical,
+            Kind::DiskFull,
+            text,
+            "make room on the disk, or have messages consumed: publishes are refused once it is full",
         );
     }
     if newest.is_some_and(|newest| numbers(node.version()) < numbers(newest)) {

@@ -215,15 +215,18 @@ fn nodes_and_lookup_servers_say_what_is_wrong_with_them() {
     new.info.start_time = NOW as u64 - 60;
     let mut full = node("full:1");
     full.metrics = Some(Metrics::parse(
-        "mq_log_live_bytes 90\nmq_log_dead_bytes 5\nmq_log_limit_bytes 100\nmq_topic_depth{topic=\"t\"} 1\n",
+        "mq_log_live_bytes 90\nmq_log_dead_bytes 5\nmq_log_limit_bytes 100\nmq_disk_free_bytes NaN\nmq_topic_depth{topic=\"t\"} 1\n",
     ));
+    let mut crowded = node("crowded:1");
+    crowded.metrics = Some(Metrics::parse("mq_disk_free_bytes 104857600\n"));
     let lookups = vec![lookup("l1:1", &["a", "b"]), lookup("l2:1", &["a"])];
-    let snapshot = Snapshot::new(NOW, vec![gone, locked, sick, old, new, full], lookups);
+    let snapshot = Snapshot::new(NOW, vec![gone, locked, sick, old, new, full, crowded], lookups);
     let got: Vec<_> =
         snapshot.findings.iter().map(|f| (f.severity, f.kind, f.node.clone().unwrap_or_default())).collect();
     let want = [
         (Severity::Critical, Kind::Unreachable, "gone:1"),
         (Severity::Critical, Kind::Unhealthy, "sick:1"),
+        (Severity::Critical, Kind::DiskFull, "crowded:1"),
         (Severity::Critical, Kind::DiskFull, "full:1"),
         (Severity::Warning, Kind::Unauthorized, "locked:1"),
         (Severity::Warning, Kind::LookupDisagrees, "l2:1"),

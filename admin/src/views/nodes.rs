@@ -132,6 +132,7 @@ fn row(node: &Node, now: f64, newest: Option<&str>) -> Value {
         ("memory_limit_bytes", json!(metric("mq_memory_limit_bytes"))),
         ("disk_bytes", json!(disk(node).map(|(used, _)| used))),
         ("disk_limit_bytes", json!(disk(node).map(|(_, limit)| limit))),
+        ("disk_free_bytes", json!(metric("mq_disk_free_bytes").filter(|free| free.is_finite()))),
         ("damaged", json!(metric("mq_damaged_topics"))),
         ("fsync_mean_seconds", json!(metric("mq_log_sync_seconds_total").zip(syncs).map(|(s, n)| s / n))),
         ("draining", json!(node.is_draining)),
