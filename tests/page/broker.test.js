@@ -15,10 +15,13 @@ describe('the page of a fleet', {skip}, () => {
   let browser
   let page
   let address
+  let alone
   const consumers = []
   before(async () => {
     fleet = await startFleet(2)
     address = `http://${fleet.lookup.http}/admin/`
+    const named = fleet.brokers.flatMap(({http}) => ['--nsqd-http-address', http])
+    alone = await Server.start(['admin', '--http-address', '127.0.0.1:0', ...named], ['http'])
     for (const broker of fleet.brokers) {
       await broker.ask('POST', '/topic/create?topic=orders')
       for (const channel of ['billing', 'email']) await broker.ask('POST', `/channel/create?topic=orders&channel=${channel}`)
@@ -32,6 +35,7 @@ describe('the page of a fleet', {skip}, () => {
   after(async () => {
     for (const consumer of consumers) consumer.close()
     await browser?.close()
+    await alone?.stop()
     await fleet?.stop()
   })
 
@@ -83,7 +87,9 @@ describe('the page of a fleet', {skip}, () => {
   test('a topic is created, published to, peeked at, paused, limited, emptied and deleted', async () => {
     const press = (name) => page.getByRole('button', {name, exact: true}).click()
     const topics = async () =>
-      (await Promise.all(fleet.brokers.map((broker) => broker.ask('GET', '/stats?format=json&topic=fresh')))).flatMap(({topics}) => topics)
+      (await Promise.all(fleet.brokers.map((broker) => broker.ask('GET', '/stats?format=json&topic=fresh')))).flatMap(
+        ({topics}) => (topics ?? []).filter(Boolean),
+      )
     const total = async (field) => (await topics()).reduce((sum, topic) => sum + topic[field], 0)
     // A broker that a lookup server reports gets a topic with its first publish.
     await fleet.brokers[0].ask('POST', '/topic/create?topic=fresh')
@@ -117,7 +123,10 @@ describe('the page of a fleet', {skip}, () => {
     await page.getByRole('textbox', {name: /^Type/}).fill('c')
     await press('Empty the channel')
     await sees(page, 'Emptied channel c.')
-    await until(async () => (await topics()).every(({channels}) => channels.every(({depth}) => depth === 0)), 'the channel is empty')
+    await until(
+      async () => (await topics()).every(({channels}) => channels.every(({depth}) => depth === 0)),
+      'the channel is empty',
+    )
     await press('Delete…')
     await page.getByRole('textbox', {name: /^Type/}).fill('c')
     await press('Delete the channel')
@@ -145,6 +154,7 @@ describe('the page of a fleet', {skip}, () => {
   // Last: it takes a broker away.
   test('a broker that is gone is said, and the rest stays', async () => {
     const [, gone] = fleet.brokers
+    const address = `http://${alone.http}/`
     await visit(page, address, '#/topics/orders/billing', 'billing')
     await sees(page, gone.http)
     await gone.stop('SIGKILL')
@@ -162,7 +172,10 @@ describe('the page of a broker that asks for a token', {skip}, () => {
     const tokens = path.join(folder, 'tokens')
     fs.writeFileSync(tokens, 'right-token\n', {mode: 0o600})
     const flags = ['-tcp-address', '127.0.0.1:0', '-http-address', '127.0.0.1:0', '-https-address=', '-grpc-address=']
-    const broker = await Server.start(['serve', ...flags, '-data-path', path.join(folder, 'data'), '-http-auth-token-file', tokens], ['tcp', 'http'])
+    const broker = await Server.start(
+      ['serve', ...flags, '-data-path', path.join(folder, 'data'), '-http-auth-token-file', tokens],
+      ['tcp', 'http'],
+    )
     t.after(async () => {
       await broker.stop()
       fs.rmSync(folder, {recursive: true, force: true})

@@ -381,7 +381,7 @@ class Fleet {
     }
   }
 
-  peek({topic, node, from = '', limit = 20}) {
+  peek({topic, channel, node, from = '', limit = 20}) {
     const bodies = ['{"a":1,"b":[true,null]}', '<script>alert(1)</script>', null, 'plain text, long enough to wrap. '.repeat(12)]
     const messages = Array.from({length: Math.min(Number(limit), 20)}, (_, at) => {
       const text = bodies[at % 4]
@@ -391,6 +391,7 @@ class Fleet {
         id: `${from || '0'}a1b2c3d4e5f60${String(at).padStart(2, '0')}`.slice(-16),
         time: now() - 100 + at,
         attempts: at % 3,
+        state: channel ? ['in_flight', 'waiting', 'deferred'][at % 3] : null,
         size: body.length,
         text,
         base64: body.toString('base64'),

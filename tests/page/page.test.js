@@ -357,6 +357,8 @@ describe('the page', {skip: missing}, () => {
   test('messages are shown as text, JSON or hex, and searched', async () => {
     await begin()
     await visit(page, server.address, '#/peek/orders', 'Peek at orders')
+    await page.getByRole('combobox', {name: 'Messages of'}).selectOption('billing')
+    await sees(page, 'in flight')
     await page.getByRole('button', {name: 'JSON'}).click()
     await sees(page, '"b": [')
     await page.getByRole('button', {name: 'Hex'}).click()

@@ -31,10 +31,10 @@ function Body({data, parameters}) {
   const {topic, channel, findings, clients} = data
   const calm = data.depth === 0 ? 'Nothing waits: consumers keep up.' : 'No trouble so far: a backlog of a minute is none.'
   return html`${
-      findings.length > 0
-        ? html`<${Part} title="Why it is behind"><${Findings} findings=${findings} /></${Part}>`
-        : html`<p class="calm">${calm}</p>`
-    }
+    findings.length > 0
+      ? html`<${Part} title="Why it is behind"><${Findings} findings=${findings} /></${Part}>`
+      : html`<p class="calm">${calm}</p>`
+  }
     <${Figures} label="Figures of the channel" figures=${numbers.summary(data)} />
     <${History} of=${{topic, channel}} span=${parameters.span} />
     <${Part} title="Clients" note=${counted(data.clients_total, 'client')}><${Consumers} clients=${clients} total=${data.clients_total} /></${Part}>
@@ -74,7 +74,7 @@ function Acts({data, again}) {
       `${paused ? 'Unpaused' : 'Paused'} channel ${channel}`,
       again,
     )
-  return html`${mayPeek && html`<a class="button" href=${link(['peek', topic])}>Peek at the topic</a>`}
+  return html`${mayPeek && html`<a class="button" href=${link(['peek', topic], {channel})}>Peek</a>`}
     ${
       mayAct &&
       html`<button type="button" onClick=${pause}>${paused ? 'Unpause' : 'Pause'}</button>

@@ -59,10 +59,12 @@ const sizes = ({topics, channels, clients, nodes, lookups}) => [
 function Nodes({nodes}) {
   const isBad = ({reachable, health}) => !reachable || !isWell(health)
   if (nodes.length === 0) return html`<p class="soft">No broker is known.</p>`
-  return html`<ul class="words">${[...nodes.filter(isBad), ...nodes.filter((each) => !isBad(each))].map(({node, reachable, health}) => {
-    const [kind, word] = !reachable ? ['bad', 'does not answer'] : isWell(health) ? ['good', 'OK'] : ['bad', health]
-    return html`<li key=${node}><a href=${link(['nodes', node])}>${node}</a> <${Tag} kind=${kind}>${word}</${Tag}></li>`
-  })}</ul>`
+  return html`<ul class="words">${[...nodes.filter(isBad), ...nodes.filter((each) => !isBad(each))].map(
+    ({node, reachable, health}) => {
+      const [kind, word] = !reachable ? ['bad', 'does not answer'] : isWell(health) ? ['good', 'OK'] : ['bad', health]
+      return html`<li key=${node}><a href=${link(['nodes', node])}>${node}</a> <${Tag} kind=${kind}>${word}</${Tag}></li>`
+    },
+  )}</ul>`
 }
 
 const isWell = (health) => health == null || health === 'OK'

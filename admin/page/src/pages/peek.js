@@ -1,4 +1,4 @@
-// Messages of a topic, without taking them: what is stored on one node, oldest first.
+// Messages of a topic or of one of its channels on one node, oldest first, without taking them.
 import {useEffect} from 'preact/hooks'
 import {html} from '../html.js'
 import {bodyText, has, Marked, VIEWS} from '../body.js'
@@ -13,7 +13,9 @@ const LIMITS = ['20', '50', '100']
 export function Peek({topic, parameters}) {
   const known = usePoll('data/topic', {topic}, null)
   const nodes = known.data?.nodes.map(({node}) => node) ?? []
-  const node = parameters.node ?? nodes[0]
+  const channels = known.data?.channels.map(({channel}) => channel) ?? []
+  // Only brokers of libmq can be peeked at, and only they have settings.
+  const node = parameters.node ?? known.data?.nodes.find(({settings}) => settings)?.node ?? nodes[0]
   return html`<${Head} crumbs=${[
     ['Topics', link(['topics'])],
     [topic, link(['topics', topic])],
@@ -21,20 +23,20 @@ export function Peek({topic, parameters}) {
     </${Head}>
     ${!known.data && html`<${State} poll=${known} />`}
     ${known.data && nodes.length === 0 && html`<p class="soft">No node has this topic.</p>`}
-    ${node && html`<${Messages} key=${node} topic=${topic} node=${node} nodes=${nodes} parameters=${parameters} />`}`
+    ${node && html`<${Messages} key=${node} topic=${topic} node=${node} nodes=${nodes} channels=${channels} parameters=${parameters} />`}`
 }
 
-function Messages({topic, node, nodes, parameters}) {
-  const {from = '', limit = '20', view = 'text', find = ''} = parameters
-  const poll = usePoll('data/peek', {topic, node, from, limit}, null)
+function Messages({topic, node, nodes, channels, parameters}) {
+  const {channel = '', from = '', limit = '20', view = 'text', find = ''} = parameters
+  const poll = usePoll('data/peek', {topic, channel, node, from, limit}, null)
   const {data} = poll
   const shown = data?.messages.filter((message) => has(message, find, view)) ?? []
   useEffect(() => scrollTo(0, 0), [from])
   return html`<form class="row" onSubmit=${(event) => event.preventDefault()}>
-      <label class="soft small">Node <select value=${node} onChange=${(event) => adjust({node: event.target.value, from: ''})}>
-        ${(nodes.includes(node) ? nodes : [node, ...nodes]).map((each) => html`<option key=${each} value=${each}>${each}</option>`)}</select></label>
-      <label class="soft small">Messages <select value=${limit} onChange=${(event) => adjust({limit: event.target.value})}>
-        ${LIMITS.map((each) => html`<option key=${each} value=${each}>${each}</option>`)}</select></label>
+      <${Select} label="Messages of" value=${channel} values=${['', ...channels]} word=${(each) => each || 'all that is stored'}
+        onSelect=${(value) => adjust({channel: value, from: ''})} />
+      <${Select} label="Node" value=${node} values=${nodes} onSelect=${(value) => adjust({node: value, from: ''})} />
+      <${Select} label="At most" value=${limit} values=${LIMITS} onSelect=${(value) => adjust({limit: value})} />
       <${Choice} label="Bodies as" value=${view} choices=${VIEWS} onChoose=${(value) => adjust({view: value === 'text' ? '' : value})} />
       <${Search} label="Search in what is shown" value=${find} onSearch=${(words) => adjust({find: words})} />
     </form>
@@ -48,8 +50,15 @@ function Messages({topic, node, nodes, parameters}) {
     }`
 }
 
+/** One of several. The one chosen is among them in any case: an address may name one that is gone. */
+function Select({label, value, values, word = (each) => each, onSelect}) {
+  const all = values.includes(value) ? values : [value, ...values]
+  return html`<label class="soft small">${label} <select value=${value} onChange=${(event) => onSelect(event.target.value)}>
+    ${all.map((each) => html`<option key=${each} value=${each}>${word(each)}</option>`)}</select></label>`
+}
+
 function found(all, shown, find) {
-  if (all === 0) return 'Nothing is stored from here on.'
+  if (all === 0) return 'No message from here on.'
   return find === '' ? counted(all, 'message') : `${count(shown)} of ${counted(all, 'message')} with ${JSON.stringify(find)}`
 }
 
@@ -60,10 +69,11 @@ function Steps({data, from, again}) {
 }
 
 function Message({message, view, find}) {
-  const {id, time, attempts, size, truncated, headers} = message
+  const {id, time, attempts, size, truncated, headers, state} = message
   const body = bodyText(message, view)
   return html`<article class="message" aria-label=${`Message ${id}`}>
     <header><b class="mono"><${Marked} text=${id} words=${find} /></b><span>${moment(time)}</span><span>${bytes(size)}</span>
+      ${state && html`<${Tag} kind=${state === 'waiting' ? '' : 'good'}>${state.replaceAll('_', ' ')}</${Tag}>`}
       ${attempts > 0 && html`<span>${counted(attempts, 'attempt')}</span>`}${truncated && html`<${Tag} kind="warn">cut: only the beginning</${Tag}>`}
       ${body.view !== view && html`<${Tag}>${body.view === 'hex' ? 'no text: hex' : 'no JSON: text'}</${Tag}>`}</header>
     ${
