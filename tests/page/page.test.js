@@ -3,7 +3,7 @@
 
 const assert = require('node:assert/strict')
 const {after, before, describe, test} = require('node:test')
-const {missing, open, overhang, sees, serious, until, visit} = missingOr('./browser.js')
+const {missing, open, overhang, sees, serious, until, visit} = require('./browser.js')
 const {serve, NODES} = require('./mock.js')
 
 /** Every place, its heading, and words that only its data brings. */
@@ -29,16 +29,6 @@ const PLACES = [
   ['#/lookup', 'Lookup', ['old', 'connection refused']],
   ['#/peek/orders', 'Peek at orders', ['20 messages', '<script>alert(1)</script>', 'abc-0', '000000 00 01 02 ff fe 41']],
 ]
-
-/** The browser's part, or nothing but the reason why it cannot be had. */
-function missingOr(file) {
-  try {
-    return require(file)
-  } catch (error) {
-    if (error.code !== 'MODULE_NOT_FOUND') throw error
-    return {missing: 'playwright-core is not installed'}
-  }
-}
 
 describe('the page', {skip: missing}, () => {
   let server

@@ -220,7 +220,9 @@ fn page() -> Result<Done, String> {
         ));
     }
     let mut tests = program("node");
-    tests.args(["--test", "tests/page/page.test.js", "tests/page/broker.test.js"]).env("MQ_CHROMIUM", browser);
+    tests
+        .args(["--test", "tests/page/page.test.js", "tests/page/broker.test.js"])
+        .env("MQ_CHROMIUM", browser);
     run(tests.env("NODE_PATH", tools::node_modules("tests/page", "page")?).env("MQ_BIN", mq()?))?;
     Ok(Done::Ran)
 }
