@@ -11,7 +11,7 @@ const PLACES = [
   [
     '#/',
     'Overview',
-    ['orders / email has 1,200 messages and no consumer', '6 min 20 s', 'of 3 nodes, 2 lookup servers', 'NOK - disk is full'],
+    ['orders / email has 1,200 messages and no consumer', '6 min 20 s', 'as the depth changes: +40/s', 'of 3 nodes, 2 lookup servers', 'NOK - disk is full'],
   ],
   ['#/topics', 'Topics', ['12 topics', 'no consumers', '<img src=x onerror=alert(1)>']],
   ['#/topics/orders', 'orders', ['118 MiB', 'audit#ephemeral', 'written (outlives a kill)', 'worker-1.example']],

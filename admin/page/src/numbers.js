@@ -63,9 +63,8 @@ export function signed(value) {
 /** Time to drain at the present net rate, and a word about it. */
 function drain({depth: waiting, drain_seconds: seconds, growth: change}) {
   if (waiting === 0) return ['0 s', 'nothing waits']
-  if (seconds != null) return [duration(seconds), 'at the present rate']
   if (change == null) return [UNKNOWN, 'no rate is known yet']
-  return ['never', change > 0 ? 'at the present rate' : 'the depth stands still']
+  return [seconds == null ? 'never' : duration(seconds), `as the depth changes: ${signed(change)}`]
 }
 
 function latencyText(percentiles) {
@@ -73,14 +72,14 @@ function latencyText(percentiles) {
 }
 
 /** The figures at the top of a topic, channel or node. */
-export function summary(numbers) {
+export function summary(numbers, of = 'in all channels') {
   const {memory_depth: memory, disk_depth: disk} = numbers
-  const where = memory == null ? null : `${count(memory)} in memory, ${count(disk)} on disk`
+  const where = memory == null || numbers.depth === 0 ? null : `${count(memory)} in memory, ${count(disk)} on disk`
   return [
     ['Depth', count(numbers.depth), where],
     ['In flight', count(numbers.in_flight), `${count(numbers.deferred)} deferred`],
     ['Published', rate(numbers.published_rate), `${count(numbers.messages)} in all`],
-    ['Finished', rate(numbers.finished_rate), `growth ${signed(numbers.growth)}`],
+    ['Finished', rate(numbers.finished_rate), of],
     ['Oldest', duration(numbers.oldest_seconds), 'unfinished message'],
     ['Time to drain', ...drain(numbers)],
     ['Requeued', count(numbers.requeued), rateNow(numbers.requeued_rate)],

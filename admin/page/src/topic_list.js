@@ -24,7 +24,7 @@ const NAME = {
 const marks = (row) =>
   html`${row.paused && html`<${Tag} kind="warn">paused</${Tag}> `}${
     row.tombstoned && html`<${Tag}>tombstoned</${Tag}> `
-  }${row.worst?.kind !== 'paused' && html`<${Worst} finding=${row.worst} />`}`
+  }${!(row.paused && row.worst?.kind === 'paused') && html`<${Worst} finding=${row.worst} />`}`
 
 const COLUMNS = [
   NAME,

@@ -105,7 +105,7 @@ const channelColumns = (topic) => [
     cell: (row) =>
       html`<a href=${link(['topics', topic, row.channel])}>${row.channel}</a> ${
         row.paused && html`<${Tag} kind="warn">paused</${Tag}> `
-      }${row.worst?.kind !== 'paused' && html`<${Worst} finding=${row.worst} />`}`,
+      }${!(row.paused && row.worst?.kind === 'paused') && html`<${Worst} finding=${row.worst} />`}`,
   },
   numbers.stored,
   numbers.growth,
