@@ -11,7 +11,13 @@ const PLACES = [
   [
     '#/',
     'Overview',
-    ['orders / email has 1,200 messages and no consumer', '6 min 20 s', 'as the depth changes: +40/s', 'of 3 nodes, 2 lookup servers', 'NOK - disk is full'],
+    [
+      'orders / email has 1,200 messages and no consumer',
+      '6 min 20 s',
+      'as the depth changes: +40/s',
+      'of 3 nodes, 2 lookup servers',
+      'NOK - disk is full',
+    ],
   ],
   ['#/topics', 'Topics', ['12 topics', 'no consumers', '<img src=x onerror=alert(1)>']],
   ['#/topics/orders', 'orders', ['118 MiB', 'audit#ephemeral', 'written (outlives a kill)', 'worker-1.example']],
@@ -114,6 +120,10 @@ describe('the page', {skip: missing}, () => {
     fleet.gone = true
     await sees(page, `node ${NODES[2]} does not answer: connection refused`)
     await sees(page, '12 topics')
+    await visit(page, server.address, `#/nodes/${encodeURIComponent(NODES[2])}`, NODES[2])
+    await sees(page, 'Look whether the broker runs')
+    await sees(page, 'Address used here')
+    assert.equal(await page.locator('.plot').count(), 0)
   })
 
   test('a server that is gone leaves what is shown, and comes back by itself', async () => {

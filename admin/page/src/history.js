@@ -12,13 +12,13 @@ const CHOICES = Object.entries(SPANS).map(([span, [words]]) => [span, words])
 
 const short = new Intl.NumberFormat('en', {notation: 'compact', maximumFractionDigits: 1})
 
-/** The charts of a topic, channel or node, or of the whole fleet. The span is in the address. */
-export function History({of = {}, span}) {
+/** The charts of a topic, channel or node, or of the whole fleet, on a page that says the warnings `said` itself. */
+export function History({of = {}, span, said}) {
   const [chosen, [, step]] = SPANS[span] ? [span, SPANS[span]] : ['10m', SPANS['10m']]
   const {data, error} = usePoll('data/history', {span: chosen, ...of}, step)
   const choose = (value) => adjust({span: value === '10m' ? '' : value})
   return html`<${Part} title="History" note=${data?.note} end=${html`<${Choice} label="Span of the charts" value=${chosen} choices=${CHOICES} onChoose=${choose} />`}>
-    ${data?.warnings?.map((line) => html`<p class="soft small" key=${line}>${line}</p>`)}
+    ${data?.warnings.filter((line) => !said.includes(line)).map((line) => html`<p class="soft small" key=${line}>${line}</p>`)}
     ${!data && error && html`<p class="notice">${error.message}</p>`}
     ${
       data &&

@@ -36,7 +36,7 @@ function Body({data, parameters}) {
       : html`<p class="calm">${calm}</p>`
   }
     <${Figures} label="Figures of the channel" figures=${numbers.summary(data, 'of this channel')} />
-    <${History} of=${{topic, channel}} span=${parameters.span} />
+    <${History} of=${{topic, channel}} span=${parameters.span} said=${data.warnings} />
     <${Part} title="Clients" note=${counted(data.clients_total, 'client')}><${Consumers} clients=${clients} total=${data.clients_total} /></${Part}>
     <${Part} title="Nodes"><${SortedTable} caption="Nodes" columns=${NODES} rows=${data.nodes} keyOf=${({node}) => node} none="No node has this channel." /></${Part}>`
 }

@@ -28,10 +28,13 @@ export function Node({node, parameters}) {
 
 function Body({data, parameters}) {
   const {node: row, findings} = data
-  return html`${findings.length > 0 && html`<${Part} title="Trouble"><${Findings} findings=${findings} /></${Part}>`}
+  const trouble = findings.length > 0 && html`<${Part} title="Trouble"><${Findings} findings=${findings} /></${Part}>`
+  const all = html`<${Part} title="About it"><div class="sheet"><${Pairs} pairs=${about(row)} /></div></${Part}>`
+  if (!row.reachable) return html`${trouble}${all}`
+  return html`${trouble}
     ${row.depth != null && html`<${Figures} label="Figures of the node" figures=${numbers.summary(row)} />`}
-    <${History} of=${{node: row.node}} span=${parameters.span} />
-    <${Part} title="About it"><div class="sheet"><${Pairs} pairs=${about(row)} /></div></${Part}>
+    <${History} of=${{node: row.node}} span=${parameters.span} said=${data.warnings} />
+    ${all}
     <${Part} title="Topics"><${TopicList} data=${data} parameters=${parameters} caption=${`Topics of ${row.node}`} none="It has no topics." /></${Part}>`
 }
 

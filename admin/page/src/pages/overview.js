@@ -27,7 +27,7 @@ export function Overview({parameters}) {
       data &&
       html`<${Trouble} data=${data} />
       <${Figures} label="Totals" figures=${[...numbers.summary(data.totals), ...sizes(data.totals)]} />
-      <${History} span=${parameters.span} />
+      <${History} span=${parameters.span} said=${data.warnings} />
       <${Part} title="Busiest topics" end=${html`<a href=${link(['topics'])}>All topics</a>`}>
         <${Table} caption="Busiest topics" columns=${BUSIEST} rows=${data.busiest} keyOf=${({topic}) => topic} none="No topics yet." />
       </${Part}>
