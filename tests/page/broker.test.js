@@ -18,11 +18,11 @@ describe('the page of a fleet', {skip}, () => {
   let alone
   const consumers = []
   before(async () => {
-    fleet = await startFleet(2)
+    fleet = await startFleet(3)
     address = `http://${fleet.lookup.http}/admin/`
     const named = fleet.brokers.flatMap(({http}) => ['--nsqd-http-address', http])
     alone = await Server.start(['admin', '--http-address', '127.0.0.1:0', ...named], ['http'])
-    for (const broker of fleet.brokers) {
+    for (const broker of fleet.brokers.slice(0, 2)) {
       await broker.ask('POST', '/topic/create?topic=orders')
       for (const channel of ['billing', 'email']) await broker.ask('POST', `/channel/create?topic=orders&channel=${channel}`)
       for (let at = 0; at < 30; at += 1) await broker.ask('POST', '/pub?topic=orders', `{"order":${at}}`)
@@ -47,7 +47,7 @@ describe('the page of a fleet', {skip}, () => {
       ['#/topics/orders', 'orders', ['billing', 'email', first, 'written (outlives a kill)']],
       ['#/topics/orders/email', 'email', ['orders / email has 60 messages and no consumer', 'No client is connected.']],
       ['#/topics/orders/billing', 'billing', ['worker.example', 'page-test/1', '0 / 25']],
-      ['#/nodes', 'Nodes', [first, '2 brokers']],
+      ['#/nodes', 'Nodes', [first, '3 brokers']],
       [`#/nodes/${encodeURIComponent(first)}`, first, ['Address for clients', '1 topic']],
       ['#/lookup', 'Lookup', [fleet.lookup.http, 'None: every registered topic has a broker.']],
       ['#/peek/orders', 'Peek at orders', ['{"order":0}', '20 messages']],
@@ -91,9 +91,14 @@ describe('the page of a fleet', {skip}, () => {
         ({topics}) => (topics ?? []).filter(Boolean),
       )
     const total = async (field) => (await topics()).reduce((sum, topic) => sum + topic[field], 0)
-    // A broker that a lookup server reports gets a topic with its first publish.
-    await fleet.brokers[0].ask('POST', '/topic/create?topic=fresh')
-    await visit(page, address, '#/topics/fresh', 'fresh')
+    // Brokers that only a lookup server reports would get the topic with its first publish.
+    const address = `http://${alone.http}/`
+    await visit(page, address, '#/topics', 'Topics')
+    await press('Create a topic')
+    await page.getByRole('textbox', {name: 'Name of the topic'}).fill('fresh')
+    await press('Create')
+    await page.getByRole('heading', {level: 1, name: 'fresh'}).waitFor()
+    await until(async () => (await topics()).length === 3, 'all brokers have the topic')
     await press('Create a channel')
     await page.getByRole('textbox', {name: 'Name of the channel'}).fill('c')
     await press('Create')
@@ -137,6 +142,35 @@ describe('the page of a fleet', {skip}, () => {
     await press('Delete the topic')
     await page.getByRole('heading', {level: 1, name: 'Topics'}).waitFor()
     await until(async () => (await topics()).length === 0, 'the topic is gone')
+  })
+
+  test('a topic that only a lookup server knows is inactive, and deleted there', async () => {
+    await visit(page, address, '#/lookup', 'Lookup')
+    await page.getByRole('button', {name: 'Delete topic fresh'}).click()
+    await sees(page, 'the registration of the topic')
+    await page.getByRole('textbox', {name: /^Type/}).fill('fresh')
+    await page.getByRole('button', {name: 'Delete the topic'}).click()
+    await sees(page, 'None: every registered topic has a broker.')
+    assert.ok(!(await fleet.lookup.ask('GET', '/topics')).topics.includes('fresh'))
+  })
+
+  test('a topic is taken off a node, and the node is drained', async () => {
+    const [, , third] = fleet.brokers
+    await third.ask('POST', '/topic/create?topic=spare')
+    await visit(page, address, '#/topics/spare', 'spare')
+    await page.getByRole('button', {name: `Tombstone spare on ${third.http}`}).click()
+    await page.getByRole('textbox', {name: /^Type/}).fill('spare')
+    await page.getByRole('button', {name: 'Take it off'}).click()
+    await sees(page, `Took topic spare off ${third.http}.`)
+    const names = (await third.ask('GET', '/stats?format=json')).topics.map((topic) => topic.topic_name)
+    assert.ok(!names.includes('spare'))
+    await visit(page, `http://${alone.http}/`, `#/nodes/${encodeURIComponent(third.http)}`, third.http)
+    await page.getByRole('button', {name: 'Drain and stop…'}).click()
+    await page.getByRole('textbox', {name: /^Type/}).fill(third.http)
+    await page.getByRole('button', {name: 'Drain and stop', exact: true}).click()
+    await third.ended
+    await page.locator('.head .tag', {hasText: 'does not answer'}).waitFor()
+    await fleet.lookup.ask('POST', '/topic/delete?topic=spare')
   })
 
   test('a thousand topics are searched and paged', async () => {

@@ -37,7 +37,8 @@ export function usePoll(path, parameters = {}, every = undefined) {
         setState({data, error: null})
       } catch (error) {
         if (signal.aborted) return
-        failures += 1
+        // An answer like `no such topic` costs the server nothing.
+        if (error.status === 0 || error.status >= 500) failures += 1
         setState(({data}) => ({data, error}))
       }
       plan()
