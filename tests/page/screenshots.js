@@ -1,5 +1,6 @@
 'use strict'
 // The pictures of docs/images: `node screenshots.js ADDRESS FOLDER TOPIC CHANNEL NODE`, of a page that needs no login.
+// CHANNEL is `topic/channel`.
 
 const path = require('node:path')
 const {open, sees, visit} = require('./browser.js')
@@ -12,11 +13,11 @@ const PICTURES = [
   ['overview-dark', '#/', 'Overview', 'Busiest topics', 'dark'],
   ['topics', '#/topics', 'Topics', 'topics'],
   ['topic', `#/topics/${topic}`, topic, 'Messages waiting'],
-  ['channel', `#/topics/${topic}/${channel}`, channel, 'Messages waiting'],
+  ['channel', `#/topics/${channel}`, channel.split('/')[1], 'Messages waiting'],
   ['nodes', '#/nodes', 'Nodes', 'Lookup servers'],
   ['node', `#/nodes/${encodeURIComponent(node)}`, node, 'About it'],
   ['lookup', '#/lookup', 'Lookup', 'Inactive topics'],
-  ['peek', `#/peek/${topic}?view=json`, `Peek at ${topic}`, 'messages'],
+  ['peek', `#/peek/${topic}?view=json`, `Peek at ${topic}`, '20 messages'],
 ]
 
 async function main() {

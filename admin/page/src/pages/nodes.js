@@ -17,11 +17,14 @@ export function Nodes() {
       data &&
       html`${data.findings.length > 0 && html`<${Part} title="Trouble"><${Findings} findings=${data.findings} /></${Part}>`}
       <${Part} title="Brokers" note=${counted(data.nodes.length, 'broker')}>
-        <${SortedTable} caption="Brokers" columns=${COLUMNS} rows=${data.nodes} keyOf=${({node}) => node} none="No broker is known." />
+        <${SortedTable} caption="Brokers" columns=${COLUMNS} rows=${data.nodes.map(known)} keyOf=${({node}) => node} none="No broker is known." />
       </${Part}>
       <${Part} title="Lookup servers"><${LookupTable} lookups=${data.lookups} /></${Part}>`
     }`
 }
+
+/** What is known of a node: its figures only while it answers. */
+const known = (row) => (row.reachable ? row : {node: row.node, reachable: false, error: row.error})
 
 const COLUMNS = [
   {
