@@ -1,4 +1,4 @@
-//! What people do: one request, which goes to each server that it concerns.
+//! Changes that people make: one request, which goes to each server that it concerns.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -159,7 +159,7 @@ async fn run_step(step: Step, call: Call) -> Outcome {
     }
 }
 
-/// Who is to be asked what.
+/// Servers to ask, and what for.
 struct Plan<'a> {
     request: &'a Request,
     snapshot: &'a Snapshot,

@@ -1,4 +1,4 @@
-//! What the page's script asks for, below `data/`.
+//! Answers to the page's script, below `data/`.
 
 use std::sync::Arc;
 

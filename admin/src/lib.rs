@@ -1,7 +1,7 @@
-//! The admin page of libmq, and nsqadmin's API: a client of the public HTTP APIs of brokers and lookup servers.
+//! The admin page of libmq, and nsqadmin's API: a client of the HTTP APIs of brokers and lookup servers.
 //!
-//! - [`Admin`]: the page, beside an API or, as [`Alone`], on a port of its own; [`Settings`]: what it shows, to
-//!   whom; `page`: its files; `data`: what its script asks for; `nsqadmin`: NSQ's own API
+//! - [`Admin`]: the page, beside an API or, as [`Alone`], on a port of its own; [`Settings`]: what it shows,
+//!   and to whom; `page`: its files; `data`: what its script asks for; `nsqadmin`: NSQ's own API
 //! - `viewer`, `sessions`: who looks, by which token; `audit`, `notify`: what is said about it
 //! - `upstream`: calls; `fleet`: all servers at one moment; `trouble`: what is wrong, in words
 //! - `views`: answers; `actions`: changes

@@ -1,4 +1,4 @@
-//! The files of the page, as they are in `admin/page/`: in a release part of the program, else read from disk.
+//! The files of the page in `admin/page/`: part of a release's program, read from disk by debug builds.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;

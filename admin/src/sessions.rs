@@ -1,4 +1,4 @@
-//! Who has logged in: a random name in a cookie stands for a token, which never leaves the server.
+//! Logins: a random name in a cookie stands for a token, which never leaves the server.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -34,7 +34,7 @@ impl Admin {
         Arc::new(Self { fleet: Arc::new(Fleet::new(sources)), sessions: Sessions::default(), settings })
     }
 
-    /// Does what a viewer wants, has it logged, and tells who wants to hear of it.
+    /// Makes a change for a viewer, logs it, and posts the notification.
     pub(crate) async fn act(
         &self,
         viewer: &Viewer,

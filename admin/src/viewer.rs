@@ -1,4 +1,4 @@
-//! Who looks at the page, and what that one may do.
+//! Viewers of the page, and what they may do.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -11,9 +11,9 @@ use crate::settings::Credentials;
 use crate::site::Admin;
 use crate::upstream::Call;
 
-/// Who looks at the page.
+/// One who looks at the page.
 pub(crate) struct Viewer {
-    /// For the audit log; never a secret.
+    /// Name in the audit log; never a secret.
     pub(crate) name: String,
     /// Whether it may change anything, by nsqadmin's rule for users; tokens have their own.
     pub(crate) may_change: bool,

@@ -65,8 +65,8 @@ impl HttpTokens {
         }
     }
 
-    /// The number of the token that `given` is, from 1. Looks at every token to its end, so that the time gives
-    /// nothing of them away.
+    /// The number of the token that `given` is, from 1. Looks at every token to its end, so that the time
+    /// gives nothing of them away.
     fn number(&self, given: &[u8]) -> Option<u32> {
         let mut found = 0;
         for (number, token) in (1..).zip(self.tokens.read().iter()) {

@@ -96,7 +96,7 @@ impl Numbers {
         self.settled()
     }
 
-    /// With what follows from the rest.
+    /// Computes what follows from the rest.
     fn settled(mut self) -> Self {
         self.drain_seconds = match self.growth {
             Some(growth) if growth < 0.0 && self.depth > 0 => Some((self.depth as f64 / -growth).round()),

@@ -14,7 +14,7 @@ pub(crate) struct Snapshot {
     pub(crate) at: f64,
     /// Sentences about who did not answer.
     pub(crate) warnings: Vec<String>,
-    /// By their ids.
+    /// All brokers, sorted by id.
     pub(crate) nodes: Vec<Node>,
     pub(crate) lookups: Vec<Lookup>,
     pub(crate) topics: BTreeMap<String, Topic>,
@@ -34,7 +34,7 @@ pub(crate) struct Node {
     pub(crate) health: String,
     /// Sorted by name.
     pub(crate) topics: BTreeMap<String, answers::Topic>,
-    /// By `topic` or `topic:channel`; `None` where none is kept.
+    /// The last minute of each `topic` or `topic:channel`; `None` where none is kept.
     pub(crate) history: Option<BTreeMap<String, Series>>,
     /// Topics and channels that the history lacks for want of room.
     pub(crate) history_missing: u64,
@@ -115,7 +115,7 @@ impl Node {
         self.own_version.as_deref().unwrap_or(&self.info.version)
     }
 
-    /// What its history has of a topic or a channel.
+    /// The history of a topic or a channel.
     pub(crate) fn known(&self, topic: &str, channel: Option<&str>) -> Known<'_> {
         let Some(history) = &self.history else { return Known::Nothing };
         let found = match channel {

@@ -7,12 +7,12 @@ use crate::upstream::answers::Client;
 
 /// Messages that nobody takes from which on it is urgent.
 const MANY: u64 = 1000;
-/// Seconds for which messages wait before anybody is told: a burst is no trouble.
+/// Seconds for which messages wait before it is a finding: a burst is no trouble.
 const PATIENCE: f64 = 60.0;
-/// Share of finished messages beyond which timeouts and requeues are told.
+/// Share of finished messages beyond which timeouts and requeues are findings.
 const TIMED_OUT_SHARE: f64 = 0.01;
 const REQUEUED_SHARE: f64 = 0.1;
-/// Messages from which on a difference between nodes is told.
+/// Messages from which on a difference between nodes is a finding.
 const SKEW_DEPTH_MIN: u64 = 100;
 /// Seconds after which a client that finished nothing is stuck.
 const STUCK_SECONDS: f64 = 60.0;
@@ -57,7 +57,7 @@ impl ClientFacts {
 }
 
 impl ChannelFacts<'_> {
-    /// What is wrong with it: why its messages wait, if they do, and what else shows.
+    /// All that is wrong with it: why its messages wait, if they do, and what else shows.
     pub(crate) fn find(&self) -> Vec<Finding> {
         let mut findings: Vec<Finding> = self.waits().into_iter().collect();
         findings.extend(self.stuck());
@@ -82,7 +82,7 @@ impl ChannelFacts<'_> {
         self.numbers.behind_since.map(|since| (self.now - since as f64).max(0.0))
     }
 
-    /// `, for 6 minutes`
+    /// The end of a sentence: `, for 6 minutes`.
     fn for_time(&self) -> String {
         let known = self.waiting().filter(|waiting| *waiting >= 1.0);
         known.map(|waiting| format!(", for {}", time(waiting))).unwrap_or_default()

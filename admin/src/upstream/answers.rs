@@ -1,5 +1,5 @@
-//! Answers of brokers (nsqd's fields, and those that only `mq` has) and of lookup servers. What is missing has
-//! its zero value: they may be older or newer, or come from something else.
+//! Answers of brokers (nsqd's fields, and those that only `mq` has) and of lookup servers. A missing field
+//! has its zero value: servers may be older or newer, or something else.
 
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -169,7 +169,7 @@ pub(crate) struct Registered {
     pub(crate) version: String,
     pub(crate) topology_zone: String,
     pub(crate) topology_region: String,
-    /// As long as `topics`, or shorter.
+    /// Flags of `topics`, in its order; may be shorter.
     #[serde(deserialize_with = "or_default")]
     pub(crate) tombstones: Vec<bool>,
     #[serde(deserialize_with = "or_default")]

@@ -1,4 +1,4 @@
-//! What the page asks for: one answer for each of its views.
+//! Answers for the page, one for each of its views.
 //!
 //! - `overview`, `topics`, `topic`, `nodes`: from a snapshot; `channel`, `history`, `peek`: asked for then
 //! - `list`: searching, sorting, paging; `client`: a connection

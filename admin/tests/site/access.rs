@@ -1,4 +1,4 @@
-//! Who may look, and where tokens go.
+//! Rights to look and to change, and where tokens go.
 
 use std::sync::Arc;
 

@@ -92,7 +92,7 @@ impl Lookup {
             remote_address: "127.0.0.1:5".to_owned(),
             hostname: "h".to_owned(),
             broadcast_address: host.to_owned(),
-            // Brokers are told apart by it.
+            // The registry's key together with the address.
             tcp_port: port.parse().unwrap(),
             http_port: port.parse().unwrap(),
             grpc_port: 0,

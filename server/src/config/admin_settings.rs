@@ -24,8 +24,8 @@ settings! {
     lookupd_http_address / "nsqlookupd_http_addresses": List<HttpAddress> = "";
     /// HTTP addresses of brokers
     nsqd_http_address / "nsqd_http_addresses": List<HttpAddress> = "";
-    /// File of the tokens, one a line, of which who looks must show one; empty = everybody may look, and change
-    /// everything
+    /// File of the tokens, one a line, of which who looks must show one; empty = everybody may look, and
+    /// change everything
     http_auth_token_file: MaybePath = "";
     /// File with the token that the servers named here are shown; no other server is shown it
     auth_token_file: MaybePath = "";

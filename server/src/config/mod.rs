@@ -1,7 +1,8 @@
-//! The settings of `mq serve`, `mq lookup` and `mq admin`: declared once, read from where they can be written, checked as
-//! a whole.
+//! The settings of `mq serve`, `mq lookup` and `mq admin`: declared once, read from where they can be
+//! written, checked as a whole.
 //!
-//! - `settings`: the list of `mq serve`'s; `lookup_settings`: of `mq lookup`'s; `admin_settings`: of `mq admin`'s
+//! - `settings`: the list of `mq serve`'s; `lookup_settings`: of `mq lookup`'s; `admin_settings`: of
+//!   `mq admin`'s
 //! - [`value`]: the types of settings and how each is written; [`units`]: sizes and durations
 //! - `sources`: command line, environment, file, default; `file`: the TOML file
 //! - `document`: holds docs/configuration.md against the lists

@@ -67,7 +67,7 @@ fn per_second(count: u32, seconds: f64) -> f64 {
 }
 
 impl Overview {
-    /// What `history` has of the topics that are `visible`.
+    /// The part of `history` about the topics that are `visible`.
     pub(in crate::server) fn new(history: &History, visible: impl Fn(&str) -> bool) -> Self {
         let lively = |lately: &Lately| {
             lately.reading.depth > 0

@@ -1,4 +1,4 @@
-//! A short history of a broker: the last 10 minutes in steps of 10 seconds, the last day in steps of a minute.
+//! A short history of a broker: 10 minutes in steps of 10 seconds, and a day in steps of a minute.
 //!
 //! - [`History`]: the series of all topics and channels within one bound of memory. Pure
 //! - `series`: one of them; `answers`: what `GET /history` gives; [`record`]: the task that feeds it

@@ -13,7 +13,7 @@ use super::store::History;
 
 const STEP: Duration = Duration::from_secs(10);
 
-/// What happens to a series in a round; `None`: it is not there.
+/// The changes of a series in a round; `None`: it is not there.
 type Event = Option<(u8, u8, u8)>;
 
 /// All steps of a series since it was last new.
