@@ -1,4 +1,4 @@
-//! The commands of the program, but for the broker and the lookup server: one table.
+//! The commands of the program, but for the broker, the lookup server and the admin page: one table.
 
 use clap::{ArgMatches, Args, Command};
 use mq_server::config::{self, InvokedAs};
@@ -104,26 +104,33 @@ fn entries() -> Vec<Entry> {
 /// The whole command line of the program under that name.
 pub(crate) fn command(program: Program) -> Command {
     let invoked_as = program.invoked_as();
-    let serve = config::augment_serve(Command::new("serve"), invoked_as).about("Runs a broker");
-    let lookup = config::augment_lookup(Command::new("lookup"), invoked_as).about("Runs a lookup server");
     let of_broker = [
-        match invoked_as {
-            InvokedAs::Mq | InvokedAs::Nsqlookupd => serve.display_name("mq"),
-            InvokedAs::Nsqd => serve.display_name("nsqd").bin_name("nsqd").override_usage("nsqd [OPTIONS]"),
-        },
-        match invoked_as {
-            InvokedAs::Mq | InvokedAs::Nsqd => lookup.display_name("mq"),
-            InvokedAs::Nsqlookupd => {
-                let lookup = lookup.display_name("nsqlookupd").bin_name("nsqlookupd");
-                lookup.override_usage("nsqlookupd [OPTIONS]")
-            }
-        },
-    ];
+        (
+            config::augment_serve(Command::new("serve"), invoked_as).about("Runs a broker"),
+            InvokedAs::Nsqd,
+            "nsqd",
+        ),
+        (
+            config::augment_lookup(Command::new("lookup"), invoked_as).about("Runs a lookup server"),
+            InvokedAs::Nsqlookupd,
+            "nsqlookupd",
+        ),
+        (
+            config::augment_admin(Command::new("admin"), invoked_as)
+                .about("Runs the admin page for brokers and lookup servers"),
+            InvokedAs::Nsqadmin,
+            "nsqadmin",
+        ),
+    ]
+    .map(|(command, nsqs, name)| match invoked_as == nsqs {
+        true => command.display_name(name).bin_name(name).override_usage(format!("{name} [OPTIONS]")),
+        false => command.display_name("mq"),
+    });
     let others = entries().into_iter().map(|entry| entry.command);
     Command::new("mq")
         .version(match invoked_as {
             InvokedAs::Mq => env!("CARGO_PKG_VERSION"),
-            InvokedAs::Nsqd | InvokedAs::Nsqlookupd => NSQ_VERSION_LINE,
+            InvokedAs::Nsqd | InvokedAs::Nsqlookupd | InvokedAs::Nsqadmin => NSQ_VERSION_LINE,
         })
         .propagate_version(true)
         .about("A message broker every language can use, and its tools")
@@ -137,6 +144,9 @@ pub(crate) fn command(program: Program) -> Command {
 pub(crate) fn run(name: &str, flags: &ArgMatches, program: Program) -> Outcome {
     if name == "lookup" {
         return mq_server::lookup::run(flags, program.invoked_as());
+    }
+    if name == "admin" {
+        return mq_server::admin::run(flags, program.invoked_as());
     }
     let entry = entries().into_iter().find(|entry| entry.command.get_name() == name);
     let entry = entry.ok_or_else(|| format!("there is no command {name}: `mq --help` lists them"))?;
@@ -156,7 +166,7 @@ mod tests {
 
     #[test]
     fn the_command_line_is_sound() {
-        for name in ["mq", "nsqd", "nsqlookupd", "nsq_tail"] {
+        for name in ["mq", "nsqd", "nsqlookupd", "nsqadmin", "nsq_tail"] {
             command(Program::named(Some(name.as_ref()))).debug_assert();
         }
     }

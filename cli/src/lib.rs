@@ -2,7 +2,7 @@
 //!
 //! - [`main`]: runs one command line; `commands`: the table of them; `args`: Go's flag grammar on top of clap
 //! - `program`: names it is started under; `go_flags`: values as Go reads them
-//! - `serve`, `lookup`: mq-server's; `drain`: asks a broker to empty itself and stop
+//! - `serve`, `lookup`, `admin`: mq-server's; `drain`: asks a broker to empty itself and stop
 //! - `brokers`: flags and options of the commands on the crate libmq; `archive`: `mq archive`, nsq_to_file;
 //!   `forward`: `mq forward`, nsq_to_http, nsq_to_nsq; `log`: lines of commands that run on; `hex`
 //! - `publish`: `mq pub`, to_nsq; `tail`: `mq tail`, nsq_tail; `json`: messages as objects

@@ -12,7 +12,7 @@ pub(crate) const NSQ_TOOLS: [&str; 6] =
 /// The program that a name stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Program {
-    /// A broker or a lookup server under NSQ's names, or `mq`.
+    /// A broker, a lookup server or the admin page under NSQ's names, or `mq`.
     Mq(InvokedAs),
     /// One of NSQ's tools.
     Tool(&'static str),
@@ -26,6 +26,7 @@ impl Program {
         match (name, NSQ_TOOLS.iter().find(|tool| **tool == name)) {
             ("nsqd", _) => Self::Mq(InvokedAs::Nsqd),
             ("nsqlookupd", _) => Self::Mq(InvokedAs::Nsqlookupd),
+            ("nsqadmin", _) => Self::Mq(InvokedAs::Nsqadmin),
             (_, Some(tool)) => Self::Tool(tool),
             _ => Self::Mq(InvokedAs::Mq),
         }
@@ -37,6 +38,7 @@ impl Program {
             Self::Mq(InvokedAs::Mq) => None,
             Self::Mq(InvokedAs::Nsqd) => Some("serve"),
             Self::Mq(InvokedAs::Nsqlookupd) => Some("lookup"),
+            Self::Mq(InvokedAs::Nsqadmin) => Some("admin"),
             Self::Tool(tool) => Some(tool),
         }
     }
@@ -46,12 +48,13 @@ impl Program {
         match self {
             Self::Mq(InvokedAs::Nsqd) => "nsqd".to_owned(),
             Self::Mq(InvokedAs::Nsqlookupd) => "nsqlookupd".to_owned(),
+            Self::Mq(InvokedAs::Nsqadmin) => "nsqadmin".to_owned(),
             _ if NSQ_TOOLS.contains(&subcommand) => subcommand.to_owned(),
             _ => format!("mq {subcommand}"),
         }
     }
 
-    /// The flags and defaults that a broker or a lookup server takes.
+    /// The flags and defaults that a broker, a lookup server or the admin page takes.
     pub(crate) fn invoked_as(self) -> InvokedAs {
         match self {
             Self::Mq(invoked_as) => invoked_as,
@@ -68,6 +71,7 @@ mod tests {
     fn the_name_decides() {
         for (name, is) in [
             ("nsqlookupd", Program::Mq(InvokedAs::Nsqlookupd)),
+            ("nsqadmin", Program::Mq(InvokedAs::Nsqadmin)),
             ("nsqd", Program::Mq(InvokedAs::Nsqd)),
             ("/usr/bin/nsqd", Program::Mq(InvokedAs::Nsqd)),
             ("mq", Program::Mq(InvokedAs::Mq)),

@@ -531,6 +531,8 @@ impl Shared {
             damaged_topics: self.damaged_topics().len() as u64,
             memory_limit: self.options.memory_limit,
             memory_used: self.pool.used(),
+            disk_limit: self.options.max_disk_bytes,
+            disk_free: disk_free(&self.options.data_path),
             log_files: files.len() as u64,
             log_bytes: files.iter().map(|f| f.bytes).sum(),
             live_bytes: files.iter().map(|f| cleaner::live_bytes(f, &pending)).sum(),
@@ -701,4 +703,10 @@ impl Registry {
         self.by_name.insert(topic.name().clone(), topic.clone());
         self.by_no.insert(topic.no, topic);
     }
+}
+
+/// Bytes that the process may still write to the disk of `path`.
+fn disk_free(path: &Path) -> Option<u64> {
+    let disk = rustix::fs::statvfs(path).ok()?;
+    Some(disk.f_bavail.saturating_mul(disk.f_frsize))
 }

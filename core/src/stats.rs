@@ -15,6 +15,10 @@ pub struct BrokerStats {
     pub memory_limit: u64,
     /// Bytes of memory held for messages.
     pub memory_used: u64,
+    /// Most bytes that the log's files may take; 0: no limit.
+    pub disk_limit: u64,
+    /// Bytes free on the disk that the log is on; `None` where nobody knows.
+    pub disk_free: Option<u64>,
     /// Files of the log.
     pub log_files: u64,
     /// Bytes of frames in them.

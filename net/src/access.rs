@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use mq_core::{ChannelName, TopicName};
 use parking_lot::{Mutex, RwLock};
-use subtle::ConstantTimeEq;
+use subtle::{ConditionallySelectable, ConstantTimeEq};
 use tokio::time::Instant;
 
 use crate::client::ip_of;
@@ -65,11 +65,14 @@ impl HttpTokens {
         }
     }
 
-    /// Looks at every token to its end, so that the time gives nothing of them away.
-    fn has(&self, given: &[u8]) -> bool {
-        let equal = |token: &Token| token.expose().ct_eq(given);
-        let none = subtle::Choice::from(0);
-        self.tokens.read().iter().map(equal).fold(none, |found, equal| found | equal).into()
+    /// The number of the token that `given` is, from 1. Looks at every token to its end, so that the time
+    /// gives nothing of them away.
+    fn number(&self, given: &[u8]) -> Option<u32> {
+        let mut found = 0;
+        for (number, token) in (1..).zip(self.tokens.read().iter()) {
+            found.conditional_assign(&number, token.expose().ct_eq(given));
+        }
+        Some(found).filter(|number| *number > 0)
     }
 }
 
@@ -102,6 +105,9 @@ pub trait Permissions: Send + Sync {
     /// Whether `channel` of `topic` may be consumed.
     fn may_subscribe(&self, topic: &str, channel: &str) -> bool;
 
+    /// Whether the messages of `topic` may be read without consuming them.
+    fn may_peek(&self, topic: &str) -> bool;
+
     /// Whether any right is about `topic`.
     fn mention(&self, topic: &str) -> bool;
 }
@@ -110,6 +116,8 @@ pub trait Permissions: Send + Sync {
 pub struct Grant {
     /// Time for which it is valid.
     pub ttl: Duration,
+    /// The name of who shows the secret; may be empty.
+    pub identity: String,
     /// The rights it gives.
     pub permissions: Arc<dyn Permissions>,
 }
@@ -162,10 +170,11 @@ impl From<Denied> for Answer {
 pub struct Caller {
     /// `None`: everything is allowed.
     permissions: Option<Arc<dyn Permissions>>,
+    name: Option<Arc<str>>,
 }
 
 impl Caller {
-    const ANYBODY: Self = Self { permissions: None };
+    const ANYBODY: Self = Self { permissions: None, name: None };
 
     /// One who may do everything, where nobody is asked.
     pub fn anybody() -> Self {
@@ -174,7 +183,13 @@ impl Caller {
 
     /// One who may do nothing.
     pub fn nobody() -> Self {
-        Self { permissions: Some(Arc::new(NoPermissions)) }
+        Self { permissions: Some(Arc::new(NoPermissions)), name: None }
+    }
+
+    /// A name for logs: `token 2` for the second of the file, or what an auth server calls the caller; `None`
+    /// where nobody is asked. Never a secret.
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
     }
 
     /// Whether the caller may publish to a topic, and so manage it.
@@ -191,6 +206,14 @@ impl Caller {
     /// `Forbidden`.
     pub fn consume(&self, topic: &TopicName, channel: &ChannelName) -> Result<(), Denied> {
         self.check(|permissions| permissions.may_subscribe(topic.as_str(), channel.as_str()))
+    }
+
+    /// Whether the caller may read a topic's messages without consuming them.
+    ///
+    /// # Errors
+    /// `Forbidden`.
+    pub fn peek(&self, topic: &TopicName) -> Result<(), Denied> {
+        self.check(|permissions| permissions.may_peek(topic.as_str()))
     }
 
     /// Whether the caller may change what concerns the whole broker: not by what an auth server says, which
@@ -226,6 +249,10 @@ impl Permissions for NoPermissions {
         false
     }
 
+    fn may_peek(&self, _: &str) -> bool {
+        false
+    }
+
     fn mention(&self, _: &str) -> bool {
         false
     }
@@ -252,8 +279,8 @@ impl Access {
             return Ok(Caller::ANYBODY);
         }
         let given = bearer.filter(|given| !given.is_empty()).ok_or(Denied::Unauthorized)?;
-        if self.tokens.as_ref().is_some_and(|tokens| tokens.has(given)) {
-            return Ok(Caller::ANYBODY);
+        if let Some(number) = self.tokens.as_ref().and_then(|tokens| tokens.number(given)) {
+            return Ok(Caller { permissions: None, name: Some(format!("token {number}").into()) });
         }
         match &self.auth {
             Some(auth) => self.ask(&**auth, given.to_owned(), peer).await,
@@ -276,7 +303,8 @@ impl Access {
         };
         let grant = auth.grant(asker).await?;
         let now = Instant::now();
-        let caller = Caller { permissions: Some(grant.permissions) };
+        let name = Some(Arc::from(grant.identity)).filter(|name: &Arc<str>| !name.is_empty());
+        let caller = Caller { permissions: Some(grant.permissions), name };
         let mut grants = self.grants.lock();
         if grants.len() >= GRANTS_MAX {
             grants.retain(|_, (_, expires)| now < *expires);
@@ -302,23 +330,30 @@ mod tests {
         assert!(HttpTokens::load(&file).is_err_and(|error| error.to_string().contains("no token")));
         std::fs::write(&file, "old\r\n new \n").unwrap();
         let tokens = HttpTokens::load(&file).unwrap();
-        let has =
-            |tokens: &HttpTokens| [&b"old"[..], b"new", b"ol", b"oldd", b""].map(|given| tokens.has(given));
-        assert_eq!(has(&tokens), [true, true, false, false, false]);
+        let has = |tokens: &HttpTokens| {
+            [&b"old"[..], b"new", b"ol", b"oldd", b""].map(|given| tokens.number(given))
+        };
+        assert_eq!(has(&tokens), [Some(1), Some(2), None, None, None]);
         std::fs::write(&file, "new").unwrap();
         tokens.clone().reload().unwrap();
-        assert_eq!(has(&tokens), [false, true, false, false, false]);
+        assert_eq!(has(&tokens), [None, Some(1), None, None, None]);
         std::fs::write(&file, "\u{feff}first\nsecond\n").unwrap();
         tokens.reload().unwrap();
-        assert!(tokens.has(b"first") && tokens.has(b"second"), "a byte order mark is none of a token");
+        assert!(
+            tokens.number(b"first").is_some() && tokens.number(b"second").is_some(),
+            "a byte order mark is none of a token"
+        );
         std::fs::remove_file(&file).unwrap();
         assert!(tokens.reload().is_err());
-        assert!(tokens.has(b"first"), "it can't be read: what was read last counts");
+        assert!(tokens.number(b"first").is_some(), "it can't be read: what was read last counts");
         std::fs::write(&file, " \n").unwrap();
         assert!(tokens.reload().is_err());
-        assert!(!tokens.has(b"first") && !tokens.has(b""), "it was emptied: nobody is let in");
+        assert!(
+            tokens.number(b"first").is_none() && tokens.number(b"").is_none(),
+            "it was emptied: nobody is let in"
+        );
         std::fs::write(&file, "first\n").unwrap();
         tokens.reload().unwrap();
-        assert!(tokens.has(b"first"));
+        assert!(tokens.number(b"first").is_some());
     }
 }

@@ -24,6 +24,13 @@ impl<T> fmt::Debug for Secret<T> {
     }
 }
 
+/// A text of 128 random bits, which nobody guesses; `None` where the system has none to give.
+pub fn unguessable() -> Option<String> {
+    let mut bytes = [0; 16];
+    rustls::crypto::ring::default_provider().secure_random.fill(&mut bytes).ok()?;
+    Some(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -13,9 +13,10 @@ use mq_nsq::lookupd::{LookupConfig, Lookupd};
 use mq_nsq::server::NSQ_VERSION;
 use mq_nsq::wire::lookup::Peer;
 
+use crate::config::value::MaybeAddress;
 use crate::config::{Config, InvokedAs};
 use crate::startup_banner::Banner;
-use crate::{host, lookup};
+use crate::{host, lookup, pages};
 
 /// The broker's end of discovery.
 pub(crate) struct Discovery {
@@ -80,7 +81,9 @@ impl Discovery {
                     http: HttpLimits { budget, ..HttpLimits::default() },
                     ..LookupConfig::default()
                 };
+                let (hosts, name) = (settings.http_allowed_hosts.clone(), settings.broadcast_address.clone());
                 let server = lookup::bind(settings, "lookup-").await?;
+                pages::of_lookup(config.admin, &MaybeAddress(None), &hosts, &name, &server).await?;
                 own.push(local(server.tcp_address())?);
                 Some(server)
             }

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use crate::config::{self, InvokedAs, Loaded};
 use crate::discovery::Discovery;
+use crate::pages::{self, Port};
 use crate::startup_banner::Addresses;
 use crate::{drain, features, grpc, serve};
 
@@ -35,6 +36,7 @@ pub struct Guest {
     broker: Broker,
     server: Server,
     grpc: Option<mq_grpc::Server>,
+    page: Port,
     discovery: Discovery,
     drain: mq_nsq::server::Drain,
 }
@@ -61,6 +63,7 @@ impl Guest {
         let drain = server.drain.clone();
         let bound = Server::bind(server, broker.clone()).await;
         let server = bound.map_err(|error| serve::bind_failed(&config.tcp_address, &error))?;
+        let page = pages::of_broker(config, InvokedAs::Mq, &server).await?;
         let mut grpc = grpc::bind(config, broker.clone(), &server).await?;
         let addresses =
             (server.local_addr(), server.http_addr(), grpc.as_ref().map(mq_grpc::Server::local_addr));
@@ -69,18 +72,18 @@ impl Guest {
         if let (Some(grpc), Some(directory)) = (&mut grpc, discovery.directory()) {
             grpc.add_directory(directory);
         }
-        Ok(Self { broker, server, grpc, discovery, drain })
+        Ok(Self { broker, server, grpc, page, discovery, drain })
     }
 
     /// The addresses it listens on.
     pub fn addresses(&self) -> Addresses {
-        serve::addresses(&self.server, self.grpc.as_ref())
+        serve::addresses(&self.server, self.grpc.as_ref(), &self.page)
     }
 
     /// Serves until `stop` is done, or the broker was drained. Ends once every client is gone; the broker
     /// goes on.
     pub async fn run(self, stop: impl Future<Output = ()>) {
-        let Self { broker, server, grpc, discovery, drain } = self;
+        let Self { broker, server, grpc, page, discovery, drain } = self;
         let lookups = discovery.lookups.clone();
         let (stopping, stopped) = (watch::Sender::new(false), watch::Sender::new(false));
         tokio::join!(
@@ -97,7 +100,7 @@ impl Guest {
                         grpc.run(serve::set(&stopping)).await;
                     }
                 };
-                tokio::join!(server.run(serve::set(&stopping)), grpc);
+                tokio::join!(server.run(serve::set(&stopping)), grpc, page.run(serve::set(&stopping)));
                 stopped.send_replace(true);
             },
             discovery.run(serve::set(&stopping), serve::set(&stopped)),

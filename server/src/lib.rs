@@ -3,11 +3,13 @@
 //! - [`config`]: the settings of both, and where they are read from
 //! - [`serve`]: the broker; `features` it offers, `grpc` beside them; `reload` at SIGHUP; `options` that HTTP
 //!   shows; [`startup_banner`] it prints when ready
+//! - `pages`: the admin page beside a server's API and on its own port; [`admin`]: the page as a process
 //! - `discovery`: registration at lookup servers; [`lookup`]: a lookup server; `host`: this machine's name
 //! - [`Guest`]: listeners on a broker that a program has open
 //! - `drain`: emptying a broker before it stops; [`Ended`]: what is left of a server at its end
 //! - [`log`]: lines on stderr; `signals`: what stops a process, and what must not
 
+pub mod admin;
 pub mod config;
 mod discovery;
 mod drain;
@@ -20,6 +22,7 @@ pub mod log;
 pub mod lookup;
 mod new_folder;
 mod options;
+mod pages;
 mod reload;
 pub mod serve;
 mod signals;

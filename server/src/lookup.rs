@@ -16,7 +16,7 @@ use crate::log::Log;
 use crate::serve::{bind_refused, raise_file_limit};
 use crate::signals::Signals;
 use crate::startup_banner::Banner;
-use crate::{VERSION, host};
+use crate::{VERSION, host, pages};
 
 /// Runs a lookup server until a signal stops it, and gives the exit status.
 ///
@@ -42,12 +42,15 @@ async fn serve(config: Config, reload: Reload) -> Result<u8, String> {
     let (signals, hangup) = Signals::catch().map_err(|e| format!("cannot watch for signals: {e}"))?;
     tokio::spawn(reload.log.report_repeats());
     let invoked_as = reload.invoked_as;
-    let server = bind(lookup_config(&config, invoked_as), "").await?;
+    let settings = lookup_config(&config, invoked_as);
+    let (hosts, name) = (settings.http_allowed_hosts.clone(), settings.broadcast_address.clone());
+    let server = bind(settings, "").await?;
+    let page = pages::of_lookup(config.admin, &config.admin_address, &hosts, &name, &server).await?;
     let secrets = Secrets::load(&config)?;
     let grpc = bind_grpc(&config, &server, &secrets).await?;
     tokio::spawn(reload.at(hangup, secrets));
     let banner = Banner::start();
-    announce(&server, grpc.as_ref(), invoked_as, &banner);
+    announce(&server, grpc.as_ref(), page.address().as_deref(), invoked_as, &banner);
     let stopping = watch::Sender::new(false);
     let stopped = || async {
         // It lives as long as the borrow.
@@ -60,6 +63,7 @@ async fn serve(config: Config, reload: Reload) -> Result<u8, String> {
                 stopping.send_replace(true);
             },
             server.run(stopped()),
+            page.run(stopped()),
             async {
                 if let Some(grpc) = grpc {
                     grpc.run(stopped()).await;
@@ -75,10 +79,19 @@ async fn serve(config: Config, reload: Reload) -> Result<u8, String> {
     Ok(status)
 }
 
-fn announce(server: &Lookupd, grpc: Option<&mq_grpc::Server>, invoked_as: InvokedAs, banner: &Banner) {
+fn announce(
+    server: &Lookupd,
+    grpc: Option<&mq_grpc::Server>,
+    page: Option<&str>,
+    invoked_as: InvokedAs,
+    banner: &Banner,
+) {
     banner.lookup(server, "");
     if let Some(grpc) = grpc {
         banner.lookup_grpc(grpc);
+    }
+    if let Some(page) = page {
+        banner.admin_port(page);
     }
     banner.lookup_ready();
     let (tcp, http) = (server.tcp_address(), server.http_address());

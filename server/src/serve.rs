@@ -17,6 +17,7 @@ use crate::config::{Config, Idle, InvokedAs, Loaded};
 use crate::discovery::Discovery;
 use crate::new_folder::NewFolder;
 use crate::options::LiveOptions;
+use crate::pages::{self, Port};
 use crate::reload::Reload;
 use crate::signals::{Signals, Stop};
 use crate::startup_banner::{Addresses, Banner};
@@ -109,6 +110,7 @@ struct Started {
     broker: Broker,
     server: Server,
     grpc: Option<mq_grpc::Server>,
+    page: Port,
     discovery: Discovery,
     drain: server::Drain,
 }
@@ -119,6 +121,7 @@ impl Started {
         let drain = server.drain.clone();
         let bound = Server::bind(server, broker.clone()).await;
         let server = bound.map_err(|error| bind_failed(&config.tcp_address, &error))?;
+        let page = pages::of_broker(config, reload.invoked_as, &server).await?;
         let mut grpc = grpc::bind(config, broker.clone(), &server).await?;
         // Before the broker is known anywhere, which is when the first clients come.
         let addresses =
@@ -129,17 +132,17 @@ impl Started {
         if let (Some(grpc), Some(directory)) = (&mut grpc, discovery.directory()) {
             grpc.add_directory(directory);
         }
-        Ok(Self { broker, server, grpc, discovery, drain })
+        Ok(Self { broker, server, grpc, page, discovery, drain })
     }
 
     async fn run(self, mut reload: Reload, hangup: Signal, signals: &Signals) -> Result<Ended, String> {
-        let Self { broker, server, grpc, discovery, drain } = self;
+        let Self { broker, server, grpc, page, discovery, drain } = self;
         let listeners = server.http_listeners();
         reload.options.set_lookups(discovery.lookups.clone());
         reload.tls = server.tls();
         reload.tokens = server.http_tokens();
         let banner = Banner::start();
-        let addresses = addresses(&server, grpc.as_ref());
+        let addresses = addresses(&server, grpc.as_ref(), &page);
         banner.broker(&addresses, &reload.config().data_path);
         discovery.announce(&banner);
         addresses.log(reload.invoked_as);
@@ -161,7 +164,7 @@ impl Started {
                             grpc.run(set(&stopping)).await;
                         }
                     };
-                    tokio::join!(server.run(set(&stopping)), grpc);
+                    tokio::join!(server.run(set(&stopping)), grpc, page.run(set(&stopping)));
                     stopped.send_replace(true);
                 },
                 discovery.run(set(&stopping), set(&stopped)),
@@ -312,13 +315,14 @@ pub(crate) fn bind_refused(flag: &str, error: &std::io::Error) -> String {
     }
 }
 
-pub(crate) fn addresses(server: &Server, grpc: Option<&mq_grpc::Server>) -> Addresses {
+pub(crate) fn addresses(server: &Server, grpc: Option<&mq_grpc::Server>, page: &Port) -> Addresses {
     let address = |address: Option<&_>| address.map(ToString::to_string);
     Addresses {
         tcp: server.local_addr().to_string(),
         http: address(server.http_addr()),
         https: address(server.https_addr()),
         grpc: address(grpc.map(mq_grpc::Server::local_addr)),
+        admin: page.address(),
     }
 }
 

@@ -26,6 +26,8 @@ pub struct Addresses {
     pub https: Option<String>,
     /// gRPC.
     pub grpc: Option<String>,
+    /// The admin page's own port.
+    pub admin: Option<String>,
 }
 
 /// The lines on stdout. Nobody may read there: that delays nothing, and a server serves all the same.
@@ -53,6 +55,16 @@ impl Banner {
     /// Prints the address of a lookup server's gRPC.
     pub(crate) fn lookup_grpc(&self, server: &mq_grpc::Server) {
         self.0.write(format!("grpc {}\n", server.local_addr()).as_bytes());
+    }
+
+    /// Prints the address of an admin page's own port.
+    pub(crate) fn admin_port(&self, address: &str) {
+        self.0.write(format!("admin {address}\n").as_bytes());
+    }
+
+    /// Prints the lines of an admin page that is a process of its own.
+    pub(crate) fn admin(&self, http: &str) {
+        self.0.write(format!("http {http}\nready mq {VERSION}\n").as_bytes());
     }
 
     /// Prints that a lookup server is ready.
@@ -101,8 +113,13 @@ fn broker_lines(addresses: &Addresses, data_path: &Path) -> String {
         format!(" --tcp-address {}", shell_word(&reachable))
     };
     let mut lines = vec![format!("tcp {address}")];
-    for (name, address) in [("http", &addresses.http), ("https", &addresses.https), ("grpc", &addresses.grpc)]
-    {
+    let named = [
+        ("http", &addresses.http),
+        ("https", &addresses.https),
+        ("grpc", &addresses.grpc),
+        ("admin", &addresses.admin),
+    ];
+    for (name, address) in named {
         lines.extend(address.as_ref().map(|address| format!("{name} {address}")));
     }
     lines.push(format!("data {}", data_path.display()));
@@ -116,7 +133,8 @@ fn broker_lines(addresses: &Addresses, data_path: &Path) -> String {
 fn command_name() -> String {
     let Ok(exe) = std::env::current_exe() else { return "mq".to_owned() };
     // Inside another program: Python's, Node's.
-    let is_ours = |name: &std::ffi::OsStr| ["mq", "nsqd", "nsqlookupd"].iter().any(|ours| name == *ours);
+    let is_ours =
+        |name: &std::ffi::OsStr| ["mq", "nsqd", "nsqlookupd", "nsqadmin"].iter().any(|ours| name == *ours);
     if !exe.file_name().is_some_and(is_ours) {
         return "mq".to_owned();
     }
@@ -178,7 +196,8 @@ mod tests {
 
     #[test]
     fn the_default_address_needs_no_flag() {
-        let tcp = |tcp: &str| Addresses { tcp: tcp.to_owned(), http: None, https: None, grpc: None };
+        let tcp =
+            |tcp: &str| Addresses { tcp: tcp.to_owned(), http: None, https: None, grpc: None, admin: None };
         let text = broker_lines(&tcp(DEFAULT_ADDRESS), Path::new("mq-data"));
         let lines: Vec<_> = text.lines().collect();
         let ready = concat!("ready mq ", env!("CARGO_PKG_VERSION"));

@@ -1,5 +1,6 @@
 //! `cargo xtask test`: the whole of the project's checks, one stage after the other.
 
+use std::env;
 use std::net::ToSocketAddrs;
 use std::path::PathBuf;
 use std::process::Command;
@@ -13,6 +14,9 @@ use crate::{c, counts, examples, layout, npm, prose, tools, unused, wheel};
 
 /// Host and port from which cargo-deny fetches the list of known vulnerabilities.
 const ADVISORIES_HOST: (&str, u16) = ("github.com", 443);
+
+/// Chromium, where Debian's package has it.
+const CHROMIUM: &str = "/usr/bin/chromium";
 
 /// A small test target of the workspace, built along with the binaries.
 const FEATURES_OF: &str = "replay";
@@ -60,6 +64,8 @@ enum Stage {
     Java,
     /// The npm package, packed and installed in a project of its own
     Npm,
+    /// The admin page, in a browser
+    Page,
     /// The examples over gRPC, of every language that is here
     Examples,
 }
@@ -105,6 +111,7 @@ impl Stage {
             Self::Node => return node(),
             Self::Java => return java(),
             Self::Npm => return npm(),
+            Self::Page => return page(),
             Self::Examples => {
                 let missing = examples::test(&mq()?)?;
                 if !missing.is_empty() {
@@ -198,6 +205,25 @@ fn npm() -> Result<Done, String> {
         return Ok(Done::Skipped("no node with npm on the path".into()));
     }
     npm::test(&mq()?)?;
+    Ok(Done::Ran)
+}
+
+/// Runs the tests of the page in Chromium, with and without a broker behind it.
+fn page() -> Result<Done, String> {
+    if !npm::is_there() {
+        return Ok(Done::Skipped("no node with npm on the path".into()));
+    }
+    let browser = env::var_os("MQ_CHROMIUM").map_or_else(|| PathBuf::from(CHROMIUM), PathBuf::from);
+    if !browser.exists() {
+        return Ok(Done::Skipped(
+            format!("no browser at {}: MQ_CHROMIUM names another", browser.display()).into(),
+        ));
+    }
+    let mut tests = program("node");
+    tests
+        .args(["--test", "tests/page/page.test.js", "tests/page/broker.test.js"])
+        .env("MQ_CHROMIUM", browser);
+    run(tests.env("NODE_PATH", tools::node_modules("tests/page", "page")?).env("MQ_BIN", mq()?))?;
     Ok(Done::Ran)
 }
 

@@ -94,7 +94,7 @@ impl Answer {
     }
 
     /// The path is right but for its case or a slash at its end.
-    pub(super) fn redirect(status: StatusCode, location: &str) -> Self {
+    pub fn redirect(status: StatusCode, location: &str) -> Self {
         match HeaderValue::from_str(location) {
             Ok(location) => Self::new(status, None, Bytes::new()).plain().with(LOCATION, location),
             Err(_) => Self::not_found(),
@@ -130,6 +130,15 @@ impl Answer {
     fn allow(self, allow: &str) -> Self {
         match HeaderValue::from_str(allow) {
             Ok(allow) => self.with(ALLOW, allow),
+            Err(_) => self,
+        }
+    }
+
+    /// The answer with a header; nothing changes if `value` can't be one.
+    #[must_use]
+    pub fn header(self, name: HeaderName, value: &str) -> Self {
+        match HeaderValue::from_str(value) {
+            Ok(value) => self.with(name, value),
             Err(_) => self,
         }
     }

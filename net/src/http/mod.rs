@@ -6,6 +6,7 @@
 //! - `browser`: refuses what a browser sends for a page of another site
 //! - [`Api`], [`Route`]: an API as a table; `router`: from a request to its route, and what follows from the
 //!   table (404, 405, OPTIONS, redirects)
+//! - [`Site`]: pages beside an API; [`LocalHttp`]: an API of this process, reached without a socket
 //! - [`Request`], [`Query`], [`Answer`]; [`ask`]: the client's end
 
 mod answer;
@@ -13,6 +14,7 @@ mod browser;
 mod connection;
 mod exchange;
 mod left;
+mod local;
 mod memory;
 mod paced;
 mod query;
@@ -20,13 +22,17 @@ mod request;
 mod route;
 mod router;
 mod server;
+mod site;
 mod target;
 
 pub use answer::Answer;
 pub use browser::{ForeignPage, HostNames, check_site};
 pub use exchange::{ask, exchange, send};
+pub use hyper::header;
 pub use hyper::{Method, StatusCode};
+pub use local::{LocalApi, LocalHttp};
 pub use query::Query;
 pub use request::{Body, BodyError, Peer, Request};
 pub use route::{Api, Handling, Parameter, Route};
 pub use server::{HttpLimits, HttpServer};
+pub use site::Site;

@@ -168,6 +168,13 @@ impl Request {
         Query::parse(self.query_text(), self.declared)
     }
 
+    /// The request with the parameters that its query may hold, for who answers without a route.
+    #[must_use]
+    pub fn declaring(mut self, parameters: &'static [Parameter]) -> Self {
+        self.declared = parameters;
+        self
+    }
+
     /// Its headers.
     pub fn headers(&self) -> &HeaderMap {
         &self.head.headers

@@ -9,6 +9,7 @@ use hyper::{Method, StatusCode};
 use super::answer::Answer;
 use super::browser::HostNames;
 use super::request::Request;
+use super::site::Site;
 
 /// An API: its routes, and who may use them.
 pub trait Api: Sized + Send + Sync + 'static {
@@ -18,6 +19,15 @@ pub trait Api: Sized + Send + Sync + 'static {
     /// Names by which clients on this machine may reach the server; `None` where it asks for a secret. The
     /// request of a page in a browser on this machine may have any other name.
     fn hosts(&self) -> Option<&HostNames>;
+
+    /// The site that answers a request instead, if it is for one, or the answer that the API's rules for all
+    /// requests give.
+    ///
+    /// # Errors
+    /// That answer.
+    fn site(&self, _request: &Request) -> Result<Option<Arc<dyn Site>>, Answer> {
+        Ok(None)
+    }
 
     /// Whether a request may be answered, or what is answered instead. `route` is `None` where the path or
     /// the method has none. May note in the request's extensions whose it is.

@@ -26,6 +26,11 @@ pub(super) async fn answer<A: Api>(api: Arc<A>, mut request: Request) -> Answer 
         tracing::warn!(peer = request.peer().address, "HTTP request refused: {}", page.detail());
         return page.into();
     }
+    match api.site(&request) {
+        Ok(Some(site)) => return site.answer(request).await,
+        Ok(None) => {}
+        Err(refused) => return refused,
+    }
     let found = find::<A>(request.method(), request.path());
     let route = match &found {
         Found::Route(route) => Some(*route),

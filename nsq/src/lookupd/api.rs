@@ -1,7 +1,7 @@
 //! The HTTP API of a lookup server.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use mq_core::discovery::{Node, View};
 use mq_core::{ChannelName, TopicName};
@@ -10,7 +10,9 @@ use super::answers::{Channels, Info, Lookup, Nodes, Topics, debug};
 use super::metrics;
 use crate::wire::lookup;
 use mq_net::directory::Directory;
-use mq_net::http::{Answer, Api, Handling, HostNames, Method, Parameter, Query, Request, Route, StatusCode};
+use mq_net::http::{
+    Answer, Api, Handling, HostNames, Method, Parameter, Query, Request, Route, Site, StatusCode,
+};
 
 /// The API over a [`Directory`].
 pub struct LookupApi {
@@ -18,12 +20,19 @@ pub struct LookupApi {
     version: String,
     hosts: HostNames,
     lookups: AtomicU64,
+    /// The pages beside the API, once there are any.
+    pages: OnceLock<Arc<dyn Site>>,
 }
 
 impl LookupApi {
+    /// Serves `pages` beside it. There is one site at most: the first counts.
+    pub(super) fn add_pages(&self, pages: Arc<dyn Site>) {
+        let _ = self.pages.set(pages);
+    }
+
     /// The API; `version` is the one that clients see, `hosts` the names they may ask for.
     pub fn new(directory: Arc<Directory>, version: String, hosts: HostNames) -> Self {
-        Self { directory, version, hosts, lookups: AtomicU64::new(0) }
+        Self { directory, version, hosts, lookups: AtomicU64::new(0), pages: OnceLock::new() }
     }
 }
 
@@ -76,6 +85,10 @@ impl Api for LookupApi {
 
     fn hosts(&self) -> Option<&HostNames> {
         Some(&self.hosts)
+    }
+
+    fn site(&self, request: &Request) -> Result<Option<Arc<dyn Site>>, Answer> {
+        Ok(self.pages.get().filter(|pages| pages.has(request.path())).cloned())
     }
 
     async fn admit(&self, _: Option<&'static Route<Self>>, _: &mut Request) -> Result<(), Answer> {

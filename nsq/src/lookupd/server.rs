@@ -17,7 +17,7 @@ use crate::wire::error::{Code, WireError};
 use crate::wire::lookup::Identity;
 use mq_net::budget::Budget;
 use mq_net::directory::Directory;
-use mq_net::http::{HostNames, HttpServer};
+use mq_net::http::{HostNames, HttpServer, LocalApi, LocalHttp, Site};
 use mq_net::transport::{Address, Listener};
 
 /// Pause after a failed accept: most often the process is out of file descriptors.
@@ -33,6 +33,7 @@ pub struct Lookupd {
     http: HttpServer,
     config: LookupConfig,
     directory: Arc<Directory>,
+    api: Arc<LookupApi>,
 }
 
 impl Lookupd {
@@ -47,7 +48,11 @@ impl Lookupd {
         let http = HttpServer::bind(&config.http_address, None, config.http.clone());
         let http = http.await.map_err(|error| ("http-address", error))?;
         let directory = Arc::new(Directory::new(config.settings()));
-        Ok(Self { listener, address, http, config, directory })
+        let own = [&config.hostname, &config.broadcast_address];
+        let hosts = own.into_iter().chain(&config.http_allowed_hosts).map(String::as_str);
+        let hosts = HostNames::new(hosts);
+        let api = Arc::new(LookupApi::new(Arc::clone(&directory), config.version.clone(), hosts));
+        Ok(Self { listener, address, http, config, directory, api })
     }
 
     /// Address at which brokers register, with the port that the system chose if it was asked to.
@@ -63,6 +68,16 @@ impl Lookupd {
     /// The memory for what is held for its clients.
     pub fn budget(&self) -> Budget {
         self.config.http.budget.clone()
+    }
+
+    /// Its HTTP API, for who is in this process. The handle may outlive the server.
+    pub fn local_http(&self) -> Arc<dyn LocalHttp> {
+        Arc::new(LocalApi::new(Arc::clone(&self.api), self.budget()))
+    }
+
+    /// Serves `pages` beside its HTTP API. There is one site at most: the first counts.
+    pub fn add_pages(&self, pages: Arc<dyn Site>) {
+        self.api.add_pages(pages);
     }
 
     /// The registry.
@@ -86,10 +101,6 @@ impl Lookupd {
             idle_timeout: self.config.idle_timeout(),
             budget: self.budget(),
         };
-        let own = [&self.config.hostname, &self.config.broadcast_address];
-        let hosts = own.into_iter().chain(&self.config.http_allowed_hosts).map(String::as_str);
-        let (directory, version) = (Arc::clone(&self.directory), self.config.version.clone());
-        let api = Arc::new(LookupApi::new(directory, version, HostNames::new(hosts)));
         let (stop, stopped) = watch::channel(false);
         let until_stopped = |mut stopped: watch::Receiver<bool>| async move {
             let _ = stopped.wait_for(|stop| *stop).await;
@@ -99,7 +110,7 @@ impl Lookupd {
                 shutdown.await;
                 let _ = stop.send(true);
             },
-            self.http.run(api, until_stopped(stopped.clone())),
+            self.http.run(self.api, until_stopped(stopped.clone())),
             accept(self.listener, Arc::new(shared), &self.config, until_stopped(stopped.clone())),
             expire(&self.directory, until_stopped(stopped)),
         );

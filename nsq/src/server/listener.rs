@@ -10,6 +10,7 @@ use mq_core::Broker;
 use mq_net::access::{Access, HttpTokens};
 use mq_net::budget::Budget;
 use mq_net::clients::Clients;
+use mq_net::http::{LocalHttp, Site};
 use mq_net::transport::tls::{TlsConfig, TlsRequired};
 use mq_net::transport::{Address, Listener, Socket, Transport};
 use tokio::sync::watch;
@@ -101,6 +102,16 @@ impl Server {
     /// server.
     pub fn access(&self) -> Arc<Access> {
         self.web.access()
+    }
+
+    /// Its HTTP API, for who is in this process. The handle may outlive the server.
+    pub fn local_http(&self) -> Arc<dyn LocalHttp> {
+        self.web.local()
+    }
+
+    /// Serves `pages` beside its HTTP API. There is one site at most: the first counts.
+    pub fn add_pages(&self, pages: Arc<dyn Site>) {
+        self.web.add_pages(pages);
     }
 
     /// Its connections. The handle may outlive the server.

@@ -7,6 +7,7 @@
 //! - `auth`: what auth servers permit; `authorize`: AUTH, and the checks of commands
 //! - `upgrade`: from IDENTIFY's answer to TLS and compression; `extension`: libmq's own commands, and
 //!   `results`, what becomes of a PUBLISH of theirs
+//! - `history`: the last minutes and the last day of all topics and channels
 //! - `web`: where HTTP is served; `http`: what answers there; `stats`: the numbers it shows; `metrics`,
 //!   `statsd`: the same for Prometheus and statsd
 //! - `peek`: what PEEK reads; `buffers`: one thread's spare buffers; `turn`: one write for all
@@ -20,6 +21,7 @@ mod delivery;
 mod drain;
 mod extension;
 mod gather;
+mod history;
 mod http;
 mod input;
 mod listener;

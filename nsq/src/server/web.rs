@@ -10,11 +10,12 @@ use mq_net::clients::Clients;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::history::record;
 use super::http::{Endpoints, Parts, Ports};
 use super::session::Shared;
 use super::stats::Gather;
 use super::statsd;
-use mq_net::http::{HttpLimits, HttpServer};
+use mq_net::http::{HttpLimits, HttpServer, LocalApi, LocalHttp, Site};
 use mq_net::transport::tls::TlsRequired;
 use mq_net::transport::{Address, Listener};
 
@@ -122,6 +123,18 @@ impl Web {
         [&self.http, &self.https].into_iter().flatten().map(HttpServer::listener).collect()
     }
 
+    /// The API, for who is in this process.
+    pub(super) fn local(&self) -> Arc<dyn LocalHttp> {
+        let budget = self.endpoints.shared.config.budget.clone();
+        Arc::new(LocalApi::new(Arc::clone(&self.endpoints), budget))
+    }
+
+    /// Serves `pages` beside the API.
+    pub(super) fn add_pages(&self, pages: Arc<dyn Site>) {
+        // There is one site at most.
+        let _ = self.endpoints.pages.set(pages);
+    }
+
     pub(super) fn access(&self) -> Arc<Access> {
         Arc::clone(&self.access)
     }
@@ -143,6 +156,8 @@ impl Web {
             let gather = self.endpoints.gather.clone();
             tasks.spawn(statsd::push(gather, statsd.clone(), prefix, stop.clone()));
         }
+        let history = Arc::clone(&self.endpoints.history);
+        tasks.spawn(record(history, self.endpoints.broker.clone(), stop.clone()));
         for server in self.http.take().into_iter().chain(self.https.take()) {
             let mut stop = stop.clone();
             tasks.spawn(server.run(Arc::clone(&self.endpoints), async move {

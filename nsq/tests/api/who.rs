@@ -180,6 +180,8 @@ enum Right {
     Sight,
     /// The right to consume the channel.
     Channel,
+    /// The right to read the topic's messages without consuming them.
+    Peek,
     /// The right to manage the broker, which no auth server gives.
     Broker,
 }
@@ -190,6 +192,8 @@ const RIGHTS: &[(&str, Right)] = &[
     ("GET /info", Right::Known),
     ("GET /stats", Right::Known),
     ("GET /metrics", Right::Known),
+    ("GET /history", Right::Sight),
+    ("GET /peek", Right::Peek),
     ("POST /pub", Right::Topic),
     ("POST /mpub", Right::Topic),
     ("POST /topic/create", Right::Topic),
@@ -266,7 +270,8 @@ async fn every_route_asks_for_its_right() {
             Right::Anyone => (200, 200, 200),
             Right::Known => (401, 200, 200),
             Right::Topic | Right::Sight | Right::Channel => (401, 403, 200),
-            Right::Broker => (401, 403, 403),
+            // The grant has no such permission.
+            Right::Peek | Right::Broker => (401, 403, 403),
         };
         assert_eq!(answer(ask(&other, "").await), stranger, "{route} without a secret");
         auth.answer("{}");
@@ -287,6 +292,41 @@ async fn every_route_asks_for_its_right() {
     // The token of the file opens everything; what ends the broker comes last.
     assert_eq!(answer(ask("PUT /config/log_level", "master").await), 200);
     assert_eq!(ask("POST /drain?timeout=1", "master").await, 200);
+}
+
+#[tokio::test]
+async fn to_peek_is_a_right_of_its_own() {
+    let grant = |permissions: &str| {
+        format!(
+            r#"{{"ttl":1,"authorizations":[{{"topic":"^t$","channels":[".*"],"permissions":[{permissions}]}}]}}"#
+        )
+    };
+    let auth = AuthServer::start(&grant(r#""publish","subscribe""#)).await;
+    let config = Config { auth_http_addresses: vec![auth.address.clone()], ..Config::default() };
+    let server = start(config).await;
+    assert_eq!(bearer(&server, "POST /pub?topic=t", "all-but-peek").await, 200);
+    assert_eq!(bearer(&server, "GET /peek?topic=t", "all-but-peek").await, 403);
+    auth.answer(&grant(r#""peek""#));
+    assert_eq!(bearer(&server, "POST /pub?topic=t", "peek-alone").await, 403);
+    let header = "Authorization: Bearer peek-alone\r\n";
+    let peeked = ask_with(&server, "GET /peek?topic=t", header, b"").await;
+    assert_eq!(peeked.status, 200);
+    let messages = peeked.json()["messages"].clone();
+    assert_eq!((messages.as_array().unwrap().len(), &messages[0]["attempts"]), (1, &serde_json::json!(0)));
+    for (line, status) in [
+        ("GET /peek?topic=none", 404),
+        ("GET /peek?topic=t&channel=none", 404),
+        ("GET /peek?topic=t&channel=a%20b", 400),
+        ("GET /peek?topic=t&from=1", 400),
+        ("GET /peek?topic=t&max=1001", 400),
+        ("GET /peek", 400),
+        ("GET /history?span=1y", 400),
+        ("GET /history?channel=c", 400),
+        ("GET /history?topic=other", 403),
+        ("GET /history?topic=t&span=10m", 200),
+    ] {
+        assert_eq!(bearer(&server, line, "peek-alone").await, status, "{line}");
+    }
 }
 
 #[tokio::test]

@@ -7,8 +7,13 @@ use crate::config::value::flag;
 /// beside ours.
 pub(crate) fn check(schema: &Schema, drop_in: InvokedAs) {
     let document = include_str!("../../../docs/configuration.md");
-    let (serve, lookup) = document.split_once("\n## Settings of `mq lookup`\n").expect("both parts");
-    let section = if drop_in == InvokedAs::Nsqlookupd { lookup } else { serve };
+    let (serve, rest) = document.split_once("\n## Settings of `mq lookup`\n").expect("its part");
+    let (lookup, admin) = rest.split_once("\n## Settings of `mq admin`\n").expect("its part");
+    let section = match drop_in {
+        InvokedAs::Nsqlookupd => lookup,
+        InvokedAs::Nsqadmin => admin,
+        InvokedAs::Mq | InvokedAs::Nsqd => serve,
+    };
     let table = table(schema, drop_in);
     let missing: Vec<_> = table.lines().filter(|line| !section.contains(line)).collect();
     assert!(missing.is_empty(), "docs/configuration.md lacks these lines:\n{}", missing.join("\n"));
@@ -21,6 +26,7 @@ fn table(schema: &Schema, drop_in: InvokedAs) -> String {
     let code = |text: &str| if text.is_empty() { "none".to_owned() } else { format!("`{text}`") };
     let name = match drop_in {
         InvokedAs::Nsqlookupd => "nsqlookupd",
+        InvokedAs::Nsqadmin => "nsqadmin",
         InvokedAs::Mq | InvokedAs::Nsqd => "nsqd",
     };
     let mut out = String::new();

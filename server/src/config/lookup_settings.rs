@@ -38,6 +38,10 @@ settings! {
     /// Names in a request's Host by which clients on this machine may reach HTTP, beside IP addresses, localhost,
     /// the host's name and --broadcast-address
     http_allowed_hosts: List<HostName> = "";
+    /// Serves the admin page under /admin/ of the HTTP API
+    admin: bool = "true", nsqd "false";
+    /// Address of a port of its own for the admin page; empty = none
+    admin_address: MaybeAddress = "";
     /// Name brokers reach this server's HTTP API by; empty = the address it listens on, or the host's name
     broadcast_address: String = "";
     /// Time after its last ping at which a broker is left out of answers and its connection closed (not

@@ -1,11 +1,13 @@
-//! The settings of `mq serve` and `mq lookup`: declared once, read from where they can be written, checked as
-//! a whole.
+//! The settings of `mq serve`, `mq lookup` and `mq admin`: declared once, read from where they can be
+//! written, checked as a whole.
 //!
-//! - `settings`: the list of `mq serve`'s; `lookup_settings`: of `mq lookup`'s
+//! - `settings`: the list of `mq serve`'s; `lookup_settings`: of `mq lookup`'s; `admin_settings`: of
+//!   `mq admin`'s
 //! - [`value`]: the types of settings and how each is written; [`units`]: sizes and durations
 //! - `sources`: command line, environment, file, default; `file`: the TOML file
 //! - `document`: holds docs/configuration.md against the lists
 
+pub(crate) mod admin_settings;
 #[cfg(test)]
 mod document;
 mod file;
@@ -23,6 +25,7 @@ use std::time::Duration;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use mq_nsq::server::OptionValue;
 
+pub use self::admin_settings::augment as augment_admin;
 use self::file::ConfigFile;
 pub use self::lookup_settings::augment as augment_lookup;
 pub(crate) use self::settings::Config;

@@ -50,6 +50,8 @@ pub enum InvokedAs {
     Nsqd,
     /// A drop-in for nsqlookupd.
     Nsqlookupd,
+    /// A drop-in for nsqadmin.
+    Nsqadmin,
 }
 
 /// The settings of one command.
@@ -79,7 +81,7 @@ impl Setting {
 
     pub(crate) fn default(&self, invoked_as: InvokedAs) -> &'static str {
         match (invoked_as, self.nsqd_default) {
-            (InvokedAs::Nsqd | InvokedAs::Nsqlookupd, Some(default)) => default,
+            (InvokedAs::Nsqd | InvokedAs::Nsqlookupd | InvokedAs::Nsqadmin, Some(default)) => default,
             _ => self.default,
         }
     }
@@ -171,6 +173,10 @@ settings! {
     /// Names in a request's Host by which clients on this machine may reach HTTP without a token, beside IP
     /// addresses, localhost, the host's name and --broadcast-address
     http_allowed_hosts: List<HostName> = "";
+    /// Serves the admin page under /admin/ of the HTTP API, to whom may use that
+    admin: bool = "true", nsqd "false";
+    /// Address of a port of its own for the admin page; empty = none
+    admin_address: MaybeAddress = "";
     /// Name that others reach this broker by; empty = the address it listens on, or the host's name
     broadcast_address: String = "";
     /// HTTP port that others reach it at; 0 = the real one

@@ -68,7 +68,7 @@ impl LogOptions {
                 lines.with_writer(move || sink.clone()).json().flatten_event(true).boxed()
             }
             (LogFormat::Text, InvokedAs::Mq) => lines.with_writer(move || sink.clone()).boxed(),
-            (LogFormat::Text, InvokedAs::Nsqd | InvokedAs::Nsqlookupd) => {
+            (LogFormat::Text, InvokedAs::Nsqd | InvokedAs::Nsqlookupd | InvokedAs::Nsqadmin) => {
                 lines.event_format(NsqdFormat).with_writer(move || sink.clone()).boxed()
             }
         };

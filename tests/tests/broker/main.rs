@@ -1,6 +1,7 @@
 //! The real binary, its commands and its crashes.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
+mod admin;
 mod bench;
 mod browser;
 mod clients;

@@ -162,7 +162,11 @@ impl AuthServers for AuthClient {
             })?;
             match grant.authorized.permission_count {
                 0 => Err(Denied::Forbidden),
-                _ => Ok(access::Grant { ttl: grant.ttl, permissions: Arc::new(grant.permissions) }),
+                _ => Ok(access::Grant {
+                    ttl: grant.ttl,
+                    identity: grant.authorized.identity,
+                    permissions: Arc::new(grant.permissions),
+                }),
             }
         })
     }

@@ -62,6 +62,8 @@ pub(in crate::server) struct Permissions(Vec<Authorization>);
 struct Authorization {
     subscribe: bool,
     publish: bool,
+    /// libmq's own: to read messages without consuming them, over HTTP.
+    peek: bool,
     topic: Pattern,
     channels: Vec<Pattern>,
 }
@@ -127,6 +129,10 @@ impl access::Permissions for Permissions {
         self.allow(Permission::Subscribe, topic, channel)
     }
 
+    fn may_peek(&self, topic: &str) -> bool {
+        self.0.iter().any(|authorization| authorization.peek && authorization.topic.matches(topic))
+    }
+
     fn mention(&self, topic: &str) -> bool {
         self.0.iter().any(|authorization| authorization.topic.matches(topic))
     }
@@ -140,11 +146,12 @@ impl Authorization {
             Value::Null => &empty,
             _ => return Err(Invalid::of("an authorization is no object")),
         };
-        let (mut subscribe, mut publish) = (false, false);
+        let (mut subscribe, mut publish, mut peek) = (false, false, false);
         for permission in list(value, "permissions")? {
             match permission {
                 Value::String(name) if name == "subscribe" => subscribe = true,
                 Value::String(name) if name == "publish" => publish = true,
+                Value::String(name) if name == "peek" => peek = true,
                 Value::String(name) => return Err(Invalid(format!("unknown permission {}", shown(name)))),
                 _ => return Err(Invalid::of("a permission is no string")),
             }
@@ -165,7 +172,7 @@ impl Authorization {
                 _ => Err(Invalid::of("a channel is no string")),
             })
             .collect::<Result<_, _>>()?;
-        Ok(Self { subscribe, publish, topic, channels })
+        Ok(Self { subscribe, publish, peek, topic, channels })
     }
 }
 

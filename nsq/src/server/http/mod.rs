@@ -1,15 +1,18 @@
 //! The server's HTTP API: nsqd's, and a little more.
 //!
 //! - [`Endpoints`]: the table of all of it
-//! - `status`: what is asked most; `publish`, `admin`, `topic_config`: what changes something; `options`:
+//! - `status`: what is asked most; `history`: how it was; `peek`: messages, read without consuming them;
+//!   `publish`, `admin`, `topic_config`: what changes something; `options`:
 //!   /config
 //! - `names`: topics and channels in a query; `refused`: errors of the core as answers
 
 mod admin;
+mod history;
 mod names;
 #[cfg(test)]
 mod openapi_test;
 mod options;
+mod peek;
 mod publish;
 mod refused;
 mod status;
@@ -18,16 +21,18 @@ mod topic_config;
 pub use options::{OptionError, OptionSource, OptionValue, Options};
 
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use mq_core::Broker;
+use parking_lot::Mutex;
 
 use self::admin::{ChannelAction, TopicAction};
+use super::history::History;
 use super::session::Shared;
 use super::stats::{Gather, Publishing};
 use crate::wire::Limits;
 use mq_net::access::{Access, Caller};
-use mq_net::http::{Answer, Api, Handling, HostNames, Method, Parameter, Request, Route, StatusCode};
+use mq_net::http::{Answer, Api, Handling, HostNames, Method, Parameter, Request, Route, Site, StatusCode};
 
 /// State behind the handlers of HTTP requests.
 pub(super) struct Endpoints {
@@ -36,6 +41,9 @@ pub(super) struct Endpoints {
     pub(super) limits: Limits,
     pub(super) gather: Gather,
     pub(super) publishing: Arc<Publishing>,
+    pub(super) history: Arc<Mutex<History>>,
+    /// The pages beside the API, once there are any.
+    pub(super) pages: OnceLock<Arc<dyn Site>>,
     pub(super) options: Options,
     pub(super) ports: Ports,
     /// Whether plain HTTP is refused.
@@ -121,7 +129,36 @@ impl Api for Endpoints {
             &[BAD],
             by!(status::stats),
         ),
-        get("/metrics", &[], &[BROKEN], by!(status::metrics)),
+        get(
+            "/metrics",
+            &[Parameter::new("topics", "Whether to report topics and channels too; true if not given")],
+            &[BAD, BROKEN],
+            by!(status::metrics),
+        ),
+        get(
+            "/history",
+            &[
+                Parameter::new("span", "10m for curves of 10 minutes, 1d for a day; rates if not given"),
+                Parameter::new("topic", "Only this topic; the whole node if not given"),
+                Parameter::new("channel", "Only this channel of it"),
+            ],
+            &[BAD, FORBIDDEN, BROKEN],
+            by!(history::history),
+        ),
+        get(
+            "/peek",
+            &[
+                TOPIC,
+                Parameter::new(
+                    "channel",
+                    "Only messages that this channel holds; all that are kept if not given",
+                ),
+                Parameter::new("from", "The id to begin at; the oldest message if not given"),
+                Parameter::new("max", "Most messages, up to 1000; 20 if not given"),
+            ],
+            &[BAD, FORBIDDEN, MISSING, BROKEN, BUSY],
+            by!(peek::peek),
+        ),
         post(
             "/pub",
             &[
@@ -200,6 +237,14 @@ impl Api for Endpoints {
         self.access.is_open().then_some(&self.hosts)
     }
 
+    fn site(&self, request: &Request) -> Result<Option<Arc<dyn Site>>, Answer> {
+        let Some(pages) = self.pages.get().filter(|pages| pages.has(request.path())) else { return Ok(None) };
+        match self.tls_required && request.peer().tls.is_none() {
+            true => Err(tls_required(self.ports.https)),
+            false => Ok(Some(Arc::clone(pages))),
+        }
+    }
+
     async fn admit(&self, route: Option<&'static Route<Self>>, request: &mut Request) -> Result<(), Answer> {
         if self.tls_required && request.peer().tls.is_none() {
             return Err(tls_required(self.ports.https));
@@ -255,6 +300,8 @@ impl Endpoints {
             broker: shared.broker.clone(),
             limits: shared.limits.clone(),
             publishing: Arc::clone(&shared.publishing),
+            history: Arc::default(),
+            pages: OnceLock::new(),
             options: shared.config.options.clone(),
             access,
             shared,

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::Endpoints;
+use crate::server::history;
 use crate::server::stats::samples;
 use mq_net::http::{Answer, Api, Parameter, StatusCode};
 
@@ -113,6 +114,24 @@ fn every_field_is_described_and_nothing_else() {
         ),
         ("Info", answer(super::status::sample_info()), answer(super::status::sample_info())),
         ("TopicConfig", super::topic_config::sample(), super::topic_config::sample()),
+        ("HistoryOverview", history::samples::overview(), history::samples::overview()),
+        (
+            "HistorySeries",
+            history::samples::overview()["series"][0].clone(),
+            history::samples::overview()["series"][0].clone(),
+        ),
+        ("Curve", history::samples::curve(), history::samples::curve()),
+        ("Peeked", super::peek::sample(None), super::peek::sample(None)),
+        (
+            "PeekedMessage",
+            super::peek::sample(Some("waiting"))["messages"][0].clone(),
+            super::peek::sample(None)["messages"][0].clone(),
+        ),
+        (
+            "PeekedHeader",
+            super::peek::sample(None)["messages"][0]["headers"][0].clone(),
+            super::peek::sample(None)["messages"][0]["headers"][0].clone(),
+        ),
         ("Drain", answer(super::admin::sample_drain()), answer(super::admin::sample_drain())),
         ("Error", explained, refused),
         ("TlsRequired", answer(super::tls_required(1)), answer(super::tls_required(1))),

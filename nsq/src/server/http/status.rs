@@ -94,7 +94,9 @@ fn wanted(query: &Query, name: &str) -> bool {
 
 /// GET /metrics
 pub(super) async fn metrics(api: Arc<Endpoints>, request: Request) -> Result<Answer, Answer> {
+    let query = request.query()?;
     let caller = api.caller(&request);
+    let with_topics = wanted(&query, "topics");
     let _turn = request.turn().await;
     let (broker, per_channel) = (api.broker.clone(), api.shared.config.metrics_per_channel);
     let gather = api.gather.clone();
@@ -104,7 +106,7 @@ pub(super) async fn metrics(api: Arc<Endpoints>, request: Request) -> Result<Ans
     publishing.start();
     let written = tokio::task::spawn_blocking(move || {
         let source = metrics::Source { gather: &gather, publishing: publishing.histogram(), per_channel };
-        metrics::write(&source, |topic| caller.sees(topic))
+        metrics::write(&source, |topic| with_topics && caller.sees(topic))
     });
     match written.await {
         Ok(Ok(text)) => Ok(Answer::text(text).plain().content_type(metrics::CONTENT_TYPE)),

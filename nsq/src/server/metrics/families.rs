@@ -39,6 +39,8 @@ pub(super) const BROKER: &[Family<Snapshot>] = families! {
     Gauge "mq_memory_limit_bytes" "Memory that messages may take" |s| s.broker.memory_limit as f64;
     Gauge "mq_memory_used_bytes" "Memory held for messages" |s| s.broker.memory_used as f64;
     Gauge "mq_log_files" "Files of the log" |s| s.broker.log_files as f64;
+    Gauge "mq_log_limit_bytes" "Most bytes that the log may take; 0 for no limit" |s| s.broker.disk_limit as f64;
+    Gauge "mq_disk_free_bytes" "Bytes free on the disk of the data folder; NaN where that is not known" |s| s.broker.disk_free.map_or(f64::NAN, |free| free as f64);
     Gauge "mq_log_live_bytes" "Bytes of the log whose messages are pending" |s| s.broker.live_bytes as f64;
     Gauge "mq_log_dead_bytes" "Bytes of the log that are no more needed" |s| s.broker.log_bytes.saturating_sub(s.broker.live_bytes) as f64;
     Gauge "mq_log_unwritten_bytes" "Bytes queued for the log and not acknowledged yet" |s| s.broker.unwritten_bytes as f64;

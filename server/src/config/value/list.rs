@@ -1,9 +1,10 @@
 //! Settings that can be given more than once, or as one text with commas.
 
+use mq_admin::Cidr;
 use mq_nsq::server::OptionValue;
 
 use crate::config::sources::without_password;
-use crate::config::value::Value;
+use crate::config::value::{Address, Value};
 
 /// A list of settings' values: each flag and each part between commas is one.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -73,6 +74,55 @@ impl Item for HostName {
 
     fn json(&self) -> String {
         quoted(&self.0)
+    }
+}
+
+/// Host and port of a server's HTTP API, or the path of a unix socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct HttpAddress(pub(crate) String);
+
+impl Item for HttpAddress {
+    const FORM: &'static str =
+        "host:port, or the path of a unix socket, several as a list with commas or by giving the flag again";
+
+    fn parse(text: &str) -> Option<Self> {
+        Address::parse(text).map(|address| Self(address.to_string()))
+    }
+
+    fn json(&self) -> String {
+        quoted(&self.0)
+    }
+}
+
+/// A user's name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct UserName(pub(crate) String);
+
+impl Item for UserName {
+    const FORM: &'static str = "a user's name, several as a list with commas or by giving the flag again";
+
+    fn parse(text: &str) -> Option<Self> {
+        Some(Self(text.to_owned()))
+    }
+
+    fn json(&self) -> String {
+        quoted(&self.0)
+    }
+}
+
+/// A range of IP addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Network(pub(crate) Cidr);
+
+impl Item for Network {
+    const FORM: &'static str = "a range of addresses such as 10.0.0.0/8, several as a list with commas";
+
+    fn parse(text: &str) -> Option<Self> {
+        text.parse().ok().map(Self)
+    }
+
+    fn json(&self) -> String {
+        quoted(&self.0.to_string())
     }
 }
 

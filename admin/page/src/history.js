@@ -1,0 +1,39 @@
+// Charts of rates and depth, from the history that brokers keep themselves.
+import {html} from './html.js'
+import {Chart} from './chart.js'
+import {count, rate} from './format.js'
+import {Choice, Part} from './parts.js'
+import {usePoll} from './poll.js'
+import {adjust} from './route.js'
+
+/** Spans, and milliseconds between two fetches: no point comes sooner. */
+const SPANS = {'10m': ['10 minutes', 5_000], '1d': ['a day', 30_000]}
+const CHOICES = Object.entries(SPANS).map(([span, [words]]) => [span, words])
+
+const short = new Intl.NumberFormat('en', {notation: 'compact', maximumFractionDigits: 1})
+
+/** The charts of a topic, channel or node, or of the whole fleet, on a page that says the warnings `said` itself. */
+export function History({of = {}, span, said}) {
+  const [chosen, [, step]] = SPANS[span] ? [span, SPANS[span]] : ['10m', SPANS['10m']]
+  const {data, error} = usePoll('data/history', {span: chosen, ...of}, step)
+  const choose = (value) => adjust({span: value === '10m' ? '' : value})
+  return html`<${Part} title="History" note=${data?.note} end=${html`<${Choice} label="Span of the charts" value=${chosen} choices=${CHOICES} onChoose=${choose} />`}>
+    ${data?.warnings.filter((line) => !said.includes(line)).map((line) => html`<p class="soft small" key=${line}>${line}</p>`)}
+    ${!data && error && html`<p class="notice">${error.message}</p>`}
+    ${
+      data &&
+      html`<div class="charts">
+      <${Chart} title="Messages a second" times=${data.times} text=${rate} axis=${short.format} series=${[
+        {label: 'published', values: data.published},
+        {label: 'finished', values: data.finished},
+        {label: 'requeued', values: data.requeued},
+        {label: 'timed out', values: data.timed_out},
+      ]} />
+      <${Chart} title="Messages waiting" times=${data.times} text=${count} axis=${short.format} series=${[
+        {label: 'depth', values: data.depth},
+        {label: 'in flight', values: data.in_flight},
+      ]} />
+    </div>`
+    }
+  </${Part}>`
+}

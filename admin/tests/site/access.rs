@@ -1,0 +1,142 @@
+//! Rights to look and to change, and where tokens go.
+
+use std::sync::Arc;
+
+use mq_admin::{Credentials, NsqadminSettings, Settings};
+use mq_net::secret::Secret;
+use parking_lot::Mutex;
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+use super::common::{Lookup, Node, call, fleet, get, page, post};
+
+const JSON: (&str, &str) = ("Content-Type", "application/json");
+
+#[tokio::test]
+async fn a_token_opens_a_session_and_never_comes_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("tokens");
+    std::fs::write(&file, "first\nhush-hush\n").unwrap();
+    let node = Node::start_with(Some(file)).await;
+    let at = &node.http;
+    assert_eq!(call(at, "GET", "/admin/", &[], "").await.status, 200, "the page itself has no secret");
+    assert_eq!(get(at, "/admin/data/me").await["login"], "needed");
+    assert_eq!(call(at, "GET", "/admin/data/overview", &[], "").await.status, 401);
+    let create = json!({"action": "create_topic", "topic": "t"});
+    assert_eq!(post(at, "/admin/data/action", &create).await.status, 401);
+    assert_eq!(post(at, "/admin/data/login", &json!({"token": "third"})).await.status, 401);
+    let login = post(at, "/admin/data/login", &json!({"token": "hush-hush"})).await;
+    assert_eq!(login.status, 200);
+    let cookie = login.header("set-cookie").to_owned();
+    assert!(cookie.contains("; HttpOnly; SameSite=Strict") && cookie.contains("; Path=/admin/;"), "{cookie}");
+    assert!(!cookie.contains("hush-hush"), "{cookie}");
+    let cookie = cookie.split(';').next().unwrap();
+    let with = [("Cookie", cookie), JSON];
+    let me = call(at, "GET", "/admin/data/me", &with, "").await;
+    assert_eq!(me.json()["login"], "in");
+    assert!(!String::from_utf8_lossy(&me.body).contains("hush-hush"));
+    let created = call(at, "POST", "/admin/data/action", &with, &create.to_string()).await;
+    assert_eq!(created.status, 200, "{created:?}");
+    assert_eq!(call(at, "GET", "/admin/data/topics", &with, "").await.json()["total"], 1);
+    let bearer = [("Authorization", "Bearer first")];
+    assert_eq!(call(at, "GET", "/admin/data/topics", &bearer, "").await.status, 200);
+    assert_eq!(call(at, "POST", "/admin/data/logout", &with, "{}").await.status, 200);
+    assert_eq!(call(at, "GET", "/admin/data/topics", &with, "").await.status, 401);
+}
+
+#[tokio::test]
+async fn who_guesses_tokens_has_to_wait() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("tokens");
+    std::fs::write(&file, "right").unwrap();
+    let node = Node::start_with(Some(file)).await;
+    for _ in 0..10 {
+        assert_eq!(post(&node.http, "/admin/data/login", &json!({"token": "wrong"})).await.status, 401);
+    }
+    let reply = post(&node.http, "/admin/data/login", &json!({"token": "right"})).await;
+    assert_eq!((reply.status, reply.header("retry-after")), (429, "60"));
+}
+
+#[tokio::test]
+async fn pages_of_other_sites_can_do_nothing() {
+    let node = Node::start().await;
+    let body = json!({"action": "create_topic", "topic": "t"}).to_string();
+    for (header, status) in [
+        (("Origin", "http://evil.example"), 403),
+        (("Sec-Fetch-Site", "cross-site"), 403),
+        (("Sec-Fetch-Site", "same-site"), 403),
+        (("Host", "evil.example"), 403),
+        (("Sec-Fetch-Site", "same-origin"), 200),
+    ] {
+        let reply = call(&node.http, "POST", "/admin/data/action", &[header, JSON], &body).await;
+        assert_eq!(reply.status, status, "{header:?}");
+    }
+    for kind in ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"] {
+        let reply = call(&node.http, "POST", "/admin/data/action", &[("Content-Type", kind)], &body).await;
+        assert_eq!(reply.status, 415, "{kind}");
+    }
+}
+
+/// A server that answers everything with a redirect, and notes what it was sent.
+async fn trap() -> (String, Arc<Mutex<String>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let heard = Arc::new(Mutex::new(String::new()));
+    let note = Arc::clone(&heard);
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut buffer = [0; 8192];
+            let read = stream.read(&mut buffer).await.unwrap_or_default();
+            note.lock().push_str(&String::from_utf8_lossy(&buffer[..read]));
+            let answer = "HTTP/1.1 302 Found\r\nLocation: /secret\r\nContent-Length: 0\r\n\r\n";
+            let _ = stream.write_all(answer.as_bytes()).await;
+        }
+    });
+    (address, heard)
+}
+
+#[tokio::test]
+async fn a_token_goes_to_no_address_that_a_lookup_server_reports() {
+    let (lookup, (learned, heard)) = (Lookup::start().await, trap().await);
+    let (named, heard_named) = trap().await;
+    lookup.register(&learned, &["t"]);
+    let token = Secret::new(Arc::from(&b"hush-hush"[..]));
+    let settings =
+        Settings { credentials: Credentials::Own(Some(token)), ..fleet(&[&lookup.http], &[&named]) };
+    let at = page(settings).await;
+    let nodes = get(&at, "/data/nodes").await;
+    assert_eq!(nodes["nodes"].as_array().unwrap().len(), 2);
+    let row = |id: &str| {
+        nodes["nodes"].as_array().unwrap().iter().find(|node| node["node"] == *id).unwrap().clone()
+    };
+    assert_eq!((&row(&learned)["reachable"], &row(&learned)["configured"]), (&json!(false), &json!(false)));
+    assert_eq!(row(&named)["configured"], true);
+    let (heard, heard_named) = (heard.lock().clone(), heard_named.lock().clone());
+    assert!(heard.contains("GET /stats?") && !heard.contains("hush-hush"), "{heard}");
+    assert!(!heard.contains("/secret"), "no redirect is followed: {heard}");
+    assert!(heard_named.contains("Bearer hush-hush"), "{heard_named}");
+}
+
+#[tokio::test]
+async fn a_proxys_word_for_a_user_counts_only_from_proxies_that_are_named() {
+    let node = Node::start().await;
+    let settings = |proxies: &str| Settings {
+        nsqadmin: NsqadminSettings {
+            admin_users: vec!["ann".to_owned()],
+            acl_http_proxies: vec![proxies.parse().unwrap()],
+            ..NsqadminSettings::default()
+        },
+        ..fleet(&[], &[&node.http])
+    };
+    let body = json!({"action": "create_topic", "topic": "t"}).to_string();
+    let (near, far) = (page(settings("127.0.0.0/8")).await, page(settings("10.0.0.0/8")).await);
+    for (at, user, status) in [(&near, "ann", 200), (&near, "bob", 403), (&far, "ann", 403)] {
+        let headers = [JSON, ("X-Forwarded-User", user)];
+        assert_eq!(call(at, "POST", "/data/action", &headers, &body).await.status, status, "{user}");
+    }
+    assert_eq!(call(&near, "POST", "/data/action", &[JSON], &body).await.status, 403);
+    assert_eq!(get(&near, "/data/me").await["read_only"], true);
+    assert_eq!(get(&near, "/data/overview").await["warnings"], json!([]), "to look is for all");
+}
