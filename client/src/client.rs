@@ -318,11 +318,12 @@ impl Client {
         slot.finished().await
     }
 
-    /// Ends the wait for what was published by [`Client::send`]: what was not sent never is, and of what was and
-    /// has no answer nobody knows any more.
+    /// Ends the wait for what was published by [`Client::send`]: what was not sent never is, and of what was
+    /// and has no answer nobody knows any more.
     ///
     /// # Errors
-    /// `Timeout` if it was never sent, `Unknown` if it was and there is no answer; else as [`Pending::wait_all`].
+    /// `Timeout` if it was never sent, `Unknown` if it was and there is no answer; else as
+    /// [`Pending::wait_all`].
     pub fn give_up(&self, pending: &Pending) -> Result<Vec<Receipt>> {
         let inner = self.inner.get()?;
         pending.0.get()?.finish_by(Some(Instant::now()), &mut || false, || inner.backend.obstacle())

@@ -37,8 +37,8 @@ pub struct Config {
     pub auth_secret: Option<String>,
     /// A PEM file, or the text of one, with the certificates that `mqs://` trusts. Default: the system's.
     pub tls_root_ca_file: Option<PathBuf>,
-    /// PEM files, or the texts of some, with the certificate that the client shows to `mqs://` brokers, and its
-    /// key. Both or none.
+    /// PEM files, or the texts of some, with the certificate that the client shows to `mqs://` brokers, and
+    /// its key. Both or none.
     pub tls_cert_file: Option<PathBuf>,
     /// See [`Config::tls_cert_file`].
     pub tls_key_file: Option<PathBuf>,
@@ -52,9 +52,9 @@ pub struct Config {
     /// Whether brokers that have it are spoken to in libmq's extension of NSQ's protocol: without it there
     /// are no headers, ids, offsets and start positions, as with nsqd. Default `true`.
     pub extension: bool,
-    /// Which of several brokers get what is published. Default [`PublishTo::One`].
+    /// Choice of the brokers that get what is published. Default [`PublishTo::One`].
     pub publish_to: PublishTo,
-    /// What is sent again when a connection ended before its answer came. Default [`Retry::ById`].
+    /// Choice of what is sent again when a connection ended before its answer came. Default [`Retry::ById`].
     pub retry: Retry,
     /// Takes any certificate: whoever is on the way can read and change everything. Default `false`.
     pub tls_insecure: bool,
@@ -66,7 +66,7 @@ pub struct Config {
     pub test_clock: bool,
 }
 
-/// Which of several brokers get what is published.
+/// Choice of the brokers, of several, that get what is published.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PublishTo {
     /// One at a time, in order; another when it is lost.
@@ -77,7 +77,7 @@ pub enum PublishTo {
     All,
 }
 
-/// What becomes of a message that was sent and not answered when its connection ended.
+/// Fate of a message that was sent and not answered when its connection ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Retry {
     /// A message with an id is sent again to the same broker, which knows whether it has it, for as long as

@@ -1,4 +1,4 @@
-//! What happens to connections, for programs that watch them.
+//! Events of connections, for programs that watch them.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::subscription::Failure;
 /// Events kept until they are asked for: the newest.
 const EVENTS_MAX: usize = 1000;
 
-/// What happened to a connection to a broker over the network.
+/// An event of a connection to a broker over the network.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ConnectionEvent {
     /// A connection is ready: that of a subscription is subscribed.

@@ -168,7 +168,7 @@ impl Publication {
         !self.alone && self.messages.len() == 1
     }
 
-    /// What of it NSQ's protocol has no words for.
+    /// The part of it that NSQ's protocol has no words for.
     pub(crate) fn beyond_nsq(&self) -> Option<&'static str> {
         let is_batch = self.messages.len() > 1;
         self.messages.iter().find_map(|message| match message {

@@ -297,8 +297,8 @@ impl Subscription {
         Ok(())
     }
 
-    /// Consumes from one more broker over the network, at `host:port`, until the subscription ends: beside those
-    /// of the URL, whatever lookup servers say.
+    /// Consumes from one more broker over the network, at `host:port`, until the subscription ends: beside
+    /// those of the URL, whatever lookup servers say.
     ///
     /// # Errors
     /// `Invalid` for no address; `Unsupported` by a client of a broker in this process; `Forked`.

@@ -22,7 +22,8 @@
 //! ```
 //!
 //! - [`Broker`]: the handle; `watch`: changes that discovery follows; `drain`: emptying it; `blocks`
-//!   (offsets), `timers`, `io_pool` and `maintenance` are what topics share; `picture`: what a checkpoint stores
+//!   (offsets), `timers`, `io_pool` and `maintenance` are what topics share; `picture`: what a checkpoint
+//!   stores
 //! - [`Topic`]: offsets, the pump position, publishing
 //! - [`Channel`]: a cursor over its topic; [`Consumer`]: a subscriber that blocks, on [`Subscription`], the
 //!   form for sessions and event loops

@@ -1,4 +1,5 @@
-//! Sessions on a broker whose threads do nothing: what is published waits for the fsync until the test does it.
+//! Sessions on a broker whose threads do nothing: what is published waits for the fsync until the test does
+//! it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // Helpers of tests are tests too.
 
 mod common;

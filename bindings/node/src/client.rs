@@ -35,8 +35,8 @@ pub(crate) struct ClientHandle {
     client: RefCell<Option<Client>>,
     gate: RefCell<Gate>,
     group: RefCell<Option<Group>>,
-    /// What is in the crate, by the number of its task; `None` of a group that goes out one by one, and can't
-    /// be taken back any more.
+    /// Publishes in the crate, by the number of its task; `None` of a group that goes out one by one, and
+    /// can't be taken back any more.
     pendings: RefCell<HashMap<u32, Option<Pending>>>,
     /// Number of the task that waits for what happens to its connection.
     events: u32,
@@ -59,8 +59,8 @@ impl Drop for Room {
 }
 
 impl Room {
-    /// Publishes messages, which can be given up from when there is room for them in the crate: at once, unless
-    /// what was given up before still takes it.
+    /// Publishes messages, which can be given up from when there is room for them in the crate: at once,
+    /// unless what was given up before still takes it.
     async fn publish(
         &self,
         client: Client,
@@ -207,8 +207,8 @@ impl ClientHandle {
     }
 }
 
-/// The outcome of each message of a group: those of all together, or of one by one if that failed for a reason
-/// that may be one message's.
+/// The outcome of each message of a group: those of all together, or of one by one if that failed for a
+/// reason that may be one message's.
 async fn outcomes(room: &Room, client: Client, group: &Publish) -> Vec<libmq::Result<Receipt>> {
     match room.publish(client.clone(), &group.topic, group.messages.clone()).await {
         Ok(receipts) => return receipts.into_iter().map(Ok).collect(),
@@ -363,7 +363,8 @@ impl NativeClient {
         Ok(self.enqueue(topic, messages, bytes.len(), is_group))
     }
 
-    /// Gives up a publish: it has no outcome then. Returns why it was never sent, or `null` if it may have been.
+    /// Gives up a publish: it has no outcome then. Returns why it was never sent, or `null` if it may have
+    /// been.
     #[napi]
     pub fn cancel(&self, number: u32) -> Option<String> {
         let unsent = self.client.give_up(number);
@@ -415,8 +416,9 @@ impl NativeClient {
         self.client.events
     }
 
-    /// What has happened to the connection: see [`event::values`]. `null` if nothing has: the outcome comes with
-    /// a wake-up, and this is called again only then. It keeps nothing alive, and ends with the client.
+    /// Events of the connection: see [`event::values`]. `null` if nothing has: the outcome comes
+    /// with a wake-up, and this is called again only then. It keeps nothing alive, and ends with the
+    /// client.
     #[napi]
     pub fn poll_events(&self, env: Env) -> napi::Result<Unknown<'static>> {
         let Some(client) = self.client.client() else {

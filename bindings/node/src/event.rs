@@ -1,4 +1,4 @@
-//! What happens to connections, as JavaScript gets it.
+//! Events of connections, as JavaScript gets them.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -26,8 +26,8 @@ pub(crate) fn poll(
     value::returned(env, happened)
 }
 
-/// A list for each event: `[broker, message timeout, longest message timeout]` in milliseconds of a connection
-/// that is ready, `[broker]` of one that ended, and what [`failure`] has of what failed.
+/// A list for each event: `[broker, message timeout, longest message timeout]` in milliseconds of a
+/// connection that is ready, `[broker]` of one that ended, and what [`failure`] has of what failed.
 pub(crate) fn values(env: &Env, events: Vec<ConnectionEvent>) -> napi::Result<Raw> {
     let ms = |time: Duration| value::value(env, time.as_secs_f64() * 1000.0);
     let text = |text: &str| value::value(env, text.to_owned());

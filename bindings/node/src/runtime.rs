@@ -27,7 +27,7 @@ pub(crate) enum Outcome {
     Grouped(Rc<ClientHandle>, Rc<Publish>, Vec<Result<Receipt>>),
     /// Messages, or the end of the subscription. The task's number stays in use.
     Delivered(Result<Batch>),
-    /// What happened to connections. The task's number stays in use.
+    /// Events of connections. The task's number stays in use.
     Happened(Vec<ConnectionEvent>),
     /// A subscription that is open.
     Subscribed(Rc<ClientHandle>, Result<Rc<SubscriptionHandle>>),

@@ -109,8 +109,8 @@ impl NativeSubscription {
         self.handle.events
     }
 
-    /// What has happened to the connections: see [`event::values`]. `null` if nothing has: the outcome comes with
-    /// a wake-up, and this is called again only then. Ends with the subscription.
+    /// Events of the connections: see [`event::values`]. `null` if nothing has: the outcome comes
+    /// with a wake-up, and this is called again only then. Ends with the subscription.
     #[napi]
     pub fn poll_events(&self, env: Env) -> napi::Result<Unknown<'static>> {
         let subscription = self.handle.subscription.clone();
@@ -118,7 +118,8 @@ impl NativeSubscription {
         event::poll(&env, &self.handle.environment, self.handle.events, Box::pin(task))
     }
 
-    /// Consumes from one more broker. Returns the reason why that is not possible, or `null`: code and message.
+    /// Consumes from one more broker. Returns the reason why that is not possible, or `null`: code and
+    /// message.
     #[napi]
     pub fn add_broker(&self, address: String) -> Option<Vec<String>> {
         let added = self.handle.subscription.add_broker(&address);

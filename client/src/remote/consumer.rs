@@ -57,7 +57,7 @@ struct Inbox {
     last_connection: ConnectionId,
     /// The brokers there are.
     wanted: BTreeSet<String>,
-    /// Those among them that were added by hand.
+    /// Brokers among them that were added by hand.
     added: BTreeSet<String>,
     /// The brokers that a task connects to.
     running: BTreeSet<String>,

@@ -72,7 +72,7 @@ struct Brokers {
     /// Addresses at which the extension was offered and not taken, and until when it is not tried again.
     /// Bounded by the addresses there are.
     plain: Mutex<HashMap<String, Instant>>,
-    /// What happens to the connection that publishes.
+    /// Events of the connection that publishes.
     events: Events,
 }
 

@@ -79,7 +79,7 @@ pub(super) async fn run(brokers: Arc<Brokers>, queue: Arc<Queue>) {
     }
 }
 
-/// What is left of a connection that ended.
+/// Remains of a connection that ended.
 struct Ended {
     /// Publications to be sent again.
     left: VecDeque<Publication>,
@@ -87,7 +87,8 @@ struct Ended {
     has_outcomes: bool,
 }
 
-/// Sends what is queued over a connection until it ends. `None`: the queue is closed, and all has its outcome.
+/// Sends what is queued over a connection until it ends. `None`: the queue is closed, and all has its
+/// outcome.
 async fn serve(brokers: &Brokers, queue: &Queue, address: &str, connection: Connection) -> Option<Ended> {
     let mut link = Link::new(connection, address, brokers.retry);
     brokers.events.push(super::connected(&link.connection, &link.broker));

@@ -186,8 +186,8 @@ impl Connection {
         u32::try_from(self.server.max_rdy_count).unwrap_or(0)
     }
 
-    /// The time that the server gives each message of this connection, and the longest that renewing makes it;
-    /// zero if it did not say.
+    /// The time that the server gives each message of this connection, and the longest that renewing makes
+    /// it; zero if it did not say.
     pub fn message_timeouts(&self) -> [Duration; 2] {
         let ms = |ms| Duration::from_millis(u64::try_from(ms).unwrap_or(0));
         [ms(self.server.msg_timeout), ms(self.server.max_msg_timeout)]
@@ -233,7 +233,7 @@ impl Connection {
         self.published(messages, bytes).await
     }
 
-    /// What became of the oldest call of [`Connection::publish_records`] whose outcome was not taken yet.
+    /// Results of the oldest call of [`Connection::publish_records`] whose outcome was not taken yet.
     pub fn take_results(&mut self) -> Option<Results> {
         self.results.pop_front()
     }

@@ -63,7 +63,7 @@ impl Message {
     }
 }
 
-/// What became of the messages of one [`Connection::publish_records`](super::Connection::publish_records).
+/// Results for the messages of one [`Connection::publish_records`](super::Connection::publish_records).
 #[derive(Clone, Debug)]
 pub struct Results(Bytes);
 

@@ -21,7 +21,7 @@ use crate::wire::name::Name;
 use crate::wire::tokens::Tokens;
 use crate::wire::{Command, Together};
 
-/// How far a connection is with the extension.
+/// A connection's agreement on the extension.
 #[derive(Debug, Default)]
 pub(super) struct Extension {
     /// The word that UPGRADE has to name. Empty: nothing was offered.
@@ -37,7 +37,7 @@ const CREATED: &[u8] = br#"{"created":true}"#;
 const FOUND: &[u8] = br#"{"created":false}"#;
 
 impl Extension {
-    /// What to answer to a client that asks for features.
+    /// The offer to a client that asks for features.
     pub(super) fn offer(&mut self, request: &Request, dedup_window: Duration) -> Option<Offer> {
         if !request.libmq.iter().any(|feature| feature == MESSAGES) {
             return None;
@@ -202,7 +202,7 @@ impl Session {
     }
 }
 
-/// What to do with the deliveries of an acknowledgement.
+/// An answer to deliveries.
 #[derive(Clone, Copy)]
 pub(super) enum Acknowledge {
     Finish,

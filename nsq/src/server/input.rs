@@ -28,8 +28,8 @@ use crate::wire::{MAGIC, Parse, Parser, Stage};
 /// Bytes taken in at once while the end of a line is looked for.
 const LINE_BYTES: usize = 256;
 
-/// Bytes read at once of one who sends commands without answers: what some thousand of them take, a tenth of a
-/// millisecond's work. Nothing is gained by more at once, and others wait for their turn meanwhile.
+/// Bytes read at once of one who sends commands without answers: what some thousand of them take, a tenth of
+/// a millisecond's work. Nothing is gained by more at once, and others wait for their turn meanwhile.
 const QUIET_BYTES: usize = 16 * 1024;
 
 /// Memory for all of a large command is taken once the part of it that is there is one of so many.

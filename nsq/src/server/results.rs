@@ -1,4 +1,4 @@
-//! What becomes of the messages of a PUBLISH.
+//! Results of a PUBLISH.
 
 use mq_core::{Broker, Error, Offset, Outcome, Published, Ticket};
 

@@ -151,8 +151,8 @@ impl fmt::Display for FrameError {
 
 impl std::error::Error for FrameError {}
 
-/// Length of the frame at the front of `buf` with its header, be it one of the extension's; or how many bytes it needs, where it is not
-/// whole.
+/// Length of the frame at the front of `buf` with its header, be it one of the extension's; or how many bytes
+/// it needs, where it is not whole.
 pub fn length(buf: &[u8]) -> Result<Result<usize, usize>, FrameError> {
     let Some((size, rest)) = buf.split_first_chunk::<4>() else {
         return Ok(Err(FRAME_HEADER_BYTES));
