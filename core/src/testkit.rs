@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use crate::broker::Broker;
 use crate::channel::{Channel, Pulled, SubscribeOptions, Subscription};
@@ -189,7 +189,8 @@ pub fn options() -> Options {
 
 /// A wake for callers that look by themselves.
 pub fn nobody() -> Arc<dyn Wake> {
-    Arc::new(Parker::default())
+    static NOBODY: LazyLock<Arc<Parker>> = LazyLock::new(Arc::default);
+    Arc::clone(&NOBODY) as Arc<dyn Wake>
 }
 
 /// A topic's name.

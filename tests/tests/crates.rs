@@ -29,10 +29,11 @@ fn each_crate_sees_only_those_below_it() {
     assert_eq!(ours("mq-net"), ["mq-core"]);
     assert_eq!(ours("mq-nsq"), ["mq-core", "mq-net"]);
     assert_eq!(ours("mq-grpc"), ["mq-core", "mq-net"]);
+    assert_eq!(ours("mq-admin"), ["mq-core", "mq-net"]);
     let client = tree("libmq", &["--edges", "normal,build"]);
     assert!(!client.contains("mq-server") && !client.contains("mq-grpc"), "{client:?}");
     // To serve a broker of the program takes what serves.
-    assert_eq!(ours("libmq"), ["mq-core", "mq-grpc", "mq-net", "mq-nsq", "mq-server"]);
+    assert_eq!(ours("libmq"), ["mq-admin", "mq-core", "mq-grpc", "mq-net", "mq-nsq", "mq-server"]);
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod auth_server;
 #[path = "../common/mod.rs"]
 mod common;
 mod expiry;
+mod extension;
 mod log;
 mod transcripts;
 

@@ -6,7 +6,7 @@
 //! then waits for the next fsync, which takes all that was written by its start. A [`Ticket`] shows when its
 //! frame is acknowledged.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -185,8 +185,9 @@ pub(crate) struct Log {
     pub(super) unsynced: Mutex<VecDeque<Unsynced>>,
     /// Bytes queued and not landed.
     pub(super) unwritten: AtomicU64,
-    /// Wakers of those who wait for something to be written, or given up.
-    room: Mutex<Vec<Arc<dyn Wake>>>,
+    /// Wakers of those who wait for something to be written, or given up, by their address: who asks again is
+    /// found at once, however many wait. The writer takes this lock after each write.
+    room: Mutex<BTreeMap<usize, Arc<dyn Wake>>>,
     pub(super) epoch: AtomicU64,
     /// Positions at which the log was cut at each failure, with the epoch it ended.
     cuts: Mutex<VecDeque<(u64, u64, ErrorKind)>>,
@@ -525,16 +526,14 @@ impl Log {
 
     /// Has `wake` called after the next write, or when memory was given up.
     pub(crate) fn wait_for_room(&self, wake: &Arc<dyn Wake>) {
-        let mut room = self.room.lock();
-        if !room.iter().any(|w| Arc::ptr_eq(w, wake)) {
-            room.push(wake.clone());
-        }
+        let address = Arc::as_ptr(wake).addr();
+        self.room.lock().entry(address).or_insert_with(|| Arc::clone(wake));
     }
 
     /// Wakes who waits for room.
     pub(crate) fn tell_room(&self) {
         let waiting = std::mem::take(&mut *self.room.lock());
-        waiting.iter().for_each(|w| w.wake());
+        waiting.values().for_each(|wake| wake.wake());
     }
 
     /// Whether so much is unwritten that sessions should stop reading.
