@@ -168,20 +168,18 @@ impl Engine {
 
     fn run(self: Arc<Self>) {
         let Ok(source) = self.source() else { return };
+        let mut messages = Vec::new();
         loop {
-            let (wake, version) = {
-                let state = self.state.lock();
-                (state.wake(), state.version)
-            };
-            let found = source.signal().block_until(wake, || self.look(source, version));
-            let messages = match found {
-                Some(Found::Messages(deliveries)) => deliveries,
-                Some(Found::Changed) | None => Vec::new(),
-                Some(Found::Closed) => return self.end(source),
-            };
-            self.counts.received.fetch_add(messages.len() as u64, Ordering::Relaxed);
-            if self.turn(source, messages) {
+            // Read first: what changes while the turn looks at things is looked at again.
+            let version = self.state.lock().version;
+            if self.turn(source, std::mem::take(&mut messages)) {
                 return self.end(source);
+            }
+            let wake = self.state.lock().wake();
+            match source.signal().block_until(wake, || self.look(source, version)) {
+                Some(Found::Messages(deliveries)) => messages = deliveries,
+                Some(Found::Changed) | None => {}
+                Some(Found::Closed) => return self.end(source),
             }
         }
     }
@@ -199,6 +197,7 @@ impl Engine {
 
     /// Queues messages for the handlers, and does what is due. Returns whether the consumer is at its end.
     fn turn(self: &Arc<Self>, source: &RemoteSource, deliveries: Vec<Delivery>) -> bool {
+        self.counts.received.fetch_add(deliveries.len() as u64, Ordering::Relaxed);
         let in_flight = source.in_flight();
         let now = Instant::now();
         let mut state = self.state.lock();
