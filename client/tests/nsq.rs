@@ -113,7 +113,7 @@ fn what_takes_three_timeouts_is_delivered_once_and_what_waits_behind_it_too() {
         if body(message) == "slow" {
             std::thread::sleep(Duration::from_secs(3));
         }
-        handler(message)
+        handler.handle_message(message)
     };
     consumer.add_handler(slow).unwrap();
     consumer.connect_to_nsqd(&server.address).unwrap();
