@@ -33,8 +33,7 @@ fn body(message: &Message) -> String {
 }
 
 /// A handler that reports each body with its attempts, and finishes it.
-fn reporter()
--> (impl Fn(&Message) -> Result<(), HandlerError> + Send + Sync + 'static, Receiver<(String, u16)>) {
+fn reporter() -> (impl Handler, Receiver<(String, u16)>) {
     let (sender, receiver) = channel();
     let sender = Mutex::new(sender);
     let handler =

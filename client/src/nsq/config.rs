@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mq_nsq::client::{Secret, TlsVersion};
+use mq_nsq::client::{Secret, TlsVersion, shown};
 
 use super::strategy::{BackoffStrategy, ExponentialStrategy};
 use crate::config::{Compression, Config, in_range};
@@ -83,9 +83,9 @@ pub struct NsqConfig {
     pub sample_rate: u8,
     /// Whether brokers are spoken to over TLS, and not without. Default `false`.
     pub tls_v1: bool,
-    /// A PEM file with the certificates that TLS trusts. Default: the system's.
+    /// A PEM file, or the text of one, with the certificates that TLS trusts. Default: the system's.
     pub tls_root_ca_file: Option<PathBuf>,
-    /// PEM files with the certificate that the client shows, and its key. Both or none.
+    /// PEM files, or the texts of some, with the certificate that the client shows, and its key. Both or none.
     pub tls_cert: Option<PathBuf>,
     /// See [`NsqConfig::tls_cert`].
     pub tls_key: Option<PathBuf>,
@@ -179,9 +179,9 @@ impl fmt::Debug for NsqConfig {
             .field("heartbeat_interval", &self.heartbeat_interval)
             .field("sample_rate", &self.sample_rate)
             .field("tls_v1", &self.tls_v1)
-            .field("tls_root_ca_file", &self.tls_root_ca_file)
-            .field("tls_cert", &self.tls_cert)
-            .field("tls_key", &self.tls_key)
+            .field("tls_root_ca_file", &self.tls_root_ca_file.as_deref().map(shown))
+            .field("tls_cert", &self.tls_cert.as_deref().map(shown))
+            .field("tls_key", &self.tls_key.as_deref().map(shown))
             .field("tls_insecure_skip_verify", &self.tls_insecure_skip_verify)
             .field("tls_min_version", &self.tls_min_version)
             .field("deflate", &self.deflate)
