@@ -1,5 +1,5 @@
-//! Turns of connections that are more than messages may be in flight. A pure state machine: what happens and the
-//! time in, the connections whose turn is over out.
+//! Turns of connections that are more than messages may be in flight. A pure state machine: what happens and
+//! the time in, the connections whose turn is over out.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

@@ -1,5 +1,5 @@
-//! The pause of a consumer whose handlers fail. A pure state machine: answers and the time in, how much may be
-//! in flight and the next wake-up out.
+//! The pause of a consumer whose handlers fail. A pure state machine: answers and the time in, how much may
+//! be in flight and the next wake-up out.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -32,8 +32,8 @@ impl Backoff {
         Self { strategy, multiplier, max, count: 0, pause_ends: None }
     }
 
-    /// Counts an answer. Those during a pause do not count: they were under way when it began. Returns whether
-    /// [`Backoff::allowed`] changed.
+    /// Counts an answer. Those during a pause do not count: they were under way when it began. Returns
+    /// whether [`Backoff::allowed`] changed.
     pub(super) fn answered(&mut self, outcome: Outcome, now: Instant) -> bool {
         let is_resumed = self.tick(now);
         if self.pause_ends.is_some() {

@@ -20,8 +20,8 @@ const FIVE_MINUTES: Duration = Duration::from_secs(5 * 60);
 const MSG_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Settings of a [`Consumer`](super::Consumer) and a [`Producer`](super::Producer): go-nsq's, by the same
-/// names and with the same defaults where nothing else is said. [`NsqConfig::set`] sets them by name, and says
-/// of those that are missing what is there instead.
+/// names and with the same defaults where nothing else is said. [`NsqConfig::set`] sets them by name, and
+/// says of those that are missing what is there instead.
 ///
 /// ```
 /// use std::time::Duration;
@@ -41,15 +41,15 @@ pub struct NsqConfig {
     /// Longest time until a new connection is made and its broker has answered to IDENTIFY, TLS and AUTH.
     /// Default 10 s, as it includes more than go-nsq's; 1 ms to 10 s.
     pub dial_timeout: Duration,
-    /// Interval between questions to the lookup servers; the longest delay before a broker is connected to again
-    /// is the same, but 15 s at most. Default 60 s; 10 ms to 5 minutes.
+    /// Interval between questions to the lookup servers; the longest delay before a broker is connected to
+    /// again is the same, but 15 s at most. Default 60 s; 10 ms to 5 minutes.
     pub lookupd_poll_interval: Duration,
     /// The share of the interval by which a question is late at most, at random. Default 0.3; 0 to 1.
     pub lookupd_poll_jitter: f64,
     /// Longest time for an answer of a lookup server. Default 60 s; 1 ms to 5 minutes.
     pub lookupd_poll_timeout: Duration,
-    /// Whether lookup servers are not shown `auth_secret`. Default `true`, other than in go-nsq: they are asked
-    /// over plain HTTP.
+    /// Whether lookup servers are not shown `auth_secret`. Default `true`, other than in go-nsq: they are
+    /// asked over plain HTTP.
     pub skip_lookupd_authorization: bool,
     /// Longest delay that a requeue without a delay of its own gets. Default 15 minutes; 0 to 1 hour.
     pub max_requeue_delay: Duration,
@@ -63,8 +63,8 @@ pub struct NsqConfig {
     pub backoff_multiplier: Duration,
     /// Attempts after which a message is given up and finished; 0: never. Default 5.
     pub max_attempts: u16,
-    /// Time without a message after which a broker's credit goes to another, where there are more brokers than
-    /// `max_in_flight`. Default 10 s; 1 s to 5 minutes.
+    /// Time without a message after which a broker's credit goes to another, where there are more brokers
+    /// than `max_in_flight`. Default 10 s; 1 s to 5 minutes.
     pub low_rdy_idle_timeout: Duration,
     /// Time after which it does in any case. Default 30 s; 1 s to 5 minutes.
     pub low_rdy_timeout: Duration,
@@ -85,7 +85,8 @@ pub struct NsqConfig {
     pub tls_v1: bool,
     /// A PEM file, or the text of one, with the certificates that TLS trusts. Default: the system's.
     pub tls_root_ca_file: Option<PathBuf>,
-    /// PEM files, or the texts of some, with the certificate that the client shows, and its key. Both or none.
+    /// PEM files, or the texts of some, with the certificate that the client shows, and its key. Both or
+    /// none.
     pub tls_cert: Option<PathBuf>,
     /// See [`NsqConfig::tls_cert`].
     pub tls_key: Option<PathBuf>,
@@ -102,13 +103,13 @@ pub struct NsqConfig {
     /// Most messages that are here without an answer, over all brokers; 0: none comes. Default 1; at most
     /// 1,000,000.
     pub max_in_flight: u32,
-    /// Longest time that a message is with a consumer that does not touch it. Default 0: 60 s, as in nsqd; else
-    /// 1 s to 15 minutes.
+    /// Longest time that a message is with a consumer that does not touch it. Default 0: 60 s, as in nsqd;
+    /// else 1 s to 15 minutes.
     pub msg_timeout: Duration,
     /// A secret that brokers ask for. Never printed.
     pub auth_secret: Option<String>,
-    /// Longest time that [`Consumer::stop`](super::Consumer::stop) gives to messages in flight. Default 30 s, as
-    /// go-nsq has it fixed; 0 to 1 hour.
+    /// Longest time that [`Consumer::stop`](super::Consumer::stop) gives to messages in flight. Default 30 s,
+    /// as go-nsq has it fixed; 0 to 1 hour.
     pub stop_timeout: Duration,
     /// Longest time that a publish which waits takes. go-nsq waits for ever. Default 30 s; 1 ms to 1 hour.
     pub publish_timeout: Duration,
@@ -197,8 +198,8 @@ impl fmt::Debug for NsqConfig {
 }
 
 impl NsqConfig {
-    /// Checks that every setting is in its range, and fits the others. [`Consumer::new`](super::Consumer::new)
-    /// and [`Producer::new`](super::Producer::new) do it too.
+    /// Checks that every setting is in its range, and fits the others.
+    /// [`Consumer::new`](super::Consumer::new) and [`Producer::new`](super::Producer::new) do it too.
     ///
     /// # Errors
     /// `Invalid`, naming the setting and its range.

@@ -19,11 +19,12 @@ use crate::subscription::{Failure, Source};
 /// Threads that handlers are run by at most.
 const HANDLERS_MAX: usize = 10_000;
 
-/// A consumer of a channel: calls its handlers with the messages of all brokers that it is connected to. A handle,
-/// cheap to clone and to share between threads; when the last one is dropped, the consumer stops, as by
-/// [`Consumer::stop`].
+/// A consumer of a channel: calls its handlers with the messages of all brokers that it is connected to. A
+/// handle, cheap to clone and to share between threads; when the last one is dropped, the consumer stops, as
+/// by [`Consumer::stop`].
 ///
-/// Its handlers may take any time: what they work on, and what waits for them, is touched before it times out.
+/// Its handlers may take any time: what they work on, and what waits for them, is touched before it times
+/// out.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -107,8 +108,8 @@ impl Consumer {
     /// `max_in_flight` should be as large. Each message goes to one of the consumer's handlers.
     ///
     /// # Errors
-    /// `Invalid` if a `connect_to` was called before, or for a count that is not 1 to 10,000; `Refused` if the
-    /// system has no threads left; `Closed`, `Forked`.
+    /// `Invalid` if a `connect_to` was called before, or for a count that is not 1 to 10,000; `Refused` if
+    /// the system has no threads left; `Closed`, `Forked`.
     pub fn add_concurrent_handlers(&self, handler: impl Handler, count: usize) -> Result<()> {
         in_range("the number of concurrent handlers", &count, &1, &HANDLERS_MAX)?;
         let handler: Arc<dyn Handler> = Arc::new(handler);
@@ -137,8 +138,8 @@ impl Consumer {
         addresses.into_iter().try_for_each(|address| self.connect_to_nsqd(address.as_ref()))
     }
 
-    /// Connects to the brokers that a lookup server names, `host:port` or its URL: asks it at once, and again and
-    /// again. It is no error to name one twice.
+    /// Connects to the brokers that a lookup server names, `host:port` or its URL: asks it at once, and again
+    /// and again. It is no error to name one twice.
     ///
     /// # Errors
     /// As [`Consumer::connect_to_nsqd`].
@@ -184,8 +185,8 @@ impl Consumer {
         Err(Error::Invalid(format!("{address} is not connected to")))
     }
 
-    /// Changes [`max_in_flight`](NsqConfig::max_in_flight) from now on. 0 pauses: no more messages are sent here,
-    /// those that are here are still handled.
+    /// Changes [`max_in_flight`](NsqConfig::max_in_flight) from now on. 0 pauses: no more messages are sent
+    /// here, those that are here are still handled.
     ///
     /// # Errors
     /// `Invalid` for more than 1,000,000; `Forked`.
@@ -194,8 +195,8 @@ impl Consumer {
         self.engine().change_max_in_flight(max)
     }
 
-    /// Passes the addresses that lookup servers name through a filter: those it returns are connected to. From
-    /// now on: best set before connecting. A filter that panics returned none.
+    /// Passes the addresses that lookup servers name through a filter: those it returns are connected to.
+    /// From now on: best set before connecting. A filter that panics returned none.
     ///
     /// ```
     /// # use libmq::nsq::{Config, Consumer};
@@ -232,26 +233,27 @@ impl Consumer {
         }
     }
 
-    /// Whether some broker has 85 % of what it may send in flight: with a larger `max_in_flight` more would come.
+    /// Whether some broker has 85 % of what it may send in flight: with a larger `max_in_flight` more would
+    /// come.
     pub fn is_starved(&self) -> bool {
         self.engine().source().is_ok_and(|source| source.is_starved())
     }
 
-    /// The failures since they were asked for last, the newest 1,000: answers that came too late or were lost with
-    /// their connection, brokers and lookup servers that can't be reached. None in a child of `fork`.
+    /// The failures since they were asked for last, the newest 1,000: answers that came too late or were lost
+    /// with their connection, brokers and lookup servers that can't be reached. None in a child of `fork`.
     pub fn failures(&self) -> Vec<Failure> {
         self.engine().source().map_or_else(|_| Vec::new(), |source| source.failures().take())
     }
 
     /// Stops for good, without waiting: no more messages come, and those that are here are still handled, for
-    /// [`stop_timeout`](NsqConfig::stop_timeout) at most. What has no answer then is given back. Does nothing in a
-    /// child of `fork`.
+    /// [`stop_timeout`](NsqConfig::stop_timeout) at most. What has no answer then is given back. Does nothing
+    /// in a child of `fork`.
     pub fn stop(&self) {
         self.engine().stop();
     }
 
-    /// Waits up to `timeout` until the consumer is stopped and its connections are closed. Returns whether that
-    /// was enough. A handler that never returns is not waited for beyond
+    /// Waits up to `timeout` until the consumer is stopped and its connections are closed. Returns whether
+    /// that was enough. A handler that never returns is not waited for beyond
     /// [`stop_timeout`](NsqConfig::stop_timeout).
     ///
     /// # Errors

@@ -1,5 +1,5 @@
-//! The threads of a consumer: one takes messages from the connections, touches those held here and ends pauses;
-//! the others run handlers.
+//! The threads of a consumer: one takes messages from the connections, touches those held here and ends
+//! pauses; the others run handlers.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -121,7 +121,8 @@ impl Engine {
         }
     }
 
-    /// The connections. Nothing else here may be used in a child of `fork`: a lock may be held there for ever.
+    /// The connections. Nothing else here may be used in a child of `fork`: a lock may be held there for
+    /// ever.
     pub(super) fn source(&self) -> Result<&Arc<RemoteSource>> {
         self.source.get()
     }

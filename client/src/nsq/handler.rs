@@ -7,7 +7,8 @@ use super::message::NsqMessage;
 /// Reason for which a handler failed: any error. A text becomes one by `?` or `.into()`.
 pub type HandlerError = Box<dyn Error + Send + Sync>;
 
-/// A handler of a consumer's messages, called from as many threads as it was added for. Closures are handlers.
+/// A handler of a consumer's messages, called from as many threads as it was added for. Closures are
+/// handlers.
 ///
 /// ```
 /// use libmq::nsq::{Handler, HandlerError, Message};
@@ -27,8 +28,8 @@ pub type HandlerError = Box<dyn Error + Send + Sync>;
 /// }
 /// ```
 pub trait Handler: Send + Sync + 'static {
-    /// Handles a message: `Ok` finishes it, an error or a panic returns it to its channel and lets the consumer
-    /// back off. Not if the handler answered by itself, or called
+    /// Handles a message: `Ok` finishes it, an error or a panic returns it to its channel and lets the
+    /// consumer back off. Not if the handler answered by itself, or called
     /// [`disable_auto_response`](NsqMessage::disable_auto_response).
     ///
     /// # Errors

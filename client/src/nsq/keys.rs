@@ -40,8 +40,8 @@ impl NsqConfig {
     /// [`NsqConfig::validate`].
     ///
     /// # Errors
-    /// `Invalid` for a key that is none, or a value of another form; for a key of go-nsq's that nothing here acts
-    /// on, with what is there instead.
+    /// `Invalid` for a key that is none, or a value of another form; for a key of go-nsq's that nothing here
+    /// acts on, with what is there instead.
     pub fn set(&mut self, key: &str, value: &str) -> Result<()> {
         let key = key.replace('-', "_");
         if let Some((_, why)) = MISSING.iter().find(|(missing, _)| *missing == key) {

@@ -13,9 +13,9 @@ use super::engine::Engine;
 use crate::delivery::Message;
 
 /// A message of a consumer. A handle, cheap to clone: one that is kept beyond its handler, after
-/// [`NsqMessage::disable_auto_response`], is answered later, from any thread, and touched meanwhile. Once the last
-/// clone is dropped without an answer, the message goes back to its channel. An answer after the first does
-/// nothing.
+/// [`NsqMessage::disable_auto_response`], is answered later, from any thread, and touched meanwhile. Once the
+/// last clone is dropped without an answer, the message goes back to its channel. An answer after the first
+/// does nothing.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -140,8 +140,8 @@ impl NsqMessage {
         self.0.respond(outcome, |message| message.requeue(delay));
     }
 
-    /// Starts the message's timeout anew. The consumer does it by itself while the message is held here; brokers
-    /// bound how long that goes on, nsqd by 15 minutes. Does nothing once the message is answered.
+    /// Starts the message's timeout anew. The consumer does it by itself while the message is held here;
+    /// brokers bound how long that goes on, nsqd by 15 minutes. Does nothing once the message is answered.
     pub fn touch(&self) {
         self.0.touch();
     }

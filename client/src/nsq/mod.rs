@@ -21,13 +21,14 @@
 //!
 //! What a user of go-nsq finds different:
 //!
-//! - Connections are made in the background and made again until the consumer stops or is told to disconnect,
+//! - Connections are made in the background and made again until the consumer stops or disconnects,
 //!   the first one too; what fails is in [`Consumer::failures`].
 //! - What is with a handler, or waits for one, is touched before it times out: a slow handler gets no message
-//!   twice. A message that a program keeps and drops without an answer comes again at once, not after its
+//!   twice. A message that a program keeps and drops without an answer comes again soon, not after its
 //!   timeout.
-//! - `max_in_flight` bounds credit and messages in flight of all connections together. Only messages that were on
-//!   their way when a connection got less credit, as one more broker was connected to, come beyond it.
+//! - `max_in_flight` bounds credit and messages in flight of all connections together. Only messages that
+//!   were on their way when a connection got less credit, as one more broker was connected to, come beyond
+//!   it.
 //! - Where go-nsq panics, a call returns an error; a handler that panics has failed, as one that returns an
 //!   error.
 //! - A producer over several addresses goes on with the next one when a broker is lost.
@@ -42,8 +43,8 @@
 //!
 //! - [`Config`]: `config` has its fields and their ranges, `keys` the names and forms of `Config::set`
 //! - [`Consumer`], [`Handler`], [`Message`]; `engine`: the threads behind them
-//! - [`BackoffStrategy`]; pure, with the time as an argument: `backoff` the pause after failures, `keeper` the
-//!   messages to be touched, `drain` the end
+//! - [`BackoffStrategy`]; pure, with the time as an argument: `backoff` the pause after failures, `keeper`
+//!   the messages to be touched, `drain` the end
 //! - [`Producer`]; `address`: addresses as go-nsq takes them
 
 mod address;

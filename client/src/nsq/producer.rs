@@ -11,8 +11,8 @@ use crate::message::NewMessage;
 use crate::publish::{Pending, Receipt};
 use crate::url::Place;
 
-/// A publisher to a broker, or to several, of which it uses one at a time and goes on with another when that one
-/// is lost. A handle, cheap to clone and to share between threads.
+/// A publisher to a broker, or to several, of which it uses one at a time and goes on with another when that
+/// one is lost. A handle, cheap to clone and to share between threads.
 ///
 /// It connects when there is something to publish, and again when a connection is lost. Each publish has an
 /// outcome: see [`Client`].
@@ -39,11 +39,12 @@ pub struct Producer {
 }
 
 impl Producer {
-    /// A producer to the broker at `host:port`, or to those at `host:port,host:port...`. Nothing is connected to
-    /// yet.
+    /// A producer to the broker at `host:port`, or to those at `host:port,host:port...`. Nothing is connected
+    /// to yet.
     ///
     /// # Errors
-    /// `Invalid` for an address that is none, a setting out of its range, or a file of TLS that can't be read.
+    /// `Invalid` for an address that is none, a setting out of its range, or a file of TLS that can't be
+    /// read.
     pub fn new(addresses: &str, config: &NsqConfig) -> Result<Self> {
         config.validate()?;
         let place = Place::Brokers { addresses: address::brokers(addresses)?, tls: config.tls_v1 };
@@ -72,7 +73,8 @@ impl Producer {
         self.client.publish_many(topic, bodies)
     }
 
-    /// Publishes a message that is delivered after `delay`, in whole milliseconds; else as [`Producer::publish`].
+    /// Publishes a message that is delivered after `delay`, in whole milliseconds; else as
+    /// [`Producer::publish`].
     ///
     /// # Errors
     /// As [`Producer::publish`].
@@ -85,8 +87,8 @@ impl Producer {
         self.client.publish(topic, body.into().delay(delay))
     }
 
-    /// Publishes a message in the background: the [`Pending`], in place of go-nsq's channel, says how far it is
-    /// and can be waited for.
+    /// Publishes a message in the background: the [`Pending`], in place of go-nsq's channel, says how far it
+    /// is and can be waited for.
     ///
     /// # Errors
     /// As [`Client::send`]; `Closed` after [`Producer::stop`].
@@ -119,7 +121,8 @@ impl Producer {
         self.client.send(topic, body.into().delay(delay))
     }
 
-    /// Asks whether a broker is there, by a connection of its own: with the settings, and so with TLS and AUTH.
+    /// Asks whether a broker is there, by a connection of its own: with the settings, and so with TLS and
+    /// AUTH.
     ///
     /// # Errors
     /// `Unreachable`, of the last broker, if none is there; `Closed` after [`Producer::stop`]; `Forked`.

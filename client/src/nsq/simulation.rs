@@ -1,5 +1,5 @@
-//! Credit and pauses together, over brokers that deliver what they may: connections that come and go, failures
-//! and pauses in any order.
+//! Credit and pauses together, over brokers that deliver what they may: connections that come and go,
+//! failures and pauses in any order.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

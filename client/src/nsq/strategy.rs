@@ -38,8 +38,8 @@ impl BackoffStrategy for ExponentialStrategy {
     }
 }
 
-/// A pause between nothing and that of [`ExponentialStrategy`], at random: consumers that failed together don't
-/// come back together.
+/// A pause between nothing and that of [`ExponentialStrategy`], at random: consumers that failed together
+/// don't come back together.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct FullJitterStrategy;
 

@@ -54,7 +54,7 @@ struct Inbox {
     /// Messages that nobody has taken yet.
     fetched: VecDeque<Fetched>,
     distributor: Distributor,
-    /// Where the settings bound turns.
+    /// Turns, if the settings bound them.
     turns: Option<Turns>,
     links: BTreeMap<ConnectionId, Link>,
     last_connection: ConnectionId,
