@@ -16,7 +16,7 @@ use crate::events::ConnectionEvent;
 use crate::fork::OwnProcess;
 use crate::message::NewMessage;
 use crate::publish::{Buffer, Pending, Publication, Receipt, deadline, first};
-use crate::remote::Remote;
+use crate::remote::{Remote, Tuning};
 use crate::subscription::{self, Source, SubscribeOptions, Subscription};
 use crate::url::{self, Place};
 
@@ -46,18 +46,22 @@ pub fn connect(url: &str) -> Result<Client> {
 /// As [`connect`]; `Invalid` for a setting out of its range.
 pub fn connect_with(url: &str, config: Config) -> Result<Client> {
     let (place, config) = url::parse(url, config)?;
+    connect_to(place, &config, Tuning::default())
+}
+
+pub(crate) fn connect_to(place: Place, config: &Config, tuning: Tuning) -> Result<Client> {
     let buffer = Buffer::new(config.max_buffered_bytes);
     let backend = match place {
         #[cfg(feature = "embedded")]
-        Place::Folder(folder) => Backend::Embedded(Embedded::open(Some(folder), &config)?),
+        Place::Folder(folder) => Backend::Embedded(Embedded::open(Some(folder), config)?),
         #[cfg(feature = "embedded")]
-        Place::Memory => Backend::Embedded(Embedded::open(None, &config)?),
+        Place::Memory => Backend::Embedded(Embedded::open(None, config)?),
         #[cfg(not(feature = "embedded"))]
         Place::Folder(_) | Place::Memory => {
             let what = "a broker in this process needs the feature \"embedded\"".to_owned();
             return Err(Error::Unsupported { what, broker: "this build of libmq".to_owned() });
         }
-        Place::Brokers { .. } | Place::Lookup(_) => Backend::Remote(Remote::start(place, &config)?),
+        Place::Brokers { .. } | Place::Lookup(_) => Backend::Remote(Remote::start(place, config, tuning)?),
     };
     let inner = Inner {
         backend,
@@ -437,6 +441,15 @@ impl Client {
             source.close();
         }
         Ok(Subscription::new(source))
+    }
+
+    /// Asks whether a broker can be reached.
+    pub(crate) fn ping(&self) -> Result<()> {
+        match &self.open()?.backend {
+            #[cfg(feature = "embedded")]
+            Backend::Embedded(_) => Ok(()),
+            Backend::Remote(remote) => remote.ping(),
+        }
     }
 
     /// The client behind the handle, unless it is closed or another process's.

@@ -1,7 +1,7 @@
 //! Credit over connections: how many messages each of a subscription's brokers may have in flight here. A
 //! pure state machine: events in, actions out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 /// A connection of a subscription. Numbers are not used twice.
 pub(crate) type ConnectionId = u64;
@@ -11,6 +11,8 @@ pub(crate) type ConnectionId = u64;
 pub(crate) enum Event {
     /// A connection is subscribed, with no credit; its broker takes at most `max`.
     Opened { connection: ConnectionId, max: u32 },
+    /// A connection gets no more messages.
+    Retired(ConnectionId),
     /// A connection ended.
     Ended(ConnectionId),
     /// A message came.
@@ -19,6 +21,8 @@ pub(crate) enum Event {
     Answered(ConnectionId),
     /// It is time to let those without credit have some.
     Rotate,
+    /// A connection comes last where there are more than messages.
+    Yielded(ConnectionId),
     /// Another number of messages may be in flight; 0: none comes any more.
     SetMax(u32),
 }
@@ -36,14 +40,15 @@ pub(crate) struct SetCredit {
 pub(crate) struct Distributor {
     max_in_flight: u32,
     connections: BTreeMap<ConnectionId, Share>,
-    /// The connections from this one on come first where there are more than messages.
-    turn: ConnectionId,
+    /// All connections: the first ones have credit where there are more than messages.
+    order: VecDeque<ConnectionId>,
 }
 
 #[derive(Debug)]
 struct Share {
     credit: u32,
     in_flight: u32,
+    /// 0: it is retired.
     max: u32,
 }
 
@@ -55,16 +60,23 @@ impl Share {
 
 impl Distributor {
     pub(crate) fn new(max_in_flight: u32) -> Self {
-        Self { max_in_flight, connections: BTreeMap::new(), turn: 0 }
+        Self { max_in_flight, connections: BTreeMap::new(), order: VecDeque::new() }
     }
 
     pub(crate) fn handle(&mut self, event: Event) -> Vec<SetCredit> {
         match event {
             Event::Opened { connection, max } => {
                 self.connections.insert(connection, Share { credit: 0, in_flight: 0, max });
+                self.order.push_back(connection);
+            }
+            Event::Retired(connection) => {
+                if let Some(share) = self.connections.get_mut(&connection) {
+                    share.max = 0;
+                }
             }
             Event::Ended(connection) => {
                 self.connections.remove(&connection);
+                self.order.retain(|id| *id != connection);
             }
             Event::Delivered(connection) => {
                 if let Some(share) = self.connections.get_mut(&connection) {
@@ -81,15 +93,15 @@ impl Distributor {
                 }
             }
             Event::SetMax(max_in_flight) => self.max_in_flight = max_in_flight,
-            Event::Rotate => {
-                let few = self.max_in_flight as usize >= self.connections.len();
-                let after = self.connections.range(self.turn + 1..).next();
-                let next = after.or_else(|| self.connections.iter().next()).map(|(id, _)| *id);
-                match next {
-                    Some(next) if !few => self.turn = next,
-                    _ => return Vec::new(),
+            Event::Rotate if self.is_short() => self.order.rotate_left(1),
+            Event::Yielded(connection) if self.is_short() => {
+                let before = self.order.len();
+                self.order.retain(|id| *id != connection);
+                if self.order.len() < before {
+                    self.order.push_back(connection);
                 }
             }
+            Event::Rotate | Event::Yielded(_) => return Vec::new(),
         }
         self.distribute()
     }
@@ -102,13 +114,29 @@ impl Distributor {
         self.connections.values().any(is_used_up)
     }
 
+    /// Whether there are more connections than messages.
+    fn is_short(&self) -> bool {
+        self.connections.len() > self.max_in_flight as usize
+    }
+
+    /// Messages in flight over all connections.
+    pub(crate) fn in_flight(&self) -> u32 {
+        self.connections.values().map(|share| share.in_flight).sum()
+    }
+
+    /// Whether a connection is retired, and nothing in flight on it.
+    pub(crate) fn is_drained(&self, connection: ConnectionId) -> bool {
+        self.connections.get(&connection).is_some_and(|share| share.max == 0 && share.in_flight == 0)
+    }
+
     /// The share that each connection should have.
     fn targets(&self) -> Vec<(ConnectionId, u32)> {
-        let count = u32::try_from(self.connections.len()).unwrap_or(u32::MAX).max(1);
+        let count = self.connections.values().filter(|share| share.max > 0).count();
+        let count = u32::try_from(count).unwrap_or(u32::MAX).max(1);
         let (each, mut more) = (self.max_in_flight / count, self.max_in_flight % count);
-        let order = self.connections.range(self.turn..).chain(self.connections.range(..self.turn));
+        let order = self.order.iter().filter_map(|id| Some((id, self.connections.get(id)?)));
         let target = order.map(|(id, share)| {
-            let extra = u32::from(more > 0);
+            let extra = u32::from(more > 0 && share.max > 0);
             more -= extra;
             (*id, (each + extra).min(share.max))
         });
@@ -153,6 +181,7 @@ mod tests {
     /// Brokers that deliver as their credit allows.
     struct World {
         distributor: Distributor,
+        retired: std::collections::BTreeSet<ConnectionId>,
         brokers: BTreeMap<ConnectionId, (u32, u32)>,
         next: ConnectionId,
         max: u32,
@@ -162,7 +191,8 @@ mod tests {
 
     impl World {
         fn new(max: u32) -> Self {
-            Self { distributor: Distributor::new(max), brokers: BTreeMap::new(), next: 0, max, held: 0 }
+            let (distributor, retired) = (Distributor::new(max), std::collections::BTreeSet::new());
+            Self { distributor, retired, brokers: BTreeMap::new(), next: 0, max, held: 0 }
         }
 
         fn handle(&mut self, event: Event) {
@@ -201,6 +231,12 @@ mod tests {
                 }
                 (3, Some(connection)) => self.answer(connection),
                 (4, _) => self.handle(Event::Rotate),
+                (6, Some(connection)) => {
+                    self.retired.insert(connection);
+                    self.handle(Event::Retired(connection));
+                    assert_eq!(self.brokers[&connection].0, 0);
+                }
+                (7, Some(connection)) => self.handle(Event::Yielded(connection)),
                 (5, _) => self.set_max(u32::try_from(which % 30).unwrap()),
                 _ => {}
             }
@@ -224,11 +260,11 @@ mod tests {
         #[test]
         fn credit_never_exceeds_its_sum_and_is_whole_again_once_all_is_answered(
             max in 1u32..30,
-            steps in prop::collection::vec((0u8..6, any::<usize>()), 0..300),
+            steps in prop::collection::vec((0u8..8, any::<usize>()), 0..300),
         ) {
             let mut world = World::new(max);
             steps.into_iter().for_each(|(action, which)| world.step(action, which));
-            if world.brokers.is_empty() {
+            if world.brokers.keys().all(|id| world.retired.contains(id)) {
                 world.open();
             }
             for connection in world.brokers.keys().copied().collect::<Vec<_>>() {
@@ -264,6 +300,24 @@ mod tests {
         assert!(world.distributor.is_starved(), "17 of 20");
         world.answer(1);
         assert!(!world.distributor.is_starved(), "16 again");
+    }
+
+    #[test]
+    fn who_yields_gives_its_credit_to_whoever_waited_longest() {
+        let mut world = World::new(2);
+        (0..4).for_each(|_| world.open());
+        world.handle(Event::Yielded(2));
+        let with_credit = |world: &World| {
+            let some = world.brokers.iter().filter(|(_, (credit, _))| *credit > 0);
+            some.map(|(id, _)| *id).collect::<Vec<_>>()
+        };
+        assert_eq!(with_credit(&world), [1, 3]);
+        world.handle(Event::Yielded(1));
+        assert_eq!(with_credit(&world), [3, 4]);
+        // With a message for each nobody yields.
+        world.set_max(4);
+        world.handle(Event::Yielded(3));
+        assert_eq!(with_credit(&world), [1, 2, 3, 4]);
     }
 
     #[test]

@@ -26,8 +26,9 @@
 //!   [`ConnectionEvent`]
 //! - [`Config`], [`SubscribeOptions`], [`Start`]: settings; [`Error`]
 //! - `admin`: topics and channels; [`Stats`]
+//! - [`nsq`]: go-nsq's surface, consumers that call handlers
 //! - `fork`: handles in a child; `url`: what a URL means; `signal`: how threads and futures wait; `credit`:
-//!   messages in flight over connections; `embedded`: a broker in this process; `remote`: brokers over the
+//!   messages in flight over connections, and `turns` where these are more than messages; `embedded`: a broker in this process; `remote`: brokers over the
 //!   network
 
 #[cfg(feature = "embedded")]
@@ -42,12 +43,14 @@ mod error;
 mod events;
 mod fork;
 mod message;
+pub mod nsq;
 mod publish;
 mod remote;
 mod signal;
 #[cfg(feature = "embedded")]
 mod stats;
 mod subscription;
+mod turns;
 mod url;
 
 pub use client::{Client, connect, connect_with};

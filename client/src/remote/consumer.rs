@@ -12,6 +12,7 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::time::sleep;
 
 use super::answers::{Answers, Command, Confirmation, Run, lost};
+use super::roster::{Filter, Roster};
 use super::{Backoff, Brokers, discovery, jittered};
 use crate::credit::{ConnectionId, Distributor, Event, SetCredit};
 use crate::delivery::{Answer, Delivery, DeliveryKey};
@@ -19,13 +20,13 @@ use crate::error::{Error, Result};
 use crate::events::ConnectionEvent;
 use crate::signal::Signal;
 use crate::subscription::{Failure, Failures, Source, Start, SubscribeOptions};
+use crate::turns::Turns;
 use crate::url::Place;
 
-/// Interval at which credit moves on where there are more connections than messages.
-const ROTATION: Duration = Duration::from_secs(5);
-
-struct RemoteSource {
+/// A subscription over connections to brokers.
+pub(crate) struct RemoteSource {
     brokers: Arc<Brokers>,
+    runtime: Handle,
     topic: TopicName,
     channel: ChannelName,
     options: SubscribeOptions,
@@ -53,12 +54,12 @@ struct Inbox {
     /// Messages that nobody has taken yet.
     fetched: VecDeque<Fetched>,
     distributor: Distributor,
+    /// Turns, if the settings bound them.
+    turns: Option<Turns>,
     links: BTreeMap<ConnectionId, Link>,
     last_connection: ConnectionId,
     /// The brokers there are.
-    wanted: BTreeSet<String>,
-    /// Brokers among them that were added by hand.
-    added: BTreeSet<String>,
+    roster: Roster,
     /// The brokers that a task connects to.
     running: BTreeSet<String>,
     /// Whether a broker created the channel; `None` before one has said.
@@ -70,9 +71,38 @@ struct Inbox {
 
 impl Inbox {
     fn handle(&mut self, event: Event) {
+        let now = Instant::now();
+        if let Some(turns) = &mut self.turns {
+            turns.follow(event, now);
+        }
         for SetCredit { connection, credit } in self.distributor.handle(event) {
+            if let Some(turns) = &mut self.turns {
+                turns.credit(connection, credit, now);
+            }
             // One that ended meanwhile needs no credit.
             let _ = self.command(connection, Command::Credit(credit));
+        }
+    }
+
+    /// Lets connections without credit have some.
+    fn rotate(&mut self) {
+        let Some(turns) = &self.turns else { return self.handle(Event::Rotate) };
+        for connection in turns.over(Instant::now()) {
+            self.handle(Event::Yielded(connection));
+        }
+    }
+
+    /// A message of the connection is not in flight any more.
+    fn answered(&mut self, connection: ConnectionId) {
+        self.handle(Event::Answered(connection));
+        self.close_retired(connection);
+    }
+
+    /// Closes a connection that gets no more messages, once all it brought are answered.
+    fn close_retired(&self, connection: ConnectionId) {
+        if self.distributor.is_drained(connection) {
+            // One that ended meanwhile is closed already.
+            let _ = self.command(connection, Command::Close);
         }
     }
 
@@ -92,14 +122,19 @@ pub(super) fn start(
     topic: TopicName,
     channel: ChannelName,
     options: SubscribeOptions,
-) -> Arc<dyn Source> {
+) -> Arc<RemoteSource> {
+    let (given, lookups) = match &brokers.place {
+        Place::Brokers { addresses, .. } => (&addresses[..], &[][..]),
+        Place::Lookup(servers) => (&[][..], &servers[..]),
+        Place::Folder(_) | Place::Memory => Default::default(),
+    };
     let inbox = Inbox {
         fetched: VecDeque::new(),
         distributor: Distributor::new(options.max_in_flight),
+        turns: brokers.tuning.turns.map(Turns::new),
         links: BTreeMap::new(),
         last_connection: 0,
-        wanted: BTreeSet::new(),
-        added: BTreeSet::new(),
+        roster: Roster::new(given, lookups),
         running: BTreeSet::new(),
         is_new: None,
         refusal: None,
@@ -108,6 +143,7 @@ pub(super) fn start(
     let (signal, failures) = (Signal::default(), Failures::default());
     let source = Arc::new(RemoteSource {
         brokers,
+        runtime: runtime.clone(),
         topic,
         channel,
         options,
@@ -115,26 +151,72 @@ pub(super) fn start(
         signal,
         failures,
     });
-    if let Place::Brokers { addresses, .. } = &source.brokers.place {
-        source.connect_to(runtime, addresses.clone());
-    }
+    source.connect(|_| ());
     runtime.spawn(Arc::clone(&source).rotate());
-    runtime.spawn(Arc::clone(&source).discover(runtime.clone()));
+    runtime.spawn(Arc::clone(&source).discover());
     source
 }
 
 impl RemoteSource {
-    /// Starts a task for each broker that has none.
-    fn connect_to(self: &Arc<Self>, runtime: &Handle, addresses: Vec<String>) {
+    /// Changes which brokers there are, and starts a task for each that has none.
+    fn connect<T>(self: &Arc<Self>, change: impl FnOnce(&mut Roster) -> T) -> T {
         let mut inbox = self.inbox.lock();
-        inbox.wanted = addresses.into_iter().chain(inbox.added.iter().cloned()).collect();
-        let new: Vec<_> = inbox.wanted.difference(&inbox.running).cloned().collect();
-        for address in new {
+        let result = change(&mut inbox.roster);
+        let new = inbox.roster.addresses().filter(|address| !inbox.running.contains(*address));
+        for address in new.cloned().collect::<Vec<_>>() {
             if !inbox.closed {
                 inbox.running.insert(address.clone());
-                runtime.spawn(Arc::clone(self).consume(address));
+                self.runtime.spawn(Arc::clone(self).consume(address));
             }
         }
+        drop(inbox);
+        self.signal.notify();
+        result
+    }
+
+    /// Adds a broker. `false` if it is there.
+    pub(crate) fn connect_broker(self: &Arc<Self>, address: &str) -> bool {
+        self.connect(|roster| roster.add(address))
+    }
+
+    /// Removes a broker: it sends no more, and its connection ends once what it sent is answered. `false` if
+    /// it is not there.
+    pub(crate) fn disconnect_broker(&self, address: &str) -> bool {
+        let mut inbox = self.inbox.lock();
+        if !inbox.roster.remove(address) {
+            return false;
+        }
+        let links = inbox.links.iter().filter(|(_, link)| *link.broker == *address);
+        for connection in links.map(|(id, _)| *id).collect::<Vec<_>>() {
+            inbox.handle(Event::Retired(connection));
+            inbox.close_retired(connection);
+        }
+        true
+    }
+
+    /// Asks one more lookup server from now on, at once.
+    pub(crate) fn add_lookup(self: &Arc<Self>, address: &str) {
+        self.connect(|roster| roster.add_lookup(address));
+    }
+
+    /// Asks a lookup server no more; what it named stays. `false` if it is not asked.
+    pub(crate) fn remove_lookup(self: &Arc<Self>, address: &str) -> bool {
+        self.connect(|roster| roster.remove_lookup(address))
+    }
+
+    /// Passes what lookup servers name through a filter from now on.
+    pub(crate) fn set_filter(self: &Arc<Self>, filter: Filter) {
+        self.connect(|roster| roster.set_filter(filter));
+    }
+
+    /// The number of connections.
+    pub(crate) fn connections(&self) -> usize {
+        self.inbox.lock().links.len()
+    }
+
+    /// Messages without an answer.
+    pub(crate) fn in_flight(&self) -> u32 {
+        self.inbox.lock().distributor.in_flight()
     }
 
     async fn closed(&self) {
@@ -145,27 +227,40 @@ impl RemoteSource {
         loop {
             tokio::select! {
                 () = self.closed() => return,
-                () = sleep(ROTATION) => self.inbox.lock().handle(Event::Rotate),
+                () = sleep(self.brokers.tuning.rotation) => self.inbox.lock().rotate(),
             }
         }
     }
 
     /// Asks the lookup servers again and again.
-    async fn discover(self: Arc<Self>, runtime: Handle) {
-        let Place::Lookup(servers) = &self.brokers.place else { return };
+    async fn discover(self: Arc<Self>) {
+        let tuning = &self.brokers.tuning;
         loop {
+            let asked = self.signal.until(|| {
+                let inbox = self.inbox.lock();
+                let roster = &inbox.roster;
+                let is_due = inbox.closed || !roster.lookups().is_empty();
+                is_due.then(|| (roster.lookups().to_vec(), roster.filter(), roster.version()))
+            });
+            let (servers, filter, version) = asked.await;
             let found = tokio::select! {
                 () = self.closed() => return,
-                found = discovery::discover(servers, Some(self.topic.as_str())) => found,
+                found = discovery::discover(&servers, Some(self.topic.as_str()), tuning) => found,
             };
             // While no server answers, the brokers are those they named last.
             if found.failures.len() < servers.len() {
-                self.connect_to(&runtime, found.addresses);
+                let addresses = match filter {
+                    Some(filter) => filter(found.addresses),
+                    None => found.addresses,
+                };
+                self.connect(|roster| roster.find(addresses));
             }
             found.failures.into_iter().for_each(|failure| self.failures.push(failure));
+            let changed = || (self.inbox.lock().roster.version() != version).then_some(());
             tokio::select! {
                 () = self.closed() => return,
-                () = sleep(jittered(self.brokers.lookup_poll_interval)) => {}
+                () = self.signal.until(changed) => {}
+                () = sleep(jittered(self.brokers.lookup_poll_interval, tuning.lookup_jitter)) => {}
             }
         }
     }
@@ -180,7 +275,7 @@ impl RemoteSource {
             let mut was_ready = false;
             {
                 let mut inbox = self.inbox.lock();
-                if inbox.closed || !inbox.wanted.contains(&address) {
+                if inbox.closed || !inbox.roster.contains(&address) {
                     inbox.running.remove(&address);
                     break;
                 }
@@ -373,7 +468,7 @@ impl Source for RemoteSource {
                 count += 1;
                 sink(delivery);
             } else {
-                inbox.handle(Event::Answered(delivery.key.connection));
+                inbox.answered(delivery.key.connection);
             }
         }
         match (count, &inbox.refusal) {
@@ -407,7 +502,7 @@ impl Source for RemoteSource {
             let count = run.len();
             match inbox.command(connection, run.command(answer)) {
                 Ok(()) if answer != Answer::Touch => {
-                    (0..count).for_each(|_| inbox.handle(Event::Answered(connection)));
+                    (0..count).for_each(|_| inbox.answered(connection));
                 }
                 Ok(()) => {}
                 Err(command) => lost.push((command, Arc::clone(&first.broker))),
@@ -482,12 +577,7 @@ impl Source for RemoteSource {
     }
 
     fn add_broker(self: Arc<Self>, address: String) -> Result<()> {
-        let wanted = {
-            let mut inbox = self.inbox.lock();
-            inbox.added.insert(address);
-            inbox.wanted.iter().cloned().collect()
-        };
-        self.connect_to(super::runtime()?, wanted);
+        self.connect_broker(&address);
         Ok(())
     }
 

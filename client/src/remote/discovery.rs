@@ -1,15 +1,13 @@
 //! Brokers that lookup servers name.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use mq_nsq::client::{Admin, AdminError};
 use serde::Deserialize;
 
+use super::Tuning;
 use crate::error::Error;
 use crate::subscription::Failure;
-
-const TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
@@ -30,10 +28,11 @@ pub(super) struct Discovered {
 }
 
 /// Asks every server for the brokers that have `topic`, or for all brokers.
-pub(super) async fn discover(servers: &[String], topic: Option<&str>) -> Discovered {
+pub(super) async fn discover(servers: &[String], topic: Option<&str>, tuning: &Tuning) -> Discovered {
+    let token = tuning.lookup_token.as_ref().map(|token| &**token.expose());
     let mut discovered = Discovered { addresses: Vec::new(), failures: Vec::new() };
     for server in servers {
-        let admin = Admin::new(server, None).with_timeout(TIMEOUT);
+        let admin = Admin::new(server, token).with_timeout(tuning.lookup_timeout);
         let answer = match topic {
             Some(topic) => admin.get("/lookup", &[("topic", topic)]).await,
             None => admin.get("/nodes", &[]).await,

@@ -1,19 +1,24 @@
 //! Brokers over the network. `producer` sends what is published, `consumer` keeps the connections of
-//! subscriptions, `answers` passes on what becomes of messages, `discovery` asks lookup servers.
+//! subscriptions to those of its `roster`, `answers` passes on what becomes of messages, `discovery` asks
+//! lookup servers, `tuning` has the settings of go-nsq's surface.
 
 mod answers;
 mod consumer;
 mod discovery;
 mod producer;
+mod roster;
+mod tuning;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 
 use mq_core::sync::Mutex;
 use mq_core::{ChannelName, TopicName};
 use mq_nsq::client::{ClientTls, ClientTlsOptions, Connection, Identify, Secret};
 use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::time::timeout;
 
 use crate::config::{Compression, Config, PublishTo, Retry};
 use crate::error::{Error, Result};
@@ -22,6 +27,9 @@ use crate::fork::OncePerProcess;
 use crate::publish::{Publication, Queue};
 use crate::subscription::{Source, SubscribeOptions};
 use crate::url::Place;
+
+pub(crate) use consumer::RemoteSource;
+pub(crate) use tuning::Tuning;
 
 /// Threads of the one runtime of the process: they only move bytes.
 const THREADS: usize = 2;
@@ -52,6 +60,19 @@ pub(crate) fn runtime() -> Result<&'static Handle> {
     Ok(runtime.map_err(refused)?.handle())
 }
 
+/// Begins a subscription whose brokers are named later.
+pub(crate) fn consume(
+    is_tls: bool,
+    config: &Config,
+    tuning: Tuning,
+    (topic, channel): (TopicName, ChannelName),
+    options: SubscribeOptions,
+) -> Result<Arc<RemoteSource>> {
+    let place = Place::Brokers { addresses: Vec::new(), tls: is_tls };
+    let brokers = Arc::new(Brokers::new(place, config, tuning)?);
+    Ok(consumer::start(brokers, runtime()?, topic, channel, options))
+}
+
 /// A client's brokers over the network.
 pub(crate) struct Remote {
     brokers: Arc<Brokers>,
@@ -67,6 +88,7 @@ struct Brokers {
     max_delay: Duration,
     lookup_poll_interval: Duration,
     retry: Retry,
+    tuning: Tuning,
     /// The last reason why nothing could be sent.
     obstacle: Mutex<String>,
     /// Addresses at which the extension was offered and not taken, and until when it is not tried again.
@@ -86,14 +108,34 @@ impl Brokers {
         let sample_rate = options.map_or(0, |options| options.sample_rate);
         let extension = self.identify.extension && !self.is_plain(address);
         let identify = Identify { msg_timeout, sample_rate, extension, ..self.identify.clone() };
-        match Connection::connect(address, identify.clone()).await {
+        match self.connect(address, identify.clone()).await {
             // Something in between knows only NSQ's commands.
             Err(mq_nsq::client::Error::NotUpgraded(_)) => {
                 self.plain.lock().insert(address.to_owned(), Instant::now() + PLAIN);
-                Connection::connect(address, Identify { extension: false, ..identify }).await
+                self.connect(address, Identify { extension: false, ..identify }).await
             }
             other => other,
         }
+    }
+
+    async fn connect(&self, address: &str, identify: Identify) -> Result<Connection, mq_nsq::client::Error> {
+        let connected = timeout(self.tuning.dial_timeout, Connection::connect(address, identify)).await;
+        connected.map_err(|_| mq_nsq::client::Error::Timeout)?
+    }
+
+    async fn ping(&self) -> Result<()> {
+        let mut failed = Error::Invalid("there is no broker to ask".to_owned());
+        for address in producer::addresses(self).await {
+            match self.dial(&address, None).await {
+                Ok(connection) => {
+                    // It was there, however its connection ends.
+                    let _ = connection.close().await;
+                    return Ok(());
+                }
+                Err(error) => failed = Error::Unreachable { why: error.to_string(), broker: address },
+            }
+        }
+        Err(failed)
     }
 
     /// Whether there is only one, and always the same.
@@ -110,8 +152,8 @@ impl Brokers {
     }
 }
 
-impl Remote {
-    pub(crate) fn start(place: Place, config: &Config) -> Result<Self> {
+impl Brokers {
+    fn new(place: Place, config: &Config, tuning: Tuning) -> Result<Self> {
         let name = match &place {
             Place::Brokers { addresses, .. } => addresses.join(","),
             Place::Lookup(addresses) => format!("the brokers of {}", addresses.join(",")),
@@ -121,12 +163,14 @@ impl Remote {
             root_ca_file: config.tls_root_ca_file.clone(),
             insecure_skip_verify: config.tls_insecure,
             identity: config.tls_cert_file.clone().zip(config.tls_key_file.clone()),
+            min_version: tuning.tls_min_version,
             ..ClientTlsOptions::default()
         };
         let is_tls = matches!(place, Place::Brokers { tls: true, .. });
         let tls = is_tls.then(|| ClientTls::load(&tls)).transpose().map_err(Error::invalid)?;
         let identify = Identify {
             client_id: config.client_id.clone(),
+            hostname: tuning.hostname.clone(),
             user_agent: match &config.user_agent {
                 user_agent if user_agent.is_empty() => {
                     concat!("libmq/", env!("CARGO_PKG_VERSION")).to_owned()
@@ -144,17 +188,24 @@ impl Remote {
             auth_secret: config.auth_secret.as_ref().map(|secret| Secret::new(secret.as_bytes().into())),
             ..Identify::default()
         };
-        let brokers = Arc::new(Brokers {
+        Ok(Self {
             place,
             name,
             identify,
             max_delay: config.max_reconnect_delay,
             lookup_poll_interval: config.lookup_poll_interval,
             retry: config.retry,
+            tuning,
             obstacle: Mutex::default(),
             plain: Mutex::default(),
             events: Events::default(),
-        });
+        })
+    }
+}
+
+impl Remote {
+    pub(crate) fn start(place: Place, config: &Config, tuning: Tuning) -> Result<Self> {
+        let brokers = Arc::new(Brokers::new(place, config, tuning)?);
         let queue = Arc::new(Queue::default());
         let runtime = runtime()?;
         let (to, from) = (Arc::clone(&brokers), Arc::clone(&queue));
@@ -197,9 +248,18 @@ impl Remote {
     ) -> Result<Arc<dyn Source>> {
         Ok(consumer::start(Arc::clone(&self.brokers), self.runtime, topic, channel, options))
     }
-}
 
-impl Remote {
+    /// Connects to one of the brokers, and closes that connection again.
+    pub(crate) fn ping(&self) -> Result<()> {
+        let (sender, answer) = sync_channel(1);
+        let brokers = Arc::clone(&self.brokers);
+        self.runtime.spawn(async move {
+            // Nobody waits any more where it can't be sent.
+            let _ = sender.send(brokers.ping().await);
+        });
+        answer.recv().map_err(|_| Error::Closed)?
+    }
+
     /// Sends what is queued, as long as a broker is reached, and takes no more.
     pub(crate) fn close(&self) {
         self.queue.close();
@@ -241,9 +301,9 @@ impl Backoff {
     }
 }
 
-/// An interval lengthened by up to 30 % at random.
-fn jittered(interval: Duration) -> Duration {
-    interval.mul_f64(1.0 + 0.3 * fastrand::f64())
+/// An interval lengthened by up to `share` of it at random.
+fn jittered(interval: Duration, share: f64) -> Duration {
+    interval.mul_f64(1.0 + share * fastrand::f64())
 }
 
 #[cfg(test)]

@@ -217,11 +217,11 @@ fn spawn_resend(brokers: &Arc<Brokers>, address: String, publications: VecDeque<
     });
 }
 
-async fn addresses(brokers: &Brokers) -> Vec<String> {
+pub(super) async fn addresses(brokers: &Brokers) -> Vec<String> {
     match &brokers.place {
         Place::Brokers { addresses, .. } => addresses.clone(),
         Place::Lookup(servers) => {
-            let found = discovery::discover(servers, None).await;
+            let found = discovery::discover(servers, None, &brokers.tuning).await;
             if found.addresses.is_empty() {
                 let failures: Vec<_> =
                     found.failures.iter().map(|failure| failure.error.to_string()).collect();

@@ -17,7 +17,7 @@ pub use error::Error;
 pub use message::{Message, Peeked, Results};
 
 pub use mq_net::secret::Secret;
-pub use mq_net::transport::tls::{ClientTls, ClientTlsOptions, shown};
+pub use mq_net::transport::tls::{ClientTls, ClientTlsOptions, TlsVersion, shown};
 
 use std::time::Duration;
 
