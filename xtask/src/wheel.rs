@@ -63,7 +63,8 @@ pub(crate) fn wheel(args: &Wheel) -> Result<(), String> {
 /// crates that the package needs, without git.
 fn sdist(python: &Path, packed: &Path) -> Result<PathBuf, String> {
     let failed = |error| format!("{}: {error}", packed.display());
-    fs::remove_dir_all(packed).and_then(|()| fs::create_dir(packed)).map_err(failed)?;
+    let emptied = fs::create_dir_all(packed).and_then(|()| fs::remove_dir_all(packed));
+    emptied.and_then(|()| fs::create_dir(packed)).map_err(failed)?;
     let mut maturin = program(python.with_file_name("maturin"));
     maturin.args(["sdist", "--manifest-path"]).arg(root().join(PACKAGE).join("Cargo.toml"));
     run(maturin.arg("--out").arg(packed))?;
