@@ -146,7 +146,7 @@ typedef int32_t mq_durability;
 #endif // __cplusplus
 
 // The first message of a channel that a subscription creates. A channel that exists stays where it is.
-// Brokers over the network know only MQ_START_WAITING yet.
+// nsqd knows only MQ_START_WAITING.
 enum mq_start
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
   : int32_t
@@ -449,6 +449,11 @@ mq_status mq_subscription_poll(mq_subscription *subscription,
 // something other than MQ_STATUS_EMPTY. It is the library's to read and to close, and valid until the
 // subscription is freed. -1 on failure.
 int mq_subscription_fd(const mq_subscription *subscription);
+
+// Waits up to timeout_ms, for ever if negative, until the answers given so far are in the log of their
+// broker; MQ_STATUS_TIMEOUT if that is not enough. MQ_STATUS_UNSUPPORTED of nsqd, which confirms nothing.
+mq_status mq_subscription_flush(mq_subscription *subscription,
+                                int timeout_ms);
 
 // Ends a subscription: answers given before go out, and messages without one go back to the channel. Waits
 // for it up to timeout_ms, for ever if negative; MQ_STATUS_TIMEOUT if that is not enough.
