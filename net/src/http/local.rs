@@ -1,7 +1,7 @@
 //! An API of this process, reached without a socket.
 
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use hyper::header::{CONNECTION, HeaderValue};
@@ -32,22 +32,25 @@ pub trait LocalHttp: Send + Sync {
 
 /// An API as a [`LocalHttp`].
 pub struct LocalApi<A> {
-    api: Arc<A>,
+    /// Weak, since the API may have a site that holds this.
+    api: Weak<A>,
     budget: Budget,
 }
 
 impl<A: Api> LocalApi<A> {
-    /// Serves `api`; what it holds for requests is counted in `budget`.
-    pub fn new(api: Arc<A>, budget: Budget) -> Self {
-        Self { api, budget }
+    /// Serves `api` as long as it is there; what it holds for requests is counted in `budget`.
+    pub fn new(api: &Arc<A>, budget: Budget) -> Self {
+        Self { api: Arc::downgrade(api), budget }
     }
 }
 
 impl<A: Api> LocalHttp for LocalApi<A> {
     fn connect(&self, peer: &Peer) -> DuplexStream {
         let (near, far) = duplex(PIPE_BYTES);
+        // The far end of a server that is gone is closed.
+        let Some(api) = self.api.upgrade() else { return near };
         let memory = ConnectionMemory::new(&self.budget);
-        let (api, peer) = (Arc::clone(&self.api), Arc::new(peer.clone()));
+        let peer = Arc::new(peer.clone());
         let service = service_fn(move |request| {
             let (left, memory) = (LeftBody::default(), Arc::clone(&memory));
             let request = Request::new(request, &left, Arc::clone(&peer), Arc::clone(&memory), BODY_TIMEOUT);

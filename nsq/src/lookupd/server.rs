@@ -72,7 +72,7 @@ impl Lookupd {
 
     /// Its HTTP API, for who is in this process. The handle may outlive the server.
     pub fn local_http(&self) -> Arc<dyn LocalHttp> {
-        Arc::new(LocalApi::new(Arc::clone(&self.api), self.budget()))
+        Arc::new(LocalApi::new(&self.api, self.budget()))
     }
 
     /// Serves `pages` beside its HTTP API. There is one site at most: the first counts.

@@ -126,7 +126,7 @@ impl Web {
     /// The API, for who is in this process.
     pub(super) fn local(&self) -> Arc<dyn LocalHttp> {
         let budget = self.endpoints.shared.config.budget.clone();
-        Arc::new(LocalApi::new(Arc::clone(&self.endpoints), budget))
+        Arc::new(LocalApi::new(&self.endpoints, budget))
     }
 
     /// Serves `pages` beside the API.
