@@ -111,7 +111,7 @@ static void served_to_another() {
   mq_receipt receipt = other.publish("t", "over the network");
   CHECK(receipt.offset != MQ_OFFSET_UNKNOWN && !receipt.duplicate);
   std::optional<mq::batch> batch = all.next(60s);
-  CHECK(batch && (*batch)[0].body() == "over the network" && !(*batch)[0].offset());
+  CHECK(batch && (*batch)[0].body() == "over the network" && (*batch)[0].offset() == receipt.offset);
   batch->finish();
   all.close();
   CHECK(thrown([&] { broker.serve({"--no-such-flag"}); }) == MQ_STATUS_INVALID_ARGUMENT);
