@@ -22,14 +22,13 @@
 //! ```
 //!
 //! - [`connect`], [`Client`]: publishing; [`NewMessage`], [`Receipt`], [`Pending`]
-//! - [`Subscription`]: consuming; [`Message`], [`Batch`], [`Delivery`], [`Failure`];
-//!   [`ConnectionEvent`]
+//! - [`Subscription`]: consuming; [`Message`], [`Batch`], [`Delivery`], [`Failure`]; [`ConnectionEvent`]
 //! - [`Config`], [`SubscribeOptions`], [`Start`]: settings; [`Error`]
 //! - `admin`: topics and channels; [`Stats`]
 //! - [`nsq`]: go-nsq's surface, consumers that call handlers
 //! - `fork`: handles in a child; `url`: what a URL means; `signal`: how threads and futures wait; `credit`:
-//!   messages in flight over connections, and `turns` where these are more than messages; `embedded`: a broker in this process; `remote`: brokers over the
-//!   network
+//!   messages in flight over connections, and `turns` where these are more than messages; `embedded`: a
+//!   broker in this process; `remote`: brokers over the network
 
 #[cfg(feature = "embedded")]
 mod admin;

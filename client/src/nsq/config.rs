@@ -108,8 +108,8 @@ pub struct NsqConfig {
     pub msg_timeout: Duration,
     /// A secret that brokers ask for. Never printed.
     pub auth_secret: Option<String>,
-    /// Longest time that [`Consumer::stop`](super::Consumer::stop) gives to messages in flight. Default 30 s,
-    /// as go-nsq has it fixed; 0 to 1 hour.
+    /// Longest time that [`Consumer::stop`](super::Consumer::stop) gives to messages in flight. Default 30
+    /// s, as go-nsq has it fixed; 0 to 1 hour.
     pub stop_timeout: Duration,
     /// Longest time that a publish which waits takes. go-nsq waits for ever. Default 30 s; 1 ms to 1 hour.
     pub publish_timeout: Duration,

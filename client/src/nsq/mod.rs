@@ -21,8 +21,8 @@
 //!
 //! What a user of go-nsq finds different:
 //!
-//! - Connections are made in the background and made again until the consumer stops or disconnects,
-//!   the first one too; what fails is in [`Consumer::failures`].
+//! - Connections are made in the background and made again until the consumer stops or disconnects, the first
+//!   one too; what fails is in [`Consumer::failures`].
 //! - What is with a handler, or waits for one, is touched before it times out: a slow handler gets no message
 //!   twice. A message that a program keeps and drops without an answer comes again soon, not after its
 //!   timeout.
