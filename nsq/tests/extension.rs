@@ -210,6 +210,18 @@ async fn a_refused_message_takes_no_other_with_it_unless_they_go_together() {
 }
 
 #[tokio::test]
+async fn each_is_for_as_many_as_an_answer_has_reasons_for() {
+    let server = start().await;
+    let mut peer = extended(&server).await;
+    peer.send(&publish("t", "each", &vec![plain(b""); 1024])).await;
+    assert_eq!(results(&peer.frame().await.unwrap(), 0).len(), 1024);
+    peer.send(&publish("t", "each", &vec![plain(b""); 1025])).await;
+    peer.expect("error E_BAD_BODY PUBLISH of each takes at most 1024 messages, not 1025").await;
+    peer.expect_end().await;
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn deliveries_carry_what_was_published_and_are_acknowledged_by_token() {
     let server = start().await;
     let mut peer = extended(&server).await;

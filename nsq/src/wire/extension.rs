@@ -60,6 +60,9 @@ use serde::{Deserialize, Serialize};
 /// The one feature there is: all that this module says.
 pub const MESSAGES: &str = "messages";
 
+/// Most messages of a PUBLISH of "each": every one of them may have a reason of its own in the answer.
+pub const EACH_MAX: u32 = 1024;
+
 /// Most deliveries that one FINISH, REQUEUE or EXTEND names.
 pub const TOKENS_MAX: u64 = 512;
 

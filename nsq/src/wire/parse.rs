@@ -6,7 +6,7 @@ use mq_core::MessageId;
 
 use super::command::{Command, Context, LINE_BYTES_MAX, PEEK_MAX, State, Together};
 use super::error::{Code, WireError};
-use super::extension::{Records, TOKEN_BYTES, TOKENS_MAX, parse_start};
+use super::extension::{EACH_MAX, Records, TOKEN_BYTES, TOKENS_MAX, parse_start};
 use super::mpub::Bodies;
 use super::name::Name;
 use super::tokens::Tokens;
@@ -429,6 +429,10 @@ fn publish_records<'a>(
     let (bytes, done) = body.bounded("PUBLISH", context.limits.max_body_size)?;
     let records = Records::decode(bytes)
         .map_err(|error| WireError::new(Code::BadMessage, format!("PUBLISH malformed: {error}")))?;
+    if together == Together::Each && records.left() > EACH_MAX {
+        let text = format!("PUBLISH of each takes at most {EACH_MAX} messages, not {}", records.left());
+        return Err(WireError::new(Code::BadBody, text).into());
+    }
     Ok((Command::PublishRecords(topic, together, records), done))
 }
 
