@@ -1,48 +1,21 @@
 //! Changes that people make: one request, which goes to each server that it concerns.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use mq_net::http::{Answer, Method, StatusCode};
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::json;
 
-use crate::fleet::{Snapshot, Sources, all};
+use crate::change::{Action, Change};
+use crate::fleet::{Sources, all};
+use crate::snapshot::Snapshot;
 use crate::upstream::{Call, Failure, Upstream};
 
 /// Largest body of a test message.
 const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
-
-/// A change, as the page asks for it.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub(crate) struct Request {
-    pub(crate) action: String,
-    pub(crate) topic: Option<String>,
-    pub(crate) channel: Option<String>,
-    pub(crate) node: Option<String>,
-    timeout_seconds: Option<u64>,
-    body: Option<String>,
-    base64: Option<String>,
-    headers: BTreeMap<String, String>,
-    defer_ms: Option<u64>,
-    settings: Option<Value>,
-}
-
-impl Request {
-    /// A change that needs no more than to say where.
-    pub(crate) fn new(
-        action: String,
-        topic: Option<String>,
-        channel: Option<String>,
-        node: Option<String>,
-    ) -> Self {
-        Self { action, topic, channel, node, ..Self::default() }
-    }
-}
 
 /// The outcome at one server.
 #[derive(Debug, Serialize)]
@@ -90,6 +63,10 @@ pub(crate) fn is_name(name: &str) -> bool {
     (1..=64).contains(&name.len()) && !plain.is_empty() && plain.bytes().all(good)
 }
 
+fn is_id(id: &str) -> bool {
+    id.len() == 16 && id.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
 impl Done {
     /// The sentence about what failed; empty if nothing did.
     pub(crate) fn message(&self) -> String {
@@ -123,17 +100,17 @@ impl Done {
     }
 }
 
-/// Does what `request` says.
+/// Makes the change.
 ///
 /// # Errors
 /// The answer to a request that is wrong, or where there is nobody to ask.
 pub(crate) async fn run(
-    request: &Request,
+    change: &Change,
     snapshot: &Snapshot,
     sources: &Sources,
     call: &Call,
 ) -> Result<Done, Answer> {
-    let plan = Plan { request, snapshot, sources };
+    let plan = Plan { change, snapshot, sources };
     let mut outcomes = Vec::new();
     // Lookup servers first, so that nobody is led to what goes.
     for stage in plan.stages()? {
@@ -161,24 +138,23 @@ async fn run_step(step: Step, call: Call) -> Outcome {
 
 /// Servers to ask, and what for.
 struct Plan<'a> {
-    request: &'a Request,
+    change: &'a Change,
     snapshot: &'a Snapshot,
     sources: &'a Sources,
 }
 
 impl Plan<'_> {
     fn stages(&self) -> Result<Vec<Vec<Step>>, Answer> {
-        let action = self.request.action.as_str();
-        Ok(match action {
-            "create_topic" => {
+        Ok(match self.change.action {
+            Action::CreateTopic => {
                 let query = vec![("topic", self.topic()?)];
-                let brokers = match &self.request.node {
+                let brokers = match &self.change.node {
                     Some(_) => vec![self.node()?],
                     None => self.sources.nodes.clone(),
                 };
                 vec![self.at_lookups("/topic/create", &query, false), post(brokers, "/topic/create", &query)]
             }
-            "create_channel" => {
+            Action::CreateChannel => {
                 let query = vec![("topic", self.topic()?), ("channel", self.channel()?)];
                 let brokers = self.brokers()?;
                 vec![
@@ -186,18 +162,14 @@ impl Plan<'_> {
                     post(brokers, "/channel/create", &query),
                 ]
             }
-            "delete_topic" | "delete_channel" => self.delete()?,
-            "empty_topic" | "pause_topic" | "unpause_topic" => {
-                let query = vec![("topic", self.topic()?)];
-                let path = format!("/topic/{}", action.trim_end_matches("_topic"));
-                vec![post(self.brokers()?, &path, &query)]
-            }
-            "empty_channel" | "pause_channel" | "unpause_channel" => {
-                let query = vec![("topic", self.topic()?), ("channel", self.channel()?)];
-                let path = format!("/channel/{}", action.trim_end_matches("_channel"));
-                vec![post(self.brokers()?, &path, &query)]
-            }
-            "tombstone" => {
+            Action::DeleteTopic | Action::DeleteChannel => self.delete()?,
+            Action::EmptyTopic => self.of_topic("/topic/empty")?,
+            Action::PauseTopic => self.of_topic("/topic/pause")?,
+            Action::UnpauseTopic => self.of_topic("/topic/unpause")?,
+            Action::EmptyChannel => self.of_channel("/channel/empty")?,
+            Action::PauseChannel => self.of_channel("/channel/pause")?,
+            Action::UnpauseChannel => self.of_channel("/channel/unpause")?,
+            Action::Tombstone => {
                 let node = self.node()?;
                 let query = vec![("topic", self.topic()?)];
                 let mut tombstone = query.clone();
@@ -206,21 +178,33 @@ impl Plan<'_> {
                 delete.iter_mut().for_each(|step| step.may_be_gone = true);
                 vec![self.at_lookups("/topic/tombstone", &tombstone, false), delete]
             }
-            "drain" => {
+            Action::Drain => {
                 let mut query = Vec::new();
                 query.extend(
-                    self.request.timeout_seconds.map(|s| ("timeout", s.saturating_mul(1000).to_string())),
+                    self.change.timeout_seconds.map(|s| ("timeout", s.saturating_mul(1000).to_string())),
                 );
                 vec![post(vec![self.node()?], "/drain", &query)]
             }
-            "publish" => vec![vec![self.publish()?]],
-            "configure" => vec![self.configure()?],
-            other => return Err(invalid(&format!("there is no action {other:?}"))),
+            Action::Publish => vec![vec![self.publish()?]],
+            Action::ConfigureTopic => self.configured(self.of_topic("/topic/config")?)?,
+            Action::ConfigureChannel => self.configured(self.of_channel("/channel/config")?)?,
+            Action::DropMessage => self.message("/message/drop")?,
+            Action::RequeueMessage => self.message("/message/requeue")?,
         })
     }
 
+    fn of_topic(&self, path: &str) -> Result<Vec<Vec<Step>>, Answer> {
+        let query = [("topic", self.topic()?)];
+        Ok(vec![post(self.brokers()?, path, &query)])
+    }
+
+    fn of_channel(&self, path: &str) -> Result<Vec<Vec<Step>>, Answer> {
+        let query = [("topic", self.topic()?), ("channel", self.channel()?)];
+        Ok(vec![post(self.brokers()?, path, &query)])
+    }
+
     fn topic(&self) -> Result<String, Answer> {
-        let name = self.request.topic.as_deref().filter(|name| is_name(name));
+        let name = self.change.topic.as_deref().filter(|name| is_name(name));
         name.map(str::to_owned).ok_or_else(|| {
             Answer::error_with(
                 StatusCode::BAD_REQUEST,
@@ -231,7 +215,7 @@ impl Plan<'_> {
     }
 
     fn channel(&self) -> Result<String, Answer> {
-        let name = self.request.channel.as_deref().filter(|name| is_name(name));
+        let name = self.change.channel.as_deref().filter(|name| is_name(name));
         name.map(str::to_owned).ok_or_else(|| {
             Answer::error_with(
                 StatusCode::BAD_REQUEST,
@@ -242,7 +226,7 @@ impl Plan<'_> {
     }
 
     fn node(&self) -> Result<Upstream, Answer> {
-        let id = self.request.node.as_deref().ok_or_else(|| invalid("node is missing"))?;
+        let id = self.change.node.as_deref().ok_or_else(|| invalid("node is missing"))?;
         let node = self.snapshot.node(id);
         let node = node.ok_or_else(|| Answer::error(StatusCode::NOT_FOUND, "NODE_NOT_FOUND"))?;
         match &node.error {
@@ -254,7 +238,7 @@ impl Plan<'_> {
 
     /// The brokers that have the topic, or the one that is named.
     fn brokers(&self) -> Result<Vec<Upstream>, Answer> {
-        if self.request.node.is_some() {
+        if self.change.node.is_some() {
             return Ok(vec![self.node()?]);
         }
         let topic = self.topic()?;
@@ -264,15 +248,15 @@ impl Plan<'_> {
 
     fn delete(&self) -> Result<Vec<Vec<Step>>, Answer> {
         let mut query = vec![("topic", self.topic()?)];
-        let path = match self.request.action.as_str() {
-            "delete_channel" => {
+        let path = match self.change.action {
+            Action::DeleteChannel => {
                 query.push(("channel", self.channel()?));
                 "/channel/delete"
             }
             _ => "/topic/delete",
         };
         // On one node alone the others keep it, and so do lookup servers.
-        let lookups = match &self.request.node {
+        let lookups = match &self.change.node {
             Some(_) => Vec::new(),
             None => self.at_lookups(path, &query, true),
         };
@@ -291,8 +275,8 @@ impl Plan<'_> {
 
     fn publish(&self) -> Result<Step, Answer> {
         let topic = self.topic()?;
-        let request = self.request;
-        let body = match (&request.body, &request.base64) {
+        let change = self.change;
+        let body = match (&change.body, &change.base64) {
             (Some(text), None) => text.clone().into_bytes(),
             (None, Some(text)) => STANDARD.decode(text).map_err(|_| invalid("base64 is none"))?,
             _ => return Err(invalid("a message has either a body or base64")),
@@ -300,18 +284,19 @@ impl Plan<'_> {
         if body.is_empty() || body.len() > MESSAGE_BYTES_MAX {
             return Err(invalid("a test message has 1 byte to 1 MiB"));
         }
-        let upstream = match &request.node {
+        let upstream = match &change.node {
             Some(_) => self.node()?,
             None => {
                 let having = self.snapshot.nodes_of(&topic).map(|(node, _)| node);
-                let mut any = having.chain(&self.snapshot.nodes).filter(|node| node.error.is_none());
+                let all = self.snapshot.nodes.iter().map(|node| &**node);
+                let mut any = having.chain(all).filter(|node| node.error.is_none());
                 let node = any.next().ok_or_else(|| invalid("no broker can be reached"))?;
                 node.upstream.clone()
             }
         };
         let mut query = vec![("topic", topic)];
-        query.extend(request.defer_ms.map(|ms| ("defer", ms.to_string())));
-        let headers = request.headers.iter();
+        query.extend(change.defer_ms.map(|ms| ("defer", ms.to_string())));
+        let headers = change.headers.iter();
         let headers = headers.map(|(name, value)| (format!("Mq-Header-{name}"), value.clone())).collect();
         Ok(Step {
             upstream,
@@ -324,16 +309,23 @@ impl Plan<'_> {
         })
     }
 
-    fn configure(&self) -> Result<Vec<Step>, Answer> {
-        let settings = self.request.settings.as_ref().filter(|settings| settings.is_object());
+    /// A change to one message, on the node that has it: ids are of a node.
+    fn message(&self, path: &str) -> Result<Vec<Vec<Step>>, Answer> {
+        let id = self.change.message.as_deref().filter(|id| is_id(id));
+        let id = id.ok_or_else(|| invalid("message is no id: 16 hexadecimal digits"))?;
+        let query = vec![("topic", self.topic()?), ("channel", self.channel()?), ("id", id.to_owned())];
+        Ok(vec![post(vec![self.node()?], path, &query)])
+    }
+
+    /// Requests that set settings: the whole change is in the body.
+    fn configured(&self, mut stages: Vec<Vec<Step>>) -> Result<Vec<Vec<Step>>, Answer> {
+        let settings = self.change.settings.as_ref().filter(|settings| settings.is_object());
         let settings = settings.ok_or_else(|| invalid("settings is no object"))?;
-        let query = vec![("topic", self.topic()?)];
-        let mut steps = post(self.brokers()?, "/topic/config", &query);
-        for step in &mut steps {
+        for step in stages.iter_mut().flatten() {
             step.method = Method::PUT;
             step.body = settings.to_string().into();
         }
-        Ok(steps)
+        Ok(stages)
     }
 }
 

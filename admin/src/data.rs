@@ -7,10 +7,11 @@ use mq_net::secret::Secret;
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::actions;
+use crate::admin::Admin;
+use crate::change::Change;
+use crate::fleet::Seen;
 use crate::notify::Origin;
 use crate::sessions::Named;
-use crate::site::Admin;
 use crate::viewer::Viewer;
 use crate::{audit, fleet, views};
 
@@ -50,6 +51,9 @@ fn is_json(request: &Request) -> bool {
 
 async fn me(admin: &Admin, request: &Request) -> Answer {
     let viewer = Viewer::of(admin, request).await;
+    if let Ok(viewer) = &viewer {
+        viewer.prepare(admin);
+    }
     let login = match (&admin.settings.access, &viewer) {
         (Some(access), Ok(_)) if !access.is_open() => "in",
         (_, Ok(_)) => "none",
@@ -74,8 +78,15 @@ async fn login(admin: &Admin, request: Request) -> Result<Answer, Answer> {
     let Some(access) = admin.settings.access.as_ref().filter(|access| !access.is_open()) else {
         return Ok(Answer::json(&json!({"message": ""})));
     };
-    let ip = crate::viewer::ip_of(request.peer());
-    if !admin.sessions.may_try(&ip) {
+    // All who come by one proxy together have some more tries than one: what it says of them may be made up.
+    let proxy = crate::viewer::ip_of(request.peer());
+    let client = crate::viewer::forwarded(admin, &request).map(|ip| format!("{ip} by {proxy}"));
+    let from = crate::viewer::origin(admin, &request);
+    let may_try = match &client {
+        Some(client) => admin.sessions.may_try(client) && admin.sessions.may_try_by(&proxy),
+        None => admin.sessions.may_try(&proxy),
+    };
+    if !may_try {
         let detail = "too many wrong tokens: wait a minute";
         return Err(
             Answer::error_with(StatusCode::TOO_MANY_REQUESTS, "TOO_MANY", detail).retry_after(RETRY_AFTER)
@@ -90,15 +101,16 @@ async fn login(admin: &Admin, request: Request) -> Result<Answer, Answer> {
     let token: Secret<Arc<[u8]>> = Secret::new(login.token.trim().as_bytes().into());
     match access.caller(Some(token.expose()), &peer).await {
         Ok(caller) => {
-            audit::login(caller.name().unwrap_or("anyone"), &peer.address, true);
+            audit::login(caller.name().unwrap_or("anyone"), &from, true);
             let cookie = admin.sessions.open(token, &named);
             let cookie =
                 cookie.ok_or_else(|| Answer::error(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL_ERROR"))?;
             Ok(Answer::json(&json!({"message": ""})).header(header::SET_COOKIE, &cookie))
         }
         Err(_) => {
-            audit::login("nobody", &peer.address, false);
-            admin.sessions.failed(&ip);
+            audit::login("nobody", &from, false);
+            admin.sessions.failed(&proxy);
+            client.iter().for_each(|client| admin.sessions.failed(client));
             Err(Answer::error_with(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", "the token is not known"))
         }
     }
@@ -117,20 +129,30 @@ async fn look(admin: &Arc<Admin>, view: &str, request: Request) -> Result<Answer
     ) {
         return Err(Answer::not_found());
     }
-    let snapshot = viewer.snapshot(admin).await?;
+    let seen = match query.get("partial") {
+        Some("1") => viewer.seen(admin).await?,
+        _ => Seen { snapshot: viewer.snapshot(admin).await?, reading: None },
+    };
+    let Seen { snapshot, reading } = seen;
     match view {
-        "overview" => Ok(views::overview(&snapshot)),
-        "topics" => views::topics(&snapshot, &query),
+        "overview" => Ok(views::overview(&snapshot, reading)),
+        "topics" => views::topics(&snapshot, &query, reading),
+        "nodes" => views::nodes(&snapshot, &query, reading),
+        // The numbers of one topic or channel would be wrong: they lack the other nodes'.
+        _ if reading.is_some() => {
+            let part = json!({"at": snapshot.at, "warnings": snapshot.warnings, "reading": reading});
+            Ok(Answer::json(&part).status(StatusCode::ACCEPTED))
+        }
         "topic" => views::topic(&snapshot, call, named("topic")?).await,
         "channel" => views::channel(&snapshot, call, named("topic")?, named("channel")?).await,
-        "nodes" => Ok(views::nodes(&snapshot)),
         "node" => views::node(&snapshot, &query, named("node")?),
         "lookup" => Ok(views::lookup(&snapshot, &fleet::inactive(&snapshot, call).await)),
         "history" => views::history(&snapshot, call, &query).await,
         _ => {
             let answer = views::peek(&snapshot, call, &query).await;
             let outcome = answer.as_ref().map_or_else(Answer::code, Answer::code);
-            audit::peek(&viewer, query.get("topic").unwrap_or_default(), query.get("node"), outcome);
+            let [topic, channel, node] = ["topic", "channel", "node"].map(|name| query.get(name));
+            audit::peek(&viewer, topic, channel, node, outcome);
             answer
         }
     }
@@ -138,9 +160,9 @@ async fn look(admin: &Arc<Admin>, view: &str, request: Request) -> Result<Answer
 
 async fn action(admin: &Arc<Admin>, request: Request) -> Result<Answer, Answer> {
     let viewer = Viewer::of(admin, &request).await?;
-    let origin = Origin::of(&request, &viewer);
+    let origin = Origin::of(&request, &viewer, false);
     let body = request.body(BODY_BYTES_MAX).await.map_err(|error| error.answer("BODY_TOO_BIG"))?;
-    let wanted: actions::Request = serde_json::from_slice(&body)
+    let wanted: Change = serde_json::from_slice(&body)
         .map_err(|error| views::invalid(&format!("the body can't be read: {error}")))?;
     drop(body);
     let done = admin.act(&viewer, &wanted, &origin).await?;

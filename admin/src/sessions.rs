@@ -15,6 +15,8 @@ const LIFETIME: Duration = Duration::from_secs(12 * 3600);
 const SESSIONS_MAX: usize = 1024;
 /// Wrong tokens from one address until it has to wait, and for how long.
 const TRIES_MAX: u32 = 10;
+/// The same of all who come by one proxy.
+const TRIES_BY_PROXY_MAX: u32 = 100;
 const TRIES_WINDOW: Duration = Duration::from_secs(60);
 /// Addresses that are remembered for it.
 const ADDRESSES_MAX: usize = 4096;
@@ -59,15 +61,27 @@ impl Sessions {
 
     /// The token of the request's session.
     pub(crate) fn token(&self, request: &Request) -> Option<Token> {
-        let id = Named::of(request, "").id_in(request)?;
+        self.token_of(&Named::of(request, "").id_in(request)?)
+    }
+
+    fn token_of(&self, id: &str) -> Option<Token> {
         let open = self.open.lock();
-        open.get(&id).filter(|(_, expires)| Instant::now() < *expires).map(|(token, _)| token.clone())
+        open.get(id).filter(|(_, expires)| Instant::now() < *expires).map(|(token, _)| token.clone())
     }
 
     /// Whether somebody at `ip` may try a token.
     pub(crate) fn may_try(&self, ip: &str) -> bool {
+        self.has_less(ip, TRIES_MAX)
+    }
+
+    /// Whether anybody may who comes by the proxy at `ip`.
+    pub(crate) fn may_try_by(&self, ip: &str) -> bool {
+        self.has_less(ip, TRIES_BY_PROXY_MAX)
+    }
+
+    fn has_less(&self, ip: &str, max: u32) -> bool {
         let tries = self.tries.lock();
-        tries.get(ip).is_none_or(|(count, since)| *count < TRIES_MAX || since.elapsed() >= TRIES_WINDOW)
+        tries.get(ip).is_none_or(|(count, since)| *count < max || since.elapsed() >= TRIES_WINDOW)
     }
 
     /// Counts a wrong token from `ip`.
@@ -122,6 +136,18 @@ impl Named {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_session_ends_after_twelve_hours() {
+        let sessions = Sessions::default();
+        let cookie = Named { name: "c".to_owned(), base: "/".to_owned(), is_secure: false };
+        let set = sessions.open(Secret::new(Arc::from(&b"token"[..])), &cookie).unwrap();
+        let id = set.strip_prefix("c=").and_then(|rest| rest.split(';').next()).unwrap();
+        tokio::time::advance(LIFETIME - Duration::from_secs(1)).await;
+        assert!(sessions.token_of(id).is_some());
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(sessions.token_of(id).is_none());
+    }
 
     #[tokio::test(start_paused = true)]
     async fn after_ten_wrong_tokens_an_address_waits_a_minute() {

@@ -74,8 +74,63 @@ pub struct Settings {
     pub nsqadmin: NsqadminSettings,
 }
 
-/// Settings that only nsqadmin has.
+/// A graphite that may be asked.
 #[derive(Clone, Debug)]
+pub struct Graphite {
+    /// Host, maybe with a port.
+    pub(crate) authority: String,
+    /// Path before `/render`.
+    pub(crate) path: String,
+    /// `name:password` of its URL.
+    pub(crate) login: Option<Secret<String>>,
+    /// Whether browsers may ask it through this page.
+    pub(crate) is_proxied: bool,
+    /// Interval of the brokers' statistics.
+    pub(crate) interval: Duration,
+}
+
+impl Graphite {
+    /// The graphite at an `http://` URL; `None` if it is none.
+    pub fn new(url: &str, is_proxied: bool, interval: Duration) -> Option<Self> {
+        let rest = url.strip_prefix("http://")?;
+        let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let (login, authority) = match host.rsplit_once('@') {
+            Some((login, authority)) => (Some(Secret::new(login.to_owned())), authority),
+            None => (None, host),
+        };
+        let is_plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
+        let path = path.trim_end_matches('/');
+        let is_good = !authority.is_empty() && is_plain(authority) && is_plain(path) && !path.contains('?');
+        is_good.then(|| Self {
+            authority: authority.to_owned(),
+            path: path.to_owned(),
+            login,
+            is_proxied,
+            interval,
+        })
+    }
+}
+
+/// The value of a setting, as `/config` shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OptionValue {
+    /// Text, shown unchanged.
+    Text(String),
+    /// A number, a switch or a list: JSON.
+    Json(String),
+}
+
+/// The settings of the process, which `/config` shows and changes.
+pub trait PageOptions: Send + Sync {
+    /// The value of a setting by its name in nsqadmin's file; `None` if there is none of that name.
+    fn get(&self, name: &str) -> Option<OptionValue>;
+
+    /// Changes the least severe lines that are logged. Whether `word` is a level.
+    fn set_log_level(&self, word: &str) -> bool;
+}
+
+/// Settings that only nsqadmin has.
+#[derive(Clone)]
 pub struct NsqadminSettings {
     /// Users who may change something; none: all may.
     pub admin_users: Vec<String>,
@@ -87,6 +142,12 @@ pub struct NsqadminSettings {
     pub allow_config_from: Option<Cidr>,
     /// URL that hears of each change; plain HTTP.
     pub notification_endpoint: Option<String>,
+    /// Name of this host, for notifications.
+    pub via: String,
+    /// Graphite, for who asks for charts by nsqadmin's API.
+    pub graphite: Option<Graphite>,
+    /// Options that `/config` shows; `None`: the lists of servers alone.
+    pub options: Option<Arc<dyn PageOptions>>,
 }
 
 impl Default for NsqadminSettings {
@@ -100,6 +161,9 @@ impl Default for NsqadminSettings {
             ],
             allow_config_from: Some(Cidr { address: IpAddr::from([127, 0, 0, 0]), bits: 8 }),
             notification_endpoint: None,
+            via: String::new(),
+            graphite: None,
+            options: None,
         }
     }
 }

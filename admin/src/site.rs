@@ -4,65 +4,11 @@ use std::sync::Arc;
 
 use mq_net::http::{Answer, Api, Handling, HostNames, Method, Request, Route, Site, StatusCode, header};
 
-use crate::fleet::{Fleet, Sources};
-use crate::notify::{Origin, notify};
-use crate::sessions::Sessions;
-use crate::settings::Settings;
-use crate::upstream::Upstream;
-use crate::viewer::Viewer;
-use crate::{actions, audit, data, nsqadmin, page};
-
-/// The page and what is behind it.
-pub struct Admin {
-    pub(crate) settings: Settings,
-    pub(crate) fleet: Arc<Fleet>,
-    pub(crate) sessions: Sessions,
-}
+use crate::admin::Admin;
+use crate::settings::Credentials;
+use crate::{data, nsqadmin, page};
 
 impl Admin {
-    /// The page that `settings` describe. Nothing is asked of anybody before somebody looks.
-    pub fn new(settings: Settings) -> Arc<Self> {
-        let local =
-            |server: &Option<(String, _)>| server.clone().map(|(id, server)| Upstream::local(id, server));
-        let configured = |addresses: &[String]| -> Vec<Upstream> {
-            addresses.iter().map(|address| Upstream::configured(address, settings.tls.clone())).collect()
-        };
-        let mut sources =
-            Sources { lookups: configured(&settings.lookups), nodes: configured(&settings.nodes) };
-        sources.lookups.extend(local(&settings.local_lookup));
-        sources.nodes.extend(local(&settings.local_broker));
-        Arc::new(Self { fleet: Arc::new(Fleet::new(sources)), sessions: Sessions::default(), settings })
-    }
-
-    /// Makes a change for a viewer, logs it, and posts the notification.
-    pub(crate) async fn act(
-        &self,
-        viewer: &Viewer,
-        request: &actions::Request,
-        origin: &Origin,
-    ) -> Result<actions::Done, Answer> {
-        if !viewer.may_change {
-            audit::change(viewer, request, "FORBIDDEN");
-            return Err(Answer::error(StatusCode::FORBIDDEN, "FORBIDDEN"));
-        }
-        // Brokers and topics of a moment ago may be others now.
-        self.fleet.forget();
-        let done = match viewer.snapshot(self).await {
-            Ok(snapshot) => actions::run(request, &snapshot, &self.fleet.sources, &viewer.call).await,
-            Err(nobody) => Err(nobody),
-        };
-        self.fleet.forget();
-        let failure = match &done {
-            Ok(done) => done.message(),
-            Err(answer) => String::from_utf8_lossy(answer.body()).into_owned(),
-        };
-        audit::change(viewer, request, &failure);
-        if let (Some(endpoint), Ok(_)) = (&self.settings.nsqadmin.notification_endpoint, &done) {
-            notify(endpoint, &self.settings.name, request, origin);
-        }
-        done
-    }
-
     async fn route(self: Arc<Self>, request: Request) -> Answer {
         let path = request.path().to_owned();
         let Some(rest) = path.strip_prefix(self.settings.base.as_str()) else {
@@ -109,6 +55,10 @@ pub struct Alone {
 impl Alone {
     /// Serves `admin`; `hosts` are the names by which clients on this machine may reach it without a token.
     pub fn new(admin: Arc<Admin>, hosts: HostNames) -> Arc<Self> {
+        // A page that shows brokers a token of its own lends it to whoever reaches the page: a name that
+        // somebody made lead here is no way to it, from this machine or another.
+        let has_token = matches!(admin.settings.credentials, Credentials::Own(Some(_)));
+        let hosts = if has_token { hosts.for_everybody() } else { hosts };
         Arc::new(Self { admin, hosts })
     }
 }

@@ -6,15 +6,18 @@ use std::sync::Arc;
 use mq_net::http::{Answer, Peer, Request, StatusCode};
 use mq_net::secret::Secret;
 
-use crate::fleet::{Key, Snapshot};
+use crate::admin::Admin;
+use crate::fleet::{Key, Seen};
 use crate::settings::Credentials;
-use crate::site::Admin;
+use crate::snapshot::Snapshot;
 use crate::upstream::Call;
 
 /// One who looks at the page.
 pub(crate) struct Viewer {
-    /// Name in the audit log; never a secret.
-    pub(crate) name: String,
+    /// The name by which it is known, if it is; never a secret.
+    known: Option<String>,
+    /// The address that it comes from, as a proxy names it that is believed.
+    from: String,
     /// Whether it may change anything, by nsqadmin's rule for users; tokens have their own.
     pub(crate) may_change: bool,
     pub(crate) call: Call,
@@ -40,35 +43,105 @@ impl Viewer {
         };
         Ok(Self {
             may_change: users.is_empty() || user.is_some_and(|user| users.contains(&user)),
-            name: name.unwrap_or_else(|| "anyone".to_owned()),
+            known: name,
+            from: origin(admin, request),
             call: Call {
                 peer: request.peer().clone(),
                 token,
                 connect_timeout: settings.connect_timeout,
                 request_timeout: settings.request_timeout,
+                room: admin.room.clone(),
             },
         })
     }
 
-    /// The fleet as it may be seen.
-    pub(crate) async fn snapshot(&self, admin: &Admin) -> Result<Arc<Snapshot>, Answer> {
+    /// The name by which it is known, if it is.
+    pub(crate) fn known(&self) -> Option<&str> {
+        self.known.as_deref()
+    }
+
+    /// Name in the audit log.
+    pub(crate) fn name(&self) -> &str {
+        self.known().unwrap_or("anyone")
+    }
+
+    /// The address that it comes from: the connection's, or what a proxy that is believed says.
+    pub(crate) fn from(&self) -> &str {
+        &self.from
+    }
+
+    /// Begins to read the fleet: whoever opens the page asks for it next.
+    pub(crate) fn prepare(&self, admin: &Admin) {
+        admin.fleet.prepare(&self.call, self.key(admin));
+    }
+
+    fn key(&self, admin: &Admin) -> Key {
         // Where one token is for all, all see the same; else an auth server may look at the address too.
         let asks = admin.settings.access.as_ref().is_some_and(|access| !access.is_open());
-        let key = match &admin.settings.credentials {
+        match &admin.settings.credentials {
             Credentials::Viewers if asks => Key {
                 token: self.call.token.as_ref().map(|token| Arc::clone(token.expose())),
                 ip: ip_of(&self.call.peer),
             },
             _ => Key::default(),
-        };
-        let snapshot = admin.fleet.snapshot(&self.call, key).await;
-        match snapshot.is_empty() && !snapshot.warnings.is_empty() {
-            true => {
-                let detail = snapshot.warnings.join("; ");
-                Err(Answer::error_with(StatusCode::BAD_GATEWAY, "UPSTREAM_ERROR", &detail))
-            }
-            false => Ok(snapshot),
         }
+    }
+
+    /// The fleet as it may be seen, or what is read of it so far.
+    pub(crate) async fn seen(&self, admin: &Admin) -> Result<Seen, Answer> {
+        let seen = admin.fleet.seen(&self.call, self.key(admin)).await;
+        match seen.reading {
+            None => Ok(Seen { snapshot: answered(seen.snapshot)?, reading: None }),
+            Some(_) => Ok(seen),
+        }
+    }
+
+    /// The fleet as it may be seen.
+    pub(crate) async fn snapshot(&self, admin: &Admin) -> Result<Arc<Snapshot>, Answer> {
+        answered(admin.fleet.snapshot(&self.call, self.key(admin)).await)
+    }
+}
+
+/// The fleet, where anybody of it answers.
+fn answered(snapshot: Arc<Snapshot>) -> Result<Arc<Snapshot>, Answer> {
+    match snapshot.is_empty() && !snapshot.warnings.is_empty() {
+        true => {
+            let detail = snapshot.warnings.join("; ");
+            Err(Answer::error_with(StatusCode::BAD_GATEWAY, "UPSTREAM_ERROR", &detail))
+        }
+        false => Ok(snapshot),
+    }
+}
+
+/// Whether `ip` is a proxy whose headers are believed.
+fn is_proxy(admin: &Admin, ip: IpAddr) -> bool {
+    admin.settings.nsqadmin.acl_http_proxies.iter().any(|range| range.contains(ip))
+}
+
+/// The client's address as the proxy names it through which it comes, where that is believed: the last in
+/// `X-Forwarded-For` that is no such proxy itself. What stands before it, anybody can write.
+pub(crate) fn forwarded(admin: &Admin, request: &Request) -> Option<IpAddr> {
+    let peer: IpAddr = ip_of(request.peer()).parse().ok()?;
+    if !is_proxy(admin, peer) {
+        return None;
+    }
+    let lines: Vec<_> = request.headers().get_all("x-forwarded-for").iter().collect();
+    let addresses =
+        lines.iter().rev().filter_map(|line| line.to_str().ok()).flat_map(|line| line.rsplit(','));
+    for address in addresses {
+        let ip: IpAddr = address.trim().parse::<IpAddr>().ok()?.to_canonical();
+        if !is_proxy(admin, ip) {
+            return Some(ip);
+        }
+    }
+    None
+}
+
+/// The address that a request comes from, for logs: both where a proxy names it.
+pub(crate) fn origin(admin: &Admin, request: &Request) -> String {
+    match forwarded(admin, request) {
+        Some(ip) => format!("{ip} by {}", request.peer().address),
+        None => request.peer().address.clone(),
     }
 }
 
@@ -76,7 +149,7 @@ impl Viewer {
 fn user(admin: &Admin, request: &Request) -> Option<String> {
     let settings = &admin.settings.nsqadmin;
     let ip: IpAddr = ip_of(request.peer()).parse().ok()?;
-    if !settings.acl_http_proxies.iter().any(|range| range.contains(ip)) {
+    if !is_proxy(admin, ip) {
         return None;
     }
     let mut values = request.headers().get_all(settings.acl_http_header.as_str()).iter();

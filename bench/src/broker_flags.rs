@@ -6,6 +6,8 @@ use mq_nsq::client::{Admin, AdminError, ClientTls, ClientTlsOptions, Connection,
 use mq_server::config::value::{Address, Value};
 use mq_server::startup_banner::DEFAULT_ADDRESS;
 
+use crate::plain_words::{plain, without_codes};
+
 /// HTTP address of a broker unless another is given.
 const DEFAULT_HTTP_ADDRESS: &str = "127.0.0.1:4151";
 
@@ -35,9 +37,9 @@ pub struct Tls {
 /// Flags of a command that speaks NSQ's protocol.
 #[derive(Clone, clap::Args)]
 pub struct TcpFlags {
-    /// Broker to connect to: host:port, or the path of a unix socket
-    #[arg(long, value_name = "ADDRESS", env = "MQ_TCP_ADDRESS", default_value = DEFAULT_ADDRESS, value_parser = address)]
-    tcp_address: String,
+    /// Broker to connect to: host:port, or the path of a unix socket; 127.0.0.1:4150 without it
+    #[arg(long, value_name = "ADDRESS", env = "MQ_TCP_ADDRESS", value_parser = address)]
+    tcp_address: Option<String>,
     #[command(flatten)]
     token: Token,
     #[command(flatten)]
@@ -58,9 +60,10 @@ pub struct HttpFlags {
 /// The flag that names a broker's HTTP API.
 #[derive(Clone, clap::Args)]
 pub struct HttpAddressFlag {
-    /// Broker's HTTP API: host:port or https://host:port, or the path of a unix socket
-    #[arg(long, value_name = "ADDRESS", env = "MQ_HTTP_ADDRESS", default_value = DEFAULT_HTTP_ADDRESS, value_parser = http_address)]
-    http_address: HttpAddress,
+    /// Broker's HTTP API: host:port or https://host:port, or the path of a unix socket;
+    /// 127.0.0.1:4151 without it
+    #[arg(long, value_name = "ADDRESS", env = "MQ_HTTP_ADDRESS", value_parser = http_address)]
+    http_address: Option<HttpAddress>,
 }
 
 /// The flag that names a secret.
@@ -88,7 +91,11 @@ fn address(text: &str) -> Result<String, String> {
     }
 }
 
-fn http_address(text: &str) -> Result<HttpAddress, String> {
+/// The address of an HTTP API in a flag.
+///
+/// # Errors
+/// What the right form is.
+pub fn http_address(text: &str) -> Result<HttpAddress, String> {
     let (https, rest, port) = match text.split_once("://") {
         Some(("https", rest)) => (true, rest, Some(443)),
         Some(("http", rest)) => (false, rest, Some(80)),
@@ -122,16 +129,21 @@ impl Tls {
             || tls_server_name.is_some()
     }
 
-    /// The client's TLS as the flags say, also if none switches it on.
-    pub fn load(&self) -> Result<ClientTls, String> {
-        let options = ClientTlsOptions {
+    /// The flags as options of a client.
+    pub fn options(&self) -> ClientTlsOptions {
+        ClientTlsOptions {
             root_ca_file: self.tls_ca.clone(),
             identity: self.tls_cert.clone().zip(self.tls_key.clone()),
             server_name: self.tls_server_name.clone(),
             insecure_skip_verify: self.tls_insecure,
             ..ClientTlsOptions::default()
-        };
-        ClientTls::load(&options).map_err(|error| format!("--tls-ca, --tls-cert or --tls-key: {error}"))
+        }
+    }
+
+    /// The client's TLS as the flags say, also if none switches it on.
+    pub fn load(&self) -> Result<ClientTls, String> {
+        ClientTls::load(&self.options())
+            .map_err(|error| format!("--tls-ca, --tls-cert or --tls-key: {error}"))
     }
 }
 
@@ -160,12 +172,39 @@ fn first_line(path: &Path) -> Result<Vec<u8>, String> {
 impl TcpFlags {
     /// The broker's address.
     pub fn address(&self) -> &str {
-        &self.tcp_address
+        self.tcp_address.as_deref().unwrap_or(DEFAULT_ADDRESS)
+    }
+
+    /// Whether a flag or the environment names it.
+    pub fn is_given(&self) -> bool {
+        self.tcp_address.is_some()
+    }
+
+    /// The same as a URL of the crate `libmq`.
+    pub fn url(&self) -> String {
+        let (address, scheme) = (self.address(), if self.tls.is_on() { "mqs" } else { "mq" });
+        if !address.contains('/') {
+            let host = if address.starts_with(':') { "127.0.0.1" } else { "" };
+            return format!("{scheme}://{host}{address}");
+        }
+        let is_path = ["/", "./", "../"].iter().any(|start| address.starts_with(start));
+        let folder = if is_path { "" } else { "./" };
+        // A comma would begin another path, and a question mark the settings.
+        let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-".contains(byte);
+        let escape =
+            |byte: u8| if plain(&byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
+        let path: String = address.bytes().map(escape).collect();
+        format!("{scheme}+unix:{folder}{path}")
     }
 
     /// The flag of the secret.
     pub fn token(&self) -> &Token {
         &self.token
+    }
+
+    /// TLS as the flags say, if one of them switches it on.
+    pub fn tls(&self) -> Option<ClientTlsOptions> {
+        self.tls.is_on().then(|| self.tls.options())
     }
 
     /// The client's introduction to the broker.
@@ -177,35 +216,53 @@ impl TcpFlags {
 
     /// Connects to the broker.
     pub async fn connect(&self) -> Result<Connection, String> {
-        let connected = Connection::connect(&self.tcp_address, self.identify()?).await;
+        let connected = Connection::connect(self.address(), self.identify()?).await;
         connected.map_err(|error| self.explain(&error))
     }
 
     /// An error for people: what would be right.
     pub fn explain(&self, error: &Error) -> String {
-        let address = &self.tcp_address;
-        match error {
-            Error::Io(io) if is_absent(io.kind()) => {
-                format!("{address}: {error}: is a broker running there? `mq serve` starts one")
-            }
-            Error::Server { text, .. } if text.contains("TLS") && !self.tls.is_on() => {
-                format!("{address}: {error}: a broker that requires TLS is reached with --tls")
-            }
-            Error::Server { code, .. } if code.starts_with("E_AUTH") || code == "E_UNAUTHORIZED" => {
-                format!("{address}: {error}: --auth-token-file names the file with the secret to show")
-            }
-            _ => format!("{address}: {error}"),
+        let (address, why) = (self.address(), error.to_string());
+        match self.hint(&why) {
+            Some(hint) => format!("{address}: {}: {hint}", without_codes(&why)),
+            None => format!("{address}: {}", plain(&why)),
+        }
+    }
+
+    /// The flag or command that would be right after a failure, by the text of the system or the broker.
+    pub fn hint(&self, why: &str) -> Option<&'static str> {
+        let is_absent =
+            ["Connection refused", "No such file or directory"].iter().any(|text| why.contains(text));
+        if is_absent {
+            Some("is a broker running there? `mq serve` starts one")
+        } else if why.starts_with("E_") && why.contains("TLS") && !self.tls.is_on() {
+            Some("a broker that requires TLS is reached with --tls")
+        } else if why.starts_with("E_AUTH") || why.starts_with("E_UNAUTHORIZED") {
+            Some("--auth-token-file names the file with the secret to show")
+        } else {
+            None
         }
     }
 }
 
-/// Whether nobody listens there.
-fn is_absent(kind: std::io::ErrorKind) -> bool {
-    use std::io::ErrorKind::{ConnectionRefused, NotFound};
-    matches!(kind, ConnectionRefused | NotFound)
+impl HttpAddress {
+    /// Whether `https://` stood before it.
+    pub fn is_https(&self) -> bool {
+        self.https
+    }
+
+    /// `host:port`, or the path of a unix socket.
+    pub fn as_str(&self) -> &str {
+        &self.address
+    }
 }
 
 impl HttpAddressFlag {
+    /// Whether a flag or the environment names it.
+    pub fn is_given(&self) -> bool {
+        self.http_address.is_some()
+    }
+
     /// The HTTP API of the broker that `beside` names, with the same token and TLS.
     pub fn with(&self, beside: &TcpFlags) -> HttpFlags {
         HttpFlags { address: self.clone(), token: beside.token.clone(), tls: beside.tls.clone() }
@@ -215,30 +272,69 @@ impl HttpAddressFlag {
 impl HttpFlags {
     /// The broker's API.
     pub fn admin(&self) -> Result<Admin, String> {
-        let admin = Admin::new(self.address(), self.token.read()?.as_deref());
-        match self.address.http_address.https || self.tls.is_on() {
-            true => Ok(admin.with_tls(self.tls.load()?)),
-            false => Ok(admin),
-        }
+        self.api(self.address(), self.is_https())
+    }
+
+    /// The API at another address, with the same token and TLS.
+    pub fn admin_at(&self, address: &HttpAddress) -> Result<Admin, String> {
+        self.api(address.as_str(), address.is_https())
+    }
+
+    fn api(&self, address: &str, https: bool) -> Result<Admin, String> {
+        let admin = Admin::new(address, self.token.read()?.as_deref());
+        Ok(match self.tls(https)? {
+            Some(tls) => admin.with_tls(tls),
+            None => admin,
+        })
+    }
+
+    /// Whether `https://` stood before the broker's address.
+    pub fn is_https(&self) -> bool {
+        self.address.http_address.as_ref().is_some_and(HttpAddress::is_https)
+    }
+
+    /// The client's TLS, if a flag or `https` switches it on.
+    pub fn tls(&self, https: bool) -> Result<Option<ClientTls>, String> {
+        (https || self.tls.is_on()).then(|| self.tls.load()).transpose()
     }
 
     /// The broker's address.
     pub fn address(&self) -> &str {
-        &self.address.http_address.address
+        self.address.http_address.as_ref().map_or(DEFAULT_HTTP_ADDRESS, HttpAddress::as_str)
+    }
+
+    /// The flag of the token.
+    pub fn token(&self) -> &Token {
+        &self.token
     }
 
     /// An error for people: what would be right.
     pub fn explain(&self, error: &AdminError) -> String {
-        let address = self.address();
-        match error {
-            AdminError::NoAnswer(_) => {
-                format!("{address}: {error}: is a broker's HTTP API there? `mq serve` starts one")
-            }
-            AdminError::Refused { code, .. } if code == "UNAUTHORIZED" || code == "FORBIDDEN" => {
-                format!("{address}: {error}: --auth-token-file names the file with the token to show")
-            }
-            AdminError::Refused { .. } => error.to_string(),
+        explain_http(self.address(), error)
+    }
+}
+
+/// An error of the HTTP API at `address` for people: what would be right.
+pub fn explain_http(address: &str, error: &AdminError) -> String {
+    match error {
+        AdminError::NoAnswer(text) if text.contains("invalid HTTP version") => {
+            format!(
+                "{address}: nobody speaks HTTP there: is it a broker's TCP port? its HTTP port is another"
+            )
         }
+        AdminError::NoAnswer(text) if text.contains("InvalidContentType") => {
+            format!(
+                "{address}: nobody speaks TLS there: leave https:// and --tls out, or name the HTTPS port"
+            )
+        }
+        AdminError::NoAnswer(text) => {
+            let text = without_codes(text);
+            format!("{address}: {text}: is a broker's HTTP API there? `mq serve` starts one")
+        }
+        AdminError::Refused { code, .. } if code == "UNAUTHORIZED" || code == "FORBIDDEN" => {
+            format!("{address}: {error}: --auth-token-file names the file with the token to show")
+        }
+        AdminError::Refused { .. } => plain(&error.to_string()),
     }
 }
 
@@ -261,9 +357,29 @@ mod tests {
     }
 
     #[test]
+    fn a_broker_of_the_flags_has_a_url() {
+        use clap::{Args, FromArgMatches};
+        let url = |flags: &[&str]| {
+            let command = TcpFlags::augment_args(clap::Command::new("mq"));
+            let matches = command.get_matches_from([&["mq"], flags].concat());
+            TcpFlags::from_arg_matches(&matches).unwrap().url()
+        };
+        assert_eq!(url(&["--tcp-address=broker:1"]), "mq://broker:1");
+        assert_eq!(url(&["--tcp-address=:1"]), "mq://127.0.0.1:1");
+        assert_eq!(url(&["--tcp-address=broker:1", "--tls-ca=a"]), "mqs://broker:1");
+        assert_eq!(url(&["--tcp-address=[::1]:4150"]), "mq://[::1]:4150");
+        assert_eq!(url(&["--tcp-address=/run/mq.sock"]), "mq+unix:/run/mq.sock");
+        assert_eq!(url(&["--tcp-address=/run/a b,c?.sock"]), "mq+unix:/run/a%20b%2Cc%3F.sock");
+        assert_eq!(url(&["--tcp-address=run/mq"]), "mq+unix:./run/mq");
+        assert_eq!(url(&["--tcp-address=./mq.sock", "--tls"]), "mqs+unix:./mq.sock");
+    }
+
+    #[test]
     fn an_address_without_a_port_is_refused_with_the_right_form() {
-        let error = address("localhost").unwrap_err();
-        assert!(error.contains("host:port") && error.contains("unix socket"), "{error}");
+        for wrong in ["localhost", "https://127.0.0.1:4150"] {
+            let error = address(wrong).unwrap_err();
+            assert!(error.contains("host:port") && error.contains("unix socket"), "{error}");
+        }
     }
 
     #[test]

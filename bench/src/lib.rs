@@ -4,15 +4,17 @@
 //!
 //! - [`run`]: one workload, with the flags of [`Bench`], on a [`Front`]
 //! - `load`: the workloads
-//! - [`broker_flags`]: flags by which a client reaches a broker, the same on every command of `mq`
+//! - [`broker_flags`]: flags by which a client reaches a broker, the same on every command of `mq`;
+//!   [`plain_words`]: its errors for people
 
 pub mod broker_flags;
+mod front;
 mod load;
-
-use std::sync::atomic::AtomicBool;
+pub mod plain_words;
 
 use clap::Subcommand;
 
+pub use self::front::{Bar, Front, Unit};
 use self::load::{delayed, flow, idle, latency};
 
 /// Arguments of `mq bench`.
@@ -42,30 +44,6 @@ enum Workload {
     Topics(idle::Topics),
     /// Subscribes connections that get nothing
     Connections(idle::Connections),
-}
-
-/// The unit that a [`Bar`] counts in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "named after what is counted")]
-pub enum Unit {
-    Messages,
-    Topics,
-    Connections,
-    Seconds,
-}
-
-/// A progress bar: called with the part that is done and the whole, erased when dropped.
-pub type Bar = Box<dyn FnMut(u64, u64)>;
-
-/// The terminal that a load runs on.
-#[derive(Clone, Copy)]
-pub struct Front<'a> {
-    /// Begins a progress bar.
-    pub bar: &'a dyn Fn(Unit) -> Bar,
-    /// Lays out rows of cells, the first of which is the head.
-    pub table: &'a dyn Fn(&[Vec<String>]) -> String,
-    /// Set by another thread: ends the load early, with the figures so far.
-    pub stopped: &'a AtomicBool,
 }
 
 /// Results of a load.

@@ -16,7 +16,10 @@
  * All durations are in milliseconds.
  */
 
-/** A body, header or id: bytes, or a text that is sent as UTF-8. */
+/**
+ * A body, header or id: bytes, or a text that is sent as UTF-8. A text with half of a surrogate pair is refused: UTF-8
+ * has no bytes for it.
+ */
 export type Bytes = string | ArrayBufferView | ArrayBuffer
 
 /** Headers to publish: an object whose values can be lists, or pairs in their order. */
@@ -40,13 +43,18 @@ export interface PublishOptions {
   /** For one message only: the messages of a list have their own. */
   id?: Bytes
   delay?: number
+  /**
+   * The longest wait for the outcome, instead of `publishTimeout`: at its end the error is `TIMEOUT` if the message was not
+   * sent, and never is then; `UNKNOWN_OUTCOME` if it was.
+   */
+  timeout?: number
 }
 
 /** A broker's answer for a message that is stored. */
 export interface Receipt {
   /**
-   * The message's place in its topic, that of the first with its id if it is a duplicate. `undefined` from brokers
-   * over the network, which do not say yet.
+   * The message's place in its topic, that of the first with its id if it is a duplicate. `undefined` from nsqd, which
+   * has none.
    */
   offset: bigint | undefined
   /** Whether it was not stored again, because one with its id was before. */
@@ -75,11 +83,13 @@ export interface ConnectOptions {
   compression?: 'none' | 'snappy' | 'deflate' | `deflate-${1 | 2 | 3 | 4 | 5 | 6 | 7 | 8 | 9}`
   /** A secret that brokers ask for. */
   authSecret?: string
-  /** A PEM file with the certificates that `mqs://` trusts. Default: the system's. */
+  /** A PEM file with the certificates that `mqs://` and `https://` trust. Default: the system's. */
   tlsRootCaFile?: string
   /** PEM files with the certificate that the client shows, and its key: both or none. */
   tlsCertFile?: string
   tlsKeyFile?: string
+  /** The name that the certificates of `mqs://` brokers must have. Default: the host connected to. */
+  tlsServerName?: string
   /**
    * Whether brokers that have it are spoken to in libmq's extension of NSQ's protocol: without it there are no headers, ids
    * and offsets, as with nsqd. Default `true`.
@@ -90,10 +100,17 @@ export interface ConnectOptions {
    * stores once. `at_least_once`: all, which may be stored twice. Default `by_id`.
    */
   retry?: 'by_id' | 'at_least_once'
+  /** Brokers, of several, that get what is published. `one`: one at a time, another when it is lost. `all`: all. Default `one`. */
+  publishTo?: 'one' | 'all'
   /** Takes any certificate: whoever is on the way can read and change everything. Default `false`. */
   tlsInsecure?: boolean
   /** Level of topics that a broker in this process creates. Default `flush`, and `memory` for `mq:memory`. */
   durability?: 'memory' | 'flush' | 'sync'
+  /**
+   * Bytes of memory that a broker in this process fills with messages before it writes those at level `memory` to its
+   * folder too. Default 256 MiB.
+   */
+  memoryLimit?: number
   /**
    * Whether messages get the context of OpenTelemetry as headers, where the program has registered a propagator. Default:
    * with a broker in this process, since nsqd has no headers.
@@ -104,7 +121,7 @@ export interface ConnectOptions {
 /**
  * The first message of a new channel. `waiting`: the oldest that waits in the topic, which only a topic without channels
  * has, else the next one. `earliest`: the oldest that is kept. `latest`: the next one that is published. An offset; a
- * time, as a `Date` or in nanoseconds since 1970. Brokers over the network know only the default yet.
+ * time, as a `Date` or in nanoseconds since 1970. nsqd knows only the default.
  */
 export type Start = 'waiting' | 'earliest' | 'latest' | { offset: bigint } | { time: Date | bigint }
 
@@ -112,8 +129,11 @@ export type Start = 'waiting' | 'earliest' | 'latest' | { offset: bigint } | { t
 export interface SubscribeOptions {
   /** Most messages that are here without an answer. Default 200; 1 to 1,000,000. */
   maxInFlight?: number
-  /** The longest time that a message may be here without an answer before it is delivered again. Default 60 s. */
-  msgTimeout?: number
+  /**
+   * The longest time that a message may be here without an answer before it is delivered again: 1 s to 15 min. `null` is
+   * the brokers' own. Default 60 s.
+   */
+  msgTimeout?: number | null
   /** Percent of the messages that come here; the others count as delivered. Default 0: all; at most 99. */
   sampleRate?: number
   /** The first message of a channel that this creates. One that exists stays where it is. Default `waiting`. */
@@ -129,10 +149,11 @@ export interface SubscribeOptions {
  * | URL | broker |
  * |---|---|
  * | `/path`, `./path`, `../path`, `mq:PATH` | in this process, on that folder |
- * | `mq:memory` | in this process, on a temporary folder that goes with the client |
+ * | `mq:memory` | in this process, without a folder, gone with the client |
  * | `mq://host:4150[,host:4150...]` | these: `mq` or nsqd |
  * | `mqs://host:4150[,...]` | the same over TLS |
- * | `mq+lookup://host:4161[,...]` | those that lookup servers name |
+ * | `mq+lookup://host:4161[,...]` | those that lookup servers name; `https://host:443` is one that is asked over TLS |
+ * | `mqs+lookup://host:4161[,...]` | the same, brokers over TLS |
  *
  * ```js
  * const client = await connect('mq://broker-1:4150,broker-2:4150', { clientId: 'billing' })
@@ -165,8 +186,9 @@ export class Client implements AsyncDisposable {
   publish(topic: string, messages: readonly (Bytes | NewMessage)[], options?: PublishOptions): Promise<Receipt[]>
 
   /**
-   * Subscribes to a channel, and creates it and its topic where they are missing. What this client publishes from
-   * now on is in the channel. Errors are thrown by the loop over it.
+   * Subscribes to a channel, and creates it and its topic where they are missing. With a broker in this process, what this
+   * client publishes from now on is in the channel; over the network a new channel has what is published once its broker
+   * is connected, but for the first of a topic, which has what waits. Errors are thrown by the loop over it.
    *
    * ```js
    * for await (const message of client.subscribe('orders', 'billing', { maxInFlight: 10 })) {
@@ -179,7 +201,13 @@ export class Client implements AsyncDisposable {
 
   // Topics and channels of a broker in this process; over the network: `UNSUPPORTED`.
 
-  /** Creates a topic, if it is missing. */
+  /**
+   * Creates a topic, if it is missing.
+   *
+   * ```js
+   * await client.createTopic('orders')
+   * ```
+   */
   createTopic(topic: string): Promise<void>
   /** Deletes a topic, its channels and their messages. */
   deleteTopic(topic: string): Promise<void>
@@ -187,8 +215,15 @@ export class Client implements AsyncDisposable {
   emptyTopic(topic: string): Promise<void>
   /** Keeps what is published to a topic from its channels. */
   pauseTopic(topic: string): Promise<void>
+  /** Ends {@link pauseTopic}: what waited goes to the channels. */
   unpauseTopic(topic: string): Promise<void>
-  /** Creates a channel and its topic, where they are missing. */
+  /**
+   * Creates a channel and its topic, where they are missing.
+   *
+   * ```js
+   * await client.createChannel('orders', 'billing')
+   * ```
+   */
   createChannel(topic: string, channel: string): Promise<void>
   /** Deletes a channel and its messages. Loops over its subscriptions throw `CLOSED`. */
   deleteChannel(topic: string, channel: string): Promise<void>
@@ -196,8 +231,32 @@ export class Client implements AsyncDisposable {
   emptyChannel(topic: string, channel: string): Promise<void>
   /** Stops delivery to the subscriptions of a channel. */
   pauseChannel(topic: string, channel: string): Promise<void>
+  /** Ends {@link pauseChannel}: delivery goes on. */
   unpauseChannel(topic: string, channel: string): Promise<void>
-  /** The numbers of all topics and channels. */
+  /**
+   * The settings of a channel.
+   *
+   * ```js
+   * const { maxAttempts } = await client.channelSettings('orders', 'billing')
+   * ```
+   */
+  channelSettings(topic: string, channel: string): Promise<ChannelSettings>
+  /**
+   * Changes the settings of a channel, all at once, for every message that comes back from now on and over restarts. What
+   * is left out has its default.
+   *
+   * ```js
+   * await client.setChannelSettings('orders', 'billing', { maxAttempts: 5, deadLetterTopic: 'orders.dead' })
+   * ```
+   */
+  setChannelSettings(topic: string, channel: string, settings: Partial<ChannelSettings>): Promise<void>
+  /**
+   * The numbers of all topics and channels.
+   *
+   * ```js
+   * for (const { name, channels } of (await client.stats()).topics) console.log(name, channels.length)
+   * ```
+   */
   stats(): Promise<Stats>
 
   /**
@@ -213,9 +272,14 @@ export class Client implements AsyncDisposable {
   /**
    * Takes no more, ends subscriptions, waits until every publish has its outcome, and stops a broker in this process.
    *
+   * ```js
+   * await client.close({ timeout: 5000 })
+   * ```
+   *
    * @throws {MqError} `TIMEOUT` if publishes had none within `timeout` (30 s): they are given up.
    */
   close(options?: { timeout?: number }): Promise<void>
+  /** Whether {@link close} was called. */
   readonly isClosed: boolean
   /** {@link close}, for `await using`. */
   [Symbol.asyncDispose](): Promise<void>
@@ -227,6 +291,22 @@ export interface Addresses {
   http: string | undefined
   https: string | undefined
   grpc: string | undefined
+}
+
+/** Settings of a channel: dead letters, and messages whose consumer was lost. */
+export interface ChannelSettings {
+  /**
+   * Deliveries of one message at most: one that comes back unfinished from so many is a dead letter. Default 0: no limit,
+   * at most 65,535.
+   */
+  maxAttempts: number
+  /** The topic that gets dead letters, which is created if it is new: present exactly where there is a limit. */
+  deadLetterTopic: string | undefined
+  /**
+   * Time for which a message waits that was delivered more than once when its consumer was lost: so much for each
+   * delivery. Default 1000; 0 is no wait.
+   */
+  redeliveryDelay: number
 }
 
 /** Numbers of a broker in this process. */
@@ -259,6 +339,8 @@ export interface ChannelStats {
   finished: number
   requeued: number
   timedOut: number
+  /** Messages moved to the dead letter topic. */
+  deadLettered: number
   subscribers: number
   paused: boolean
 }
@@ -269,16 +351,33 @@ export interface ChannelStats {
  */
 export class Subscription implements AsyncIterableIterator<Message>, AsyncDisposable {
   private constructor()
+  /** The topic's name. */
   readonly topic: string
+  /** The channel's name. */
   readonly channel: string
+  /** Whether it has ended: closed from here, with its channel, or by its signal. */
   readonly isClosed: boolean
 
-  /** Waits until the channel is there, for who publishes with another client. */
+  /**
+   * Waits until a channel of a broker in this process is there, for who publishes with another client. Over the network it
+   * waits for no broker.
+   *
+   * ```js
+   * await subscription.opened()
+   * ```
+   */
   opened(): Promise<void>
-  /** The next message. Several may be waited for at the same time. */
+  /**
+   * The next message. Several may be waited for at the same time.
+   *
+   * ```js
+   * const { done, value: message } = await subscription.next()
+   * ```
+   */
   next(): Promise<IteratorResult<Message, undefined>>
   /** {@link close}, as a loop that is left early calls it. */
   return(): Promise<IteratorResult<Message, undefined>>
+  /** The subscription itself, for `for await`. */
   [Symbol.asyncIterator](): this
 
   /**
@@ -293,36 +392,72 @@ export class Subscription implements AsyncIterableIterator<Message>, AsyncDispos
    */
   batches(options?: { max?: number }): AsyncIterableIterator<Batch>
 
-  /** Changes how many messages may be here without an answer. 0 pauses: nothing more comes; what is here still does. */
+  /**
+   * Changes how many messages may be here without an answer. 0 pauses: nothing more comes; what is here still does.
+   *
+   * ```js
+   * subscription.setMaxInFlight(0)
+   * ```
+   */
   setMaxInFlight(maxInFlight: number): void
 
   /**
    * Consumes from one more broker over the network, at `host:port`, until the subscription ends: beside those of the
    * URL, whatever lookup servers say.
+   *
+   * ```js
+   * await subscription.addBroker('broker-3:4150')
+   * ```
    */
   addBroker(address: string): Promise<void>
 
-  /** Answers that failed, and servers that can't be reached, since they were asked for last: the newest 1,000. */
+  /**
+   * Waits until the answers given so far are in the log of their broker, where a crash does not undo them as its level
+   * promises: at most `timeout` (10 s). Returns whether that was enough. For work that must not be done twice.
+   *
+   * ```js
+   * message.finish()
+   * if (!(await subscription.flush({ timeout: 5000 }))) console.warn('it may come again')
+   * ```
+   *
+   * @throws {MqError} `UNSUPPORTED` by nsqd, which confirms nothing. `UNREACHABLE` if a connection ended meanwhile: what was
+   * finished over it may be delivered again.
+   */
+  flush(options?: { timeout?: number }): Promise<boolean>
+
+  /**
+   * Answers that failed, and servers that can't be reached, since they were asked for last: the newest 1,000.
+   *
+   * ```js
+   * for (const { broker, messageId, error } of subscription.failures()) console.warn(broker, messageId, error.message)
+   * ```
+   */
   failures(): SubscriptionFailure[]
 
   /**
    * Ends the subscription: answers given before go out, and what has none goes back. A loop over it ends. Waits for
    * that, at most `timeout` (10 s), and returns whether it was enough.
+   *
+   * ```js
+   * await subscription.close()
+   * ```
    */
   close(options?: { timeout?: number }): Promise<boolean>
   /** Keeps the process alive again, after {@link unref}. */
   ref(): this
   /** Lets the process end although the subscription is open. */
   unref(): this
+  /** {@link close}, for `await using`. */
   [Symbol.asyncDispose](): Promise<void>
 }
 
-/** An answer, a broker or a lookup server that failed. */
+/** An answer, a broker or a lookup server that failed: one of {@link Subscription.failures}. */
 export interface SubscriptionFailure {
   /** The broker or lookup server. */
   broker: string
   /** The message whose answer failed: it is delivered again. `undefined` if it is about the server as a whole. */
   messageId: string | undefined
+  /** The reason. */
   error: MqError
 }
 
@@ -335,6 +470,12 @@ export interface RequeueOptions {
 /**
  * A message of a subscription, in flight until it is finished or requeued, or its timeout is over. Answers are plain
  * calls that only queue; what becomes of them is in {@link Subscription.failures}. One after the first does nothing.
+ *
+ * ```js
+ * const { customer } = message.json()
+ * if (customer === undefined) message.requeue({ delay: 60_000 })
+ * else message.finish()
+ * ```
  */
 export class Message {
   private constructor()
@@ -356,14 +497,15 @@ export class Message {
   readonly timestamp: Date
   /** The same in nanoseconds since 1970. */
   readonly timestampNs: bigint
-  /** Its place in its topic; `undefined` from brokers over the network, which do not say yet. */
+  /** Its place in its topic; `undefined` from nsqd, which has none. */
   readonly offset: bigint | undefined
   /** Its broker: the address or folder. */
   readonly broker: string
-  /** Its headers as text, the last of a repeated name; brokers over the network send none yet. */
+  /** Its headers as text, the last of a repeated name; nsqd has none. */
   readonly headers: { readonly [name: string]: string | undefined }
   /** Its headers in the order in which they were published. */
   readonly rawHeaders: [name: string, value: Buffer][]
+  /** Whether it was finished or requeued from here. */
   readonly isAnswered: boolean
   /** Finishes the message: the channel is done with it. */
   finish(): void
@@ -373,15 +515,27 @@ export class Message {
   touch(): void
 }
 
-/** Messages that came together. An answer to all leaves out those that have one. */
+/**
+ * Messages that came together. An answer to all leaves out those that have one.
+ *
+ * ```js
+ * for (const message of batch) if (message.body.length === 0) message.requeue()
+ * batch.finish()
+ * ```
+ */
 export class Batch implements Iterable<Message> {
   private constructor()
+  /** The number of messages. */
   readonly length: number
   /** A message by its place, from the end if it is negative. */
   at(index: number): Message | undefined
+  /** The messages in their order. */
   [Symbol.iterator](): IterableIterator<Message>
+  /** Finishes all that have no answer. */
   finish(): void
+  /** Returns all that have no answer to the channel. */
   requeue(options?: RequeueOptions): void
+  /** Starts the timeouts of all that have no answer anew. */
   touch(): void
 }
 
@@ -407,7 +561,7 @@ export type RunOptions = ({ url: string; connect?: ConnectOptions; client?: unde
   backoff?: { min?: number; max?: number }
   /**
    * Takes a message that is given up, before it is finished: to publish it elsewhere, say. If it fails, the message is
-   * delivered again.
+   * delivered again, 1 s, 2 s, 4 s and so on later with its attempts, at most 15 min.
    */
   giveUp?: (message: Message, error: unknown) => unknown
   /** Is called for each failure of a handler. Default: prints it. */
@@ -472,19 +626,43 @@ export type ErrorCode =
   /** Any other failure. */
   | 'FAILED'
 
-/** The reason why a call failed. */
+/**
+ * The reason why a call failed.
+ *
+ * ```js
+ * try {
+ *   await client.publish('orders', 'one pizza')
+ * } catch (error) {
+ *   if (error instanceof MqError && error.code === 'UNKNOWN_OUTCOME') console.warn('it may be stored or not')
+ *   else throw error
+ * }
+ * ```
+ */
 export class MqError extends Error {
   protected constructor()
+  /** What failed, in a word that stays. */
   readonly code: ErrorCode
   /**
    * Whether the same call can succeed later without a change by the caller. After `UNKNOWN_OUTCOME` it may store a
    * message twice, and that is therefore not among them.
    */
   readonly retry: boolean
+  /** What it came from: the reason of a signal, or the error of a parser. */
   readonly cause?: unknown
 }
 
-/** The end of a loop by its AbortSignal, whose reason is the `cause`. */
+/**
+ * The end of a loop by its AbortSignal, whose reason is the `cause`.
+ *
+ * ```js
+ * try {
+ *   for await (const message of client.subscribe('orders', 'billing', { signal: AbortSignal.timeout(60_000) })) message.finish()
+ * } catch (error) {
+ *   if (!(error instanceof AbortError)) throw error
+ * }
+ * ```
+ */
 export class AbortError extends MqError {
+  /** Always the same. */
   readonly code: 'ABORT_ERR'
 }

@@ -13,7 +13,7 @@ export interface ConnectionConfigOptions {
   heartbeatInterval?: number
   /** Most messages that are here without an answer, over all brokers. Default 1. */
   maxInFlight?: number
-  /** Milliseconds after which a message that is not answered comes again: 1,000 to 900,000. Default: 60,000. */
+  /** Milliseconds after which a message that is not answered comes again: 1,000 to 900,000. Default `null`: the broker's own. */
   messageTimeout?: number | null
   /** Checked, and without effect: the library has buffers of its own. */
   outputBufferSize?: number | null
@@ -39,7 +39,10 @@ export interface ConnectionConfigOptions {
 
 /** Options of a reader: `nsqdTCPAddresses` or `lookupdHTTPAddresses` is needed. */
 export interface ReaderConnectionConfigOptions extends ConnectionConfigOptions {
-  /** `host:port`, or `http://host:port/lookup`. */
+  /**
+   * `host:port`, `http://host:port/lookup` or `https://host:port/lookup`; the last trusts what the system trusts, or `ca`
+   * alone if that is given.
+   */
   lookupdHTTPAddresses?: string | string[]
   /** Seconds between questions to lookup servers, and the longest between attempts to connect. Default 60. */
   lookupdPollInterval?: number
@@ -100,6 +103,7 @@ export class Message extends EventEmitter {
   touch(): void
 }
 
+/** Events of a {@link Reader}, and their arguments. */
 export interface ReaderEvents {
   /** A broker is connected, and none was. */
   ready: []
@@ -164,6 +168,7 @@ export class Reader extends EventEmitter {
   once(event: string | symbol, listener: (...args: any[]) => void): this
 }
 
+/** Events of a {@link Writer}, and their arguments. */
 export interface WriterEvents {
   /** The broker is connected; again after it was lost. */
   ready: []

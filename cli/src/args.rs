@@ -1,5 +1,5 @@
 //! Go's flag grammar on top of clap: `-x v`, `-x=v`, `--x v`, `--x=v`, and switches that never take the next
-//! argument.
+//! argument; beside it `-n5`.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -54,6 +54,14 @@ impl Flags {
         Self(flags)
     }
 
+    /// The long name and the number of `-n5`.
+    fn short_number<'a>(&self, text: &'a str) -> Option<(&str, &'a str)> {
+        let (name, number) = text.strip_prefix('-')?.split_at_checked(1)?;
+        let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+        let (long, _) = self.0.get(name).filter(|(_, switch)| is_number && !switch)?;
+        Some((long, number))
+    }
+
     fn rewrite(&self, arg: OsString, rest: &mut impl Iterator<Item = OsString>) -> OsString {
         let Some(text) = arg.to_str() else { return arg };
         let Some(body) = text.strip_prefix("--").or_else(|| text.strip_prefix('-')) else { return arg };
@@ -62,6 +70,9 @@ impl Flags {
             None => (body, None),
         };
         let Some((long, switch)) = self.0.get(name) else {
+            if let Some((long, number)) = self.short_number(text) {
+                return format!("--{long}={number}").into();
+            }
             // `-nodeid` would be read as `-n odeid`: give clap the whole word to complain about.
             return if name.len() > 1 { format!("--{body}").into() } else { arg };
         };
@@ -110,6 +121,7 @@ mod tests {
         }
         check(&["serve", "-n", "3", "--quiet"], &["serve", "--max=3", "--quiet"]);
         check(&["serve", "-n=3"], &["serve", "--max=3"]);
+        check(&["serve", "-n35"], &["serve", "--max=35"]);
     }
 
     #[test]
@@ -128,6 +140,8 @@ mod tests {
     #[test]
     fn what_is_unknown_goes_to_clap_whole() {
         check(&["serve", "-nodeid=3"], &["serve", "--nodeid=3"]);
+        check(&["serve", "-n3x"], &["serve", "--n3x"]);
+        check(&["serve", "--n3"], &["serve", "--n3"]);
         check(&["serve", "--", "-quiet"], &["serve", "--", "-quiet"]);
         check(&["--version"], &["--version"]);
         check(&["-version"], &["--version"]);

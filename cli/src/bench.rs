@@ -8,7 +8,9 @@ use mq_bench::{Bench, Front};
 
 use crate::interrupt::Interrupt;
 use crate::progress::{Bar, Unit};
+use crate::stdout::stdout;
 use crate::table::Table;
+use crate::words::count;
 use crate::{Outcome, runtime};
 
 /// Runs the load and prints its results.
@@ -23,10 +25,10 @@ pub(crate) fn run(options: Bench) -> Outcome {
             writeln!(std::io::stderr(), "mq bench: interrupted: the figures are of what was done until then");
     }
     // Who reads the results may have seen enough.
-    let _ = std::io::stdout().write_all(results.text.as_bytes());
+    let _ = stdout().write_all(results.text.as_bytes());
     match results.lost {
         0 => Ok(0),
-        lost => Err(format!("{lost} messages did not come")),
+        lost => Err(format!("{} did not come", count(lost, "message", "messages"))),
     }
 }
 

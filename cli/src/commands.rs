@@ -6,13 +6,13 @@ use mq_server::config::{self, InvokedAs};
 use crate::program::{NSQ_TOOLS, Program};
 use crate::{
     Outcome, archive, bench, completions, doctor, drain, forward, inspect, peek, ping, proto, publish,
-    repair, stat, status, tail, top, topics, version,
+    repair, settings, stat, status, tail, top, topics, version,
 };
 
 /// The version of NSQ whose programs this one stands for.
 pub(crate) const NSQ_VERSION: &str = "1.3.0";
 /// The version that NSQ's programs print: theirs, in their form, which clients' test harnesses parse.
-const NSQ_VERSION_LINE: &str = concat!("v1.3.0 (built w/libmq", env!("CARGO_PKG_VERSION"), ")");
+const NSQ_VERSION_LINE: &str = concat!("v1.3.0 (built w/libmq ", env!("CARGO_PKG_VERSION"), ")");
 
 /// A command: its flags, and what runs it.
 struct Entry {
@@ -53,6 +53,10 @@ fn entries() -> Vec<Entry> {
             "topics",
             "Lists topics and channels; creates, deletes, pauses, unpauses, empties them",
             topics::run,
+        ),
+        with_help(
+            settings::HELP,
+            entry("settings", "Shows and changes the settings of a topic or a channel", settings::run),
         ),
         entry("peek", "Shows messages of a topic, and moves none", peek::run),
         entry("top", "Shows topics and their rates live in the terminal", top::run),

@@ -1,7 +1,8 @@
 //! `mq completions` and `mq man`: what shells and `man` show of the commands.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use clap_complete::Shell;
 use clap_mangen::Man;
@@ -9,6 +10,7 @@ use clap_mangen::Man;
 use crate::Outcome;
 use crate::commands::command;
 use crate::program::Program;
+use crate::stdout::stdout;
 
 /// Flags of `mq completions`.
 #[derive(clap::Args)]
@@ -21,7 +23,8 @@ pub(crate) struct Completions {
 /// Flags of `mq man`.
 #[derive(clap::Args)]
 pub(crate) struct ManPages {
-    /// Command to show; mq itself without it
+    /// Command to show; mq itself without it. A terminal shows it in man, all else gets the page for man -l
+    /// -
     #[arg(value_name = "COMMAND", conflicts_with = "out")]
     command: Option<String>,
     /// Folder to write all pages to, as mq.1, mq-pub.1 and so on; made if there is none
@@ -34,7 +37,7 @@ pub(crate) fn run(options: Completions) -> Outcome {
     let mut script = Vec::new();
     clap_complete::generate(options.shell, &mut command(Program::named(None)), "mq", &mut script);
     // Who reads it may have seen enough.
-    let _ = io::stdout().write_all(&script);
+    let _ = stdout().write_all(&script);
     Ok(0)
 }
 
@@ -55,10 +58,34 @@ pub(crate) fn run_man(options: ManPages) -> Outcome {
         }
         return Ok(0);
     }
-    let page = page(&whole, options.command.as_deref())?;
+    let name = options.command.as_deref();
+    let page = page(&whole, name)?;
     // Who reads it may have seen enough.
-    let _ = io::stdout().write_all(&page);
+    let _ = match io::stdout().is_terminal() {
+        // Nobody reads troff: without `man` there is the same as help.
+        true if !read_with_man(&page) => write!(stdout(), "{}", help(whole, name)),
+        true => Ok(()),
+        false => stdout().write_all(&page),
+    };
     Ok(0)
+}
+
+/// Shows a page in `man`, which pages it by MANPAGER or PAGER. Returns whether that is here and did.
+fn read_with_man(page: &[u8]) -> bool {
+    let man = Command::new("man").args(["-l", "-"]).stdin(Stdio::piped()).stderr(Stdio::null()).spawn();
+    let Ok(mut man) = man else { return false };
+    // One that ends early has closed the pipe.
+    let _ = man.stdin.take().map(|mut stdin| stdin.write_all(page));
+    man.wait().is_ok_and(|status| status.success())
+}
+
+fn help(mut whole: clap::Command, name: Option<&str>) -> String {
+    whole.build();
+    let command = match name {
+        Some(name) => whole.find_subcommand_mut(name).map(|found| found.render_long_help()),
+        None => None,
+    };
+    command.unwrap_or_else(|| whole.render_long_help()).to_string()
 }
 
 fn page(whole: &clap::Command, name: Option<&str>) -> Result<Vec<u8>, String> {

@@ -54,6 +54,8 @@ struct Job {
     /// Whether headers go on.
     has_headers: bool,
     retry: Retry,
+    /// Topic at the source for messages that are given up; without it they are gone.
+    give_up_topic: Option<String>,
     status_every: usize,
     log: Log,
 }

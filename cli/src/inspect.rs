@@ -10,6 +10,7 @@ use mq_server::startup_banner::shell_word;
 
 use crate::Outcome;
 use crate::progress::{Bar, Unit};
+use crate::stdout::stdout;
 use crate::table::Table;
 use crate::words::{count, printable};
 use mq_server::config::units::show_size;
@@ -37,7 +38,7 @@ pub(crate) fn run(options: Inspect) -> Outcome {
     drop(bar);
     let report = report.map_err(|e| format!("--data-path {}: {e}", options.data_path.display()))?;
     let is_sound = report.damage.is_empty();
-    print(&if options.json { json_text(&as_json(&report)) } else { text(&report, &options.data_path) })?;
+    print(&if options.json { json_text(&as_json(&report)) } else { text(&report, &options.data_path) });
     Ok(if is_sound { 0 } else { 1 })
 }
 
@@ -67,13 +68,11 @@ pub(crate) fn check_is_data_folder(folder: &Path) -> Result<(), String> {
     }
 }
 
-/// Prints to stdout; a reader that has enough is no failure.
-pub(crate) fn print(text: &str) -> Result<(), String> {
-    let mut out = std::io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(format!("could not print: {e}")),
-        _ => Ok(()),
-    }
+/// Prints to stdout; a reader that has enough is no failure, and what could not be printed fails the
+/// command's end.
+pub(crate) fn print(text: &str) {
+    let mut out = stdout();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
 pub(crate) fn json_text(value: &Value) -> String {

@@ -4,12 +4,13 @@
 //! - `program`: names it is started under; `go_flags`: values as Go reads them
 //! - `serve`, `lookup`, `admin`: mq-server's; `drain`: asks a broker to empty itself and stop
 //! - `brokers`: flags and options of the commands on the crate libmq; `archive`: `mq archive`, nsq_to_file;
-//!   `forward`: `mq forward`, nsq_to_http, nsq_to_nsq; `log`: lines of commands that run on; `hex`
+//!   `forward`: `mq forward`, nsq_to_http, nsq_to_nsq; `log`, `watch`: lines of commands that run on; `hex`
 //! - `publish`: `mq pub`, to_nsq; `tail`: `mq tail`, nsq_tail; `json`: messages as objects
-//! - `stat`: `mq stat`, nsq_stat; `topics`: `mq topics`
+//! - `stat`: `mq stat`, nsq_stat; `topics`: `mq topics`; `settings`: `mq settings`
 //! - `ping`, `status`, `doctor`, `peek`, `top`, `version`: the commands of their names; `stats`: numbers of a
-//!   broker; `completions`: `mq completions`, `mq man`
-//! - `interrupt`: signals that end a command; `words` for people. Flags that reach a broker are mq-bench's
+//!   broker; `fleet`: brokers of those that look at many; `completions`: `mq completions`, `mq man`
+//! - `stdout`: standard output, and what could not be printed; `interrupt`: signals that end a command;
+//!   `words` for people. Flags that reach a broker are mq-bench's
 //! - `inspect`, `repair`: `mq inspect`, `mq repair`; `table`, `progress` for people
 //! - `bench`: `mq bench`; `proto`: `mq proto`
 
@@ -21,6 +22,7 @@ mod commands;
 mod completions;
 mod doctor;
 mod drain;
+mod fleet;
 mod forward;
 mod go_flags;
 mod hex;
@@ -35,21 +37,26 @@ mod progress;
 mod proto;
 mod publish;
 mod repair;
+mod settings;
 mod stat;
 mod stats;
 mod status;
+mod stdout;
 mod table;
 mod tail;
 mod top;
 mod topics;
 mod version;
+mod watch;
 mod words;
 
 use std::ffi::OsString;
 
+use mq_bench::plain_words::without_codes;
 use mq_server::Ended;
 
 use program::Program;
+pub use stdout::note_closed_stdout;
 
 /// Runs the command line `arguments`, whose first is the program's name, and gives its exit status: 0 is
 /// success.
@@ -75,11 +82,12 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Ended {
         Err(error) => {
             // Help and version are answers, on stdout; all else is a complaint. Neither may fail on a closed
             // pipe.
-            let _ = error.print();
-            return Ended::with(match error.use_stderr() {
-                true => commands::failure(&subcommand, true),
-                false => 0,
-            });
+            let printed = error.print();
+            if error.use_stderr() {
+                return Ended::with(commands::failure(&subcommand, true));
+            }
+            let _ = printed.inspect_err(stdout::note_loss);
+            return finished(program, &subcommand, Ended::with(0));
         }
     };
     let outcome = match matches.subcommand() {
@@ -88,13 +96,27 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Ended {
         None => Err("a subcommand is needed: `mq --help` lists them".to_owned()),
     };
     match outcome {
-        Ok(ended) => ended,
+        Ok(ended) => finished(program, &subcommand, ended),
         Err(message) => {
             let name = program.shown(&subcommand);
-            mq_server::log::complain(&format!("{name}: {message}\n"));
+            match subcommand.as_str() {
+                "serve" | "lookup" | "admin" => mq_server::log::complain_of_end(&name, &message),
+                _ => mq_server::log::complain(&format!("{name}: {}\n", without_codes(&message))),
+            }
             Ended::with(commands::failure(&subcommand, false))
         }
     }
+}
+
+/// The end of a command that did what it was asked for: a failure if nobody can read all of it.
+fn finished(program: Program, subcommand: &str, mut ended: Ended) -> Ended {
+    if let Err(message) = stdout::check_stdout() {
+        mq_server::log::complain(&format!("{}: {message}\n", program.shown(subcommand)));
+        if ended.status == 0 {
+            ended.status = commands::failure(subcommand, false);
+        }
+    }
+    ended
 }
 
 /// The exit status of a command, or what went wrong.

@@ -4,6 +4,8 @@ use std::fmt::Display;
 use std::io::Write;
 
 use jiff::Zoned;
+use libmq::{Error, Failure, Subscription};
+use mq_bench::plain_words::plain;
 
 /// Importance of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
@@ -68,9 +70,23 @@ impl Log {
     }
 
     /// Writes what went wrong at brokers and lookup servers since the last time.
-    pub(crate) fn failures(&self, subscription: &libmq::Subscription) {
+    pub(crate) fn failures(&self, subscription: &Subscription) {
         for failure in subscription.failures() {
-            self.warn(&failure.error);
+            self.failure(&failure);
         }
+    }
+
+    /// Writes what went wrong. Returns whether a server can't be reached, which is tried again.
+    pub(crate) fn failure(&self, failure: &Failure) -> bool {
+        let text = plain(&failure.to_string());
+        let is_down = failure.message.is_none() && matches!(failure.error, Error::Unreachable { .. });
+        match is_down {
+            true => {
+                let hint = if text.contains("refused") { ": is a broker running there?" } else { "." };
+                self.warn(format_args!("{text}{hint} It is tried again until it is reached"));
+            }
+            false => self.warn(text),
+        }
+        is_down
     }
 }

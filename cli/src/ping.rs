@@ -9,6 +9,7 @@ use mq_server::config::units;
 use serde::Serialize;
 use tokio::time::timeout;
 
+use crate::stdout::stdout;
 use crate::{Outcome, runtime};
 
 /// Exit statuses, for the help.
@@ -58,7 +59,7 @@ pub(crate) fn run(options: Ping) -> Outcome {
             Ok(String::from_utf8_lossy(&health).into_owned())
         };
         let http = measured("http", http.address(), options.timeout, ask).await;
-        let mut out = std::io::stdout().lock();
+        let mut out = stdout();
         for answer in [&tcp, &http] {
             // Who reads it may have seen enough.
             let _ = match options.json {

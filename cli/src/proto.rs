@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use mq_grpc::PROTOS;
 
 use crate::Outcome;
+use crate::stdout::stdout;
 
 /// Flags of `mq proto`.
 #[derive(clap::Args)]
@@ -37,7 +38,7 @@ fn write(folder: &Path) -> Result<(), String> {
 }
 
 fn print() -> std::io::Result<()> {
-    let mut out = std::io::stdout().lock();
+    let mut out = stdout();
     for (name, text) in PROTOS {
         writeln!(out, "// ---- {name}\n{text}")?;
     }

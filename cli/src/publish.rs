@@ -1,7 +1,7 @@
 //! `mq pub`: messages from the command line, a file, or stdin's lines.
 //!
-//! - `line_batches`: from an input to lines; `progress`: the line on stderr; `sender`: to any brokers;
-//!   `to_nsq`: NSQ's tool, and `rate` for it
+//! - `line_batches`: from an input to lines; `progress`: the line on stderr; `sender`: to brokers; `to_nsq`:
+//!   NSQ's tool, and `rate` for it
 
 mod line_batches;
 mod progress;
@@ -14,19 +14,18 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
-use libmq::NewMessage;
+use libmq::{Client, Error, NewMessage};
 use mq_core::TopicName;
-use mq_nsq::client::{Admin, Connection};
 use mq_server::config::units;
 use mq_server::config::value::{Size, Value};
 use tokio::sync::mpsc;
 
 use crate::Outcome;
+use crate::brokers::place::BrokerPlace;
 use crate::interrupt::Interrupt;
+use crate::runtime;
 use crate::words::count;
-use crate::{brokers, runtime};
 use line_batches::{LineBatch, LineBatches};
-use mq_bench::broker_flags::{HttpAddressFlag, TcpFlags};
 use progress::Progress;
 use sender::Sender;
 pub(crate) use to_nsq::run_nsq;
@@ -35,6 +34,7 @@ pub(crate) use to_nsq::run_nsq;
 const READ_AHEAD: usize = 4;
 /// Longest wait of an interrupted run for answers to messages it has sent.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
+
 /// Flags of `mq pub`.
 #[derive(clap::Args)]
 pub(crate) struct Pub {
@@ -50,23 +50,17 @@ pub(crate) struct Pub {
     /// Time before the messages are delivered
     #[arg(long, value_name = "TIME", value_parser = units::duration)]
     delay: Option<Duration>,
-    /// Header to store with the messages; several by giving the flag again. Sent over HTTP without --url
+    /// Header to store with the messages; several by giving the flag again
     #[arg(long, value_name = "NAME=VALUE", value_parser = header)]
     header: Vec<(String, String)>,
-    /// Id of the message: one sent again with it is stored once. Sent over HTTP without --url
+    /// Id of the message: one sent again with it is stored once
     #[arg(long, value_name = "ID", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     id: Option<String>,
     /// The longest message to send: the broker's --max-msg-size
     #[arg(long, value_name = "SIZE", env = "MQ_MAX_MSG_SIZE", default_value = "1MiB", value_parser = size)]
     max_msg_size: Size,
-    /// Brokers, instead of --tcp-address: mq://host:port[,host:port...], mqs:// for TLS, or
-    /// mq+lookup://host:port; settings as ?name=value&...
-    #[arg(long, value_name = "URL", conflicts_with_all = ["tls", "tls_ca", "tls_cert", "tls_server_name", "tls_insecure"])]
-    url: Option<String>,
     #[command(flatten)]
-    broker: TcpFlags,
-    #[command(flatten)]
-    http: HttpAddressFlag,
+    broker: BrokerPlace,
 }
 
 impl Pub {
@@ -97,24 +91,23 @@ fn header(text: &str) -> Result<(String, String), String> {
 /// Sends all there is. Success only if the broker acknowledged every message, and none was left out.
 pub(crate) fn run(options: Pub) -> Outcome {
     let whole = whole_messages(&options)?;
-    let over_http = !options.header.is_empty() || options.id.is_some();
-    if options.id.is_some() && whole.as_ref().is_some_and(|messages| messages.len() != 1) {
-        return Err("--id is the id of one message: publish them one at a time".to_owned());
-    }
-    if let Some(url) = &options.url {
-        if options.id.is_some() && whole.is_none() {
-            return Err("--id goes with one message as argument or --file, not with stdin's lines".to_owned());
+    match &whole {
+        Some(messages) if options.id.is_some() && messages.len() != 1 => {
+            return Err("--id is the id of one message: publish them one at a time".to_owned());
         }
-        return runtime()?.block_on(publish_to(&options, url, whole));
-    }
-    match (whole, over_http) {
-        (Some(messages), true) => runtime()?.block_on(publish_over_http(&options, &messages)),
-        (None, true) => {
-            Err("--header and --id go with messages as arguments or --file, not with stdin's lines"
-                .to_owned())
+        None if options.id.is_some() => {
+            return Err(
+                "--id goes with one message as arguments or --file, not with stdin's lines".to_owned()
+            );
         }
-        (whole, false) => runtime()?.block_on(publish(&options, whole)),
+        None if !options.header.is_empty() && !options.broker.is_url() => {
+            return Err(
+                "--header goes with messages as arguments or --file, not with stdin's lines".to_owned()
+            );
+        }
+        _ => {}
     }
+    runtime()?.block_on(publish(&options, whole))
 }
 
 /// The messages from the arguments or the file; `None`: they are stdin's lines.
@@ -152,91 +145,71 @@ fn read_up_to(input: impl Read, limit: u64) -> std::io::Result<Vec<u8>> {
     Ok(body)
 }
 
-async fn publish_over_http(options: &Pub, messages: &[Bytes]) -> Outcome {
-    let http = options.http.with(&options.broker);
-    let admin: Admin = http.admin()?;
-    let delay_ms = options.delay.map(|delay| delay.as_millis().to_string());
-    let mut query = vec![("topic", options.topic.as_str())];
-    query.extend(delay_ms.as_deref().map(|ms| ("defer", ms)));
-    let mut headers: Vec<(String, String)> = Vec::new();
-    headers.extend(options.header.iter().map(|(name, value)| (format!("Mq-Header-{name}"), value.clone())));
-    headers.extend(options.id.iter().map(|id| ("Mq-Message-Id".to_owned(), id.clone())));
+async fn publish(options: &Pub, whole: Option<Vec<Bytes>>) -> Outcome {
     let mut interrupt = Interrupt::catch()?;
     let mut progress = Progress::new(&options.topic);
-    for body in messages {
-        progress.read(std::slice::from_ref(body));
-    }
-    let mut acknowledged = 0;
-    let sent = async {
-        for body in messages {
-            let sent = admin.publish(&query, &headers, body.clone()).await;
-            sent.map_err(|error| http.explain(&error))?;
-            acknowledged += 1;
+    // Bodies alone go out in NSQ's own words, and a refusal has NSQ's code.
+    let extension = !options.header.is_empty() || options.id.is_some();
+    let client = options.broker.connect("mq-pub", extension)?;
+    tokio::select! {
+        reached = reach(options, &client) => reached?,
+        (signal, status) = interrupt.next() => {
+            eprintln!("mq pub: interrupted by {signal} before the broker answered: nothing was published");
+            return Ok(status);
         }
-        Ok(())
-    };
-    let sent: Result<(), String> = tokio::select! {
-        sent = sent => sent,
-        (signal, _) = interrupt.next() => Err(format!("interrupted by {signal}")),
-    };
-    progress.finish(acknowledged);
-    match sent {
-        Ok(()) => Ok(0),
-        Err(error) => Err(progress.failure(&error, acknowledged)),
     }
-}
-
-/// Publishes to the brokers at `url`.
-async fn publish_to(options: &Pub, url: &str, whole: Option<Vec<Bytes>>) -> Outcome {
-    let mut interrupt = Interrupt::catch()?;
-    let mut progress = Progress::new(&options.topic);
-    let client = brokers::connect(url, "mq-pub", options.broker.token())?;
     let mut sender = Sender::new(vec![client]);
-    let mut batches = match whole {
-        Some(messages) => one_batch(messages),
-        None => read_stdin(b'\n', options.max_msg_size),
-    };
-    let sending = async {
-        while let Some(batch) = batches.recv().await {
-            let LineBatch { lines, too_long } = batch?;
-            progress.left_out(&too_long, options.max_msg_size);
-            progress.read(&lines);
-            for body in lines {
-                sender.send(options.topic.as_str(), options.message(body)).await?;
-            }
-            progress.show(sender.acknowledged());
-        }
-        sender.finish().await
-    };
     let sent = tokio::select! {
-        sent = sending => sent,
+        sent = send_all(options, whole, &mut sender, &mut progress) => sent,
         (signal, _) = interrupt.next() => Err(format!("interrupted by {signal}")),
     };
+    // Also after a failure: what is under way may still be acknowledged, and the summary shall be true.
     if sent.is_err() {
         sender.settle(LAST_ANSWERS).await;
     }
     finish(&mut progress, sent, sender.acknowledged())
 }
 
-async fn publish(options: &Pub, whole: Option<Vec<Bytes>>) -> Outcome {
-    let mut interrupt = Interrupt::catch()?;
-    let mut progress = Progress::new(&options.topic);
-    let mut connection = tokio::select! {
-        connected = options.broker.connect() => connected?,
-        (signal, status) = interrupt.next() => {
-            eprintln!("mq pub: interrupted by {signal} before the broker answered: nothing was published");
-            return Ok(status);
-        }
-    };
-    let sent = tokio::select! {
-        sent = send_all(&mut connection, options, whole, &mut progress) => sent,
-        (signal, _) = interrupt.next() => Err(format!("interrupted by {signal}")),
-    };
-    // Also after a failure: what is under way may still be acknowledged, and the summary shall be true.
-    if sent.is_err() && connection.unanswered() > 0 {
-        let _ = tokio::time::timeout(LAST_ANSWERS, connection.flush()).await;
+/// Waits for the connection to the broker at an address. Those of a URL may come later.
+async fn reach(options: &Pub, client: &Client) -> Result<(), String> {
+    if options.broker.is_url() {
+        return Ok(());
     }
-    finish(&mut progress, sent, connection.acknowledged())
+    let explained = |error: Error| options.broker.explain(&error);
+    client.stay_connected().map_err(explained)?;
+    let events = client.events_async().await.map_err(explained)?;
+    options.broker.failure(events).map_or(Ok(()), Err)
+}
+
+async fn send_all(
+    options: &Pub,
+    whole: Option<Vec<Bytes>>,
+    sender: &mut Sender,
+    progress: &mut Progress,
+) -> Result<(), String> {
+    let mut batches = match whole {
+        Some(messages) => one_batch(messages),
+        None => read_stdin(b'\n', options.max_msg_size),
+    };
+    let explained = |error: Error| options.broker.explain(&error);
+    loop {
+        let batch = tokio::select! {
+            batch = batches.recv() => batch,
+            settled = sender.settle_oldest(), if sender.is_busy() => {
+                settled.map_err(explained)?;
+                continue;
+            }
+        };
+        let Some(batch) = batch else { break };
+        let LineBatch { lines, too_long } = batch?;
+        progress.left_out(&too_long, options.max_msg_size);
+        progress.read(&lines);
+        for body in lines {
+            sender.send(options.topic.as_str(), options.message(body)).await.map_err(explained)?;
+        }
+        progress.show(sender.acknowledged());
+    }
+    sender.finish().await.map_err(explained)
 }
 
 /// Says how far the run came, and whether that is all.
@@ -252,47 +225,6 @@ fn finish(progress: &mut Progress, sent: Result<(), String>, acknowledged: u64) 
     match sent {
         Ok(()) => Ok(0),
         Err(error) => Err(progress.failure(&error, acknowledged)),
-    }
-}
-
-async fn send_all(
-    connection: &mut Connection,
-    options: &Pub,
-    whole: Option<Vec<Bytes>>,
-    progress: &mut Progress,
-) -> Result<(), String> {
-    let mut batches = match whole {
-        Some(messages) => one_batch(messages),
-        None => read_stdin(b'\n', options.max_msg_size),
-    };
-    loop {
-        let batch = tokio::select! {
-            batch = batches.recv() => batch,
-            error = connection.drive() => return Err(options.broker.explain(&error)),
-        };
-        let Some(batch) = batch else { break };
-        let LineBatch { lines, too_long } = batch?;
-        progress.left_out(&too_long, options.max_msg_size);
-        progress.read(&lines);
-        send(connection, options, &lines).await.map_err(|error| options.broker.explain(&error))?;
-        progress.show(connection.acknowledged());
-    }
-    connection.flush().await.map_err(|error| options.broker.explain(&error))
-}
-
-async fn send(
-    connection: &mut Connection,
-    options: &Pub,
-    bodies: &[Bytes],
-) -> Result<(), mq_nsq::client::Error> {
-    match options.delay {
-        None => connection.publish_batch(&options.topic, bodies).await,
-        Some(delay) => {
-            for body in bodies {
-                connection.publish_deferred(&options.topic, body, delay).await?;
-            }
-            Ok(())
-        }
     }
 }
 

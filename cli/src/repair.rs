@@ -36,7 +36,7 @@ pub(crate) fn run(options: RepairOptions) -> Outcome {
     let done = repair(&options.data_path, options.write, &mut |done, total| bar.show(done, total));
     drop(bar);
     let done = done.map_err(|e| format!("--data-path {}: {e}", options.data_path.display()))?;
-    print(&if options.json { json_text(&as_json(&done)) } else { text(&done, &options.data_path) })?;
+    print(&if options.json { json_text(&as_json(&done)) } else { text(&done, &options.data_path) });
     Ok(if done.is_needed && !done.is_written { 1 } else { 0 })
 }
 
@@ -53,10 +53,16 @@ fn text(repair: &Repair, folder: &Path) -> String {
         let ranges: Vec<String> =
             loss.ranges.iter().map(|(first, last)| format!("{first:#x} to {last:#x}")).collect();
         let (name, messages, ranges) = (&loss.name, loss.messages, ranges.join(", "));
+        let least = if repair.is_lower_bound { "at least " } else { "" };
         let gone = count(messages, "message is gone", "messages are gone");
-        lines.push(format!("topic {name}: {gone}: {ranges}"));
+        lines.push(format!("topic {name}: {least}{gone}: {ranges}"));
     }
-    if repair.losses.is_empty() {
+    if repair.is_lower_bound {
+        lines.push(
+            "more messages may be gone: nothing else says what stood in the missing or unreadable parts of the log named above"
+                .to_owned(),
+        );
+    } else if repair.losses.is_empty() {
         lines.push("no message is known to be gone".to_owned());
     }
     for (number, name) in &repair.renamed {
@@ -117,6 +123,7 @@ fn as_json(repair: &Repair) -> Value {
         "tail": repair.tail.as_ref().map(tail_json),
         "kept_messages": repair.kept_messages,
         "losses": losses.collect::<Vec<_>>(),
+        "losses_are_lower_bound": repair.is_lower_bound,
         "renamed_topics": named(&repair.renamed),
         "lost_channels": repair.lost_channels,
         "left_out": named(&repair.superseded),

@@ -2,17 +2,19 @@
 
 mod nsq;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Write};
 use std::time::Duration;
 
 use mq_core::{ChannelName, TopicName};
-use mq_nsq::client::Admin;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use crate::Outcome;
-use crate::runtime;
+use crate::fleet::{Fleet, FleetFlags, Look};
+use crate::stats::Topic;
+use crate::stdout::stdout;
+use crate::words::printable;
+use crate::{Outcome, runtime};
 use mq_bench::broker_flags::HttpFlags;
 use mq_server::config::units;
 use mq_server::config::value::Value;
@@ -29,6 +31,8 @@ const ALL: &str = "(all)";
 pub(crate) struct Stat {
     #[command(flatten)]
     http: HttpFlags,
+    #[command(flatten)]
+    fleet: FleetFlags,
     /// Only this topic; all without it
     #[arg(long, value_name = "TOPIC", value_parser = |text: &str| TopicName::parse(text))]
     topic: Option<TopicName>,
@@ -57,34 +61,6 @@ fn tick(text: &str) -> Result<Duration, String> {
     time.ok_or_else(|| format!("it must be more than 0: {}", units::DURATION_FORM))
 }
 
-/// The part of `/stats` that is used.
-#[derive(Deserialize)]
-struct Stats {
-    topics: Option<Vec<Topic>>,
-}
-
-#[derive(Deserialize)]
-struct Topic {
-    topic_name: String,
-    depth: u64,
-    backend_depth: u64,
-    message_count: u64,
-    channels: Vec<Channel>,
-    damage: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Channel {
-    depth: u64,
-    backend_depth: u64,
-    in_flight_count: u64,
-    deferred_count: u64,
-    requeue_count: u64,
-    timeout_count: u64,
-    message_count: u64,
-    client_count: u64,
-}
-
 /// A row: sums over a topic's channels, or over all topics.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 struct Row {
@@ -105,27 +81,33 @@ struct Row {
     timeout_count: u64,
     message_count: u64,
     client_count: u64,
+    /// The brokers that have it; none where only one is looked at.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    nodes: Vec<String>,
 }
 
 /// Prints until a signal ends it, there were as many ticks as asked for, or nobody reads any more.
 pub(crate) fn run(options: Stat) -> Outcome {
-    runtime()?.block_on(stat(&options))?;
-    Ok(0)
+    runtime()?.block_on(stat(&options))
 }
 
-async fn stat(options: &Stat) -> Result<(), String> {
-    let admin = options.http.admin()?;
+async fn stat(options: &Stat) -> Outcome {
+    let fleet = Fleet::new(&options.http, &options.fleet)?;
     let mut ticks = interval(options.interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut last: Option<(HashMap<Option<String>, Row>, Instant)> = None;
-    let (mut ticked, mut printed) = (0, 0);
+    let (mut ticked, mut printed, mut status) = (0, 0, 0);
     let count = if options.once { Some(1) } else { options.count };
     while count.is_none_or(|count| ticked < count) {
         ticks.tick().await;
-        let (mut rows, now) = (rows(&read(&admin, options).await?, options.sum), Instant::now());
+        let look = read(&fleet, options).await?;
+        look.failures.iter().for_each(|failure| eprintln!("mq stat: left out: {failure}"));
+        status = u8::from(!look.failures.is_empty());
+        let (mut rows, now) = (rows(&look, options.sum, fleet.is_many), Instant::now());
         if let Some((before, at)) = &last {
             for row in &mut rows {
-                if let Some(before) = before.get(&row.topic) {
+                // The sum over other brokers would be no rate.
+                if let Some(before) = before.get(&row.topic).filter(|before| before.nodes == row.nodes) {
                     row.rate(before, now - *at);
                 }
             }
@@ -133,54 +115,61 @@ async fn stat(options: &Stat) -> Result<(), String> {
         for row in &rows {
             if print(row, options.json, printed).is_err() {
                 // The reader of the output is gone.
-                return Ok(());
+                return Ok(0);
             }
             printed += 1;
         }
         last = Some((rows.into_iter().map(|row| (row.topic.clone(), row)).collect(), now));
         ticked += 1;
     }
-    Ok(())
+    Ok(status)
 }
 
 /// A row for each topic and one for all together, that one alone if `sum` or where there is no topic.
-fn rows(topics: &[Topic], sum: bool) -> Vec<Row> {
-    let all = Row::sum(None, topics);
+fn rows(look: &Look, sum: bool, is_many: bool) -> Vec<Row> {
+    let mut all = Row::default();
+    let mut topics: BTreeMap<&str, Row> = BTreeMap::new();
+    for (node, stats) in &look.brokers {
+        let name = is_many.then_some(node.as_str());
+        for topic in stats.topics() {
+            let new = || Row { topic: Some(topic.topic_name.clone()), ..Row::default() };
+            topics.entry(&topic.topic_name).or_insert_with(new).add(topic, name);
+            all.add(topic, None);
+        }
+        all.nodes.extend(name.map(str::to_owned));
+    }
     if sum || topics.is_empty() {
         return vec![all];
     }
-    let of = |topic: &Topic| Row::sum(Some(topic.topic_name.clone()), std::slice::from_ref(topic));
-    let mut rows: Vec<_> = topics.iter().map(of).collect();
+    let mut rows: Vec<_> = topics.into_values().collect();
     if rows.len() > 1 {
         rows.push(all);
     }
     rows
 }
 
-async fn read(admin: &Admin, options: &Stat) -> Result<Vec<Topic>, String> {
+async fn read(fleet: &Fleet, options: &Stat) -> Result<Look, String> {
     let topic = options.topic.as_ref().map_or("", TopicName::as_str);
     let channel = options.channel.as_ref().map_or("", ChannelName::as_str);
-    let query = [
-        ("format", "json"),
-        ("include_clients", "false"),
-        ("include_mem", "false"),
-        ("topic", topic),
-        ("channel", channel),
-    ];
-    let json = admin.get("/stats", &query).await.map_err(|error| options.http.explain(&error))?;
-    let stats: Stats = serde_json::from_slice(&json).map_err(|error| format!("/stats: {error}"))?;
-    let topics = stats.topics.ok_or_else(|| format!("there is no topic {topic}"))?;
-    if topics.is_empty() && !channel.is_empty() {
+    let mut look = fleet.look(&[("topic", topic), ("channel", channel)]).await?;
+    // A topic that a broker does not have has no list there.
+    let has_topic = look.brokers.iter().any(|(_, stats)| stats.topics.is_some());
+    let has_channel = look.brokers.iter().any(|(_, stats)| !stats.topics().is_empty());
+    if !topic.is_empty() && !has_topic {
+        return Err(format!("there is no topic {topic}"));
+    }
+    if !channel.is_empty() && !has_channel {
         return Err(match topic {
             "" => format!("there is no channel {channel}"),
             _ => format!("topic {topic} has no channel {channel}"),
         });
     }
-    Ok(topics)
+    look.brokers.retain(|(_, stats)| stats.topics.is_some());
+    Ok(look)
 }
 
 fn print(row: &Row, json: bool, printed: u64) -> io::Result<()> {
-    let mut out = io::stdout().lock();
+    let mut out = stdout();
     if json {
         serde_json::to_writer(&mut out, row)?;
         writeln!(out)?;
@@ -210,7 +199,7 @@ fn print(row: &Row, json: bool, printed: u64) -> io::Result<()> {
             row.timeout_count,
             row.message_count,
             row.client_count,
-            row.topic.as_deref().unwrap_or(ALL),
+            row.name(),
             match (row.damaged_topics, &row.topic) {
                 (0, _) => String::new(),
                 (_, Some(_)) => " (stopped for damage)".to_owned(),
@@ -222,29 +211,35 @@ fn print(row: &Row, json: bool, printed: u64) -> io::Result<()> {
 }
 
 impl Row {
-    /// The sum over `topics`. A topic without channels counts itself.
-    fn sum(topic: Option<String>, topics: &[Topic]) -> Self {
-        let mut sum = Self { topic, ..Self::default() };
-        for topic in topics {
-            sum.damaged_topics += u64::from(topic.damage.is_some());
-            sum.depth += topic.depth;
-            sum.backend_depth += topic.backend_depth;
-            if topic.channels.is_empty() {
-                sum.message_count += topic.message_count;
-            }
-            for channel in &topic.channels {
-                sum.depth += channel.depth;
-                sum.backend_depth += channel.backend_depth;
-                sum.in_flight_count += channel.in_flight_count;
-                sum.deferred_count += channel.deferred_count;
-                sum.requeue_count += channel.requeue_count;
-                sum.timeout_count += channel.timeout_count;
-                sum.message_count += channel.message_count;
-                sum.client_count += channel.client_count;
-            }
+    /// Adds a topic of one broker. One without channels counts itself.
+    fn add(&mut self, topic: &Topic, node: Option<&str>) {
+        self.damaged_topics += u64::from(topic.damage.is_some());
+        self.depth += topic.depth;
+        self.backend_depth += topic.backend_depth;
+        if topic.channels().is_empty() {
+            self.message_count += topic.message_count;
         }
-        sum.memory_depth = sum.depth - sum.backend_depth;
-        sum
+        for channel in topic.channels() {
+            self.depth += channel.depth;
+            self.backend_depth += channel.backend_depth;
+            self.in_flight_count += channel.in_flight_count;
+            self.deferred_count += channel.deferred_count;
+            self.requeue_count += channel.requeue_count;
+            self.timeout_count += channel.timeout_count;
+            self.message_count += channel.message_count;
+            self.client_count += channel.client_count;
+        }
+        self.memory_depth = self.depth.saturating_sub(self.backend_depth);
+        self.nodes.extend(node.map(str::to_owned));
+    }
+
+    /// The name at the end of its line: the topic, and the brokers of a fleet.
+    fn name(&self) -> String {
+        let name = self.topic.as_deref().unwrap_or(ALL);
+        match self.nodes.as_slice() {
+            [] => name.to_owned(),
+            nodes => format!("{name} at {}", printable(&nodes.join(" "))),
+        }
     }
 
     /// Sets the rates: messages that came and went since `before`, a second.
@@ -259,6 +254,7 @@ impl Row {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stats::Stats;
 
     #[test]
     fn rates_are_what_came_and_went() {
@@ -277,19 +273,27 @@ mod tests {
         let topic = |name: &str, depth| Topic {
             topic_name: name.to_owned(),
             depth,
-            backend_depth: 0,
             message_count: depth,
-            channels: Vec::new(),
-            damage: None,
+            ..Topic::default()
+        };
+        let look = |brokers: &[(&str, &[Topic])]| {
+            let stats = |topics: &[Topic]| Stats { topics: Some(topics.to_vec()), ..Stats::default() };
+            let brokers = brokers.iter().map(|(name, topics)| ((*name).to_owned(), stats(topics)));
+            Look { brokers: brokers.collect(), failures: Vec::new() }
         };
         let (a, b) = (topic("a", 1), topic("b", 2));
         let facts = |topics: &[Topic], sum| -> Vec<_> {
-            rows(topics, sum).into_iter().map(|row| (row.topic, row.depth)).collect()
+            let rows = rows(&look(&[("n:1", topics)]), sum, false);
+            rows.into_iter().map(|row| (row.topic, row.depth)).collect()
         };
         let name = |name: &str| Some(name.to_owned());
         assert_eq!(facts(&[], false), [(None, 0)]);
         assert_eq!(facts(std::slice::from_ref(&a), false), [(name("a"), 1)]);
-        assert_eq!(facts(&[a, b], false), [(name("a"), 1), (name("b"), 2), (None, 3)]);
-        assert_eq!(facts(&[topic("a", 1), topic("b", 2)], true), [(None, 3)]);
+        assert_eq!(facts(&[a.clone(), b.clone()], false), [(name("a"), 1), (name("b"), 2), (None, 3)]);
+        assert_eq!(facts(&[a.clone(), b.clone()], true), [(None, 3)]);
+        let both = rows(&look(&[("n:1", std::slice::from_ref(&a)), ("n:2", &[a.clone(), b])]), false, true);
+        let named: Vec<_> = both.iter().map(|row| (row.name(), row.depth)).collect();
+        let want = [("a at n:1 n:2", 2), ("b at n:2", 2), ("(all) at n:1 n:2", 4)];
+        assert_eq!(named, want.map(|(name, depth)| (name.to_owned(), depth)));
     }
 }

@@ -12,6 +12,9 @@ use serde::de::DeserializeOwned;
 pub(crate) struct Stats {
     #[serde(default)]
     pub(crate) health: String,
+    /// Whether it empties itself, to stop.
+    #[serde(default)]
+    pub(crate) draining: bool,
     pub(crate) topics: Option<Vec<Topic>>,
 }
 
@@ -21,6 +24,7 @@ pub(crate) struct Stats {
 pub(crate) struct Topic {
     pub(crate) topic_name: String,
     pub(crate) depth: u64,
+    pub(crate) backend_depth: u64,
     pub(crate) message_count: u64,
     pub(crate) paused: bool,
     pub(crate) damage: Option<String>,
@@ -33,6 +37,7 @@ pub(crate) struct Topic {
 pub(crate) struct Channel {
     pub(crate) channel_name: String,
     pub(crate) depth: u64,
+    pub(crate) backend_depth: u64,
     pub(crate) in_flight_count: u64,
     pub(crate) deferred_count: u64,
     pub(crate) message_count: u64,
@@ -49,8 +54,10 @@ pub(crate) struct Info {
     pub(crate) version: String,
     pub(crate) broadcast_address: String,
     pub(crate) hostname: String,
-    pub(crate) tcp_port: u16,
-    pub(crate) http_port: u16,
+    /// -1 of a broker on a unix socket.
+    pub(crate) tcp_port: i32,
+    /// See `tcp_port`.
+    pub(crate) http_port: i32,
     pub(crate) start_time: u64,
 }
 

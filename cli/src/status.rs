@@ -8,6 +8,7 @@ use mq_server::config::units;
 use serde::Serialize;
 
 use crate::stats::{self, Info, Metrics, Stats};
+use crate::stdout::stdout;
 use crate::words::{count, printable};
 use crate::{Outcome, runtime};
 
@@ -31,13 +32,17 @@ struct Status {
     address: String,
     /// `OK`, or what is wrong.
     health: String,
+    /// Whether it empties itself to stop, and so refuses publishes.
+    draining: bool,
     /// Version of `mq`; `null` of nsqd.
     version: Option<String>,
     /// Version of nsqd, or of the one that it stands for.
     nsq_version: String,
     hostname: String,
-    tcp_port: u16,
-    http_port: u16,
+    /// -1 of a broker on a unix socket.
+    tcp_port: i32,
+    /// See `tcp_port`.
+    http_port: i32,
     uptime_seconds: u64,
     topics: usize,
     channels: usize,
@@ -56,7 +61,7 @@ struct Status {
 /// Prints the state.
 pub(crate) fn run(options: ShowStatus) -> Outcome {
     let status = runtime()?.block_on(read(&options.http))?;
-    let mut out = std::io::stdout().lock();
+    let mut out = stdout();
     // Who reads it may have seen enough.
     let _ = match options.json {
         true => serde_json::to_writer(&mut out, &status).map_err(Into::into).and_then(|()| writeln!(out)),
@@ -76,6 +81,7 @@ async fn read(http: &HttpFlags) -> Result<Status, String> {
     Ok(Status {
         address: http.address().to_owned(),
         health: stats.health.clone(),
+        draining: stats.draining,
         version: metrics.version.clone(),
         nsq_version: info.version,
         hostname: info.hostname,
@@ -99,15 +105,23 @@ async fn read(http: &HttpFlags) -> Result<Status, String> {
 fn page(status: &Status) -> String {
     let up = SignedDuration::from_secs(i64::try_from(status.uptime_seconds).unwrap_or(i64::MAX));
     let mut lines = vec![
-        format!("{}  {}", status.address, printable(&status.health)),
         format!(
-            "{} on {}, tcp port {}, up {up:#}",
+            "{}  {}{}",
+            status.address,
+            printable(&status.health),
+            if status.draining { ", draining: publishes are refused" } else { "" }
+        ),
+        format!(
+            "{} on {}, {}, up {up:#}",
             match &status.version {
                 Some(version) => format!("mq {}", printable(version)),
                 None => format!("nsqd {}", printable(&status.nsq_version)),
             },
             printable(&status.hostname),
-            status.tcp_port
+            match status.tcp_port {
+                -1 => "tcp on a unix socket".to_owned(),
+                port => format!("tcp port {port}"),
+            }
         ),
         format!(
             "{}, {}, {}",

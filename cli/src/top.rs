@@ -9,13 +9,13 @@ use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use mq_bench::broker_flags::HttpFlags;
-use mq_nsq::client::Admin;
 use mq_server::config::units;
 use mq_server::config::value::Value;
 use tokio::time::{MissedTickBehavior, interval};
 
+use crate::fleet::{Fleet, FleetFlags};
 use crate::interrupt::Interrupt;
-use crate::stats;
+use crate::stdout::stdout;
 use crate::{Outcome, runtime};
 use screen::{Input, Screen};
 use view::{Order, View};
@@ -25,6 +25,8 @@ use view::{Order, View};
 pub(crate) struct Top {
     #[command(flatten)]
     http: HttpFlags,
+    #[command(flatten)]
+    fleet: FleetFlags,
     /// Time between looks
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = tick)]
     interval: Duration,
@@ -47,32 +49,35 @@ fn tick(text: &str) -> Result<Duration, String> {
 /// Shows topics until `q` or a signal.
 pub(crate) fn run(options: Top) -> Outcome {
     runtime()?.block_on(async {
-        let admin = options.http.admin()?;
-        let mut view = View::new(options.http.address(), options.sort);
+        let fleet = Fleet::new(&options.http, &options.fleet)?;
+        let mut view = View::new(&fleet.name(), fleet.is_many, options.sort);
         if options.once || options.json || !io::stdout().is_terminal() || !io::stdin().is_terminal() {
-            return once(&options, &admin, &mut view).await;
+            return once(&options, &fleet, &mut view).await;
         }
-        live(&options, &admin, &mut view).await
+        live(&options, &fleet, &mut view).await
     })
 }
 
-async fn look(options: &Top, admin: &Admin, view: &mut View) {
-    match stats::all(&options.http, admin).await {
-        Ok(stats) => view.update(&stats, Instant::now()),
+async fn look(fleet: &Fleet, view: &mut View) {
+    match fleet.look(&[]).await {
+        Ok(look) => view.update(&look, Instant::now()),
         Err(error) => view.fail(error),
     }
 }
 
-async fn once(options: &Top, admin: &Admin, view: &mut View) -> Outcome {
+/// Prints a table. Its status is 1 if a broker of a fleet is not in it.
+async fn once(options: &Top, fleet: &Fleet, view: &mut View) -> Outcome {
     view.open_all();
+    let mut failures = Vec::new();
     for round in 0..2 {
         if round > 0 {
             tokio::time::sleep(options.interval).await;
         }
-        let stats = stats::all(&options.http, admin).await?;
-        view.update(&stats, Instant::now());
+        let look = fleet.look(&[]).await?;
+        view.update(&look, Instant::now());
+        failures = look.failures;
     }
-    let mut out = io::stdout().lock();
+    let mut out = stdout();
     // Who reads it may have seen enough.
     let _ = match options.json {
         true => view.rows().iter().try_for_each(|row| {
@@ -81,14 +86,14 @@ async fn once(options: &Top, admin: &Admin, view: &mut View) -> Outcome {
         }),
         false => out.write_all(view.table().as_bytes()),
     };
-    Ok(0)
+    failures.iter().for_each(|failure| eprintln!("mq top: left out: {failure}"));
+    Ok(u8::from(!failures.is_empty()))
 }
 
-async fn live(options: &Top, admin: &Admin, view: &mut View) -> Outcome {
+async fn live(options: &Top, fleet: &Fleet, view: &mut View) -> Outcome {
     let mut interrupt = Interrupt::catch()?;
     // A broker that is not there is an error, no empty screen.
-    let stats = stats::all(&options.http, admin).await?;
-    view.update(&stats, Instant::now());
+    view.update(&fleet.look(&[]).await?, Instant::now());
     let mut screen = Screen::open().map_err(|error| format!("terminal: {error}"))?;
     let mut ticks = interval(options.interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -96,7 +101,7 @@ async fn live(options: &Top, admin: &Admin, view: &mut View) -> Outcome {
     loop {
         screen.draw(view).map_err(|error| format!("terminal: {error}"))?;
         tokio::select! {
-            _ = ticks.tick() => look(options, admin, view).await,
+            _ = ticks.tick() => look(fleet, view).await,
             input = screen.next() => match input {
                 Some(Input::Key(key)) => if view.press(key) {
                     return Ok(0);

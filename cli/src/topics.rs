@@ -5,11 +5,12 @@ use std::io::{self, BufRead, IsTerminal, Write};
 use clap::ValueEnum;
 use mq_core::{ChannelName, TopicName};
 use mq_nsq::client::Admin;
-use serde::Deserialize;
+use serde::Serialize;
 
-use crate::Outcome;
-use crate::runtime;
+use crate::stats::{self, Channel, Stats, Topic};
+use crate::stdout::stdout;
 use crate::words::{count, printable};
+use crate::{Outcome, runtime};
 use mq_bench::broker_flags::HttpFlags;
 
 /// Flags of `mq topics`.
@@ -27,6 +28,9 @@ pub(crate) struct Topics {
     /// Delete or empty without asking
     #[arg(long, short = 'y')]
     yes: bool,
+    /// Each topic of the list as a JSON object, with its channels
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     http: HttpFlags,
 }
@@ -60,29 +64,25 @@ impl Action {
     }
 }
 
-/// The part of `/stats` that is used.
-#[derive(Deserialize)]
-struct Stats {
-    topics: Option<Vec<Topic>>,
-}
-
-#[derive(Deserialize)]
-struct Topic {
-    topic_name: String,
-    channels: Vec<Channel>,
+/// A topic in JSON.
+#[derive(Serialize)]
+struct TopicLine<'a> {
+    topic: &'a str,
     depth: u64,
     paused: bool,
-    /// The damage that the topic is stopped for, if it is.
-    damage: Option<String>,
+    /// The damage that the topic is stopped for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    damage: Option<&'a str>,
+    channels: Vec<ChannelLine<'a>>,
 }
 
-#[derive(Deserialize)]
-struct Channel {
-    channel_name: String,
+#[derive(Serialize)]
+struct ChannelLine<'a> {
+    channel: &'a str,
     depth: u64,
-    in_flight_count: u64,
-    deferred_count: u64,
-    client_count: u64,
+    in_flight: u64,
+    deferred: u64,
+    clients: u64,
     paused: bool,
 }
 
@@ -94,9 +94,10 @@ pub(crate) fn run(options: Topics) -> Outcome {
 async fn act(options: &Topics) -> Result<(), String> {
     let admin = options.http.admin()?;
     if options.action == Action::List {
-        let topics = stats(options, &admin).await?;
+        let topics = read(options, &admin).await?;
         // Who reads the list may have seen enough.
-        let _ = list(&topics, &mut io::stdout().lock());
+        let mut out = stdout();
+        let _ = if options.json { list_json(&topics, &mut out) } else { list(&topics, &mut out) };
         return Ok(());
     }
     let word = options.action.word();
@@ -121,12 +122,11 @@ async fn post(options: &Topics, admin: &Admin, path: &str, query: &[(&str, &str)
     admin.post(path, query).await.map(drop).map_err(|error| options.http.explain(&error))
 }
 
-async fn stats(options: &Topics, admin: &Admin) -> Result<Vec<Topic>, String> {
+async fn read(options: &Topics, admin: &Admin) -> Result<Vec<Topic>, String> {
     let topic = options.topic.as_ref().map_or("", TopicName::as_str);
     let query =
         [("format", "json"), ("include_clients", "false"), ("include_mem", "false"), ("topic", topic)];
-    let json = admin.get("/stats", &query).await.map_err(|error| options.http.explain(&error))?;
-    let stats: Stats = serde_json::from_slice(&json).map_err(|error| format!("/stats: {error}"))?;
+    let stats: Stats = stats::get(&options.http, admin, "/stats", &query).await?;
     stats.topics.ok_or_else(|| format!("there is no topic {topic}"))
 }
 
@@ -136,7 +136,7 @@ fn list(topics: &[Topic], out: &mut impl Write) -> io::Result<()> {
         let damage = topic.damage.as_ref().map(|damage| format!(" stopped for damage: {damage}"));
         let damage = printable(&damage.unwrap_or_default());
         writeln!(out, "{}  depth {}{paused}{damage}", topic.topic_name, topic.depth)?;
-        for channel in &topic.channels {
+        for channel in topic.channels() {
             let paused = if channel.paused { " paused" } else { "" };
             writeln!(
                 out,
@@ -152,11 +152,39 @@ fn list(topics: &[Topic], out: &mut impl Write) -> io::Result<()> {
     out.flush()
 }
 
+fn list_json(topics: &[Topic], out: &mut impl Write) -> io::Result<()> {
+    for topic in topics {
+        let line = TopicLine {
+            topic: &topic.topic_name,
+            depth: topic.depth,
+            paused: topic.paused,
+            damage: topic.damage.as_deref(),
+            channels: topic.channels().iter().map(ChannelLine::of).collect(),
+        };
+        serde_json::to_writer(&mut *out, &line)?;
+        writeln!(out)?;
+    }
+    out.flush()
+}
+
+impl<'a> ChannelLine<'a> {
+    fn of(channel: &'a Channel) -> Self {
+        Self {
+            channel: &channel.channel_name,
+            depth: channel.depth,
+            in_flight: channel.in_flight_count,
+            deferred: channel.deferred_count,
+            clients: channel.client_count,
+            paused: channel.paused,
+        }
+    }
+}
+
 /// Asks on the terminal whether to go on, saying what is lost.
 async fn confirm(options: &Topics, admin: &Admin, topic: &str) -> Result<(), String> {
-    let topics = stats(options, admin).await?;
+    let topics = read(options, admin).await?;
     let word = options.action.word();
-    let channels = topics.iter().flat_map(|topic| &topic.channels);
+    let channels = topics.iter().flat_map(|topic| topic.channels());
     let waiting = |channel: &Channel| channel.depth + channel.in_flight_count + channel.deferred_count;
     let (what, lost) = match &options.channel {
         Some(name) => {

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::Outcome;
 use crate::commands::NSQ_VERSION;
+use crate::stdout::stdout;
 
 /// Flags of `mq version`.
 #[derive(clap::Args)]
@@ -32,7 +33,7 @@ pub(crate) fn run(options: ShowVersion) -> Outcome {
         os: std::env::consts::OS,
         arch: std::env::consts::ARCH,
     };
-    let mut out = std::io::stdout().lock();
+    let mut out = stdout();
     let Version { version: own, nsq_version, os, arch } = &version;
     // Who reads it may have seen enough.
     let _ = match options.json {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use mq_core::{ChannelSettings, TopicSettings};
+
 use crate::client::{Backend, Client};
 use crate::embedded::{Change, Embedded};
 use crate::error::{Error, Result};
@@ -107,6 +109,77 @@ impl Client {
     /// See [above](#topics-and-channels).
     pub fn unpause_channel(&self, topic: &str, channel: &str) -> Result<()> {
         self.change_channel(topic, channel, Change::Unpause)
+    }
+
+    /// The settings of a topic: its level, its limits, how long it remembers ids.
+    ///
+    /// # Errors
+    /// See [above](#topics-and-channels).
+    pub fn topic_settings(&self, topic: &str) -> Result<TopicSettings> {
+        let topic = topic.parse().map_err(Error::invalid)?;
+        self.embedded("a topic's settings")?.topic_settings(&topic)
+    }
+
+    /// Changes the settings of a topic, all at once, for every publish from now on and over restarts.
+    ///
+    /// ```
+    /// let client = libmq::connect("mq:memory")?;
+    /// client.create_topic("orders")?;
+    /// let mut settings = client.topic_settings("orders")?;
+    /// settings.limits.max_messages = 1;
+    /// client.set_topic_settings("orders", settings)?;
+    /// client.create_channel("orders", "billing")?;
+    /// client.publish("orders", "one pizza")?;
+    /// assert!(client.publish("orders", "one too many").is_err());
+    /// # Ok::<(), libmq::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `Invalid` or `Refused` for settings that the topic can't have; else see
+    /// [above](#topics-and-channels).
+    pub fn set_topic_settings(&self, topic: &str, settings: TopicSettings) -> Result<()> {
+        let topic = topic.parse().map_err(Error::invalid)?;
+        self.embedded("to change a topic's settings")?.set_topic_settings(&topic, settings)
+    }
+
+    /// The settings of a channel: its limit of attempts, its dead letter topic.
+    ///
+    /// # Errors
+    /// See [above](#topics-and-channels).
+    pub fn channel_settings(&self, topic: &str, channel: &str) -> Result<ChannelSettings> {
+        let topic = topic.parse().map_err(Error::invalid)?;
+        let channel = channel.parse().map_err(Error::invalid)?;
+        self.embedded("a channel's settings")?.channel_settings(&topic, &channel)
+    }
+
+    /// Changes the settings of a channel, all at once, for every message that comes back from now on and over
+    /// restarts.
+    ///
+    /// ```
+    /// let client = libmq::connect("mq:memory")?;
+    /// client.create_topic("orders")?;
+    /// client.create_channel("orders", "billing")?;
+    /// let mut settings = client.channel_settings("orders", "billing")?;
+    /// settings.max_attempts = 1;
+    /// settings.dead_letter_topic = Some("orders.dead".parse()?);
+    /// client.set_channel_settings("orders", "billing", settings)?;
+    /// client.publish("orders", "one pizza")?;
+    ///
+    /// let minute = std::time::Duration::from_secs(60);
+    /// let billing = client.subscribe("orders", "billing", libmq::SubscribeOptions::default())?;
+    /// billing.next(minute)?.expect("a message").requeue(std::time::Duration::ZERO);
+    /// let dead = client.subscribe("orders.dead", "kitchen", libmq::SubscribeOptions::default())?;
+    /// assert_eq!(dead.next(minute)?.expect("a dead letter").body(), "one pizza");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `Invalid` or `Refused` for settings that the channel can't have; else see
+    /// [above](#topics-and-channels).
+    pub fn set_channel_settings(&self, topic: &str, channel: &str, settings: ChannelSettings) -> Result<()> {
+        let topic = topic.parse().map_err(Error::invalid)?;
+        let channel = channel.parse().map_err(Error::invalid)?;
+        self.embedded("to change a channel's settings")?.set_channel_settings(&topic, &channel, settings)
     }
 
     fn change_topic(&self, topic: &str, change: Change) -> Result<()> {

@@ -1,9 +1,12 @@
 //! The client: one API, whatever is behind it.
 
 use std::fmt;
+use std::future::{Future, pending, poll_fn};
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::task::Poll;
+use std::time::Duration;
 
 use mq_core::TopicName;
 use mq_core::sync::Mutex;
@@ -14,9 +17,10 @@ use crate::embedded::Embedded;
 use crate::error::{Error, Result};
 use crate::events::ConnectionEvent;
 use crate::fork::OwnProcess;
-use crate::message::NewMessage;
-use crate::publish::{Buffer, Pending, Publication, Receipt, deadline, first};
+use crate::outgoing::{IntoMessage, Outgoing};
+use crate::publish::{Buffer, Pending, Publication, Receipt, Stored, deadline};
 use crate::remote::{Remote, Tuning};
+use crate::scratch::Scratch;
 use crate::subscription::{self, Source, SubscribeOptions, Subscription};
 use crate::url::{self, Place};
 
@@ -29,7 +33,9 @@ use crate::url::{self, Place};
 /// | `mq:memory` | in this process, without a folder: gone with the client; see [`Client::advance`] |
 /// | `mq://host:4150[,host:4150...]` | these: `mq` or nsqd |
 /// | `mqs://host:4150[,...]` | the same over TLS |
-/// | `mq+lookup://host:4161[,...]` | those that lookup servers name |
+/// | `mq+unix:/path[,...]`, `mqs+unix:/path[,...]` | the same over unix sockets |
+/// | `mq+lookup://host:4161[,...]` | those of lookup servers; `https://host:443` is one asked over TLS |
+/// | `mqs+lookup://host:4161[,...]` | the same, brokers over TLS |
 ///
 /// Settings are parameters: `mq://broker:4150?publish_timeout=5s`. See [`Config`].
 ///
@@ -53,24 +59,19 @@ pub(crate) fn connect_to(place: Place, config: &Config, tuning: Tuning) -> Resul
     let buffer = Buffer::new(config.max_buffered_bytes);
     let backend = match place {
         #[cfg(feature = "embedded")]
-        Place::Folder(folder) => Backend::Embedded(Embedded::open(Some(folder), config)?),
+        Place::Folder(folder) => Backend::Embedded(Embedded::open(Some(folder), config, &buffer)?),
         #[cfg(feature = "embedded")]
-        Place::Memory => Backend::Embedded(Embedded::open(None, config)?),
+        Place::Memory => Backend::Embedded(Embedded::open(None, config, &buffer)?),
         #[cfg(not(feature = "embedded"))]
         Place::Folder(_) | Place::Memory => {
             let what = "a broker in this process needs the feature \"embedded\"".to_owned();
             return Err(Error::Unsupported { what, broker: "this build of libmq".to_owned() });
         }
-        Place::Brokers { .. } | Place::Lookup(_) => Backend::Remote(Remote::start(place, config, tuning)?),
+        Place::Brokers { .. } | Place::Lookup { .. } => {
+            Backend::Remote(Remote::start(place, config, tuning, &buffer)?)
+        }
     };
-    let inner = Inner {
-        backend,
-        buffer,
-        publish_timeout: config.publish_timeout,
-        subscriptions: Mutex::default(),
-        is_closed: AtomicBool::new(false),
-    };
-    Ok(Client { inner: Arc::new(OwnProcess::new(inner)) })
+    Ok(Client::over(backend, buffer, config))
 }
 
 /// A client of brokers, or of one in this process. A handle, cheap to clone and to share between threads.
@@ -98,12 +99,13 @@ pub(crate) fn connect_to(place: Place, config: &Config, tuning: Tuning) -> Resul
 #[derive(Clone)]
 pub struct Client {
     inner: Arc<OwnProcess<Inner>>,
+    /// Longest time that a publish which waits takes.
+    publish_timeout: Duration,
 }
 
 pub(crate) struct Inner {
     pub(crate) backend: Backend,
     buffer: Arc<Buffer>,
-    publish_timeout: Duration,
     /// Open ones, and some that are not any more.
     subscriptions: Mutex<Vec<Weak<dyn Source>>>,
     is_closed: AtomicBool,
@@ -156,71 +158,83 @@ impl Backend {
     fn obstacle(&self) -> String {
         match self {
             #[cfg(feature = "embedded")]
-            Self::Embedded(embedded) => format!("{} is busy", embedded.name()),
+            Self::Embedded(embedded) => format!("{} does not keep up", embedded.name()),
             Self::Remote(remote) => remote.obstacle(),
         }
     }
 }
 
 impl Client {
+    pub(crate) fn over(backend: Backend, buffer: Arc<Buffer>, config: &Config) -> Self {
+        let inner =
+            Inner { backend, buffer, subscriptions: Mutex::default(), is_closed: AtomicBool::new(false) };
+        Self { inner: Arc::new(OwnProcess::new(inner)), publish_timeout: config.publish_timeout }
+    }
+
+    /// Another handle of the same client, whose publishes that wait take at most `timeout`: for one call that
+    /// has less time than the others, or more.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// # let client = libmq::connect("mq:memory")?;
+    /// client.with_publish_timeout(Duration::from_millis(200)).publish("orders", "one pizza")?;
+    /// # Ok::<(), libmq::Error>(())
+    /// ```
+    pub fn with_publish_timeout(&self, timeout: Duration) -> Self {
+        Self { inner: Arc::clone(&self.inner), publish_timeout: timeout }
+    }
+
     /// Publishes a message, and waits until a broker has stored it: at most
-    /// [`publish_timeout`](Config::publish_timeout).
+    /// [`publish_timeout`](Config::publish_timeout), or [another time](Client::with_publish_timeout). What
+    /// was not sent by then never is.
     ///
     /// # Errors
     /// `Unknown` if it was sent and not answered. After any other the message is not stored: `Invalid`,
     /// `Unsupported`, `Refused`, `BufferFull`, `Closed`, `Forked`, or `Timeout` if no broker was reached.
-    pub fn publish(&self, topic: &str, message: impl Into<NewMessage>) -> Result<Receipt> {
-        first(self.publish_all(topic, vec![message.into()], &mut || false)?)
+    pub fn publish(&self, topic: &str, message: impl IntoMessage) -> Result<Receipt> {
+        self.publish_encoded(topic, Outgoing::encode([message]), &mut || false)?.first()
     }
 
     /// Publishes messages as one batch, all or nothing; else as [`Client::publish`].
     ///
     /// # Errors
     /// As [`Client::publish`].
-    pub fn publish_many<M: Into<NewMessage>>(
+    pub fn publish_many<M: IntoMessage>(
         &self,
         topic: &str,
         messages: impl IntoIterator<Item = M>,
     ) -> Result<Vec<Receipt>> {
-        self.publish_all(topic, messages.into_iter().map(Into::into).collect(), &mut || false)
+        Ok(self.publish_encoded(topic, Outgoing::encode(messages), &mut || false)?.receipts())
     }
 
-    /// The same for programs whose users interrupt a call: while it waits for a broker over the network,
-    /// `interrupted` is asked every 50 ms whether to end as at the timeout.
+    /// The same of messages that are encoded already, for the packages of other languages: while it waits for
+    /// a broker over the network, `interrupted` is asked every 50 ms whether to end as at the timeout.
     ///
     /// # Errors
     /// As [`Client::publish`].
-    pub fn publish_unless(
+    #[doc(hidden)]
+    pub fn publish_encoded(
         &self,
         topic: &str,
-        messages: Vec<NewMessage>,
-        mut interrupted: impl FnMut() -> bool,
-    ) -> Result<Vec<Receipt>> {
-        self.publish_all(topic, messages, &mut interrupted)
-    }
-
-    fn publish_all(
-        &self,
-        topic: &str,
-        messages: Vec<NewMessage>,
+        messages: Result<Outgoing>,
         interrupted: &mut dyn FnMut() -> bool,
-    ) -> Result<Vec<Receipt>> {
+    ) -> Result<Stored> {
         let inner = self.open()?;
-        let topic = inner.prepare(topic, &messages)?;
+        let (topic, messages) = (self::topic(topic)?, messages?);
         if messages.is_empty() {
-            return Ok(Vec::new());
+            return Ok(Stored::new(Arc::from("")));
         }
         #[cfg(feature = "embedded")]
         if let Backend::Embedded(embedded) = &inner.backend
             && inner.buffer.unfinished() == 0
         {
-            return embedded.publish(&topic, &messages, deadline(inner.publish_timeout), interrupted);
+            return embedded.publish(&topic, &messages, deadline(self.publish_timeout), interrupted);
         }
-        let until = deadline(inner.publish_timeout);
+        let until = deadline(self.publish_timeout);
         let publication = Publication::within(topic, messages, &inner.buffer, until, interrupted)?;
-        let slot = Arc::clone(&publication.slot);
+        let slot = publication.slot.clone();
         inner.backend.push(publication);
-        slot.finish_by(until, interrupted, || inner.backend.obstacle())
+        slot.finish_by(&inner.buffer, until, interrupted, || inner.backend.obstacle())
     }
 
     /// Publishes a message in the background: the [`Pending`] says how far it is. It waits for a broker as
@@ -228,30 +242,35 @@ impl Client {
     ///
     /// # Errors
     /// `BufferFull` if too much waits already; `Invalid`, `Unsupported`, `Closed`, `Forked`.
-    pub fn send(&self, topic: &str, message: impl Into<NewMessage>) -> Result<Pending> {
-        self.send_all(topic, vec![message.into()])
+    pub fn send(&self, topic: &str, message: impl IntoMessage) -> Result<Pending> {
+        self.send_encoded(topic, Outgoing::encode([message]))
     }
 
     /// Publishes messages as one batch, all or nothing; else as [`Client::send`].
     ///
     /// # Errors
     /// As [`Client::send`]; `Invalid` for no message at all.
-    pub fn send_many<M: Into<NewMessage>>(
+    pub fn send_many<M: IntoMessage>(
         &self,
         topic: &str,
         messages: impl IntoIterator<Item = M>,
     ) -> Result<Pending> {
-        self.send_all(topic, messages.into_iter().map(Into::into).collect())
+        self.send_encoded(topic, Outgoing::encode(messages))
     }
 
-    fn send_all(&self, topic: &str, messages: Vec<NewMessage>) -> Result<Pending> {
+    /// The same of messages that are encoded already.
+    ///
+    /// # Errors
+    /// As [`Client::send_many`].
+    #[doc(hidden)] // For the packages of other languages.
+    pub fn send_encoded(&self, topic: &str, messages: Result<Outgoing>) -> Result<Pending> {
         let inner = self.open()?;
-        let topic = inner.prepare(topic, &messages)?;
+        let (topic, messages) = (self::topic(topic)?, messages?);
         if messages.is_empty() {
             return Err(Error::Invalid("there is no message to send".to_owned()));
         }
         let publication = Publication::try_new(topic, messages, &inner.buffer)?;
-        let slot = Arc::clone(&publication.slot);
+        let slot = publication.slot.clone();
         inner.backend.push(publication);
         Ok(Pending(OwnProcess::new(slot)))
     }
@@ -264,33 +283,33 @@ impl Client {
     ///
     /// # Cancel safety
     /// If the future is dropped before it is ready, no message was sent.
-    pub async fn send_many_async<M: Into<NewMessage>>(
+    pub async fn send_many_async<M: IntoMessage>(
         &self,
         topic: &str,
         messages: impl IntoIterator<Item = M>,
     ) -> Result<Pending> {
         let inner = self.open()?;
-        let messages: Vec<_> = messages.into_iter().map(Into::into).collect();
-        let topic = inner.prepare(topic, &messages)?;
+        let (topic, messages) = (self::topic(topic)?, Outgoing::encode(messages)?);
         if messages.is_empty() {
             return Err(Error::Invalid("there is no message to send".to_owned()));
         }
         let publication = Publication::with_room(topic, messages, &inner.buffer).await;
-        let slot = Arc::clone(&publication.slot);
+        let slot = publication.slot.clone();
         // It may have been closed while there was no room.
         self.open()?.backend.push(publication);
         Ok(Pending(OwnProcess::new(slot)))
     }
 
-    /// Publishes a message: [`Client::publish`] as a future, which needs no runtime and has no timeout.
+    /// Publishes a message: [`Client::publish`] as a future, which needs no runtime and has no timeout: see
+    /// [`Client::publish_until_async`].
     ///
     /// # Errors
     /// As [`Client::publish`], without `Timeout` and `BufferFull`: it waits for room.
     ///
     /// # Cancel safety
     /// Dropping the future withdraws the message, unless it was sent: then it may be stored.
-    pub async fn publish_async(&self, topic: &str, message: impl Into<NewMessage>) -> Result<Receipt> {
-        first(self.publish_all_async(topic, vec![message.into()]).await?)
+    pub async fn publish_async(&self, topic: &str, message: impl IntoMessage) -> Result<Receipt> {
+        self.publish_encoded_async(topic, Outgoing::encode([message]), pending()).await?.first()
     }
 
     /// Publishes messages as one batch, all or nothing; else as [`Client::publish_async`].
@@ -300,26 +319,73 @@ impl Client {
     ///
     /// # Cancel safety
     /// As [`Client::publish_async`].
-    pub async fn publish_many_async<M: Into<NewMessage>>(
+    pub async fn publish_many_async<M: IntoMessage>(
         &self,
         topic: &str,
         messages: impl IntoIterator<Item = M>,
     ) -> Result<Vec<Receipt>> {
-        let messages = messages.into_iter().map(Into::into).collect();
-        self.publish_all_async(topic, messages).await
+        Ok(self.publish_encoded_async(topic, Outgoing::encode(messages), pending()).await?.receipts())
     }
 
-    async fn publish_all_async(&self, topic: &str, messages: Vec<NewMessage>) -> Result<Vec<Receipt>> {
+    /// The same with a deadline: once `until` is ready, a timer of the program's runtime for example, it ends
+    /// as [`Client::publish_many`] at its timeout.
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+    /// use std::time::Duration;
+    /// # let client = libmq::connect("mq:memory")?;
+    /// let until = tokio::time::sleep(Duration::from_millis(200));
+    /// client.publish_until_async("orders", ["one pizza"], until).await?;
+    /// # Ok::<(), libmq::Error>(())
+    /// # })?;
+    /// # Ok::<(), libmq::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Client::publish_many`].
+    ///
+    /// # Cancel safety
+    /// As [`Client::publish_async`].
+    pub async fn publish_until_async<M: IntoMessage>(
+        &self,
+        topic: &str,
+        messages: impl IntoIterator<Item = M>,
+        until: impl Future<Output = ()>,
+    ) -> Result<Vec<Receipt>> {
+        Ok(self.publish_encoded_async(topic, Outgoing::encode(messages), until).await?.receipts())
+    }
+
+    /// The same of messages that are encoded already.
+    ///
+    /// # Errors
+    /// As [`Client::publish_async`].
+    ///
+    /// # Cancel safety
+    /// As [`Client::publish_async`].
+    #[doc(hidden)] // For the packages of other languages.
+    pub async fn publish_encoded_async(
+        &self,
+        topic: &str,
+        messages: Result<Outgoing>,
+        until: impl Future<Output = ()>,
+    ) -> Result<Stored> {
         let inner = self.open()?;
-        let topic = inner.prepare(topic, &messages)?;
+        let (topic, messages) = (self::topic(topic)?, messages?);
         if messages.is_empty() {
-            return Ok(Vec::new());
+            return Ok(Stored::new(Arc::from("")));
         }
-        let publication = Publication::with_room(topic, messages, &inner.buffer).await;
-        let slot = Arc::clone(&publication.slot);
+        let mut until = pin!(until);
+        let room = Publication::with_room(topic, messages, &inner.buffer);
+        let publication = before(&mut until, room).await.ok_or(Error::BufferFull)?;
+        let slot = publication.slot.clone();
         // It may have been closed while there was no room.
         self.open()?.backend.push(publication);
-        slot.finished().await
+        // Dropped at the end: then there is an outcome, and nothing to withdraw.
+        let mut finished = pin!(slot.finished(&inner.buffer));
+        match before(&mut until, finished.as_mut()).await {
+            Some(result) => result,
+            None => slot.give_up(&inner.buffer, || inner.backend.obstacle()),
+        }
     }
 
     /// Ends the wait for what was published by [`Client::send`]: what was not sent never is, and of what was
@@ -330,18 +396,23 @@ impl Client {
     /// [`Pending::wait_all`].
     pub fn give_up(&self, pending: &Pending) -> Result<Vec<Receipt>> {
         let inner = self.inner.get()?;
-        pending.0.get()?.finish_by(Some(Instant::now()), &mut || false, || inner.backend.obstacle())
+        let stored = pending.0.get()?.give_up(&inner.buffer, || inner.backend.obstacle());
+        Ok(stored?.receipts())
     }
 
-    /// Longest time that a publish which waits takes: [`Config::publish_timeout`], or the URL's.
+    /// Longest time that a publish which waits takes over this handle: [`Config::publish_timeout`], the
+    /// URL's, or that of [`Client::with_publish_timeout`].
     ///
     /// # Errors
     /// `Forked`.
     pub fn publish_timeout(&self) -> Result<Duration> {
-        Ok(self.inner.get()?.publish_timeout)
+        self.inner.get()?;
+        Ok(self.publish_timeout)
     }
 
     /// Connects to a broker before there is anything to publish, and again whenever that connection is lost.
+    /// The first of [`Client::events_async`] says whether it was reached, for who would rather fail than
+    /// wait.
     ///
     /// # Errors
     /// `Closed`, `Forked`.
@@ -365,7 +436,7 @@ impl Client {
     pub async fn events_async(&self) -> Result<Vec<ConnectionEvent>> {
         match &self.inner.get()?.backend {
             #[cfg(feature = "embedded")]
-            Backend::Embedded(_) => std::future::pending().await,
+            Backend::Embedded(_) => pending().await,
             Backend::Remote(remote) => Ok(remote.events().take().await),
         }
     }
@@ -459,16 +530,19 @@ impl Client {
     }
 }
 
-impl Inner {
-    fn prepare(&self, topic: &str, messages: &[NewMessage]) -> Result<TopicName> {
-        let topic = topic.parse().map_err(Error::invalid)?;
-        if messages.iter().any(|message| message.body.is_empty()) {
-            return Err(Error::Invalid("a message can't be empty".to_owned()));
-        }
-        if messages.iter().any(|message| message.id.as_ref().is_some_and(|id| id.is_empty())) {
-            return Err(Error::Invalid("the id of a message can't be empty: leave it out".to_owned()));
-        }
-        messages.iter().try_for_each(NewMessage::check)?;
-        Ok(topic)
-    }
+/// Waits for `wanted`. `None` if `until` is ready before.
+async fn before<R>(
+    until: &mut Pin<&mut impl Future<Output = ()>>,
+    wanted: impl Future<Output = R>,
+) -> Option<R> {
+    let mut wanted = pin!(wanted);
+    poll_fn(|cx| match wanted.as_mut().poll(cx) {
+        Poll::Ready(result) => Poll::Ready(Some(result)),
+        Poll::Pending => until.as_mut().poll(cx).map(|()| None),
+    })
+    .await
+}
+
+fn topic(name: &str) -> Result<TopicName> {
+    Scratch::with(|scratch| scratch.topic(name))
 }

@@ -42,6 +42,9 @@ pub struct Config {
     pub tls_cert_file: Option<PathBuf>,
     /// See [`Config::tls_cert_file`].
     pub tls_key_file: Option<PathBuf>,
+    /// The name that the certificates of `mqs://` brokers must have. Default: the host connected to, and
+    /// `localhost` over a unix socket.
+    pub tls_server_name: Option<String>,
     /// Compression of connections, where the broker has it. Default none.
     pub compression: Compression,
     /// Interval of the brokers' heartbeats: a connection on which nothing comes for twice as long is made
@@ -61,6 +64,10 @@ pub struct Config {
     /// Level of topics that an embedded broker creates: `memory`, `flush` or `sync`. Default `flush`, and
     /// `memory` for `mq:memory`.
     pub durability: Option<Durability>,
+    /// Bytes of memory that an embedded broker fills with messages before it writes those at level `memory`
+    /// to its folder too; what `mq:memory` would write there is in memory beside it. Default 256 MiB; 4
+    /// MiB to 1 TiB.
+    pub memory_limit: u64,
     /// Whether the time of `mq:memory` stands still but for [`Client::advance`](crate::Client::advance).
     /// Default `false`.
     pub test_clock: bool,
@@ -112,6 +119,7 @@ impl Default for Config {
             tls_root_ca_file: None,
             tls_cert_file: None,
             tls_key_file: None,
+            tls_server_name: None,
             compression: Compression::None,
             heartbeat_interval: Duration::from_secs(30),
             user_agent: String::new(),
@@ -120,6 +128,7 @@ impl Default for Config {
             retry: Retry::ById,
             tls_insecure: false,
             durability: None,
+            memory_limit: 256 << 20,
             test_clock: false,
         }
     }
@@ -137,6 +146,7 @@ impl fmt::Debug for Config {
             .field("tls_root_ca_file", &self.tls_root_ca_file.as_deref().map(shown))
             .field("tls_cert_file", &self.tls_cert_file.as_deref().map(shown))
             .field("tls_key_file", &self.tls_key_file.as_deref().map(shown))
+            .field("tls_server_name", &self.tls_server_name)
             .field("compression", &self.compression)
             .field("heartbeat_interval", &self.heartbeat_interval)
             .field("user_agent", &self.user_agent)
@@ -144,7 +154,9 @@ impl fmt::Debug for Config {
             .field("publish_to", &self.publish_to)
             .field("retry", &self.retry)
             .field("tls_insecure", &self.tls_insecure)
+            .field("tls_server_name", &self.tls_server_name)
             .field("durability", &self.durability)
+            .field("memory_limit", &self.memory_limit)
             .field("test_clock", &self.test_clock)
             .finish()
     }
@@ -165,6 +177,10 @@ impl Config {
                 Ok(bytes) => self.max_buffered_bytes = bytes,
                 Err(_) => return bad("a number of bytes"),
             },
+            "memory_limit" => match value.parse() {
+                Ok(bytes) => self.memory_limit = bytes,
+                Err(_) => return bad("a number of bytes"),
+            },
             "publish_timeout" | "max_reconnect_delay" | "lookup_poll_interval" | "heartbeat_interval" => {
                 let Some(duration) = duration(value) else { return bad(late) };
                 match key {
@@ -179,6 +195,7 @@ impl Config {
             "user_agent" => self.user_agent = value.to_owned(),
             "tls_cert_file" => self.tls_cert_file = Some(value.into()),
             "tls_key_file" => self.tls_key_file = Some(value.into()),
+            "tls_server_name" => self.tls_server_name = Some(value.to_owned()),
             "compression" => {
                 let level = value.strip_prefix("deflate-").and_then(|level| level.parse().ok());
                 self.compression = match (value, level) {
@@ -222,7 +239,8 @@ impl Config {
                 return Err(Error::Invalid(format!(
                     "{key:?} is no setting: there are max_buffered_bytes, publish_timeout, max_reconnect_delay, \
                      lookup_poll_interval, heartbeat_interval, client_id, user_agent, auth_secret, compression, \
-                     extension, publish_to, retry, tls_root_ca_file, tls_cert_file, tls_key_file, tls_insecure, durability, test_clock"
+                     extension, publish_to, retry, tls_root_ca_file, tls_cert_file, tls_key_file, \
+                     tls_server_name, tls_insecure, durability, memory_limit, test_clock"
                 )));
             }
         }
@@ -237,6 +255,7 @@ impl Config {
         let ms = Duration::from_millis;
         let day = ms(24 * 60 * 60 * 1000);
         in_range("max_buffered_bytes", &self.max_buffered_bytes, &(1 << 10), &(1 << 40))?;
+        in_range("memory_limit", &self.memory_limit, &(4 << 20), &(1 << 40))?;
         in_range("publish_timeout", &self.publish_timeout, &ms(1), &day)?;
         if self.tls_cert_file.is_some() != self.tls_key_file.is_some() {
             return Err(Error::Invalid(
@@ -282,6 +301,7 @@ mod tests {
         for (key, value) in [
             ("max_buffered_bytes", "1"),
             ("max_buffered_bytes", "many"),
+            ("memory_limit", "1000"),
             ("publish_timeout", "0s"),
             ("publish_timeout", "18446744073709551615h"),
             ("max_reconnect_delay", "2h"),

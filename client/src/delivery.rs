@@ -14,6 +14,19 @@ use crate::fork::OwnProcess;
 use crate::subscription::Source;
 
 /// One delivery of a message: what came, without a say in what becomes of it.
+///
+/// ```
+/// # use std::time::Duration;
+/// let client = libmq::connect("mq:memory")?;
+/// let billing = client.subscribe("orders", "billing", libmq::SubscribeOptions::default())?;
+/// client.publish("orders", libmq::NewMessage::new("one pizza").header("table", "4"))?;
+/// for delivery in billing.next_batch(10, Duration::from_secs(1))?.iter() {
+///     assert_eq!(delivery.body(), "one pizza");
+///     assert_eq!(delivery.attempts(), 1);
+///     assert_eq!(delivery.headers()[0].0, "table");
+/// }
+/// # Ok::<(), libmq::Error>(())
+/// ```
 pub struct Delivery {
     pub(crate) key: DeliveryKey,
     pub(crate) body: Bytes,
@@ -103,6 +116,20 @@ impl fmt::Debug for Delivery {
 /// It outlives its subscription and client; its answers do nothing then, nor in a child of `fork`. Dropped
 /// without an answer it goes back to its channel: at once the first time, later after a second for each
 /// attempt, at most the message timeout.
+///
+/// ```
+/// # use std::time::Duration;
+/// let client = libmq::connect("mq:memory")?;
+/// let billing = client.subscribe("orders", "billing", libmq::SubscribeOptions::default())?;
+/// client.publish("orders", "one pizza")?;
+/// let Some(message) = billing.next(Duration::from_secs(1))? else { panic!("no order in a second") };
+/// match &message.body()[..] {
+///     b"one pizza" => message.finish(),
+///     _ => message.requeue(Duration::from_secs(10)),
+/// }
+/// assert!(message.is_answered());
+/// # Ok::<(), libmq::Error>(())
+/// ```
 #[must_use = "a message that is not finished is delivered again"]
 pub struct Message {
     delivery: Delivery,

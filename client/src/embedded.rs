@@ -4,6 +4,8 @@ mod admin;
 mod consumer;
 #[cfg(feature = "serve")]
 mod serve;
+#[cfg(test)]
+mod stalled_disk;
 
 pub(crate) use admin::Change;
 
@@ -12,22 +14,29 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use mq_core::sync::Mutex;
 use mq_core::{
-    Attributes, Broker, ChannelName, Clock, Durability, ErrorKind, HeadersBuf, ManualClock, Options,
-    Published, SystemClock, TopicName,
+    Attributes, Broker, ChannelName, Clock, Durability, ErrorKind, HeadersBuf, ManualClock, MessageId,
+    Options, Published, SystemClock, TopicName,
 };
+use mq_nsq::wire::extension::Record;
 
 use crate::config::Config;
+use crate::delivery::{Delivery, DeliveryKey};
 use crate::error::{Error, Result};
 use crate::fork::ChildCloses;
-use crate::message::NewMessage;
-use crate::publish::{Next, Publication, Queue, Receipt};
+use crate::outgoing::Outgoing;
+use crate::peeked::Peeked;
+use crate::publish::{Buffer, Next, Publication, Queue, Stored};
 use crate::signal::INTERRUPT_EVERY;
 use crate::subscription::{Source, SubscribeOptions};
 
 /// Longest time that dropping a client waits for what was sent.
 const DROP_MAX: Duration = Duration::from_secs(5);
+
+/// Bytes of messages that one look at a topic shows, as a broker over the network does.
+const PEEK_BYTES: usize = 1 << 20;
 
 /// A broker, and the thread that publishes what is sent without waiting.
 pub(crate) struct Embedded {
@@ -52,12 +61,7 @@ struct BrokerPlace {
 
 impl Embedded {
     /// Opens the folder, or a broker without one.
-    pub(crate) fn open(folder: Option<PathBuf>, config: &Config) -> Result<Self> {
-        let refused = |why: String| Error::Refused {
-            why,
-            broker: "the broker in this process".to_owned(),
-            retry: true,
-        };
+    pub(crate) fn open(folder: Option<PathBuf>, config: &Config, buffer: &Arc<Buffer>) -> Result<Self> {
         if config.test_clock && folder.is_some() {
             return Err(Error::Invalid(
                 "test_clock is for mq:memory: a folder has the system's time".to_owned(),
@@ -68,7 +72,7 @@ impl Embedded {
             Some(folder) => (folder.display().to_string().into(), Durability::Flush),
         };
         let durability = config.durability.unwrap_or(default);
-        let options = Options { durability, ..Options::default() };
+        let options = Options { durability, memory_limit: config.memory_limit, ..Options::default() };
         let system = SystemClock::new();
         let manual_clock = config.test_clock.then(|| Arc::new(ManualClock::new(system.wall())));
         let clock: Arc<dyn Clock> = match &manual_clock {
@@ -87,9 +91,20 @@ impl Embedded {
             }
             _ => failed(&error, &name),
         })?;
+        Self::over(broker, name, clock, manual_clock, buffer)
+    }
+
+    /// The place that an open broker is, with its thread.
+    fn over(
+        broker: Broker,
+        name: Arc<str>,
+        clock: Arc<dyn Clock>,
+        manual_clock: Option<Arc<ManualClock>>,
+        buffer: &Arc<Buffer>,
+    ) -> Result<Self> {
         let locks = ChildCloses::new(broker.lock_descriptors());
         let place = Arc::new(BrokerPlace { _locks: locks, broker, name, clock, manual_clock });
-        let queue = Arc::new(Queue::default());
+        let queue = Arc::new(Queue::new(buffer));
         let (sender, due) = (Arc::clone(&place), Arc::clone(&queue));
         let thread = std::thread::Builder::new().name("libmq-publish".to_owned());
         let thread = thread
@@ -97,7 +112,11 @@ impl Embedded {
                 sender.run(&due);
                 due.end();
             })
-            .map_err(|e| refused(e.to_string()))?;
+            .map_err(|error| Error::Refused {
+                why: error.to_string(),
+                broker: "the broker in this process".to_owned(),
+                retry: true,
+            })?;
         Ok(Self {
             place,
             queue,
@@ -119,16 +138,29 @@ impl Embedded {
     pub(crate) fn publish(
         &self,
         topic: &TopicName,
-        messages: &[NewMessage],
+        messages: &Outgoing,
         deadline: Option<Instant>,
         interrupted: &mut dyn FnMut() -> bool,
-    ) -> Result<Vec<Receipt>> {
+    ) -> Result<Stored> {
+        let turn = || {
+            let left = deadline.map_or(INTERRUPT_EVERY, |end| end.saturating_duration_since(Instant::now()));
+            left.min(INTERRUPT_EVERY)
+        };
+        loop {
+            let turn = turn();
+            if self.place.broker.wait_for_room(turn) {
+                break;
+            }
+            if turn < INTERRUPT_EVERY || interrupted() {
+                let why = "has no room: more is published than it writes";
+                return Err(Error::Timeout(format!("{} {why}", self.name())));
+            }
+        }
         let published = self.place.begin(topic, messages)?;
         loop {
-            let left = deadline.map_or(INTERRUPT_EVERY, |end| end.saturating_duration_since(Instant::now()));
-            let turn = left.min(INTERRUPT_EVERY);
+            let turn = turn();
             if let Some(decided) = published.wait_for(&self.place.broker, turn) {
-                return self.place.receipts(&published, decided);
+                return self.place.stored(&published, decided);
             }
             if turn < INTERRUPT_EVERY || interrupted() {
                 let why = "the disk did not answer in time".to_owned();
@@ -144,6 +176,22 @@ impl Embedded {
         options: SubscribeOptions,
     ) -> Result<Arc<dyn Source>> {
         consumer::start(Arc::clone(&self.place), topic, channel, options)
+    }
+
+    /// Looks at a topic. May wait for the disk.
+    pub(crate) fn peek(&self, topic: &TopicName, from: Option<MessageId>, max: usize) -> Result<Peeked> {
+        self.place.peek(topic, from, max)
+    }
+
+    /// The same on a thread that may wait.
+    pub(crate) fn peek_on_thread(
+        &self,
+        topic: TopicName,
+        from: Option<MessageId>,
+        max: usize,
+    ) -> Result<tokio::task::JoinHandle<Result<Peeked>>> {
+        let place = Arc::clone(&self.place);
+        Ok(crate::remote::runtime()?.spawn_blocking(move || place.peek(&topic, from, max)))
     }
 
     /// Moves a test clock on, and does what is due by then.
@@ -199,6 +247,8 @@ impl BrokerPlace {
             let closed = loop {
                 match queue.pop() {
                     Next::Publication(Publication { topic, messages, slot, .. }) => {
+                        // Until it is there, the publish has not been sent.
+                        self.broker.wait_for_room(Duration::MAX);
                         if slot.start(&self.name) {
                             let published = self.begin(&topic, &messages);
                             begun.push((slot, published));
@@ -209,10 +259,11 @@ impl BrokerPlace {
                 }
             };
             for (slot, published) in begun {
-                slot.settle(published.and_then(|published| {
+                let stored = published.and_then(|published| {
                     let decided = published.wait(&self.broker);
-                    self.receipts(&published, decided)
-                }));
+                    self.stored(&published, decided)
+                });
+                slot.settle(&queue.buffer, stored);
             }
             if closed {
                 return;
@@ -220,36 +271,59 @@ impl BrokerPlace {
         }
     }
 
-    fn begin(&self, topic: &TopicName, messages: &[NewMessage]) -> Result<Published> {
+    fn begin(&self, topic: &TopicName, messages: &Outgoing) -> Result<Published> {
         let failed = |error| failed(&error, &self.name);
         let topic = self.broker.topic(topic).map_err(failed)?;
         let mut batch = topic.batch();
-        for message in messages {
+        for Record { attributes, body } in messages.records() {
+            let encoded = attributes.map_err(Error::invalid)?;
             let mut headers = HeadersBuf::new();
-            for (name, value) in &message.headers {
+            for header in encoded.headers.iter() {
+                let (name, value) = header.map_err(Error::invalid)?;
                 headers.push(name, value).map_err(failed)?;
             }
             let attributes = Attributes {
-                not_before: self.broker.wall_after(message.delay),
-                dedup_id: message.id.as_deref(),
+                not_before: self.broker.wall_after(encoded.delay),
+                dedup_id: encoded.id,
                 headers: headers.as_attribute(),
             };
-            batch.push(&attributes, &message.body).map_err(failed)?;
+            batch.push(&attributes, body).map_err(failed)?;
         }
         topic.publish(batch, None).map_err(failed)
     }
 
-    fn receipts(&self, published: &Published, decided: mq_core::Result<()>) -> Result<Vec<Receipt>> {
+    /// Looks at a topic; a missing one shows nothing.
+    fn peek(&self, topic: &TopicName, from: Option<MessageId>, max: usize) -> Result<Peeked> {
+        let mut messages = Vec::new();
+        let Some(topic) = self.broker.find_topic(topic) else {
+            return Ok(Peeked { messages, next: from, channels: 0 });
+        };
+        let mut sink = |delivery: mq_core::Delivery<'_>| {
+            let headers = mq_core::Headers::new(delivery.attributes.headers);
+            let copied = |(name, value): (&str, &[u8])| (name.to_owned(), Bytes::copy_from_slice(value));
+            messages.push(Delivery {
+                key: DeliveryKey { id: delivery.id, token: None, connection: 0 },
+                body: Bytes::copy_from_slice(delivery.body),
+                headers: headers.map(copied).collect(),
+                attempts: delivery.attempts,
+                timestamp: delivery.time,
+                offset: Some(delivery.id.offset().0),
+                broker: Arc::clone(&self.name),
+            });
+        };
+        let next = topic.peek(from.map(MessageId::offset), max, PEEK_BYTES, &mut sink);
+        let next = next.map_err(|error| failed(&error, &self.name))?;
+        Ok(Peeked { messages, next: Some(MessageId(next.0)), channels: topic.channels().len() })
+    }
+
+    fn stored(&self, published: &Published, decided: mq_core::Result<()>) -> Result<Stored> {
         decided.map_err(|error| match error.kind() {
             ErrorKind::Closed => Error::Unknown { why: error.to_string(), broker: self.name.to_string() },
             _ => failed(&error, &self.name),
         })?;
-        let receipt = |(offset, duplicate): (mq_core::Offset, bool)| Receipt {
-            offset: Some(offset.0),
-            duplicate,
-            broker: Arc::clone(&self.name),
-        };
-        Ok(published.offsets().map(receipt).collect())
+        let mut stored = Stored::new(Arc::clone(&self.name));
+        published.offsets().for_each(|(offset, duplicate)| stored.push(1, Some(offset.0), duplicate));
+        Ok(stored)
     }
 }
 

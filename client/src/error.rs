@@ -7,6 +7,15 @@ use std::path::PathBuf;
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Reason why a call failed.
+///
+/// ```
+/// let client = libmq::connect("mq:memory")?;
+/// match client.publish("no spaces in names", "one pizza") {
+///     Err(error @ libmq::Error::Invalid(_)) => assert!(!error.retry(), "it fails again: {error}"),
+///     other => panic!("{other:?}"),
+/// }
+/// # Ok::<(), libmq::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Error {

@@ -21,14 +21,17 @@
 //! # }
 //! ```
 //!
-//! - [`connect`], [`Client`]: publishing; [`NewMessage`], [`Receipt`], [`Pending`]
+//! - [`connect`], [`Client`]: publishing; [`NewMessage`], [`IntoMessage`], [`OutgoingBatch`], [`Receipt`],
+//!   [`Pending`]
 //! - [`Subscription`]: consuming; [`Message`], [`Batch`], [`Delivery`], [`Failure`]; [`ConnectionEvent`]
 //! - [`Config`], [`SubscribeOptions`], [`Start`]: settings; [`Error`]
-//! - `admin`: topics and channels; [`Stats`]
+//! - `admin`: topics and channels, [`TopicSettings`], [`ChannelSettings`]; [`Stats`]; [`Peeked`], a look at a
+//!   topic
 //! - [`nsq`]: go-nsq's surface, consumers that call handlers
-//! - `fork`: handles in a child; `url`: what a URL means; `signal`: how threads and futures wait; `credit`:
-//!   messages in flight over connections, and `turns` where these are more than messages; `embedded`: a
-//!   broker in this process; `remote`: brokers over the network
+//! - `log`: lines for other languages; `fork`: handles in a child; `url`: what a URL means; `signal`: how
+//!   threads and futures wait; `scratch`: memory that a thread publishes from; `credit`: messages in flight
+//!   over connections, and `turns` where these are more than messages; `embedded`: a broker in this process;
+//!   `remote`: brokers over the network
 
 #[cfg(feature = "embedded")]
 mod admin;
@@ -41,10 +44,15 @@ mod embedded;
 mod error;
 mod events;
 mod fork;
+mod log;
 mod message;
 pub mod nsq;
+mod outgoing;
+mod peek;
+mod peeked;
 mod publish;
 mod remote;
+mod scratch;
 mod signal;
 #[cfg(feature = "embedded")]
 mod stats;
@@ -58,6 +66,8 @@ pub use delivery::{Batch, Delivery, Message, Messages};
 pub use error::{Error, Result};
 pub use events::ConnectionEvent;
 pub use message::NewMessage;
+pub use outgoing::{IntoMessage, OutgoingBatch};
+pub use peeked::Peeked;
 pub use publish::{Pending, PublishState, Receipt};
 #[cfg(feature = "embedded")]
 pub use stats::{ChannelStats, Stats, TopicStats};
@@ -66,7 +76,17 @@ pub use subscription::{Failure, Start, SubscribeOptions, Subscription};
 #[doc(hidden)] // For the packages of other languages.
 pub use fork::process_generation;
 #[doc(hidden)] // For the packages of other languages.
+pub use log::{LogLevel, broker_lines};
+#[doc(hidden)] // For the packages of other languages.
 pub use mq_core::sync;
-pub use mq_core::{Durability, MessageId};
+pub use mq_core::{ChannelSettings, Dedup, Durability, Limits, MessageId, Overflow, TopicSettings};
 #[cfg(feature = "serve")]
 pub use mq_server::Addresses;
+#[doc(hidden)] // For the packages of other languages.
+pub use outgoing::{Borrowed, Outgoing};
+#[doc(hidden)] // For the packages of other languages.
+pub use publish::Stored;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/rust.md")]
+mod guide {}

@@ -37,8 +37,8 @@ impl NewMessage {
         Self { body: body.into(), ..Self::default() }
     }
 
-    /// The same, delivered no earlier than `delay` after the publish. Brokers over the network take whole
-    /// milliseconds, and nsqd a delay only with a message that is published by itself.
+    /// The same, delivered no earlier than `delay` after the publish, in whole milliseconds, rounded up. nsqd
+    /// takes a delay only with a message that is published by itself.
     pub fn delay(self, delay: Duration) -> Self {
         Self { delay, ..self }
     }
@@ -57,26 +57,34 @@ impl NewMessage {
         self
     }
 
-    /// Checks what no broker takes.
+    /// Checks the length of an id.
     ///
     /// # Errors
     /// `Invalid`.
-    pub(crate) fn check(&self) -> Result<()> {
-        if let Some(id) = &self.id
-            && !(1..=ID_BYTES_MAX).contains(&id.len())
-        {
-            let text = format!("a message's id takes {} bytes: 1 to {ID_BYTES_MAX} are allowed", id.len());
-            return Err(Error::Invalid(text));
+    pub(crate) fn check_id(id: Option<&[u8]>) -> Result<()> {
+        match id.map_or(1, <[u8]>::len) {
+            0 => Err(Error::Invalid("the id of a message can't be empty: leave it out".to_owned())),
+            1..=ID_BYTES_MAX => Ok(()),
+            len => {
+                let text = format!("a message's id takes {len} bytes: 1 to {ID_BYTES_MAX} are allowed");
+                Err(Error::Invalid(text))
+            }
         }
+    }
+
+    /// Checks headers that no broker takes.
+    ///
+    /// # Errors
+    /// `Invalid`.
+    pub(crate) fn check_headers(&self) -> Result<()> {
         let mut headers = mq_core::HeadersBuf::new();
         let mut added = self.headers.iter().map(|(name, value)| headers.push(name, value));
         added.try_for_each(|added| added.map_err(Error::invalid))
     }
 
-    /// Bytes that it takes in the client's buffer.
-    pub(crate) fn bytes(&self) -> usize {
-        let headers = self.headers.iter().map(|(name, value)| name.len() + value.len());
-        self.body.len() + self.id.as_ref().map_or(0, Bytes::len) + headers.sum::<usize>()
+    /// Bytes that its headers take in the client's buffer.
+    pub(crate) fn header_bytes(&self) -> usize {
+        self.headers.iter().map(|(name, value)| name.len() + value.len()).sum()
     }
 }
 

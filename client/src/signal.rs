@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -12,16 +13,20 @@ use mq_core::sync::{Condvar, Mutex};
 pub(crate) const INTERRUPT_EVERY: Duration = Duration::from_millis(50);
 
 /// A count of changes that threads and futures wait on. Its lock is taken last and held over no call, so that
-/// anybody may notify, whatever they hold.
+/// anybody may notify, whatever they hold. Notifying takes no lock and no system call while nobody waits.
 #[derive(Debug, Default)]
 pub(crate) struct Signal {
+    changes: AtomicU64,
+    /// Threads and futures that wait. Whoever waits raises it first and reads `changes` then; whoever
+    /// notifies raises `changes` first and reads this then: one of the two sees the other.
+    waiting: AtomicUsize,
     state: Mutex<Waiting>,
     condvar: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct Waiting {
-    changes: u64,
+    threads: usize,
     next_key: u64,
     wakers: Vec<(u64, Waker)>,
 }
@@ -29,35 +34,56 @@ struct Waiting {
 impl Signal {
     /// Wakes all that wait.
     pub(crate) fn notify(&self) {
+        self.changes.fetch_add(1, Ordering::SeqCst);
+        if self.waiting.load(Ordering::SeqCst) == 0 {
+            return;
+        }
         let mut state = self.state.lock();
-        state.changes += 1;
+        self.waiting.fetch_sub(state.wakers.len(), Ordering::SeqCst);
         let wakers = std::mem::take(&mut state.wakers);
+        let has_threads = state.threads > 0;
         drop(state);
-        self.condvar.notify_all();
+        if has_threads {
+            self.condvar.notify_all();
+        }
         wakers.into_iter().for_each(|(_, waker)| waker.wake());
     }
 
     /// The changes so far, to be read before the condition that is waited for is looked at.
     pub(crate) fn seen(&self) -> u64 {
-        self.state.lock().changes
+        self.changes.load(Ordering::SeqCst)
     }
 
     /// Waits until there are more changes than `seen`. `false` if it is `deadline` before.
     fn wait(&self, seen: u64, deadline: Option<Instant>) -> bool {
         let mut state = self.state.lock();
-        while state.changes == seen {
+        state.threads += 1;
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        let is_changed = loop {
+            if self.seen() != seen {
+                break true;
+            }
             state = match deadline {
                 None => self.condvar.wait(state),
                 Some(deadline) => {
                     let left = deadline.saturating_duration_since(Instant::now());
                     if left.is_zero() {
-                        return false;
+                        break false;
                     }
                     self.condvar.wait_for(state, left)
                 }
             };
-        }
-        true
+        };
+        state.threads -= 1;
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
+        is_changed
+    }
+
+    /// Removes the waker of a future, if it was not woken yet.
+    fn forget(&self, state: &mut Waiting, key: u64) {
+        let before = state.wakers.len();
+        state.wakers.retain(|(other, _)| *other != key);
+        self.waiting.fetch_sub(before - state.wakers.len(), Ordering::SeqCst);
     }
 
     /// The same as a future.
@@ -126,24 +152,29 @@ impl Future for Changed<'_> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let signal = self.signal;
-        let mut state = signal.state.lock();
-        if state.changes != self.seen {
+        if signal.seen() != self.seen {
             return Poll::Ready(());
         }
+        let mut state = signal.state.lock();
         let key = *self.key.get_or_insert_with(|| {
             state.next_key += 1;
             state.next_key
         });
-        state.wakers.retain(|(other, _)| *other != key);
+        signal.forget(&mut state, key);
         state.wakers.push((key, cx.waker().clone()));
-        Poll::Pending
+        signal.waiting.fetch_add(1, Ordering::SeqCst);
+        if signal.seen() == self.seen {
+            return Poll::Pending;
+        }
+        signal.forget(&mut state, key);
+        Poll::Ready(())
     }
 }
 
 impl Drop for Changed<'_> {
     fn drop(&mut self) {
         if let Some(key) = self.key {
-            self.signal.state.lock().wakers.retain(|(other, _)| *other != key);
+            self.signal.forget(&mut self.signal.state.lock(), key);
         }
     }
 }
@@ -164,5 +195,100 @@ mod tests {
             assert_eq!(signal.state.lock().wakers.len(), 1);
         }
         assert!(signal.state.lock().wakers.is_empty());
+        assert_eq!(signal.waiting.load(Ordering::SeqCst), 0);
+    }
+
+    #[test]
+    fn a_change_wakes_all_threads_and_futures_that_wait() {
+        const THREADS: usize = 3;
+        let (signal, is_done) = (Signal::default(), AtomicU64::new(0));
+        let done = || (is_done.load(Ordering::SeqCst) > 0).then_some(());
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..THREADS {
+                scope.spawn(|| signal.block_until(None, done).unwrap());
+            }
+            // The last of them that waits is the future that makes the change.
+            runtime.block_on(async {
+                let change = async {
+                    while signal.waiting.load(Ordering::SeqCst) < THREADS + 2 {
+                        tokio::task::yield_now().await;
+                    }
+                    is_done.store(1, Ordering::SeqCst);
+                    signal.notify();
+                };
+                tokio::join!(signal.until(done), signal.until(done), change);
+            });
+        });
+        assert_eq!(signal.waiting.load(Ordering::SeqCst), 0);
+    }
+
+    #[test]
+    fn the_waker_of_the_last_poll_is_the_one_that_is_woken() {
+        struct Count(AtomicUsize);
+        impl std::task::Wake for Count {
+            fn wake(self: std::sync::Arc<Self>) {
+                self.0.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+        let signal = Signal::default();
+        let mut changed = pin!(signal.changed(0));
+        let wakers = [(); 2].map(|()| std::sync::Arc::new(Count(AtomicUsize::new(0))));
+        for waker in &wakers {
+            let waker = Waker::from(std::sync::Arc::clone(waker));
+            assert!(changed.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        }
+        signal.notify();
+        assert_eq!(wakers.map(|waker| waker.0.load(Ordering::SeqCst)), [0, 1]);
+        assert!(changed.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready());
+    }
+
+    #[test]
+    fn a_wait_ends_at_its_deadline_or_when_it_is_interrupted() {
+        let signal = Signal::default();
+        let nothing = || None::<()>;
+        let over = Some(Instant::now());
+        assert_eq!(signal.block_until(over, nothing), None);
+        assert_eq!(signal.block_until_interrupted(over, &mut || false, nothing), None);
+        assert_eq!(signal.block_until(over, || Some(1)), Some(1), "what is there is given all the same");
+        let mut asked = 0;
+        let mut interrupted = || {
+            asked += 1;
+            asked == 2
+        };
+        assert_eq!(signal.block_until_interrupted(None, &mut interrupted, nothing), None);
+        assert_eq!(asked, 2);
+        assert_eq!(signal.waiting.load(Ordering::SeqCst), 0);
+    }
+
+    #[test]
+    fn no_change_is_missed_by_a_thread_or_a_future_that_begins_to_wait() {
+        const CHANGES: u64 = 20_000;
+        let (signal, made) = (Signal::default(), AtomicU64::new(0));
+        let seen = AtomicU64::new(0);
+        let next = |last: u64| (made.load(Ordering::SeqCst) > last).then_some(());
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for change in 1..=CHANGES {
+                    // Each change comes about when the last one is waited for.
+                    while seen.load(Ordering::SeqCst) + 1 < change {
+                        std::hint::spin_loop();
+                    }
+                    made.store(change, Ordering::SeqCst);
+                    signal.notify();
+                }
+            });
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            for last in 0..CHANGES {
+                if last % 2 == 0 {
+                    let deadline = Instant::now() + Duration::from_secs(60);
+                    signal.block_until(Some(deadline), || next(last)).expect("it was notified");
+                } else {
+                    runtime.block_on(signal.until(|| next(last)));
+                }
+                seen.store(last + 1, Ordering::SeqCst);
+            }
+        });
+        assert_eq!(signal.waiting.load(Ordering::SeqCst), 0);
     }
 }

@@ -3,6 +3,14 @@
 use serde::Serialize;
 
 /// Numbers of a broker in this process.
+///
+/// ```
+/// let client = libmq::connect("mq:memory")?;
+/// client.publish("orders", "one pizza")?;
+/// let stats = client.stats()?;
+/// assert_eq!((&*stats.topics[0].name, stats.topics[0].depth), ("orders", 1));
+/// # Ok::<(), libmq::Error>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Stats {
@@ -50,6 +58,8 @@ pub struct ChannelStats {
     pub requeued: u64,
     /// Timeouts of messages in flight.
     pub timed_out: u64,
+    /// Messages moved to the dead letter topic.
+    pub dead_lettered: u64,
     /// Subscribers.
     pub subscribers: u64,
     /// Whether delivery is stopped.

@@ -19,13 +19,26 @@ use crate::signal::Signal;
 /// Failures kept for [`Subscription::failures`]: the newest.
 const FAILURES_MAX: usize = 1000;
 
+/// Timeout of messages where nobody sets another.
+pub(crate) const MSG_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// Settings of a subscription.
+///
+/// ```
+/// use libmq::{Start, SubscribeOptions};
+///
+/// let client = libmq::connect("mq:memory")?;
+/// let options = SubscribeOptions { max_in_flight: 10, start: Start::Earliest, ..Default::default() };
+/// let audit = client.subscribe("orders", "audit", options)?;
+/// # drop(audit);
+/// # Ok::<(), libmq::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SubscribeOptions {
     /// Most messages that are here without an answer, over all brokers. Default 200; 1 to 1,000,000.
     pub max_in_flight: u32,
     /// Longest time that a message may be here without an answer before it is delivered again. Default 60 s;
-    /// 1 s to 15 minutes.
+    /// 1 s to 15 minutes, or zero: the brokers' own, which is 60 s in this process.
     pub msg_timeout: Duration,
     /// Percent of the messages that come here; the others count as delivered. 0, the default: all; at most
     /// 99.
@@ -39,6 +52,21 @@ pub struct SubscribeOptions {
 ///
 /// A message is kept as long as some channel has not finished it or, while its topic has no channel, as it
 /// waits in the topic.
+///
+/// ```
+/// # use libmq::{Start, SubscribeOptions};
+/// # let client = libmq::connect("mq:memory")?;
+/// client.subscribe("orders", "billing", SubscribeOptions::default())?;
+/// let receipt = client.publish("orders", "one pizza")?;
+/// client.publish("orders", "two pizzas")?;
+/// // A second channel, from the message behind the first: billing has not finished it.
+/// let start = Start::Offset(receipt.offset.unwrap_or(0) + 1);
+/// let options = SubscribeOptions { start, ..SubscribeOptions::default() };
+/// let audit = client.subscribe("orders", "audit", options)?;
+/// let message = audit.next(std::time::Duration::from_secs(1))?;
+/// assert_eq!(message.unwrap().body(), "two pizzas");
+/// # Ok::<(), libmq::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Start {
     /// The oldest message that is kept.
@@ -69,12 +97,7 @@ impl From<Start> for mq_core::Start {
 
 impl Default for SubscribeOptions {
     fn default() -> Self {
-        Self {
-            max_in_flight: 200,
-            msg_timeout: Duration::from_secs(60),
-            sample_rate: 0,
-            start: Start::default(),
-        }
+        Self { max_in_flight: 200, msg_timeout: MSG_TIMEOUT, sample_rate: 0, start: Start::default() }
     }
 }
 
@@ -82,12 +105,29 @@ impl SubscribeOptions {
     pub(crate) fn validate(&self) -> Result<()> {
         in_range("max_in_flight", &self.max_in_flight, &1, &1_000_000)?;
         let (min, max) = (Duration::from_secs(1), Duration::from_secs(15 * 60));
-        in_range("msg_timeout", &self.msg_timeout, &min, &max)?;
+        if !self.msg_timeout.is_zero() {
+            in_range("msg_timeout", &self.msg_timeout, &min, &max)?;
+        }
         in_range("sample_rate", &self.sample_rate, &0, &99)
+    }
+
+    /// The timeout of messages: that which is set, else that which their broker granted.
+    pub(crate) fn msg_timeout_or(&self, granted: Duration) -> Duration {
+        let timeouts = [self.msg_timeout, granted, MSG_TIMEOUT];
+        timeouts.into_iter().find(|timeout| !timeout.is_zero()).unwrap_or(MSG_TIMEOUT)
     }
 }
 
 /// An answer, a broker or a lookup server that failed.
+///
+/// ```
+/// # let client = libmq::connect("mq:memory")?;
+/// # let billing = client.subscribe("orders", "billing", libmq::SubscribeOptions::default())?;
+/// for failure in billing.failures() {
+///     eprintln!("{failure}");
+/// }
+/// # Ok::<(), libmq::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     /// The broker or lookup server.
@@ -97,6 +137,19 @@ pub struct Failure {
     pub message: Option<MessageId>,
     /// The reason.
     pub error: Error,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(id) = self.message {
+            write!(f, "message {id}: ")?;
+        }
+        // The others name the broker themselves.
+        if matches!(self.error, Error::Invalid(_) | Error::Timeout(_) | Error::Closed | Error::Forked) {
+            write!(f, "{}: ", self.broker)?;
+        }
+        self.error.fmt(f)
+    }
 }
 
 /// Failures, and the events that they are among, until they are asked for.
@@ -231,6 +284,10 @@ impl Subscription {
     pub fn next(&self, timeout: Duration) -> Result<Option<Message>> {
         let source = self.source()?;
         let _waiting = Waiting(source);
+        // The time is only asked for by whoever waits.
+        if let Some(here) = self.take_one(source) {
+            return here.map(Some);
+        }
         source.signal().block_until(deadline(timeout), || self.take_one(source)).transpose()
     }
 
@@ -352,8 +409,8 @@ impl Subscription {
     }
 
     /// Ends the subscription for all its handles: answers given before go out, and what has none is given
-    /// back. Waits up to `timeout` for it, and returns whether that was enough. Does nothing in a child of
-    /// `fork`.
+    /// back; nsqd keeps what was taken without an answer until its timeout is over. Waits up to `timeout` and
+    /// returns whether that was enough. Does nothing in a child of `fork`.
     pub fn close(&self, timeout: Duration) -> bool {
         self.source().is_ok_and(|source| close(source, deadline(timeout)))
     }

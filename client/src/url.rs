@@ -5,6 +5,9 @@ use std::path::PathBuf;
 use crate::config::Config;
 use crate::error::{Error, Result};
 
+/// Beginning of the address of a lookup server that is asked over TLS.
+pub(crate) const HTTPS: &str = "https://";
+
 /// The place of a client's brokers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
@@ -12,10 +15,10 @@ pub(crate) enum Place {
     Folder(PathBuf),
     /// In this process, on a folder that goes with the client.
     Memory,
-    /// At these addresses, `host:port` each.
+    /// At these addresses, `host:port` or the path of a unix socket each.
     Brokers { addresses: Vec<String>, tls: bool },
-    /// Wherever these lookup servers say.
-    Lookup(Vec<String>),
+    /// Wherever these lookup servers say: `host:port`, with `https://` before it where it is asked so.
+    Lookup { servers: Vec<String>, tls: bool },
 }
 
 /// Parses a URL. Its parameters are set in `config`. No error holds a parameter's value of a secret, nor more
@@ -36,7 +39,6 @@ pub(crate) fn parse(url: &str, mut config: Config) -> Result<(Place, Config)> {
 }
 
 fn parse_place(place: &str) -> Result<Place> {
-    let is_path = |text: &str| ["/", "./", "../"].iter().any(|start| text.starts_with(start));
     if is_path(place) {
         return Ok(Place::Folder(place.into()));
     }
@@ -46,23 +48,27 @@ fn parse_place(place: &str) -> Result<Place> {
             "" => Err(Error::Invalid("mq: needs a folder behind it: mq:PATH, or mq:memory".to_owned())),
             _ => Ok(Place::Folder(rest.into())),
         },
-        Some((scheme @ ("mq" | "mqs" | "mq+lookup"), rest)) if rest.starts_with("//") => {
+        Some((scheme @ ("mq+unix" | "mqs+unix"), rest)) => {
+            Ok(Place::Brokers { addresses: sockets(scheme, rest)?, tls: scheme == "mqs+unix" })
+        }
+        Some((scheme @ ("mq" | "mqs" | "mq+lookup" | "mqs+lookup"), rest)) if rest.starts_with("//") => {
             let addresses = addresses(scheme, &rest[2..])?;
+            let tls = scheme.starts_with("mqs");
             Ok(match scheme {
-                "mq+lookup" => Place::Lookup(addresses),
-                _ => Place::Brokers { addresses, tls: scheme == "mqs" },
+                "mq" | "mqs" => Place::Brokers { addresses, tls },
+                _ => Place::Lookup { servers: addresses, tls },
             })
         }
         _ if place.contains("://") => Err(Error::Invalid(format!(
-            "{} is no URL of brokers: there are mq://host:port, mqs://host:port, mq+lookup://host:port, and for a \
-             folder mq:PATH",
+            "{} is no URL of brokers: there are mq://host:port, mqs://host:port, mq+lookup://host:port, \
+             mqs+lookup://host:port, for a unix socket mq+unix:PATH, and for a folder mq:PATH",
             shown(place)
         ))),
         _ => Err(ambiguous(&shown(place), &shown(place))),
     }
 }
 
-/// The addresses of a list, each once.
+/// The addresses of a list, each once. A lookup server's can begin with `https://`.
 pub(crate) fn addresses(scheme: &str, list: &str) -> Result<Vec<String>> {
     if list.contains('@') {
         let parameter = "a secret is the parameter auth_secret";
@@ -71,30 +77,79 @@ pub(crate) fn addresses(scheme: &str, list: &str) -> Result<Vec<String>> {
     let list = list.strip_suffix('/').unwrap_or(list);
     let mut addresses = Vec::new();
     for address in list.split(',') {
-        let (host, port) = address.rsplit_once(':').unwrap_or((address, ""));
-        let is_port =
-            port.parse::<u16>().is_ok_and(|port| port > 0) && port.bytes().all(|b| b.is_ascii_digit());
-        let ip6 = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-        let is_host = match ip6 {
-            Some(ip) => ip.parse::<std::net::Ipv6Addr>().is_ok(),
-            None => {
-                let fits = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
-                !host.is_empty() && host.bytes().all(fits)
-            }
-        };
-        if !is_host || !is_port {
-            let port = if scheme == "mq+lookup" { 4161 } else { 4150 };
-            let host = if host.is_empty() { "localhost" } else { address };
-            let broker = format!("{scheme}://{host}:{port}");
-            return Err(Error::Invalid(format!(
-                "{scheme}://{list} is not host:port[,host:port...]: did you mean {broker} or the folder mq:{list}?"
-            )));
-        }
+        let is_lookup = scheme.ends_with("+lookup");
+        let place = address.strip_prefix(HTTPS).filter(|_| is_lookup).unwrap_or(address);
+        check_address(scheme, list, place)?;
         if !addresses.iter().any(|known| known == address) {
             addresses.push(address.to_owned());
         }
     }
     Ok(addresses)
+}
+
+/// The paths of a list of unix sockets, each once. A comma in a path is `%2C`.
+fn sockets(scheme: &str, list: &str) -> Result<Vec<String>> {
+    // As in file:///path: an empty host.
+    let list = list.strip_prefix("//").filter(|rest| rest.starts_with('/')).unwrap_or(list);
+    let mut paths = Vec::new();
+    for path in list.split(',') {
+        let read =
+            decode(path).filter(|path| is_path(path) && !path.starts_with("//") && !path.ends_with('/'));
+        let path = read.ok_or_else(|| {
+            let (list, path) = (shown(list), shown(path));
+            Error::Invalid(format!(
+                "{scheme}:{list} has {path:?} where the path of a unix socket belongs: {scheme}:/run/mq.sock"
+            ))
+        })?;
+        if !paths.contains(&path) {
+            paths.push(path);
+        }
+    }
+    Ok(paths)
+}
+
+fn is_path(text: &str) -> bool {
+    ["/", "./", "../"].iter().any(|start| text.starts_with(start))
+}
+
+/// Checks that an address of a list is `host:port`.
+fn check_address(scheme: &str, list: &str, address: &str) -> Result<()> {
+    let invalid = |why: String| Err(Error::Invalid(format!("{scheme}://{list} {why}")));
+    if address.is_empty() && list != address {
+        return invalid("has an empty address between its commas".to_owned());
+    }
+    let ends_the_host = |at: &usize| address[*at..].find(']').is_none();
+    let (host, port) = match address.rfind(':').filter(ends_the_host) {
+        Some(at) => (&address[..at], Some(&address[at + 1..])),
+        None => (address, None),
+    };
+    let ip6 = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let is_host = match ip6 {
+        Some(ip) => ip.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => {
+            let fits = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
+            !host.is_empty() && host.bytes().all(fits)
+        }
+    };
+    let is_port = |port: &str| {
+        port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0)
+    };
+    match port {
+        Some(port) if is_host && is_port(port) => Ok(()),
+        Some(port) if is_host => match port.split_once('/') {
+            Some((port, path)) if is_port(port) => invalid(format!("has /{path} behind an address")),
+            _ => invalid(format!("has {port:?} where a port belongs: a number from 1 to 65535")),
+        },
+        Some(_) => invalid(format!("has {host:?} where a host belongs")),
+        None => {
+            let port = if scheme.ends_with("+lookup") { 4161 } else { 4150 };
+            let host = if is_host { host } else { "localhost" };
+            let broker = format!("{scheme}://{host}:{port}");
+            invalid(format!(
+                "is not host:port[,host:port...]: did you mean {broker} or the folder mq:{list}?"
+            ))
+        }
+    }
 }
 
 fn ambiguous(place: &str, broker: &str) -> Error {
@@ -145,6 +200,10 @@ mod tests {
         Place::Brokers { addresses: addresses.iter().map(ToString::to_string).collect(), tls }
     }
 
+    fn lookup(servers: &[&str], tls: bool) -> Place {
+        Place::Lookup { servers: servers.iter().map(ToString::to_string).collect(), tls }
+    }
+
     #[test]
     fn each_form_is_read_as_it_is_meant() {
         for path in ["/var/lib/mq", "./data", "../data", "/a:b"] {
@@ -158,7 +217,11 @@ mod tests {
             ("mq://a:1,b:2,a:1", brokers(&["a:1", "b:2"], false)),
             ("mq://[::1]:4150/", brokers(&["[::1]:4150"], false)),
             ("mqs://a:1", brokers(&["a:1"], true)),
-            ("mq+lookup://a:4161", Place::Lookup(vec!["a:4161".into()])),
+            ("mq+lookup://a:4161", lookup(&["a:4161"], false)),
+            ("mqs+lookup://a:1,https://b:443/", lookup(&["a:1", "https://b:443"], true)),
+            ("mq+unix:/run/mq.sock", brokers(&["/run/mq.sock"], false)),
+            ("mq+unix:///run/mq.sock,./b%2C%20c,/run/mq.sock", brokers(&["/run/mq.sock", "./b, c"], false)),
+            ("mqs+unix:../mq.sock?tls_server_name=a", brokers(&["../mq.sock"], true)),
         ] {
             assert_eq!(place(url).unwrap(), want, "{url}");
         }
@@ -174,13 +237,51 @@ mod tests {
             ("mq:///var/lib/mq", "mq://", "mq:/var/lib/mq"),
             ("mq+lookup://host", "mq+lookup://host:4161", "mq:host"),
             ("http://a:1", "mq://host:port", "mq:PATH"),
+            ("mq+unix:", "\"\"", "mq+unix:/run/mq.sock"),
+            ("mq+unix://run/mq.sock", "//run/mq.sock", "mq+unix:/run/mq.sock"),
+            ("mqs+unix:/a,b:1", "\"b:1\"", "mqs+unix:/run/mq.sock"),
+            ("mq+unix:/run/", "\"/run/\"", "mq+unix:/run/mq.sock"),
+            ("mq+unix:/run/%", "\"/run/%\"", "mq+unix:/run/mq.sock"),
         ] {
             let error = place(url).unwrap_err().to_string();
             assert!(error.contains(first) && error.contains(second), "{url}: {error}");
         }
-        for url in ["mq:", "mq://a:0", "mq://a:70000", "mq://a:+1", "mq://a:1,", "mq://[::x]:1", "mq://a b:1"]
-        {
+        for url in [
+            "mq:",
+            "mq+unix:",
+            "mq+unix://",
+            "mq://a:0",
+            "mq://a:70000",
+            "mq://a:+1",
+            "mq://a:1,",
+            "mq://[::x]:1",
+            "mq://a b:1",
+            "mq://https://a:1",
+            "mq+lookup://https://a",
+        ] {
             assert!(place(url).is_err(), "{url}");
+        }
+    }
+
+    #[test]
+    fn an_error_about_an_address_names_the_part_that_is_wrong() {
+        for (url, part) in [
+            ("mq://h:99999", "\"99999\" where a port belongs"),
+            ("mq://h:x", "\"x\" where a port belongs"),
+            ("mq://h:0", "\"0\" where a port belongs"),
+            ("mq://h:", "\"\" where a port belongs"),
+            ("mq://h:1/path", "/path behind an address"),
+            ("mq://a:1,,b:2", "empty address"),
+            ("mq://a:1,", "empty address"),
+            ("mq://a b:1", "\"a b\" where a host belongs"),
+            ("mq://[::x]:1", "\"[::x]\" where a host belongs"),
+            ("mq://[::1]", "mq://[::1]:4150"),
+        ] {
+            let error = place(url).unwrap_err().to_string();
+            assert!(
+                error.contains(part) && (part.contains("4150") || !error.contains("folder")),
+                "{url}: {error}"
+            );
         }
     }
 
@@ -203,6 +304,7 @@ mod tests {
             "mq://me:hush@a:1",
             "me:hush@a:1",
             "http://me:hush@a:1",
+            "mq+unix:me:hush@a:1",
             "mq://a:1?auth_secret=hush&publish_timeout=never",
         ] {
             let error = place(url).unwrap_err();

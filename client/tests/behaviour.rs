@@ -9,29 +9,11 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use common::{PATIENCE, World, bodies, check, next, worlds};
+use common::{PATIENCE, World, block_on, bodies, check, next, worlds};
 use libmq::{Error, NewMessage, PublishState, Start, SubscribeOptions, Subscription};
 
 fn subscribe(world: &World) -> Subscription {
     world.client.subscribe("t", "c", SubscribeOptions::default()).unwrap()
-}
-
-/// Runs a future on this thread, without a runtime.
-fn block_on<F: Future>(future: F) -> F::Output {
-    struct Unpark(std::thread::Thread);
-    impl std::task::Wake for Unpark {
-        fn wake(self: std::sync::Arc<Self>) {
-            self.0.unpark();
-        }
-    }
-    let waker = Waker::from(std::sync::Arc::new(Unpark(std::thread::current())));
-    let mut future = pin!(future);
-    loop {
-        if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
-            return output;
-        }
-        std::thread::park();
-    }
 }
 
 #[test]
@@ -168,6 +150,21 @@ fn many_at_once_are_published_by_future_too() {
 }
 
 #[test]
+fn a_publish_with_a_time_of_its_own_is_stored_within_it() {
+    for world in worlds() {
+        let hurried = world.client.with_publish_timeout(Duration::from_nanos(1));
+        let patient = hurried.with_publish_timeout(PATIENCE);
+        assert_eq!(patient.publish_timeout(), Ok(PATIENCE));
+        check(&world, &patient.publish("t", "a").unwrap());
+        let receipts =
+            block_on(hurried.publish_until_async("t", ["b", "c"], std::future::pending())).unwrap();
+        receipts.iter().for_each(|receipt| check(&world, receipt));
+        assert_eq!(block_on(hurried.publish_until_async("t", [""; 0], std::future::pending())).unwrap(), []);
+        assert_eq!(bodies(&subscribe(&world), 3), ["a", "b", "c"], "{}", world.name);
+    }
+}
+
+#[test]
 fn a_new_channel_begins_where_it_is_told_to() {
     for world in worlds() {
         let client = &world.client;
@@ -187,8 +184,12 @@ fn a_new_channel_begins_where_it_is_told_to() {
             continue;
         }
         assert_eq!(keeper.is_new(), Some(true));
-        // Another keeps what this one is done with.
-        let _holder = begin("holder", Start::Waiting).unwrap();
+        // Nothing of before is kept, and another keeps what this one will be done with.
+        assert!(keeper.flush(PATIENCE).unwrap());
+        let holder = begin("holder", Start::Waiting).unwrap();
+        while holder.is_new().is_none() {
+            std::thread::yield_now();
+        }
         let receipts = client.publish_many("t", ["a", "b", "c"]).unwrap();
         let offset = receipts[1].offset.unwrap();
         for (channel, start, want) in [
@@ -212,6 +213,40 @@ fn a_new_channel_begins_where_it_is_told_to() {
         client.publish("t", "d").unwrap();
         assert_eq!(next(&again).0, "d", "{}", world.name);
         assert_eq!(again.is_new(), Some(false));
+    }
+}
+
+#[test]
+fn a_look_at_a_topic_shows_its_messages_and_moves_none() {
+    for world in worlds() {
+        let client = &world.client;
+        if world.name == "nsqd" {
+            assert!(matches!(client.peek("t", None, 1), Err(Error::Unsupported { .. })));
+            continue;
+        }
+        let none = client.peek("t", None, 10).unwrap();
+        assert_eq!((none.messages.len(), none.channels), (0, 0), "{}", world.name);
+        client.publish_many("t", ["a", "b", "c"]).unwrap();
+        let mut ids = Vec::new();
+        for _ in 0..2 {
+            let (mut from, mut seen) = (None, Vec::new());
+            for count in [2, 1, 0] {
+                let peeked = client.peek("t", from, 2).unwrap();
+                assert_eq!((peeked.messages.len(), peeked.channels), (count, 0), "{}", world.name);
+                seen.extend(peeked.messages.iter().map(|message| (message.id(), message.body().clone())));
+                from = peeked.next;
+            }
+            assert_eq!(seen.iter().map(|(_, body)| &body[..]).collect::<Vec<_>>(), [b"a", b"b", b"c"]);
+            ids = seen.into_iter().map(|(id, _)| id).collect();
+        }
+        let subscription = subscribe(&world);
+        for id in ids {
+            let message = subscription.next(PATIENCE).unwrap().unwrap();
+            assert_eq!((message.id(), message.attempts()), (id, 1), "{}", world.name);
+            message.finish();
+        }
+        assert_eq!(client.peek("t", None, 1).unwrap().channels, 1, "{}", world.name);
+        assert!(matches!(client.peek("no spaces", None, 1), Err(Error::Invalid(_))));
     }
 }
 
@@ -264,7 +299,11 @@ fn topics_and_channels_are_changed_in_this_process_only() {
 #[test]
 fn closing_gives_back_what_has_no_answer() {
     for world in worlds() {
-        let subscription = subscribe(&world);
+        // nsqd keeps what was taken until it times out.
+        let msg_timeout = if world.name == "nsqd" { 1 } else { 60 };
+        let options =
+            SubscribeOptions { msg_timeout: Duration::from_secs(msg_timeout), ..SubscribeOptions::default() };
+        let subscription = world.client.subscribe("t", "c", options).unwrap();
         world.client.publish_many("t", ["a", "b", "c"]).unwrap();
         let held = subscription.next(PATIENCE).unwrap().unwrap();
         assert!(subscription.close(PATIENCE));

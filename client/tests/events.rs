@@ -1,4 +1,4 @@
-//! What is told of connections.
+//! Events of connections.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // Helpers of tests are tests too.
 
 #[allow(dead_code, reason = "each test file uses its part")]
@@ -21,7 +21,7 @@ fn block_on<F: Future>(future: F) -> F::Output {
     runtime.block_on(async { tokio::time::timeout(PATIENCE, future).await.expect("it takes too long") })
 }
 
-/// What happens next, as words, until there are so many.
+/// The next events as words, until there are so many.
 fn told<F>(count: usize, mut more: impl FnMut() -> F) -> Vec<String>
 where
     F: Future<Output = libmq::Result<Vec<ConnectionEvent>>>,

@@ -3,8 +3,11 @@
 
 use std::time::Duration;
 
-use libmq::{Error, NewMessage, SubscribeOptions};
+use libmq::{Error, IntoMessage, NewMessage, Outgoing, SubscribeOptions};
 use tempfile::TempDir;
+
+/// Longest wait for what has to come.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 #[test]
 fn a_folder_is_open_once_and_the_error_names_it_and_its_process() {
@@ -89,11 +92,12 @@ fn a_folder_that_is_gone_holds_up_no_publish_and_no_close() {
     let error = client.publish("t", "2").unwrap_err();
     assert!(matches!(error, Error::Unknown { .. } | Error::Refused { .. }), "{error:?}");
     let mut asked = 0;
-    let interrupted = || {
+    let mut interrupted = || {
         asked += 1;
         true
     };
-    let error = client.publish_unless("t", vec!["3".into()], interrupted).unwrap_err();
+    let third = Outgoing::fill(1, |batch| "3".append_to(batch));
+    let error = client.publish_encoded("t", third, &mut interrupted).unwrap_err();
     assert!(matches!(error, Error::Unknown { .. } | Error::Refused { .. }), "{error:?}");
     let sent = client.send("t", "4");
     let closed = client.close(Duration::from_millis(200));
@@ -132,4 +136,20 @@ fn a_broker_in_memory_is_nobody_elses_and_leaves_nothing() {
     first.publish("t", "x").unwrap();
     let subscription = second.subscribe("t", "c", SubscribeOptions::default()).unwrap();
     assert!(subscription.next(Duration::ZERO).unwrap().is_none());
+}
+
+#[test]
+fn a_publisher_that_is_quicker_than_the_broker_writes_waits_for_room() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("{}?durability=memory&memory_limit=4194304", folder.path().display());
+    for url in ["mq:memory?memory_limit=4194304", &url] {
+        let client = libmq::connect(url).unwrap();
+        for _ in 0..320 {
+            client.publish("t", vec![b'x'; 64 << 10]).unwrap();
+        }
+        let pending: Vec<_> = (0..320).map(|_| client.send("t", vec![b'x'; 64 << 10]).unwrap()).collect();
+        assert_eq!(client.flush(PATIENCE), Ok(0));
+        pending.iter().for_each(|sent| drop(sent.wait(PATIENCE).unwrap()));
+        assert_eq!(client.stats().unwrap().topics[0].depth, 640);
+    }
 }

@@ -11,7 +11,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use common::proxy::{Fault, Proxy};
-use common::{Lookup, PATIENCE, Running, bodies, next};
+use common::{Lookup, PATIENCE, Running, block_on, bodies, next};
 use libmq::{Client, Config, Error, NewMessage, PublishState, SubscribeOptions};
 
 fn connect(url: &str) -> Client {
@@ -138,6 +138,19 @@ fn what_was_never_sent_goes_to_the_broker_that_is_there() {
 }
 
 #[test]
+fn a_look_at_a_topic_finds_a_broker_that_came_back_and_fails_at_once_while_there_is_none() {
+    let mut server = Running::start();
+    let client = connect(&server.url());
+    client.publish("t", "x").unwrap();
+    assert_eq!(client.peek("t", None, 10).unwrap().messages.len(), 1);
+    server.stop();
+    let error = client.peek("t", None, 10).unwrap_err();
+    assert!(matches!(&error, Error::Unreachable { broker, .. } if *broker == server.address), "{error:?}");
+    server.resume();
+    assert_eq!(client.peek("t", None, 10).unwrap().messages.len(), 1);
+}
+
+#[test]
 fn messages_of_several_brokers_come_over_one_subscription() {
     let servers = [Running::start(), Running::start(), Running::start()];
     let addresses = servers.each_ref().map(|server| server.address.as_str()).join(",");
@@ -165,6 +178,57 @@ fn without_a_broker_a_publish_is_out_of_time_and_was_never_sent() {
     assert_eq!((pending.state(), client.flush(Duration::ZERO)), (PublishState::Queued, Ok(1)));
     drop(client);
     assert_eq!(pending.wait(PATIENCE).unwrap_err(), Error::Closed);
+}
+
+#[test]
+fn a_publish_with_a_time_of_its_own_ends_at_it_and_not_at_its_clients() {
+    let mut server = Running::start();
+    server.stop();
+    let client = connect(&format!("{}?publish_timeout=24h", server.url()));
+    let hurried = client.with_publish_timeout(Duration::from_millis(10));
+    let error = hurried.publish("t", "never").unwrap_err();
+    assert!(matches!(&error, Error::Timeout(why) if why.contains(&server.address)), "{error:?}");
+    let error = block_on(client.publish_until_async("t", ["never"], async {})).unwrap_err();
+    assert!(matches!(&error, Error::Timeout(why) if why.contains(&server.address)), "{error:?}");
+    assert_eq!(client.flush(Duration::ZERO), Ok(0), "what was not sent is withdrawn");
+
+    let patient = hurried.with_publish_timeout(PATIENCE);
+    let stored = std::thread::spawn(move || patient.publish("t", "later"));
+    while client.flush(Duration::ZERO) == Ok(0) {
+        std::thread::yield_now();
+    }
+    // By the end of this one the other has waited longer than a handle before it allows.
+    assert!(matches!(hurried.publish("t", "never"), Err(Error::Timeout(_))));
+    server.resume();
+    stored.join().unwrap().unwrap();
+    assert_eq!(bodies(&client.subscribe("t", "c", SubscribeOptions::default()).unwrap(), 1), ["later"]);
+}
+
+#[test]
+fn a_publish_that_was_sent_is_unknown_once_its_time_is_over() {
+    let server = Running::start();
+    let proxy = Proxy::start(&server.address, b"PUBLISH", Fault::Swallows);
+    let client = connect(&format!("mq://{}", proxy.address));
+    let (late, is_late) = tokio::sync::oneshot::channel::<()>();
+    let seen = std::sync::Arc::clone(&proxy.seen);
+    std::thread::spawn(move || {
+        while seen.load(Ordering::Acquire) == 0 {
+            std::thread::yield_now();
+        }
+        drop(late);
+    });
+    let until = async { drop(is_late.await) };
+    let error = block_on(client.publish_until_async("t", ["x"], until)).unwrap_err();
+    assert!(matches!(&error, Error::Unknown { broker, .. } if *broker == proxy.address), "{error:?}");
+}
+
+#[test]
+fn a_publish_that_finds_no_room_in_its_time_is_not_sent() {
+    let client = connect(&format!("mq://{}?max_buffered_bytes=1024", nobody()));
+    client.send("t", vec![b'x'; 1024]).unwrap();
+    let one_more = client.publish_until_async("t", ["x"], async {});
+    assert_eq!(block_on(one_more).unwrap_err(), Error::BufferFull);
+    assert_eq!(client.flush(Duration::ZERO), Ok(1));
 }
 
 #[test]
@@ -226,6 +290,20 @@ fn brokers_that_a_lookup_server_names_are_published_to_and_consumed_from() {
     assert_eq!(next(&subscription).0, "second");
     assert!(subscription.close(PATIENCE));
     assert_eq!(subscription.failures(), []);
+}
+
+#[test]
+fn while_no_lookup_server_answers_the_brokers_of_the_last_answer_are_published_to() {
+    let lookup = Lookup::start();
+    let url = format!("mq+lookup://{}?max_reconnect_delay=10ms&publish_timeout=10s", lookup.http);
+    let client = libmq::connect(&url).unwrap();
+    let mut server = Running::start();
+    let announced = lookup.announce(&server);
+    client.publish("t", "first").unwrap();
+    drop((lookup, announced));
+    server.stop();
+    server.resume();
+    assert_eq!(*client.publish("t", "second").unwrap().broker, *server.address);
 }
 
 #[test]

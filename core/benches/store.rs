@@ -1,4 +1,4 @@
-//! How long the store's operations take: `cargo bench -p mq-core --bench store`.
+//! Times of the store's operations: `cargo bench -p mq-core --bench store`.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, reason = "a measurement fails by panicking")]
 
 use divan::Bencher;

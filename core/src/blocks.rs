@@ -1,5 +1,6 @@
 //! Blocks of offsets, from one persistent counter: what was handed out is never handed out again.
 
+use crate::store::format::log_pos::LogPos;
 use crate::sync::Mutex;
 
 use crate::clock::Wall;
@@ -19,7 +20,7 @@ const SPARE: u64 = 64;
 const TRIES: usize = 8;
 
 /// Makes sure that `count` blocks can be drawn. Waits for an fsync only where reservations made ahead ran
-/// out. Takes no lock while it waits: what is written meanwhile is landed in its topics.
+/// out. Takes no lock while it waits: what is written meanwhile becomes readable in its topics.
 ///
 /// # Errors
 /// `Full`, `Io` if no reservation could be stored.
@@ -51,7 +52,7 @@ pub(crate) struct Blocks {
     /// Blocks below may be handed out: their reservation is fsync'd.
     reserved: u64,
     /// A reservation on its way: up to this block, in the log before this position.
-    asked: Option<(u64, u64)>,
+    asked: Option<(u64, LogPos)>,
     /// Blocks reserved at a time.
     step: u64,
 }
@@ -70,7 +71,7 @@ impl Blocks {
     /// # Errors
     /// `Full` if too few are reserved: call [`reserve`] first, without any lock.
     pub(crate) fn draw(&mut self, count: u64, log: &Log) -> Result<u64> {
-        self.settle(log);
+        self.apply_reservation(log);
         if self.next + count > self.reserved {
             return Err(Error::new(ErrorKind::Full, "no offsets are reserved on disk; try again"));
         }
@@ -81,7 +82,7 @@ impl Blocks {
 
     /// Whether `count` can be drawn, and some more by others who come in between.
     fn has(&mut self, count: u64, log: &Log) -> bool {
-        self.settle(log);
+        self.apply_reservation(log);
         self.next + count + SPARE <= self.reserved
     }
 
@@ -90,9 +91,9 @@ impl Blocks {
         self.asked.is_some_and(|(upto, _)| self.next + count + SPARE <= upto)
     }
 
-    /// Keeps enough reserved ahead; for a housekeeping tick. Returns whether an fsync is wanted soon.
+    /// Keeps enough reserved ahead; for a tick of maintenance. Returns whether an fsync is wanted soon.
     pub(crate) fn top_up(&mut self, log: &Log, now: Wall) -> bool {
-        self.settle(log);
+        self.apply_reservation(log);
         let low = self.reserved - self.next < self.step / 2;
         if low && self.asked.is_none() {
             self.ask(0, log, now);
@@ -114,7 +115,7 @@ impl Blocks {
     }
 
     /// Takes a reservation in force once it is fsync'd.
-    fn settle(&mut self, log: &Log) {
+    fn apply_reservation(&mut self, log: &Log) {
         if let Some((upto, position)) = self.asked
             && log.synced() >= position
         {

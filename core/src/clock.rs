@@ -9,12 +9,51 @@ use crate::sync::Mutex;
 use crate::parker::Parker;
 
 /// Nanoseconds on a scale that starts with the clock and never goes back. For deadlines.
-pub type Mono = u64;
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Mono(pub u64);
+
+impl Mono {
+    /// Later than any time: a deadline that never comes.
+    pub const MAX: Self = Self(u64::MAX);
+
+    /// The time `ns` nanoseconds later.
+    #[must_use]
+    pub const fn plus(self, ns: u64) -> Self {
+        Self(self.0.saturating_add(ns))
+    }
+
+    /// The time `ns` nanoseconds earlier, or the beginning.
+    #[must_use]
+    pub const fn before(self, ns: u64) -> Self {
+        Self(self.0.saturating_sub(ns))
+    }
+
+    /// Nanoseconds since `earlier`; 0 if that is later.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
 
 /// Nanoseconds since 1970-01-01 UTC, as the machine believes; may jump. For timestamps and stored deferrals.
 pub type Wall = u64;
 
+/// Nanoseconds of `duration`.
+pub(crate) fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
 /// A source of time.
+///
+/// ```
+/// use mq_core::{Clock, ManualClock, SystemClock};
+///
+/// fn age(clock: &dyn Clock, published: u64) -> u64 {
+///     clock.wall().saturating_sub(published)
+/// }
+/// assert_eq!(age(&ManualClock::new(1_000), 400), 600);
+/// assert!(age(&SystemClock::new(), 0) > 0);
+/// ```
 pub trait Clock: Send + Sync {
     /// The monotonic time.
     fn mono(&self) -> Mono;
@@ -26,6 +65,13 @@ pub trait Clock: Send + Sync {
 }
 
 /// The system's clocks.
+///
+/// ```
+/// use mq_core::{Clock, SystemClock};
+///
+/// let clock = SystemClock::new();
+/// assert!(clock.mono() <= clock.mono());
+/// ```
 pub struct SystemClock {
     start: Instant,
 }
@@ -45,16 +91,16 @@ impl Default for SystemClock {
 
 impl Clock for SystemClock {
     fn mono(&self) -> Mono {
-        u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
+        Mono(nanos(self.start.elapsed()))
     }
 
     fn wall(&self) -> Wall {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+        nanos(since)
     }
 
     fn park(&self, parker: &Arc<Parker>, until: Mono) {
-        let left = until.saturating_sub(self.mono());
+        let left = until.since(self.mono());
         if left > 0 {
             parker.park(Some(Duration::from_nanos(left)));
         }
@@ -64,11 +110,11 @@ impl Clock for SystemClock {
 /// A clock that stands still until it is moved, for tests and simulation.
 ///
 /// ```
-/// use mq_core::{Clock, ManualClock};
+/// use mq_core::{Clock, ManualClock, clock::Mono};
 ///
 /// let clock = ManualClock::new(1_700_000_000_000_000_000);
 /// clock.advance(5);
-/// assert_eq!((clock.mono(), clock.wall()), (5, 1_700_000_000_000_000_005));
+/// assert_eq!((clock.mono(), clock.wall()), (Mono(5), 1_700_000_000_000_000_005));
 /// ```
 pub struct ManualClock {
     mono: AtomicU64,
@@ -103,7 +149,7 @@ impl ManualClock {
 
 impl Clock for ManualClock {
     fn mono(&self) -> Mono {
-        self.mono.load(Ordering::SeqCst)
+        Mono(self.mono.load(Ordering::SeqCst))
     }
 
     fn wall(&self) -> Wall {

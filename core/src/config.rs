@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Result};
-pub use crate::store::format::event::Durability;
+use crate::name::TopicName;
 use crate::store::format::ids::IDS_MAX;
 
 /// Settings of a broker. `Default` is what `mq serve` runs with.
@@ -113,6 +113,44 @@ impl Options {
     }
 }
 
+/// Promise that the answer to a publish makes. The numbers are part of the file format.
+///
+/// ```
+/// # use mq_core::{Durability};
+/// assert_eq!(Durability::parse("sync"), Some(Durability::Sync));
+/// assert_eq!(Durability::default().name(), "flush");
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Durability {
+    /// Held in memory; spilled to disk when memory is short and on a clean stop. A crash loses it.
+    Memory = 0,
+    /// Written to the operating system; fsync'd every second. Survives `kill -9`.
+    #[default]
+    Flush = 1,
+    /// Fsync'd, together with all that waited. Survives power loss.
+    Sync = 2,
+}
+
+impl Durability {
+    /// All levels, the weakest first.
+    pub const ALL: [Self; 3] = [Self::Memory, Self::Flush, Self::Sync];
+
+    /// The level's name, as settings have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Flush => "flush",
+            Self::Sync => "sync",
+        }
+    }
+
+    /// The level of that name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|level| level.name() == name)
+    }
+}
+
 /// A topic's own settings of deduplication; `None` is as [`Options`] have it.
 ///
 /// ```
@@ -193,6 +231,20 @@ pub struct Limits {
 }
 
 /// The action at a limit of a topic.
+///
+/// ```
+/// # use mq_core::{Broker, ErrorKind, Limits, Options, Overflow};
+/// # fn main() -> mq_core::Result<()> {
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let broker = Broker::open(Options { data_path: folder.path().into(), ..Options::default() })?;
+/// let orders = broker.topic(&"orders".parse()?)?;
+/// let one = Limits { max_messages: 1, overflow: Overflow::Refuse, ..Limits::default() };
+/// orders.update(move |settings| settings.limits = one)?.wait(&broker)?;
+/// orders.publish_one(b"one pizza")?.wait(&broker)?;
+/// assert_eq!(orders.publish_one(b"and a salad").unwrap_err().kind(), ErrorKind::Full);
+/// # broker.close()
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Overflow {
     /// Publishes are refused until less waits.
@@ -219,5 +271,45 @@ pub struct StoreSizes {
 impl Default for StoreSizes {
     fn default() -> Self {
         Self { file_bytes: 64 << 20, chunk_bytes: 256 << 10, read_bytes: 256 << 10, blocks: 1 << 14 }
+    }
+}
+
+/// The settings of a channel, in force for every message that comes back from their change on.
+///
+/// ```
+/// # use mq_core::{Broker, Options};
+/// # fn main() -> mq_core::Result<()> {
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let broker = Broker::open(Options { data_path: folder.path().into(), ..Options::default() })?;
+/// let (billing, _) = broker.topic(&"orders".parse()?)?.channel(&"billing".parse()?, None)?;
+/// let dead: mq_core::TopicName = "orders.dead".parse()?;
+/// billing
+///     .update(|settings| {
+///         settings.max_attempts = 5;
+///         settings.dead_letter_topic = Some(dead.clone());
+///     })?
+///     .wait(&broker)?;
+/// assert_eq!(billing.settings().dead_letter_topic, Some(dead));
+/// # broker.close()
+/// # }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChannelSettings {
+    /// Deliveries of one message at most: one that comes back unfinished from so many is a dead letter. 0 is
+    /// no limit. Counts what was requeued, timed out, or was left by its consumer; not what was given
+    /// back unseen.
+    pub max_attempts: u16,
+    /// The topic that gets dead letters: present exactly where `max_attempts` is not 0. Another topic than
+    /// the channel's, and not an ephemeral one.
+    pub dead_letter_topic: Option<TopicName>,
+    /// Time for which a message waits that was delivered more than once when its consumer was lost: so much
+    /// for each delivery, at most its message timeout. 0 is no wait.
+    pub redelivery_delay: Duration,
+}
+
+impl Default for ChannelSettings {
+    /// No limit of attempts; a second.
+    fn default() -> Self {
+        Self { max_attempts: 0, dead_letter_topic: None, redelivery_delay: Duration::from_secs(1) }
     }
 }

@@ -6,15 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::broker::Broker;
-use crate::channel::{Channel, Pulled, SubscribeOptions, Subscription, back_off, nanos};
-use crate::clock::{Clock, Mono, Wall};
+use crate::channel::{Channel, Pulled, SubscribeOptions, Subscription, back_off};
+use crate::clock::{Clock, Mono, Wall, nanos};
 use crate::error::{Error, ErrorKind, Result};
 use crate::headers::Headers;
 use crate::message::{Attributes, Delivery, MessageId};
 use crate::name::{ChannelName, TopicName};
 use crate::parker::Parker;
-use crate::store::log::Wake;
 use crate::topic::{OpenedChannel, Start};
+use crate::wake::Wake;
 
 /// Bytes of messages fetched in one pull; one larger message comes alone.
 const FETCH_BYTES: usize = 1 << 20;
@@ -44,7 +44,7 @@ pub struct Consumer {
     subscription: Subscription,
     parker: Arc<Parker>,
     clock: Arc<dyn Clock>,
-    msg_timeout: Mono,
+    msg_timeout_ns: u64,
     /// Messages in flight here that were not handed out yet.
     fetched: VecDeque<Fetched>,
     /// Attributes and bodies of the fetched messages.
@@ -86,7 +86,7 @@ impl Broker {
             subscription,
             parker,
             clock: self.shared().clock.clone(),
-            msg_timeout: nanos(options.msg_timeout),
+            msg_timeout_ns: nanos(options.msg_timeout),
             fetched: VecDeque::new(),
             bytes: Vec::new(),
         })
@@ -130,7 +130,7 @@ impl Consumer {
     /// stopped.
     pub fn recv(&mut self, timeout: Duration) -> Result<Option<Message<'_>>> {
         let closed = || Error::new(ErrorKind::Closed, "the channel is closed");
-        let until = self.clock.mono().saturating_add(nanos(timeout));
+        let until = self.clock.mono().plus(nanos(timeout));
         loop {
             if let Some(fetched) = self.next_fetched() {
                 return Ok(Some(Message { consumer: self, fetched, is_answered: false }));
@@ -183,7 +183,7 @@ impl Consumer {
     fn fetch(&mut self) -> Pulled {
         self.bytes.clear();
         self.bytes.shrink_to(FETCH_BYTES);
-        let deadline = self.clock.mono().saturating_add(self.msg_timeout);
+        let deadline = self.clock.mono().plus(self.msg_timeout_ns);
         let (bytes, fetched) = (&mut self.bytes, &mut self.fetched);
         let pulled = self.subscription.pull(FETCH_BYTES, &mut |delivery| {
             fetched.push_back(Fetched::copy(delivery, deadline, bytes));
@@ -223,6 +223,24 @@ impl Fetched {
 /// Dropped without an answer, as by an error or a panic, it returns to the channel like the messages of a
 /// subscriber that leaves: at once the first time; after its second delivery and later it waits 1 s for each
 /// attempt, at most the message timeout, so that a message nobody can handle does not keep everybody busy.
+///
+/// ```
+/// # use mq_core::{Broker, Options, SubscribeOptions};
+/// # fn main() -> mq_core::Result<()> {
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let broker = Broker::open(Options { data_path: folder.path().into(), ..Options::default() })?;
+/// # use std::time::Duration;
+/// let mut billing = broker.subscribe(&"orders".parse()?, &"billing".parse()?, SubscribeOptions::default())?;
+/// broker.topic(&"orders".parse()?)?.publish_one(b"one pizza")?.wait(&broker)?;
+/// let message = billing.recv(Duration::from_secs(1))?.expect("it was published");
+/// match message.body() {
+///     b"one pizza" => message.finish()?,
+///     _ => message.requeue(Duration::from_secs(30))?,
+/// }
+/// # drop(billing);
+/// # broker.close()
+/// # }
+/// ```
 #[must_use = "a message that is not finished is delivered again"]
 pub struct Message<'a> {
     consumer: &'a mut Consumer,
@@ -299,7 +317,8 @@ impl Drop for Message<'_> {
         if self.is_answered {
             return;
         }
-        let delay = back_off(self.fetched.attempts, self.consumer.msg_timeout);
+        let delay = nanos(self.consumer.channel().settings().redelivery_delay);
+        let delay = back_off(self.fetched.attempts, delay, self.consumer.msg_timeout_ns);
         // If it is not in flight any more, the channel has it already.
         let _ = self.consumer.subscription.acks().requeue(self.fetched.id, Duration::from_nanos(delay));
     }

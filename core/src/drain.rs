@@ -2,8 +2,9 @@
 
 use std::sync::atomic::Ordering;
 
-use crate::broker::{Broker, Shared};
+use crate::broker::Broker;
 use crate::error::{Error, ErrorKind, Result};
+use crate::shared::Shared;
 
 impl Broker {
     /// Refuses publishes and new topics from now on, until the broker is opened again. What is there is

@@ -8,6 +8,12 @@ use std::io;
 ///
 /// Not `#[non_exhaustive]`: core and surfaces ship together, and a new kind must fail to compile until every
 /// surface has an answer for it.
+///
+/// ```
+/// # use mq_core::{ErrorKind, TopicName};
+/// let error = "no spaces, please".parse::<TopicName>().unwrap_err();
+/// assert_eq!(error.kind(), ErrorKind::InvalidName);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u16)]
 pub enum ErrorKind {

@@ -104,6 +104,15 @@ impl HeadersBuf {
 
 /// Walks encoded headers in the order they were given. Ends at the first that is malformed, which only
 /// another encoder can have written.
+///
+/// ```
+/// # use mq_core::{Headers, HeadersBuf};
+/// let mut headers = HeadersBuf::new();
+/// headers.push("retries", b"3")?;
+/// let retries = Headers::new(headers.as_attribute()).find(|(name, _)| *name == "retries");
+/// assert_eq!(retries, Some(("retries", &b"3"[..])));
+/// # Ok::<(), mq_core::Error>(())
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct Headers<'a> {
     rest: &'a [u8],

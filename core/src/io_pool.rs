@@ -6,32 +6,40 @@ use std::thread::JoinHandle;
 
 use crate::sync::{Condvar, Mutex};
 
-use crate::channel::Load;
-
 /// Threads, and so reads that can wait for the disk at once.
 const THREADS: usize = 2;
 
+/// A read that may have to wait for a disk.
+pub(crate) trait Read: Send + 'static {
+    /// Reads, however long it takes, and hands over what was read.
+    fn run(&self);
+}
+
 /// The pool. Before [`IoPool::start`], reads are done by whoever asks.
-#[derive(Default)]
-pub(crate) struct IoPool {
-    queue: Arc<Queue>,
+pub(crate) struct IoPool<R> {
+    queue: Arc<Queue<R>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
-#[derive(Default)]
-struct Queue {
-    state: Mutex<State>,
+struct Queue<R> {
+    state: Mutex<State<R>>,
     filled: Condvar,
 }
 
-#[derive(Default)]
-struct State {
-    /// At most one read for each channel.
-    loads: VecDeque<Load>,
+struct State<R> {
+    /// At most one read for each channel, and one for its dead letters.
+    reads: VecDeque<R>,
     running: bool,
 }
 
-impl IoPool {
+impl<R> Default for IoPool<R> {
+    fn default() -> Self {
+        let state = Mutex::new(State { reads: VecDeque::new(), running: false });
+        Self { queue: Arc::new(Queue { state, filled: Condvar::default() }), threads: Mutex::default() }
+    }
+}
+
+impl<R: Read> IoPool<R> {
     /// Lets reads be done by threads, which are started with the first one.
     pub(crate) fn start(&self) {
         self.queue.state.lock().running = true;
@@ -42,15 +50,15 @@ impl IoPool {
         self.queue.state.lock().running
     }
 
-    /// Does `load`, soon.
-    pub(crate) fn submit(&self, load: Load) {
+    /// Does `read`, soon.
+    pub(crate) fn submit(&self, read: R) {
         let mut state = self.queue.state.lock();
         if !state.running {
             drop(state);
-            load.run(false);
+            read.run();
             return;
         }
-        state.loads.push_back(load);
+        state.reads.push_back(read);
         drop(state);
         self.queue.filled.notify_one();
         let mut threads = self.threads.lock();
@@ -61,9 +69,9 @@ impl IoPool {
                 Ok(thread) => threads.push(thread),
                 Err(error) => {
                     tracing::error!("could not start a thread to read: {error}");
-                    let load = self.queue.state.lock().loads.pop_back();
-                    if let Some(load) = load.filter(|_| threads.is_empty()) {
-                        load.run(false);
+                    let read = self.queue.state.lock().reads.pop_back();
+                    if let Some(read) = read.filter(|_| threads.is_empty()) {
+                        read.run();
                     }
                 }
             }
@@ -75,7 +83,7 @@ impl IoPool {
         {
             let mut state = self.queue.state.lock();
             state.running = false;
-            state.loads.clear();
+            state.reads.clear();
         }
         self.queue.filled.notify_all();
         for thread in self.threads.lock().drain(..) {
@@ -85,18 +93,18 @@ impl IoPool {
     }
 }
 
-impl Queue {
+impl<R: Read> Queue<R> {
     fn serve(&self) {
         loop {
             let mut state = self.state.lock();
-            while state.running && state.loads.is_empty() {
+            while state.running && state.reads.is_empty() {
                 state = self.filled.wait(state);
             }
-            let load = state.loads.pop_front();
+            let read = state.reads.pop_front();
             drop(state);
-            match load {
-                Some(load) => {
-                    load.run(false);
+            match read {
+                Some(read) => {
+                    read.run();
                 }
                 None => return,
             }

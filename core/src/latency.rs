@@ -29,6 +29,14 @@ pub const BUCKETS_US: [u64; BUCKETS - 1] = [
 pub(crate) const BUCKETS: usize = 16;
 
 /// A histogram over [`BUCKETS_US`].
+///
+/// ```
+/// # use mq_core::{Histogram};
+/// # use std::time::Duration;
+/// let mut histogram = Histogram::default();
+/// histogram.add(Duration::from_micros(300), 2);
+/// assert_eq!(histogram.count(), 2);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Histogram {
     /// Values in each bucket.
@@ -58,6 +66,25 @@ impl Histogram {
 }
 
 /// Values of a recent time, for quantiles. What it gives is at most 1/32 too large.
+///
+/// ```
+/// # use mq_core::{Broker, Options, SubscribeOptions};
+/// # fn main() -> mq_core::Result<()> {
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let broker = Broker::open(Options { data_path: folder.path().into(), ..Options::default() })?;
+/// # use std::time::Duration;
+/// broker.measure_latency(Some(Duration::from_secs(600)));
+/// let (topic, channel) = ("orders".parse()?, "billing".parse()?);
+/// let mut billing = broker.subscribe(&topic, &channel, SubscribeOptions::default())?;
+/// broker.topic(&topic)?.publish_one(b"one pizza")?.wait(&broker)?;
+/// billing.recv(Duration::from_secs(1))?.expect("a message").finish()?;
+/// let recent = &broker.topic(&topic)?.stats().channels[0].recent_latency;
+/// // Some of the messages are measured; without any, each quantile is 0.
+/// assert!(recent.count() > 0 || recent.get(0.99) == 0);
+/// # drop(billing);
+/// # broker.close()
+/// # }
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Quantiles {
     /// Values in each class that has any; the classes of [`class`].
@@ -168,8 +195,8 @@ impl Latency {
     }
 
     fn rotate(&mut self, now: Mono, half: u64) {
-        self.recent.retain(|(start, _)| now - start < 2 * half);
-        if self.recent.back().is_some_and(|(start, _)| now - start >= half) {
+        self.recent.retain(|(start, _)| now.since(*start) < 2 * half);
+        if self.recent.back().is_some_and(|(start, _)| now.since(*start) >= half) {
             self.recent.push_back((now, Quantiles::default()));
         }
     }
@@ -208,13 +235,13 @@ struct Sample {
 const SAMPLES_MAX: usize = 32;
 
 /// One that was chosen this long ago is gone: emptied, say.
-const FORGET_AFTER: Mono = 3600 * 1_000_000_000;
+const FORGET_AFTER: u64 = 3600 * 1_000_000_000;
 
 impl Samples {
     /// Chooses the message at `offset`, if there is room.
     pub(crate) fn choose(&mut self, offset: Offset, published: Wall, now: Mono) {
         if self.chosen.len() == SAMPLES_MAX {
-            self.chosen.retain(|sample| now - sample.chosen_at < FORGET_AFTER);
+            self.chosen.retain(|sample| now.since(sample.chosen_at) < FORGET_AFTER);
             self.filter_again();
         }
         let known = self.filter & bit(offset) != 0 && self.chosen.iter().any(|s| s.offset == offset);
@@ -284,11 +311,11 @@ mod tests {
         let measuring = Measuring::default();
         measuring.start(Some(Duration::from_nanos(100)));
         let mut latency = Latency::default();
-        latency.add(7, 1000, &measuring);
-        latency.add(9, 1060, &measuring);
-        assert_eq!(latency.recent(1099, &measuring).count(), 2);
-        assert_eq!(latency.recent(1100, &measuring).get(0.1), 9, "the older half is gone");
-        assert_eq!(latency.recent(1160, &measuring).count(), 0);
+        latency.add(7, Mono(1000), &measuring);
+        latency.add(9, Mono(1060), &measuring);
+        assert_eq!(latency.recent(Mono(1099), &measuring).count(), 2);
+        assert_eq!(latency.recent(Mono(1100), &measuring).get(0.1), 9, "the older half is gone");
+        assert_eq!(latency.recent(Mono(1160), &measuring).count(), 0);
         assert_eq!(latency.histogram().count(), 2);
     }
 
@@ -296,18 +323,18 @@ mod tests {
     fn samples_are_few_and_found_again() {
         let mut samples = Samples::default();
         for n in 0..100 {
-            samples.choose(Offset(n), n + 5, 0);
+            samples.choose(Offset(n), n + 5, Mono(0));
         }
         assert_eq!(samples.take(Offset(3)), Some(8));
         assert_eq!(
             (samples.take(Offset(3)), samples.take(Offset(3 + 64)), samples.take(Offset(99))),
             (None, None, None)
         );
-        samples.choose(Offset(200), 1, 0);
-        samples.choose(Offset(201), 1, 0);
+        samples.choose(Offset(200), 1, Mono(0));
+        samples.choose(Offset(201), 1, Mono(0));
         assert_eq!((samples.take(Offset(200)), samples.take(Offset(201))), (Some(1), None));
-        samples.choose(Offset(202), 2, 0);
-        samples.choose(Offset(203), 2, FORGET_AFTER);
+        samples.choose(Offset(202), 2, Mono(0));
+        samples.choose(Offset(203), 2, Mono(FORGET_AFTER));
         assert_eq!(samples.take(Offset(203)), Some(2), "the others are taken for gone");
     }
 }

@@ -21,13 +21,15 @@
 //! }
 //! ```
 //!
-//! - [`Broker`]: the handle; `watch`: changes that discovery follows; `drain`: emptying it; `blocks`
-//!   (offsets), `timers`, `io_pool` and `maintenance` are what topics share; `picture`: what a checkpoint
-//!   stores
+//! - [`Broker`]: the handle; `drain`: emptying it; `open`: from a data folder to running topics
+//! - `shared`: the ground of all topics, with `blocks` (offsets), `timers`, `io_pool`, `dirty` (who has
+//!   something for the log) and `watch` (changes that discovery follows)
+//! - `maintenance`: the background work, as functions; `threads`: when it is done; `snapshot`: what a
+//!   checkpoint stores
 //! - [`Topic`]: offsets, the pump position, publishing
 //! - [`Channel`]: a cursor over its topic; [`Consumer`]: a subscriber that blocks, on [`Subscription`], the
 //!   form for sessions and event loops
-//! - `wait`, [`Parker`]: blocking until the log has decided
+//! - [`Wake`]: how whoever waits is woken; `wait`, [`Parker`]: blocking until the log has decided
 //! - `store`: the broker log behind a small disk interface; [`repair`] and [`repair::inspect`] read a folder
 //!   without one
 //! - [`name`], [`message`], [`headers`], [`config`]: names parsed once; offsets, ids, attributes; named
@@ -43,6 +45,7 @@ mod channel;
 pub mod clock;
 pub mod config;
 mod consumer;
+mod dirty;
 pub mod discovery;
 mod drain;
 pub mod error;
@@ -52,24 +55,29 @@ mod latency;
 mod maintenance;
 pub mod message;
 pub mod name;
+mod open;
 mod parker;
-mod picture;
+mod shared;
+mod snapshot;
 pub mod stats;
 mod store;
 pub mod sync;
 #[cfg(any(test, feature = "testkit"))]
 pub mod testkit;
+mod threads;
 mod timers;
 mod topic;
 mod wait;
+mod wake;
 mod watch;
 
 pub use broker::Broker;
 pub use channel::{
-    Acks, Channel, ChannelStats, Departure, Held, Pulled, SubscribeOptions, SubscriberView, Subscription,
+    Acks, Channel, ChannelStats, Departure, PendingMessage, Pulled, SubscribeOptions, SubscriberView,
+    Subscription,
 };
 pub use clock::{Clock, ManualClock, SystemClock};
-pub use config::{Dedup, Durability, Limits, Options, Overflow, StoreSizes};
+pub use config::{ChannelSettings, Dedup, Durability, Limits, Options, Overflow, StoreSizes};
 pub use consumer::{Consumer, Message};
 pub use error::{Error, ErrorKind, Result};
 pub use headers::{Headers, HeadersBuf};
@@ -80,10 +88,11 @@ pub use message::{Attributes, Delivery, DeliveryToken, MessageId, Offset};
 pub use name::{ChannelName, TopicName};
 pub use parker::Parker;
 pub use stats::BrokerStats;
-pub use store::log::{Outcome, Ticket, Wake};
+pub use store::log::{Outcome, Ticket};
 pub use store::memory::batch::Batch;
 pub use store::repair;
 pub use topic::{
     ChannelReport, OpenedChannel, Published, Start, Topic, TopicDamage, TopicSettings, TopicStats,
 };
+pub use wake::Wake;
 pub use watch::TopicNames;

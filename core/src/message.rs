@@ -11,6 +11,19 @@ pub(crate) const OFFSET_BITS: u32 = 54;
 
 /// A message's place in its topic: `block:38 | seq:16`. Offsets of a topic rise, are never used again (not
 /// even by a topic re-created under the same name), and are ordered but not dense.
+///
+/// ```
+/// # use mq_core::{Broker, Offset, Options};
+/// # fn main() -> mq_core::Result<()> {
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let broker = Broker::open(Options { data_path: folder.path().into(), ..Options::default() })?;
+/// let orders = broker.topic(&"orders".parse()?)?;
+/// let first = orders.publish_one(b"one pizza")?.offsets().next().unwrap().0;
+/// let second = orders.publish_one(b"two salads")?.offsets().next().unwrap().0;
+/// assert!(Offset(0) < first && first < second);
+/// # broker.close()
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Offset(pub u64);
 
@@ -102,6 +115,14 @@ impl fmt::Display for MessageId {
 
 /// One delivery of a message: at one subscriber, in one attempt. No other delivery has the same, before or
 /// after a restart; so an acknowledgement that names it can't be taken for one of a later delivery.
+///
+/// ```
+/// # use mq_core::{DeliveryToken, MessageId};
+/// let hex = "0123456789abcdef0000000000010002";
+/// # let bytes: Vec<u8> = (0..16).map(|i| u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).unwrap()).collect();
+/// let token = DeliveryToken::from_bytes(&bytes).unwrap();
+/// assert_eq!(token.to_bytes()[..], bytes);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct DeliveryToken {
     /// The message.
@@ -166,6 +187,20 @@ impl Attributes<'_> {
 }
 
 /// One message as it is handed to a subscriber. Borrowed from memory that lasts as long as the call.
+///
+/// ```
+/// # use mq_core::{Broker, Offset, Options};
+/// # fn main() -> mq_core::Result<()> {
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let broker = Broker::open(Options { data_path: folder.path().into(), ..Options::default() })?;
+/// let orders = broker.topic(&"orders".parse()?)?;
+/// orders.publish_one(b"one pizza")?.wait(&broker)?;
+/// let mut seen = Vec::new();
+/// orders.peek(None, 10, 1 << 20, &mut |delivery| seen.push((delivery.attempts, delivery.body.to_vec())))?;
+/// assert_eq!(seen, [(0, b"one pizza".to_vec())]);
+/// # broker.close()
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Delivery<'a> {
     /// Its id.

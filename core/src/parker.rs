@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::sync::{Condvar, Mutex};
 
-use crate::store::log::Wake;
+use crate::wake::Wake;
 
 /// Lets one thread sleep until another wakes it. A wake-up that comes while nobody sleeps is kept for the
 /// next [`Parker::park`], so none is lost; several count as one.

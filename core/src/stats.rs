@@ -4,6 +4,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// A broker's numbers. Counts and times are since the start.
+///
+/// ```
+/// # use mq_core::{Broker, Options};
+/// # fn main() -> mq_core::Result<()> {
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let broker = Broker::open(Options { data_path: folder.path().into(), ..Options::default() })?;
+/// broker.topic(&"orders".parse()?)?.publish_one(b"one pizza")?.wait(&broker)?;
+/// let stats = broker.stats();
+/// assert!(stats.topics == 1 && stats.memory_used <= stats.memory_limit);
+/// # broker.close()
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BrokerStats {
@@ -83,7 +95,7 @@ impl Counters {
         add(&self.cleaned_bytes, bytes);
     }
 
-    /// Puts the counts in `stats`.
+    /// Copies the counts to `stats`.
     pub(crate) fn fill(&self, stats: &mut BrokerStats) {
         let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         stats.syncs = of(&self.syncs);

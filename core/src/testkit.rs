@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::ops::Deref;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
 
 use crate::broker::Broker;
@@ -14,13 +15,14 @@ use crate::maintenance::Step;
 use crate::message::{Attributes, Delivery, MessageId};
 use crate::name::{ChannelName, TopicName};
 use crate::parker::Parker;
-use crate::store::log::{Outcome, Ticket, Wake};
+use crate::store::log::{Outcome, Ticket};
 use crate::topic::{Published, Topic};
+use crate::wake::Wake;
 
 pub use crate::store::disk::crash_disk::{Call, Crash, CrashDisk, Fault, FaultHook, Op, Replay};
 pub use crate::store::disk::real_disk::RealDisk;
 pub use crate::store::disk::{Disk, File, FileId, OpenMode};
-pub use crate::store::format::{event, frame};
+pub use crate::store::format::{event, frame, log_pos::LogPos};
 
 /// One second of a clock.
 pub const SECOND: u64 = 1_000_000_000;
@@ -182,6 +184,14 @@ impl Deref for World {
     }
 }
 
+/// A broker without threads on this disk, whose clock stands still at [`WALL`].
+///
+/// # Errors
+/// As [`Broker::open_on`].
+pub fn open(disk: Arc<dyn Disk>, sizes: StoreSizes, options: Options) -> Result<Broker> {
+    Broker::open_on(disk, Arc::new(ManualClock::new(WALL)), sizes, options)
+}
+
 /// Settings with little memory.
 pub fn options() -> Options {
     Options { memory_limit: 4 << 20, ..Options::default() }
@@ -191,6 +201,23 @@ pub fn options() -> Options {
 pub fn nobody() -> Arc<dyn Wake> {
     static NOBODY: LazyLock<Arc<Parker>> = LazyLock::new(Arc::default);
     Arc::clone(&NOBODY) as Arc<dyn Wake>
+}
+
+/// A wake that counts how often it is called.
+#[derive(Default)]
+pub struct WakeCount(AtomicUsize);
+
+impl WakeCount {
+    /// Calls so far.
+    pub fn count(&self) -> usize {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+impl Wake for WakeCount {
+    fn wake(&self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
 }
 
 /// A topic's name.
@@ -235,6 +262,17 @@ pub fn subscribe(channel: &Arc<Channel>, credit: u32) -> Subscription {
     let mut subscription = channel.subscribe(SubscribeOptions::default(), nobody()).unwrap();
     subscription.acks().set_credit(credit);
     subscription
+}
+
+/// Subscribes, with credit, to a channel that is made where it is missing.
+///
+/// # Errors
+/// As [`Topic::channel`] and [`Channel::subscribe`].
+pub fn try_subscribe(topic: &Topic, channel: &str, credit: u32, wake: Arc<dyn Wake>) -> Result<Subscription> {
+    let (channel, _) = topic.channel(&channel_name(channel), None)?;
+    let mut subscription = channel.subscribe(SubscribeOptions::default(), wake)?;
+    subscription.acks().set_credit(credit);
+    Ok(subscription)
 }
 
 /// Whether the ticket is done.

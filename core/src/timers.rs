@@ -6,39 +6,43 @@ use std::sync::{Arc, Weak};
 
 use crate::sync::Mutex;
 
-use crate::channel::Channel;
 use crate::clock::Mono;
 use crate::parker::Parker;
 
-/// The heap, and the bell of the thread that serves it.
-#[derive(Default)]
-pub(crate) struct Timers {
-    heap: Mutex<BinaryHeap<Reverse<Entry>>>,
+/// The heap of `T`s, which are channels, and the thread that serves it.
+pub(crate) struct Timers<T> {
+    heap: Mutex<BinaryHeap<Reverse<Entry<T>>>>,
     /// Held while entries are served, so that whoever has served them knows that none is half done.
     pub(crate) serving: Mutex<()>,
-    pub(crate) bell: Parker,
+    pub(crate) thread: Parker,
 }
 
-struct Entry {
+struct Entry<T> {
     at: Mono,
-    channel: Weak<Channel>,
+    channel: Weak<T>,
 }
 
-impl Timers {
+impl<T> Default for Timers<T> {
+    fn default() -> Self {
+        Self { heap: Mutex::default(), serving: Mutex::default(), thread: Parker::default() }
+    }
+}
+
+impl<T> Timers<T> {
     /// Has `channel` looked at from `at` on. The channel keeps its earliest entry in mind and adds only
     /// earlier ones.
-    pub(crate) fn add(&self, at: Mono, channel: Weak<Channel>) {
+    pub(crate) fn add(&self, at: Mono, channel: Weak<T>) {
         let mut heap = self.heap.lock();
         let first = heap.peek().is_none_or(|Reverse(e)| at < e.at);
         heap.push(Reverse(Entry { at, channel }));
         drop(heap);
         if first {
-            self.bell.unpark();
+            self.thread.unpark();
         }
     }
 
     /// Takes one channel whose time has come by `now`.
-    pub(crate) fn pop(&self, now: Mono) -> Option<(Mono, Arc<Channel>)> {
+    pub(crate) fn pop(&self, now: Mono) -> Option<(Mono, Arc<T>)> {
         let mut heap = self.heap.lock();
         while heap.peek().is_some_and(|Reverse(e)| e.at <= now) {
             let Reverse(entry) = heap.pop()?;
@@ -55,22 +59,22 @@ impl Timers {
     }
 }
 
-impl Ord for Entry {
+impl<T> Ord for Entry<T> {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         self.at.cmp(&other.at)
     }
 }
 
-impl PartialOrd for Entry {
+impl<T> PartialOrd for Entry<T> {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl PartialEq for Entry {
+impl<T> PartialEq for Entry<T> {
     fn eq(&self, other: &Self) -> bool {
         self.at == other.at
     }
 }
 
-impl Eq for Entry {}
+impl<T> Eq for Entry<T> {}

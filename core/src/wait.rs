@@ -8,8 +8,9 @@ use crate::clock::Wall;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::Attributes;
 use crate::parker::Parker;
-use crate::store::log::{Outcome, Ticket, Wake};
+use crate::store::log::{Outcome, Ticket};
 use crate::topic::{Published, Topic};
+use crate::wake::Wake;
 
 impl Ticket {
     /// Writes what is queued, and blocks until what the ticket was given for is stored as its topic's
@@ -91,6 +92,30 @@ impl Topic {
 }
 
 impl Broker {
+    /// Writes what is queued, and blocks until publishers may go on, at most for `timeout`: see
+    /// [`Broker::is_congested`]. `false` if they may not by then. A broker that has stopped keeps nobody
+    /// waiting.
+    pub fn wait_for_room(&self, timeout: Duration) -> bool {
+        let shared = self.shared();
+        if !shared.is_congested() {
+            return true;
+        }
+        self.commit();
+        let deadline = Instant::now().checked_add(timeout);
+        let parker = Arc::new(Parker::default());
+        let wake: Arc<dyn Wake> = parker.clone();
+        loop {
+            if !self.is_congested(&wake) || shared.is_stopped() {
+                return true;
+            }
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                return false;
+            }
+            parker.park(left);
+        }
+    }
+
     /// The wall time that is `delay` from now, for [`Attributes::not_before`]; `None` for
     /// no delay.
     pub fn wall_after(&self, delay: Duration) -> Option<Wall> {

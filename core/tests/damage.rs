@@ -3,61 +3,23 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
-use mq_core::testkit::{Crash, CrashDisk};
-use mq_core::{
-    Attributes, Broker, Channel, ChannelName, Durability, ErrorKind, ManualClock, Offset, Options, Pulled,
-    Step, StoreSizes, SubscribeOptions, Subscription, Topic, TopicName, Wake,
-};
-
-/// Counts how often it is woken.
-#[derive(Default)]
-struct Waiter(AtomicUsize);
-
-impl Wake for Waiter {
-    fn wake(&self) {
-        self.0.fetch_add(1, Ordering::SeqCst);
-    }
-}
+use mq_core::testkit::{self, Crash, CrashDisk, WakeCount, channel, options, topic, try_subscribe};
+use mq_core::{Broker, ErrorKind, Offset, Pulled, Step, StoreSizes, Topic};
 
 const SIZES: StoreSizes =
     StoreSizes { file_bytes: 8 << 10, chunk_bytes: 1 << 10, read_bytes: 1 << 10, blocks: 64 };
 
 fn open(disk: &CrashDisk) -> Broker {
-    let options = Options { durability: Durability::Flush, memory_limit: 4 << 20, ..Options::default() };
-    let clock = Arc::new(ManualClock::new(1_800_000_000_000_000_000));
-    Broker::open_on(Arc::new(disk.clone()), clock, SIZES, options).unwrap()
-}
-
-fn topic(broker: &Broker, name: &str) -> Arc<Topic> {
-    broker.topic(&TopicName::parse(name).unwrap()).unwrap()
-}
-
-fn channel(topic: &Topic) -> Arc<Channel> {
-    let wake: Arc<dyn Wake> = Arc::new(Waiter::default());
-    topic.channel(&ChannelName::parse("c").unwrap(), &wake).unwrap().0
-}
-
-fn subscribe(channel: &Arc<Channel>, wake: &Arc<Waiter>) -> mq_core::Result<Subscription> {
-    let options = SubscribeOptions { msg_timeout: Duration::from_secs(60), sample_rate: 0 };
-    let mut sub = channel.subscribe(options, wake.clone())?;
-    sub.acks().set_credit(1000);
-    Ok(sub)
+    testkit::open(Arc::new(disk.clone()), SIZES, options()).unwrap()
 }
 
 /// Publishes `bodies` in a frame of their own each. Returns their offsets.
 fn publish(broker: &Broker, topic: &Topic, bodies: &[&str]) -> Vec<Offset> {
-    let wake: Arc<dyn Wake> = Arc::new(Waiter::default());
-    let mut offsets = Vec::new();
-    for body in bodies {
-        let mut batch = topic.batch();
-        batch.push(&Attributes::NONE, body.as_bytes()).unwrap();
-        offsets.extend(topic.publish(batch, &wake).unwrap().offsets().map(|(offset, ..)| offset));
-        broker.commit();
-    }
-    offsets
+    let published = bodies.iter().map(|body| testkit::publish(broker, topic, &[body]).unwrap());
+    published
+        .flat_map(|published| published.offsets().map(|(offset, ..)| offset).collect::<Vec<_>>())
+        .collect()
 }
 
 /// Flips a bit of the message `body`, wherever it stands.
@@ -74,8 +36,8 @@ fn a_topic_found_damaged_is_shown_with_its_first_damaged_offset_and_refuses_subs
     let disk = CrashDisk::new();
     let broker = open(&disk);
     let (sick, well) = (topic(&broker, "sick"), topic(&broker, "well"));
-    channel(&sick);
-    channel(&well);
+    channel(&sick, "c");
+    channel(&well, "c");
     let offsets = publish(&broker, &sick, &["sick-one", "sick-two", "sick-three"]);
     publish(&broker, &well, &["well-one"]);
     assert_eq!((broker.stats().damaged_topics, broker.damaged_topics()), (0, vec![]));
@@ -88,7 +50,7 @@ fn a_topic_found_damaged_is_shown_with_its_first_damaged_offset_and_refuses_subs
     let (sick, well) = (topic(&broker, "sick"), topic(&broker, "well"));
     let found = sick.stats().damage.expect("it is stopped");
     assert_eq!((found.first, found.messages), (Some(offsets[1]), 1), "{}", found.text);
-    assert!(found.text.contains("mq repair"), "{}", found.text);
+    assert!(found.text.contains("mq repair") && found.text.starts_with("the message at"), "{}", found.text);
     assert_eq!(sick.damage(), Some(found.clone()));
     assert_eq!(sick.stats().channels[0].stats.depth, 2, "what is whole");
     assert_eq!(well.stats().damage, None);
@@ -97,11 +59,11 @@ fn a_topic_found_damaged_is_shown_with_its_first_damaged_offset_and_refuses_subs
     let error = broker.health().unwrap_err();
     assert!(error.kind() == ErrorKind::Damaged && error.to_string().contains("sick"), "{error}");
 
-    let wake = Arc::new(Waiter::default());
-    let refused = subscribe(&channel(&sick), &wake).err().expect("nothing can be delivered");
+    let wake = Arc::new(WakeCount::default());
+    let refused = try_subscribe(&sick, "c", 1000, wake.clone()).err().expect("nothing can be delivered");
     assert!(refused.kind() == ErrorKind::Damaged && refused.to_string().contains("mq repair"), "{refused}");
-    assert_eq!(channel(&sick).stats().subscribers, 0);
-    subscribe(&channel(&well), &wake).unwrap();
+    assert_eq!(channel(&sick, "c").stats().subscribers, 0);
+    try_subscribe(&well, "c", 1000, wake.clone()).unwrap();
 
     let _ = broker.delete_topic(sick.name()).unwrap();
     assert_eq!(broker.stats().damaged_topics, 0, "what was deleted is missed by nobody");
@@ -134,17 +96,17 @@ fn subscribers_of_a_topic_that_turns_out_damaged_are_woken_and_told() {
     let disk = CrashDisk::new();
     let broker = open(&disk);
     let topic = topic(&broker, "t");
-    let channel = channel(&topic);
+    channel(&topic, "c");
     let body = "x".repeat(600);
     let offsets = publish(&broker, &topic, &[&format!("one{body}"), &format!("two{body}")]);
     broker.maintain(Step::Spill).unwrap();
     damage(&disk, "one");
-    let (reader, other) = (Arc::new(Waiter::default()), Arc::new(Waiter::default()));
-    let mut waiting = subscribe(&channel, &other).unwrap();
-    let mut reading = subscribe(&channel, &reader).unwrap();
-    other.0.store(0, Ordering::SeqCst);
+    let (reader, other) = (Arc::new(WakeCount::default()), Arc::new(WakeCount::default()));
+    let mut waiting = try_subscribe(&topic, "c", 1000, other.clone()).unwrap();
+    let mut reading = try_subscribe(&topic, "c", 1000, reader.clone()).unwrap();
+    let before = other.count();
     assert_eq!(reading.pull(1 << 20, &mut |_| panic!("a damaged message")), Pulled::Damaged);
-    assert!(other.0.load(Ordering::SeqCst) > 0, "the other subscriber is woken");
+    assert!(other.count() > before, "the other subscriber is woken");
     for sub in [&mut waiting, &mut reading] {
         assert_eq!(sub.pull(1 << 20, &mut |_| panic!("a damaged message")), Pulled::Damaged);
         assert_eq!(sub.damage().unwrap().kind(), ErrorKind::Damaged);

@@ -4,12 +4,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use mq_core::repair::repair_on;
 use mq_core::testkit::{
-    self, Crash, Disk, Fault, Op, SECOND, World, is_done, options, subscribe, topic_name,
+    self, Crash, Disk, Fault, Op, SECOND, WakeCount, World, is_done, options, subscribe, topic_name,
 };
 use mq_core::{
     Attributes, Dedup, Durability, ErrorKind, Limits, Offset, Options, Outcome, Published, Step, StoreSizes,
@@ -18,15 +17,6 @@ use mq_core::{
 
 const SIZES: StoreSizes =
     StoreSizes { file_bytes: 4 << 10, chunk_bytes: 1 << 10, read_bytes: 1 << 10, blocks: 64 };
-
-#[derive(Default)]
-struct Count(AtomicUsize);
-
-impl Wake for Count {
-    fn wake(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-}
 
 fn world(durability: Durability) -> World {
     World::with(SIZES, Options { durability, ..options() })
@@ -192,14 +182,14 @@ fn an_answer_waits_for_the_original() {
         assert!(matches!(world.outcome(published.ticket), Outcome::Pending));
     }
     assert_eq!(again.duplicates(), 1);
-    let wake = Arc::new(Count::default());
+    let wake = Arc::new(WakeCount::default());
     let mut batch = world.topic("t").batch();
     batch.push(&Attributes { dedup_id: Some(b"a"), ..Attributes::NONE }, b"a").unwrap();
     let woken = world.topic("t").publish(batch, &(wake.clone() as Arc<dyn Wake>)).unwrap();
     world.commit();
     assert!(matches!(world.outcome(woken.ticket), Outcome::Pending));
     world.steps(&[Step::Sync]);
-    assert!(wake.0.load(Ordering::Relaxed) > 0);
+    assert!(wake.count() > 0);
     for published in [&first, &again, &with_others, &woken] {
         assert!(is_done(&world, published.ticket));
     }

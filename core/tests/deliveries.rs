@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use mq_core::testkit::{Crash, SECOND, SIZES, World, is_done, nobody, options};
-use mq_core::{DeliveryToken, Departure, ErrorKind, Offset, Pulled, Step, Subscription};
+use mq_core::{Attributes, Clock, DeliveryToken, Departure, ErrorKind, Offset, Pulled, Step, Subscription};
 
 fn world() -> World {
     World::with(SIZES, options())
@@ -186,4 +186,109 @@ fn acknowledgements_that_are_asked_for_are_in_the_log_before_its_next_turn() {
     let ticket = channel.log_acknowledged(&nobody()).unwrap();
     assert!(is_done(&world, ticket));
     assert!(pull(&mut subscribe(&kill())).is_empty());
+}
+
+/// Ids and states of what the channel holds, as a peek shows them.
+fn held(world: &World) -> Vec<(String, bool, bool)> {
+    let mut held = Vec::new();
+    world
+        .channel("t", "c")
+        .peek(Offset(0), 100, 1 << 20, &mut |message, state| {
+            let body = String::from_utf8(message.body.to_vec()).unwrap();
+            held.push((body, state.in_flight, state.due.is_some()));
+        })
+        .unwrap();
+    held
+}
+
+/// The id of each message of the topic.
+fn ids(world: &World) -> Vec<mq_core::MessageId> {
+    let mut ids = Vec::new();
+    world.topic("t").peek(Some(Offset(0)), 100, 1 << 20, &mut |message| ids.push(message.id)).unwrap();
+    ids
+}
+
+#[test]
+fn one_message_is_dropped_wherever_it_is_and_stays_dropped_after_a_kill() {
+    let world = world();
+    let channel = world.channel("t", "c");
+    world.publish("t", &["flying", "deferred", "ready", "fresh1", "fresh2", "fresh3"]);
+    let ids = ids(&world);
+    let mut sub = world.subscribe("t", "c", 3);
+    assert_eq!(pull(&mut sub).len(), 3);
+    sub.acks().requeue(ids[1], Duration::from_secs(600)).unwrap();
+    sub.acks().set_credit(0);
+    sub.acks().requeue(ids[2], Duration::ZERO).unwrap();
+    let drop =
+        |n: usize| channel.drop_message(ids[n]).map(|was| (was.attempts, was.in_flight, was.due.is_some()));
+    assert_eq!(drop(0).unwrap(), (1, true, false));
+    assert_eq!(
+        sub.acks().finish(ids[0]).unwrap_err().kind(),
+        ErrorKind::NotInFlight,
+        "its consumer is too late"
+    );
+    assert_eq!(sub.in_flight(), 0);
+    assert_eq!(drop(1).unwrap(), (1, false, true));
+    assert_eq!(drop(2).unwrap(), (1, false, false));
+    assert_eq!(drop(4).unwrap(), (0, false, false));
+    assert_eq!(drop(4).unwrap_err().kind(), ErrorKind::NotFound);
+    let stranger = mq_core::MessageId::new(ids[0].node() + 1, ids[3].offset());
+    assert_eq!(channel.drop_message(stranger).unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(channel.depth(), 2);
+    assert!(is_done(&world.broker, channel.log_acknowledged(&nobody()).unwrap()));
+    let killed = world.after(Crash::Kill);
+    let left = [("fresh1".to_owned(), false, false), ("fresh3".to_owned(), false, false)];
+    assert_eq!(held(&world), left);
+    assert_eq!(held(&killed), left);
+    // In their order, before what is published later.
+    killed.publish("t", &["later"]);
+    let mut sub = subscribe(&killed);
+    assert_eq!(bodies(&pull(&mut sub)), [("fresh1", 1), ("fresh3", 1), ("later", 1)]);
+}
+
+#[test]
+fn one_message_is_requeued_from_whoever_holds_it_and_one_published_for_later_keeps_its_time() {
+    let world = world();
+    let channel = world.channel("t", "c");
+    world.publish("t", &["a", "b", "c"]);
+    let ids = ids(&world);
+    let mut stuck = world.subscribe("t", "c", 2);
+    assert_eq!(pull(&mut stuck).len(), 2);
+    stuck.acks().requeue(ids[1], Duration::from_secs(600)).unwrap();
+    stuck.acks().set_credit(0);
+    assert!(channel.requeue_message(ids[0]).unwrap().in_flight);
+    assert!(channel.requeue_message(ids[1]).unwrap().due.is_some());
+    assert_eq!(channel.requeue_message(ids[2]).unwrap().attempts, 0);
+    let mut other = subscribe(&world);
+    let got = pull(&mut other);
+    assert_eq!(bodies(&got), [("c", 1), ("a", 2), ("b", 2)]);
+    assert_eq!(channel.stats().requeued, 2, "the consumer's, and the one that was taken from it");
+    got.iter().for_each(|(_, _, token)| other.acks().finish(token.id).unwrap());
+    assert_eq!(channel.requeue_message(ids[0]).unwrap_err().kind(), ErrorKind::NotFound);
+    let topic = world.topic("t");
+    let mut batch = topic.batch();
+    let not_before = Some(world.clock.wall() + 600 * SECOND);
+    batch.push(&Attributes { not_before, ..Attributes::NONE }, b"later").unwrap();
+    let _ = topic.publish(batch, None).unwrap();
+    world.broker.commit();
+    let later = *self::ids(&world).last().unwrap();
+    assert!(channel.requeue_message(later).unwrap().due.is_some());
+    assert_eq!(pull(&mut other), []);
+    advance(&world, 601);
+    assert_eq!(bodies(&pull(&mut other)), [("later", 1)]);
+}
+
+#[test]
+fn a_message_far_behind_others_that_were_never_delivered_is_not_dropped() {
+    let world = world();
+    let channel = world.channel("t", "c");
+    let many: Vec<String> = (0..1002).map(|n| n.to_string()).collect();
+    world.publish("t", &many.iter().map(String::as_str).collect::<Vec<_>>());
+    let mut last = None;
+    world.topic("t").peek(Some(Offset(0)), 2000, 1 << 20, &mut |message| last = Some(message.id)).unwrap();
+    let last = last.unwrap();
+    let before = mq_core::MessageId::new(last.node(), Offset(last.offset().0 - 1));
+    assert_eq!(channel.drop_message(last).unwrap_err().kind(), ErrorKind::LimitReached);
+    assert_eq!(channel.drop_message(before).unwrap().attempts, 0);
+    assert_eq!(channel.depth(), 1001);
 }

@@ -3,47 +3,21 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use mq_core::clock::Mono;
 use mq_core::discovery::{Producer, Registry, Settings, View};
-use mq_core::testkit::CrashDisk;
-use mq_core::{
-    Attributes, Broker, ChannelName, ErrorKind, ManualClock, Options, StoreSizes, SubscribeOptions, Topic,
-    TopicName, Wake,
+use mq_core::testkit::{
+    self, CrashDisk, WakeCount, channel_name as channel, nobody, options, topic_name as topic,
 };
-
-#[derive(Default)]
-struct Counter(AtomicUsize);
-
-impl Wake for Counter {
-    fn wake(&self) {
-        self.0.fetch_add(1, Ordering::SeqCst);
-    }
-}
+use mq_core::{Attributes, Broker, ChannelName, ErrorKind, StoreSizes, SubscribeOptions, Topic};
 
 fn broker() -> Broker {
-    let clock = Arc::new(ManualClock::new(1_800_000_000_000_000_000));
-    let options = Options { memory_limit: 4 << 20, ..Options::default() };
-    Broker::open_on(Arc::new(CrashDisk::new()), clock, StoreSizes::default(), options).unwrap()
+    testkit::open(Arc::new(CrashDisk::new()), StoreSizes::default(), options()).unwrap()
 }
 
-fn topic(name: &str) -> TopicName {
-    TopicName::parse(name).unwrap()
-}
-
-fn channel(name: &str) -> ChannelName {
-    ChannelName::parse(name).unwrap()
-}
-
-fn nobody() -> Arc<dyn Wake> {
-    Arc::new(Counter::default())
-}
-
-fn publish(topic: &Topic, body: &str) {
-    let mut batch = topic.batch();
-    batch.push(&Attributes::NONE, body.as_bytes()).unwrap();
-    let _ = topic.publish(batch, &nobody()).unwrap();
+fn publish(broker: &Broker, topic: &Topic, body: &str) {
+    let _ = testkit::publish(broker, topic, &[body]).unwrap();
 }
 
 /// Names as `topic#number:channel,channel`.
@@ -58,11 +32,11 @@ fn names(broker: &Broker) -> Vec<String> {
 #[test]
 fn who_watches_is_woken_by_every_change_of_names() {
     let broker = broker();
-    let counter = Arc::new(Counter::default());
+    let counter = Arc::new(WakeCount::default());
     broker.watch(Some(counter.clone()));
     let mut seen = 0;
     let mut changed = |what: &str| {
-        let now = counter.0.load(Ordering::SeqCst);
+        let now = counter.count();
         assert!(now > seen, "{what}");
         seen = now;
     };
@@ -84,7 +58,7 @@ fn who_watches_is_woken_by_every_change_of_names() {
     let _ = broker.topic(&topic("t")).unwrap().channel(&channel("c"), &nobody()).unwrap();
     broker.watch(None);
     broker.topic(&topic("u")).unwrap();
-    assert_eq!(counter.0.load(Ordering::SeqCst), seen, "nothing changed, then nobody watched");
+    assert_eq!(counter.count(), seen, "nothing changed, then nobody watched");
 }
 
 #[test]
@@ -94,24 +68,24 @@ fn a_held_topic_keeps_what_is_published_for_the_channels_to_come() {
     broker.hold_new_topics(true);
     let t = broker.topic(&topic("t")).unwrap();
     let (first, _) = t.channel(&channel("first"), &nobody()).unwrap();
-    publish(&t, "1");
+    publish(&broker, &t, "1");
     broker.commit();
     assert_eq!((t.depth(), first.stats().depth), (1, 0));
     assert!(broker.names().iter().all(|n| n.is_held == (n.name.as_str() == "t")), "old ones go on");
     let (second, _) = t.channel(&channel("second"), &nobody()).unwrap();
     t.release();
     assert_eq!((t.depth(), first.stats().depth, second.stats().depth), (0, 1, 1));
-    publish(&t, "2");
+    publish(&broker, &t, "2");
     broker.commit();
     assert_eq!((t.depth(), first.stats().depth), (0, 2));
 
     let u = broker.topic(&topic("u")).unwrap();
     let (late, _) = u.channel(&channel("c"), &nobody()).unwrap();
-    publish(&u, "1");
+    publish(&broker, &u, "1");
     broker.commit();
     broker.hold_new_topics(false);
     assert_eq!((u.depth(), late.stats().depth), (0, 1), "nobody would release it any more");
-    publish(&old, "1");
+    publish(&broker, &old, "1");
     broker.commit();
     assert_eq!(old.depth(), 1, "it has no channel");
 }
@@ -120,7 +94,7 @@ fn a_held_topic_keeps_what_is_published_for_the_channels_to_come() {
 fn a_draining_broker_takes_no_messages_and_gives_what_it_has() {
     let broker = broker();
     let t = broker.topic(&topic("t")).unwrap();
-    publish(&t, "1");
+    publish(&broker, &t, "1");
     broker.commit();
     assert_eq!(broker.pending(), 1, "it waits in the topic");
     broker.drain();
@@ -154,9 +128,9 @@ fn fleet(registry: &mut Registry, name_of: impl Fn(u64, usize) -> String) {
             version: "1.3.0".into(),
             ..Producer::default()
         };
-        registry.identify(id, producer, 0).unwrap();
+        registry.identify(id, producer, Mono(0)).unwrap();
         for n in 0..TOPICS_EACH {
-            registry.register(id, &topic(&name_of(id, n)), Some(&channel("archive")), 0).unwrap();
+            registry.register(id, &topic(&name_of(id, n)), Some(&channel("archive")), Mono(0)).unwrap();
         }
     }
 }
@@ -175,7 +149,7 @@ fn five_hundred_brokers_with_two_hundred_topics_each_fit() {
     fleet(&mut shared, |_, n| format!("a.topic.with.a.usual.name.{n}"));
     for n in 0..TOPICS_EACH {
         let name = topic(&format!("a.topic.with.a.usual.name.{n}"));
-        let found = shared.lookup(&name, View::Existing, 1);
+        let found = shared.lookup(&name, View::Existing, Mono(1));
         assert_eq!(found.unwrap().producers.len(), BROKERS as usize);
     }
 
@@ -183,7 +157,7 @@ fn five_hundred_brokers_with_two_hundred_topics_each_fit() {
     fleet(&mut apart, |id, n| format!("a.topic.with.a.usual.name.{id}.{n}"));
     for n in 0..1_000 {
         let name = format!("a.topic.with.a.usual.name.{}.{}", n as u64 % BROKERS + 1, n % TOPICS_EACH);
-        assert_eq!(apart.lookup(&topic(&name), View::Existing, 1).unwrap().producers.len(), 1);
+        assert_eq!(apart.lookup(&topic(&name), View::Existing, Mono(1)).unwrap().producers.len(), 1);
     }
     assert_eq!(apart.sizes(), (500, 200_000, 200_000));
     let mib = (resident_bytes() - before) >> 20;

@@ -4,38 +4,26 @@
 
 use std::io::{self, IoSlice};
 use std::sync::{Arc, Condvar, Mutex};
-use std::time::Duration;
 
-use mq_core::testkit::nobody;
-use mq_core::testkit::{Crash, CrashDisk, Fault, Op};
-use mq_core::testkit::{Disk, File, OpenMode};
+use mq_core::testkit::{
+    self, Crash, CrashDisk, Disk, Fault, File, Op, OpenMode, SIZES, channel, channel_name, is_done, nobody,
+    options, texts, topic,
+};
 use mq_core::{
-    Attributes, Broker, ChannelName, Durability, Error, ErrorKind, ManualClock, Options, Outcome, Pulled,
-    Step, StoreSizes, SubscribeOptions, Subscription, Ticket, Topic, TopicName,
+    Broker, Durability, Error, ErrorKind, ManualClock, Options, Outcome, Step, StoreSizes, Subscription,
+    Ticket,
 };
 
-const SIZES: StoreSizes =
-    StoreSizes { file_bytes: 8 << 10, chunk_bytes: 4 << 10, read_bytes: 4 << 10, blocks: 64 };
-
 fn open(disk: Arc<dyn Disk>, durability: Durability) -> Broker {
-    let options = Options { durability, memory_limit: 4 << 20, ..Options::default() };
-    Broker::open_on(disk, Arc::new(ManualClock::new(1_800_000_000_000_000_000)), SIZES, options).unwrap()
+    testkit::open(disk, SIZES, Options { durability, ..options() }).unwrap()
 }
 
 fn broker(disk: &CrashDisk, durability: Durability) -> Broker {
     open(Arc::new(disk.clone()), durability)
 }
 
-fn topic(broker: &Broker, name: &str) -> Arc<Topic> {
-    broker.topic(&TopicName::parse(name).unwrap()).unwrap()
-}
-
 fn publish(broker: &Broker, name: &str, body: &str) -> Result<Ticket, Error> {
-    let topic = topic(broker, name);
-    let mut batch = topic.batch();
-    batch.push(&Attributes::NONE, body.as_bytes()).unwrap();
-    let ticket = topic.publish(batch, &nobody())?.ticket;
-    broker.commit();
+    let ticket = testkit::publish(broker, &topic(broker, name), &[body])?.ticket;
     match broker.outcome(ticket) {
         Outcome::Failed(error) => Err(error),
         _ => Ok(ticket),
@@ -43,34 +31,12 @@ fn publish(broker: &Broker, name: &str, body: &str) -> Result<Ticket, Error> {
 }
 
 fn subscribe(broker: &Broker, name: &str) -> Subscription {
-    let (channel, _) = topic(broker, name).channel(&ChannelName::parse("c").unwrap(), &nobody()).unwrap();
-    let options = SubscribeOptions { msg_timeout: Duration::from_secs(60), sample_rate: 0 };
-    let mut sub = channel.subscribe(options, nobody()).unwrap();
-    sub.acks().set_credit(10_000);
-    sub
+    testkit::subscribe(&channel(&topic(broker, name), "c"), 10_000)
 }
 
 /// Pulls all there is, and finishes it.
 fn drain(sub: &mut Subscription) -> Vec<String> {
-    let mut all = Vec::new();
-    loop {
-        let mut got = Vec::new();
-        let mut take =
-            |m: &mq_core::Delivery<'_>| got.push((m.id, String::from_utf8(m.body.to_vec()).unwrap()));
-        while sub.pull(1 << 20, &mut take) == Pulled::More {}
-        if got.is_empty() {
-            return all;
-        }
-        let mut acks = sub.acks();
-        for (id, body) in got {
-            acks.finish(id).unwrap();
-            all.push(body);
-        }
-    }
-}
-
-fn is_done(broker: &Broker, ticket: Ticket) -> bool {
-    matches!(broker.outcome(ticket), Outcome::Done)
+    texts(&testkit::drain(sub)).into_iter().map(str::to_owned).collect()
 }
 
 /// What a machine that loses power right now has when it starts again.
@@ -168,9 +134,9 @@ fn after_a_failed_fsync_the_file_is_written_anew_before_anything_is_acknowledged
 }
 
 /// The system calls pages clean whose fsync failed, so a later one does nothing for them: what a killed
-/// process left in doubt is no more durable for being fsync'd at the next start.
+/// process left suspect is no more durable for being fsync'd at the next start.
 #[test]
-fn what_a_failed_fsync_left_in_doubt_is_durable_once_the_folder_is_open_again() {
+fn a_file_suspect_after_a_failed_fsync_is_durable_once_the_folder_is_open_again() {
     for files in [1, 3] {
         let disk = CrashDisk::new();
         let running = broker(&disk, Durability::Flush);
@@ -246,9 +212,9 @@ fn a_full_disk_refuses_publishes_and_heals_as_it_is_drained() {
     assert_eq!(publish(&broker, "t", "no").unwrap_err().kind(), ErrorKind::Full);
     assert_eq!(disk.calls(), calls);
     // New consumers, finishes and settings go on: that is what the reserve is for.
-    let other = topic(&broker, "t").channel(&ChannelName::parse("d").unwrap(), &nobody()).unwrap();
+    let other = topic(&broker, "t").channel(&channel_name("d"), &nobody()).unwrap();
     assert!(is_done(&broker, other.1));
-    assert!(is_done(&broker, topic(&broker, "t").delete_channel(&ChannelName::parse("d").unwrap()).unwrap()));
+    assert!(is_done(&broker, topic(&broker, "t").delete_channel(&channel_name("d")).unwrap()));
     assert_eq!(drain(&mut sub).len(), stored);
     for _ in 0..3 {
         let _ = broker.maintain(Step::Maintain);
@@ -289,9 +255,59 @@ fn the_next_file_takes_no_space_that_others_need() {
     fill(16).unwrap();
     disk.capacity(Some(disk.used() + 100));
     assert_eq!(fill(48).unwrap_err().kind(), ErrorKind::Full);
-    disk.capacity(Some(disk.used() + SIZES.file_bytes + 1024));
+    disk.capacity(Some(disk.used() + SIZES.file_bytes + SIZES.file_bytes / 4 + 1024));
     broker.maintain(Step::Maintain).unwrap();
     broker.health().unwrap();
+}
+
+#[test]
+fn a_full_disk_stays_full_until_more_than_a_few_messages_have_room() {
+    let disk = CrashDisk::new();
+    let broker = broker(&disk, Durability::Flush);
+    let _sub = subscribe(&broker, "t");
+    let body = "x".repeat(1700);
+    let _ = publish(&broker, "t", &body).unwrap();
+    // Room for the checkpoint and the reserve, and for no other message.
+    disk.capacity(Some(disk.used() + 1500));
+    assert_eq!(publish(&broker, "t", &body).unwrap_err().kind(), ErrorKind::Full);
+    for _ in 0..3 {
+        assert!(broker.maintain(Step::Maintain).is_err());
+        assert_eq!(broker.health().unwrap_err().kind(), ErrorKind::Full);
+        assert_eq!(publish(&broker, "t", &body).unwrap_err().kind(), ErrorKind::Full);
+    }
+    disk.capacity(Some(disk.used() + SIZES.file_bytes + SIZES.file_bytes / 2));
+    broker.maintain(Step::Maintain).unwrap();
+    broker.health().unwrap();
+    let _ = publish(&broker, "t", &body).unwrap();
+}
+
+#[test]
+fn on_a_full_disk_the_file_whose_space_was_taken_ahead_is_written_to_its_end() {
+    let disk = CrashDisk::new();
+    let broker = broker(&disk, Durability::Flush);
+    let _sub = subscribe(&broker, "t");
+    let body = |n: usize| format!("{n} {}", "x".repeat(500));
+    let mut stored = 0;
+    // Some of the second file, so that the third is likely to be needed.
+    let begun = SIZES.file_bytes as usize * 5 / 4 / 600;
+    while stored < begun {
+        let _ = publish(&broker, "t", &body(stored)).unwrap();
+        stored += 1;
+        broker.maintain(Step::Maintain).unwrap();
+    }
+    disk.capacity(Some(disk.used()));
+    while publish(&broker, "t", &body(stored)).is_ok() {
+        stored += 1;
+    }
+    let in_space_taken = SIZES.file_bytes as usize / 600;
+    assert!(stored >= begun + in_space_taken, "{} of {in_space_taken}", stored - begun);
+    assert_eq!(broker.health().unwrap_err().kind(), ErrorKind::Full);
+    let image = disk.image(disk.events(), Crash::Kill);
+    image.capacity(None);
+    let broker = self::broker(&image, Durability::Flush);
+    assert_eq!(broker.damage(), [] as [String; 0]);
+    let expected: Vec<String> = (0..stored).map(body).collect();
+    assert_eq!(drain(&mut subscribe(&broker, "t")), expected);
 }
 
 #[test]
@@ -344,7 +360,7 @@ fn a_channel_whose_creation_was_refused_can_be_asked_for_again() {
     let disk = CrashDisk::new();
     let broker = broker(&disk, Durability::Flush);
     let topic = topic(&broker, "t");
-    let name = ChannelName::parse("c").unwrap();
+    let name = channel_name("c");
     disk.set_faults(Box::new(|call| (call.op == Op::Write).then_some(Fault::Eio)));
     let (_, ticket) = topic.channel(&name, &nobody()).unwrap();
     assert!(matches!(broker.outcome(ticket), Outcome::Failed(_)));
@@ -500,7 +516,7 @@ fn offsets_are_handed_out_only_from_reservations_that_are_fsynced() {
     let disk = CrashDisk::new();
     let sizes = StoreSizes { blocks: 512, ..SIZES };
     let options = Options { durability: Durability::Memory, memory_limit: 4 << 20, ..Options::default() };
-    let clock = Arc::new(ManualClock::new(1_800_000_000_000_000_000));
+    let clock = Arc::new(ManualClock::new(testkit::WALL));
     let broker = Broker::open_on(Arc::new(disk.clone()), clock, sizes, options).unwrap();
     // Each new topic draws a block: so many that the next reservation is made ahead.
     let publish_new = |n: u64| publish(&broker, &format!("t{n}"), "x");

@@ -8,15 +8,14 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use mq_core::repair::inspect::inspect_on;
 use mq_core::repair::repair_on;
-use mq_core::testkit::{Crash, CrashDisk, Disk, Fault, Op, RealDisk, nobody};
-use mq_core::{
-    Attributes, Broker, ChannelName, Delivery, ErrorKind, ManualClock, Options, Outcome, Pulled, Step,
-    StoreSizes, SubscribeOptions, TopicName,
+use mq_core::testkit::{
+    self, Crash, CrashDisk, Disk, Fault, Op, RealDisk, channel_name, finish, is_done, options, subscribe,
+    texts, topic,
 };
+use mq_core::{Broker, ErrorKind, Step, StoreSizes};
 use tracing::field::{Field, Visit};
 use tracing::span;
 
@@ -24,35 +23,23 @@ const SIZES: StoreSizes =
     StoreSizes { file_bytes: 2 << 10, chunk_bytes: 1 << 10, read_bytes: 1 << 10, blocks: 64 };
 
 fn open(disk: Arc<dyn Disk>) -> mq_core::Result<Broker> {
-    let clock = Arc::new(ManualClock::new(1_800_000_000_000_000_000));
-    Broker::open_on(disk, clock, SIZES, Options { memory_limit: 4 << 20, ..Options::default() })
+    testkit::open(disk, SIZES, options())
 }
 
 fn publish(broker: &Broker, body: &str) {
-    let topic = broker.topic(&TopicName::parse("t").unwrap()).unwrap();
-    let (_, created) = topic.channel(&ChannelName::parse("c").unwrap(), &nobody()).unwrap();
-    let mut batch = topic.batch();
-    batch.push(&Attributes::NONE, body.as_bytes()).unwrap();
-    let ticket = topic.publish(batch, &nobody()).unwrap().ticket;
-    broker.commit();
-    for ticket in [created, ticket] {
-        assert!(matches!(broker.outcome(ticket), Outcome::Done));
-    }
+    let topic = topic(broker, "t");
+    let (_, created) = topic.channel(&channel_name("c"), None).unwrap();
+    let ticket = testkit::publish(broker, &topic, &[body]).unwrap().ticket;
+    assert!(is_done(broker, created) && is_done(broker, ticket));
 }
 
 /// The bodies that wait, in order; about half of them are finished.
 fn consume(broker: &Broker) -> Vec<String> {
-    let topic = broker.topic(&TopicName::parse("t").unwrap()).unwrap();
-    let channel = topic.find_channel(&ChannelName::parse("c").unwrap()).unwrap();
-    let options = SubscribeOptions { msg_timeout: Duration::from_secs(60), sample_rate: 0 };
-    let mut sub = channel.subscribe(options, nobody()).unwrap();
-    sub.acks().set_credit(10_000);
-    let mut got = Vec::new();
-    let mut take = |m: &Delivery<'_>| got.push((m.id, String::from_utf8(m.body.to_vec()).unwrap()));
-    while sub.pull(1 << 20, &mut take) == Pulled::More {}
-    let half = got.len() / 2;
-    got.iter().take(half).for_each(|(id, _)| sub.acks().finish(*id).unwrap());
-    got.into_iter().map(|(_, body)| body).collect()
+    let channel = topic(broker, "t").find_channel(&channel_name("c")).unwrap();
+    let mut sub = subscribe(&channel, 10_000);
+    let got = testkit::pull(&mut sub);
+    finish(&mut sub, &got[..got.len() / 2]);
+    texts(&got).into_iter().map(str::to_owned).collect()
 }
 
 /// Fills several files, takes checkpoints, removes what is done, and stops: all that creates and removes

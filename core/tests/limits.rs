@@ -3,83 +3,37 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use mq_core::testkit::{Crash, CrashDisk};
+use mq_core::testkit::{self, Crash, CrashDisk, channel_name, nobody, topic, try_subscribe};
 use mq_core::{
-    Attributes, Broker, ChannelName, Durability, ManualClock, Options, Pulled, Step, StoreSizes,
-    SubscribeOptions, Subscription, Topic, TopicName, Wake,
+    Attributes, Broker, Durability, ManualClock, Options, Pulled, Step, StoreSizes, Subscription, Topic, Wake,
 };
 
 const SIZES: StoreSizes =
     StoreSizes { file_bytes: 64 << 10, chunk_bytes: 16 << 10, read_bytes: 16 << 10, blocks: 64 };
 const LIMIT: u64 = 4 << 20;
 
-#[derive(Default)]
-struct Woken(AtomicUsize);
-
-impl Wake for Woken {
-    fn wake(&self) {
-        self.0.fetch_add(1, Ordering::SeqCst);
-    }
-}
-
-fn nobody() -> Arc<dyn Wake> {
-    Arc::new(Woken::default())
-}
-
 fn open(disk: &CrashDisk, durability: Durability) -> Broker {
     open_with(disk, Options { durability, ..Options::default() })
 }
 
 fn open_with(disk: &CrashDisk, options: Options) -> Broker {
-    let clock = Arc::new(ManualClock::new(1_800_000_000_000_000_000));
     let options = Options { memory_limit: LIMIT, ..options };
-    Broker::open_on(Arc::new(disk.clone()), clock, SIZES, options).unwrap()
-}
-
-fn topic(broker: &Broker, name: &str) -> Arc<Topic> {
-    broker.topic(&TopicName::parse(name).unwrap()).unwrap()
+    testkit::open(Arc::new(disk.clone()), SIZES, options).unwrap()
 }
 
 fn publish(broker: &Broker, topic: &Topic, body: &[u8]) {
-    let mut batch = topic.batch();
-    batch.push(&Attributes::NONE, body).unwrap();
-    let _ = topic.publish(batch, &nobody()).unwrap();
-    broker.commit();
+    let _ = testkit::publish(broker, topic, &[body]).unwrap();
 }
 
 fn subscribe(topic: &Topic, channel: &str, credit: u32, wake: Arc<dyn Wake>) -> Subscription {
     try_subscribe(topic, channel, credit, wake).unwrap()
 }
 
-fn try_subscribe(
-    topic: &Topic,
-    channel: &str,
-    credit: u32,
-    wake: Arc<dyn Wake>,
-) -> mq_core::Result<Subscription> {
-    let (channel, _) = topic.channel(&ChannelName::parse(channel).unwrap(), &nobody())?;
-    let options = SubscribeOptions { msg_timeout: Duration::from_secs(60), sample_rate: 0 };
-    let mut sub = channel.subscribe(options, wake)?;
-    sub.acks().set_credit(credit);
-    Ok(sub)
-}
-
 /// Pulls and finishes until nothing comes; how many came.
 fn drain(sub: &mut Subscription) -> usize {
-    let mut all = 0;
-    loop {
-        let mut ids = Vec::new();
-        while sub.pull(1 << 16, &mut |m| ids.push(m.id)) == Pulled::More {}
-        if ids.is_empty() {
-            return all;
-        }
-        all += ids.len();
-        let mut acks = sub.acks();
-        ids.iter().for_each(|id| acks.finish(*id).unwrap());
-    }
+    testkit::drain(sub).len()
 }
 
 /// I3: what is done to one channel changes nothing in another, and a slow one holds no fast one up.
@@ -90,7 +44,7 @@ fn channels_do_not_touch_each_other() {
         let t = topic(&broker, "t");
         let _slow = subscribe(&t, "slow", 0, nobody());
         let _paused = subscribe(&t, "paused", 10, nobody());
-        let paused = t.find_channel(&ChannelName::parse("paused").unwrap()).unwrap();
+        let paused = t.find_channel(&channel_name("paused")).unwrap();
         let _ = paused.pause().unwrap();
         let mut fast = subscribe(&t, "fast", 100, nobody());
         let mut emptied = subscribe(&t, "emptied", 100, nobody());
@@ -103,7 +57,7 @@ fn channels_do_not_touch_each_other() {
             let _ = emptied.channel().empty().unwrap();
             assert_eq!(drain(&mut emptied), 0);
         }
-        let depth = |name: &str| t.find_channel(&ChannelName::parse(name).unwrap()).unwrap().depth();
+        let depth = |name: &str| t.find_channel(&channel_name(name)).unwrap().depth();
         assert_eq!((depth("slow"), depth("paused"), depth("fast"), depth("emptied")), (10_000, 10_000, 0, 0));
         assert!(broker.memory_used() <= LIMIT);
     }
@@ -157,7 +111,7 @@ fn memory_and_disk_stay_within_their_bounds() {
 }
 
 #[test]
-fn many_idle_topics_are_pictured_less_often_and_are_none_of_the_cleaners_business() {
+fn with_many_idle_topics_checkpoints_are_rare_and_the_cleaner_skips_them() {
     let checkpoints = |idle: usize, max_disk_bytes: u64| {
         let disk = CrashDisk::new();
         let broker = open_with(&disk, Options { max_disk_bytes, ..Options::default() });
@@ -246,7 +200,7 @@ fn a_flipped_bit_serves_no_wrong_body_and_loses_nothing_unnamed() {
         }
         let bit = random.u64(..files[name].len() as u64 * 8);
         image.flip_bit(name, bit);
-        let clock = Arc::new(ManualClock::new(1_800_000_000_000_000_000));
+        let clock = Arc::new(ManualClock::new(testkit::WALL));
         let options = Options { memory_limit: LIMIT, ..Options::default() };
         let Ok(broker) = Broker::open_on(Arc::new(image.clone()), clock, SIZES, options) else {
             refused += 1;

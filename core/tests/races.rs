@@ -8,22 +8,20 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
-use mq_core::testkit::Disk;
-use mq_core::testkit::nobody;
-use mq_core::testkit::{Crash, CrashDisk};
+use mq_core::testkit::{
+    self, Crash, CrashDisk, Disk, SECOND, WALL, channel_name as name, finish, nobody, pull, texts as bodies,
+    topic, try_subscribe,
+};
 use mq_core::{
-    Attributes, Broker, ChannelName, Clock, Durability, Error, ErrorKind, ManualClock, MessageId, Options,
-    Outcome, Pulled, Step, StoreSizes, SubscribeOptions, Subscription, Ticket, Topic, TopicName,
+    Attributes, Broker, Clock, Durability, Error, ErrorKind, ManualClock, MessageId, Options, Outcome,
+    Pulled, Step, StoreSizes, Subscription, Ticket, Topic, TopicName,
 };
 
 const SIZES: StoreSizes =
     StoreSizes { file_bytes: 64 << 10, chunk_bytes: 16 << 10, read_bytes: 16 << 10, blocks: 64 };
-/// 2027-01-15, in nanoseconds since 1970.
-const WALL: u64 = 1_800_000_000_000_000_000;
-const SECOND: u64 = 1_000_000_000;
 
 fn options(durability: Durability) -> Options {
-    Options { durability, memory_limit: 4 << 20, ..Options::default() }
+    Options { durability, ..testkit::options() }
 }
 
 fn open(disk: &CrashDisk, clock: &Arc<ManualClock>, durability: Durability) -> Broker {
@@ -33,14 +31,6 @@ fn open(disk: &CrashDisk, clock: &Arc<ManualClock>, durability: Durability) -> B
 
 fn clock() -> Arc<ManualClock> {
     Arc::new(ManualClock::new(WALL))
-}
-
-fn topic(broker: &Broker, name: &str) -> Arc<Topic> {
-    broker.topic(&TopicName::parse(name).unwrap()).unwrap()
-}
-
-fn name(channel: &str) -> ChannelName {
-    ChannelName::parse(channel).unwrap()
 }
 
 fn publish(
@@ -57,39 +47,7 @@ fn publish(
 }
 
 fn subscribe(topic: &Topic, channel: &str) -> Result<Subscription, Error> {
-    let (channel, _) = topic.channel(&name(channel), &nobody())?;
-    let options = SubscribeOptions { msg_timeout: Duration::from_secs(60), sample_rate: 0 };
-    let mut sub = channel.subscribe(options, nobody())?;
-    sub.acks().set_credit(10_000);
-    Ok(sub)
-}
-
-/// A message as it was delivered.
-struct Got {
-    id: MessageId,
-    time: u64,
-    attempts: u16,
-    body: String,
-}
-
-/// Pulls what there is.
-fn pull(sub: &mut Subscription) -> Vec<Got> {
-    let mut got = Vec::new();
-    let mut take = |m: &mq_core::Delivery<'_>| {
-        let body = String::from_utf8(m.body.to_vec()).unwrap();
-        got.push(Got { id: m.id, time: m.time, attempts: m.attempts, body });
-    };
-    while sub.pull(1 << 20, &mut take) == Pulled::More {}
-    got
-}
-
-fn finish(sub: &mut Subscription, got: &[Got]) {
-    let mut acks = sub.acks();
-    got.iter().for_each(|m| acks.finish(m.id).unwrap());
-}
-
-fn bodies(got: &[Got]) -> Vec<&str> {
-    got.iter().map(|m| m.body.as_str()).collect()
+    try_subscribe(topic, channel, 10_000, nobody())
 }
 
 /// Runs `work`, and fails on a deadlock: the process stands still before `work` has ended. How long it takes
@@ -182,10 +140,10 @@ fn consume(broker: &Broker, random: &mut fastrand::Rng, seen: &Seen) {
     };
     for _ in 0..random.usize(1..20) {
         for message in pull(&mut sub) {
-            assert!(message.body.starts_with(&format!("{from} ")), "{} out of {from}", message.body);
+            assert!(message.text().starts_with(&format!("{from} ")), "{} out of {from}", message.text());
             let mut seen = seen.lock().unwrap();
-            let known = seen.entry(message.id).or_insert_with(|| message.body.clone());
-            assert_eq!(*known, message.body, "one id for two messages");
+            let known = seen.entry(message.id).or_insert_with(|| message.text().to_owned());
+            assert_eq!(known, message.text(), "one id for two messages");
             drop(seen);
             // An error if it was emptied or deleted meanwhile.
             match random.u8(..8) {
@@ -264,7 +222,7 @@ fn check_after(broker: &Broker, kept: &[String], seen: &Seen) {
         }
         assert!(!is_late, "{} of {} in the topic that was left alone", got.len(), kept.len());
         finish(&mut sub, &part);
-        got.extend(part.into_iter().map(|m| m.body));
+        got.extend(part.iter().map(|m| m.text().to_owned()));
     }
     assert!(got == kept, "order");
     let mut random = fastrand::Rng::with_seed(99);

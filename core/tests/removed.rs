@@ -6,44 +6,26 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use mq_core::testkit::{Crash, CrashDisk, Disk, RealDisk, nobody};
-use mq_core::{
-    Attributes, Broker, ChannelName, Delivery, Durability, ErrorKind, ManualClock, Options, Outcome, Pulled,
-    Step, StoreSizes, SubscribeOptions, Ticket, TopicName,
+use mq_core::testkit::{
+    self, Crash, CrashDisk, Disk, RealDisk, channel, is_done, options, subscribe, texts, topic,
 };
+use mq_core::{Broker, Durability, ErrorKind, Options, Step, StoreSizes, Ticket};
 
 const SIZES: StoreSizes =
     StoreSizes { file_bytes: 2 << 10, chunk_bytes: 1 << 10, read_bytes: 1 << 10, blocks: 64 };
 
 fn open(disk: Arc<dyn Disk>, durability: Durability) -> Broker {
-    let clock = Arc::new(ManualClock::new(1_800_000_000_000_000_000));
-    let options = Options { durability, memory_limit: 4 << 20, ..Options::default() };
-    Broker::open_on(disk, clock, SIZES, options).unwrap()
+    testkit::open(disk, SIZES, Options { durability, ..options() }).unwrap()
 }
 
 fn publish(broker: &Broker, body: &str) -> mq_core::Result<Ticket> {
-    let topic = broker.topic(&TopicName::parse("t").unwrap()).unwrap();
-    let mut batch = topic.batch();
-    batch.push(&Attributes::NONE, body.as_bytes()).unwrap();
-    let ticket = topic.publish(batch, &nobody())?.ticket;
-    broker.commit();
-    Ok(ticket)
-}
-
-fn is_done(broker: &Broker, ticket: Ticket) -> bool {
-    matches!(broker.outcome(ticket), Outcome::Done)
+    Ok(testkit::publish(broker, &topic(broker, "t"), &[body])?.ticket)
 }
 
 /// The messages of the topic, in order.
 fn messages(broker: &Broker) -> Vec<String> {
-    let topic = broker.topic(&TopicName::parse("t").unwrap()).unwrap();
-    let (channel, _) = topic.channel(&ChannelName::parse("c").unwrap(), &nobody()).unwrap();
-    let mut sub = channel.subscribe(SubscribeOptions::default(), nobody()).unwrap();
-    sub.acks().set_credit(10_000);
-    let mut got = Vec::new();
-    let mut take = |m: &Delivery<'_>| got.push(String::from_utf8(m.body.to_vec()).unwrap());
-    while sub.pull(1 << 20, &mut take) == Pulled::More {}
-    got
+    let mut sub = subscribe(&channel(&topic(broker, "t"), "c"), 10_000);
+    texts(&testkit::pull(&mut sub)).into_iter().map(str::to_owned).collect()
 }
 
 fn after(disk: &CrashDisk, crash: Crash) -> Vec<String> {
@@ -224,4 +206,18 @@ fn a_real_folder_that_is_removed_stops_acknowledgements_for_good() {
         },
         None,
     );
+}
+
+#[test]
+fn a_broker_that_ends_without_its_folder_keeps_no_memory() {
+    let disk = CrashDisk::new();
+    let broker = open(Arc::new(disk.clone()), Durability::Sync);
+    let topic = Arc::downgrade(&topic(&broker, "t"));
+    let waiting = publish(&broker, "a").unwrap();
+    disk.move_away(true);
+    broker.maintain(Step::Sync).unwrap_err();
+    assert!(!is_done(&broker, waiting));
+    broker.close().unwrap_err();
+    drop(broker);
+    assert!(topic.upgrade().is_none());
 }

@@ -15,4 +15,4 @@ s/\bbuffer_(reset|add)\b/mq_nsq_buffer_\1/g
 s/\bbuffered_socket_write_buffer\b/mq_nsq_socket_write_buffer/g
 s/\b_DEBUG\b/MQ_NSQ_DEBUG/g
 s/\bnsq_(reader_connect_to_nsqd|reader_add_nsqlookupd_endpoint|run|subscribe|ready|finish|requeue|touch|nop)\b/mq_nsq_\1/g
-s/\bnsq_(publish|multi_publish|defer_publish|cleanly_close_connection)\b/mq_nsq_\1/g
+s/\bnsq_(publish|multi_publish|defer_publish|cleanly_close_connection|auth|identify)\b/mq_nsq_\1/g

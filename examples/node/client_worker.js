@@ -24,7 +24,7 @@ async function main() {
     concurrency: 20,
     maxAttempts: 5,
     requeueDelay: (attempts) => 50 * 2 ** attempts,
-    onError: (error, message) => console.error(`attempt ${message.attempts} of ${message.id}: ${error.message}`),
+    onError: (error, message) => console.error(`attempt ${message.attempts} of ${message.id}: ${error}`),
     giveUp: (message) => client.publish(`${topic}.failed`, message.body)
   })
   console.log(`finished ${summary.finished}, given up ${summary.givenUp}`)

@@ -34,7 +34,10 @@ async function main() {
       response.destroy()
     })
   })
-  server.listen(Number(port), '127.0.0.1', () => console.log(`listening on port ${server.address().port}`))
+  server.listen(Number(port), '127.0.0.1', () => {
+    const address = server.address()
+    if (typeof address === 'object') console.log(`listening on port ${address.port}`)
+  })
 
   process.once('SIGTERM', () => {
     // Requests under way are answered, and what they published is stored, before the process ends by itself.

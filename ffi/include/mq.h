@@ -26,10 +26,14 @@
 #define MQ_CONFIG_INIT { .size = sizeof(mq_config) }
 #define MQ_PUBLISH_OPTIONS_INIT { .size = sizeof(mq_publish_options) }
 #define MQ_SUBSCRIBE_OPTIONS_INIT { .size = sizeof(mq_subscribe_options) }
+#define MQ_TOPIC_SETTINGS_INIT { .size = sizeof(mq_topic_settings) }
+#define MQ_CHANNEL_SETTINGS_INIT { .size = sizeof(mq_channel_settings) }
 #else
 #define MQ_CONFIG_INIT mq_sized_<mq_config>()
 #define MQ_PUBLISH_OPTIONS_INIT mq_sized_<mq_publish_options>()
 #define MQ_SUBSCRIBE_OPTIONS_INIT mq_sized_<mq_subscribe_options>()
+#define MQ_TOPIC_SETTINGS_INIT mq_sized_<mq_topic_settings>()
+#define MQ_CHANNEL_SETTINGS_INIT mq_sized_<mq_channel_settings>()
 template <typename Options>
 inline Options mq_sized_() {
   Options options = {};
@@ -43,6 +47,12 @@ inline Options mq_sized_() {
 
 // Offset in receipts and messages of brokers that do not say it.
 #define MQ_OFFSET_UNKNOWN UINT64_MAX
+
+// Time in mq_topic_settings for a topic that remembers no ids.
+#define MQ_DEDUP_OFF UINT64_MAX
+
+// Bytes of a text in a struct that holds a topic's name: 64 at most, and a zero byte.
+#define MQ_NAME_SIZE 70
 
 // Outcome of a call. A number keeps its meaning for ever, and new ones come within these ranges: 0 is
 // success, 1 to 99 that nothing is there, 100 to 199 a mistake of the caller, 200 to 299 the state of things
@@ -90,6 +100,27 @@ enum mq_status
 typedef enum mq_status mq_status;
 #else
 typedef int32_t mq_status;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+// Weight of a log line.
+enum mq_log_level
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  // Something is lost or refused until somebody acts.
+  MQ_LOG_LEVEL_ERROR = 1,
+  // Something failed, and is tried again or got around.
+  MQ_LOG_LEVEL_WARNING = 2,
+  // Something happened as it should.
+  MQ_LOG_LEVEL_INFO = 3,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum mq_log_level mq_log_level;
+#else
+typedef int32_t mq_log_level;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
@@ -145,6 +176,64 @@ typedef int32_t mq_durability;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
+// Action at a limit of a topic.
+enum mq_overflow
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  // Publishes are refused until less waits.
+  MQ_OVERFLOW_REFUSE = 0,
+  // The oldest messages that are not in flight are dropped.
+  MQ_OVERFLOW_DROP_OLDEST = 1,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum mq_overflow mq_overflow;
+#else
+typedef int32_t mq_overflow;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+// Choice of the brokers, of several, that get what is published.
+enum mq_publish_to
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  // One at a time, in order; another when it is lost.
+  MQ_PUBLISH_TO_ONE = 0,
+  // All that are reached: those which are quick or idle get more. In order for each broker.
+  MQ_PUBLISH_TO_ALL = 1,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum mq_publish_to mq_publish_to;
+#else
+typedef int32_t mq_publish_to;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+// Fate of a message that was sent and not answered when its connection ended.
+enum mq_retry
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  // One with an id is sent again to the same broker, which knows whether it has it. Any other is
+  // MQ_STATUS_UNKNOWN.
+  MQ_RETRY_BY_ID = 0,
+  // It is sent again in any case, and may be stored twice.
+  MQ_RETRY_AT_LEAST_ONCE = 1,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum mq_retry mq_retry;
+#else
+typedef int32_t mq_retry;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
 // The first message of a channel that a subscription creates. A channel that exists stays where it is.
 // nsqd knows only MQ_START_WAITING.
 enum mq_start
@@ -188,6 +277,21 @@ typedef struct mq_pending mq_pending;
 // A subscription to a channel. For all threads at once: each message goes to one of them.
 typedef struct mq_subscription mq_subscription;
 
+// Bytes that somebody else owns. data may be NULL if len is 0.
+typedef struct {
+  // The first byte.
+  const char *data;
+  // Number of bytes.
+  size_t len;
+} mq_span;
+
+// A function that takes the log lines of one client, on a thread of the library that only does this, one
+// line at a time. A line is UTF-8 without a line break at its end, and valid during the call. At most 1,000
+// lines wait for a slow function; then the oldest are dropped, and a line says how many.
+typedef void (*mq_log_callback)(void *user_data,
+                                mq_log_level level,
+                                mq_span line);
+
 // Settings of a client. A field that is 0 or NULL has its default. Parameters of the URL win.
 typedef struct {
   // sizeof(mq_config).
@@ -210,15 +314,34 @@ typedef struct {
   int32_t tls_insecure;
   // One of mq_durability.
   int32_t durability;
+  // A PEM file with the certificate that the client shows to mqs:// brokers, and one with its key. Both or
+  // none.
+  const char *tls_cert_file;
+  // See tls_cert_file.
+  const char *tls_key_file;
+  // Compression of connections: "snappy", "deflate", or "deflate-1" to "deflate-9". Default: none.
+  const char *compression;
+  // The program's name and version in the brokers' statistics. Default: those of libmq.
+  const char *user_agent;
+  // Interval of the brokers' heartbeats: a connection on which nothing comes for twice as long is made
+  // again. Default 30,000.
+  uint64_t heartbeat_interval_ms;
+  // One of mq_publish_to.
+  int32_t publish_to;
+  // One of mq_retry.
+  int32_t retry;
+  // Not 0: speaks NSQ's protocol alone, as with nsqd: no headers, ids, offsets and start positions.
+  int32_t plain_nsq;
+  // Not 0: the time of "mq:memory" stands still but for mq_client_advance.
+  int32_t test_clock;
+  // Takes the log lines of the client and of its embedded broker. NULL: nobody does.
+  mq_log_callback on_log;
+  // Passed to on_log.
+  void *log_user_data;
+  // Bytes of memory that an embedded broker fills with messages before it writes those at level memory to
+  // its folder too. Default 256 MiB.
+  uint64_t memory_limit;
 } mq_config;
-
-// Bytes that somebody else owns. data may be NULL if len is 0.
-typedef struct {
-  // The first byte.
-  const char *data;
-  // Number of bytes.
-  size_t len;
-} mq_span;
 
 // A header of a message.
 typedef struct {
@@ -228,7 +351,7 @@ typedef struct {
   mq_span value;
 } mq_header;
 
-// Settings of a publish: what messages have besides their bodies.
+// Settings of a publish: what messages have besides their bodies, and the time there is for it.
 typedef struct {
   // sizeof(mq_publish_options).
   size_t size;
@@ -243,6 +366,9 @@ typedef struct {
   size_t headers_len;
   // Ids of all messages of the publish, as many as bodies; an empty one is none. NULL: none has one.
   const mq_span *ids;
+  // Longest time that mq_publish waits, instead of the client's publish_timeout_ms; at its end it fails in
+  // the same way. 0: the client's. mq_publish_async takes none: see mq_pending_wait.
+  uint64_t timeout_ms;
 } mq_publish_options;
 
 // A broker's answer for a message that is stored.
@@ -289,6 +415,9 @@ typedef struct {
   mq_batch_callback on_batch;
   // Passed to on_batch.
   void *user_data;
+  // Percentage of the messages that are delivered here, 1 to 99; a broker of NSQ's drops the others of its
+  // channel. Default: all.
+  uint32_t sample_rate;
 } mq_subscribe_options;
 
 // A message of a batch. Its pointers are valid as long as the batch.
@@ -325,6 +454,41 @@ typedef struct {
   // The reason, UTF-8.
   mq_span reason;
 } mq_failure;
+
+// Settings of a topic of an embedded broker.
+typedef struct {
+  // sizeof(mq_topic_settings).
+  size_t size;
+  // One of mq_durability; MQ_DURABILITY_DEFAULT leaves it as it is.
+  int32_t durability;
+  // One of mq_overflow.
+  int32_t overflow;
+  // Messages that may wait in each channel. 0: any number.
+  uint64_t max_messages;
+  // Bytes of messages that may wait in each channel. 0: any number.
+  uint64_t max_bytes;
+  // Greatest age of a message that waits. 0: any age.
+  uint64_t max_age_ms;
+  // Time that an id is remembered for, or MQ_DEDUP_OFF. 0: as the broker has it.
+  uint64_t dedup_window_ms;
+  // Most ids that are remembered. 0: as the broker has it.
+  uint64_t dedup_max_ids;
+} mq_topic_settings;
+
+// Settings of a channel of an embedded broker: dead letters, and messages whose consumer was lost.
+typedef struct {
+  // sizeof(mq_channel_settings).
+  size_t size;
+  // Time for which a message waits that was delivered more than once when its consumer was lost: so much
+  // for each delivery, at most its message timeout. 0 is no wait; 1,000 for a new channel.
+  uint64_t redelivery_delay_ms;
+  // Deliveries of one message at most: one that comes back unfinished from so many is a dead letter. 0:
+  // any number.
+  uint16_t max_attempts;
+  // The topic that gets dead letters, which is created if it is new: present exactly where max_attempts is
+  // not 0. Empty: none.
+  char dead_letter_topic[MQ_NAME_SIZE];
+} mq_channel_settings;
 
 // Addresses that a served broker listens at; NULL where it does not. Texts, to free with
 // mq_addresses_free.
@@ -368,7 +532,8 @@ mq_status mq_connect(const char *url,
                      mq_client **client);
 
 // Publishes n messages as one batch, all or nothing, and waits until a broker has stored them: at most
-// publish_timeout_ms. options may be NULL. Writes n receipts, unless receipts is NULL.
+// publish_timeout_ms, or the options' timeout_ms. options may be NULL. Writes n receipts, unless receipts is
+// NULL.
 //
 // MQ_STATUS_UNKNOWN if they were sent and not answered. After any other failure they are not stored.
 mq_status mq_publish(mq_client *client,
@@ -573,6 +738,30 @@ mq_status mq_client_advance(mq_client *client,
 
 // Frees a text of the library. NULL is nothing.
 void mq_string_free(char *string);
+
+// Writes the settings of a topic of an embedded broker into settings, whose size is set before.
+mq_status mq_topic_get_settings(mq_client *client,
+                                const char *topic,
+                                mq_topic_settings *settings);
+
+// Changes the settings of a topic of an embedded broker, all at once, for every publish from now on and over
+// restarts. What is to stay as it is comes from mq_topic_get_settings.
+mq_status mq_topic_set_settings(mq_client *client,
+                                const char *topic,
+                                const mq_topic_settings *settings);
+
+// Writes the settings of a channel of an embedded broker into settings, whose size is set before.
+mq_status mq_channel_get_settings(mq_client *client,
+                                  const char *topic,
+                                  const char *channel,
+                                  mq_channel_settings *settings);
+
+// Changes the settings of a channel of an embedded broker, all at once, for every message that comes back
+// from now on and over restarts. What is to stay as it is comes from mq_channel_get_settings.
+mq_status mq_channel_set_settings(mq_client *client,
+                                  const char *topic,
+                                  const char *channel,
+                                  const mq_channel_settings *settings);
 
 // Serves an embedded broker to others, until the client is closed: over NSQ's TCP protocol, HTTP and gRPC,
 // as n flags, those of the program mq serve, say. Without flags these are its default addresses, all of this

@@ -268,6 +268,14 @@ struct addresses {
   std::string tcp, http, https, grpc;
 };
 
+// Settings of a channel of an embedded broker, as mq_channel_settings says.
+struct channel_settings {
+  uint16_t max_attempts = 0;
+  // Empty: none.
+  std::string dead_letter_topic;
+  std::chrono::milliseconds redelivery_delay{1000};
+};
+
 // A client of brokers, or of one in this process.
 class client {
  public:
@@ -345,6 +353,30 @@ class client {
   }
   void unpause_channel(const std::string &topic, const std::string &channel) {
     check(mq_channel_unpause(get(), topic.c_str(), channel.c_str()));
+  }
+
+  mq_topic_settings topic_settings(const std::string &topic) {
+    mq_topic_settings settings = MQ_TOPIC_SETTINGS_INIT;
+    check(mq_topic_get_settings(get(), topic.c_str(), &settings));
+    return settings;
+  }
+  void set_topic_settings(const std::string &topic, const mq_topic_settings &settings) {
+    check(mq_topic_set_settings(get(), topic.c_str(), &settings));
+  }
+
+  mq::channel_settings channel_settings(const std::string &topic, const std::string &channel) {
+    mq_channel_settings raw = MQ_CHANNEL_SETTINGS_INIT;
+    check(mq_channel_get_settings(get(), topic.c_str(), channel.c_str(), &raw));
+    return {raw.max_attempts, raw.dead_letter_topic, std::chrono::milliseconds(raw.redelivery_delay_ms)};
+  }
+  void set_channel_settings(const std::string &topic, const std::string &channel, const mq::channel_settings &settings) {
+    mq_channel_settings raw = MQ_CHANNEL_SETTINGS_INIT;
+    raw.max_attempts = settings.max_attempts;
+    // A name that does not fit is no name: the library says so of what fits.
+    settings.dead_letter_topic.copy(raw.dead_letter_topic, sizeof raw.dead_letter_topic - 1);
+    auto delay = settings.redelivery_delay.count();
+    raw.redelivery_delay_ms = delay < 0 ? 0 : static_cast<uint64_t>(delay);
+    check(mq_channel_set_settings(get(), topic.c_str(), channel.c_str(), &raw));
   }
 
   // The statistics of an embedded broker as JSON.

@@ -104,8 +104,10 @@ struct mq_nsq_conn {
   struct mq_nsq_delivery *deliveries;
   struct mq_nsq_sent *sent;
   struct mq_nsq_socket socket;
+  // The brokers, and the secret of the last AUTH; NULL without one.
+  char *url, *secret;
   long credit, max_in_flight, in_flight;
-  int fd, is_announced, is_closed, is_lookup, is_busy;
+  int fd, is_announced, is_closed, is_lookup, is_busy, is_reporting, has_new_secret;
 };
 
 // A consumer of a channel.
@@ -133,10 +135,14 @@ struct mq_nsq_reader {
 };
 
 static inline void mq_nsq_conn_ready(struct mq_nsq_conn *conn);
+static inline void mq_nsq_open_again_(struct mq_nsq_conn *conn);
 
 static inline void mq_nsq_report_(struct mq_nsq_conn *conn, const char *reason) {
   if (conn->reader->error_callback != NULL) {
+    int was_reporting = conn->is_reporting;
+    conn->is_reporting = 1;
     conn->reader->error_callback(conn->reader, conn, reason);
+    conn->is_reporting = was_reporting;
   }
 }
 
@@ -235,6 +241,18 @@ static inline void mq_nsq_defer_publish(struct mq_nsq_buffer *buf, const char *t
   mq_nsq_number_(buf, "DPUB", topic, defer_ms);
   mq_nsq_size_(buf, strlen(body));
   mq_nsq_buffer_add(buf, body, strlen(body));
+}
+// Has the connection made again with a secret that its brokers ask for.
+static inline void mq_nsq_auth(struct mq_nsq_buffer *buf, const char *secret) {
+  mq_nsq_words_(buf, "AUTH", NULL, NULL);
+  mq_nsq_size_(buf, strlen(secret));
+  mq_nsq_buffer_add(buf, secret, strlen(secret));
+}
+// Does nothing when it is executed: the library identifies each connection itself.
+static inline void mq_nsq_identify(struct mq_nsq_buffer *buf, const char *json) {
+  mq_nsq_words_(buf, "IDENTIFY", NULL, NULL);
+  mq_nsq_size_(buf, strlen(json));
+  mq_nsq_buffer_add(buf, json, strlen(json));
 }
 static inline void mq_nsq_multi_publish(struct mq_nsq_buffer *buf, const char *topic, const char **bodies, size_t n) {
   size_t total = 4;
@@ -430,6 +448,9 @@ static inline void mq_nsq_conn_ready(struct mq_nsq_conn *conn) {
       reader->connect_callback(reader, conn);
     }
   }
+  if (conn->has_new_secret && !conn->is_closed) {
+    mq_nsq_open_again_(conn);
+  }
   mq_nsq_deliver_(conn);
   // One batch a turn: others of the loop get theirs.
   if (mq_nsq_has_credit_(conn) && mq_nsq_take_(conn)) {
@@ -443,6 +464,8 @@ static inline void mq_nsq_conn_ready(struct mq_nsq_conn *conn) {
     if (reader->close_callback != NULL) {
       reader->close_callback(reader, conn);
     }
+  } else if (conn->has_new_secret) {
+    reader->kick(conn);
   }
 }
 
@@ -509,6 +532,32 @@ static inline int mq_nsq_answer_command_(struct mq_nsq_conn *conn, const char *v
   return 1;
 }
 
+// Makes the connection again with a secret, after a report if one is made; 0 if it is none. One that it has already
+// changes nothing.
+static inline int mq_nsq_authorize_(struct mq_nsq_conn *conn, const char *secret, size_t size) {
+  if (size == 0 || memchr(secret, '\0', size) != NULL) {
+    return 0;
+  }
+  if (conn->secret != NULL && strlen(conn->secret) == size && memcmp(conn->secret, secret, size) == 0) {
+    return 1;
+  }
+  char *copied = (char *)malloc(size + 1);
+  if (copied == NULL) {
+    mq_nsq_report_(conn, "there is no memory for a secret");
+    return 1;
+  }
+  memcpy(copied, secret, size);
+  copied[size] = '\0';
+  free(conn->secret);
+  conn->secret = copied;
+  if (conn->is_reporting) {
+    conn->has_new_secret = 1;
+  } else if (!conn->is_closed) {
+    mq_nsq_open_again_(conn);
+  }
+  return 1;
+}
+
 // Executes one command whose line is split into words; body is what follows the line. 0 if it is none.
 static inline int mq_nsq_execute_(struct mq_nsq_conn *conn, const char *verb, const char *first, const char *second,
                                   const char *body, size_t size) {
@@ -524,8 +573,10 @@ static inline int mq_nsq_execute_(struct mq_nsq_conn *conn, const char *verb, co
     mq_nsq_send_(conn, first, &one, 1, strcmp(verb, "DPUB") == 0 ? strtoull(second, NULL, 10) : 0);
   } else if (strcmp(verb, "MPUB") == 0) {
     return mq_nsq_send_many_(conn, first, body, size);
+  } else if (strcmp(verb, "AUTH") == 0) {
+    return mq_nsq_authorize_(conn, body, size);
   } else {
-    return strcmp(verb, "NOP") == 0 || strcmp(verb, "SUB") == 0;
+    return strcmp(verb, "NOP") == 0 || strcmp(verb, "SUB") == 0 || strcmp(verb, "IDENTIFY") == 0;
   }
   return 1;
 }
@@ -550,13 +601,14 @@ static inline size_t mq_nsq_socket_write_buffer(struct mq_nsq_socket *socket, st
     line[len] = '\0';
     at += len + 1;
     sscanf(line, "%15s %127s %63s", verb, first, second);
-    int has_body = strcmp(verb, "PUB") == 0 || strcmp(verb, "DPUB") == 0 || strcmp(verb, "MPUB") == 0;
+    int has_body = strcmp(verb, "PUB") == 0 || strcmp(verb, "DPUB") == 0 || strcmp(verb, "MPUB") == 0 ||
+                   strcmp(verb, "AUTH") == 0 || strcmp(verb, "IDENTIFY") == 0;
     size_t size = 0;
     const char *body = buf->data + at;
     if (has_body) {
       size = total - at < 4 ? SIZE_MAX : mq_nsq_size_at_(body);
       if (total - at < 4 || size > total - at - 4) {
-        mq_nsq_report_(conn, "a publish is shorter than its size says");
+        mq_nsq_report_(conn, "a command's body is shorter than its size says");
         break;
       }
       body += 4;
@@ -579,10 +631,8 @@ static inline size_t mq_nsq_socket_write_buffer(struct mq_nsq_socket *socket, st
 
 // Readers.
 
-static inline void mq_nsq_conn_free(struct mq_nsq_conn *conn) {
-  if (conn == NULL) {
-    return;
-  }
+// Ends what a connection has of the library; the library goes on with what is on its way. Messages without an answer go back to the channel.
+static inline void mq_nsq_end_(struct mq_nsq_conn *conn) {
   if (conn->watcher != NULL) {
     conn->reader->forget(conn);
   }
@@ -599,8 +649,52 @@ static inline void mq_nsq_conn_free(struct mq_nsq_conn *conn) {
     free(sent);
   }
   mq_client_free(conn->client);
+  conn->subscription = NULL;
+  conn->client = NULL;
+  conn->in_flight = 0;
+  conn->fd = -1;
+}
+
+// Connects and subscribes; 0 if it failed, which is reported.
+static inline int mq_nsq_open_(struct mq_nsq_conn *conn) {
+  struct mq_nsq_reader *reader = conn->reader;
+  mq_config config = MQ_CONFIG_INIT;
+  config.lookup_poll_interval_ms = (uint64_t)(reader->cfg.lookupd_interval * 1000);
+  config.auth_secret = conn->secret;
+  mq_subscribe_options options = MQ_SUBSCRIBE_OPTIONS_INIT;
+  options.max_in_flight = (uint32_t)conn->max_in_flight;
+  conn->has_new_secret = 0;
+  if (mq_connect(conn->url, &config, &conn->client) != MQ_STATUS_OK ||
+      mq_subscribe(conn->client, reader->topic, reader->channel, &options, &conn->subscription) != MQ_STATUS_OK ||
+      (conn->fd = mq_subscription_fd(conn->subscription)) < 0) {
+    mq_nsq_report_(conn, mq_last_error());
+    return 0;
+  }
+  reader->watch(conn, 1);
+  reader->kick(conn);
+  return 1;
+}
+
+// Makes a connection again.
+static inline void mq_nsq_open_again_(struct mq_nsq_conn *conn) {
+  mq_nsq_end_(conn);
+  if (!mq_nsq_open_(conn)) {
+    conn->is_closed = 1;
+    if (conn->reader->close_callback != NULL) {
+      conn->reader->close_callback(conn->reader, conn);
+    }
+  }
+}
+
+static inline void mq_nsq_conn_free(struct mq_nsq_conn *conn) {
+  if (conn == NULL) {
+    return;
+  }
+  mq_nsq_end_(conn);
   mq_nsq_buffer_free(conn->command_buf);
   free(conn->address);
+  free(conn->url);
+  free(conn->secret);
   free(conn);
 }
 
@@ -614,23 +708,21 @@ static inline struct mq_nsq_conn *mq_nsq_conn_new_(struct mq_nsq_reader *reader,
   conn->socket.conn = conn;
   conn->bs = &conn->socket;
   conn->fd = -1;
-  conn->command_buf = mq_nsq_buffer_new(0, 0);
   conn->credit = conn->max_in_flight = reader->max_in_flight < 1 ? 1 : reader->max_in_flight;
-  mq_config config = MQ_CONFIG_INIT;
-  config.lookup_poll_interval_ms = (uint64_t)(reader->cfg.lookupd_interval * 1000);
-  mq_subscribe_options options = MQ_SUBSCRIBE_OPTIONS_INIT;
-  options.max_in_flight = (uint32_t)conn->max_in_flight;
-  if (conn->command_buf == NULL || mq_connect(url, &config, &conn->client) != MQ_STATUS_OK ||
-      mq_subscribe(conn->client, reader->topic, reader->channel, &options, &conn->subscription) != MQ_STATUS_OK ||
-      (conn->fd = mq_subscription_fd(conn->subscription)) < 0) {
-    mq_nsq_report_(conn, mq_last_error());
+  conn->command_buf = mq_nsq_buffer_new(0, 0);
+  conn->url = (char *)malloc(strlen(url) + 1);
+  if (conn->command_buf == NULL || conn->url == NULL) {
+    mq_nsq_report_(conn, "there is no memory for a connection");
+    mq_nsq_conn_free(conn);
+    return NULL;
+  }
+  memcpy(conn->url, url, strlen(url) + 1);
+  if (!mq_nsq_open_(conn)) {
     mq_nsq_conn_free(conn);
     return NULL;
   }
   conn->next = reader->conns;
   reader->conns = conn;
-  reader->watch(conn, 1);
-  reader->kick(conn);
   return conn;
 }
 

@@ -1,4 +1,5 @@
-//! Administration of an embedded broker: its topics and channels, its statistics, its clock.
+//! Administration of an embedded broker: its topics and channels, its statistics, its clock. Their
+//! settings are in `settings`.
 
 use std::ffi::{CString, c_char};
 use std::time::Duration;

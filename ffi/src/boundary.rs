@@ -1,7 +1,7 @@
 //! The one border between C and Rust: panics end here, and pointers are checked here.
 
 use std::cell::RefCell;
-use std::ffi::{CStr, c_char, c_int};
+use std::ffi::{CStr, c_char, c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
@@ -78,6 +78,12 @@ thread_local! {
     /// In a callback: the handles that it frees, which go when it returns.
     static FREED: RefCell<Option<Vec<Box<dyn std::any::Any>>>> = const { RefCell::new(None) };
 }
+
+/// A pointer that the user has for the callback alone.
+pub(crate) struct UserData(pub(crate) *mut c_void);
+
+// SAFETY: the library does nothing with the pointer; the header says on which thread the callback gets it.
+unsafe impl Send for UserData {}
 
 /// Runs a user's callback, and then drops the handles that it freed.
 pub(crate) fn call_back(callback: impl FnOnce()) {
@@ -198,6 +204,31 @@ pub(crate) unsafe fn options<T: SizedOptions + Copy>(options: *const T) -> Outco
     // SAFETY: both have that many bytes; any bytes are valid for the type.
     unsafe { std::ptr::copy_nonoverlapping(options.cast::<u8>(), (&raw mut read).cast(), own.min(size)) };
     Ok(read)
+}
+
+/// The size that a program has set in the first field of an output, which is refused if it is less than that
+/// of the first version.
+///
+/// # Safety
+/// `out` is NULL or points to as many bytes as its first field says.
+pub(crate) unsafe fn size_of_output<T: SizedOptions>(out: *const T, name: &str) -> Outcome<usize> {
+    required(out, name)?;
+    // SAFETY: not NULL, and the first field is the size.
+    let size = unsafe { out.cast::<usize>().read_unaligned() };
+    if size < T::MIN {
+        return Err(Failure::invalid(format!("{}.size is {size}: begin with its ..._INIT", T::NAME)));
+    }
+    Ok(size)
+}
+
+/// Writes as much of an output as a program has room for.
+///
+/// # Safety
+/// `out` points to `size` bytes, which are no part of `value`.
+pub(crate) unsafe fn put_sized<T: SizedOptions>(out: *mut T, value: T, size: usize) {
+    let len = size.min(size_of::<T>());
+    // SAFETY: the caller's promise, and no more than `value` has.
+    unsafe { std::ptr::copy_nonoverlapping((&raw const value).cast::<u8>(), out.cast(), len) };
 }
 
 /// A wait of so many milliseconds; for ever if negative.

@@ -1,6 +1,5 @@
 //! The thread that gives a subscription's batches to a callback.
 
-use std::ffi::c_void;
 use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,7 +9,7 @@ use std::time::Duration;
 use libmq::Subscription;
 
 use crate::batch::mq_batch;
-use crate::boundary::{call_back, give};
+use crate::boundary::{UserData, call_back, give};
 use crate::status::{Failure, Outcome, mq_status, note};
 use crate::values::mq_subscribe_options;
 
@@ -21,12 +20,6 @@ pub(crate) struct CallbackThread {
     subscription: Subscription,
     thread: Option<JoinHandle<()>>,
 }
-
-/// A pointer that the user has for the callback alone.
-struct UserData(*mut c_void);
-
-// SAFETY: the library does nothing with the pointer; the header says on which thread the callback gets it.
-unsafe impl Send for UserData {}
 
 impl CallbackThread {
     /// Starts the thread, if the options have a callback.
@@ -46,11 +39,7 @@ impl CallbackThread {
             run(&source, max_batch, &silent, &call);
         };
         let started = std::thread::Builder::new().name("libmq-callback".to_owned()).spawn(run);
-        let failed = |error| Failure {
-            retry: true,
-            ..Failure::new(mq_status::Refused, format!("the system starts no thread: {error}"))
-        };
-        let thread = Some(started.map_err(failed)?);
+        let thread = Some(started.map_err(Failure::no_thread)?);
         Ok(Some(Self { is_silent, subscription: subscription.clone(), thread }))
     }
 }

@@ -2,13 +2,11 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Wake, Waker};
-use std::thread::JoinHandle;
 
-use libmq::sync::{Condvar, Mutex};
-
-use crate::status::{Failure, Outcome, mq_status};
+use crate::status::{Failure, Outcome};
+use crate::sync::thread::{self, JoinHandle};
+use crate::sync::{AtomicBool, Condvar, Mutex, Ordering};
 
 /// Work that a driver does whenever its waker is woken.
 pub(crate) trait Task: Send + Sync {
@@ -55,13 +53,9 @@ impl Driver {
         let mut thread = self.thread.lock();
         if thread.is_none() {
             let shared = Arc::clone(&self.shared);
-            let builder = std::thread::Builder::new().name(self.name.to_owned());
+            let builder = thread::Builder::new().name(self.name.to_owned());
             let started = builder.spawn(move || shared.run());
-            let failed = |error| Failure {
-                retry: true,
-                ..Failure::new(mq_status::Refused, format!("the system starts no thread: {error}"))
-            };
-            *thread = Some(started.map_err(failed)?);
+            *thread = Some(started.map_err(Failure::no_thread)?);
         }
         drop(thread);
         self.shared.state.lock().tasks += 1;
@@ -85,7 +79,7 @@ impl Drop for Driver {
         self.shared.changed.notify_all();
         let Some(thread) = self.thread.get_mut().take() else { return };
         // One with tasks goes on by itself, and the last handle may go on the thread.
-        if is_idle && thread.thread().id() != std::thread::current().id() {
+        if is_idle && thread.thread().id() != thread::current().id() {
             let _ = thread.join();
         }
     }
@@ -140,5 +134,60 @@ impl Shared {
             drop(state);
             entry.run();
         }
+    }
+}
+
+#[cfg(all(test, mq_loom))]
+mod loom_tests {
+    use super::*;
+
+    /// A task that is over once it is set.
+    #[derive(Default)]
+    struct Set {
+        is_set: Mutex<bool>,
+        waker: Mutex<Option<Waker>>,
+    }
+
+    impl Set {
+        fn set(&self) {
+            *self.is_set.lock() = true;
+            let waker = self.waker.lock().take();
+            waker.into_iter().for_each(Waker::wake);
+        }
+    }
+
+    impl Task for Set {
+        fn run(&self, waker: &Waker) -> bool {
+            *self.waker.lock() = Some(waker.clone());
+            *self.is_set.lock()
+        }
+    }
+
+    // The model fails where a thread waits for ever.
+    #[test]
+    fn a_task_that_is_woken_at_any_time_runs_to_its_end() {
+        loom::model(|| {
+            let driver = Driver::new("loom");
+            let task = Arc::new(Set::default());
+            let _entry = driver.spawn(Arc::<Set>::clone(&task)).unwrap_or_else(|_| panic!("no thread"));
+            drop(driver);
+            task.set();
+        });
+    }
+
+    #[test]
+    fn a_task_that_is_ended_at_any_time_lets_its_driver_end() {
+        // All orders of three threads are too many: those with so many switches that no thread asked for.
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(2);
+        model.check(|| {
+            let driver = Driver::new("loom");
+            let task = Arc::new(Set::default());
+            let entry = driver.spawn(Arc::<Set>::clone(&task)).unwrap_or_else(|_| panic!("no thread"));
+            let setter = thread::spawn(move || task.set());
+            entry.end();
+            drop(driver);
+            setter.join().unwrap();
+        });
     }
 }

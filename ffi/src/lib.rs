@@ -3,9 +3,11 @@
 //!
 //! - `boundary`: where panics end and pointers are checked; `status`: outcomes and the last error; `fork`
 //! - `values`: structs that C programs read and write; `version`
-//! - `client`, `pending`, `admin`, `serve`: publishing and administration
+//! - `client`, `pending`, `admin`, `settings`, `serve`: publishing and administration
 //! - `subscription`, `batch`, `failures`: consuming
-//! - `callback`, `prefetch`, `readiness`: the ways to wait; `driver`: a thread that polls futures
+//! - `log`: lines of a client for its callback
+//! - `callback`, `prefetch`, `readiness`: the ways to wait; `driver`: a thread that polls futures;
+//!   `sync`: what its tests by loom replace
 
 #![allow(unsafe_code, reason = "C has nothing but pointers")]
 #![allow(non_camel_case_types, reason = "a type has one name in C and Rust")]
@@ -19,12 +21,15 @@ mod client;
 mod driver;
 mod failures;
 mod fork;
+mod log;
 mod pending;
 mod prefetch;
 mod readiness;
 mod serve;
+mod settings;
 mod status;
 mod subscription;
+mod sync;
 mod values;
 mod version;
 
@@ -34,6 +39,7 @@ pub use client::*;
 pub use failures::*;
 pub use pending::*;
 pub use serve::*;
+pub use settings::*;
 pub use status::*;
 pub use subscription::*;
 pub use values::*;

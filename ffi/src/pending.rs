@@ -8,17 +8,17 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
 
 use libmq::sync::Mutex;
-use libmq::{Pending, PublishState, Receipt};
+use libmq::{Pending, PublishState, Stored};
 
 use crate::boundary::{self, Handle, call_back, give, guard, guard_or, handle, put, text, wait};
-use crate::client::{mq_client, new_messages, put_receipts};
+use crate::client::{encode, mq_client, put_receipts};
 use crate::driver::{Driver, Entry, Task};
 use crate::fork::Generation;
 use crate::readiness::Readiness;
 use crate::status::{Failure, Outcome, mq_status, note};
 use crate::values::{mq_publish_callback, mq_publish_options, mq_receipt, mq_span};
 
-type Outcomes = libmq::Result<Vec<Receipt>>;
+type Outcomes = libmq::Result<Stored>;
 
 /// Stage of a publish.
 #[repr(i32)]
@@ -87,7 +87,7 @@ impl<T: Send + 'static> Wait<T> {
         driver: &Driver,
     ) -> Outcome<(Arc<Self>, Arc<Entry>)> {
         let pending = pending.clone();
-        let future = Box::pin(async move { pending.wait_all_async().await });
+        let future = Box::pin(async move { pending.stored().await });
         let wait = Arc::new(Self { future: Mutex::new(Some(future)), then: Mutex::new(then), report });
         let entry = driver.spawn(Arc::<Self>::clone(&wait))?;
         Ok((wait, entry))
@@ -117,7 +117,7 @@ unsafe impl Send for Callback {}
 impl Callback {
     fn call(&mut self, outcomes: Outcomes) {
         let (status, receipts) = match outcomes {
-            Ok(receipts) => (mq_status::Ok, receipts.iter().map(mq_receipt::from).collect()),
+            Ok(stored) => (mq_status::Ok, stored.places().map(mq_receipt::from).collect()),
             Err(error) => (note(error.into()), Vec::new()),
         };
         let first = if receipts.is_empty() { ptr::null() } else { receipts.as_ptr() };
@@ -165,8 +165,15 @@ pub unsafe extern "C" fn mq_publish_async(
         // SAFETY: the header's conventions.
         let (client, topic) = unsafe { (handle(client, "client")?, text(topic, "topic")?) };
         // SAFETY: the header's conventions.
-        let messages = unsafe { new_messages(bodies, n, options) }?;
-        let sent = client.inner.send_many(topic, messages);
+        let given = unsafe { boundary::options(options) }?;
+        if given.timeout_ms != 0 {
+            let what =
+                "timeout_ms is for mq_publish: mq_pending_wait has the time of a publish in the background";
+            return Err(Failure::invalid(what));
+        }
+        // SAFETY: the header's conventions.
+        let messages = unsafe { encode(bodies, n, &given) }?;
+        let sent = client.inner.send_encoded(topic, Ok(messages));
         let inner = sent.map_err(|error| Failure::named(&error, topic, None))?;
         if let Some(callback) = callback {
             let callback = Callback(callback, user_data);
@@ -216,7 +223,7 @@ pub unsafe extern "C" fn mq_pending_wait(
     guard(|| {
         // SAFETY: the header's conventions.
         let pending = unsafe { handle(pending, "pending") }?;
-        let stored = pending.inner.wait_all(wait(timeout_ms))?;
+        let stored = pending.inner.wait_stored(wait(timeout_ms))?;
         // SAFETY: the header's conventions.
         unsafe { put_receipts(receipts, &stored) };
         Ok(())

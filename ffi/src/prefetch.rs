@@ -113,8 +113,9 @@ impl Prefetch {
         loop {
             let (since, taken) = state.slot.take()?;
             if let Err(error @ libmq::Error::Closed) = &taken {
-                // It is the answer from now on.
+                // It is the answer from now on, for all who wait: each wakes the next.
                 state.slot = Some((since, Err(error.clone())));
+                self.filled.notify_one();
                 return Some(taken);
             }
             self.fill(state);

@@ -90,6 +90,12 @@ impl Failure {
         Self { status, message: None, retry: true }
     }
 
+    /// The system starts no thread, for now.
+    pub(crate) fn no_thread(error: std::io::Error) -> Self {
+        let message = format!("the system starts no thread: {error}");
+        Self { retry: true, ..Self::new(mq_status::Refused, message) }
+    }
+
     /// The failure of a call with these names of topics or channels.
     pub(crate) fn named(error: &Error, topic: &str, channel: Option<&str>) -> Self {
         let failure = Self::from(error);

@@ -15,6 +15,7 @@ use crate::callback::CallbackThread;
 use crate::client::mq_client;
 use crate::driver::Driver;
 use crate::fork::Generation;
+use crate::log::{Feed, Log};
 use crate::prefetch::Prefetch;
 use crate::status::{Failure, Outcome, mq_status};
 use crate::values::mq_subscribe_options;
@@ -29,6 +30,10 @@ pub struct mq_subscription {
     starting: Mutex<()>,
     driver: Arc<Driver>,
     callback: Option<CallbackThread>,
+    /// Follows the connections, if the client has a log.
+    feed: Option<Feed>,
+    /// The client's, which may go before.
+    log: Option<Arc<Log>>,
     generation: Generation,
 }
 
@@ -45,7 +50,8 @@ impl Drop for mq_subscription {
         }
         // A callback's thread ends before the rest goes.
         drop(self.callback.take());
-        self.inner.close(Duration::ZERO);
+        Log::within(self.log.as_deref(), || self.inner.close(Duration::ZERO));
+        drop(self.feed.take());
     }
 }
 
@@ -91,6 +97,8 @@ impl mq_subscribe_options {
         if self.max_in_flight != 0 {
             options.max_in_flight = self.max_in_flight;
         }
+        // What is too large for the field is out of range too.
+        options.sample_rate = u8::try_from(self.sample_rate).unwrap_or(u8::MAX);
         if self.msg_timeout_ms != 0 {
             options.msg_timeout = Duration::from_millis(self.msg_timeout_ms);
         }
@@ -128,6 +136,8 @@ pub unsafe extern "C" fn mq_subscribe(
         let (settings, max_batch) = wanted.read()?;
         let inner = client.inner.subscribe(topic, channel, settings);
         let inner = inner.map_err(|error| Failure::named(&error, topic, Some(channel)))?;
+        let follow = |log: &Arc<Log>| log.follow_subscription(&inner, &client.waits);
+        let feed = client.log.as_ref().map(follow).transpose()?;
         let callback = CallbackThread::start(&inner, max_batch, &wanted)?;
         let made = mq_subscription {
             inner,
@@ -137,6 +147,8 @@ pub unsafe extern "C" fn mq_subscribe(
             starting: Mutex::new(()),
             driver: Arc::clone(&client.waits),
             callback,
+            feed,
+            log: client.log.clone(),
             generation: Generation::now(),
         };
         // SAFETY: not NULL, and a place for a pointer.
@@ -241,4 +253,27 @@ pub unsafe extern "C" fn mq_subscription_close(
 pub unsafe extern "C" fn mq_subscription_free(subscription: *mut mq_subscription) {
     // SAFETY: the header's conventions.
     unsafe { boundary::free(subscription) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A setting that is not passed on has its default, which none of these is.
+    #[test]
+    fn every_setting_of_a_program_is_the_subscriptions() {
+        // SAFETY: zeros are valid for options.
+        let mut given: mq_subscribe_options = unsafe { std::mem::zeroed() };
+        assert_eq!(given.read().unwrap(), (SubscribeOptions::default(), 200));
+        given.max_in_flight = 50;
+        assert_eq!(given.read().unwrap().1, 50);
+        (given.max_batch, given.msg_timeout_ms, given.sample_rate, given.start_at) = (7, 1234, 5, 99);
+        let starts = [Start::Waiting, Start::Earliest, Start::Latest, Start::Offset(99), Start::Time(99)];
+        for (number, start) in (0..).zip(starts) {
+            given.start = number;
+            let msg_timeout = Duration::from_millis(1234);
+            let wanted = SubscribeOptions { max_in_flight: 50, msg_timeout, sample_rate: 5, start };
+            assert_eq!(given.read().unwrap(), (wanted, 7));
+        }
+    }
 }

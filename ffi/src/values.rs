@@ -48,9 +48,9 @@ pub struct mq_receipt {
     pub duplicate: bool,
 }
 
-impl From<&libmq::Receipt> for mq_receipt {
-    fn from(receipt: &libmq::Receipt) -> Self {
-        Self { offset: receipt.offset.unwrap_or(MQ_OFFSET_UNKNOWN), duplicate: receipt.duplicate }
+impl From<(Option<u64>, bool)> for mq_receipt {
+    fn from((offset, duplicate): (Option<u64>, bool)) -> Self {
+        Self { offset: offset.unwrap_or(MQ_OFFSET_UNKNOWN), duplicate }
     }
 }
 
@@ -107,6 +107,45 @@ pub enum mq_durability {
     Sync = 3,
 }
 
+/// Choice of the brokers, of several, that get what is published.
+#[repr(i32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum mq_publish_to {
+    /// One at a time, in order; another when it is lost.
+    One = 0,
+    /// All that are reached: those which are quick or idle get more. In order for each broker.
+    All = 1,
+}
+
+/// Fate of a message that was sent and not answered when its connection ended.
+#[repr(i32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum mq_retry {
+    /// One with an id is sent again to the same broker, which knows whether it has it. Any other is
+    /// MQ_STATUS_UNKNOWN.
+    ById = 0,
+    /// It is sent again in any case, and may be stored twice.
+    AtLeastOnce = 1,
+}
+
+/// Weight of a log line.
+#[repr(i32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum mq_log_level {
+    /// Something is lost or refused until somebody acts.
+    Error = 1,
+    /// Something failed, and is tried again or got around.
+    Warning = 2,
+    /// Something happened as it should.
+    Info = 3,
+}
+
+/// A function that takes the log lines of one client, on a thread of the library that only does this, one
+/// line at a time. A line is UTF-8 without a line break at its end, and valid during the call. At most 1,000
+/// lines wait for a slow function; then the oldest are dropped, and a line says how many.
+pub type mq_log_callback =
+    Option<unsafe extern "C" fn(user_data: *mut c_void, level: mq_log_level, line: mq_span)>;
+
 /// Settings of a client. A field that is 0 or NULL has its default. Parameters of the URL win.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
@@ -131,15 +170,42 @@ pub struct mq_config {
     pub tls_insecure: i32,
     /// One of mq_durability.
     pub durability: i32,
+    /// A PEM file with the certificate that the client shows to mqs:// brokers, and one with its key. Both or
+    /// none.
+    pub tls_cert_file: *const c_char,
+    /// See tls_cert_file.
+    pub tls_key_file: *const c_char,
+    /// Compression of connections: "snappy", "deflate", or "deflate-1" to "deflate-9". Default: none.
+    pub compression: *const c_char,
+    /// The program's name and version in the brokers' statistics. Default: those of libmq.
+    pub user_agent: *const c_char,
+    /// Interval of the brokers' heartbeats: a connection on which nothing comes for twice as long is made
+    /// again. Default 30,000.
+    pub heartbeat_interval_ms: u64,
+    /// One of mq_publish_to.
+    pub publish_to: i32,
+    /// One of mq_retry.
+    pub retry: i32,
+    /// Not 0: speaks NSQ's protocol alone, as with nsqd: no headers, ids, offsets and start positions.
+    pub plain_nsq: i32,
+    /// Not 0: the time of "mq:memory" stands still but for mq_client_advance.
+    pub test_clock: i32,
+    /// Takes the log lines of the client and of its embedded broker. NULL: nobody does.
+    pub on_log: mq_log_callback,
+    /// Passed to on_log.
+    pub log_user_data: *mut c_void,
+    /// Bytes of memory that an embedded broker fills with messages before it writes those at level memory to
+    /// its folder too. Default 256 MiB.
+    pub memory_limit: u64,
 }
 
-// SAFETY: numbers and pointers only.
+// SAFETY: numbers, pointers and an optional function, for which zero is none.
 unsafe impl SizedOptions for mq_config {
     const MIN: usize = 72;
     const NAME: &'static str = "mq_config";
 }
 
-/// Settings of a publish: what messages have besides their bodies.
+/// Settings of a publish: what messages have besides their bodies, and the time there is for it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct mq_publish_options {
@@ -156,6 +222,9 @@ pub struct mq_publish_options {
     pub headers_len: usize,
     /// Ids of all messages of the publish, as many as bodies; an empty one is none. NULL: none has one.
     pub ids: *const mq_span,
+    /// Longest time that mq_publish waits, instead of the client's publish_timeout_ms; at its end it fails in
+    /// the same way. 0: the client's. mq_publish_async takes none: see mq_pending_wait.
+    pub timeout_ms: u64,
 }
 
 // SAFETY: numbers and pointers only.
@@ -218,6 +287,9 @@ pub struct mq_subscribe_options {
     pub on_batch: mq_batch_callback,
     /// Passed to on_batch.
     pub user_data: *mut c_void,
+    /// Percentage of the messages that are delivered here, 1 to 99; a broker of NSQ's drops the others of its
+    /// channel. Default: all.
+    pub sample_rate: u32,
 }
 
 // SAFETY: numbers, pointers and an optional function, for which zero is none.
@@ -226,12 +298,80 @@ unsafe impl SizedOptions for mq_subscribe_options {
     const NAME: &'static str = "mq_subscribe_options";
 }
 
+/// Action at a limit of a topic.
+#[repr(i32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum mq_overflow {
+    /// Publishes are refused until less waits.
+    Refuse = 0,
+    /// The oldest messages that are not in flight are dropped.
+    DropOldest = 1,
+}
+
+/// Time in mq_topic_settings for a topic that remembers no ids.
+pub const MQ_DEDUP_OFF: u64 = u64::MAX;
+
+/// Settings of a topic of an embedded broker.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct mq_topic_settings {
+    /// sizeof(mq_topic_settings).
+    pub size: usize,
+    /// One of mq_durability; MQ_DURABILITY_DEFAULT leaves it as it is.
+    pub durability: i32,
+    /// One of mq_overflow.
+    pub overflow: i32,
+    /// Messages that may wait in each channel. 0: any number.
+    pub max_messages: u64,
+    /// Bytes of messages that may wait in each channel. 0: any number.
+    pub max_bytes: u64,
+    /// Greatest age of a message that waits. 0: any age.
+    pub max_age_ms: u64,
+    /// Time that an id is remembered for, or MQ_DEDUP_OFF. 0: as the broker has it.
+    pub dedup_window_ms: u64,
+    /// Most ids that are remembered. 0: as the broker has it.
+    pub dedup_max_ids: u64,
+}
+
+// SAFETY: numbers only.
+unsafe impl SizedOptions for mq_topic_settings {
+    const MIN: usize = 56;
+    const NAME: &'static str = "mq_topic_settings";
+}
+
+/// Bytes of a text in a struct that holds a topic's name: 64 at most, and a zero byte.
+pub const MQ_NAME_SIZE: usize = 70;
+
+/// Settings of a channel of an embedded broker: dead letters, and messages whose consumer was lost.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct mq_channel_settings {
+    /// sizeof(mq_channel_settings).
+    pub size: usize,
+    /// Time for which a message waits that was delivered more than once when its consumer was lost: so much
+    /// for each delivery, at most its message timeout. 0 is no wait; 1,000 for a new channel.
+    pub redelivery_delay_ms: u64,
+    /// Deliveries of one message at most: one that comes back unfinished from so many is a dead letter. 0:
+    /// any number.
+    pub max_attempts: u16,
+    /// The topic that gets dead letters, which is created if it is new: present exactly where max_attempts is
+    /// not 0. Empty: none.
+    pub dead_letter_topic: [c_char; MQ_NAME_SIZE],
+}
+
+// SAFETY: numbers and bytes only.
+unsafe impl SizedOptions for mq_channel_settings {
+    const MIN: usize = 88;
+    const NAME: &'static str = "mq_channel_settings";
+}
+
 /// Sizes that programs were compiled with; options may grow. ffi/tests/layout.c has the same numbers.
 #[cfg(target_pointer_width = "64")]
 const _: () = {
     assert!(size_of::<mq_span>() == 16 && size_of::<mq_header>() == 32);
     assert!(size_of::<mq_receipt>() == 16 && size_of::<mq_message>() == 80);
-    assert!(size_of::<mq_failure>() == 48 && size_of::<mq_config>() == 72);
-    assert!(size_of::<mq_publish_options>() == 56);
-    assert!(size_of::<mq_subscribe_options>() == 56);
+    assert!(size_of::<mq_failure>() == 48 && size_of::<mq_config>() == 152);
+    assert!(size_of::<mq_publish_options>() == 64);
+    assert!(size_of::<mq_subscribe_options>() == 64 && size_of::<mq_topic_settings>() == 56);
+    assert!(size_of::<mq_channel_settings>() == 88);
 };

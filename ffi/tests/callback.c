@@ -2,6 +2,8 @@
 
 #define _DEFAULT_SOURCE
 #include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
 
 #include "check.h"
 
@@ -102,6 +104,47 @@ static void freed_it_is_silent(void) {
   }
 }
 
+static atomic_int is_inside, may_end, has_ended;
+
+static void on_slow_batch(void *user_data, mq_status status, mq_batch *batch) {
+  CHECK(user_data == NULL && status == MQ_STATUS_OK);
+  atomic_store(&is_inside, 1);
+  while (atomic_load(&may_end) == 0) {
+    sched_yield();
+  }
+  mq_batch_free(batch);
+  atomic_store(&has_ended, 1);
+}
+
+static void *let_it_end(void *unused) {
+  // Late, so that a free that waits for nothing is back before.
+  for (int i = 0; i < 1000; i++) {
+    sched_yield();
+  }
+  atomic_store(&may_end, 1);
+  return unused;
+}
+
+// Freed from outside while a call runs, it waits for that call.
+static void freed_it_waits_for_the_call_that_runs(void) {
+  mq_client *client;
+  mq_subscription *subscription;
+  pthread_t other;
+  mq_subscribe_options settings = MQ_SUBSCRIBE_OPTIONS_INIT;
+  settings.on_batch = on_slow_batch;
+  OK(mq_connect("mq:memory", NULL, &client));
+  OK(mq_subscribe(client, "t", "c", &settings, &subscription));
+  publish(client, "t", "message");
+  while (atomic_load(&is_inside) == 0) {
+    sched_yield();
+  }
+  CHECK(pthread_create(&other, NULL, let_it_end, NULL) == 0);
+  mq_subscription_free(subscription);
+  CHECK(atomic_load(&has_ended) == 1);
+  CHECK(pthread_join(other, NULL) == 0);
+  mq_client_free(client);
+}
+
 static void freed_inside_it_ends_on_return(void) {
   char folder[] = "/tmp/libmq-c-XXXXXX", url[64], remove[96];
   CHECK(mkdtemp(folder) != NULL);
@@ -133,6 +176,7 @@ static void freed_inside_it_ends_on_return(void) {
 int main(void) {
   batches_come_and_the_end_once();
   freed_it_is_silent();
+  freed_it_waits_for_the_call_that_runs();
   freed_inside_it_ends_on_return();
   return 0;
 }

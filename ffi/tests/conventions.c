@@ -2,6 +2,7 @@
 
 #define _DEFAULT_SOURCE
 #include <pthread.h>
+#include <sched.h>
 
 #include "check.h"
 
@@ -99,6 +100,61 @@ static void a_full_buffer_and_a_broker_out_of_reach(void) {
   mq_client_free(client);
 }
 
+static void a_failure_has_the_status_of_its_reason(void) {
+  mq_client *client;
+  mq_subscription *subscription;
+  mq_failures *failures = NULL;
+  mq_failure failure;
+  OK(mq_connect("mq://127.0.0.1:1", NULL, &client));
+  OK(mq_subscribe(client, "t", "c", NULL, &subscription));
+  do {
+    mq_failures_free(failures);
+    OK(mq_subscription_failures(subscription, &failures));
+    sched_yield();
+  } while (mq_failures_len(failures) == 0);
+  OK(mq_failures_get(failures, 0, &failure));
+  CHECK(failure.status == MQ_STATUS_UNREACHABLE && !failure.has_message && is(failure.broker, "127.0.0.1:1"));
+  mq_failures_free(failures);
+  mq_subscription_free(subscription);
+  mq_client_free(client);
+}
+
+// That nothing is there is no error: the last one stays.
+static void a_wait_for_nothing_leaves_the_last_error(void) {
+  mq_client *client;
+  mq_subscription *subscription;
+  mq_batch *batch;
+  OK(mq_connect("mq:memory", NULL, &client));
+  OK(mq_subscribe(client, "t", "c", NULL, &subscription));
+  STATUS(MQ_STATUS_INVALID_NAME, mq_topic_create(client, "no name"));
+  STATUS(MQ_STATUS_TIMEOUT, mq_subscription_next(subscription, 0, &batch));
+  STATUS(MQ_STATUS_EMPTY, mq_subscription_poll(subscription, &batch));
+  CHECK(strstr(mq_last_error(), "no name") != NULL);
+  mq_subscription_free(subscription);
+  mq_client_free(client);
+}
+
+static void a_publish_has_a_time_of_its_own(void) {
+  mq_client *client;
+  mq_config config = MQ_CONFIG_INIT;
+  config.publish_timeout_ms = 24 * 3600 * 1000;
+  mq_span body = span("one");
+  mq_publish_options options = MQ_PUBLISH_OPTIONS_INIT;
+  options.timeout_ms = 10;
+  // Nothing listens on port 1: without a time of its own this would wait for a day.
+  OK(mq_connect("mq://127.0.0.1:1", &config, &client));
+  STATUS(MQ_STATUS_TIMEOUT, mq_publish(client, "t", &body, 1, &options, NULL));
+  size_t unfinished;
+  OK(mq_client_flush(client, 0, &unfinished));
+  CHECK(unfinished == 0);
+  STATUS(MQ_STATUS_INVALID_ARGUMENT, mq_publish_async(client, "t", &body, 1, &options, NULL, NULL, NULL));
+  CHECK(strstr(mq_last_error(), "mq_pending_wait") != NULL);
+  // A program of before has no such field.
+  options.size = offsetof(mq_publish_options, timeout_ms);
+  OK(mq_publish_async(client, "t", &body, 1, &options, NULL, NULL, NULL));
+  mq_client_free(client);
+}
+
 static void a_folder_is_open_once(void) {
   char folder[] = "/tmp/libmq-c-XXXXXX", url[64];
   CHECK(mkdtemp(folder) != NULL);
@@ -150,6 +206,9 @@ int main(void) {
   mq_subscription_free(subscription);
   mq_client_free(client);
   a_full_buffer_and_a_broker_out_of_reach();
+  a_failure_has_the_status_of_its_reason();
+  a_wait_for_nothing_leaves_the_last_error();
+  a_publish_has_a_time_of_its_own();
   a_folder_is_open_once();
   return 0;
 }

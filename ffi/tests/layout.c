@@ -25,7 +25,13 @@ ASSERT(offsetof(mq_message, id) == 32 && offsetof(mq_message, offset) == 40 && o
 ASSERT(offsetof(mq_message, headers_len) == 56 && offsetof(mq_message, broker) == 64);
 ASSERT(sizeof(mq_failure) == 48 && offsetof(mq_failure, message_id) == 8 && offsetof(mq_failure, reason) == 32);
 ASSERT(offsetof(mq_config, size) == 0 && offsetof(mq_config, client_id) == 40 && offsetof(mq_config, durability) == 68);
+ASSERT(sizeof(mq_config) == 152 && offsetof(mq_config, publish_to) == 112 && offsetof(mq_config, log_user_data) == 136);
+ASSERT(sizeof(mq_topic_settings) == 56 && offsetof(mq_topic_settings, max_messages) == 16);
+ASSERT(offsetof(mq_topic_settings, dedup_max_ids) == 48 && offsetof(mq_subscribe_options, sample_rate) == 56);
+ASSERT(sizeof(mq_channel_settings) == 88 && offsetof(mq_channel_settings, max_attempts) == 16);
+ASSERT(offsetof(mq_channel_settings, dead_letter_topic) == 18 && sizeof(((mq_channel_settings *)0)->dead_letter_topic) == MQ_NAME_SIZE);
 ASSERT(offsetof(mq_publish_options, id) == 8 && offsetof(mq_publish_options, ids) == 48);
+ASSERT(sizeof(mq_publish_options) == 64 && offsetof(mq_publish_options, timeout_ms) == 56);
 ASSERT(offsetof(mq_subscribe_options, start_at) == 32 && offsetof(mq_subscribe_options, user_data) == 48);
 #endif
 

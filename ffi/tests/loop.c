@@ -2,10 +2,15 @@
 
 #define _DEFAULT_SOURCE
 #include <poll.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
 #include <sys/epoll.h>
 #include <unistd.h>
 
 #include "check.h"
+
+enum { MAX_BATCH = 7 };
 
 static int is_readable(int fd, int timeout_ms) {
   struct pollfd wanted = {fd, POLLIN, 0};
@@ -21,7 +26,7 @@ static void consume(mq_subscription *subscription, int fd, size_t wanted) {
     mq_batch *batch;
     OK(mq_subscription_poll(subscription, &batch));
     size_t len = mq_batch_len(batch);
-    CHECK(len >= 1 && len <= wanted);
+    CHECK(len >= 1 && len <= wanted && len <= MAX_BATCH);
     OK(mq_batch_finish(batch, 0, len));
     mq_batch_free(batch);
     wanted -= len;
@@ -34,7 +39,7 @@ static void readable_while_something_is_there(void) {
   mq_batch *batch;
   OK(mq_connect("mq:memory", NULL, &client));
   mq_subscribe_options settings = MQ_SUBSCRIBE_OPTIONS_INIT;
-  settings.max_batch = 7;
+  settings.max_batch = MAX_BATCH;
   OK(mq_subscribe(client, "t", "c", &settings, &subscription));
   int fd = mq_subscription_fd(subscription);
   CHECK(fd >= 0 && mq_subscription_fd(subscription) == fd);
@@ -63,6 +68,44 @@ static void readable_while_something_is_there(void) {
     STATUS(MQ_STATUS_CLOSED, mq_subscription_poll(subscription, &batch));
   }
   mq_subscription_free(subscription);
+  mq_client_free(client);
+}
+
+static atomic_int waiting;
+
+static void *wait_for_the_end(void *subscription) {
+  mq_batch *batch;
+  atomic_fetch_add(&waiting, 1);
+  STATUS(MQ_STATUS_CLOSED, mq_subscription_next(subscription, -1, &batch));
+  return NULL;
+}
+
+// Threads that wait beside a descriptor all have the end, not one of them. More than one round, since a thread may come
+// to its wait only after the end.
+static void every_wait_ends_with_its_subscription(void) {
+  mq_client *client;
+  OK(mq_connect("mq:memory", NULL, &client));
+  for (int round = 0; round < 20; round++) {
+    mq_subscription *subscription;
+    pthread_t threads[4];
+    OK(mq_subscribe(client, "t", "c", NULL, &subscription));
+    CHECK(mq_subscription_fd(subscription) >= 0);
+    atomic_store(&waiting, 0);
+    for (int i = 0; i < 4; i++) {
+      CHECK(pthread_create(&threads[i], NULL, wait_for_the_end, subscription) == 0);
+    }
+    while (atomic_load(&waiting) < 4) {
+      sched_yield();
+    }
+    // Ends the process if one of them waits for ever.
+    alarm(PATIENCE_MS / 1000);
+    OK(mq_subscription_close(subscription, -1));
+    for (int i = 0; i < 4; i++) {
+      CHECK(pthread_join(threads[i], NULL) == 0);
+    }
+    alarm(0);
+    mq_subscription_free(subscription);
+  }
   mq_client_free(client);
 }
 
@@ -127,6 +170,7 @@ static void many_in_one_loop(void) {
 }
 
 int main(void) {
+  every_wait_ends_with_its_subscription();
   readable_while_something_is_there();
   many_in_one_loop();
   return 0;

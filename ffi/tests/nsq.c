@@ -11,6 +11,8 @@ static int is_watched, is_kicked, connects, closes, errors, messages, requeues, 
 static char last_error[512];
 static size_t largest;
 static char held[17];
+// What the next report is answered by.
+static const char *secret_in_report;
 
 static void watch(struct mq_nsq_conn *conn, int is_on) {
   conn->watcher = conn;
@@ -53,9 +55,15 @@ static void on_close(struct mq_nsq_reader *rdr, struct mq_nsq_conn *conn) {
 }
 static void on_error(struct mq_nsq_reader *rdr, struct mq_nsq_conn *conn, const char *reason) {
   (void)rdr;
-  (void)conn;
   snprintf(last_error, sizeof last_error, "%s", reason);
   errors++;
+  if (secret_in_report != NULL) {
+    struct mq_nsq_buffer *buf = mq_nsq_buffer_new(0, 0);
+    mq_nsq_auth(buf, secret_in_report);
+    secret_in_report = NULL;
+    mq_nsq_socket_write_buffer(conn->bs, buf);
+    mq_nsq_buffer_free(buf);
+  }
 }
 
 // Finishes each message the second time, after a requeue; holds those that say so.
@@ -160,6 +168,44 @@ static void failures_are_reported(struct mq_nsq_conn *conn) {
   CHECK(errors == 6 && conn->in_flight == 0);
 }
 
+static void a_secret_makes_the_connection_again_once(struct mq_nsq_conn *conn) {
+  struct mq_nsq_buffer *buf = conn->command_buf;
+  const int announced = connects, reported = errors;
+  int wanted = messages + 1;
+  mq_nsq_buffer_reset(buf);
+  // It goes to the memory of another broker.
+  mq_nsq_publish(buf, "t", "hold");
+  mq_nsq_identify(buf, "{\"client_id\":\"c\"}");
+  mq_nsq_auth(buf, "open sesame");
+  mq_nsq_publish(buf, "t", "after");
+  execute(conn);
+  CHECK(strcmp(conn->secret, "open sesame") == 0 && !conn->has_new_secret);
+  held[0] = '\0';
+  run_until(conn, &messages, wanted);
+  CHECK(held[0] == '\0' && connects == announced && errors == reported);
+  mq_client *same = conn->client;
+  mq_nsq_auth(buf, "open sesame");
+  execute(conn);
+  CHECK(conn->client == same && errors == reported);
+  mq_nsq_auth(buf, "");
+  mq_nsq_buffer_add(buf, "AUTH\n\0\0\0\x09short", 14);
+  execute(conn);
+  CHECK(errors == reported + 2 && conn->client == same);
+  // In a report it waits until the report is over.
+  secret_in_report = "another";
+  mq_nsq_finish(buf, "0123456789abcdef");
+  execute(conn);
+  CHECK(conn->has_new_secret && conn->client == same);
+  while (conn->has_new_secret) {
+    CHECK(turn(conn, PATIENCE_MS));
+  }
+  CHECK(strcmp(conn->secret, "another") == 0);
+  wanted = messages + 1;
+  mq_nsq_publish(buf, "t", "again");
+  execute(conn);
+  run_until(conn, &messages, wanted);
+}
+
 static void the_end_is_reported(struct mq_nsq_conn *conn) {
   mq_nsq_cleanly_close_connection(conn->command_buf);
   execute(conn);
@@ -191,6 +237,7 @@ int main(void) {
   publish_all_ways(conn);
   credit_is_kept(conn);
   failures_are_reported(conn);
+  a_secret_makes_the_connection_again_once(conn);
   the_end_is_reported(conn);
   mq_nsq_reader_free(rdr);
 

@@ -96,9 +96,26 @@ static void errors_are_thrown() {
   CHECK(thrown([&] { client.advance(1s); }) == MQ_STATUS_UNSUPPORTED);
   client.create_channel("t", "c");
   CHECK(client.stats().find("\"name\":\"c\"") != std::string::npos);
+  mq_topic_settings settings = client.topic_settings("t");
+  settings.max_messages = 5;
+  client.set_topic_settings("t", settings);
+  CHECK(client.topic_settings("t").max_messages == 5);
+  CHECK(thrown([&] { client.topic_settings("missing"); }) == MQ_STATUS_REFUSED);
+  client.create_channel("t", "c");
+  mq::channel_settings channel = client.channel_settings("t", "c");
+  CHECK(channel.max_attempts == 0 && channel.dead_letter_topic.empty() && channel.redelivery_delay == 1s);
+  channel.max_attempts = 5;
+  channel.dead_letter_topic = "t.dead";
+  channel.redelivery_delay = 250ms;
+  client.set_channel_settings("t", "c", channel);
+  channel = client.channel_settings("t", "c");
+  CHECK(channel.max_attempts == 5 && channel.dead_letter_topic == "t.dead" && channel.redelivery_delay == 250ms);
+  channel.dead_letter_topic = std::string(100, 'n');
+  CHECK(thrown([&] { client.set_channel_settings("t", "c", channel); }) == MQ_STATUS_INVALID_NAME);
   mq::client moved = std::move(client);
   moved.delete_channel("t", "c");
   moved.delete_topic("t");
+  moved.delete_topic("t.dead");
   CHECK(moved.stats().find("\"name\"") == std::string::npos);
 }
 

@@ -1,5 +1,6 @@
 //! Frames of the broker log.
 
+use mq_core::testkit::LogPos;
 use mq_core::testkit::event::Event;
 use mq_core::testkit::frame::{HEADER_BYTES, Header, Kind, Record};
 
@@ -7,7 +8,7 @@ use crate::data_folder;
 
 /// Any bytes as a frame, its payload and state entries: read or refused, never a panic.
 pub fn frames(bytes: &[u8]) {
-    if let Some(header) = Header::decode(bytes, 1, 2) {
+    if let Some(header) = Header::decode(bytes, 1, LogPos(2)) {
         let _ = header.payload_is_whole(&bytes[HEADER_BYTES..]);
     }
     // Few inputs have the right checksum, so each is tried as a payload too, under a header of each kind.
@@ -21,7 +22,7 @@ pub fn frames(bytes: &[u8]) {
             first: mq_core::Offset(0),
             time: 0,
             has_ids: false,
-            synced_to: 0,
+            synced_to: LogPos(0),
         };
         let _ = header.payload_is_whole(bytes);
     }

@@ -1,6 +1,8 @@
 //! The protocol between brokers and lookup servers.
 
-use mq_nsq::wire::lookup::{BODY_BYTES_MAX, Command, Identity, LINE_BYTES_MAX, Parse, Peer, answer, parse};
+use mq_nsq::wire::lookup::{
+    BODY_BYTES_MAX, BrokerIdentity, Command, Identity, LINE_BYTES_MAX, Parse, answer, parse,
+};
 
 use crate::parameters;
 
@@ -17,7 +19,7 @@ fn parsed(bytes: &[u8], cut: usize) -> Vec<String> {
             }
             Parse::Command(command, consumed) => {
                 if let Command::Identify(body) = command {
-                    identified = Peer::parse(body).is_ok();
+                    identified = BrokerIdentity::parse(body).is_ok();
                 }
                 words.push(format!("{command:?}"));
                 at += consumed;
@@ -39,8 +41,8 @@ pub fn lookup(input: &[u8]) {
     let cut = usize::from(u16::from_le_bytes(cut)) % (bytes.len() + 1);
     assert_eq!(parsed(bytes, bytes.len()), parsed(bytes, cut));
     let _ = answer(bytes);
-    if let Ok(peer) = Peer::parse(bytes) {
-        assert_eq!(Peer::parse(peer.to_json().as_bytes()).as_ref(), Ok(&peer));
+    if let Ok(peer) = BrokerIdentity::parse(bytes) {
+        assert_eq!(BrokerIdentity::parse(peer.to_json().as_bytes()).as_ref(), Ok(&peer));
     }
     let _ = Identity::parse(bytes);
 }

@@ -176,7 +176,7 @@ func TestAnUnansweredMessageGoesToNoOtherBrokerAndNewOnesDo(t *testing.T) {
 	lost := fakeBroker(t, hangs)
 	other := fakeBroker(t, func(request *mqv1.PublishStreamRequest) (*mqv1.PublishResult, error) { return stored(request), nil })
 	c := client(t, mqgrpc.WithBrokers(lost.address, other.address))
-	p := publisher(t, c, mqgrpc.PublisherOptions{FailoverAfter: 200 * time.Millisecond})
+	p := publisher(t, c, mqgrpc.PublisherOptions{FailoverAfter: 200 * time.Millisecond, Linger: patience})
 	result, err := p.Send(soon(t), "t", text("old"))
 	must(t, err)
 	eventually(t, func() string { return "it is sent" }, func() bool { return len(lost.seen()) == 1 })

@@ -3,20 +3,14 @@
 //!
 //! ```text
 //! batch   = { 0x0a, length, message }
-//! message = 0x0a, length, body | 0x11, id | 0x19, offset | 0x21, time | 0x28, attempts | { 0x32, length, header } |
-//!           0x3a, length, token
+//! message = 0x0a, length, body | 0x11, id | 0x19, offset | 0x21, time | 0x28, attempts |
+//!           { 0x32, length, header } | 0x3a, length, token
 //! header  = 0x0a, length, name | 0x12, length, value
 //! ```
-
-#[cfg(feature = "server")]
-mod put;
 
 use bytes::{Buf, BufMut, Bytes};
 use prost::DecodeError;
 use prost::encoding::{DecodeContext, WireType, message, skip_field};
-
-#[cfg(feature = "server")]
-pub(crate) use put::put;
 
 use crate::v1::ReceivedMessage;
 
@@ -28,13 +22,29 @@ const MESSAGES: u32 = 1;
 pub struct MessageBatch {
     /// The messages, in the order the channel gives them out.
     pub messages: Vec<ReceivedMessage>,
-    /// More of them, as they are sent; never there on the receiving side.
+    /// Further messages in their encoded form; always empty on the receiving side.
     encoded: Bytes,
 }
 
 impl From<Vec<ReceivedMessage>> for MessageBatch {
     fn from(messages: Vec<ReceivedMessage>) -> Self {
         Self { messages, encoded: Bytes::new() }
+    }
+}
+
+#[cfg(feature = "server")]
+impl MessageBatch {
+    /// A batch of messages that are encoded already.
+    pub(crate) fn encoded(encoded: bytes::BytesMut) -> Self {
+        Self { messages: Vec::new(), encoded: encoded.freeze() }
+    }
+
+    /// The tokens of a batch that is encoded already.
+    pub(crate) fn tokens(&self) -> Vec<mq_core::DeliveryToken> {
+        use mq_core::DeliveryToken;
+        use prost::Message;
+        let decoded = Self::decode(self.encoded.clone()).unwrap_or_default();
+        decoded.messages.iter().filter_map(|message| DeliveryToken::from_bytes(&message.token)).collect()
     }
 }
 

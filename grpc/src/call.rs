@@ -16,10 +16,10 @@ use tonic::Status;
 use tonic::body::Body;
 use tower::Service;
 
+use crate::config::REQUEST_BYTES;
 use crate::guarded::bearer;
 use crate::input_budget::InputBudget;
-use crate::link::{CallPlace, Link, PlacedBody};
-use crate::server::REQUEST_BYTES;
+use crate::link::{CallPlace, Link, PlacedBody, Unencoded};
 use crate::status::Refusal;
 
 /// The beginning of a call's content type.
@@ -32,7 +32,7 @@ const EARLY: Duration = Duration::from_millis(2);
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Deadline(pub(crate) Instant);
 
-/// The services behind it.
+/// The services, behind the rules of every call.
 #[derive(Clone)]
 pub(crate) struct Calls<S> {
     inner: S,
@@ -110,7 +110,7 @@ where
         })
     }
 
-    /// Answers a call that has its place.
+    /// Answers a call that has its place, or needs none.
     fn placed(
         &mut self,
         request: Request<Body>,
@@ -148,9 +148,10 @@ where
                     timeout_at(deadline, answer).await.unwrap_or_else(late)
                 }
             };
-            let answer = answer.map(readable)?;
+            let mut answer = answer.map(readable)?;
+            let unencoded = answer.extensions_mut().remove::<Unencoded>();
             Ok(match place {
-                Some((_, place)) => answer.map(|body| Body::new(PlacedBody::new(body, place))),
+                Some((_, place)) => answer.map(|body| Body::new(PlacedBody::new(body, place, unencoded))),
                 None => answer,
             })
         })

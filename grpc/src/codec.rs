@@ -7,7 +7,7 @@ use tonic::Status;
 use tonic::codec::{Codec, DecodeBuf, Decoder};
 use tonic_prost::{ProstCodec, ProstDecoder, ProstEncoder};
 
-/// Encodes `T` and decodes `U`.
+/// Encodes responses `T` and decodes requests `U`, or the other way round at a client.
 #[derive(Debug)]
 pub(crate) struct StrictCodec<T, U>(PhantomData<(T, U)>);
 
@@ -36,7 +36,7 @@ where
     }
 }
 
-/// Decodes `U`.
+/// Decodes `U`, and calls a failure the sender's fault.
 #[derive(Debug)]
 pub(crate) struct StrictDecoder<U>(ProstDecoder<U>);
 

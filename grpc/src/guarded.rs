@@ -1,4 +1,4 @@
-//! A service that only those may use who may use the others: reflection, which has no check of its own.
+//! Reflection, for callers who may use the other services: it has no check of its own.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -16,7 +16,7 @@ use tower::Service;
 
 use crate::status::Refusal;
 
-/// The service behind the check.
+/// A service behind a check of its callers' rights.
 #[derive(Clone)]
 pub(crate) struct Guarded<S> {
     inner: S,

@@ -19,22 +19,22 @@ pub(crate) async fn follow(
     services: Vec<&'static str>,
     stop: CancellationToken,
 ) {
-    let mut told = None;
+    let mut reported = None;
     loop {
         let serves = broker.as_ref().is_none_or(|broker| !broker.is_draining() && broker.health().is_ok());
-        if told != Some(serves) {
-            told = Some(serves);
-            tell(&reporter, &services, serves).await;
+        if reported != Some(serves) {
+            reported = Some(serves);
+            report(&reporter, &services, serves).await;
         }
         tokio::select! {
             () = stop.cancelled() => break,
             () = sleep(LOOK_EVERY) => {}
         }
     }
-    tell(&reporter, &services, false).await;
+    report(&reporter, &services, false).await;
 }
 
-async fn tell(reporter: &HealthReporter, services: &[&'static str], serves: bool) {
+async fn report(reporter: &HealthReporter, services: &[&'static str], serves: bool) {
     let status = if serves { ServingStatus::Serving } else { ServingStatus::NotServing };
     for service in services.iter().chain(&[""]) {
         reporter.set_service_status(*service, status).await;

@@ -54,10 +54,10 @@ impl InputBudget {
         self.max_message
     }
 
-    /// Follows the messages of a request.
+    /// Has the messages of a request counted on their way.
     pub(crate) fn follow(&self, body: Body) -> Body {
         let (at, clock, signal) = (Position::default(), Clock::default(), Arc::default());
-        Body::new(Followed { body, budget: self.clone(), at, place: None, signal, clock, refused: None })
+        Body::new(MeteredBody { body, budget: self.clone(), at, place: None, signal, clock, refused: None })
     }
 
     /// A place for what is received, or was and has to wait; none if it needs none.
@@ -80,8 +80,8 @@ impl InputBudget {
     }
 }
 
-/// A request's body on its way to the decoder.
-struct Followed {
+/// A request's body on its way to the decoder, with a place in the budget for the message that is coming.
+struct MeteredBody {
     body: Body,
     budget: InputBudget,
     at: Position,
@@ -94,7 +94,7 @@ struct Followed {
     refused: Option<Refusal>,
 }
 
-impl Followed {
+impl MeteredBody {
     /// The part of `data` that goes on to the decoder.
     fn admit(&mut self, mut data: Bytes) -> Result<Bytes, Refusal> {
         let begun = self.at.pass(&data);
@@ -117,7 +117,7 @@ impl Followed {
     }
 }
 
-impl HttpBody for Followed {
+impl HttpBody for MeteredBody {
     type Data = Bytes;
     type Error = Status;
 

@@ -1,9 +1,10 @@
 //! libmq over gRPC: what a broker serves, and a client.
 //!
-//! - [`v1`]: the messages and services of `proto/mq/v1`, generated; [`PROTOS`]: their files; `batch`:
-//!   delivered messages, encoded by hand
-//! - `Server`: listens, with its `Config`; `service`: what it serves; `status`: errors as gRPC has them;
-//!   `connection`: a client's socket, `link`: as its calls see it; `call`: what holds for every call;
+//! - [`v1`]: the messages and services of `proto/mq/v1`, generated; [`PROTOS`]: their files; `batch`,
+//!   `delivery`: delivered messages, encoded by hand
+//! - `Server`: listens; `Config`: its addresses and limits; `service`: what it serves; `status`: errors as
+//!   gRPC has them; `connection`: a client's socket, `frame_meter`: what HTTP/2 holds of its input, `link`: a
+//!   connection as its calls see it; `call`: what holds for every call; `web`: for calls of pages;
 //!   `input_budget`: memory for half-received messages; `health`
 //! - `client`: publishers and consumers
 //!
@@ -16,7 +17,13 @@ mod call;
 pub mod client;
 mod codec;
 #[cfg(feature = "server")]
+mod config;
+#[cfg(feature = "server")]
 mod connection;
+#[cfg(feature = "server")]
+mod delivery;
+#[cfg(feature = "server")]
+mod frame_meter;
 #[cfg(feature = "server")]
 mod guarded;
 #[cfg(feature = "server")]
@@ -31,20 +38,14 @@ mod server;
 mod service;
 #[cfg(feature = "server")]
 mod status;
-
-/// The package `mq.v1`, generated from `proto/mq/v1`.
-#[allow(missing_docs, unreachable_pub, unused_qualifications, clippy::all)]
-pub mod v1 {
-    pub use crate::batch::MessageBatch;
-
-    include!("generated/mq.v1.rs");
-
-    /// All of it as a set of descriptors, for reflection.
-    pub const DESCRIPTORS: &[u8] = include_bytes!("generated/mq_descriptor.bin");
-}
+pub mod v1;
+#[cfg(feature = "server")]
+mod web;
 
 #[cfg(feature = "server")]
-pub use server::{Config, Parts, Server};
+pub use config::Config;
+#[cfg(feature = "server")]
+pub use server::{Parts, Server};
 
 /// The files of the API, to generate code from: path and text.
 pub const PROTOS: [(&str, &str); 5] = [

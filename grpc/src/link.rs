@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use mq_core::Wake;
-use mq_net::budget::{Account, Budget, FREE_BYTES, StatePlace};
+use mq_net::budget::{Account, Beginning, Budget, FREE_BYTES, StatePlace, Turn};
 use mq_net::http::Peer;
 use mq_net::signal::Signal;
 use parking_lot::Mutex;
@@ -24,7 +24,7 @@ pub(crate) const UNADMITTED_STREAMS_MAX: usize = 16;
 /// Bytes of output by which a client has to go on for it to count as slow, not as stuck.
 const MOVED_BYTES: usize = 16 * 1024;
 
-/// A connection.
+/// A connection, shared by its socket and its calls.
 #[derive(Debug)]
 pub(crate) struct Link {
     peer: Arc<Peer>,
@@ -34,31 +34,40 @@ pub(crate) struct Link {
     streams: AtomicUsize,
     /// Whether a call was admitted: its caller may use the services.
     is_admitted: AtomicBool,
-    wakes: Arc<Wakes>,
-    held: Mutex<Held>,
+    wakes: Arc<AccountWaiters>,
+    held: Mutex<HeldBytes>,
 }
 
+/// Bytes that are held for the client, and the account in the budget that has them.
 #[derive(Debug)]
-struct Held {
+struct HeldBytes {
     account: Account,
     bytes: usize,
+    /// Bytes that TLS holds until the socket takes them.
+    unsent: usize,
     moved: usize,
 }
 
-/// Everybody who waits for the account: the connection's task, and sessions with messages to send.
+impl HeldBytes {
+    fn set(&mut self) {
+        self.account.set(self.bytes + self.unsent);
+    }
+}
+
+/// Waiters for room in the account: the connection's task, and sessions with messages to send.
 #[derive(Default)]
-struct Wakes {
+struct AccountWaiters {
     connection: Signal,
     sessions: Mutex<Vec<Arc<dyn Wake>>>,
 }
 
-impl std::fmt::Debug for Wakes {
+impl std::fmt::Debug for AccountWaiters {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Wakes").finish_non_exhaustive()
+        f.debug_struct("AccountWaiters").finish_non_exhaustive()
     }
 }
 
-impl Wake for Wakes {
+impl Wake for AccountWaiters {
     fn wake(&self) {
         let sessions = std::mem::take(&mut *self.sessions.lock());
         sessions.iter().for_each(|session| session.wake());
@@ -68,7 +77,7 @@ impl Wake for Wakes {
 
 impl Link {
     pub(crate) fn new(peer: Peer, budget: &Budget, streams_max: usize) -> Arc<Self> {
-        let wakes = Arc::new(Wakes::default());
+        let wakes = Arc::new(AccountWaiters::default());
         let account = budget.account(Arc::clone(&wakes) as Arc<dyn Wake>);
         Arc::new(Self {
             peer: Arc::new(peer),
@@ -77,7 +86,7 @@ impl Link {
             streams: AtomicUsize::new(0),
             is_admitted: AtomicBool::new(false),
             wakes,
-            held: Mutex::new(Held { account, bytes: 0, moved: 0 }),
+            held: Mutex::new(HeldBytes { account, bytes: 0, unsent: 0, moved: 0 }),
         })
     }
 
@@ -85,12 +94,17 @@ impl Link {
         &self.peer
     }
 
-    /// Notes that somebody is admitted who may use the services.
+    /// A new count of the input that the client has begun to send.
+    pub(crate) fn beginning(&self) -> Beginning {
+        self.budget.beginning()
+    }
+
+    /// Notes that a caller who may use the services was admitted on this connection.
     pub(crate) fn admit(&self) {
         self.is_admitted.store(true, Ordering::Release);
     }
 
-    /// Whether one more call needs somebody to be admitted first.
+    /// Whether one more call needs an admitted caller first.
     pub(crate) fn needs_admission(&self) -> bool {
         !self.is_admitted.load(Ordering::Acquire)
             && self.streams.load(Ordering::Acquire) >= UNADMITTED_STREAMS_MAX
@@ -137,8 +151,14 @@ impl Link {
     fn add(&self, bytes: usize) {
         let mut held = self.held.lock();
         held.bytes += bytes;
-        let bytes = held.bytes;
-        held.account.set(bytes);
+        held.set();
+    }
+
+    /// TLS holds `bytes` now until the socket takes them.
+    pub(crate) fn set_unsent(&self, bytes: usize) {
+        let mut held = self.held.lock();
+        held.unsent = bytes;
+        held.set();
     }
 
     fn subtract(&self, bytes: usize) {
@@ -146,7 +166,7 @@ impl Link {
         held.bytes -= bytes;
         held.moved += bytes;
         let bytes = held.bytes;
-        held.account.set(bytes);
+        held.set();
         if held.moved >= MOVED_BYTES {
             held.moved = 0;
             held.account.progress();
@@ -156,6 +176,16 @@ impl Link {
         if bytes == 0 && !self.wakes.sessions.lock().is_empty() {
             self.wakes.wake();
         }
+    }
+
+    /// A turn to make up a response that may be as large as a message, once there is none beside it.
+    pub(crate) async fn sole_turn(&self) -> Option<Turn> {
+        self.budget.sole_turn().await
+    }
+
+    /// Counts the `bytes` of a response that is made up.
+    pub(crate) fn count_response(self: &Arc<Self>, bytes: usize) -> Unencoded {
+        Unencoded(Arc::new(self.count(bytes)))
     }
 
     /// Whether a large answer may be made up although the budget is spent: alone. If not, `wake` is woken to
@@ -210,15 +240,21 @@ impl Drop for CallPlace {
     }
 }
 
+/// Bytes of a response that is not encoded yet, counted with it until they are counted as its data.
+#[derive(Clone, Debug)]
+pub(crate) struct Unencoded(#[allow(dead_code, reason = "held, not looked at")] Arc<Option<Counted>>);
+
 /// A response's body, which has a place as long as it lasts, and whose data counts until it is written.
 pub(crate) struct PlacedBody {
     body: Body,
     place: CallPlace,
+    /// Given up with the first data.
+    unencoded: Option<Unencoded>,
 }
 
 impl PlacedBody {
-    pub(crate) fn new(body: Body, place: CallPlace) -> Self {
-        Self { body, place }
+    pub(crate) fn new(body: Body, place: CallPlace, unencoded: Option<Unencoded>) -> Self {
+        Self { body, place, unencoded }
     }
 }
 
@@ -243,12 +279,16 @@ impl HttpBody for PlacedBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let this = &mut *self;
-        Pin::new(&mut this.body).poll_frame(cx).map_ok(|frame| {
+        let frame = Pin::new(&mut this.body).poll_frame(cx).map_ok(|frame| {
             frame.map_data(|data| match this.place.link.count(data.len()) {
                 None => data,
                 counted => Bytes::from_owner(CountedData { data, _counted: counted }),
             })
-        })
+        });
+        if frame.is_ready() {
+            this.unencoded = None;
+        }
+        frame
     }
 
     fn is_end_stream(&self) -> bool {

@@ -5,44 +5,39 @@ use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
 
 use mq_core::Broker;
+use mq_net::accept::{self, Acceptor, Excess};
 use mq_net::access::Access;
-use mq_net::budget::Budget;
 use mq_net::clients::Clients;
 use mq_net::directory::Directory;
-use mq_net::http::Peer;
+use mq_net::http::{HostNames, Peer};
 use mq_net::transport::tls::TlsConfig;
-use mq_net::transport::{Address, Listener, Transport};
-use tokio::sync::{Semaphore, mpsc};
-use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use mq_net::transport::{Address, Listener};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::codec::CompressionEncoding;
 use tonic::server::NamedService;
 use tonic::service::Routes;
+use tonic_web::GrpcWebLayer;
 use tower::layer::layer_fn;
 
 use crate::call::Calls;
+use crate::config::{Config, REQUEST_BYTES};
 use crate::connection::Connection;
 use crate::guarded::Guarded;
 use crate::health;
 use crate::input_budget::InputBudget;
 use crate::link::Link;
-use crate::service::{Administering, Core, Discovering, Leases, Publishing, Subscribing};
+use crate::service::{AdminHandler, Core, DiscoveryHandler, Leases, PublishHandler, SubscribeHandler};
 use crate::v1::DESCRIPTORS;
 use crate::v1::admin_service_server::AdminServiceServer;
 use crate::v1::discovery_service_server::DiscoveryServiceServer;
 use crate::v1::publish_service_server::PublishServiceServer;
 use crate::v1::subscribe_service_server::SubscribeServiceServer;
-
-/// Pause after a failed accept: most often the process is out of file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// Longest time for a TLS handshake.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+use crate::web::WebCalls;
 
 /// Connections whose handshake is done and that wait to be served.
 const ACCEPTED_MAX: usize = 64;
@@ -59,72 +54,6 @@ const STREAMS_SPARE: u32 = 64;
 /// Bytes of a DATA frame.
 const FRAME_BYTES: u32 = 64 << 10;
 
-/// The largest request of a service that takes no messages; and what a request of one that does may have
-/// besides the bodies and headers of its messages: names, ids, lengths.
-pub(crate) const REQUEST_BYTES: usize = 1 << 20;
-
-/// Addresses and limits of a server.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// `host:port`, `:port` for all interfaces, or the path of a unix socket. Port 0 takes a free one.
-    pub address: String,
-    /// Largest message body in bytes.
-    pub max_message_bytes: usize,
-    /// Most bytes of bodies and headers in one batch.
-    pub max_batch_bytes: usize,
-    /// Longest time for a message in flight, where the client does not choose one.
-    pub msg_timeout: Duration,
-    /// The longest a client may choose.
-    pub max_msg_timeout: Duration,
-    /// Longest delay of a requeued or deferred message.
-    pub max_delay: Duration,
-    /// Most messages in flight at one subscriber.
-    pub max_credit: u32,
-    /// Most streams of one connection at a time, 16 before a call was admitted. One more is refused.
-    pub max_streams: u32,
-    /// Most connections at a time. One more waits until another has ended.
-    pub max_connections: usize,
-    /// Memory for what is held for clients, in and out, and for streams. A message that finds no room on its
-    /// way in is refused; what goes out waits.
-    pub budget: Budget,
-    /// Silence after which a connection is pinged.
-    pub keepalive_interval: Duration,
-    /// Longest wait for the answer to a ping.
-    pub keepalive_timeout: Duration,
-    /// The longest a publish that makes a new topic waits for the lookup servers to know the topic.
-    pub announce_wait: Duration,
-    /// Longest time for calls to end once the server stops.
-    pub shutdown_timeout: Duration,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            address: "127.0.0.1:4155".to_owned(),
-            max_message_bytes: 1 << 20,
-            max_batch_bytes: 5 << 20,
-            msg_timeout: Duration::from_secs(60),
-            max_msg_timeout: Duration::from_secs(15 * 60),
-            max_delay: Duration::from_secs(3_600),
-            max_credit: 2_500,
-            max_streams: 256,
-            max_connections: 10_000,
-            budget: Budget::default(),
-            keepalive_interval: Duration::from_secs(30),
-            keepalive_timeout: Duration::from_secs(10),
-            announce_wait: Duration::from_millis(5),
-            shutdown_timeout: Duration::from_secs(5),
-        }
-    }
-}
-
-impl Config {
-    /// The largest request.
-    fn request_bytes(&self) -> usize {
-        self.max_batch_bytes.saturating_add(REQUEST_BYTES)
-    }
-}
-
 /// The services of a server, and the rights of its callers.
 #[derive(Default)]
 pub struct Parts {
@@ -136,6 +65,8 @@ pub struct Parts {
     pub access: Option<Arc<Access>>,
     /// The list of clients, which consumers are on while they last.
     pub clients: Clients,
+    /// Names by which pages in a browser on this machine may reach the server, where it asks for no secret.
+    pub hosts: HostNames,
     /// TLS settings; with them the server accepts nothing else.
     pub tls: Option<TlsConfig>,
 }
@@ -175,6 +106,8 @@ impl Server {
         let Self { listener, address: _, config, parts } = self;
         let stop = CancellationToken::new();
         let (tls, access) = (parts.tls.clone(), parts.access.clone());
+        let hosts =
+            access.as_ref().is_none_or(|access| access.is_open()).then(|| Arc::new(parts.hosts.clone()));
         let input = InputBudget::new(config.budget.clone(), config.request_bytes());
         let (routes, following) = routes(&config, parts, &input, &stop);
         let (accepted, connections) = mpsc::channel::<io::Result<Connection>>(ACCEPTED_MAX);
@@ -185,12 +118,16 @@ impl Server {
             .max_concurrent_streams(config.max_streams.saturating_mul(2).saturating_add(STREAMS_SPARE))
             .http2_keepalive_interval(Some(config.keepalive_interval))
             .http2_keepalive_timeout(Some(config.keepalive_timeout))
+            // For gRPC-Web, which is refused on HTTP/1 with any other content type.
+            .accept_http1(true)
+            .layer(layer_fn(move |calls| WebCalls::new(calls, hosts.clone())))
+            .layer(GrpcWebLayer::new())
             .layer(layer_fn(move |routes| Calls::new(routes, input.clone(), access.clone())));
         let serving = server
             .add_routes(routes)
             .serve_with_incoming_shutdown(ReceiverStream::new(connections), stop.clone().cancelled_owned());
         let mut serving = pin!(serving);
-        let accepting = tokio::spawn(accept(listener, tls, config.clone(), accepted, stop.clone()));
+        let accepting = tokio::spawn(take_in(listener, tls, config.clone(), accepted, stop.clone()));
         // Polled once before anybody can ask: the first health is there without a wait.
         let mut following = Box::pin(following);
         let _ = poll_fn(|cx| Poll::Ready(following.as_mut().poll(cx))).await;
@@ -219,7 +156,7 @@ fn routes(
     input: &InputBudget,
     stop: &CancellationToken,
 ) -> (Routes, impl Future<Output = ()> + Send + use<>) {
-    let Parts { broker, directory, access, clients, tls: _ } = parts;
+    let Parts { broker, directory, access, clients, hosts: _, tls: _ } = parts;
     let (reporter, health) = tonic_health::server::health_reporter();
     let mut routes = Routes::new(health);
     let mut names = Vec::new();
@@ -236,19 +173,19 @@ fn routes(
         });
         let limit = config.request_bytes();
         let publish =
-            PublishServiceServer::new(Publishing(Arc::clone(&core))).max_decoding_message_size(limit);
+            PublishServiceServer::new(PublishHandler(Arc::clone(&core))).max_decoding_message_size(limit);
         let publish = publish.accept_compressed(CompressionEncoding::Gzip);
-        let subscribe = SubscribeServiceServer::new(Subscribing(Arc::clone(&core)));
+        let subscribe = SubscribeServiceServer::new(SubscribeHandler(Arc::clone(&core)));
         let subscribe = subscribe.max_decoding_message_size(REQUEST_BYTES);
         let subscribe = subscribe.accept_compressed(CompressionEncoding::Gzip);
-        let admin = AdminServiceServer::new(Administering(core)).max_decoding_message_size(REQUEST_BYTES);
+        let admin = AdminServiceServer::new(AdminHandler(core)).max_decoding_message_size(REQUEST_BYTES);
         let admin = admin.accept_compressed(CompressionEncoding::Gzip);
         names.extend([name(&publish), name(&subscribe), name(&admin)]);
         routes = routes.add_service(publish).add_service(subscribe).add_service(admin);
     }
     if let Some(directory) = directory {
-        let discovering = Discovering { directory, access: access.clone(), stop: stop.clone() };
-        let discovery = DiscoveryServiceServer::new(discovering).max_decoding_message_size(REQUEST_BYTES);
+        let handler = DiscoveryHandler { directory, access: access.clone(), stop: stop.clone() };
+        let discovery = DiscoveryServiceServer::new(handler).max_decoding_message_size(REQUEST_BYTES);
         let discovery = discovery.accept_compressed(CompressionEncoding::Gzip);
         names.push(name(&discovery));
         routes = routes.add_service(discovery);
@@ -284,64 +221,33 @@ fn reflection(routes: Routes, access: Option<Arc<Access>>) -> Routes {
 }
 
 /// Accepts until `stop`; handshakes go on side by side.
-async fn accept(
+async fn take_in(
     listener: Listener,
     tls: Option<TlsConfig>,
     config: Config,
     accepted: mpsc::Sender<io::Result<Connection>>,
     stop: CancellationToken,
 ) {
-    let permits = Arc::new(Semaphore::new(config.max_connections));
+    let acceptor = Acceptor::new("gRPC", config.max_connections, Excess::Waits);
     // The same patience as with a connection that has begun and falls silent.
     let patience = config.keepalive_interval + config.keepalive_timeout;
     let streams_max = usize::try_from(config.max_streams).unwrap_or(usize::MAX);
-    let mut handshakes = JoinSet::new();
-    loop {
-        let permit = tokio::select! {
-            () = stop.cancelled() => return,
-            permit = Arc::clone(&permits).acquire_owned() => permit,
-        };
-        // It is never closed.
-        let Ok(permit) = permit else { return };
-        let next = tokio::select! {
-            () = stop.cancelled() => return,
-            Some(_) = handshakes.join_next() => continue,
-            next = listener.accept() => next,
-        };
-        match next {
-            Ok((transport, peer)) => {
-                let (tls, accepted, budget) = (tls.clone(), accepted.clone(), config.budget.clone());
-                handshakes.spawn(async move {
-                    if let Some(transport) = handshake(transport, &peer, tls).await {
-                        let link = Link::new(Peer::new(peer, &transport), &budget, streams_max);
-                        let connection = Connection::new(transport, link, patience, permit);
-                        // Nobody takes it any more when the server stops.
-                        let _ = accepted.send(Ok(connection)).await;
-                    }
-                });
-            }
-            Err(error) => {
-                tracing::warn!(%error, "accept failed");
-                tokio::select! {
-                    () = stop.cancelled() => return,
-                    () = sleep(ACCEPT_PAUSE) => {}
+    let start = |transport, peer: String, place| {
+        let (tls, accepted, budget) = (tls.clone(), accepted.clone(), config.budget.clone());
+        async move {
+            let transport = match tls {
+                Some(tls) => {
+                    let handshake = tls.accept_http(transport, &budget);
+                    let Some(transport) = accept::handshake("gRPC", &peer, handshake).await else { return };
+                    transport
                 }
-            }
+                None => transport,
+            };
+            let link = Link::new(Peer::new(peer, &transport), &budget, streams_max);
+            // Nobody takes it any more when the server stops.
+            let _ = accepted.send(Ok(Connection::new(transport, link, patience, place))).await;
         }
-    }
-}
-
-async fn handshake(transport: Transport, peer: &str, tls: Option<TlsConfig>) -> Option<Transport> {
-    let Some(tls) = tls else { return Some(transport) };
-    match timeout(HANDSHAKE_TIMEOUT, tls.accept_h2(transport)).await {
-        Ok(Ok(transport)) => Some(transport),
-        Ok(Err(error)) => {
-            tracing::debug!(peer, %error, "TLS handshake failed over gRPC");
-            None
-        }
-        Err(_) => {
-            tracing::debug!(peer, "TLS handshake over gRPC takes too long");
-            None
-        }
-    }
+    };
+    // Handshakes end with the server.
+    drop(acceptor.run(&listener, stop.cancelled(), start).await);
 }

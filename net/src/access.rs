@@ -108,6 +108,9 @@ pub trait Permissions: Send + Sync {
     /// Whether the messages of `topic` may be read without consuming them.
     fn may_peek(&self, topic: &str) -> bool;
 
+    /// Whether single messages of `channel` may be dropped and requeued, whoever holds them.
+    fn may_manage(&self, topic: &str, channel: &str) -> bool;
+
     /// Whether any right is about `topic`.
     fn mention(&self, topic: &str) -> bool;
 }
@@ -176,12 +179,12 @@ pub struct Caller {
 impl Caller {
     const ANYBODY: Self = Self { permissions: None, name: None };
 
-    /// One who may do everything, where nobody is asked.
+    /// A caller who may do everything, of a server that asks for no secret.
     pub fn anybody() -> Self {
         Self::ANYBODY
     }
 
-    /// One who may do nothing.
+    /// A caller who may do nothing.
     pub fn nobody() -> Self {
         Self { permissions: Some(Arc::new(NoPermissions)), name: None }
     }
@@ -214,6 +217,14 @@ impl Caller {
     /// `Forbidden`.
     pub fn peek(&self, topic: &TopicName) -> Result<(), Denied> {
         self.check(|permissions| permissions.may_peek(topic.as_str()))
+    }
+
+    /// Whether the caller may drop and requeue single messages of a channel, whoever holds them.
+    ///
+    /// # Errors
+    /// `Forbidden`.
+    pub fn manage_messages(&self, topic: &TopicName, channel: &ChannelName) -> Result<(), Denied> {
+        self.check(|permissions| permissions.may_manage(topic.as_str(), channel.as_str()))
     }
 
     /// Whether the caller may change what concerns the whole broker: not by what an auth server says, which
@@ -250,6 +261,10 @@ impl Permissions for NoPermissions {
     }
 
     fn may_peek(&self, _: &str) -> bool {
+        false
+    }
+
+    fn may_manage(&self, _: &str, _: &str) -> bool {
         false
     }
 

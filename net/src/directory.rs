@@ -46,7 +46,7 @@ impl Directory {
     /// An empty one.
     pub fn new(settings: Settings) -> Self {
         let clock = SystemClock::new();
-        let start = clock.wall().saturating_sub(clock.mono());
+        let start = clock.wall().saturating_sub(clock.mono().0);
         let state = State { registry: Registry::new(settings), watchers: HashMap::new() };
         Self { state: Mutex::new(state), clock, start, next: AtomicU64::new(1) }
     }
@@ -184,10 +184,10 @@ impl Directory {
     }
 
     /// [`Registry::lookup`] of what exists, and [`Registry::changes_at`] in nanoseconds from now.
-    fn look(&self, topic: &TopicName) -> (Option<Found>, Option<Mono>) {
+    fn look(&self, topic: &TopicName) -> (Option<Found>, Option<u64>) {
         let registry = &self.state.lock().registry;
         let now = self.clock.mono();
-        let changes_in = registry.changes_at(topic, now).map(|at| at.saturating_sub(now));
+        let changes_in = registry.changes_at(topic, now).map(|at| at.since(now));
         (registry.lookup(topic, View::Existing, now), changes_in)
     }
 
@@ -216,6 +216,6 @@ impl Directory {
 
     /// The wall time of something that happened at `at`.
     pub fn wall(&self, at: Mono) -> Wall {
-        self.start.saturating_add(at)
+        self.start.saturating_add(at.0)
     }
 }

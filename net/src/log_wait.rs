@@ -20,7 +20,7 @@ pub struct LogWait {
 }
 
 impl LogWait {
-    /// Nothing is waited for yet.
+    /// A wait for `broker`'s log, for any number of tickets.
     pub fn new(broker: &Broker) -> Self {
         let signal = Arc::new(Signal::default());
         Self { broker: broker.clone(), wake: Arc::clone(&signal) as Arc<dyn Wake>, signal }
@@ -74,7 +74,7 @@ impl LogWait {
         .await
     }
 
-    /// [`LogWait::ticket`] for one that wakes nobody.
+    /// Waits as [`LogWait::ticket`] does, for a ticket whose outcome wakes nobody.
     ///
     /// # Errors
     /// It was not stored.
@@ -105,8 +105,8 @@ mod tests {
     use std::future::Future;
     use std::pin::pin;
 
-    use mq_core::{Attributes, Options, TopicName};
-    use tempfile::TempDir;
+    use mq_core::testkit::World;
+    use mq_core::{Attributes, Durability, TopicName};
 
     use super::*;
 
@@ -123,9 +123,8 @@ mod tests {
 
     #[tokio::test]
     async fn one_write_is_for_all_that_are_ready_and_needs_nobody_who_waits() {
-        let folder = TempDir::new().unwrap();
-        let options = Options { data_path: folder.path().join("data"), ..Options::default() };
-        let broker = Broker::open(options).unwrap();
+        // Without threads, one of which would write the log after 100 ms.
+        let broker = World::new(Durability::Flush);
         let waits = [(); 3].map(|()| LogWait::new(&broker));
         let tickets = waits.each_ref().map(|wait| publish(&broker, wait));
         let mut first = pin!(waits[0].ticket(tickets[0]));

@@ -7,7 +7,7 @@ use std::fmt;
 pub struct Secret<T>(T);
 
 impl<T> Secret<T> {
-    /// Keeps `value` out of sight.
+    /// Wraps `value`, which is never printed from here on.
     pub fn new(value: T) -> Self {
         Self(value)
     }

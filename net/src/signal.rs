@@ -19,9 +19,9 @@ pub struct Signal {
     stop: AtomicBool,
 }
 
-/// The next change wakes it.
+/// The task sleeps: the next change wakes it.
 const RESTS: u8 = 0;
-/// It looks at everything.
+/// The task is checking everything that it may wait for.
 const LOOKS: u8 = 1;
 /// Something changed since it last looked, and it knows or will.
 const WOKEN: u8 = 2;

@@ -3,11 +3,13 @@
 //!
 //! - [`tls`]: certificates, keys and policies of a server, and what a client trusts; `certificate`: the
 //!   little that is read from certificates
+//! - `metered`: what TLS holds of records that are not whole
 //! - [`snappy`], [`deflate`]: bytes to bytes; [`Compression`]: a stream of them
 
 mod certificate;
 mod compressed;
 pub mod deflate;
+mod metered;
 pub mod snappy;
 pub mod tls;
 
@@ -26,6 +28,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixSocket, Un
 use tokio_rustls::TlsStream;
 
 use compressed::Compressed;
+use metered::Metered;
 
 /// Address of a listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -203,6 +206,9 @@ async fn listen(address: &str) -> io::Result<TcpListener> {
     Err(failed)
 }
 
+/// Most bytes that TLS takes to be sent before the socket has taken any: rustls's own limit.
+const TLS_UNSENT_BYTES: usize = 64 * 1024;
+
 /// A socket.
 #[derive(Debug)]
 pub enum Socket {
@@ -226,7 +232,7 @@ pub enum Transport {
     /// Nothing is stacked on the socket.
     Plain(Socket),
     /// TLS.
-    Tls(Box<TlsStream<Socket>>),
+    Tls(Box<TlsStream<Metered>>),
     /// Compression.
     Compressed(Box<Compressed<Self>>),
     /// Nothing: another layer is being put on, or that failed.
@@ -234,6 +240,14 @@ pub enum Transport {
 }
 
 impl Transport {
+    /// The time at which the certificate of the other end expires, or one that came with it, in seconds since
+    /// 1970; `None` without TLS or a certificate.
+    pub fn peer_certificate_expires(&self) -> Option<u64> {
+        let Self::Tls(stream) = self else { return None };
+        let chain = stream.get_ref().1.peer_certificates()?;
+        chain.iter().filter_map(|der| certificate::expires(der)).min()
+    }
+
     /// Connects to `host:port` or the path of a unix socket.
     ///
     /// # Errors
@@ -263,7 +277,7 @@ impl Transport {
     pub fn is_on_loopback(&self) -> bool {
         let socket = match self {
             Self::Plain(socket) => socket,
-            Self::Tls(stream) => stream.get_ref().0,
+            Self::Tls(stream) => stream.get_ref().0.socket(),
             Self::Compressed(_) | Self::Gone => return false,
         };
         match socket {
@@ -274,10 +288,12 @@ impl Transport {
         }
     }
 
-    /// Bytes of the client's that a compressing layer holds, in and out, beside the codec itself.
+    /// Bytes of the client's that layers hold, at most. The codec itself is not among them, nor what counts
+    /// as a [`Beginning`](crate::budget::Beginning).
     pub fn held(&self) -> usize {
         match self {
-            Self::Compressed(stream) => stream.held(),
+            Self::Compressed(stream) => stream.held() + stream.inner().held(),
+            Self::Tls(stream) if stream.get_ref().1.wants_write() => TLS_UNSENT_BYTES,
             Self::Plain(_) | Self::Tls(_) | Self::Gone => 0,
         }
     }
@@ -301,12 +317,17 @@ impl AsyncRead for Transport {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(socket) => Pin::new(socket).poll_read(cx, buf),
-            Self::Tls(stream) => match Pin::new(stream).poll_read(cx, buf) {
+            Self::Tls(stream) => match Pin::new(&mut *stream).poll_read(cx, buf) {
                 // Most clients just close. Commands have lengths, so a cut can't be taken for an end.
                 Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
                     Poll::Ready(Ok(()))
                 }
-                polled => polled,
+                polled => {
+                    if polled.is_ready() {
+                        stream.get_mut().0.given();
+                    }
+                    polled
+                }
             },
             Self::Compressed(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Gone => Poll::Ready(Err(gone())),
@@ -330,8 +351,7 @@ impl AsyncWrite for Transport {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Self::Plain(Socket::Tcp(stream)) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            Self::Plain(Socket::Unix(stream)) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Self::Plain(socket) => Pin::new(socket).poll_write_vectored(cx, bufs),
             Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Self::Compressed(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Self::Gone => Poll::Ready(Err(gone())),
@@ -376,6 +396,21 @@ impl AsyncWrite for Socket {
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
             Self::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
         }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Self::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {

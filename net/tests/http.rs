@@ -15,7 +15,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 const BODY_MAX: u64 = 100_000;
 /// More than the sockets of both ends take.
 const LARGE_BYTES: usize = 16 << 20;
@@ -84,8 +84,8 @@ impl Api for Echo {
             statuses: &[],
             handler: |_, request| {
                 Box::pin(async move {
-                    let _turn = request.turn().await;
-                    Answer::text(vec![b'x'; LARGE_BYTES])
+                    let turn = request.turn().await;
+                    Answer::text(vec![b'x'; LARGE_BYTES]).made_in(turn)
                 })
             },
         },

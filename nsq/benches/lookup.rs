@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use mq_core::TopicName;
 use mq_nsq::lookupd::{LookupConfig, Lookupd};
-use mq_nsq::wire::lookup::{Peer, put_identify, put_register};
+use mq_nsq::wire::lookup::{BrokerIdentity, put_identify, put_register};
 
 const BROKERS: usize = 500;
 const TOPICS: usize = 200;
@@ -18,7 +18,7 @@ const REQUESTS: usize = 5_000;
 
 /// Registers a broker with topics named after `names`, and waits until all is answered.
 fn register(address: &str, broker: usize, names: &[String]) -> TcpStream {
-    let peer = Peer {
+    let peer = BrokerIdentity {
         version: "1.3.0".into(),
         tcp_port: 4150,
         http_port: 4151,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use common::{Peer, Raw, Running, mpub, start, start_with, with_body};
 use mq_core::{ChannelName, Start, TopicName};
-use mq_nsq::client::{Connection, Error, Identify, Outgoing};
+use mq_nsq::client::{Connection, Error, Identify};
 use mq_nsq::server::Config;
 use mq_nsq::wire::Together;
 use mq_nsq::wire::extension::{Delivered, Run, Runs, put_record};
@@ -84,7 +84,11 @@ fn acknowledge(line: &str, deliveries: &[&Raw]) -> Vec<u8> {
 #[tokio::test]
 async fn who_does_not_ask_is_offered_nothing_and_knows_no_command() {
     let server = start().await;
-    for json in [r#"{"feature_negotiation":true}"#, r#"{"feature_negotiation":true,"libmq":["other"]}"#] {
+    for json in [
+        r#"{"feature_negotiation":true}"#,
+        r#"{"feature_negotiation":true,"libmq":["other"]}"#,
+        r#"{"feature_negotiation":true,"libmq":"messages"}"#,
+    ] {
         let mut peer = server.peer().await;
         assert_eq!(identify(&mut peer, json).await.get("libmq"), None);
         peer.send(b"UPGRADE  messages\n").await;
@@ -114,6 +118,10 @@ async fn an_upgrade_names_the_nonce_of_its_own_connection() {
     one.send(format!("UPGRADE {others} messages\n").as_bytes()).await;
     one.expect("error E_INVALID UPGRADE does not name what IDENTIFY was answered with").await;
     one.expect_end().await;
+    // A second time it changes nothing.
+    other.send(format!("UPGRADE {others} messages\nUPGRADE {others} messages\n").as_bytes()).await;
+    other.expect("OK").await;
+    other.expect("OK").await;
     other.send(format!("UPGRADE {others} more\n").as_bytes()).await;
     other.expect("error E_INVALID UPGRADE to features that were not offered").await;
     other.expect_end().await;
@@ -195,6 +203,11 @@ async fn a_refused_message_takes_no_other_with_it_unless_they_go_together() {
     peer.send(&publish("t", "all", &[vec![0, 0, 0, 1, 0, 0, 0, 5, 4, 0, 0, 0, 0, b'x']])).await;
     let unknown = peer.frame().await.unwrap();
     assert_eq!(results(&unknown, 0), ["refused 1 E_PUB_FAILED PUBLISH failed attribute 4 is not known"]);
+    let id = [2, 0, 0, 0, 1, b'i'];
+    let twice = [&[0, 0, 0, 1, 0, 0, 0, 12][..], &id, &id, b"x"].concat();
+    peer.send(&publish("t", "all", &[twice])).await;
+    let twice = peer.frame().await.unwrap();
+    assert_eq!(results(&twice, 0), ["refused 1 E_PUB_FAILED PUBLISH failed attribute 2 is there twice"]);
     let late = record(Duration::from_secs(3601), None, &[], b"x");
     peer.send(&publish("t", "all", &[late])).await;
     let late = peer.frame().await.unwrap();
@@ -308,6 +321,7 @@ async fn tokens_are_one_to_512_and_of_a_subscription() {
         ("FINISH 0", "FINISH takes 1 to 512 deliveries"),
         ("EXTEND 513", "EXTEND takes 1 to 512 deliveries"),
         ("REQUEUE x 1", "REQUEUE takes 1 to 512 deliveries"),
+        ("FINISH 18446744073709551617", "FINISH takes 1 to 512 deliveries"),
     ] {
         let mut peer = extended(&server).await;
         peer.send(format!("SUBSCRIBE t c waiting\n{line}\n").as_bytes()).await;
@@ -325,10 +339,13 @@ async fn our_own_client_has_all_of_it() {
     let mut connection = Connection::connect(&server.address, identify).await.unwrap();
     assert!(connection.is_extended());
     let (topic, channel) = (TopicName::parse("t").unwrap(), ChannelName::parse("c").unwrap());
-    let headers = [("k".to_owned(), bytes::Bytes::from_static(b"v"))];
-    let one = Outgoing { delay: Duration::ZERO, id: Some(b"1"), headers: &headers, body: b"one" };
-    let empty = Outgoing { body: b"", ..one };
-    connection.publish_records(&topic, Together::Each, [one, empty, one].into_iter()).await.unwrap();
+    let record = |body| {
+        let mut record = Vec::new();
+        put_record(&mut record, Duration::ZERO, Some(b"1"), [("k", &b"v"[..])].into_iter(), body);
+        record
+    };
+    let records = [record(b"one"), record(b""), record(b"one")];
+    connection.put_records(&topic, Together::Each, 3, records.iter().map(Vec::as_slice)).unwrap();
     connection.flush().await.unwrap();
     let results = connection.take_results().unwrap();
     let runs: Vec<_> = results.runs().collect();
@@ -342,7 +359,7 @@ async fn our_own_client_has_all_of_it() {
     assert!(connection.subscribe_at(&topic, &channel, Start::Earliest, 1).await.unwrap());
     let message = connection.next().await.unwrap().unwrap();
     assert_eq!((message.offset, &message.body[..]), (Some(first), &b"one"[..]));
-    assert_eq!(message.headers, headers);
+    assert_eq!(message.headers, [("k".to_owned(), bytes::Bytes::from_static(b"v"))]);
     let token = message.token.unwrap();
     connection.extend_deliveries(&[token]);
     connection.requeue_deliveries(&[token], Duration::ZERO);

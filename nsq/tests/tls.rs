@@ -406,7 +406,8 @@ async fn a_handshake_does_not_hold_up_the_servers_end() {
     silent.frame().await.unwrap();
     let since = Instant::now();
     server.stop().await;
-    assert!(since.elapsed() < Duration::from_secs(3), "{:?}", since.elapsed());
+    // Its own end would come after five seconds.
+    assert!(since.elapsed() < Duration::from_millis(4900), "{:?}", since.elapsed());
 }
 
 #[tokio::test]

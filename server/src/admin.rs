@@ -1,18 +1,23 @@
 //! `mq admin`: the admin page as a process.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use clap::ArgMatches;
-use mq_admin::{Admin, Alone, Credentials, Mode, NsqadminSettings, Settings};
+use mq_admin::{Admin, Alone, Credentials, Mode, NsqadminSettings, PageOptions, Settings};
 use mq_net::access::{Access, HttpTokens};
 use mq_net::http::{HostNames, HttpLimits, HttpServer};
 use mq_net::secret::Secret;
 use mq_net::secret_file;
 use mq_net::transport::tls::{ClientTls, ClientTlsOptions};
+use mq_nsq::server::OptionValue;
+use parking_lot::Mutex;
 use tokio::signal::unix::Signal;
 
-use crate::config::admin_settings::Config;
+use crate::config::admin_settings::{Config, Loaded};
+use crate::config::value::{LogLevel, Value};
 use crate::config::{Idle, InvokedAs};
+use crate::log::Log;
 use crate::serve::{bind_refused, raise_file_limit};
 use crate::signals::Signals;
 use crate::startup_banner::Banner;
@@ -23,7 +28,7 @@ use crate::{VERSION, host};
 /// # Errors
 /// Why it could not start.
 pub fn run(flags: &ArgMatches, invoked_as: InvokedAs) -> Result<u8, String> {
-    let (config, idle) = Config::load(flags, invoked_as)?;
+    let Loaded { config, idle, shown } = Config::load(flags, invoked_as)?;
     let log = config.log().install(invoked_as);
     idle.iter().for_each(Idle::log);
     raise_file_limit();
@@ -33,21 +38,44 @@ pub fn run(flags: &ArgMatches, invoked_as: InvokedAs) -> Result<u8, String> {
         .map_err(|e| format!("cannot start: {e}"))?;
     let served = runtime.block_on(async {
         tokio::spawn(log.clone().report_repeats());
-        serve(&config, invoked_as).await
+        let options = Shown { values: Mutex::new(shown), log: log.clone() };
+        serve(&config, Arc::new(options), invoked_as).await
     });
     runtime.shutdown_background();
     log.flush();
     served
 }
 
-async fn serve(config: &Config, invoked_as: InvokedAs) -> Result<u8, String> {
+/// Settings as `/config` shows them.
+struct Shown {
+    values: Mutex<BTreeMap<&'static str, OptionValue>>,
+    log: Log,
+}
+
+impl PageOptions for Shown {
+    fn get(&self, name: &str) -> Option<mq_admin::OptionValue> {
+        Some(match self.values.lock().get(name)?.clone() {
+            OptionValue::Text(text) => mq_admin::OptionValue::Text(text),
+            OptionValue::Json(json) => mq_admin::OptionValue::Json(json),
+        })
+    }
+
+    fn set_log_level(&self, word: &str) -> bool {
+        let Some(level) = LogLevel::parse(word) else { return false };
+        self.log.set_level(level);
+        self.values.lock().insert("log_level", level.show());
+        true
+    }
+}
+
+async fn serve(config: &Config, options: Arc<Shown>, invoked_as: InvokedAs) -> Result<u8, String> {
     let (signals, hangup) = Signals::catch().map_err(|e| format!("cannot watch for signals: {e}"))?;
     let tokens = config.http_auth_token_file.0.as_deref().map(HttpTokens::load).transpose();
     let tokens = tokens.map_err(|error| format!("--http-auth-token-file {error}"))?;
     let address = config.http_address.to_string();
     let bound = HttpServer::bind(&address, None, HttpLimits::default()).await;
     let server = bound.map_err(|error| bind_refused(&format!("--http-address {address}"), &error))?;
-    let settings = settings(config, server.local_addr().to_string(), tokens.clone())?;
+    let settings = settings(config, options, server.local_addr().to_string(), tokens.clone())?;
     let name = host::name();
     let allowed = config.http_allowed_hosts.0.iter().map(|host| host.0.as_str());
     let hosts = HostNames::new(std::iter::once(name.as_str()).chain(allowed));
@@ -80,7 +108,12 @@ async fn reload(mut hangup: Signal, tokens: Option<HttpTokens>) {
     }
 }
 
-fn settings(config: &Config, name: String, tokens: Option<HttpTokens>) -> Result<Settings, String> {
+fn settings(
+    config: &Config,
+    options: Arc<Shown>,
+    name: String,
+    tokens: Option<HttpTokens>,
+) -> Result<Settings, String> {
     let token = config.auth_token_file.0.as_deref().map(|path| {
         let text =
             std::fs::read(path).map_err(|error| format!("--auth-token-file {}: {error}", path.display()))?;
@@ -108,6 +141,9 @@ fn settings(config: &Config, name: String, tokens: Option<HttpTokens>) -> Result
             allow_config_from: config.allow_config_from_cidr.0.first().map(|network| network.0),
             notification_endpoint: Some(config.notification_http_endpoint.clone())
                 .filter(|url| !url.is_empty()),
+            via: host::name(),
+            graphite: config.graphite(),
+            options: Some(options),
         },
         ..Settings::new(Mode::Fleet, &name, &config.base_path)
     })

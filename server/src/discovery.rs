@@ -11,7 +11,7 @@ use mq_net::transport::Address;
 use mq_nsq::announcer::{self, Announcer, AnnouncerConfig};
 use mq_nsq::lookupd::{LookupConfig, Lookupd};
 use mq_nsq::server::NSQ_VERSION;
-use mq_nsq::wire::lookup::Peer;
+use mq_nsq::wire::lookup::BrokerIdentity;
 
 use crate::config::value::MaybeAddress;
 use crate::config::{Config, InvokedAs};
@@ -136,13 +136,13 @@ fn identity(
     tcp: &Address,
     http: Option<&Address>,
     grpc: Option<&Address>,
-) -> Peer {
+) -> BrokerIdentity {
     let port = |address: &Address| match address {
         Address::Tcp(address) => address.port(),
         Address::Unix(_) => 0,
     };
     let or = |given: u16, own: u16| if given == 0 { own } else { given };
-    Peer {
+    BrokerIdentity {
         version: NSQ_VERSION.to_owned(),
         tcp_port: or(config.broadcast_tcp_port, port(tcp)),
         http_port: or(config.broadcast_http_port, http.map_or(0, port)),
@@ -159,7 +159,7 @@ fn parse<'a>(addresses: impl Iterator<Item = &'a str>) -> Result<Vec<announcer::
 }
 
 /// Lookup servers refuse a broker without ports.
-fn check(identity: &Peer) -> Result<(), String> {
+fn check(identity: &BrokerIdentity) -> Result<(), String> {
     for (port, what, flag) in [
         (identity.tcp_port, "TCP", "broadcast-tcp-port"),
         (identity.http_port, "HTTP", "broadcast-http-port"),

@@ -3,16 +3,17 @@
 use std::fmt::Display;
 use std::str::FromStr;
 
+use mq_net::transport::tls::TlsVersion;
 use mq_nsq::server::{self, StatsdConfig, TlsOptions};
 
 use crate::config::value::{Address, MaybeAddress};
-use crate::config::{Config, InvokedAs};
+use crate::config::{Config, InvokedAs, Loaded};
 use crate::host;
 
-/// Sets `server` to what `config` says.
+/// Copies the settings of `config` to those of `server`.
 ///
 /// # Errors
-/// If a word of `config` is none of the server's.
+/// If a word of `config` is not one that the server has.
 pub(crate) fn apply(
     config: &Config,
     invoked_as: InvokedAs,
@@ -23,6 +24,23 @@ pub(crate) fn apply(
     http(config, invoked_as, server);
     statistics(config, server);
     Ok(())
+}
+
+/// Writes lines about settings that do other than nsqd's users may expect.
+pub(crate) fn log_notes(loaded: &Loaded) {
+    let config = &loaded.config;
+    let version = config.tls_min_version.0.parse::<TlsVersion>();
+    if loaded.is_given("tls_min_version") && version.is_ok_and(TlsVersion::is_outdated) {
+        tracing::warn!(
+            "--tls-min-version {}: TLS 1.0 and 1.1 are not served, so clients need TLS 1.2 or 1.3",
+            config.tls_min_version.0
+        );
+    }
+    if !config.auth_http_address.0.is_empty() {
+        tracing::info!(
+            "--auth-http-address: requests over HTTP and gRPC, too, must have a secret that the auth servers permit (Authorization: Bearer SECRET), all but /ping"
+        );
+    }
 }
 
 fn tls(config: &Config, server: &mut server::Config) -> Result<(), String> {

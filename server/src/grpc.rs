@@ -4,7 +4,9 @@ use mq_core::Broker;
 use mq_grpc::{Config as GrpcConfig, Parts, Server};
 use mq_nsq::server;
 
-use crate::config::Config;
+use crate::config::{Config, InvokedAs};
+use crate::host;
+use crate::pages;
 use crate::serve::bind_refused;
 
 /// Listens where `config` says, with the secrets and the TLS of `beside`; `None`: nowhere.
@@ -13,6 +15,7 @@ use crate::serve::bind_refused;
 /// If the address can't be listened on.
 pub(crate) async fn bind(
     config: &Config,
+    invoked_as: InvokedAs,
     broker: Broker,
     beside: &server::Server,
 ) -> Result<Option<Server>, String> {
@@ -32,7 +35,10 @@ pub(crate) async fn bind(
         keepalive_timeout: config.grpc_keepalive_timeout,
         ..GrpcConfig::default()
     };
+    let broadcast = host::broadcast(&config.broadcast_address, &config.tcp_address, invoked_as);
+    let allowed = config.http_allowed_hosts.0.iter().map(|host| host.0.as_str());
     let parts = Parts {
+        hosts: pages::names(&broadcast, allowed),
         broker: Some(broker),
         access: Some(beside.access()),
         clients: beside.clients(),

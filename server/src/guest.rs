@@ -64,7 +64,7 @@ impl Guest {
         let bound = Server::bind(server, broker.clone()).await;
         let server = bound.map_err(|error| serve::bind_failed(&config.tcp_address, &error))?;
         let page = pages::of_broker(config, InvokedAs::Mq, &server).await?;
-        let mut grpc = grpc::bind(config, broker.clone(), &server).await?;
+        let mut grpc = grpc::bind(config, InvokedAs::Mq, broker.clone(), &server).await?;
         let addresses =
             (server.local_addr(), server.http_addr(), grpc.as_ref().map(mq_grpc::Server::local_addr));
         let discovery =

@@ -1,7 +1,7 @@
 //! The name of this machine.
 
-use crate::config::settings::InvokedAs;
 use crate::config::value::Address;
+use crate::invoked_as::InvokedAs;
 
 /// The host's name.
 pub(crate) fn name() -> String {

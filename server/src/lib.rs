@@ -5,6 +5,7 @@
 //!   shows; [`startup_banner`] it prints when ready
 //! - `pages`: the admin page beside a server's API and on its own port; [`admin`]: the page as a process
 //! - `discovery`: registration at lookup servers; [`lookup`]: a lookup server; `host`: this machine's name
+//! - `new_folder`: a data folder that held nothing; `nsqd_metadata`: one that was nsqd's
 //! - [`Guest`]: listeners on a broker that a program has open
 //! - `drain`: emptying a broker before it stops; [`Ended`]: what is left of a server at its end
 //! - [`log`]: lines on stderr; `signals`: what stops a process, and what must not
@@ -18,9 +19,11 @@ mod features;
 mod grpc;
 mod guest;
 mod host;
+mod invoked_as;
 pub mod log;
 pub mod lookup;
 mod new_folder;
+mod nsqd_metadata;
 mod options;
 mod pages;
 mod reload;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use clap::ArgMatches;
 use mq_net::access::{Access, HttpTokens};
+use mq_net::http::HostNames;
 use mq_net::transport::tls::{TlsConfig, TlsOptions, TlsRequired};
 use mq_nsq::lookupd::{LookupConfig, Lookupd};
 use tokio::signal::unix::Signal;
@@ -47,7 +48,8 @@ async fn serve(config: Config, reload: Reload) -> Result<u8, String> {
     let server = bind(settings, "").await?;
     let page = pages::of_lookup(config.admin, &config.admin_address, &hosts, &name, &server).await?;
     let secrets = Secrets::load(&config)?;
-    let grpc = bind_grpc(&config, &server, &secrets).await?;
+    let grpc =
+        bind_grpc(&config, &server, &secrets, pages::names(&name, hosts.iter().map(String::as_str))).await?;
     tokio::spawn(reload.at(hangup, secrets));
     let banner = Banner::start();
     announce(&server, grpc.as_ref(), page.address().as_deref(), invoked_as, &banner);
@@ -141,6 +143,7 @@ async fn bind_grpc(
     config: &Config,
     server: &Lookupd,
     secrets: &Secrets,
+    hosts: HostNames,
 ) -> Result<Option<mq_grpc::Server>, String> {
     let Some(address) = &config.grpc_address.0 else { return Ok(None) };
     let settings = mq_grpc::Config {
@@ -152,6 +155,7 @@ async fn bind_grpc(
         directory: Some(Arc::clone(server.directory())),
         access: secrets.tokens.clone().map(|tokens| Arc::new(Access::new(Some(tokens), None))),
         tls: secrets.tls.clone(),
+        hosts,
         ..mq_grpc::Parts::default()
     };
     let bound = mq_grpc::Server::bind(settings, parts).await;

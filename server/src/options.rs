@@ -18,7 +18,7 @@ const LOOKUPS: &str = "nsqlookupd_tcp_addresses";
 pub(crate) struct LiveOptions {
     values: Mutex<BTreeMap<&'static str, OptionValue>>,
     log: Log,
-    /// There once the broker serves.
+    /// The lookup servers, from the time on that the broker serves.
     lookups: OnceLock<Lookups>,
 }
 

@@ -74,7 +74,7 @@ pub(crate) async fn of_broker(
         server.add_pages(Admin::new(settings.clone()));
     }
     let allowed = config.http_allowed_hosts.0.iter().map(|host| host.0.as_str());
-    let hosts = HostNames::new([host::name().as_str(), &host].into_iter().chain(allowed));
+    let hosts = names(&host, allowed);
     // A broker that refuses plain HTTP does so there, too.
     let required: TlsRequired = word("tls-required", config.tls_required.0)?;
     let tls = server.tls().filter(|_| required == TlsRequired::True);
@@ -96,9 +96,17 @@ pub(crate) async fn of_lookup(
     if is_wanted {
         server.add_pages(Admin::new(settings.clone()));
     }
-    let allowed = allowed_hosts.iter().map(String::as_str);
-    let hosts = HostNames::new([host::name().as_str(), broadcast].into_iter().chain(allowed));
+    let hosts = names(broadcast, allowed_hosts.iter().map(String::as_str));
     Port::bind(Wanted { address, hosts, budget: server.budget(), tls: None }, settings).await
+}
+
+/// Names by which pages in a browser may reach a server: this machine's, the one it is announced under, and
+/// those that settings allow.
+pub(crate) fn names<'a>(broadcast: &'a str, allowed: impl IntoIterator<Item = &'a str>) -> HostNames {
+    let own = host::name();
+    let mut names: Vec<&str> = allowed.into_iter().collect();
+    names.extend([own.as_str(), broadcast]);
+    HostNames::new(names)
 }
 
 /// `host:port` by which others know a server.

@@ -1,10 +1,12 @@
 //! `mq serve`: the broker as a process.
 
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::ArgMatches;
-use mq_core::{Broker, Options as BrokerOptions};
+use mq_core::{Broker, Error, Options as BrokerOptions};
 use mq_net::budget::Budget;
 use mq_net::secret_file;
 use mq_nsq::server::{self, OptionSource, Options, Server};
@@ -16,6 +18,7 @@ use crate::config::value::Address;
 use crate::config::{Config, Idle, InvokedAs, Loaded};
 use crate::discovery::Discovery;
 use crate::new_folder::NewFolder;
+use crate::nsqd_metadata::NsqdMetadata;
 use crate::options::LiveOptions;
 use crate::pages::{self, Port};
 use crate::reload::Reload;
@@ -39,6 +42,7 @@ pub fn run(flags: &ArgMatches, invoked_as: InvokedAs) -> Result<Ended, String> {
     let options = Arc::new(LiveOptions::new(&loaded, &server.broadcast_address, log.clone()));
     server.options = Options::new(Arc::clone(&options) as Arc<dyn OptionSource>);
     loaded.idle.iter().for_each(Idle::log);
+    features::log_notes(&loaded);
     let reload = Reload {
         flags: flags.clone(),
         invoked_as,
@@ -73,8 +77,9 @@ async fn serve(reload: Reload, server: server::Config) -> Result<Ended, String> 
     tokio::spawn(reload.log.report_repeats());
     let config = reload.config().clone();
     let new_folder = NewFolder::at(&config.data_path);
+    let nsqd = NsqdMetadata::read(&config.data_path);
     let opened = tokio::select! {
-        opened = open(&config) => opened,
+        opened = open(&config, nsqd) => opened,
         (signal, _) = signals.at_once() => {
             tracing::warn!("the data folder was not open yet: nothing is lost, and the next start reads it again");
             return Ok(Ended::with(128 + signal));
@@ -122,7 +127,7 @@ impl Started {
         let bound = Server::bind(server, broker.clone()).await;
         let server = bound.map_err(|error| bind_failed(&config.tcp_address, &error))?;
         let page = pages::of_broker(config, reload.invoked_as, &server).await?;
-        let mut grpc = grpc::bind(config, broker.clone(), &server).await?;
+        let mut grpc = grpc::bind(config, reload.invoked_as, broker.clone(), &server).await?;
         // Before the broker is known anywhere, which is when the first clients come.
         let addresses =
             (server.local_addr(), server.http_addr(), grpc.as_ref().map(mq_grpc::Server::local_addr));
@@ -153,7 +158,8 @@ impl Started {
             tokio::join!(
                 async {
                     tokio::select! {
-                        () = signals.stopping() => {}
+                        // Nobody waits for a drain that comes to no other end.
+                        () = signals.stopping() => drain.end(broker.pending()),
                         () = drain::until_empty(&drain, &broker, &lookups) => {}
                     }
                     stopping.send_replace(true);
@@ -227,7 +233,7 @@ async fn reload_at(mut hangup: Signal, mut reload: Reload) {
 }
 
 /// Opens the broker off the async workers: recovery reads files.
-async fn open(config: &Config) -> Result<Broker, String> {
+async fn open(config: &Config, nsqd: Option<NsqdMetadata>) -> Result<Broker, String> {
     let options = BrokerOptions {
         data_path: config.data_path.clone(),
         memory_limit: config.memory_limit.0,
@@ -244,7 +250,13 @@ async fn open(config: &Config) -> Result<Broker, String> {
     };
     let (path, began) = (config.data_path.display(), Instant::now());
     tracing::info!(version = VERSION, data_path = %path, "opening the data folder");
-    let mut opening = tokio::task::spawn_blocking(move || Broker::open(options));
+    let mut opening = tokio::task::spawn_blocking(move || {
+        let broker = Broker::open(options)?;
+        if let Some(nsqd) = nsqd {
+            nsqd.take_over(&broker);
+        }
+        Ok(broker)
+    });
     let mut ticks = interval_at(began + OPENING_EVERY, OPENING_EVERY);
     let opened = loop {
         tokio::select! {
@@ -253,7 +265,7 @@ async fn open(config: &Config) -> Result<Broker, String> {
         }
     };
     let broker = match opened {
-        Ok(opened) => opened.map_err(|error| format!("--data-path {path}: {error}"))?,
+        Ok(opened) => opened.map_err(|error| open_failed(&config.data_path, &error))?,
         Err(panicked) => return Err(format!("opening the data folder: {panicked}")),
     };
     secret_file::warn_if_exposed("the data folder", &config.data_path);
@@ -269,6 +281,18 @@ async fn open(config: &Config) -> Result<Broker, String> {
         );
     }
     Ok(broker)
+}
+
+/// Complaint about a data folder that can't be opened. Where a file of it is missing, it says what to do.
+fn open_failed(folder: &Path, error: &Error) -> String {
+    let shown = folder.display();
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<io::Error>());
+    match source.is_some_and(|source| source.kind() == io::ErrorKind::NotFound) && folder.exists() {
+        true => format!(
+            "--data-path {shown}: {error}: a file is missing; `mq inspect` shows what is there, and `mq repair` keeps every message that is whole"
+        ),
+        false => format!("--data-path {shown}: {error}"),
+    }
 }
 
 pub(crate) fn server_config(config: &Config) -> server::Config {
@@ -294,7 +318,7 @@ pub(crate) fn server_config(config: &Config) -> server::Config {
     }
 }
 
-pub(crate) fn bind_failed(address: &Address, error: &std::io::Error) -> String {
+pub(crate) fn bind_failed(address: &Address, error: &io::Error) -> String {
     if let Some(tls) = error.get_ref().and_then(|source| source.downcast_ref::<server::TlsError>()) {
         return format!("--tls-cert, --tls-key or --tls-root-ca-file: {tls}");
     }
@@ -306,9 +330,9 @@ pub(crate) fn bind_failed(address: &Address, error: &std::io::Error) -> String {
     bind_refused(&flag, error)
 }
 
-pub(crate) fn bind_refused(flag: &str, error: &std::io::Error) -> String {
+pub(crate) fn bind_refused(flag: &str, error: &io::Error) -> String {
     match error.kind() {
-        std::io::ErrorKind::AddrInUse => {
+        io::ErrorKind::AddrInUse => {
             format!("{flag}: {error}: stop what listens there, or choose another port (0 = any free one)")
         }
         _ => format!("{flag}: {error}"),

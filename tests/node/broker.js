@@ -86,10 +86,11 @@ async function startLookup(t) {
   return {tcp: addresses[0], http: addresses[1]}
 }
 
-/** A key and a certificate for 127.0.0.1 in `folder`, or null where no openssl is. */
+/** A key and a certificate for 127.0.0.1 in `folder`, its own root, or null where no openssl is. */
 function certificate(folder) {
   const [key, cert] = ['key.pem', 'cert.pem'].map((name) => path.join(folder, name))
   const args = ['req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-days', '2', '-subj', '/CN=127.0.0.1']
+  args.push('-addext', 'subjectAltName=IP:127.0.0.1', '-addext', 'basicConstraints=critical,CA:FALSE')
   try {
     execFileSync('openssl', [...args, '-keyout', key, '-out', cert], {stdio: 'ignore'})
   } catch {

@@ -123,6 +123,18 @@ describe('the page of a fleet', {skip}, () => {
     await sees(page, 'Changed the settings of topic fresh.')
     assert.equal((await fleet.brokers[0].ask('GET', '/topic/config?topic=fresh')).max_messages, 1000)
     await visit(page, address, '#/topics/fresh/c', 'c')
+    await press('Settings…')
+    await page.getByLabel('Deliveries at most').fill('1')
+    await press('Change')
+    await page.getByRole('dialog').getByRole('alert').waitFor()
+    await page.getByLabel('Dead letter topic').fill('fresh.dead')
+    await press('Change')
+    await sees(page, 'Changed the settings of channel c.')
+    for (const broker of fleet.brokers) {
+      const {max_attempts: most, dead_letter_topic: dead} = await broker.ask('GET', '/channel/config?topic=fresh&channel=c')
+      assert.deepEqual([most, dead], [1, 'fresh.dead'])
+    }
+    await page.getByRole('link', {name: 'fresh.dead'}).waitFor()
     await press('Empty…')
     await sees(page, '1 message that wait')
     await page.getByRole('textbox', {name: /^Type/}).fill('c')
@@ -142,6 +154,36 @@ describe('the page of a fleet', {skip}, () => {
     await press('Delete the topic')
     await page.getByRole('heading', {level: 1, name: 'Topics'}).waitFor()
     await until(async () => (await topics()).length === 0, 'the topic is gone')
+    // It stays: what is in it may be all that is left of a message.
+    for (const broker of fleet.brokers) await broker.ask('POST', '/topic/delete?topic=fresh.dead')
+    await fleet.lookup.ask('POST', '/topic/delete?topic=fresh.dead')
+  })
+
+  test('a message that a consumer holds is delivered again, and dropped', async () => {
+    const [broker] = fleet.brokers
+    await broker.ask('POST', '/topic/create?topic=stuck')
+    const holder = new Consumer(broker, 'stuck', 'c', {credit: 1, holds: true})
+    await broker.ask('POST', '/pub?topic=stuck', 'poison')
+    await until(() => holder.received === 1, 'the consumer holds it')
+    const channel = async () => (await broker.ask('GET', '/stats?format=json&topic=stuck')).topics[0].channels[0]
+    await visit(page, address, '#/topics/stuck/c', 'c')
+    await page.getByRole('link', {name: 'Peek', exact: true}).click()
+    await sees(page, 'in flight')
+    await page.getByRole('button', {name: /^Deliver message [0-9a-f]{16} again$/}).click()
+    await sees(page, 'whose answer will come too late')
+    assert.deepEqual(await serious(page), [])
+    await page.getByRole('button', {name: 'Deliver again', exact: true}).click()
+    await until(() => holder.received === 2, 'it comes again')
+    await sees(page, '2 attempts')
+    await page.getByRole('button', {name: /^Drop message [0-9a-f]{16}$/}).click()
+    await sees(page, 'other channels of stuck keep it')
+    await page.getByRole('button', {name: 'Drop the message'}).click()
+    await sees(page, 'No message from here on.')
+    const {depth, in_flight_count: held, requeue_count: requeued} = await channel()
+    assert.deepEqual([depth, held, requeued], [0, 0, 1])
+    holder.close()
+    await broker.ask('POST', '/topic/delete?topic=stuck')
+    await fleet.lookup.ask('POST', '/topic/delete?topic=stuck')
   })
 
   test('a topic that only a lookup server knows is inactive, and deleted there', async () => {

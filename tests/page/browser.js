@@ -20,7 +20,7 @@ const ARGUMENTS = [
 const AXE = fs.readFileSync(require.resolve('axe-core/axe.min.js'), 'utf8')
 
 /** Milliseconds that something may take to show on a busy machine. */
-const PATIENCE = 15_000
+const PATIENCE = 60_000
 
 /** Why there is no browser, or `false`: `skip` of a test. */
 const missing = fs.existsSync(CHROMIUM) ? false : `no browser at ${CHROMIUM}`

@@ -74,6 +74,17 @@ function findings() {
       help: 'start a consumer, or delete the channel if nobody needs it',
     },
     {
+      severity: 'warning',
+      kind: 'requeueing',
+      topic: 'orders',
+      channel: 'email',
+      node: null,
+      since: now() - 380,
+      depth: 1200,
+      text: 'orders / email: 9.0 messages/s are requeued, 1.0 are finished',
+      help: 'consumers fail: look at their logs, and peek at the messages',
+    },
+    {
       severity: 'critical',
       kind: 'unreachable',
       topic: null,
@@ -141,6 +152,7 @@ const settings = {
   dedup_window: 120_000,
   dedup_max_ids: 100_000,
 }
+const channelSettings = {max_attempts: 5, dead_letter_topic: 'clicks', redelivery_delay: 1000}
 const latency = [
   {quantile: 0.5, value: 1_200_000},
   {quantile: 0.99, value: 12_000_000},
@@ -160,6 +172,9 @@ class Fleet {
     this.readOnly = false
     this.calm = false
     this.fails = null
+    this.reading = null
+    /** Seconds by which figures are older than what is asked for at once. */
+    this.age = 0
     this.paused = new Set()
     this.names = [
       'orders',
@@ -230,6 +245,12 @@ class Fleet {
     )
   }
 
+  listedNodes({search = '', sort = 'trouble', page = 1, per_page: size = 50}) {
+    const matching = this.nodes().filter(({node}) => node.includes(search))
+    if (sort === 'name') matching.reverse()
+    return {page: Number(page), per_page: Number(size), total: NODES.length, matching: matching.length, nodes: matching}
+  }
+
   lookups() {
     return [
       {lookup: '127.0.0.1:4161', reachable: true, error: null, version: '0.0.2', brokers: 3, topics: 12},
@@ -247,8 +268,9 @@ class Fleet {
   }
 
   get(name, query) {
-    const base = {at: now(), warnings: this.warnings()}
+    const base = {at: now() - this.age, warnings: this.warnings(), reading: this.reading}
     const {topic, channel} = query
+    if (this.reading && !['overview', 'topics', 'nodes'].includes(name)) return [202, {...base, reading: this.reading}]
     if (topic !== undefined && !this.names.includes(topic)) return [404, {message: 'TOPIC_NOT_FOUND'}]
     const own = this.calm ? [] : findings()
     switch (name) {
@@ -258,7 +280,7 @@ class Fleet {
           {
             ...base,
             findings: own,
-            findings_total: this.calm ? 0 : 4,
+            findings_total: this.calm ? 0 : 5,
             totals: {...BEHIND, topics: this.names.length, channels: 30, clients: 44, nodes: 3, lookups: 2},
             nodes: this.nodes().map(({node, reachable, health}) => ({node, reachable, health})),
             busiest: this.names.slice(0, 4).map(listed),
@@ -274,7 +296,7 @@ class Fleet {
           clients: at * 2,
           ephemeral: at === 2,
           latency: at === 1 ? latency : [],
-          worst: at < 2 ? own[at * 2] : undefined,
+          worst: at < 2 ? own[at * 3] : undefined,
         }))
         const nodes = NODES.slice(0, 2).map((node, at) => ({
           node,
@@ -321,9 +343,17 @@ class Fleet {
             ephemeral: channel.endsWith('#ephemeral'),
             latency,
             findings: own.filter((each) => each.channel === channel),
-            nodes: NODES.slice(0, 2).map((node) => ({node, ...BEHIND, clients: 4, latency})),
+            dead_letters: 7,
+            nodes: NODES.slice(0, 2).map((node, at) => ({
+              node,
+              ...BEHIND,
+              clients: 4,
+              latency,
+              settings: at === 0 ? channelSettings : undefined,
+            })),
             clients: [1, 2, 3, 4].map(client),
             clients_total: 4,
+            clients_at: now(),
           },
         ]
       case 'nodes':
@@ -332,8 +362,9 @@ class Fleet {
           {
             ...base,
             findings: own.filter((each) => each.node),
+            findings_total: own.filter((each) => each.node).length,
             newest_version: '0.0.2',
-            nodes: this.nodes(),
+            ...this.listedNodes(query),
             lookups: this.lookups(),
           },
         ]
@@ -355,7 +386,7 @@ class Fleet {
           },
         ]
       case 'history':
-        return [200, {...base, warnings: [], ...this.history(query)}]
+        return [200, {...base, at: now(), warnings: [], ...this.history(query)}]
       case 'peek':
         return [200, {...base, ...this.peek(query)}]
       default:

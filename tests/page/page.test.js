@@ -126,6 +126,86 @@ describe('the page', {skip: missing}, () => {
     assert.equal(await page.locator('.plot').count(), 0)
   })
 
+  test('a fleet that is read for the first time is shown as a part, and then whole', async () => {
+    await begin({gone: false})
+    fleet.calm = true
+    fleet.reading = {done: 40, of: 200}
+    await visit(page, server.address, '#/', 'Overview')
+    await sees(page, '40 of 200 nodes have answered so far')
+    await sees(page, 'Nothing is wrong with the nodes that have answered so far.')
+    assert.deepEqual(await serious(page), [])
+    await visit(page, server.address, '#/topics', 'Topics')
+    await sees(page, '12 topics')
+    await sees(page, '40 of 200 nodes')
+    // What a part of the nodes says about one topic would be wrong.
+    await visit(page, server.address, '#/topics/orders', 'orders')
+    await sees(page, '40 of 200 nodes')
+    assert.equal(await page.getByRole('button', {name: 'Delete…'}).count(), 0)
+    fleet.reading = null
+    await page.getByRole('button', {name: 'Delete…'}).waitFor()
+    assert.equal(await page.getByText('40 of 200 nodes').count(), 0)
+    await visit(page, server.address, '#/', 'Overview')
+    await sees(page, 'Nothing is wrong: no topic')
+  })
+
+  test('numbers of different ages on one page say how old they are', async () => {
+    await begin()
+    fleet.age = 8
+    await visit(page, server.address, '#/topics/orders/billing', 'billing')
+    const clients = page.locator('section[aria-label=Clients] .part-head')
+    await until(async () => /4 clients, as of \d\d:\d\d:\d\d/.test(await clients.innerText()), 'the age of the clients')
+    const history = page.locator('section[aria-label=History] .part-head')
+    await until(async () => /as of \d\d:\d\d:\d\d/.test(await history.innerText()), 'the age of the charts')
+    fleet.age = 0
+    await until(async () => (await clients.innerText()).trim().endsWith('4 clients'), 'all are of the same age')
+  })
+
+  test('what is wrong with one channel stands together, on a phone behind the worst of it', async () => {
+    await begin()
+    await visit(page, server.address, '#/', 'Overview')
+    const first = page.locator('.troubles > li').first()
+    await first.getByText('9.0 messages/s are requeued').waitFor()
+    assert.equal(await first.locator('details').count(), 0)
+    await page.setViewportSize({width: 360, height: 740})
+    await first.getByText('and 1 more finding about it').waitFor()
+    assert.equal(await first.getByText('9.0 messages/s are requeued').isVisible(), false)
+    await first.locator('summary').press('Enter')
+    await first.getByText('9.0 messages/s are requeued').waitFor()
+    assert.deepEqual(await serious(page), [])
+    await page.setViewportSize({width: 1280, height: 900})
+  })
+
+  test('a badge says what it means to a pointer and to a screen reader', async () => {
+    await begin()
+    await visit(page, server.address, '#/topics/orders', 'orders')
+    const badge = page.locator('.tag', {hasText: 'pinned'})
+    const words = 'All consumers hold as many messages as they may. Orders / billing: all 4 consumers'
+    assert.ok((await badge.getAttribute('title')).startsWith(words))
+    assert.ok((await badge.textContent()).startsWith(`pinned: ${words}`))
+  })
+
+  test('what came of an action is gone with the next page, and stays over the page it leads to', async () => {
+    await begin()
+    await visit(page, server.address, '#/topics/orders', 'orders')
+    // Its own time, 8 s, never ends here.
+    await page.evaluate(() => {
+      const own = setTimeout
+      globalThis.setTimeout = (run, after, ...rest) => (after === 8_000 ? 0 : own(run, after, ...rest))
+    })
+    await page.getByRole('button', {name: 'Pause', exact: true}).click()
+    const toast = page.locator('.toast')
+    await sees(page, 'Paused topic orders.')
+    await page.getByRole('link', {name: 'Nodes', exact: true}).click()
+    await page.getByRole('heading', {level: 1, name: 'Nodes'}).waitFor()
+    await until(async () => (await toast.textContent()) === '', 'nothing is said any more')
+    await visit(page, server.address, '#/topics/clicks', 'clicks')
+    await page.getByRole('button', {name: 'Delete…'}).click()
+    await page.getByRole('textbox', {name: /^Type/}).fill('clicks')
+    await page.keyboard.press('Enter')
+    await page.getByRole('heading', {level: 1, name: 'Topics'}).waitFor()
+    await sees(page, 'Deleted topic clicks.')
+  })
+
   test('a server that is gone leaves what is shown, and comes back by itself', async () => {
     await begin()
     await visit(page, server.address, '#/topics', 'Topics')
@@ -350,8 +430,41 @@ describe('the page', {skip: missing}, () => {
     await page.getByRole('button', {name: 'Change'}).click()
     await sees(page, 'Changed the settings of topic orders.')
     assert.deepEqual(fleet.actions, [
-      {action: 'configure', topic: 'orders', settings: {durability: 'sync', max_messages: 1000, max_age: 500}},
+      {action: 'configure_topic', topic: 'orders', settings: {durability: 'sync', max_messages: 1000, max_age: 500}},
     ])
+  })
+
+  test('a channel: its limit, where its dead letters go and how many did; only what was changed is sent', async () => {
+    await begin()
+    await visit(page, server.address, '#/topics/orders/billing', 'billing')
+    const settings = page.getByRole('region', {name: 'Settings'})
+    await settings.getByText('7 messages since the start').waitFor()
+    await settings.getByText('1 s for each delivery it had').waitFor()
+    await page.getByRole('button', {name: 'Settings…'}).click()
+    assert.deepEqual(await serious(page), [])
+    const limit = page.getByLabel('Deliveries at most')
+    assert.equal(await limit.inputValue(), '5')
+    // What was changed and taken back is as it was.
+    await limit.fill('9')
+    await limit.fill('5')
+    await page.getByRole('button', {name: 'Change'}).click()
+    await sees(page, 'Nothing is changed yet.')
+    await limit.fill('9')
+    await page.getByRole('button', {name: 'Change'}).click()
+    await sees(page, 'Changed the settings of channel billing.')
+    await page.getByRole('button', {name: 'Settings…'}).click()
+    await limit.fill('0')
+    await page.getByLabel('Dead letter topic').fill('')
+    await page.getByLabel('Waits if its consumer is lost').fill('0.25')
+    await page.getByRole('button', {name: 'Change'}).click()
+    await until(() => fleet.actions.length === 2, 'both changes')
+    const place = {action: 'configure_channel', topic: 'orders', channel: 'billing'}
+    assert.deepEqual(fleet.actions, [
+      {...place, settings: {max_attempts: 9}},
+      {...place, settings: {max_attempts: 0, dead_letter_topic: null, redelivery_delay: 250}},
+    ])
+    await settings.getByRole('link', {name: 'clicks'}).click()
+    await page.getByRole('heading', {level: 1, name: 'clicks'}).waitFor()
   })
 
   test('messages are shown as text, JSON or hex, and searched', async () => {
@@ -417,6 +530,31 @@ describe('the page', {skip: missing}, () => {
     await page.keyboard.press('Enter')
     await page.getByRole('heading', {level: 1, name: 'email'}).waitFor()
     assert.equal(await page.evaluate(() => document.activeElement.tagName), 'MAIN')
+  })
+
+  test('a list is searched, sorted and paged by the keyboard, which keeps its place', async () => {
+    await begin({topics: 120})
+    await visit(page, server.address, '#/topics', 'Topics')
+    await sees(page, '120 topics, page 1 of 3')
+    const focused = () => page.evaluate(() => document.activeElement.textContent || document.activeElement.type)
+    await page.getByRole('searchbox').focus()
+    const order = []
+    for (let at = 0; at < 3; at += 1) {
+      await page.keyboard.press('Tab')
+      order.push(await focused())
+    }
+    assert.deepEqual(order, ['50100200', 'Previous', 'Next'], 'before the rows')
+    await page.keyboard.press('Enter')
+    await sees(page, '120 topics, page 2 of 3')
+    await page.keyboard.press('Enter')
+    await sees(page, '120 topics, page 3 of 3')
+    await page.keyboard.press('Enter')
+    assert.equal(await focused(), 'Next', 'at the end, too')
+    await visit(page, server.address, '#/nodes', 'Nodes')
+    await page.getByRole('button', {name: 'Node', exact: true}).press('Enter')
+    await until(() => page.evaluate(() => location.hash === '#/nodes?sort=name&order=asc'), 'the order is in the address')
+    await page.getByRole('searchbox').fill('0.8')
+    await sees(page, '1 of 3 brokers')
   })
 
   test('a token opens the page, a wrong one does not, and it is kept nowhere', async () => {

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod broker;
+mod cgroup;
 mod output;
 mod run;
 
@@ -13,7 +14,8 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 pub use broker::Broker;
-pub use run::{Finished, mq, mq_with_input, signal, start};
+pub use cgroup::Cgroup;
+pub use run::{Finished, mq, mq_with_input, mq_with_url, signal, start};
 
 /// Longest wait for a condition before a test fails: generous, since only failures spend it.
 pub const PATIENCE: Duration = Duration::from_secs(30);

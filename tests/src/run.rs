@@ -34,9 +34,16 @@ impl Finished {
 
 /// Starts `mq` with all its pipes ours.
 pub fn start(args: &[&str]) -> Child {
+    start_with_url(args, None)
+}
+
+/// The same with `MQ_URL`.
+fn start_with_url(args: &[&str], url: Option<&str>) -> Child {
     Command::new(binary())
         .args(args)
         .env_remove("MQ_TCP_ADDRESS")
+        .env_remove("MQ_URL")
+        .envs(url.map(|url| ("MQ_URL", url)))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -58,7 +65,15 @@ pub fn mq(args: &[&str]) -> Finished {
 
 /// Runs `mq` with `input` as its stdin.
 pub fn mq_with_input(args: &[&str], input: &[u8]) -> Finished {
-    let mut child = start(args);
+    finish(args, start(args), input)
+}
+
+/// Runs `mq` with `MQ_URL`.
+pub fn mq_with_url(args: &[&str], url: &str) -> Finished {
+    finish(args, start_with_url(args, Some(url)), &[])
+}
+
+fn finish(args: &[&str], mut child: Child, input: &[u8]) -> Finished {
     let stdout = Collected::of(child.stdout.take().expect("a pipe"));
     let stderr = Collected::of(child.stderr.take().expect("a pipe"));
     let mut stdin = child.stdin.take().expect("a pipe");

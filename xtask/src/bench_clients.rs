@@ -1,5 +1,6 @@
-//! `cargo xtask bench-clients`: the CPU time that a message costs a client, the crate libmq beside go-nsq,
-//! each load on a broker of its own; and of the Python package beside pynsq.
+//! `cargo xtask bench-clients`: the CPU time that a message costs a client, the crate libmq and its library
+//! for C beside go-nsq, each load on a broker of its own; a broker in the process; and the Python package
+//! beside pynsq.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -36,6 +37,8 @@ const LOADS: [(&str, &str, &str); 4] = [
 struct Programs {
     mq: PathBuf,
     rust: PathBuf,
+    /// `None` without a C compiler on this machine.
+    c: Option<PathBuf>,
     /// `None` without Go on this machine.
     go: Option<PathBuf>,
 }
@@ -46,34 +49,67 @@ impl BenchClients {
         build.args(["build", "--profile", "dist", "--locked", "-p", "mq-cli", "-p", "mq-bench", "--bins"]);
         run(&mut build)?;
         let built = target().join("dist");
+        let c = c_load(&built).inspect_err(|error| println!("without C: {error}")).ok();
         let go = tools::go_program("clientload");
         let go = go.inspect_err(|error| println!("without go-nsq: {error}")).ok();
-        let programs = Programs { mq: built.join("mq"), rust: built.join("client-load"), go };
+        let programs = Programs { mq: built.join("mq"), rust: built.join("client-load"), c, go };
         println!(
             "microseconds of CPU time a message costs the client, {} of 100 bytes, best of {}",
             self.messages, self.rounds
         );
-        println!("{:<34}{:>9}{:>14}{:>9}{:>9}", "", "libmq", "as to nsqd", "go-nsq", "ratio");
+        println!("{:<34}{:>9}{:>14}{:>9}{:>9}{:>9}", "", "libmq", "as to nsqd", "C", "go-nsq", "ratio");
         for (name, peer, words) in LOADS {
-            let extended =
-                self.best(&programs, |url| (programs.rust.clone(), vec![name.into(), url.into()]), name)?;
-            let plain = self.best(
-                &programs,
-                |url| (programs.rust.clone(), vec![name.into(), format!("{url}?extension=false")]),
-                name,
-            )?;
-            let Some(go) = &programs.go else {
-                println!("{words:<34}{extended:>9.3}{plain:>14.3}");
-                continue;
+            let of = |program: &Path, options: &str| {
+                self.best(
+                    &programs,
+                    |url| (program.to_owned(), vec![name.into(), url.to_owned() + options]),
+                    name,
+                )
             };
+            let shown = |cost: f64| format!("{cost:.3}");
+            let extended = of(&programs.rust, "")?;
+            let plain = of(&programs.rust, "?extension=false")?;
+            let c = programs.c.as_ref().map(|c| of(c, "")).transpose()?;
             let address = |url: &str| url.trim_start_matches("mq://").to_owned();
-            let go = self.best(&programs, |url| (go.clone(), vec![peer.into(), address(url)]), name)?;
-            println!(
-                "{words:<34}{extended:>9.3}{plain:>14.3}{go:>9.3}{:>9}",
-                format!("1/{:.1}", go / extended)
-            );
+            let go = programs
+                .go
+                .as_ref()
+                .map(|go| self.best(&programs, |url| (go.clone(), vec![peer.into(), address(url)]), name));
+            let go = go.transpose()?;
+            let ratio = go.map(|go| format!("1/{:.1}", go / extended)).unwrap_or_default();
+            let [c, go] = [c, go].map(|cost| cost.map(shown).unwrap_or_default());
+            println!("{words:<34}{extended:>9.3}{plain:>14.3}{c:>9}{go:>9}{ratio:>9}");
         }
+        self.embedded(&programs)?;
         wheel::bench(self.messages, self.rounds)
+    }
+
+    /// Publishing and consuming on a broker in the process, a thread each, in Rust and in C.
+    fn embedded(&self, programs: &Programs) -> Result<(), String> {
+        println!(
+            "microseconds a message, published on one thread and consumed on another, in batches of 100"
+        );
+        println!("{:<34}{:>9}{:>14}", "", "libmq", "C");
+        let folder = target().join("bench").join("embedded");
+        let flush = format!("{}?durability=flush", folder.display());
+        let best = |program: &Path, load: &str, url: &str| {
+            let mut best = f64::INFINITY;
+            for _ in 0..self.rounds {
+                let _ = std::fs::remove_dir_all(&folder);
+                best = best.min(measure(program, &[load.into(), url.into()], self.messages)?);
+            }
+            Ok::<f64, String>(best)
+        };
+        for (words, url) in [("at memory", "mq:memory"), ("at flush", &flush)] {
+            let rust = best(&programs.rust, "embedded", url)?;
+            let c = programs.c.as_ref().map(|c| best(c, "embedded", url)).transpose()?;
+            println!("{words:<34}{rust:>9.3}{:>14}", c.map(|c| format!("{c:.3}")).unwrap_or_default());
+        }
+        if let Some(c) = &programs.c {
+            println!("{:<34}{:>9}{:>14.4}", "a poll that finds nothing", "", best(c, "poll", "mq:memory")?);
+        }
+        let _ = std::fs::remove_dir_all(&folder);
+        Ok(())
     }
 
     /// The best of some runs, each on a broker of its own, which has the messages where they are consumed.
@@ -94,6 +130,21 @@ impl BenchClients {
         }
         Ok(best)
     }
+}
+
+/// The C program of the loads, over the library of the same profile.
+fn c_load(built: &Path) -> Result<PathBuf, String> {
+    run(cargo().args(["build", "--profile", "dist", "--locked", "-p", "mq-ffi", "--lib"]))?;
+    let (library, program_) = (built.join("libmq.so"), built.join("client-load-c"));
+    // By the name that programs look for.
+    let linked = built.join("libmq.so.0");
+    let _ = std::fs::remove_file(&linked);
+    std::os::unix::fs::symlink(&library, &linked).map_err(|e| format!("{}: {e}", linked.display()))?;
+    let mut compile = program("cc");
+    compile.args(["-O2", "-std=c11", "-Iffi/include", "bench/c/client_load.c", "-pthread", "-o"]);
+    compile.arg(&program_).arg(&library).arg(format!("-Wl,-rpath,{}", built.display()));
+    run(&mut compile)?;
+    Ok(program_)
 }
 
 /// What a program prints.

@@ -12,7 +12,7 @@ use crate::tools;
 #[derive(Args)]
 pub(crate) struct BenchNode {
     /// Messages of a load
-    #[arg(long, default_value_t = 200_000)]
+    #[arg(long, default_value_t = 1_000_000)]
     messages: u64,
     /// Runs of each load; the best counts
     #[arg(long, default_value_t = 3)]

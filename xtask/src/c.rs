@@ -73,6 +73,7 @@ pub(crate) fn test(built: &Path) -> Result<Vec<&'static str>, String> {
     }
     let workshop = Workshop::open(built, has_valgrind)?;
     workshop.check_symbols()?;
+    workshop.check_loading()?;
     for compiler in &compilers {
         workshop.check_header(compiler)?;
         workshop.run_tests(compiler)?;
@@ -80,13 +81,14 @@ pub(crate) fn test(built: &Path) -> Result<Vec<&'static str>, String> {
     }
     let prefix = workshop.out.join("prefix");
     missing.extend(install::test(built, &workshop.out, &prefix)?);
+    let has_cmake = !missing.contains(&"cmake");
     for compiler in &compilers {
         let includes_ev = ["-include", "ev.h", "-fsyntax-only", "-x", "c", "/dev/null"];
         let has_libev = succeeds(program(compiler.c).args(includes_ev));
         if !has_libev {
             missing.push("libev");
         }
-        c_examples::test(&prefix, &workshop.out, compiler, Tools { has_valgrind, has_libev })?;
+        c_examples::test(&prefix, &workshop.out, compiler, Tools { has_valgrind, has_libev, has_cmake })?;
     }
     Ok(missing)
 }
@@ -139,6 +141,18 @@ impl Workshop {
         }
         if let Some(taken) = exported.iter().find(|name| theirs.contains(**name)) {
             return Err(format!("{taken} is a name of libc or librt"));
+        }
+        Ok(())
+    }
+
+    /// Checks what the system's loader reads of the shared library: its name, and that it stays loaded, since
+    /// its threads run its code.
+    fn check_loading(&self) -> Result<(), String> {
+        let dynamic = stdout(program("readelf").arg("-d").arg(self.lib.join("libmq.so")))?;
+        for (entry, value) in [("(SONAME)", install::SONAME), ("(FLAGS_1)", "NODELETE")] {
+            if !dynamic.lines().any(|line| line.contains(entry) && line.contains(value)) {
+                return Err(format!("libmq.so has no {value} at {entry}: see ffi/build.rs"));
+            }
         }
         Ok(())
     }

@@ -44,6 +44,7 @@ impl Drop for Server {
 pub(crate) struct Tools {
     pub(crate) has_valgrind: bool,
     pub(crate) has_libev: bool,
+    pub(crate) has_cmake: bool,
 }
 
 /// Builds and runs the examples against what is installed below `prefix`.
@@ -69,7 +70,11 @@ pub(crate) fn test(prefix: &Path, out: &Path, compiler: &Compiler, tools: Tools)
         let folder = out.join(format!("examples-{}-{variant:?}", compiler.c).to_lowercase());
         let examples = Examples { folder, variant };
         examples.build(prefix, compiler, targets)?;
+        if variant == Variant::Shared && tools.has_cmake {
+            examples.build_with_cmake(prefix, compiler)?;
+        }
         examples.embedded()?;
+        examples.dead_letters()?;
         examples.publish_and_work("./data", "t", "c/worker")?;
         let url = format!("mq://127.0.0.1:{port}");
         let topic = format!("{}-{variant:?}", compiler.c).to_lowercase();
@@ -112,6 +117,21 @@ impl Examples {
         Ok(())
     }
 
+    /// Builds the same by their CMake files, and runs one program of each.
+    fn build_with_cmake(&self, prefix: &Path, compiler: &Compiler) -> Result<(), String> {
+        for name in ["c", "cpp"] {
+            let (source, built) = (self.folder.join(name), self.folder.join(name).join("cmake"));
+            let mut configure = program("cmake");
+            configure.arg("-S").arg(&source).arg("-B").arg(&built);
+            configure.arg(format!("-DCMAKE_PREFIX_PATH={}", prefix.display()));
+            configure.arg(format!("-DCMAKE_C_COMPILER={}", compiler.c));
+            run(configure.arg(format!("-DCMAKE_CXX_COMPILER={}", compiler.cpp)))?;
+            run(program("cmake").arg("--build").arg(&built))?;
+        }
+        expect(self.program("c/cmake/embedded").arg("cmake"), "stored\none pizza\ntwo pizzas\n")?;
+        self.publish_and_work("./cmake-data", "t", "cpp/cmake/worker")
+    }
+
     /// A program in the folder of the examples.
     fn program(&self, name: &str) -> Command {
         let path = self.folder.join(name);
@@ -132,6 +152,11 @@ impl Examples {
             expect(self.program("c/embedded").arg("pizzas"), stored)?;
         }
         Ok(())
+    }
+
+    fn dead_letters(&self) -> Result<(), String> {
+        let printed = "half of 10 is 5\nhalf of 30 is 15\ndead letter: twenty\n";
+        expect(self.program("c/dead_letters").args(["numbers", "10", "twenty", "30"]), printed)
     }
 
     fn publish_and_work(&self, url: &str, topic: &str, worker: &str) -> Result<(), String> {

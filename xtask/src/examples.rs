@@ -58,14 +58,51 @@ pub(crate) fn test(mq: &Path) -> Result<Vec<&'static str>, String> {
         maven.arg(arg("-Dlibmq.output=", &target().join("java").join("grpc")));
         run(maven.arg(arg("-DoutputFolder=", &folder("java")?)).arg("package"))?;
         languages.push("java");
+        check_csharp()?;
     } else {
         missing.push("mvn");
+    }
+    if succeeds(program("dotnet").arg("--version")) {
+        let mut dotnet = program("dotnet");
+        dotnet.args(["build", "--nologo", "examples/csharp/Worker.csproj", "--output"]);
+        run(dotnet.arg(folder("csharp")?))?;
+    } else {
+        missing.push("dotnet");
     }
     tests.args(["-m", "pytest", "tests/examples"]);
     tests.env("PYTHONDONTWRITEBYTECODE", "1").env("PYTHONPATH", stubs).env("MQ_BIN", mq);
     run(tests.env("MQ_EXAMPLES", languages.join(" ")).env("MQ_EXAMPLES_FOLDER", target().join("examples")))?;
     Ok(missing)
 }
+
+/// Generates the protos' C# classes, by the protoc that Maven brings, and holds the example's names against
+/// them.
+fn check_csharp() -> Result<(), String> {
+    let output = target().join("java").join("csharp");
+    let mut maven = program("mvn");
+    maven.args(["--batch-mode", "--quiet", "--file", "grpc/java/pom.xml", PROTOBUF_TO_CSHARP]);
+    run(maven.arg(arg("-Dlibmq.output=", &output)))?;
+    let generated = files(&output.join("generated-sources").join("protobuf").join("csharp"))?;
+    let code: Vec<_> = generated.iter().map(|(_, code)| String::from_utf8_lossy(code)).collect();
+    if code.len() != PROTOS.len() || !code.iter().all(|code| code.contains("namespace Libmq.V1 {")) {
+        return Err(format!("{} has not the classes of all protos in Libmq.V1", output.display()));
+    }
+    let example = root().join("examples").join("csharp").join("Worker.cs");
+    let example = fs::read_to_string(&example).map_err(|e| format!("{}: {e}", example.display()))?;
+    let words = example.split(|letter: char| !letter.is_alphanumeric());
+    // The service itself comes from another plugin, and the method is named after it.
+    let is_message = |word: &&str| {
+        (word.starts_with("Subscribe") || word.starts_with("Received"))
+            && !["Subscribe", "SubscribeService", "SubscribeServiceClient"].contains(word)
+    };
+    match words.filter(is_message).find(|word| !code.iter().any(|c| c.contains(&format!("class {word} :")))) {
+        Some(word) => Err(format!("examples/csharp/Worker.cs uses {word}, which the protos do not have")),
+        None => Ok(()),
+    }
+}
+
+/// The goal of Maven's plugin that generates C#.
+const PROTOBUF_TO_CSHARP: &str = "org.xolstice.maven.plugins:protobuf-maven-plugin:compile-csharp";
 
 /// All of the protos, as protoc names them.
 const PROTOS: [&str; 5] = [

@@ -10,7 +10,7 @@ use crate::run::root;
 const HEADER: &str = "ffi/include/mq.h";
 
 /// Files of the crate that declare something for C, in the order of the header.
-const SOURCES: [&str; 10] = [
+const SOURCES: [&str; 11] = [
     "version",
     "status",
     "values",
@@ -20,6 +20,7 @@ const SOURCES: [&str; 10] = [
     "batch",
     "failures",
     "admin",
+    "settings",
     "serve",
 ];
 

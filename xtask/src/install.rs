@@ -11,7 +11,7 @@ use crate::run::{cargo, program, root, run, succeeds, target};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Number in the shared library's name, as in ffi/build.rs.
-const SONAME: &str = "libmq.so.0";
+pub(crate) const SONAME: &str = "libmq.so.0";
 
 /// Arguments of `cargo xtask install`.
 #[derive(Args)]

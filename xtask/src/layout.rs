@@ -1,9 +1,10 @@
-//! Limits on the sizes of files and functions, and ARCHITECTURE.md's map held against the folders that there
-//! are.
+//! Limits on the sizes of files and functions, ARCHITECTURE.md's map held against the folders that there are,
+//! and rooms that import each other.
 
 use std::collections::BTreeSet;
 use std::fs;
 
+use crate::circles;
 use crate::run::root;
 use crate::source::{self, Crate, File, Line};
 
@@ -35,6 +36,7 @@ pub(crate) fn check() -> Result<(), String> {
         root().join(path).exists() || places.any(|place| place.exists())
     };
     failures.extend(off_the_map(&folders(&crates), &map, &exists));
+    failures.extend(circles::check(&crates)?);
     if failures.is_empty() { Ok(()) } else { Err(failures.join("; ")) }
 }
 

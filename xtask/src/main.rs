@@ -9,15 +9,18 @@ mod bench_clients;
 mod bench_node;
 mod c;
 mod c_examples;
+mod circles;
 mod counts;
 mod crash;
 mod examples;
 mod header;
 mod install;
 mod layout;
+mod modules;
 mod npm;
 mod prose;
 mod run;
+mod size;
 mod soak;
 mod source;
 mod stage_log;
@@ -58,6 +61,8 @@ enum Task {
     Header(header::Header),
     /// Installs libmq for C and C++ programs, and the program mq
     Install(install::Install),
+    /// Measures the stripped library for C, with and without servers, and fails above its bars
+    Size(size::Size),
 }
 
 fn main() -> ExitCode {
@@ -74,6 +79,7 @@ fn main() -> ExitCode {
         Task::Generate(task) => task.run(),
         Task::Header(task) => task.run(),
         Task::Install(task) => task.run(),
+        Task::Size(task) => task.run(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

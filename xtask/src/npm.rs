@@ -8,6 +8,7 @@ use std::process::Command;
 use clap::Args;
 
 use crate::run::{cargo, output, program, root, run, succeeds, target};
+use crate::stages::Done;
 use crate::tools;
 
 const SOURCE: &str = "bindings/node";
@@ -104,7 +105,7 @@ fn binary_package(
 }
 
 /// Runs the tests of the packed packages in a project that has nothing else, with the binary `mq`.
-pub(crate) fn test(mq: &Path) -> Result<(), String> {
+pub(crate) fn test(mq: &Path) -> Result<Done, String> {
     let packages = pack("release")?;
     let tools = tools::node_modules("bindings/node/test", "bindings")?;
     let project = target().join("npm").join("project");
@@ -119,7 +120,15 @@ pub(crate) fn test(mq: &Path) -> Result<(), String> {
     let mut node = Command::new("node");
     node.arg("--test").args(files.iter().map(|name| format!("test/{name}"))).current_dir(&project);
     node.env("MQ_BIN", mq).env("MQ_ROOT", root()).env("MQ_NODE_TOOLS", tools);
-    run(&mut node)
+    let peers = tools::nsq();
+    if let Ok(peers) = &peers {
+        node.env("MQ_PEERS", peers);
+    }
+    run(&mut node)?;
+    Ok(match peers {
+        Ok(_) => Done::Ran,
+        Err(error) => Done::Partly(format!("nsqd: {error}").into()),
+    })
 }
 
 fn npm(folder: &Path) -> Command {

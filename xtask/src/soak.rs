@@ -56,6 +56,8 @@ enum Stage {
     Long,
     /// Every fuzz target, from its seeds and what earlier runs found
     Fuzz,
+    /// Threads of the C library, in every order
+    Loom,
     /// Changes of the pure parts that no test notices
     Mutants,
 }
@@ -69,6 +71,7 @@ impl Soak {
             Stage::Crash => Crash { seeds: self.seeds, from: 1 }.run().map(|()| Done::Ran),
             Stage::Long => long(),
             Stage::Fuzz => fuzz(self.fuzz_seconds),
+            Stage::Loom => loom(),
             Stage::Mutants => mutants(&self.mutate),
         })
     }
@@ -109,6 +112,14 @@ fn long() -> Result<Done, String> {
     let mut tests = cargo();
     tests.args(["test", "--no-fail-fast", "--workspace", "--locked"]);
     run(tests.env("MQ_KILL_ROUNDS", "150"))?;
+    Ok(Done::Ran)
+}
+
+/// Runs the tests of threads with loom's locks in place of the real ones, in a target folder of its own.
+fn loom() -> Result<Done, String> {
+    let mut tests = cargo();
+    tests.args(["test", "--locked", "-p", "mq-ffi", "--lib", "loom_tests"]);
+    run(tests.env("RUSTFLAGS", "--cfg mq_loom").env("CARGO_TARGET_DIR", target().join("loom")))?;
     Ok(Done::Ran)
 }
 

@@ -75,10 +75,12 @@ pub(crate) fn node_modules(project: &str, name: &str) -> Result<PathBuf, String>
     Ok(modules)
 }
 
-/// NSQ's own programs, built by Go's client, and where they are; what is missing if they can't be had here.
+/// NSQ's own programs and grpcurl, built by Go's client, and where they are; what is missing if they can't be
+/// had here.
 pub(crate) fn nsq() -> Result<PathBuf, String> {
-    let (from, folder) = (root().join("tests").join("go").join("peers"), target().join("peers"));
-    let sums = fs::read(from.join("go.sum")).map_err(|e| format!("go.sum: {e}"))?;
+    let (go, folder) = (root().join("tests").join("go"), target().join("peers"));
+    let sums = |module| fs::read(go.join(module).join("go.sum")).map_err(|e| format!("{module}/go.sum: {e}"));
+    let sums = [sums("peers")?, sums("grpcurl")?].concat();
     // Lists what is installed. Written last.
     let stamp = folder.join("installed.sum");
     if fs::read(&stamp).is_ok_and(|installed| installed == sums) {
@@ -88,9 +90,13 @@ pub(crate) fn nsq() -> Result<PathBuf, String> {
         return Err("no go on the path".to_owned());
     }
     fs::create_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
-    let mut install = program("go");
-    install.arg("install").args(NSQ_PROGRAMS.map(|name| format!("github.com/nsqio/nsq/apps/{name}")));
-    run(install.current_dir(&from).env("GOBIN", &folder))?;
+    let install = |module, packages: &[String]| {
+        let mut install = program("go");
+        install.arg("install").args(packages);
+        run(install.current_dir(go.join(module)).env("GOBIN", &folder))
+    };
+    install("peers", &NSQ_PROGRAMS.map(|name| format!("github.com/nsqio/nsq/apps/{name}")))?;
+    install("grpcurl", &["github.com/fullstorydev/grpcurl/cmd/grpcurl".to_owned()])?;
     fs::write(&stamp, sums).map_err(|e| format!("{}: {e}", stamp.display()))?;
     Ok(folder)
 }

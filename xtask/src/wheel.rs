@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use crate::run::{cargo, output, program, root, run, target};
+use crate::run::{cargo, output, program, root, run, succeeds, target};
 use crate::stages::Done;
 use crate::tools;
 
@@ -14,6 +14,16 @@ const PACKAGE: &str = "bindings/python";
 /// The newest glibc that a wheel for others may need: 2.28, of 2018, which the systems still maintained have.
 const GLIBC_MINOR_MAX: u32 = 28;
 
+/// Profile of the wheel that is published.
+const PUBLISHED: &str = "dist";
+
+/// Versions of Python that the wheel, of the stable ABI, is tried with, where they are here: the oldest that
+/// it is for, and later ones.
+const OTHER_PYTHONS: [&str; 5] = ["3.10", "3.11", "3.12", "3.13", "3.14"];
+
+/// Most megabytes of a wheel that is published, so that it installs in a few seconds.
+const MB_MAX: u32 = 9;
+
 /// Arguments of `cargo xtask wheel`.
 #[derive(Args)]
 pub(crate) struct Wheel {
@@ -21,7 +31,7 @@ pub(crate) struct Wheel {
     #[arg(long, default_value = "target/wheels")]
     out: PathBuf,
     /// Profile of cargo
-    #[arg(long, default_value = "dist")]
+    #[arg(long, default_value = PUBLISHED)]
     profile: String,
 }
 
@@ -40,7 +50,7 @@ pub(crate) fn wheel(args: &Wheel) -> Result<(), String> {
     let zig = found("zig", tools::python("zig", &[&format!("{PACKAGE}/tests/zig.txt")], &[]));
     let mut build = maturin();
     build.current_dir(&source).env("CARGO_TARGET_DIR", target());
-    build.args(["build", "--profile", &args.profile, "--out"]).arg(&packed);
+    build.args(["build", "--profile", &args.profile, "--compression-level", "9", "--out"]).arg(&packed);
     if let Some(zig) = &zig {
         // maturin finds zig as a module of the Python in its environment.
         build.args(["--zig", "--compatibility", &format!("manylinux_2_{GLIBC_MINOR_MAX}")]);
@@ -51,6 +61,13 @@ pub(crate) fn wheel(args: &Wheel) -> Result<(), String> {
 
     let wheel = only_file(&packed, "whl")?;
     audit(&wheel, zig.is_some())?;
+    let bytes = fs::metadata(&wheel).map_err(|e| format!("{}: {e}", wheel.display()))?.len();
+    let megabytes = bytes as f64 / 1e6;
+    println!("the wheel has {megabytes:.2} MB, of {MB_MAX} at most for what is published");
+    // Other profiles are quicker to build, and larger.
+    if args.profile == PUBLISHED && megabytes > f64::from(MB_MAX) {
+        return Err(format!("a wheel of {megabytes:.2} MB is too large: at most {MB_MAX}"));
+    }
     for file in [wheel, only_file(&packed, "gz")?] {
         let to = out.join(file.file_name().unwrap_or_default());
         fs::copy(&file, &to).map_err(|e| format!("{}: {e}", to.display()))?;
@@ -148,10 +165,35 @@ pub(crate) fn test() -> Result<Done, String> {
         pytest.env("MQ_PEERS", peers);
     }
     run(pytest.env("PYTHONDONTWRITEBYTECODE", "1"))?;
+    try_with_others(&only_file(&wheels, "whl")?)?;
     Ok(match peers {
         Ok(_) => Done::Ran,
         Err(error) => Done::Partly(format!("nsqd: {error}").into()),
     })
+}
+
+/// Installs the wheel for each other Python on the path, and runs the examples of its docstrings there.
+fn try_with_others(wheel: &Path) -> Result<(), String> {
+    let folder = target().join("python").join("other");
+    for version in OTHER_PYTHONS {
+        let other = || {
+            let mut python = program(format!("python{version}"));
+            // Where pyenv has it, and another version is the current one.
+            python.env("PYENV_VERSION", version);
+            python
+        };
+        if !succeeds(other().args(["-c", "import ensurepip, venv"])) {
+            continue;
+        }
+        println!("with Python {version}");
+        run(other().args(["-m", "venv", "--clear"]).arg(&folder))?;
+        let python = folder.join("bin").join("python");
+        let mut install = program(&python);
+        install.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-index"]);
+        run(install.arg(wheel))?;
+        run(program(&python).arg(root().join(PACKAGE).join("tests").join("docstrings.py")))?;
+    }
+    Ok(())
 }
 
 /// Measures what a message costs a client of the package, beside pynsq.

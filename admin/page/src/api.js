@@ -52,6 +52,7 @@ async function request(method, path, body, signal) {
   }
   const text = await answer.text()
   const value = parsed(text)
+  if (answer.status === 202) return {pending: value}
   if (answer.ok) return value
   const {message: code = `HTTP_${answer.status}`, detail, results} = value ?? {}
   const sentence = detail || SENTENCES[code] || `The server answered ${answer.status} ${code}.`

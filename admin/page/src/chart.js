@@ -3,6 +3,7 @@ import {useEffect, useRef, useState} from 'preact/hooks'
 import uPlot from 'uplot'
 import {html} from './html.js'
 import {UNKNOWN} from './format.js'
+import {useMedia} from './parts.js'
 
 const HEIGHT = 150
 
@@ -10,7 +11,8 @@ const HEIGHT = 150
 export function Chart({title, times, series, text, axis = text}) {
   const plot = useRef(null)
   const [at, setAt] = useState(null)
-  const scheme = useScheme()
+  // Colours on a canvas do not follow by themselves.
+  const scheme = useMedia('(prefers-color-scheme: dark)')
   const labels = series.map(({label}) => label).join('\n')
   useEffect(() => {
     if (times.length < 2) return undefined
@@ -60,7 +62,8 @@ function options(place, series, axis, setAt) {
     height: HEIGHT,
     legend: {show: false},
     cursor: {y: false, points: {size: 6}, drag: {x: false, y: false}},
-    padding: [10, 6, 0, 0],
+    // Half of the last time of day stands to the right of the plot.
+    padding: [10, 28, 0, 0],
     scales: {y: {range: (_, low, high) => [Math.min(0, low ?? 0), high > 0 ? high * 1.1 : 1]}},
     axes: [
       {
@@ -86,16 +89,4 @@ function options(place, series, axis, setAt) {
     ],
     hooks: {setCursor: [({cursor}) => setAt(cursor.idx ?? null)]},
   }
-}
-
-/** Whether the viewer's scheme is dark: colours on a canvas do not follow by themselves. */
-function useScheme() {
-  const [isDark, setDark] = useState(() => matchMedia('(prefers-color-scheme: dark)').matches)
-  useEffect(() => {
-    const query = matchMedia('(prefers-color-scheme: dark)')
-    const changed = () => setDark(query.matches)
-    query.addEventListener('change', changed)
-    return () => query.removeEventListener('change', changed)
-  }, [])
-  return isDark
 }

@@ -2,7 +2,7 @@
 import {html} from './html.js'
 import {Chart} from './chart.js'
 import {count, rate} from './format.js'
-import {Choice, Part} from './parts.js'
+import {Choice, Part, readAt} from './parts.js'
 import {usePoll} from './poll.js'
 import {adjust} from './route.js'
 
@@ -12,13 +12,14 @@ const CHOICES = Object.entries(SPANS).map(([span, [words]]) => [span, words])
 
 const short = new Intl.NumberFormat('en', {notation: 'compact', maximumFractionDigits: 1})
 
-/** The charts of a topic, channel or node, or of the whole fleet, on a page that says the warnings `said` itself. */
-export function History({of = {}, span, said}) {
+/** The charts of a topic, channel or node, or of the whole fleet; `page` is what the page has, which says its warnings itself. */
+export function History({of = {}, span, page}) {
   const [chosen, [, step]] = SPANS[span] ? [span, SPANS[span]] : ['10m', SPANS['10m']]
   const {data, error} = usePoll('data/history', {span: chosen, ...of}, step)
   const choose = (value) => adjust({span: value === '10m' ? '' : value})
-  return html`<${Part} title="History" note=${data?.note} end=${html`<${Choice} label="Span of the charts" value=${chosen} choices=${CHOICES} onChoose=${choose} />`}>
-    ${data?.warnings.filter((line) => !said.includes(line)).map((line) => html`<p class="soft small" key=${line}>${line}</p>`)}
+  const notes = data ? [data.note, readAt(data.at, page.at)].filter(Boolean).join('; ') : null
+  return html`<${Part} title="History" note=${notes} end=${html`<${Choice} label="Span of the charts" value=${chosen} choices=${CHOICES} onChoose=${choose} />`}>
+    ${data?.warnings.filter((line) => !page.warnings.includes(line)).map((line) => html`<p class="soft small" key=${line}>${line}</p>`)}
     ${!data && error && html`<p class="notice">${error.message}</p>`}
     ${
       data &&

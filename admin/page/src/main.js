@@ -1,6 +1,6 @@
 // The frame of the page: the bar, the place that is shown, what is said after an action.
 import {render} from 'preact'
-import {useCallback, useEffect, useErrorBoundary, useRef, useState} from 'preact/hooks'
+import {useCallback, useEffect, useErrorBoundary, useLayoutEffect, useRef, useState} from 'preact/hooks'
 import {onSaid} from './actions.js'
 import {get, onLoggedOut, post} from './api.js'
 import {html} from './html.js'
@@ -14,7 +14,7 @@ import {Peek} from './pages/peek.js'
 import {Topic} from './pages/topic.js'
 import {Topics} from './pages/topics.js'
 import {Head} from './parts.js'
-import {go, link, useRoute} from './route.js'
+import {go, link, parse, useRoute} from './route.js'
 import {SessionOf} from './session.js'
 
 /** Milliseconds that a line about an action stays. */
@@ -66,7 +66,7 @@ function App() {
       ${mustLogIn && html`<${Login} onDone=${ask} />`}
       ${me && !mustLogIn && html`<${Guard} key=${route.parts.join('/')}><${Place} route=${route} /></${Guard}>`}
     </${Main}>
-    <${Said} />
+    <${Said} place=${route.parts.join('/')} />
   </${SessionOf}>`
 }
 
@@ -87,12 +87,12 @@ function Bar({me, first, logOut}) {
 
 const isAt = (part, first = '') => part === first || (part === 'topics' && first === 'peek')
 
-/** The content. The focus moves to it with the place, so that a screen reader begins there. */
+/** The content. The focus moves to it with the place, before either is drawn, so that a screen reader begins there. */
 function Main({route, children}) {
   const main = useRef(null)
   const place = route.parts.join('/')
   const before = useRef(place)
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (before.current === place) return
     before.current = place
     main.current.focus({preventScroll: true})
@@ -119,15 +119,24 @@ function Place({route: {parts, parameters}}) {
   if (first === 'topics' && second) return html`<${Topic} key=${key} topic=${second} parameters=${parameters} />`
   if (first === 'topics') return html`<${Topics} key=${key} parameters=${parameters} />`
   if (first === 'nodes' && second) return html`<${Node} key=${key} node=${second} parameters=${parameters} />`
-  if (first === 'nodes') return html`<${Nodes} key=${key} />`
+  if (first === 'nodes') return html`<${Nodes} key=${key} parameters=${parameters} />`
   if (first === 'lookup') return html`<${Lookup} key=${key} />`
   if (first === 'peek' && second) return html`<${Peek} key=${key} topic=${second} parameters=${parameters} />`
   return html`<${Head} title="No such page" /><p>Nothing is at this address. <a href=${link([])}>The overview</a> shows what there is.</p>`
 }
 
-function Said() {
+/** What came of an action, until another place is shown than the one that the action led to. */
+function Said({place}) {
   const [text, setText] = useState('')
+  const of = useRef(place)
   useEffect(() => onSaid(setText), [])
+  useEffect(() => {
+    // An action that leads to another place has done so by now.
+    of.current = parse(location.hash).parts.join('/')
+  }, [text])
+  useEffect(() => {
+    if (text && place !== of.current) setText('')
+  }, [place])
   useEffect(() => {
     const timer = text && setTimeout(() => setText(''), SAID)
     return () => clearTimeout(timer)

@@ -1,7 +1,7 @@
 // Parts that several pages have: the head, what is wrong, figures, the state of a fetch.
-import {useEffect} from 'preact/hooks'
+import {useEffect, useState} from 'preact/hooks'
 import {html} from './html.js'
-import {counted, moment, UNKNOWN} from './format.js'
+import {count, counted, duration, moment, UNKNOWN} from './format.js'
 import {link} from './route.js'
 
 /** Warnings that are shown before the rest is folded away. */
@@ -19,9 +19,18 @@ export function Head({crumbs = [], title, tags, poll, children}) {
       ${crumbs.map(([name, href]) => html`<span key=${href}><a href=${href}>${name}</a> / </span>`)}</nav>`
     }
     <h1>${title}</h1>${tags}
-    ${poll?.data && html`<span class="soft small">as of ${clock(poll.data.at)}</span>`}
+    ${poll?.data && html`<${Age} at=${poll.data.at} />`}
     ${children && html`<div class="acts">${children}</div>`}
   </div>`
+}
+
+/** Seconds from which on an answer is old: the server shows what it knows while it asks slow nodes anew. */
+const OLD = 30
+
+/** When the numbers were read, and how long ago that is where it counts. */
+function Age({at}) {
+  const age = Date.now() / 1000 - at
+  return html`<span class=${age > OLD ? 'tag warn' : 'soft small'}>as of ${clock(at)}${age > OLD && `, ${duration(Math.round(age))} ago: being read anew`}</span>`
 }
 
 /** A time of day. */
@@ -29,11 +38,12 @@ export const clock = (seconds) => (seconds ? moment(seconds).slice(11) : UNKNOWN
 
 /** The state of a fetch, where there is something to say about it: what failed, and the server's warnings. */
 export function State({poll}) {
-  const {data, error} = poll
+  const {data, error, reading} = poll
   const warnings = data ? unsaid(data) : []
   const [shown, rest] = [warnings.slice(0, WARNINGS_SHOWN), warnings.slice(WARNINGS_SHOWN)]
   return html`<div class="state" aria-live="polite">
-    ${!data && !error && html`<p class="soft">Loading…</p>`}
+    ${!data && !error && !reading && html`<p class="soft">Loading…</p>`}
+    ${reading && html`<p class=${data ? 'notice' : 'soft'} key="reading">${soFar(reading)}</p>`}
     ${
       error &&
       error.status !== 401 &&
@@ -54,11 +64,23 @@ export function State({poll}) {
   </div>`
 }
 
+/** How far a fleet is read that nobody has looked at for a while. */
+function soFar({done, of}) {
+  if (of == null) return 'The lookup servers are being asked for the nodes.'
+  return `${count(done)} of ${counted(of, 'node')} have answered so far: what is shown is a part of it.`
+}
+
 /** Warnings but those that a finding says already: a node that does not answer is both. */
 function unsaid({warnings = [], findings = []}) {
   const gone = findings.filter(({kind, node}) => node && kind.endsWith('unreachable')).map(({node}) => node)
   return warnings.filter((line) => !gone.some((node) => line.includes(node)))
 }
+
+/** Seconds by which numbers of one page may differ in age before that is said. */
+const APART = 5
+
+/** Says when numbers were read that are not as old as the rest of the page. */
+export const readAt = (at, page) => (at != null && Math.abs(at - page) > APART ? `as of ${clock(at)}` : null)
 
 /** A part of a page under a heading. */
 export function Part({title, note, end, children}) {
@@ -72,17 +94,43 @@ export function Part({title, note, end, children}) {
 const SEVERITIES = {critical: ['bad', 'Critical'], warning: ['warn', 'Warning'], notice: ['', 'Notice']}
 const severityOf = ({severity}) => SEVERITIES[severity] ?? SEVERITIES.notice
 
-/** What is wrong, in words, worst first as the server sorted it. */
+/** What is wrong, in words, worst first as the server sorted it; what is about the same place stands together. */
 export function Findings({findings}) {
-  return html`<ul class="troubles" aria-label="Trouble">${findings.map((finding) => {
-    const [kind, word] = severityOf(finding)
-    return html`<li key=${`${finding.kind} ${finding.topic} ${finding.channel} ${finding.node}`} class=${`is-${finding.severity}`}>
-      <span class=${`tag ${kind}`}>${word}</span>
-      <a class="what" href=${placeOf(finding)}>${finding.text}</a>
-      ${finding.since != null && html`<span class="since" title=${moment(finding.since)}>since ${shortMoment(finding.since)}</span>`}
-      ${finding.help && html`<span class="do">${sentence(finding.help)}</span>`}
+  const isNarrow = useMedia('(max-width: 640px)')
+  const groups = new Map()
+  for (const finding of findings) {
+    const place = placeOf(finding)
+    groups.set(place, [...(groups.get(place) ?? []), finding])
+  }
+  return html`<ul class="troubles" aria-label="Trouble">${[...groups].map(([place, [worst, ...rest]]) => {
+    const more = rest.map((finding) => html`<${Finding} key=${`${finding.kind} ${finding.text}`} finding=${finding} />`)
+    return html`<li key=${`${worst.kind} ${place}`} class=${`is-${worst.severity}`}>
+      <${Finding} finding=${worst} />
+      ${rest.length > 0 && isNarrow ? html`<details><summary>and ${counted(rest.length, 'more finding')} about it</summary>${more}</details>` : more}
     </li>`
   })}</ul>`
+}
+
+function Finding({finding}) {
+  const [kind, word] = severityOf(finding)
+  return html`<div class="finding">
+    <span class=${`tag ${kind}`}>${word}</span>
+    <a class="what" href=${placeOf(finding)}>${finding.text}</a>
+    ${finding.since != null && html`<span class="since" title=${moment(finding.since)}>since ${shortMoment(finding.since)}</span>`}
+    ${finding.help && html`<span class="do">${sentence(finding.help)}</span>`}
+  </div>`
+}
+
+/** Whether a media query holds, as long as it does. */
+export function useMedia(words) {
+  const [holds, setHolds] = useState(() => matchMedia(words).matches)
+  useEffect(() => {
+    const query = matchMedia(words)
+    const changed = () => setHolds(query.matches)
+    query.addEventListener('change', changed)
+    return () => query.removeEventListener('change', changed)
+  }, [words])
+  return holds
 }
 
 /** The time of day, with the day if that is another one. */
@@ -101,10 +149,20 @@ function placeOf({topic, channel, node, kind}) {
   return node ? link(['nodes', node]) : link(['nodes'])
 }
 
-/** The worst finding as a word or two; the whole sentence is its title. */
+/** Meanings of words that do not speak for themselves. */
+const MEANINGS = {
+  pinned: 'All consumers hold as many messages as they may.',
+  skew: 'One node has nearly all that waits.',
+  slow: 'Messages come as fast as they are finished, or faster.',
+  stuck_client: 'One consumer holds messages and finishes none.',
+}
+
+/** The worst finding as a word or two, with what it means and the whole sentence as title and for screen readers. */
 export function Worst({finding}) {
   if (!finding) return null
-  return html`<span class=${`tag ${severityOf(finding)[0]}`} title=${finding.text}>${finding.kind.replaceAll('_', ' ')}</span>`
+  const {kind, text} = finding
+  const words = [MEANINGS[kind], sentence(text)].filter(Boolean).join(' ')
+  return html`<span class=${`tag ${severityOf(finding)[0]}`} title=${words}>${kind.replaceAll('_', ' ')}<span class="hidden">: ${words}</span></span>`
 }
 
 export const Tag = ({kind = '', title, children}) => html`<span class=${`tag ${kind}`} title=${title}>${children}</span>`

@@ -58,14 +58,15 @@ function Cell({column, row}) {
   return html`<td class=${n ? 'n' : undefined}>${cell(row)}</td>`
 }
 
-/** Steps through the pages of a list that the server cuts. */
+/**
+ * Steps through the pages of a list that the server cuts. A button that leads nowhere keeps the focus: the keyboard
+ * would begin anew at the top of the page.
+ */
 export function Pager({page, pages, total, noun, onPage}) {
+  const step = (word, to) =>
+    html`<button type="button" aria-disabled=${String(to < 1 || to > pages)} onClick=${() => to >= 1 && to <= pages && onPage(to)}>${word}</button>`
   return html`<nav class="row" aria-label=${`Pages of ${noun}`}>
     <span class="soft" aria-live="polite">${total}${pages > 1 ? `, page ${page} of ${pages}` : ''}</span>
-    ${
-      pages > 1 &&
-      html`<button type="button" disabled=${page <= 1} onClick=${() => onPage(page - 1)}>Previous</button>
-    <button type="button" disabled=${page >= pages} onClick=${() => onPage(page + 1)}>Next</button>`
-    }
+    ${pages > 1 && html`${step('Previous', page - 1)}${step('Next', page + 1)}`}
   </nav>`
 }

@@ -1,18 +1,9 @@
-// A list of topics that the server searches, sorts and cuts: of the fleet or of one node.
+// A list of topics, of the fleet or of one node.
 import {html} from './html.js'
-import {count, counted} from './format.js'
+import {List} from './list.js'
 import * as numbers from './numbers.js'
 import {Tag, Worst} from './parts.js'
-import {adjust, link} from './route.js'
-import {Search} from './search.js'
-import {Pager, Table} from './table.js'
-
-const SIZES = ['50', '100', '200']
-
-/** What to ask the server for, out of the address. */
-export function listQuery({search, sort, order, page, per_page}) {
-  return {search, sort, order, page, per_page}
-}
+import {link} from './route.js'
 
 const NAME = {
   head: 'Topic',
@@ -42,22 +33,6 @@ const COLUMNS = [
   numbers.clients,
 ]
 
-export function TopicList({data, parameters, caption, none}) {
-  const {search = '', sort, order, per_page: size = '50'} = parameters
-  const shown =
-    sort && sort !== 'trouble' ? {by: sort, descending: (order ?? (sort === 'name' ? 'asc' : 'desc')) === 'desc'} : undefined
-  const onSort = ({by, descending}) => adjust({sort: by, order: descending ? 'desc' : 'asc', page: ''})
-  const pages = Math.max(1, Math.ceil(data.matching / data.per_page))
-  const total = search ? `${count(data.matching)} of ${counted(data.total, 'topic')}` : counted(data.total, 'topic')
-  return html`<div class="list">
-    <form class="row" role="search" onSubmit=${(event) => event.preventDefault()}>
-      <${Search} label="Search topics by name" value=${search} onSearch=${(words) => adjust({search: words, page: ''})} />
-      ${shown && html`<button type="button" onClick=${() => adjust({sort: '', order: '', page: ''})}>Trouble first</button>`}
-      <label class="soft small">Rows <select value=${size} onChange=${(event) => adjust({per_page: event.target.value, page: ''})}>
-        ${SIZES.map((each) => html`<option key=${each} value=${each}>${each}</option>`)}</select></label>
-    </form>
-    <${Table} caption=${caption} columns=${COLUMNS} rows=${data.topics} keyOf=${(row) => row.topic} sort=${shown} onSort=${onSort}
-      none=${search ? `No topic has ${JSON.stringify(search)} in its name.` : none} />
-    <${Pager} page=${data.page} pages=${pages} total=${total} noun="topics" onPage=${(page) => adjust({page: page === 1 ? '' : page})} />
-  </div>`
-}
+export const TopicList = ({data, parameters, caption, none}) =>
+  html`<${List} data=${data} rows=${data.topics} parameters=${parameters} noun="topic" columns=${COLUMNS} caption=${caption}
+    keyOf=${(row) => row.topic} none=${none} />`

@@ -1,11 +1,12 @@
 //! Clients of channels, asked for when somebody wants to know.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::gather::all;
-use super::snapshot::Snapshot;
-use crate::trouble::{ChannelFacts, ClientFacts, Finding, Kind, Severity};
+use crate::finding::{Finding, Kind, Severity};
+use crate::snapshot::Snapshot;
+use crate::trouble::{ChannelFacts, ClientFacts};
 use crate::upstream::answers::{ChannelList, Client, Stats};
 use crate::upstream::{Call, Failure, Upstream};
 
@@ -51,17 +52,38 @@ pub(crate) async fn clients_of(
     (clients, failed)
 }
 
+/// The clients of all channels of a node, by topic and channel; none where it does not answer.
+pub(crate) async fn clients_on(
+    snapshot: &Snapshot,
+    call: &Call,
+    id: &str,
+) -> HashMap<(String, String), Vec<Client>> {
+    let Some(node) = snapshot.node(id).filter(|node| node.error.is_none()) else { return HashMap::new() };
+    let query = [("format", "json"), ("include_mem", "false")];
+    let stats: Result<Stats, Failure> = node.upstream.get(call, "/stats", &query).await;
+    let topics = stats.unwrap_or_default().topics.into_iter();
+    let channels = topics.flat_map(|topic| {
+        let name = topic.topic_name;
+        topic.channels.into_iter().map(move |channel| ((name.clone(), channel.channel_name), channel.clients))
+    });
+    channels.collect()
+}
+
 /// The findings of a snapshot, the worst slow channels explained by their clients.
-pub(super) async fn explained(snapshot: &Snapshot, call: &Call) -> Vec<Finding> {
-    let mut findings = snapshot.findings.clone();
-    let is_slow = |finding: &&Finding| finding.kind == Kind::Slow && finding.severity < Severity::Notice;
-    for finding in snapshot.findings.iter().filter(is_slow).take(EXPLAINED_MAX) {
-        let (Some(topic), Some(name)) = (&finding.topic, &finding.channel) else { continue };
+pub(super) async fn explained(snapshot: &Snapshot, mut findings: Vec<Finding>, call: &Call) -> Vec<Finding> {
+    let is_behind = |finding: &&Finding| {
+        let asks_why = matches!(finding.kind, Kind::Slow | Kind::TimingOut | Kind::Requeueing);
+        asks_why && finding.severity < Severity::Notice
+    };
+    let behind = findings.iter().filter(is_behind).take(EXPLAINED_MAX);
+    let behind: Vec<(String, String)> =
+        behind.filter_map(|finding| finding.topic.clone().zip(finding.channel.clone())).collect();
+    for (topic, name) in &behind {
         let Some(channel) = snapshot.topics.get(topic).and_then(|topic| topic.channels.get(name)) else {
             continue;
         };
         let (clients, _) = clients_of(snapshot, call, topic, name).await;
-        let listed: Vec<_> = clients.iter().map(|(_, client)| ClientFacts::new(client)).collect();
+        let listed: Vec<_> = clients.iter().map(|(node, client)| ClientFacts::new(node, client)).collect();
         let facts = ChannelFacts {
             topic,
             channel: name,

@@ -4,71 +4,128 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use bytes::Bytes;
-use mq_net::http::{Method, StatusCode};
+use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use super::Sources;
-use super::snapshot::{Lookup, Node, Snapshot};
-use crate::upstream::answers::{self, DrainStatus, History, Info, Metrics, NodeList, Stats, TopicList};
-use crate::upstream::{Call, Failure, Upstream, is_reachable_for, joined};
+use super::{Fleet, Reading, Sources};
+use crate::finding;
+use crate::snapshot::{Lookup, Node, Snapshot};
+use crate::trouble;
+use crate::upstream::answers::{DrainStatus, History, Info, Metrics, NodeList, Stats, TopicList};
+use crate::upstream::{Call, Failure, Upstream, is_reachable_for, joined, unreadable};
 
 /// Brokers that are read at the same time.
 const AT_ONCE: usize = 32;
 /// Most brokers of a fleet: others are left out, and that is said.
 const NODES_MAX: usize = 1000;
 
-/// Reads everything.
-pub(super) async fn read(sources: &Sources, call: &Call) -> Snapshot {
+/// The part of a fleet that is read so far.
+#[derive(Default)]
+pub(super) struct Progress(Mutex<Read>);
+
+#[derive(Clone, Default)]
+struct Read {
+    /// Time when it began, in seconds since 1970.
+    at: f64,
+    lookups: Vec<Arc<Lookup>>,
+    nodes: Vec<Arc<Node>>,
+    /// Brokers there are; `None` before the lookup servers have answered.
+    of: Option<usize>,
+    left_out: usize,
+}
+
+impl Progress {
+    /// The fleet as far as it is read, and how many of its brokers that are.
+    pub(super) fn snapshot(&self) -> (Snapshot, Reading) {
+        let read = self.0.lock().clone();
+        let reading = Reading { done: read.nodes.len(), of: read.of };
+        (read.merged(), reading)
+    }
+
+    /// Forgets it: all is read.
+    pub(super) fn clear(&self) {
+        *self.0.lock() = Read::default();
+    }
+}
+
+impl Read {
+    /// The snapshot of what was read. Its findings are there, the worst first, and nothing points at them
+    /// before [`Snapshot::set_findings`].
+    fn merged(self) -> Snapshot {
+        let mut snapshot = Snapshot::new(self.at, self.nodes, self.lookups);
+        snapshot.findings = trouble::find(&snapshot);
+        finding::sort(&mut snapshot.findings);
+        if self.left_out > 0 {
+            let text = format!("brokers left out: {}; at most {NODES_MAX} are read", self.left_out);
+            snapshot.warnings.push(text);
+        }
+        snapshot
+    }
+}
+
+/// The time, in seconds since 1970.
+pub(crate) fn seconds_now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+}
+
+/// Reads everything, and notes in `progress` what is there.
+pub(super) async fn read(fleet: &Arc<Fleet>, call: &Call, progress: &Progress) -> Snapshot {
+    let at = seconds_now();
+    let sources = &*fleet.sources();
     let lookups = all(sources.lookups.clone(), |upstream| {
         let call = call.clone();
         async move { lookup(upstream, &call).await }
     });
     let lookups = lookups.await;
-    let (mut nodes, left_out) = known(sources, &lookups);
-    let registered: BTreeMap<String, _> =
-        nodes.iter_mut().map(|node| (node.id().to_owned(), std::mem::take(&mut node.registered))).collect();
-    let nodes = all(nodes, |node| {
-        let call = call.clone();
-        async move { broker(node, &call).await }
+    let (nodes, left_out) = known(sources, &lookups);
+    let lookups = lookups.into_iter().map(Arc::new).collect();
+    *progress.0.lock() = Read { at, lookups, nodes: Vec::new(), of: Some(nodes.len()), left_out };
+    let brokers = nodes.into_iter().map(|node| {
+        let (fleet, call) = (Arc::clone(fleet), call.clone());
+        async move { broker(node, &fleet, &call, at).await }
     });
-    let mut nodes = nodes.await;
-    for node in &mut nodes {
-        node.registered = registered.get(node.id()).cloned().unwrap_or_default();
-    }
-    let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-    let merged = tokio::task::spawn_blocking(move || {
-        let mut snapshot = Snapshot::new(at, nodes, lookups);
-        if left_out > 0 {
-            snapshot.warnings.push(format!("{left_out} brokers are left out: at most {NODES_MAX} are read"));
-        }
-        snapshot
-    });
-    merged.await.unwrap_or_default()
+    each(brokers.collect(), |_, node| progress.0.lock().nodes.push(Arc::new(node))).await;
+    let read = progress.0.lock().clone();
+    call.room.work(move || read.merged()).await.unwrap_or_default()
 }
 
-/// Does something with each, a bounded number at a time, in order.
+/// Does something with each, a bounded number at a time, and gives what came of it in order.
 pub(crate) async fn all<T, R, F>(items: Vec<T>, work: impl Fn(T) -> F) -> Vec<R>
+where
+    F: Future<Output = R> + Send + 'static,
+    R: Send + 'static,
+{
+    let mut done: BTreeMap<usize, R> = BTreeMap::new();
+    let work = items.into_iter().map(work).collect();
+    each(work, |at, one| {
+        done.insert(at, one);
+    })
+    .await;
+    done.into_values().collect()
+}
+
+/// Does all of `work`, a bounded number at a time, and hands over each as it is done.
+async fn each<R, F>(work: Vec<F>, mut done: impl FnMut(usize, R))
 where
     F: Future<Output = R> + Send + 'static,
     R: Send + 'static,
 {
     let turns = Arc::new(Semaphore::new(AT_ONCE));
     let mut tasks = JoinSet::new();
-    for (at, item) in items.into_iter().enumerate() {
-        let (turns, work) = (Arc::clone(&turns), work(item));
+    for (at, work) in work.into_iter().enumerate() {
+        let turns = Arc::clone(&turns);
         tasks.spawn(async move {
             // Never closed.
             let _turn = turns.acquire().await;
             (at, work.await)
         });
     }
-    let mut done: BTreeMap<usize, R> = BTreeMap::new();
     while let Some(one) = tasks.join_next().await {
-        done.extend(one.ok());
+        if let Ok((at, one)) = one {
+            done(at, one);
+        }
     }
-    done.into_values().collect()
 }
 
 /// The brokers that were named, and those that lookup servers know; and how many are too many.
@@ -115,52 +172,58 @@ async fn lookup(upstream: Upstream, call: &Call) -> Lookup {
     }
 }
 
-async fn broker(mut node: Node, call: &Call) -> Node {
+async fn broker(mut node: Node, fleet: &Fleet, call: &Call, now: f64) -> Node {
     if node.error.is_some() {
         return node;
     }
-    let upstream = &node.upstream;
+    let upstream = node.upstream.clone();
+    let mut link = upstream.link();
     let query = [("format", "json"), ("include_clients", "false"), ("include_mem", "false")];
-    let (stats, info, history) = tokio::join!(
-        upstream.get::<Stats>(call, "/stats", &query),
-        upstream.get::<Info>(call, "/info", &[]),
-        upstream.get::<History>(call, "/history", &[]),
-    );
-    match stats {
-        Ok(stats) => {
-            node.info.version.clone_from(&stats.version);
-            node.info.start_time = stats.start_time;
-            node.health = stats.health;
-            let by_name = |topic: answers::Topic| (topic.topic_name.clone(), topic);
-            node.topics = stats.topics.into_iter().map(by_name).collect();
-        }
+    let stats = match link.ask(call, "/stats", &query).await {
+        Ok(stats) => stats,
         Err(error) => {
             node.error = Some(error);
             return node;
         }
+    };
+    let history = link.ask(call, "/history", &[]).await.ok();
+    let filled = call.room.work(move || filled(node, &stats, history.as_deref(), now)).await;
+    let mut node = match filled {
+        Ok(node) => node,
+        Err(error) => return Node { error: Some(unreadable(error)), ..Node::new(upstream) },
+    };
+    if node.error.is_some() {
+        return node;
     }
-    node.info = info.unwrap_or(node.info);
+    node.info = fleet.info_of(&node, &mut link, call).await;
     // Whoever keeps a history is an mq, and has the rest.
-    if let Ok(history) = history {
-        node.own_version = Some(history.version).filter(|version| !version.is_empty());
-        node.history_missing = history.missing;
-        node.has_rates = history.node.as_ref().is_some_and(|node| node.growth.is_some());
-        let by_key = |series: answers::Series| match &series.channel {
-            Some(channel) => (format!("{}:{channel}", series.topic), series),
-            None => (series.topic.clone(), series),
-        };
-        node.history = Some(history.series.into_iter().map(by_key).collect());
-        let (metrics, drain) = tokio::join!(
-            node.upstream.ask(call, Method::GET, "/metrics", &[("topics", "false")], Bytes::new()),
-            node.upstream.get::<DrainStatus>(call, "/drain", &[]),
-        );
+    if node.keeps_history {
+        let metrics = link.ask(call, "/metrics", &[("topics", "false")]).await;
         node.metrics = metrics.ok().map(|text| Metrics::parse(&String::from_utf8_lossy(&text)));
-        node.is_draining = drain.ok().map(|status| status.state != "none");
+        let drain = link.ask(call, "/drain", &[]).await.ok();
+        let drain = drain.and_then(|drain| serde_json::from_slice::<DrainStatus>(&drain).ok());
+        node.is_draining = drain.map(|status| status.state != "none");
     }
+    node.options = fleet.options.of(&node);
+    let used = node.disk().map(|(used, _)| used);
+    node.log_growth = used.and_then(|used| fleet.trends.lock().note(node.id(), now, used));
     node
 }
 
-/// Whether an error says that a token is missing.
-pub(crate) fn is_unauthorized(error: &Failure) -> bool {
-    error.status() == Some(StatusCode::UNAUTHORIZED)
+/// The node with what its answers say.
+fn filled(mut node: Node, stats: &[u8], history: Option<&[u8]>, now: f64) -> Node {
+    let stats: Stats = match serde_json::from_slice(stats) {
+        Ok(stats) => stats,
+        Err(error) => {
+            node.error = Some(unreadable(error));
+            return node;
+        }
+    };
+    node.info.version.clone_from(&stats.version);
+    node.info.start_time = stats.start_time;
+    node.health = stats.health;
+    let history: Option<History<'_>> = history.and_then(|history| serde_json::from_slice(history).ok());
+    node.own_version = history.as_ref().map(|history| history.version.clone()).filter(|own| !own.is_empty());
+    node.fill(stats.topics, history.as_ref(), now);
+    node
 }

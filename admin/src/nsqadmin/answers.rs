@@ -1,8 +1,10 @@
 //! The objects of nsqadmin's API.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use serde_json::{Value, json};
 
-use crate::fleet::{Node, Snapshot};
+use crate::snapshot::{Node, Snapshot, TopicHere};
 use crate::trouble::fleet::numbers;
 use crate::upstream::answers::{Channel, Client, Latency, Topic};
 
@@ -30,7 +32,7 @@ const CHANNEL_SUMS: [&str; 10] = [
 ];
 
 /// Percentiles of several nodes: the least, the most and the mean of each.
-fn latency(all: &[(&str, &Latency)], topic: &str, channel: &str, host: &str) -> Value {
+fn latency(all: &[&Latency], topic: &str, channel: &str, host: &str) -> Value {
     struct Merged {
         quantile: f64,
         min: f64,
@@ -40,7 +42,7 @@ fn latency(all: &[(&str, &Latency)], topic: &str, channel: &str, host: &str) -> 
         count: u64,
     }
     let mut merged: Vec<Merged> = Vec::new();
-    for (_, latency) in all {
+    for latency in all {
         for percentile in &latency.percentiles {
             let count = latency.count;
             let weighted = percentile.value * count as f64;
@@ -69,15 +71,45 @@ fn latency(all: &[(&str, &Latency)], topic: &str, channel: &str, host: &str) -> 
         })
         .collect();
     json!({
-        "count": all.iter().map(|(_, latency)| latency.count).sum::<u64>(),
+        "count": all.iter().map(|latency| latency.count).sum::<u64>(),
         "percentiles": Some(percentiles).filter(|all| !all.is_empty()),
         "topic": topic, "channel": channel, "host": host,
     })
 }
 
-fn channel_on(node: &Node, topic: &str, channel: &Channel, clients: &[(String, Client)]) -> Value {
-    let clients: Vec<_> =
-        clients.iter().filter(|(id, _)| id == node.id()).map(|(_, client)| client_of(node, client)).collect();
+/// Percentiles of one node, which say nothing of where that is.
+fn latency_on(one: &Latency) -> Value {
+    let mut value = latency(&[one], "", "", "");
+    for (shown, percentile) in value["percentiles"].as_array_mut().into_iter().flatten().zip(&one.percentiles)
+    {
+        shown["value"] = json!(percentile.value);
+    }
+    value
+}
+
+/// Clients of a channel (of a topic, by its name, on a node), where they were asked for.
+pub(super) type Clients<'a> = Option<&'a dyn Fn(&str, &str, &str) -> Vec<Client>>;
+
+/// The brokers that have a topic and are not hidden from those who look for it.
+fn nodes_of<'s>(snapshot: &'s Snapshot, topic: &str) -> Vec<(&'s Node, &'s TopicHere)> {
+    let is_hidden = |node: &Node| {
+        let flags = node.registered.iter().flat_map(|(_, at)| at.topics.iter().zip(&at.tombstones));
+        let mut flags = flags.filter(|(name, _)| *name == topic).map(|(_, hidden)| *hidden).peekable();
+        flags.peek().is_some() && flags.all(|hidden| hidden)
+    };
+    snapshot.nodes_of(topic).filter(|(node, _)| !is_hidden(node)).collect()
+}
+
+/// A list as Go writes it: `null` if it is empty.
+fn list(values: Vec<Value>) -> Value {
+    if values.is_empty() { Value::Null } else { values.into() }
+}
+
+fn channel_on(node: &Node, topic: &str, channel: &Channel, clients: Clients<'_>) -> Value {
+    let clients = clients.map(|clients| {
+        let listed = clients(topic, &channel.channel_name, node.id());
+        listed.iter().map(|client| client_of(node, client)).collect::<Vec<_>>()
+    });
     json!({
         "node": node.id(),
         "hostname": node.info.hostname,
@@ -96,24 +128,24 @@ fn channel_on(node: &Node, topic: &str, channel: &Channel, clients: &[(String, C
         "nodes": null,
         "clients": clients,
         "paused": channel.paused,
-        "e2e_processing_latency":
-            latency(&[(node.id(), &channel.e2e_processing_latency)], topic, &channel.channel_name, node.id()),
+        "e2e_processing_latency": latency_on(&channel.e2e_processing_latency),
     })
 }
 
 fn client_of(node: &Node, client: &Client) -> Value {
     let mut value = serde_json::to_value(client).unwrap_or_default();
     value["node"] = node.id().into();
-    // Since when, in nanoseconds, as Go counts time.
-    value["connected"] = client.connect_ts.saturating_mul(1_000_000_000).into();
+    // Time since then, in nanoseconds, as Go counts it; by whole seconds, which is all that a broker says.
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    value["connected"] = now.saturating_sub(client.connect_ts).saturating_mul(1_000_000_000).into();
     value["node_topology_region"] = node.info.topology_region.as_str().into();
     value["node_topology_zone"] = node.info.topology_zone.as_str().into();
     value
 }
 
-fn topic_on(node: &Node, topic: &Topic) -> Value {
+fn topic_on(node: &Node, topic: &Topic, clients: Clients<'_>) -> Value {
     let name = &topic.topic_name;
-    let channels = topic.channels.iter().map(|channel| channel_on(node, name, channel, &[]));
+    let channels = topic.channels.iter().map(|channel| channel_on(node, name, channel, clients));
     json!({
         "node": node.id(),
         "hostname": node.info.hostname,
@@ -126,18 +158,18 @@ fn topic_on(node: &Node, topic: &Topic) -> Value {
         "nodes": null,
         "channels": channels.collect::<Vec<_>>(),
         "paused": topic.paused,
-        "e2e_processing_latency": latency(&[(node.id(), &topic.e2e_processing_latency)], name, "", node.id()),
+        "e2e_processing_latency": latency_on(&topic.e2e_processing_latency),
     })
 }
 
 /// A topic over all nodes.
 pub(super) fn topic_stats(snapshot: &Snapshot, name: &str) -> Option<Value> {
     let topic = snapshot.topics.get(name)?;
-    let nodes: Vec<_> = snapshot.nodes_of(name).map(|(node, found)| topic_on(node, found)).collect();
+    let on_nodes = nodes_of(snapshot, name);
+    let nodes: Vec<_> = on_nodes.iter().map(|(node, found)| topic_on(node, found, None)).collect();
     let channels: Vec<_> =
-        topic.channels.keys().filter_map(|channel| channel_stats(snapshot, name, channel, &[])).collect();
-    let latencies: Vec<_> =
-        snapshot.nodes_of(name).map(|(node, found)| (node.id(), &found.e2e_processing_latency)).collect();
+        topic.channels.keys().filter_map(|channel| channel_stats(snapshot, name, channel, None)).collect();
+    let latencies: Vec<_> = on_nodes.iter().map(|(_, found)| &found.e2e_processing_latency).collect();
     let mut all = json!({
         "node": "*",
         "hostname": "",
@@ -147,8 +179,8 @@ pub(super) fn topic_stats(snapshot: &Snapshot, name: &str) -> Option<Value> {
     });
     TOPIC_SUMS.iter().for_each(|field| all[*field] = 0.into());
     nodes.iter().for_each(|node| add(&mut all, node, &TOPIC_SUMS));
-    all["nodes"] = nodes.into();
-    all["channels"] = channels.into();
+    all["nodes"] = list(nodes);
+    all["channels"] = list(channels);
     Some(all)
 }
 
@@ -157,19 +189,18 @@ pub(super) fn channel_stats(
     snapshot: &Snapshot,
     topic: &str,
     name: &str,
-    clients: &[(String, Client)],
+    clients: Clients<'_>,
 ) -> Option<Value> {
-    let on_nodes: Vec<_> = snapshot
-        .nodes_of(topic)
-        .filter_map(|(node, found)| Some((node, found.channels.iter().find(|c| c.channel_name == name)?)))
+    let on_nodes: Vec<_> = nodes_of(snapshot, topic)
+        .into_iter()
+        .filter_map(|(node, found)| Some((node, found.channel(name)?.0)))
         .collect();
     if on_nodes.is_empty() {
         return None;
     }
     let nodes: Vec<_> =
         on_nodes.iter().map(|(node, channel)| channel_on(node, topic, channel, clients)).collect();
-    let latencies: Vec<_> =
-        on_nodes.iter().map(|(node, channel)| (node.id(), &channel.e2e_processing_latency)).collect();
+    let latencies: Vec<_> = on_nodes.iter().map(|(_, channel)| &channel.e2e_processing_latency).collect();
     let clients: Vec<_> =
         nodes.iter().flat_map(|node| node["clients"].as_array().cloned().unwrap_or_default()).collect();
     let mut all = json!({
@@ -177,13 +208,13 @@ pub(super) fn channel_stats(
         "hostname": "",
         "topic_name": topic,
         "channel_name": name,
-        "clients": clients,
+        "clients": list(clients),
         "paused": nodes.iter().any(|node| node["paused"] == true),
         "e2e_processing_latency": latency(&latencies, topic, name, "*"),
     });
     CHANNEL_SUMS.iter().for_each(|field| all[*field] = 0.into());
     nodes.iter().for_each(|node| add(&mut all, node, &CHANNEL_SUMS));
-    all["nodes"] = nodes.into();
+    all["nodes"] = list(nodes);
     Some(all)
 }
 
@@ -220,18 +251,18 @@ pub(super) fn nodes(snapshot: &Snapshot) -> Value {
             "topics": topics,
         })
     };
-    json!({"nodes": snapshot.nodes.iter().map(row).collect::<Vec<_>>()})
+    json!({"nodes": snapshot.nodes.iter().map(|node| row(node)).collect::<Vec<_>>()})
 }
 
 /// One node with its topics.
-pub(super) fn node_stats(snapshot: &Snapshot, id: &str) -> Option<Value> {
+pub(super) fn node_stats(snapshot: &Snapshot, id: &str, clients: Clients<'_>) -> Option<Value> {
     let node = snapshot.node(id)?;
-    let topics: Vec<_> = node.topics.values().map(|topic| topic_on(node, topic)).collect();
-    let clients = node.topics.values().flat_map(|topic| &topic.channels).map(|channel| channel.client_count);
+    let topics: Vec<_> = node.topics.values().map(|topic| topic_on(node, topic, clients)).collect();
+    let channels = node.topics.values().flat_map(|topic| &topic.channels);
     Some(json!({
         "node": id,
         "topics": topics,
         "total_messages": node.topics.values().map(|topic| topic.message_count).sum::<u64>(),
-        "total_clients": clients.sum::<u64>(),
+        "total_clients": channels.map(|channel| channel.client_count).sum::<u64>(),
     }))
 }

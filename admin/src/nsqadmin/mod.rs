@@ -3,9 +3,11 @@
 //! What goes wrong there is right here: a topic without a broker has numbers of 0, an unknown channel is
 //! answered 404, the least of percentiles is the least.
 //!
-//! - `answers`: the objects
+//! - `answers`: the objects; `config`: options; `graphite`: what is asked of it
 
 mod answers;
+mod config;
+mod graphite;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,20 +18,23 @@ use serde_json::{Value, json};
 
 use self::answers::{channel_stats, node_stats, nodes, topic_stats};
 use crate::actions;
-use crate::fleet::{self, Snapshot};
+use crate::admin::Admin;
+use crate::change::{Action, Change};
+use crate::fleet;
 use crate::notify::Origin;
-use crate::site::Admin;
-use crate::viewer::{Viewer, ip_of};
+use crate::snapshot::Snapshot;
+use crate::viewer::Viewer;
 use crate::views::missing;
 
 /// Largest body of a change.
 const BODY_BYTES_MAX: u64 = 1024 * 1024;
 
-const PARAMETERS: &[Parameter] = &[Parameter::new("inactive", "")];
+const PARAMETERS: &[Parameter] =
+    &[Parameter::new("inactive", ""), Parameter::new("metric", ""), Parameter::new("target", "")];
 
 /// Whether a path below the page's is of the API.
 pub(crate) fn has(path: &str) -> bool {
-    path == "ping" || path.starts_with("api/") || path.starts_with("config/")
+    matches!(path, "ping" | "render") || path.starts_with("api/") || path.starts_with("config/")
 }
 
 /// The place in our page of one of nsqadmin's.
@@ -42,16 +47,26 @@ pub(crate) fn page_of(path: &str) -> Option<String> {
     }
 }
 
+/// The answer to a request that is refused.
+fn refused(status: StatusCode, code: &str) -> Answer {
+    Answer::error(status, code)
+}
+
 /// Answers a request for `path`, which [`has`] says is of the API.
 pub(crate) async fn answer(admin: &Arc<Admin>, path: &str, request: Request) -> Result<Answer, Answer> {
     if path == "ping" {
         return Ok(Answer::text("OK").plain());
     }
-    if path.starts_with("config/") {
-        return config(admin, &request);
+    if let Some(name) = path.strip_prefix("config/") {
+        return config::answer(admin, name, request).await;
     }
     let viewer = Viewer::of(admin, &request).await?;
-    let parts: Vec<String> = path.split('/').skip(1).filter_map(unescaped).collect();
+    if path == "render" {
+        return graphite::proxy(&admin.settings, &request).await;
+    }
+    // One that can't be read is not passed over: a channel's path would be its topic's.
+    let parts: Option<Vec<String>> = path.split('/').skip(1).map(unescaped).collect();
+    let parts = parts.ok_or_else(Answer::not_found)?;
     let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
     let method = request.method().clone();
     let changes = matches!(method, Method::POST | Method::PUT | Method::DELETE);
@@ -61,8 +76,11 @@ pub(crate) async fn answer(admin: &Arc<Admin>, path: &str, request: Request) -> 
     if method != Method::GET {
         return Err(Answer::error(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED"));
     }
-    let snapshot = viewer.snapshot(admin).await?;
     let request = request.declaring(PARAMETERS);
+    if parts == ["graphite"] {
+        return graphite::rate(&admin.settings, &request.query()?).await;
+    }
+    let snapshot = viewer.snapshot(admin).await?;
     let mut value = match *parts {
         ["topics"] if request.query()?.get("inactive") == Some("true") => {
             let inactive = fleet::inactive(&snapshot, &viewer.call).await;
@@ -78,11 +96,22 @@ pub(crate) async fn answer(admin: &Arc<Admin>, path: &str, request: Request) -> 
         }
         ["topics", topic] => topic_stats(&snapshot, topic).ok_or_else(|| missing("TOPIC_NOT_FOUND"))?,
         ["topics", topic, channel] => {
-            let (clients, _) = fleet::clients_of(&snapshot, &viewer.call, topic, channel).await;
-            channel_stats(&snapshot, topic, channel, &clients).ok_or_else(|| missing("CHANNEL_NOT_FOUND"))?
+            let (found, _) = fleet::clients_of(&snapshot, &viewer.call, topic, channel).await;
+            let clients = |_: &str, _: &str, node: &str| {
+                let here = found.iter().filter(|(id, _)| id == node);
+                here.map(|(_, client)| client.clone()).collect()
+            };
+            channel_stats(&snapshot, topic, channel, Some(&clients))
+                .ok_or_else(|| missing("CHANNEL_NOT_FOUND"))?
         }
         ["nodes"] => nodes(&snapshot),
-        ["nodes", node] => node_stats(&snapshot, node).ok_or_else(|| missing("NODE_NOT_FOUND"))?,
+        ["nodes", node] => {
+            let found = fleet::clients_on(&snapshot, &viewer.call, node).await;
+            let clients = |topic: &str, channel: &str, _: &str| {
+                found.get(&(topic.to_owned(), channel.to_owned())).cloned().unwrap_or_default()
+            };
+            node_stats(&snapshot, node, Some(&clients)).ok_or_else(|| missing("NODE_NOT_FOUND"))?
+        }
         ["counter"] => counter(&snapshot),
         _ => return Err(Answer::not_found()),
     };
@@ -133,8 +162,15 @@ async fn change(
     parts: &[&str],
     request: Request,
 ) -> Result<Answer, Answer> {
-    let origin = Origin::of(&request, viewer);
+    let origin = Origin::of(&request, viewer, true);
     let is_tombstone = matches!((method, parts), (&Method::DELETE, ["nodes", _]));
+    let is_there = match method {
+        &Method::POST => matches!(parts, ["topics"] | ["topics", _] | ["topics", _, _]),
+        _ => matches!((method, parts), (&Method::DELETE, ["nodes", _] | ["topics", _] | ["topics", _, _])),
+    };
+    if !is_there {
+        return Err(Answer::not_found());
+    }
     let body = request.body(BODY_BYTES_MAX).await.map_err(|error| error.answer("BODY_TOO_BIG"))?;
     let bad = |code: &str| Answer::error(StatusCode::BAD_REQUEST, code);
     let body: Body = match (method, body.is_empty()) {
@@ -146,28 +182,32 @@ async fn change(
     };
     let some = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
     let of_kind = |verb: &str, channel: Option<&str>| {
-        format!("{verb}_{}", if channel.is_some() { "channel" } else { "topic" })
+        let noun = if channel.is_some() { "channel" } else { "topic" };
+        Action::named(&format!("{verb}_{noun}")).ok_or_else(|| bad("INVALID_ACTION"))
     };
     let (action, topic, channel, node) = match (method, parts) {
         (&Method::POST, ["topics"]) => {
             let channel = some(&body.channel);
-            (of_kind("create", channel.as_deref()), some(&body.topic), channel, None)
+            (of_kind("create", channel.as_deref())?, some(&body.topic), channel, None)
         }
         (&Method::POST, ["topics", topic, rest @ ..]) if rest.len() <= 1 => {
             if !matches!(body.action.as_str(), "pause" | "unpause" | "empty") {
                 return Err(bad("INVALID_ACTION"));
             }
             let channel = rest.first().copied();
-            (of_kind(&body.action, channel), some(topic), channel.and_then(some), None)
+            (of_kind(&body.action, channel)?, some(topic), channel.and_then(some), None)
         }
         (&Method::DELETE, ["topics", topic, rest @ ..]) if rest.len() <= 1 => {
             let channel = rest.first().copied();
-            (of_kind("delete", channel), some(topic), channel.and_then(some), None)
+            (of_kind("delete", channel)?, some(topic), channel.and_then(some), None)
         }
-        (&Method::DELETE, ["nodes", node]) => ("tombstone".to_owned(), some(&body.topic), None, some(node)),
+        (&Method::DELETE, ["nodes", _]) if !actions::is_name(&body.topic) => {
+            return Err(bad("INVALID_TOPIC"));
+        }
+        (&Method::DELETE, ["nodes", node]) => (Action::Tombstone, some(&body.topic), None, some(node)),
         _ => return Err(Answer::not_found()),
     };
-    let wanted = actions::Request::new(action, topic, channel, node);
+    let wanted = Change::new(action, topic, channel, node);
     let done = admin.act(viewer, &wanted, &origin).await?;
     match done.failure() {
         None if done.message().is_empty() => Ok(Answer::json(&json!({"message": ""}))),
@@ -179,26 +219,7 @@ async fn change(
     }
 }
 
-/// `/config`: what nsqadmin shows of itself, to those it is meant for. Nothing can be changed at run time.
-fn config(admin: &Admin, request: &Request) -> Result<Answer, Answer> {
-    let range = admin.settings.nsqadmin.allow_config_from;
-    let ip = ip_of(request.peer()).parse();
-    let is_allowed = range.is_none_or(|range| ip.is_ok_and(|ip| range.contains(ip)));
-    if !is_allowed {
-        return Err(Answer::error(StatusCode::FORBIDDEN, "FORBIDDEN"));
-    }
-    if request.method() != Method::GET {
-        let detail = "settings of the admin page change with its next start";
-        return Err(Answer::error_with(StatusCode::NOT_IMPLEMENTED, "NOT_IMPLEMENTED", detail));
-    }
-    match request.path().rsplit('/').next() {
-        Some("nsqlookupd_http_addresses") => Ok(Answer::json(&admin.settings.lookups)),
-        Some("nsqd_http_addresses") => Ok(Answer::json(&admin.settings.nodes)),
-        _ => Err(Answer::error(StatusCode::BAD_REQUEST, "INVALID_OPTION")),
-    }
-}
-
-/// A part of a path without escapes; `None` if one is broken.
+/// A part of a path without escapes; `None` if one is broken, or it is not UTF-8.
 fn unescaped(part: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(part.len());
     let mut rest = part.bytes();

@@ -1,8 +1,10 @@
 //! The rules of a channel.
 
-use super::words::{count, counted, rate, time};
-use super::{Finding, Kind, Severity};
-use crate::fleet::numbers::Numbers;
+use std::sync::Arc;
+
+use super::words::{count, counted, finished, rate, time};
+use crate::finding::{Finding, Kind, Severity};
+use crate::snapshot::Numbers;
 use crate::upstream::answers::Client;
 
 /// Messages that nobody takes from which on it is urgent.
@@ -23,7 +25,7 @@ pub(crate) struct ChannelFacts<'a> {
     pub(crate) channel: &'a str,
     pub(crate) numbers: &'a Numbers,
     pub(crate) clients: u64,
-    pub(crate) by_node: &'a [(String, Numbers)],
+    pub(crate) by_node: &'a [(Arc<str>, Numbers)],
     /// Its clients, where somebody asked for them.
     pub(crate) listed: Option<&'a [ClientFacts]>,
     /// Seconds since 1970.
@@ -35,6 +37,8 @@ pub(crate) struct ChannelFacts<'a> {
 pub(crate) struct ClientFacts {
     /// `client_id` at its address.
     pub(crate) name: String,
+    /// The broker that it is connected to.
+    pub(crate) node: String,
     pub(crate) ready: u64,
     pub(crate) in_flight: u64,
     pub(crate) finished: u64,
@@ -44,8 +48,9 @@ pub(crate) struct ClientFacts {
 }
 
 impl ClientFacts {
-    pub(crate) fn new(client: &Client) -> Self {
+    pub(crate) fn new(node: &str, client: &Client) -> Self {
         Self {
+            node: node.to_owned(),
             name: format!("{} at {}", client.client_id, client.remote_address),
             ready: client.ready_count,
             in_flight: client.in_flight_count,
@@ -59,10 +64,14 @@ impl ClientFacts {
 impl ChannelFacts<'_> {
     /// All that is wrong with it: why its messages wait, if they do, and what else shows.
     pub(crate) fn find(&self) -> Vec<Finding> {
-        let mut findings: Vec<Finding> = self.waits().into_iter().collect();
+        let returned: Vec<Finding> = self.timing_out().into_iter().chain(self.requeueing()).collect();
+        // Where more comes back than is finished, that is why the rest waits: more consumers would not help.
+        let says_why = |finding: &Finding| finding.severity == Severity::Critical;
+        let is_of_pace = |finding: &Finding| matches!(finding.kind, Kind::Pinned | Kind::Slow);
+        let waits = self.waits().filter(|waits| !is_of_pace(waits) || !returned.iter().any(says_why));
+        let mut findings: Vec<Finding> = waits.into_iter().collect();
         findings.extend(self.stuck());
-        findings.extend(self.timing_out());
-        findings.extend(self.requeueing());
+        findings.extend(returned);
         findings.extend(self.skew());
         for finding in &mut findings {
             finding.topic = Some(self.topic.to_owned());
@@ -82,10 +91,21 @@ impl ChannelFacts<'_> {
         self.numbers.behind_since.map(|since| (self.now - since as f64).max(0.0))
     }
 
-    /// The end of a sentence: `, for 6 minutes`.
+    /// The end of a sentence: `, for 6 minutes`; `, for at least 6 minutes` if the broker started then.
     fn for_time(&self) -> String {
         let known = self.waiting().filter(|waiting| *waiting >= 1.0);
-        known.map(|waiting| format!(", for {}", time(waiting))).unwrap_or_default()
+        let least = if self.numbers.is_behind_longer { "at least " } else { "" };
+        known.map(|waiting| format!(", for {least}{}", time(waiting))).unwrap_or_default()
+    }
+
+    /// The end of a sentence that says why messages wait: `; 40 messages wait, for 6 minutes`.
+    fn behind(&self, is_why: bool) -> String {
+        match self.numbers.depth {
+            depth if is_why && depth > 0 => {
+                format!("; {} wait{}", counted(depth, "message"), self.for_time())
+            }
+            _ => String::new(),
+        }
     }
 
     /// Whether more comes than goes.
@@ -116,8 +136,9 @@ impl ChannelFacts<'_> {
             let help = "start a consumer, or delete the channel if nobody needs it";
             return Some(Finding::new(severity, Kind::NoConsumers, text, help));
         }
-        // A burst passes.
-        if self.waiting().is_some_and(|waiting| waiting < PATIENCE) {
+        // A burst passes: the broker says since when messages wait without a pause, if it keeps that.
+        let is_known = self.numbers.growth.is_some();
+        if self.waiting().map_or(is_known, |waiting| waiting < PATIENCE) {
             return None;
         }
         self.pinned(&name, &has).or_else(|| self.slow(&name, &has))
@@ -125,11 +146,23 @@ impl ChannelFacts<'_> {
 
     /// All consumers hold as many messages as they take, or take none.
     fn pinned(&self, name: &str, has: &str) -> Option<Finding> {
-        let listed = self.listed.filter(|listed| !listed.is_empty())?;
-        let consumers = counted(listed.len() as u64, "consumer");
+        // Consumers of nodes where nothing waits could take no more.
+        let waits_on = |node: &str| {
+            let numbers = self.by_node.iter().find(|(id, _)| **id == *node).map(|(_, numbers)| numbers);
+            numbers.is_none_or(|numbers| numbers.depth > 0)
+        };
+        let listed: Vec<_> = self.listed?.iter().filter(|client| waits_on(&client.node)).collect();
+        let many = match listed.len() {
+            0 => return None,
+            1 => None,
+            many => Some(count(many as u64)),
+        };
         if listed.iter().all(|client| client.ready == 0) {
-            let text =
-                format!("{name} has {has}, and none of its {consumers} asks for any{}", self.for_time());
+            let who = match many {
+                None => "its only consumer asks for none".to_owned(),
+                Some(many) => format!("none of its {many} consumers asks for any"),
+            };
+            let text = format!("{name} has {has}, and {who}{}", self.for_time());
             let help = "the consumers have set RDY to 0: they back off after errors, or wait for something";
             return Some(Finding::new(Severity::Critical, Kind::Pinned, text, help));
         }
@@ -137,11 +170,11 @@ impl ChannelFacts<'_> {
             return None;
         }
         let held: u64 = listed.iter().map(|client| client.in_flight).sum();
-        let text = format!(
-            "{name} has {has}: its {consumers} hold as many as they take, {} in all{}",
-            count(held),
-            self.for_time()
-        );
+        let who = match many {
+            None => format!("its only consumer holds as many as it takes, {}", count(held)),
+            Some(many) => format!("its {many} consumers hold as many as they take, {} in all", count(held)),
+        };
+        let text = format!("{name} has {has}: {who}{}", self.for_time());
         let severity = if self.grows() { Severity::Critical } else { Severity::Warning };
         Some(Finding::new(
             severity,
@@ -158,9 +191,9 @@ impl ChannelFacts<'_> {
         let (severity, text) = match (rates, numbers.growth) {
             (Some((arrives, finishes)), Some(growth)) if growth > 0.05 => {
                 let text = format!(
-                    "{name} falls behind: {} messages/s come, {} are finished; {has} wait{}",
+                    "{name} falls behind: {} messages/s come, {}; {has} wait{}",
                     rate(arrives),
-                    rate(finishes),
+                    finished(finishes),
                     self.for_time()
                 );
                 (Severity::Critical, text)
@@ -208,30 +241,32 @@ impl ChannelFacts<'_> {
     }
 
     fn timing_out(&self) -> Option<Finding> {
-        let (timed_out, finished) = self.numbers.timed_out_rate.zip(self.numbers.finished_rate)?;
-        (timed_out > 0.0 && timed_out >= finished * TIMED_OUT_SHARE).then(|| {
+        let (timed_out, done) = self.numbers.timed_out_rate.zip(self.numbers.finished_rate)?;
+        (timed_out > 0.0 && timed_out >= done * TIMED_OUT_SHARE).then(|| {
             let text = format!(
-                "{}: {} messages/s time out, {} are finished",
+                "{}: {} messages/s time out, {}{}",
                 self.name(),
                 rate(timed_out),
-                rate(finished)
+                finished(done),
+                self.behind(timed_out > done)
             );
-            let severity = if timed_out > finished { Severity::Critical } else { Severity::Warning };
+            let severity = if timed_out > done { Severity::Critical } else { Severity::Warning };
             let help = "consumers take longer than their message timeout: raise it, have them TOUCH, or lower their max in flight";
             Finding::new(severity, Kind::TimingOut, text, help)
         })
     }
 
     fn requeueing(&self) -> Option<Finding> {
-        let (requeued, finished) = self.numbers.requeued_rate.zip(self.numbers.finished_rate)?;
-        (requeued > 0.0 && requeued >= finished * REQUEUED_SHARE).then(|| {
+        let (requeued, done) = self.numbers.requeued_rate.zip(self.numbers.finished_rate)?;
+        (requeued > 0.0 && requeued >= done * REQUEUED_SHARE).then(|| {
             let text = format!(
-                "{}: {} messages/s are requeued, {} are finished",
+                "{}: {} messages/s are requeued, {}{}",
                 self.name(),
                 rate(requeued),
-                rate(finished)
+                finished(done),
+                self.behind(requeued > done)
             );
-            let severity = if requeued > finished { Severity::Critical } else { Severity::Warning };
+            let severity = if requeued > done { Severity::Critical } else { Severity::Warning };
             Finding::new(
                 severity,
                 Kind::Requeueing,
@@ -248,7 +283,9 @@ impl ChannelFacts<'_> {
             return None;
         }
         let (node, numbers) = self.by_node.iter().max_by_key(|(_, numbers)| numbers.depth)?;
-        (numbers.depth > total / 10 * 8).then(|| {
+        // With as many clients as any node it just gets more, and there are too few consumers.
+        let lacks_clients = self.by_node.iter().any(|(_, other)| other.clients > numbers.clients);
+        (lacks_clients && numbers.depth > total / 10 * 8).then(|| {
             let text = format!(
                 "{}: {} of {} wait on {node}",
                 self.name(),

@@ -1,16 +1,22 @@
 //! The rules of nodes and lookup servers.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use super::words::time;
-use super::{Finding, Kind, Severity};
-use crate::fleet::is_unauthorized;
-use crate::fleet::snapshot::{Lookup, Node, Snapshot};
+use super::words::{counted, time};
+use crate::finding::{Finding, Kind, Severity};
+use crate::snapshot::{Lookup, Node, Snapshot};
 
 /// Seconds after its start during which a broker counts as just started.
 const JUST_STARTED: f64 = 600.0;
 /// Bytes free on its disk below which a broker is about to stop: some files of its log.
 const DISK_FREE_MIN: f64 = 512.0 * 1024.0 * 1024.0;
+/// Seconds until a disk is full from which on that is said, and from which on it is urgent.
+const DISK_FILLS: f64 = 24.0 * 3600.0;
+const DISK_FILLS_SOON: f64 = 2.0 * 3600.0;
+/// Seconds until a certificate expires from which on that is said, and from which on it is urgent.
+const CERTIFICATE_EXPIRES: f64 = 30.0 * 86_400.0;
+const CERTIFICATE_EXPIRES_SOON: f64 = 3.0 * 86_400.0;
 /// Share of its disk budget beyond which a broker is nearly full.
 const DISK_FULL_SHARE: f64 = 0.9;
 
@@ -19,6 +25,7 @@ pub(super) fn find(snapshot: &Snapshot) -> Vec<Finding> {
     for node in &snapshot.nodes {
         findings.extend(of_node(node, snapshot.at, newest_version(&snapshot.nodes, node.program())));
     }
+    findings.extend(drift(&snapshot.nodes));
     for lookup in &snapshot.lookups {
         findings.extend(of_lookup(lookup, &snapshot.lookups));
     }
@@ -37,19 +44,19 @@ pub(crate) fn numbers(version: &str) -> [u64; 3] {
 }
 
 /// The newest version of a program on the brokers that answer.
-pub(crate) fn newest_version<'n>(nodes: &'n [Node], program: &str) -> Option<&'n str> {
+pub(crate) fn newest_version<'n>(nodes: &'n [Arc<Node>], program: &str) -> Option<&'n str> {
     let same = nodes.iter().filter(|node| node.error.is_none() && node.program() == program);
-    same.map(Node::version).max_by_key(|version| numbers(version))
+    same.map(|node| node.version()).max_by_key(|version| numbers(version))
 }
 
 fn of_node(node: &Node, now: f64, newest: Option<&str>) -> Vec<Finding> {
     let id = node.id();
     let mut findings = Vec::new();
-    let mut add = |severity, kind, text: String, help: &str| {
+    let mut add = |severity, kind, text: String, help: &'static str| {
         findings.push(Finding::new(severity, kind, text, help).at_node(id));
     };
     if let Some(error) = &node.error {
-        if is_unauthorized(error) {
+        if error.is_unauthorized() {
             let help = if node.upstream.is_configured {
                 "give this page a token that the broker knows"
             } else {
@@ -74,7 +81,7 @@ fn of_node(node: &Node, now: f64, newest: Option<&str>) -> Vec<Finding> {
         add(Severity::Critical, Kind::Unhealthy, text, "see its log");
     }
     if let Some((used, limit)) =
-        disk(node).filter(|(used, limit)| *limit > 0.0 && *used > limit * DISK_FULL_SHARE)
+        node.disk().filter(|(used, limit)| *limit > 0.0 && *used > limit * DISK_FULL_SHARE)
     {
         let text = format!("{id} has used {:.0} % of its disk budget", used / limit * 100.0);
         add(
@@ -84,7 +91,31 @@ fn of_node(node: &Node, now: f64, newest: Option<&str>) -> Vec<Finding> {
             "have messages consumed, raise --max-disk-bytes, or give topics limits",
         );
     }
-    let free = node.metrics.as_ref().and_then(|metrics| metrics.get("mq_disk_free_bytes"));
+    let free = node.metric("mq_disk_free_bytes");
+    if let Some(left) = node.disk_full_seconds().filter(|left| *left < DISK_FILLS) {
+        let text = format!("{id} has its disk full in about {}, as it grows now", time(left));
+        let severity = if left < DISK_FILLS_SOON { Severity::Critical } else { Severity::Warning };
+        let help =
+            "have messages consumed, make room, or give topics limits: publishes are refused once it is full";
+        add(severity, Kind::DiskFills, text, help);
+    }
+    if let Some(expires) = node.metric("mq_tls_certificate_expiry_seconds").filter(|at| *at > 0.0) {
+        let left = expires - now;
+        let help = "put a new one where --tls-cert names it, and send the broker SIGHUP";
+        if left <= 0.0 {
+            let text = format!("{id} shows a certificate that expired {} ago", time(-left));
+            add(Severity::Critical, Kind::CertificateExpires, text, help);
+        } else if left < CERTIFICATE_EXPIRES {
+            let severity =
+                if left < CERTIFICATE_EXPIRES_SOON { Severity::Critical } else { Severity::Warning };
+            let text = format!("{id} has a certificate that expires in {}", time(left));
+            add(severity, Kind::CertificateExpires, text, help);
+        }
+    }
+    if let Some(failures) = node.metric("mq_log_sync_failures_total").filter(|failures| *failures > 0.0) {
+        let text = format!("{id} has had {} that failed since it started", counted(failures as u64, "fsync"));
+        add(Severity::Warning, Kind::SyncFails, text, "look for the reason in its log, and at the disk");
+    }
     if let Some(free) = free.filter(|free| *free < DISK_FREE_MIN) {
         let text = format!("{id} has {:.0} MiB left on its disk", free / 1024.0 / 1024.0);
         add(
@@ -106,14 +137,36 @@ fn of_node(node: &Node, now: f64, newest: Option<&str>) -> Vec<Finding> {
     findings
 }
 
-/// Bytes of the log, and its budget (0: none).
-pub(crate) fn disk(node: &Node) -> Option<(f64, f64)> {
-    let metrics = node.metrics.as_ref()?;
-    let used = metrics.get("mq_log_live_bytes")? + metrics.get("mq_log_dead_bytes")?;
-    Some((used, metrics.get("mq_log_limit_bytes").unwrap_or_default()))
+/// Brokers whose settings differ from what most of the same program have.
+fn drift(nodes: &[Arc<Node>]) -> Vec<Finding> {
+    let mut all: BTreeMap<(&str, &str), Vec<(&Node, &str)>> = BTreeMap::new();
+    for node in nodes.iter().filter(|node| node.error.is_none()) {
+        for (name, value) in node.options.iter().flat_map(|options| options.iter()) {
+            all.entry((node.program(), name)).or_default().push((node, value));
+        }
+    }
+    let mut differing: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for ((_, name), values) in &all {
+        let count = |value: &str| values.iter().filter(|(_, other)| *other == value).count();
+        let Some(most) = values.iter().map(|(_, value)| *value).max_by_key(|value| (count(value), *value))
+        else {
+            continue;
+        };
+        for (node, value) in values.iter().filter(|(_, value)| *value != most) {
+            let shown = |value: &str| if value.is_empty() { "nothing" } else { value }.to_owned();
+            let text = format!("{name} is {}, others have {}", shown(value), shown(most));
+            differing.entry(node.id()).or_default().push(text);
+        }
+    }
+    let finding = |(id, texts): (&str, Vec<String>)| {
+        let text = format!("{id} is set otherwise than the rest: {}", texts.join("; "));
+        let help = "if that is not meant, start it with the same settings";
+        Finding::new(Severity::Notice, Kind::ConfigDrift, text, help).at_node(id)
+    };
+    differing.into_iter().map(finding).collect()
 }
 
-fn of_lookup(lookup: &Lookup, all: &[Lookup]) -> Option<Finding> {
+fn of_lookup(lookup: &Lookup, all: &[Arc<Lookup>]) -> Option<Finding> {
     let id = &lookup.upstream.id;
     if let Some(error) = &lookup.error {
         let text = format!("lookup server {id} can't be reached: {error}");
@@ -128,7 +181,7 @@ fn of_lookup(lookup: &Lookup, all: &[Lookup]) -> Option<Finding> {
 }
 
 /// Brokers that others know and `lookup` does not.
-pub(crate) fn disagreement(lookup: &Lookup, all: &[Lookup]) -> Option<String> {
+pub(crate) fn disagreement(lookup: &Lookup, all: &[Arc<Lookup>]) -> Option<String> {
     if lookup.error.is_some() {
         return None;
     }
@@ -139,7 +192,7 @@ pub(crate) fn disagreement(lookup: &Lookup, all: &[Lookup]) -> Option<String> {
         lookup.brokers.iter().map(id).collect()
     };
     let own = ids(lookup);
-    let known: BTreeSet<String> = all.iter().flat_map(ids).collect();
+    let known: BTreeSet<String> = all.iter().flat_map(|lookup| ids(lookup)).collect();
     let lacking: Vec<&String> = known.difference(&own).collect();
     let first = lacking.first()?;
     Some(match lacking.len() {

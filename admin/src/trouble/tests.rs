@@ -1,17 +1,25 @@
 //! Tables: numbers, and what is said about them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use mq_net::http::StatusCode;
 
 use super::*;
-use crate::fleet::Node;
-use crate::fleet::numbers::Numbers;
-use crate::fleet::snapshot::Lookup;
-use crate::upstream::answers::{self, Info, Metrics, Registered, Series};
+use crate::finding::{Kind, Severity, sort};
+use crate::snapshot::{Lookup, Node, Numbers};
+use crate::upstream::answers::{self, History, Info, Metrics, Registered, Series};
 use crate::upstream::{Failure, Upstream};
 
 const NOW: f64 = 10_000.0;
+
+fn snapshot(nodes: Vec<Node>, lookups: Vec<Lookup>) -> Snapshot {
+    let lookups = lookups.into_iter().map(Arc::new).collect();
+    let mut snapshot = Snapshot::new(NOW, nodes.into_iter().map(Arc::new).collect(), lookups);
+    let findings = find(&snapshot);
+    snapshot.set_findings(findings);
+    snapshot
+}
 
 /// A channel that waits for 6 minutes.
 fn waits(depth: u64) -> Numbers {
@@ -34,11 +42,19 @@ fn rates(numbers: Numbers, published: f64, finished: f64) -> Numbers {
 
 fn client(ready: u64, in_flight: u64, finished: u64) -> ClientFacts {
     let name = format!("c{finished} at 10.0.0.9:5");
-    ClientFacts { name, ready, in_flight, finished, requeued: 0, connected_at: NOW as u64 - 600 }
+    ClientFacts {
+        name,
+        node: "n:1".to_owned(),
+        ready,
+        in_flight,
+        finished,
+        requeued: 0,
+        connected_at: NOW as u64 - 600,
+    }
 }
 
 fn of_channel(numbers: &Numbers, clients: u64, listed: Option<&[ClientFacts]>) -> Vec<Finding> {
-    let by_node = [("n:1".to_owned(), numbers.clone())];
+    let by_node = [("n:1".into(), numbers.clone()), ("n:2".into(), Numbers::default())];
     let facts = ChannelFacts {
         topic: "orders",
         channel: "email",
@@ -64,8 +80,25 @@ fn a_channel_says_why_its_messages_wait() {
     let soon = Numbers { behind_since: Some(NOW as u64 - 5), ..waits(50) };
     /// Numbers, clients, their list; the worst finding and words of it.
     type Case<'a> = (Numbers, u64, Option<&'a [ClientFacts]>, Option<(Severity, Kind)>, &'a str);
-    let cases: [Case<'_>; 17] = [
+    let requeueing = Numbers { requeued_rate: Some(9.0), ..rates(waits(900), 50.0, 0.0) };
+    let elsewhere = [client(25, 25, 9), ClientFacts { node: "n:2".to_owned(), ..client(25, 0, 9) }];
+    let cases: [Case<'_>; 20] = [
         (Numbers::default(), 0, None, None, ""),
+        (
+            requeueing,
+            2,
+            Some(&pinned),
+            Some((Critical, Requeueing)),
+            "9.0 messages/s are requeued, none are finished; 900 messages wait, for 6 minutes",
+        ),
+        (rates(Numbers { depth: 50, ..Numbers::default() }, 50.0, 50.0), 2, Some(&pinned), None, ""),
+        (
+            rates(waits(900), 10.0, 10.0),
+            2,
+            Some(&elsewhere),
+            Some((Warning, Pinned)),
+            "its only consumer holds as many as it takes, 25",
+        ),
         (rates(Numbers::default(), 5.0, 5.0), 1, Some(&free), None, ""),
         (
             waits(1200),
@@ -114,7 +147,7 @@ fn a_channel_says_why_its_messages_wait() {
             1,
             Some(&idle),
             Some((Critical, Pinned)),
-            "none of its 1 consumer asks",
+            "its only consumer asks for none, for 6 minutes",
         ),
         (rates(waits(900), 10.0, 10.0), 1, Some(&free), Some((Warning, Slow)), "stays behind"),
         (
@@ -157,9 +190,11 @@ fn timeouts_and_requeues_are_told_by_their_share() {
 #[test]
 fn a_node_that_has_nearly_all_that_waits_is_named() {
     let with = |depths: [u64; 2]| {
+        // A node with a backlog of 900 has no client, all others have one.
+        let of = |depth: u64| Numbers { clients: u64::from(depth != 900), ..waits(depth) };
         let by_node: Vec<_> =
-            depths.iter().enumerate().map(|(n, d)| (format!("n{n}:1"), waits(*d))).collect();
-        let numbers = Numbers::sum(by_node.iter().map(|(_, numbers)| numbers.clone()));
+            depths.iter().enumerate().map(|(n, d)| (format!("n{n}:1").into(), of(*d))).collect();
+        let numbers = Numbers::sum(by_node.iter().map(|(_, numbers): &(Arc<str>, Numbers)| numbers));
         let facts = ChannelFacts {
             topic: "t",
             channel: "c",
@@ -173,6 +208,7 @@ fn a_node_that_has_nearly_all_that_waits_is_named() {
     };
     assert_eq!(with([500, 480]), None);
     assert_eq!(with([20, 1]), None);
+    assert_eq!(with([10, 901]), None, "it has as many clients as the other");
     let skew = with([10, 900]).unwrap();
     assert_eq!(skew.node.as_deref(), Some("n1:1"));
     assert!(skew.text.contains("900 of 910 messages wait on n1:1"), "{}", skew.text);
@@ -220,7 +256,7 @@ fn nodes_and_lookup_servers_say_what_is_wrong_with_them() {
     let mut crowded = node("crowded:1");
     crowded.metrics = Some(Metrics::parse("mq_disk_free_bytes 104857600\n"));
     let lookups = vec![lookup("l1:1", &["a", "b"]), lookup("l2:1", &["a"])];
-    let snapshot = Snapshot::new(NOW, vec![gone, locked, sick, old, new, full, crowded], lookups);
+    let snapshot = snapshot(vec![gone, locked, sick, old, new, full, crowded], lookups);
     let got: Vec<_> =
         snapshot.findings.iter().map(|f| (f.severity, f.kind, f.node.clone().unwrap_or_default())).collect();
     let want = [
@@ -239,6 +275,62 @@ fn nodes_and_lookup_servers_say_what_is_wrong_with_them() {
 }
 
 #[test]
+fn a_node_says_when_its_disk_is_full_its_certificate_expires_and_its_settings_differ() {
+    let with = |id: &str, metrics: &str| {
+        let mut node = node(id);
+        node.metrics = Some(Metrics::parse(metrics));
+        node
+    };
+    let log = "mq_log_live_bytes 90\nmq_log_dead_bytes 10\nmq_log_limit_bytes 0\n";
+    type Want = Option<(Severity, Kind)>;
+    let mut cases: Vec<(Node, Want, &str)> = Vec::new();
+    for (free, growth, want, words) in [
+        (7.2e9, Some(1e6), Some((Severity::Critical, Kind::DiskFills)), "full in about 2 hours"),
+        (3.6e10, Some(1e6), Some((Severity::Warning, Kind::DiskFills)), "full in about 10 hours"),
+        (3.6e12, Some(1e6), None, ""),
+        (7.2e9, Some(-1e6), None, ""),
+        (7.2e9, None, None, ""),
+    ] {
+        let mut node = with("n:1", &format!("{log}mq_disk_free_bytes {}\n", free - 1e6));
+        node.log_growth = growth;
+        cases.push((node, want, words));
+    }
+    let certificate = |expires: f64| with("n:1", &format!("mq_tls_certificate_expiry_seconds {expires}\n"));
+    let day = 86_400.0;
+    for (expires, want, words) in [
+        (NOW - 300.0, Some((Severity::Critical, Kind::CertificateExpires)), "expired 5 minutes ago"),
+        (NOW + 2.0 * day, Some((Severity::Critical, Kind::CertificateExpires)), "expires in 2 days"),
+        (NOW + 29.0 * day, Some((Severity::Warning, Kind::CertificateExpires)), "expires in 29 days"),
+        (NOW + 31.0 * day, None, ""),
+        (0.0, None, ""),
+    ] {
+        cases.push((certificate(expires), want, words));
+    }
+    cases.push((
+        with("n:1", "mq_log_sync_failures_total 1\n"),
+        Some((Severity::Warning, Kind::SyncFails)),
+        "1 fsync ",
+    ));
+    for (node, want, words) in cases {
+        let findings = snapshot(vec![node], Vec::new()).findings;
+        assert_eq!(findings.first().map(|f| (f.severity, f.kind)), want, "{findings:?}");
+        if let Some(first) = findings.first() {
+            assert!(first.text.contains(words), "{words:?} is not in {:?}", first.text);
+        }
+    }
+    let set = |id: &str, level: &str| {
+        let mut node = node(id);
+        node.options = Some(Arc::new(BTreeMap::from([("durability", level.to_owned())])));
+        node
+    };
+    let nodes = vec![set("a:1", "flush"), set("b:1", "memory"), set("c:1", "flush"), node("d:1")];
+    let findings = snapshot(nodes, Vec::new()).findings;
+    assert_eq!(findings.len(), 1, "{findings:?}");
+    assert_eq!((findings[0].kind, findings[0].node.as_deref()), (Kind::ConfigDrift, Some("b:1")));
+    assert!(findings[0].text.contains("durability is memory, others have flush"), "{}", findings[0].text);
+}
+
+#[test]
 fn a_snapshot_sums_nodes_and_points_at_the_worst() {
     let channel = |depth| answers::Channel {
         channel_name: "c".to_owned(),
@@ -250,11 +342,12 @@ fn a_snapshot_sums_nodes_and_points_at_the_worst() {
         topic_name: "t".to_owned(),
         channels: vec![channel(depth)],
         message_count: depth,
+        damage: (depth == 7).then(|| "a file is gone".to_owned()),
         ..answers::Topic::default()
     };
     let series = Series {
-        topic: "t".to_owned(),
-        channel: Some("c".to_owned()),
+        topic: "t".into(),
+        channel: Some("c".into()),
         published_rate: 3.0,
         growth: Some(3.0),
         behind_since: Some(1),
@@ -262,15 +355,18 @@ fn a_snapshot_sums_nodes_and_points_at_the_worst() {
     };
     let mut nodes = vec![node("a:1"), node("b:1")];
     for (node, depth) in nodes.iter_mut().zip([5, 7]) {
-        node.topics = BTreeMap::from([("t".to_owned(), topic(depth))]);
-        node.has_rates = true;
-        node.history = Some(BTreeMap::from([("t:c".to_owned(), series.clone())]));
+        let node_series = Series { growth: Some(0.0), ..Series::default() };
+        let series = vec![series.clone()];
+        let history = History { node: Some(node_series), series, ..History::default() };
+        node.fill(vec![topic(depth)], Some(&history), NOW);
     }
-    let snapshot = Snapshot::new(NOW, nodes, Vec::new());
+    let snapshot = snapshot(nodes, Vec::new());
     let merged = &snapshot.topics["t"];
     assert_eq!((merged.numbers.depth, merged.nodes, merged.clients), (12, 2, 2));
     assert_eq!(merged.numbers.published_rate, Some(0.0), "the topic's own series is quiet");
     assert_eq!(merged.channels["c"].numbers.growth, Some(6.0));
-    assert_eq!(snapshot.findings[0].kind, Kind::Slow);
-    assert_eq!((merged.worst, merged.channels["c"].worst), (Some(0), Some(0)));
+    let kinds: Vec<_> =
+        snapshot.findings.iter().map(|finding| (finding.kind, finding.node.as_deref())).collect();
+    assert_eq!(kinds, [(Kind::Damage, Some("b:1")), (Kind::Slow, None)], "both urgent, the same depth");
+    assert_eq!((merged.worst, merged.channels["c"].worst), (Some(0), Some(1)));
 }

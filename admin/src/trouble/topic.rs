@@ -1,17 +1,15 @@
 //! The rules of a topic.
 
 use super::words::counted;
-use super::{Finding, Kind, Severity};
-use crate::fleet::snapshot::{Snapshot, Topic};
+use crate::finding::{Finding, Kind, Severity};
+use crate::snapshot::Topic;
 
-pub(super) fn find(name: &str, topic: &Topic, snapshot: &Snapshot) -> Vec<Finding> {
+pub(super) fn find(name: &str, topic: &Topic) -> Vec<Finding> {
     let mut findings: Vec<Finding> = waits(name, topic).into_iter().collect();
-    for (node, found) in snapshot.nodes_of(name) {
-        if let Some(damage) = &found.damage {
-            let text = format!("{name} is stopped on {}: {damage}", node.id());
-            let help = "stop the broker and run `mq inspect`, then `mq repair` on its data folder";
-            findings.push(Finding::new(Severity::Critical, Kind::Damage, text, help).at_node(node.id()));
-        }
+    for (node, damage) in &topic.damaged {
+        let text = format!("{name} is stopped on {node}: {damage}");
+        let help = "stop the broker and run `mq inspect`, then `mq repair` on its data folder";
+        findings.push(Finding::new(Severity::Critical, Kind::Damage, text, help).at_node(node));
     }
     for finding in &mut findings {
         finding.topic = Some(name.to_owned());

@@ -28,6 +28,14 @@ pub(super) fn rate(per_second: f64) -> String {
     }
 }
 
+/// `none are finished`, `3.5 are finished`
+pub(super) fn finished(per_second: f64) -> String {
+    match per_second {
+        rate if rate < 0.005 => "none are finished".to_owned(),
+        per_second => format!("{} are finished", rate(per_second)),
+    }
+}
+
 /// `40 seconds`, `6 minutes`, `3 hours`, `2 days`
 pub(super) fn time(seconds: f64) -> String {
     let whole = |unit: f64, name: &str| counted((seconds / unit).round() as u64, name);
@@ -47,6 +55,7 @@ mod tests {
     fn numbers_are_words() {
         assert_eq!([0, 999, 1000, 1234567].map(count), ["0", "999", "1,000", "1,234,567"]);
         assert_eq!([counted(1, "message"), counted(0, "message")], ["1 message", "0 messages"]);
+        assert_eq!([0.0, 3.46].map(finished), ["none are finished", "3.5 are finished"]);
         assert_eq!([0.25, 3.46, 1234.6].map(rate), ["0.25", "3.5", "1,235"]);
         assert_eq!(
             [40.0, 1.0, 360.0, 10800.0, 172800.0].map(time),

@@ -1,6 +1,8 @@
 //! Answers of brokers (nsqd's fields, and those that only `mq` has) and of lookup servers. A missing field
 //! has its zero value: servers may be older or newer, or something else.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Deserializer, Serialize};
 
 /// `null` as well as nothing is the default.
@@ -48,6 +50,8 @@ pub(crate) struct Channel {
     pub(crate) message_count: u64,
     pub(crate) requeue_count: u64,
     pub(crate) timeout_count: u64,
+    /// Messages moved to the dead letter topic; nsqd has none.
+    pub(crate) dead_letter_count: u64,
     pub(crate) client_count: u64,
     #[serde(deserialize_with = "or_default")]
     pub(crate) clients: Vec<Client>,
@@ -176,24 +180,34 @@ pub(crate) struct Registered {
     pub(crate) topics: Vec<String>,
 }
 
-/// `/history` of an `mq` broker: the last minute.
+/// `/history` of an `mq` broker: the last minute. Names are part of the answer's text where they can be.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-pub(crate) struct History {
+pub(crate) struct History<'a> {
     /// The broker's own version.
     pub(crate) version: String,
     pub(crate) missing: u64,
     /// The whole node: its growth is not known before two readings.
-    pub(crate) node: Option<Series>,
-    pub(crate) series: Vec<Series>,
+    #[serde(borrow)]
+    pub(crate) node: Option<Series<'a>>,
+    pub(crate) series: Vec<Series<'a>>,
+}
+
+impl History<'_> {
+    /// Whether it has two readings.
+    pub(crate) fn has_rates(&self) -> bool {
+        self.node.as_ref().is_some_and(|node| node.growth.is_some())
+    }
 }
 
 /// A topic or a channel over the last minute.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-pub(crate) struct Series {
-    pub(crate) topic: String,
-    pub(crate) channel: Option<String>,
+pub(crate) struct Series<'a> {
+    #[serde(borrow)]
+    pub(crate) topic: Cow<'a, str>,
+    #[serde(borrow)]
+    pub(crate) channel: Option<Cow<'a, str>>,
     pub(crate) published_rate: f64,
     pub(crate) finished_rate: f64,
     pub(crate) requeued_rate: f64,
@@ -201,6 +215,13 @@ pub(crate) struct Series {
     pub(crate) growth: Option<f64>,
     pub(crate) behind_since: Option<u64>,
     pub(crate) oldest: Option<u64>,
+}
+
+impl Series<'_> {
+    /// Its topic and its channel.
+    pub(crate) fn place(&self) -> (&str, Option<&str>) {
+        (&self.topic, self.channel.as_deref())
+    }
 }
 
 /// `/history?span=..`: curves.

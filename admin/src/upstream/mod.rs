@@ -8,4 +8,4 @@ pub(crate) mod answers;
 mod call;
 
 pub(crate) use address::{is_reachable_for, joined};
-pub(crate) use call::{Call, Failure, Upstream};
+pub(crate) use call::{Call, Failure, Room, Upstream, UpstreamLink, escaped, unreadable};

@@ -7,7 +7,8 @@ use mq_net::http::{Answer, Query};
 use serde_json::json;
 
 use super::{invalid, missing};
-use crate::fleet::{Snapshot, all};
+use crate::fleet::{all, seconds_now};
+use crate::snapshot::Snapshot;
 use crate::upstream::answers::Curve;
 use crate::upstream::{Call, Failure, Upstream};
 
@@ -34,7 +35,7 @@ pub(crate) async fn history(snapshot: &Snapshot, call: &Call, query: &Query) -> 
     let mut dropped = 0;
     let mut upstreams = Vec::new();
     for node in wanted.filter(|node| node.error.is_none()) {
-        if node.history.is_some() {
+        if node.keeps_history {
             dropped += node.history_missing;
             upstreams.push(node.upstream.clone());
         } else {
@@ -48,7 +49,7 @@ pub(crate) async fn history(snapshot: &Snapshot, call: &Call, query: &Query) -> 
         format!("{dropped} topics and channels that were quiet for longest have no history: it is at most 8 MiB a broker")
     });
     let mut answer = json!({
-        "at": snapshot.at, "warnings": warnings, "step": step, "times": times, "note": note,
+        "at": seconds_now(), "warnings": warnings, "step": step, "times": times, "note": note,
     });
     for (name, values) in CURVES.iter().zip(sums) {
         answer[*name] = json!(values);

@@ -36,6 +36,7 @@ pub(crate) const PARAMETERS: &[Parameter] = &[
     Parameter::new("span", ""),
     Parameter::new("from", ""),
     Parameter::new("limit", ""),
+    Parameter::new("partial", ""),
 ];
 
 /// The answer where something is not there.

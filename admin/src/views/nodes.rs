@@ -1,35 +1,82 @@
 //! Brokers and lookup servers.
 
-use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use mq_net::http::{Answer, Query};
 use serde_json::{Value, json};
 
-use super::list::Part;
+use super::list::{Part, SortKey};
 use super::missing;
 use super::topics::TopicFacts;
-use crate::fleet::numbers::Numbers;
-use crate::fleet::snapshot::Lookup;
-use crate::fleet::{Node, Snapshot};
-use crate::trouble::Finding;
-use crate::trouble::fleet::{disagreement, disk, newest_version, numbers};
+use crate::finding::{Finding, Kind};
+use crate::fleet::Reading;
+use crate::snapshot::{Lookup, Node, Snapshot, TopicHere};
+use crate::trouble::fleet::{disagreement, newest_version, numbers as numbers_of};
 
+/// Findings of an answer.
+const FINDINGS_MAX: usize = 100;
 /// Topics without a broker in an answer.
 const INACTIVE_MAX: usize = 1000;
 
-pub(crate) fn nodes(snapshot: &Snapshot) -> Answer {
-    let newest = |program| newest_version(&snapshot.nodes, program);
-    let rows = snapshot.nodes.iter().map(|node| row(node, snapshot.at, newest(node.program())));
-    let findings = snapshot.findings.iter().filter(|finding| is_of_fleet(finding));
-    Answer::json(&json!({
+pub(crate) fn nodes(snapshot: &Snapshot, query: &Query, reading: Option<Reading>) -> Result<Answer, Answer> {
+    let part = Part::of(query)?;
+    let [mq, nsqd] = ["mq", "nsqd"].map(|program| newest_version(&snapshot.nodes, program));
+    let is_wanted = |node: &&Arc<Node>| part.matches(node.id()) || part.matches(&node.info.hostname);
+    let found: Vec<_> = snapshot.nodes.iter().filter(is_wanted).map(|node| (node.id(), &**node)).collect();
+    let matching = found.len();
+    let rank = ranks(&snapshot.findings);
+    let found = part.cut(found, |column, node| key(node, column, &rank))?;
+    let rows = found.iter().map(|(_, node)| row(node, if node.keeps_history { mq } else { nsqd }));
+    let findings = || snapshot.findings.iter().filter(|finding| is_of_fleet(finding));
+    Ok(Answer::json(&json!({
         "at": snapshot.at,
+        "reading": reading,
         "warnings": snapshot.warnings,
-        "findings": findings.collect::<Vec<_>>(),
-        "newest_version": newest("mq").or_else(|| newest("nsqd")),
+        "findings": findings().take(FINDINGS_MAX).collect::<Vec<_>>(),
+        "findings_total": findings().count(),
+        "newest_version": mq.or(nsqd),
+        "page": part.page,
+        "per_page": part.per_page,
+        "total": snapshot.nodes.len(),
+        "matching": matching,
         "nodes": rows.collect::<Vec<_>>(),
         "lookups": lookups(snapshot),
-    }))
+    })))
+}
+
+/// Each node's place among the findings, the worst first.
+fn ranks(findings: &[Finding]) -> HashMap<&str, usize> {
+    let mut ranks = HashMap::new();
+    for (at, finding) in findings.iter().enumerate().filter(|(_, finding)| finding.topic.is_none()) {
+        ranks.extend(finding.node.as_deref().filter(|node| !ranks.contains_key(node)).map(|node| (node, at)));
+    }
+    ranks
+}
+
+/// The value of a column; `None` where there is none of that name.
+fn key(node: &Node, column: &str, ranks: &HashMap<&str, usize>) -> Option<SortKey> {
+    let (numbers, up) = (&node.numbers, node.error.is_none());
+    let counted = |value: u64| up.then_some(value as f64);
+    Some(match column {
+        // The place of the worst finding rises as it becomes harmless.
+        "trouble" => Some(ranks.get(node.id()).map_or(-1e9, |rank| -(*rank as f64))),
+        "version" => {
+            let [major, minor, patch] = numbers_of(node.version());
+            up.then_some(major as f64 * 1e8 + minor as f64 * 1e4 + patch as f64)
+        }
+        "started_at" => counted(node.info.start_time).filter(|at| *at > 0.0),
+        "depth" => counted(numbers.depth),
+        "published_rate" => numbers.published_rate,
+        "finished_rate" => numbers.finished_rate,
+        "in_flight" => counted(numbers.in_flight),
+        "topics" => counted(node.topics.len() as u64),
+        "clients" => counted(numbers.clients),
+        "memory" => node.metric("mq_memory_used_bytes"),
+        "disk" => node.disk().map(|(used, _)| used),
+        "fsync" => node.fsync_mean_seconds(),
+        _ => return None,
+    })
 }
 
 pub(crate) fn node(snapshot: &Snapshot, query: &Query, id: &str) -> Result<Answer, Answer> {
@@ -46,7 +93,7 @@ pub(crate) fn node(snapshot: &Snapshot, query: &Query, id: &str) -> Result<Answe
     Ok(Answer::json(&json!({
         "at": snapshot.at,
         "warnings": snapshot.warnings,
-        "node": row(node, snapshot.at, newest),
+        "node": row(node, newest),
         "findings": findings.take(100).collect::<Vec<_>>(),
         "page": part.page,
         "per_page": part.per_page,
@@ -67,27 +114,22 @@ pub(crate) fn lookup(snapshot: &Snapshot, inactive: &BTreeMap<String, Vec<String
 }
 
 fn is_of_fleet(finding: &Finding) -> bool {
-    finding.topic.is_none() || finding.kind == crate::trouble::Kind::Damage
+    finding.topic.is_none() || finding.kind == Kind::Damage
 }
 
-fn facts_on<'s>(
-    node: &'s Node,
-    snapshot: &'s Snapshot,
-    name: &str,
-    topic: &crate::upstream::answers::Topic,
-) -> TopicFacts<'s> {
+fn facts_on<'s>(node: &'s Node, snapshot: &'s Snapshot, name: &str, topic: &'s TopicHere) -> TopicFacts<'s> {
     TopicFacts {
-        numbers: Cow::Owned(node.topic(topic, snapshot.at)),
+        numbers: &topic.numbers,
         own_depth: topic.depth,
         channels: topic.channels.len(),
-        clients: topic.channels.iter().map(|channel| channel.client_count).sum(),
+        clients: topic.numbers.clients,
         nodes: 1,
         worst: snapshot.topics.get(name).and_then(|topic| topic.worst),
         tombstoned: Some(node.is_tombstoned(name)),
     }
 }
 
-fn row(node: &Node, now: f64, newest: Option<&str>) -> Value {
+fn row(node: &Node, newest: Option<&str>) -> Value {
     let info = &node.info;
     let known = node.registered.first().map(|(_, known)| known);
     let or = |own: &str, registered: Option<&String>| match own.is_empty() {
@@ -99,11 +141,8 @@ fn row(node: &Node, now: f64, newest: Option<&str>) -> Value {
         own => Some(own),
     };
     let up = node.error.is_none();
-    let numbers_here = Numbers::sum(node.topics.values().map(|topic| node.topic(topic, now)));
-    let mut row = serde_json::to_value(numbers_here).unwrap_or_default();
-    let channels = node.topics.values().flat_map(|topic| &topic.channels);
-    let metric = |name: &str| node.metrics.as_ref().and_then(|metrics| metrics.get(name));
-    let syncs = metric("mq_log_syncs_total").filter(|syncs| *syncs > 0.0);
+    let mut row = serde_json::to_value(&node.numbers).unwrap_or_default();
+    let metric = |name: &str| node.metric(name);
     let version = or(node.version(), known.map(|known| &known.version));
     let fields = [
         ("node", json!(node.id())),
@@ -112,7 +151,10 @@ fn row(node: &Node, now: f64, newest: Option<&str>) -> Value {
         ("error", json!(node.error.as_ref().map(ToString::to_string))),
         ("configured", json!(node.upstream.is_configured)),
         ("program", json!(up.then_some(node.program()))),
-        ("out_of_date", json!(up && newest.is_some_and(|newest| numbers(node.version()) < numbers(newest)))),
+        (
+            "out_of_date",
+            json!(up && newest.is_some_and(|newest| numbers_of(node.version()) < numbers_of(newest))),
+        ),
         ("version", json!(version)),
         ("health", json!(Some(&node.health).filter(|_| up))),
         ("hostname", json!(or(&info.hostname, known.map(|known| &known.hostname)))),
@@ -126,15 +168,25 @@ fn row(node: &Node, now: f64, newest: Option<&str>) -> Value {
         ("region", json!(or(&info.topology_region, known.map(|known| &known.topology_region)))),
         ("started_at", json!(Some(info.start_time).filter(|at| *at > 0))),
         ("topics", json!(up.then_some(node.topics.len()))),
-        ("channels", json!(up.then_some(channels.clone().count()))),
-        ("clients", json!(up.then_some(channels.map(|channel| channel.client_count).sum::<u64>()))),
+        ("channels", json!(up.then_some(node.channels))),
+        ("clients", json!(up.then_some(node.numbers.clients))),
         ("memory_bytes", json!(metric("mq_memory_used_bytes"))),
         ("memory_limit_bytes", json!(metric("mq_memory_limit_bytes"))),
-        ("disk_bytes", json!(disk(node).map(|(used, _)| used))),
-        ("disk_limit_bytes", json!(disk(node).map(|(_, limit)| limit))),
-        ("disk_free_bytes", json!(metric("mq_disk_free_bytes").filter(|free| free.is_finite()))),
+        ("disk_bytes", json!(node.disk().map(|(used, _)| used))),
+        ("disk_limit_bytes", json!(node.disk().map(|(_, limit)| limit))),
+        ("disk_free_bytes", json!(metric("mq_disk_free_bytes"))),
+        ("disk_growth", json!(node.log_growth.map(f64::round))),
+        ("disk_full_seconds", json!(node.disk_full_seconds())),
+        ("live_bytes", json!(metric("mq_log_live_bytes"))),
+        ("cleaned_files", json!(metric("mq_cleaner_removed_files_total"))),
+        ("cleaned_bytes", json!(metric("mq_cleaner_copied_bytes_total"))),
+        ("unsynced_bytes", json!(metric("mq_log_unsynced_bytes"))),
+        ("sync_failures", json!(metric("mq_log_sync_failures_total"))),
+        ("write_failures", json!(metric("mq_log_write_failures_total"))),
+        ("certificate_expires_at", json!(metric("mq_tls_certificate_expiry_seconds").filter(|at| *at > 0.0))),
+        ("settings", json!(node.options.as_deref())),
         ("damaged", json!(metric("mq_damaged_topics"))),
-        ("fsync_mean_seconds", json!(metric("mq_log_sync_seconds_total").zip(syncs).map(|(s, n)| s / n))),
+        ("fsync_mean_seconds", json!(node.fsync_mean_seconds())),
         ("draining", json!(node.is_draining)),
         ("lookups", json!(node.registered.iter().map(|(lookup, _)| lookup).collect::<Vec<_>>())),
     ];
@@ -157,5 +209,5 @@ fn lookups(snapshot: &Snapshot) -> Vec<Value> {
             "disagrees": disagreement(lookup, &snapshot.lookups),
         })
     };
-    snapshot.lookups.iter().map(row).collect()
+    snapshot.lookups.iter().map(|lookup| row(lookup)).collect()
 }

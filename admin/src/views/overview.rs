@@ -4,8 +4,8 @@ use mq_net::http::Answer;
 use serde::Serialize;
 use serde_json::json;
 
-use crate::fleet::Snapshot;
-use crate::fleet::numbers::Numbers;
+use crate::fleet::Reading;
+use crate::snapshot::{Numbers, Snapshot};
 
 /// Findings of the first page.
 const FINDINGS_MAX: usize = 100;
@@ -19,8 +19,8 @@ struct Busy<'a> {
     numbers: &'a Numbers,
 }
 
-pub(crate) fn overview(snapshot: &Snapshot) -> Answer {
-    let numbers = Numbers::sum(snapshot.topics.values().filter(|t| t.nodes > 0).map(|t| t.numbers.clone()));
+pub(crate) fn overview(snapshot: &Snapshot, reading: Option<Reading>) -> Answer {
+    let numbers = Numbers::sum(snapshot.topics.values().filter(|t| t.nodes > 0).map(|t| &t.numbers));
     let mut totals = serde_json::to_value(numbers).unwrap_or_default();
     totals["topics"] = snapshot.topics.len().into();
     totals["channels"] = snapshot.topics.values().map(|topic| topic.channels.len()).sum::<usize>().into();
@@ -33,6 +33,7 @@ pub(crate) fn overview(snapshot: &Snapshot) -> Answer {
         .map(|node| json!({"node": node.id(), "reachable": node.error.is_none(), "health": node.health}));
     Answer::json(&json!({
         "at": snapshot.at,
+        "reading": reading,
         "warnings": snapshot.warnings,
         "findings": snapshot.findings.iter().take(FINDINGS_MAX).collect::<Vec<_>>(),
         "findings_total": snapshot.findings.len(),

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{invalid, missing};
 use crate::actions::refused;
-use crate::fleet::{Node, Snapshot};
+use crate::snapshot::{Node, Snapshot};
 use crate::upstream::Call;
 use crate::upstream::answers::{Peeked, PeekedMessage};
 
@@ -34,7 +34,7 @@ pub(crate) async fn peek(snapshot: &Snapshot, call: &Call, query: &Query) -> Res
     parameters.extend(query.get_some("from").map(|from| ("from", from)));
     let peeked: Peeked = match node.upstream.get(call, "/peek", &parameters).await {
         Ok(peeked) => peeked,
-        Err(error) if error.status() == Some(StatusCode::NOT_FOUND) && node.history.is_none() => {
+        Err(error) if error.status() == Some(StatusCode::NOT_FOUND) && !node.keeps_history => {
             let detail = format!("{} can't be peeked at: only brokers of libmq can", node.id());
             return Err(Answer::error_with(StatusCode::BAD_REQUEST, "NOT_SUPPORTED", &detail));
         }

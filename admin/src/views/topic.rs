@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 
 use super::client::ClientRow;
 use super::{is_ephemeral, missing};
-use crate::fleet::numbers::worst_latency;
-use crate::fleet::{Node, Snapshot, all};
-use crate::trouble::Finding;
+use crate::finding::Finding;
+use crate::fleet::all;
+use crate::snapshot::{Node, Snapshot, TopicHere, worst_latency};
 use crate::upstream::answers::{self, Stats};
 use crate::upstream::{Call, Failure, Upstream};
 
@@ -26,7 +26,7 @@ pub(crate) async fn topic(snapshot: &Snapshot, call: &Call, name: &str) -> Resul
     let mut producers = Vec::new();
     let mut nodes = Vec::new();
     for ((node, found), (settings, clients)) in on_nodes.iter().zip(asked) {
-        nodes.push(node_row(node, found, settings, snapshot.at));
+        nodes.push(node_row(node, found, settings));
         match clients {
             Ok(found) => producers.extend(found),
             Err(error) => warnings.push(format!("node {} does not answer: {error}", node.id())),
@@ -34,7 +34,7 @@ pub(crate) async fn topic(snapshot: &Snapshot, call: &Call, name: &str) -> Resul
     }
     let channels = topic.channels.iter().take(CHANNELS_MAX).map(|(channel_name, channel)| {
         let latencies = on_nodes.iter().filter_map(|(_, found)| {
-            let channel = found.channels.iter().find(|channel| channel.channel_name == *channel_name)?;
+            let (channel, _) = found.channel(channel_name)?;
             Some(&channel.e2e_processing_latency.percentiles[..])
         });
         let mut row = serde_json::to_value(&channel.numbers).unwrap_or_default();
@@ -65,12 +65,12 @@ pub(crate) async fn topic(snapshot: &Snapshot, call: &Call, name: &str) -> Resul
     Ok(Answer::json(&answer))
 }
 
-fn node_row(node: &Node, found: &answers::Topic, settings: Option<Value>, now: f64) -> Value {
-    let mut row = serde_json::to_value(node.topic(found, now)).unwrap_or_default();
+fn node_row(node: &Node, found: &TopicHere, settings: Option<Value>) -> Value {
+    let mut row = serde_json::to_value(&found.numbers).unwrap_or_default();
     row["node"] = node.id().into();
     row["own_depth"] = found.depth.into();
     row["channels"] = found.channels.len().into();
-    row["clients"] = found.channels.iter().map(|channel| channel.client_count).sum::<u64>().into();
+    row["clients"] = found.numbers.clients.into();
     row["tombstoned"] = node.is_tombstoned(&found.topic_name).into();
     row["damage"] = json!(found.damage);
     row["latency"] = json!(found.e2e_processing_latency.percentiles);
@@ -85,7 +85,7 @@ type Asked = (Option<Value>, Result<Vec<ClientRow>, Failure>);
 
 async fn ask<'n>(nodes: impl Iterator<Item = &'n Node>, call: &Call, name: &str) -> Vec<Asked> {
     let nodes: Vec<(Upstream, bool)> =
-        nodes.map(|node| (node.upstream.clone(), node.history.is_some())).collect();
+        nodes.map(|node| (node.upstream.clone(), node.keeps_history)).collect();
     let name: Arc<str> = name.into();
     all(nodes, |(upstream, is_mq)| {
         let (call, name) = (call.clone(), Arc::clone(&name));

@@ -6,9 +6,9 @@ use serde_json::json;
 
 use super::is_ephemeral;
 use super::list::{Part, SortKey};
-use crate::fleet::Snapshot;
-use crate::fleet::numbers::Numbers;
-use crate::trouble::Finding;
+use crate::finding::Finding;
+use crate::fleet::Reading;
+use crate::snapshot::{Numbers, Snapshot, Topic};
 
 /// A topic in a list.
 #[derive(Serialize)]
@@ -28,7 +28,7 @@ pub(super) struct TopicRow<'a> {
 
 /// The facts of a topic that a list sorts by.
 pub(super) struct TopicFacts<'a> {
-    pub(super) numbers: std::borrow::Cow<'a, Numbers>,
+    pub(super) numbers: &'a Numbers,
     pub(super) own_depth: u64,
     pub(super) channels: usize,
     pub(super) clients: u64,
@@ -40,7 +40,7 @@ pub(super) struct TopicFacts<'a> {
 impl TopicFacts<'_> {
     /// The value of a column; `None` where there is none of that name.
     pub(super) fn key(&self, column: &str) -> Option<SortKey> {
-        let numbers = &self.numbers;
+        let numbers = self.numbers;
         Some(match column {
             // The index of the worst finding rises as it becomes harmless.
             "trouble" => Some(self.worst.map_or(-1e9, |worst| -(worst as f64))),
@@ -63,7 +63,7 @@ impl TopicFacts<'_> {
     pub(super) fn row<'s>(&'s self, name: &'s str, snapshot: &'s Snapshot) -> TopicRow<'s> {
         TopicRow {
             topic: name,
-            numbers: &self.numbers,
+            numbers: self.numbers,
             own_depth: self.own_depth,
             channels: self.channels,
             clients: self.clients,
@@ -75,7 +75,7 @@ impl TopicFacts<'_> {
     }
 }
 
-pub(crate) fn topics(snapshot: &Snapshot, query: &Query) -> Result<Answer, Answer> {
+pub(crate) fn topics(snapshot: &Snapshot, query: &Query, reading: Option<Reading>) -> Result<Answer, Answer> {
     let part = Part::of(query)?;
     let rows: Vec<_> = snapshot
         .topics
@@ -88,6 +88,7 @@ pub(crate) fn topics(snapshot: &Snapshot, query: &Query) -> Result<Answer, Answe
     let rows: Vec<_> = rows.iter().map(|(name, facts)| facts.row(name, snapshot)).collect();
     Ok(Answer::json(&json!({
         "at": snapshot.at,
+        "reading": reading,
         "warnings": snapshot.warnings,
         "page": part.page,
         "per_page": part.per_page,
@@ -97,9 +98,9 @@ pub(crate) fn topics(snapshot: &Snapshot, query: &Query) -> Result<Answer, Answe
     })))
 }
 
-fn facts_of(topic: &crate::fleet::snapshot::Topic) -> TopicFacts<'_> {
+fn facts_of(topic: &Topic) -> TopicFacts<'_> {
     TopicFacts {
-        numbers: std::borrow::Cow::Borrowed(&topic.numbers),
+        numbers: &topic.numbers,
         own_depth: topic.own_depth,
         channels: topic.channels.len(),
         clients: topic.clients,

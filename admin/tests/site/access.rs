@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use mq_admin::{Credentials, NsqadminSettings, Settings};
+use mq_admin::{Admin, Alone, Credentials, NsqadminSettings, Settings};
+use mq_net::access::{Access, HttpTokens};
+use mq_net::budget::Budget;
+use mq_net::http::{HostNames, LocalApi, LocalHttp, Peer, send};
 use mq_net::secret::Secret;
 use parking_lot::Mutex;
 use serde_json::json;
@@ -58,6 +61,106 @@ async fn who_guesses_tokens_has_to_wait() {
     assert_eq!((reply.status, reply.header("retry-after")), (429, "60"));
 }
 
+/// A page of its own that asks for the token `right`.
+async fn asking(proxies: &[&str]) -> (String, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("tokens");
+    std::fs::write(&file, "right").unwrap();
+    let tokens = HttpTokens::load(&file).unwrap();
+    let nsqadmin = NsqadminSettings {
+        acl_http_proxies: proxies.iter().map(|range| range.parse().unwrap()).collect(),
+        ..NsqadminSettings::default()
+    };
+    let access = Some(Arc::new(Access::new(Some(tokens), None)));
+    (page(Settings { access, nsqadmin, ..fleet(&[], &["127.0.0.1:1"]) }).await, folder)
+}
+
+#[tokio::test]
+async fn behind_a_named_proxy_who_guesses_waits_alone_and_never_longer_than_all_together_may_try() {
+    let (at, _folder) = asking(&["127.0.0.0/8"]).await;
+    let login = async |from: &str, token: &str| {
+        let body = json!({"token": token}).to_string();
+        call(&at, "POST", "/data/login", &[JSON, ("X-Forwarded-For", from)], &body).await.status
+    };
+    for _ in 0..10 {
+        assert_eq!(login("10.0.0.66", "wrong").await, 401);
+    }
+    assert_eq!(login("10.0.0.66", "right").await, 429);
+    assert_eq!(login("9.9.9.9, 10.0.0.66", "right").await, 429, "what stands before is anybody's word");
+    assert_eq!(login("10.0.0.66, 127.0.0.2", "right").await, 429, "a proxy behind a proxy");
+    assert_eq!(login("10.0.0.7", "right").await, 200);
+    // Another address each time: what a proxy that passes on anything would let somebody write.
+    for n in 10..100 {
+        assert_eq!(login(&format!("10.1.0.{n}"), "wrong").await, 401, "{n}");
+    }
+    assert_eq!(login("10.1.1.1", "right").await, 429);
+}
+
+#[tokio::test]
+async fn a_forwarded_address_is_ignored_where_no_proxy_is_named() {
+    let (at, _folder) = asking(&[]).await;
+    for n in 0..10 {
+        let from = format!("10.0.0.{n}");
+        let body = json!({"token": "wrong"}).to_string();
+        let reply = call(&at, "POST", "/data/login", &[JSON, ("X-Forwarded-For", &from)], &body).await;
+        assert_eq!(reply.status, 401);
+    }
+    let reply = post(&at, "/data/login", &json!({"token": "right"})).await;
+    assert_eq!(reply.status, 429);
+}
+
+#[tokio::test]
+async fn a_page_on_a_port_of_its_own_is_for_no_other_site_and_by_no_other_name_with_a_token_and_without() {
+    let node = Node::start().await;
+    let token = Credentials::Own(Some(Secret::new(Arc::from(&b"hush-hush"[..]))));
+    let none = page(fleet(&[], &[&node.http])).await;
+    let own = page(Settings { credentials: token, ..fleet(&[], &[&node.http]) }).await;
+    let (asked, _folder) = asking(&[]).await;
+    let body = json!({"action": "create_topic", "topic": "t"}).to_string();
+    for at in [&none, &own, &asked] {
+        for header in [
+            ("Origin", "http://evil.example"),
+            ("Origin", "null"),
+            ("Sec-Fetch-Site", "cross-site"),
+            ("Sec-Fetch-Site", "same-site"),
+        ] {
+            let reply = call(at, "POST", "/data/action", &[header, JSON], &body).await;
+            assert_eq!(reply.status, 403, "{at} {header:?}");
+            assert_eq!(call(at, "GET", "/data/overview", &[header], "").await.status, 403, "{at} {header:?}");
+        }
+        // A name of somebody's that leads here.
+        let rebound =
+            [("Host", "evil.example"), ("Origin", "http://evil.example"), ("Sec-Fetch-Site", "same-origin")];
+        let mut headers = rebound.to_vec();
+        headers.push(JSON);
+        let reply = call(at, "POST", "/data/action", &headers, &body).await;
+        // Where a token is asked for, the other name has no cookie of ours.
+        assert_eq!(reply.status, if at == &asked { 401 } else { 403 }, "{at}: {reply:?}");
+        let looked = call(at, "GET", "/data/overview", &rebound, "").await;
+        assert_eq!(looked.status, if at == &asked { 401 } else { 403 }, "{at}: {looked:?}");
+    }
+    assert_eq!(get(&node.http, "/stats?format=json").await["topics"], json!([]), "nobody touched it");
+}
+
+#[tokio::test]
+async fn a_page_that_lends_its_token_is_reached_by_names_that_are_named_from_elsewhere_too() {
+    let lent = Credentials::Own(Some(Secret::new(Arc::from(&b"hush-hush"[..]))));
+    for (credentials, host, status) in [
+        (lent.clone(), "evil.example", 403),
+        (lent.clone(), "page.example:4171", 200),
+        (lent, "10.0.0.1:4171", 200),
+        (Credentials::Own(None), "evil.example", 200),
+    ] {
+        let settings = Settings { credentials, ..fleet(&[], &["127.0.0.1:1"]) };
+        let page = Alone::new(Admin::new(settings), HostNames::new(["page.example"]));
+        let elsewhere = Peer { address: "10.0.0.9:5".to_owned(), tls: None, is_on_loopback: false };
+        let stream = LocalApi::new(&page, Budget::default()).connect(&elsewhere);
+        let request = hyper::Request::builder().uri("/data/me").header("Host", host).body("").unwrap();
+        let (answered, _) = send(stream, request, 1 << 20).await.unwrap();
+        assert_eq!(answered.as_u16(), status, "{host}");
+    }
+}
+
 #[tokio::test]
 async fn pages_of_other_sites_can_do_nothing() {
     let node = Node::start().await;
@@ -79,7 +182,7 @@ async fn pages_of_other_sites_can_do_nothing() {
 }
 
 /// A server that answers everything with a redirect, and notes what it was sent.
-async fn trap() -> (String, Arc<Mutex<String>>) {
+pub(crate) async fn trap() -> (String, Arc<Mutex<String>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let heard = Arc::new(Mutex::new(String::new()));

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::common::{Lookup, Node, fleet, get, page, post};
+use super::common::{Consumer, Lookup, Node, PATIENCE, fleet, get, page, post};
 
 async fn act(at: &str, body: Value) -> Value {
     let reply = post(at, "/data/action", &body).await;
@@ -48,14 +48,55 @@ async fn each_change_does_what_it_says() {
     act(&at, channel("empty_channel")).await;
     assert_eq!(stats().await[0]["channels"][0]["depth"], 0);
     let settings = json!({"max_messages": 7, "overflow": "drop-oldest"});
-    act(&at, json!({"action": "configure", "topic": "t", "settings": settings})).await;
+    act(&at, json!({"action": "configure_topic", "topic": "t", "settings": settings})).await;
     let shown = get(&at, "/data/topic?topic=t").await;
     assert_eq!(shown["nodes"][0]["settings"]["max_messages"], 7);
+    let settings = json!({"max_attempts": 5, "dead_letter_topic": "t.dead"});
+    let change = json!({"action": "configure_channel", "topic": "t", "channel": "c", "settings": settings});
+    act(&at, change).await;
+    let shown = get(&at, "/data/channel?topic=t&channel=c").await;
+    let set = json!({"max_attempts": 5, "dead_letter_topic": "t.dead", "redelivery_delay": 1000});
+    assert_eq!(shown["nodes"][0]["settings"], set);
     act(&at, channel("delete_channel")).await;
     assert_eq!(stats().await[0]["channels"], json!([]));
     act(&at, topic("delete_topic")).await;
+    act(&at, json!({"action": "delete_topic", "topic": "t.dead"})).await;
     assert_eq!(stats().await, json!([]));
     assert_eq!(get(&lookup.http, "/topics").await["topics"], json!([]));
+}
+
+#[tokio::test]
+async fn one_message_that_is_stuck_is_requeued_or_dropped() {
+    let node = Node::start().await;
+    let at = page(fleet(&[], &[&node.http])).await;
+    let mut consumer = Consumer::start(&node.tcp, "t", "c", 2).await;
+    node.api("POST", "/mpub?topic=t", "first\nsecond\nthird").await;
+    consumer.message().await;
+    consumer.message().await;
+    let held = async || {
+        let peeked = get(&at, &format!("/data/peek?topic=t&channel=c&node={}", node.http)).await;
+        let row = |message: &Value| {
+            let text = |field: &str| message[field].as_str().unwrap().to_owned();
+            (text("text"), text("state"), text("id"))
+        };
+        peeked["messages"].as_array().unwrap().iter().map(row).collect::<Vec<_>>()
+    };
+    let before = held().await;
+    let states: Vec<_> = before.iter().map(|(text, state, _)| (text.as_str(), state.as_str())).collect();
+    assert_eq!(states, [("first", "in_flight"), ("second", "in_flight"), ("third", "waiting")]);
+    let change = |action: &str, id: &str| json!({"action": action, "topic": "t", "channel": "c", "node": node.http, "message": id});
+    act(&at, change("drop_message", &before[0].2)).await;
+    // Its credit is free again, so the third comes.
+    assert_eq!(consumer.message().await, "third");
+    act(&at, change("requeue_message", &before[1].2)).await;
+    assert_eq!(consumer.message().await, "second");
+    let again = refused(&at, change("drop_message", &before[0].2)).await;
+    assert_eq!(again, (404, "MESSAGE_NOT_FOUND".to_owned()));
+    for wrong in ["", "1", "zzzzzzzzzzzzzzzz"] {
+        assert_eq!(refused(&at, change("drop_message", wrong)).await, (400, "INVALID_REQUEST".to_owned()));
+    }
+    let left: Vec<_> = held().await.into_iter().map(|(text, ..)| text).collect();
+    assert_eq!(left, ["second", "third"]);
 }
 
 #[tokio::test]
@@ -80,6 +121,7 @@ async fn a_tombstone_hides_a_node_and_deletes_the_topic_there() {
 async fn what_is_wrong_is_said() {
     let node = Node::start().await;
     node.api("POST", "/topic/create?topic=t", "").await;
+    node.api("POST", "/channel/create?topic=t&channel=c", "").await;
     let at = page(fleet(&[], &[&node.http])).await;
     for (body, status, code) in [
         (json!({"action": "explode", "topic": "t"}), 400, "INVALID_REQUEST"),
@@ -93,7 +135,22 @@ async fn what_is_wrong_is_said() {
         (json!({"action": "publish", "topic": "t"}), 400, "INVALID_REQUEST"),
         (json!({"action": "publish", "topic": "t", "body": ""}), 400, "INVALID_REQUEST"),
         (
-            json!({"action": "configure", "topic": "t", "settings": {"durability": "most"}}),
+            json!({"action": "configure_topic", "topic": "t", "settings": {"durability": "most"}}),
+            400,
+            "INVALID_CONFIG",
+        ),
+        (
+            json!({"action": "configure_channel", "topic": "t", "settings": {"max_attempts": 5}}),
+            400,
+            "INVALID_CHANNEL",
+        ),
+        (
+            json!({"action": "configure_channel", "topic": "t", "channel": "gone", "settings": {"max_attempts": 5}}),
+            404,
+            "CHANNEL_NOT_FOUND",
+        ),
+        (
+            json!({"action": "configure_channel", "topic": "t", "channel": "c", "settings": {"max_attempts": 5}}),
             400,
             "INVALID_CONFIG",
         ),
@@ -101,4 +158,26 @@ async fn what_is_wrong_is_said() {
     ] {
         assert_eq!(refused(&at, body.clone()).await, (status, code.to_owned()), "{body}");
     }
+}
+
+#[tokio::test]
+async fn dead_letters_are_counted_by_their_channel() {
+    let node = Node::start().await;
+    let at = page(fleet(&[], &[&node.http])).await;
+    let mut consumer = Consumer::start(&node.tcp, "t", "c", 1).await;
+    let settings = json!({"max_attempts": 1, "dead_letter_topic": "dead"});
+    act(&at, json!({"action": "configure_channel", "topic": "t", "channel": "c", "settings": settings}))
+        .await;
+    act(&at, json!({"action": "publish", "topic": "t", "body": "poison"})).await;
+    assert_eq!(get(&at, "/data/channel?topic=t&channel=c").await["dead_letters"], 0);
+    consumer.message().await;
+    // A message whose consumer's connection ends comes back unfinished.
+    drop(consumer);
+    let counted = async {
+        while get(&at, "/data/channel?topic=t&channel=c").await["dead_letters"] != 1 {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, counted).await.unwrap();
+    assert_eq!(get(&at, "/data/topic?topic=dead").await["own_depth"], 1);
 }

@@ -65,6 +65,37 @@ impl Node {
     }
 }
 
+/// A consumer over NSQ's protocol that finishes nothing.
+pub(crate) struct Consumer(TcpStream);
+
+impl Consumer {
+    pub(crate) async fn start(tcp: &str, topic: &str, channel: &str, credit: u32) -> Self {
+        let mut stream = TcpStream::connect(tcp).await.unwrap();
+        let hello = format!("  V2SUB {topic} {channel}\nRDY {credit}\n");
+        stream.write_all(hello.as_bytes()).await.unwrap();
+        let mut consumer = Self(stream);
+        assert_eq!(consumer.frame().await, b"OK");
+        consumer
+    }
+
+    /// The body of the next message.
+    pub(crate) async fn message(&mut self) -> String {
+        const HEADER: usize = 8 + 2 + 16;
+        String::from_utf8(self.frame().await.split_off(HEADER)).unwrap()
+    }
+
+    async fn frame(&mut self) -> Vec<u8> {
+        let read = async {
+            let size = self.0.read_u32().await.unwrap();
+            self.0.read_u32().await.unwrap();
+            let mut body = vec![0; size as usize - 4];
+            self.0.read_exact(&mut body).await.unwrap();
+            body
+        };
+        tokio::time::timeout(PATIENCE, read).await.unwrap()
+    }
+}
+
 /// A lookup server.
 pub(crate) struct Lookup {
     pub(crate) http: String,

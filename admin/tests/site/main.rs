@@ -3,7 +3,9 @@
 
 mod access;
 mod actions;
+mod audit;
 mod common;
 mod fleet;
+mod large;
 mod nsqadmin;
 mod views;

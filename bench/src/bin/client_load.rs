@@ -3,13 +3,16 @@
 use std::time::{Duration, Instant};
 
 use clap::{Parser, ValueEnum};
-use libmq::{Client, Config, Error, SubscribeOptions};
+use libmq::{Client, Config, Error, SubscribeOptions, Subscription};
 use rustix::time::{ClockId, clock_gettime};
 
 /// Bytes of a message.
 const BODY: [u8; 100] = [b'x'; 100];
 /// Messages of a batch.
 const BATCH: usize = 100;
+/// Bytes of messages that wait for their answer at most: enough for the way there and back, and few enough to
+/// stay in the processor's cache. The load by go-nsq has 1,000 calls on their way.
+const UNANSWERED_BYTES: usize = 256 << 10;
 /// No step takes longer, unless something is wrong.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -36,17 +39,20 @@ enum Case {
     Finish,
     /// Takes batches of at most 100, and finishes each as one
     FinishBatches,
+    /// Publishes batches of 100 on one thread and consumes them on another; prints time of the clock
+    Embedded,
 }
 
 fn main() -> Result<(), Error> {
     let load = Load::parse();
-    let config = Config { max_buffered_bytes: 8 << 20, ..Config::default() };
+    let config = Config { max_buffered_bytes: UNANSWERED_BYTES, ..Config::default() };
     let client = libmq::connect_with(&load.url, config)?;
     let used = match load.case {
         Case::Send => send(&client, load.messages)?,
         Case::SendBatches => send_batches(&client, load.messages)?,
         Case::Finish => finish(&client, load.messages)?,
         Case::FinishBatches => finish_batches(&client, load.messages)?,
+        Case::Embedded => pipe_through(&client, load.messages)?,
     };
     println!("{:.3}", used.as_secs_f64() * 1e6 / load.messages as f64);
     client.close(PATIENCE)?;
@@ -104,7 +110,13 @@ fn finish(client: &Client, messages: usize) -> Result<Duration, Error> {
 fn finish_batches(client: &Client, messages: usize) -> Result<Duration, Error> {
     let options = SubscribeOptions { max_in_flight: 2000, ..SubscribeOptions::default() };
     let subscription = client.subscribe("t", "c", options)?;
-    let (began, mut left) = (own_cpu(), messages);
+    let began = own_cpu();
+    take_batches(&subscription, messages)?;
+    Ok(own_cpu() - began)
+}
+
+/// Takes messages in batches, and finishes each batch as one.
+fn take_batches(subscription: &Subscription, mut left: usize) -> Result<(), Error> {
     while left > 0 {
         let batch = subscription.next_batch(BATCH, PATIENCE)?;
         if batch.is_empty() {
@@ -113,7 +125,21 @@ fn finish_batches(client: &Client, messages: usize) -> Result<Duration, Error> {
         batch.finish(..);
         left = left.saturating_sub(batch.len());
     }
-    Ok(own_cpu() - began)
+    Ok(())
+}
+
+fn pipe_through(client: &Client, messages: usize) -> Result<Duration, Error> {
+    let options = SubscribeOptions { max_in_flight: 2000, ..SubscribeOptions::default() };
+    let subscription = client.subscribe("t", "c", options)?;
+    let began = Instant::now();
+    std::thread::scope(|scope| {
+        let publisher = scope.spawn(|| {
+            (0..messages / BATCH).try_for_each(|_| client.publish_many("t", [&BODY[..]; BATCH]).map(drop))
+        });
+        take_batches(&subscription, messages)?;
+        publisher.join().unwrap_or(Err(Error::Closed))
+    })?;
+    Ok(began.elapsed())
 }
 
 fn late() -> Error {

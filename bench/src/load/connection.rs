@@ -1,4 +1,6 @@
-//! A connection to a server: the load is cheapest with a thread for each, that blocks, and no runtime.
+//! A connection to a server: the load is cheapest with a thread for each, that blocks, and no runtime. It
+//! writes prebuilt frames and scans answers, and is not the crate libmq: what a server takes is measured
+//! here, and a client that encodes, matches answers and keeps credit would be the bound of every figure.
 
 use std::io;
 use std::time::{Duration, Instant};

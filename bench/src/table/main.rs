@@ -110,11 +110,11 @@ impl Table {
     ) -> Result<(), String> {
         let folder = self.data.clone();
         empty(&folder)?;
-        let Some(server) = Server::start(programs, kind, row.wishes, &folder)? else { return Ok(()) };
+        let Some(server) = Server::start(programs, kind, row.options, &folder)? else { return Ok(()) };
         let mut trial = Trial {
             programs,
             kind,
-            wishes: row.wishes,
+            options: row.options,
             folder: folder.clone(),
             quick: self.quick,
             commands: vec![server.command.clone()],

@@ -1,6 +1,6 @@
 //! The workloads, and what is asked of them.
 
-use super::server::{Kind, Wishes};
+use super::server::{Kind, ServerOptions};
 use super::trial::Trial;
 use super::workloads::{
     backlog, batches, beside_a_stuck_channel, beside_idle_topics, both, burst, consume, deferred, drain,
@@ -14,7 +14,7 @@ pub(super) struct Row {
     pub(super) key: &'static str,
     pub(super) title: &'static str,
     pub(super) servers: &'static [Kind],
-    pub(super) wishes: Wishes,
+    pub(super) options: ServerOptions,
     pub(super) run: fn(&mut Trial<'_>) -> Result<(), String>,
     pub(super) bars: &'static [Bar],
     /// The metrics that are shown, the first in plots too.
@@ -54,16 +54,17 @@ const fn bar(kind: Kind, metric: &'static str, limit: Limit) -> Bar {
 }
 
 /// Options that leave a server's defaults.
-const DEFAULTS: Wishes = Wishes { mem_queue_size: None, memory_limit: None, message_bytes: None, tls: false };
+const DEFAULTS: ServerOptions =
+    ServerOptions { mem_queue_size: None, memory_limit: None, message_bytes: None, tls: false };
 
 /// Keeps nsqd in memory: more than is published.
-const fn in_memory(messages: u64) -> Wishes {
-    Wishes { mem_queue_size: Some(messages), memory_limit: Some("4GiB"), ..DEFAULTS }
+const fn in_memory(messages: u64) -> ServerOptions {
+    ServerOptions { mem_queue_size: Some(messages), memory_limit: Some("4GiB"), ..DEFAULTS }
 }
 
 /// The same, of a server that can encrypt.
-const fn in_memory_by_tls(messages: u64) -> Wishes {
-    Wishes { tls: true, ..in_memory(messages) }
+const fn in_memory_by_tls(messages: u64) -> ServerOptions {
+    ServerOptions { tls: true, ..in_memory(messages) }
 }
 
 const OURS: &[Kind] = &[Nsqd, Memory, Flush];
@@ -81,7 +82,7 @@ pub(super) const ROWS: &[Row] = &[
         key: "pub",
         title: "PUB, 1 connection, 100 in flight",
         servers: ALL,
-        wishes: in_memory(1_100_000),
+        options: in_memory(1_100_000),
         run: |trial| publish(trial, 1_000_000, ""),
         bars: &[bar(Memory, "cpu", Limit::OfNsqd(0.6 / 4.5)), bar(Flush, "cpu", Limit::OfNsqd(0.75 / 4.5))],
         metrics: CPU,
@@ -91,7 +92,7 @@ pub(super) const ROWS: &[Row] = &[
         key: "pub64",
         title: "PUB, 64 connections, 1 in flight each",
         servers: ALL,
-        wishes: in_memory(1_100_000),
+        options: in_memory(1_100_000),
         run: |trial| publish(trial, 500_000, "--connections 64 --window 1"),
         bars: &[bar(Memory, "cpu", Limit::OfNull(1.3)), bar(Flush, "cpu", Limit::OfNsqd(1.0))],
         metrics: CPU,
@@ -101,7 +102,7 @@ pub(super) const ROWS: &[Row] = &[
         key: "mpub200",
         title: "MPUB of 200, 1 connection, 8 in flight",
         servers: ALL,
-        wishes: in_memory(4_100_000),
+        options: in_memory(4_100_000),
         run: |trial| publish(trial, 4_000_000, "--batch 200 --window 8"),
         bars: &[
             bar(Memory, "cpu", Limit::OfNsqd(0.14 / 0.48)),
@@ -114,7 +115,7 @@ pub(super) const ROWS: &[Row] = &[
         key: "mpub20",
         title: "MPUB of 20, 2 connections, 8 in flight",
         servers: ALL,
-        wishes: in_memory(4_100_000),
+        options: in_memory(4_100_000),
         run: |trial| publish(trial, 4_000_000, "--batch 20 --window 8 --connections 2"),
         bars: &[bar(Memory, "cpu", Limit::OfNsqd(0.2 / 0.76)), bar(Flush, "cpu", Limit::OfNsqd(0.3 / 0.76))],
         metrics: CPU,
@@ -124,7 +125,7 @@ pub(super) const ROWS: &[Row] = &[
         key: "consume",
         title: "consume from memory, RDY 2500, one FIN each",
         servers: ALL,
-        wishes: in_memory(2_100_000),
+        options: in_memory(2_100_000),
         run: |trial| consume(trial, 2_000_000, ""),
         bars: &[
             bar(Memory, "cpu", Limit::OfNsqd(0.33 / 1.67)),
@@ -137,7 +138,7 @@ pub(super) const ROWS: &[Row] = &[
         key: "rdy1",
         title: "consume, RDY 1, 2 connections",
         servers: ALL,
-        wishes: in_memory(400_000),
+        options: in_memory(400_000),
         run: |trial| consume(trial, 300_000, "--rdy 1 --consumers 2"),
         bars: &[bar(Memory, "cpu", Limit::OfNull(1.3)), bar(Flush, "cpu", Limit::OfNull(1.3))],
         metrics: CPU,
@@ -147,7 +148,7 @@ pub(super) const ROWS: &[Row] = &[
         key: "rdy1x64",
         title: "consume, RDY 1, 64 connections",
         servers: ALL,
-        wishes: in_memory(400_000),
+        options: in_memory(400_000),
         run: |trial| consume(trial, 300_000, "--rdy 1 --consumers 64"),
         bars: &[bar(Memory, "cpu", Limit::OfNull(1.3)), bar(Flush, "cpu", Limit::OfNull(1.3))],
         metrics: CPU,
@@ -157,7 +158,7 @@ pub(super) const ROWS: &[Row] = &[
         key: "both",
         title: "publish (MPUB of 20) and consume at once",
         servers: OURS,
-        wishes: in_memory(4_100_000),
+        options: in_memory(4_100_000),
         run: |trial| both(trial, 4_000_000, "--batch 20 --window 8 --connections 2"),
         bars: &[
             bar(Memory, "cpu", Limit::OfNsqd(0.5 / 2.5)),
@@ -172,7 +173,7 @@ pub(super) const ROWS: &[Row] = &[
         key: "fanout4",
         title: "1 topic, 4 channels, MPUB of 200, per delivery",
         servers: OURS,
-        wishes: in_memory(1_100_000),
+        options: in_memory(1_100_000),
         run: |trial| both(trial, 1_000_000, "--batch 200 --window 8 --channels 4"),
         bars: &[bar(Memory, "cpu", Limit::OfNsqd(0.2)), bar(Flush, "cpu", Limit::OfNsqd(0.2))],
         metrics: CPU,
@@ -182,7 +183,7 @@ pub(super) const ROWS: &[Row] = &[
         key: "fanout16",
         title: "1 topic, 16 channels, MPUB of 200, per delivery",
         servers: OURS,
-        wishes: in_memory(400_000),
+        options: in_memory(400_000),
         run: |trial| both(trial, 300_000, "--batch 200 --window 8 --channels 16"),
         bars: &[bar(Memory, "cpu", Limit::OfNsqd(0.2)), bar(Flush, "cpu", Limit::OfNsqd(0.2))],
         metrics: CPU,
@@ -192,7 +193,7 @@ pub(super) const ROWS: &[Row] = &[
         key: "backlog",
         title: "backlog far beyond memory: fill, then drain, in all",
         servers: OURS,
-        wishes: Wishes { memory_limit: Some("16MiB"), ..DEFAULTS },
+        options: ServerOptions { memory_limit: Some("16MiB"), ..DEFAULTS },
         run: |trial| backlog(trial, 8_000_000, "--batch 200 --window 8 --patience 60s"),
         bars: &[bar(Memory, "cpu", Limit::OfNsqd(0.8 / 5.2)), bar(Flush, "cpu", Limit::OfNsqd(0.8 / 5.2))],
         metrics: CPU,
@@ -202,7 +203,7 @@ pub(super) const ROWS: &[Row] = &[
         key: "drain",
         title: "drain a 2 GB backlog of 1 KiB messages, page cache warm",
         servers: OURS,
-        wishes: DEFAULTS,
+        options: DEFAULTS,
         run: |trial| drain(trial, false),
         bars: &[bar(Memory, "rate", Limit::TimesNsqd(4.0)), bar(Flush, "rate", Limit::TimesNsqd(4.0))],
         metrics: &["rate", "cpu", "cpu_system", "cpu_other"],
@@ -212,7 +213,7 @@ pub(super) const ROWS: &[Row] = &[
         key: "drain-cold",
         title: "the same, page cache cold",
         servers: OURS,
-        wishes: DEFAULTS,
+        options: DEFAULTS,
         run: |trial| drain(trial, true),
         bars: &[],
         metrics: &["rate", "cpu", "cpu_system", "cpu_other"],
@@ -222,7 +223,7 @@ pub(super) const ROWS: &[Row] = &[
         key: "topics1000",
         title: "1,000 topics, published round robin, then consumed",
         servers: OURS,
-        wishes: in_memory(2_000),
+        options: in_memory(2_000),
         run: many_topics,
         bars: &[bar(Memory, "cpu", Limit::OfNsqd(0.2)), bar(Flush, "cpu", Limit::OfNsqd(0.25))],
         metrics: CPU,
@@ -232,7 +233,7 @@ pub(super) const ROWS: &[Row] = &[
         key: "ring",
         title: "memory for 1 M messages in the ring, `--memory-limit` 256 MiB",
         servers: OURS,
-        wishes: Wishes { mem_queue_size: Some(1_100_000), memory_limit: Some("256MiB"), ..DEFAULTS },
+        options: ServerOptions { mem_queue_size: Some(1_100_000), memory_limit: Some("256MiB"), ..DEFAULTS },
         run: ring,
         bars: &[bar(Memory, "rss", Limit::AtMost(260.0))],
         metrics: &["rss"],
@@ -242,7 +243,7 @@ pub(super) const ROWS: &[Row] = &[
         key: "burst",
         title: "memory 5 s after 1 M messages were published and consumed",
         servers: OURS,
-        wishes: in_memory(1_100_000),
+        options: in_memory(1_100_000),
         run: burst,
         bars: &[bar(Memory, "rss", Limit::AtMost(60.0)), bar(Flush, "rss", Limit::AtMost(60.0))],
         metrics: &["rss", "rss_burst"],
@@ -252,7 +253,7 @@ pub(super) const ROWS: &[Row] = &[
         key: "mpub200-idle",
         title: "MPUB of 200, 1 connection, 8 in flight, beside 10,000 idle topics",
         servers: &[Memory, Flush],
-        wishes: in_memory(4_100_000),
+        options: in_memory(4_100_000),
         run: beside_idle_topics,
         bars: &[
             bar(Memory, "cpu", Limit::OfRow("mpub200", 1.15)),
@@ -265,7 +266,7 @@ pub(super) const ROWS: &[Row] = &[
         key: "both-stuck",
         title: "publish (MPUB of 20) and consume at once, beside a channel nobody reads",
         servers: OURS,
-        wishes: in_memory(4_100_000),
+        options: in_memory(4_100_000),
         run: beside_a_stuck_channel,
         bars: &[
             bar(Memory, "rate", Limit::TimesRow("both", 0.8)),
@@ -278,7 +279,7 @@ pub(super) const ROWS: &[Row] = &[
         key: "topics10000",
         title: "10,000 topics with a channel",
         servers: OURS,
-        wishes: DEFAULTS,
+        options: DEFAULTS,
         run: |trial| {
             let count = trial.scaled(10_000);
             idle(trial, &format!("topics --count {count}"))
@@ -298,7 +299,7 @@ pub(super) const ROWS: &[Row] = &[
         key: "connections",
         title: "5,000 idle subscribed connections",
         servers: OURS,
-        wishes: DEFAULTS,
+        options: DEFAULTS,
         run: |trial| {
             let count = trial.scaled(5_000);
             idle(trial, &format!("connections --count {count}"))
@@ -311,7 +312,7 @@ pub(super) const ROWS: &[Row] = &[
         key: "open",
         title: "open a 2 GB backlog after kill -9, page cache warm",
         servers: &[Nsqd, Flush],
-        wishes: DEFAULTS,
+        options: DEFAULTS,
         run: open,
         bars: &[bar(Flush, "open", Limit::AtMost(100.0))],
         metrics: &["open"],
@@ -321,7 +322,7 @@ pub(super) const ROWS: &[Row] = &[
         key: "latency1000",
         title: "latency at 1,000/s, default output buffering",
         servers: OURS,
-        wishes: DEFAULTS,
+        options: DEFAULTS,
         run: |trial| latency(trial, "--rate 1000"),
         bars: &[
             bar(Memory, "p50", Limit::AtMost(100.0)),
@@ -336,7 +337,7 @@ pub(super) const ROWS: &[Row] = &[
         key: "latency10000",
         title: "latency at 10,000/s, output buffering off",
         servers: OURS,
-        wishes: DEFAULTS,
+        options: DEFAULTS,
         run: |trial| latency(trial, "--rate 10000 --output-buffer-size -1 --output-buffer-timeout -1"),
         bars: &[
             bar(Memory, "p50", Limit::OfNsqd(1.2)),
@@ -350,7 +351,7 @@ pub(super) const ROWS: &[Row] = &[
         key: "gonsq1000",
         title: "go-nsq on both ends at 1,000 messages a second",
         servers: OURS,
-        wishes: in_memory(200_000),
+        options: in_memory(200_000),
         run: |trial| go_nsq(trial, 1_000),
         bars: &[bar(Memory, "cpu", Limit::OfNsqd(0.5)), bar(Flush, "cpu", Limit::OfNsqd(0.5))],
         metrics: &["cpu", "cpu_system", "cpu_other"],
@@ -360,7 +361,7 @@ pub(super) const ROWS: &[Row] = &[
         key: "gonsq10000",
         title: "go-nsq on both ends at 10,000 messages a second",
         servers: OURS,
-        wishes: in_memory(200_000),
+        options: in_memory(200_000),
         run: |trial| go_nsq(trial, 10_000),
         bars: &[bar(Memory, "cpu", Limit::OfNsqd(0.5)), bar(Flush, "cpu", Limit::OfNsqd(0.5))],
         metrics: &["cpu", "cpu_system", "cpu_other"],
@@ -370,7 +371,7 @@ pub(super) const ROWS: &[Row] = &[
         key: "sync",
         title: "`sync`: 64 connections, 1 in flight",
         servers: &[Sync],
-        wishes: DEFAULTS,
+        options: DEFAULTS,
         run: sync,
         bars: &[bar(Sync, "of_fdatasync", Limit::AtLeast(5.0))],
         metrics: &["rate", "fdatasync", "of_fdatasync", "cpu"],
@@ -380,7 +381,7 @@ pub(super) const ROWS: &[Row] = &[
         key: "size10k",
         title: "10 KiB messages, published and consumed at once",
         servers: OURS,
-        wishes: in_memory(300_000),
+        options: in_memory(300_000),
         run: |trial| both(trial, 200_000, "--size 10KiB --window 20"),
         bars: &[],
         metrics: CPU,
@@ -390,7 +391,7 @@ pub(super) const ROWS: &[Row] = &[
         key: "size1m",
         title: "1 MiB messages, published and consumed at once",
         servers: OURS,
-        wishes: in_memory(3_000),
+        options: in_memory(3_000),
         run: |trial| both(trial, 2_000, "--size 1MiB --window 4 --rdy 8"),
         bars: &[],
         metrics: CPU,
@@ -400,7 +401,7 @@ pub(super) const ROWS: &[Row] = &[
         key: "mpub20-tls",
         title: "MPUB of 20, 2 connections, 8 in flight, over TLS",
         servers: OURS,
-        wishes: in_memory_by_tls(4_100_000),
+        options: in_memory_by_tls(4_100_000),
         run: |trial| publish(trial, 4_000_000, "--batch 20 --window 8 --connections 2 --tls-insecure"),
         bars: &[],
         metrics: &["rate", "cpu", "cpu_system", "cpu_other"],
@@ -410,7 +411,7 @@ pub(super) const ROWS: &[Row] = &[
         key: "consume-tls",
         title: "consume from memory, RDY 2500, one FIN each, over TLS",
         servers: OURS,
-        wishes: in_memory_by_tls(2_100_000),
+        options: in_memory_by_tls(2_100_000),
         run: |trial| consume(trial, 2_000_000, "--tls-insecure"),
         bars: &[],
         metrics: &["rate", "cpu", "cpu_system", "cpu_other"],
@@ -420,7 +421,7 @@ pub(super) const ROWS: &[Row] = &[
         key: "mpub20-snappy",
         title: "MPUB of 20, 2 connections, 8 in flight, with snappy",
         servers: OURS,
-        wishes: in_memory(4_100_000),
+        options: in_memory(4_100_000),
         run: |trial| publish(trial, 4_000_000, "--batch 20 --window 8 --connections 2 --snappy"),
         bars: &[],
         metrics: &["rate", "cpu", "cpu_system", "cpu_other"],
@@ -430,7 +431,7 @@ pub(super) const ROWS: &[Row] = &[
         key: "consume-snappy",
         title: "consume from memory, RDY 2500, one FIN each, with snappy",
         servers: OURS,
-        wishes: in_memory(2_100_000),
+        options: in_memory(2_100_000),
         run: |trial| consume(trial, 2_000_000, "--snappy"),
         bars: &[],
         metrics: &["rate", "cpu", "cpu_system", "cpu_other"],
@@ -440,7 +441,7 @@ pub(super) const ROWS: &[Row] = &[
         key: "http",
         title: "HTTP `/pub`, 1 connection, 1 request at a time each",
         servers: OURS,
-        wishes: in_memory(300_000),
+        options: in_memory(300_000),
         run: |trial| publish(trial, 200_000, "--connections 1 --http $HTTP"),
         bars: &[],
         metrics: &["rate", "cpu", "cpu_system", "cpu_other"],
@@ -450,7 +451,7 @@ pub(super) const ROWS: &[Row] = &[
         key: "http64",
         title: "HTTP `/pub`, 64 connections, 1 request at a time each",
         servers: OURS,
-        wishes: in_memory(300_000),
+        options: in_memory(300_000),
         run: |trial| publish(trial, 200_000, "--connections 64 --http $HTTP"),
         bars: &[],
         metrics: &["rate", "cpu", "cpu_system", "cpu_other"],
@@ -460,7 +461,7 @@ pub(super) const ROWS: &[Row] = &[
         key: "consumers100",
         title: "100 consumers on one channel, RDY 100",
         servers: OURS,
-        wishes: in_memory(1_100_000),
+        options: in_memory(1_100_000),
         run: |trial| consume(trial, 1_000_000, "--consumers 100 --rdy 100"),
         bars: &[],
         metrics: &["shares", "cpu", "rate"],
@@ -470,7 +471,7 @@ pub(super) const ROWS: &[Row] = &[
         key: "deferred",
         title: "1 M messages with random delays over 60 s, after a kill",
         servers: &[Flush],
-        wishes: DEFAULTS,
+        options: DEFAULTS,
         run: deferred,
         bars: &[
             bar(Flush, "late_p99", Limit::AtMost(2_000.0)),
@@ -483,7 +484,7 @@ pub(super) const ROWS: &[Row] = &[
         key: "retries",
         title: "1 M messages after a kill, each requeued once with a random delay over 60 s",
         servers: &[Flush],
-        wishes: DEFAULTS,
+        options: DEFAULTS,
         run: retries,
         bars: &[
             bar(Flush, "late_p99", Limit::AtMost(2_000.0)),
@@ -496,7 +497,7 @@ pub(super) const ROWS: &[Row] = &[
         key: "latency-drain",
         title: "latency at 1,000/s of one topic while the backlog of another drains",
         servers: OURS,
-        wishes: DEFAULTS,
+        options: DEFAULTS,
         run: latency_in_drain,
         bars: &[],
         metrics: &["p999", "p50", "p99", "latency_max"],
@@ -506,7 +507,7 @@ pub(super) const ROWS: &[Row] = &[
         key: "batches",
         title: "throughput by batch (the plot)",
         servers: ALL,
-        wishes: in_memory(2_100_000),
+        options: in_memory(2_100_000),
         run: batches,
         bars: &[],
         metrics: &[],

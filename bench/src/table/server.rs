@@ -31,7 +31,7 @@ pub(super) struct Programs {
 
 /// Options that a workload wants of its server.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Wishes {
+pub(super) struct ServerOptions {
     /// Messages that nsqd keeps in memory for a topic or channel; `None` is its own default.
     pub(super) mem_queue_size: Option<u64>,
     /// Memory of ours, as a size.
@@ -71,7 +71,7 @@ impl Server {
     pub(super) fn start(
         programs: &Programs,
         kind: Kind,
-        wishes: Wishes,
+        options: ServerOptions,
         folder: &Path,
     ) -> Result<Option<Self>, String> {
         let mut words = Vec::new();
@@ -81,12 +81,12 @@ impl Server {
                 words.extend(["-tcp-address=127.0.0.1:0", "-http-address=127.0.0.1:0"].map(str::to_owned));
                 words.push("-https-address=".to_owned());
                 words.push("-broadcast-address=127.0.0.1".to_owned());
-                words.extend(wishes.mem_queue_size.map(|size| format!("-mem-queue-size={size}")));
+                words.extend(options.mem_queue_size.map(|size| format!("-mem-queue-size={size}")));
                 nsqd
             }
             Kind::Null => {
                 words.push("null".to_owned());
-                words.extend(wishes.message_bytes.map(|bytes| format!("--size={bytes}")));
+                words.extend(options.message_bytes.map(|bytes| format!("--size={bytes}")));
                 &programs.floor
             }
             Kind::Memory | Kind::Flush | Kind::Sync => {
@@ -94,12 +94,12 @@ impl Server {
                 words.extend(["--tcp-address=127.0.0.1:0", "--http-address=127.0.0.1:0"].map(str::to_owned));
                 words.extend(["--https-address=", "--grpc-address="].map(str::to_owned));
                 words.push(format!("--durability={}", kind.name()));
-                words.extend(wishes.memory_limit.map(|size| format!("--memory-limit={size}")));
+                words.extend(options.memory_limit.map(|size| format!("--memory-limit={size}")));
                 &programs.mq
             }
         };
         let mut command = Command::new(program);
-        if wishes.tls {
+        if options.tls {
             words.extend(["--tls-cert=cert.pem", "--tls-key=key.pem"].map(str::to_owned));
             command.current_dir(certify(folder)?);
         }

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
-use super::server::{Kind, Programs, Server, Wishes};
+use super::server::{Kind, Programs, Server, ServerOptions};
 
 /// Figures by the name of their metric.
 pub(super) type Figures = BTreeMap<&'static str, f64>;
@@ -15,7 +15,7 @@ pub(super) type Figures = BTreeMap<&'static str, f64>;
 pub(super) struct Trial<'a> {
     pub(super) programs: &'a Programs,
     pub(super) kind: Kind,
-    pub(super) wishes: Wishes,
+    pub(super) options: ServerOptions,
     pub(super) folder: PathBuf,
     pub(super) server: Server,
     /// A twentieth of everything, to see that it works.
@@ -128,7 +128,7 @@ impl Trial<'_> {
     /// Kills the server and starts it again on its folder.
     pub(super) fn restart(&mut self) -> Result<(), String> {
         self.server.kill();
-        let server = Server::start(self.programs, self.kind, self.wishes, &self.folder)?;
+        let server = Server::start(self.programs, self.kind, self.options, &self.folder)?;
         self.server = server.ok_or("the program is gone")?;
         Ok(())
     }

@@ -1,7 +1,8 @@
 'use strict'
-// CPU time of the client for each message beside nsqjs, in one run and on one broker.
+// CPU time of the client for each message beside nsqjs, in one run and on one broker; then messages a second of a broker
+// in the process, and the time that loading takes.
 //
-//   node bindings/node/bench/compare.js --mq target/dist/mq --nsqjs path/to/node_modules/nsqjs [--messages 200000]
+//   node bindings/node/bench/compare.js --mq target/dist/mq --nsqjs path/to/node_modules/nsqjs [--messages 1000000]
 //
 // Each figure is of a process of its own (user and system time of the whole process, all its threads, from the first
 // message to the last), the best of --rounds. The broker's time is not in it. `cargo xtask bench-node` runs it.
@@ -15,7 +16,7 @@ const {parseArgs} = require('node:util')
 
 const BODY = Buffer.alloc(100, 'x')
 const BATCH = 100
-/** Publishes that wait for their outcome at the same time. */
+/** Messages that wait for their outcome at the same time. */
 const WINDOW = 1000
 
 const {values: flags} = parseArgs({
@@ -42,7 +43,7 @@ class Clock {
   }
 }
 
-/** Publishes `messages` by calls of `send` for `many` each, WINDOW at a time. */
+/** Publishes `messages` by calls of `send` for `many` each, WINDOW messages at a time. */
 function pipeline(send, many) {
   let [clock, sent, stored] = [new Clock(), 0, 0]
   const next = () => {
@@ -55,7 +56,7 @@ function pipeline(send, many) {
     if (stored === messages) clock.report()
     else if (sent < messages) next()
   }
-  for (let n = 0; n < WINDOW && sent < messages; n++) next()
+  for (let n = 0; n < WINDOW / many && sent < messages; n++) next()
 }
 
 function nsqjsWriter(address, many) {
@@ -127,6 +128,38 @@ async function batches(address) {
   clock.report()
 }
 
+/** Publishes lists to a broker in this process at level memory, and consumes them in batches. Prints messages a second of each. */
+async function embedded() {
+  const libmq = await require(flags.package).connect('mq:memory')
+  await libmq.createChannel('t', 'c')
+  const bodies = Array.from({length: BATCH}, () => BODY)
+  const rate = (began) => Math.round(messages / ((performance.now() - began) / 1000))
+  let began = performance.now()
+  for (let sent = 0; sent < messages; sent += WINDOW) {
+    const group = []
+    for (let n = 0; n < WINDOW && sent + n < messages; n += BATCH) group.push(libmq.publish('t', bodies))
+    await Promise.all(group)
+  }
+  const published = rate(began)
+  let seen = 0
+  began = performance.now()
+  for await (const batch of libmq.subscribe('t', 'c', {maxInFlight: 2000}).batches({max: BATCH})) {
+    for (const message of batch) void message.body
+    batch.finish()
+    seen += batch.length
+    if (seen >= messages) break
+  }
+  console.log(`${published} ${rate(began)}`)
+  process.exit()
+}
+
+/** Prints how long it takes to load the package. */
+function load() {
+  const began = performance.now()
+  require(flags.package)
+  console.log((performance.now() - began).toFixed(2))
+}
+
 /** Name, what runs, and whether it consumes what is there. The first of each group is what the others stand beside. */
 const CASES = [
   [
@@ -145,6 +178,20 @@ const CASES = [
   ]
 ]
 
+/** What is measured without nsqjs: a name, what runs, and the unit of each number that it prints. */
+const ALONE = [
+  ['libmq: in this process, lists of 100', embedded, ['published/s', 'consumed in batches/s']],
+  ['libmq: load', load, ['ms']]
+]
+
+/** Runs a case in a process of its own. Returns the numbers that it prints. */
+function run(which, address) {
+  const common = ['--nsqjs', flags.nsqjs, '--package', flags.package, '--messages', String(messages)]
+  const ended = spawnSync(process.execPath, [__filename, '--case', which, '--address', address, ...common], {encoding: 'utf8'})
+  if (ended.status !== 0) throw new Error(`${which}: ${ended.stderr}`)
+  return ended.stdout.trim().split(' ').map(Number)
+}
+
 /** Microseconds of one case on a broker of its own. */
 async function measure([name, , consumes]) {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'mq-bench-'))
@@ -156,14 +203,8 @@ async function measure([name, , consumes]) {
       address = line.split(' ')[1]
       break
     }
-    const run = (which) => {
-      const common = ['--nsqjs', flags.nsqjs, '--package', flags.package, '--messages', String(messages)]
-      const ended = spawnSync(process.execPath, [__filename, '--case', which, '--address', address, ...common], {encoding: 'utf8'})
-      if (ended.status !== 0) throw new Error(`${which}: ${ended.stderr}`)
-      return Number(ended.stdout)
-    }
-    if (consumes) run('libmq: publish, lists of 100')
-    return run(name)
+    if (consumes) run('libmq: publish, lists of 100', address)
+    return run(name, address)[0]
   } finally {
     broker.kill('SIGKILL')
     fs.rmSync(folder, {recursive: true})
@@ -172,8 +213,8 @@ async function measure([name, , consumes]) {
 
 async function main() {
   if (flags.case !== undefined) {
-    const [, run] = CASES.flat().find(([name]) => name === flags.case)
-    await run(flags.address)
+    const [, work] = [...CASES.flat(), ...ALONE].find(([name]) => name === flags.case)
+    await work(flags.address)
     return
   }
   for (const name of ['mq', 'nsqjs']) if (flags[name] === undefined) throw new Error(`--${name} is missing`)
@@ -186,6 +227,14 @@ async function main() {
       peer ??= best
       console.log(`${one[0].padEnd(32)}  ${best.toFixed(2).padStart(16)}   1/${(peer / best).toFixed(1)}`)
     }
+  }
+  for (const [name, , units] of ALONE) {
+    const rounds = Array.from({length: Number(flags.rounds)}, () => run(name, ''))
+    const best = units.map((unit, at) => {
+      const numbers = rounds.map((round) => round[at])
+      return `${unit === 'ms' ? Math.min(...numbers) : Math.max(...numbers)} ${unit}`
+    })
+    console.log(`${name}: ${best.join(', ')}`)
   }
 }
 

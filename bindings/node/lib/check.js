@@ -49,9 +49,19 @@ function ms(value, what) {
   return value
 }
 
+/** Whether a text can be written as UTF-8: it has no half of a surrogate pair by itself. */
+const isWellFormed = String.prototype.isWellFormed
+  ? (text) => text.isWellFormed()
+  : // Node 18 has no such call.
+    (text) => !/\p{Surrogate}/u.test(text)
+
 /** Bytes or a text, as the addon takes them. */
 function bytes(value, what) {
-  if (typeof value === 'string' || value instanceof Uint8Array) return value
+  if (typeof value === 'string') {
+    if (!isWellFormed(value)) throw invalid(`${what} has half of a surrogate pair, which is no text: give bytes, or text.toWellFormed()`)
+    return value
+  }
+  if (value instanceof Uint8Array) return value
   if (ArrayBuffer.isView(value)) return new Uint8Array(value.buffer, value.byteOffset, value.byteLength)
   if (value instanceof ArrayBuffer) return new Uint8Array(value)
   const hint = typeof value === 'object' && value !== null ? ', as JSON.stringify makes of an object' : ''
@@ -63,7 +73,7 @@ function headers(value) {
   if (value === undefined) return undefined
   if (typeof value !== 'object' || value === null) throw invalid(`headers are ${shown(value)}: an object or pairs`)
   const list = []
-  const add = (name, one) => list.push(string(name, "a header's name"), bytes(one, `the header ${shown(name)}`))
+  const add = (name, one) => list.push(bytes(string(name, "a header's name"), "a header's name"), bytes(one, `the header ${shown(name)}`))
   if (typeof value[Symbol.iterator] === 'function') {
     for (const pair of value) {
       if (!Array.isArray(pair) || pair.length !== 2) throw invalid('headers have a pair that is not [name, value]')
@@ -86,4 +96,4 @@ function signal(value) {
   return value
 }
 
-module.exports = {options, string, count, ms, bytes, headers, signal, invalid, shown}
+module.exports = {options, isWellFormed, string, count, ms, bytes, headers, signal, invalid, shown}

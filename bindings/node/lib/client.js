@@ -18,8 +18,12 @@ const WATCH = Symbol('watch')
 /** Bytes and number of messages that go to the addon in one call. */
 const CHUNK_BYTES = 32 * 1024
 const CHUNK_MESSAGES = 500
+/** Most bytes of UTF-8 that a unit of UTF-16 becomes. */
+const UNIT_BYTES = 3
 /** Bytes of a list that is packed before it goes to the addon: larger ones would be copied in vain. */
 const PACKED_BYTES = 1024 * 1024
+/** Longest time of a timer. */
+const TIMER_MAX_MS = 2 ** 31 - 1
 /** Entries that are done before the list of publishes is made anew. */
 const DONE_MAX = 1024
 
@@ -45,6 +49,7 @@ function startOf(start) {
   if ((offset === undefined) === (time === undefined)) {
     throw check.invalid(`start is ${check.shown(start)}: ${STARTS.join(', ')}, {offset} or {time}`)
   }
+  if (time instanceof Date && Number.isNaN(time.getTime())) throw check.invalid('start.time is an invalid Date')
   const at = offset ?? (time instanceof Date ? BigInt(time.getTime()) * 1_000_000n : time)
   if (typeof at !== 'bigint' || at < 0n || at >= 2n ** 64n) {
     throw check.invalid('start has an offset or time that is no bigint from 0n on; a time can be a Date too')
@@ -57,20 +62,61 @@ function isFull(message) {
   return typeof message === 'object' && message !== null && !ArrayBuffer.isView(message) && !(message instanceof ArrayBuffer)
 }
 
-/** Publishes on their way, with one outcome each or all the same. */
+/** A publish on its way, of `count` calls. */
 class Sending {
   isDone = false
+  /** Set where a publish has a time of its own: the others share one timer. */
+  timer = null
 
-  constructor(number, deadline, takers, settle) {
+  constructor(number, deadline, count, resolve, settle) {
     this.number = number
     this.deadline = deadline
-    this.takers = takers
+    this.count = count
+    this.resolve = resolve
     this.settle = settle
   }
 
   take(outcome) {
     this.settle(this, outcome)
   }
+}
+
+/** Messages of several calls that go to the addon in one. They wait together, for a Failure or the outcome of each. */
+class Group {
+  count = 0
+
+  constructor() {
+    this.outcomes = new Promise((resolve) => (this.resolve = resolve))
+  }
+}
+
+/** Memory from which lists go to the addon, which copies them at once: bodies one after the other, and their ends. */
+const packed = {bytes: Buffer.alloc(0), ends: new Uint32Array(0)}
+
+/** Packs plain bodies. Returns how many bytes they take, or -1 if one is something else, or they are too many. */
+function pack(bodies) {
+  if (bodies.length > PACKED_BYTES) return -1
+  if (packed.ends.length < bodies.length) packed.ends = new Uint32Array(Math.min(Math.max(2 * packed.ends.length, bodies.length), PACKED_BYTES))
+  let used = 0
+  for (let at = 0; at < bodies.length; at++) {
+    const body = bodies[at]
+    const isText = typeof body === 'string'
+    if (isText ? !check.isWellFormed(body) : !(body instanceof Uint8Array)) return -1
+    const most = used + (isText ? UNIT_BYTES : 1) * body.length
+    if (most > packed.bytes.length) {
+      if (most > PACKED_BYTES) return -1
+      const larger = Buffer.allocUnsafeSlow(Math.min(Math.max(2 * packed.bytes.length, most), PACKED_BYTES))
+      larger.set(packed.bytes.subarray(0, used))
+      packed.bytes = larger
+    }
+    if (isText) used += packed.bytes.utf8Write(body, used)
+    else {
+      packed.bytes.set(body, used)
+      used += body.length
+    }
+    packed.ends[at] = used
+  }
+  return used
 }
 
 /** A client of brokers, or of one in this process. */
@@ -84,9 +130,9 @@ class Client {
   #sendings = []
   #first = 0
   #timer = null
-  /** Topic and takers of messages that go to the addon at the end of this turn of the event loop, and their bytes. */
+  /** Topic of messages that go to the addon at the end of this turn of the event loop, their calls and their bytes. */
   #topic = ''
-  #takers = []
+  #group = new Group()
   #bytes = null
   #used = 0
   #ends = null
@@ -108,26 +154,35 @@ class Client {
   async publish(topic, message, options) {
     const isList = Array.isArray(message)
     const trace = this.#hasTraces ? headersOfContext() : undefined
-    const isPlain = !isList && options === undefined && trace === undefined && !isFull(message)
-    const outcome = await (isPlain ? this.#beginPlain(topic, message) : this.#begin(topic, message, options, isList, trace))
+    let outcome
+    if (isList || options !== undefined || trace !== undefined || isFull(message)) {
+      outcome = await this.#begin(topic, message, options, isList, trace)
+      if (!isList && !(outcome instanceof Failure)) outcome = outcome[0]
+    } else {
+      const group = this.#join(topic, message)
+      const at = group.count - 1
+      const outcomes = await group.outcomes
+      outcome = outcomes instanceof Failure ? outcomes : outcomes[at]
+    }
     if (outcome instanceof Failure) throw outcome.error()
-    return isList || isPlain ? outcome : outcome[0]
+    return outcome
   }
 
-  /** Publishes a message that has nothing but a body, together with others of this turn. */
-  #beginPlain(topic, message) {
+  /** Adds a message that has nothing but a body to others of this turn, as the last of its group. */
+  #join(topic, message) {
     check.string(topic, 'the topic')
     const body = check.bytes(message, 'the message')
-    if (this.#isClosed) return new Failure('CLOSED', 'the client is closed', false)
-    if (body.length === 0) return new Failure('INVALID_ARGUMENT', "a message can't be empty", false)
-    // A unit of UTF-16 is at most three bytes of UTF-8.
-    const most = typeof body === 'string' ? 3 * body.length : body.length
+    if (this.#isClosed) throw new MqError('CLOSED', 'the client is closed')
+    if (body.length === 0) throw check.invalid("a message can't be empty")
+    const most = (typeof body === 'string' ? UNIT_BYTES : 1) * body.length
     if (most > CHUNK_BYTES) {
       this.#flush()
-      const large = Buffer.from(body)
-      return this.#outcome(this.#native.publishBodies(topic, large, new Uint32Array([large.length]), true))
+      const [large, group] = [Buffer.from(body), new Group()]
+      group.count = 1
+      this.#add(this.#native.publishBodies(topic, large, new Uint32Array([large.length]), true), 1, group.resolve)
+      return group
     }
-    const isOther = this.#topic !== topic || this.#takers.length === CHUNK_MESSAGES || this.#used + most > CHUNK_BYTES
+    const isOther = this.#topic !== topic || this.#group.count === CHUNK_MESSAGES || this.#used + most > CHUNK_BYTES
     if (isOther) this.#flush()
     this.#topic = topic
     this.#bytes ??= Buffer.allocUnsafeSlow(CHUNK_BYTES)
@@ -138,12 +193,13 @@ class Client {
       this.#bytes.set(body, this.#used)
       this.#used += body.length
     }
-    this.#ends[this.#takers.length] = this.#used
+    const group = this.#group
+    this.#ends[group.count++] = this.#used
     if (!this.#isFlushing) {
       this.#isFlushing = true
       process.nextTick(this.#flushSoon)
     }
-    return new Promise((resolve) => this.#takers.push(resolve))
+    return group
   }
 
   #flushSoon = () => {
@@ -152,23 +208,31 @@ class Client {
   }
 
   #flush() {
-    const takers = this.#takers
-    if (takers.length === 0) return
+    const {count, resolve} = this.#group
+    if (count === 0) return
     const bodies = this.#bytes.subarray(0, this.#used)
-    const number = this.#native.publishBodies(this.#topic, bodies, this.#ends.subarray(0, takers.length), true)
-    this.#takers = []
+    const number = this.#native.publishBodies(this.#topic, bodies, this.#ends.subarray(0, count), true)
+    this.#group = new Group()
     this.#used = 0
-    this.#add(number, takers)
+    this.#add(number, count, resolve)
   }
 
   #begin(topic, message, options, isList, trace) {
     check.string(topic, 'the topic')
     if (this.#isClosed) return new Failure('CLOSED', 'the client is closed', false)
-    const common = check.options(options, 'the options of publish', ['headers', 'id', 'delay'])
+    const common = check.options(options, 'the options of publish', ['headers', 'id', 'delay', 'timeout'])
+    const timeout = common.timeout === undefined ? undefined : check.ms(common.timeout, 'timeout')
     const messages = isList ? message : [message]
     if (messages.length === 0) return []
     if (isList && common.id !== undefined) {
       throw check.invalid('a list has one id for all: give each message its own, as {body, id}')
+    }
+    const isPlain = isList && options === undefined && trace === undefined
+    const used = isPlain ? pack(messages) : -1
+    if (used >= 0) {
+      this.#flush()
+      const [bytes, ends] = [packed.bytes.subarray(0, used), packed.ends.subarray(0, messages.length)]
+      return this.#outcome(this.#native.publishBodies(topic, bytes, ends, false))
     }
     const bodies = new Array(messages.length)
     const [ids, headers, delays] = [[], [], []]
@@ -183,7 +247,7 @@ class Client {
         if (common.delay !== undefined) delays[at] = check.ms(common.delay, 'delay')
         continue
       }
-      check.options(one, 'a message', MESSAGE_KEYS)
+      check.options(one, 'the fields of a message', MESSAGE_KEYS)
       bodies[at] = check.bytes(one.body, 'the body of a message')
       const [id, delay] = [one.id ?? common.id, one.delay ?? common.delay]
       if (id !== undefined) ids[at] = check.bytes(id, 'id')
@@ -193,50 +257,33 @@ class Client {
     }
     const delayed = delays.length === 0 ? undefined : Array.from(bodies, (_, at) => delays[at] ?? 0)
     this.#flush()
-    const isPlain = ids.length === 0 && headers.length === 0 && delayed === undefined
-    const number = (isPlain ? this.#publishPacked(topic, bodies) : null) ?? this.#native.publish(topic, bodies, ids, headers, delayed)
-    return new Promise((resolve) => this.#add(number, resolve))
+    return this.#outcome(this.#native.publish(topic, bodies, ids, headers, delayed), timeout)
   }
 
-  /** Publishes bodies in one piece, which costs less than a call for each. Returns null if they are too large for that. */
-  #publishPacked(topic, bodies) {
-    let most = 0
-    for (const body of bodies) most += typeof body === 'string' ? 3 * body.length : body.length
-    if (most > PACKED_BYTES) return null
-    const [bytes, ends] = [Buffer.allocUnsafe(most), new Uint32Array(bodies.length)]
-    let used = 0
-    for (let at = 0; at < bodies.length; at++) {
-      const body = bodies[at]
-      if (typeof body === 'string') used += bytes.utf8Write(body, used)
-      else {
-        bytes.set(body, used)
-        used += body.length
-      }
-      ends[at] = used
-    }
-    return this.#native.publishBodies(topic, bytes.subarray(0, used), ends, false)
+  /** The outcome of one call. */
+  #outcome(number, timeout) {
+    return new Promise((resolve) => this.#add(number, 1, resolve, timeout))
   }
 
-  /** The outcome of the one message of a publish. */
-  #outcome(number) {
-    return new Promise((resolve) => this.#add(number, [resolve]))
-  }
-
-  /** Waits for publishes, at most as long as one may take. They keep the process alive. */
-  #add(number, takers) {
+  /** Waits for publishes, at most as long as one may take, or these. They keep the process alive. */
+  #add(number, count, resolve, timeout) {
     hold()
-    const sending = new Sending(number, performance.now() + this.#publishTimeout, takers, this.#settle)
+    const sending = new Sending(number, performance.now() + this.#publishTimeout, count, resolve, this.#settle)
     this.#sendings.push(sending)
     waiting.set(number, sending)
-    if (this.#timer === null) this.#watch()
+    if (timeout !== undefined) {
+      sending.timer = setTimeout(() => this.#giveUp([sending], `in ${timeout} ms`), Math.min(timeout, TIMER_MAX_MS))
+      sending.timer.unref()
+    } else if (this.#timer === null) this.#watch()
   }
 
   #settle = (sending, outcome) => {
     sending.isDone = true
+    if (sending.timer !== null) clearTimeout(sending.timer)
     release()
-    const {takers} = sending
-    if (typeof takers === 'function') takers(outcome)
-    else for (let at = 0; at < takers.length; at++) takers[at](outcome instanceof Failure ? outcome : outcome[at])
+    sending.resolve(outcome)
+    // It may stay in the list for a while, and holds the outcome no longer.
+    sending.resolve = null
     const sendings = this.#sendings
     while (this.#first < sendings.length && sendings[this.#first].isDone) this.#first++
     if (this.#first === sendings.length) {
@@ -252,26 +299,35 @@ class Client {
   /** Gives up the publishes that take too long, and looks again when the next one may. */
   #watch() {
     const now = performance.now()
-    this.#giveUp((sending) => sending.deadline <= now, `in ${this.#publishTimeout} ms`)
-    const next = this.#sendings[this.#first]
+    const late = []
+    let next
+    for (let at = this.#first; at < this.#sendings.length && next === undefined; at++) {
+      const sending = this.#sendings[at]
+      if (sending.isDone || sending.timer !== null) continue
+      // A timer cannot wait for less than a millisecond.
+      if (sending.deadline < now + 1) late.push(sending)
+      else next = sending
+    }
+    this.#giveUp(late, `in ${this.#publishTimeout} ms`)
     if (next === undefined) {
       this.#timer = null
       return
     }
-    this.#timer = setTimeout(() => this.#watch(), Math.max(next.deadline - now, 1))
+    this.#timer = setTimeout(() => this.#watch(), next.deadline - now)
     // The publishes keep the process alive.
     this.#timer.unref()
   }
 
-  #giveUp(isLate, when) {
-    while (this.#first < this.#sendings.length && isLate(this.#sendings[this.#first])) {
-      const sending = this.#sendings[this.#first]
-      waiting.delete(sending.number)
-      const why = this.#native.cancel(sending.number)
+  #giveUp(sendings, when) {
+    const late = sendings.filter(({isDone}) => !isDone)
+    if (late.length === 0) return
+    for (const {number} of late) waiting.delete(number)
+    const reasons = this.#native.cancel(late.map(({number}) => number))
+    for (const [at, why] of reasons.entries()) {
       const failure = why !== null
         ? new Failure('TIMEOUT', `${why}; the publish was not sent ${when}`, true)
         : new Failure('UNKNOWN_OUTCOME', `no broker has answered ${when}: the message may be stored or not`, false)
-      this.#settle(sending, failure)
+      this.#settle(late[at], failure)
     }
   }
 
@@ -283,13 +339,15 @@ class Client {
     check.string(topic, 'the topic')
     check.string(channel, 'the channel')
     check.count(maxInFlight, 'maxInFlight', 1, 1_000_000)
-    check.ms(msgTimeout, 'msgTimeout')
+    if (msgTimeout !== null && check.ms(msgTimeout, 'msgTimeout') === 0) {
+      throw check.invalid("msgTimeout is 0: at least 1000, or null for the brokers' own")
+    }
     check.count(sampleRate, 'sampleRate', 0, 99)
     check.signal(signal)
     const [kind, at] = startOf(start)
     if (this.#isClosed) throw new MqError('CLOSED', 'the client is closed')
     this.#flush()
-    const settings_ = {maxInFlight, msgTimeoutMs: msgTimeout, sampleRate, start: kind, startAt: at}
+    const settings_ = {maxInFlight, msgTimeoutMs: msgTimeout ?? 0, sampleRate, start: kind, startAt: at}
     const open = () => this.#native.subscribe(topic, channel, settings_)
     const subscription = new Subscription(open, (ended) => this.#subscriptions.delete(ended), {topic, channel, maxInFlight, signal})
     if (!subscription.isClosed) this.#subscriptions.add(subscription)
@@ -321,9 +379,8 @@ class Client {
         }
       })
     }
-    const count = ({takers}) => (typeof takers === 'function' ? 1 : takers.length)
-    const unfinished = this.#sendings.slice(this.#first).reduce((sum, sending) => sum + count(sending), 0)
-    this.#giveUp(() => true, 'before the client was closed')
+    const unfinished = this.#sendings.slice(this.#first).reduce((sum, {count}) => sum + count, 0)
+    this.#giveUp(this.#sendings.slice(this.#first), 'before the client was closed')
     clearTimeout(this.#timer)
     this.#events?.end()
     const closed = await outcomeOf(this.#native.close(left()))
@@ -378,6 +435,26 @@ class Client {
 
   async #change(call, topic, channel) {
     await this.#call(() => this.#native.change(call, check.string(topic, 'the topic'), channel))
+  }
+
+  /** The settings of a channel. */
+  async channelSettings(topic, channel) {
+    check.string(topic, 'the topic')
+    check.string(channel, 'the channel')
+    const [maxAttempts, deadLetterTopic, redeliveryDelay] = JSON.parse(await this.#call(() => this.#native.channelSettings(topic, channel)))
+    return {maxAttempts, deadLetterTopic: deadLetterTopic ?? undefined, redeliveryDelay}
+  }
+
+  /** Changes the settings of a channel, all at once. */
+  async setChannelSettings(topic, channel, settings) {
+    check.string(topic, 'the topic')
+    check.string(channel, 'the channel')
+    const known = ['maxAttempts', 'deadLetterTopic', 'redeliveryDelay']
+    const {maxAttempts = 0, deadLetterTopic, redeliveryDelay = 1000} = check.options(settings, "the channel's settings", known)
+    check.count(maxAttempts, 'maxAttempts', 0, 65_535)
+    if (deadLetterTopic !== undefined) check.string(deadLetterTopic, 'deadLetterTopic')
+    check.ms(redeliveryDelay, 'redeliveryDelay')
+    await this.#call(() => this.#native.setChannelSettings(topic, channel, maxAttempts, deadLetterTopic, redeliveryDelay))
   }
 
   /** The numbers of topics and channels. */

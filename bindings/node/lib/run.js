@@ -1,6 +1,8 @@
 'use strict'
 // A worker: messages of a channel through a handler, until a signal ends it.
 
+const {constants} = require('node:os')
+
 const check = require('./check')
 const {connect} = require('./client')
 const {inContextOf} = require('./trace')
@@ -36,6 +38,9 @@ function settings(handler, options) {
   if (typeof requeueDelay !== 'function') check.ms(requeueDelay, 'requeueDelay')
   for (const [name, hook] of Object.entries({giveUp, onError})) {
     if (hook !== undefined && typeof hook !== 'function') throw check.invalid(`${name} is ${check.shown(hook)}: a function`)
+  }
+  for (const name of signals) {
+    if (!(name in constants.signals)) throw check.invalid(`signals has ${check.shown(name)}: names such as SIGTERM`)
   }
   check.signal(given.signal)
   return {...given, concurrency, msgTimeout, maxAttempts, requeueDelay, min, max, giveUp, onError, drainTimeout, signals}
@@ -201,8 +206,9 @@ class Worker {
         isGivenUp = true
       }
     } catch (failure) {
-      // A hook that fails gives up nothing.
+      // A hook that fails gives up nothing, and has its next turn later each time.
       report(failure, message)
+      delay = Math.max(delay, requeueDelayOf(message.attempts))
     }
     if (isGivenUp) {
       message.finish()

@@ -18,29 +18,25 @@ let holds = 0
 
 /** Takes all outcomes that are there. */
 function settle() {
-  const [receipts, brokers, problems, failures, values] = native.drain()
-  for (let at = 0; at < receipts.length; ) {
-    const number = receipts[at]
-    const count = receipts[at + 1]
+  const [receipts, offsets, brokers, problems, failures, values] = native.drain()
+  for (let at = 0, place = 0; at < receipts.length; ) {
+    const [number, count] = [receipts[at], receipts[at + 1]]
     at += 2
-    const end = at + 3 * count
     const taker = waiting.get(number)
-    if (taker !== undefined) {
-      waiting.delete(number)
-      const list = new Array(count)
-      for (let n = 0; at < end; at += 3, n++) {
-        const flags = receipts[at]
-        if ((flags & 4) !== 0) {
-          const place = receipts[at + 1]
-          list[n] = new Failure(problems[place], problems[place + 1], problems[place + 2])
-          continue
-        }
-        const offset = (flags & 2) === 0 ? undefined : wide(receipts[at + 1], receipts[at + 2])
-        list[n] = {offset, duplicate: (flags & 1) === 1, broker: brokers[flags >>> 3]}
-      }
-      taker.take(list)
+    if (taker === undefined) {
+      at += count
+      place += count
+      continue
     }
-    at = end
+    waiting.delete(number)
+    const list = new Array(count)
+    for (let n = 0; n < count; n++, at++, place++) {
+      const [flags, rest] = [receipts[at] & 7, receipts[at] >>> 3]
+      list[n] = (flags & 4) === 0
+        ? {offset: (flags & 2) === 0 ? undefined : offsets[place], duplicate: (flags & 1) === 1, broker: brokers[rest]}
+        : new Failure(problems[rest], problems[rest + 1], problems[rest + 2])
+    }
+    taker.take(list)
   }
   for (let at = 0; at < failures.length; at += 4) {
     take(failures[at], new Failure(failures[at + 1], failures[at + 2], failures[at + 3]))

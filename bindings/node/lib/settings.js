@@ -16,11 +16,14 @@ const SETTINGS = {
   authSecret: ['auth_secret', check.string],
   extension: ['extension', boolean],
   retry: ['retry', check.string],
+  publishTo: ['publish_to', check.string],
   tlsRootCaFile: ['tls_root_ca_file', check.string],
   tlsCertFile: ['tls_cert_file', check.string],
   tlsKeyFile: ['tls_key_file', check.string],
+  tlsServerName: ['tls_server_name', check.string],
   tlsInsecure: ['tls_insecure', boolean],
-  durability: ['durability', check.string]
+  durability: ['durability', check.string],
+  memoryLimit: ['memory_limit', (value, what) => String(check.count(value, what, 0, Number.MAX_SAFE_INTEGER))]
 }
 const UNITS_MS = {ms: 1, s: 1000, m: 60_000, h: 3_600_000}
 

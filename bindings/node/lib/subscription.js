@@ -11,6 +11,7 @@ const {waiting, outcomeOf, Watch, hold, release, flushAll} = require('./runtime'
 /** Most messages in a batch by itself: the event loop turns between two batches. */
 const BATCH_MAX = 1000
 const CLOSE_TIMEOUT_MS = 10_000
+const FLUSH_TIMEOUT_MS = 10_000
 /** Name of the call that tells what happens to the connections. */
 const WATCH = Symbol('watch')
 
@@ -182,6 +183,17 @@ class Subscription {
     return this.#watch
   }
 
+  /** Waits until the answers given so far are in the log of their broker. Returns whether the time was enough. */
+  async flush(options) {
+    const {timeout = FLUSH_TIMEOUT_MS} = check.options(options, 'the options of flush', ['timeout'])
+    check.ms(timeout, 'timeout')
+    await this.opened()
+    flushAll()
+    const flushed = this.#native === null ? new Failure('CLOSED', 'the subscription is closed', false) : await outcomeOf(this.#native.flush(timeout))
+    if (flushed instanceof Failure) throw flushed.error()
+    return flushed === 'true'
+  }
+
   /** Answers that failed, and brokers that can't be reached, since they were asked for last. */
   failures() {
     const list = this.#native?.failures() ?? []
@@ -204,7 +216,16 @@ class Subscription {
     this.#native?.close()
     this.#signal?.removeEventListener('abort', this.#onAbort)
     this.#onEnd(this)
+    if (this.#fetching !== null) {
+      // Whoever waits for a message learns of the end: the process lives until then.
+      hold()
+      this.#fetching.finally(release)
+    }
     this.unref()
+  }
+
+  [Symbol.for('nodejs.util.inspect.custom')](_depth, options, inspect) {
+    return `Subscription ${inspect({topic: this.#topic, channel: this.#channel, isClosed: this.#isClosed}, options)}`
   }
 
   /** Ends the subscription, and waits until that is complete. Returns whether it is. */

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
-use libmq::{Client, Config, NewMessage, Pending, Receipt, Start, SubscribeOptions};
+use libmq::{Client, Config, NewMessage, Pending, Start, Stored, SubscribeOptions};
 use mq_core::{ChannelName, TopicName};
 use napi::Env;
 use napi::bindgen_prelude::{BigInt, Unknown};
@@ -13,9 +13,9 @@ use napi_derive::napi;
 
 use crate::blocking::blocking;
 use crate::event;
-use crate::gate::{Gate, Publish};
+use crate::gate::{Bodies, Gate, Payload, Publish};
 use crate::problem::Problem;
-use crate::runtime::{AtEnd, Environment, Outcome};
+use crate::runtime::{AtEnd, Environment, GroupResult, Outcome};
 use crate::subscription::SubscriptionHandle;
 use crate::value;
 
@@ -61,16 +61,25 @@ impl Drop for Room {
 impl Room {
     /// Publishes messages, which can be given up from when there is room for them in the crate: at once,
     /// unless what was given up before still takes it.
-    async fn publish(
-        &self,
-        client: Client,
-        topic: &str,
-        messages: Vec<NewMessage>,
-    ) -> libmq::Result<Vec<Receipt>> {
-        let pending = client.send_many_async(topic, messages).await?;
+    async fn publish(&self, client: Client, topic: &str, payload: Payload) -> libmq::Result<Stored> {
+        let pending = match payload {
+            Payload::Bodies(bodies) => client.send_many_async(topic, bodies.iter()).await?,
+            Payload::Messages(messages) => client.send_many_async(topic, messages).await?,
+        };
         drop(client);
+        self.outcome(pending).await
+    }
+
+    /// The same of a group, whose bodies stay: they may be published again one by one.
+    async fn publish_group(&self, client: Client, group: &Publish) -> libmq::Result<Stored> {
+        let pending = client.send_many_async(&group.topic, group.bodies()).await?;
+        drop(client);
+        self.outcome(pending).await
+    }
+
+    async fn outcome(&self, pending: Pending) -> libmq::Result<Stored> {
         self.client.pendings.borrow_mut().insert(self.number, Some(pending.clone()));
-        pending.wait_all_async().await
+        pending.stored().await
     }
 }
 
@@ -130,8 +139,11 @@ impl ClientHandle {
 
     fn begin(&self, room: Room, client: Client, publish: Publish) {
         let number = room.number;
+        let Publish { topic, parts, .. } = publish;
+        // One: nothing joins what is no group.
+        let Some(part) = parts.into_iter().next() else { return };
         let task = async move {
-            let result = room.publish(client, &publish.topic, publish.messages).await;
+            let result = room.publish(client, &topic, part.payload).await;
             Outcome::Published(Rc::clone(&room.client), result)
         };
         self.environment.run(number, Box::pin(task));
@@ -209,21 +221,21 @@ impl ClientHandle {
 
 /// The outcome of each message of a group: those of all together, or of one by one if that failed for a
 /// reason that may be one message's.
-async fn outcomes(room: &Room, client: Client, group: &Publish) -> Vec<libmq::Result<Receipt>> {
-    match room.publish(client.clone(), &group.topic, group.messages.clone()).await {
-        Ok(receipts) => return receipts.into_iter().map(Ok).collect(),
+async fn outcomes(room: &Room, client: Client, group: &Publish) -> GroupResult {
+    match room.publish_group(client.clone(), group).await {
+        Ok(stored) => return GroupResult::Together(stored),
         Err(error @ (libmq::Error::Unknown { .. } | libmq::Error::Closed)) => {
-            return group.messages.iter().map(|_| Err(error.clone())).collect();
+            return GroupResult::Each(group.bodies().map(|_| Err(error.clone())).collect());
         }
-        Err(error) if group.messages.len() == 1 => return vec![Err(error)],
+        Err(error) if group.messages() == 1 => return GroupResult::Each(vec![Err(error)]),
         Err(_) => {}
     }
     room.client.pendings.borrow_mut().insert(room.number, None);
-    let mut results = Vec::with_capacity(group.messages.len());
-    for message in &group.messages {
-        results.push(client.publish_async(&group.topic, message.clone()).await);
+    let mut results = Vec::with_capacity(group.messages());
+    for body in group.bodies() {
+        results.push(client.publish_async(&group.topic, body).await);
     }
-    results
+    GroupResult::Each(results)
 }
 
 /// Settings of a subscription.
@@ -231,7 +243,7 @@ async fn outcomes(room: &Room, client: Client, group: &Publish) -> Vec<libmq::Re
 pub struct SubscriptionSettings {
     /// Most messages without an answer.
     pub max_in_flight: u32,
-    /// Longest time of a message without an answer.
+    /// Longest time of a message without an answer; 0 for the brokers' own.
     pub msg_timeout_ms: f64,
     /// Percent of the messages; 0 is all.
     pub sample_rate: u8,
@@ -285,12 +297,12 @@ impl NativeClient {
         }))
     }
 
-    fn enqueue(&self, topic: String, messages: Vec<NewMessage>, bytes: usize, is_group: bool) -> u32 {
+    fn enqueue(&self, topic: String, payload: Payload, bytes: usize, is_group: bool) -> u32 {
         if let Err(error) = topic.parse::<TopicName>() {
             return self.failed(Problem::name(error));
         }
         let number = self.client.environment.reserve();
-        let publish = Publish::new(number, topic, messages, bytes, is_group);
+        let publish = Publish::new(number, topic, payload, bytes, is_group);
         self.client.gate.borrow_mut().push(publish);
         self.client.admit();
         number
@@ -339,7 +351,7 @@ impl NativeClient {
             }
             messages.push(message);
         }
-        Ok(self.enqueue(topic, messages, total, false))
+        Ok(self.enqueue(topic, Payload::Messages(messages), total, false))
     }
 
     /// Publishes messages that have nothing but a body: their bytes one after the other, and the end of each.
@@ -354,20 +366,15 @@ impl NativeClient {
         is_group: bool,
     ) -> napi::Result<u32> {
         let bytes = value::bytes(&env, value::raw(&bodies))?;
-        let mut start = 0;
-        let messages = value::numbers(&env, value::raw(&ends))?.into_iter().map(|end| {
-            let end = (end as usize).clamp(start, bytes.len());
-            NewMessage::new(bytes.slice(std::mem::replace(&mut start, end)..end))
-        });
-        let messages = messages.collect();
-        Ok(self.enqueue(topic, messages, bytes.len(), is_group))
+        let (total, ends) = (bytes.len(), value::numbers(&env, value::raw(&ends))?);
+        Ok(self.enqueue(topic, Payload::Bodies(Bodies::new(bytes, ends)), total, is_group))
     }
 
-    /// Gives up a publish: it has no outcome then. Returns why it was never sent, or `null` if it may have
-    /// been.
+    /// Gives up publishes: they have no outcome then. Returns of each why it was never sent, or `null` if it
+    /// may have been. None of them is sent in the place of another that is given up with it.
     #[napi]
-    pub fn cancel(&self, number: u32) -> Option<String> {
-        let unsent = self.client.give_up(number);
+    pub fn cancel(&self, numbers: Vec<u32>) -> Vec<Option<String>> {
+        let unsent = numbers.into_iter().map(|number| self.client.give_up(number)).collect();
         self.client.admit();
         unsent
     }
@@ -447,8 +454,7 @@ impl NativeClient {
         if let Err(problem) = check_names(&topic, channel.as_deref()) {
             return self.failed(problem);
         }
-        let Some(client) = self.client.client() else { return self.failed(libmq::Error::Closed.into()) };
-        self.call(move || {
+        self.call_client(move |client| {
             match (call.as_str(), channel.as_deref()) {
                 ("create", None) => client.create_topic(&topic),
                 ("delete", None) => client.delete_topic(&topic),
@@ -469,8 +475,7 @@ impl NativeClient {
     /// The numbers of topics and channels, as JSON. Returns the task's number.
     #[napi]
     pub fn stats(&self) -> u32 {
-        let Some(client) = self.client.client() else { return self.failed(libmq::Error::Closed.into()) };
-        self.call(move || {
+        self.call_client(|client| {
             let stats = client.stats()?;
             let text = serde_json::to_string(&stats);
             text.map(Some).map_err(|error| libmq::Error::Invalid(error.to_string()))
@@ -481,8 +486,7 @@ impl NativeClient {
     /// JSON: the address of TCP, HTTP, HTTPS and gRPC, `null` for none.
     #[napi]
     pub fn serve(&self, flags: Vec<String>) -> u32 {
-        let Some(client) = self.client.client() else { return self.failed(libmq::Error::Closed.into()) };
-        self.call(move || {
+        self.call_client(move |client| {
             let served = client.serve(flags)?;
             let addresses = serde_json::json!([served.tcp, served.http, served.https, served.grpc]);
             Ok(Some(addresses.to_string()))
@@ -492,18 +496,28 @@ impl NativeClient {
     /// Moves the time of a broker with a test clock on. Returns the task's number.
     #[napi]
     pub fn advance(&self, by_ms: f64) -> u32 {
-        let Some(client) = self.client.client() else { return self.failed(libmq::Error::Closed.into()) };
-        self.call(move || client.advance(milliseconds(by_ms)).map(|()| None))
+        self.call_client(move |client| client.advance(milliseconds(by_ms)).map(|()| None))
     }
 }
 
 impl NativeClient {
     /// A task that has failed.
-    fn failed(&self, problem: Problem) -> u32 {
+    pub(crate) fn failed(&self, problem: Problem) -> u32 {
         let environment = &self.client.environment;
         let number = environment.reserve();
         environment.settle(number, Outcome::Failed(problem));
         number
+    }
+
+    /// A call of the client on a thread, which fails if it is closed.
+    pub(crate) fn call_client(
+        &self,
+        call: impl FnOnce(Client) -> libmq::Result<Option<String>> + Send + 'static,
+    ) -> u32 {
+        match self.client.client() {
+            Some(client) => self.call(move || call(client)),
+            None => self.failed(libmq::Error::Closed.into()),
+        }
     }
 
     /// A call on a thread.
@@ -513,12 +527,12 @@ impl NativeClient {
     }
 }
 
-fn check_names(topic: &str, channel: Option<&str>) -> Result<(), Problem> {
+pub(crate) fn check_names(topic: &str, channel: Option<&str>) -> Result<(), Problem> {
     topic.parse::<TopicName>().map_err(Problem::name)?;
     channel.map_or(Ok(()), |channel| channel.parse::<ChannelName>().map(drop).map_err(Problem::name))
 }
 
 /// A time of milliseconds, which are no longer than a year as `lib/check.js` sees to.
-fn milliseconds(ms: f64) -> Duration {
+pub(crate) fn milliseconds(ms: f64) -> Duration {
     Duration::try_from_secs_f64(ms / 1000.0).unwrap_or_default()
 }

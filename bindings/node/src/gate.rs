@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use bytes::Bytes;
 use libmq::NewMessage;
 
 /// Messages of a group: beyond it a failed group costs more than a larger one would save.
@@ -9,33 +10,76 @@ const GROUP_MESSAGES_MAX: usize = 1000;
 /// Bytes of a group: brokers take a megabyte in one command at least.
 const GROUP_BYTES_MAX: usize = 256 << 10;
 
+/// Messages as JavaScript gave them.
+pub(crate) enum Payload {
+    /// Bodies alone.
+    Bodies(Bodies),
+    Messages(Vec<NewMessage>),
+}
+
+/// Bodies one after the other, and the end of each: nothing is allocated for one of them.
+pub(crate) struct Bodies {
+    bytes: Bytes,
+    ends: Vec<u32>,
+}
+
+impl Bodies {
+    /// Ends that are out of order or beyond the bytes leave bodies empty, which nothing takes.
+    pub(crate) fn new(bytes: Bytes, ends: Vec<u32>) -> Self {
+        Self { bytes, ends }
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        let mut start = 0;
+        self.ends.iter().map(move |&end| {
+            let end = (end as usize).clamp(start, self.bytes.len());
+            &self.bytes[std::mem::replace(&mut start, end)..end]
+        })
+    }
+}
+
 /// Messages that were published by one call, or one after the other.
 pub(crate) struct Part {
     /// Number of the task that JavaScript waits for.
     pub(crate) task: u32,
-    pub(crate) messages: usize,
+    pub(crate) payload: Payload,
     bytes: usize,
+}
+
+impl Part {
+    /// The number of messages.
+    pub(crate) fn messages(&self) -> usize {
+        match &self.payload {
+            Payload::Bodies(bodies) => bodies.ends.len(),
+            Payload::Messages(messages) => messages.len(),
+        }
+    }
 }
 
 /// A publish that waits its turn, or has it.
 pub(crate) struct Publish {
     pub(crate) topic: String,
-    pub(crate) messages: Vec<NewMessage>,
     pub(crate) parts: Vec<Part>,
-    /// Whether its messages succeed or fail each for itself, so that others can join them.
+    /// Whether its messages, bodies alone, succeed or fail each for itself, so that others can join them.
     pub(crate) is_group: bool,
 }
 
 impl Publish {
-    pub(crate) fn new(
-        task: u32,
-        topic: String,
-        messages: Vec<NewMessage>,
-        bytes: usize,
-        is_group: bool,
-    ) -> Self {
-        let parts = vec![Part { task, messages: messages.len(), bytes }];
-        Self { topic, messages, parts, is_group }
+    pub(crate) fn new(task: u32, topic: String, payload: Payload, bytes: usize, is_group: bool) -> Self {
+        Self { topic, parts: vec![Part { task, payload, bytes }], is_group }
+    }
+
+    /// The number of messages.
+    pub(crate) fn messages(&self) -> usize {
+        self.parts.iter().map(Part::messages).sum()
+    }
+
+    /// The bodies of a group.
+    pub(crate) fn bodies(&self) -> impl Iterator<Item = &[u8]> {
+        self.parts.iter().flat_map(|part| match &part.payload {
+            Payload::Bodies(bodies) => Some(bodies.iter()).into_iter().flatten(),
+            Payload::Messages(_) => None.into_iter().flatten(),
+        })
     }
 
     pub(crate) fn bytes(&self) -> usize {
@@ -47,12 +91,11 @@ impl Publish {
         let fits = self.is_group
             && other.is_group
             && self.topic == other.topic
-            && self.messages.len() + other.messages.len() <= GROUP_MESSAGES_MAX
+            && self.messages() + other.messages() <= GROUP_MESSAGES_MAX
             && self.bytes() + other.bytes() <= GROUP_BYTES_MAX;
         if !fits {
             return Some(other);
         }
-        self.messages.extend(other.messages);
         self.parts.extend(other.parts);
         None
     }
@@ -65,9 +108,7 @@ impl Publish {
     /// Drops the messages of one part. Returns whether it was there.
     fn remove(&mut self, task: u32) -> bool {
         let Some(at) = self.parts.iter().position(|part| part.task == task) else { return false };
-        let before: usize = self.parts[..at].iter().map(|part| part.messages).sum();
-        let part = self.parts.remove(at);
-        self.messages.drain(before..before + part.messages);
+        self.parts.remove(at);
         true
     }
 }
@@ -124,9 +165,11 @@ impl Gate {
 
     /// Takes back a part that still waits. Returns whether it did.
     pub(crate) fn withdraw(&mut self, task: u32) -> bool {
-        let removed = self.waiting.iter_mut().any(|publish| publish.remove(task));
-        self.waiting.retain(|publish| !publish.parts.is_empty());
-        removed
+        let Some(at) = self.waiting.iter_mut().position(|publish| publish.remove(task)) else { return false };
+        if self.waiting[at].parts.is_empty() {
+            self.waiting.remove(at);
+        }
+        true
     }
 
     /// Puts back what had its turn and was not sent, before all others and without one part.
@@ -151,12 +194,26 @@ mod tests {
     use super::*;
 
     fn publish(task: u32, bytes: usize, is_group: bool) -> Publish {
-        Publish::new(task, "t".to_owned(), vec![NewMessage::new("x")], bytes, is_group)
+        let payload = Payload::Bodies(Bodies::new(Bytes::from_static(b"x"), vec![1]));
+        Publish::new(task, "t".to_owned(), payload, bytes, is_group)
     }
 
     /// The tasks of the next publish.
     fn passed(gate: &mut Gate) -> Vec<u32> {
         gate.pass().map_or_else(Vec::new, |publish| publish.parts.iter().map(|part| part.task).collect())
+    }
+
+    #[test]
+    fn bodies_of_a_group_stand_one_after_the_other() {
+        let of = |bytes: &'static [u8], ends: &[u32]| {
+            let payload = Payload::Bodies(Bodies::new(Bytes::from_static(bytes), ends.to_vec()));
+            Publish::new(1, "t".to_owned(), payload, 1, true)
+        };
+        let mut group = of(b"onetwo", &[3, 6]);
+        assert!(group.join(of(b"three", &[5])).is_none());
+        assert!(group.join(of(b"xy", &[9, 1])).is_none(), "ends that JavaScript never gives");
+        assert_eq!(group.messages(), 5);
+        assert_eq!(group.bodies().collect::<Vec<_>>(), [&b"one"[..], b"two", b"three", b"xy", b""]);
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //! thread-safe function for each environment has woken it.
 //!
 //! - `runtime`: tasks of an environment, and its end; `tasks`: their futures; `ready`: which of them to poll
-//! - `client`: publishing, in order and within a bound; `gate`: that bound
+//! - `client`: publishing, in order and within a bound; `gate`: that bound; `settings`: of
+//!   channels
 //! - `subscription`: messages in batches, and their answers; `pack`: a batch as bytes
 //! - `event`: what happens to connections
 //! - `command`: the program `mq`
@@ -15,12 +16,14 @@
 mod blocking;
 mod client;
 mod command;
+mod drained;
 mod event;
 mod gate;
 mod pack;
 mod problem;
 mod ready;
 mod runtime;
+mod settings;
 mod subscription;
 mod tasks;
 mod value;

@@ -5,26 +5,25 @@ use std::ffi::c_void;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
-use libmq::{Batch, ConnectionEvent, Receipt, Result};
+use libmq::{Batch, ConnectionEvent, Receipt, Result, Stored};
 use napi::bindgen_prelude::{Function, Unknown};
 use napi::{Env, JsValue, check_status, sys};
 use napi_derive::napi;
 
 use crate::client::{ClientHandle, NativeClient};
-use crate::event;
-use crate::gate::{Part, Publish};
+use crate::drained::Drained;
+use crate::gate::Publish;
 use crate::problem::Problem;
 use crate::ready::ReadyQueue;
-use crate::subscription::{NativeSubscription, SubscriptionHandle};
+use crate::subscription::SubscriptionHandle;
 use crate::tasks::{Task, Tasks, poll};
-use crate::value::{self, Raw};
 
 /// A task's output.
 pub(crate) enum Outcome {
     /// A publish, of a client that has room again.
-    Published(Rc<ClientHandle>, Result<Vec<Receipt>>),
+    Published(Rc<ClientHandle>, Result<Stored>),
     /// Publishes that went together, of a client that may begin the next.
-    Grouped(Rc<ClientHandle>, Rc<Publish>, Vec<Result<Receipt>>),
+    Grouped(Rc<ClientHandle>, Rc<Publish>, GroupResult),
     /// Messages, or the end of the subscription. The task's number stays in use.
     Delivered(Result<Batch>),
     /// Events of connections. The task's number stays in use.
@@ -35,6 +34,14 @@ pub(crate) enum Outcome {
     /// The end of a call that returns a text, which is JSON, or nothing.
     Called(Result<Option<String>>),
     Failed(Problem),
+}
+
+/// The result of publishes that went together.
+pub(crate) enum GroupResult {
+    /// All of them are stored.
+    Together(Stored),
+    /// Each message has a result of its own.
+    Each(Vec<Result<Receipt>>),
 }
 
 /// Whatever holds on to brokers, and lets go when its environment ends.
@@ -183,12 +190,13 @@ impl Runtime {
         self.environment.end();
     }
 
-    /// The outcomes that are there: `[receipts, brokers, problems, failures, values]`.
+    /// The outcomes that are there: `[receipts, offsets, brokers, problems, failures, values]`.
     ///
     /// `receipts` has for each publish its number and count, and for each receipt the broker's place in
-    /// `brokers` with 1 for a duplicate and 2 for one with an offset in the lowest bits, and the offset; for
-    /// a message that failed 4, and the place in `problems`, which are code, message and retry in turn. The
-    /// other two have numbers and what belongs to them in turn: a problem, or a value.
+    /// `brokers` above three bits: 1 for a duplicate, 2 for one that has an offset, which is in `offsets` at
+    /// its place among all receipts; 4 for a message that failed, whose place is in `problems` instead, which
+    /// are code, message and retry in turn. The other two have numbers and what belongs to them in turn: a
+    /// problem, or a value.
     #[napi]
     pub fn drain(&self, env: Env) -> napi::Result<Unknown<'static>> {
         let ready = self.environment.queue.take();
@@ -213,114 +221,4 @@ impl Runtime {
         }
         drained.into_value(&env)
     }
-}
-
-/// Outcomes on their way to JavaScript.
-#[derive(Default)]
-struct Drained {
-    receipts: Vec<u32>,
-    brokers: Vec<Arc<str>>,
-    problems: Vec<Raw>,
-    failures: Vec<Raw>,
-    values: Vec<Raw>,
-}
-
-impl Drained {
-    fn add(&mut self, env: &Env, number: u32, outcome: Outcome) -> napi::Result<()> {
-        let made = match outcome {
-            Outcome::Published(client, result) => {
-                client.admit();
-                match result {
-                    Ok(receipts) => {
-                        self.receipts(number, &receipts);
-                        return Ok(());
-                    }
-                    Err(error) => Err(error.into()),
-                }
-            }
-            Outcome::Delivered(result) => match result {
-                Ok(batch) => Ok(SubscriptionHandle::batch(env, batch)?),
-                Err(error) => Err(error.into()),
-            },
-            Outcome::Happened(events) => Ok(event::values(env, events)?),
-            Outcome::Subscribed(client, result) => {
-                client.opened();
-                match result {
-                    Ok(handle) => Ok(value::value(env, NativeSubscription::new(handle))?),
-                    Err(error) => Err(error.into()),
-                }
-            }
-            Outcome::Connected(Ok(handle)) => Ok(value::value(env, NativeClient::new(handle))?),
-            Outcome::Called(Ok(text)) => Ok(value::value(env, text)?),
-            Outcome::Connected(Err(error)) | Outcome::Called(Err(error)) => Err(error.into()),
-            Outcome::Failed(problem) => Err(problem),
-            // They have numbers of their own: `add_group`.
-            Outcome::Grouped(..) => return Ok(()),
-        };
-        let number = value::value(env, number)?;
-        match made {
-            Ok(made) => self.values.extend([number, made]),
-            Err(problem) => {
-                self.failures.push(number);
-                self.failures.extend(values_of(env, problem)?);
-            }
-        }
-        Ok(())
-    }
-
-    /// Adds the outcomes of publishes that went together.
-    fn add_group(&mut self, env: &Env, parts: &[Part], results: Vec<Result<Receipt>>) -> napi::Result<()> {
-        let mut results = results.into_iter();
-        for part in parts {
-            self.receipts.extend([part.task, words(part.messages)]);
-            for result in results.by_ref().take(part.messages) {
-                match result {
-                    Ok(receipt) => self.receipt(&receipt),
-                    Err(error) => {
-                        self.receipts.extend([4, words(self.problems.len()), 0]);
-                        self.problems.extend(values_of(env, error.into())?);
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn receipts(&mut self, number: u32, receipts: &[Receipt]) {
-        self.receipts.extend([number, words(receipts.len())]);
-        receipts.iter().for_each(|receipt| self.receipt(receipt));
-    }
-
-    fn receipt(&mut self, receipt: &Receipt) {
-        let known = self.brokers.iter().position(|broker| Arc::ptr_eq(broker, &receipt.broker));
-        let broker = known.unwrap_or_else(|| {
-            self.brokers.push(Arc::clone(&receipt.broker));
-            self.brokers.len() - 1
-        });
-        let flags = u32::from(receipt.duplicate) | u32::from(receipt.offset.is_some()) << 1;
-        let offset = receipt.offset.unwrap_or_default();
-        self.receipts.extend([words(broker) << 3 | flags, offset as u32, (offset >> 32) as u32]);
-    }
-
-    fn into_value(self, env: &Env) -> napi::Result<Unknown<'static>> {
-        let brokers: Vec<String> = self.brokers.iter().map(ToString::to_string).collect();
-        let parts = [
-            value::words(env, &self.receipts)?,
-            value::value(env, brokers)?,
-            value::array(env, &self.problems)?,
-            value::array(env, &self.failures)?,
-            value::array(env, &self.values)?,
-        ];
-        value::returned(env, value::array(env, &parts)?)
-    }
-}
-
-/// A count as a word: no drain has 2^32 of anything.
-fn words(count: usize) -> u32 {
-    u32::try_from(count).unwrap_or(u32::MAX)
-}
-
-/// Code, message and retry.
-fn values_of(env: &Env, Problem { code, message, retry }: Problem) -> napi::Result<[Raw; 3]> {
-    Ok([value::value(env, code)?, value::value(env, message)?, value::value(env, retry)?])
 }

@@ -74,6 +74,19 @@ impl NativeSubscription {
     pub(crate) fn new(handle: Rc<SubscriptionHandle>) -> Self {
         Self { handle }
     }
+
+    /// A call that waits on a thread, and says whether its time was enough.
+    fn wait(
+        &self,
+        timeout_ms: f64,
+        call: impl FnOnce(&Subscription, Duration) -> libmq::Result<bool> + Send + 'static,
+    ) -> u32 {
+        let subscription = self.handle.subscription.clone();
+        let timeout = Duration::try_from_secs_f64(timeout_ms / 1000.0).unwrap_or_default();
+        let enough = blocking(move || call(&subscription, timeout));
+        let task = async move { Outcome::Called(enough.await.map(|enough| Some(enough.to_string()))) };
+        self.handle.environment.start(Box::pin(task))
+    }
 }
 
 #[napi]
@@ -145,11 +158,14 @@ impl NativeSubscription {
     /// `"true"` if that was enough.
     #[napi]
     pub fn closed(&self, timeout_ms: f64) -> u32 {
-        let subscription = self.handle.subscription.clone();
-        let timeout = Duration::try_from_secs_f64(timeout_ms / 1000.0).unwrap_or_default();
-        let closed = blocking(move || Ok(subscription.close(timeout)));
-        let task = async move { Outcome::Called(closed.await.map(|closed| Some(closed.to_string()))) };
-        self.handle.environment.start(Box::pin(task))
+        self.wait(timeout_ms, |subscription, timeout| Ok(subscription.close(timeout)))
+    }
+
+    /// Waits until the answers given so far are in the log of their broker, at most `timeout_ms`. Returns the
+    /// task's number; its value is `"true"` if that was enough.
+    #[napi]
+    pub fn flush(&self, timeout_ms: f64) -> u32 {
+        self.wait(timeout_ms, Subscription::flush)
     }
 
     /// Failures since they were asked for last: broker, id of the message, code, text and retry of each.

@@ -175,17 +175,26 @@ pub(crate) fn filled(env: &Env, length: usize, fill: impl FnOnce(&mut [u8])) -> 
 
 /// A `Uint32Array` with these words.
 pub(crate) fn words(env: &Env, words: &[u32]) -> napi::Result<Raw> {
+    numbers_of(env, sys::TypedarrayType::uint32_array, words)
+}
+
+/// A `BigUint64Array` with these words.
+pub(crate) fn wide_words(env: &Env, words: &[u64]) -> napi::Result<Raw> {
+    numbers_of(env, sys::TypedarrayType::biguint64_array, words)
+}
+
+/// A typed array of a kind whose elements are of type `T`.
+fn numbers_of<T: Copy>(env: &Env, kind: sys::napi_typedarray_type, numbers: &[T]) -> napi::Result<Raw> {
     let (mut data, mut buffer, mut array) = (ptr::null_mut(), ptr::null_mut(), ptr::null_mut());
-    let length = words.len();
+    let length = numbers.len();
     // SAFETY: on JavaScript's thread, in a call from it.
     check_status!(unsafe {
-        sys::napi_create_arraybuffer(env.raw(), size_of_val(words), &raw mut data, &raw mut buffer)
+        sys::napi_create_arraybuffer(env.raw(), size_of_val(numbers), &raw mut data, &raw mut buffer)
     })?;
     if length > 0 {
-        // SAFETY: the new memory is as long as `words`, aligned for every element type, and apart from it.
-        unsafe { ptr::copy_nonoverlapping(words.as_ptr(), data.cast(), length) };
+        // SAFETY: the new memory is as long as `numbers`, aligned for every element type, and apart from it.
+        unsafe { ptr::copy_nonoverlapping(numbers.as_ptr(), data.cast(), length) };
     }
-    let kind = sys::TypedarrayType::uint32_array;
     // SAFETY: as above.
     check_status!(unsafe {
         sys::napi_create_typedarray(env.raw(), kind, length, buffer, 0, &raw mut array)

@@ -6,8 +6,10 @@ const fs = require('node:fs')
 const os = require('node:os')
 const path = require('node:path')
 const {describe, test} = require('node:test')
+const {inspect} = require('node:util')
 
-const {connect, Batch, Client, Message, MqError, AbortError, Subscription} = require('libmq')
+const {connect, run, Batch, Client, Message, MqError, AbortError, Subscription} = require('libmq')
+const {connect: connectForTest} = require('libmq/testing')
 
 /** A client of a broker in memory that ends with the test. */
 async function memory(t, options) {
@@ -60,11 +62,16 @@ describe('publish', () => {
   })
 
   test('a delayed message comes after those published later', async (t) => {
-    const client = await memory(t)
+    const client = await connectForTest()
+    t.after(() => client.close())
     const subscription = client.subscribe('t', 'c')
     await client.publish('t', 'late', {delay: 50})
     await client.publish('t', ['soon', {body: 'later', delay: 100}])
-    assert.deepEqual(texts(await take(subscription, 3)), ['soon', 'late', 'later'])
+    assert.deepEqual(texts(await take(subscription, 1)), ['soon'])
+    await client.advance(50)
+    assert.deepEqual(texts(await take(subscription, 1)), ['late'])
+    await client.advance(50)
+    assert.deepEqual(texts(await take(subscription, 1)), ['later'])
   })
 
   test('calls keep their order, also where the buffer has no room for them', async (t) => {
@@ -106,11 +113,16 @@ describe('publish', () => {
     const client = await memory(t)
     client.subscribe('t', 'first')
     await client.publish('t', 'before')
-    const second = client.subscribe('t', 'second')
-    const published = client.publish('t', 'after')
-    const [message] = await take(second, 1)
-    assert.equal(message.text(), 'after')
-    await published
+    // More than one, since a channel may be there in time by chance.
+    for (let n = 0; n < 30; n++) {
+      const next = client.subscribe('t', `next${n}`)
+      const published = client.publish('t', `after ${n}`)
+      await next.opened()
+      await client.publish('t', 'too late')
+      const [message] = await take(next, 1)
+      assert.equal(message.text(), `after ${n}`)
+      await Promise.all([published, next.close()])
+    }
   })
 })
 
@@ -249,6 +261,17 @@ describe('subscriptions', () => {
     assert.equal(never.isClosed, true)
   })
 
+  test('what is wrong has a code', async (t) => {
+    const client = await memory(t)
+    const wrong = {code: 'INVALID_ARGUMENT'}
+    assert.throws(() => client.subscribe('t', 'c', {start: {time: new Date(Number.NaN)}}), wrong)
+    await assert.rejects(client.publish('t', {body: 'x', delya: 5}), {...wrong, message: /fields of a message have no "delya"/})
+    await assert.rejects(run(() => {}, {client, topic: 't', channel: 'c', signals: ['SIGFOO']}), wrong)
+    await assert.rejects(connect('mq:memory', {memoryLimit: 1}), wrong)
+    await assert.rejects(connect('mq://127.0.0.1:1', {publishTo: 'some'}), wrong)
+    assert.match(inspect(client.subscribe('t', 'c')), /Subscription \{ topic: 't', channel: 'c'/)
+  })
+
   test('several waits share what comes', async (t) => {
     const client = await memory(t)
     const subscription = client.subscribe('t', 'c')
@@ -268,6 +291,18 @@ describe('subscriptions', () => {
     assert.deepEqual(await next, {done: true, value: undefined})
     assert.deepEqual(await subscription.next(), {done: true, value: undefined})
     assert.equal(await subscription.close(), true)
+  })
+
+  test('a flush waits until answers are in the log, and a closed subscription has none', async (t) => {
+    const client = await memory(t)
+    const subscription = client.subscribe('t', 'c', {msgTimeout: null})
+    assert.equal(await subscription.flush(), true)
+    await client.publish('t', 'x')
+    const [message] = await take(subscription, 1)
+    message.finish()
+    assert.equal(await subscription.flush({timeout: 30_000}), true)
+    await subscription.close()
+    await assert.rejects(subscription.flush(), {code: 'CLOSED'})
   })
 
   test('no more than maxInFlight messages are here unanswered', async (t) => {
@@ -329,6 +364,62 @@ describe('topics and channels', () => {
     await assert.rejects(client.createChannel('t'), {code: 'INVALID_ARGUMENT'})
   })
 
+  test("a channel's settings are read and changed as one, and what it can't have changes nothing", async (t) => {
+    const client = await memory(t)
+    await client.createChannel('t', 'c')
+    assert.deepEqual(await client.channelSettings('t', 'c'), {maxAttempts: 0, deadLetterTopic: undefined, redeliveryDelay: 1000})
+    const settings = {maxAttempts: 65_535, deadLetterTopic: 't.dead', redeliveryDelay: 250}
+    await client.setChannelSettings('t', 'c', settings)
+    assert.deepEqual(await client.channelSettings('t', 'c'), settings)
+    const refused = [
+      [{maxAttempts: 5}, 'INVALID_ARGUMENT', /dead_letter_topic/],
+      [{deadLetterTopic: 't.dead'}, 'INVALID_ARGUMENT', /max_attempts/],
+      [{maxAttempts: 5, deadLetterTopic: 't'}, 'INVALID_ARGUMENT', /own topic/],
+      [{maxAttempts: 5, deadLetterTopic: 'no name'}, 'INVALID_NAME', /deadLetterTopic/],
+      [{maxAttempts: 65_536, deadLetterTopic: 't.dead'}, 'INVALID_ARGUMENT', /maxAttempts is 65536/],
+      [{maxAttempts: 1.5, deadLetterTopic: 't.dead'}, 'INVALID_ARGUMENT', /maxAttempts is 1.5/],
+      [{maxAttempts: 5, deadLetterTopic: null}, 'INVALID_ARGUMENT', /deadLetterTopic is null/],
+      [{redeliveryDelay: -1}, 'INVALID_ARGUMENT', /redeliveryDelay is -1/],
+      [{max_attempts: 5}, 'INVALID_ARGUMENT', /max_attempts/],
+      [null, 'INVALID_ARGUMENT', /settings are null/]
+    ]
+    for (const [wrong, code, message] of refused) await assert.rejects(client.setChannelSettings('t', 'c', wrong), {code, message})
+    assert.deepEqual(await client.channelSettings('t', 'c'), settings)
+    await client.setChannelSettings('t', 'c', {redeliveryDelay: 0})
+    assert.deepEqual(await client.channelSettings('t', 'c'), {maxAttempts: 0, deadLetterTopic: undefined, redeliveryDelay: 0})
+    await assert.rejects(client.channelSettings('t', 'other'), {code: 'REFUSED'})
+    await assert.rejects(client.setChannelSettings('missing', 'c', {}), {code: 'REFUSED'})
+    await assert.rejects(client.channelSettings('t', 'c c'), {code: 'INVALID_NAME'})
+    await assert.rejects(client.setChannelSettings('t t', 'c', {}), {code: 'INVALID_NAME'})
+    await assert.rejects(client.channelSettings('t'), {code: 'INVALID_ARGUMENT'})
+    await client.close()
+    await assert.rejects(client.channelSettings('t', 'c'), {code: 'CLOSED'})
+    await assert.rejects(client.setChannelSettings('t', 'c', {}), {code: 'CLOSED'})
+  })
+
+  test('a message that nobody can do ends in the dead letter topic, and is counted', async (t) => {
+    const client = await memory(t)
+    await client.createChannel('t', 'c')
+    await client.setChannelSettings('t', 'c', {maxAttempts: 2, deadLetterTopic: 't.dead'})
+    const [work, dead] = [client.subscribe('t', 'c'), client.subscribe('t.dead', 'test')]
+    await client.publish('t', {body: 'poison', headers: {colour: 'green'}})
+    for (const attempt of [1, 2]) {
+      assert.deepEqual((await client.stats()).topics[0].channels[0].deadLettered, 0)
+      const {value: message} = await work.next()
+      assert.deepEqual([message.text(), message.attempts], ['poison', attempt])
+      message.requeue()
+    }
+    const {value: letter} = await dead.next()
+    assert.equal(letter.text(), 'poison')
+    const {colour, 'mq-dead-letter-topic': topic, 'mq-dead-letter-channel': channel, 'mq-dead-letter-attempts': attempts} = letter.headers
+    assert.deepEqual([colour, topic, channel, attempts], ['green', 't', 'c', '2'])
+    letter.finish()
+    // It is in its topic before its channel is rid of it.
+    while ((await client.stats()).topics[0].channels[0].deadLettered === 0) await new Promise(setImmediate)
+    const {deadLettered, depth, inFlight, deferred} = (await client.stats()).topics[0].channels[0]
+    assert.deepEqual([deadLettered, depth, inFlight, deferred], [1, 0, 0, 0])
+  })
+
   test('a broker in this process is served to others until it is closed', async (t) => {
     const client = await connect('mq:memory')
     const {tcp, http, https, grpc} = await client.serve({tcpAddress: '127.0.0.1:0', httpAddress: '', httpsAddress: '', grpcAddress: ''})
@@ -367,6 +458,9 @@ describe('errors', () => {
     ['INVALID_NAME', (client) => client.subscribe('t', 'bad name').next()],
     ['INVALID_ARGUMENT', (client) => client.publish('t', '')],
     ['INVALID_ARGUMENT', (client) => client.publish('t', {pizza: 1})],
+    ['INVALID_ARGUMENT', (client) => client.publish('t', 'half of \ud83d')],
+    ['INVALID_ARGUMENT', (client) => client.publish('t', ['x', {body: '\udc00'}])],
+    ['INVALID_ARGUMENT', (client) => client.publish('t', 'x', {headers: {'\ud800': 'x'}})],
     ['INVALID_ARGUMENT', (client) => client.publish('t', 12)],
     ['INVALID_ARGUMENT', (client) => client.publish(12, 'x')],
     ['INVALID_ARGUMENT', (client) => client.publish('t', ['x'], {id: 'same'})],
@@ -374,6 +468,9 @@ describe('errors', () => {
     ['INVALID_ARGUMENT', (client) => client.publish('t', 'x', {header: {}})],
     ['INVALID_ARGUMENT', async (client) => client.subscribe('t', 'c', {maxInFlight: 0})],
     ['INVALID_ARGUMENT', (client) => client.subscribe('t', 'c', {msgTimeout: 1}).next()],
+    ['INVALID_ARGUMENT', async (client) => client.subscribe('t', 'c', {msgTimeout: 0})],
+    ['INVALID_ARGUMENT', (client) => client.subscribe('t', 'c').flush({timeout: -1})],
+    ['INVALID_NAME', (client) => client.subscribe('t', 'bad name').flush()],
     ['INVALID_ARGUMENT', () => connect('localhost:4150')],
     ['INVALID_ARGUMENT', () => connect('mq:memory', {publishTimeout: -1})],
     ['INVALID_ARGUMENT', () => connect('mq:memory', {durability: 'forever'})],

@@ -41,6 +41,32 @@ test('messages go over the network and back', async (t) => {
   await assert.rejects(plain.publish('t', 'x', {id: 'one'}), {code: 'UNSUPPORTED', retry: false})
 })
 
+test('what a worker over the network cannot do ends in the dead letter topic', async (t) => {
+  const broker = await connect('mq:memory')
+  t.after(() => broker.close())
+  const {tcp} = await broker.serve({tcpAddress: '127.0.0.1:0', httpAddress: '', grpcAddress: ''})
+  await broker.createChannel('t', 'c')
+  await broker.setChannelSettings('t', 'c', {maxAttempts: 2, deadLetterTopic: 't.dead'})
+  const client = await connect(`mq://${tcp}`)
+  t.after(() => client.close())
+  const letters = client.subscribe('t.dead', 'test')
+  const ended = new AbortController()
+  const handle = (message) => assert.equal(message.text(), 'fine', 'as this test wants it')
+  const quick = {requeueDelay: 0, backoff: {min: 1, max: 1}, onError: () => {}, signals: []}
+  const working = run(handle, {client, topic: 't', channel: 'c', signal: ended.signal, ...quick})
+  await client.publish('t', ['poison', 'fine'])
+  const {value: letter} = await letters.next()
+  assert.deepEqual([letter.text(), letter.headers['mq-dead-letter-attempts']], ['poison', '2'])
+  letter.finish()
+  const channel = async () => (await broker.stats()).topics.find(({name}) => name === 't').channels[0]
+  const isDone = ({finished, deadLettered}) => finished === 1 && deadLettered === 1
+  while (!isDone(await channel())) await new Promise(setImmediate)
+  ended.abort()
+  assert.deepEqual(await working, {finished: 1, requeued: 2, givenUp: 0})
+  await assert.rejects(client.channelSettings('t', 'c'), {code: 'UNSUPPORTED'})
+  await assert.rejects(client.setChannelSettings('t', 'c', {}), {code: 'UNSUPPORTED'})
+})
+
 test('messages that are published together fail each for itself', async (t) => {
   const broker = await startBroker(t, ['-max-msg-size', '1000'])
   const client = await clientOf(t, broker)
@@ -70,6 +96,23 @@ test('a loop that is left gives back over the network', async (t) => {
     if (texts.length === 2) break
   }
   assert.deepEqual(texts.sort(), ['one', 'two'])
+})
+
+test('what a flush has confirmed stays finished after kill -9', async (t) => {
+  const broker = await startBroker(t)
+  const client = await clientOf(t, broker)
+  await client.publish('t', ['finished', 'left'])
+  const subscription = client.subscribe('t', 'c')
+  const {value: message} = await subscription.next()
+  message.finish()
+  assert.equal(await subscription.flush({timeout: 30_000}), true)
+  await broker.kill()
+  await broker.run()
+  const {value: again} = await (await clientOf(t, broker)).subscribe('t', 'c').next()
+  assert.equal(again.text(), 'left')
+  const plain = (await clientOf(t, broker, {extension: false})).subscribe('u', 'c')
+  await Promise.all([client.publish('u', 'x'), plain.next()])
+  await assert.rejects(plain.flush(), {code: 'UNSUPPORTED'})
 })
 
 test('nothing acknowledged is lost by kill -9', async (t) => {
@@ -123,6 +166,33 @@ test('of a publish that was sent and not answered nobody knows', async (t) => {
   broker.process.kill('SIGCONT')
   // The list waited for the one before it.
   assert.deepEqual(outcomes.map(({reason}) => [reason?.code, reason?.retry]), [['UNKNOWN_OUTCOME', false], ['TIMEOUT', true]])
+})
+
+test('a publish with a timeout of its own ends at it, and the others at theirs', async (t) => {
+  const broker = await startBroker(t)
+  await broker.kill()
+  const client = await clientOf(t, broker, {publishTimeout: 500})
+  // Those that have more time wait before and behind those that have less.
+  const publishes = [['patient', 60_000], ['common'], ['hurried', 5], [['a', 'list'], 60_000]].map(([message, timeout]) =>
+    client.publish('t', message, timeout === undefined ? undefined : {timeout})
+  )
+  for (const at of [2, 1]) {
+    await assert.rejects(publishes[at], (error) => {
+      assert.deepEqual([error.code, error.retry], ['TIMEOUT', true], String(error))
+      assert.match(error.message, at === 2 ? /in 5 ms/ : /in 500 ms/)
+      return true
+    })
+  }
+  await broker.run()
+  await Promise.all([publishes[0], publishes[3]])
+  const texts = []
+  for await (const message of client.subscribe('t', 'c')) {
+    texts.push(message.text())
+    message.finish()
+    if (texts.length === 3) break
+  }
+  assert.deepEqual(texts, ['patient', 'a', 'list'])
+  await assert.rejects(client.publish('t', 'x', {timeout: -1}), {code: 'INVALID_ARGUMENT', message: /timeout is -1/})
 })
 
 test('a publish that was never sent is out of time, and the others go on', async (t) => {

@@ -38,6 +38,16 @@ test('embedded.js does each line of its input', async (t) => {
   }
 })
 
+test('dead_letters.js tries three times what is no number', async (t) => {
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'libmq-node-'))
+  t.after(() => fs.rmSync(folder, {recursive: true}))
+  const child = start(t, 'dead_letters.js', folder, '10', 'twenty', '30')
+  const [[code], out, err] = await Promise.all([child.exited, text(child.stdout), text(child.stderr)])
+  assert.deepEqual([code, err], [0, ''])
+  const attempts = [1, 2, 3].map((n) => `attempt ${n}: Error: twenty is no number`)
+  assert.deepEqual(out.trim().split('\n').sort(), [...attempts, 'dead letter: twenty', 'half of 10 is 5', 'half of 30 is 15'])
+})
+
 test('client_worker.js works, gives up and drains; http_service.js publishes for it', async (t) => {
   const broker = await startBroker(t)
   const url = `mq://${broker.address}`

@@ -48,6 +48,8 @@ test('a checkout is installed by one command', (t) => {
   for (const file of ['main.mjs', 'main.cjs']) {
     assert.deepEqual(run(folder, process.execPath, file), {status: 0, stdout: 'mq:memory\n', stderr: ''})
   }
+  const shown = run(folder, 'npx', '--no-install', 'libmq', '--version')
+  assert.equal(shown.status, 0, shown.stderr)
 })
 
 test('without a binary an error says how to get one', (t) => {

@@ -4,6 +4,9 @@
 const assert = require('node:assert/strict')
 const {spawn} = require('node:child_process')
 const {once} = require('node:events')
+const fs = require('node:fs')
+const https = require('node:https')
+const os = require('node:os')
 const path = require('node:path')
 const {test} = require('node:test')
 
@@ -427,8 +430,7 @@ test('one more broker can be consumed from, and a paused reader connects later',
 })
 
 test('certificates are given as buffers', async (t) => {
-  const fs = require('node:fs')
-  const folder = fs.mkdtempSync(path.join(require('node:os').tmpdir(), 'libmq-'))
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'libmq-'))
   t.after(() => fs.rmSync(folder, {recursive: true}))
   const made = certificate(folder)
   if (made === null) {
@@ -452,7 +454,70 @@ test('certificates are given as buffers', async (t) => {
   assert.ok(/PEM text/.test(mismatched) && !mismatched.includes('PRIVATE'), mismatched)
 })
 
+test('lookup servers are asked over https, and the brokers that they name are connected over TLS', async (t) => {
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'libmq-'))
+  t.after(() => fs.rmSync(folder, {recursive: true}))
+  const made = certificate(folder)
+  if (made === null) {
+    t.skip('no openssl on the path')
+    return
+  }
+  const broker = await startBroker(t, ['-tls-cert', made.cert, '-tls-key', made.key, '-tls-required=true'])
+  const [key, cert] = [fs.readFileSync(made.key), fs.readFileSync(made.cert)]
+  const asked = []
+  const lookup = https.createServer({key, cert}, (request, response) => {
+    asked.push(request.url)
+    response.end(JSON.stringify({producers: [{broadcast_address: '127.0.0.1', tcp_port: broker.port}]}))
+  })
+  await once(lookup.listen(0, '127.0.0.1'), 'listening')
+  t.after(() => lookup.close())
+  const lookupdHTTPAddresses = `https://127.0.0.1:${lookup.address().port}/lookup`
+  const writer = new nsq.Writer('127.0.0.1', broker.port, {tls: true, ca: cert})
+  const reader = new nsq.Reader('t', 'c', {lookupdHTTPAddresses, tls: true, ca: cert})
+  broker.clients.push({close: () => writer.close()}, {close: () => reader.close()})
+  writer.connect()
+  await writer.publish('t', 'x')
+  reader.connect()
+  const [message] = await once(reader, 'message')
+  message.finish()
+  assert.deepEqual([message.body.toString(), message.broker, asked[0]], ['x', broker.address, '/lookup?topic=t'])
+
+  const wary = new nsq.Reader('t', 'c', {lookupdHTTPAddresses})
+  broker.clients.push({close: () => wary.close()})
+  wary.connect()
+  const [error] = await once(wary, 'lookupd_error')
+  assert.match(error.message, /certificate/i)
+})
+
+test("a reader that sets no messageTimeout has its broker's own", async (t) => {
+  const broker = await startBroker(t, ['-msg-timeout', '5s'])
+  const source = `
+    const w = new nsq.Writer('127.0.0.1', PORT)
+    const r = new nsq.Reader(TOPIC, 'c', {nsqdTCPAddresses: '127.0.0.1:' + PORT, messageTimeout: null})
+    w.connect()
+    w.on('ready', () => w.publish(TOPIC, 'x', () => r.connect()))
+    r.on('message', (m) => {
+      console.log(m.msgTimeout, m.timeUntilTimeout() <= 5000)
+      m.finish()
+      process.nextTick(() => setTimeout(() => { r.close(); w.close() }, 50))
+    })`
+  for (const module of [NSQJS, 'libmq/nsq']) {
+    const {lines} = await run(source, {module, port: broker.port, topic: path.basename(module)})
+    assert.deepEqual(lines, ['5000 true'], module)
+  }
+})
+
+test('what is no text is published as nsqjs publishes it', async (t) => {
+  const broker = await startBroker(t)
+  const {writer, reader} = pair(t, broker)
+  await writer.publish('t', 'half of \ud83d')
+  reader.connect()
+  const [message] = await once(reader, 'message')
+  message.finish()
+  assert.equal(message.body.toString(), 'half of \ufffd')
+})
+
 test('what nsqjs has and this does not says what to use', () => {
   assert.throws(() => new nsq.NSQDConnection('a', 1, 't', 'c'), /use Reader and Writer/)
-  assert.throws(() => new nsq.Reader('t', 'c', {lookupdHTTPAddresses: 'https://a/lookup'}), /http:\/\/host:port\/lookup/)
+  assert.throws(() => new nsq.Reader('t', 'c', {lookupdHTTPAddresses: 'https://a/nsq/lookup'}), /http\(s\):\/\/host:port\/lookup/)
 })

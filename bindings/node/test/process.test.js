@@ -41,6 +41,27 @@ test('an open subscription keeps the process alive, and closing lets it end', as
   assert.deepEqual(await ended(child), {code: 0, signal: null, out: 'x\nover\n', err: ''})
 })
 
+test('an aborted loop throws though nothing else keeps the process alive', async (t) => {
+  for (const signal of ['AbortSignal.timeout(20)', 'aborted()']) {
+    const child = start(t, `
+      const aborted = () => {
+        const controller = new AbortController()
+        setTimeout(() => controller.abort(), 20)
+        return controller.signal
+      }
+      const client = await connect('mq:memory')
+      try {
+        for await (const message of client.subscribe('t', 'c', {signal: ${signal}})) message.finish()
+      } catch (error) {
+        console.log(error.name)
+      } finally {
+        console.log('finally')
+      }
+    `)
+    assert.deepEqual(await ended(child), {code: 0, signal: null, out: 'AbortError\nfinally\n', err: ''})
+  }
+})
+
 test('a process ends although a client or a subscription without ref is open', async (t) => {
   const child = start(t, `
     const client = await connect('mq:memory')

@@ -5,6 +5,7 @@ const assert = require('node:assert/strict')
 const {test} = require('node:test')
 
 const {connect, run} = require('libmq')
+const {connect: connectForTest} = require('libmq/testing')
 
 /** Options of a worker that ends with `controller`, quick in everything. */
 function quick(client, controller, more) {
@@ -85,20 +86,30 @@ test('a handler that never ends is left behind at the deadline, and its message 
   assert.deepEqual([again.text(), again.attempts], ['slow', 2])
 })
 
-test('a failing hook gives up nothing', async (t) => {
-  const client = await memory(t)
+test('a failing hook gives up nothing, and has its next turn later each time', async (t) => {
+  const client = await connectForTest()
+  t.after(() => client.close())
+  await client.createChannel('t', 'c')
   await client.publish('t', 'x')
   const controller = new AbortController()
   let calls = 0
-  t.mock.method(console, 'error', () => {})
+  const reported = t.mock.method(console, 'error', () => {})
   const giveUp = () => {
-    if (++calls === 1) throw new Error('by this test')
+    if (++calls < 4) throw new Error('by this test')
     controller.abort()
   }
   const handler = () => Promise.reject(new Error('never'))
   const ended = run(handler, quick(client, controller, {maxAttempts: 1, giveUp}))
-  assert.deepEqual(await ended, {finished: 0, requeued: 1, givenUp: 1})
-  assert.equal(console.error.mock.callCount(), 1)
+  for (const [seconds, expected] of [[1, 1], [2, 2], [4, 3]]) {
+    // It is deferred once the hook's failure is told.
+    while ((await client.stats()).topics[0].channels[0].deferred === 0) await new Promise(setImmediate)
+    assert.equal(calls, expected)
+    await client.advance(seconds * 1000 - 1)
+    assert.equal((await client.stats()).topics[0].channels[0].deferred, 1, `it comes before ${seconds} s`)
+    await client.advance(1)
+  }
+  assert.deepEqual(await ended, {finished: 0, requeued: 3, givenUp: 1})
+  assert.equal(reported.mock.callCount(), 3)
 })
 
 test('a pause follows failures, and one message at a time tries again', async (t) => {

@@ -1,12 +1,12 @@
 // A strict program that uses all of the surface. It is compiled, not run.
 import { connect, run, MqError, AbortError, Batch, Client, Message, Subscription } from 'libmq'
-import type { ErrorCode, Receipt, RunSummary, Start, Stats } from 'libmq'
+import type { ChannelSettings, ErrorCode, Receipt, RunSummary, Start, Stats } from 'libmq'
 import nsq, { Reader, Writer } from 'libmq/nsq'
 import type { ConnectionConfigOptions, ReaderConnectionConfigOptions } from 'libmq/nsq'
 import { connect as connectForTest, TestClient } from 'libmq/testing'
 
 const client: Client = await connect('mq:memory', { publishTimeout: 1000, durability: 'memory' })
-const one: Receipt = await client.publish('t', 'x', { headers: { a: 'b', c: ['d', Buffer.from('e')] }, id: 'x', delay: 1 })
+const one: Receipt = await client.publish('t', 'x', { headers: { a: 'b', c: ['d', Buffer.from('e')] }, id: 'x', delay: 1, timeout: 9 })
 const many: Receipt[] = await client.publish('t', ['x', new Uint8Array(1), { body: 'y', headers: [['a', 'b']] }])
 const offset: bigint | undefined = many[0]?.offset ?? one.offset
 const start: Start = { time: new Date(0) }
@@ -33,7 +33,8 @@ for await (const batch of subscription.batches({ max: 10 })) {
 const { done, value } = await subscription.next()
 if (!done) value.finish()
 for (const { broker, messageId, error } of subscription.failures()) console.log(broker, messageId, error.code)
-const closed: boolean = await subscription.unref().ref().close({ timeout: 1 })
+const isConfirmed: boolean = await subscription.flush({ timeout: 1 })
+const closed: boolean = isConfirmed && await subscription.unref().ref().close({ timeout: 1 })
 
 try {
   await client.close({ timeout: closed ? 1 : 2 })
@@ -45,9 +46,21 @@ try {
   }
 }
 
+async function scoped(): Promise<void> {
+  await using own = await connect('mq:memory')
+  await using mine = own.subscribe('t', 'c', { msgTimeout: null })
+  await mine.opened()
+}
+await scoped()
+
 const stats: Stats = await client.stats()
 await client.pauseChannel('t', 'c')
-console.log(stats.topics[0]?.channels[0]?.depth)
+console.log(stats.topics[0]?.channels[0]?.depth, stats.topics[0]?.channels[0]?.deadLettered)
+
+const settings: ChannelSettings = await client.channelSettings('t', 'c')
+settings.deadLetterTopic = undefined
+await client.setChannelSettings('t', 'c', { ...settings, maxAttempts: 5, deadLetterTopic: 't.dead' })
+await client.setChannelSettings('t', 'c', { redeliveryDelay: 0 })
 
 const summary: RunSummary = await run(
   async (message, { signal }) => {

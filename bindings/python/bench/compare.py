@@ -20,6 +20,8 @@ from pathlib import Path
 
 BODY = b"x" * 100
 BATCH = 100
+# Bytes on their way at most: as many as stay in a processor's cache until the answer comes.
+BUFFERED = 256 << 10
 
 
 class Clock:
@@ -35,7 +37,7 @@ class Clock:
 def libmq_send(url: str, messages: int) -> None:
     import libmq
 
-    with libmq.connect(url) as client:
+    with libmq.connect(url, max_buffered_bytes=BUFFERED) as client:
         client.publish("t", BODY)
         clock = Clock()
         for _ in range(messages):
@@ -43,6 +45,7 @@ def libmq_send(url: str, messages: int) -> None:
                 client.send("t", BODY)
             except libmq.BufferFull:
                 client.flush()
+                client.send("t", BODY)
         client.flush()
         clock.report(messages)
 
@@ -50,11 +53,15 @@ def libmq_send(url: str, messages: int) -> None:
 def libmq_publish_lists(url: str, messages: int) -> None:
     import libmq
 
-    with libmq.connect(url) as client:
+    with libmq.connect(url, max_buffered_bytes=BUFFERED) as client:
         client.publish("t", BODY)
         clock = Clock()
         for _ in range(messages // BATCH):
-            client.send("t", [BODY] * BATCH)
+            try:
+                client.send("t", [BODY] * BATCH)
+            except libmq.BufferFull:
+                client.flush()
+                client.send("t", [BODY] * BATCH)
         client.flush()
         clock.report(messages)
 

@@ -1,17 +1,21 @@
 //! The client.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use libmq::{Error, Start, SubscribeOptions};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyType};
+use pyo3::types::{PyDict, PyInt, PyType};
 
 use crate::errors::{Raise, raise};
+use crate::log::{Feed, Log};
 use crate::operation::{Operation, Outcome};
 use crate::publish::{Pending, receipts};
+use crate::settings;
 use crate::subscription::Subscription;
-use crate::values::{Bodies, Extras, seconds, timeout};
+use crate::values::{Bodies, Extras, seconds, timeout, whole};
 use crate::wait::in_turns;
 
 /// Connects to brokers, or opens one in this process.
@@ -24,7 +28,7 @@ pub(crate) fn connect(py: Python<'_>, url: &str, settings: Option<&Bound<'_, PyD
         let is_duration =
             ["publish_timeout", "max_reconnect_delay", "lookup_poll_interval", "heartbeat_interval"];
         let text = if is_duration.contains(&key.as_str()) {
-            format!("{}ms", seconds(&value)?.as_millis())
+            format!("{}ms", seconds(&key, &value)?.as_millis())
         } else if let Ok(is_on) = value.extract::<bool>() {
             is_on.to_string()
         } else {
@@ -33,8 +37,16 @@ pub(crate) fn connect(py: Python<'_>, url: &str, settings: Option<&Bound<'_, PyD
         config.set(&key, &text).or_raise(py)?;
     }
 
-    let inner = py.detach(|| libmq::connect_with(url, config)).or_raise(py)?;
-    Ok(Client { inner })
+    let log = Log::new();
+    let connected = py.detach(|| log.within(|| libmq::connect_with(url, config)));
+    log.emit(py);
+    let inner = connected.or_raise(py)?;
+    let watched = inner.clone();
+    let feed = log.follow(move || {
+        let client = watched.clone();
+        async move { client.events_async().await }
+    });
+    Ok(Client { _feed: feed, inner, log, is_closed: Arc::default() })
 }
 
 /// A client of brokers, or of one in this process: what libmq.connect() returns. To be shared between
@@ -47,7 +59,12 @@ pub(crate) fn connect(py: Python<'_>, url: &str, settings: Option<&Bound<'_, PyD
 /// 'one pizza'
 #[pyclass(module = "libmq", frozen, weakref)]
 pub(crate) struct Client {
+    /// Makes log lines of the connections that publish.
+    _feed: Feed,
     inner: libmq::Client,
+    log: Arc<Log>,
+    /// Whether it was closed here: its subscriptions end then.
+    is_closed: Arc<AtomicBool>,
 }
 
 #[pymethods]
@@ -57,13 +74,15 @@ impl Client {
     ///
     /// A body is bytes, bytearray, memoryview or str. `id`: another message with that id is not stored again
     /// while the topic remembers it; many bodies have a list of ids. `delay`: it is delivered no earlier.
+    /// `timeout`: the longest wait, instead of publish_timeout; what was not sent by then never is.
     ///
     /// >>> import libmq
     /// >>> with libmq.connect("mq:memory") as client:
     /// ...     receipt = client.publish("orders", "one pizza", headers={"colour": "red"})
     /// ...     len(client.publish("orders", [b"two pizzas", b"three pizzas"]))
     /// 2
-    #[pyo3(signature = (topic, body, *, headers=None, id=None, delay=None))]
+    #[expect(clippy::too_many_arguments, reason = "Python has names for them")]
+    #[pyo3(signature = (topic, body, *, headers=None, id=None, delay=None, timeout=None))]
     fn publish<'py>(
         &self,
         py: Python<'py>,
@@ -72,20 +91,27 @@ impl Client {
         headers: Option<&Bound<'py, PyAny>>,
         id: Option<&Bound<'py, PyAny>>,
         delay: Option<&Bound<'py, PyAny>>,
+        timeout: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let Bodies { messages, are_many } = Bodies::extract(body, &Extras { headers, id, delay })?;
+        let hurried = match timeout {
+            Some(timeout) => Some(self.inner.with_publish_timeout(seconds("timeout", timeout)?)),
+            None => None,
+        };
+        let client = hurried.as_ref().unwrap_or(&self.inner);
         let mut signal = None;
         let published = py.detach(|| {
             // At the end of the interpreter there is nothing left to ask.
-            let interrupted = || {
+            let mut interrupted = || {
                 let check = |py: Python<'_>| py.check_signals().map_err(|e| signal = Some(e)).is_err();
                 Python::try_attach(check).unwrap_or(true)
             };
-            self.inner.publish_unless(topic, messages, interrupted)
+            client.publish_encoded(topic, Ok(messages), &mut interrupted)
         });
+        self.log.emit(py);
         match signal {
             Some(raised) => Err(raised),
-            None => receipts(py, published.or_raise(py)?, are_many),
+            None => receipts(py, &published.or_raise(py)?, are_many),
         }
     }
 
@@ -108,8 +134,9 @@ impl Client {
         delay: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Pending> {
         let Bodies { messages, are_many } = Bodies::extract(body, &Extras { headers, id, delay })?;
-        let sent = self.inner.send_many(topic, messages).or_raise(py)?;
-        Ok(Pending::new(sent, are_many))
+        let sent = self.inner.send_encoded(topic, Ok(messages));
+        self.log.emit(py);
+        Ok(Pending::new(sent.or_raise(py)?, are_many, Arc::clone(&self.log)))
     }
 
     /// Waits until everything that was sent has its outcome. Returns how many publishes have none.
@@ -121,10 +148,11 @@ impl Client {
     /// 0
     #[pyo3(signature = (timeout=None))]
     fn flush(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<usize> {
-        let flushed = in_turns(py, self::timeout(timeout)?, |turn| match self.inner.flush(turn) {
-            Ok(1..) => None,
-            other => Some(other),
-        })?;
+        let flushed =
+            in_turns(py, self::timeout(timeout)?, &self.log, |turn| match self.inner.flush(turn) {
+                Ok(1..) => None,
+                other => Some(other),
+            })?;
         flushed.unwrap_or_else(|| self.inner.flush(Duration::ZERO)).or_raise(py)
     }
 
@@ -133,7 +161,7 @@ impl Client {
     /// `max_in_flight`: most messages that are here without an answer. `msg_timeout`: longest time that one
     /// may be, before it is delivered again. `sample_rate`: percent of the messages that come, 0 for all.
     /// `start`, where a channel that is created begins: "waiting" (what waits in the topic), "earliest",
-    /// "latest", an offset, or a datetime.
+    /// "latest", an offset, or a datetime with its time zone.
     ///
     /// >>> import libmq
     /// >>> with libmq.connect("mq:memory") as client:
@@ -145,26 +173,35 @@ impl Client {
     /// ...             break
     /// one pizza
     #[expect(clippy::too_many_arguments, reason = "Python has names for them")]
-    #[pyo3(signature = (topic, channel, *, max_in_flight=200, msg_timeout=None, sample_rate=0, start=None))]
+    #[pyo3(
+        signature = (topic, channel, *, max_in_flight=None, msg_timeout=None, sample_rate=None, start=None),
+        text_signature = "(self, topic, channel, *, max_in_flight=200, msg_timeout=None, sample_rate=0, start=None)"
+    )]
     fn subscribe(
         &self,
         py: Python<'_>,
         topic: &str,
         channel: &str,
-        max_in_flight: u32,
+        max_in_flight: Option<&Bound<'_, PyAny>>,
         msg_timeout: Option<&Bound<'_, PyAny>>,
-        sample_rate: u8,
+        sample_rate: Option<&Bound<'_, PyAny>>,
         start: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Subscription> {
-        let mut options = SubscribeOptions { max_in_flight, sample_rate, ..SubscribeOptions::default() };
+        let mut options = SubscribeOptions {
+            max_in_flight: max_in_flight.map_or(Ok(200), |max| whole("max_in_flight", max))?,
+            sample_rate: sample_rate.map_or(Ok(0), |rate| whole("sample_rate", rate))?,
+            ..SubscribeOptions::default()
+        };
         if let Some(msg_timeout) = msg_timeout {
-            options.msg_timeout = seconds(msg_timeout)?;
+            options.msg_timeout = seconds("msg_timeout", msg_timeout)?;
         }
         if let Some(start) = start {
             options.start = self::start(start)?;
         }
         let subscribed = py.detach(|| self.inner.subscribe(topic, channel, options));
-        Ok(Subscription::new(subscribed.or_raise(py)?))
+        self.log.emit(py);
+        let (log, is_closed) = (Arc::clone(&self.log), Arc::clone(&self.is_closed));
+        Ok(Subscription::new(subscribed.or_raise(py)?, topic, channel, log, is_closed))
     }
 
     /// Closes the client: waits for the outcome of every publish, ends its subscriptions, and stops a broker
@@ -181,17 +218,20 @@ impl Client {
     #[pyo3(signature = (timeout=None))]
     fn close(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
         let timeout = match timeout {
-            Some(timeout) => seconds(timeout)?,
+            Some(timeout) => seconds("timeout", timeout)?,
             None => self.inner.publish_timeout().or_raise(py)?,
         };
         let began = Instant::now();
         // Outcomes first, so that what is sent goes on as long as there is time.
-        in_turns(py, timeout, |turn| match self.inner.flush(turn) {
+        in_turns(py, timeout, &self.log, |turn| match self.inner.flush(turn) {
             Ok(1..) => None,
             _ => Some(()),
         })?;
         let left = timeout.saturating_sub(began.elapsed());
-        py.detach(|| self.inner.close(left)).or_raise(py)
+        self.is_closed.store(true, Ordering::Release);
+        let closed = py.detach(|| self.log.within(|| self.inner.close(left)));
+        self.log.emit(py);
+        closed.or_raise(py)
     }
 
     /// Creates a topic, if it is missing. Of a broker in this process.
@@ -315,6 +355,48 @@ impl Client {
         py.detach(|| self.inner.unpause_channel(topic, channel)).or_raise(py)
     }
 
+    /// The settings of a channel, as libmq.ChannelSettings. Of a broker in this process.
+    ///
+    /// >>> import libmq
+    /// >>> with libmq.connect("mq:memory") as client:
+    /// ...     client.create_channel("orders", "billing")
+    /// ...     client.channel_settings("orders", "billing").max_attempts
+    /// 0
+    fn channel_settings<'py>(
+        &self,
+        py: Python<'py>,
+        topic: &str,
+        channel: &str,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let found = py.detach(|| self.inner.channel_settings(topic, channel)).or_raise(py)?;
+        settings::give(py, &found)
+    }
+
+    /// Changes the settings of a channel, all at once, for every message that comes back from now on and over
+    /// restarts. Of a broker in this process.
+    ///
+    /// >>> import libmq
+    /// >>> with libmq.connect("mq:memory") as client:
+    /// ...     client.create_channel("orders", "billing")
+    /// ...     settings = client.channel_settings("orders", "billing")
+    /// ...     settings.max_attempts = 1
+    /// ...     settings.dead_letter_topic = "orders.dead"
+    /// ...     client.set_channel_settings("orders", "billing", settings)
+    /// ...     receipt = client.publish("orders", "no pizza at all")
+    /// ...     client.subscribe("orders", "billing").next(timeout=5).requeue()
+    /// ...     client.subscribe("orders.dead", "kitchen").next(timeout=5).text
+    /// 'no pizza at all'
+    fn set_channel_settings(
+        &self,
+        py: Python<'_>,
+        topic: &str,
+        channel: &str,
+        settings: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        let settings = settings::take(settings)?;
+        py.detach(|| self.inner.set_channel_settings(topic, channel, settings)).or_raise(py)
+    }
+
     /// The numbers of all topics and channels, as libmq.Stats. Of a broker in this process.
     ///
     /// >>> import libmq
@@ -332,10 +414,10 @@ impl Client {
             let mut channels = Vec::new();
             for c in topic.channels {
                 let counts = (c.depth, c.in_flight, c.deferred, c.message_count, c.finished, c.requeued);
-                let rest = (c.timed_out, c.subscribers, c.paused);
+                let rest = (c.timed_out, c.dead_lettered, c.subscribers, c.paused);
                 channels.push(channel_class.call1((
                     c.name, counts.0, counts.1, counts.2, counts.3, counts.4, counts.5, rest.0, rest.1,
-                    rest.2,
+                    rest.2, rest.3,
                 ))?);
             }
             topics.push(topic_class.call1((
@@ -384,7 +466,7 @@ impl Client {
     /// ...     client.subscribe("orders", "billing").next(timeout=0).text
     /// 'one pizza'
     fn advance(&self, py: Python<'_>, by: &Bound<'_, PyAny>) -> PyResult<()> {
-        let by = seconds(by)?;
+        let by = seconds("by", by)?;
         py.detach(|| self.inner.advance(by)).or_raise(py)
     }
 
@@ -400,16 +482,16 @@ impl Client {
     ) -> PyResult<Operation> {
         let Bodies { messages, are_many } = Bodies::extract(body, &Extras { headers, id, delay })?;
         let client = self.inner.clone();
-        Ok(Operation::new(async move {
-            let receipts = client.publish_many_async(&topic, messages).await?;
-            Ok(Outcome::Receipts(receipts, are_many))
+        Ok(Operation::with_end(&self.log, |end| async move {
+            let stored = client.publish_encoded_async(&topic, Ok(messages), end).await?;
+            Ok(Outcome::Receipts(stored, are_many))
         }))
     }
 
     /// A flush for an event loop: libmq.aio.
     fn _flush_operation(&self) -> Operation {
         let client = self.inner.clone();
-        Operation::new(async move { client.flush_async().await.map(|()| Outcome::Flushed) })
+        Operation::new(&self.log, async move { client.flush_async().await.map(|()| Outcome::Flushed) })
     }
 
     fn __enter__(slf: Py<Self>) -> Py<Self> {
@@ -434,8 +516,8 @@ impl Client {
 }
 
 fn start(start: &Bound<'_, PyAny>) -> PyResult<Start> {
-    if let Ok(offset) = start.extract::<u64>() {
-        return Ok(Start::Offset(offset));
+    if start.cast::<PyInt>().is_ok() {
+        return Ok(Start::Offset(whole("start", start)?));
     }
     if let Ok(name) = start.extract::<String>() {
         return match name.as_str() {
@@ -450,11 +532,13 @@ fn start(start: &Bound<'_, PyAny>) -> PyResult<Start> {
             }
         };
     }
-    match start.call_method0("timestamp") {
-        Ok(seconds) => {
-            let seconds: f64 = seconds.extract()?;
-            Ok(Start::Time((seconds.max(0.0) * 1e9) as u64))
-        }
-        Err(_) => Err(PyTypeError::new_err("start is a word, an offset or a datetime")),
+    let Ok(seconds) = start.call_method0("timestamp") else {
+        return Err(PyTypeError::new_err("start is a word, an offset or a datetime"));
+    };
+    if start.call_method0("utcoffset")?.is_none() {
+        let why = "start is a datetime without a time zone: datetime.now(timezone.utc) has one";
+        return Err(raise(start.py(), &Error::Invalid(why.to_owned())));
     }
+    let seconds: f64 = seconds.extract()?;
+    Ok(Start::Time((seconds.max(0.0) * 1e9) as u64))
 }

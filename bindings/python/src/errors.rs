@@ -36,10 +36,14 @@ fn broker(error: &Error) -> Option<&str> {
 
 /// The exception for an error, not raised.
 pub(crate) fn exception<'py>(py: Python<'py>, error: &Error) -> PyResult<Bound<'py, PyAny>> {
+    exception_as(py, error, &error.to_string())
+}
+
+fn exception_as<'py>(py: Python<'py>, error: &Error, text: &str) -> PyResult<Bound<'py, PyAny>> {
     static MODULE: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
     let module = MODULE.get_or_try_init(py, || py.import("libmq._errors").map(Bound::unbind))?;
     let class = module.bind(py).getattr(class_name(error))?.cast_into::<PyType>()?;
-    let exception = class.call1((error.to_string(),))?;
+    let exception = class.call1((text,))?;
     exception.setattr("retry", error.retry())?;
     exception.setattr("broker", broker(error))?;
     Ok(exception)
@@ -47,11 +51,16 @@ pub(crate) fn exception<'py>(py: Python<'py>, error: &Error) -> PyResult<Bound<'
 
 /// The exception for an error, to raise.
 pub(crate) fn raise(py: Python<'_>, error: &Error) -> PyErr {
-    match exception(py, error) {
+    raise_as(py, error, &error.to_string())
+}
+
+/// The same, in words that say more than the crate can.
+pub(crate) fn raise_as(py: Python<'_>, error: &Error, text: &str) -> PyErr {
+    match exception_as(py, error, text) {
         Ok(exception) => PyErr::from_value(exception),
         // The package is damaged: its reason is better than none.
         Err(other) => {
-            let raised = PyRuntimeError::new_err(error.to_string());
+            let raised = PyRuntimeError::new_err(text.to_owned());
             raised.set_cause(py, Some(other));
             raised
         }

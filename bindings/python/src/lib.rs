@@ -3,16 +3,19 @@
 //!
 //! - `client`, `subscription`, `message`, `publish`: the classes
 //! - `operation`: waits of event loops, without a thread that takes the GIL
-//! - `wait`: waits of threads, which see signals; `values`: arguments; `errors`: exceptions
+//! - `wait`: waits of threads, which see signals; `values`, `settings`: arguments; `errors`: exceptions;
+//!   `log`: lines for `logging`
 //!
 //! Calls that may wait are detached from the interpreter; the others are too short for it. No thread of the
 //! library ever attaches.
 
 mod client;
 mod errors;
+mod log;
 mod message;
 mod operation;
 mod publish;
+mod settings;
 mod subscription;
 mod values;
 mod wait;

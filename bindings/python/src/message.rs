@@ -12,7 +12,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 
-use crate::values::seconds;
+use crate::values::delay_or_none;
 
 /// A message, in flight until it is finished or requeued, or its timeout is over. Answers are plain calls
 /// that only queue: what becomes of them is in Subscription.failures(). An answer after the first does
@@ -185,7 +185,7 @@ impl Message {
     /// 2
     #[pyo3(signature = (delay=None))]
     fn requeue(&self, delay: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
-        self.requeue_after(delay.map_or(Ok(Duration::ZERO), seconds)?);
+        self.requeue_after(delay_or_none(delay)?);
         Ok(())
     }
 
@@ -292,7 +292,7 @@ impl Batch {
     /// 2
     #[pyo3(signature = (delay=None))]
     fn requeue(&self, delay: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
-        self.inner.requeue(.., delay.map_or(Ok(Duration::ZERO), seconds)?);
+        self.inner.requeue(.., delay_or_none(delay)?);
         Ok(())
     }
 

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use libmq::{Error, PublishState};
+use libmq::{Error, PublishState, Stored};
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
 use crate::errors::{Raise, raise};
+use crate::log::Log;
 use crate::operation::{Operation, Outcome};
 use crate::values::timeout;
 use crate::wait::in_turns;
@@ -47,24 +48,15 @@ impl Receipt {
     }
 }
 
-impl From<libmq::Receipt> for Receipt {
-    fn from(receipt: libmq::Receipt) -> Self {
-        Self { offset: receipt.offset, duplicate: receipt.duplicate, name: receipt.broker }
-    }
-}
-
 /// Receipts as Python values: one, or a list.
-pub(crate) fn receipts<'py>(
-    py: Python<'py>,
-    receipts: Vec<libmq::Receipt>,
-    are_many: bool,
-) -> PyResult<Bound<'py, PyAny>> {
-    let mut receipts = receipts.into_iter().map(Receipt::from);
+pub(crate) fn receipts<'py>(py: Python<'py>, stored: &Stored, are_many: bool) -> PyResult<Bound<'py, PyAny>> {
+    let one = |(offset, duplicate)| Receipt { offset, duplicate, name: stored.broker() };
     if are_many {
-        return Ok(PyList::new(py, receipts.collect::<Vec<_>>())?.into_any());
+        return Ok(PyList::new(py, stored.places().map(one))?.into_any());
     }
-    let one = receipts.next().ok_or_else(|| raise(py, &Error::Invalid("no message was published".into())))?;
-    Ok(Bound::new(py, one)?.into_any())
+    let mut places = stored.places();
+    let first = places.next().ok_or_else(|| raise(py, &Error::Invalid("no message was published".into())))?;
+    Ok(Bound::new(py, one(first))?.into_any())
 }
 
 /// A message, or a list of them, on its way: what Client.send() returns. Dropping it changes nothing for the
@@ -81,11 +73,13 @@ pub(crate) fn receipts<'py>(
 pub(crate) struct Pending {
     inner: libmq::Pending,
     are_many: bool,
+    /// The client's.
+    log: Arc<Log>,
 }
 
 impl Pending {
-    pub(crate) fn new(inner: libmq::Pending, are_many: bool) -> Self {
-        Self { inner, are_many }
+    pub(crate) fn new(inner: libmq::Pending, are_many: bool, log: Arc<Log>) -> Self {
+        Self { inner, are_many, log }
     }
 }
 
@@ -130,18 +124,18 @@ impl Pending {
         timeout: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let timeout = self::timeout(timeout)?;
-        let outcome = in_turns(py, timeout, |turn| match self.inner.wait_all(turn) {
+        let outcome = in_turns(py, timeout, &self.log, |turn| match self.inner.wait_stored(turn) {
             Err(Error::Timeout(_)) if !self.done() => None,
             outcome => Some(outcome),
         })?;
         let none = || Err(Error::Timeout("the publish has no outcome yet".to_owned()));
-        receipts(py, outcome.unwrap_or_else(none).or_raise(py)?, self.are_many)
+        receipts(py, &outcome.unwrap_or_else(none).or_raise(py)?, self.are_many)
     }
 
     /// The outcome for an event loop.
     fn _operation(&self) -> Operation {
         let (pending, are_many) = (self.inner.clone(), self.are_many);
-        Operation::new(async move { Ok(Outcome::Receipts(pending.wait_all_async().await?, are_many)) })
+        Operation::new(&self.log, async move { Ok(Outcome::Receipts(pending.stored().await?, are_many)) })
     }
 
     fn __repr__(&self) -> String {

@@ -3,18 +3,15 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use libmq::{Error, NewMessage};
-use pyo3::exceptions::PyTypeError;
+use libmq::{Borrowed, Error, IntoMessage, NewMessage, Outgoing, OutgoingBatch};
+use pyo3::exceptions::{PyOverflowError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyDict, PyList, PyMemoryView, PyString, PyTuple};
 
-use crate::errors::raise;
+use crate::errors::{Raise, raise};
 
 /// Seconds that stand for "for ever".
 const FOR_EVER: Duration = Duration::from_secs(1 << 40);
-
-/// Most bytes that are reserved for bodies before they are seen, 1 MiB: far more than a batch has most often.
-const RESERVE_MAX: usize = 1 << 20;
 
 /// Calls `read` with the bytes of a body, header value or id. `None` if it is nothing that has bytes.
 fn with_bytes<T>(value: &Bound<'_, PyAny>, read: impl FnOnce(&[u8]) -> T) -> PyResult<Option<T>> {
@@ -37,44 +34,17 @@ fn bytes(value: &Bound<'_, PyAny>) -> PyResult<Option<Bytes>> {
     with_bytes(value, Bytes::copy_from_slice)
 }
 
-/// Bodies of one publish, copied into one piece of memory: an allocation for each would cost more than the
-/// rest of a small message.
-#[derive(Default)]
-struct Packed {
-    bytes: Vec<u8>,
-    /// The end of each body.
-    ends: Vec<usize>,
-}
-
-impl Packed {
-    fn push(&mut self, body: &Bound<'_, PyAny>) -> PyResult<()> {
-        let (all, expected) = (&mut self.bytes, self.ends.capacity());
-        let copied = with_bytes(body, |bytes| {
-            if all.capacity() == 0 {
-                // Bodies of a list are most often of like size.
-                all.reserve(bytes.len().saturating_mul(expected).min(RESERVE_MAX));
-            }
-            all.extend_from_slice(bytes);
-        })?;
-        self.ends.push(self.bytes.len());
-        copied.ok_or_else(|| must_be_bytes("a body", body))
-    }
-
-    fn unpack(self) -> impl ExactSizeIterator<Item = Bytes> {
-        let bytes = Bytes::from(self.bytes);
-        let mut start = 0;
-        self.ends.into_iter().map(move |end| bytes.slice(std::mem::replace(&mut start, end)..end))
-    }
-}
-
 fn must_be_bytes(what: &str, value: &Bound<'_, PyAny>) -> PyErr {
-    let given = value.get_type().name().map_or_else(|_| "?".to_owned(), |name| name.to_string());
-    PyTypeError::new_err(format!("{what} is bytes, bytearray, memoryview or str, not {given}"))
+    PyTypeError::new_err(format!("{what} is bytes, bytearray, memoryview or str, not {}", type_name(value)))
 }
 
-/// Messages to publish, and whether they were given as many.
+pub(crate) fn type_name(value: &Bound<'_, PyAny>) -> String {
+    value.get_type().name().map_or_else(|_| "?".to_owned(), |name| name.to_string())
+}
+
+/// Messages to publish, encoded from where Python has them, and whether they were given as many.
 pub(crate) struct Bodies {
-    pub(crate) messages: Vec<NewMessage>,
+    pub(crate) messages: Outgoing,
     pub(crate) are_many: bool,
 }
 
@@ -88,64 +58,71 @@ pub(crate) struct Extras<'a, 'py> {
 impl Bodies {
     /// One body, or any iterable of them.
     pub(crate) fn extract(body: &Bound<'_, PyAny>, extras: &Extras<'_, '_>) -> PyResult<Self> {
-        let headers = extras.headers.map_or_else(|| Ok(Vec::new()), headers)?;
-        let delay = extras.delay.map(seconds).transpose()?.unwrap_or_default();
-        let message = |body: Bytes, id: Option<Bytes>| {
-            let mut message = NewMessage::new(body);
-            if !delay.is_zero() {
-                message = message.delay(delay);
-            }
-            for (name, value) in &headers {
-                message = message.header(name.clone(), value.clone());
-            }
-            match id {
-                Some(id) => message.id(id),
-                None => message,
-            }
-        };
-        if let Some(one) = bytes(body)? {
+        let py = body.py();
+        let like = extras.like()?;
+        let one = with_bytes(body, |body| {
             let id = match extras.id {
                 Some(id) => Some(bytes(id)?.ok_or_else(|| must_be_bytes("an id", id))?),
                 None => None,
             };
-            return Ok(Self { messages: vec![message(one, id)], are_many: false });
+            let message = Borrowed { body, id: id.as_deref(), like: &like };
+            Outgoing::fill(1, |batch| message.append_to(batch)).or_raise(py)
+        })?;
+        if let Some(messages) = one {
+            return Ok(Self { messages: messages?, are_many: false });
         }
         if body.cast::<PyDict>().is_ok() {
             return Err(PyTypeError::new_err("a body is bytes or str, not dict: use json.dumps()"));
         }
-        let mut packed = Packed::default();
-        if let Ok(list) = body.cast::<PyList>() {
-            packed.ends.reserve(list.len());
-            list.iter().try_for_each(|body| packed.push(&body))?;
-        } else if let Ok(mut items) = body.try_iter() {
-            items.try_for_each(|body| packed.push(&body?))?;
-        } else {
-            return Err(must_be_bytes("a body", body));
-        }
-        let bodies = packed.unpack();
-        let messages = match extras.id {
-            None => bodies.map(|body| message(body, None)).collect(),
-            Some(id) => {
-                let ids = ids(id, bodies.len())?;
-                bodies.zip(ids).map(|(body, id)| message(body, Some(id))).collect()
-            }
+        let ids = extras.id.map(ids).transpose()?;
+        let (mut left, mut bodies) = (ids.iter().flatten(), 0);
+        let mut append = |batch: &mut OutgoingBatch, body: &Bound<'_, PyAny>| {
+            let id = left.next().map(|id| &id[..]);
+            bodies += 1;
+            let appended = with_bytes(body, |body| Borrowed { body, id, like: &like }.append_to(batch))?;
+            appended.ok_or_else(|| must_be_bytes("a body", body))?.or_raise(py)
         };
+        let messages = if let Ok(list) = body.cast::<PyList>() {
+            Outgoing::fill(list.len(), |batch| list.iter().try_for_each(|body| append(batch, &body)))
+        } else if let Ok(mut items) = body.try_iter() {
+            Outgoing::fill(0, |batch| items.try_for_each(|body| append(batch, &body?)))
+        } else {
+            Err(must_be_bytes("a body", body))
+        }?;
+        if let Some(ids) = &ids
+            && ids.len() != bodies
+        {
+            let why = format!("{bodies} bodies have {} ids: one for each", ids.len());
+            return Err(raise(py, &Error::Invalid(why)));
+        }
         Ok(Self { messages, are_many: true })
     }
 }
 
-/// As many ids as there are bodies.
-fn ids(ids: &Bound<'_, PyAny>, bodies: usize) -> PyResult<Vec<Bytes>> {
-    let invalid = |why: String| raise(ids.py(), &Error::Invalid(why));
+impl Extras<'_, '_> {
+    /// A message with the headers and the delay that all have.
+    fn like(&self) -> PyResult<NewMessage> {
+        let mut like = NewMessage::default();
+        if let Some(headers) = self.headers {
+            for (name, value) in self::headers(headers)? {
+                like = like.header(name, value);
+            }
+        }
+        if let Some(delay) = self.delay {
+            like = like.delay(seconds("delay", delay)?);
+        }
+        Ok(like)
+    }
+}
+
+/// The ids of many bodies.
+fn ids(ids: &Bound<'_, PyAny>) -> PyResult<Vec<Bytes>> {
     if ids.cast::<PyList>().is_err() && ids.cast::<PyTuple>().is_err() {
-        return Err(invalid("many bodies have a list of ids, one for each".to_owned()));
+        let why = "many bodies have a list of ids, one for each".to_owned();
+        return Err(raise(ids.py(), &Error::Invalid(why)));
     }
     let each = |id: Bound<'_, PyAny>| bytes(&id)?.ok_or_else(|| must_be_bytes("an id", &id));
-    let ids: Vec<Bytes> = ids.try_iter()?.map(|id| each(id?)).collect::<PyResult<_>>()?;
-    if ids.len() != bodies {
-        return Err(invalid(format!("{bodies} bodies have {} ids: one for each", ids.len())));
-    }
-    Ok(ids)
+    ids.try_iter()?.map(|id| each(id?)).collect()
 }
 
 /// A dict, or pairs, of names and values.
@@ -155,24 +132,47 @@ fn headers(value: &Bound<'_, PyAny>) -> PyResult<Vec<(String, Bytes)>> {
         Err(_) => value.clone(),
     };
     let mut headers = Vec::new();
-    for pair in items.try_iter()? {
-        let (name, value): (String, Bound<'_, PyAny>) = pair?.extract()?;
+    let not_pairs = || PyTypeError::new_err("headers are a dict, or pairs of a name and a value");
+    for pair in items.try_iter().map_err(|_| not_pairs())? {
+        let (name, value): (Bound<'_, PyAny>, Bound<'_, PyAny>) = pair?.extract().map_err(|_| not_pairs())?;
+        let Ok(name) = name.cast::<PyString>() else {
+            return Err(PyTypeError::new_err(format!("a header's name is str, not {}", type_name(&name))));
+        };
+        let name = name.to_str()?.to_owned();
         headers.push((name, bytes(&value)?.ok_or_else(|| must_be_bytes("a header", &value))?));
     }
     Ok(headers)
 }
 
-/// Seconds as a number, or a `timedelta`.
-pub(crate) fn seconds(value: &Bound<'_, PyAny>) -> PyResult<Duration> {
+/// A whole number of an argument called `name`.
+pub(crate) fn whole<'py, T>(name: &str, value: &Bound<'py, PyAny>) -> PyResult<T>
+where
+    T: for<'a> FromPyObject<'a, 'py, Error = PyErr>,
+{
+    value.extract().map_err(|error: PyErr| {
+        if error.is_instance_of::<PyOverflowError>(value.py()) {
+            let bits = 8 * size_of::<T>();
+            return PyOverflowError::new_err(format!("{name} is {value}: at least 0, in {bits} bits"));
+        }
+        PyTypeError::new_err(format!("{name} is a whole number, not {}", type_name(value)))
+    })
+}
+
+/// Seconds as a number, or a `timedelta`, of an argument called `name`.
+pub(crate) fn seconds(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Duration> {
+    let wrong = || {
+        let given = type_name(value);
+        PyTypeError::new_err(format!("{name} is seconds or a timedelta, not {given}"))
+    };
     let seconds: f64 = match value.extract() {
         Ok(seconds) => seconds,
         Err(_) => match value.call_method0("total_seconds") {
             Ok(seconds) => seconds.extract()?,
-            Err(_) => return Err(PyTypeError::new_err("a duration is seconds or a timedelta")),
+            Err(_) => return Err(wrong()),
         },
     };
     if seconds.is_nan() || seconds < 0.0 {
-        let why = format!("a duration is {seconds} s: at least 0");
+        let why = format!("{name} is {seconds} s: at least 0");
         return Err(raise(value.py(), &Error::Invalid(why)));
     }
     Ok(Duration::try_from_secs_f64(seconds).unwrap_or(FOR_EVER).min(FOR_EVER))
@@ -180,5 +180,10 @@ pub(crate) fn seconds(value: &Bound<'_, PyAny>) -> PyResult<Duration> {
 
 /// The same; `None` is for ever.
 pub(crate) fn timeout(value: Option<&Bound<'_, PyAny>>) -> PyResult<Duration> {
-    value.map_or(Ok(FOR_EVER), seconds)
+    value.map_or(Ok(FOR_EVER), |value| seconds("timeout", value))
+}
+
+/// The delay of a requeue; `None` is none.
+pub(crate) fn delay_or_none(value: Option<&Bound<'_, PyAny>>) -> PyResult<Duration> {
+    value.map_or(Ok(Duration::ZERO), |value| seconds("delay", value))
 }

@@ -117,6 +117,25 @@ def test_a_cancelled_publish_is_withdrawn(run: Callable[[Main], None]) -> None:
     run(main())
 
 
+def test_a_publish_ends_at_its_own_timeout_and_is_not_sent(run: Callable[[Main], None]) -> None:
+    async def main() -> None:
+        client = await libmq.aio.connect("mq://127.0.0.1:1", max_buffered_bytes=1024)
+        with pytest.raises(libmq.Timeout, match="127.0.0.1:1"):
+            await client.publish("t", b"x" * 1000, timeout=0.01)
+        held = client.send("t", b"x" * 1000)
+        with pytest.raises(libmq.BufferFull):
+            await client.publish("t", b"x" * 1000, timeout=0.01)
+        with pytest.raises(libmq.Invalid, match="timeout"):
+            await client.publish("t", "x", timeout=-1)
+        assert held.state == "queued"
+        with pytest.raises(libmq.Timeout):
+            await client.close(timeout=0)
+        async with libmq.aio.connect("mq:memory") as memory:
+            assert (await memory.publish("t", "x", timeout=PATIENCE)).offset is not None
+
+    run(main())
+
+
 def test_publishers_wait_for_room(url: str, run: Callable[[Main], None]) -> None:
     async def main() -> None:
         async with libmq.aio.connect(url, max_buffered_bytes=4096) as client:
@@ -188,6 +207,12 @@ def test_topics_and_channels_and_a_test_clock(run: Callable[[Main], None]) -> No
             await client.pause_channel("t", "c")
             await client.publish("t", "x", delay=3600)
             assert (await client.stats()).topics[0].channels[0].name == "c"
+            settings = await client.channel_settings("t", "c")
+            settings.max_attempts, settings.dead_letter_topic = 5, "t.dead"
+            await client.set_channel_settings("t", "c", settings)
+            assert (await client.channel_settings("t", "c")).dead_letter_topic == "t.dead"
+            with pytest.raises(libmq.Invalid, match="dead_letter_topic"):
+                await client.set_channel_settings("t", "c", libmq.ChannelSettings(max_attempts=5))
             await client.unpause_channel("t", "c")
             subscription = client.subscribe("t", "c")
             assert await subscription.next(timeout=0) is None

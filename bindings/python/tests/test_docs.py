@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import inspect
 from collections.abc import Iterator
+from importlib import metadata
 from types import ModuleType
 from typing import Any
 
@@ -59,3 +60,8 @@ def test_properties_are_described() -> None:
         for name, value in vars(one).items():
             if not name.startswith("_") and (isinstance(value, property) or inspect.isgetsetdescriptor(value)):
                 assert inspect.getdoc(value), f"{one.__name__}.{name}"
+
+
+def test_the_licences_are_in_the_package() -> None:
+    names = {file.name for file in metadata.files("libmq") or [] if "licenses" in file.parts}
+    assert names == {"LICENSE-APACHE", "LICENSE-MIT"}

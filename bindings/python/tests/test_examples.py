@@ -33,6 +33,13 @@ def test_the_embedded_queue_keeps_its_jobs_between_runs(tmp_path: Path) -> None:
     assert run("embedded_queue.py", folder, "work") == ""
 
 
+def test_what_is_no_number_is_a_dead_letter_after_three_attempts(tmp_path: Path) -> None:
+    lines = run("dead_letters.py", str(tmp_path / "data"), "10", "twenty", "30").splitlines()
+    attempts = [f"attempt {n}: could not convert string to float: 'twenty'" for n in (1, 2, 3)]
+    assert sorted(lines) == [*attempts, "dead letter: twenty", "half of 10 is 5", "half of 30 is 15"]
+    assert lines[-1] == "dead letter: twenty"
+
+
 def test_the_worker_prints_what_is_published(broker: Broker) -> None:
     worker = start("libmq_worker.py", broker.url, "orders", "billing")
     assert worker.stdout is not None

@@ -101,6 +101,27 @@ def test_a_worker_finishes_retries_gives_up_touches_and_drains(kind: str, broker
             assert subscription.next(timeout=0.2) is None
 
 
+@pytest.mark.parametrize("kind", ["threads", "tasks"])
+def test_a_worker_goes_on_once_its_broker_that_was_killed_is_back(kind: str, broker: Broker) -> None:
+    bodies = [f"m{number}" for number in range(600)]
+    with libmq.connect(broker.url) as client:
+        client.publish("t", bodies[:400])
+        worker = Worker(kind, broker.url)
+        worker.until("done m100 1")
+        broker.kill()
+        broker.run()
+        client.publish("t", bodies[400:])
+        done = {line.split()[1] for line in worker.seen if line.startswith("done ")}
+        while not set(bodies) <= done:
+            line = worker.lines.readline()
+            assert line, f"the worker ended; {len(set(bodies) - done)} are missing"
+            verb, body, _ = line.split()
+            assert verb in ("begin", "done"), line
+            if verb == "done":
+                done.add(body)
+        worker.end(signal.SIGTERM)
+
+
 def test_a_worker_ends_on_an_interrupt_too(broker: Broker) -> None:
     worker = Worker("threads", broker.url)
     with libmq.connect(broker.url) as client:

@@ -5,6 +5,24 @@ pub(super) const REV: &str = "<REV>";
 /// The time in the name.
 pub(super) const DATETIME: &str = "<DATETIME>";
 
+/// Names that a file's name may have in angle brackets, and those of a host's.
+pub(super) const FILENAME_TOKENS: [&str; 5] = ["<TOPIC>", "<HOST>", "<PID>", DATETIME, REV];
+pub(super) const HOST_TOKENS: [&str; 2] = ["<SHORT_HOST>", "<HOSTNAME>"];
+
+/// Checks that all names in angle brackets of `format` are known: another would be in each file's name.
+pub(super) fn check_tokens(flag: &str, format: &str, known: &[&str]) -> Result<(), String> {
+    let is_name = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    for (at, _) in format.match_indices('<') {
+        let Some((name, _)) = format[at + 1..].split_once('>').filter(|(name, _)| is_name(name)) else {
+            continue;
+        };
+        if !known.contains(&format!("<{name}>").as_str()) {
+            return Err(format!("{flag} has <{name}>, which is not known: there are {}", known.join(", ")));
+        }
+    }
+    Ok(())
+}
+
 /// The name of this host.
 pub(super) struct Host(String);
 
@@ -98,6 +116,17 @@ mod tests {
         template("a/<TOPIC>", false, false).check().unwrap();
         for outside in ["../<TOPIC>", "/<TOPIC>", "a/", ""] {
             assert!(template(outside, false, false).check().is_err() || outside.is_empty(), "{outside}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_not_known_is_refused() {
+        let of = |format| check_tokens("--filename-format", format, &FILENAME_TOKENS);
+        for fine in ["<TOPIC>.<HOST><REV>.<DATETIME>.<PID>", "a<b", "a<b c>", "><"] {
+            assert_eq!(of(fine), Ok(()), "{fine}");
+        }
+        for wrong in ["<TOPIC>.<NOPE>.log", "<topic>", "<<TOPICS>"] {
+            assert!(of(wrong).unwrap_err().contains("<TOPIC>, <HOST>"), "{wrong}");
         }
     }
 

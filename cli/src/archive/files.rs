@@ -16,6 +16,7 @@ use super::record::Format;
 use super::rotation::{Limits, Reason};
 use super::strftime::strftime;
 use crate::log::Log;
+use mq_bench::plain_words::without_codes;
 
 /// Settings of the files of all topics.
 #[derive(Clone)]
@@ -27,6 +28,46 @@ pub(super) struct Settings {
     /// The level, if files are compressed.
     pub(super) gzip: Option<u32>,
     pub(super) limits: Limits,
+}
+
+/// Makes the folders, and checks that files can be written in the one and moved to the other.
+pub(super) fn check_folders(output_dir: &Path, work_dir: &Path) -> Result<(), String> {
+    let probe = format!(".mq-archive-{}", std::process::id());
+    let of = |flag: &str, folder: &Path, error: io::Error| {
+        let error = without_codes(&error.to_string());
+        format!("{flag} {}: {error}: it must be a folder that this user can write to", folder.display())
+    };
+    let write = |flag: &str, folder: &Path| -> Result<PathBuf, String> {
+        let path = folder.join(&probe);
+        // Left by one that had the same process id.
+        let removed = || match fs::remove_file(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        };
+        let written = make_folder(&path).and_then(|()| removed()).and_then(|()| File::create_new(&path));
+        written.map(|_| path.clone()).map_err(|error| of(flag, folder, error))
+    };
+    let output = write("--output-dir", output_dir)?;
+    // It was written a moment ago.
+    let _ = fs::remove_file(&output);
+    if work_dir == output_dir {
+        return Ok(());
+    }
+    let work = write("--work-dir", work_dir)?;
+    let linked = fs::hard_link(&work, &output);
+    let _ = (fs::remove_file(&work), fs::remove_file(&output));
+    match linked {
+        Ok(()) => Ok(()),
+        // Two paths of one folder.
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        Err(error) if error.kind() == ErrorKind::CrossesDevices => Err(format!(
+            "--work-dir {} is on another file system than --output-dir {}: complete files could not be moved there; \
+             give a folder on the same one",
+            work_dir.display(),
+            output_dir.display()
+        )),
+        Err(error) => Err(of("--work-dir", work_dir, error)),
+    }
 }
 
 /// Files of one topic: at most one is open.

@@ -8,8 +8,8 @@ use mq_server::config::units;
 
 use super::Job;
 use super::discovery::Discovery;
-use super::filename::{Host, Template};
-use super::files::Settings;
+use super::filename::{FILENAME_TOKENS, HOST_TOKENS, Host, Template, check_tokens};
+use super::files::{Settings, check_folders};
 use super::record::Format;
 use super::rotation::Limits;
 use crate::brokers::Brokers;
@@ -100,15 +100,21 @@ impl Archive {
             gzip: self.gzip,
         };
         template.check()?;
+        check_tokens("--filename-format", &template.filename, &FILENAME_TOKENS)?;
+        check_tokens("--host-identifier", &self.host_identifier, &HOST_TOKENS)?;
         // Of the whole name: half a name that matches is a surprise.
         let pattern = self.topic_pattern.map(|pattern| format!("^(?:{pattern})$"));
         let servers = self.brokers.lookup_servers();
         let (topics, discovery) =
             Discovery::choose(self.topic, pattern.as_deref(), &servers, self.topic_refresh)?;
-        let options = SubscribeOptions { max_in_flight: self.max_in_flight, ..SubscribeOptions::default() };
+        let start = self.brokers.start();
+        let options =
+            SubscribeOptions { max_in_flight: self.max_in_flight, start, ..SubscribeOptions::default() };
+        let options = patient(options, self.sync_interval)?;
+        check_folders(&self.output_dir, &work_dir)?;
         Ok(Job {
             client,
-            options: patient(options, self.sync_interval)?,
+            options,
             channel: self.channel,
             topics,
             discovery,

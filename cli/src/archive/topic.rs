@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Zoned;
 use libmq::{Batch, Error, Subscription};
@@ -13,6 +13,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::files::{Files, Settings};
 use super::{CLOSE, Job, Orders};
 use crate::log::Log;
+use crate::watch::{LOOK_EVERY, Watch};
 
 /// A topic being archived.
 pub(super) struct Topic {
@@ -28,6 +29,7 @@ pub(super) struct Topic {
     record: Vec<u8>,
     sync_interval: Duration,
     skip_empty_files: bool,
+    watch: Watch,
     log: Log,
 }
 
@@ -38,8 +40,10 @@ impl Topic {
         subscription: Subscription,
         settings: Arc<Settings>,
     ) -> Result<Self, String> {
+        let name = format!("[{topic}/{}]", job.channel);
         Ok(Self {
-            name: format!("[{topic}/{}]", job.channel),
+            watch: Watch::new(&job.log, &name, job.options.start),
+            name,
             subscription,
             files: Files::new(topic, Arc::clone(&settings), job.log.clone()),
             settings,
@@ -61,6 +65,8 @@ impl Topic {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // Its first tick is now.
         tick.tick().await;
+        let mut look = interval(LOOK_EVERY);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut hang_ups = orders.borrow().hang_ups;
         loop {
             let room = self.max_held - self.held_count();
@@ -79,8 +85,9 @@ impl Topic {
                 }
                 _ = tick.tick() => {
                     block_in_place(|| self.tick()).map_err(named)?;
-                    self.log.failures(&self.subscription);
                 }
+                _ = look.tick() => self.watch.look(&self.subscription, Instant::now()),
+                Ok(events) = self.subscription.events_async() => self.watch.note(events, Instant::now()),
                 batch = self.subscription.next_batch_async(room) => match batch {
                     Ok(batch) => block_in_place(|| self.take(batch)).map_err(named)?,
                     Err(Error::Closed) => break,
@@ -91,7 +98,7 @@ impl Topic {
         block_in_place(|| self.close()).map_err(|error| error.to_string())?;
         let subscription = self.subscription.clone();
         let closed = tokio::task::spawn_blocking(move || subscription.close(CLOSE)).await;
-        self.log.failures(&self.subscription);
+        self.watch.end(&self.subscription).await;
         match closed {
             Ok(true) => Ok(()),
             _ => {

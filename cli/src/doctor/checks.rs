@@ -1,13 +1,18 @@
 //! From what a broker and lookup servers say to findings. Pure.
 
+use std::path::Path;
+
+use mq_bench::broker_flags::HttpFlags;
+use mq_bench::plain_words::without_codes;
+use mq_nsq::client::AdminError;
 use mq_server::config::units::show_size;
 use serde::Deserialize;
 
+use super::certificate;
 use super::finding::Finding;
-use crate::stats::{Info, Metrics, Stats};
-use crate::words::count;
+use crate::stats::{Info, Metrics};
 
-/// Topics and channels that are named one by one; the others are counted.
+/// Brokers of a lookup server that are named.
 const NAMED_MAX: usize = 10;
 /// Share of the memory above which there is little left.
 const MEMORY_HIGH: f64 = 0.9;
@@ -34,7 +39,67 @@ pub(super) struct Nodes {
 #[derive(Clone, Debug, Deserialize)]
 struct Node {
     broadcast_address: String,
-    tcp_port: u16,
+    tcp_port: i32,
+}
+
+/// An HTTP port that did not answer as a broker's.
+pub(super) fn http(http: &HttpFlags, error: &AdminError) -> Finding {
+    let address = http.address();
+    if let AdminError::NoAnswer(text) = error
+        && let Some(finding) = certificate::refused(&format!("https {address}"), text)
+    {
+        return finding;
+    }
+    match error {
+        AdminError::NoAnswer(text) if text.contains("invalid HTTP version") => Finding::bad(
+            format!("http {address} does not speak HTTP"),
+            "give --http-address the broker's HTTP port: this may be its TCP port",
+        ),
+        AdminError::NoAnswer(text) => Finding::bad(
+            format!("http {address}: {}", without_codes(text)),
+            "start a broker there, or give --http-address",
+        ),
+        AdminError::Refused { status: 401 | 403, .. } => Finding::bad(
+            format!("http {address}: {error}"),
+            "--auth-token-file names a file with a token that the broker knows",
+        ),
+        AdminError::Refused { .. } => Finding::bad(
+            format!("http {address}: {error}"),
+            "see whether a broker is there, and what stands before it",
+        ),
+    }
+}
+
+/// Two addresses that may not be those of one broker.
+pub(super) fn is_one_broker(tcp: &str, http: &str, info: &Info) -> Option<Finding> {
+    let port: i32 = tcp.rsplit_once(':')?.1.parse().ok()?;
+    (info.tcp_port > 0 && info.tcp_port != port).then(|| {
+        let what = format!(
+            "the broker at http {http} has TCP port {}, and tcp {tcp} is another: they may be two brokers",
+            info.tcp_port
+        );
+        Finding::warn(
+            what,
+            "give --tcp-address and --http-address of one broker, unless a proxy changes ports",
+        )
+    })
+}
+
+/// A folder that is not the data folder of the broker, which says that it is `own`.
+pub(super) fn folder(given: &Path, own: &str) -> Option<Finding> {
+    let path = Path::new(own);
+    let whole = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    // One that is relative to where the broker started is compared by its end.
+    let is_same = match path.is_absolute() {
+        true => whole(given) == whole(path),
+        false => whole(given).ends_with(path.components().as_path()),
+    };
+    let plain = path.components().all(|part| !matches!(part, std::path::Component::ParentDir));
+    let is_known = !own.is_empty() && own != "." && (path.is_absolute() || plain);
+    (is_known && !is_same).then(|| {
+        let what = format!("--data-path {} is not its data folder, which is {own}", given.display());
+        Finding::warn(what, "give --data-path of the broker that is looked at")
+    })
 }
 
 /// The broker's version beside the program's.
@@ -64,14 +129,13 @@ pub(super) fn room(metrics: &Metrics) -> Vec<Finding> {
             false => Finding::ok(text),
         });
     }
-    for (name, what) in [("mq_log_write_failures_total", "write"), ("mq_log_sync_failures_total", "fsync")] {
-        if let Some(failures) = number(name).filter(|failures| *failures > 0.0) {
-            let what = format!("{failures} calls of {what} on the log have failed since it started");
-            findings.push(Finding::bad(
-                what,
-                "see the broker's log and the system's: the disk may be full or failing",
-            ));
-        }
+    if let Some(failures) = number("mq_log_write_failures_total").filter(|failures| *failures > 0.0) {
+        let what = format!("{failures} calls of write on the log have failed since it started");
+        let todo = "see the broker's log and the system's: the disk may be full or failing";
+        findings.push(match number("mq_healthy") == Some(1.0) {
+            true => Finding::warn(format!("{what}; the log works now"), todo),
+            false => Finding::bad(what, todo),
+        });
     }
     if let (Some(live), Some(dead)) = (number("mq_log_live_bytes"), number("mq_log_dead_bytes")) {
         let (live, dead) = (show_size(live as u64), show_size(dead as u64));
@@ -92,43 +156,11 @@ pub(super) fn disk(free: u64, all: u64, files: u64) -> Finding {
     }
 }
 
-/// Health, topics and channels.
-pub(super) fn topics(stats: &Stats) -> Vec<Finding> {
-    let mut findings = match stats.health.as_str() {
-        "OK" => vec![Finding::ok("it is healthy")],
-        health => vec![Finding::bad(
-            format!("it is not well: {health}"),
-            "see its log; `mq inspect` looks at a folder",
-        )],
-    };
-    let mut troubles = Vec::new();
-    for topic in stats.topics() {
-        let name = &topic.topic_name;
-        if let Some(damage) = &topic.damage {
-            let todo = "stop it, then `mq repair` keeps every message that is whole";
-            findings.push(Finding::bad(format!("topic {name} is stopped for damage: {damage}"), todo));
-        }
-        if topic.paused {
-            troubles.push((format!("topic {name} is paused"), format!("mq topics unpause {name}")));
-        }
-        for channel in topic.channels() {
-            let both = format!("channel {} of topic {name}", channel.channel_name);
-            let waiting = count(channel.depth, "message waits", "messages wait");
-            if channel.paused {
-                let todo = format!("mq topics unpause {name} --channel {}", channel.channel_name);
-                troubles.push((format!("{both} is paused, and {waiting}"), todo));
-            } else if channel.depth > 0 && channel.client_count == 0 {
-                let todo = "start its consumers, or delete it if nobody needs it".to_owned();
-                troubles.push((format!("{both} has no consumer, and {waiting}"), todo));
-            }
-        }
-    }
-    let more = troubles.len().saturating_sub(NAMED_MAX);
-    findings.extend(troubles.into_iter().take(NAMED_MAX).map(|(what, todo)| Finding::warn(what, todo)));
-    if more > 0 {
-        findings.push(Finding::warn(format!("and {more} more like these"), "`mq topics` lists all"));
-    }
-    findings
+/// Whether the broker is being emptied.
+pub(super) fn draining(metrics: &Metrics) -> Option<Finding> {
+    let todo = "`mq drain` or somebody else has asked for it; it stops once all is delivered";
+    let drains = || Finding::warn("it drains: publishes and new topics are refused", todo);
+    (metrics.number("mq_draining") == Some(1.0)).then(drains)
 }
 
 /// The address that consumers get from lookup servers.
@@ -190,50 +222,24 @@ impl Node {
 mod tests {
     use super::super::finding::Grade;
     use super::*;
-    use crate::stats::{Channel, Topic};
 
     fn info() -> Info {
         Info { broadcast_address: "here".to_owned(), tcp_port: 4150, ..Info::default() }
     }
 
     #[test]
-    fn a_paused_topic_and_a_channel_without_consumers_are_named_with_what_to_do() {
-        let channel = |name: &str, depth, client_count, paused| Channel {
-            channel_name: name.to_owned(),
-            depth,
-            client_count,
-            paused,
-            ..Channel::default()
-        };
-        let channels = vec![
-            channel("fine", 5, 1, false),
-            channel("idle", 0, 0, false),
-            channel("left", 1, 0, false),
-            channel("held", 2, 3, true),
-        ];
-        let topic =
-            Topic { topic_name: "t".to_owned(), paused: true, channels: Some(channels), ..Topic::default() };
-        let stats = Stats { health: "OK".to_owned(), topics: Some(vec![topic]) };
-        let findings: Vec<_> = topics(&stats).into_iter().filter(|f| f.grade > Grade::Ok).collect();
-        let whats: Vec<_> = findings.iter().map(|f| f.what.as_str()).collect();
-        assert_eq!(
-            whats,
-            [
-                "topic t is paused",
-                "channel left of topic t has no consumer, and 1 message waits",
-                "channel held of topic t is paused, and 2 messages wait"
-            ]
-        );
-        assert_eq!(findings[2].todo.as_deref(), Some("mq topics unpause t --channel held"));
-    }
-
-    #[test]
-    fn many_troubles_are_counted() {
-        let topic = |n| Topic { topic_name: format!("t{n}"), paused: true, ..Topic::default() };
-        let stats = Stats { health: "sick".to_owned(), topics: Some((0..15).map(topic).collect()) };
-        let findings = topics(&stats);
-        assert_eq!((findings.len(), findings[0].grade), (12, Grade::Bad));
-        assert_eq!(findings[11].what, "and 5 more like these");
+    fn addresses_and_folders_of_different_brokers_are_noticed() {
+        let of = |tcp: &str| is_one_broker(tcp, "a:4151", &info());
+        assert!(of("a:4150").is_none() && of("/run/mq.sock").is_none());
+        assert!(of("a:4250").unwrap().what.contains("has TCP port 4150"));
+        let root = tempfile::tempdir().unwrap();
+        let (one, other) = (root.path().join("one"), root.path().join("other"));
+        std::fs::create_dir_all(one.join("data")).unwrap();
+        std::fs::create_dir_all(&other).unwrap();
+        let is_fine = |given: &Path, own: &str| folder(given, own).is_none();
+        assert!(is_fine(&one, one.to_str().unwrap()) && is_fine(&one.join("data"), "data"));
+        assert!(is_fine(&one, "") && is_fine(&one, ".") && is_fine(&one, "../one"));
+        assert!(!is_fine(&other, one.to_str().unwrap()) && !is_fine(&other, "data"));
     }
 
     #[test]
@@ -247,12 +253,22 @@ mod tests {
         };
         assert_eq!(of(50.0), [Grade::Ok, Grade::Bad]);
         assert_eq!(of(95.0), [Grade::Warn, Grade::Bad]);
+        let recovered = Metrics::parse("mq_log_write_failures_total 2\nmq_healthy 1\n");
+        assert_eq!(room(&recovered)[0].grade, Grade::Warn);
         assert!(room(&Metrics::default()).is_empty(), "nsqd has no such numbers");
         let (small, large) = (1 << 29, 1 << 40);
         assert_eq!(disk(large / 2, large, 5000).grade, Grade::Ok);
         assert_eq!(disk(large / 50, large, 5000).grade, Grade::Warn);
         assert_eq!(disk(small, small, 5000).grade, Grade::Warn);
         assert!(disk(large / 2, large, 5).what.contains("5 files"));
+    }
+
+    #[test]
+    fn a_broker_that_drains_is_named_and_one_that_does_not_is_not() {
+        let of = |text: &str| draining(&Metrics::parse(text)).map(|finding| finding.grade);
+        assert_eq!(of("mq_draining 1\n"), Some(Grade::Warn));
+        assert_eq!(of("mq_draining 0\n"), None);
+        assert_eq!(of(""), None, "an nsqd, or an older mq");
     }
 
     #[test]
@@ -265,8 +281,8 @@ mod tests {
 
     #[test]
     fn a_lookup_server_that_does_not_name_the_broker_is_bad() {
-        let nodes = |ports: &[u16]| {
-            let node = |port: &u16| Node { broadcast_address: "here".to_owned(), tcp_port: *port };
+        let nodes = |ports: &[i32]| {
+            let node = |port: &i32| Node { broadcast_address: "here".to_owned(), tcp_port: *port };
             Ok(Nodes { producers: ports.iter().map(node).collect() })
         };
         let http = |nodes| Lookup::Http { address: "l:4161".to_owned(), nodes };

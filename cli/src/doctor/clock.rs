@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use jiff::{Timestamp, fmt::rfc2822};
-use mq_bench::broker_flags::HttpFlags;
 use mq_net::transport::Transport;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
@@ -16,15 +15,15 @@ const SKEW_MAX: Duration = Duration::from_secs(3);
 /// Bytes of an answer that are read: its head.
 const HEAD_MAX: usize = 4096;
 
-/// Compares the clocks. Nothing where the broker's time can't be had, as over TLS.
-pub(super) async fn check(http: &HttpFlags) -> Option<Finding> {
-    let head = timeout(ANSWER, head(http.address())).await.ok()?.ok()?;
+/// Compares the clocks, by an answer on a new connection. Nothing where it has no time.
+pub(super) async fn check(connection: Transport) -> Option<Finding> {
+    let head = timeout(ANSWER, head(connection)).await.ok()?.ok()?;
     judge(date(&head)?, Timestamp::now())
 }
 
-async fn head(address: &str) -> std::io::Result<String> {
-    let mut transport = Transport::connect(address).await?;
+async fn head(mut transport: Transport) -> std::io::Result<String> {
     transport.write_all(b"GET /ping HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await?;
+    transport.flush().await?;
     let mut head = Vec::new();
     transport.take(HEAD_MAX as u64).read_to_end(&mut head).await?;
     Ok(String::from_utf8_lossy(&head).into_owned())

@@ -9,6 +9,8 @@ use crate::words::printable;
 #[serde(rename_all = "lowercase")]
 pub(super) enum Grade {
     Ok,
+    /// Good to know.
+    Note,
     /// Something to look at.
     Warn,
     /// Something does not work.
@@ -22,25 +24,33 @@ pub(super) struct Finding {
     pub(super) what: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) todo: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) topic: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) channel: Option<String>,
+    /// The server that it is about, where there are several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) node: Option<String>,
 }
 
 impl Finding {
     pub(super) fn ok(what: impl Into<String>) -> Self {
-        Self { grade: Grade::Ok, what: what.into(), todo: None }
+        Self { grade: Grade::Ok, what: what.into(), todo: None, topic: None, channel: None, node: None }
     }
 
     pub(super) fn warn(what: impl Into<String>, todo: impl Into<String>) -> Self {
-        Self { grade: Grade::Warn, what: what.into(), todo: Some(todo.into()) }
+        Self { grade: Grade::Warn, todo: Some(todo.into()), ..Self::ok(what) }
     }
 
     pub(super) fn bad(what: impl Into<String>, todo: impl Into<String>) -> Self {
-        Self { grade: Grade::Bad, what: what.into(), todo: Some(todo.into()) }
+        Self { grade: Grade::Bad, todo: Some(todo.into()), ..Self::ok(what) }
     }
 
     /// A line, and one below it with what to do.
     pub(super) fn show(&self, is_colourful: bool) -> String {
         let (word, colour) = match self.grade {
             Grade::Ok => ("ok  ", 32),
+            Grade::Note => ("note", 36),
             Grade::Warn => ("warn", 33),
             Grade::Bad => ("bad ", 31),
         };
@@ -59,6 +69,6 @@ mod tests {
         let finding = Finding::bad("the disk\n is full", "free some");
         assert_eq!(finding.show(false), "bad   the disk\\n is full\n      → free some\n");
         assert_eq!(Finding::ok("fine").show(true), "\x1b[32mok  \x1b[0m  fine\n");
-        assert!(Grade::Bad > Grade::Warn && Grade::Warn > Grade::Ok);
+        assert!(Grade::Bad > Grade::Warn && Grade::Warn > Grade::Note && Grade::Note > Grade::Ok);
     }
 }

@@ -17,7 +17,7 @@ use super::pool::Mode;
 use super::{Job, Retry};
 use crate::brokers::nsq_flags::{NsqSource, Source, producer};
 use crate::brokers::options::Consumer;
-use crate::brokers::{Brokers, user_agent};
+use crate::brokers::{Brokers, broker_addresses, user_agent};
 use crate::go_flags;
 use crate::log::Log;
 
@@ -89,9 +89,13 @@ pub(crate) struct Forward {
     /// Leave headers out, as for brokers that know none; without it a web server gets them as Mq-Header-NAME
     #[arg(long)]
     drop_headers: bool,
-    /// Deliveries after which a message that fails is given up; 0: never
+    /// Deliveries after which a message that fails is given up: it is finished, and gone unless
+    /// --give-up-topic keeps it; 0: never
     #[arg(long, value_name = "COUNT", default_value_t = 0)]
     max_attempts: u16,
+    /// Topic that messages are published to when they are given up, at the brokers they come from
+    #[arg(long, value_name = "TOPIC", value_parser = topic)]
+    give_up_topic: Option<String>,
     /// Delay before a message that failed comes again, times its attempts, at most 15m
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = units::duration)]
     requeue_delay: Duration,
@@ -122,8 +126,34 @@ fn tls(root_ca_file: Option<PathBuf>) -> Result<ClientTls, String> {
 }
 
 impl Forward {
+    /// Refuses to publish to where it consumes: each message would come again for ever.
+    fn check_for_circles(&self) -> Result<(), String> {
+        let sources = broker_addresses(&self.brokers.url());
+        for to in &self.to {
+            let destinations = broker_addresses(to);
+            let Some(same) = destinations.iter().find(|address| sources.contains(address)) else { continue };
+            let is_circle = |topic: &&String| self.to_topic.as_ref().is_none_or(|to| to == *topic);
+            if let Some(topic) = self.topic.iter().find(is_circle) {
+                return Err(format!(
+                    "--to names the broker {same}, from which topic {topic} comes: it would be forwarded to itself \
+                     for ever; give another --to-topic"
+                ));
+            }
+        }
+        match &self.give_up_topic {
+            Some(given_up) if self.topic.contains(given_up) => Err(format!(
+                "--give-up-topic is {given_up}, which is forwarded: what is given up would come again for ever"
+            )),
+            _ => Ok(()),
+        }
+    }
+
     /// Checks the flags, and opens the clients.
     pub(super) fn job(self) -> Result<Job, String> {
+        self.check_for_circles()?;
+        if self.give_up_topic.is_some() && self.max_attempts == 0 {
+            return Err("--give-up-topic needs --max-attempts: without it nothing is given up".to_owned());
+        }
         let mut config = Config { user_agent: user_agent("mq-forward"), ..Config::default() };
         config.tls_root_ca_file.clone_from(&self.to_tls_ca);
         if let Some(secret) = Token::of_file(self.to_auth_token_file).read()? {
@@ -147,8 +177,12 @@ impl Forward {
             if url.starts_with("http://") || url.starts_with("https://") {
                 return Web::new(url, requests.clone()).map(|web| Destination::Web(Box::new(web)));
             }
-            if !url.starts_with("mq://") && !url.starts_with("mqs://") && !url.starts_with("mq+lookup://") {
-                return Err(format!("--to {url}: it must begin with http://, https://, mq:// or mqs://"));
+            let of_brokers = ["mq://", "mqs://", "mq+lookup://", "mqs+lookup://", "mq+unix:", "mqs+unix:"];
+            if !of_brokers.iter().any(|scheme| url.starts_with(scheme)) {
+                return Err(format!(
+                    "--to {url}: it must begin with http://, https:// or {}",
+                    of_brokers.join(", ")
+                ));
             }
             let client =
                 libmq::connect_with(url, config.clone()).map_err(|error| format!("--to: {error}"))?;
@@ -158,7 +192,11 @@ impl Forward {
         let destinations = self.to.iter().map(destination).collect::<Result<_, _>>()?;
         Ok(Job {
             client: self.brokers.connect("mq-forward")?,
-            options: SubscribeOptions { max_in_flight: self.max_in_flight, ..SubscribeOptions::default() },
+            options: SubscribeOptions {
+                max_in_flight: self.max_in_flight,
+                start: self.brokers.start(),
+                ..SubscribeOptions::default()
+            },
             channel: self.channel,
             topics: self.topic,
             to_topic: self.to_topic,
@@ -175,6 +213,7 @@ impl Forward {
                 backoff_unit: Duration::from_secs(1),
                 backoff_max: self.max_backoff,
             },
+            give_up_topic: self.give_up_topic,
             status_every: self.status_every,
             log: Log::new("mq forward"),
         })
@@ -376,6 +415,7 @@ fn of_nsq(tool: &str, source: Source, destinations: Vec<Destination>) -> Job {
             backoff_unit,
             backoff_max,
         },
+        give_up_topic: None,
         status_every: 0,
         log: Log::new(tool),
     }
@@ -384,6 +424,29 @@ fn of_nsq(tool: &str, source: Source, destinations: Vec<Destination>) -> Job {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_topic_is_not_forwarded_to_itself() {
+        use clap::{Args, FromArgMatches};
+        let error = |arguments: &[&str]| {
+            let flags = ["mq", "--url", "mq://127.0.0.1:1,b:2", "--topic", "t", "--topic", "u"];
+            let command = Forward::augment_args(clap::Command::new("mq"));
+            let matches = command.get_matches_from(flags.iter().chain(arguments));
+            Forward::from_arg_matches(&matches).unwrap().check_for_circles().err()
+        };
+        for circle in [
+            &["--to", "mq://localhost:1"][..],
+            &["--to", "http://a/", "--to", "mqs://c:3,b:2", "--to-topic", "u"],
+            &["--to", "http://a/", "--max-attempts", "1", "--give-up-topic", "u"],
+        ] {
+            assert!(error(circle).unwrap().contains("for ever"), "{circle:?}");
+        }
+        for fine in
+            [&["--to", "mq://b:3"][..], &["--to", "mq://b:2", "--to-topic", "v"], &["--to", "http://b:2/"]]
+        {
+            assert_eq!(error(fine), None, "{fine:?}");
+        }
+    }
 
     #[test]
     fn a_share_is_between_nothing_and_all() {

@@ -1,10 +1,11 @@
 //! From the subscription of a topic to destinations.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
-use libmq::{Error, Message, Subscription};
+use libmq::{Error, Message, NewMessage, Subscription};
+use mq_bench::plain_words::plain;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
@@ -12,9 +13,8 @@ use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use super::backoff::{Backoff, Effect};
 use super::filter::Verdict;
 use super::{CLOSE, Shared};
+use crate::watch::{LOOK_EVERY, Watch};
 
-/// Interval at which failures of brokers are reported.
-const REPORT_EVERY: Duration = Duration::from_secs(1);
 /// Longest part of a message in a log line.
 const SHOWN_MAX: usize = 200;
 
@@ -28,9 +28,10 @@ pub(super) async fn run(
     let job = &shared.job;
     let to_topic: Arc<str> = job.to_topic.as_ref().unwrap_or(&topic).as_str().into();
     let mut backoff = Backoff::new(job.retry.backoff_unit, job.retry.backoff_max);
-    let mut under_way: JoinSet<bool> = JoinSet::new();
-    let mut report = interval(REPORT_EVERY);
-    report.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut under_way: JoinSet<Option<bool>> = JoinSet::new();
+    let mut watch = Watch::new(&job.log, &format!("{topic}/{}", job.channel), job.options.start);
+    let mut look = interval(LOOK_EVERY);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut is_stopping = false;
     loop {
         if is_stopping && under_way.is_empty() {
@@ -42,7 +43,9 @@ pub(super) async fn run(
             biased;
             _ = stopped.wait_for(|stopped| *stopped), if !is_stopping => is_stopping = true,
             Some(ended) = under_way.join_next() => {
-                match backoff.note(ended.unwrap_or(false), Instant::now()) {
+                // One that was given up says nothing about the destination.
+                let Some(was_delivered) = ended.unwrap_or(Some(false)) else { continue };
+                match backoff.note(was_delivered, Instant::now()) {
                     Effect::None => {}
                     Effect::Pause(until) => {
                         let time = until.saturating_duration_since(Instant::now());
@@ -56,18 +59,23 @@ pub(super) async fn run(
                 backoff.end_pause();
                 credit(1)?;
             }
-            _ = report.tick() => job.log.failures(&subscription),
+            _ = look.tick() => watch.look(&subscription, Instant::now()),
+            Ok(events) = subscription.events_async() => watch.note(events, Instant::now()),
             message = subscription.next_async(), if !is_stopping && under_way.len() < job.concurrency => {
                 match message {
                     Ok(message) => match admit(&shared, &topic, &message) {
                         Admitted::Send(body) => {
                             let (shared, to_topic) = (Arc::clone(&shared), Arc::clone(&to_topic));
-                            under_way.spawn(async move { forward(&shared, &to_topic, message, body).await });
+                            under_way.spawn(async move { Some(forward(&shared, &to_topic, message, body).await) });
                         }
                         Admitted::Done => message.finish(),
+                        Admitted::GivenUp => {
+                            let (shared, topic) = (Arc::clone(&shared), topic.clone());
+                            under_way.spawn(async move { give_up(&shared, &topic, message).await });
+                        }
                         Admitted::Failed => {
                             requeue(&shared, &message);
-                            under_way.spawn(std::future::ready(false));
+                            under_way.spawn(std::future::ready(Some(false)));
                         }
                     },
                     Err(Error::Closed) => break,
@@ -78,7 +86,7 @@ pub(super) async fn run(
     }
     let closing = subscription.clone();
     let closed = tokio::task::spawn_blocking(move || closing.close(CLOSE)).await;
-    job.log.failures(&subscription);
+    watch.end(&subscription).await;
     match closed {
         Ok(true) => Ok(()),
         _ => Err(format!("{topic}: no answer within {CLOSE:?} at the end: messages may come again")),
@@ -88,6 +96,8 @@ pub(super) async fn run(
 enum Admitted {
     Send(Bytes),
     Done,
+    /// It was delivered too often.
+    GivenUp,
     Failed,
 }
 
@@ -95,10 +105,7 @@ enum Admitted {
 fn admit(shared: &Shared, topic: &str, message: &Message) -> Admitted {
     let job = &shared.job;
     if job.retry.max_attempts > 0 && message.attempts() > job.retry.max_attempts {
-        let (id, attempts) = (message.id().to_hex(), message.attempts() - 1);
-        let id = String::from_utf8_lossy(&id).into_owned();
-        job.log.error(format_args!("{topic}: giving up message {id} after {attempts} attempts"));
-        return Admitted::Done;
+        return Admitted::GivenUp;
     }
     if job.sample < 1.0 && fastrand::f64() > job.sample {
         return Admitted::Done;
@@ -118,6 +125,37 @@ fn admit(shared: &Shared, topic: &str, message: &Message) -> Admitted {
     }
 }
 
+/// Publishes a message that failed too often to the topic for such, and finishes it. Returns `Some(false)` if
+/// that failed: it comes again.
+async fn give_up(shared: &Shared, topic: &str, message: Message) -> Option<bool> {
+    let job = &shared.job;
+    let (id, attempts) = (message.id().to_hex(), message.attempts().saturating_sub(1));
+    let id = String::from_utf8_lossy(&id).into_owned();
+    let what = format!("{topic}: giving up message {id} after {attempts} attempts");
+    let Some(to) = &job.give_up_topic else {
+        job.log.error(format_args!("{what}: it is finished, and gone"));
+        message.finish();
+        return None;
+    };
+    let copy = NewMessage::new(message.body().clone());
+    let headers = message.headers().iter().cloned();
+    let copy = headers.fold(copy, |copy, (name, value)| copy.header(name, value));
+    match job.client.publish_async(to, copy).await {
+        Ok(_) => {
+            job.log.error(format_args!("{what}: it is in topic {to} now"));
+            message.finish();
+            None
+        }
+        Err(error) => {
+            let error = plain(&error.to_string());
+            job.log
+                .error(format_args!("{topic}: message {id} is not in topic {to}, and comes again: {error}"));
+            requeue(shared, &message);
+            Some(false)
+        }
+    }
+}
+
 /// Delivers and answers a message. Returns whether it was delivered.
 async fn forward(shared: &Shared, topic: &str, message: Message, body: Bytes) -> bool {
     let chosen = shared.pool.lock().choose(Instant::now(), fastrand::f64);
@@ -129,6 +167,7 @@ async fn forward(shared: &Shared, topic: &str, message: Message, body: Bytes) ->
         let took = began.elapsed();
         shared.pool.lock().mark(at, delivered.is_ok(), took, Instant::now());
         if let Err(error) = delivered {
+            let error = plain(&error);
             shared.job.log.error(format_args!("{}: {error}", destination.name()));
             requeue(shared, &message);
             return false;

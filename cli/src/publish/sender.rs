@@ -31,18 +31,18 @@ impl Sender {
     ///
     /// # Errors
     /// The first failure of a message.
-    pub(super) async fn send(&mut self, topic: &str, message: NewMessage) -> Result<(), String> {
+    pub(super) async fn send(&mut self, topic: &str, message: NewMessage) -> Result<(), Error> {
         while self.under_way.len() >= UNDER_WAY_MAX {
             self.settle_oldest().await?;
         }
         let mut publishes = Vec::with_capacity(self.clients.len());
-        for client in self.clients.clone() {
+        for at in 0..self.clients.len() {
             let pending = loop {
-                match client.send(topic, message.clone()) {
+                match self.clients[at].send(topic, message.clone()) {
                     Ok(pending) => break pending,
                     // Those before it make room.
                     Err(Error::BufferFull) if !self.under_way.is_empty() => self.settle_oldest().await?,
-                    Err(error) => return Err(error.to_string()),
+                    Err(error) => return Err(error),
                 }
             };
             publishes.push(pending);
@@ -55,7 +55,7 @@ impl Sender {
     ///
     /// # Errors
     /// The first failure of a message.
-    pub(super) async fn finish(&mut self) -> Result<(), String> {
+    pub(super) async fn finish(&mut self) -> Result<(), Error> {
         while !self.under_way.is_empty() {
             self.settle_oldest().await?;
         }
@@ -74,14 +74,20 @@ impl Sender {
         }
     }
 
-    async fn settle_oldest(&mut self) -> Result<(), String> {
+    /// Whether messages are on the way.
+    pub(super) fn is_busy(&self) -> bool {
+        !self.under_way.is_empty()
+    }
+
+    /// Waits for the outcome of the oldest message on the way. Cancel safe.
+    pub(super) async fn settle_oldest(&mut self) -> Result<(), Error> {
         let Some(publishes) = self.under_way.front() else { return Ok(()) };
         for (pending, client) in publishes.iter().zip(&self.clients) {
-            let longest = client.publish_timeout().map_err(|error| error.to_string())?;
+            let longest = client.publish_timeout()?;
             let Ok(outcome) = timeout(longest, pending.wait_async()).await else {
-                return Err(format!("no broker took a message within {longest:?}"));
+                return Err(Error::Timeout(format!("no broker took a message within {longest:?}")));
             };
-            outcome.map_err(|error| error.to_string())?;
+            outcome?;
         }
         self.under_way.pop_front();
         self.acknowledged += 1;

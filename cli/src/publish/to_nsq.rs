@@ -72,11 +72,11 @@ async fn publish(options: &ToNsq, delimiter: u8, sender: &mut Sender) -> Result<
             while let Some(Err(wait)) = rate.as_mut().map(|rate| rate.take(Instant::now())) {
                 sleep(wait).await;
             }
-            sender.send(&options.topic, body.into()).await?;
+            sender.send(&options.topic, body.into()).await.map_err(|error| error.to_string())?;
         }
         if let Some(piece) = too_long.first() {
             return Err(format!("message {piece} is longer than {} bytes", PIECE_MAX.0));
         }
     }
-    sender.finish().await
+    sender.finish().await.map_err(|error| error.to_string())
 }

@@ -11,6 +11,7 @@ use tokio::time::sleep;
 use super::HEADER_EVERY;
 use crate::brokers::nsq_flags::either;
 use crate::interrupt::Interrupt;
+use crate::stdout::stdout;
 use crate::{Outcome, go_flags, runtime};
 
 /// Flags of `nsq_stat`.
@@ -124,11 +125,11 @@ async fn stat(options: &NsqStat) -> Result<(), String> {
     loop {
         let now = read(options).await?;
         // Who reads the rows may have seen enough.
-        if polled % HEADER_EVERY == 0 && header(&mut io::stdout().lock()).is_err() {
+        if polled % HEADER_EVERY == 0 && header(&mut stdout()).is_err() {
             return Ok(());
         }
         if let Some(before) = &before {
-            if row(before, &now, options.interval, &mut io::stdout().lock()).is_err() {
+            if row(before, &now, options.interval, &mut stdout()).is_err() {
                 return Ok(());
             }
             printed += 1;

@@ -1,17 +1,20 @@
 //! The view of `mq top`, and what keys do. Pure.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Instant;
 
 use clap::ValueEnum;
 use serde::Serialize;
 
-use crate::stats::{Channel, Stats, Topic};
+use crate::fleet::Look;
+use crate::stats::{Channel, Topic};
 use crate::table::Table;
-use crate::words::printable;
+use crate::words::{count, printable};
 
 /// The line of keys.
 const KEYS: &str = "q quit  ↑↓ choose  enter channels  sort: d depth  f in flight  i in  o out  n name";
+/// Brokers that a row names; the others are counted.
+const NODES_SHOWN: usize = 3;
 /// Lines that are no rows: the head, the keys, and the names of columns.
 const OTHER_LINES: usize = 4;
 
@@ -22,7 +25,7 @@ pub(super) enum Order {
     InFlight,
     /// Messages published a second
     In,
-    /// Messages that left a second
+    /// Messages finished a second, by all channels together
     Out,
     Name,
 }
@@ -39,35 +42,43 @@ pub(super) enum Key {
     Letter(char),
 }
 
-/// A topic, or a channel of one that is open.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+/// A topic, or a channel of one that is open, over all brokers.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub(super) struct Row {
     topic: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     channel: Option<String>,
     /// Messages that came in a second; `null` at first.
     in_rate: Option<f64>,
-    /// Messages that left in a second.
+    /// Messages that left in a second: of a topic those that left its channels.
     out_rate: Option<f64>,
     depth: u64,
     in_flight: u64,
     deferred: u64,
     clients: u64,
     paused: bool,
+    /// The brokers that have it; none where only one is looked at.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    nodes: Vec<String>,
 }
 
-/// Messages that came, and messages that are still there.
+/// A topic and its channels.
+type Group = (Row, BTreeMap<String, Row>);
+
+/// Messages that came to a channel, or to a topic, and messages that are still there.
 type Counts = (u64, u64);
 
-/// A topic, and a channel of it.
-type Name = (String, Option<String>);
+/// A broker, a topic of it, and a channel of that.
+type Name = (String, String, Option<String>);
 
-/// The answer of the broker the last time, and when that was.
+/// The answers of the last look, and when that was.
 type Before = (HashMap<Name, Counts>, Instant);
 
 /// The table and where the user is in it.
 pub(super) struct View {
-    address: String,
+    name: String,
+    /// Whether rows name their brokers.
+    is_fleet: bool,
     order: Order,
     rows: Vec<Row>,
     /// Topics whose channels are shown.
@@ -79,16 +90,17 @@ pub(super) struct View {
     /// The first row on the screen.
     first: usize,
     page: usize,
-    stats: Stats,
-    rates: HashMap<Name, (f64, f64)>,
+    topics: BTreeMap<String, Group>,
+    health: String,
     before: Option<Before>,
     failure: Option<String>,
 }
 
 impl View {
-    pub(super) fn new(address: &str, order: Order) -> Self {
+    pub(super) fn new(name: &str, is_fleet: bool, order: Order) -> Self {
         Self {
-            address: address.to_owned(),
+            name: name.to_owned(),
+            is_fleet,
             order,
             rows: Vec::new(),
             open: BTreeSet::new(),
@@ -96,8 +108,8 @@ impl View {
             chosen: 0,
             first: 0,
             page: 1,
-            stats: Stats::default(),
-            rates: HashMap::new(),
+            topics: BTreeMap::new(),
+            health: String::new(),
             before: None,
             failure: None,
         }
@@ -108,30 +120,50 @@ impl View {
         self.is_all_open = true;
     }
 
-    /// Takes in what the broker says now.
-    pub(super) fn update(&mut self, stats: &Stats, now: Instant) {
+    /// Takes in what the brokers say now.
+    pub(super) fn update(&mut self, look: &Look, now: Instant) {
+        let seconds = self.before.as_ref().map(|(_, at)| now.saturating_duration_since(*at).as_secs_f64());
         let mut counts = HashMap::new();
-        for topic in stats.topics() {
-            let name = &topic.topic_name;
-            counts.insert((name.clone(), None), of_topic(topic));
-            for channel in topic.channels() {
-                counts.insert((name.clone(), Some(channel.channel_name.clone())), of_channel(channel));
-            }
-        }
-        self.rates.clear();
-        if let Some((before, at)) = &self.before {
-            let seconds = now.saturating_duration_since(*at).as_secs_f64().max(1e-3);
-            for (key, (came, there)) in &counts {
-                if let Some((came_before, there_before)) = before.get(key) {
-                    let came = came.saturating_sub(*came_before);
-                    let left = (there_before + came).saturating_sub(*there);
-                    self.rates.insert(key.clone(), (came as f64 / seconds, left as f64 / seconds));
+        let before = self.before.take().map(|(counts, _)| counts).unwrap_or_default();
+        // Messages a second that came to a place and left it; none of one that is new.
+        let mut rates = |name: Name, (came, there): Counts| {
+            let rates = before.get(&name).zip(seconds).map(|((came_before, there_before), seconds)| {
+                let came = came.saturating_sub(*came_before);
+                let left = (there_before + came).saturating_sub(there);
+                let seconds = seconds.max(1e-3);
+                (came as f64 / seconds, left as f64 / seconds)
+            });
+            counts.insert(name, (came, there));
+            rates
+        };
+        self.topics.clear();
+        for (node, stats) in &look.brokers {
+            for topic in stats.topics() {
+                let name = &topic.topic_name;
+                let (row, channels) = self.topics.entry(name.clone()).or_default();
+                let own = rates((node.clone(), name.clone(), None), (topic.message_count, 0));
+                // What leaves a topic without channels was dropped, and nobody got it.
+                let mut left = own.map(|_| 0.0);
+                for channel in topic.channels() {
+                    let key = (node.clone(), name.clone(), Some(channel.channel_name.clone()));
+                    let rates = rates(key, of_channel(channel));
+                    add(&mut left, rates.map(|(_, left)| left));
+                    let row = channels.entry(channel.channel_name.clone()).or_default();
+                    row.add_channel(name, channel, rates);
+                    row.nodes.extend(self.is_fleet.then(|| node.clone()));
                 }
+                row.add_topic(topic, own.map(|(came, _)| came), left);
+                row.nodes.extend(self.is_fleet.then(|| node.clone()));
             }
         }
         self.before = Some((counts, now));
-        self.stats = stats.clone();
-        self.failure = None;
+        let sick = look.brokers.iter().find(|(_, stats)| stats.health != "OK");
+        self.health = match sick {
+            None => "OK".to_owned(),
+            Some((node, stats)) if self.is_fleet => format!("{node}: {}", stats.health),
+            Some((_, stats)) => stats.health.clone(),
+        };
+        self.failure = (!look.failures.is_empty()).then(|| look.failures.join("; "));
         self.arrange();
     }
 
@@ -178,51 +210,25 @@ impl View {
     fn arrange(&mut self) {
         let key = |row: &Row| (row.topic.clone(), row.channel.clone());
         let chosen = self.rows.get(self.chosen).map(key);
-        let mut topics: Vec<Row> = self.stats.topics().iter().map(|topic| self.row(topic, None)).collect();
+        let mut topics: Vec<&Group> = self.topics.values().collect();
         let number = |rate: Option<f64>| rate.unwrap_or(0.0);
         match self.order {
             Order::Name => {}
-            Order::Depth => topics.sort_by_key(|row| std::cmp::Reverse(row.depth)),
-            Order::InFlight => topics.sort_by_key(|row| std::cmp::Reverse(row.in_flight)),
-            Order::In => topics.sort_by(|a, b| number(b.in_rate).total_cmp(&number(a.in_rate))),
-            Order::Out => topics.sort_by(|a, b| number(b.out_rate).total_cmp(&number(a.out_rate))),
+            Order::Depth => topics.sort_by_key(|(row, _)| std::cmp::Reverse(row.depth)),
+            Order::InFlight => topics.sort_by_key(|(row, _)| std::cmp::Reverse(row.in_flight)),
+            Order::In => topics.sort_by(|(a, _), (b, _)| number(b.in_rate).total_cmp(&number(a.in_rate))),
+            Order::Out => topics.sort_by(|(a, _), (b, _)| number(b.out_rate).total_cmp(&number(a.out_rate))),
         }
-        self.rows.clear();
-        for row in topics {
-            let name = row.topic.clone();
-            self.rows.push(row);
-            if self.is_all_open || self.open.contains(&name) {
-                let topic = self.stats.topics().iter().find(|topic| topic.topic_name == name);
-                let rows: Vec<_> = topic
-                    .map(|topic| {
-                        topic.channels().iter().map(|channel| self.row(topic, Some(channel))).collect()
-                    })
-                    .unwrap_or_default();
-                self.rows.extend(rows);
+        let mut rows = Vec::new();
+        for (row, channels) in topics {
+            rows.push(row.clone());
+            if self.is_all_open || self.open.contains(&row.topic) {
+                rows.extend(channels.values().cloned());
             }
         }
+        self.rows = rows;
         let found = chosen.and_then(|chosen| self.rows.iter().position(|row| key(row) == chosen));
         self.chosen = found.unwrap_or(self.chosen).min(self.rows.len().saturating_sub(1));
-    }
-
-    fn row(&self, topic: &Topic, channel: Option<&Channel>) -> Row {
-        let name = channel.map(|channel| channel.channel_name.clone());
-        let rates = self.rates.get(&(topic.topic_name.clone(), name.clone())).copied();
-        let sum = |of: fn(&Channel) -> u64| match channel {
-            Some(channel) => of(channel),
-            None => topic.channels().iter().map(of).sum(),
-        };
-        Row {
-            topic: topic.topic_name.clone(),
-            in_rate: rates.map(|(came, _)| came),
-            out_rate: rates.map(|(_, left)| left),
-            depth: channel.map_or_else(|| topic.waiting(), |channel| channel.depth),
-            in_flight: sum(|channel| channel.in_flight_count),
-            deferred: sum(|channel| channel.deferred_count),
-            clients: sum(|channel| channel.client_count),
-            paused: channel.map_or(topic.paused, |channel| channel.paused),
-            channel: name,
-        }
     }
 
     /// The table as text.
@@ -232,7 +238,7 @@ impl View {
 
     fn table_of(&self, rows: &[Row]) -> String {
         let mut table =
-            Table::new(&["TOPIC", "IN/s", "OUT/s", "DEPTH", "IN FLIGHT", "DEFERRED", "CLIENTS", ""]);
+            Table::new(&["TOPIC", "IN/s", "OUT/s", "DEPTH", "IN FLIGHT", "DEFERRED", "CLIENTS", self.last()]);
         for row in rows {
             let name = match &row.channel {
                 Some(channel) => format!("  {}", printable(channel)),
@@ -247,10 +253,15 @@ impl View {
                 row.in_flight.to_string(),
                 row.deferred.to_string(),
                 row.clients.to_string(),
-                if row.paused { "paused".to_owned() } else { String::new() },
+                row.remark(),
             ]);
         }
         table.show()
+    }
+
+    /// The name of the last column.
+    fn last(&self) -> &'static str {
+        if self.is_fleet { "BROKERS" } else { "" }
     }
 
     /// The lines of a screen of that size, with the chosen row reversed.
@@ -260,14 +271,11 @@ impl View {
         self.first = self.first.clamp((self.chosen + 1).saturating_sub(self.page), self.chosen);
         let state = match &self.failure {
             Some(failure) => format!("no answer: {}", printable(failure)),
-            None => printable(&self.stats.health),
+            None => printable(&self.health),
         };
-        let count = self.stats.topics().len();
-        let mut lines = vec![
-            format!("mq top  {}  {count} topics  {state}", self.address),
-            KEYS.to_owned(),
-            String::new(),
-        ];
+        let count = count(self.topics.len() as u64, "topic", "topics");
+        let mut lines =
+            vec![format!("mq top  {}  {count}  {state}", self.name), KEYS.to_owned(), String::new()];
         // Of all rows, so that columns keep their width.
         let table = self.table();
         let mut table = table.lines();
@@ -283,12 +291,50 @@ impl View {
     }
 }
 
-/// A topic's messages: those that came, and those that some channel has not finished.
-fn of_topic(topic: &Topic) -> Counts {
-    let there = |channel: &Channel| channel.depth + channel.in_flight_count + channel.deferred_count;
-    // The slowest channel decides when they have left.
-    let slowest = topic.channels().iter().map(there).max();
-    (topic.message_count, topic.depth + slowest.unwrap_or(0))
+impl Row {
+    /// Adds a topic of one broker.
+    fn add_topic(&mut self, topic: &Topic, came: Option<f64>, left: Option<f64>) {
+        let sum = |of: fn(&Channel) -> u64| -> u64 { topic.channels().iter().map(of).sum() };
+        self.topic.clone_from(&topic.topic_name);
+        add(&mut self.in_rate, came);
+        add(&mut self.out_rate, left);
+        self.depth += topic.waiting();
+        self.in_flight += sum(|channel| channel.in_flight_count);
+        self.deferred += sum(|channel| channel.deferred_count);
+        self.clients += sum(|channel| channel.client_count);
+        self.paused |= topic.paused;
+    }
+
+    /// Adds a channel of one broker.
+    fn add_channel(&mut self, topic: &str, channel: &Channel, rates: Option<(f64, f64)>) {
+        topic.clone_into(&mut self.topic);
+        self.channel = Some(channel.channel_name.clone());
+        add(&mut self.in_rate, rates.map(|(came, _)| came));
+        add(&mut self.out_rate, rates.map(|(_, left)| left));
+        self.depth += channel.depth;
+        self.in_flight += channel.in_flight_count;
+        self.deferred += channel.deferred_count;
+        self.clients += channel.client_count;
+        self.paused |= channel.paused;
+    }
+
+    /// The end of the line: the brokers, as far as there is room, and whether it is paused.
+    fn remark(&self) -> String {
+        let mut parts: Vec<String> =
+            self.nodes.iter().take(NODES_SHOWN).map(|node| printable(node)).collect();
+        if self.nodes.len() > NODES_SHOWN {
+            parts.push(format!("+{}", self.nodes.len() - NODES_SHOWN));
+        }
+        parts.extend(self.paused.then(|| "paused".to_owned()));
+        parts.join(" ")
+    }
+}
+
+/// Adds to a rate that may not be known.
+fn add(rate: &mut Option<f64>, more: Option<f64>) {
+    if let Some(more) = more {
+        *rate = Some(rate.unwrap_or(0.0) + more);
+    }
 }
 
 fn of_channel(channel: &Channel) -> Counts {
@@ -300,6 +346,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::stats::Stats;
 
     fn topic(name: &str, message_count: u64, depths: &[u64]) -> Topic {
         let channel = |(n, depth): (usize, &u64)| Channel {
@@ -312,8 +359,14 @@ mod tests {
         Topic { topic_name: name.to_owned(), message_count, channels, ..Topic::default() }
     }
 
-    fn stats(topics: Vec<Topic>) -> Stats {
-        Stats { health: "OK".to_owned(), topics: Some(topics) }
+    fn stats(topics: Vec<Topic>) -> Look {
+        fleet(vec![("a:1", topics)])
+    }
+
+    fn fleet(brokers: Vec<(&str, Vec<Topic>)>) -> Look {
+        let stats = |topics| Stats { health: "OK".to_owned(), topics: Some(topics), ..Stats::default() };
+        let brokers = brokers.into_iter().map(|(name, topics)| (name.to_owned(), stats(topics)));
+        Look { brokers: brokers.collect(), failures: Vec::new() }
     }
 
     fn names(view: &View) -> Vec<String> {
@@ -326,7 +379,7 @@ mod tests {
 
     #[test]
     fn rates_are_what_came_and_left_between_two_looks() {
-        let (mut view, start) = (View::new("a:1", Order::Depth), Instant::now());
+        let (mut view, start) = (View::new("a:1", false, Order::Depth), Instant::now());
         view.update(&stats(vec![topic("t", 100, &[50])]), start);
         assert_eq!((view.rows()[0].in_rate, view.rows()[0].out_rate), (None, None));
         view.update(&stats(vec![topic("t", 180, &[30])]), start + Duration::from_secs(2));
@@ -335,8 +388,33 @@ mod tests {
     }
 
     #[test]
+    fn a_topic_sends_out_what_its_channels_do_though_one_stands_still() {
+        let (mut view, start) = (View::new("a:1", false, Order::Depth), Instant::now());
+        view.update(&stats(vec![topic("t", 100, &[0, 100])]), start);
+        view.update(&stats(vec![topic("t", 110, &[0, 110])]), start + Duration::from_secs(1));
+        assert_eq!((view.rows()[0].in_rate, view.rows()[0].out_rate), (Some(10.0), Some(10.0)));
+        view.update(&stats(vec![topic("t", 110, &[0, 80])]), start + Duration::from_secs(2));
+        assert_eq!((view.rows()[0].in_rate, view.rows()[0].out_rate), (Some(0.0), Some(30.0)));
+    }
+
+    #[test]
+    fn brokers_are_summed_and_named_and_one_that_comes_late_adds_no_rate() {
+        let (mut view, start) = (View::new("a:1 b:2", true, Order::Depth), Instant::now());
+        view.update(&fleet(vec![("a:1", vec![topic("t", 10, &[4])])]), start);
+        let now = start + Duration::from_secs(1);
+        view.update(
+            &fleet(vec![("a:1", vec![topic("t", 15, &[4])]), ("b:2", vec![topic("t", 900, &[7])])]),
+            now,
+        );
+        let row = &view.rows()[0];
+        assert_eq!((row.in_rate, row.out_rate, row.depth), (Some(5.0), Some(5.0), 11));
+        assert_eq!(row.nodes, ["a:1", "b:2"]);
+        assert!(view.table().contains("BROKERS") && view.table().contains("a:1 b:2"), "{}", view.table());
+    }
+
+    #[test]
     fn keys_sort_open_and_choose() {
-        let mut view = View::new("a:1", Order::Depth);
+        let mut view = View::new("a:1", false, Order::Depth);
         view.update(
             &stats(vec![topic("a", 1, &[1, 2]), topic("b", 9, &[9]), topic("c", 5, &[])]),
             Instant::now(),
@@ -358,7 +436,7 @@ mod tests {
 
     #[test]
     fn the_chosen_row_is_on_the_screen_and_lines_fit_it() {
-        let mut view = View::new("a:1", Order::Name);
+        let mut view = View::new("a:1", false, Order::Name);
         let topics = (0..50).map(|n| topic(&format!("t{n:02}"), 1, &[])).collect();
         view.update(&stats(topics), Instant::now());
         assert!((0..30).all(|_| !view.press(Key::Down)));

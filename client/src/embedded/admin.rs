@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use mq_core::{Channel, ChannelName, Topic, TopicName};
+use mq_core::{Channel, ChannelName, ChannelSettings, Topic, TopicName, TopicSettings};
 
 use super::{Embedded, failed};
 use crate::error::{Error, Result};
@@ -64,6 +64,40 @@ impl Embedded {
         ticket.map_err(failed)?.wait(broker).map_err(failed)
     }
 
+    pub(crate) fn topic_settings(&self, topic: &TopicName) -> Result<TopicSettings> {
+        Ok(self.find_topic(topic)?.settings())
+    }
+
+    /// Changes a topic's settings. Returns once the change is in the log.
+    pub(crate) fn set_topic_settings(&self, topic: &TopicName, settings: TopicSettings) -> Result<()> {
+        let failed = |error| failed(&error, &self.place.name);
+        let ticket = self.find_topic(topic)?.update(|own| *own = settings).map_err(failed)?;
+        ticket.wait(&self.place.broker).map_err(failed)
+    }
+
+    pub(crate) fn channel_settings(
+        &self,
+        topic: &TopicName,
+        channel: &ChannelName,
+    ) -> Result<ChannelSettings> {
+        let topic = self.find_topic(topic)?;
+        Ok(self.find_channel(&topic, channel)?.settings())
+    }
+
+    /// Changes a channel's settings. Returns once the change is in the log.
+    pub(crate) fn set_channel_settings(
+        &self,
+        topic: &TopicName,
+        channel: &ChannelName,
+        settings: ChannelSettings,
+    ) -> Result<()> {
+        let failed = |error| failed(&error, &self.place.name);
+        let topic = self.find_topic(topic)?;
+        let channel = self.find_channel(&topic, channel)?;
+        let ticket = channel.update(|own| *own = settings).map_err(failed)?;
+        ticket.wait(&self.place.broker).map_err(failed)
+    }
+
     pub(crate) fn stats(&self) -> Stats {
         let mut topics: Vec<_> = self.place.broker.topics().iter().map(|topic| topic_stats(topic)).collect();
         topics.sort_by(|a, b| a.name.cmp(&b.name));
@@ -95,6 +129,7 @@ fn topic_stats(topic: &Topic) -> TopicStats {
         finished: report.stats.finished,
         requeued: report.stats.requeued,
         timed_out: report.stats.timed_out,
+        dead_lettered: report.stats.dead_lettered,
         subscribers: report.stats.subscribers,
         paused: report.stats.paused,
     };

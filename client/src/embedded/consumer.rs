@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use mq_core::clock::Mono;
 use mq_core::sync::Mutex;
 use mq_core::{ChannelName, Departure, Pulled, TopicName, Wake};
 
@@ -12,7 +13,7 @@ use super::{BrokerPlace, failed};
 use crate::delivery::{Answer, Delivery, DeliveryKey};
 use crate::error::{Error, Result};
 use crate::signal::Signal;
-use crate::subscription::{Failure, Failures, Source, SubscribeOptions};
+use crate::subscription::{Failure, Failures, MSG_TIMEOUT, Source, SubscribeOptions};
 
 /// Bytes of messages fetched in one pull; one larger message comes alone.
 const FETCH_BYTES: usize = 1 << 20;
@@ -30,6 +31,7 @@ pub(super) fn start(
     let signal = Arc::new(Notifier::default());
     let wake: Arc<dyn Wake> = signal.clone();
     let failed = |error| failed(&error, &place.name);
+    let options = SubscribeOptions { msg_timeout: options.msg_timeout_or(MSG_TIMEOUT), ..options };
     let core =
         mq_core::SubscribeOptions { msg_timeout: options.msg_timeout, sample_rate: options.sample_rate };
     let subscribed = place.broker.subscribe_at(topic, channel, options.start.into(), core, &wake);
@@ -69,12 +71,12 @@ struct Core {
 struct Fetched {
     delivery: Delivery,
     /// Time of the broker's clock at which it is delivered again.
-    deadline: u64,
+    deadline: Mono,
 }
 
 impl Core {
     /// Gives up to `max` of what is fetched. Returns how many.
-    fn give(&mut self, max: usize, now: u64, sink: &mut dyn FnMut(Delivery)) -> usize {
+    fn give(&mut self, max: usize, now: Mono, sink: &mut dyn FnMut(Delivery)) -> usize {
         let mut count = 0;
         while count < max
             && let Some(Fetched { delivery, deadline }) = self.fetched.pop_front()
@@ -89,7 +91,7 @@ impl Core {
     }
 
     /// Fetches what the broker has for this subscriber.
-    fn fetch(&mut self, place: &BrokerPlace, deadline: u64) -> Pulled {
+    fn fetch(&mut self, place: &BrokerPlace, deadline: Mono) -> Pulled {
         let mut bodies = Bodies::default();
         let (subscription, fetched) = (&mut self.subscription, &mut self.fetched);
         let pulled = subscription.pull(FETCH_BYTES, &mut |delivery| {
@@ -158,7 +160,7 @@ impl Source for EmbeddedSource {
                 return Some(Ok(()));
             }
             let timeout = u64::try_from(self.options.msg_timeout.as_nanos()).unwrap_or(u64::MAX);
-            match core.fetch(&self.place, now.saturating_add(timeout)) {
+            match core.fetch(&self.place, now.plus(timeout)) {
                 _ if !core.fetched.is_empty() => {}
                 Pulled::Wait => return None,
                 // The turn passed over messages that are deferred.

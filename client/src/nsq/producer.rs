@@ -8,6 +8,7 @@ use super::config::NsqConfig;
 use crate::client::{Client, connect_to};
 use crate::error::Result;
 use crate::message::NewMessage;
+use crate::outgoing::IntoMessage;
 use crate::publish::{Pending, Receipt};
 use crate::url::Place;
 
@@ -57,7 +58,7 @@ impl Producer {
     ///
     /// # Errors
     /// As [`Client::publish`]; `Closed` after [`Producer::stop`].
-    pub fn publish(&self, topic: &str, body: impl Into<NewMessage>) -> Result<Receipt> {
+    pub fn publish(&self, topic: &str, body: impl IntoMessage) -> Result<Receipt> {
         self.client.publish(topic, body)
     }
 
@@ -65,7 +66,7 @@ impl Producer {
     ///
     /// # Errors
     /// As [`Producer::publish`].
-    pub fn multi_publish<M: Into<NewMessage>>(
+    pub fn multi_publish<M: IntoMessage>(
         &self,
         topic: &str,
         bodies: impl IntoIterator<Item = M>,
@@ -92,7 +93,7 @@ impl Producer {
     ///
     /// # Errors
     /// As [`Client::send`]; `Closed` after [`Producer::stop`].
-    pub fn publish_async(&self, topic: &str, body: impl Into<NewMessage>) -> Result<Pending> {
+    pub fn publish_async(&self, topic: &str, body: impl IntoMessage) -> Result<Pending> {
         self.client.send(topic, body)
     }
 
@@ -100,7 +101,7 @@ impl Producer {
     ///
     /// # Errors
     /// As [`Producer::publish_async`]; `Invalid` for no message at all.
-    pub fn multi_publish_async<M: Into<NewMessage>>(
+    pub fn multi_publish_async<M: IntoMessage>(
         &self,
         topic: &str,
         bodies: impl IntoIterator<Item = M>,

@@ -19,7 +19,7 @@ use crate::delivery::{Answer, Delivery, DeliveryKey};
 use crate::error::{Error, Result};
 use crate::events::ConnectionEvent;
 use crate::signal::Signal;
-use crate::subscription::{Failure, Failures, Source, Start, SubscribeOptions};
+use crate::subscription::{Failure, Failures, MSG_TIMEOUT, Source, Start, SubscribeOptions};
 use crate::turns::Turns;
 use crate::url::Place;
 
@@ -71,13 +71,12 @@ struct Inbox {
 
 impl Inbox {
     fn handle(&mut self, event: Event) {
-        let now = Instant::now();
         if let Some(turns) = &mut self.turns {
-            turns.follow(event, now);
+            turns.follow(event, Instant::now());
         }
         for SetCredit { connection, credit } in self.distributor.handle(event) {
             if let Some(turns) = &mut self.turns {
-                turns.credit(connection, credit, now);
+                turns.credit(connection, credit, Instant::now());
             }
             // One that ended meanwhile needs no credit.
             let _ = self.command(connection, Command::Credit(credit));
@@ -125,7 +124,7 @@ pub(super) fn start(
 ) -> Arc<RemoteSource> {
     let (given, lookups) = match &brokers.place {
         Place::Brokers { addresses, .. } => (&addresses[..], &[][..]),
-        Place::Lookup(servers) => (&[][..], &servers[..]),
+        Place::Lookup { servers, .. } => (&[][..], &servers[..]),
         Place::Folder(_) | Place::Memory => Default::default(),
     };
     let inbox = Inbox {
@@ -234,7 +233,7 @@ impl RemoteSource {
 
     /// Asks the lookup servers again and again.
     async fn discover(self: Arc<Self>) {
-        let tuning = &self.brokers.tuning;
+        let (tuning, tls) = (&self.brokers.tuning, self.brokers.lookup_tls.as_ref());
         loop {
             let asked = self.signal.until(|| {
                 let inbox = self.inbox.lock();
@@ -245,7 +244,7 @@ impl RemoteSource {
             let (servers, filter, version) = asked.await;
             let found = tokio::select! {
                 () = self.closed() => return,
-                found = discovery::discover(&servers, Some(self.topic.as_str()), tuning) => found,
+                found = discovery::discover(&servers, Some(self.topic.as_str()), tuning, tls) => found,
             };
             // While no server answers, the brokers are those they named last.
             if found.failures.len() < servers.len() {
@@ -428,12 +427,10 @@ impl RemoteSource {
 
     /// Passes on the messages that came. Returns how many.
     fn deliver(&self, connection: ConnectionId, from: &mut Connection, broker: &Arc<str>) -> u64 {
-        let mut count = 0;
-        let deadline = Instant::now() + self.options.msg_timeout;
-        let mut inbox = self.inbox.lock();
-        while let Some(message) = from.take_message() {
-            count += 1;
-            inbox.handle(Event::Delivered(connection));
+        let [granted, _] = from.message_timeouts();
+        let deadline = Instant::now() + self.options.msg_timeout_or(granted);
+        // Decoded before the lock: whoever takes messages does not wait meanwhile.
+        let messages = std::iter::from_fn(|| from.take_message()).map(|message| {
             let Message { id, timestamp, attempts, body, token, offset, headers } = message;
             let delivery = Delivery {
                 key: DeliveryKey { id, token, connection },
@@ -444,13 +441,23 @@ impl RemoteSource {
                 offset,
                 broker: Arc::clone(broker),
             };
-            inbox.fetched.push_back(Fetched { delivery, deadline });
+            Fetched { delivery, deadline }
+        });
+        let mut fetched: VecDeque<_> = messages.collect();
+        let count = fetched.len();
+        if count == 0 {
+            return 0;
+        }
+        let mut inbox = self.inbox.lock();
+        (0..count).for_each(|_| inbox.handle(Event::Delivered(connection)));
+        if inbox.fetched.is_empty() {
+            inbox.fetched = fetched;
+        } else {
+            inbox.fetched.append(&mut fetched);
         }
         drop(inbox);
-        if count > 0 {
-            self.signal.notify();
-        }
-        count
+        self.signal.notify();
+        count as u64
     }
 }
 
@@ -544,7 +551,8 @@ impl Source for RemoteSource {
     }
 
     fn msg_timeout(&self) -> Duration {
-        self.options.msg_timeout
+        // Bounds the delay of what nobody answers: the default does for brokers whose own is in force.
+        self.options.msg_timeout_or(MSG_TIMEOUT)
     }
 
     fn is_new(&self) -> Option<bool> {

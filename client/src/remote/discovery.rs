@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use mq_nsq::client::{Admin, AdminError};
+use mq_nsq::client::{Admin, AdminError, ClientTls};
 use serde::Deserialize;
 
 use super::Tuning;
 use crate::error::Error;
 use crate::subscription::Failure;
+use crate::url::HTTPS;
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
@@ -27,12 +28,22 @@ pub(super) struct Discovered {
     pub(super) failures: Vec<Failure>,
 }
 
-/// Asks every server for the brokers that have `topic`, or for all brokers.
-pub(super) async fn discover(servers: &[String], topic: Option<&str>, tuning: &Tuning) -> Discovered {
+/// Asks every server for the brokers that have `topic`, or for all brokers; over `tls` where its address says
+/// so.
+pub(super) async fn discover(
+    servers: &[String],
+    topic: Option<&str>,
+    tuning: &Tuning,
+    tls: Option<&ClientTls>,
+) -> Discovered {
     let token = tuning.lookup_token.as_ref().map(|token| &**token.expose());
     let mut discovered = Discovered { addresses: Vec::new(), failures: Vec::new() };
     for server in servers {
-        let admin = Admin::new(server, token).with_timeout(tuning.lookup_timeout);
+        let admin = match (server.strip_prefix(HTTPS), tls) {
+            (Some(address), Some(tls)) => Admin::new(address, token).with_tls(tls.clone()),
+            _ => Admin::new(server, token),
+        };
+        let admin = admin.with_timeout(tuning.lookup_timeout);
         let answer = match topic {
             Some(topic) => admin.get("/lookup", &[("topic", topic)]).await,
             None => admin.get("/nodes", &[]).await,

@@ -5,30 +5,36 @@
 mod answers;
 mod consumer;
 mod discovery;
+mod peeker;
 mod producer;
 mod roster;
 mod tuning;
 
 use std::collections::HashMap;
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 
 use mq_core::sync::Mutex;
-use mq_core::{ChannelName, TopicName};
+use mq_core::{ChannelName, MessageId, TopicName};
 use mq_nsq::client::{ClientTls, ClientTlsOptions, Connection, Identify, Secret};
 use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::config::{Compression, Config, PublishTo, Retry};
 use crate::error::{Error, Result};
 use crate::events::{ConnectionEvent, Events};
 use crate::fork::OncePerProcess;
-use crate::publish::{Publication, Queue};
+use crate::peeked::Peeked;
+use crate::publish::{Buffer, Publication, Queue};
 use crate::subscription::{Source, SubscribeOptions};
-use crate::url::Place;
+use crate::url::{HTTPS, Place};
 
 pub(crate) use consumer::RemoteSource;
+use peeker::Peeker;
+use producer::addresses;
 pub(crate) use tuning::Tuning;
 
 /// Threads of the one runtime of the process: they only move bytes.
@@ -77,20 +83,25 @@ pub(crate) fn consume(
 pub(crate) struct Remote {
     brokers: Arc<Brokers>,
     queue: Arc<Queue>,
+    peeker: Arc<tokio::sync::Mutex<Peeker>>,
     runtime: &'static Handle,
 }
 
 /// The brokers of a client, and what it says to them.
-struct Brokers {
+pub(crate) struct Brokers {
     place: Place,
     name: String,
     identify: Identify,
+    /// Settings of questions to lookup servers over TLS, if there are such servers.
+    lookup_tls: Option<ClientTls>,
     max_delay: Duration,
     lookup_poll_interval: Duration,
     retry: Retry,
     tuning: Tuning,
     /// The last reason why nothing could be sent.
     obstacle: Mutex<String>,
+    /// Brokers that lookup servers named last. They count as long as no server answers.
+    found: Mutex<Vec<String>>,
     /// Addresses at which the extension was offered and not taken, and until when it is not tried again.
     /// Bounded by the addresses there are.
     plain: Mutex<HashMap<String, Instant>>,
@@ -99,12 +110,12 @@ struct Brokers {
 }
 
 impl Brokers {
-    async fn dial(
+    pub(crate) async fn dial(
         &self,
         address: &str,
         options: Option<&SubscribeOptions>,
     ) -> Result<Connection, mq_nsq::client::Error> {
-        let msg_timeout = options.map(|options| options.msg_timeout);
+        let msg_timeout = options.map(|options| options.msg_timeout).filter(|timeout| !timeout.is_zero());
         let sample_rate = options.map_or(0, |options| options.sample_rate);
         let extension = self.identify.extension && !self.is_plain(address);
         let identify = Identify { msg_timeout, sample_rate, extension, ..self.identify.clone() };
@@ -125,7 +136,7 @@ impl Brokers {
 
     async fn ping(&self) -> Result<()> {
         let mut failed = Error::Invalid("there is no broker to ask".to_owned());
-        for address in producer::addresses(self).await {
+        for address in addresses(self).await {
             match self.dial(&address, None).await {
                 Ok(connection) => {
                     // It was there, however its connection ends.
@@ -156,18 +167,21 @@ impl Brokers {
     fn new(place: Place, config: &Config, tuning: Tuning) -> Result<Self> {
         let name = match &place {
             Place::Brokers { addresses, .. } => addresses.join(","),
-            Place::Lookup(addresses) => format!("the brokers of {}", addresses.join(",")),
+            Place::Lookup { servers, .. } => format!("the brokers of {}", servers.join(",")),
             Place::Folder(_) | Place::Memory => String::new(),
         };
         let tls = ClientTlsOptions {
             root_ca_file: config.tls_root_ca_file.clone(),
             insecure_skip_verify: config.tls_insecure,
+            server_name: config.tls_server_name.clone(),
             identity: config.tls_cert_file.clone().zip(config.tls_key_file.clone()),
             min_version: tuning.tls_min_version,
-            ..ClientTlsOptions::default()
         };
-        let is_tls = matches!(place, Place::Brokers { tls: true, .. });
-        let tls = is_tls.then(|| ClientTls::load(&tls)).transpose().map_err(Error::invalid)?;
+        let is_tls = matches!(place, Place::Brokers { tls: true, .. } | Place::Lookup { tls: true, .. });
+        let asks_over_tls = matches!(&place, Place::Lookup { servers, .. } if servers.iter().any(|server| server.starts_with(HTTPS)));
+        let loaded = (is_tls || asks_over_tls).then(|| ClientTls::load(&tls));
+        let loaded = loaded.transpose().map_err(Error::invalid)?;
+        let (tls, lookup_tls) = (loaded.clone().filter(|_| is_tls), loaded.filter(|_| asks_over_tls));
         let identify = Identify {
             client_id: config.client_id.clone(),
             hostname: tuning.hostname.clone(),
@@ -192,11 +206,13 @@ impl Brokers {
             place,
             name,
             identify,
+            lookup_tls,
             max_delay: config.max_reconnect_delay,
             lookup_poll_interval: config.lookup_poll_interval,
             retry: config.retry,
             tuning,
             obstacle: Mutex::default(),
+            found: Mutex::default(),
             plain: Mutex::default(),
             events: Events::default(),
         })
@@ -204,16 +220,16 @@ impl Brokers {
 }
 
 impl Remote {
-    pub(crate) fn start(place: Place, config: &Config, tuning: Tuning) -> Result<Self> {
+    pub(crate) fn start(place: Place, config: &Config, tuning: Tuning, buffer: &Arc<Buffer>) -> Result<Self> {
         let brokers = Arc::new(Brokers::new(place, config, tuning)?);
-        let queue = Arc::new(Queue::default());
+        let queue = Arc::new(Queue::new(buffer));
         let runtime = runtime()?;
         let (to, from) = (Arc::clone(&brokers), Arc::clone(&queue));
         match config.publish_to {
             PublishTo::One => runtime.spawn(producer::run(to, from)),
             PublishTo::All => runtime.spawn(producer::run_all(to, from)),
         };
-        Ok(Self { brokers, queue, runtime })
+        Ok(Self { brokers, queue, peeker: Arc::default(), runtime })
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -222,7 +238,7 @@ impl Remote {
 
     pub(crate) fn obstacle(&self) -> String {
         match &*self.brokers.obstacle.lock() {
-            obstacle if obstacle.is_empty() => format!("{} is busy", self.name()),
+            obstacle if obstacle.is_empty() => format!("{} does not answer", self.name()),
             obstacle => obstacle.clone(),
         }
     }
@@ -251,11 +267,37 @@ impl Remote {
 
     /// Connects to one of the brokers, and closes that connection again.
     pub(crate) fn ping(&self) -> Result<()> {
-        let (sender, answer) = sync_channel(1);
         let brokers = Arc::clone(&self.brokers);
+        self.wait(async move { brokers.ping().await })
+    }
+
+    /// Looks at a topic of one of the brokers, on the runtime.
+    pub(crate) fn peek(
+        &self,
+        topic: TopicName,
+        from: Option<MessageId>,
+        max: usize,
+    ) -> impl Future<Output = Result<Peeked>> + Send + use<> {
+        let (brokers, peeker) = (Arc::clone(&self.brokers), Arc::clone(&self.peeker));
+        async move { peeker.lock().await.peek(&brokers, &topic, from, max).await }
+    }
+
+    pub(crate) fn spawn<R: Send + 'static>(
+        &self,
+        work: impl Future<Output = R> + Send + 'static,
+    ) -> JoinHandle<R> {
+        self.runtime.spawn(work)
+    }
+
+    /// Waits for work on the runtime.
+    pub(crate) fn wait<R: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<R>> + Send + 'static,
+    ) -> Result<R> {
+        let (sender, answer) = sync_channel(1);
         self.runtime.spawn(async move {
             // Nobody waits any more where it can't be sent.
-            let _ = sender.send(brokers.ping().await);
+            let _ = sender.send(work.await);
         });
         answer.recv().map_err(|_| Error::Closed)?
     }

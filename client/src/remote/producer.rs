@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mq_core::sync::Mutex;
-use mq_nsq::client::{Connection, Error as WireError, Outgoing, Results};
+use mq_nsq::client::{Connection, Error as WireError, Results};
 use mq_nsq::wire::Together;
 use mq_nsq::wire::extension::Run;
 
@@ -16,14 +16,17 @@ use super::{Backoff, Brokers, discovery};
 use crate::config::Retry;
 use crate::error::{Error, Result};
 use crate::events::ConnectionEvent;
-use crate::message::NewMessage;
-use crate::publish::{Next, Publication, Queue, Receipt, Resend};
+use crate::publish::{Buffer, Freed, Next, Publication, Queue, Resend, Stored};
 use crate::subscription::Failure;
 use crate::url::Place;
 
 /// Commands on the way over one connection: enough for the way there and back, and for one write and one
 /// read for many of them. Brokers take at least 4,096 without an answer.
 const UNANSWERED_MAX: usize = 512;
+/// Bytes published over one connection without an answer while more are sent.
+const UNANSWERED_BYTES_MAX: usize = 4 << 20;
+/// Bytes that are written at once: few calls, and the broker gets some while more are encoded.
+const WRITE_BYTES: usize = 128 << 10;
 /// Single messages that follow each other go out as one batch, of so many and so many bytes at most: one
 /// answer for all, and far below what brokers take.
 const TOGETHER_MAX: usize = 256;
@@ -54,7 +57,7 @@ pub(super) async fn run(brokers: Arc<Brokers>, queue: Arc<Queue>) {
                         .into_iter()
                         .partition(|publication| publication.resend.is_some() && !brokers.is_one());
                     queue.put_back(unsent);
-                    spawn_resend(&brokers, address.clone(), resend);
+                    spawn_resend(&brokers, &queue.buffer, address.clone(), resend);
                     served = ended.has_outcomes;
                     turn = turn.wrapping_add(1);
                     break;
@@ -90,7 +93,7 @@ struct Ended {
 /// Sends what is queued over a connection until it ends. `None`: the queue is closed, and all has its
 /// outcome.
 async fn serve(brokers: &Brokers, queue: &Queue, address: &str, connection: Connection) -> Option<Ended> {
-    let mut link = Link::new(connection, address, brokers.retry);
+    let mut link = Link::new(connection, address, brokers.retry, &queue.buffer);
     brokers.events.push(super::connected(&link.connection, &link.broker));
     let ended = link.serve(queue).await;
     queue.look_soon(false);
@@ -165,7 +168,7 @@ async fn run_one(
                     ended.left.into_iter().partition(|publication| publication.resend.is_some());
                 queue.put_back(unsent);
                 queue.signal.notify();
-                spawn_resend(&brokers, address.clone(), resend);
+                spawn_resend(&brokers, &queue.buffer, address.clone(), resend);
                 if ended.has_outcomes {
                     backoff.reset();
                 }
@@ -180,7 +183,7 @@ async fn run_one(
             () = queue.signal.until(|| queue.is_closed().then_some(())) => {}
         }
         let is_gone =
-            matches!(brokers.place, Place::Lookup(_)) && !addresses(&brokers).await.contains(&address);
+            matches!(brokers.place, Place::Lookup { .. }) && !addresses(&brokers).await.contains(&address);
         if is_gone {
             break;
         }
@@ -194,11 +197,16 @@ async fn run_one(
 }
 
 /// Sends publications to the one broker that may have them already, until it answers or forgets their ids.
-fn spawn_resend(brokers: &Arc<Brokers>, address: String, publications: VecDeque<Publication>) {
+fn spawn_resend(
+    brokers: &Arc<Brokers>,
+    buffer: &Arc<Buffer>,
+    address: String,
+    publications: VecDeque<Publication>,
+) {
     if publications.is_empty() {
         return;
     }
-    let (brokers, queue) = (Arc::clone(brokers), Queue::default());
+    let (brokers, queue) = (Arc::clone(brokers), Queue::new(buffer));
     queue.put_back(publications);
     queue.close();
     tokio::spawn(async move {
@@ -210,19 +218,26 @@ fn spawn_resend(brokers: &Arc<Brokers>, address: String, publications: VecDeque<
                 return;
             }
             let Ok(connection) = brokers.dial(&address, None).await else { continue };
-            let mut link = Link::new(connection, &address, brokers.retry);
+            let mut link = Link::new(connection, &address, brokers.retry, &queue.buffer);
             let Err(error) = link.serve(&queue).await else { return };
             queue.put_back(link.end(error).1);
         }
     });
 }
 
-pub(super) async fn addresses(brokers: &Brokers) -> Vec<String> {
+/// The brokers to publish to: those that are configured, or that lookup servers name. While none of these
+/// answers, they are the brokers of the last answer.
+pub(crate) async fn addresses(brokers: &Brokers) -> Vec<String> {
     match &brokers.place {
         Place::Brokers { addresses, .. } => addresses.clone(),
-        Place::Lookup(servers) => {
-            let found = discovery::discover(servers, None, &brokers.tuning).await;
-            if found.addresses.is_empty() {
+        Place::Lookup { servers, .. } => {
+            let found =
+                discovery::discover(servers, None, &brokers.tuning, brokers.lookup_tls.as_ref()).await;
+            let mut last = brokers.found.lock();
+            if !found.addresses.is_empty() || found.failures.is_empty() {
+                *last = found.addresses;
+            }
+            if last.is_empty() {
                 let failures: Vec<_> =
                     found.failures.iter().map(|failure| failure.error.to_string()).collect();
                 *brokers.obstacle.lock() = match failures.as_slice() {
@@ -230,7 +245,7 @@ pub(super) async fn addresses(brokers: &Brokers) -> Vec<String> {
                     failures => failures.join("; "),
                 };
             }
-            found.addresses
+            last.clone()
         }
         Place::Folder(_) | Place::Memory => Vec::new(),
     }
@@ -240,6 +255,7 @@ pub(super) async fn addresses(brokers: &Brokers) -> Vec<String> {
 struct Link {
     connection: Connection,
     broker: Arc<str>,
+    buffer: Arc<Buffer>,
     retry: Retry,
     unanswered: VecDeque<Publication>,
     /// Publications of each command that has no answer, at least 1 each: in all as many as `unanswered`.
@@ -251,10 +267,17 @@ struct Link {
 }
 
 impl Link {
-    fn new(connection: Connection, address: &str, retry: Retry) -> Self {
-        let (unanswered, commands) = (VecDeque::new(), VecDeque::new());
-        let broker = address.into();
-        Self { connection, broker, retry, unanswered, commands, settled: 0, has_outcomes: false }
+    fn new(connection: Connection, address: &str, retry: Retry, buffer: &Arc<Buffer>) -> Self {
+        Self {
+            connection,
+            broker: address.into(),
+            buffer: Arc::clone(buffer),
+            retry,
+            unanswered: VecDeque::new(),
+            commands: VecDeque::new(),
+            settled: 0,
+            has_outcomes: false,
+        }
     }
 
     /// Sends and takes in answers until the queue is closed and all is answered.
@@ -262,11 +285,15 @@ impl Link {
         loop {
             let seen = queue.signal.seen();
             self.settle();
-            let has_room = self.commands.len() < UNANSWERED_MAX;
+            let has_room = self.commands.len() < UNANSWERED_MAX
+                && self.connection.unanswered_bytes() < UNANSWERED_BYTES_MAX;
             if has_room {
                 match queue.pop() {
                     Next::Publication(publication) => {
-                        self.send(publication, queue).await?;
+                        self.send(publication, queue);
+                        if self.connection.unsent_bytes() >= WRITE_BYTES {
+                            self.connection.nudge().await?;
+                        }
                         continue;
                     }
                     Next::Closed if self.unanswered.is_empty() => {
@@ -277,7 +304,7 @@ impl Link {
                 }
             }
             let waits_for_answers = !self.unanswered.is_empty();
-            if queue.look_soon(waits_for_answers) && has_room {
+            if queue.look_soon(waits_for_answers && has_room) && has_room {
                 continue;
             }
             tokio::select! {
@@ -288,81 +315,85 @@ impl Link {
         }
     }
 
-    /// Sends a publication, and with it those single messages that follow.
-    async fn send(&mut self, publication: Publication, queue: &Queue) -> Result<(), WireError> {
+    /// Sends a publication, and with it those single messages that follow. Goes out with what is awaited
+    /// next.
+    fn send(&mut self, publication: Publication, queue: &Queue) {
         let first = self.unanswered.len();
-        let mut bytes = 0;
-        let mut next = Some(publication);
+        if !self.begins(&publication) {
+            return;
+        }
         // Before anything can fail they are among the unanswered: from here on they may have been sent.
-        while let Some(publication) = next.take() {
-            bytes += publication.messages.iter().map(NewMessage::bytes).sum::<usize>();
-            if self.takes(&publication) && publication.slot.start(&self.broker) {
-                self.unanswered.push_back(publication);
+        let is_extended = self.connection.is_extended();
+        if may_share(&publication, is_extended) {
+            let (topic, mut count, mut bytes) = (publication.topic.clone(), 1, publication.messages.bytes());
+            let unanswered = &mut self.unanswered;
+            unanswered.push_back(publication);
+            let fits = |next: &Publication| {
+                let fits = count < TOGETHER_MAX
+                    && bytes < TOGETHER_BYTES_MAX
+                    && next.topic == topic
+                    && may_share(next, is_extended);
+                (count, bytes) = (count + 1, bytes + next.messages.bytes());
+                fits
+            };
+            queue.pop_while(fits, |next| unanswered.push_back(next));
+            let mut at = first + 1;
+            while at < self.unanswered.len() {
+                if self.begins(&self.unanswered[at]) {
+                    at += 1;
+                } else {
+                    self.unanswered.remove(at);
+                }
             }
-            let Some(first_of_all) = self.unanswered.get(first) else { return Ok(()) };
-            let count = self.unanswered.len() - first;
-            if self.may_share(first_of_all) && count < TOGETHER_MAX && bytes < TOGETHER_BYTES_MAX {
-                next = queue.pop_beside(first_of_all, |next| self.may_share(next));
-            }
+        } else {
+            self.unanswered.push_back(publication);
         }
         let together = self.unanswered.range(first..);
         self.commands.push_back(together.len());
-        let Some(Publication { topic, messages, slot, .. }) = self.unanswered.get(first) else {
-            return Ok(());
-        };
+        let Publication { topic, messages, slot, .. } = &self.unanswered[first];
         let sent = if self.connection.is_extended() {
             // Those that share a command share nothing else.
             let how = if together.len() > 1 { Together::Each } else { Together::All };
-            let messages = together.flat_map(|publication| &publication.messages);
-            self.connection.publish_records(topic, how, messages.map(record)).await
+            let count = together.clone().map(|publication| publication.messages.len()).sum();
+            let records = together.map(|publication| publication.messages.encoded());
+            self.connection.put_records(topic, how, count, records)
+        } else if messages.len() == 1 && !messages.delay().is_zero() {
+            let body = messages.records().next().map_or(&[][..], |record| record.body);
+            self.connection.put_one(topic, body, messages.delay())
         } else {
-            match messages.as_slice() {
-                [one] if !one.delay.is_zero() => {
-                    self.connection.publish_deferred(topic, &one.body, one.delay).await
-                }
-                _ => {
-                    let bodies = together.flat_map(|publication| &publication.messages);
-                    let bodies: Vec<_> = bodies.map(|message| &message.body).collect();
-                    self.connection.publish_batch(topic, &bodies).await
-                }
-            }
+            let records = together.flat_map(|publication| publication.messages.records());
+            let bodies: Vec<_> = records.map(|record| record.body).collect();
+            self.connection.put_batch(topic, &bodies)
         };
-        match sent {
-            // Nothing was sent, and the connection goes on. Only a publish that is sent by itself can be so.
-            Err(WireError::Input(why)) => {
-                slot.settle(Err(Error::Invalid(why)));
-                self.unanswered.truncate(first);
-                self.commands.pop_back();
-                Ok(())
-            }
-            other => other,
+        // Nothing was sent, and the connection goes on. Only a publish that is sent by itself can be so.
+        if let Err(error) = sent {
+            slot.settle(&self.buffer, Err(Error::Invalid(error.to_string())));
+            self.unanswered.truncate(first);
+            self.commands.pop_back();
         }
+    }
+
+    /// Notes that a publication is being sent, if it can be and was not withdrawn. Returns whether it is.
+    fn begins(&self, publication: &Publication) -> bool {
+        self.takes(publication) && publication.slot.start(&self.broker)
     }
 
     /// Whether a publication can be sent to this broker; else it has its outcome.
     fn takes(&self, publication: &Publication) -> bool {
-        if publication.is_forgotten(Instant::now()) {
+        if publication.is_forgotten(&self.buffer, Instant::now) {
             return false;
         }
-        let beyond = publication.beyond_nsq().filter(|_| !self.connection.is_extended());
+        let beyond = publication.messages.beyond_nsq().filter(|_| !self.connection.is_extended());
         if let Some(what) = beyond {
             let (what, broker) = (what.to_owned(), self.broker.to_string());
             // What was sent to a broker that had the extension then: it may be stored.
-            publication.slot.settle(Err(match publication.resend {
+            let error = match publication.resend {
                 Some(_) => Error::Unknown { why: format!("it can't be sent again: {what}"), broker },
                 None => Error::Unsupported { what, broker },
-            }));
+            };
+            publication.slot.settle(&self.buffer, Err(error));
         }
         beyond.is_none()
-    }
-
-    /// Whether a publication is a single message that may be sent in one command with others.
-    fn may_share(&self, publication: &Publication) -> bool {
-        let is_plain = || publication.messages.iter().all(|one| one.delay.is_zero());
-        let is_small = publication.messages.iter().all(|one| one.bytes() < TOGETHER_BYTES_MAX);
-        publication.is_single()
-            && is_small
-            && (self.connection.is_extended() || (is_plain() && publication.beyond_nsq().is_none()))
     }
 
     /// Passes on the answers that came.
@@ -371,16 +402,17 @@ impl Link {
             self.has_outcomes = true;
             self.settle_results(&results);
         }
-        while let Some(publication) = self.unanswered.front().filter(|_| !self.connection.is_extended()) {
-            let messages = publication.messages.len() as u64;
-            if self.settled + messages > self.connection.acknowledged() {
-                return;
+        let (mut count, mut freed) = (0, Freed::default());
+        while let Some(publication) = self.unanswered.get(count).filter(|_| !self.connection.is_extended()) {
+            let messages = publication.messages.len();
+            if self.settled + messages as u64 > self.connection.acknowledged() {
+                break;
             }
-            self.settled += messages;
-            self.has_outcomes = true;
-            let receipt = Receipt { offset: None, duplicate: false, broker: Arc::clone(&self.broker) };
-            publication.slot.settle(Ok(vec![receipt; publication.messages.len()]));
-            self.unanswered.pop_front();
+            self.settled += messages as u64;
+            let mut stored = Stored::new(Arc::clone(&self.broker));
+            stored.push(messages, None, false);
+            freed += publication.slot.decide(Ok(stored));
+            count += 1;
             if let Some(left) = self.commands.front_mut() {
                 *left -= 1;
                 if *left == 0 {
@@ -388,30 +420,49 @@ impl Link {
                 }
             }
         }
+        self.pass_on(count, freed);
+    }
+
+    /// Passes on the outcomes of the oldest publications, which are decided, to whoever waits for them.
+    fn pass_on(&mut self, count: usize, freed: Freed) {
+        self.has_outcomes |= count > 0;
+        self.buffer.give(freed);
+        self.unanswered.drain(..count).for_each(|publication| publication.slot.notify());
     }
 
     /// Passes on the results of the oldest command.
     fn settle_results(&mut self, results: &Results) {
         let count = self.commands.pop_front().unwrap_or(0);
-        // One outcome for each message, from runs of those with the same.
-        let mut outcomes = results.runs().flat_map(|run| (0..run.count()).map(move |at| (run, at)));
-        for publication in self.unanswered.drain(..count.min(self.unanswered.len())) {
-            let outcomes = outcomes.by_ref().take(publication.messages.len());
-            let receipts = outcomes.map(|(run, at)| match run {
-                Run::Stored { first, duplicate, .. } => {
-                    let offset = Some(first + u64::from(at));
-                    Ok(Receipt { offset, duplicate, broker: Arc::clone(&self.broker) })
+        let count = count.min(self.unanswered.len());
+        let (mut runs, mut freed) = (results.runs(), Freed::default());
+        // The run that the next message is in, and the messages of it that others have.
+        let (mut run, mut used) = (runs.next(), 0);
+        for publication in self.unanswered.range(..count) {
+            let (mut stored, mut refused) = (Stored::new(Arc::clone(&self.broker)), None);
+            let mut left = publication.messages.len();
+            while left > 0
+                && let Some(current) = run
+            {
+                let some = left.min((current.count() - used) as usize);
+                match current {
+                    Run::Stored { first, duplicate, .. } => {
+                        stored.push(some, Some(first + u64::from(used)), duplicate);
+                    }
+                    Run::Refused { retry, why, .. } => {
+                        let why = String::from_utf8_lossy(why).into_owned();
+                        let broker = self.broker.to_string();
+                        refused.get_or_insert(Error::Refused { why, broker, retry });
+                    }
                 }
-                Run::Refused { retry, why, .. } => {
-                    let why = String::from_utf8_lossy(why).into_owned();
-                    Err(Error::Refused { why, broker: self.broker.to_string(), retry })
+                left -= some;
+                used += some as u32;
+                if used == current.count() {
+                    (run, used) = (runs.next(), 0);
                 }
-            });
-            // Taken to the end, or the next publication would begin with what is left.
-            let (receipts, refused): (Vec<_>, Vec<_>) = receipts.partition(Result::is_ok);
-            let refused = refused.into_iter().find_map(Result::err);
-            publication.slot.settle(refused.map_or_else(|| receipts.into_iter().collect(), Err));
+            }
+            freed += publication.slot.decide(refused.map_or(Ok(stored), Err));
         }
+        self.pass_on(count, freed);
     }
 
     /// Settles what can be after the connection's end. Returns the reason, and what is to be sent again.
@@ -427,15 +478,15 @@ impl Link {
             } else if is_unread {
                 publication.slot.restart();
                 left.push_back(publication);
-            } else if self.connection.is_extended() && publication.has_ids() {
-                publication.resend = Some(Resend { broker: Arc::clone(&self.broker), until });
+            } else if self.connection.is_extended() && publication.messages.has_ids() {
+                publication.resend = Some(Box::new(Resend { broker: Arc::clone(&self.broker), until }));
                 left.push_back(publication);
             } else if self.retry == Retry::AtLeastOnce {
                 publication.slot.restart();
                 left.push_back(publication);
             } else {
                 let broker = self.broker.to_string();
-                publication.slot.settle(Err(Error::Unknown { why: why.clone(), broker }));
+                publication.slot.settle(&self.buffer, Err(Error::Unknown { why: why.clone(), broker }));
             }
         }
         (format!("{}: {why}", self.broker), left)
@@ -455,18 +506,15 @@ impl Link {
             let (why, broker) = (error.to_string(), self.broker.to_string());
             let refused = Error::Refused { why, broker, retry: is_late };
             let some = self.unanswered.drain(..count);
-            some.for_each(|publication| publication.slot.settle(Err(refused.clone())));
+            some.for_each(|publication| publication.slot.settle(&self.buffer, Err(refused.clone())));
         }
         if is_late { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 }
 
-/// A message as it is sent.
-fn record(message: &NewMessage) -> Outgoing<'_> {
-    Outgoing {
-        delay: message.delay,
-        id: message.id.as_deref(),
-        headers: &message.headers,
-        body: &message.body,
-    }
+/// Whether a publication is a single message that may be sent in one command with others.
+fn may_share(publication: &Publication, is_extended: bool) -> bool {
+    let messages = &publication.messages;
+    let is_plain = || messages.delay().is_zero() && messages.beyond_nsq().is_none();
+    publication.is_single() && messages.bytes() < TOGETHER_BYTES_MAX && (is_extended || is_plain())
 }

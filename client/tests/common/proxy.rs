@@ -5,13 +5,15 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// What the proxy does when a client sends the word that it looks for.
+/// Behaviour of the proxy when a client sends the word that it looks for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
     /// Answers as one that knows only NSQ's commands, and closes.
     Refuses,
     /// Passes it on, and closes before the answer comes through; the first time only.
     LosesTheAnswer,
+    /// Keeps it to itself, and stays connected; the first time only.
+    Swallows,
 }
 
 /// A proxy on a port of its own, for as long as the test runs.
@@ -65,6 +67,7 @@ fn pass(client: TcpStream, server: TcpStream, word: &[u8], fault: Fault, seen: &
                 let _ = to_server.write_all(sent);
                 break;
             }
+            Fault::Swallows if is_first => {}
             _ if to_server.write_all(sent).is_err() => break,
             _ => {}
         }

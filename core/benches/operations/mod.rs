@@ -1,11 +1,11 @@
-//! What is measured: each operation in one thread, on a real folder, with a clock that stands still.
+//! The measured operations: each in one thread, on a real folder, with a clock that stands still.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use mq_core::testkit::RealDisk;
 use mq_core::testkit::frame::{Header, Kind, Record, put_record};
 use mq_core::testkit::nobody;
+use mq_core::testkit::{LogPos, RealDisk};
 use mq_core::{
     Attributes, Broker, ChannelName, Durability, ManualClock, MessageId, Offset, Options, Pulled, Step,
     StoreSizes, SubscribeOptions, TopicName,
@@ -135,10 +135,10 @@ pub(crate) fn operation(name: &str) -> Box<dyn FnMut(u64)> {
                 first: Offset(1),
                 time: 1,
                 has_ids: false,
-                synced_to: 0,
+                synced_to: LogPos(0),
             };
             Box::new(move |count| {
-                for position in 0..count {
+                for position in (0..count).map(LogPos) {
                     let bytes = std::hint::black_box(header.encode(7, position));
                     assert!(Header::decode(&bytes, 7, position).is_some());
                 }

@@ -2,22 +2,24 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 
 use crate::sync::{Mutex, MutexGuard};
 
-use crate::broker::Shared;
 use crate::channel::read_ahead::ReadAhead;
-use crate::channel::{Departure, State, SubId, Subscription, Unfinished};
-use crate::clock::{Mono, Wall};
+use crate::channel::{Departure, State, SubId, SubscribeOptions, Subscription, Unfinished};
+use crate::clock::{Mono, Wall, nanos};
+use crate::config::ChannelSettings;
 use crate::error::{Error, ErrorKind, Result};
 use crate::latency::{Latency, Samples};
 use crate::message::{Offset, Pos};
 use crate::name::ChannelName;
+use crate::shared::Shared;
 use crate::store::format::event;
-use crate::store::log::{Frame, Ticket, Wake};
+use crate::store::log::Ticket;
+use crate::store::memory::frame::Frame;
 use crate::store::read::reader;
 use crate::topic::{Topic, TopicState};
+use crate::wake::Wake;
 
 /// A channel of a topic. Every channel gets every message; the subscribers of one share them.
 ///
@@ -41,10 +43,13 @@ pub struct Channel {
     name: ChannelName,
     pub(super) topic: Weak<Topic>,
     pub(super) shared: Arc<Shared>,
-    me: Weak<Channel>,
+    pub(super) me: Weak<Channel>,
     /// Below this offset all is finished. Written under the lock, read without it.
     pub(crate) floor: AtomicU64,
     pub(super) inner: Mutex<Inner>,
+    /// Held from reading the settings to changing them, so that none of two changes is lost. Taken before
+    /// every other lock.
+    pub(super) changing: Mutex<()>,
 }
 
 /// The parts that every new channel needs.
@@ -77,6 +82,7 @@ pub(super) struct Inner {
     pub(super) hint: (Offset, Offset, usize),
     /// Messages an ephemeral channel skipped because too many waited.
     pub(super) skipped: u64,
+    pub(super) settings: ChannelSettings,
     /// Messages below the end that did not arrive since the start: they did before, or were emptied from the
     /// topic.
     pub(super) uncounted: u64,
@@ -98,28 +104,6 @@ pub(crate) struct Backlog {
     pub(crate) bytes: u64,
 }
 
-/// Settings of a subscription.
-///
-/// ```
-/// # use std::time::Duration;
-/// # use mq_core::SubscribeOptions;
-/// let slow = SubscribeOptions { msg_timeout: Duration::from_secs(600), ..SubscribeOptions::default() };
-/// ```
-#[derive(Clone, Copy, Debug)]
-pub struct SubscribeOptions {
-    /// Longest time that a message may be in flight before it is delivered again. Default 60 s.
-    pub msg_timeout: Duration,
-    /// 0 for all messages, the default, else about that many percent of them: the others are finished
-    /// undelivered.
-    pub sample_rate: u8,
-}
-
-impl Default for SubscribeOptions {
-    fn default() -> Self {
-        Self { msg_timeout: Duration::from_secs(60), sample_rate: 0 }
-    }
-}
-
 impl Channel {
     /// A new channel whose cursor stands at `next`: it has the messages `below` too, and skips `gaps` from
     /// there on.
@@ -128,12 +112,13 @@ impl Channel {
         next: Pos,
         below: &[Offset],
         gaps: &[(Pos, Pos)],
+        settings: ChannelSettings,
     ) -> Arc<Self> {
-        let unfinished = below.iter().map(|&offset| Unfinished { offset, attempts: 0, due: 0 });
-        let mut state = State::restore(next, fastrand::u64(..), unfinished);
+        let unfinished = below.iter().map(|&offset| Unfinished { offset, attempts: 0, due: Mono(0) });
+        let mut state = State::restore(next, fastrand::u64(..), &settings, unfinished);
         gaps.iter().for_each(|(from, to)| state.add_gap(*from, *to));
         let arrived = Pos { rank: next.rank.saturating_sub(below.len() as u64), ..next };
-        Self::with_state(setup, state, arrived)
+        Self::with_state(setup, state, settings, arrived)
     }
 
     /// A channel as it was when the broker stopped; messages below `arrived` had arrived.
@@ -142,21 +127,27 @@ impl Channel {
         next: Pos,
         unfinished: Vec<event::Unfinished>,
         paused: bool,
+        settings: ChannelSettings,
         arrived: Pos,
     ) -> Arc<Self> {
         let (mono, wall) = (setup.shared.clock.mono(), setup.shared.clock.wall());
-        let due = |at: Wall| if at == 0 { 0 } else { due_at(at, wall, mono).max(1) };
+        let due = |at: Wall| if at == 0 { Mono(0) } else { due_at(at, wall, mono).max(Mono(1)) };
         let unfinished = unfinished.into_iter().map(|u| Unfinished {
             offset: u.offset,
             attempts: u.attempts,
             due: due(u.due),
         });
-        let mut state = State::restore(next, fastrand::u64(..), unfinished);
+        let mut state = State::restore(next, fastrand::u64(..), &settings, unfinished);
         state.pause(paused);
-        Self::with_state(setup, state, arrived)
+        Self::with_state(setup, state, settings, arrived)
     }
 
-    fn with_state(setup: ChannelSetup, mut state: State<Arc<dyn Wake>>, start: Pos) -> Arc<Self> {
+    fn with_state(
+        setup: ChannelSetup,
+        mut state: State<Arc<dyn Wake>>,
+        settings: ChannelSettings,
+        start: Pos,
+    ) -> Arc<Self> {
         let ChannelSetup { no, name, topic, shared } = setup;
         let (floor, end) = (state.floor(), state.next());
         Arc::new_cyclic(|me| Self {
@@ -166,6 +157,7 @@ impl Channel {
             shared,
             me: me.clone(),
             floor: AtomicU64::new(floor.0),
+            changing: Mutex::default(),
             inner: Mutex::new(Inner {
                 state,
                 end,
@@ -179,6 +171,7 @@ impl Channel {
                 waiting: Vec::new(),
                 hint: (Offset(u64::MAX), Offset(0), 0),
                 skipped: 0,
+                settings,
                 uncounted: start.rank,
                 lost: Vec::new(),
                 latency: None,
@@ -244,7 +237,7 @@ impl Channel {
                 format!("consumers for {}:{} exceeds limit of {max}", topic.name(), self.name),
             ));
         }
-        let timeout = u64::try_from(options.msg_timeout.as_nanos()).unwrap_or(Mono::MAX);
+        let timeout = nanos(options.msg_timeout);
         let id = inner.state.subscribe(timeout, options.sample_rate, wake.clone());
         inner.subscribers.push((id, wake.clone()));
         drop(inner);
@@ -365,10 +358,12 @@ impl Channel {
         }
         let end = inner.end;
         inner.state.expire(now, end);
+        let dead = inner.begin_move(now);
         self.notify_and_unlock(inner);
+        self.move_later(dead);
     }
 
-    /// Skips fresh messages below `to`.
+    /// Skips new messages below `to`.
     pub(crate) fn jump(&self, to: Pos) {
         let mut inner = self.inner.lock();
         inner.skipped += inner.state.jump(to);
@@ -383,10 +378,10 @@ impl Channel {
         let messages = inner.state.depth(end) + inner.state.in_flight() + inner.state.deferred();
         drop(inner);
         let bytes_from = |rank| topic.volume.bytes_from(rank, topic.end.rank);
-        let fresh = end.rank.saturating_sub(next.rank);
-        let fresh_bytes = bytes_from(next.rank).saturating_sub(bytes_from(end.rank));
+        let new = end.rank.saturating_sub(next.rank);
+        let new_bytes = bytes_from(next.rank).saturating_sub(bytes_from(end.rank));
         let average = bytes_from(0) / topic.end.rank.saturating_sub(topic.volume.first_rank()).max(1);
-        Backlog { messages, bytes: fresh_bytes + messages.saturating_sub(fresh) * average }
+        Backlog { messages, bytes: new_bytes + messages.saturating_sub(new) * average }
     }
 
     /// Whether a message of a rank below `rank` waits here, in flight and deferred too.
@@ -455,8 +450,8 @@ impl Channel {
     }
 
     /// Whether messages below the cursor are unfinished: those can be delivered again.
-    pub(crate) fn has_again(&self) -> bool {
-        self.inner.lock().state.has_again()
+    pub(crate) fn may_redeliver(&self) -> bool {
+        self.inner.lock().state.may_redeliver()
     }
 
     /// Gives back memory that a past burst needed.
@@ -471,5 +466,5 @@ impl Channel {
 
 /// The monotonic time of the wall time `at`.
 pub(super) fn due_at(at: Wall, wall: Wall, mono: Mono) -> Mono {
-    mono.saturating_add(at.saturating_sub(wall))
+    mono.plus(at.saturating_sub(wall))
 }

@@ -66,6 +66,14 @@ impl Deferred {
         self.heap.iter().map(|due| due.0)
     }
 
+    /// Takes `offset` out, whenever it is due.
+    pub(super) fn remove(&mut self, offset: Offset) -> Option<Due> {
+        let found = self.iter().find(|due| due.offset == offset)?;
+        self.heap.retain(|due| due.0.offset != offset);
+        self.lowest.removed(offset);
+        Some(found)
+    }
+
     /// Takes out what lies below `to`.
     pub(super) fn drop_below(&mut self, to: Offset) -> Vec<Offset> {
         let dropped = self.iter().map(|due| due.offset).filter(|offset| *offset < to).collect();

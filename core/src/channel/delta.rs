@@ -89,7 +89,7 @@ impl Delta {
         self.requeued.push(message);
     }
 
-    /// Drops all requeues: everything was finished at once.
+    /// Drops all requeues, as all messages of the channel were finished at once.
     pub(super) fn forget_requeues(&mut self) {
         self.requeued.clear();
     }
@@ -131,7 +131,8 @@ mod tests {
     #[test]
     fn a_finish_outweighs_every_requeue_and_the_newest_requeue_wins() {
         let mut delta = Delta::default();
-        let requeued = |offset, attempts, due| Unfinished { offset: Offset(offset), attempts, due };
+        let requeued =
+            |offset, attempts, due| Unfinished { offset: Offset(offset), attempts, due: Mono(due) };
         delta.requeue(requeued(7, 1, 0));
         delta.requeue(requeued(3, 1, 50));
         delta.requeue(requeued(7, 2, 90));
@@ -151,7 +152,7 @@ mod tests {
         // over.
         for i in 0..200_000u64 {
             delta.finish(Offset(if i % 2 == 0 { i + 1 } else { i + 100 + 1 }));
-            delta.requeue(Unfinished { offset: Offset(0), attempts: 1, due: 0 });
+            delta.requeue(Unfinished { offset: Offset(0), attempts: 1, due: Mono(0) });
         }
         assert!(delta.finished.len() <= 2 * MERGE_MIN && delta.requeued.len() <= 2 * MERGE_MIN);
     }

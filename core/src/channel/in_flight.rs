@@ -31,10 +31,10 @@ pub(super) struct Released {
 ///
 /// There is no timer and no order by deadline: `earliest` is a lower bound, and when it is reached one scan
 /// finds what timed out and the next bound. Deadlines are a message timeout away, so scans are rare, and
-/// acknowledgements need not look after any second order.
+/// acknowledgements need not maintain any second order.
 pub(super) struct InFlight {
-    fresh: Fresh,
-    again: BTreeMap<Offset, Redelivery>,
+    first: FirstDeliveries,
+    redelivered: BTreeMap<Offset, Redelivery>,
     /// No deadline lies below. Meaningless while nothing is in flight.
     earliest: Mono,
 }
@@ -54,13 +54,13 @@ const NS_PER_MS: u64 = 1_000_000;
 
 impl Hold {
     fn new(owner: u32, now: Mono, timeout_ms: u32) -> Self {
-        let deadline = now.saturating_add(u64::from(timeout_ms) * NS_PER_MS);
+        let deadline = now.plus(u64::from(timeout_ms) * NS_PER_MS);
         Self { deadline, owner, held_ms: timeout_ms }
     }
 
     fn touch(&mut self, now: Mono, timeout_ms: u32, timeout_ms_max: u32) {
-        let delivered = self.deadline.saturating_sub(u64::from(self.held_ms) * NS_PER_MS);
-        let held_ms = now.saturating_sub(delivered).div_ceil(NS_PER_MS).saturating_add(timeout_ms.into());
+        let delivered = self.deadline.before(u64::from(self.held_ms) * NS_PER_MS);
+        let held_ms = now.since(delivered).div_ceil(NS_PER_MS).saturating_add(timeout_ms.into());
         let held_ms = u32::try_from(held_ms).unwrap_or(u32::MAX).min(timeout_ms_max);
         *self = Self::new(self.owner, delivered, held_ms);
     }
@@ -73,22 +73,22 @@ struct Redelivery {
 
 impl InFlight {
     pub(super) fn new() -> Self {
-        Self { fresh: Fresh::new(), again: BTreeMap::new(), earliest: Mono::MAX }
+        Self { first: FirstDeliveries::new(), redelivered: BTreeMap::new(), earliest: Mono::MAX }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.fresh.live + self.again.len()
+        self.first.live + self.redelivered.len()
     }
 
     /// A first delivery. Offsets must rise.
-    pub(super) fn push_fresh(&mut self, offset: Offset, owner: u32, now: Mono, timeout_ms: u32) {
+    pub(super) fn push_first_delivery(&mut self, offset: Offset, owner: u32, now: Mono, timeout_ms: u32) {
         let hold = Hold::new(owner, now, timeout_ms);
         self.lower_bound(hold.deadline);
-        self.fresh.push(Entry { offset, hold });
+        self.first.push(Entry { offset, hold });
     }
 
     /// A delivery out of order, its `attempts`-th.
-    pub(super) fn push_again(
+    pub(super) fn push_redelivery(
         &mut self,
         offset: Offset,
         attempts: u16,
@@ -98,31 +98,31 @@ impl InFlight {
     ) {
         let hold = Hold::new(owner, now, timeout_ms);
         self.lower_bound(hold.deadline);
-        self.again.insert(offset, Redelivery { hold, attempts });
+        self.redelivered.insert(offset, Redelivery { hold, attempts });
     }
 
     /// Takes `offset` out for its owner and gives its attempts.
     pub(super) fn remove(&mut self, offset: Offset, owner: u32) -> Result<u16, AckError> {
-        if let Some(index) = self.fresh.find(offset) {
-            self.fresh.hold_of(index, owner)?;
-            self.fresh.remove(index);
+        if let Some(index) = self.first.find(offset) {
+            self.first.hold_of(index, owner)?;
+            self.first.remove(index);
             return Ok(1);
         }
-        let redelivery = self.again.get(&offset).ok_or(AckError::NotInFlight)?;
+        let redelivery = self.redelivered.get(&offset).ok_or(AckError::NotInFlight)?;
         if redelivery.hold.owner != owner {
             return Err(AckError::NotOwner);
         }
         let attempts = redelivery.attempts;
-        self.again.remove(&offset);
+        self.redelivered.remove(&offset);
         Ok(attempts)
     }
 
     /// Number of deliveries of `offset`, this one included, if it is in flight at `owner`.
     pub(super) fn attempts(&self, offset: Offset, owner: u32) -> Option<u16> {
-        match self.fresh.find(offset) {
-            Some(index) => (self.fresh.queue[index].hold.owner == owner).then_some(1),
+        match self.first.find(offset) {
+            Some(index) => (self.first.queue[index].hold.owner == owner).then_some(1),
             None => {
-                let held = self.again.get(&offset).filter(|redelivery| redelivery.hold.owner == owner);
+                let held = self.redelivered.get(&offset).filter(|redelivery| redelivery.hold.owner == owner);
                 held.map(|redelivery| redelivery.attempts)
             }
         }
@@ -130,9 +130,9 @@ impl InFlight {
 
     /// The slot of the subscriber that holds `offset`, if it is in flight.
     pub(super) fn owner(&self, offset: Offset) -> Option<u32> {
-        match self.fresh.find(offset) {
-            Some(index) => Some(self.fresh.queue[index].hold.owner),
-            None => self.again.get(&offset).map(|redelivery| redelivery.hold.owner),
+        match self.first.find(offset) {
+            Some(index) => Some(self.first.queue[index].hold.owner),
+            None => self.redelivered.get(&offset).map(|redelivery| redelivery.hold.owner),
         }
     }
 
@@ -145,10 +145,10 @@ impl InFlight {
         timeout_ms: u32,
         timeout_ms_max: u32,
     ) -> Result<(), AckError> {
-        let hold = match self.fresh.find(offset) {
-            Some(index) => self.fresh.hold_of(index, owner)?,
+        let hold = match self.first.find(offset) {
+            Some(index) => self.first.hold_of(index, owner)?,
             None => {
-                let redelivery = self.again.get_mut(&offset).ok_or(AckError::NotInFlight)?;
+                let redelivery = self.redelivered.get_mut(&offset).ok_or(AckError::NotInFlight)?;
                 if redelivery.hold.owner != owner {
                     return Err(AckError::NotOwner);
                 }
@@ -180,9 +180,9 @@ impl InFlight {
             due
         };
         let mut released = Vec::new();
-        self.fresh.release(usize::MAX, &mut is_due, &mut released);
-        let fresh = released.len();
-        self.again.retain(|&offset, redelivery| {
+        self.first.release(usize::MAX, &mut is_due, &mut released);
+        let first = released.len();
+        self.redelivered.retain(|&offset, redelivery| {
             let due = is_due(&redelivery.hold);
             if due {
                 released.push(Released {
@@ -193,7 +193,7 @@ impl InFlight {
             }
             !due
         });
-        if fresh > 0 && fresh < released.len() {
+        if first > 0 && first < released.len() {
             released.sort_unstable_by_key(|message| message.offset);
         }
         self.earliest = earliest;
@@ -203,9 +203,9 @@ impl InFlight {
     /// Takes out the `count` messages that `owner` holds, in no order.
     pub(super) fn release(&mut self, owner: u32, count: usize) -> Vec<Released> {
         let mut released = Vec::with_capacity(count);
-        self.fresh.release(count, &mut |hold| hold.owner == owner, &mut released);
+        self.first.release(count, &mut |hold| hold.owner == owner, &mut released);
         if released.len() < count {
-            self.again.retain(|&offset, redelivery| {
+            self.redelivered.retain(|&offset, redelivery| {
                 let theirs = redelivery.hold.owner == owner;
                 if theirs {
                     released.push(Released { offset, attempts: redelivery.attempts, owner });
@@ -217,15 +217,15 @@ impl InFlight {
     }
 
     pub(super) fn lowest(&self) -> Option<Offset> {
-        let fresh = self.fresh.queue.front().map(|entry| entry.offset);
-        fresh.into_iter().chain(self.again.keys().next().copied()).min()
+        let first = self.first.queue.front().map(|entry| entry.offset);
+        first.into_iter().chain(self.redelivered.keys().next().copied()).min()
     }
 
-    /// All of it: offset and attempts.
+    /// All messages in flight: offset and attempts of each.
     pub(super) fn iter(&self) -> impl Iterator<Item = (Offset, u16)> + '_ {
-        let fresh = self.fresh.queue.iter().filter(|entry| entry.hold.owner != GONE);
-        let again = self.again.iter().map(|(&offset, redelivery)| (offset, redelivery.attempts));
-        fresh.map(|entry| (entry.offset, 1)).chain(again)
+        let first = self.first.queue.iter().filter(|entry| entry.hold.owner != GONE);
+        let redelivered = self.redelivered.iter().map(|(&offset, redelivery)| (offset, redelivery.attempts));
+        first.map(|entry| (entry.offset, 1)).chain(redelivered)
     }
 
     pub(super) fn clear(&mut self) {
@@ -234,7 +234,7 @@ impl InFlight {
 
     /// Gives back memory that a past burst needed.
     pub(super) fn tidy(&mut self) {
-        let queue = &mut self.fresh.queue;
+        let queue = &mut self.first.queue;
         if queue.capacity() > 4 * queue.len() + 64 {
             queue.shrink_to_fit();
         }
@@ -242,8 +242,8 @@ impl InFlight {
 
     /// Bytes of memory, the tree's slack aside.
     pub(super) fn bytes(&self) -> usize {
-        self.fresh.queue.capacity() * size_of::<Entry>()
-            + self.again.len() * size_of::<(Offset, Redelivery)>()
+        self.first.queue.capacity() * size_of::<Entry>()
+            + self.redelivered.len() * size_of::<(Offset, Redelivery)>()
     }
 
     fn lower_bound(&mut self, deadline: Mono) {
@@ -255,7 +255,7 @@ impl InFlight {
 
 /// First deliveries in offset order. What left in the middle stays as a tombstone until the front reaches it
 /// or one entry in eight is one.
-struct Fresh {
+struct FirstDeliveries {
     /// Sorted by offset; the front is never a tombstone.
     queue: VecDeque<Entry>,
     /// Entries that are not tombstones.
@@ -271,7 +271,7 @@ struct Entry {
 /// The owner of a tombstone. Slots are indices of a `Vec` of larger things and don't get there.
 const GONE: u32 = u32::MAX;
 
-impl Fresh {
+impl FirstDeliveries {
     fn new() -> Self {
         Self { queue: VecDeque::new(), live: 0 }
     }
@@ -367,25 +367,25 @@ mod tests {
         let mut flights = InFlight::new();
         // 1,000 stay in flight; three of four leave, the stuck first never.
         for i in 0..400_000u64 {
-            flights.push_fresh(Offset(i), 0, 0, 1);
+            flights.push_first_delivery(Offset(i), 0, Mono(0), 1);
             if i % 4 != 0 {
                 flights.remove(Offset(i - i % 3), 0).ok();
             }
-            assert!(flights.fresh.queue.len() <= flights.len() * 8 / 7 + 33);
+            assert!(flights.first.queue.len() <= flights.len() * 8 / 7 + 33);
             assert!(flights.bytes() <= 32 * flights.len() + 64 * 32);
         }
     }
 
     #[test]
     fn touching_over_and_over_never_moves_the_delivery_time() {
-        let mut hold = Hold::new(0, 5, 60_000);
+        let mut hold = Hold::new(0, Mono(5), 60_000);
         for i in 1..10_000u64 {
-            hold.touch(5 + i * 1_234_567, 60_000, 900_000);
-            assert_eq!(hold.deadline - u64::from(hold.held_ms) * NS_PER_MS, 5);
-            assert!(hold.deadline <= 5 + 900_000 * NS_PER_MS);
+            hold.touch(Mono(5 + i * 1_234_567), 60_000, 900_000);
+            assert_eq!(hold.deadline.before(u64::from(hold.held_ms) * NS_PER_MS), Mono(5));
+            assert!(hold.deadline <= Mono(5 + 900_000 * NS_PER_MS));
         }
         assert_eq!(hold.held_ms, 72_345);
-        hold.touch(5 + 890_000 * NS_PER_MS, 60_000, 900_000);
+        hold.touch(Mono(5 + 890_000 * NS_PER_MS), 60_000, 900_000);
         assert_eq!(hold.held_ms, 900_000);
     }
 }

@@ -3,8 +3,9 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use crate::channel::Channel;
 use crate::channel::channel::Inner;
+use crate::channel::{Channel, DeadLetter};
+use crate::io_pool;
 use crate::message::Offset;
 use crate::store::read::{reader, records};
 use crate::topic::{Topic, TopicDamage, TopicState};
@@ -18,30 +19,42 @@ pub(crate) struct Load {
 /// The messages that a channel wants read.
 pub(crate) enum Wanted {
     /// The first at or after this offset, and those that follow: to be delivered for the first time.
-    Fresh(Offset),
+    FirstDelivery(Offset),
     /// These, in the order in which they are to be delivered again.
-    Again(Vec<Offset>),
+    Redeliveries(Vec<Offset>),
+    /// These, to be moved to the dead letter topic.
+    DeadLetters(Vec<DeadLetter>),
 }
 
 /// Redeliveries that are read together, at most.
-const AGAIN_MAX: usize = 1_000;
+const REDELIVERIES_MAX: usize = 1_000;
+
+impl io_pool::Read for Load {
+    fn run(&self) {
+        self.read(false);
+    }
+}
 
 impl Load {
     /// Reads, and hands the channel what was read. `false` if `nowait` and a disk would have to be waited
     /// for.
-    pub(crate) fn run(&self, nowait: bool) -> bool {
+    pub(super) fn read(&self, nowait: bool) -> bool {
         let Some(topic) = self.channel.topic() else { return true };
         match &self.wanted {
-            Wanted::Fresh(from) => self.read_on(&topic, *from, nowait),
-            Wanted::Again(offsets) => self.read_again(&topic, offsets, nowait),
+            Wanted::FirstDelivery(from) => self.read_on(&topic, *from, nowait),
+            Wanted::Redeliveries(offsets) => self.read_redeliveries(&topic, offsets, nowait),
+            Wanted::DeadLetters(dead) => {
+                self.channel.move_dead_letters(&topic, dead);
+                true
+            }
         }
     }
 
     fn read_on(&self, topic: &Topic, from: Offset, nowait: bool) -> bool {
         let shared = &self.channel.shared;
         // Where some messages come again, those that are read now are likely to.
-        let some_come_again = self.channel.inner.lock().state.deferred() > 0;
-        let indexes = some_come_again.then_some(&topic.indexes);
+        let some_are_deferred = self.channel.inner.lock().state.deferred() > 0;
+        let indexes = some_are_deferred.then_some(&topic.indexes);
         let read = reader::read(&shared.catalog, indexes, topic.no, from, shared.read_bytes(), nowait);
         let frames = match read {
             Ok(None) => return false,
@@ -58,7 +71,7 @@ impl Load {
         true
     }
 
-    fn read_again(&self, topic: &Topic, offsets: &[Offset], nowait: bool) -> bool {
+    fn read_redeliveries(&self, topic: &Topic, offsets: &[Offset], nowait: bool) -> bool {
         let shared = &self.channel.shared;
         let kept = self.channel.inner.lock().redelivery.bytes() as u64;
         let room = shared.read_bytes().saturating_sub(kept);
@@ -73,7 +86,7 @@ impl Load {
             }
         };
         if !found.missing.is_empty() {
-            self.channel.missing_again(topic, &found.missing);
+            self.channel.missing_redeliveries(topic, &found.missing);
         }
         self.channel.loaded(|inner| inner.redelivery.add(found.frames, &shared.pool));
         true
@@ -83,8 +96,8 @@ impl Load {
 impl Inner {
     /// The messages to be delivered again next that are neither in memory nor read ahead, in that order. What
     /// was read ahead and is not among the next is dropped.
-    pub(super) fn wanted_again(&mut self, topic: &TopicState) -> Vec<Offset> {
-        let mut next = self.state.upcoming(AGAIN_MAX);
+    pub(super) fn wanted_redeliveries(&mut self, topic: &TopicState) -> Vec<Offset> {
+        let mut next = self.state.upcoming(REDELIVERIES_MAX);
         let mut sorted = next.clone();
         sorted.sort_unstable();
         self.redelivery.keep(&sorted);
@@ -112,7 +125,7 @@ impl Channel {
 
     /// `offsets` were to be delivered again but stand in no file. An ephemeral channel drops them; for any
     /// other they are damage, unless they were emptied meanwhile.
-    fn missing_again(&self, topic: &Topic, offsets: &[Offset]) {
+    fn missing_redeliveries(&self, topic: &Topic, offsets: &[Offset]) {
         if !self.is_ephemeral() && topic.is_logged() {
             self.stop_if_pending(topic, offsets);
             return;
@@ -126,7 +139,7 @@ impl Channel {
         self.notify_and_unlock(inner);
     }
 
-    fn stop_if_pending(&self, topic: &Topic, offsets: &[Offset]) {
+    pub(super) fn stop_if_pending(&self, topic: &Topic, offsets: &[Offset]) {
         let mut below = Vec::new();
         let next = self.pending(&mut below);
         let below: HashSet<Offset> = below.into_iter().collect();

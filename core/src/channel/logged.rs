@@ -8,7 +8,8 @@ use crate::config::Durability;
 use crate::error::Result;
 use crate::message::Offset;
 use crate::store::format::event::{self, Event};
-use crate::store::log::{Ticket, Wake};
+use crate::store::log::Ticket;
+use crate::wake::Wake;
 
 impl Channel {
     /// Has the log learn now what was acknowledged, which it learns within 100 ms anyway. The ticket is done
@@ -16,14 +17,14 @@ impl Channel {
     /// has decided that. May wait for a checkpoint: call it where that hurts nobody.
     ///
     /// # Errors
-    /// `Closed` if the channel was deleted; `Io`, `Full` while the log is in trouble: it keeps what it has to
+    /// `Closed` if the channel was deleted; `Io`, `Full` while the log is failing: it keeps what it has to
     /// learn, so ask again later.
     pub fn log_acknowledged(&self, wake: &Arc<dyn Wake>) -> Result<Ticket> {
         let topic = self.open_topic()?;
         if !topic.is_logged() || self.is_ephemeral() {
             return Ok(Ticket::DONE);
         }
-        if self.shared.log.is_troubled() {
+        if self.shared.log.is_failing() {
             self.shared.log.health()?;
         }
         let (level, spilled_end) = {
@@ -53,7 +54,7 @@ impl Channel {
         let gaps = inner.state.gaps();
         let ranges: Vec<_> = gaps.map(|(from, to)| (from.offset, Offset(to.offset.0 - 1))).collect();
         let (next, paused) = (inner.state.next().offset, inner.state.is_paused());
-        let lost = inner.lost.clone();
+        let (lost, settings) = (inner.lost.clone(), inner.settings.clone());
         drop(inner);
         let mut unfinished: Vec<_> = unfinished
             .iter()
@@ -62,8 +63,9 @@ impl Channel {
             .filter(|u| u.offset < next)
             .collect();
         unfinished.sort_unstable_by_key(|u| u.offset);
-        let mut events =
-            vec![self.event(topic, paused), Event::Cursor { channel: self.no, next, unfinished }];
+        let mut events = vec![self.event(topic, paused)];
+        events.extend(self.settings_event(&settings, false));
+        events.push(Event::Cursor { channel: self.no, next, unfinished });
         if !ranges.is_empty() {
             events.push(Event::Finished { channel: self.no, ranges });
         }
@@ -135,8 +137,8 @@ impl Channel {
 /// The form that the log keeps: due by the wall clock, which outlives the process.
 fn stored(message: &Unfinished, wall: Wall, mono: Mono) -> event::Unfinished {
     let due = match message.due {
-        0 => 0,
-        due => wall.saturating_add(due.saturating_sub(mono)).max(1),
+        Mono(0) => 0,
+        due => wall.saturating_add(due.since(mono)).max(1),
     };
     event::Unfinished { offset: message.offset, attempts: message.attempts, due }
 }

@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::message::Offset;
-use crate::store::log::Frame;
 use crate::store::memory::chunk::Pool;
+use crate::store::memory::frame::Frame;
 
 /// The frames read ahead for first deliveries, or for redeliveries.
 #[derive(Default)]

@@ -9,12 +9,12 @@ use crate::message::Offset;
 /// The messages that wait for redelivery, in two lines.
 ///
 /// Messages that a subscriber left behind when it went (or a crash left) go before everything else, lowest
-/// offset first: one consumer that reconnects sees publish order. That can't starve fresh messages, since a
+/// offset first: one consumer that reconnects sees publish order. That can't starve new messages, since a
 /// message returned a second time backs off instead.
 ///
 /// A message requeued, timed out or come due goes to the back: behind every message that waited for the
 /// channel at that moment, as nsqd has it. Once those are delivered it takes turns with the messages
-/// published since, a fresh one first: there are at least as many fresh deliveries as redeliveries, so a
+/// published since, a new one first: there are at least as many new deliveries as redeliveries, so a
 /// poison message never stands in front.
 pub(super) struct Ready {
     returned: BinaryHeap<Reverse<(Offset, u16)>>,
@@ -23,8 +23,8 @@ pub(super) struct Ready {
     staged: VecDeque<(Offset, u16)>,
     queue: VecDeque<Queued>,
     queue_lowest: Lowest,
-    /// The next turn belongs to a fresh message, if there is one.
-    fresh_turn: bool,
+    /// The next turn belongs to a new message, if there is one.
+    first_delivery_turn: bool,
 }
 
 /// A message in the queue, 24 bytes.
@@ -44,7 +44,7 @@ impl Ready {
             staged: VecDeque::new(),
             queue: VecDeque::new(),
             queue_lowest: Lowest::new(),
-            fresh_turn: false,
+            first_delivery_turn: false,
         }
     }
 
@@ -57,7 +57,7 @@ impl Ready {
         self.returned.push(Reverse((offset, attempts)));
     }
 
-    /// Adds a message requeued, timed out or come due, behind all fresh messages of ranks below `after`.
+    /// Adds a message requeued, timed out or come due, behind all new messages of ranks below `after`.
     pub(super) fn push(&mut self, offset: Offset, attempts: u16, after: u64) {
         if self.queue.len() == self.queue.capacity() {
             // Doubling would cost 48 bytes a message.
@@ -67,14 +67,14 @@ impl Ready {
         self.queue.push_back(Queued { offset, after, attempts });
     }
 
-    /// The message whose turn it is; `None` if it is the turn of a fresh message, the next of which has the
-    /// rank `next` if `fresh_waits`.
-    pub(super) fn front(&self, next: u64, fresh_waits: bool) -> Option<Offset> {
+    /// The message whose turn it is; `None` if it is the turn of a new message, the next of which has the
+    /// rank `next` if `new_waits`.
+    pub(super) fn front(&self, next: u64, new_waits: bool) -> Option<Offset> {
         if let Some(offset) = self.lowest_returned() {
             return Some(offset);
         }
         let first = self.queue.front()?;
-        let waits = fresh_waits && (self.fresh_turn || next < first.after);
+        let waits = new_waits && (self.first_delivery_turn || next < first.after);
         (!waits).then_some(first.offset)
     }
 
@@ -92,19 +92,19 @@ impl Ready {
         }
         self.queue.pop_front();
         self.queue_lowest.removed(offset);
-        self.fresh_turn = true;
+        self.first_delivery_turn = true;
         Some(first.attempts)
     }
 
     /// Takes `offset` out if it is first in its line, without a turn. Whether it was.
     pub(super) fn drop_first(&mut self, offset: Offset) -> bool {
-        let fresh_turn = self.fresh_turn;
+        let first_delivery_turn = self.first_delivery_turn;
         let dropped = self.take(offset).is_some();
-        self.fresh_turn = fresh_turn;
+        self.first_delivery_turn = first_delivery_turn;
         dropped
     }
 
-    /// The first `count` in the order of their delivery, fresh messages aside.
+    /// The first `count` in the order of their delivery, new messages aside.
     pub(super) fn upcoming(&mut self, count: usize) -> Vec<Offset> {
         let last = self.staged.back().map(|(offset, _)| *offset);
         if self.returned.peek().is_some_and(|first| last.is_some_and(|last| first.0.0 < last)) {
@@ -119,9 +119,9 @@ impl Ready {
         self.staged.iter().map(|(offset, _)| *offset).chain(queued).take(count).collect()
     }
 
-    /// Notes that a fresh message was delivered.
-    pub(super) fn fresh_delivered(&mut self) {
-        self.fresh_turn = false;
+    /// Notes that a new message was delivered.
+    pub(super) fn first_delivered(&mut self) {
+        self.first_delivery_turn = false;
     }
 
     /// A lower bound of all offsets, as [`Lowest::bound`] has it.
@@ -141,10 +141,23 @@ impl Ready {
         self.staged.front().map(|(offset, _)| *offset).into_iter().chain(returned).min()
     }
 
-    /// All of them: offset and attempts.
+    /// All messages that wait for redelivery: offset and attempts of each.
     pub(super) fn iter(&self) -> impl Iterator<Item = (Offset, u16)> + '_ {
         let queued = self.queue.iter().map(|m| (m.offset, m.attempts));
         self.returned.iter().map(|entry| entry.0).chain(self.staged.iter().copied()).chain(queued)
+    }
+
+    /// Takes `offset` out wherever it stands, and gives its attempts so far.
+    pub(super) fn remove(&mut self, offset: Offset) -> Option<u16> {
+        let attempts = self.iter().find(|(ready, _)| *ready == offset)?.1;
+        let queued = self.queue.len();
+        self.returned.retain(|entry| entry.0.0 != offset);
+        self.staged.retain(|(ready, _)| *ready != offset);
+        self.queue.retain(|m| m.offset != offset);
+        if self.queue.len() < queued {
+            self.queue_lowest.removed(offset);
+        }
+        Some(attempts)
     }
 
     /// Takes out what lies below `to`.

@@ -1,8 +1,8 @@
 //! The state of a channel: plain data that events and times are given to.
 //!
-//! Everything of the topic below `next` is finished unless it is in flight, ready or deferred, in at most one
-//! of the three. Everything from `next` on is fresh, except for gaps. That is the whole truth; the counts
-//! follow from it.
+//! Everything of the topic below `next` is finished unless it is in flight, ready, deferred or a dead letter,
+//! in at most one of the four. Everything from `next` on is new, except for gaps. That is the whole truth;
+//! the counts follow from it.
 //!
 //! Rules for the caller, who holds the lock:
 //! - after any calls that change something, [`State::notify`] before letting the lock go, and wake what it
@@ -10,14 +10,19 @@
 //! - whoever was woken ends its turn with [`State::park`], [`State::rest`] or [`State::unsubscribe`];
 //! - [`State::expire`] no later than [`State::wake_at`] says.
 
+mod dead_letters;
 mod delivery;
+mod drops;
 #[cfg(test)]
 mod model;
 #[cfg(test)]
 mod model_test;
+mod single;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use dead_letters::DeadLetter;
+use dead_letters::DeadLetters;
 pub(crate) use delivery::{Pick, Taken};
 
 use super::deferred::{Deferred, Due};
@@ -26,7 +31,8 @@ use super::gaps::Gaps;
 use super::in_flight::{AckError, InFlight};
 use super::ready::Ready;
 use super::subscribers::{SubId, SubscriberStats, Subscribers, timeout_ms};
-use crate::clock::Mono;
+use crate::clock::{Mono, nanos};
+use crate::config::ChannelSettings;
 use crate::message::{Offset, Pos};
 
 /// A channel. `W` is what wakes a subscriber.
@@ -34,12 +40,15 @@ pub(crate) struct State<W> {
     /// The cursor. Never at a gap.
     next: Pos,
     gaps: Gaps,
-    in_flight: InFlight,
-    ready: Ready,
-    deferred: Deferred,
+    pub(super) in_flight: InFlight,
+    pub(super) ready: Ready,
+    pub(super) deferred: Deferred,
+    pub(super) dead_letters: DeadLetters,
     subscribers: Subscribers<W>,
     delta: Delta,
     paused: bool,
+    /// See [`ChannelSettings::redelivery_delay`](crate::ChannelSettings::redelivery_delay).
+    redelivery_delay_ns: u64,
     finish_count: u64,
     requeue_count: u64,
     timeout_count: u64,
@@ -48,20 +57,22 @@ pub(crate) struct State<W> {
     random: fastrand::Rng,
 }
 
-/// A message that a channel holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Held {
-    /// Its offset.
-    pub offset: Offset,
-    /// Deliveries so far.
-    pub attempts: u16,
-    /// Whether it is at a subscriber.
-    pub in_flight: bool,
-    /// Nanoseconds from now until it is due, if it is deferred.
-    pub due: Option<Mono>,
-}
-
 /// Manner in which a subscriber leaves: decides when the messages it held come again.
+///
+/// ```
+/// # use mq_core::{Broker, Departure, Options, Parker, SubscribeOptions, Wake};
+/// # fn main() -> mq_core::Result<()> {
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let broker = Broker::open(Options { data_path: folder.path().into(), ..Options::default() })?;
+/// # use std::sync::Arc;
+/// let (billing, _) = broker.topic(&"orders".parse()?)?.channel(&"billing".parse()?, None)?;
+/// let wake: Arc<dyn Wake> = Arc::new(Parker::default());
+/// let subscription = billing.subscribe(SubscribeOptions::default(), wake)?;
+/// // This worker did not crash: what it holds goes to others at once.
+/// subscription.leave(Departure::Orderly);
+/// # broker.close()
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Departure {
     /// It said goodbye, or the broker ended it: no sign that a message is at fault. All that it held comes
@@ -73,12 +84,10 @@ pub enum Departure {
     Abrupt,
 }
 
-/// Time a message returned without an answer waits for each of its attempts, from the second on.
-const BACK_OFF: Mono = 1_000_000_000;
-
-/// Time for which a message waits that was returned without an answer: a first delivery not at all.
-pub(crate) fn back_off(attempts: u16, msg_timeout: Mono) -> Mono {
-    if attempts > 1 { (BACK_OFF * Mono::from(attempts)).min(msg_timeout) } else { 0 }
+/// Time for which a message waits whose consumer was lost, `delay_ns` for each of its attempts: a first
+/// delivery not at all.
+pub(crate) fn back_off(attempts: u16, delay_ns: u64, msg_timeout_ns: u64) -> u64 {
+    if attempts > 1 { delay_ns.saturating_mul(u64::from(attempts)).min(msg_timeout_ns) } else { 0 }
 }
 
 impl<W: Clone> State<W> {
@@ -90,9 +99,11 @@ impl<W: Clone> State<W> {
             in_flight: InFlight::new(),
             ready: Ready::new(),
             deferred: Deferred::new(),
+            dead_letters: DeadLetters::new(),
             subscribers: Subscribers::new(),
             delta: Delta::default(),
             paused: false,
+            redelivery_delay_ns: nanos(ChannelSettings::default().redelivery_delay),
             finish_count: 0,
             requeue_count: 0,
             timeout_count: 0,
@@ -102,11 +113,19 @@ impl<W: Clone> State<W> {
     }
 
     /// A channel as it was when the broker stopped; `unfinished` in any order, all below `next`. What was in
-    /// flight or ready comes before everything else, in offset order (I2).
-    pub(crate) fn restore(next: Pos, seed: u64, unfinished: impl IntoIterator<Item = Unfinished>) -> Self {
+    /// flight or ready comes before everything else, in offset order (I2), unless it is a dead letter.
+    pub(crate) fn restore(
+        next: Pos,
+        seed: u64,
+        settings: &ChannelSettings,
+        unfinished: impl IntoIterator<Item = Unfinished>,
+    ) -> Self {
         let mut state = Self::new(next, seed);
+        state.configure(settings);
         for Unfinished { offset, attempts, due } in unfinished {
-            if due == 0 {
+            if due == Mono(0) && state.dead_letters.is_made_by(attempts) {
+                state.dead_letters.push(DeadLetter { offset, attempts });
+            } else if due == Mono(0) {
                 state.ready.push_returned(offset, attempts);
             } else {
                 state.deferred.push(Due { due, offset, attempts });
@@ -118,7 +137,7 @@ impl<W: Clone> State<W> {
     // Subscribers.
 
     /// Adds a subscriber, without credit. `sample_rate` as nsqd's: 0 takes all, else about that many percent.
-    pub(crate) fn subscribe(&mut self, msg_timeout_ns: Mono, sample_rate: u8, wake: W) -> SubId {
+    pub(crate) fn subscribe(&mut self, msg_timeout_ns: u64, sample_rate: u8, wake: W) -> SubId {
         self.subscribers.add(timeout_ms(msg_timeout_ns), sample_rate, wake)
     }
 
@@ -126,14 +145,19 @@ impl<W: Clone> State<W> {
     /// [`Departure`].
     pub(crate) fn unsubscribe(&mut self, id: SubId, departure: Departure, now: Mono) {
         let Some(slot) = self.subscribers.slot(id) else { return };
-        let timeout = Mono::from(self.subscribers.timeout_ms(slot)) * 1_000_000;
+        let timeout = u64::from(self.subscribers.timeout_ms(slot)) * 1_000_000;
         let held = self.subscribers.stats(slot).in_flight as usize;
         for message in self.in_flight.release(slot, held) {
             let (offset, attempts) = (message.offset, message.attempts);
-            let mut due = 0;
-            let back_off = if departure == Departure::Abrupt { back_off(attempts, timeout) } else { 0 };
+            if self.bury(offset, attempts) {
+                continue;
+            }
+            let mut due = Mono(0);
+            let delay = self.redelivery_delay_ns;
+            let back_off =
+                if departure == Departure::Abrupt { back_off(attempts, delay, timeout) } else { 0 };
             if back_off > 0 {
-                due = now.saturating_add(back_off);
+                due = now.plus(back_off);
                 self.deferred.push(Due { due, offset, attempts });
             } else {
                 self.ready.push_returned(offset, attempts);
@@ -153,7 +177,7 @@ impl<W: Clone> State<W> {
 
     /// Sets the time for which messages that are delivered or touched from now on may be in flight at the
     /// subscriber.
-    pub(crate) fn set_msg_timeout(&mut self, id: SubId, msg_timeout_ns: Mono) {
+    pub(crate) fn set_msg_timeout(&mut self, id: SubId, msg_timeout_ns: u64) {
         if let Some(slot) = self.subscribers.slot(id) {
             self.subscribers.set_timeout_ms(slot, timeout_ms(msg_timeout_ns));
         }
@@ -205,7 +229,7 @@ impl<W: Clone> State<W> {
         &mut self,
         id: SubId,
         offset: Offset,
-        delay_ns: Mono,
+        delay_ns: u64,
         now: Mono,
         end: Pos,
     ) -> Result<(), AckError> {
@@ -213,11 +237,14 @@ impl<W: Clone> State<W> {
         let attempts = self.in_flight.remove(offset, slot)?;
         self.subscribers.requeued(slot);
         self.requeue_count += 1;
-        let mut due = 0;
+        if self.bury(offset, attempts) {
+            return Ok(());
+        }
+        let mut due = Mono(0);
         if delay_ns == 0 {
             self.ready.push(offset, attempts, end.rank);
         } else {
-            due = now.saturating_add(delay_ns);
+            due = now.plus(delay_ns);
             self.deferred.push(Due { due, offset, attempts });
         }
         self.delta.requeue(Unfinished { offset, attempts, due });
@@ -231,7 +258,7 @@ impl<W: Clone> State<W> {
         let attempts = self.in_flight.remove(offset, slot)?.saturating_sub(1);
         self.subscribers.released(slot);
         self.ready.push_returned(offset, attempts);
-        self.delta.requeue(Unfinished { offset, attempts, due: 0 });
+        self.delta.requeue(Unfinished { offset, attempts, due: Mono(0) });
         Ok(())
     }
 
@@ -241,7 +268,7 @@ impl<W: Clone> State<W> {
         id: SubId,
         offset: Offset,
         now: Mono,
-        msg_timeout_ns_max: Mono,
+        msg_timeout_ns_max: u64,
     ) -> Result<(), AckError> {
         let slot = self.subscribers.slot(id).ok_or(AckError::NotInFlight)?;
         let timeout = self.subscribers.timeout_ms(slot);
@@ -263,15 +290,18 @@ impl<W: Clone> State<W> {
             let (offset, attempts) = (message.offset, message.attempts);
             self.timeout_count += 1;
             self.subscribers.released(message.owner);
+            if self.bury(offset, attempts) {
+                continue;
+            }
             self.ready.push(offset, attempts, end.rank);
-            self.delta.requeue(Unfinished { offset, attempts, due: 0 });
+            self.delta.requeue(Unfinished { offset, attempts, due: Mono(0) });
         }
         self.wake_at()
     }
 
     /// Nothing times out or comes due before; `Mono::MAX` if nothing will.
     pub(crate) fn wake_at(&self) -> Mono {
-        self.in_flight.wake_at().min(self.deferred.wake_at())
+        self.in_flight.wake_at().min(self.deferred.wake_at()).min(self.dead_letters.wake_at())
     }
 
     // Administrators and the topic.
@@ -282,70 +312,6 @@ impl<W: Clone> State<W> {
 
     pub(crate) fn is_paused(&self) -> bool {
         self.paused
-    }
-
-    /// Drops everything below `end`, in flight, ready and deferred too.
-    pub(crate) fn empty(&mut self, end: Pos) {
-        let first = self.floor();
-        self.in_flight.clear();
-        self.ready.clear();
-        self.deferred.clear();
-        self.subscribers.released_all();
-        self.delta.forget_requeues();
-        if end.rank > self.next.rank {
-            self.next = end;
-        }
-        self.finish_range(first, self.next.offset);
-        self.leap();
-    }
-
-    /// Skips fresh messages below `to`, and gives how many. What is in flight, ready or deferred stays.
-    pub(crate) fn jump(&mut self, to: Pos) -> u64 {
-        let skipped = self.fresh_waiting(to);
-        if to.rank > self.next.rank {
-            self.finish_range(self.next.offset, to.offset);
-            self.next = to;
-            self.leap();
-        }
-        skipped
-    }
-
-    /// Finishes the oldest messages that are not in flight, `count` of them or all there are before `end`.
-    /// `at_rank` gives the topic's positions. Gives how many.
-    pub(crate) fn drop_oldest(&mut self, count: u64, end: Pos, at_rank: impl Fn(u64) -> Pos) -> u64 {
-        let waiting =
-            self.ready.iter().map(|(offset, _)| offset).chain(self.deferred.iter().map(|due| due.offset));
-        let mut waiting: Vec<Offset> = waiting.collect();
-        waiting.sort_unstable();
-        waiting.truncate(usize::try_from(count).unwrap_or(usize::MAX));
-        // All of these are older than what is fresh.
-        let mut dropped = waiting.last().map_or(0, |last| self.drop_waiting(Offset(last.0 + 1)));
-        // More than once where there are gaps between.
-        while dropped < count && self.next.rank < end.rank {
-            dropped += self.jump(at_rank((self.next.rank + count - dropped).min(end.rank)));
-        }
-        dropped
-    }
-
-    /// Finishes all messages below `to` that are not in flight. Gives how many.
-    pub(crate) fn drop_below(&mut self, to: Pos) -> u64 {
-        self.drop_waiting(to.offset) + self.jump(to)
-    }
-
-    fn drop_waiting(&mut self, to: Offset) -> u64 {
-        let mut dropped = self.ready.drop_below(to);
-        dropped.extend(self.deferred.drop_below(to));
-        dropped.iter().for_each(|offset| self.delta.finish(*offset));
-        dropped.len() as u64
-    }
-
-    /// The topic dropped `from..to` while the cursor could not read that far: it will skip what it has not
-    /// read yet. Ranges must rise.
-    pub(crate) fn add_gap(&mut self, from: Pos, to: Pos) {
-        if to.rank > self.next.rank {
-            self.gaps.push(from, to);
-            self.leap();
-        }
     }
 
     // The log.
@@ -366,55 +332,33 @@ impl<W: Clone> State<W> {
     /// above 64 messages that are ready or deferred, by at most a quarter of them. [`State::oldest`] is
     /// exact.
     pub(crate) fn floor(&mut self) -> Offset {
-        let (ready, deferred) = (self.ready.floor(), self.deferred.floor());
-        let lowest = [ready, deferred, self.in_flight.lowest()].into_iter().flatten().min();
+        let (ready, deferred, dead) = (self.ready.floor(), self.deferred.floor(), self.dead_letters.floor());
+        let lowest = [ready, deferred, dead, self.in_flight.lowest()].into_iter().flatten().min();
         lowest.unwrap_or(self.next.offset)
     }
 
     /// The lowest unfinished offset; the cursor's if nothing below it is unfinished. Searches all that is
     /// ready or deferred if the lowest of them has gone since the last search.
     pub(crate) fn oldest(&mut self) -> Offset {
-        let (ready, deferred) = (self.ready.lowest(), self.deferred.lowest());
-        let lowest = [ready, deferred, self.in_flight.lowest()].into_iter().flatten().min();
+        let (ready, deferred, dead) =
+            (self.ready.lowest(), self.deferred.lowest(), self.dead_letters.lowest());
+        let lowest = [ready, deferred, dead, self.in_flight.lowest()].into_iter().flatten().min();
         lowest.unwrap_or(self.next.offset)
     }
 
     /// Every unfinished message below the cursor, in no order: sorting a million of them takes too long for
     /// the channel's lock. What is in flight counts as due at once: so it is after a crash.
     pub(crate) fn unfinished(&self) -> Vec<Unfinished> {
-        let at_once = |(offset, attempts)| Unfinished { offset, attempts, due: 0 };
+        let at_once = |(offset, attempts)| Unfinished { offset, attempts, due: Mono(0) };
         let mut out: Vec<_> = self.in_flight.iter().map(at_once).collect();
         out.extend(self.ready.iter().map(at_once));
+        out.extend(self.dead_letters.iter().map(|dead| at_once((dead.offset, dead.attempts))));
         out.extend(self.deferred.iter().map(|Due { due, offset, attempts }| Unfinished {
             offset,
             attempts,
             due,
         }));
         out
-    }
-
-    /// The first `max` messages below the cursor that are not finished, from `from` on, in the order of their
-    /// offsets. `now` is when that is asked.
-    pub(crate) fn held(&self, from: Offset, max: usize, now: Mono) -> Vec<Held> {
-        let in_flight = self.in_flight.iter().map(|(offset, attempts)| Held {
-            offset,
-            attempts,
-            in_flight: true,
-            due: None,
-        });
-        let ready = self.ready.iter();
-        let ready = ready.map(|(offset, attempts)| Held { offset, attempts, in_flight: false, due: None });
-        let deferred = self.deferred.iter().map(|Due { due, offset, attempts }| Held {
-            offset,
-            attempts,
-            in_flight: false,
-            due: Some(due.saturating_sub(now)),
-        });
-        let held = in_flight.chain(ready).chain(deferred);
-        let mut held: Vec<_> = held.filter(|message| message.offset >= from).collect();
-        held.sort_unstable_by_key(|message| message.offset);
-        held.truncate(max);
-        held
     }
 
     /// The cursor.
@@ -429,25 +373,26 @@ impl<W: Clone> State<W> {
 
     // Counts.
 
-    /// Whether anything is in flight, ready or deferred.
-    pub(crate) fn has_again(&self) -> bool {
-        self.in_flight.len() + self.ready.len() + self.deferred.len() > 0
+    /// Whether anything is in flight, ready, deferred or a dead letter.
+    pub(crate) fn may_redeliver(&self) -> bool {
+        self.in_flight.len() + self.ready.len() + self.deferred.len() + self.dead_letters.len() > 0
     }
 
     /// Messages waiting for a subscriber; neither in flight nor deferred (nsqd's depth).
     pub(crate) fn depth(&self, end: Pos) -> u64 {
-        self.fresh_waiting(end) + self.ready.len() as u64
+        self.new_waiting(end) + self.ready.len() as u64
     }
 
     pub(crate) fn in_flight(&self) -> u64 {
         self.in_flight.len() as u64
     }
 
+    /// Messages that wait for their time, or for their way to the dead letter topic.
     pub(crate) fn deferred(&self) -> u64 {
-        self.deferred.len() as u64
+        (self.deferred.len() + self.dead_letters.len()) as u64
     }
 
-    /// The first `count` of them in the order of their delivery, fresh messages aside.
+    /// The first `count` of them in the order of their delivery, new messages aside.
     pub(crate) fn upcoming(&mut self, count: usize) -> Vec<Offset> {
         self.ready.upcoming(count)
     }
@@ -505,14 +450,19 @@ impl<W: Clone> State<W> {
     /// flight up to twice that), what the log has yet to learn, and what a burst needed before the last
     /// [`tidy`](State::tidy).
     pub(crate) fn bytes(&self) -> usize {
-        self.in_flight.bytes() + self.ready.bytes() + self.deferred.bytes() + self.delta.bytes()
+        self.in_flight.bytes()
+            + self.ready.bytes()
+            + self.deferred.bytes()
+            + self.dead_letters.bytes()
+            + self.delta.bytes()
     }
 
-    /// Gives back memory that a past burst needed; for a housekeeping tick.
+    /// Gives back memory that a past burst needed; for a tick of maintenance.
     pub(crate) fn tidy(&mut self) {
         self.in_flight.tidy();
         self.ready.tidy();
         self.deferred.tidy();
+        self.dead_letters.tidy();
         self.delta.tidy();
     }
 
@@ -521,22 +471,8 @@ impl<W: Clone> State<W> {
         if self.paused { 0 } else { self.depth(end) }
     }
 
-    fn fresh_waiting(&self, end: Pos) -> u64 {
+    fn new_waiting(&self, end: Pos) -> u64 {
         let ahead = end.rank.saturating_sub(self.next.rank);
         if self.gaps.is_empty() { ahead } else { ahead.saturating_sub(self.gaps.below(end)) }
-    }
-
-    /// Moves the cursor over the gap it stands at.
-    fn leap(&mut self) {
-        if let Some(landing) = self.gaps.jump(self.next) {
-            self.finish_range(self.next.offset, landing.offset);
-            self.next = landing;
-        }
-    }
-
-    fn finish_range(&mut self, first: Offset, end: Offset) {
-        if first < end {
-            self.delta.finish_range(first, Offset(end.0 - 1));
-        }
     }
 }

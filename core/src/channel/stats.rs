@@ -9,6 +9,20 @@ use crate::topic::cache::RingFrames;
 use crate::topic::{ChannelReport, TopicState};
 
 /// A channel's numbers. Counts are since the start.
+///
+/// ```
+/// # use mq_core::{Broker, Options};
+/// # fn main() -> mq_core::Result<()> {
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let broker = Broker::open(Options { data_path: folder.path().into(), ..Options::default() })?;
+/// let orders = broker.topic(&"orders".parse()?)?;
+/// let (billing, _) = orders.channel(&"billing".parse()?, None)?;
+/// orders.publish_one(b"one pizza")?.wait(&broker)?;
+/// let stats = billing.stats();
+/// assert_eq!((stats.depth, stats.in_flight, stats.subscribers), (1, 0, 0));
+/// # broker.close()
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ChannelStats {
@@ -18,7 +32,7 @@ pub struct ChannelStats {
     pub backend_depth: u64,
     /// Messages at subscribers, unfinished.
     pub in_flight: u64,
-    /// Messages waiting for their time.
+    /// Messages waiting for their time, or to be moved to the dead letter topic.
     pub deferred: u64,
     /// Messages that arrived in the channel.
     pub message_count: u64,
@@ -30,6 +44,8 @@ pub struct ChannelStats {
     pub timed_out: u64,
     /// Number of times that a message was put aside because it was larger than its subscriber could take.
     pub oversized: u64,
+    /// Messages moved to the dead letter topic.
+    pub dead_lettered: u64,
     /// Messages dropped because too many waited: of ephemeral channels, and at a topic's limits.
     pub skipped: u64,
     /// Bytes of the messages that wait, are in flight or deferred, as they are stored; to the nearest
@@ -55,12 +71,12 @@ pub(crate) struct InMemory<'a> {
 impl InMemory<'_> {
     /// Counts the messages of these ranks that are not in memory.
     pub(crate) fn missing(&self, ranks: Range<u64>) -> u64 {
-        let within = |held: &Range<u64>| {
-            let (start, end) = (held.start.max(ranks.start), held.end.min(ranks.end));
+        let within = |cached: &Range<u64>| {
+            let (start, end) = (cached.start.max(ranks.start), cached.end.min(ranks.end));
             end.saturating_sub(start)
         };
-        let held: u64 = self.ranks.iter().map(within).sum();
-        ranks.end.saturating_sub(ranks.start).saturating_sub(held)
+        let cached: u64 = self.ranks.iter().map(within).sum();
+        ranks.end.saturating_sub(ranks.start).saturating_sub(cached)
     }
 
     fn has(&self, offset: Offset) -> bool {
@@ -74,7 +90,7 @@ impl Channel {
         match self.topic() {
             Some(topic) => {
                 let state = topic.state.lock();
-                self.report(&state, &state.held()).stats
+                self.report(&state, &state.in_memory()).stats
             }
             None => ChannelStats::default(),
         }
@@ -87,19 +103,19 @@ impl Channel {
     }
 
     /// The channel's numbers, by who holds the topic's lock.
-    pub(crate) fn report(&self, topic: &TopicState, held: &InMemory<'_>) -> ChannelReport {
+    pub(crate) fn report(&self, topic: &TopicState, in_memory: &InMemory<'_>) -> ChannelReport {
         let backlog = self.backlog(topic);
         let mut inner = self.inner.lock();
         let oldest = topic.extents.seek(inner.state.oldest(), topic.end).rank;
         let oldest = topic.volume.time_at(oldest).filter(|_| backlog.messages > 0);
         let state = &inner.state;
         let depth = state.depth(inner.end);
-        let fresh_on_disk = held.missing(state.next().rank..inner.end.rank);
-        let again_on_disk = state.ready().filter(|offset| !held.has(*offset)).count() as u64;
+        let new_on_disk = in_memory.missing(state.next().rank..inner.end.rank);
+        let redeliveries_on_disk = state.ready().filter(|offset| !in_memory.has(*offset)).count() as u64;
         let stats = ChannelStats {
             depth,
             // Messages in gaps are not delivered, though they may be on disk.
-            backend_depth: (fresh_on_disk + again_on_disk).min(depth),
+            backend_depth: (new_on_disk + redeliveries_on_disk).min(depth),
             in_flight: state.in_flight(),
             deferred: state.deferred(),
             message_count: inner.end.rank.saturating_sub(inner.uncounted),
@@ -107,6 +123,7 @@ impl Channel {
             requeued: state.requeue_count(),
             timed_out: state.timeout_count(),
             oversized: state.oversized_count(),
+            dead_lettered: state.dead_letter_count(),
             skipped: inner.skipped,
             bytes: backlog.bytes,
             oldest,
@@ -129,6 +146,26 @@ impl Channel {
 }
 
 /// A view of one subscriber's numbers from outside. It keeps neither the subscriber nor the channel alive.
+///
+/// ```
+/// # use mq_core::{Broker, Options, Parker, SubscribeOptions};
+/// # fn main() -> mq_core::Result<()> {
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let broker = Broker::open(Options { data_path: folder.path().into(), ..Options::default() })?;
+/// # use std::sync::Arc;
+/// let orders = broker.topic(&"orders".parse()?)?;
+/// let (billing, _) = orders.channel(&"billing".parse()?, None)?;
+/// let mut subscription = billing.subscribe(SubscribeOptions::default(), Arc::new(Parker::default()))?;
+/// let view = subscription.view();
+/// subscription.acks().set_credit(10);
+/// orders.publish_one(b"one pizza")?.wait(&broker)?;
+/// subscription.pull(1 << 20, &mut |_| {});
+/// assert_eq!(view.in_flight(), 1);
+/// drop(subscription);
+/// assert_eq!(view.in_flight(), 0);
+/// # broker.close()
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct SubscriberView {
     pub(super) channel: std::sync::Weak<Channel>,

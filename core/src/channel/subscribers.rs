@@ -1,7 +1,5 @@
 //! The subscribers of a channel: credit, fair turns, and who is woken when.
 
-use crate::clock::Mono;
-
 /// A subscriber of one channel. Names its slot's tenancy: once unsubscribed it acts on nobody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SubId {
@@ -35,9 +33,9 @@ const NONE: u32 = u32::MAX;
 enum Stance {
     /// No credit left. Joins the ring by itself once it has some.
     Full,
-    /// In the ring.
+    /// In the ring, from which subscribers are woken.
     Waiting,
-    /// Its waker was handed out and it hasn't come back.
+    /// Woken, and has neither pulled nor parked since.
     Woken,
     /// Can't take anything now, whatever its credit. Comes back by parking.
     Resting,
@@ -211,7 +209,7 @@ impl<W: Clone> Subscribers<W> {
         self.end_turn(slot, Stance::Full);
     }
 
-    /// It can take nothing until it parks again.
+    /// Ends the subscriber's turn: it takes nothing until it parks again.
     pub(super) fn rest(&mut self, slot: u32) {
         self.end_turn(slot, Stance::Resting);
     }
@@ -292,6 +290,6 @@ impl<W: Clone> Subscribers<W> {
 }
 
 /// A message timeout as subscribers keep it: whole milliseconds, at least one, at most 49 days.
-pub(super) fn timeout_ms(timeout_ns: Mono) -> u32 {
+pub(super) fn timeout_ms(timeout_ns: u64) -> u32 {
     u32::try_from(timeout_ns.div_ceil(1_000_000)).unwrap_or(u32::MAX).max(1)
 }

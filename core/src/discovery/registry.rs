@@ -3,6 +3,8 @@
 mod answers;
 #[cfg(test)]
 mod model_test;
+mod records;
+mod settings;
 #[cfg(test)]
 mod tests;
 mod watched;
@@ -16,47 +18,14 @@ use crate::discovery::{Node, Producer, ProducerId};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::{ChannelName, TopicName};
 
+use records::{Address, Connection, Topic, has, insert, remove};
 use watched::Watched;
 
 pub use answers::{Entry, Found, Listed, Registered, View};
+pub use settings::Settings;
 
 /// Keys and tombstones that one [`Registry::expire`] removes at most: it must not hold up lookups.
 const EXPIRE_MAX: usize = 1_000;
-
-/// Lifetimes of entries and bounds of their numbers. Times in nanoseconds. The defaults keep a full registry
-/// within some hundred MB.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// A producer that has not been heard of for longer is left out of answers. Default 300 s.
-    pub inactive_after: Mono,
-    /// Time for which a tombstone hides a producer from a topic's lookups. Default 45 s.
-    pub tombstone_lifetime: Mono,
-    /// Time for which a topic or channel without a producer is remembered. Default 24 h.
-    pub idle_lifetime: Mono,
-    /// Producers at a time. Default 10,000.
-    pub max_producers: usize,
-    /// Topics and channels, counted together. Default 500,000.
-    pub max_keys: usize,
-    /// Topics and channels of one producer, counted together. Default 250,000.
-    pub max_per_producer: usize,
-    /// Topics and channels of all producers, counted together. Default 4,000,000.
-    pub max_registrations: usize,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        const SECOND: Mono = 1_000_000_000;
-        Self {
-            inactive_after: 300 * SECOND,
-            tombstone_lifetime: 45 * SECOND,
-            idle_lifetime: 24 * 3_600 * SECOND,
-            max_producers: 10_000,
-            max_keys: 500_000,
-            max_per_producer: 250_000,
-            max_registrations: 4_000_000,
-        }
-    }
-}
 
 /// Producers, what they registered, and tombstones. Times passed in must not go back.
 ///
@@ -78,46 +47,6 @@ pub struct Registry {
     /// Producers of topics and channels, summed up.
     registrations: usize,
     watched: Watched,
-}
-
-/// The address at which consumers reach a broker: its broadcast address, and its TCP port or, if it has none,
-/// its gRPC port.
-type Address = (String, u16, u16);
-
-struct Connection {
-    producer: Arc<Producer>,
-    node: Node,
-    address: Address,
-    connected_at: Mono,
-    last_update: Mono,
-    topics: BTreeSet<TopicName>,
-    /// Its topics and channels.
-    registrations: usize,
-}
-
-#[derive(Default)]
-struct Topic {
-    /// Sorted. Includes every channel's.
-    producers: Vec<ProducerId>,
-    /// Sorted by name.
-    channels: Vec<Channel>,
-    /// There exactly while it has no producer.
-    idle_since: Option<Mono>,
-    /// The last producer deleted it. Implies `idle_since`.
-    is_deleted: bool,
-    /// It was deleted, and brought back only by producers under a tombstone: until then it is as if it were
-    /// not there.
-    hidden_until: Option<Mono>,
-}
-
-struct Channel {
-    name: ChannelName,
-    /// Sorted.
-    producers: Vec<ProducerId>,
-    /// There exactly while it has no producer.
-    idle_since: Option<Mono>,
-    /// The last producer deleted it. Implies `idle_since`.
-    is_deleted: bool,
 }
 
 impl Registry {
@@ -167,7 +96,7 @@ impl Registry {
     /// A producer is alive.
     pub fn ping(&mut self, id: ProducerId, now: Mono) {
         let Some(connection) = self.producers.get_mut(&id) else { return };
-        let silence = now.saturating_sub(connection.last_update);
+        let silence = now.since(connection.last_update);
         connection.last_update = now;
         if silence > self.settings.inactive_after {
             self.touch_all(id);
@@ -438,12 +367,12 @@ impl Registry {
         let tombstone = self.tombstones.expire(now, EXPIRE_MAX);
         let lifetime = self.settings.idle_lifetime;
         for _ in 0..EXPIRE_MAX {
-            if self.idle.first().is_none_or(|(since, ..)| now < since.saturating_add(lifetime)) {
+            if self.idle.first().is_none_or(|(since, ..)| now < since.plus(lifetime)) {
                 break;
             }
             self.forget_idle();
         }
-        let idle = self.idle.first().map(|(since, ..)| since.saturating_add(lifetime));
+        let idle = self.idle.first().map(|(since, ..)| since.plus(lifetime));
         [tombstone, idle].into_iter().flatten().min()
     }
 
@@ -494,58 +423,5 @@ impl Registry {
                 self.idle.remove(&(since, topic.clone(), Some(channel.name)));
             }
         }
-    }
-}
-
-impl Topic {
-    fn find(&self, name: &ChannelName) -> Result<usize, usize> {
-        self.channels.binary_search_by(|channel| channel.name.cmp(name))
-    }
-
-    fn channel(&self, name: &ChannelName) -> Option<&Channel> {
-        self.find(name).ok().map(|at| &self.channels[at])
-    }
-
-    /// The channel's place, and whether it was added just now.
-    fn channel_or_new(&mut self, name: &ChannelName) -> (usize, bool) {
-        match self.find(name) {
-            Ok(at) => (at, false),
-            Err(at) => {
-                let channel = Channel {
-                    name: name.clone(),
-                    producers: Vec::new(),
-                    idle_since: None,
-                    is_deleted: false,
-                };
-                self.channels.insert(at, channel);
-                (at, true)
-            }
-        }
-    }
-}
-
-fn has(sorted: &[ProducerId], id: ProducerId) -> bool {
-    sorted.binary_search(&id).is_ok()
-}
-
-/// `false` if it was there.
-fn insert(sorted: &mut Vec<ProducerId>, id: ProducerId) -> bool {
-    match sorted.binary_search(&id) {
-        Ok(_) => false,
-        Err(at) => {
-            sorted.insert(at, id);
-            true
-        }
-    }
-}
-
-/// Whether it was there.
-fn remove(sorted: &mut Vec<ProducerId>, id: ProducerId) -> bool {
-    match sorted.binary_search(&id) {
-        Ok(at) => {
-            sorted.remove(at);
-            true
-        }
-        Err(_) => false,
     }
 }

@@ -8,7 +8,7 @@ use crate::name::TopicName;
 
 /// Tombstones, all with the same lifetime.
 pub(super) struct Tombstones {
-    lifetime: Mono,
+    lifetime: u64,
     max: usize,
     by_topic: HashMap<TopicName, Vec<(Node, Mono)>>,
     /// Oldest first. One that was set again or removed is here still, and found to be so when it comes to
@@ -18,7 +18,7 @@ pub(super) struct Tombstones {
 
 impl Tombstones {
     /// At most `max`: beyond that the oldest goes.
-    pub(super) fn new(lifetime: Mono, max: usize) -> Self {
+    pub(super) fn new(lifetime: u64, max: usize) -> Self {
         Self { lifetime, max, by_topic: HashMap::new(), by_age: VecDeque::new() }
     }
 
@@ -67,7 +67,7 @@ impl Tombstones {
 
     /// The end of a tombstone set at `at`.
     pub(super) fn end(&self, at: Mono) -> Mono {
-        at.saturating_add(self.lifetime)
+        at.plus(self.lifetime)
     }
 
     fn pop(&mut self) {

@@ -5,20 +5,36 @@ use std::sync::atomic::Ordering;
 
 use crate::channel::{Channel, ChannelSetup};
 use crate::clock::Wall;
+use crate::config::ChannelSettings;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Offset, Pos};
 use crate::name::ChannelName;
 use crate::store::format::event::Event;
-use crate::store::log::{Outcome, Ticket, Wake};
+use crate::store::log::{Outcome, Ticket};
 use crate::store::read::reader;
-use crate::topic::cache::Pending;
 use crate::topic::{Topic, TopicState};
+use crate::wake::Wake;
 
 /// The first message of a channel that is created. A channel that exists stays where it is.
 ///
 /// A message is kept as long as some channel has not finished it or, while the topic has no channel or is
 /// paused, as it waits in the topic. What all channels have finished is gone, though the disk may hold it for
 /// a while.
+///
+/// ```
+/// # use mq_core::{Broker, Options, Start};
+/// # fn main() -> mq_core::Result<()> {
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let broker = Broker::open(Options { data_path: folder.path().into(), ..Options::default() })?;
+/// let orders = broker.topic(&"orders".parse()?)?;
+/// orders.channel(&"billing".parse()?, None)?;
+/// orders.publish_one(b"one pizza")?.wait(&broker)?;
+/// // What no channel has finished is still there for a new one.
+/// let audit = orders.channel_at(&"audit".parse()?, Start::Earliest, None)?;
+/// assert_eq!((audit.is_new, audit.channel.depth()), (true, 1));
+/// # broker.close()
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Start {
     /// At the oldest message that is kept.
@@ -38,6 +54,20 @@ pub enum Start {
 }
 
 /// A channel that was found or created.
+///
+/// ```
+/// # use mq_core::{Broker, Options, Start};
+/// # fn main() -> mq_core::Result<()> {
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let broker = Broker::open(Options { data_path: folder.path().into(), ..Options::default() })?;
+/// let orders = broker.topic(&"orders".parse()?)?;
+/// let first = orders.channel_at(&"billing".parse()?, Start::Now, None)?;
+/// first.ticket.wait(&broker)?;
+/// let again = orders.channel_at(&"billing".parse()?, Start::Earliest, None)?;
+/// assert_eq!((first.is_new, again.is_new), (true, false));
+/// # broker.close()
+/// # }
+/// ```
 pub struct OpenedChannel {
     /// The channel.
     pub channel: Arc<Channel>,
@@ -83,16 +113,31 @@ impl Topic {
         start: Start,
         wake: impl Into<Option<&'a Arc<dyn Wake>>>,
     ) -> Result<OpenedChannel> {
-        self.find_or_create(name, start, wake.into())
+        self.create_channel(name, start, |_| {}, wake)
     }
 
-    fn find_or_create(
+    /// [`Topic::channel_at`], with settings that a new channel has from its beginning. The dead letter topic
+    /// is created if it is new, as by [`Channel::update`].
+    ///
+    /// # Errors
+    /// The same as [`Topic::channel_at`]; `InvalidArgument` for settings that the channel can't have.
+    pub fn create_channel<'a>(
         &self,
         name: &ChannelName,
         start: Start,
-        wake: Option<&Arc<dyn Wake>>,
+        settings: impl FnOnce(&mut ChannelSettings),
+        wake: impl Into<Option<&'a Arc<dyn Wake>>>,
     ) -> Result<OpenedChannel> {
+        let wake = wake.into();
+        let mut own = ChannelSettings::default();
+        settings(&mut own);
+        own.check(&self.name)?;
         let is_new = || self.find_channel(name).is_none();
+        if let Some(dead) = &own.dead_letter_topic
+            && is_new()
+        {
+            self.shared.dead_letter_topic(dead, self.durability())?;
+        }
         let from = match start {
             Start::Earliest => Some(Offset(0)),
             Start::Latest => Some(Offset(u64::MAX)),
@@ -130,8 +175,9 @@ impl Topic {
             None => Beginning { next: state.pump, below: Vec::new(), gaps: Vec::new() },
             Some(from) => Beginning::at(from, &state),
         };
-        let events = beginning.events(no, self.no, name);
-        let channel = Channel::beginning(setup, beginning.next, &beginning.below, &beginning.gaps);
+        let mut events = beginning.events(no, self.no, name);
+        let channel = Channel::beginning(setup, beginning.next, &beginning.below, &beginning.gaps, own);
+        events.extend(channel.settings_event(&channel.settings(), false));
         let mut ticket = Ticket::DONE;
         if self.is_logged() && !name.is_ephemeral() {
             ticket = self.shared.log_events(&events, state.level, wake);
@@ -204,7 +250,7 @@ impl Topic {
 impl Beginning {
     /// All that is kept from `from` on. Only that: the cleaner may be about to remove everything else.
     fn at(from: Offset, state: &TopicState) -> Self {
-        let pending = Pending::of(state);
+        let pending = state.pending();
         let from = from.min(state.end.offset);
         let next = state.extents.seek(pending.from.max(from), state.end);
         let below = pending.below.into_iter().filter(|offset| *offset >= from).collect();

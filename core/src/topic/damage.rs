@@ -6,11 +6,25 @@ use std::sync::atomic::Ordering;
 use crate::error::{Error, ErrorKind};
 use crate::message::Offset;
 use crate::name::TopicName;
-use crate::store::log::Wake;
 use crate::topic::Topic;
+use crate::wake::Wake;
 
 /// The damage a topic is stopped for: nothing is published to it or delivered from it until `mq repair` has
 /// put the folder in order.
+///
+/// ```
+/// # use mq_core::{Broker, Options};
+/// # fn main() -> mq_core::Result<()> {
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let broker = Broker::open(Options { data_path: folder.path().into(), ..Options::default() })?;
+/// for topic in broker.topics() {
+///     if let Some(damage) = topic.stats().damage {
+///         eprintln!("{}: {}, {} messages", topic.name(), damage.text, damage.messages);
+///     }
+/// }
+/// # broker.close()
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TopicDamage {
@@ -34,6 +48,9 @@ impl TopicDamage {
             messages += to.0 - from.0 + 1;
         }
         let what = match first {
+            Some(first) if messages == 1 => {
+                format!("the message at offset {:#x} is damaged or missing", first.0)
+            }
             Some(first) => {
                 format!("{messages} messages from offset {:#x} on are damaged or missing", first.0)
             }

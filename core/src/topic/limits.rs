@@ -8,8 +8,8 @@ use crate::config::{Limits, Overflow};
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Offset, Pos};
 use crate::store::format::event::Event;
-use crate::store::log::Wake;
 use crate::topic::{Topic, TopicState};
+use crate::wake::Wake;
 
 impl Limits {
     fn any(&self) -> bool {
@@ -41,7 +41,7 @@ pub(super) struct Allowance {
 }
 
 /// Longest time that an allowance is valid on a topic with `max_age`: 100 ms.
-const ALLOWED_FOR: Mono = 100_000_000;
+const ALLOWED_FOR: u64 = 100_000_000;
 
 impl Topic {
     /// The topic's limits; none unless set.
@@ -96,7 +96,7 @@ impl Topic {
         let refuses = limits.overflow == Overflow::Refuse;
         if refuses && held > limits.max_messages() {
             return Err(self.full(format!(
-                "{} messages wait, max-messages is {}",
+                "messages that wait: {}, max-messages is {}",
                 backlog.messages, limits.max_messages
             )));
         }
@@ -106,7 +106,7 @@ impl Topic {
         if refuses && self.has_before(self.old_rank(state), state) {
             return Err(self.full(format!("a message waits for longer than max-age, {:?}", limits.max_age)));
         }
-        let until = if limits.max_age.is_zero() { Mono::MAX } else { now.saturating_add(ALLOWED_FOR) };
+        let until = if limits.max_age.is_zero() { Mono::MAX } else { now.plus(ALLOWED_FOR) };
         state.allowance = Allowance {
             messages: limits.max_messages().saturating_sub(held),
             bytes: limits.max_bytes().saturating_sub(held_bytes),
@@ -205,7 +205,7 @@ impl Topic {
         let to = state.extents.at_rank(state.pump.rank + waiting.div_ceil(8), state.end);
         self.drop_waiting(state, to);
         self.trim_locked(state);
-        self.shared.cleaner_bell.unpark();
+        self.shared.cleaner_thread.unpark();
     }
 
     /// Drops what waits in the topic before `to`.

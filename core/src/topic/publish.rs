@@ -7,11 +7,13 @@ use crate::clock::Wall;
 use crate::config::Durability;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Offset, SEQ_BITS};
-use crate::store::log::{Frame, Landed, Ticket, Wake};
+use crate::store::log::{Epoch, QueuedFrame, Ticket};
 use crate::store::memory::batch::{Batch, Payload};
+use crate::store::memory::frame::Frame;
 use crate::topic::cache::CachedFrame;
 use crate::topic::dedup::Known;
 use crate::topic::{Topic, TopicState};
+use crate::wake::Wake;
 
 /// The messages of a published batch: the offset of each, and the ticket that says when they are stored.
 ///
@@ -121,14 +123,21 @@ impl Topic {
     /// `Draining`; `Closed` if the topic was deleted or the broker is closing; `Damaged` if the topic is
     /// stopped; `Full`, `Io` if nothing can be stored.
     pub fn publish<'a>(&self, batch: Batch, wake: impl Into<Option<&'a Arc<dyn Wake>>>) -> Result<Published> {
+        if !batch.is_empty() {
+            self.shared.check_draining()?;
+        }
         self.publish_batch(batch, wake.into())
+    }
+
+    /// [`Topic::publish`] of messages that the broker has already: one that is being emptied takes them too.
+    pub(crate) fn publish_within(&self, batch: Batch) -> Result<Published> {
+        self.publish_batch(batch, None)
     }
 
     fn publish_batch(&self, batch: Batch, wake: Option<&Arc<dyn Wake>>) -> Result<Published> {
         if batch.is_empty() {
             return Ok(Published::whole(Ticket::DONE, Offset(0), 0));
         }
-        self.shared.check_draining()?;
         let payload = batch.finish(self.no);
         let blocks = u64::from(payload.count).div_ceil(1 << SEQ_BITS);
         blocks::reserve(&self.shared.blocks, blocks, &self.shared.log, self.shared.clock.wall())?;
@@ -167,7 +176,7 @@ impl Topic {
         payload: &Payload,
         time: Wall,
         wake: Option<&Arc<dyn Wake>>,
-        epoch: Option<u64>,
+        epoch: Option<Epoch>,
     ) -> Result<Option<Stored>> {
         let (messages, bytes) = (u64::from(payload.count), payload.body_bytes());
         let in_memory = state.is_in_memory();
@@ -203,7 +212,7 @@ impl Topic {
         payload: &Payload,
         time: Wall,
         wake: Option<&Arc<dyn Wake>>,
-        epoch: Option<u64>,
+        epoch: Option<Epoch>,
     ) -> Result<Option<(Ticket, Offset)>> {
         let Some(me) = self.me.upgrade() else {
             return Err(Error::new(ErrorKind::Closed, format!("topic {} is closed", self.name)));
@@ -214,10 +223,10 @@ impl Topic {
             state.next = first;
             return Ok(None);
         }
-        let landed =
-            Landed { frame: payload.frame(first, time), chunk: payload.chunk, spilled: false, synced };
+        let queued =
+            QueuedFrame { frame: payload.frame(first, time), chunk: payload.chunk, spilled: false, synced };
         let ticket =
-            self.shared.log.enqueue(self.no, payload.crc, landed, me, wake.cloned(), Some(state.epoch));
+            self.shared.log.enqueue(self.no, payload.crc, queued, me, wake.cloned(), Some(state.epoch));
         let Some(ticket) = ticket else {
             // These offsets stay unused, and so does the rest of the block.
             state.next = state.block_end;

@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::broker::Shared;
 use crate::channel::{Channel, ChannelSetup};
 use crate::clock::Wall;
 use crate::error::Result;
 use crate::message::{Offset, Pos};
 use crate::name::{ChannelName, TopicName};
+use crate::shared::Shared;
 use crate::store::format::event::Unfinished;
 use crate::store::format::ids::StoredId;
-use crate::store::open::replay::{ChannelState, TopicState as Told};
+use crate::store::open::replay::{ChannelState, TopicState as StoredTopic};
 use crate::store::read::reader;
 use crate::topic::cache::{Extents, Volume};
 use crate::topic::{Topic, TopicDamage, TopicState};
@@ -33,7 +33,7 @@ impl Topic {
     /// `InvalidName` if a stored name breaks the rule, which only damage can cause.
     pub(crate) fn recovered(
         no: u32,
-        told: &Told,
+        stored: &StoredTopic,
         channels: &[(u32, &ChannelState)],
         clean_stop: bool,
         damage: Option<TopicDamage>,
@@ -47,7 +47,7 @@ impl Topic {
         for (first, last) in &spans {
             let at = Pos { offset: *first, rank: end.rank };
             extents.note(at);
-            let aged = !told.limits.max_age.is_zero();
+            let aged = !stored.limits.max_age.is_zero();
             let bytes = bytes.get(first).copied().unwrap_or_default();
             let parts = if aged { AGED_PARTS } else { 1 };
             note_parts(&mut volume, at, *last, bytes, parts, |offset| {
@@ -56,44 +56,45 @@ impl Topic {
             end = Pos { offset: last.plus(1), rank: end.rank + (last.0 - first.0 + 1) };
         }
         // What was handed out below and stands nowhere is gone: cursors that have read all stand after it.
-        end.offset = end.offset.max(told.end);
+        end.offset = end.offset.max(stored.end);
         // Offsets are handed out on from the last block only if nothing in it can have been lost.
         let next = if clean_stop { end.offset } else { Offset(0) };
         let block_end = Offset(next.0.next_multiple_of(1 << crate::message::SEQ_BITS));
         // I10, should the clock have been set back since.
         let time = spans.last().map_or(0, |(_, last)| shared.time_of(no, *last));
-        let flows = !channels.is_empty() && !told.paused;
-        let pump = if flows { end } else { extents.seek(told.pump, end) };
+        let flows = !channels.is_empty() && !stored.paused;
+        let pump = if flows { end } else { extents.seek(stored.pump, end) };
         let state = TopicState {
-            paused: told.paused,
+            paused: stored.paused,
             damage,
             time,
             next,
             block_end,
             end,
             pump,
-            pump_logged: told.pump,
+            pump_logged: stored.pump,
             extents,
             volume,
-            limits: told.limits,
-            dedup: told.dedup,
+            limits: stored.limits,
+            dedup: stored.dedup,
             spilled_end: end.offset,
-            ..TopicState::new(told.level(), shared)
+            ..TopicState::new(stored.level(), shared)
         };
-        let topic = Self::with_state(no, TopicName::parse(&told.name)?, shared, state);
+        let topic = Self::with_state(no, TopicName::parse(&stored.name)?, shared, state);
         let mut state = topic.state.lock();
         topic.remember(&mut state, ids);
-        for (channel_no, told) in channels {
+        for (channel_no, stored) in channels {
             let setup = ChannelSetup {
                 no: *channel_no,
-                name: ChannelName::parse(&told.name)?,
+                name: ChannelName::parse(&stored.name)?,
                 topic: topic.me.clone(),
                 shared: shared.clone(),
             };
-            let (next, unfinished) = cursor(told, &spans, &state.extents, end);
-            let channel = Channel::restored(setup, next, unfinished, told.paused, pump);
+            let (next, unfinished) = cursor(stored, &spans, &state.extents, end);
+            let settings = stored.settings.clone();
+            let channel = Channel::restored(setup, next, unfinished, stored.paused, settings, pump);
             // A repair that finds some of them whole finds them unfinished, too.
-            channel.set_lost(unfinished_of(told, &damaged, next.offset));
+            channel.set_lost(unfinished_of(stored, &damaged, next.offset));
             state.channels.push(channel);
         }
         for channel in &state.channels {
@@ -141,25 +142,25 @@ impl Shared {
 /// A channel's read position and what it has not finished below: of what stands on disk, all that the log
 /// does not call finished.
 fn cursor(
-    told: &ChannelState,
+    stored: &ChannelState,
     spans: &[(Offset, Offset)],
     extents: &Extents,
     end: Pos,
 ) -> (Pos, Vec<Unfinished>) {
-    let finished = told.finished.last().map(|(_, last)| last);
-    let touched = finished.into_iter().chain(told.requeued.keys().copied()).max();
+    let finished = stored.finished.last().map(|(_, last)| last);
+    let touched = finished.into_iter().chain(stored.requeued.keys().copied()).max();
     let Some(touched) = touched else { return (extents.seek(Offset(0), end), Vec::new()) };
-    (extents.seek(touched.plus(1), end), unfinished_of(told, spans, touched.plus(1)))
+    (extents.seek(touched.plus(1), end), unfinished_of(stored, spans, touched.plus(1)))
 }
 
 /// The messages of `spans` before `end` that the log does not call finished.
-fn unfinished_of(told: &ChannelState, spans: &[(Offset, Offset)], end: Offset) -> Vec<Unfinished> {
+fn unfinished_of(stored: &ChannelState, spans: &[(Offset, Offset)], end: Offset) -> Vec<Unfinished> {
     let mut unfinished = Vec::new();
     for (first, last) in spans.iter().take_while(|(first, _)| *first < end) {
-        for (from, to) in told.finished.missing(*first, (*last).min(Offset(end.0 - 1))) {
+        for (from, to) in stored.finished.missing(*first, (*last).min(Offset(end.0 - 1))) {
             unfinished.extend((from.0..=to.0).map(|offset| {
                 let offset = Offset(offset);
-                let (attempts, due) = told.requeued.get(&offset).copied().unwrap_or_default();
+                let (attempts, due) = stored.requeued.get(&offset).copied().unwrap_or_default();
                 Unfinished { offset, attempts, due }
             }));
         }

@@ -11,6 +11,18 @@ use crate::topic::limits::Allowance;
 use crate::topic::{Topic, TopicState};
 
 /// The settings of a topic, in force for every publish from their change on.
+///
+/// ```
+/// # use mq_core::{Broker, Durability, Options};
+/// # fn main() -> mq_core::Result<()> {
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let broker = Broker::open(Options { data_path: folder.path().into(), ..Options::default() })?;
+/// let orders = broker.topic(&"orders".parse()?)?;
+/// orders.update(|settings| settings.durability = Durability::Sync)?.wait(&broker)?;
+/// assert_eq!(orders.settings().durability, Durability::Sync);
+/// # broker.close()
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TopicSettings {
     /// Level that is met when a publish is acknowledged. An ephemeral topic is always at `memory`.
@@ -19,6 +31,15 @@ pub struct TopicSettings {
     pub limits: Limits,
     /// The topic's own settings for publishers' ids; see [`Topic::dedup_in_force`].
     pub dedup: Dedup,
+}
+
+impl TopicSettings {
+    /// Makes the level at least `level`.
+    pub(crate) fn raise(&mut self, level: Durability) {
+        if (self.durability as u8) < level as u8 {
+            self.durability = level;
+        }
+    }
 }
 
 impl Topic {
@@ -98,7 +119,7 @@ impl Topic {
     fn note_age(&self, limits: &Limits) {
         if !limits.max_age.is_zero() {
             self.shared.ages.store(true, Ordering::Relaxed);
-            self.shared.log.bell.unpark();
+            self.shared.log.log_thread.unpark();
         }
     }
 

@@ -10,6 +10,19 @@ use crate::name::ChannelName;
 use crate::topic::{Topic, TopicDamage, TopicState};
 
 /// A topic's numbers. Counts are since the start.
+///
+/// ```
+/// # use mq_core::{Broker, Options};
+/// # fn main() -> mq_core::Result<()> {
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let broker = Broker::open(Options { data_path: folder.path().into(), ..Options::default() })?;
+/// let orders = broker.topic(&"orders".parse()?)?;
+/// orders.publish_one(b"one pizza")?.wait(&broker)?;
+/// let stats = orders.stats();
+/// assert_eq!((stats.message_count, stats.channels.len()), (1, 0));
+/// # broker.close()
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TopicStats {
@@ -44,6 +57,20 @@ pub struct TopicStats {
 }
 
 /// A channel in [`TopicStats`].
+///
+/// ```
+/// # use mq_core::{Broker, Options};
+/// # fn main() -> mq_core::Result<()> {
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let broker = Broker::open(Options { data_path: folder.path().into(), ..Options::default() })?;
+/// let orders = broker.topic(&"orders".parse()?)?;
+/// let _ = orders.channel(&"billing".parse()?, None)?;
+/// orders.publish_one(b"one pizza")?.wait(&broker)?;
+/// let reports = orders.stats().channels;
+/// assert_eq!((reports[0].name.as_str(), reports[0].stats.depth), ("billing", 1));
+/// # broker.close()
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ChannelReport {
@@ -62,13 +89,13 @@ impl Topic {
     /// The topic's numbers, and those of its channels: of one moment.
     pub fn stats(&self) -> TopicStats {
         let state = self.state.lock();
-        let held = state.held();
+        let in_memory = state.in_memory();
         let depth = state.end.rank - state.pump.rank;
         let mut channels: Vec<_> =
-            state.channels.iter().map(|channel| channel.report(&state, &held)).collect();
+            state.channels.iter().map(|channel| channel.report(&state, &in_memory)).collect();
         let stats = TopicStats {
             depth,
-            backend_depth: held.missing(state.pump.rank..state.end.rank),
+            backend_depth: in_memory.missing(state.pump.rank..state.end.rank),
             bytes: state.volume.bytes_from(state.pump.rank, state.end.rank),
             oldest: state.volume.time_at(state.pump.rank).filter(|_| depth > 0),
             skipped: state.skipped,
@@ -90,12 +117,12 @@ impl Topic {
 
 impl TopicState {
     /// The messages that are in memory.
-    pub(crate) fn held(&self) -> InMemory<'_> {
-        InMemory { ring: &self.ring, ranks: self.held_ranks() }
+    pub(crate) fn in_memory(&self) -> InMemory<'_> {
+        InMemory { ring: &self.ring, ranks: self.cached_ranks() }
     }
 
     /// The ranks of the messages in memory, as rising ranges.
-    fn held_ranks(&self) -> Vec<Range<u64>> {
+    fn cached_ranks(&self) -> Vec<Range<u64>> {
         let Some(first) = self.ring.first() else { return Vec::new() };
         let rank = |offset| self.extents.seek(offset, self.end).rank;
         let start = rank(first);

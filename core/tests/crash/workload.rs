@@ -149,8 +149,8 @@ impl Driver {
                 0..4 => self.publish(),
                 4 => self.state_step(),
                 5 => self.sync(),
-                6 => self.housekeep(Step::Checkpoint),
-                7 => self.housekeep(Step::Maintain),
+                6 => self.maintain(Step::Checkpoint),
+                7 => self.maintain(Step::Maintain),
                 _ => self.mend(),
             };
         }
@@ -166,9 +166,9 @@ impl Driver {
             64..68 => self.time(),
             68..75 => self.state_step(),
             75..80 => self.sync(),
-            80..82 => self.housekeep(Step::Checkpoint),
-            82..85 => self.housekeep(Step::Spill),
-            85..88 => self.housekeep(Step::Clean),
+            80..82 => self.maintain(Step::Checkpoint),
+            82..85 => self.maintain(Step::Spill),
+            85..88 => self.maintain(Step::Clean),
             88..90 => self.unsubscribe(),
             90..92 => self.pause_topic(),
             92..93 => self.pause_channel(),
@@ -294,7 +294,7 @@ impl Driver {
         format!("sync: {result:?}")
     }
 
-    fn housekeep(&mut self, step: Step) -> String {
+    fn maintain(&mut self, step: Step) -> String {
         if self.random.bool() {
             self.broker.maintain(Step::Memory).unwrap();
         }

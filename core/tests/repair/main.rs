@@ -318,6 +318,61 @@ fn a_log_that_is_too_short_is_damage() {
     }
 }
 
+/// A folder that was stopped cleanly with 60 messages of topic `a`, then 30 of topic `b`, in more than one
+/// log file.
+fn two_topics() -> CrashDisk {
+    use mq_core::testkit::{publish, topic};
+    let disk = CrashDisk::new();
+    let broker = open(&disk);
+    for (name, count) in [("a", 60), ("b", 30)] {
+        let topic = topic(&broker, name);
+        let body = "x".repeat(200);
+        (0..count).for_each(|_| _ = publish(&broker, &topic, &[&body]).unwrap());
+    }
+    broker.close().unwrap();
+    disk
+}
+
+#[test]
+fn messages_of_a_topic_that_stood_in_missing_files_only_are_counted_as_gone() {
+    let disk = two_topics();
+    let logs: Vec<String> = disk.dump().into_keys().filter(|name| name.ends_with(".log")).collect();
+    for name in &logs[..logs.len() - 1] {
+        disk.remove(name).unwrap();
+    }
+    let repair = repaired(&disk, true);
+    let log_gap = repair.damage.iter().find_map(|damage| match damage.what {
+        What::Log { from, to } => Some((from, to)),
+        _ => None,
+    });
+    assert!(matches!(log_gap, Some((0, 1..))), "{:?}", repair.damage);
+    assert!(repair.is_lower_bound);
+    let lost: u64 = repair.losses.iter().map(|loss| loss.messages).sum();
+    assert_eq!((repair.losses[0].name.as_str(), repair.losses[0].messages), ("a", 60));
+    assert_eq!(lost + repair.kept_messages, 90, "{:?}", repair.losses);
+    assert!(!repaired(&disk, false).is_needed);
+    assert_eq!(open(&disk).damage(), [] as [String; 0]);
+}
+
+#[test]
+fn a_folder_without_any_of_its_log_files_has_lost_what_its_checkpoint_speaks_of() {
+    let disk = two_topics();
+    let logs: Vec<String> = disk.dump().into_keys().filter(|name| name.ends_with(".log")).collect();
+    for name in &logs {
+        disk.remove(name).unwrap();
+    }
+    let repair = repaired(&disk, true);
+    for name in &logs {
+        assert!(repair.damage.iter().any(|d| d.what == What::Gone && d.file.as_ref() == Some(name)));
+    }
+    let lost: Vec<_> = repair.losses.iter().map(|loss| (loss.name.as_str(), loss.messages)).collect();
+    assert_eq!(lost, [("a", 60), ("b", 30)]);
+    assert!(repair.is_lower_bound && repair.kept_messages == 0);
+    assert!(!repaired(&disk, false).is_needed);
+    let broker = open(&disk);
+    assert_eq!((broker.damage().len(), broker.topics().len()), (0, 2));
+}
+
 /// What a broker finds damaged stays as it is, however long the broker runs on.
 #[test]
 fn a_broker_leaves_damaged_files_to_the_repair() {

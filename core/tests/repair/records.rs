@@ -3,8 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use mq_core::testkit::CrashDisk;
 use mq_core::testkit::frame::{HEADER_BYTES, Header, Kind, Record};
+use mq_core::testkit::{CrashDisk, LogPos};
 
 use crate::folder::number;
 
@@ -16,7 +16,7 @@ pub(crate) struct Sound {
 struct Frame {
     at: usize,
     header: Header,
-    position: u64,
+    position: LogPos,
 }
 
 fn u64_at(bytes: &[u8], at: usize) -> u64 {
@@ -30,7 +30,7 @@ fn frames(bytes: &[u8]) -> Vec<Frame> {
     }
     let (base, salt) = (u64_at(bytes, 24), u64_at(bytes, 32));
     loop {
-        let position = base + at as u64 - 64;
+        let position = LogPos(base + at as u64 - 64);
         let Some(header) = Header::decode(&bytes[at.min(bytes.len())..], salt, position) else { return out };
         out.push(Frame { at, header, position });
         at += HEADER_BYTES + header.payload_len as usize;
@@ -50,7 +50,7 @@ fn placed(records: &[(u64, bool, bool)], has_end: bool) -> BTreeSet<u64> {
 /// must be.
 pub(crate) fn sound(before: &CrashDisk, after: &CrashDisk) -> Sound {
     let after = after.dump();
-    let mut synced_to = 0;
+    let mut synced_to = LogPos(0);
     let mut candidates = Vec::new();
     for (name, bytes) in before.dump().into_iter().filter(|(name, _)| name.ends_with(".log")) {
         let Some(now) = after.get(&name) else { continue };

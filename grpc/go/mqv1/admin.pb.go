@@ -1118,7 +1118,9 @@ type CreateChannelRequest struct {
 	// The channel.
 	Channel string `protobuf:"bytes,2,opt,name=channel,proto3" json:"channel,omitempty"`
 	// Where it starts, if it is new.
-	Start         *StartPosition `protobuf:"bytes,3,opt,name=start,proto3" json:"start,omitempty"`
+	Start *StartPosition `protobuf:"bytes,3,opt,name=start,proto3" json:"start,omitempty"`
+	// Its settings, if it is new.
+	Settings      *ChannelSettings `protobuf:"bytes,4,opt,name=settings,proto3" json:"settings,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1174,11 +1176,20 @@ func (x *CreateChannelRequest) GetStart() *StartPosition {
 	return nil
 }
 
+func (x *CreateChannelRequest) GetSettings() *ChannelSettings {
+	if x != nil {
+		return x.Settings
+	}
+	return nil
+}
+
 // Says that a channel exists.
 type CreateChannelResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Whether it is new, and so began at `start`.
-	Created       bool `protobuf:"varint,1,opt,name=created,proto3" json:"created,omitempty"`
+	Created bool `protobuf:"varint,1,opt,name=created,proto3" json:"created,omitempty"`
+	// Its settings.
+	Settings      *ChannelSettings `protobuf:"bytes,2,opt,name=settings,proto3" json:"settings,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1220,6 +1231,302 @@ func (x *CreateChannelResponse) GetCreated() bool {
 	return false
 }
 
+func (x *CreateChannelResponse) GetSettings() *ChannelSettings {
+	if x != nil {
+		return x.Settings
+	}
+	return nil
+}
+
+// Names a channel.
+type GetChannelSettingsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The topic.
+	Topic string `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
+	// The channel.
+	Channel       string `protobuf:"bytes,2,opt,name=channel,proto3" json:"channel,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetChannelSettingsRequest) Reset() {
+	*x = GetChannelSettingsRequest{}
+	mi := &file_mq_v1_admin_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetChannelSettingsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetChannelSettingsRequest) ProtoMessage() {}
+
+func (x *GetChannelSettingsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_mq_v1_admin_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetChannelSettingsRequest.ProtoReflect.Descriptor instead.
+func (*GetChannelSettingsRequest) Descriptor() ([]byte, []int) {
+	return file_mq_v1_admin_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *GetChannelSettingsRequest) GetTopic() string {
+	if x != nil {
+		return x.Topic
+	}
+	return ""
+}
+
+func (x *GetChannelSettingsRequest) GetChannel() string {
+	if x != nil {
+		return x.Channel
+	}
+	return ""
+}
+
+// A channel's settings.
+type GetChannelSettingsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The settings.
+	Settings      *ChannelSettings `protobuf:"bytes,1,opt,name=settings,proto3" json:"settings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetChannelSettingsResponse) Reset() {
+	*x = GetChannelSettingsResponse{}
+	mi := &file_mq_v1_admin_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetChannelSettingsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetChannelSettingsResponse) ProtoMessage() {}
+
+func (x *GetChannelSettingsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_mq_v1_admin_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetChannelSettingsResponse.ProtoReflect.Descriptor instead.
+func (*GetChannelSettingsResponse) Descriptor() ([]byte, []int) {
+	return file_mq_v1_admin_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *GetChannelSettingsResponse) GetSettings() *ChannelSettings {
+	if x != nil {
+		return x.Settings
+	}
+	return nil
+}
+
+// Changes a channel's settings.
+type UpdateChannelSettingsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The topic.
+	Topic string `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
+	// The channel.
+	Channel string `protobuf:"bytes,2,opt,name=channel,proto3" json:"channel,omitempty"`
+	// The new values.
+	Settings *ChannelSettings `protobuf:"bytes,3,opt,name=settings,proto3" json:"settings,omitempty"`
+	// The fields of `settings` to be changed, such as `max_attempts`; one that is named and absent in `settings` becomes what a new
+	// channel has. Absent: the fields that `settings` has.
+	UpdateMask    *fieldmaskpb.FieldMask `protobuf:"bytes,4,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateChannelSettingsRequest) Reset() {
+	*x = UpdateChannelSettingsRequest{}
+	mi := &file_mq_v1_admin_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateChannelSettingsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateChannelSettingsRequest) ProtoMessage() {}
+
+func (x *UpdateChannelSettingsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_mq_v1_admin_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateChannelSettingsRequest.ProtoReflect.Descriptor instead.
+func (*UpdateChannelSettingsRequest) Descriptor() ([]byte, []int) {
+	return file_mq_v1_admin_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *UpdateChannelSettingsRequest) GetTopic() string {
+	if x != nil {
+		return x.Topic
+	}
+	return ""
+}
+
+func (x *UpdateChannelSettingsRequest) GetChannel() string {
+	if x != nil {
+		return x.Channel
+	}
+	return ""
+}
+
+func (x *UpdateChannelSettingsRequest) GetSettings() *ChannelSettings {
+	if x != nil {
+		return x.Settings
+	}
+	return nil
+}
+
+func (x *UpdateChannelSettingsRequest) GetUpdateMask() *fieldmaskpb.FieldMask {
+	if x != nil {
+		return x.UpdateMask
+	}
+	return nil
+}
+
+// A channel's settings after a change.
+type UpdateChannelSettingsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The settings.
+	Settings      *ChannelSettings `protobuf:"bytes,1,opt,name=settings,proto3" json:"settings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateChannelSettingsResponse) Reset() {
+	*x = UpdateChannelSettingsResponse{}
+	mi := &file_mq_v1_admin_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateChannelSettingsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateChannelSettingsResponse) ProtoMessage() {}
+
+func (x *UpdateChannelSettingsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_mq_v1_admin_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateChannelSettingsResponse.ProtoReflect.Descriptor instead.
+func (*UpdateChannelSettingsResponse) Descriptor() ([]byte, []int) {
+	return file_mq_v1_admin_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *UpdateChannelSettingsResponse) GetSettings() *ChannelSettings {
+	if x != nil {
+		return x.Settings
+	}
+	return nil
+}
+
+// The settings of a channel.
+type ChannelSettings struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How often a message is delivered at most, up to 65,535: one that comes back unfinished from so many deliveries is moved to the
+	// dead letter topic. 0 for any number, as a new channel has it. What was given back unseen does not count.
+	MaxAttempts *uint32 `protobuf:"varint,1,opt,name=max_attempts,json=maxAttempts,proto3,oneof" json:"max_attempts,omitempty"`
+	// The topic that gets those messages, with the headers `mq-dead-letter-topic`, `mq-dead-letter-channel`, `mq-dead-letter-id` and
+	// `mq-dead-letter-attempts`. Set exactly where `max_attempts` is not 0, else empty; not the channel's own topic, nor an ephemeral
+	// one. Created if it is new.
+	DeadLetterTopic *string `protobuf:"bytes,2,opt,name=dead_letter_topic,json=deadLetterTopic,proto3,oneof" json:"dead_letter_topic,omitempty"`
+	// How long a message waits that was delivered before when its subscriber was lost: so long for each delivery it had, at most its
+	// message timeout. 1000 in a new channel; 0 for not at all.
+	RedeliveryDelayMs *uint64 `protobuf:"varint,3,opt,name=redelivery_delay_ms,json=redeliveryDelayMs,proto3,oneof" json:"redelivery_delay_ms,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *ChannelSettings) Reset() {
+	*x = ChannelSettings{}
+	mi := &file_mq_v1_admin_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChannelSettings) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChannelSettings) ProtoMessage() {}
+
+func (x *ChannelSettings) ProtoReflect() protoreflect.Message {
+	mi := &file_mq_v1_admin_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChannelSettings.ProtoReflect.Descriptor instead.
+func (*ChannelSettings) Descriptor() ([]byte, []int) {
+	return file_mq_v1_admin_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *ChannelSettings) GetMaxAttempts() uint32 {
+	if x != nil && x.MaxAttempts != nil {
+		return *x.MaxAttempts
+	}
+	return 0
+}
+
+func (x *ChannelSettings) GetDeadLetterTopic() string {
+	if x != nil && x.DeadLetterTopic != nil {
+		return *x.DeadLetterTopic
+	}
+	return ""
+}
+
+func (x *ChannelSettings) GetRedeliveryDelayMs() uint64 {
+	if x != nil && x.RedeliveryDelayMs != nil {
+		return *x.RedeliveryDelayMs
+	}
+	return 0
+}
+
 // Names what it is done to.
 type DeleteChannelRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1233,7 +1540,7 @@ type DeleteChannelRequest struct {
 
 func (x *DeleteChannelRequest) Reset() {
 	*x = DeleteChannelRequest{}
-	mi := &file_mq_v1_admin_proto_msgTypes[20]
+	mi := &file_mq_v1_admin_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1245,7 +1552,7 @@ func (x *DeleteChannelRequest) String() string {
 func (*DeleteChannelRequest) ProtoMessage() {}
 
 func (x *DeleteChannelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_mq_v1_admin_proto_msgTypes[20]
+	mi := &file_mq_v1_admin_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1258,7 +1565,7 @@ func (x *DeleteChannelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteChannelRequest.ProtoReflect.Descriptor instead.
 func (*DeleteChannelRequest) Descriptor() ([]byte, []int) {
-	return file_mq_v1_admin_proto_rawDescGZIP(), []int{20}
+	return file_mq_v1_admin_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *DeleteChannelRequest) GetTopic() string {
@@ -1284,7 +1591,7 @@ type DeleteChannelResponse struct {
 
 func (x *DeleteChannelResponse) Reset() {
 	*x = DeleteChannelResponse{}
-	mi := &file_mq_v1_admin_proto_msgTypes[21]
+	mi := &file_mq_v1_admin_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1296,7 +1603,7 @@ func (x *DeleteChannelResponse) String() string {
 func (*DeleteChannelResponse) ProtoMessage() {}
 
 func (x *DeleteChannelResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_mq_v1_admin_proto_msgTypes[21]
+	mi := &file_mq_v1_admin_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1309,7 +1616,7 @@ func (x *DeleteChannelResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteChannelResponse.ProtoReflect.Descriptor instead.
 func (*DeleteChannelResponse) Descriptor() ([]byte, []int) {
-	return file_mq_v1_admin_proto_rawDescGZIP(), []int{21}
+	return file_mq_v1_admin_proto_rawDescGZIP(), []int{26}
 }
 
 // Names what it is done to.
@@ -1325,7 +1632,7 @@ type EmptyChannelRequest struct {
 
 func (x *EmptyChannelRequest) Reset() {
 	*x = EmptyChannelRequest{}
-	mi := &file_mq_v1_admin_proto_msgTypes[22]
+	mi := &file_mq_v1_admin_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1337,7 +1644,7 @@ func (x *EmptyChannelRequest) String() string {
 func (*EmptyChannelRequest) ProtoMessage() {}
 
 func (x *EmptyChannelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_mq_v1_admin_proto_msgTypes[22]
+	mi := &file_mq_v1_admin_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1350,7 +1657,7 @@ func (x *EmptyChannelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EmptyChannelRequest.ProtoReflect.Descriptor instead.
 func (*EmptyChannelRequest) Descriptor() ([]byte, []int) {
-	return file_mq_v1_admin_proto_rawDescGZIP(), []int{22}
+	return file_mq_v1_admin_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *EmptyChannelRequest) GetTopic() string {
@@ -1376,7 +1683,7 @@ type EmptyChannelResponse struct {
 
 func (x *EmptyChannelResponse) Reset() {
 	*x = EmptyChannelResponse{}
-	mi := &file_mq_v1_admin_proto_msgTypes[23]
+	mi := &file_mq_v1_admin_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1388,7 +1695,7 @@ func (x *EmptyChannelResponse) String() string {
 func (*EmptyChannelResponse) ProtoMessage() {}
 
 func (x *EmptyChannelResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_mq_v1_admin_proto_msgTypes[23]
+	mi := &file_mq_v1_admin_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1401,7 +1708,7 @@ func (x *EmptyChannelResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EmptyChannelResponse.ProtoReflect.Descriptor instead.
 func (*EmptyChannelResponse) Descriptor() ([]byte, []int) {
-	return file_mq_v1_admin_proto_rawDescGZIP(), []int{23}
+	return file_mq_v1_admin_proto_rawDescGZIP(), []int{28}
 }
 
 // Names what it is done to.
@@ -1417,7 +1724,7 @@ type PauseChannelRequest struct {
 
 func (x *PauseChannelRequest) Reset() {
 	*x = PauseChannelRequest{}
-	mi := &file_mq_v1_admin_proto_msgTypes[24]
+	mi := &file_mq_v1_admin_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1429,7 +1736,7 @@ func (x *PauseChannelRequest) String() string {
 func (*PauseChannelRequest) ProtoMessage() {}
 
 func (x *PauseChannelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_mq_v1_admin_proto_msgTypes[24]
+	mi := &file_mq_v1_admin_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1442,7 +1749,7 @@ func (x *PauseChannelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseChannelRequest.ProtoReflect.Descriptor instead.
 func (*PauseChannelRequest) Descriptor() ([]byte, []int) {
-	return file_mq_v1_admin_proto_rawDescGZIP(), []int{24}
+	return file_mq_v1_admin_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *PauseChannelRequest) GetTopic() string {
@@ -1468,7 +1775,7 @@ type PauseChannelResponse struct {
 
 func (x *PauseChannelResponse) Reset() {
 	*x = PauseChannelResponse{}
-	mi := &file_mq_v1_admin_proto_msgTypes[25]
+	mi := &file_mq_v1_admin_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1480,7 +1787,7 @@ func (x *PauseChannelResponse) String() string {
 func (*PauseChannelResponse) ProtoMessage() {}
 
 func (x *PauseChannelResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_mq_v1_admin_proto_msgTypes[25]
+	mi := &file_mq_v1_admin_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1493,7 +1800,7 @@ func (x *PauseChannelResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseChannelResponse.ProtoReflect.Descriptor instead.
 func (*PauseChannelResponse) Descriptor() ([]byte, []int) {
-	return file_mq_v1_admin_proto_rawDescGZIP(), []int{25}
+	return file_mq_v1_admin_proto_rawDescGZIP(), []int{30}
 }
 
 // Names what it is done to.
@@ -1509,7 +1816,7 @@ type ResumeChannelRequest struct {
 
 func (x *ResumeChannelRequest) Reset() {
 	*x = ResumeChannelRequest{}
-	mi := &file_mq_v1_admin_proto_msgTypes[26]
+	mi := &file_mq_v1_admin_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1521,7 +1828,7 @@ func (x *ResumeChannelRequest) String() string {
 func (*ResumeChannelRequest) ProtoMessage() {}
 
 func (x *ResumeChannelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_mq_v1_admin_proto_msgTypes[26]
+	mi := &file_mq_v1_admin_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1534,7 +1841,7 @@ func (x *ResumeChannelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeChannelRequest.ProtoReflect.Descriptor instead.
 func (*ResumeChannelRequest) Descriptor() ([]byte, []int) {
-	return file_mq_v1_admin_proto_rawDescGZIP(), []int{26}
+	return file_mq_v1_admin_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ResumeChannelRequest) GetTopic() string {
@@ -1560,7 +1867,7 @@ type ResumeChannelResponse struct {
 
 func (x *ResumeChannelResponse) Reset() {
 	*x = ResumeChannelResponse{}
-	mi := &file_mq_v1_admin_proto_msgTypes[27]
+	mi := &file_mq_v1_admin_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1572,7 +1879,7 @@ func (x *ResumeChannelResponse) String() string {
 func (*ResumeChannelResponse) ProtoMessage() {}
 
 func (x *ResumeChannelResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_mq_v1_admin_proto_msgTypes[27]
+	mi := &file_mq_v1_admin_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1585,7 +1892,7 @@ func (x *ResumeChannelResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeChannelResponse.ProtoReflect.Descriptor instead.
 func (*ResumeChannelResponse) Descriptor() ([]byte, []int) {
-	return file_mq_v1_admin_proto_rawDescGZIP(), []int{27}
+	return file_mq_v1_admin_proto_rawDescGZIP(), []int{32}
 }
 
 // Asks for the subscribers of a channel.
@@ -1605,7 +1912,7 @@ type ListSubscribersRequest struct {
 
 func (x *ListSubscribersRequest) Reset() {
 	*x = ListSubscribersRequest{}
-	mi := &file_mq_v1_admin_proto_msgTypes[28]
+	mi := &file_mq_v1_admin_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1617,7 +1924,7 @@ func (x *ListSubscribersRequest) String() string {
 func (*ListSubscribersRequest) ProtoMessage() {}
 
 func (x *ListSubscribersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_mq_v1_admin_proto_msgTypes[28]
+	mi := &file_mq_v1_admin_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1630,7 +1937,7 @@ func (x *ListSubscribersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSubscribersRequest.ProtoReflect.Descriptor instead.
 func (*ListSubscribersRequest) Descriptor() ([]byte, []int) {
-	return file_mq_v1_admin_proto_rawDescGZIP(), []int{28}
+	return file_mq_v1_admin_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ListSubscribersRequest) GetTopic() string {
@@ -1674,7 +1981,7 @@ type ListSubscribersResponse struct {
 
 func (x *ListSubscribersResponse) Reset() {
 	*x = ListSubscribersResponse{}
-	mi := &file_mq_v1_admin_proto_msgTypes[29]
+	mi := &file_mq_v1_admin_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1686,7 +1993,7 @@ func (x *ListSubscribersResponse) String() string {
 func (*ListSubscribersResponse) ProtoMessage() {}
 
 func (x *ListSubscribersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_mq_v1_admin_proto_msgTypes[29]
+	mi := &file_mq_v1_admin_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1699,7 +2006,7 @@ func (x *ListSubscribersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSubscribersResponse.ProtoReflect.Descriptor instead.
 func (*ListSubscribersResponse) Descriptor() ([]byte, []int) {
-	return file_mq_v1_admin_proto_rawDescGZIP(), []int{29}
+	return file_mq_v1_admin_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ListSubscribersResponse) GetSubscribers() []*Subscriber {
@@ -1745,7 +2052,7 @@ type Subscriber struct {
 
 func (x *Subscriber) Reset() {
 	*x = Subscriber{}
-	mi := &file_mq_v1_admin_proto_msgTypes[30]
+	mi := &file_mq_v1_admin_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1757,7 +2064,7 @@ func (x *Subscriber) String() string {
 func (*Subscriber) ProtoMessage() {}
 
 func (x *Subscriber) ProtoReflect() protoreflect.Message {
-	mi := &file_mq_v1_admin_proto_msgTypes[30]
+	mi := &file_mq_v1_admin_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1770,7 +2077,7 @@ func (x *Subscriber) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Subscriber.ProtoReflect.Descriptor instead.
 func (*Subscriber) Descriptor() ([]byte, []int) {
-	return file_mq_v1_admin_proto_rawDescGZIP(), []int{30}
+	return file_mq_v1_admin_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Subscriber) GetName() string {
@@ -1861,7 +2168,7 @@ type GetStatsRequest struct {
 
 func (x *GetStatsRequest) Reset() {
 	*x = GetStatsRequest{}
-	mi := &file_mq_v1_admin_proto_msgTypes[31]
+	mi := &file_mq_v1_admin_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1873,7 +2180,7 @@ func (x *GetStatsRequest) String() string {
 func (*GetStatsRequest) ProtoMessage() {}
 
 func (x *GetStatsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_mq_v1_admin_proto_msgTypes[31]
+	mi := &file_mq_v1_admin_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1886,7 +2193,7 @@ func (x *GetStatsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatsRequest.ProtoReflect.Descriptor instead.
 func (*GetStatsRequest) Descriptor() ([]byte, []int) {
-	return file_mq_v1_admin_proto_rawDescGZIP(), []int{31}
+	return file_mq_v1_admin_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *GetStatsRequest) GetTopic() string {
@@ -1932,7 +2239,7 @@ type GetStatsResponse struct {
 
 func (x *GetStatsResponse) Reset() {
 	*x = GetStatsResponse{}
-	mi := &file_mq_v1_admin_proto_msgTypes[32]
+	mi := &file_mq_v1_admin_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1944,7 +2251,7 @@ func (x *GetStatsResponse) String() string {
 func (*GetStatsResponse) ProtoMessage() {}
 
 func (x *GetStatsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_mq_v1_admin_proto_msgTypes[32]
+	mi := &file_mq_v1_admin_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1957,7 +2264,7 @@ func (x *GetStatsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatsResponse.ProtoReflect.Descriptor instead.
 func (*GetStatsResponse) Descriptor() ([]byte, []int) {
-	return file_mq_v1_admin_proto_rawDescGZIP(), []int{32}
+	return file_mq_v1_admin_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *GetStatsResponse) GetBroker() *BrokerStats {
@@ -1996,7 +2303,7 @@ type WatchStatsRequest struct {
 
 func (x *WatchStatsRequest) Reset() {
 	*x = WatchStatsRequest{}
-	mi := &file_mq_v1_admin_proto_msgTypes[33]
+	mi := &file_mq_v1_admin_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2008,7 +2315,7 @@ func (x *WatchStatsRequest) String() string {
 func (*WatchStatsRequest) ProtoMessage() {}
 
 func (x *WatchStatsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_mq_v1_admin_proto_msgTypes[33]
+	mi := &file_mq_v1_admin_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2021,7 +2328,7 @@ func (x *WatchStatsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchStatsRequest.ProtoReflect.Descriptor instead.
 func (*WatchStatsRequest) Descriptor() ([]byte, []int) {
-	return file_mq_v1_admin_proto_rawDescGZIP(), []int{33}
+	return file_mq_v1_admin_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *WatchStatsRequest) GetTopic() string {
@@ -2060,7 +2367,7 @@ type WatchStatsResponse struct {
 
 func (x *WatchStatsResponse) Reset() {
 	*x = WatchStatsResponse{}
-	mi := &file_mq_v1_admin_proto_msgTypes[34]
+	mi := &file_mq_v1_admin_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2072,7 +2379,7 @@ func (x *WatchStatsResponse) String() string {
 func (*WatchStatsResponse) ProtoMessage() {}
 
 func (x *WatchStatsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_mq_v1_admin_proto_msgTypes[34]
+	mi := &file_mq_v1_admin_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2085,7 +2392,7 @@ func (x *WatchStatsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchStatsResponse.ProtoReflect.Descriptor instead.
 func (*WatchStatsResponse) Descriptor() ([]byte, []int) {
-	return file_mq_v1_admin_proto_rawDescGZIP(), []int{34}
+	return file_mq_v1_admin_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *WatchStatsResponse) GetBroker() *BrokerStats {
@@ -2142,7 +2449,7 @@ type BrokerStats struct {
 
 func (x *BrokerStats) Reset() {
 	*x = BrokerStats{}
-	mi := &file_mq_v1_admin_proto_msgTypes[35]
+	mi := &file_mq_v1_admin_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2154,7 +2461,7 @@ func (x *BrokerStats) String() string {
 func (*BrokerStats) ProtoMessage() {}
 
 func (x *BrokerStats) ProtoReflect() protoreflect.Message {
-	mi := &file_mq_v1_admin_proto_msgTypes[35]
+	mi := &file_mq_v1_admin_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2167,7 +2474,7 @@ func (x *BrokerStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BrokerStats.ProtoReflect.Descriptor instead.
 func (*BrokerStats) Descriptor() ([]byte, []int) {
-	return file_mq_v1_admin_proto_rawDescGZIP(), []int{35}
+	return file_mq_v1_admin_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *BrokerStats) GetVersion() string {
@@ -2288,7 +2595,7 @@ type TopicStats struct {
 
 func (x *TopicStats) Reset() {
 	*x = TopicStats{}
-	mi := &file_mq_v1_admin_proto_msgTypes[36]
+	mi := &file_mq_v1_admin_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2300,7 +2607,7 @@ func (x *TopicStats) String() string {
 func (*TopicStats) ProtoMessage() {}
 
 func (x *TopicStats) ProtoReflect() protoreflect.Message {
-	mi := &file_mq_v1_admin_proto_msgTypes[36]
+	mi := &file_mq_v1_admin_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2313,7 +2620,7 @@ func (x *TopicStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicStats.ProtoReflect.Descriptor instead.
 func (*TopicStats) Descriptor() ([]byte, []int) {
-	return file_mq_v1_admin_proto_rawDescGZIP(), []int{36}
+	return file_mq_v1_admin_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *TopicStats) GetName() string {
@@ -2432,14 +2739,16 @@ type ChannelStats struct {
 	// When the oldest message was published that waits, is in flight or deferred, to about a second; 0 if there is none.
 	OldestMessageNs uint64 `protobuf:"fixed64,14,opt,name=oldest_message_ns,json=oldestMessageNs,proto3" json:"oldest_message_ns,omitempty"`
 	// How often a message was put aside because it was larger than a subscriber can receive.
-	Oversized     uint64 `protobuf:"varint,15,opt,name=oversized,proto3" json:"oversized,omitempty"`
+	Oversized uint64 `protobuf:"varint,15,opt,name=oversized,proto3" json:"oversized,omitempty"`
+	// Messages moved to the dead letter topic.
+	DeadLettered  uint64 `protobuf:"varint,16,opt,name=dead_lettered,json=deadLettered,proto3" json:"dead_lettered,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ChannelStats) Reset() {
 	*x = ChannelStats{}
-	mi := &file_mq_v1_admin_proto_msgTypes[37]
+	mi := &file_mq_v1_admin_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2451,7 +2760,7 @@ func (x *ChannelStats) String() string {
 func (*ChannelStats) ProtoMessage() {}
 
 func (x *ChannelStats) ProtoReflect() protoreflect.Message {
-	mi := &file_mq_v1_admin_proto_msgTypes[37]
+	mi := &file_mq_v1_admin_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2464,7 +2773,7 @@ func (x *ChannelStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChannelStats.ProtoReflect.Descriptor instead.
 func (*ChannelStats) Descriptor() ([]byte, []int) {
-	return file_mq_v1_admin_proto_rawDescGZIP(), []int{37}
+	return file_mq_v1_admin_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ChannelStats) GetName() string {
@@ -2572,6 +2881,13 @@ func (x *ChannelStats) GetOversized() uint64 {
 	return 0
 }
 
+func (x *ChannelStats) GetDeadLettered() uint64 {
+	if x != nil {
+		return x.DeadLettered
+	}
+	return 0
+}
+
 // Asks for messages.
 type PeekRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2591,7 +2907,7 @@ type PeekRequest struct {
 
 func (x *PeekRequest) Reset() {
 	*x = PeekRequest{}
-	mi := &file_mq_v1_admin_proto_msgTypes[38]
+	mi := &file_mq_v1_admin_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2603,7 +2919,7 @@ func (x *PeekRequest) String() string {
 func (*PeekRequest) ProtoMessage() {}
 
 func (x *PeekRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_mq_v1_admin_proto_msgTypes[38]
+	mi := &file_mq_v1_admin_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2616,7 +2932,7 @@ func (x *PeekRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeekRequest.ProtoReflect.Descriptor instead.
 func (*PeekRequest) Descriptor() ([]byte, []int) {
-	return file_mq_v1_admin_proto_rawDescGZIP(), []int{38}
+	return file_mq_v1_admin_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *PeekRequest) GetTopic() string {
@@ -2660,7 +2976,7 @@ type PeekResponse struct {
 
 func (x *PeekResponse) Reset() {
 	*x = PeekResponse{}
-	mi := &file_mq_v1_admin_proto_msgTypes[39]
+	mi := &file_mq_v1_admin_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2672,7 +2988,7 @@ func (x *PeekResponse) String() string {
 func (*PeekResponse) ProtoMessage() {}
 
 func (x *PeekResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_mq_v1_admin_proto_msgTypes[39]
+	mi := &file_mq_v1_admin_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2685,7 +3001,7 @@ func (x *PeekResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeekResponse.ProtoReflect.Descriptor instead.
 func (*PeekResponse) Descriptor() ([]byte, []int) {
-	return file_mq_v1_admin_proto_rawDescGZIP(), []int{39}
+	return file_mq_v1_admin_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *PeekResponse) GetMessages() []*PeekedMessage {
@@ -2717,7 +3033,7 @@ type PeekedMessage struct {
 
 func (x *PeekedMessage) Reset() {
 	*x = PeekedMessage{}
-	mi := &file_mq_v1_admin_proto_msgTypes[40]
+	mi := &file_mq_v1_admin_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2729,7 +3045,7 @@ func (x *PeekedMessage) String() string {
 func (*PeekedMessage) ProtoMessage() {}
 
 func (x *PeekedMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_mq_v1_admin_proto_msgTypes[40]
+	mi := &file_mq_v1_admin_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2742,7 +3058,7 @@ func (x *PeekedMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeekedMessage.ProtoReflect.Descriptor instead.
 func (*PeekedMessage) Descriptor() ([]byte, []int) {
-	return file_mq_v1_admin_proto_rawDescGZIP(), []int{40}
+	return file_mq_v1_admin_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *PeekedMessage) GetMessage() *ReceivedMessage {
@@ -2829,13 +3145,35 @@ const file_mq_v1_admin_proto_rawDesc = "" +
 	"\v_max_age_msB\v\n" +
 	"\t_overflowB\x12\n" +
 	"\x10_dedup_window_msB\x10\n" +
-	"\x0e_dedup_max_ids\"r\n" +
+	"\x0e_dedup_max_ids\"\xa6\x01\n" +
 	"\x14CreateChannelRequest\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x18\n" +
 	"\achannel\x18\x02 \x01(\tR\achannel\x12*\n" +
-	"\x05start\x18\x03 \x01(\v2\x14.mq.v1.StartPositionR\x05start\"1\n" +
+	"\x05start\x18\x03 \x01(\v2\x14.mq.v1.StartPositionR\x05start\x122\n" +
+	"\bsettings\x18\x04 \x01(\v2\x16.mq.v1.ChannelSettingsR\bsettings\"e\n" +
 	"\x15CreateChannelResponse\x12\x18\n" +
-	"\acreated\x18\x01 \x01(\bR\acreated\"F\n" +
+	"\acreated\x18\x01 \x01(\bR\acreated\x122\n" +
+	"\bsettings\x18\x02 \x01(\v2\x16.mq.v1.ChannelSettingsR\bsettings\"K\n" +
+	"\x19GetChannelSettingsRequest\x12\x14\n" +
+	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x18\n" +
+	"\achannel\x18\x02 \x01(\tR\achannel\"P\n" +
+	"\x1aGetChannelSettingsResponse\x122\n" +
+	"\bsettings\x18\x01 \x01(\v2\x16.mq.v1.ChannelSettingsR\bsettings\"\xbf\x01\n" +
+	"\x1cUpdateChannelSettingsRequest\x12\x14\n" +
+	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x18\n" +
+	"\achannel\x18\x02 \x01(\tR\achannel\x122\n" +
+	"\bsettings\x18\x03 \x01(\v2\x16.mq.v1.ChannelSettingsR\bsettings\x12;\n" +
+	"\vupdate_mask\x18\x04 \x01(\v2\x1a.google.protobuf.FieldMaskR\n" +
+	"updateMask\"S\n" +
+	"\x1dUpdateChannelSettingsResponse\x122\n" +
+	"\bsettings\x18\x01 \x01(\v2\x16.mq.v1.ChannelSettingsR\bsettings\"\xde\x01\n" +
+	"\x0fChannelSettings\x12&\n" +
+	"\fmax_attempts\x18\x01 \x01(\rH\x00R\vmaxAttempts\x88\x01\x01\x12/\n" +
+	"\x11dead_letter_topic\x18\x02 \x01(\tH\x01R\x0fdeadLetterTopic\x88\x01\x01\x123\n" +
+	"\x13redelivery_delay_ms\x18\x03 \x01(\x04H\x02R\x11redeliveryDelayMs\x88\x01\x01B\x0f\n" +
+	"\r_max_attemptsB\x14\n" +
+	"\x12_dead_letter_topicB\x16\n" +
+	"\x14_redelivery_delay_ms\"F\n" +
 	"\x14DeleteChannelRequest\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x18\n" +
 	"\achannel\x18\x02 \x01(\tR\achannel\"\x17\n" +
@@ -2926,7 +3264,7 @@ const file_mq_v1_admin_proto_rawDesc = "" +
 	"\tdedup_ids\x18\n" +
 	" \x01(\x04R\bdedupIds\x12.\n" +
 	"\x11oldest_message_ns\x18\v \x01(\x06B\x020\x01R\x0foldestMessageNs\x12\x16\n" +
-	"\x06damage\x18\f \x01(\tR\x06damage\"\xc8\x03\n" +
+	"\x06damage\x18\f \x01(\tR\x06damage\"\xed\x03\n" +
 	"\fChannelStats\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05depth\x18\x02 \x01(\x04R\x05depth\x12#\n" +
@@ -2943,7 +3281,8 @@ const file_mq_v1_admin_proto_rawDesc = "" +
 	"\vsubscribers\x18\f \x01(\x04R\vsubscribers\x12\x16\n" +
 	"\x06paused\x18\r \x01(\bR\x06paused\x12.\n" +
 	"\x11oldest_message_ns\x18\x0e \x01(\x06B\x020\x01R\x0foldestMessageNs\x12\x1c\n" +
-	"\toversized\x18\x0f \x01(\x04R\toversized\"\x9a\x01\n" +
+	"\toversized\x18\x0f \x01(\x04R\toversized\x12#\n" +
+	"\rdead_lettered\x18\x10 \x01(\x04R\fdeadLettered\"\x9a\x01\n" +
 	"\vPeekRequest\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12(\n" +
 	"\vfrom_offset\x18\x02 \x01(\x06B\x020\x01H\x00R\n" +
@@ -2973,7 +3312,7 @@ const file_mq_v1_admin_proto_rawDesc = "" +
 	"\x18PEEKED_STATE_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14PEEKED_STATE_WAITING\x10\x01\x12\x1a\n" +
 	"\x16PEEKED_STATE_IN_FLIGHT\x10\x02\x12\x19\n" +
-	"\x15PEEKED_STATE_DEFERRED\x10\x032\xd7\t\n" +
+	"\x15PEEKED_STATE_DEFERRED\x10\x032\x96\v\n" +
 	"\fAdminService\x12A\n" +
 	"\n" +
 	"ListTopics\x12\x18.mq.v1.ListTopicsRequest\x1a\x19.mq.v1.ListTopicsResponse\x12D\n" +
@@ -2990,7 +3329,9 @@ const file_mq_v1_admin_proto_rawDesc = "" +
 	"\rDeleteChannel\x12\x1b.mq.v1.DeleteChannelRequest\x1a\x1c.mq.v1.DeleteChannelResponse\x12G\n" +
 	"\fEmptyChannel\x12\x1a.mq.v1.EmptyChannelRequest\x1a\x1b.mq.v1.EmptyChannelResponse\x12G\n" +
 	"\fPauseChannel\x12\x1a.mq.v1.PauseChannelRequest\x1a\x1b.mq.v1.PauseChannelResponse\x12J\n" +
-	"\rResumeChannel\x12\x1b.mq.v1.ResumeChannelRequest\x1a\x1c.mq.v1.ResumeChannelResponse\x12P\n" +
+	"\rResumeChannel\x12\x1b.mq.v1.ResumeChannelRequest\x1a\x1c.mq.v1.ResumeChannelResponse\x12Y\n" +
+	"\x12GetChannelSettings\x12 .mq.v1.GetChannelSettingsRequest\x1a!.mq.v1.GetChannelSettingsResponse\x12b\n" +
+	"\x15UpdateChannelSettings\x12#.mq.v1.UpdateChannelSettingsRequest\x1a$.mq.v1.UpdateChannelSettingsResponse\x12P\n" +
 	"\x0fListSubscribers\x12\x1d.mq.v1.ListSubscribersRequest\x1a\x1e.mq.v1.ListSubscribersResponse\x12;\n" +
 	"\bGetStats\x12\x16.mq.v1.GetStatsRequest\x1a\x17.mq.v1.GetStatsResponse\x12C\n" +
 	"\n" +
@@ -3011,55 +3352,60 @@ func file_mq_v1_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_mq_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_mq_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
+var file_mq_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 46)
 var file_mq_v1_admin_proto_goTypes = []any{
-	(Durability)(0),                     // 0: mq.v1.Durability
-	(Overflow)(0),                       // 1: mq.v1.Overflow
-	(PeekedState)(0),                    // 2: mq.v1.PeekedState
-	(*ListTopicsRequest)(nil),           // 3: mq.v1.ListTopicsRequest
-	(*ListTopicsResponse)(nil),          // 4: mq.v1.ListTopicsResponse
-	(*TopicInfo)(nil),                   // 5: mq.v1.TopicInfo
-	(*CreateTopicRequest)(nil),          // 6: mq.v1.CreateTopicRequest
-	(*CreateTopicResponse)(nil),         // 7: mq.v1.CreateTopicResponse
-	(*DeleteTopicRequest)(nil),          // 8: mq.v1.DeleteTopicRequest
-	(*DeleteTopicResponse)(nil),         // 9: mq.v1.DeleteTopicResponse
-	(*EmptyTopicRequest)(nil),           // 10: mq.v1.EmptyTopicRequest
-	(*EmptyTopicResponse)(nil),          // 11: mq.v1.EmptyTopicResponse
-	(*PauseTopicRequest)(nil),           // 12: mq.v1.PauseTopicRequest
-	(*PauseTopicResponse)(nil),          // 13: mq.v1.PauseTopicResponse
-	(*ResumeTopicRequest)(nil),          // 14: mq.v1.ResumeTopicRequest
-	(*ResumeTopicResponse)(nil),         // 15: mq.v1.ResumeTopicResponse
-	(*GetTopicSettingsRequest)(nil),     // 16: mq.v1.GetTopicSettingsRequest
-	(*GetTopicSettingsResponse)(nil),    // 17: mq.v1.GetTopicSettingsResponse
-	(*UpdateTopicSettingsRequest)(nil),  // 18: mq.v1.UpdateTopicSettingsRequest
-	(*UpdateTopicSettingsResponse)(nil), // 19: mq.v1.UpdateTopicSettingsResponse
-	(*TopicSettings)(nil),               // 20: mq.v1.TopicSettings
-	(*CreateChannelRequest)(nil),        // 21: mq.v1.CreateChannelRequest
-	(*CreateChannelResponse)(nil),       // 22: mq.v1.CreateChannelResponse
-	(*DeleteChannelRequest)(nil),        // 23: mq.v1.DeleteChannelRequest
-	(*DeleteChannelResponse)(nil),       // 24: mq.v1.DeleteChannelResponse
-	(*EmptyChannelRequest)(nil),         // 25: mq.v1.EmptyChannelRequest
-	(*EmptyChannelResponse)(nil),        // 26: mq.v1.EmptyChannelResponse
-	(*PauseChannelRequest)(nil),         // 27: mq.v1.PauseChannelRequest
-	(*PauseChannelResponse)(nil),        // 28: mq.v1.PauseChannelResponse
-	(*ResumeChannelRequest)(nil),        // 29: mq.v1.ResumeChannelRequest
-	(*ResumeChannelResponse)(nil),       // 30: mq.v1.ResumeChannelResponse
-	(*ListSubscribersRequest)(nil),      // 31: mq.v1.ListSubscribersRequest
-	(*ListSubscribersResponse)(nil),     // 32: mq.v1.ListSubscribersResponse
-	(*Subscriber)(nil),                  // 33: mq.v1.Subscriber
-	(*GetStatsRequest)(nil),             // 34: mq.v1.GetStatsRequest
-	(*GetStatsResponse)(nil),            // 35: mq.v1.GetStatsResponse
-	(*WatchStatsRequest)(nil),           // 36: mq.v1.WatchStatsRequest
-	(*WatchStatsResponse)(nil),          // 37: mq.v1.WatchStatsResponse
-	(*BrokerStats)(nil),                 // 38: mq.v1.BrokerStats
-	(*TopicStats)(nil),                  // 39: mq.v1.TopicStats
-	(*ChannelStats)(nil),                // 40: mq.v1.ChannelStats
-	(*PeekRequest)(nil),                 // 41: mq.v1.PeekRequest
-	(*PeekResponse)(nil),                // 42: mq.v1.PeekResponse
-	(*PeekedMessage)(nil),               // 43: mq.v1.PeekedMessage
-	(*fieldmaskpb.FieldMask)(nil),       // 44: google.protobuf.FieldMask
-	(*StartPosition)(nil),               // 45: mq.v1.StartPosition
-	(*ReceivedMessage)(nil),             // 46: mq.v1.ReceivedMessage
+	(Durability)(0),                       // 0: mq.v1.Durability
+	(Overflow)(0),                         // 1: mq.v1.Overflow
+	(PeekedState)(0),                      // 2: mq.v1.PeekedState
+	(*ListTopicsRequest)(nil),             // 3: mq.v1.ListTopicsRequest
+	(*ListTopicsResponse)(nil),            // 4: mq.v1.ListTopicsResponse
+	(*TopicInfo)(nil),                     // 5: mq.v1.TopicInfo
+	(*CreateTopicRequest)(nil),            // 6: mq.v1.CreateTopicRequest
+	(*CreateTopicResponse)(nil),           // 7: mq.v1.CreateTopicResponse
+	(*DeleteTopicRequest)(nil),            // 8: mq.v1.DeleteTopicRequest
+	(*DeleteTopicResponse)(nil),           // 9: mq.v1.DeleteTopicResponse
+	(*EmptyTopicRequest)(nil),             // 10: mq.v1.EmptyTopicRequest
+	(*EmptyTopicResponse)(nil),            // 11: mq.v1.EmptyTopicResponse
+	(*PauseTopicRequest)(nil),             // 12: mq.v1.PauseTopicRequest
+	(*PauseTopicResponse)(nil),            // 13: mq.v1.PauseTopicResponse
+	(*ResumeTopicRequest)(nil),            // 14: mq.v1.ResumeTopicRequest
+	(*ResumeTopicResponse)(nil),           // 15: mq.v1.ResumeTopicResponse
+	(*GetTopicSettingsRequest)(nil),       // 16: mq.v1.GetTopicSettingsRequest
+	(*GetTopicSettingsResponse)(nil),      // 17: mq.v1.GetTopicSettingsResponse
+	(*UpdateTopicSettingsRequest)(nil),    // 18: mq.v1.UpdateTopicSettingsRequest
+	(*UpdateTopicSettingsResponse)(nil),   // 19: mq.v1.UpdateTopicSettingsResponse
+	(*TopicSettings)(nil),                 // 20: mq.v1.TopicSettings
+	(*CreateChannelRequest)(nil),          // 21: mq.v1.CreateChannelRequest
+	(*CreateChannelResponse)(nil),         // 22: mq.v1.CreateChannelResponse
+	(*GetChannelSettingsRequest)(nil),     // 23: mq.v1.GetChannelSettingsRequest
+	(*GetChannelSettingsResponse)(nil),    // 24: mq.v1.GetChannelSettingsResponse
+	(*UpdateChannelSettingsRequest)(nil),  // 25: mq.v1.UpdateChannelSettingsRequest
+	(*UpdateChannelSettingsResponse)(nil), // 26: mq.v1.UpdateChannelSettingsResponse
+	(*ChannelSettings)(nil),               // 27: mq.v1.ChannelSettings
+	(*DeleteChannelRequest)(nil),          // 28: mq.v1.DeleteChannelRequest
+	(*DeleteChannelResponse)(nil),         // 29: mq.v1.DeleteChannelResponse
+	(*EmptyChannelRequest)(nil),           // 30: mq.v1.EmptyChannelRequest
+	(*EmptyChannelResponse)(nil),          // 31: mq.v1.EmptyChannelResponse
+	(*PauseChannelRequest)(nil),           // 32: mq.v1.PauseChannelRequest
+	(*PauseChannelResponse)(nil),          // 33: mq.v1.PauseChannelResponse
+	(*ResumeChannelRequest)(nil),          // 34: mq.v1.ResumeChannelRequest
+	(*ResumeChannelResponse)(nil),         // 35: mq.v1.ResumeChannelResponse
+	(*ListSubscribersRequest)(nil),        // 36: mq.v1.ListSubscribersRequest
+	(*ListSubscribersResponse)(nil),       // 37: mq.v1.ListSubscribersResponse
+	(*Subscriber)(nil),                    // 38: mq.v1.Subscriber
+	(*GetStatsRequest)(nil),               // 39: mq.v1.GetStatsRequest
+	(*GetStatsResponse)(nil),              // 40: mq.v1.GetStatsResponse
+	(*WatchStatsRequest)(nil),             // 41: mq.v1.WatchStatsRequest
+	(*WatchStatsResponse)(nil),            // 42: mq.v1.WatchStatsResponse
+	(*BrokerStats)(nil),                   // 43: mq.v1.BrokerStats
+	(*TopicStats)(nil),                    // 44: mq.v1.TopicStats
+	(*ChannelStats)(nil),                  // 45: mq.v1.ChannelStats
+	(*PeekRequest)(nil),                   // 46: mq.v1.PeekRequest
+	(*PeekResponse)(nil),                  // 47: mq.v1.PeekResponse
+	(*PeekedMessage)(nil),                 // 48: mq.v1.PeekedMessage
+	(*fieldmaskpb.FieldMask)(nil),         // 49: google.protobuf.FieldMask
+	(*StartPosition)(nil),                 // 50: mq.v1.StartPosition
+	(*ReceivedMessage)(nil),               // 51: mq.v1.ReceivedMessage
 }
 var file_mq_v1_admin_proto_depIdxs = []int32{
 	5,  // 0: mq.v1.ListTopicsResponse.topics:type_name -> mq.v1.TopicInfo
@@ -3067,60 +3413,70 @@ var file_mq_v1_admin_proto_depIdxs = []int32{
 	20, // 2: mq.v1.CreateTopicResponse.settings:type_name -> mq.v1.TopicSettings
 	20, // 3: mq.v1.GetTopicSettingsResponse.settings:type_name -> mq.v1.TopicSettings
 	20, // 4: mq.v1.UpdateTopicSettingsRequest.settings:type_name -> mq.v1.TopicSettings
-	44, // 5: mq.v1.UpdateTopicSettingsRequest.update_mask:type_name -> google.protobuf.FieldMask
+	49, // 5: mq.v1.UpdateTopicSettingsRequest.update_mask:type_name -> google.protobuf.FieldMask
 	20, // 6: mq.v1.UpdateTopicSettingsResponse.settings:type_name -> mq.v1.TopicSettings
 	0,  // 7: mq.v1.TopicSettings.durability:type_name -> mq.v1.Durability
 	1,  // 8: mq.v1.TopicSettings.overflow:type_name -> mq.v1.Overflow
-	45, // 9: mq.v1.CreateChannelRequest.start:type_name -> mq.v1.StartPosition
-	33, // 10: mq.v1.ListSubscribersResponse.subscribers:type_name -> mq.v1.Subscriber
-	38, // 11: mq.v1.GetStatsResponse.broker:type_name -> mq.v1.BrokerStats
-	39, // 12: mq.v1.GetStatsResponse.topics:type_name -> mq.v1.TopicStats
-	38, // 13: mq.v1.WatchStatsResponse.broker:type_name -> mq.v1.BrokerStats
-	39, // 14: mq.v1.WatchStatsResponse.topics:type_name -> mq.v1.TopicStats
-	0,  // 15: mq.v1.TopicStats.durability:type_name -> mq.v1.Durability
-	40, // 16: mq.v1.TopicStats.channels:type_name -> mq.v1.ChannelStats
-	43, // 17: mq.v1.PeekResponse.messages:type_name -> mq.v1.PeekedMessage
-	46, // 18: mq.v1.PeekedMessage.message:type_name -> mq.v1.ReceivedMessage
-	2,  // 19: mq.v1.PeekedMessage.state:type_name -> mq.v1.PeekedState
-	3,  // 20: mq.v1.AdminService.ListTopics:input_type -> mq.v1.ListTopicsRequest
-	6,  // 21: mq.v1.AdminService.CreateTopic:input_type -> mq.v1.CreateTopicRequest
-	8,  // 22: mq.v1.AdminService.DeleteTopic:input_type -> mq.v1.DeleteTopicRequest
-	10, // 23: mq.v1.AdminService.EmptyTopic:input_type -> mq.v1.EmptyTopicRequest
-	12, // 24: mq.v1.AdminService.PauseTopic:input_type -> mq.v1.PauseTopicRequest
-	14, // 25: mq.v1.AdminService.ResumeTopic:input_type -> mq.v1.ResumeTopicRequest
-	16, // 26: mq.v1.AdminService.GetTopicSettings:input_type -> mq.v1.GetTopicSettingsRequest
-	18, // 27: mq.v1.AdminService.UpdateTopicSettings:input_type -> mq.v1.UpdateTopicSettingsRequest
-	21, // 28: mq.v1.AdminService.CreateChannel:input_type -> mq.v1.CreateChannelRequest
-	23, // 29: mq.v1.AdminService.DeleteChannel:input_type -> mq.v1.DeleteChannelRequest
-	25, // 30: mq.v1.AdminService.EmptyChannel:input_type -> mq.v1.EmptyChannelRequest
-	27, // 31: mq.v1.AdminService.PauseChannel:input_type -> mq.v1.PauseChannelRequest
-	29, // 32: mq.v1.AdminService.ResumeChannel:input_type -> mq.v1.ResumeChannelRequest
-	31, // 33: mq.v1.AdminService.ListSubscribers:input_type -> mq.v1.ListSubscribersRequest
-	34, // 34: mq.v1.AdminService.GetStats:input_type -> mq.v1.GetStatsRequest
-	36, // 35: mq.v1.AdminService.WatchStats:input_type -> mq.v1.WatchStatsRequest
-	41, // 36: mq.v1.AdminService.Peek:input_type -> mq.v1.PeekRequest
-	4,  // 37: mq.v1.AdminService.ListTopics:output_type -> mq.v1.ListTopicsResponse
-	7,  // 38: mq.v1.AdminService.CreateTopic:output_type -> mq.v1.CreateTopicResponse
-	9,  // 39: mq.v1.AdminService.DeleteTopic:output_type -> mq.v1.DeleteTopicResponse
-	11, // 40: mq.v1.AdminService.EmptyTopic:output_type -> mq.v1.EmptyTopicResponse
-	13, // 41: mq.v1.AdminService.PauseTopic:output_type -> mq.v1.PauseTopicResponse
-	15, // 42: mq.v1.AdminService.ResumeTopic:output_type -> mq.v1.ResumeTopicResponse
-	17, // 43: mq.v1.AdminService.GetTopicSettings:output_type -> mq.v1.GetTopicSettingsResponse
-	19, // 44: mq.v1.AdminService.UpdateTopicSettings:output_type -> mq.v1.UpdateTopicSettingsResponse
-	22, // 45: mq.v1.AdminService.CreateChannel:output_type -> mq.v1.CreateChannelResponse
-	24, // 46: mq.v1.AdminService.DeleteChannel:output_type -> mq.v1.DeleteChannelResponse
-	26, // 47: mq.v1.AdminService.EmptyChannel:output_type -> mq.v1.EmptyChannelResponse
-	28, // 48: mq.v1.AdminService.PauseChannel:output_type -> mq.v1.PauseChannelResponse
-	30, // 49: mq.v1.AdminService.ResumeChannel:output_type -> mq.v1.ResumeChannelResponse
-	32, // 50: mq.v1.AdminService.ListSubscribers:output_type -> mq.v1.ListSubscribersResponse
-	35, // 51: mq.v1.AdminService.GetStats:output_type -> mq.v1.GetStatsResponse
-	37, // 52: mq.v1.AdminService.WatchStats:output_type -> mq.v1.WatchStatsResponse
-	42, // 53: mq.v1.AdminService.Peek:output_type -> mq.v1.PeekResponse
-	37, // [37:54] is the sub-list for method output_type
-	20, // [20:37] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	50, // 9: mq.v1.CreateChannelRequest.start:type_name -> mq.v1.StartPosition
+	27, // 10: mq.v1.CreateChannelRequest.settings:type_name -> mq.v1.ChannelSettings
+	27, // 11: mq.v1.CreateChannelResponse.settings:type_name -> mq.v1.ChannelSettings
+	27, // 12: mq.v1.GetChannelSettingsResponse.settings:type_name -> mq.v1.ChannelSettings
+	27, // 13: mq.v1.UpdateChannelSettingsRequest.settings:type_name -> mq.v1.ChannelSettings
+	49, // 14: mq.v1.UpdateChannelSettingsRequest.update_mask:type_name -> google.protobuf.FieldMask
+	27, // 15: mq.v1.UpdateChannelSettingsResponse.settings:type_name -> mq.v1.ChannelSettings
+	38, // 16: mq.v1.ListSubscribersResponse.subscribers:type_name -> mq.v1.Subscriber
+	43, // 17: mq.v1.GetStatsResponse.broker:type_name -> mq.v1.BrokerStats
+	44, // 18: mq.v1.GetStatsResponse.topics:type_name -> mq.v1.TopicStats
+	43, // 19: mq.v1.WatchStatsResponse.broker:type_name -> mq.v1.BrokerStats
+	44, // 20: mq.v1.WatchStatsResponse.topics:type_name -> mq.v1.TopicStats
+	0,  // 21: mq.v1.TopicStats.durability:type_name -> mq.v1.Durability
+	45, // 22: mq.v1.TopicStats.channels:type_name -> mq.v1.ChannelStats
+	48, // 23: mq.v1.PeekResponse.messages:type_name -> mq.v1.PeekedMessage
+	51, // 24: mq.v1.PeekedMessage.message:type_name -> mq.v1.ReceivedMessage
+	2,  // 25: mq.v1.PeekedMessage.state:type_name -> mq.v1.PeekedState
+	3,  // 26: mq.v1.AdminService.ListTopics:input_type -> mq.v1.ListTopicsRequest
+	6,  // 27: mq.v1.AdminService.CreateTopic:input_type -> mq.v1.CreateTopicRequest
+	8,  // 28: mq.v1.AdminService.DeleteTopic:input_type -> mq.v1.DeleteTopicRequest
+	10, // 29: mq.v1.AdminService.EmptyTopic:input_type -> mq.v1.EmptyTopicRequest
+	12, // 30: mq.v1.AdminService.PauseTopic:input_type -> mq.v1.PauseTopicRequest
+	14, // 31: mq.v1.AdminService.ResumeTopic:input_type -> mq.v1.ResumeTopicRequest
+	16, // 32: mq.v1.AdminService.GetTopicSettings:input_type -> mq.v1.GetTopicSettingsRequest
+	18, // 33: mq.v1.AdminService.UpdateTopicSettings:input_type -> mq.v1.UpdateTopicSettingsRequest
+	21, // 34: mq.v1.AdminService.CreateChannel:input_type -> mq.v1.CreateChannelRequest
+	28, // 35: mq.v1.AdminService.DeleteChannel:input_type -> mq.v1.DeleteChannelRequest
+	30, // 36: mq.v1.AdminService.EmptyChannel:input_type -> mq.v1.EmptyChannelRequest
+	32, // 37: mq.v1.AdminService.PauseChannel:input_type -> mq.v1.PauseChannelRequest
+	34, // 38: mq.v1.AdminService.ResumeChannel:input_type -> mq.v1.ResumeChannelRequest
+	23, // 39: mq.v1.AdminService.GetChannelSettings:input_type -> mq.v1.GetChannelSettingsRequest
+	25, // 40: mq.v1.AdminService.UpdateChannelSettings:input_type -> mq.v1.UpdateChannelSettingsRequest
+	36, // 41: mq.v1.AdminService.ListSubscribers:input_type -> mq.v1.ListSubscribersRequest
+	39, // 42: mq.v1.AdminService.GetStats:input_type -> mq.v1.GetStatsRequest
+	41, // 43: mq.v1.AdminService.WatchStats:input_type -> mq.v1.WatchStatsRequest
+	46, // 44: mq.v1.AdminService.Peek:input_type -> mq.v1.PeekRequest
+	4,  // 45: mq.v1.AdminService.ListTopics:output_type -> mq.v1.ListTopicsResponse
+	7,  // 46: mq.v1.AdminService.CreateTopic:output_type -> mq.v1.CreateTopicResponse
+	9,  // 47: mq.v1.AdminService.DeleteTopic:output_type -> mq.v1.DeleteTopicResponse
+	11, // 48: mq.v1.AdminService.EmptyTopic:output_type -> mq.v1.EmptyTopicResponse
+	13, // 49: mq.v1.AdminService.PauseTopic:output_type -> mq.v1.PauseTopicResponse
+	15, // 50: mq.v1.AdminService.ResumeTopic:output_type -> mq.v1.ResumeTopicResponse
+	17, // 51: mq.v1.AdminService.GetTopicSettings:output_type -> mq.v1.GetTopicSettingsResponse
+	19, // 52: mq.v1.AdminService.UpdateTopicSettings:output_type -> mq.v1.UpdateTopicSettingsResponse
+	22, // 53: mq.v1.AdminService.CreateChannel:output_type -> mq.v1.CreateChannelResponse
+	29, // 54: mq.v1.AdminService.DeleteChannel:output_type -> mq.v1.DeleteChannelResponse
+	31, // 55: mq.v1.AdminService.EmptyChannel:output_type -> mq.v1.EmptyChannelResponse
+	33, // 56: mq.v1.AdminService.PauseChannel:output_type -> mq.v1.PauseChannelResponse
+	35, // 57: mq.v1.AdminService.ResumeChannel:output_type -> mq.v1.ResumeChannelResponse
+	24, // 58: mq.v1.AdminService.GetChannelSettings:output_type -> mq.v1.GetChannelSettingsResponse
+	26, // 59: mq.v1.AdminService.UpdateChannelSettings:output_type -> mq.v1.UpdateChannelSettingsResponse
+	37, // 60: mq.v1.AdminService.ListSubscribers:output_type -> mq.v1.ListSubscribersResponse
+	40, // 61: mq.v1.AdminService.GetStats:output_type -> mq.v1.GetStatsResponse
+	42, // 62: mq.v1.AdminService.WatchStats:output_type -> mq.v1.WatchStatsResponse
+	47, // 63: mq.v1.AdminService.Peek:output_type -> mq.v1.PeekResponse
+	45, // [45:64] is the sub-list for method output_type
+	26, // [26:45] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_mq_v1_admin_proto_init() }
@@ -3130,14 +3486,15 @@ func file_mq_v1_admin_proto_init() {
 	}
 	file_mq_v1_common_proto_init()
 	file_mq_v1_admin_proto_msgTypes[17].OneofWrappers = []any{}
-	file_mq_v1_admin_proto_msgTypes[38].OneofWrappers = []any{}
+	file_mq_v1_admin_proto_msgTypes[24].OneofWrappers = []any{}
+	file_mq_v1_admin_proto_msgTypes[43].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_mq_v1_admin_proto_rawDesc), len(file_mq_v1_admin_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   41,
+			NumMessages:   46,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

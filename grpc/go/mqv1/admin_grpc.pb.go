@@ -21,23 +21,25 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	AdminService_ListTopics_FullMethodName          = "/mq.v1.AdminService/ListTopics"
-	AdminService_CreateTopic_FullMethodName         = "/mq.v1.AdminService/CreateTopic"
-	AdminService_DeleteTopic_FullMethodName         = "/mq.v1.AdminService/DeleteTopic"
-	AdminService_EmptyTopic_FullMethodName          = "/mq.v1.AdminService/EmptyTopic"
-	AdminService_PauseTopic_FullMethodName          = "/mq.v1.AdminService/PauseTopic"
-	AdminService_ResumeTopic_FullMethodName         = "/mq.v1.AdminService/ResumeTopic"
-	AdminService_GetTopicSettings_FullMethodName    = "/mq.v1.AdminService/GetTopicSettings"
-	AdminService_UpdateTopicSettings_FullMethodName = "/mq.v1.AdminService/UpdateTopicSettings"
-	AdminService_CreateChannel_FullMethodName       = "/mq.v1.AdminService/CreateChannel"
-	AdminService_DeleteChannel_FullMethodName       = "/mq.v1.AdminService/DeleteChannel"
-	AdminService_EmptyChannel_FullMethodName        = "/mq.v1.AdminService/EmptyChannel"
-	AdminService_PauseChannel_FullMethodName        = "/mq.v1.AdminService/PauseChannel"
-	AdminService_ResumeChannel_FullMethodName       = "/mq.v1.AdminService/ResumeChannel"
-	AdminService_ListSubscribers_FullMethodName     = "/mq.v1.AdminService/ListSubscribers"
-	AdminService_GetStats_FullMethodName            = "/mq.v1.AdminService/GetStats"
-	AdminService_WatchStats_FullMethodName          = "/mq.v1.AdminService/WatchStats"
-	AdminService_Peek_FullMethodName                = "/mq.v1.AdminService/Peek"
+	AdminService_ListTopics_FullMethodName            = "/mq.v1.AdminService/ListTopics"
+	AdminService_CreateTopic_FullMethodName           = "/mq.v1.AdminService/CreateTopic"
+	AdminService_DeleteTopic_FullMethodName           = "/mq.v1.AdminService/DeleteTopic"
+	AdminService_EmptyTopic_FullMethodName            = "/mq.v1.AdminService/EmptyTopic"
+	AdminService_PauseTopic_FullMethodName            = "/mq.v1.AdminService/PauseTopic"
+	AdminService_ResumeTopic_FullMethodName           = "/mq.v1.AdminService/ResumeTopic"
+	AdminService_GetTopicSettings_FullMethodName      = "/mq.v1.AdminService/GetTopicSettings"
+	AdminService_UpdateTopicSettings_FullMethodName   = "/mq.v1.AdminService/UpdateTopicSettings"
+	AdminService_CreateChannel_FullMethodName         = "/mq.v1.AdminService/CreateChannel"
+	AdminService_DeleteChannel_FullMethodName         = "/mq.v1.AdminService/DeleteChannel"
+	AdminService_EmptyChannel_FullMethodName          = "/mq.v1.AdminService/EmptyChannel"
+	AdminService_PauseChannel_FullMethodName          = "/mq.v1.AdminService/PauseChannel"
+	AdminService_ResumeChannel_FullMethodName         = "/mq.v1.AdminService/ResumeChannel"
+	AdminService_GetChannelSettings_FullMethodName    = "/mq.v1.AdminService/GetChannelSettings"
+	AdminService_UpdateChannelSettings_FullMethodName = "/mq.v1.AdminService/UpdateChannelSettings"
+	AdminService_ListSubscribers_FullMethodName       = "/mq.v1.AdminService/ListSubscribers"
+	AdminService_GetStats_FullMethodName              = "/mq.v1.AdminService/GetStats"
+	AdminService_WatchStats_FullMethodName            = "/mq.v1.AdminService/WatchStats"
+	AdminService_Peek_FullMethodName                  = "/mq.v1.AdminService/Peek"
 )
 
 // AdminServiceClient is the client API for AdminService service.
@@ -63,7 +65,7 @@ type AdminServiceClient interface {
 	GetTopicSettings(ctx context.Context, in *GetTopicSettingsRequest, opts ...grpc.CallOption) (*GetTopicSettingsResponse, error)
 	// Changes a topic's settings, all of the change at once, and answers with all settings.
 	UpdateTopicSettings(ctx context.Context, in *UpdateTopicSettingsRequest, opts ...grpc.CallOption) (*UpdateTopicSettingsResponse, error)
-	// Creates a channel of a topic that exists; one that exists is left as it is.
+	// Creates a channel of a topic that exists; one that exists is left as it is, its settings too.
 	CreateChannel(ctx context.Context, in *CreateChannelRequest, opts ...grpc.CallOption) (*CreateChannelResponse, error)
 	// Deletes a channel and all that waits in it.
 	DeleteChannel(ctx context.Context, in *DeleteChannelRequest, opts ...grpc.CallOption) (*DeleteChannelResponse, error)
@@ -73,6 +75,11 @@ type AdminServiceClient interface {
 	PauseChannel(ctx context.Context, in *PauseChannelRequest, opts ...grpc.CallOption) (*PauseChannelResponse, error)
 	// Lets a channel's deliveries go on.
 	ResumeChannel(ctx context.Context, in *ResumeChannelRequest, opts ...grpc.CallOption) (*ResumeChannelResponse, error)
+	// A channel's settings.
+	GetChannelSettings(ctx context.Context, in *GetChannelSettingsRequest, opts ...grpc.CallOption) (*GetChannelSettingsResponse, error)
+	// Changes a channel's settings, all of the change at once, and answers with all settings. Needs the right to publish to the
+	// dead letter topic, too.
+	UpdateChannelSettings(ctx context.Context, in *UpdateChannelSettingsRequest, opts ...grpc.CallOption) (*UpdateChannelSettingsResponse, error)
 	// The subscribers of a channel, whatever they speak.
 	ListSubscribers(ctx context.Context, in *ListSubscribersRequest, opts ...grpc.CallOption) (*ListSubscribersResponse, error)
 	// Statistics of the broker and of topics and their channels.
@@ -222,6 +229,26 @@ func (c *adminServiceClient) ResumeChannel(ctx context.Context, in *ResumeChanne
 	return out, nil
 }
 
+func (c *adminServiceClient) GetChannelSettings(ctx context.Context, in *GetChannelSettingsRequest, opts ...grpc.CallOption) (*GetChannelSettingsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetChannelSettingsResponse)
+	err := c.cc.Invoke(ctx, AdminService_GetChannelSettings_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) UpdateChannelSettings(ctx context.Context, in *UpdateChannelSettingsRequest, opts ...grpc.CallOption) (*UpdateChannelSettingsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UpdateChannelSettingsResponse)
+	err := c.cc.Invoke(ctx, AdminService_UpdateChannelSettings_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *adminServiceClient) ListSubscribers(ctx context.Context, in *ListSubscribersRequest, opts ...grpc.CallOption) (*ListSubscribersResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListSubscribersResponse)
@@ -294,7 +321,7 @@ type AdminServiceServer interface {
 	GetTopicSettings(context.Context, *GetTopicSettingsRequest) (*GetTopicSettingsResponse, error)
 	// Changes a topic's settings, all of the change at once, and answers with all settings.
 	UpdateTopicSettings(context.Context, *UpdateTopicSettingsRequest) (*UpdateTopicSettingsResponse, error)
-	// Creates a channel of a topic that exists; one that exists is left as it is.
+	// Creates a channel of a topic that exists; one that exists is left as it is, its settings too.
 	CreateChannel(context.Context, *CreateChannelRequest) (*CreateChannelResponse, error)
 	// Deletes a channel and all that waits in it.
 	DeleteChannel(context.Context, *DeleteChannelRequest) (*DeleteChannelResponse, error)
@@ -304,6 +331,11 @@ type AdminServiceServer interface {
 	PauseChannel(context.Context, *PauseChannelRequest) (*PauseChannelResponse, error)
 	// Lets a channel's deliveries go on.
 	ResumeChannel(context.Context, *ResumeChannelRequest) (*ResumeChannelResponse, error)
+	// A channel's settings.
+	GetChannelSettings(context.Context, *GetChannelSettingsRequest) (*GetChannelSettingsResponse, error)
+	// Changes a channel's settings, all of the change at once, and answers with all settings. Needs the right to publish to the
+	// dead letter topic, too.
+	UpdateChannelSettings(context.Context, *UpdateChannelSettingsRequest) (*UpdateChannelSettingsResponse, error)
 	// The subscribers of a channel, whatever they speak.
 	ListSubscribers(context.Context, *ListSubscribersRequest) (*ListSubscribersResponse, error)
 	// Statistics of the broker and of topics and their channels.
@@ -361,6 +393,12 @@ func (UnimplementedAdminServiceServer) PauseChannel(context.Context, *PauseChann
 }
 func (UnimplementedAdminServiceServer) ResumeChannel(context.Context, *ResumeChannelRequest) (*ResumeChannelResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ResumeChannel not implemented")
+}
+func (UnimplementedAdminServiceServer) GetChannelSettings(context.Context, *GetChannelSettingsRequest) (*GetChannelSettingsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetChannelSettings not implemented")
+}
+func (UnimplementedAdminServiceServer) UpdateChannelSettings(context.Context, *UpdateChannelSettingsRequest) (*UpdateChannelSettingsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method UpdateChannelSettings not implemented")
 }
 func (UnimplementedAdminServiceServer) ListSubscribers(context.Context, *ListSubscribersRequest) (*ListSubscribersResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListSubscribers not implemented")
@@ -629,6 +667,42 @@ func _AdminService_ResumeChannel_Handler(srv interface{}, ctx context.Context, d
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AdminService_GetChannelSettings_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetChannelSettingsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).GetChannelSettings(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_GetChannelSettings_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).GetChannelSettings(ctx, req.(*GetChannelSettingsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_UpdateChannelSettings_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UpdateChannelSettingsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).UpdateChannelSettings(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_UpdateChannelSettings_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).UpdateChannelSettings(ctx, req.(*UpdateChannelSettingsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _AdminService_ListSubscribers_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ListSubscribersRequest)
 	if err := dec(in); err != nil {
@@ -752,6 +826,14 @@ var AdminService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ResumeChannel",
 			Handler:    _AdminService_ResumeChannel_Handler,
+		},
+		{
+			MethodName: "GetChannelSettings",
+			Handler:    _AdminService_GetChannelSettings_Handler,
+		},
+		{
+			MethodName: "UpdateChannelSettings",
+			Handler:    _AdminService_UpdateChannelSettings_Handler,
 		},
 		{
 			MethodName: "ListSubscribers",

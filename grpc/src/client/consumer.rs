@@ -122,7 +122,7 @@ impl Consumer {
         self.give_back();
     }
 
-    /// Gives back what the program has not taken.
+    /// Releases the messages that the program has not taken.
     fn give_back(&mut self) {
         self.deliveries.drain(..).for_each(Delivery::release);
         while let Ok(batch) = self.batches.try_recv() {

@@ -330,3 +330,41 @@ async fn open(connected: &Connected) -> Result<Link, Error> {
     let window = usize::try_from(window.batches).unwrap_or(usize::MAX);
     Ok(Link { requests, responses, window, again: Vec::new() })
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+    use crate::v1::Failure;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_batch_that_every_broker_refuses_fails_with_their_reason_when_its_time_is_over() {
+        let (options, (_batches, queue)) = (PublisherOptions::default(), mpsc::channel(1));
+        let (targets, unanswered) = (Vec::new(), BTreeMap::new());
+        let mut task = Task { targets, options, queue, open: true, unanswered, next: 1 };
+        let (answer, mut outcome) = oneshot::channel();
+        let deadline = Instant::now() + task.options.timeout;
+        let messages = vec![OutgoingMessage::default()];
+        let number =
+            task.keep(Batch { topic: "t".into(), messages, deadline, sent: false, not_before: None, answer });
+        // A broker that is drained refuses it, and so does the next.
+        let refuse = |task: &mut Task| {
+            assert!(task.request(number).is_some());
+            let failure =
+                Failure { code: Code::Unavailable as u32, message: "drained".into(), ..Default::default() };
+            let result = Some(Decided::Failure(failure));
+            let gone = task.answered(PublishResult { correlation: number, result }).unwrap();
+            task.lost(&gone);
+            task.expire(&gone);
+        };
+        refuse(&mut task);
+        advance(task.options.timeout - Duration::from_millis(1)).await;
+        refuse(&mut task);
+        assert!(outcome.try_recv().is_err(), "its time is not over");
+        advance(Duration::from_millis(1)).await;
+        task.expire(&Error::Refused(Code::Unavailable, "drained".to_owned()));
+        let outcome = outcome.await.unwrap();
+        assert!(matches!(&outcome, Err(Error::Refused(Code::Unavailable, _))), "{outcome:?}");
+    }
+}

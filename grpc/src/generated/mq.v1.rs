@@ -1660,13 +1660,77 @@ pub struct CreateChannelRequest {
     /// Where it starts, if it is new.
     #[prost(message, optional, tag = "3")]
     pub start: ::core::option::Option<StartPosition>,
+    /// Its settings, if it is new.
+    #[prost(message, optional, tag = "4")]
+    pub settings: ::core::option::Option<ChannelSettings>,
 }
 /// Says that a channel exists.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CreateChannelResponse {
     /// Whether it is new, and so began at `start`.
     #[prost(bool, tag = "1")]
     pub created: bool,
+    /// Its settings.
+    #[prost(message, optional, tag = "2")]
+    pub settings: ::core::option::Option<ChannelSettings>,
+}
+/// Names a channel.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetChannelSettingsRequest {
+    /// The topic.
+    #[prost(string, tag = "1")]
+    pub topic: ::prost::alloc::string::String,
+    /// The channel.
+    #[prost(string, tag = "2")]
+    pub channel: ::prost::alloc::string::String,
+}
+/// A channel's settings.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetChannelSettingsResponse {
+    /// The settings.
+    #[prost(message, optional, tag = "1")]
+    pub settings: ::core::option::Option<ChannelSettings>,
+}
+/// Changes a channel's settings.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct UpdateChannelSettingsRequest {
+    /// The topic.
+    #[prost(string, tag = "1")]
+    pub topic: ::prost::alloc::string::String,
+    /// The channel.
+    #[prost(string, tag = "2")]
+    pub channel: ::prost::alloc::string::String,
+    /// The new values.
+    #[prost(message, optional, tag = "3")]
+    pub settings: ::core::option::Option<ChannelSettings>,
+    /// The fields of `settings` to be changed, such as `max_attempts`; one that is named and absent in `settings` becomes what a new
+    /// channel has. Absent: the fields that `settings` has.
+    #[prost(message, optional, tag = "4")]
+    pub update_mask: ::core::option::Option<::prost_types::FieldMask>,
+}
+/// A channel's settings after a change.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct UpdateChannelSettingsResponse {
+    /// The settings.
+    #[prost(message, optional, tag = "1")]
+    pub settings: ::core::option::Option<ChannelSettings>,
+}
+/// The settings of a channel.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ChannelSettings {
+    /// How often a message is delivered at most, up to 65,535: one that comes back unfinished from so many deliveries is moved to the
+    /// dead letter topic. 0 for any number, as a new channel has it. What was given back unseen does not count.
+    #[prost(uint32, optional, tag = "1")]
+    pub max_attempts: ::core::option::Option<u32>,
+    /// The topic that gets those messages, with the headers `mq-dead-letter-topic`, `mq-dead-letter-channel`, `mq-dead-letter-id` and
+    /// `mq-dead-letter-attempts`. Set exactly where `max_attempts` is not 0, else empty; not the channel's own topic, nor an ephemeral
+    /// one. Created if it is new.
+    #[prost(string, optional, tag = "2")]
+    pub dead_letter_topic: ::core::option::Option<::prost::alloc::string::String>,
+    /// How long a message waits that was delivered before when its subscriber was lost: so long for each delivery it had, at most its
+    /// message timeout. 1000 in a new channel; 0 for not at all.
+    #[prost(uint64, optional, tag = "3")]
+    pub redelivery_delay_ms: ::core::option::Option<u64>,
 }
 /// Names what it is done to.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1965,6 +2029,9 @@ pub struct ChannelStats {
     /// How often a message was put aside because it was larger than a subscriber can receive.
     #[prost(uint64, tag = "15")]
     pub oversized: u64,
+    /// Messages moved to the dead letter topic.
+    #[prost(uint64, tag = "16")]
+    pub dead_lettered: u64,
 }
 /// Asks for messages.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2407,7 +2474,7 @@ pub mod admin_service_client {
                 .insert(GrpcMethod::new("mq.v1.AdminService", "UpdateTopicSettings"));
             self.inner.unary(req, path, codec).await
         }
-        /// Creates a channel of a topic that exists; one that exists is left as it is.
+        /// Creates a channel of a topic that exists; one that exists is left as it is, its settings too.
         pub async fn create_channel(
             &mut self,
             request: impl tonic::IntoRequest<super::CreateChannelRequest>,
@@ -2530,6 +2597,57 @@ pub mod admin_service_client {
             let mut req = request.into_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("mq.v1.AdminService", "ResumeChannel"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// A channel's settings.
+        pub async fn get_channel_settings(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetChannelSettingsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetChannelSettingsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = crate::codec::StrictCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/mq.v1.AdminService/GetChannelSettings",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("mq.v1.AdminService", "GetChannelSettings"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Changes a channel's settings, all of the change at once, and answers with all settings. Needs the right to publish to the
+        /// dead letter topic, too.
+        pub async fn update_channel_settings(
+            &mut self,
+            request: impl tonic::IntoRequest<super::UpdateChannelSettingsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::UpdateChannelSettingsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = crate::codec::StrictCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/mq.v1.AdminService/UpdateChannelSettings",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("mq.v1.AdminService", "UpdateChannelSettings"));
             self.inner.unary(req, path, codec).await
         }
         /// The subscribers of a channel, whatever they speak.
@@ -2706,7 +2824,7 @@ pub mod admin_service_server {
             tonic::Response<super::UpdateTopicSettingsResponse>,
             tonic::Status,
         >;
-        /// Creates a channel of a topic that exists; one that exists is left as it is.
+        /// Creates a channel of a topic that exists; one that exists is left as it is, its settings too.
         async fn create_channel(
             &self,
             request: tonic::Request<super::CreateChannelRequest>,
@@ -2744,6 +2862,23 @@ pub mod admin_service_server {
             request: tonic::Request<super::ResumeChannelRequest>,
         ) -> std::result::Result<
             tonic::Response<super::ResumeChannelResponse>,
+            tonic::Status,
+        >;
+        /// A channel's settings.
+        async fn get_channel_settings(
+            &self,
+            request: tonic::Request<super::GetChannelSettingsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetChannelSettingsResponse>,
+            tonic::Status,
+        >;
+        /// Changes a channel's settings, all of the change at once, and answers with all settings. Needs the right to publish to the
+        /// dead letter topic, too.
+        async fn update_channel_settings(
+            &self,
+            request: tonic::Request<super::UpdateChannelSettingsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::UpdateChannelSettingsResponse>,
             tonic::Status,
         >;
         /// The subscribers of a channel, whatever they speak.
@@ -3430,6 +3565,101 @@ pub mod admin_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ResumeChannelSvc(inner);
+                        let codec = crate::codec::StrictCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/mq.v1.AdminService/GetChannelSettings" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetChannelSettingsSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::GetChannelSettingsRequest>
+                    for GetChannelSettingsSvc<T> {
+                        type Response = super::GetChannelSettingsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetChannelSettingsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::get_channel_settings(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetChannelSettingsSvc(inner);
+                        let codec = crate::codec::StrictCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/mq.v1.AdminService/UpdateChannelSettings" => {
+                    #[allow(non_camel_case_types)]
+                    struct UpdateChannelSettingsSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::UpdateChannelSettingsRequest>
+                    for UpdateChannelSettingsSvc<T> {
+                        type Response = super::UpdateChannelSettingsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::UpdateChannelSettingsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::update_channel_settings(
+                                        &inner,
+                                        request,
+                                    )
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = UpdateChannelSettingsSvc(inner);
                         let codec = crate::codec::StrictCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

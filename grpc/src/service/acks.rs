@@ -10,8 +10,8 @@ use crate::v1::{AckFailure, AckFailureReason, AckKind, SubscribeRequeue};
 /// Acknowledgements under one lock of the channel, which its other subscribers wait for.
 const RUN_ACKS: usize = 512;
 
-/// Takes in acknowledgements of one request.
-pub(super) struct Acknowledging<'a> {
+/// The acknowledgements of one request: applies them and counts those that changed something.
+pub(super) struct AckBatch<'a> {
     pub(super) subscription: &'a mut Subscription,
     /// The longest delay of a requeue.
     pub(super) max_delay: Duration,
@@ -23,7 +23,7 @@ pub(super) struct Acknowledging<'a> {
     pub(super) requeued: u64,
 }
 
-impl Acknowledging<'_> {
+impl AckBatch<'_> {
     pub(super) fn finish(&mut self, tokens: &[Bytes]) {
         self.finished += self.run(AckKind::Finish, tokens, |acks, id| acks.finish(id));
     }
@@ -95,7 +95,7 @@ mod tests {
 
     use super::*;
 
-    /// What leaves takes no byte credit any more: all but what is touched.
+    /// A message that leaves no longer takes byte credit; a touched one still does.
     #[test]
     fn a_message_that_is_answered_has_left_and_one_that_is_touched_has_not() {
         let folder = tempfile::tempdir().unwrap();
@@ -116,7 +116,7 @@ mod tests {
         assert_eq!(delivered.len(), 4);
         let token = |n: usize| vec![Bytes::copy_from_slice(&delivered[n].1.to_bytes())];
         let (mut failures, mut left) = (Vec::new(), Vec::new());
-        let mut acknowledging = Acknowledging {
+        let mut batch = AckBatch {
             subscription: &mut subscription,
             max_delay: Duration::from_secs(3600),
             failures: &mut failures,
@@ -124,11 +124,11 @@ mod tests {
             finished: 0,
             requeued: 0,
         };
-        acknowledging.finish(&token(0));
-        acknowledging.requeue(&[SubscribeRequeue { tokens: token(1), delay_ms: 1000 }]);
-        acknowledging.release(&token(2));
-        acknowledging.touch(&token(3));
-        assert_eq!((acknowledging.finished, acknowledging.requeued), (1, 1));
+        batch.finish(&token(0));
+        batch.requeue(&[SubscribeRequeue { tokens: token(1), delay_ms: 1000 }]);
+        batch.release(&token(2));
+        batch.touch(&token(3));
+        assert_eq!((batch.finished, batch.requeued), (1, 1));
         assert_eq!(failures, []);
         assert_eq!(left, [0, 1, 2].map(|n: usize| delivered[n].0));
         drop(subscription);

@@ -6,12 +6,15 @@ use std::time::Duration;
 use mq_core::{Channel, Error, ErrorKind, Result as CoreResult, Ticket, Topic, TopicName};
 use mq_net::access::Caller;
 use mq_net::log_wait::LogWait;
+use prost::Message;
 use tonic::{Request, Response, Status};
 
-use super::ending::Ending;
 use super::pages::Page;
-use super::stats::{self, Filter, INTERVAL_MS, INTERVAL_MS_DEFAULT, Watching};
-use super::{Core, blocking, channel_name, peek, settings, start, subscribers, topic_name};
+use super::stats::{self, Filter, INTERVAL_MS, INTERVAL_MS_DEFAULT, StatsWatch};
+use super::stream_end::StreamEnd;
+use super::{
+    Core, blocking, channel_name, channel_settings, link, peek, settings, start, subscribers, topic_name,
+};
 use crate::status::Refusal;
 use crate::v1::admin_service_server::AdminService;
 use crate::v1::*;
@@ -24,11 +27,11 @@ const TOPICS_MAX: usize = 10_000;
 const SUBSCRIBERS_DEFAULT: usize = 100;
 const SUBSCRIBERS_MAX: usize = 1_000;
 
-/// The service.
-pub(crate) struct Administering(pub(crate) Arc<Core>);
+/// Answers the calls of `AdminService`.
+pub(crate) struct AdminHandler(pub(crate) Arc<Core>);
 
 #[tonic::async_trait]
-impl AdminService for Administering {
+impl AdminService for AdminHandler {
     async fn list_topics(
         &self,
         request: Request<ListTopicsRequest>,
@@ -138,15 +141,47 @@ impl AdminService for Administering {
         request: Request<CreateChannelRequest>,
     ) -> Result<Response<CreateChannelResponse>, Status> {
         let caller = self.0.caller(&request).await?;
-        let CreateChannelRequest { topic, channel, start } = request.get_ref();
-        let (topic, name) = (self.topic(topic)?, channel_name(channel, "channel")?);
+        let CreateChannelRequest { topic, channel, start, settings } = request.into_inner();
+        let (topic, name) = (self.topic(&topic)?, channel_name(&channel, "channel")?);
         caller.consume(topic.name(), &name).map_err(Refusal::from)?;
         let start = start::start(&self.0, start.as_ref(), "")?;
+        let change = channel_settings::Change::check(&settings.unwrap_or_default(), None, &caller)?;
         let wake = LogWait::new(&self.0.broker).wake;
-        let create =
-            move || topic.channel_at(&name, start, &wake).map(|opened| (opened.is_new, opened.ticket));
-        let created = self.change(create).await?;
-        Ok(Response::new(CreateChannelResponse { created }))
+        let create = move || {
+            let opened = topic.create_channel(&name, start, |settings| change.make(settings), &wake)?;
+            Ok(((opened.channel, opened.is_new), opened.ticket))
+        };
+        let (channel, created) = self.change(create).await.map_err(|refusal| refusal.of("settings"))?;
+        let settings = Some(channel_settings::of(&channel));
+        Ok(Response::new(CreateChannelResponse { created, settings }))
+    }
+
+    async fn get_channel_settings(
+        &self,
+        request: Request<GetChannelSettingsRequest>,
+    ) -> Result<Response<GetChannelSettingsResponse>, Status> {
+        let caller = self.0.caller(&request).await?;
+        let GetChannelSettingsRequest { topic, channel } = request.get_ref();
+        let (topic, channel) = self.channel(topic, channel)?;
+        self.see(&caller, &topic)?;
+        Ok(Response::new(GetChannelSettingsResponse { settings: Some(channel_settings::of(&channel)) }))
+    }
+
+    async fn update_channel_settings(
+        &self,
+        request: Request<UpdateChannelSettingsRequest>,
+    ) -> Result<Response<UpdateChannelSettingsResponse>, Status> {
+        let caller = self.0.caller(&request).await?;
+        let UpdateChannelSettingsRequest { topic, channel, settings, update_mask } = request.into_inner();
+        let (topic, channel) = self.channel(&topic, &channel)?;
+        caller.consume(topic.name(), channel.name()).map_err(Refusal::from)?;
+        let wanted = settings.unwrap_or_default();
+        let change = channel_settings::Change::check(&wanted, update_mask.as_ref(), &caller)?;
+        let changed = Arc::clone(&channel);
+        let change = move || Ok(((), changed.update(|settings| change.make(settings))?));
+        self.change(change).await.map_err(|refusal| refusal.of("settings"))?;
+        let settings = Some(channel_settings::of(&channel));
+        Ok(Response::new(UpdateChannelSettingsResponse { settings }))
     }
 
     async fn delete_channel(
@@ -217,10 +252,10 @@ impl AdminService for Administering {
         Ok(Response::new(stats.map_err(Refusal::from)?))
     }
 
-    type WatchStatsStream = Watching;
+    type WatchStatsStream = StatsWatch;
 
-    async fn watch_stats(&self, request: Request<WatchStatsRequest>) -> Result<Response<Watching>, Status> {
-        let ending = Ending::of(&request, &self.0.stop);
+    async fn watch_stats(&self, request: Request<WatchStatsRequest>) -> Result<Response<StatsWatch>, Status> {
+        let stream_end = StreamEnd::of(&request, &self.0.stop);
         let caller = self.0.caller(&request).await?;
         self.0.room(&request)?;
         let WatchStatsRequest { topic, interval_ms, prefix } = request.into_inner();
@@ -231,11 +266,16 @@ impl AdminService for Administering {
             return Err(Refusal::invalid("interval_ms", text).into());
         }
         let every = Duration::from_millis(interval_ms);
-        Ok(Response::new(Watching::new(Arc::clone(&self.0), caller, filter, every, ending)))
+        Ok(Response::new(StatsWatch::new(Arc::clone(&self.0), caller, filter, every, stream_end)))
     }
 
     async fn peek(&self, request: Request<PeekRequest>) -> Result<Response<PeekResponse>, Status> {
         let caller = self.0.caller(&request).await?;
+        let link = link(&request).cloned();
+        let turn = match &link {
+            Some(link) => link.sole_turn().await,
+            None => None,
+        };
         self.0.room(&request)?;
         let PeekRequest { topic, from_offset, max_messages, channel } = request.into_inner();
         let max = peek::max_messages(max_messages)?;
@@ -245,16 +285,26 @@ impl AdminService for Administering {
             name => Some(self.channel(topic.name().as_str(), name)?.1),
         };
         let now = self.0.broker.wall();
-        let read = tokio::task::spawn_blocking(move || match channel {
-            Some(channel) => peek::channel(&channel, from_offset, max, now),
-            None => peek::topic(&topic, from_offset, max),
+        let _counted = turn.clone();
+        let read = tokio::task::spawn_blocking(move || {
+            // Given up with the work: the call may be cancelled before it is done.
+            let _turn = turn;
+            match channel {
+                Some(channel) => peek::channel(&channel, from_offset, max, now),
+                None => peek::topic(&topic, from_offset, max),
+            }
         })
         .await;
-        Ok(Response::new(read.map_err(|_| Refusal::stopping())??))
+        let mut response = Response::new(read.map_err(|_| Refusal::stopping())??);
+        if let Some(link) = link {
+            let bytes = response.get_ref().encoded_len();
+            response.extensions_mut().insert(link.count_response(bytes));
+        }
+        Ok(response)
     }
 }
 
-impl Administering {
+impl AdminHandler {
     fn topic(&self, name: &str) -> Result<Arc<Topic>, Refusal> {
         let name = topic_name(name, "topic")?;
         self.0.broker.find_topic(&name).ok_or_else(|| no_topic(&name))

@@ -8,11 +8,11 @@ use mq_core::MessageId;
 /// A limit on the bytes of bodies in flight, and what is in flight.
 #[derive(Debug, Default)]
 pub(super) struct ByteCredit {
-    /// 0: none.
+    /// Most bytes; 0: no limit.
     limit: u64,
     used: u64,
-    /// Messages that were in flight when they were looked at last; those that timed out since are still in
-    /// it.
+    /// Sizes of the messages in flight. Those that have timed out since the last [`ByteCredit::retain`] are
+    /// still among them.
     sizes: HashMap<MessageId, u32>,
 }
 
@@ -25,7 +25,7 @@ impl ByteCredit {
         }
     }
 
-    /// Bytes there is room for; `None` if there is no limit.
+    /// Bytes that may come on top of those in flight; `None` without a limit.
     pub(super) fn left(&self) -> Option<u64> {
         (self.limit > 0).then(|| self.limit.saturating_sub(self.used))
     }
@@ -35,7 +35,7 @@ impl ByteCredit {
         self.used == 0
     }
 
-    /// A message was delivered.
+    /// Counts a delivered message.
     pub(super) fn add(&mut self, id: MessageId, bytes: usize) {
         if self.limit > 0 {
             let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
@@ -46,14 +46,14 @@ impl ByteCredit {
         }
     }
 
-    /// A message is not in flight any more.
+    /// Takes out a message that is no longer in flight.
     pub(super) fn remove(&mut self, id: MessageId) {
         if let Some(bytes) = self.sizes.remove(&id) {
             self.used -= u64::from(bytes);
         }
     }
 
-    /// Forgets those that `holds` does not know to be in flight.
+    /// Takes out the messages for which `holds` is false: they have timed out.
     pub(super) fn retain(&mut self, mut holds: impl FnMut(MessageId) -> bool) {
         self.sizes.retain(|id, _| holds(*id));
         self.used = self.sizes.values().map(|bytes| u64::from(*bytes)).sum();

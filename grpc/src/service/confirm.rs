@@ -12,23 +12,24 @@ use tokio::time::{Sleep, sleep};
 
 use super::blocking;
 
-/// Pause before the log is asked again that was in trouble.
+/// Pause before a failing log is asked again.
 pub(super) const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
-/// Confirmations of one subscription: one on its way, and the newest that was asked for since.
+/// Confirmations of one subscription: one under way, and the newest of those that were asked for since, which
+/// stands for all.
 #[derive(Default)]
 pub(super) struct Confirm {
     wanted: Option<u64>,
     under_way: Option<(u64, Step)>,
 }
 
-/// The event that one confirmation waits for.
+/// Steps of one confirmation, each by what it waits for.
 enum Step {
     /// The acknowledgements are on their way to the log's queue.
     Queueing(JoinHandle<CoreResult<Ticket>>),
-    /// They are to be written.
+    /// The log has them in its queue and is to write them.
     Queued(Ticket),
-    /// The log was in trouble.
+    /// The log failed; it is asked again after the pause.
     Pausing(Pin<Box<Sleep>>),
 }
 

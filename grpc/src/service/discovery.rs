@@ -15,7 +15,7 @@ use tokio_stream::Stream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status, Streaming};
 
-use super::ending::Ending;
+use super::stream_end::StreamEnd;
 use super::{caller, channel_name, peer, topic_name};
 use crate::status::Refusal;
 use crate::v1::discovery_service_server::DiscoveryService;
@@ -30,15 +30,15 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Interval at which a registered broker counts as alive: HTTP/2's keepalive watches its connection.
 const PING_INTERVAL: Duration = Duration::from_secs(15);
 
-/// The service.
-pub(crate) struct Discovering {
+/// Answers the calls of `DiscoveryService`.
+pub(crate) struct DiscoveryHandler {
     pub(crate) directory: Arc<Directory>,
     /// Rights of callers; `None`: everybody may do everything, as with NSQ's lookup servers.
     pub(crate) access: Option<Arc<Access>>,
     pub(crate) stop: CancellationToken,
 }
 
-impl Discovering {
+impl DiscoveryHandler {
     async fn admit<T>(&self, request: &Request<T>) -> Result<(), Refusal> {
         match &self.access {
             Some(access) => caller(access, request).await.map(drop),
@@ -48,14 +48,14 @@ impl Discovering {
 }
 
 #[tonic::async_trait]
-impl DiscoveryService for Discovering {
-    type RegisterStream = Registering;
+impl DiscoveryService for DiscoveryHandler {
+    type RegisterStream = RegistrationStream;
 
     async fn register(
         &self,
         request: Request<Streaming<RegisterRequest>>,
-    ) -> Result<Response<Registering>, Status> {
-        let ending = Ending::of(&request, &self.stop);
+    ) -> Result<Response<RegistrationStream>, Status> {
+        let stream_end = StreamEnd::of(&request, &self.stop);
         self.admit(&request).await?;
         let peer = peer(&request);
         let mut input = request.into_inner();
@@ -69,7 +69,14 @@ impl DiscoveryService for Discovering {
         let registered = Registered { directory: Arc::clone(&self.directory), id };
         let mut ticks = interval(PING_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Ok(Response::new(Registering { registered, input, answers: 1, ticks, ending, ended: false }))
+        Ok(Response::new(RegistrationStream {
+            registered,
+            input,
+            answers: 1,
+            ticks,
+            stream_end,
+            ended: false,
+        }))
     }
 
     async fn lookup(&self, request: Request<LookupRequest>) -> Result<Response<LookupResponse>, Status> {
@@ -82,14 +89,14 @@ impl DiscoveryService for Discovering {
         Ok(Response::new(LookupResponse { brokers, channels }))
     }
 
-    type WatchStream = Watching;
+    type WatchStream = LookupWatch;
 
-    async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<Watching>, Status> {
-        let ending = Ending::of(&request, &self.stop);
+    async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<LookupWatch>, Status> {
+        let stream_end = StreamEnd::of(&request, &self.stop);
         self.admit(&request).await?;
         let topic = topic_name(&request.get_ref().topic, "topic")?;
-        let looking = Box::pin(look(self.directory.watch(topic)));
-        Ok(Response::new(Watching { looking, told: None, ending, ended: false }))
+        let next = Box::pin(next_found(self.directory.watch(topic)));
+        Ok(Response::new(LookupWatch { next, last_sent: None, stream_end, ended: false }))
     }
 }
 
@@ -129,18 +136,18 @@ impl Drop for Registered {
     }
 }
 
-/// A registration while it lasts.
-pub(crate) struct Registering {
+/// The answers to the changes that a registered broker sends. The broker is registered as long as it lasts.
+pub(crate) struct RegistrationStream {
     registered: Registered,
     input: Streaming<RegisterRequest>,
     /// Answers that are due.
     answers: usize,
     ticks: Interval,
-    ending: Ending,
+    stream_end: StreamEnd,
     ended: bool,
 }
 
-impl Registering {
+impl RegistrationStream {
     /// The next request, done; `None` at the end.
     fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<(), Status>>> {
         Pin::new(&mut self.input).poll_next(cx).map(|request| {
@@ -158,64 +165,66 @@ impl Registering {
     }
 }
 
-impl Stream for Registering {
+impl Stream for RegistrationStream {
     type Item = Result<RegisterResponse, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let registering = &mut *self;
-        if registering.ended {
+        let stream = &mut *self;
+        if stream.ended {
             return Poll::Ready(None);
         }
-        if registering.answers > 0 {
-            registering.answers -= 1;
+        if stream.answers > 0 {
+            stream.answers -= 1;
             return Poll::Ready(Some(Ok(RegisterResponse {})));
         }
-        while registering.ticks.poll_tick(cx).is_ready() {
-            registering.registered.directory.ping(registering.registered.id);
+        while stream.ticks.poll_tick(cx).is_ready() {
+            stream.registered.directory.ping(stream.registered.id);
         }
-        let polled = match registering.ending.poll(cx) {
+        let polled = match stream.stream_end.poll(cx) {
             Poll::Ready(status) => Poll::Ready(Some(Err(status))),
-            Poll::Pending => registering.poll_request(cx),
+            Poll::Pending => stream.poll_request(cx),
         };
         polled.map(|done| {
-            registering.ended = !matches!(done, Some(Ok(())));
+            stream.ended = !matches!(done, Some(Ok(())));
             done.map(|done| done.map(|()| RegisterResponse {}))
         })
     }
 }
 
-/// The next change of what is found.
-async fn look(mut watch: Watch) -> (Watch, Found) {
+/// Waits for the next change of who has the topic.
+async fn next_found(mut watch: Watch) -> (Watch, Found) {
     let found = watch.next().await;
     (watch, found.unwrap_or_default())
 }
 
 /// Reports who has a topic whenever that changes.
-pub(crate) struct Watching {
-    looking: Pin<Box<dyn Future<Output = (Watch, Found)> + Send>>,
-    told: Option<WatchResponse>,
-    ending: Ending,
+pub(crate) struct LookupWatch {
+    /// The next change, and the watch to go on with.
+    next: Pin<Box<dyn Future<Output = (Watch, Found)> + Send>>,
+    /// The last answer: one that is equal to it is not sent.
+    last_sent: Option<WatchResponse>,
+    stream_end: StreamEnd,
     ended: bool,
 }
 
-impl Stream for Watching {
+impl Stream for LookupWatch {
     type Item = Result<WatchResponse, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let watching = &mut *self;
-        if watching.ended {
+        let watch = &mut *self;
+        if watch.ended {
             return Poll::Ready(None);
         }
-        if let Poll::Ready(status) = watching.ending.poll(cx) {
-            watching.ended = true;
+        if let Poll::Ready(status) = watch.stream_end.poll(cx) {
+            watch.ended = true;
             return Poll::Ready(Some(Err(status)));
         }
         loop {
-            let (watch, found) = ready!(watching.looking.as_mut().poll(cx));
-            watching.looking = Box::pin(look(watch));
+            let (changes, found) = ready!(watch.next.as_mut().poll(cx));
+            watch.next = Box::pin(next_found(changes));
             let answer = answer(&found);
-            if watching.told.as_ref() != Some(&answer) {
-                watching.told = Some(answer.clone());
+            if watch.last_sent.as_ref() != Some(&answer) {
+                watch.last_sent = Some(answer.clone());
                 return Poll::Ready(Some(Ok(answer)));
             }
         }

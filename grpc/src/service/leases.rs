@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout_at};
 use tonic::Request;
 
-use super::acks::{Acknowledging, failure};
+use super::acks::{AckBatch, failure};
 use super::confirm::RETRY_PAUSE;
 use super::start::start;
 use super::subscribe::{Opening, PROTOCOL, message_bytes_max, millis, msg_timeout, user_agent};
@@ -48,73 +48,74 @@ const CLIENT_NAME: &str = "Pull";
 
 type Key = (TopicName, ChannelName);
 
-/// The channels that have leases.
+/// All channels with leased messages, by topic and channel.
 #[derive(Clone, Default)]
-pub(crate) struct Leases(Arc<Table>);
+pub(crate) struct Leases(Arc<LeaseTable>);
 
 #[derive(Default)]
-struct Table {
-    channels: Mutex<HashMap<Key, Arc<Leased>>>,
-    /// Whether a task looks for leases that are over.
+struct LeaseTable {
+    channels: Mutex<HashMap<Key, Arc<LeasedChannel>>>,
+    /// Whether a task is running that ends idle subscriptions, see [`sweep`].
     sweeps: AtomicBool,
 }
 
-/// A channel that has leases.
-struct Leased {
-    held: Mutex<Held>,
-    bell: Arc<Bell>,
+/// A channel with leased messages.
+struct LeasedChannel {
+    state: Mutex<LeaseState>,
+    notify: Arc<PullNotify>,
 }
 
-struct Held {
+/// The subscription that holds the leases of a channel, and the calls that use it.
+struct LeaseState {
     subscription: Subscription,
     listed: Listed,
-    /// Calls that use it.
+    /// Calls that use the subscription.
     users: usize,
-    /// Messages that the calls which wait would take.
+    /// Messages that the waiting calls would take, all together.
     wanted: usize,
 }
 
-/// Wakes one of the calls that wait.
+/// Wakes one of the calls that wait for messages.
 #[derive(Default)]
-struct Bell(Notify);
+struct PullNotify(Notify);
 
-impl Wake for Bell {
+impl Wake for PullNotify {
     fn wake(&self) {
         self.0.notify_one();
     }
 }
 
-/// A call that uses a channel's leases. Dropping it says that it no longer does.
-struct User {
-    leased: Arc<Leased>,
-    /// Its part of [`Held::wanted`].
+/// One use of a channel's leases by a call. Dropping it gives back what the call wanted.
+struct LeaseUser {
+    leased: Arc<LeasedChannel>,
+    /// The part of [`LeaseState::wanted`] that is this call's.
     wants: usize,
 }
 
-impl User {
-    fn of(leased: Arc<Leased>, held: &mut Held) -> Self {
-        held.users += 1;
+impl LeaseUser {
+    fn of(leased: Arc<LeasedChannel>, state: &mut LeaseState) -> Self {
+        state.users += 1;
         Self { leased: Arc::clone(&leased), wants: 0 }
     }
 }
 
-impl Drop for User {
+impl Drop for LeaseUser {
     fn drop(&mut self) {
-        let mut held = self.leased.held.lock();
-        held.users -= 1;
-        held.wanted -= self.wants;
-        held.allow_wanted();
-        let others = held.wanted > 0;
-        drop(held);
+        let mut state = self.leased.state.lock();
+        state.users -= 1;
+        state.wanted -= self.wants;
+        state.allow_wanted();
+        let others = state.wanted > 0;
+        drop(state);
         // It may have been woken for what another could take.
         if others {
-            self.leased.bell.wake();
+            self.leased.notify.wake();
         }
     }
 }
 
-impl Held {
-    /// Gives as much credit as the calls that wait would take.
+impl LeaseState {
+    /// Sets the credit to what the waiting calls would take; with none of them other subscribers come first.
     fn allow_wanted(&mut self) {
         self.allow(self.wanted);
         if self.wanted == 0 {
@@ -122,7 +123,7 @@ impl Held {
         }
     }
 
-    /// Gives credit for so many more messages than are in flight.
+    /// Sets the credit to the messages in flight and `more`.
     fn allow(&mut self, more: usize) {
         let in_flight = usize::try_from(self.subscription.in_flight()).unwrap_or(usize::MAX);
         let credit = u32::try_from(in_flight.saturating_add(more)).unwrap_or(u32::MAX);
@@ -130,7 +131,7 @@ impl Held {
         self.listed.client().set_ready(credit);
     }
 
-    /// Takes what is there, within the limits of one call. `None` if the channel is gone.
+    /// Pulls ready messages: at most `max`, and [`BYTES_MAX`] bytes. `None` if the channel is gone.
     ///
     /// # Errors
     /// The topic is stopped because it is damaged.
@@ -178,29 +179,32 @@ fn received(delivery: &Delivery<'_>) -> ReceivedMessage {
 }
 
 impl Leases {
-    /// Uses the leases of a channel, if it has any.
-    fn find(&self, key: &Key) -> Option<User> {
+    /// The leases of a channel, if it has any.
+    fn find(&self, key: &Key) -> Option<LeaseUser> {
         let channels = self.0.channels.lock();
         let leased = Arc::clone(channels.get(key)?);
-        let user = User::of(Arc::clone(&leased), &mut leased.held.lock());
+        let user = LeaseUser::of(Arc::clone(&leased), &mut leased.state.lock());
         Some(user)
     }
 
-    /// Uses the leases of a channel, which begin with `subscription` unless another call was quicker.
+    /// The leases of a channel. They begin with `subscription`, unless another call has begun them meanwhile.
     fn begin(
         &self,
         core: &Core,
         key: Key,
         subscription: Subscription,
         listed: Listed,
-        bell: Arc<Bell>,
-    ) -> User {
+        notify: Arc<PullNotify>,
+    ) -> LeaseUser {
         let mut channels = self.0.channels.lock();
         let leased = channels.entry(key).or_insert_with(|| {
-            Arc::new(Leased { held: Mutex::new(Held { subscription, listed, users: 0, wanted: 0 }), bell })
+            Arc::new(LeasedChannel {
+                state: Mutex::new(LeaseState { subscription, listed, users: 0, wanted: 0 }),
+                notify,
+            })
         });
         let leased = Arc::clone(leased);
-        let user = User::of(Arc::clone(&leased), &mut leased.held.lock());
+        let user = LeaseUser::of(Arc::clone(&leased), &mut leased.state.lock());
         drop(channels);
         if !self.0.sweeps.swap(true, Ordering::AcqRel) {
             tokio::spawn(sweep(self.clone(), core.stop.clone()));
@@ -208,8 +212,8 @@ impl Leases {
         user
     }
 
-    /// Forgets a channel that is gone.
-    fn forget(&self, key: &Key, user: &User) {
+    /// Removes a channel that is gone.
+    fn forget(&self, key: &Key, user: &LeaseUser) {
         let mut channels = self.0.channels.lock();
         if channels.get(key).is_some_and(|leased| Arc::ptr_eq(leased, &user.leased)) {
             channels.remove(key);
@@ -220,8 +224,8 @@ impl Leases {
     fn end_idle(&self) -> bool {
         let mut channels = self.0.channels.lock();
         channels.retain(|_, leased| {
-            let held = leased.held.lock();
-            held.users > 0 || held.subscription.in_flight() > 0
+            let state = leased.state.lock();
+            state.users > 0 || state.subscription.in_flight() > 0
         });
         if channels.is_empty() {
             self.0.sweeps.store(false, Ordering::Release);
@@ -230,7 +234,7 @@ impl Leases {
     }
 }
 
-/// Ends what is over, until nothing is left.
+/// Ends idle subscriptions every [`SWEEP_EVERY`], until none is left or the server stops.
 async fn sweep(leases: Leases, stop: tokio_util::sync::CancellationToken) {
     let mut ticks = interval(SWEEP_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -274,8 +278,8 @@ pub(super) async fn pull(core: &Arc<Core>, request: Request<PullRequest>) -> Res
         let user = match core.leases.find(&key) {
             Some(user) => user,
             None => {
-                let bell = Arc::new(Bell::default());
-                let wake = Arc::clone(&bell) as Arc<dyn Wake>;
+                let notify = Arc::new(PullNotify::default());
+                let wake = Arc::clone(&notify) as Arc<dyn Wake>;
                 let (subscription, is_new) = opening.open(core, &wake).await?;
                 created |= is_new;
                 let listed = core.clients.register_consumer(Consumer {
@@ -287,7 +291,7 @@ pub(super) async fn pull(core: &Arc<Core>, request: Request<PullRequest>) -> Res
                     options,
                     subscription: &subscription,
                 });
-                core.leases.begin(core, key.clone(), subscription, listed, bell)
+                core.leases.begin(core, key.clone(), subscription, listed, notify)
             }
         };
         match wait(core, &user, &opening, max, until).await? {
@@ -311,37 +315,37 @@ fn max_messages(max: u32) -> Result<usize, Refusal> {
 /// The first messages that come until `until`; `None` if the channel is gone.
 async fn wait(
     core: &Core,
-    user: &User,
+    user: &LeaseUser,
     opening: &Opening,
     max: usize,
     until: Instant,
 ) -> Result<Option<Vec<ReceivedMessage>>, Refusal> {
-    let mut waiting: Option<User> = None;
+    let mut waiting: Option<LeaseUser> = None;
     loop {
         let until = {
-            let mut held = user.leased.held.lock();
-            held.subscription.set_message_bytes_max(opening.message_bytes_max);
-            held.subscription.set_msg_timeout(opening.options.msg_timeout);
-            let Some(messages) = held.take(max)? else { return Ok(None) };
-            let channel = held.subscription.channel();
+            let mut state = user.leased.state.lock();
+            state.subscription.set_message_bytes_max(opening.message_bytes_max);
+            state.subscription.set_msg_timeout(opening.options.msg_timeout);
+            let Some(messages) = state.take(max)? else { return Ok(None) };
+            let channel = state.subscription.channel();
             let waits = channel.depth() > 0 && !channel.is_paused();
             let until = if waits { until + READ_GRACE } else { until };
             if !messages.is_empty() || Instant::now() >= until {
                 // Messages that others wait for are theirs.
-                held.allow_wanted();
+                state.allow_wanted();
                 return Ok(Some(messages));
             }
             if waiting.is_none() {
-                held.wanted += max;
-                held.users += 1;
-                waiting = Some(User { leased: Arc::clone(&user.leased), wants: max });
+                state.wanted += max;
+                state.users += 1;
+                waiting = Some(LeaseUser { leased: Arc::clone(&user.leased), wants: max });
             }
-            held.allow_wanted();
+            state.allow_wanted();
             until
         };
-        let rung = timeout_at(until, user.leased.bell.0.notified());
+        let woken = timeout_at(until, user.leased.notify.0.notified());
         tokio::select! {
-            _ = rung => {}
+            _ = woken => {}
             () = core.stop.cancelled() => return Err(Refusal::stopping()),
         }
     }
@@ -366,23 +370,23 @@ pub(super) async fn acknowledge(
     let mut failures = Vec::new();
     match core.leases.find(&(topic, channel)) {
         Some(user) => {
-            let mut held = user.leased.held.lock();
-            let held = &mut *held;
-            held.subscription.set_msg_timeout(lease);
-            let mut acknowledging = Acknowledging {
-                subscription: &mut held.subscription,
+            let mut state = user.leased.state.lock();
+            let state = &mut *state;
+            state.subscription.set_msg_timeout(lease);
+            let mut batch = AckBatch {
+                subscription: &mut state.subscription,
                 max_delay: core.config.max_delay,
                 failures: &mut failures,
                 left: &mut |_| {},
                 finished: 0,
                 requeued: 0,
             };
-            acknowledging.finish(&request.finish);
-            acknowledging.requeue(&request.requeue);
-            acknowledging.release(&request.release);
-            acknowledging.touch(&request.touch);
-            let Acknowledging { finished, requeued, .. } = acknowledging;
-            held.listed.client().count_acknowledged(finished, requeued);
+            batch.finish(&request.finish);
+            batch.requeue(&request.requeue);
+            batch.release(&request.release);
+            batch.touch(&request.touch);
+            let AckBatch { finished, requeued, .. } = batch;
+            state.listed.client().count_acknowledged(finished, requeued);
         }
         // No lease is left there.
         None => {

@@ -1,10 +1,10 @@
 //! The services of a server.
 //!
-//! - [`Core`]: what all services share; `ending`: when streams end
-//! - `publish`, `publish_stream`: messages in; `intake`: from messages to the broker, for both
-//! - `subscribe`: opening a subscription; `session`: one while it lasts; `outlet`: its frames on their way
-//!   out; `byte_credit`: bytes in flight; `acks`: acknowledgements by token; `confirm`: those that are in the
-//!   log
+//! - [`Core`]: what all services share; `stream_end`: when streams end
+//! - `publish`, `publish_stream`: messages in; `publish_batch`: checks and encodes them, for both
+//! - `subscribe`: opening a subscription; `session`: one while it lasts; `response_queue`: its responses on
+//!   their way out; `byte_credit`: bytes in flight; `acks`: acknowledgements by token; `confirm`: those that
+//!   are in the log
 //! - `leases`: messages given out without a stream; `start`: where a new channel starts; `pages`: long lists
 //!   in parts
 //! - `admin`, `settings`, `peek`, `stats`, `subscribers`: administering; `discovery`: who has which topic
@@ -12,28 +12,29 @@
 mod acks;
 mod admin;
 mod byte_credit;
+mod channel_settings;
 mod confirm;
 mod discovery;
-mod ending;
-mod intake;
 mod leases;
-mod outlet;
 mod pages;
 mod peek;
 mod publish;
+mod publish_batch;
 mod publish_stream;
+mod response_queue;
 mod session;
 mod settings;
 mod start;
 mod stats;
+mod stream_end;
 mod subscribe;
 mod subscribers;
 
-pub(crate) use admin::Administering;
-pub(crate) use discovery::Discovering;
+pub(crate) use admin::AdminHandler;
+pub(crate) use discovery::DiscoveryHandler;
 pub(crate) use leases::Leases;
-pub(crate) use publish::Publishing;
-pub(crate) use subscribe::Subscribing;
+pub(crate) use publish::PublishHandler;
+pub(crate) use subscribe::SubscribeHandler;
 
 use std::sync::Arc;
 
@@ -45,10 +46,10 @@ use mq_net::signal::Signal;
 use tokio_util::sync::CancellationToken;
 use tonic::Request;
 
+use crate::config::Config;
 use crate::guarded::bearer;
 use crate::input_budget::InputBudget;
 use crate::link::Link;
-use crate::server::Config;
 use crate::status::Refusal;
 
 /// State that the services of a broker share.
@@ -59,7 +60,7 @@ pub(crate) struct Core {
     pub(crate) access: Option<Arc<Access>>,
     /// The list of clients, consumers among them.
     pub(crate) clients: Clients,
-    /// Memory for requests that are not done with.
+    /// Memory for requests that are being received or served.
     pub(crate) input: InputBudget,
     /// Time of the server's start, by the broker's clock.
     pub(crate) started: u64,
@@ -84,10 +85,10 @@ impl Core {
 }
 
 impl Core {
-    /// Whether there is memory to make up an answer that may be large.
+    /// Checks that there is memory for an answer that may be large.
     ///
     /// # Errors
-    /// There is none.
+    /// `RESOURCE_EXHAUSTED` if there is none.
     pub(crate) fn room<T>(&self, request: &Request<T>) -> Result<(), Refusal> {
         let nobody = || Arc::new(Signal::default()) as Arc<dyn Wake>;
         match link(request) {
@@ -100,7 +101,7 @@ impl Core {
 }
 
 /// The connection that a call comes by.
-fn link<T>(request: &Request<T>) -> Option<&Arc<Link>> {
+pub(crate) fn link<T>(request: &Request<T>) -> Option<&Arc<Link>> {
     request.extensions().get()
 }
 
@@ -127,7 +128,7 @@ pub(crate) fn channel_name(name: &str, field: &str) -> Result<ChannelName, Refus
     ChannelName::parse(name).map_err(|error| Refusal::from(error).of(field))
 }
 
-/// Does what may wait for a disk where that holds up nobody.
+/// Runs work that may wait for a disk on a thread of the blocking pool.
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> mq_core::Result<T> + Send + 'static,
 ) -> mq_core::Result<T> {

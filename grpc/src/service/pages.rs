@@ -9,7 +9,7 @@ pub(super) const PAGE_BYTES: usize = 1 << 20;
 
 /// The page that a request asks for.
 pub(super) struct Page {
-    /// Most items.
+    /// Most items in the page.
     size: usize,
     /// The key of the last item before it; empty at the beginning.
     after: String,

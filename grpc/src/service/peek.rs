@@ -1,6 +1,6 @@
 //! `Peek`: messages of a topic or a channel, read without consuming.
 
-use mq_core::{Channel, Delivery, Held, Offset, Topic};
+use mq_core::{Channel, Delivery, Offset, PendingMessage, Topic};
 
 use crate::status::Refusal;
 use crate::v1::{Header, PeekResponse, PeekedMessage, PeekedState, ReceivedMessage};
@@ -37,14 +37,15 @@ pub(super) fn channel(
     now: u64,
 ) -> Result<PeekResponse, Refusal> {
     let mut messages = Vec::new();
-    let next = channel.peek(Offset(from.unwrap_or_default()), max, BYTES_MAX, &mut |message, held| {
-        let Held { in_flight, due, .. } = held;
+    let next = channel.peek(Offset(from.unwrap_or_default()), max, BYTES_MAX, &mut |message, pending| {
+        let PendingMessage { in_flight, due, .. } = pending;
         let state = match due {
             Some(_) => PeekedState::Deferred,
             None if in_flight => PeekedState::InFlight,
             None => PeekedState::Waiting,
         };
-        let due_ns = due.map_or(0, |due| now.saturating_add(due));
+        let due_ns =
+            due.map_or(0, |due| now.saturating_add(u64::try_from(due.as_nanos()).unwrap_or(u64::MAX)));
         messages.push(PeekedMessage { message: Some(peeked(&message)), state: state.into(), due_ns });
     })?;
     Ok(PeekResponse { messages, next_offset: next.0 })

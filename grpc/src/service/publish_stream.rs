@@ -1,6 +1,6 @@
-//! One `PublishStream`, polled by its connection: takes in what has arrived, lets the log write it in one go,
-//! answers what is decided. It waits for nothing in particular: whatever changes wakes it, and it looks at
-//! everything again.
+//! One `PublishStream`, polled by its connection. Each poll reads the requests that have arrived, has the log
+//! write them in one go, and answers those whose outcome is known. There is one waker for all that it may
+//! wait for: whatever changes wakes the stream, which then checks everything again.
 //!
 //! While a client does not read its answers, the stream is not polled, and so not read either.
 
@@ -17,8 +17,8 @@ use tokio::task::coop;
 use tokio_stream::Stream;
 use tonic::{Status, Streaming};
 
-use super::ending::Ending;
-use super::{Core, intake, topic_name};
+use super::stream_end::StreamEnd;
+use super::{Core, publish_batch, topic_name};
 use crate::status::Refusal;
 use crate::v1::publish_result::Result as Outcomes;
 use crate::v1::publish_stream_response::Response as Answer;
@@ -27,27 +27,27 @@ use crate::v1::{
     PublishStreamResponse, PublishWindow,
 };
 
-/// Batches, messages and bytes a client may be ahead of its answers. Enough for a long way there and back,
-/// and for what one fsync takes.
+/// Batches, messages and bytes that a client may have sent without an answer. Enough for a long way there and
+/// back, and for what one fsync takes.
 const WINDOW_BATCHES: usize = 1024;
 const WINDOW_MESSAGES: usize = 65_536;
 const WINDOW_BYTES: usize = 16 << 20;
 
-/// Requests taken in before answers get their turn.
+/// Requests read before answers are sent: others of the connection must not starve.
 const READS_MAX: usize = 64;
 
 /// Requests to one topic that arrived together become one frame of the log, up to this many bytes.
 const RUN_BYTES: usize = 256 * 1024;
 
-/// A stream of batches.
-pub(crate) struct PublishSession {
+/// The answers to a stream of batches. Batches are read and published while it is polled.
+pub(crate) struct PublishStream {
     core: Arc<Core>,
     caller: Caller,
     input: Streaming<PublishStreamRequest>,
     signal: Arc<Signal>,
     wake: Arc<dyn Wake>,
-    ending: Ending,
-    /// The topic of the last batch that was admitted: its publisher may publish to it.
+    stream_end: StreamEnd,
+    /// The topic of the last admitted batch. The caller may publish to it: its rights are not checked again.
     topic: Option<TopicName>,
     waiting: VecDeque<Waiting>,
     messages: usize,
@@ -59,7 +59,7 @@ pub(crate) struct PublishSession {
     end: Option<Result<(), Status>>,
 }
 
-/// A batch that is not answered.
+/// A batch without an answer so far.
 struct Waiting {
     correlation: u64,
     messages: usize,
@@ -78,26 +78,26 @@ enum State {
     Refused(Refusal),
 }
 
-/// Requests on their way into one frame.
+/// Requests to one topic that become one frame of the log.
 struct Run {
     topic: Arc<Topic>,
-    /// Whether the topic has limits: then what one request is refused for must not be its neighbours' fate.
+    /// Whether the topic has limits. If it has, a run has one request: a refusal must not hit its neighbours.
     is_limited: bool,
     batch: Batch,
-    /// Correlation, messages and bytes of each.
+    /// Correlation, number of messages and bytes of each request.
     requests: Vec<(u64, usize, usize)>,
 }
 
-impl PublishSession {
+impl PublishStream {
     pub(super) fn new(
         core: Arc<Core>,
         caller: Caller,
         input: Streaming<PublishStreamRequest>,
-        ending: Ending,
+        stream_end: StreamEnd,
     ) -> Self {
         let signal = Arc::new(Signal::default());
         Self {
-            ending,
+            stream_end,
             core,
             caller,
             input,
@@ -136,8 +136,8 @@ impl PublishSession {
             && !self.core.broker.is_congested(&self.wake)
     }
 
-    /// Takes in what has arrived. Returns whether that was anything.
-    fn take_in(&mut self, cx: &mut Context<'_>) -> bool {
+    /// Reads the requests that have arrived. Returns whether there were any.
+    fn read(&mut self, cx: &mut Context<'_>) -> bool {
         let mut run = None;
         let mut progress = false;
         for _ in 0..READS_MAX {
@@ -187,7 +187,7 @@ impl PublishSession {
                 self.topic.insert(name).clone()
             }
         };
-        Ok((name, intake::check(&self.core, messages)?))
+        Ok((name, publish_batch::check(&self.core, messages)?))
     }
 
     fn add(
@@ -212,15 +212,15 @@ impl PublishSession {
             }
         };
         filling.requests.push((correlation, messages.len(), bytes));
-        if let Err(refusal) = intake::encode(&self.core, &mut filling.batch, messages) {
+        if let Err(refusal) = publish_batch::encode(&self.core, &mut filling.batch, messages) {
             // Nothing of this request's batch may be stored.
             let requests = run.take().map_or_else(Vec::new, |run| run.requests);
-            self.settle(requests, &Err(refusal), None);
+            self.queue_answers(requests, &Err(refusal), None);
         }
         Ok(())
     }
 
-    /// Hands a run to its topic.
+    /// Publishes a run to its topic.
     fn publish(&mut self, run: Option<Run>) {
         let Some(Run { topic, batch, requests, .. }) = run else { return };
         let published = topic.publish(batch, &self.wake).map(Arc::new);
@@ -231,11 +231,11 @@ impl PublishSession {
             let (wait, limit) = (LogWait::new(&self.core.broker), self.core.config.announce_wait);
             tokio::spawn(async move { wait.announced(&topic, limit).await });
         }
-        self.settle(requests, &published, new);
+        self.queue_answers(requests, &published, new);
     }
 
-    /// The requests of a run have their answer, or will.
-    fn settle(
+    /// Queues the requests of a run for their answers.
+    fn queue_answers(
         &mut self,
         requests: Vec<(u64, usize, usize)>,
         published: &Result<Arc<Published>, Refusal>,
@@ -254,7 +254,7 @@ impl PublishSession {
         }
     }
 
-    /// Results of what is decided.
+    /// Commits what was published, and returns the results of the batches whose outcome is known.
     fn answers(&mut self) -> Vec<PublishResult> {
         if std::mem::take(&mut self.uncommitted) {
             self.core.broker.commit();
@@ -276,7 +276,7 @@ impl PublishSession {
 }
 
 impl Waiting {
-    /// Its result, once it is decided.
+    /// The batch's result, once its outcome is known.
     fn result(&self, broker: &mq_core::Broker, wake: &Arc<dyn Wake>) -> Option<PublishResult> {
         let correlation = self.correlation;
         let decided = |result| Some(PublishResult { correlation, result: Some(result) });
@@ -287,7 +287,7 @@ impl Waiting {
                 Outcome::Pending => None,
                 Outcome::Done if new.as_ref().is_some_and(|topic| !topic.is_announced(wake)) => None,
                 Outcome::Done => {
-                    let offsets = intake::offsets(published, *skip, self.messages);
+                    let offsets = publish_batch::offsets(published, *skip, self.messages);
                     decided(Outcomes::Stored(PublishStored { offsets }))
                 }
                 Outcome::Failed(error) => failed(error.into()),
@@ -296,38 +296,38 @@ impl Waiting {
     }
 }
 
-impl Stream for PublishSession {
+impl Stream for PublishStream {
     type Item = Result<PublishStreamResponse, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let session = &mut *self;
-        session.signal.register(cx.waker());
-        if !std::mem::replace(&mut session.announced, true) {
-            let window = Answer::Window(session.window());
+        let stream = &mut *self;
+        stream.signal.register(cx.waker());
+        if !std::mem::replace(&mut stream.announced, true) {
+            let window = Answer::Window(stream.window());
             return Poll::Ready(Some(Ok(PublishStreamResponse { response: Some(window) })));
         }
-        if session.end.is_none()
-            && let Poll::Ready(status) = session.ending.poll(cx)
+        if stream.end.is_none()
+            && let Poll::Ready(status) = stream.stream_end.poll(cx)
         {
-            session.end = Some(Err(status));
+            stream.end = Some(Err(status));
         }
         loop {
-            session.signal.look();
-            let progress = session.take_in(cx);
-            let results = session.answers();
+            stream.signal.look();
+            let progress = stream.read(cx);
+            let results = stream.answers();
             if !results.is_empty() {
                 let results = Answer::Results(PublishResults { results });
                 return Poll::Ready(Some(Ok(PublishStreamResponse { response: Some(results) })));
             }
-            if session.waiting.is_empty()
-                && let Some(end) = session.end.take()
+            if stream.waiting.is_empty()
+                && let Some(end) = stream.end.take()
             {
                 // Not to be polled again, but if so it ends again.
-                session.end = Some(Ok(()));
+                stream.end = Some(Ok(()));
                 return Poll::Ready(end.err().map(Err));
             }
             if !progress {
-                if session.signal.rest() {
+                if stream.signal.rest() {
                     return Poll::Pending;
                 }
                 // Something changed meanwhile: it looks again, unless others have waited for long.

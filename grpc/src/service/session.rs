@@ -1,6 +1,6 @@
-//! One subscription while it lasts: a task, polled by hand, that takes in acknowledgements, fetches messages
-//! and puts them into frames. It waits for nothing in particular: whatever changes wakes it, and it looks at
-//! everything again.
+//! One subscription over gRPC: a task, polled by hand, that reads acknowledgements, pulls messages and
+//! encodes them into responses. There is one waker for all that it may wait for: whatever changes wakes the
+//! session, which then checks everything again.
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -19,12 +19,13 @@ use tokio_stream::Stream;
 use tonic::{Code, Status, Streaming};
 
 use super::Core;
-use super::acks::Acknowledging;
+use super::acks::AckBatch;
 use super::byte_credit::ByteCredit;
 use super::confirm::Confirm;
-use super::ending::Ending;
-use super::outlet::{Outlet, Room};
-use crate::batch::{self, MessageBatch};
+use super::response_queue::{Capacity, ResponseSender};
+use super::stream_end::StreamEnd;
+use crate::batch::MessageBatch;
+use crate::delivery;
 use crate::link::Link;
 use crate::status::Refusal;
 use crate::v1::subscribe_request::Request as Body;
@@ -41,57 +42,57 @@ const FRAME_BYTES: usize = 64 * 1024;
 /// Bytes that a frame's buffer starts with: a frame, and a message or two on top.
 const BUFFER_BYTES: usize = FRAME_BYTES + 8 * 1024;
 
-/// Requests taken in before messages get their turn.
+/// Requests read before messages are sent: a client that sends without pause still gets its messages.
 const READS_MAX: usize = 64;
 
 /// Interval at which timeouts are looked for, for a subscriber without byte credit.
 const PRUNE_INTERVAL: Duration = Duration::from_millis(500);
 
-/// The way in which a stream ends.
+/// Reasons for which a session ends.
 enum End {
     /// The client closed its side.
     Closed,
     /// The call was cancelled, or its connection ended.
     Broken(Result<(), Status>),
-    /// The server ended it: the client's mistake, its deadline, a deletion, a stop.
+    /// The server ended it: for a mistake of the client, its deadline, a deletion or a stop.
     Ours(Status),
 }
 
-/// A subscription and its stream.
-pub(super) struct Session {
+/// A subscription, and the stream that it is served on.
+pub(super) struct SubscribeSession {
     core: Arc<Core>,
-    /// Its connection.
+    /// The client's connection.
     link: Option<Arc<Link>>,
     subscription: Subscription,
     listed: Listed,
     input: Streaming<SubscribeRequest>,
-    outlet: Outlet<SubscribeResponse>,
+    responses: ResponseSender<SubscribeResponse>,
     signal: Arc<Signal>,
     wake: Arc<dyn Wake>,
-    ending: Ending,
+    stream_end: StreamEnd,
     bytes: ByteCredit,
-    /// To be sent.
+    /// Failed acknowledgements that are not sent yet.
     failures: Vec<AckFailure>,
     confirm: Confirm,
-    /// To be sent.
+    /// Number of a confirmation that is not sent yet.
     confirmed: Option<u64>,
     /// Whether the subscription gave up its turn, and has not pulled since.
     resting: bool,
     /// Whether the bytes in flight keep messages back.
     starved: bool,
-    /// There while that is so.
+    /// Timer for the next search for timed-out messages; `None` unless `starved`.
     prune: Option<Pin<Box<Sleep>>>,
 }
 
-impl Session {
+impl SubscribeSession {
     pub(super) fn new(
         core: Arc<Core>,
         link: Option<Arc<Link>>,
         subscription: Subscription,
         listed: Listed,
         input: Streaming<SubscribeRequest>,
-        (outlet, signal): (Outlet<SubscribeResponse>, Arc<Signal>),
-        ending: Ending,
+        (responses, signal): (ResponseSender<SubscribeResponse>, Arc<Signal>),
+        stream_end: StreamEnd,
     ) -> Self {
         Self {
             core,
@@ -99,10 +100,10 @@ impl Session {
             subscription,
             listed,
             input,
-            outlet,
+            responses,
             wake: Arc::clone(&signal) as Arc<dyn Wake>,
             signal,
-            ending,
+            stream_end,
             bytes: ByteCredit::default(),
             failures: Vec::new(),
             confirm: Confirm::default(),
@@ -116,7 +117,7 @@ impl Session {
     /// Serves the stream to its end; what is in flight then returns.
     pub(super) async fn run(mut self) {
         let end = poll_fn(|cx| self.poll(cx)).await;
-        let Self { mut subscription, listed, outlet, .. } = self;
+        let Self { mut subscription, listed, responses, .. } = self;
         let (end, departure) = match end {
             End::Closed => (Ok(()), Departure::Orderly),
             End::Broken(reason) => (reason, Departure::Abrupt),
@@ -132,7 +133,7 @@ impl Session {
             "subscription over gRPC ends"
         );
         // Nobody has seen the frames that the connection has not taken.
-        let unsent = outlet.take_unsent(|frame| matches!(frame.response, Some(Answer::Batch(_))));
+        let unsent = responses.take_unsent(|frame| matches!(frame.response, Some(Answer::Batch(_))));
         for frame in unsent {
             let Some(Answer::Batch(batch)) = frame.response else { continue };
             let mut acks = subscription.acks();
@@ -146,34 +147,20 @@ impl Session {
         // Its messages return before the client hears of the end.
         subscription.leave(departure);
         drop(listed);
-        outlet.end(end);
+        responses.end(end);
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         self.signal.register(cx.waker());
-        if let Poll::Ready(status) = self.ending.poll(cx) {
+        if let Poll::Ready(status) = self.stream_end.poll(cx) {
             return Poll::Ready(End::Ours(status));
         }
         loop {
             self.signal.look();
-            let mut progress = false;
-            for _ in 0..READS_MAX {
-                // Each request is bounded, and so are the failures it can bring.
-                if !self.failures.is_empty() {
-                    break;
-                }
-                match Pin::new(&mut self.input).poll_next(cx) {
-                    Poll::Pending => break,
-                    Poll::Ready(None) => return Poll::Ready(End::Closed),
-                    Poll::Ready(Some(Err(status))) => return Poll::Ready(End::Broken(Err(status))),
-                    Poll::Ready(Some(Ok(request))) => {
-                        if let Err(refusal) = self.take(request) {
-                            return Poll::Ready(End::Ours(refusal.into()));
-                        }
-                        progress = true;
-                    }
-                }
-            }
+            let mut progress = match self.read(cx) {
+                Ok(progress) => progress,
+                Err(end) => return Poll::Ready(end),
+            };
             if self.confirmed.is_none() {
                 let channel = self.subscription.channel();
                 let confirmed = self.confirm.poll(cx, &self.core.broker, channel, &self.wake);
@@ -182,20 +169,20 @@ impl Session {
                     progress = true;
                 }
             }
-            match self.outlet.room(cx) {
-                Room::Gone => return Poll::Ready(End::Broken(Ok(()))),
-                Room::No => self.rest(),
-                Room::Yes if !self.failures.is_empty() => {
+            match self.responses.capacity(cx) {
+                Capacity::Closed => return Poll::Ready(End::Broken(Ok(()))),
+                Capacity::Full => self.rest(),
+                Capacity::Free if !self.failures.is_empty() => {
                     let failures = std::mem::take(&mut self.failures);
                     self.put(Answer::Failures(AckFailures { failures }));
                     progress = true;
                 }
-                Room::Yes if self.confirmed.is_some() => {
+                Capacity::Free if self.confirmed.is_some() => {
                     let confirm = self.confirmed.take().unwrap_or_default();
                     self.put(Answer::Confirmed(AckConfirmed { confirm }));
                     progress = true;
                 }
-                Room::Yes => match self.deliver() {
+                Capacity::Free => match self.deliver() {
                     Ok(delivered) => progress |= delivered,
                     Err(refusal) => return Poll::Ready(End::Ours(refusal.into())),
                 },
@@ -211,6 +198,27 @@ impl Session {
         }
     }
 
+    /// Applies the requests that have arrived. Returns whether there were any, or the end that they bring.
+    fn read(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        let mut progress = false;
+        for _ in 0..READS_MAX {
+            // Each request is bounded, and so are the failures it can bring.
+            if !self.failures.is_empty() {
+                break;
+            }
+            match Pin::new(&mut self.input).poll_next(cx) {
+                Poll::Pending => break,
+                Poll::Ready(None) => return Err(End::Closed),
+                Poll::Ready(Some(Err(status))) => return Err(End::Broken(Err(status))),
+                Poll::Ready(Some(Ok(request))) => {
+                    self.take(request).map_err(|refusal| End::Ours(refusal.into()))?;
+                    progress = true;
+                }
+            }
+        }
+        Ok(progress)
+    }
+
     fn take(&mut self, request: SubscribeRequest) -> Result<(), Refusal> {
         match request.request {
             Some(Body::Update(update)) => self.apply(update),
@@ -224,10 +232,10 @@ impl Session {
     }
 
     fn put(&self, body: Answer) {
-        self.outlet.put(SubscribeResponse { response: Some(body) }, None);
+        self.responses.put(SubscribeResponse { response: Some(body) }, None);
     }
 
-    /// Others shall have what it would be woken for.
+    /// Lets other subscribers of the channel have the messages that this one would be woken for.
     fn rest(&mut self) {
         if !self.resting {
             self.subscription.rest();
@@ -235,7 +243,7 @@ impl Session {
         }
     }
 
-    /// Fills a frame with what is ready. Returns whether there was anything.
+    /// Fills a frame with ready messages and sends it. Returns whether there were any.
     fn deliver(&mut self) -> Result<bool, Refusal> {
         let mut frame = BytesMut::new();
         let mut count = 0;
@@ -256,7 +264,7 @@ impl Session {
                     frame.reserve(BUFFER_BYTES);
                 }
                 bytes.add(delivery.id, delivery.body.len());
-                batch::put(&mut frame, delivery);
+                delivery::put(&mut frame, delivery);
                 count += 1;
             };
             let left = left.map(|left| usize::try_from(left).unwrap_or(usize::MAX));
@@ -310,12 +318,12 @@ impl Session {
         if any {
             let counted = self.link.as_ref().and_then(|link| link.count(frame.len()));
             let response = Some(Answer::Batch(MessageBatch::encoded(frame)));
-            self.outlet.put(SubscribeResponse { response }, counted);
+            self.responses.put(SubscribeResponse { response }, counted);
         }
         any
     }
 
-    /// The channel is gone, or the broker.
+    /// The refusal of a session whose channel, or broker, is gone.
     fn closed(&self) -> Refusal {
         if self.core.stop.is_cancelled() {
             return Refusal::stopping();
@@ -324,7 +332,8 @@ impl Session {
         Refusal::new(Code::NotFound, "CHANNEL_DELETED", text)
     }
 
-    /// Finds out what timed out where that is what keeps messages back. Returns whether it looked.
+    /// Removes timed-out messages from the bytes in flight, at intervals and only where these keep messages
+    /// back. Returns whether it has.
     fn prune(&mut self, cx: &mut Context<'_>) -> bool {
         if !self.starved {
             self.prune = None;
@@ -340,7 +349,7 @@ impl Session {
         looked
     }
 
-    /// Does what an update says, in the order of its fields.
+    /// Applies an update, in the order of its fields.
     ///
     /// # Errors
     /// The credit is above the limit.
@@ -350,7 +359,7 @@ impl Session {
             self.set_credit(credit, "update.")?;
         }
         let bytes = &mut self.bytes;
-        let mut acknowledging = Acknowledging {
+        let mut batch = AckBatch {
             subscription: &mut self.subscription,
             max_delay: self.core.config.max_delay,
             failures: &mut self.failures,
@@ -358,11 +367,11 @@ impl Session {
             finished: 0,
             requeued: 0,
         };
-        acknowledging.finish(&finish);
-        acknowledging.requeue(&requeue);
-        acknowledging.release(&release);
-        acknowledging.touch(&touch);
-        let Acknowledging { finished, requeued, .. } = acknowledging;
+        batch.finish(&finish);
+        batch.requeue(&requeue);
+        batch.release(&release);
+        batch.touch(&touch);
+        let AckBatch { finished, requeued, .. } = batch;
         self.listed.client().count_acknowledged(finished, requeued);
         if confirm > 0 {
             self.confirm.ask(confirm);
@@ -370,7 +379,7 @@ impl Session {
         Ok(())
     }
 
-    /// Changes what the credit names; `prefix` leads to the field.
+    /// Sets the credit in messages and in bytes, each where it is given; `prefix` is the path to the field.
     ///
     /// # Errors
     /// It is above the limit.

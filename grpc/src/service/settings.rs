@@ -34,6 +34,27 @@ pub(super) fn of(topic: &Topic) -> TopicSettings {
 const FIELDS: [&str; 7] =
     ["durability", "max_messages", "max_bytes", "max_age_ms", "overflow", "dedup_window_ms", "dedup_max_ids"];
 
+/// The fields of a message that a change is about, each by its place in `fields`: those that the mask names,
+/// or without one those that it `has`.
+pub(super) fn changes<const N: usize>(
+    has: [bool; N],
+    fields: [&str; N],
+    mask: Option<&FieldMask>,
+) -> Result<[bool; N], Refusal> {
+    let Some(mask) = mask else { return Ok(has) };
+    let mut changes = [false; N];
+    for (at, path) in mask.paths.iter().enumerate() {
+        match fields.iter().position(|field| field == path) {
+            Some(field) => changes[field] = true,
+            None => {
+                let text = format!("{path:?} is none of {}", fields.join(", "));
+                return Err(Refusal::invalid(format!("update_mask.paths[{at}]"), text));
+            }
+        }
+    }
+    Ok(changes)
+}
+
 /// A change of settings that is checked.
 pub(super) struct Change {
     wanted: TopicSettings,
@@ -61,17 +82,7 @@ impl Change {
             wanted.dedup_window_ms.is_some(),
             wanted.dedup_max_ids.is_some(),
         ];
-        let mut changes = has;
-        if let Some(mask) = mask {
-            changes = [false; FIELDS.len()];
-            for (at, path) in mask.paths.iter().enumerate() {
-                let Some(field) = FIELDS.iter().position(|field| field == path) else {
-                    let text = format!("{path:?} is none of {}", FIELDS.join(", "));
-                    return Err(Refusal::invalid(format!("update_mask.paths[{at}]"), text));
-                };
-                changes[field] = true;
-            }
-        }
+        let changes = changes(has, FIELDS, mask)?;
         let durability = wanted.durability.map(|level| match v1::Durability::try_from(level) {
             Ok(v1::Durability::Memory) => Ok(Durability::Memory),
             Ok(v1::Durability::Flush) => Ok(Durability::Flush),

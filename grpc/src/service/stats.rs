@@ -14,8 +14,8 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 use tokio_stream::Stream;
 use tonic::Status;
 
-use super::ending::Ending;
 use super::pages::{Page, parts};
+use super::stream_end::StreamEnd;
 use super::{Core, topic_name};
 use crate::status::Refusal;
 use crate::v1;
@@ -64,7 +64,7 @@ pub(super) fn page(core: &Core, caller: &Caller, filter: &Filter, page: &Page) -
 }
 
 /// All numbers of what a caller may see, in parts.
-fn gather(core: &Core, caller: &Caller, filter: &Filter) -> VecDeque<WatchStatsResponse> {
+fn collect(core: &Core, caller: &Caller, filter: &Filter) -> VecDeque<WatchStatsResponse> {
     let topics = filter.topics(&core.broker, caller).iter().map(|topic| of_topic(topic)).collect();
     let mut parts: VecDeque<_> = parts(topics)
         .into_iter()
@@ -134,6 +134,7 @@ fn of_channel(report: &ChannelReport) -> ChannelStats {
         paused: stats.paused,
         oldest_message_ns: stats.oldest.unwrap_or_default(),
         oversized: stats.oversized,
+        dead_lettered: stats.dead_lettered,
     }
 }
 
@@ -146,70 +147,79 @@ pub(super) fn durability(level: Durability) -> v1::Durability {
     }
 }
 
-/// The numbers again and again. Gathered when the connection has room for them, so a slow reader costs
-/// nothing.
-pub(crate) struct Watching {
+/// The answers of `WatchStats`: the numbers at each tick. They are collected only when the connection has
+/// room for them, so a slow reader costs nothing.
+pub(crate) struct StatsWatch {
     core: Arc<Core>,
     caller: Caller,
     filter: Filter,
     ticks: Interval,
-    ending: Ending,
-    /// Under way where it holds up nobody.
-    gathering: Option<JoinHandle<VecDeque<WatchStatsResponse>>>,
-    /// The rest of what was gathered.
+    stream_end: StreamEnd,
+    /// The collection of the numbers, on a thread of the blocking pool.
+    collecting: Option<JoinHandle<VecDeque<WatchStatsResponse>>>,
+    /// Responses of the last collection that are not sent yet.
     parts: VecDeque<WatchStatsResponse>,
     ended: bool,
 }
 
-impl Watching {
+impl StatsWatch {
     pub(super) fn new(
         core: Arc<Core>,
         caller: Caller,
         filter: Filter,
         every: Duration,
-        ending: Ending,
+        stream_end: StreamEnd,
     ) -> Self {
         let mut ticks = interval(every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { core, caller, filter, ticks, ending, gathering: None, parts: VecDeque::new(), ended: false }
+        Self {
+            core,
+            caller,
+            filter,
+            ticks,
+            stream_end,
+            collecting: None,
+            parts: VecDeque::new(),
+            ended: false,
+        }
     }
 }
 
-impl Stream for Watching {
+impl Stream for StatsWatch {
     type Item = Result<WatchStatsResponse, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let watching = &mut *self;
-        if watching.ended {
+        let watch = &mut *self;
+        if watch.ended {
             return Poll::Ready(None);
         }
-        if let Poll::Ready(status) = watching.ending.poll(cx) {
-            watching.ended = true;
+        if let Poll::Ready(status) = watch.stream_end.poll(cx) {
+            watch.ended = true;
             return Poll::Ready(Some(Err(status)));
         }
-        if let Some(part) = watching.parts.pop_front() {
+        if let Some(part) = watch.parts.pop_front() {
             return Poll::Ready(Some(Ok(part)));
         }
-        let gathering = match &mut watching.gathering {
-            Some(gathering) => gathering,
+        let collecting = match &mut watch.collecting {
+            Some(collecting) => collecting,
             none => {
-                ready!(watching.ticks.poll_tick(cx));
-                let (core, caller) = (Arc::clone(&watching.core), watching.caller.clone());
-                let filter = watching.filter.clone();
-                let gather = move || gather(&core, &caller, &filter);
-                none.insert(tokio::task::spawn_blocking(gather))
+                ready!(watch.ticks.poll_tick(cx));
+                let (core, caller) = (Arc::clone(&watch.core), watch.caller.clone());
+                let filter = watch.filter.clone();
+                let collect = move || collect(&core, &caller, &filter);
+                none.insert(tokio::task::spawn_blocking(collect))
             }
         };
-        let gathered = ready!(Pin::new(gathering).poll(cx));
-        watching.gathering = None;
-        Poll::Ready(Some(match gathered {
+        let collected = ready!(Pin::new(collecting).poll(cx));
+        watch.collecting = None;
+        Poll::Ready(Some(match collected {
             Ok(mut parts) => {
                 let first = parts.pop_front().unwrap_or_default();
-                watching.parts = parts;
+                watch.parts = parts;
                 Ok(first)
             }
             Err(_) => {
-                watching.ended = true;
+                watch.ended = true;
                 Err(Refusal::stopping().into())
             }
         }))

@@ -10,10 +10,10 @@ use mq_net::signal::Signal;
 use tokio::time::timeout;
 use tonic::{Code, Request, Response, Status, Streaming};
 
-use super::ending::Ending;
-use super::outlet::{Frames, outlet};
-use super::session::Session;
+use super::response_queue::{ResponseStream, response_queue};
+use super::session::SubscribeSession;
 use super::start::start;
+use super::stream_end::StreamEnd;
 use super::{Core, channel_name, leases, link, peer, topic_name};
 use crate::status::Refusal;
 use crate::v1::subscribe_request::Request as Body;
@@ -40,8 +40,8 @@ const MSG_TIMEOUT_MIN: Duration = Duration::from_millis(1);
 /// up to 64 KiB beside its last message.
 const MESSAGE_BYTES_DEFAULT: usize = (4 << 20) - (64 << 10);
 
-/// The service.
-pub(crate) struct Subscribing(pub(crate) Arc<Core>);
+/// Answers the calls of `SubscribeService`.
+pub(crate) struct SubscribeHandler(pub(crate) Arc<Core>);
 
 /// A client's request for a stream, checked.
 pub(super) struct Opening {
@@ -53,27 +53,20 @@ pub(super) struct Opening {
 }
 
 #[tonic::async_trait]
-impl SubscribeService for Subscribing {
-    type SubscribeStream = Frames<SubscribeResponse>;
+impl SubscribeService for SubscribeHandler {
+    type SubscribeStream = ResponseStream<SubscribeResponse>;
 
     async fn subscribe(
         &self,
         request: Request<Streaming<SubscribeRequest>>,
     ) -> Result<Response<Self::SubscribeStream>, Status> {
         let core = &self.0;
-        let ending = Ending::of(&request, &core.stop);
+        let stream_end = StreamEnd::of(&request, &core.stop);
         let caller = core.caller(&request).await?;
         let (peer, link) = (peer(&request), link(&request).cloned());
         let user_agent = user_agent(&request);
         let mut input = request.into_inner();
-        let first = tokio::select! {
-            first = timeout(OPEN_TIMEOUT, input.message()) => first,
-            () = core.stop.cancelled() => return Err(Refusal::stopping().into()),
-        };
-        let opens_nothing =
-            || Refusal::new(Code::FailedPrecondition, "NOT_OPEN", "the first request must have `open`");
-        let first = first.map_err(|_| opens_nothing())??.ok_or_else(opens_nothing)?;
-        let Some(Body::Open(open)) = first.request else { return Err(opens_nothing().into()) };
+        let open = read_open(core, &mut input).await?;
         let opening = Opening::check(core, &open)?;
         caller.consume(&opening.topic, &opening.channel).map_err(Refusal::from)?;
         let signal = Arc::new(Signal::default());
@@ -107,15 +100,22 @@ impl SubscribeService for Subscribing {
                 bytes => bytes as u64,
             },
         };
-        let (outlet, frames) = outlet();
-        outlet.put(SubscribeResponse { response: Some(Answer::Opened(opened)) }, None);
-        let mut session =
-            Session::new(Arc::clone(core), link, subscription, listed, input, (outlet, signal), ending);
+        let (responses, stream) = response_queue();
+        responses.put(SubscribeResponse { response: Some(Answer::Opened(opened)) }, None);
+        let mut session = SubscribeSession::new(
+            Arc::clone(core),
+            link,
+            subscription,
+            listed,
+            input,
+            (responses, signal),
+            stream_end,
+        );
         if let Some(credit) = open.credit {
             session.set_credit(credit, "open.")?;
         }
         tokio::spawn(session.run());
-        Ok(Response::new(frames))
+        Ok(Response::new(stream))
     }
 
     async fn pull(&self, request: Request<PullRequest>) -> Result<Response<PullResponse>, Status> {
@@ -127,6 +127,24 @@ impl SubscribeService for Subscribing {
         request: Request<AcknowledgeRequest>,
     ) -> Result<Response<AcknowledgeResponse>, Status> {
         Ok(Response::new(leases::acknowledge(&self.0, request).await?))
+    }
+}
+
+/// Reads the request that opens a stream.
+///
+/// # Errors
+/// `NOT_OPEN` if the first request does not come in time or opens nothing; the stream's own error; a stop.
+async fn read_open(core: &Core, input: &mut Streaming<SubscribeRequest>) -> Result<SubscribeOpen, Status> {
+    let first = tokio::select! {
+        first = timeout(OPEN_TIMEOUT, input.message()) => first,
+        () = core.stop.cancelled() => return Err(Refusal::stopping().into()),
+    };
+    let opens_nothing =
+        || Refusal::new(Code::FailedPrecondition, "NOT_OPEN", "the first request must have `open`");
+    let first = first.map_err(|_| opens_nothing())??.ok_or_else(opens_nothing)?;
+    match first.request {
+        Some(Body::Open(open)) => Ok(open),
+        _ => Err(opens_nothing().into()),
     }
 }
 

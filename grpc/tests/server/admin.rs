@@ -23,7 +23,7 @@ async fn topics_and_channels_come_change_and_go() {
     admin.pause_topic(PauseTopicRequest { topic: topic() }).await.unwrap();
     stack.publish("t", &["a", "b"]).await;
     let channel = || "c".to_owned();
-    let create = || CreateChannelRequest { topic: topic(), channel: channel(), start: None };
+    let create = || CreateChannelRequest { topic: topic(), channel: channel(), ..Default::default() };
     assert!(admin.create_channel(create()).await.unwrap().into_inner().created);
     assert!(!admin.create_channel(create()).await.unwrap().into_inner().created);
     let listed = admin.list_topics(ListTopicsRequest::default()).await.unwrap().into_inner().topics;
@@ -99,6 +99,64 @@ async fn settings_change_where_they_are_given() {
         let now = admin.get_topic_settings(get).await.unwrap().into_inner().settings.unwrap();
         assert_eq!(now, after, "nothing of it is changed");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_channels_settings_change_where_they_are_given_and_refusals_name_the_field() {
+    let stack = Stack::start().await;
+    stack.publish("t", &["a"]).await;
+    let mut admin = AdminServiceClient::new(stack.channel().await);
+    let channel = || "c".to_owned();
+    let settings = |max_attempts, dead: &str| {
+        let dead_letter_topic = Some(dead.to_owned());
+        ChannelSettings { max_attempts: Some(max_attempts), dead_letter_topic, redelivery_delay_ms: None }
+    };
+    let create =
+        |settings| CreateChannelRequest { topic: topic(), channel: channel(), start: None, settings };
+    let refused = admin.create_channel(create(Some(settings(5, "t")))).await.unwrap_err();
+    assert_eq!((refused.code(), &violated(&refused)[..]), (Code::InvalidArgument, "settings"));
+    let created = admin.create_channel(create(Some(settings(5, "dead")))).await.unwrap().into_inner();
+    let before = created.settings.unwrap();
+    assert!(created.created);
+    assert_eq!(before, ChannelSettings { redelivery_delay_ms: Some(1000), ..settings(5, "dead") });
+    let again = admin.create_channel(create(Some(settings(7, "other")))).await.unwrap().into_inner();
+    assert_eq!(
+        (again.created, again.settings),
+        (false, Some(before.clone())),
+        "one that exists keeps its own"
+    );
+
+    let update = |settings, paths: Option<&[&str]>| UpdateChannelSettingsRequest {
+        topic: topic(),
+        channel: channel(),
+        settings: Some(settings),
+        update_mask: paths.map(|paths| prost_types::FieldMask {
+            paths: paths.iter().map(|&path| path.to_owned()).collect(),
+        }),
+    };
+    for (bad, field) in [
+        (settings(65_536, "dead"), "settings.max_attempts"),
+        (settings(5, "no name!"), "settings.dead_letter_topic"),
+        (settings(0, "dead"), "settings"),
+        (settings(5, ""), "settings"),
+    ] {
+        let refused = admin.update_channel_settings(update(bad, None)).await.unwrap_err();
+        assert_eq!((refused.code(), &violated(&refused)[..]), (Code::InvalidArgument, field), "{refused}");
+    }
+    let request = update(settings(1, ""), Some(&["colour"]));
+    let refused = admin.update_channel_settings(request).await.unwrap_err();
+    assert_eq!(violated(&refused), "update_mask.paths[0]");
+    let get = || GetChannelSettingsRequest { topic: topic(), channel: channel() };
+    let now = admin.get_channel_settings(get()).await.unwrap().into_inner().settings;
+    assert_eq!(now, Some(before.clone()), "nothing of it is changed");
+
+    let delay = ChannelSettings { redelivery_delay_ms: Some(0), ..Default::default() };
+    let after = admin.update_channel_settings(update(delay, None)).await.unwrap().into_inner().settings;
+    assert_eq!(after, Some(ChannelSettings { redelivery_delay_ms: Some(0), ..before }));
+    let all: &[&str] = &["max_attempts", "dead_letter_topic", "redelivery_delay_ms"];
+    let reset = update(ChannelSettings::default(), Some(all));
+    let after = admin.update_channel_settings(reset).await.unwrap().into_inner().settings;
+    assert_eq!(after, Some(ChannelSettings { redelivery_delay_ms: Some(1000), ..settings(0, "") }));
 }
 
 /// The field that a call was refused for.

@@ -1,5 +1,7 @@
 //! Requests of which most comes, and no more.
 
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
 use std::sync::Arc;
 
 use mq_grpc::Config;
@@ -75,4 +77,53 @@ async fn half_sent_requests_share_a_budget_and_leave_it() {
     .await;
     drop(tasks);
     until("both to be stored", || (stack.broker.topics()[0].depth() == 2).then_some(())).await;
+}
+
+/// Whether the server has closed the connection.
+fn is_closed(mut socket: &TcpStream) -> bool {
+    loop {
+        match socket.read(&mut [0; 4096]) {
+            Ok(0) => return true,
+            Ok(_) => {}
+            Err(error) => return error.kind() != ErrorKind::WouldBlock,
+        }
+    }
+}
+
+/// Frames and blocks of headers are held before any call is known of: one that is not whole is nobody's call.
+#[tokio::test(flavor = "multi_thread")]
+async fn half_sent_frames_and_headers_have_a_part_of_the_budget() {
+    const PEERS: usize = 300;
+    const BYTES: usize = 12_000;
+    const DATA: u8 = 0;
+    const HEADERS: u8 = 1;
+    let frame =
+        |kind: u8, length: usize| [&(length as u32).to_be_bytes()[1..], &[kind, 0, 0, 0, 0, 1]].concat();
+    let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    // A field of a header that has no end, and a frame of which all but a byte comes.
+    for half in [frame(HEADERS, BYTES), frame(DATA, BYTES + 1)] {
+        let budget = Budget::new(16 * MIB);
+        let config = Config { budget: budget.clone(), ..Config::default() };
+        let stack = Stack::start_with(config, server::Config::default()).await;
+        let sent = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &settings[..], &half, &[0x40, 0x7f, 0xe1, 0x3f]];
+        let sent = [&sent.concat()[..], &vec![b'x'; BYTES - 4]].concat();
+        let connect = || {
+            let mut socket = TcpStream::connect(stack.grpc.to_string()).unwrap();
+            socket.write_all(&sent).unwrap();
+            socket.set_nonblocking(true).unwrap();
+            socket
+        };
+        let peers: Vec<TcpStream> = (0..PEERS).map(|_| connect()).collect();
+        until("the oldest to be closed", || {
+            let closed = peers.iter().filter(|peer| is_closed(peer)).count();
+            (closed >= PEERS - 2 * MIB / BYTES).then_some(())
+        })
+        .await;
+        assert!(budget.peak() >= MIB, "{} bytes counted", budget.peak());
+        // Those that are at it together begin in any order; this one is the youngest for certain.
+        let youngest = connect();
+        let mut client = PublishServiceClient::new(stack.channel().await);
+        client.publish(request(10)).await.unwrap();
+        assert!(!is_closed(&youngest), "the youngest stays");
+    }
 }

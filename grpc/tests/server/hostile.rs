@@ -118,7 +118,8 @@ async fn a_reader_that_stops_holds_little_and_keeps_nothing_from_others() {
         finished += 1;
     }
     let held = in_flight();
-    // The window of its stream, and some frames: in the outlet, in the encoder, in the buffer of HTTP/2.
+    // The window of its stream, and some frames: in the queue of responses, in the encoder, in HTTP/2's
+    // buffer.
     assert!(held < (8 << 16) / 1_000, "{held} messages of 1,000 bytes lie in buffers");
     // It cancels, its connection stays: what it held goes to who reads, too.
     drop(idle);

@@ -18,4 +18,5 @@ mod requests;
 mod security;
 mod stack;
 mod subscribe;
+mod web;
 mod wire;

@@ -59,7 +59,17 @@ async fn call(admin: &mut Admin, method: &str, topic: &str, token: Option<&str>)
             let request = UpdateTopicSettingsRequest { topic, settings, update_mask: None };
             answer!(update_topic_settings, request)
         }
-        "CreateChannel" => answer!(create_channel, CreateChannelRequest { topic, channel, start: None }),
+        "CreateChannel" => {
+            answer!(create_channel, CreateChannelRequest { topic, channel, ..Default::default() })
+        }
+        "GetChannelSettings" => {
+            answer!(get_channel_settings, GetChannelSettingsRequest { topic, channel })
+        }
+        "UpdateChannelSettings" => {
+            let settings = Some(ChannelSettings { redelivery_delay_ms: Some(7), ..Default::default() });
+            let request = UpdateChannelSettingsRequest { topic, channel, settings, update_mask: None };
+            answer!(update_channel_settings, request)
+        }
         "DeleteChannel" => answer!(delete_channel, DeleteChannelRequest { topic, channel }),
         "EmptyChannel" => answer!(empty_channel, EmptyChannelRequest { topic, channel }),
         "PauseChannel" => answer!(pause_channel, PauseChannelRequest { topic, channel }),
@@ -186,7 +196,7 @@ async fn a_grant_to_consume_changes_no_topic_and_one_to_publish_no_channel() {
                 continue;
             }
             let (code, _) = call(&mut admin, &method, "yours", Some("s3cret")).await;
-            let is_topics = !method.ends_with("Channel");
+            let is_topics = !method.contains("Channel");
             let is_right = match is_topics == (allowed == "Topic") {
                 true => is_done(code),
                 false => code == Code::PermissionDenied,

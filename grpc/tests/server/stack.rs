@@ -16,6 +16,7 @@ use mq_grpc::v1::{
     publish_stream_response,
 };
 use mq_grpc::{Config, Parts, Server};
+use mq_net::http::HostNames;
 use mq_net::transport::Address;
 use mq_nsq::server;
 use tempfile::TempDir;
@@ -80,6 +81,7 @@ impl Stack {
             clients: clients.clone(),
             tls: nsq.tls(),
             directory: None,
+            hosts: HostNames::new(["broker.example"]),
         };
         let server = Server::bind(config, parts).await.unwrap();
         let Address::Tcp(address) = server.local_addr() else { panic!("a path") };

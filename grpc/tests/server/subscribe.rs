@@ -210,7 +210,8 @@ async fn what_a_cancelled_stream_held_backs_off_the_second_time() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_too_large_for_a_client_does_not_stop_those_behind_it() {
-    let stack = Stack::start().await;
+    let nsq = server::Config { http_address: Some("127.0.0.1:0".to_owned()), ..server::Config::default() };
+    let stack = Stack::start_with(mq_grpc::Config::default(), nsq).await;
     let large = "x".repeat(2_000);
     stack.publish("t", &["a", &large, "b"]).await;
     let small = SubscribeOpen { max_message_bytes: Some(1_999), ..open("t", "c") };
@@ -218,6 +219,14 @@ async fn a_message_too_large_for_a_client_does_not_stop_those_behind_it() {
     assert_eq!(&subscriber.next().await.body[..], b"a");
     assert_eq!(&subscriber.next().await.body[..], b"b");
     assert_eq!((stats(&stack).oversized, stats(&stack).deferred), (1, 1));
+    let json = shown(&stack, "json").await;
+    assert!(json.contains("\"oversized_count\":1"), "{json}");
+    let text = shown(&stack, "text").await;
+    assert!(text.contains("too large for a consumer: 1 times"), "{text}");
+    let metrics = got(&stack, "/metrics").await;
+    let family = "mq_channel_oversized_messages_total";
+    let line = metrics.lines().find(|line| line.starts_with(family)).unwrap_or_default();
+    assert!(line.ends_with(" 1"), "{line}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -372,9 +381,13 @@ async fn a_deleted_channel_and_a_stop_end_the_stream() {
 
 /// The answer of `/stats`.
 async fn shown(stack: &Stack, format: &str) -> String {
+    got(stack, &format!("/stats?format={format}")).await
+}
+
+/// The answer of the HTTP API.
+async fn got(stack: &Stack, target: &str) -> String {
     let mut socket = tokio::net::TcpStream::connect(stack.http.as_ref().unwrap()).await.unwrap();
-    let request =
-        format!("GET /stats?format={format} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     socket.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     soon("an answer", socket.read_to_string(&mut answer)).await.unwrap();

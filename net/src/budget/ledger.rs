@@ -46,11 +46,13 @@ struct Holding {
 pub(super) struct Ledger {
     limit: usize,
     used: usize,
-    /// The most there was.
+    /// Greatest value of `used` so far.
     peak: usize,
     holdings: BTreeMap<u64, Holding>,
     finisher: Option<u64>,
     waiting: BTreeSet<u64>,
+    /// Holders that wait until there is less than the limit.
+    waiting_to_begin: BTreeSet<u64>,
     /// Whether the last that was let in was the youngest.
     takes_youngest: bool,
 }
@@ -64,6 +66,7 @@ impl Ledger {
             holdings: BTreeMap::new(),
             finisher: None,
             waiting: BTreeSet::new(),
+            waiting_to_begin: BTreeSet::new(),
             takes_youngest: false,
         }
     }
@@ -81,7 +84,7 @@ impl Ledger {
     }
 
     pub(super) fn any_waiting(&self) -> bool {
-        !self.waiting.is_empty()
+        !self.waiting.is_empty() || !self.waiting_to_begin.is_empty()
     }
 
     /// Replaces the reservation of a holder. A change counts as progress; shrinking ends its time as the
@@ -126,8 +129,17 @@ impl Ledger {
         true
     }
 
+    /// Whether a holder of nothing may begin with more than all that is left: only below the limit, for as
+    /// the finisher it would be beyond it by far. If not, it waits.
+    pub(super) fn may_begin(&mut self, id: u64) -> bool {
+        if self.is_spent() {
+            self.waiting_to_begin.insert(id);
+        }
+        !self.is_spent()
+    }
+
     /// The holders that shall ask again: as many as there is room for a step each, or one to be the finisher.
-    /// From `now` on it is theirs to move on.
+    /// Below the limit, also those that wait to begin. From `now` on it is theirs to move on.
     pub(super) fn next(&mut self, now: u64) -> Vec<u64> {
         let steps = (self.limit - self.limit / 4).saturating_sub(self.used).div_ceil(STEP_BYTES);
         let count = steps.max(usize::from(self.finisher.is_none())).min(self.waiting.len());
@@ -139,6 +151,9 @@ impl Ledger {
                 false => self.waiting.pop_first(),
             });
         }
+        if !self.is_spent() {
+            next.extend(std::mem::take(&mut self.waiting_to_begin));
+        }
         next.iter().for_each(|id| self.progress(*id, now));
         next
     }
@@ -147,6 +162,7 @@ impl Ledger {
     pub(super) fn remove(&mut self, id: u64, now: u64) {
         self.set(id, 0, now);
         self.waiting.remove(&id);
+        self.waiting_to_begin.remove(&id);
         if self.finisher == Some(id) {
             self.finisher = None;
         }
@@ -159,7 +175,7 @@ impl Ledger {
 
     /// Bytes that those that wait want: a step each.
     pub(super) fn wanted(&self) -> usize {
-        self.waiting.len().saturating_mul(STEP_BYTES)
+        (self.waiting.len() + self.waiting_to_begin.len()).saturating_mul(STEP_BYTES)
     }
 
     /// Holders to be closed so that there is room for `wanted` bytes: the finisher first, then the ones with
@@ -211,6 +227,7 @@ mod tests {
         Set(u64, usize),
         Take(u64, usize),
         Grow(u64),
+        Begin(u64),
         Progress(u64),
         Remove(u64),
         Next,
@@ -224,6 +241,7 @@ mod tests {
             4 => (id(), 0..5_usize).prop_map(|(id, steps)| Step::Set(id, steps * STEP_BYTES)),
             1 => (id(), 1..6_usize).prop_map(|(id, steps)| Step::Take(id, steps * STEP_BYTES)),
             4 => id().prop_map(Step::Grow),
+            1 => id().prop_map(Step::Begin),
             1 => id().prop_map(Step::Progress),
             1 => id().prop_map(Step::Remove),
             2 => Just(Step::Next),
@@ -239,6 +257,7 @@ mod tests {
         bytes: [usize; 6],
         since: [u64; 6],
         waiting: Vec<u64>,
+        waiting_to_begin: Vec<u64>,
         turns: usize,
         finisher: Option<u64>,
     }
@@ -274,6 +293,15 @@ mod tests {
             may
         }
 
+        fn may_begin(&mut self, id: u64) -> bool {
+            let may = self.used() < LIMIT;
+            if !may && !self.waiting_to_begin.contains(&id) {
+                self.waiting_to_begin.push(id);
+                self.waiting_to_begin.sort_unstable();
+            }
+            may
+        }
+
         fn next(&mut self) -> Vec<u64> {
             let mut room = (6 * STEP_BYTES).saturating_sub(self.used());
             let mut next = Vec::new();
@@ -283,6 +311,10 @@ mod tests {
             }
             if next.is_empty() && self.finisher.is_none() && !self.waiting.is_empty() {
                 next.push(self.turn());
+            }
+            if self.used() < LIMIT {
+                self.waiting_to_begin.iter().for_each(|id| self.since[*id as usize] = self.now);
+                next.append(&mut self.waiting_to_begin);
             }
             next
         }
@@ -320,6 +352,7 @@ mod tests {
                     }
                     Step::Take(..) => {}
                     Step::Grow(id) => prop_assert_eq!(ledger.may_grow(id), model.may_grow(id)),
+                    Step::Begin(id) => prop_assert_eq!(ledger.may_begin(id), model.may_begin(id)),
                     Step::Progress(id) => {
                         ledger.progress(id, model.now);
                         model.since[id as usize] = model.now;
@@ -328,6 +361,7 @@ mod tests {
                         ledger.remove(id, model.now);
                         model.set(id, 0);
                         model.waiting.retain(|waiting| *waiting != id);
+                        model.waiting_to_begin.retain(|waiting| *waiting != id);
                         model.finisher = model.finisher.filter(|finisher| *finisher != id);
                     }
                     Step::Next => prop_assert_eq!(ledger.next(model.now), model.next()),
@@ -339,7 +373,8 @@ mod tests {
                 }
                 prop_assert_eq!(ledger.used(), model.used());
                 prop_assert_eq!(ledger.is_spent(), model.used() >= LIMIT);
-                prop_assert_eq!(ledger.any_waiting(), !model.waiting.is_empty());
+                let waiting = model.waiting.len() + model.waiting_to_begin.len();
+                prop_assert_eq!(ledger.any_waiting(), waiting > 0);
                 let victims = ledger.victims(ledger.wanted(), model.now, GRACE, |id| id != 0);
                 let is_stalled = |id: u64| {
                     id != 0 && model.bytes[id as usize] > 0 && model.now - model.since[id as usize] >= GRACE
@@ -356,7 +391,7 @@ mod tests {
                 // They are enough, and without the last not enough.
                 let freed = |ids: &[u64]| ids.iter().map(|id| model.bytes[*id as usize]).sum::<usize>();
                 let room = LIMIT.saturating_sub(model.used());
-                let wanted = (model.waiting.len() * STEP_BYTES).saturating_sub(room);
+                let wanted = (waiting * STEP_BYTES).saturating_sub(room);
                 prop_assert!(freed(&victims) >= wanted || most.is_none());
                 prop_assert!(victims.is_empty() || freed(&victims[..victims.len() - 1]) < wanted);
             }

@@ -1,11 +1,13 @@
 //! The budget of a process for bytes held for its peers, in and out, whatever the protocol: half-read
-//! commands and bodies, answers and messages that a socket does not take. `ledger`: its figures.
+//! commands and bodies, answers and messages that a socket does not take. `ledger`: its figures;
+//! `beginnings`: what layers hold before anybody sees it.
 //!
 //! Each connection has an [`Account`] and sets it to what it holds once it is known that this stays: after a
 //! read that ended in the middle of a command, after a write that the socket did not take. At the limit it
 //! takes in nothing larger than [`FREE_BYTES`] and waits. While anybody waits, the accounts that held most
 //! for longest are closed.
 
+mod beginnings;
 mod ledger;
 
 use std::collections::HashMap;
@@ -20,8 +22,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep};
 
 use crate::signal::Signal;
+use beginnings::Beginnings;
 use ledger::{Ledger, reserved};
 
+pub use beginnings::Beginning;
 pub use ledger::{FREE_BYTES, STEP_BYTES};
 
 /// Part of the memory for messages that is the limit for what is held for peers.
@@ -55,8 +59,11 @@ const FEW_STREAMS: usize = 4;
 /// Places of streams that are reserved for at a time.
 const STREAM_RUN: usize = 16;
 
-/// The holder of what all streams and codecs take.
+/// Id under which the ledger has the bytes of all streams and codecs.
 const STREAMS_ID: u64 = u64::MAX;
+
+/// Id under which the ledger has the bytes of all beginnings.
+const BEGINNINGS_ID: u64 = u64::MAX - 1;
 
 /// A budget. A handle: clones share it.
 #[derive(Clone, Debug)]
@@ -79,7 +86,12 @@ struct Shared {
     streams: AtomicUsize,
     /// Streams that the ledger has a reservation for.
     counted_streams: AtomicUsize,
+    beginnings: Mutex<Beginnings<Arc<Closing>>>,
+    /// Bytes of beginnings that the ledger has a reservation for.
+    counted_beginnings: AtomicUsize,
     answers: Arc<Semaphore>,
+    /// The turn of answers with bodies of messages.
+    bodies: Arc<Semaphore>,
 }
 
 /// The connection that an account belongs to.
@@ -93,6 +105,17 @@ struct Owner {
 struct Closing {
     is_closed: AtomicBool,
     wake: Arc<dyn Wake>,
+}
+
+impl Closing {
+    fn new(wake: Arc<dyn Wake>) -> Self {
+        Self { is_closed: AtomicBool::new(false), wake }
+    }
+
+    fn close(&self) {
+        self.is_closed.store(true, Ordering::Release);
+        self.wake.wake();
+    }
 }
 
 impl std::fmt::Debug for Closing {
@@ -121,7 +144,10 @@ impl Budget {
             owners: Mutex::default(),
             streams: AtomicUsize::new(0),
             counted_streams: AtomicUsize::new(0),
+            beginnings: Mutex::new(Beginnings::new(limit)),
+            counted_beginnings: AtomicUsize::new(0),
             answers: Arc::new(Semaphore::new(ANSWERS_MAX)),
+            bodies: Arc::new(Semaphore::new(1)),
         }))
     }
 
@@ -163,7 +189,7 @@ impl Budget {
 
     fn open(&self, wake: Arc<dyn Wake>, may_close: bool) -> Account {
         let id = self.0.next.fetch_add(1, Ordering::Relaxed);
-        let closing = Arc::new(Closing { is_closed: AtomicBool::new(false), wake });
+        let closing = Arc::new(Closing::new(wake));
         Account { budget: self.clone(), id, bytes: 0, may_close, is_listed: false, closing }
     }
 
@@ -206,10 +232,50 @@ impl Budget {
         }
     }
 
+    /// A new count of the input that a peer has begun to send on one layer of its connection.
+    pub fn beginning(&self) -> Beginning {
+        Beginning::new(self.clone())
+    }
+
+    /// Applies a change, counts what there is after it, and closes the owners that it returns.
+    fn change_beginnings(&self, change: impl FnOnce(&mut Beginnings<Arc<Closing>>) -> Vec<Arc<Closing>>) {
+        let mut beginnings = self.0.beginnings.lock();
+        let gone = change(&mut beginnings);
+        let is_counted = beginnings.counted() == self.0.counted_beginnings.load(Ordering::Acquire);
+        drop(beginnings);
+        if !is_counted {
+            self.change(|ledger, now| {
+                let bytes = self.0.beginnings.lock().counted();
+                self.0.counted_beginnings.store(bytes, Ordering::Release);
+                ledger.set(BEGINNINGS_ID, bytes, now);
+            });
+        }
+        if !gone.is_empty() {
+            tracing::warn!(
+                connections = gone.len(),
+                "half-sent handshakes, records, frames and heads have their part of the memory for clients: the \
+                 oldest are closed"
+            );
+        }
+        gone.iter().for_each(|closing| closing.close());
+    }
+
     /// A turn to make up an answer that may be large, to be kept until the answer is counted.
     pub async fn turn(&self) -> Option<Turn> {
         // It is never closed.
-        Arc::clone(&self.0.answers).acquire_owned().await.ok().map(Turn)
+        Arc::clone(&self.0.answers).acquire_owned().await.ok().map(Turn::new)
+    }
+
+    /// A turn for an answer with bodies of messages, to be kept until the answer is counted. The answer may
+    /// be larger than all of the budget: nobody else makes up one of its kind meanwhile, and it is made up only
+    /// while the budget is not spent, so that no two of them are there beyond it.
+    pub async fn sole_turn(&self) -> Option<Turn> {
+        // It is never closed.
+        let turn = Arc::clone(&self.0.bodies).acquire_owned().await.ok().map(Turn::new)?;
+        let signal = Arc::new(Signal::default());
+        let mut account = self.account(Arc::clone(&signal) as Arc<dyn Wake>);
+        account.may_begin(&signal).await;
+        Some(turn)
     }
 
     fn now(&self) -> u64 {
@@ -296,10 +362,7 @@ impl Budget {
                 "memory for clients is spent: those that held most for longest are closed"
             );
         }
-        for closing in closed {
-            closing.is_closed.store(true, Ordering::Release);
-            closing.wake.wake();
-        }
+        closed.iter().for_each(|closing| closing.close());
     }
 
     /// Has room made for `wanted` bytes that were refused, so that they find some when they come again.
@@ -402,6 +465,24 @@ impl Account {
         .await
     }
 
+    /// Waits until the budget is not spent; `signal` is what the account wakes.
+    async fn may_begin(&mut self, signal: &Signal) {
+        std::future::poll_fn(|cx| {
+            signal.register(cx.waker());
+            if !self.budget.is_spent() {
+                return std::task::Poll::Ready(());
+            }
+            self.list();
+            let id = self.id;
+            if self.budget.change(|ledger, _| ledger.may_begin(id)) {
+                return std::task::Poll::Ready(());
+            }
+            self.budget.begin_to_sweep();
+            std::task::Poll::Pending
+        })
+        .await;
+    }
+
     /// Resolves once the connection is to close; `signal` is what the account wakes.
     pub async fn closed(&self, signal: &Signal) {
         std::future::poll_fn(|cx| {
@@ -447,9 +528,16 @@ impl std::fmt::Display for Closed {
 
 impl std::error::Error for Closed {}
 
-/// A turn to make up a large answer.
-#[derive(Debug)]
-pub struct Turn(#[allow(dead_code, reason = "held, not looked at")] OwnedSemaphorePermit);
+/// A turn to make up a large answer. It ends with its last clone: the work that makes the answer up has one,
+/// and whoever counts it.
+#[derive(Clone, Debug)]
+pub struct Turn(#[allow(dead_code, reason = "held, not looked at")] Arc<OwnedSemaphorePermit>);
+
+impl Turn {
+    fn new(permit: OwnedSemaphorePermit) -> Self {
+        Self(Arc::new(permit))
+    }
+}
 
 /// The place of a gRPC stream or a codec, given up when it is dropped.
 #[derive(Debug)]
@@ -469,6 +557,15 @@ impl Drop for StatePlace {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[derive(Default)]
+    struct Woken(AtomicBool);
+
+    impl std::task::Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
 
     #[test]
     fn streams_have_half_of_it_and_give_it_back() {
@@ -516,6 +613,34 @@ mod tests {
         }
         drop(stuck);
         assert!(asking.take(STREAM_BYTES));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_sole_turn_waits_without_spinning_until_a_stalled_account_has_made_room() {
+        let budget = Budget::new(STREAM_BYTES);
+        let mut stuck = budget.account(Arc::new(Signal::default()));
+        stuck.set(1 << 20);
+        let woken = Arc::new(Woken::default());
+        let waker = std::task::Waker::from(Arc::clone(&woken));
+        let mut cx = std::task::Context::from_waker(&waker);
+        let mut turn = std::pin::pin!(budget.sole_turn());
+        assert!(turn.as_mut().poll(&mut cx).is_pending());
+        assert!(!woken.0.load(Ordering::Relaxed), "there is no room");
+        // It does not take the place of the one that may go on beyond the limit.
+        let mut finisher = budget.account(Arc::new(Signal::default()));
+        assert!(finisher.may_grow());
+        while !stuck.is_closed() {
+            sleep(SWEEP_EVERY).await;
+            assert!(budget.0.began.elapsed() < 2 * GRACE, "it is never closed");
+        }
+        drop(stuck);
+        assert!(woken.0.load(Ordering::Relaxed));
+        let first = turn.await;
+        assert!(first.is_some());
+        let mut second = std::pin::pin!(budget.sole_turn());
+        assert!(second.as_mut().poll(&mut cx).is_pending(), "one at a time");
+        drop(first);
+        assert!(second.await.is_some());
     }
 
     #[tokio::test(start_paused = true)]

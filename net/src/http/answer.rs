@@ -9,6 +9,7 @@ use hyper::{Response, StatusCode};
 use serde::Serialize;
 
 use super::memory::ConnectionMemory;
+use crate::budget::Turn;
 
 /// NSQ's clients look for it to distinguish its answers from older ones.
 const NSQ_CONTENT_TYPE: (HeaderName, HeaderValue) =
@@ -31,12 +32,12 @@ impl Answer {
         }
     }
 
-    /// Done, and nothing to say about it.
+    /// An empty answer with the status 200.
     pub fn empty() -> Self {
         Self::new(StatusCode::OK, None, Bytes::new())
     }
 
-    /// A text as it is.
+    /// An answer with a plain text.
     pub fn text(body: impl Into<Bytes>) -> Self {
         Self::new(StatusCode::OK, Some(TEXT), body)
     }
@@ -158,8 +159,19 @@ impl Answer {
         self.0.body()
     }
 
+    /// The answer, made up in `turn`: the turn lasts until the body is counted.
+    #[must_use]
+    pub fn made_in(mut self, turn: Option<Turn>) -> Self {
+        if let Some(turn) = turn {
+            self.0.extensions_mut().insert(turn);
+        }
+        self
+    }
+
     /// Its response, the body counted in `memory` until it is written.
     pub(super) fn into_response(self, memory: &Arc<ConnectionMemory>) -> Response<Full<Bytes>> {
-        self.0.map(|body| Full::new(memory.count_answer(body)))
+        let mut response = self.0.map(|body| Full::new(memory.count_answer(body)));
+        response.extensions_mut().remove::<Turn>();
+        response
     }
 }

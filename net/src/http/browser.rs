@@ -11,24 +11,34 @@ use hyper::header::{HOST, HeaderMap, HeaderValue, ORIGIN};
 
 use super::StatusCode;
 use super::answer::Answer;
-use super::request::Request;
+use super::request::{Peer, Request};
 
 /// Names in `Host` by which clients may reach a server that asks for no secret, beside IP addresses and
 /// `localhost`.
 #[derive(Clone, Debug, Default)]
-pub struct HostNames(Vec<String>);
+pub struct HostNames {
+    names: Vec<String>,
+    /// Whether clients from elsewhere, too, may reach it by these names only.
+    for_everybody: bool,
+}
 
 impl HostNames {
     /// These names, in any case. Empty ones are none.
     pub fn new<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
         let names = names.into_iter().map(plain).filter(|name| !name.is_empty());
-        Self(names.map(str::to_ascii_lowercase).collect())
+        Self { names: names.map(str::to_ascii_lowercase).collect(), for_everybody: false }
+    }
+
+    /// The same for clients from elsewhere, too: of a server that does for everybody what it alone may do.
+    #[must_use]
+    pub fn for_everybody(self) -> Self {
+        Self { for_everybody: true, ..self }
     }
 
     /// Whether `host`, maybe with a port, is one of them, an IP address, `localhost` or nothing.
     fn allow(&self, host: &str) -> bool {
         let name = name_of(host).to_ascii_lowercase();
-        name.is_empty() || name == "localhost" || name.parse::<IpAddr>().is_ok() || self.0.contains(&name)
+        name.is_empty() || name == "localhost" || name.parse::<IpAddr>().is_ok() || self.names.contains(&name)
     }
 }
 
@@ -82,11 +92,25 @@ impl From<ForeignPage> for Answer {
 /// Whether a request may be looked at. `hosts`: the names it may be for; `None` where a secret is asked for,
 /// which no page knows.
 pub(super) fn check(request: &Request, hosts: Option<&HostNames>) -> Result<(), ForeignPage> {
-    let headers = request.headers();
-    check_site(request.method(), headers, request.authority())?;
+    check_page(request.method(), request.headers(), request.authority(), request.peer(), hosts)
+}
+
+/// [`check_site`], and the name that the request is for. `hosts`: the names it may be for; `None` where a
+/// secret is asked for.
+///
+/// # Errors
+/// The reason why the request is refused.
+pub fn check_page(
+    method: &Method,
+    headers: &HeaderMap,
+    authority: Option<&str>,
+    peer: &Peer,
+    hosts: Option<&HostNames>,
+) -> Result<(), ForeignPage> {
+    check_site(method, headers, authority)?;
     // From elsewhere a browser reaches this server by the same name as everybody.
-    match hosts.filter(|_| request.peer().is_on_loopback) {
-        Some(names) => check_host(headers, request.authority(), names),
+    match hosts.filter(|names| names.for_everybody || peer.is_on_loopback) {
+        Some(names) => check_host(headers, authority, names),
         None => Ok(()),
     }
 }

@@ -2,39 +2,30 @@
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
-use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
-use std::time::Duration;
 
 use hyper::header::{CONNECTION, EXPECT, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
-use tokio::time::timeout;
 
 use super::left::LeftBody;
 use super::memory::ConnectionMemory;
-use super::paced::Paced;
 use super::request::{Peer, Request};
 use super::route::Api;
 use super::router;
 use super::server::HttpLimits;
 use super::target::EscapedTargets;
+use super::write_timeout::WriteTimeout;
+use crate::accept;
 use crate::budget::Closed;
+use crate::linger::linger;
 use crate::transport::Transport;
 use crate::transport::tls::TlsConfig;
-
-/// Longest time for a TLS handshake.
-const HANDSHAKE: Duration = Duration::from_secs(5);
-
-/// Time for a client whose request was not read to its end to take note of the answer, before what it still
-/// sends resets the connection.
-const LINGER: Duration = Duration::from_secs(1);
 
 /// State that all connections of a server share.
 pub(super) struct Shared<A> {
@@ -51,16 +42,16 @@ pub(super) async fn serve<A: Api>(
     mut stop: watch::Receiver<bool>,
 ) {
     if let Some(tls) = &shared.tls {
-        let Ok(Ok(encrypted)) = timeout(HANDSHAKE, tls.accept(transport)).await else {
-            tracing::debug!(peer = address, "no TLS handshake");
-            return;
-        };
+        let handshake = tls.accept(transport, &shared.limits.budget);
+        let handshake = async { handshake.await.map_err(|(error, _)| error) };
+        let Some(encrypted) = accept::handshake("HTTP", &address, handshake).await else { return };
         transport = encrypted;
     }
     let peer = Arc::new(Peer::new(address, &transport));
     let limits = &shared.limits;
     let memory = ConnectionMemory::new(&limits.budget);
-    let io = EscapedTargets::new(Paced::new(transport, limits.write_timeout, Arc::clone(&memory)));
+    let io = WriteTimeout::new(transport, limits.write_timeout, Arc::clone(&memory));
+    let io = EscapedTargets::new(io, limits.budget.beginning());
     let is_last = io.is_last();
     let io = TokioIo::new(io);
     let (state, from, held) = (Arc::clone(&shared), Arc::clone(&peer), Arc::clone(&memory));
@@ -112,13 +103,5 @@ pub(super) async fn serve<A: Api>(
         tracing::debug!(peer = peer.address, %error, "HTTP connection ends");
     }
     let mut io = connection.into_parts().io.into_inner();
-    let _ = timeout(LINGER, linger(&mut io)).await;
-}
-
-/// Says that nothing more comes, and takes in what the client sends until it closes.
-async fn linger(io: &mut EscapedTargets<Paced>) -> io::Result<()> {
-    io.shutdown().await?;
-    let mut sink = [0; 1024];
-    while io.read(&mut sink).await? > 0 {}
-    Ok(())
+    linger(&mut io).await;
 }

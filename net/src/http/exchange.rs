@@ -4,7 +4,8 @@ use std::error::Error;
 use std::pin::pin;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Body;
 use hyper::client::conn::http1;
 use hyper::header::{AUTHORIZATION, HOST};
 use hyper::{Method, Request, StatusCode};
@@ -24,7 +25,7 @@ pub async fn ask(
     target: &str,
     bearer: Option<&str>,
 ) -> Result<Vec<u8>, String> {
-    /// Far more than any answer to an administrator.
+    /// Largest answer that is read, 1 MiB: far more than any answer to an administrator.
     const ANSWER_BYTES_MAX: usize = 1024 * 1024;
     let mut request = Request::builder().method(method).uri(target).header(HOST, "localhost");
     if let Some(token) = bearer {
@@ -58,20 +59,87 @@ where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     B: Into<Bytes>,
 {
-    let request = request.map(|body| Full::new(body.into()));
-    let (mut sender, connection) =
-        http1::handshake(TokioIo::new(stream)).await.map_err(|error| chain(&error))?;
-    let answer = async {
-        let response = sender.send_request(request).await.map_err(|error| chain(&error))?;
-        let status = response.status();
-        let body = Limited::new(response.into_body(), max).collect().await;
-        body.map(|body| (status, body.to_bytes().into())).map_err(|error| chain(&*error))
-    };
-    let mut answer = pin!(answer);
-    tokio::select! {
-        answer = &mut answer => answer,
-        // It may end before all it has read was taken.
-        _ = connection => answer.await,
+    send_metered(stream, request, max, |_| Ok(())).await
+}
+
+/// [`send`] that asks `meter` about the bytes of each piece of the answer before it keeps them.
+///
+/// # Errors
+/// Those of [`send`], and what `meter` says.
+pub async fn send_metered<S, B>(
+    stream: S,
+    request: Request<B>,
+    max: usize,
+    meter: impl FnMut(usize) -> Result<(), String>,
+) -> Result<(StatusCode, Vec<u8>), String>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    B: Into<Bytes>,
+{
+    Link::new(stream).await?.send(request, max, meter).await
+}
+
+/// A connection for requests one after another.
+pub struct Link<S: AsyncRead + AsyncWrite + Unpin> {
+    sender: http1::SendRequest<Full<Bytes>>,
+    /// The connection, which reads and writes; `None` once it has ended.
+    connection: Option<http1::Connection<TokioIo<S>, Full<Bytes>>>,
+}
+
+impl<S> Link<S>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    /// Begins to speak HTTP/1 on `stream`.
+    ///
+    /// # Errors
+    /// Why that can't be.
+    pub async fn new(stream: S) -> Result<Self, String> {
+        let (sender, connection) =
+            http1::handshake(TokioIo::new(stream)).await.map_err(|error| chain(&error))?;
+        Ok(Self { sender, connection: Some(connection) })
+    }
+
+    /// Sends a request and takes in an answer of at most `max` bytes; asks `meter` about each piece of it.
+    ///
+    /// # Errors
+    /// Why there is no answer: also where the other end has closed the connection after an earlier one.
+    pub async fn send<B: Into<Bytes>>(
+        &mut self,
+        request: Request<B>,
+        max: usize,
+        mut meter: impl FnMut(usize) -> Result<(), String>,
+    ) -> Result<(StatusCode, Vec<u8>), String> {
+        /// Bytes that are reserved at most because the other end says that so many come.
+        const RESERVED_MAX: u64 = 1024 * 1024;
+        let request = request.map(|body| Full::new(body.into()));
+        let Self { sender, connection } = self;
+        let answer = async {
+            sender.ready().await.map_err(|error| chain(&error))?;
+            let response = sender.send_request(request).await.map_err(|error| chain(&error))?;
+            let status = response.status();
+            let mut pieces = response.into_body();
+            let mut body = Vec::with_capacity(pieces.size_hint().lower().min(RESERVED_MAX) as usize);
+            while let Some(frame) = pieces.frame().await {
+                let frame = frame.map_err(|error| chain(&error))?;
+                let Ok(data) = frame.into_data() else { continue };
+                if data.len() > max - body.len() {
+                    return Err(format!("the answer is larger than {} MiB", max >> 20));
+                }
+                meter(data.len())?;
+                body.extend_from_slice(&data);
+            }
+            Ok((status, body))
+        };
+        let mut answer = pin!(answer);
+        let Some(running) = connection else { return answer.await };
+        tokio::select! {
+            answer = &mut answer => return answer,
+            // It may end before all it has read was taken.
+            _ = running => {}
+        }
+        *connection = None;
+        answer.await
     }
 }
 

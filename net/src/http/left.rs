@@ -14,7 +14,7 @@ use tokio::task::yield_now;
 /// A rest up to this size is passed over, as by Go's server.
 const PASSED_OVER_MAX: usize = 256 * 1024;
 
-/// Turns the connection gets to bring what it has read already.
+/// Turns that the connection gets to pass on what it has read already.
 const TURNS: usize = 4;
 
 /// A body that its handler reads, or not. What is left goes back when it is dropped.

@@ -1,4 +1,5 @@
-//! A connection's part of the budget: the body it is reading, and the answer it is writing.
+//! A connection's part of the budget: the body it is reading, the answer it is writing, and what
+//! TLS holds of that.
 
 use std::future::Future;
 use std::pin::pin;
@@ -25,6 +26,8 @@ struct Held {
     account: Account,
     body: usize,
     answer: usize,
+    /// Bytes that TLS holds until the socket takes them.
+    unsent: usize,
     /// Bytes written since the last that counted as progress.
     moved: usize,
 }
@@ -33,10 +36,10 @@ impl ConnectionMemory {
     pub(super) fn new(budget: &Budget) -> Arc<Self> {
         let signal = Arc::new(Signal::default());
         let account = budget.account(Arc::clone(&signal) as Arc<dyn Wake>);
-        Arc::new(Self { held: Mutex::new(Held { account, body: 0, answer: 0, moved: 0 }), signal })
+        Arc::new(Self { held: Mutex::new(Held { account, body: 0, answer: 0, unsent: 0, moved: 0 }), signal })
     }
 
-    /// To be called by the connection's task before it looks at anything.
+    /// Registers the connection's task to be woken. Called before the task checks anything.
     pub(super) fn register(&self, cx: &Context<'_>) {
         self.signal.register(cx.waker());
     }
@@ -49,7 +52,7 @@ impl ConnectionMemory {
     /// Whether the connection is to close with its answer half sent.
     pub(super) fn cuts_answer(&self) -> bool {
         let held = self.held.lock();
-        held.answer > 0 && held.account.is_closed()
+        held.answer + held.unsent > 0 && held.account.is_closed()
     }
 
     /// Waits until there is room for more than what is free.
@@ -84,6 +87,11 @@ impl ConnectionMemory {
         self.held.lock().set(|held| held.body = bytes);
     }
 
+    /// TLS holds `bytes` now until the socket takes them.
+    pub(super) fn set_unsent(&self, bytes: usize) {
+        self.held.lock().set(|held| held.unsent = bytes);
+    }
+
     /// Counts an answer's body until it is written, or given up.
     pub(super) fn count_answer(self: &Arc<Self>, body: Bytes) -> Bytes {
         let bytes = body.len();
@@ -108,7 +116,7 @@ impl ConnectionMemory {
 impl Held {
     fn set(&mut self, change: impl FnOnce(&mut Self)) {
         change(self);
-        self.account.set(self.body + self.answer);
+        self.account.set(self.body + self.answer + self.unsent);
     }
 }
 

@@ -1,8 +1,8 @@
 //! A small HTTP/1 server, which the broker's API shares with other daemons'.
 //!
-//! - [`HttpServer`]: listens, bounds connections, heads and bodies; `connection`: one of them; `paced`: ends
-//!   one that takes nothing; `target`: a raw `#` in a request's target; `left`: what a handler leaves of a
-//!   body; `memory`: a connection's part of the budget
+//! - [`HttpServer`]: listens, bounds connections, heads and bodies; `connection`: one of them;
+//!   `write_timeout`: ends one that takes nothing; `target`: a raw `#` in a request's target; `left`: what a
+//!   handler leaves of a body; `memory`: a connection's part of the budget
 //! - `browser`: refuses what a browser sends for a page of another site
 //! - [`Api`], [`Route`]: an API as a table; `router`: from a request to its route, and what follows from the
 //!   table (404, 405, OPTIONS, redirects)
@@ -16,7 +16,6 @@ mod exchange;
 mod left;
 mod local;
 mod memory;
-mod paced;
 mod query;
 mod request;
 mod route;
@@ -24,10 +23,11 @@ mod router;
 mod server;
 mod site;
 mod target;
+mod write_timeout;
 
 pub use answer::Answer;
-pub use browser::{ForeignPage, HostNames, check_site};
-pub use exchange::{ask, exchange, send};
+pub use browser::{ForeignPage, HostNames, check_page, check_site};
+pub use exchange::{Link, ask, exchange, send, send_metered};
 pub use hyper::header;
 pub use hyper::{Method, StatusCode};
 pub use local::{LocalApi, LocalHttp};

@@ -156,7 +156,8 @@ impl Request {
         &self.tail
     }
 
-    pub(super) fn query_text(&self) -> &str {
+    /// The query as it came, without its question mark.
+    pub fn query_text(&self) -> &str {
         self.head.uri.query().unwrap_or_default()
     }
 
@@ -207,13 +208,18 @@ impl Request {
         self.body.size_hint().exact()
     }
 
-    /// A turn to make up an answer that may be large, once there is memory for one; to be kept until the
-    /// answer is made up.
+    /// A turn to make up an answer that may be large, once there is memory for one; for
+    /// [`made_in`](super::Answer::made_in).
     pub async fn turn(&self) -> Option<Turn> {
         let turn = self.memory.budget().turn().await;
         // Nothing is held that it could be closed for.
         let _ = self.memory.room().await;
         turn
+    }
+
+    /// The same for an answer with bodies of messages: nobody else makes up such a one beside it.
+    pub async fn sole_turn(&self) -> Option<Turn> {
+        self.memory.budget().sole_turn().await
     }
 
     /// Reads its body, of at most `max` bytes. Beyond a few KiB it waits until the budget has room.

@@ -24,7 +24,7 @@ pub trait Api: Sized + Send + Sync + 'static {
     /// requests give.
     ///
     /// # Errors
-    /// That answer.
+    /// The answer that refuses the request.
     fn site(&self, _request: &Request) -> Result<Option<Arc<dyn Site>>, Answer> {
         Ok(None)
     }
@@ -53,7 +53,7 @@ pub struct Route<A> {
     pub handler: fn(Arc<A>, Request) -> Handling,
 }
 
-/// A handler at work.
+/// The future of a handler's answer.
 pub type Handling = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
 /// A parameter of a query, or a header.
@@ -61,7 +61,7 @@ pub type Handling = Pin<Box<dyn Future<Output = Answer> + Send>>;
 pub struct Parameter {
     /// Its name.
     pub name: &'static str,
-    /// Its meaning.
+    /// Its meaning, as the API's description has it.
     pub meaning: &'static str,
     /// Whether the request is refused without it.
     pub required: bool,
@@ -80,7 +80,7 @@ impl Parameter {
         Self { name, meaning, required: false, is_header: true }
     }
 
-    /// One that must be given.
+    /// A parameter that must be given.
     pub const fn required(name: &'static str, meaning: &'static str) -> Self {
         Self { name, meaning, required: true, is_header: false }
     }

@@ -1,24 +1,18 @@
 //! Listens, and starts a task for each connection.
 
 use std::future::Future;
-use std::io::{self, Write};
-use std::pin::pin;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout_at};
 
 use super::connection::{Shared, serve};
 use super::route::Api;
+use crate::accept::{Acceptor, Excess, Place};
 use crate::budget::Budget;
 use crate::transport::tls::TlsConfig;
-use crate::transport::{Address, Listener, Socket, Transport};
-
-/// Pause after a failed accept: most often the process is out of file descriptors.
-const ACCEPT_PAUSE_MIN: Duration = Duration::from_millis(5);
-const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(1);
+use crate::transport::{Address, Listener};
 
 /// Limits that an HTTP server sets its peers.
 #[derive(Clone, Debug)]
@@ -86,68 +80,27 @@ impl HttpServer {
     /// Serves `api` until `shutdown`; then accepts no more, lets each request that was taken in be answered,
     /// and returns when all have been, or after the time there is for it.
     pub async fn run<A: Api>(self, api: Arc<A>, shutdown: impl Future<Output = ()>) {
-        let mut shutdown = pin!(shutdown);
-        let connections_max = self.limits.connections_max;
-        let deadline = self.limits.shutdown_timeout;
+        let acceptor = Acceptor::new("HTTP", self.limits.connections_max, self.excess());
+        let patience = self.limits.shutdown_timeout;
         let shared = Arc::new(Shared { api, tls: self.tls, limits: self.limits });
         let (stop, stopped) = watch::channel(false);
-        let mut connections = JoinSet::new();
-        let mut pause = ACCEPT_PAUSE_MIN;
-        loop {
-            let accepted = tokio::select! {
-                () = &mut shutdown => break,
-                Some(_) = connections.join_next() => continue,
-                accepted = self.listener.accept() => accepted,
-            };
-            match accepted {
-                Ok((transport, peer)) => {
-                    pause = ACCEPT_PAUSE_MIN;
-                    if connections.len() < connections_max {
-                        connections.spawn(serve(Arc::clone(&shared), transport, peer, stopped.clone()));
-                    } else {
-                        tracing::warn!(
-                            peer,
-                            limit = connections_max,
-                            "HTTP connection refused: limit reached"
-                        );
-                        if shared.tls.is_none() {
-                            refuse(transport);
-                        }
-                    }
-                }
-                Err(error) => {
-                    tracing::warn!(%error, ?pause, "accept failed");
-                    tokio::select! {
-                        () = &mut shutdown => break,
-                        () = sleep(pause) => {}
-                    }
-                    pause = (pause * 2).min(ACCEPT_PAUSE_MAX);
-                }
+        let start = |transport, peer, place| {
+            let serving = serve(Arc::clone(&shared), transport, peer, stopped.clone());
+            async move {
+                let _place: Place = place;
+                serving.await;
             }
-        }
-        let deadline = Instant::now() + deadline;
+        };
+        let connections = acceptor.run(&self.listener, shutdown, start).await;
         drop(self.listener);
         let _ = stop.send(true);
-        let ended = timeout_at(deadline, async { while connections.join_next().await.is_some() {} }).await;
-        if ended.is_err() {
-            tracing::warn!(connections = connections.len(), "HTTP requests cut off");
-            connections.shutdown().await;
-        }
+        connections.drain(patience).await;
     }
-}
 
-/// Answers a client that is one too many, without waiting for its request.
-fn refuse(transport: Transport) {
-    const ANSWER: &[u8] =
-        b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
-    // The socket is new, so there is room; if there is not, the close says enough.
-    let _ = match transport {
-        Transport::Plain(Socket::Tcp(stream)) => {
-            stream.into_std().and_then(|mut stream| stream.write(ANSWER))
-        }
-        Transport::Plain(Socket::Unix(stream)) => {
-            stream.into_std().and_then(|mut stream| stream.write(ANSWER))
-        }
-        _ => Ok(0),
-    };
+    /// The answer to a client that is one too many. In the midst of a handshake there is none.
+    fn excess(&self) -> Excess {
+        const ANSWER: &[u8] =
+            b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+        Excess::Refused(if self.tls.is_none() { ANSWER.to_vec() } else { Vec::new() })
+    }
 }

@@ -11,8 +11,13 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::budget::Beginning;
+
 /// Bytes kept of a header's or a chunk's line: the lines that count are shorter.
 const LINE_BYTES_MAX: usize = 128;
+
+/// Bytes counted of a head at most from where it is not known for certain what is head and what is body.
+const UNKNOWN_BYTES_MAX: usize = 64 * 1024;
 
 /// A connection's input and output; in the input `#` is `%23` where a request's line has it.
 pub(super) struct EscapedTargets<S> {
@@ -23,11 +28,13 @@ pub(super) struct EscapedTargets<S> {
     /// Set once it is not known for certain where the next request begins: then this request must be the
     /// last.
     is_last: Arc<AtomicBool>,
+    /// The head that is being read.
+    beginning: Beginning,
 }
 
 impl<S> EscapedTargets<S> {
-    pub(super) fn new(inner: S) -> Self {
-        Self { inner, framing: Framing::default(), rest: Vec::new(), is_last: Arc::default() }
+    pub(super) fn new(inner: S, beginning: Beginning) -> Self {
+        Self { inner, framing: Framing::default(), rest: Vec::new(), is_last: Arc::default(), beginning }
     }
 
     /// Whether the connection has to end with the request at hand.
@@ -41,8 +48,17 @@ impl<S: AsyncRead + Unpin> AsyncRead for EscapedTargets<S> {
         let this = self.get_mut();
         if this.rest.is_empty() {
             let before = buf.filled().len();
-            ready!(Pin::new(&mut this.inner).poll_read(cx, buf))?;
+            let polled = Pin::new(&mut this.inner).poll_read(cx, buf);
+            if polled.is_pending()
+                && let Err(closed) = this.beginning.hold(this.framing.head_bytes, cx)
+            {
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::OutOfMemory, closed)));
+            }
+            ready!(polled)?;
             let escaped = this.framing.escape(&buf.filled()[before..]);
+            if this.framing.head_bytes == 0 {
+                this.beginning.release();
+            }
             if this.framing.place == Place::Unknown {
                 this.is_last.store(true, Ordering::Relaxed);
             }
@@ -92,6 +108,8 @@ struct Framing {
     line: Vec<u8>,
     /// Bytes of the line at hand without its end.
     line_bytes: usize,
+    /// Bytes of the head at hand, or of the trailer or size of a chunk, that have come.
+    head_bytes: usize,
     /// The length of the body, if a header gives it.
     length: Option<u64>,
     is_chunked: bool,
@@ -130,13 +148,17 @@ impl Framing {
                     at += taken;
                     self.skip(left - taken as u64);
                 }
-                Place::Unknown => at = bytes.len(),
+                Place::Unknown => {
+                    at = bytes.len();
+                    self.head_bytes = (self.head_bytes + at - from).min(UNKNOWN_BYTES_MAX);
+                }
                 Place::Request => {
                     at += 1;
                     let byte = bytes[from];
                     if byte == b'#' {
                         escaped.get_or_insert_with(|| bytes[..from].to_vec()).extend_from_slice(b"%23");
                         self.line_bytes += 1;
+                        self.head_bytes += 1;
                         continue;
                     }
                     self.take(byte);
@@ -165,6 +187,7 @@ impl Framing {
 
     /// Takes in a byte of a line.
     fn take(&mut self, byte: u8) {
+        self.head_bytes += 1;
         if byte != b'\n' {
             if self.line.len() < LINE_BYTES_MAX && self.place != Place::Request {
                 self.line.push(byte);
@@ -192,6 +215,9 @@ impl Framing {
             (Place::Trailer, true) => Place::Request,
             (place, _) => place,
         };
+        if matches!(self.place, Place::Request | Place::Body(_) | Place::ChunkSize | Place::Chunk(_)) {
+            self.head_bytes = 0;
+        }
         self.line.clear();
     }
 
@@ -294,6 +320,26 @@ mod tests {
         ] {
             let sent = format!("POST /p HTTP/1.1\r\n{headers}\r\n\r\nGET /#\r\n\r\n");
             assert_eq!(read(sent.as_bytes(), 10_000), (sent.clone(), true), "{headers}");
+        }
+    }
+
+    #[test]
+    fn bytes_of_a_head_count_until_it_is_whole() {
+        let long = "x".repeat(1000);
+        for (sent, bytes) in [
+            (format!("GET /{long}"), 1005),
+            (format!("GET / HTTP/1.1\r\nX: {long}\r\n"), 1021),
+            (format!("GET / HTTP/1.1\r\nX: {long}\r\n\r\n"), 0),
+            (format!("GET / HTTP/1.1\r\n\r\n\r\nGET /{long}"), 1005),
+            (format!("POST / HTTP/1.1\r\nContent-Length: 2000\r\n\r\n{long}"), 0),
+            (format!("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n800\r\n{long}"), 0),
+            (format!("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: {long}"), 1006),
+            (format!("GET / HTTP/1.1\r\nno colon\r\n{long}"), 1026),
+            (format!("GET / HTTP/1.1\r\nno colon\r\n{}", long.repeat(100)), UNKNOWN_BYTES_MAX),
+        ] {
+            let mut framing = Framing::default();
+            framing.escape(sent.as_bytes());
+            assert_eq!(framing.head_bytes, bytes, "{sent:.60}");
         }
     }
 

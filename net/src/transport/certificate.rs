@@ -4,6 +4,7 @@
 //! certificate = SEQUENCE { tbs, ... }
 //! tbs         = SEQUENCE { [0] version OPTIONAL, serial, algorithm, issuer, validity, subject, key, ... }
 //! subject     = SEQUENCE of SET of SEQUENCE { OID, string }
+//! validity    = SEQUENCE { begin, end }, each a time of two forms
 //! key         = SEQUENCE { SEQUENCE algorithm, BIT STRING }
 //! ```
 
@@ -13,6 +14,8 @@ const OID: u8 = 0x06;
 const BIT_STRING: u8 = 0x03;
 const VERSION: u8 = 0xa0;
 const BMP_STRING: u8 = 0x1e;
+const UTC_TIME: u8 = 0x17;
+const GENERALIZED_TIME: u8 = 0x18;
 
 const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];
 
@@ -30,6 +33,45 @@ pub(super) fn public_key(certificate: &[u8]) -> Option<(&[u8], &[u8])> {
     // Its first byte says how many bits of the last do not count: none.
     let bits = expect(&mut key, BIT_STRING)?.strip_prefix(&[0])?;
     Some((algorithm, bits))
+}
+
+/// The time from which on a certificate is not valid any more, in seconds since 1970.
+pub(super) fn expires(certificate: &[u8]) -> Option<u64> {
+    let mut tbs = tbs(certificate)?;
+    fields(&mut tbs, 3)?;
+    let mut validity = expect(&mut tbs, SEQUENCE)?;
+    fields(&mut validity, 1)?;
+    let (tag, text) = item(&mut validity)?;
+    let digits = text.strip_suffix(b"Z")?;
+    let (year, rest) = match tag {
+        // Two digits: 1950 to 2049.
+        UTC_TIME => {
+            let (year, rest) = number(digits, 2)?;
+            (if year < 50 { 2000 + year } else { 1900 + year }, rest)
+        }
+        GENERALIZED_TIME => number(digits, 4)?,
+        _ => return None,
+    };
+    let (month, rest) = number(rest, 2)?;
+    let (day, rest) = number(rest, 2)?;
+    let (hour, rest) = number(rest, 2)?;
+    let (minute, rest) = number(rest, 2)?;
+    let (second, _) = number(rest, 2)?;
+    let is_date = (1..=12).contains(&month) && (1..=31).contains(&day);
+    is_date.then(|| days(year, month, day) * 86_400 + hour * 3_600 + minute * 60 + second)
+}
+
+/// The number in the first `digits` bytes, and what follows.
+fn number(text: &[u8], digits: usize) -> Option<(u64, &[u8])> {
+    let (number, rest) = text.split_at_checked(digits)?;
+    Some((std::str::from_utf8(number).ok()?.parse().ok()?, rest))
+}
+
+/// Days from 1970 to a date; 0 before. Counts years from March on: a leap day is the last of its year.
+fn days(year: u64, month: u64, day: u64) -> u64 {
+    let year = if month <= 2 { year.saturating_sub(1) } else { year };
+    let in_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    (year * 365 + year / 4 - year / 100 + year / 400 + in_year).saturating_sub(719_468)
 }
 
 fn subject(certificate: &[u8]) -> Option<&[u8]> {
@@ -126,11 +168,27 @@ mod tests {
     }
 
     #[test]
+    fn the_end_of_its_time_is_found_in_both_forms() {
+        let ends = |year, month, day| {
+            let key = KeyPair::generate().unwrap();
+            let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+            params.not_after = rcgen::date_time_ymd(year, month, day);
+            expires(params.self_signed(&key).unwrap().der())
+        };
+        assert_eq!(ends(2026, 11, 28), Some(1_795_824_000));
+        assert_eq!(ends(2028, 2, 29), Some(1_835_395_200));
+        assert_eq!(ends(1999, 12, 31), Some(946_598_400));
+        assert_eq!(ends(2050, 1, 1), Some(2_524_608_000));
+        assert_eq!(ends(4096, 1, 1), Some(67_090_118_400));
+    }
+
+    #[test]
     fn any_cut_ends_well() {
         let (der, _) = certificate(&["name"]);
         for end in 0..der.len() {
             assert_eq!(common_name(&der[..end]), "");
             assert_eq!(public_key(&der[..end]), None);
+            assert_eq!(expires(&der[..end]), None);
         }
     }
 
@@ -140,7 +198,7 @@ mod tests {
             let (mut der, _) = certificate(&["name"]);
             let at = at % der.len();
             der[at] = byte;
-            let _ = (common_name(&der), public_key(&der));
+            let _ = (common_name(&der), public_key(&der), expires(&der));
         }
     }
 }

@@ -17,6 +17,9 @@ const READ_BYTES: usize = 16 * 1024;
 /// message of 45 MB, once for each read, would be 60 GB.
 const DECODE_BYTES: usize = 32 * 1024;
 
+/// Reads that hold nothing, as deflate's empty blocks do, before others get their turn: a millisecond's work.
+const EMPTY_READS_MAX: usize = 4;
+
 /// Bytes compressed at a time; with half as much not written, no more is taken.
 const WRITE_BYTES: usize = 64 * 1024;
 
@@ -106,6 +109,11 @@ impl<S> Compressed<S> {
 }
 
 impl<S> Compressed<S> {
+    /// The stream below.
+    pub(crate) fn inner(&self) -> &S {
+        &self.inner
+    }
+
     /// Bytes held in and out, beside what the codec always takes.
     pub(crate) fn held(&self) -> usize {
         let decoding = match &self.codec {
@@ -135,6 +143,7 @@ impl<S: AsyncWrite + Unpin> Compressed<S> {
 impl<S: AsyncRead + Unpin> AsyncRead for Compressed<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        let mut empty_reads = 0;
         loop {
             if this.codec.ended() || buf.remaining() == 0 {
                 return Poll::Ready(Ok(()));
@@ -152,6 +161,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Compressed<S> {
                     return Poll::Ready(Ok(()));
                 }
                 if used > 0 {
+                    empty_reads += 1;
+                    if empty_reads == EMPTY_READS_MAX {
+                        cx.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
                     continue;
                 }
             }
@@ -270,6 +284,20 @@ mod tests {
             }
             assert!(touched < 8 * read, "{touched} bytes for {read}");
         }
+    }
+
+    #[tokio::test]
+    async fn input_that_holds_nothing_leaves_others_their_turn() {
+        // Stored blocks of no bytes.
+        let blocks = [0, 0, 0, 0xff, 0xff].repeat(100 * READ_BYTES / 5);
+        let mut reader = Compressed::new(&blocks[..], Compression::Deflate(6), Vec::new());
+        let mut room = [0; 100];
+        let mut room = ReadBuf::new(&mut room);
+        // tokio's own budget would let it go on.
+        let read = std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut reader).poll_read(cx, &mut room)));
+        assert!(tokio::task::unconstrained(read).await.is_pending());
+        let taken = blocks.len() - reader.inner.len();
+        assert!((1..=EMPTY_READS_MAX * READ_BYTES).contains(&taken), "{taken} bytes in one turn");
     }
 
     #[tokio::test]

@@ -6,12 +6,12 @@ use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, 
 /// Bytes that a flush makes room for at a time.
 const FLUSH_BYTES: usize = 4096;
 
-/// The stream is none.
+/// The error of a stream that is not deflate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a deflate stream")]
 pub struct DeflateError;
 
-/// Makes a stream. Holds some 270 KiB.
+/// Compresses into one stream. Holds some 270 KiB.
 #[derive(Debug)]
 pub struct Encoder {
     stream: Compress,

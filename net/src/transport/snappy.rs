@@ -5,7 +5,7 @@
 //! chunk    = u8 kind, u24 length, data                       integers are little-endian
 //! data     = u32 checksum, snappy block                      kind 0x00
 //!          | u32 checksum, bytes                             kind 0x01
-//!          | "sNaPpY"                                        kind 0xff: the identifier, again and again if it likes
+//!          | "sNaPpY"                                        kind 0xff: the identifier, as often as it likes
 //!          | anything                                        kind 0x80 to 0xfe: padding, skipped
 //! ```
 //! A block holds at most 64 KiB before compression. The checksum is a masked CRC-32C of that.
@@ -55,7 +55,7 @@ fn checksum(bytes: &[u8]) -> [u8; CHECKSUM_BYTES] {
     crc32c::crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8).to_le_bytes()
 }
 
-/// Makes a stream.
+/// Encodes one stream of chunks.
 #[derive(Debug, Default)]
 pub struct Encoder {
     started: bool,

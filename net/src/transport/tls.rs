@@ -23,7 +23,9 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{CommonState, Error, InconsistentKeys, RootCertStore, ServerConfig};
 use tokio_rustls::{TlsAcceptor, TlsStream};
 
+use super::metered::Metered;
 use super::{Transport, certificate};
+use crate::budget::Budget;
 use crate::secret_file;
 use verify::AnyClient;
 
@@ -49,7 +51,7 @@ pub enum TlsError {
     /// The system has no root certificates.
     #[error("no root certificates on this system: {0}")]
     NoRoots(String),
-    /// Anything else.
+    /// Any other error of the TLS library.
     #[error(transparent)]
     Tls(#[from] Error),
 }
@@ -71,7 +73,15 @@ pub struct TlsConfig(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     options: TlsOptions,
-    current: RwLock<Arc<ServerConfig>>,
+    current: RwLock<Current>,
+}
+
+/// The files as they were read last.
+#[derive(Clone, Debug)]
+struct Current {
+    config: Arc<ServerConfig>,
+    /// The time at which the first certificate of the chain expires, in seconds since 1970.
+    expires: Option<u64>,
 }
 
 impl TlsConfig {
@@ -80,11 +90,6 @@ impl TlsConfig {
     /// # Errors
     /// If a file can't be read, or they do not fit together.
     pub fn load(options: TlsOptions) -> Result<Self, TlsError> {
-        if options.min_version.is_outdated() {
-            tracing::warn!(
-                "TLS 1.0 and 1.1 are not served whatever the lowest version: clients need TLS 1.2 or 1.3"
-            );
-        }
         let current = RwLock::new(server_config(&options)?);
         secret_file::warn_if_exposed("the key of TLS", &options.key);
         Ok(Self(Arc::new(Shared { options, current })))
@@ -105,7 +110,12 @@ impl TlsConfig {
 
     /// Settings of new connections. For HTTPS.
     pub fn current(&self) -> Arc<ServerConfig> {
-        Arc::clone(&self.0.current.read())
+        Arc::clone(&self.0.current.read().config)
+    }
+
+    /// The time at which the certificate expires, or one between it and a root, in seconds since 1970.
+    pub fn expires(&self) -> Option<u64> {
+        self.0.current.read().expires
     }
 
     /// The options it was made from.
@@ -113,29 +123,38 @@ impl TlsConfig {
         &self.0.options
     }
 
-    /// Shakes hands as the server of HTTP/2.
+    /// Shakes hands as the server of HTTP/2. What the client sends of a handshake or a record counts in
+    /// `budget`.
     ///
     /// # Errors
     /// If the client does not speak TLS, or either end does not trust the other.
-    pub async fn accept_h2(&self, transport: Transport) -> io::Result<Transport> {
+    pub async fn accept_http(&self, transport: Transport, budget: &Budget) -> io::Result<Transport> {
         let Transport::Plain(socket) = transport else { return Err(io::ErrorKind::Unsupported.into()) };
         let mut config = ServerConfig::clone(&self.current());
-        config.alpn_protocols = vec![b"h2".to_vec()];
-        let stream = TlsAcceptor::from(Arc::new(config)).accept(socket).await?;
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        let stream = TlsAcceptor::from(Arc::new(config))
+            .accept(Metered::new(socket, Some(budget.beginning())))
+            .await?;
         Ok(Transport::Tls(Box::new(TlsStream::Server(stream))))
     }
 
-    /// Shakes hands as the server. A plaintext transport comes back with the error.
+    /// Shakes hands as the server. A plaintext transport comes back with the error. What the client sends of
+    /// a handshake or a record counts in `budget`.
     ///
     /// # Errors
     /// If the client does not speak TLS, or either end does not trust the other.
-    pub async fn accept(&self, transport: Transport) -> Result<Transport, (io::Error, Transport)> {
+    pub async fn accept(
+        &self,
+        transport: Transport,
+        budget: &Budget,
+    ) -> Result<Transport, (io::Error, Transport)> {
         let Transport::Plain(socket) = transport else {
             return Err((io::ErrorKind::Unsupported.into(), transport));
         };
+        let socket = Metered::new(socket, Some(budget.beginning()));
         match TlsAcceptor::from(self.current()).accept(socket).into_fallible().await {
             Ok(stream) => Ok(Transport::Tls(Box::new(TlsStream::Server(stream)))),
-            Err((error, socket)) => Err((error, Transport::Plain(socket))),
+            Err((error, socket)) => Err((error, Transport::Plain(socket.into_socket()))),
         }
     }
 }
@@ -183,9 +202,10 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 
-fn server_config(options: &TlsOptions) -> Result<Arc<ServerConfig>, TlsError> {
+fn server_config(options: &TlsOptions) -> Result<Current, TlsError> {
     let provider = provider();
     let key = certified_key(&provider, &options.cert, &options.key)?;
+    let expires = key.cert.iter().filter_map(|der| certificate::expires(der)).min();
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(options.min_version.versions())?;
     let builder = match options.client_auth_policy {
@@ -203,7 +223,8 @@ fn server_config(options: &TlsOptions) -> Result<Arc<ServerConfig>, TlsError> {
     {
         roots(Some(file))?;
     }
-    Ok(Arc::new(builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(key)))))
+    let config = Arc::new(builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(key))));
+    Ok(Current { config, expires })
 }
 
 /// Reads a certificate with its key. Nothing is asked of it but that they fit: clients judge it.

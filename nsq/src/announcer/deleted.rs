@@ -29,7 +29,7 @@ impl Deleted {
         Self { lifetime, at: HashMap::new(), order: VecDeque::new() }
     }
 
-    /// Notes what `old` has and `new` has not.
+    /// Records the topics and channels that `old` has and `new` lacks as deleted at `now`.
     pub(super) fn note(&mut self, old: &Names, new: &Names, now: Instant) {
         for change in new.changes_since(old) {
             if let Change::Unregister(topic, channel) = change {

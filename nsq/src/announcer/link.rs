@@ -11,7 +11,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::names::Names;
-use super::peer::{Next, Peer};
+use super::registration::{Next, Registration};
 use crate::wire::lookup::{self, Identity};
 use mq_net::transport::Transport;
 
@@ -63,13 +63,13 @@ impl LinkStates {
 /// Keeps the server at `address` registered with `names`. Never ends.
 pub(super) async fn run(
     address: String,
-    identity: Arc<lookup::Peer>,
+    identity: Arc<lookup::BrokerIdentity>,
     mut names: watch::Receiver<Arc<Names>>,
     states: Arc<LinkStates>,
 ) {
-    let mut peer = Peer::new(identity, Instant::now());
+    let mut registration = Registration::new(identity, Instant::now());
     loop {
-        let next = peer.step(Instant::now(), &names.borrow().clone(), &mut Vec::new());
+        let next = registration.step(Instant::now(), &names.borrow().clone(), &mut Vec::new());
         if let Ok(Next::Wait(until)) = next {
             sleep_until(until).await;
             continue;
@@ -77,7 +77,7 @@ pub(super) async fn run(
         let connected = timeout(CONNECT_TIMEOUT, Transport::connect(&address)).await;
         let why = match connected {
             Ok(Ok(transport)) => {
-                let Err(why) = talk(&mut peer, transport, &mut names, &address, &states).await;
+                let Err(why) = talk(&mut registration, transport, &mut names, &address, &states).await;
                 why
             }
             Ok(Err(error)) => format!("no connection: {error}"),
@@ -86,7 +86,7 @@ pub(super) async fn run(
         states.change(&address, |state| {
             *state = LinkState { error: Some(why.clone()), ..LinkState::default() };
         });
-        let pause = peer.lost(Instant::now(), fastrand::f64());
+        let pause = registration.lost(Instant::now(), fastrand::f64());
         tracing::warn!(lookupd = address, ?pause, "{why}");
     }
 }
@@ -96,7 +96,7 @@ enum Never {}
 
 /// Talks until the connection is of no use any more.
 async fn talk(
-    peer: &mut Peer,
+    registration: &mut Registration,
     mut transport: Transport,
     names: &mut watch::Receiver<Arc<Names>>,
     address: &str,
@@ -106,12 +106,12 @@ async fn talk(
     let mut piece = [0; 4096];
     let mut is_registered = false;
     let mut confirmed = Arc::default();
-    peer.connected(Instant::now(), &mut out);
+    registration.connected(Instant::now(), &mut out);
     loop {
         let current = names.borrow_and_update().clone();
-        let next = peer.step(Instant::now(), &current, &mut out)?;
-        if !Arc::ptr_eq(&confirmed, peer.confirmed()) {
-            confirmed = peer.confirmed().clone();
+        let next = registration.step(Instant::now(), &current, &mut out)?;
+        if !Arc::ptr_eq(&confirmed, registration.confirmed()) {
+            confirmed = registration.confirmed().clone();
             states.change(address, |state| state.confirmed = confirmed.clone());
         }
         if !out.is_empty() {
@@ -127,10 +127,10 @@ async fn talk(
             read = transport.read(&mut piece) => match read {
                 Ok(0) => return Err("it closed the connection".to_owned()),
                 Ok(count) => {
-                    if let Some(complaint) = peer.receive(&piece[..count], &current)? {
+                    if let Some(complaint) = registration.receive(&piece[..count], &current)? {
                         tracing::warn!(lookupd = address, "{complaint}");
                     }
-                    if let (false, Some(server)) = (is_registered, peer.server()) {
+                    if let (false, Some(server)) = (is_registered, registration.server()) {
                         is_registered = true;
                         tracing::info!(lookupd = address, version = server.version, "registered");
                         let server = Some(server.clone());

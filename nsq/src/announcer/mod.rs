@@ -2,18 +2,18 @@
 //!
 //! - [`Announcer`]: one task that watches the broker; one more for each server, so that a slow one delays
 //!   nobody
-//! - [`Names`]: what there is to announce, and what has changed; `peer`: the state of one server, pure;
+//! - [`Names`]: what there is to announce, and what has changed; `registration`: that at one server, pure;
 //!   `link`: its connection
-//! - `newcomers`: new topics ask for their channels; `deleted`: names that stay deleted; [`Address`],
+//! - `channel_import`: new topics ask for their channels; `deleted`: names that stay deleted; [`Address`],
 //!   `resolve`: where servers are
 
 mod address;
+mod channel_import;
 mod channels;
 mod deleted;
 mod link;
 mod names;
-mod newcomers;
-mod peer;
+mod registration;
 mod service;
 mod srv;
 

@@ -13,9 +13,9 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::address::Address;
+use super::channel_import::ChannelImport;
 use super::link::{self, LinkState, LinkStates};
 use super::names::Names;
-use super::newcomers::Newcomers;
 use crate::wire::lookup::{self, Identity};
 
 /// The longest time between two looks at the broker's names: at most a tenth of the time goes into looking.
@@ -29,7 +29,7 @@ pub struct AnnouncerConfig {
     /// Lookup servers.
     pub peers: Vec<Address>,
     /// The broker's description of itself for lookup servers.
-    pub identity: lookup::Peer,
+    pub identity: lookup::BrokerIdentity,
     /// Longest wait of a new topic for its channels, from when it is seen; with the longest pause between
     /// two looks that makes 2 s.
     pub hold: Duration,
@@ -48,7 +48,7 @@ impl Default for AnnouncerConfig {
     fn default() -> Self {
         Self {
             peers: Vec::new(),
-            identity: lookup::Peer::default(),
+            identity: lookup::BrokerIdentity::default(),
             hold: Duration::from_millis(1_750),
             deleted_lifetime: Duration::from_secs(45),
             resolve_interval: Duration::from_secs(30),
@@ -162,7 +162,7 @@ impl Announcer {
                 () = &mut shutdown => return,
                 () = &mut resolving => return,
                 Ok(()) = found.changed() => {
-                    // New links begin with the names there are, not with those of when there was a server last.
+                    // New links begin with the names of now, not with those of when there was a server last.
                     task.look();
                     task.reconcile(&found.borrow_and_update());
                     self.0.changed.wake();
@@ -175,9 +175,9 @@ impl Announcer {
                     look_after = Instant::now() + (took * 9).min(LOOK_PAUSE_MAX);
                 }
                 () = self.0.states.changed.notified() => task.finish_announcing(),
-                Some(settled) = task.newcomers.join_next() => {
-                    if let Ok(no) = settled {
-                        task.settling.remove(&no);
+                Some(imported) = task.imports.join_next() => {
+                    if let Ok(no) = imported {
+                        task.importing.remove(&no);
                     }
                 }
                 Some(_) = task.links.join_next() => {}
@@ -211,14 +211,14 @@ impl Announcer {
 /// Handles and state of the announcer's task.
 struct Task<'a> {
     inner: &'a Inner,
-    identity: Arc<lookup::Peer>,
+    identity: Arc<lookup::BrokerIdentity>,
     names: watch::Sender<Arc<Names>>,
     links: JoinSet<()>,
     by_address: BTreeMap<String, AbortHandle>,
-    newcomers: JoinSet<u32>,
+    imports: JoinSet<u32>,
     /// Numbers of topics that wait for their channels.
-    settling: BTreeSet<u32>,
-    settler: Arc<Newcomers>,
+    importing: BTreeSet<u32>,
+    import: Arc<ChannelImport>,
     /// Topics that some server does not know yet, by number. Publishers may wait for them.
     announcing: BTreeMap<u32, Arc<Topic>>,
 }
@@ -229,16 +229,16 @@ impl<'a> Task<'a> {
         let (broker, timeouts) = (inner.broker.clone(), (config.connect_timeout, config.request_timeout));
         let names = watch::Sender::default();
         let announced = names.subscribe();
-        let settler = Newcomers::new(broker, config.deleted_lifetime, timeouts.0, timeouts.1, announced);
+        let import = ChannelImport::new(broker, config.deleted_lifetime, timeouts.0, timeouts.1, announced);
         Self {
             inner,
             identity: Arc::new(config.identity.clone()),
             names,
             links: JoinSet::new(),
             by_address: BTreeMap::new(),
-            newcomers: JoinSet::new(),
-            settling: BTreeSet::new(),
-            settler: Arc::new(settler),
+            imports: JoinSet::new(),
+            importing: BTreeSet::new(),
+            import: Arc::new(import),
             announcing: BTreeMap::new(),
         }
     }
@@ -269,16 +269,16 @@ impl<'a> Task<'a> {
     fn look(&mut self) {
         let names = Names::new(self.inner.broker.names());
         let now = Instant::now();
-        self.settler.deleted.lock().note(&self.names.borrow(), &names, now);
+        self.import.deleted.lock().note(&self.names.borrow(), &names, now);
         let mut servers: Option<Vec<Identity>> = None;
         for topic in names.0.iter().filter(|topic| topic.is_held) {
-            if self.settling.insert(topic.no) {
+            if self.importing.insert(topic.no) {
                 let states = || self.inner.states.lock().values().filter_map(|s| s.server.clone()).collect();
                 let servers = servers.get_or_insert_with(states).clone();
                 let (no, deadline) = (topic.no, now + self.inner.config.hold);
-                let settling = self.settler.clone().settle(topic.name.clone(), servers, deadline);
-                self.newcomers.spawn(async move {
-                    settling.await;
+                let importing = self.import.clone().run(topic.name.clone(), servers, deadline);
+                self.imports.spawn(async move {
+                    importing.await;
                     no
                 });
             }

@@ -78,28 +78,28 @@ impl Admin {
     /// # Errors
     /// [`AdminError`] says what went wrong.
     pub async fn get(&self, path: &str, query: &[(&str, &str)]) -> Result<Vec<u8>, AdminError> {
-        self.request(Method::GET, path, query, &[], Bytes::new()).await
+        self.request(Method::GET, path, query, Bytes::new()).await
     }
 
-    /// Has something done, and gives the answer, empty for most.
+    /// Sends a POST without a body, and returns the body of the answer: empty for most paths.
     ///
     /// # Errors
     /// [`AdminError`] says what went wrong.
     pub async fn post(&self, path: &str, query: &[(&str, &str)]) -> Result<Vec<u8>, AdminError> {
-        self.request(Method::POST, path, query, &[], Bytes::new()).await
+        self.request(Method::POST, path, query, Bytes::new()).await
     }
 
-    /// Publishes `body`, with `headers` of the request beside it.
+    /// Changes something to what `body`, a JSON document, says, and gives the answer.
     ///
     /// # Errors
     /// [`AdminError`] says what went wrong.
-    pub async fn publish(
+    pub async fn put(
         &self,
+        path: &str,
         query: &[(&str, &str)],
-        headers: &[(String, String)],
-        body: Bytes,
-    ) -> Result<(), AdminError> {
-        self.request(Method::POST, "/pub", query, headers, body).await.map(drop)
+        body: impl Into<Bytes>,
+    ) -> Result<Vec<u8>, AdminError> {
+        self.request(Method::PUT, path, query, body.into()).await
     }
 
     async fn request(
@@ -107,10 +107,9 @@ impl Admin {
         method: Method,
         path: &str,
         query: &[(&str, &str)],
-        headers: &[(String, String)],
         body: Bytes,
     ) -> Result<Vec<u8>, AdminError> {
-        let answer = timeout(self.timeout, self.answer(method, path, query, headers, body)).await;
+        let answer = timeout(self.timeout, self.answer(method, path, query, body)).await;
         let late = || Err(format!("no answer within {:?}", self.timeout));
         let (status, body) = answer.unwrap_or_else(|_| late()).map_err(AdminError::NoAnswer)?;
         if status == StatusCode::OK {
@@ -133,7 +132,6 @@ impl Admin {
         method: Method,
         path: &str,
         query: &[(&str, &str)],
-        headers: &[(String, String)],
         body: Bytes,
     ) -> Result<(StatusCode, Vec<u8>), String> {
         let pairs: Vec<_> = query.iter().map(|(name, value)| format!("{name}={}", escape(value))).collect();
@@ -149,9 +147,6 @@ impl Admin {
                 HeaderValue::from_bytes(&value).map_err(|_| "the token has control characters")?;
             value.set_sensitive(true);
             request = request.header(AUTHORIZATION, value);
-        }
-        for (name, value) in headers {
-            request = request.header(name, value);
         }
         let request = request.body(body).map_err(|error| error.to_string())?;
         let mut stream = Transport::connect(&self.address).await.map_err(|error| error.to_string())?;

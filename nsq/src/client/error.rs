@@ -37,6 +37,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// An answer that fits to nothing that was asked.
+    pub(super) fn unexpected(what: &str) -> Self {
+        Self::Protocol(format!("{what} came unexpected"))
+    }
+
     /// The data of an error frame.
     pub(super) fn server(data: &[u8]) -> Self {
         let data = String::from_utf8_lossy(data);

@@ -28,34 +28,34 @@ pub struct Message {
 }
 
 impl Message {
-    /// Decodes the data of a message frame, which `data` holds.
-    pub(super) fn decode(data: &Bytes) -> Result<Self, Error> {
+    /// Decodes the data of a message frame, which is a part of `frames`.
+    pub(super) fn decode(frames: &Bytes, data: &[u8]) -> Result<Self, Error> {
         let message = frame::Message::decode(data)?;
         Ok(Self {
             id: id_of(message.id)?,
             timestamp: message.timestamp,
             attempts: message.attempts,
-            body: data.slice_ref(message.body),
+            body: frames.slice_ref(message.body),
             token: None,
             offset: None,
             headers: Vec::new(),
         })
     }
 
-    /// Decodes the data of a delivery of the extension, which `data` holds.
-    pub(super) fn decode_delivery(data: &Bytes) -> Result<Self, Error> {
+    /// Decodes the data of a delivery of the extension, which is a part of `frames`.
+    pub(super) fn decode_delivery(frames: &Bytes, data: &[u8]) -> Result<Self, Error> {
         let malformed = |why: Malformed| Error::Protocol(format!("a delivery is malformed: {why}"));
         let delivered = Delivered::decode(data).map_err(malformed)?;
         let headers = delivered.headers.iter().map(|header| {
             let (name, value) = header.map_err(malformed)?;
-            Ok((name.to_owned(), data.slice_ref(value)))
+            Ok((name.to_owned(), frames.slice_ref(value)))
         });
         let token = DeliveryToken::from_bytes(delivered.token);
         Ok(Self {
             id: token.map(|token| token.id).ok_or_else(|| malformed(Malformed::Length))?,
             timestamp: delivered.timestamp,
             attempts: delivered.attempts,
-            body: data.slice_ref(delivered.body),
+            body: frames.slice_ref(delivered.body),
             token,
             offset: Some(delivered.offset),
             headers: headers.collect::<Result<_, Error>>()?,
@@ -63,7 +63,7 @@ impl Message {
     }
 }
 
-/// Results for the messages of one [`Connection::publish_records`](super::Connection::publish_records).
+/// Results for the messages of one [`Connection::put_records`](super::Connection::put_records).
 #[derive(Clone, Debug)]
 pub struct Results(Bytes);
 
@@ -113,7 +113,8 @@ impl Peeked {
             let length = rest.first_chunk().map(|bytes| u32::from_be_bytes(*bytes) as usize);
             let end = length.and_then(|length| length.checked_add(4)).filter(|&end| end <= rest.len());
             let end = end.ok_or_else(|| broken("less than it says"))?;
-            messages.push(Message::decode(&rest.split_to(end).slice(4..))?);
+            let message = rest.split_to(end);
+            messages.push(Message::decode(&message, &message[4..])?);
         }
         Ok(Self { channels: head.channels, next: Some(id_of(head.next.as_bytes())?), messages })
     }

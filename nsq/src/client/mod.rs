@@ -1,18 +1,21 @@
 //! The client's end of NSQ's TCP protocol: one connection to one server, `mq` or nsqd; and of its HTTP API.
 //!
 //! - [`Admin`]: asks the HTTP API
-//! - [`Connection`]: publishes, subscribes, peeks
+//! - [`Connection`]: publishes, subscribes, peeks; `handshake`: how it begins; `outbox`: commands; `inbox`:
+//!   what comes
 //! - [`Identify`]: what it says of itself; [`ClientTls`]: what it trusts; [`Message`], [`Peeked`] and
 //!   [`Results`]: what it gets; [`Error`]
 
 mod admin;
 mod connection;
 mod error;
+mod handshake;
+mod inbox;
 mod message;
 mod outbox;
 
 pub use admin::{Admin, AdminError};
-pub use connection::{Connection, Outgoing};
+pub use connection::Connection;
 pub use error::Error;
 pub use message::{Message, Peeked, Results};
 

@@ -4,10 +4,15 @@ use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
+use mq_core::{DeliveryToken, MessageId, TopicName};
 use tokio::io::AsyncWrite;
 use tokio::time::Instant;
 
+use super::error::Error;
+use crate::wire::Together;
+use crate::wire::extension::TOKENS_MAX;
 use mq_net::transport::Transport;
 
 /// The command of the next response: responses come in the order of the commands.
@@ -58,7 +63,7 @@ impl Outbox {
 
     /// Appends a line, the length of what `put` appends, and that. Returns how many bytes it is; `Err` with
     /// their number, and nothing appended, if they are too many for a length.
-    pub(super) fn put_sized(&mut self, line: &str, put: impl FnOnce(&mut Vec<u8>)) -> Result<usize, usize> {
+    fn put_sized(&mut self, line: &str, put: impl FnOnce(&mut Vec<u8>)) -> Result<usize, usize> {
         let before = self.buf.len();
         self.buf.extend_from_slice(line.as_bytes());
         let start = self.buf.len() + 4;
@@ -73,7 +78,84 @@ impl Outbox {
         Ok(bytes)
     }
 
-    /// Notes what the answer to the command just put is about.
+    /// Publishes records of the extension, with one answer for all `messages` of them.
+    pub(super) fn put_records<'a>(
+        &mut self,
+        topic: &TopicName,
+        together: Together,
+        messages: usize,
+        records: impl Iterator<Item = &'a [u8]>,
+    ) -> Result<(), Error> {
+        let together = match together {
+            Together::All => "all",
+            Together::Each => "each",
+        };
+        let bytes = self.put_sized(&format!("PUBLISH {topic} {together}\n"), |out| {
+            records.for_each(|record| out.extend_from_slice(record));
+        });
+        let bytes = bytes.map_err(|bytes| Error::Input(format!("{bytes} bytes are too many")))?;
+        self.expect(Expected::Published { messages: messages as u64, bytes });
+        Ok(())
+    }
+
+    /// Publishes messages as one batch.
+    pub(super) fn put_batch<B: AsRef<[u8]>>(&mut self, topic: &TopicName, bodies: &[B]) -> Result<(), Error> {
+        match bodies {
+            [] => return Ok(()),
+            [body] => return self.put_one(topic, body.as_ref(), Duration::ZERO),
+            _ => {}
+        }
+        for body in bodies {
+            check_body(body.as_ref())?;
+        }
+        let bytes = bodies.iter().map(|body| 4 + body.as_ref().len()).sum::<usize>() + 4;
+        let length = wire_len(bytes)?;
+        let count = wire_len(bodies.len())?;
+        let mut head = format!("MPUB {topic}\n").into_bytes();
+        head.extend_from_slice(&length);
+        head.extend_from_slice(&count);
+        self.put(&head);
+        for body in bodies {
+            self.put(&wire_len(body.as_ref().len())?);
+            self.put(body.as_ref());
+        }
+        self.expect(Expected::Published { messages: bodies.len() as u64, bytes });
+        Ok(())
+    }
+
+    /// Publishes one message that is delivered only after `delay`.
+    pub(super) fn put_one(&mut self, topic: &TopicName, body: &[u8], delay: Duration) -> Result<(), Error> {
+        check_body(body)?;
+        let length = wire_len(body.len())?;
+        let line = match delay.as_millis() {
+            0 => format!("PUB {topic}\n"),
+            ms => format!("DPUB {topic} {ms}\n"),
+        };
+        self.put(line.as_bytes());
+        self.put(&length);
+        self.put(body);
+        self.expect(Expected::Published { messages: 1, bytes: body.len() });
+        Ok(())
+    }
+
+    /// Appends a command about one message.
+    pub(super) fn put_id(&mut self, command: &str, id: MessageId, rest: &str) {
+        self.put(command.as_bytes());
+        self.put(b" ");
+        self.put(&id.to_hex());
+        self.put(rest.as_bytes());
+        self.put(b"\n");
+    }
+
+    /// Appends commands about deliveries, each of them about as many as one may name.
+    pub(super) fn put_tokens(&mut self, command: &str, tokens: &[DeliveryToken], rest: &str) {
+        for some in tokens.chunks(TOKENS_MAX as usize) {
+            self.put(format!("{command} {}{rest}\n", some.len()).as_bytes());
+            some.iter().for_each(|token| self.put(&token.to_bytes()));
+        }
+    }
+
+    /// Queues what the answer to the last command stands for.
     pub(super) fn expect(&mut self, expected: Expected) {
         if let Expected::Published { messages, bytes } = expected {
             self.unanswered_messages += messages;
@@ -148,4 +230,13 @@ impl Outbox {
         }
         Poll::Ready(Ok(()))
     }
+}
+
+fn check_body(body: &[u8]) -> Result<(), Error> {
+    if body.is_empty() { Err(Error::Input("a message can't be empty".to_owned())) } else { Ok(()) }
+}
+
+fn wire_len(len: usize) -> Result<[u8; 4], Error> {
+    let len = u32::try_from(len).map_err(|_| Error::Input(format!("{len} bytes are too many")))?;
+    Ok(len.to_be_bytes())
 }

@@ -7,21 +7,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::task::JoinSet;
-use tokio::time::{Instant, interval, sleep, timeout_at};
+use tokio::time::{interval, timeout};
 
 use super::api::LookupApi;
 use super::config::LookupConfig;
-use super::session::{Shared, refuse, serve};
+use super::session::{Shared, serve};
 use crate::wire::error::{Code, WireError};
-use crate::wire::lookup::Identity;
+use crate::wire::lookup::{Identity, put_error};
+use mq_net::accept::{Acceptor, Excess, Place};
 use mq_net::budget::Budget;
 use mq_net::directory::Directory;
 use mq_net::http::{HostNames, HttpServer, LocalApi, LocalHttp, Site};
 use mq_net::transport::{Address, Listener};
-
-/// Pause after a failed accept: most often the process is out of file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Interval at which expired entries are removed. Answers leave them out at once.
 const EXPIRE_INTERVAL: Duration = Duration::from_secs(10);
@@ -123,41 +120,22 @@ async fn accept(
     config: &LookupConfig,
     stop: impl Future<Output = ()>,
 ) {
-    let mut stop = pin!(stop);
-    let mut sessions = JoinSet::new();
-    loop {
-        let accepted = tokio::select! {
-            () = &mut stop => break,
-            Some(_) = sessions.join_next() => continue,
-            accepted = listener.accept() => accepted,
-        };
-        match accepted {
-            Ok((transport, peer)) if sessions.len() < config.max_connections => {
-                sessions.spawn(serve(Arc::clone(&shared), transport, peer));
-            }
-            Ok((mut transport, peer)) => {
-                let limit = config.max_connections;
-                tracing::warn!(peer, limit, "lookup connection refused: limit reached");
-                let error = WireError::new(Code::Invalid, format!("connections exceed limit of {limit}"));
-                // As many again at most: beyond that they are closed without a word.
-                if sessions.len() < 2 * limit {
-                    sessions.spawn(async move { _ = refuse(&mut transport, &mut Vec::new(), &error).await });
-                }
-            }
-            Err(error) => {
-                tracing::warn!(%error, "accept failed");
-                tokio::select! {
-                    () = &mut stop => break,
-                    () = sleep(ACCEPT_PAUSE) => {}
-                }
-            }
+    let limit = config.max_connections;
+    let error = WireError::new(Code::Invalid, format!("connections exceed limit of {limit}"));
+    let mut reason = Vec::new();
+    put_error(&mut reason, &error);
+    let acceptor = Acceptor::new("lookup", limit, Excess::Refused(reason));
+    let start = |transport, peer, place| {
+        let serving = serve(Arc::clone(&shared), transport, peer);
+        async move {
+            let _place: Place = place;
+            serving.await;
         }
-    }
+    };
+    let sessions = acceptor.run(&listener, stop, start).await;
     drop(listener);
     // A session has nothing to finish: brokers register again wherever they connect next.
-    sessions.abort_all();
-    let deadline = Instant::now() + config.shutdown_timeout;
-    let _ = timeout_at(deadline, async { while sessions.join_next().await.is_some() {} }).await;
+    let _ = timeout(config.shutdown_timeout, sessions.cut()).await;
 }
 
 async fn expire(directory: &Directory, stop: impl Future<Output = ()>) {

@@ -11,10 +11,11 @@ use tokio::time::timeout;
 
 use super::config::PING_INTERVAL;
 use crate::wire::error::{Code, WireError};
-use crate::wire::lookup::{self, BODY_BYTES_MAX, Command, LINE_BYTES_MAX, Parse, Peer};
+use crate::wire::lookup::{self, BODY_BYTES_MAX, BrokerIdentity, Command, LINE_BYTES_MAX, Parse};
 use crate::wire::name::Name;
 use mq_net::budget::{Account, Budget, Closed, FREE_BYTES};
 use mq_net::directory::Directory;
+use mq_net::linger::linger;
 use mq_net::signal::Signal;
 use mq_net::transport::Transport;
 
@@ -22,8 +23,6 @@ use mq_net::transport::Transport;
 const IDENTIFY_TIMEOUT: Duration = Duration::from_secs(4 * PING_INTERVAL.as_secs());
 /// Longest time without progress in writing answers to a broker.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Time for a broker to read an error before its further commands reset the connection.
-const LINGER: Duration = Duration::from_secs(1);
 /// Read at a time, and at most one command more is held.
 const READ_BYTES: usize = 4 * 1024;
 
@@ -145,12 +144,12 @@ impl Session {
         outcome
     }
 
-    /// Does a command. An error ends the connection.
+    /// Executes a command and appends its answer to `out`. An error ends the connection.
     fn execute(&mut self, command: Command<'_>, out: &mut Vec<u8>) -> Result<(), WireError> {
         let directory = &self.shared.directory;
         match (command, self.registered) {
             (Command::Identify(body), _) => {
-                let producer = producer(Peer::parse(body)?, &self.peer);
+                let producer = producer(BrokerIdentity::parse(body)?, &self.peer);
                 tracing::info!(
                     peer = self.peer,
                     address = producer.broadcast_address,
@@ -191,7 +190,7 @@ impl Session {
     }
 }
 
-fn producer(peer: Peer, remote_address: &str) -> Producer {
+fn producer(peer: BrokerIdentity, remote_address: &str) -> Producer {
     Producer {
         remote_address: remote_address.to_owned(),
         hostname: peer.hostname,
@@ -235,16 +234,10 @@ async fn write(transport: &mut Transport, out: &mut Vec<u8>) -> io::Result<()> {
 }
 
 /// Sends the broker the error that ends the connection. Returns the same for the log.
-pub(super) async fn refuse(transport: &mut Transport, out: &mut Vec<u8>, error: &WireError) -> String {
+async fn refuse(transport: &mut Transport, out: &mut Vec<u8>, error: &WireError) -> String {
     lookup::put_error(out, error);
-    let linger = async {
-        write(transport, out).await?;
-        transport.shutdown().await?;
-        let mut sink = [0; 1024];
-        while transport.read(&mut sink).await? > 0 {}
-        io::Result::Ok(())
-    };
-    // Whether it listens is its own affair.
-    let _ = timeout(LINGER, linger).await;
+    if write(transport, out).await.is_ok() {
+        linger(transport).await;
+    }
     error.to_string()
 }

@@ -1,6 +1,7 @@
 //! AUTH, and whether a command may be executed. A question to the auth server holds up the commands behind
 //! it, and nothing else of the session: deliveries and heartbeats go on.
 
+use std::fmt::Display;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -18,14 +19,14 @@ use crate::wire::error::{Code, WireError};
 /// A session's permissions.
 #[derive(Default)]
 pub(super) struct Authorization {
-    /// There after a successful AUTH.
+    /// The permissions, from a successful AUTH on.
     access: Option<Box<Access>>,
     query: Option<Box<Query>>,
     /// Whether the MPUB at the front of the input was allowed; the rest of it may still have to come.
     pub(super) batch_allowed: bool,
 }
 
-/// A question on its way.
+/// A request to an auth server that is under way.
 struct Query {
     purpose: Purpose,
     answer: Pin<Box<dyn Future<Output = Result<Grant, Failure>> + Send>>,
@@ -44,7 +45,7 @@ pub(super) enum Check {
     Refused(WireError),
     /// Refused and answered: what comes behind it may be executed.
     Skip,
-    /// Not known yet: to be asked again when commands are taken in again.
+    /// The auth server has not answered yet: the command is checked again when commands are next read.
     Wait,
 }
 
@@ -87,6 +88,7 @@ impl Session {
             Verdict::Refused => {
                 // Names need no escapes.
                 let text = format!("AUTH failed for {command} on \"{topic}\" \"{channel}\"");
+                self.warn_denied(&text);
                 Check::Refused(WireError::new(Code::Unauthorized, text))
             }
             Verdict::Expired => {
@@ -95,6 +97,21 @@ impl Session {
                 Check::Wait
             }
         }
+    }
+
+    /// Writes a warning with who was not let in, or may not do what it asked for. The log holds back what one
+    /// place writes again and again, so a client that comes back all the time does not fill it.
+    fn warn_denied(&self, why: &dyn Display) {
+        let identity = self.client.identity();
+        let authorized = self.client.authorized().map(|authorized| authorized.identity);
+        tracing::warn!(
+            client = self.client.id,
+            peer = self.client.remote_address,
+            client_id = identity.client_id,
+            hostname = identity.hostname,
+            identity = authorized.unwrap_or_default(),
+            "{why}"
+        );
     }
 
     fn ask(&mut self, auth: Arc<AuthClient>, secret: Secret<Arc<[u8]>>, purpose: Purpose) {
@@ -126,11 +143,7 @@ impl Session {
         };
         match (answer, query.purpose) {
             (Err(failure), _) => {
-                if self.shared.auth.as_ref().is_some_and(|auth| auth.may_warn()) {
-                    tracing::warn!(client = self.client.id, %failure, "AUTH failed");
-                } else {
-                    tracing::debug!(client = self.client.id, %failure, "AUTH failed");
-                }
+                self.warn_denied(&format_args!("AUTH failed: {failure}"));
                 self.fail(WireError::new(Code::AuthFailed, "AUTH failed"));
             }
             (Ok(grant), Purpose::Renew) => {
@@ -152,6 +165,7 @@ impl Session {
 
     fn authenticated(&mut self, secret: Secret<Arc<[u8]>>, grant: Grant) {
         if grant.authorized.permission_count == 0 {
+            self.warn_denied(&"AUTH failed: the auth server permits nothing");
             return self.fail(WireError::new(Code::Unauthorized, "AUTH no authorizations found"));
         }
         match auth_answer(&grant.authorized) {

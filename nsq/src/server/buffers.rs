@@ -35,7 +35,7 @@ pub(super) fn take_input() -> Vec<u8> {
     INPUT.with_borrow_mut(Option::take).unwrap_or_else(|| vec![0; INPUT_BYTES])
 }
 
-/// Gives back what [`take_input`] gave.
+/// Returns a buffer of [`take_input`] to this thread's spare.
 pub(super) fn give_input(buf: Vec<u8>) {
     INPUT.with_borrow_mut(|spare| *spare = Some(buf));
 }

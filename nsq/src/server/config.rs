@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::auth::AuthMethod;
 use super::drain::Drain;
-use super::http::Options;
+use super::options::Options;
 use super::statsd::StatsdConfig;
 use crate::wire::Limits;
 use crate::wire::identify::Bounds;

@@ -43,7 +43,8 @@ impl Drain {
         self.wait(|state| state.asked).await
     }
 
-    /// Says that it is over, with `left` messages not finished: the broker stops now.
+    /// Says that it is over, or does not begin any more, with `left` messages not finished: the broker stops
+    /// now.
     pub fn end(&self, left: u64) {
         self.0.send_modify(|state| state.left = Some(left));
     }

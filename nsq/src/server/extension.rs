@@ -15,7 +15,7 @@ use super::results::Part;
 use super::session::Session;
 use crate::wire::error::{Code, WireError};
 use crate::wire::extension::{MESSAGES, Offer, Record, Records};
-use crate::wire::frame::OK;
+use crate::wire::frame::{OK, OK_FRAME};
 use crate::wire::identify::Request;
 use crate::wire::name::Name;
 use crate::wire::tokens::Tokens;
@@ -194,11 +194,11 @@ impl Session {
         let Some(subscription) = &self.subscription else { return self.replies.response(OK) };
         let (channel, wake) = (Arc::clone(subscription.channel()), Arc::clone(&self.wake));
         let broker = self.shared.broker.clone();
-        self.replies.later(Box::new(move || {
+        self.replies.later(move || {
             let written = channel.log_acknowledged(&wake).and_then(|ticket| ticket.wait(&broker));
             let failed = |error| WireError::refused(Code::ConfirmFailed, "CONFIRM", &error);
-            written.map(|()| OK.to_vec()).map_err(failed)
-        }));
+            written.map(|()| OK_FRAME.to_vec()).map_err(failed)
+        });
     }
 }
 

@@ -61,7 +61,7 @@ impl Input {
         }
     }
 
-    /// Forgets what was read.
+    /// Drops all bytes that were read and not executed.
     pub(super) fn clear(&mut self) {
         self.held = Vec::new();
         self.stalled = false;
@@ -80,7 +80,7 @@ impl Input {
         self.held.capacity()
     }
 
-    /// Bytes that it has memory for already.
+    /// Bytes that the buffer has room for without growing.
     pub(super) fn room(&self) -> usize {
         self.held.capacity() - self.held.len()
     }
@@ -150,7 +150,7 @@ impl Session {
         Poll::Ready(Ok(len == missing))
     }
 
-    /// Goes on with what had to wait. Returns whether there was any.
+    /// Executes the commands that had to wait. Returns whether there were any.
     pub(super) fn take_in_rest(&mut self) -> bool {
         if !self.input.stalled || !self.may_read() {
             return false;
@@ -196,7 +196,7 @@ impl Session {
         self.hold(held);
     }
 
-    /// Keeps what can't be executed yet.
+    /// Keeps bytes whose command can't be executed yet.
     fn hold(&mut self, rest: Vec<u8>) {
         if rest.is_empty() || self.is_draining() {
             buffers::give(rest);
@@ -448,8 +448,8 @@ impl Session {
         match TopicName::parse(topic.as_str()) {
             Ok(topic) => {
                 let broker = self.shared.broker.clone();
-                let read = move || peek(&broker, &topic, from, max.into());
-                self.replies.later(Box::new(read));
+                let budget = self.shared.config.budget.clone();
+                self.replies.later_and_large(budget, move || peek(&broker, &topic, from, max.into()));
             }
             Err(error) => self.fail(WireError::refused(Code::PeekFailed, "PEEK", &error)),
         }

@@ -1,33 +1,26 @@
 //! Listens, and starts a session for each connection.
 
 use std::future::Future;
-use std::io::{self, Write};
-use std::pin::pin;
+use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use mq_core::Broker;
+use mq_net::accept::{Acceptor, Excess, Place};
 use mq_net::access::{Access, HttpTokens};
 use mq_net::budget::Budget;
 use mq_net::clients::Clients;
 use mq_net::http::{LocalHttp, Site};
 use mq_net::transport::tls::{TlsConfig, TlsRequired};
-use mq_net::transport::{Address, Listener, Socket, Transport};
+use mq_net::transport::{Address, Listener, Transport};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout_at};
 
 use super::auth::AuthClient;
 use super::config::Config;
+use super::group_commit::CommitTurns;
 use super::session::{Session, Shared};
-use super::turn::Turns;
 use super::web::Web;
 use crate::wire::error::{Code, WireError};
 use crate::wire::frame::put_error;
-
-/// Pause after a failed accept: most often the process is out of file descriptors.
-const ACCEPT_PAUSE_MIN: Duration = Duration::from_millis(5);
-const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// NSQ's protocol, as statistics show it.
 pub(super) const PROTOCOL: &str = "V2";
@@ -66,7 +59,7 @@ impl Server {
             tls_required,
             auth,
             publishing,
-            turns: Turns::default(),
+            turns: CommitTurns::default(),
         });
         let clients = Clients::default();
         let web = Web::bind(&shared, clients.clone(), &address).await?;
@@ -132,79 +125,41 @@ impl Server {
     /// Serves until `shutdown`; then accepts no more, lets each session answer what it has taken in, and
     /// returns when all have ended, or after the time the configuration gives them.
     pub async fn run(mut self, shutdown: impl Future<Output = ()>) {
-        let mut shutdown = pin!(shutdown);
         let (stop, stopped) = watch::channel(false);
         let mut web = self.web.start(&stopped);
-        let mut sessions = JoinSet::new();
-        let mut pause = ACCEPT_PAUSE_MIN;
-        loop {
-            let accepted = tokio::select! {
-                () = &mut shutdown => break,
-                Some(_) = sessions.join_next() => continue,
-                accepted = self.listener.accept() => accepted,
-            };
-            match accepted {
-                Ok((transport, peer)) => {
-                    pause = ACCEPT_PAUSE_MIN;
-                    if sessions.len() < self.shared.config.max_connections {
-                        self.start(&mut sessions, transport, peer);
-                    } else {
-                        tracing::warn!(peer, limit = sessions.len(), "connection refused: limit reached");
-                        self.refuse(transport);
-                    }
-                }
-                Err(error) => {
-                    tracing::warn!(%error, ?pause, "accept failed");
-                    tokio::select! {
-                        () = &mut shutdown => break,
-                        () = sleep(pause) => {}
-                    }
-                    pause = (pause * 2).min(ACCEPT_PAUSE_MAX);
-                }
-            }
-        }
-        let deadline = Instant::now() + self.shared.config.shutdown_timeout;
+        let acceptor = Acceptor::new("NSQ", self.shared.config.max_connections, self.excess());
+        let start = |transport, peer, place| self.session(transport, peer, place);
+        let sessions = acceptor.run(&self.listener, shutdown, start).await;
         drop(self.listener);
         let _ = stop.send(true);
         for client in self.clients.list() {
             client.signal().stop();
         }
-        let ended = timeout_at(deadline, async { while sessions.join_next().await.is_some() {} }).await;
-        if ended.is_err() {
-            tracing::warn!(sessions = sessions.len(), "sessions cut off");
-            sessions.shutdown().await;
-        }
+        sessions.drain(self.shared.config.shutdown_timeout).await;
         // It has a deadline of its own, as long as this one.
         while web.join_next().await.is_some() {}
     }
 
-    fn start(&self, sessions: &mut JoinSet<()>, transport: Transport, peer: String) {
+    /// A session over a new connection.
+    fn session(&self, transport: Transport, peer: String, place: Place) -> impl Future<Output = ()> + use<> {
         let listed = self.clients.register(PROTOCOL, peer);
         let client = listed.client();
         tracing::debug!(client = client.id, peer = client.remote_address, "connection accepted");
         let session = Session::new(Arc::clone(&self.shared), Arc::clone(client), transport);
-        sessions.spawn(async move {
+        async move {
             let _listed = listed;
+            // Dropped before it: whoever sees that the client is gone finds its place free.
+            let _place = place;
             session.run().await;
-        });
+        }
     }
 
-    /// Sends a client the error that it is one too many, as a guess at its protocol: it has sent nothing yet.
-    fn refuse(&self, transport: Transport) {
+    /// The error for a client that is one too many, as a guess at its protocol: it has sent nothing yet.
+    fn excess(&self) -> Excess {
         let limit = self.shared.config.max_connections;
         let error = WireError::new(Code::Invalid, format!("connections exceed limit of {limit}"));
         let mut frame = Vec::new();
         put_error(&mut frame, &error);
-        // The socket is new, so there is room; if there is not, the close says enough.
-        let _ = match transport {
-            Transport::Plain(Socket::Tcp(stream)) => {
-                stream.into_std().and_then(|mut stream| stream.write(&frame))
-            }
-            Transport::Plain(Socket::Unix(stream)) => {
-                stream.into_std().and_then(|mut stream| stream.write(&frame))
-            }
-            // Nothing is stacked on a new one.
-            _ => Ok(0),
-        };
+        Excess::Refused(frame)
     }
 }

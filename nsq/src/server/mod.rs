@@ -1,6 +1,7 @@
 //! The server's end of NSQ's TCP protocol: one task per connection over a broker of the core.
 //!
-//! - [`Config`]: nsqd's limits; [`Server`]: listens and starts sessions
+//! - [`Config`]: nsqd's limits; [`Options`]: those that HTTP shows and changes; [`Server`]: listens and
+//!   starts sessions
 //! - `session`: one connection's poll loop and timer; its parts are `input` (from the socket to commands),
 //!   `publish` and `subscribe` (commands to the broker), `replies` (in the order of the commands, when the
 //!   broker's log is where they wait for), `delivery` (messages to the output), `output`
@@ -10,22 +11,24 @@
 //! - `history`: the last minutes and the last day of all topics and channels
 //! - `web`: where HTTP is served; `http`: what answers there; `stats`: the numbers it shows; `metrics`,
 //!   `statsd`: the same for Prometheus and statsd
-//! - `peek`: what PEEK reads; `buffers`: one thread's spare buffers; `turn`: one write for all
-//!   sessions that are ready; `gather`: when single messages are sent together
+//! - `peek`: what PEEK reads; `buffers`: one thread's spare buffers; `group_commit`: one write for all
+//!   sessions that are ready; `coalesce`: when single messages are sent together
 
 mod auth;
 mod authorize;
 mod buffers;
+mod coalesce;
 mod config;
 mod delivery;
 mod drain;
 mod extension;
-mod gather;
+mod group_commit;
 mod history;
 mod http;
 mod input;
 mod listener;
 mod metrics;
+mod options;
 mod output;
 mod peek;
 mod publish;
@@ -35,7 +38,6 @@ mod session;
 mod stats;
 mod statsd;
 mod subscribe;
-mod turn;
 mod upgrade;
 mod web;
 
@@ -44,8 +46,8 @@ pub use auth::AuthMethod;
 pub use auth::answer_permits;
 pub use config::{Config, NSQ_VERSION};
 pub use drain::Drain;
-pub use http::{OptionError, OptionSource, OptionValue, Options};
 pub use listener::Server;
+pub use options::{OptionError, OptionSource, OptionValue, Options};
 pub use statsd::StatsdConfig;
 pub use web::WebError;
 

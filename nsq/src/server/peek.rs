@@ -4,7 +4,7 @@
 use mq_core::{Broker, Delivery, MessageId, Offset, TopicName};
 
 use crate::wire::error::{Code, WireError};
-use crate::wire::frame::{MESSAGE_HEADER_BYTES, put_message_data};
+use crate::wire::frame::{MESSAGE_HEADER_BYTES, put_message_data, put_response_before};
 
 /// An answer ends early when it holds this much.
 const ANSWER_BYTES: usize = 1024 * 1024;
@@ -12,8 +12,8 @@ const ANSWER_BYTES: usize = 1024 * 1024;
 /// Messages asked of the core at once: what is read beyond [`ANSWER_BYTES`] is read in vain.
 const STEP: usize = 64;
 
-/// Reads up to `max` messages of `topic` from the id `from` on, and gives the data of the answer. May block
-/// on a disk.
+/// Reads up to `max` messages of `topic` from the id `from` on, and gives the answer's frame. May block on a
+/// disk.
 ///
 /// # Errors
 /// The error to answer with if the topic can't be read.
@@ -55,8 +55,7 @@ pub(super) fn peek(
     }
     let next = MessageId(next.unwrap_or(Offset(0)).0).to_hex();
     let next = next.escape_ascii();
-    let mut answer =
-        format!("{{\"channels\":{channels},\"next\":\"{next}\",\"count\":{count}}}\n").into_bytes();
-    answer.append(&mut messages);
-    Ok(answer)
+    let head = format!("{{\"channels\":{channels},\"next\":\"{next}\",\"count\":{count}}}\n");
+    put_response_before(&mut messages, head.as_bytes());
+    Ok(messages)
 }

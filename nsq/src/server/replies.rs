@@ -1,11 +1,12 @@
 //! Answers, in the order of the commands, each when what it says is true.
 
 use std::collections::VecDeque;
+use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use mq_core::{Broker, Outcome, Ticket};
-use tokio::task::JoinHandle;
+use mq_net::budget::{Account, Budget};
 use tokio::time::Instant;
 
 use super::results::{self, Part};
@@ -36,14 +37,26 @@ enum Reply {
     Response(Vec<u8>),
     /// An error.
     Error(WireError),
-    /// Blocking work to start once all earlier replies are out.
-    Later(Option<Work>),
-    /// Blocking work that runs.
-    Running(JoinHandle<Result<Vec<u8>, WireError>>),
+    /// Blocking work that begins once all earlier replies are out.
+    Later(Pin<Box<dyn Future<Output = Result<Made, WireError>> + Send>>),
 }
 
-/// Work that may block, and returns the data of a response.
-pub(super) type Work = Box<dyn FnOnce() -> Result<Vec<u8>, WireError> + Send>;
+/// A response's frame, and the account that a large one is counted in until the connection counts it.
+struct Made {
+    frame: Vec<u8>,
+    account: Option<Account>,
+}
+
+/// Work that may block, and gives a response's frame.
+pub(super) trait Work: FnOnce() -> Result<Vec<u8>, WireError> + Send + 'static {}
+
+impl<W: FnOnce() -> Result<Vec<u8>, WireError> + Send + 'static> Work for W {}
+
+/// Does the work off the async workers.
+async fn blocking(work: impl Work) -> Result<Vec<u8>, WireError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|_| Err(WireError::new(Code::Invalid, "exiting")))
+}
 
 /// Code and command word of the error for a failed publish.
 pub(super) type Refusal = (Code, &'static str);
@@ -69,8 +82,10 @@ pub(super) struct Replies {
     uncommitted: Option<Ticket>,
     /// Publishes answered in this round, where latency is measured.
     pub(super) measured: Measured,
-    /// Whether a [`Reply::Later`] or [`Reply::Running`] is in the queue.
+    /// Whether a [`Reply::Later`] is in the queue.
     later: bool,
+    /// Account of a large response in the output, until the connection counts that.
+    made: Option<Account>,
 }
 
 impl Replies {
@@ -100,7 +115,7 @@ impl Replies {
         self.queue.push_back(Reply::Published { ticket, count, refusal, read_at });
     }
 
-    /// Answers a PUBLISH of `messages` with what becomes of its parts.
+    /// Queues the results of a PUBLISH of `messages`, by the outcomes of its parts.
     pub(super) fn results(&mut self, parts: Vec<Part>, messages: usize) {
         let count = 1 + messages / RESULTS_PER_COMMAND;
         self.unanswered += count;
@@ -123,10 +138,38 @@ impl Replies {
         self.queue.push_back(Reply::Error(error));
     }
 
-    /// No command is executed until this one is answered.
-    pub(super) fn later(&mut self, work: Work) {
+    /// Gives up the account of a response in the output: the connection counts it now.
+    pub(super) fn counted(&mut self) {
+        self.made = None;
+    }
+
+    /// Answers with the frame that `work` gives. No command is executed until this one is answered.
+    pub(super) fn later(&mut self, work: impl Work) {
+        self.make(async move { Ok(Made { frame: blocking(work).await?, account: None }) });
+    }
+
+    /// The same where the frame may be as large as a message: it is made when there is room for it in
+    /// `budget`, no other beside it.
+    pub(super) fn later_and_large(&mut self, budget: Budget, work: impl Work) {
+        self.make(async move {
+            let turn = budget.sole_turn().await;
+            let _counted = turn.clone();
+            let frame = blocking(move || {
+                // Given up with the work: who asked may be gone before it is done.
+                let _turn = turn;
+                work()
+            })
+            .await?;
+            // The connection's own wakes it, and is what is closed.
+            let mut account = budget.standing_account();
+            account.set(frame.len());
+            Ok(Made { frame, account: Some(account) })
+        });
+    }
+
+    fn make(&mut self, made: impl Future<Output = Result<Made, WireError>> + Send + 'static) {
         self.later = true;
-        self.queue.push_back(Reply::Later(Some(work)));
+        self.queue.push_back(Reply::Later(Box::pin(made)));
     }
 
     /// Lets the log write what was published, then appends to `out` every answer that is due. What did not
@@ -176,24 +219,19 @@ impl Replies {
                     None
                 }
                 Reply::Error(error) => Some(error.clone()),
-                Reply::Later(work) => {
-                    if let Some(work) = work.take() {
-                        *reply = Reply::Running(tokio::task::spawn_blocking(work));
-                    }
-                    continue;
-                }
-                Reply::Running(handle) => match Pin::new(handle).poll(cx) {
+                Reply::Later(work) => match work.as_mut().poll(cx) {
                     Poll::Pending => break,
                     Poll::Ready(result) => {
                         self.later = false;
-                        let lost = |_| Err(WireError::new(Code::Invalid, "exiting"));
-                        match result.unwrap_or_else(lost) {
-                            Ok(data) => {
-                                put_response(out, &data);
-                                None
+                        result.map_or_else(Some, |made| {
+                            self.made = made.account;
+                            match out.is_empty() {
+                                // Not copied: it may be large.
+                                true => *out = made.frame,
+                                false => out.extend_from_slice(&made.frame),
                             }
-                            Err(error) => Some(error),
-                        }
+                            None
+                        })
                     }
                 },
             };

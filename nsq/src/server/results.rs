@@ -7,7 +7,7 @@ use crate::wire::extension::Run;
 
 /// Messages of a PUBLISH that share their fate.
 pub(super) enum Part {
-    /// Handed to the log as one frame.
+    /// Messages that are one frame of the log.
     Published(Published),
     /// Not stored, now or ever.
     Refused {

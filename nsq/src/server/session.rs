@@ -15,26 +15,26 @@ use std::time::Duration;
 use mq_core::{Broker, Subscription, TopicName, Wake};
 use mq_net::budget::{Account, FREE_BYTES, StatePlace};
 use mq_net::clients::Client;
-use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
+use tokio::io::AsyncWriteExt;
 use tokio::task::{coop, yield_now};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::auth::AuthClient;
 use super::authorize::Authorization;
-use super::buffers;
+use super::coalesce::{COALESCE_TIME, Coalescer};
 use super::config::Config;
 use super::extension::Extension;
-use super::gather::{GATHERED, Gather};
+use super::group_commit::{CommitTurn, CommitTurns};
 use super::input::Input;
 use super::output::{DELIVERY_BYTES, Output, UNSENT_BYTES_MAX};
 use super::replies::{Emitted, Replies};
 use super::stats::Publishing;
-use super::turn::{Turn, Turns};
 use super::upgrade::Upgrade;
 use crate::wire::error::{Code, WireError};
 use crate::wire::frame::{HEARTBEAT, put_response};
 use crate::wire::identify::{Bounds, HEARTBEAT_INTERVAL, Settings};
 use crate::wire::{Limits, State};
+use mq_net::linger::{LINGER, linger};
 use mq_net::transport::Transport;
 use mq_net::transport::tls::TlsConfig;
 
@@ -43,9 +43,6 @@ const READS_MAX: usize = 4;
 
 /// Longest wait for the answers to commands already read, after reading has stopped.
 const DRAIN: Duration = Duration::from_secs(30);
-
-/// Time for a client to read a fatal error before its further commands reset the connection.
-const LINGER: Duration = Duration::from_secs(1);
 
 /// Delay of the first message after SUB's answer on a compressed connection: there are clients that lose one
 /// that comes with it.
@@ -60,10 +57,10 @@ pub(super) struct Shared {
     pub(super) tls: Option<TlsConfig>,
     /// Whether only IDENTIFY may come without TLS.
     pub(super) tls_required: bool,
-    /// There if clients have to AUTH.
+    /// The auth servers, if clients have to AUTH.
     pub(super) auth: Option<Arc<AuthClient>>,
     pub(super) publishing: Arc<Publishing>,
-    pub(super) turns: Turns,
+    pub(super) turns: CommitTurns,
 }
 
 /// Whether the session takes in commands.
@@ -75,14 +72,14 @@ pub(super) enum Phase {
     Open,
     /// Takes in nothing until what was agreed on is switched on.
     Upgrading(Upgrade),
-    /// Only answers what it has taken in, then ends.
+    /// Answers the commands that were read, until this time at the latest, then ends.
     Draining(End, Instant),
 }
 
 /// Reason for the end of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
-    /// Not at all: it goes on behind an upgrade.
+    /// No end: the session goes on behind an upgrade.
     Upgrade(Upgrade),
     /// The client closed.
     Eof,
@@ -143,11 +140,11 @@ pub(super) struct Session {
     /// Whether the timer was set since it was polled.
     timer_moved: bool,
     /// Time from which messages may go out: [`KEEP_BEHIND`] after SUB's answer, or once they were
-    /// [`GATHERED`].
+    /// [`COALESCE_TIME`].
     delivers_at: Option<Instant>,
-    /// Whether they are gathered.
-    gather: Gather,
-    turn: Turn,
+    /// Whether messages are coalesced.
+    coalescer: Coalescer,
+    turn: CommitTurn,
     /// Time at which the command being executed was read, where latency is measured.
     pub(super) read_at: Option<Instant>,
 }
@@ -184,8 +181,8 @@ impl Session {
             timer: None,
             timer_moved: false,
             delivers_at: None,
-            gather: Gather::new(now),
-            turn: Turn::default(),
+            coalescer: Coalescer::new(now),
+            turn: CommitTurn::default(),
             read_at: None,
         };
         session.start_timer(now);
@@ -343,6 +340,7 @@ impl Session {
     pub(super) fn count(&mut self) {
         let held = self.held();
         self.account.set(held);
+        self.replies.counted();
     }
 
     /// Bytes there is memory to read: few where the budget is spent, and none if it holds those already. Then
@@ -359,8 +357,8 @@ impl Session {
         }
     }
 
-    /// Ends what it holds much of while others wait for memory. A client in the middle of a command is told;
-    /// one that does not read can't be.
+    /// Ends a session that holds much memory while others wait for some. A client in the middle of a command
+    /// gets an error; one that does not read can't get any.
     fn give_way(&mut self) -> Option<End> {
         if self.output.unsent() > 0 || matches!(self.phase, Phase::Draining(..)) {
             return Some(End::Closed);
@@ -401,8 +399,8 @@ impl Session {
     /// `spare` more.
     pub(super) fn delivered(&mut self, count: u64, spare: u32) {
         let now = Instant::now();
-        if self.gather.delivered(count, spare.into(), now) {
-            self.deliver_at(now + GATHERED);
+        if self.coalescer.delivered(count, spare.into(), now) {
+            self.deliver_at(now + COALESCE_TIME);
         }
     }
 
@@ -516,24 +514,4 @@ impl Session {
         }
         Ok(Some(self.next_heartbeat.min(silent_at).min(stuck_at.unwrap_or(silent_at))))
     }
-}
-
-/// Says that nothing more comes, and takes in what the client sends until it closes: were the socket closed
-/// with bytes unread, the client would lose the error it was sent.
-async fn linger(transport: &mut Transport) {
-    let _ = timeout(LINGER, async {
-        transport.shutdown().await?;
-        // Into the thread's buffer, since many may end at once.
-        let mut discard = |cx: &mut Context<'_>| {
-            let mut sink = buffers::take_input();
-            let mut read = ReadBuf::new(&mut sink);
-            let polled = Pin::new(&mut *transport).poll_read(cx, &mut read);
-            let len = read.filled().len();
-            buffers::give_input(sink);
-            polled.map_ok(|()| len)
-        };
-        while poll_fn(&mut discard).await? > 0 {}
-        Ok::<_, io::Error>(())
-    })
-    .await;
 }

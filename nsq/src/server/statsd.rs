@@ -10,7 +10,7 @@ use tokio::net::{UdpSocket, lookup_host};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
 
-use super::stats::{Gather, LatencyEntry, Memory, Selection, Stats};
+use super::stats::{LatencyEntry, Memory, Selection, Stats, StatsCollector};
 
 /// Longest wait for the resolution of the address.
 const RESOLVE: Duration = Duration::from_secs(1);
@@ -61,7 +61,7 @@ pub(super) fn prefix(prefix: &str, host: &str, port: i32) -> String {
 
 /// Pushes until `stop` is true.
 pub(super) async fn push(
-    gather: Gather,
+    collector: StatsCollector,
     config: StatsdConfig,
     prefix: String,
     mut stop: watch::Receiver<bool>,
@@ -75,7 +75,7 @@ pub(super) async fn push(
             _ = ticks.tick() => {}
         }
         let selection = Selection { memory: config.mem_stats, ..Selection::default() };
-        let stats = gather.stats(selection, |_| true);
+        let stats = collector.stats(selection, |_| true);
         let lines = counts.lines(&stats, &prefix, config.exclude_ephemeral);
         let packets = packets(&lines, config.udp_packet_size);
         let spread = config.interval.saturating_sub(REST);

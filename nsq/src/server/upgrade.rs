@@ -10,7 +10,6 @@ use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, timeout};
@@ -19,10 +18,8 @@ use super::session::{End, Phase, Session};
 use crate::wire::error::{Code, WireError};
 use crate::wire::frame::OK_FRAME;
 use crate::wire::identify::{Reply, Request, ms};
+use mq_net::accept::HANDSHAKE_TIMEOUT;
 use mq_net::transport::Compression;
-
-/// Longest wait for a handshake.
-const HANDSHAKE: Duration = Duration::from_secs(5);
 
 /// Layers that a client and the server agreed to switch on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,7 +82,7 @@ impl Session {
         self.input.clear();
         let client = Arc::clone(&self.client);
         let switched = {
-            let mut switching = pin!(timeout(HANDSHAKE, self.switch_on(upgrade)));
+            let mut switching = pin!(timeout(HANDSHAKE_TIMEOUT, self.switch_on(upgrade)));
             poll_fn(|cx| {
                 client.signal().register(cx.waker());
                 if client.signal().is_stopped() {
@@ -109,7 +106,7 @@ impl Session {
 
     async fn switch_on(&mut self, upgrade: Upgrade) -> io::Result<()> {
         if let Some(tls) = self.shared.tls.as_ref().filter(|_| upgrade.tls) {
-            match tls.accept(self.transport.take()).await {
+            match tls.accept(self.transport.take(), self.account.budget()).await {
                 Ok(transport) => self.transport = transport,
                 Err((error, transport)) => {
                     self.transport = transport;

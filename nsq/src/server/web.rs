@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use super::history::record;
 use super::http::{Endpoints, Parts, Ports};
 use super::session::Shared;
-use super::stats::Gather;
+use super::stats::StatsCollector;
 use super::statsd;
 use mq_net::http::{HttpLimits, HttpServer, LocalApi, LocalHttp, Site};
 use mq_net::transport::tls::TlsRequired;
@@ -93,7 +93,7 @@ impl Web {
         let auth = shared.auth.clone().map(|auth| auth as Arc<dyn AuthServers>);
         let access = Arc::new(Access::new(tokens.clone(), auth));
         let endpoints = Arc::new(Endpoints::new(Parts {
-            gather: Gather {
+            collector: StatsCollector {
                 broker: shared.broker.clone(),
                 clients,
                 version: config.version.clone(),
@@ -118,7 +118,7 @@ impl Web {
         self.https.as_ref().map(HttpServer::local_addr)
     }
 
-    /// Where HTTP and HTTPS are listened for.
+    /// Listeners for HTTP and HTTPS.
     pub(super) fn listeners(&self) -> Vec<Arc<Listener>> {
         [&self.http, &self.https].into_iter().flatten().map(HttpServer::listener).collect()
     }
@@ -153,8 +153,8 @@ impl Web {
                 port => port.into(),
             };
             let prefix = statsd::prefix(&statsd.prefix, &config.broadcast_address, port);
-            let gather = self.endpoints.gather.clone();
-            tasks.spawn(statsd::push(gather, statsd.clone(), prefix, stop.clone()));
+            let collector = self.endpoints.collector.clone();
+            tasks.spawn(statsd::push(collector, statsd.clone(), prefix, stop.clone()));
         }
         let history = Arc::clone(&self.endpoints.history);
         tasks.spawn(record(history, self.endpoints.broker.clone(), stop.clone()));

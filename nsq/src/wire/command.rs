@@ -12,7 +12,7 @@
 //! nothing. `from` is 16 hex digits, or `0` for the oldest message that no channel has got; `max` is 1 to
 //! 1000. The answer is one response frame:
 //! ```text
-//! {"channels":N,"next":"<16 hex digits>","count":n}\n   then n times: u32 length, a message as in a message frame
+//! {"channels":N,"next":"<16 hex digits>","count":n}\n   n times: u32 length, a message as in a message frame
 //! ```
 //! `next` is what to pass as `from` to go on; a topic that does not exist has no channels and no messages.
 //! The answer holds about 1 MiB: it ends early rather than grow beyond, but holds at least one message where
@@ -39,7 +39,7 @@ pub const PEEK_MAX: u64 = 1000;
 /// State of a connection, which decides what it may do. Numbers are those that nsqd's stats show.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum State {
-    /// No SUB yet.
+    /// Before SUB.
     #[default]
     Init = 0,
     /// After SUB.

@@ -48,9 +48,9 @@ pub enum Code {
     ReqFailed,
     /// The message's deadline can't be moved.
     TouchFailed,
-    /// Our own: a topic can't be read.
+    /// PEEK could not read the topic. libmq's own code, which nsqd lacks.
     PeekFailed,
-    /// Our own: acknowledgements can't be written.
+    /// CONFIRM could not have the acknowledgements written. libmq's own code, which nsqd lacks.
     ConfirmFailed,
 }
 

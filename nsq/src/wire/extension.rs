@@ -36,8 +36,10 @@
 //! | 2 id | 1 to 255 bytes: a message whose id the topic remembers is not stored again |
 //! | 3 headers | ( u8 length, name, u16 length, value )* |
 //! | 4 key, 5 expiry, 6 priority | taken, not used yet: refused |
-//! | 7 to 127 | refused: a broker that does not know one must not store the message |
+//! | 0, 7 to 127 | refused: a broker that does not know one must not store the message |
 //! | 128 to 255 | ignored |
+//!
+//! A message has each of 1 to 3 at most once.
 //!
 //! Messages of "all" are stored together or not at all; of "each" every one has its own result. A refusal
 //! ends nothing: the commands behind it are executed. The commands of V2 may be used beside these; SUBSCRIBE
@@ -51,7 +53,7 @@ mod start;
 
 pub use attributes::{Attributes, HeaderList, put_attributes};
 pub use delivered::{DELIVERED_HEADER_BYTES, Delivered, put_delivered};
-pub use record::{Record, Records, put_record};
+pub use record::{Record, Records, put_plain_record, put_record};
 pub use results::{Run, Runs, put_run};
 pub use start::{StartText, parse_start};
 
@@ -99,6 +101,9 @@ pub enum Malformed {
     /// An attribute that this version must not pass over.
     #[error("attribute {0} is not known")]
     Attribute(u8),
+    /// An attribute that a message has once.
+    #[error("attribute {0} is there twice")]
+    Twice(u8),
     /// A delay that is no number of 8 bytes, or an id that is empty or too long.
     #[error("attribute {0} has a value of the wrong length")]
     Value(u8),

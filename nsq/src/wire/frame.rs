@@ -1,7 +1,7 @@
 //! Frames of a server.
 //!
 //! ```text
-//! frame    = u32 size, u32 type, data          size = 4 + length of data; type: 0 response, 1 error, 2 message
+//! frame    = u32 size, u32 type, data       size = 4 + length of data; type: 0 response, 1 error, 2 message
 //! message  = i64 timestamp (ns since 1970), u16 attempts, 16 hex digits, body
 //! ```
 //! Integers are big-endian. Types 3 and 4 are those of the [`extension`](super::extension).
@@ -42,6 +42,14 @@ const TYPE_RESULTS: u32 = 4;
 pub fn put_response(out: &mut Vec<u8>, data: &[u8]) {
     put_header(out, TYPE_RESPONSE, data.len());
     out.extend_from_slice(data);
+}
+
+/// Makes a response of `data` with `head` before it, without a second copy of what may be much.
+pub fn put_response_before(data: &mut Vec<u8>, head: &[u8]) {
+    let mut frame = Vec::with_capacity(FRAME_HEADER_BYTES + head.len());
+    put_header(&mut frame, TYPE_RESPONSE, head.len() + data.len());
+    frame.extend_from_slice(head);
+    data.splice(..0, frame);
 }
 
 /// Appends an error.

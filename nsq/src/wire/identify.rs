@@ -103,7 +103,7 @@ impl<'de> Visitor<'de> for RequestVisitor {
                 "msg_timeout" => set(&mut map, &mut request.msg_timeout)?,
                 "topology_region" => set(&mut map, &mut request.topology_region)?,
                 "topology_zone" => set(&mut map, &mut request.topology_zone)?,
-                "libmq" => set(&mut map, &mut request.libmq)?,
+                "libmq" => request.libmq = features(&map.next_value()?),
                 _ => {
                     map.next_value::<IgnoredAny>()?;
                 }
@@ -111,6 +111,13 @@ impl<'de> Visitor<'de> for RequestVisitor {
         }
         Ok(request)
     }
+}
+
+/// The features in the value of `libmq`. What is no list of names has none: an answer without an offer is one
+/// that every client has to understand.
+fn features(value: &serde_json::Value) -> Vec<String> {
+    let names = value.as_array().into_iter().flatten();
+    names.filter_map(|name| name.as_str().map(str::to_owned)).collect()
 }
 
 /// Bounds of a client's choices. The defaults are nsqd's.
@@ -258,7 +265,7 @@ pub struct Reply {
     pub topology_region: String,
     /// The server's zone in its region.
     pub topology_zone: String,
-    /// There for clients that know libmq's extension.
+    /// The extension's offer; `None` for clients that do not ask for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub libmq: Option<Offer>,
 }
@@ -323,6 +330,16 @@ mod tests {
         };
         assert_eq!(request, want);
         assert_eq!(Request::parse(b"null"), Ok(Request::default()));
+    }
+
+    #[test]
+    fn a_value_of_libmq_that_is_no_list_of_names_has_no_features() {
+        let features =
+            |value: &str| Request::parse(format!("{{\"libmq\":{value}}}").as_bytes()).unwrap().libmq;
+        assert_eq!(features(r#"["messages",1,"more"]"#), ["messages", "more"]);
+        for value in ["true", "\"messages\"", "7", "null", "{\"messages\":{}}", "[[\"messages\"]]"] {
+            assert!(features(value).is_empty(), "{value}");
+        }
     }
 
     #[test]

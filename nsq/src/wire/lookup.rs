@@ -5,11 +5,11 @@
 //! server   to each                                              u32 length | data: OK, JSON, or an error
 //! ```
 
-mod peer;
+mod identity;
 #[cfg(test)]
 mod tests;
 
-pub use peer::{Identity, Peer};
+pub use identity::{BrokerIdentity, Identity};
 
 use mq_core::{ChannelName, TopicName};
 
@@ -42,11 +42,11 @@ pub const PING: &[u8] = b"PING\n";
 /// A command of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command<'a> {
-    /// The client's description of itself: JSON, see [`Peer`].
+    /// The client's description of itself: JSON, see [`BrokerIdentity`].
     Identify(&'a [u8]),
     /// It has this topic, or this channel of it.
     Register(Name<'a>, Option<Name<'a>>),
-    /// It has deleted it.
+    /// The producer has deleted this topic, or this channel of it.
     Unregister(Name<'a>, Option<Name<'a>>),
     /// It is alive.
     Ping,
@@ -189,7 +189,7 @@ pub fn put_error(out: &mut Vec<u8>, error: &WireError) {
 }
 
 /// Appends IDENTIFY.
-pub fn put_identify(out: &mut Vec<u8>, peer: &Peer) {
+pub fn put_identify(out: &mut Vec<u8>, peer: &BrokerIdentity) {
     out.extend_from_slice(b"IDENTIFY\n");
     put_answer(out, peer.to_json().as_bytes());
 }

@@ -443,7 +443,7 @@ fn requeue_deliveries<'a>(
 ) -> Result<(Command<'a>, usize), Stop<'a>> {
     let (tokens, done) = tokens(context, "REQUEUE", &mut words, body)?;
     let delay = words.next().unwrap_or_default();
-    let Some(ms) = number(delay).filter(|_| !delay.is_empty()) else {
+    let Some(ms) = saturating_number(delay) else {
         return Err(WireError::echo(Code::Invalid, "REQUEUE could not parse timeout ", delay).into());
     };
     Ok((Command::RequeueDeliveries(tokens, Duration::from_millis(ms)), done))
@@ -457,7 +457,7 @@ fn tokens<'a>(
     body: Body<'a>,
 ) -> Result<(Tokens<'a>, usize), Stop<'a>> {
     in_state(context.state != State::Init, command)?;
-    let count = words.next().and_then(number).filter(|count| (1..=TOKENS_MAX).contains(count));
+    let count = words.next().and_then(saturating_number).filter(|count| (1..=TOKENS_MAX).contains(count));
     let Some(count) = count else {
         return Err(invalid(format!("{command} takes 1 to {TOKENS_MAX} deliveries")).into());
     };
@@ -549,6 +549,13 @@ fn number(digits: &[u8]) -> Option<u64> {
         let value = digit.is_ascii_digit().then(|| u64::from(digit - b'0'))?;
         Some(n.wrapping_mul(10).wrapping_add(value))
     })
+}
+
+/// Digits only, at least one; too many are the largest number.
+fn saturating_number(digits: &[u8]) -> Option<u64> {
+    let is_number = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
+    let add = |n: u64, digit: &u8| n.saturating_mul(10).saturating_add(u64::from(digit - b'0'));
+    is_number.then(|| digits.iter().fold(0, add))
 }
 
 fn too_big(code: Code, what: &str, size: i64, max: u32) -> WireError {

@@ -408,6 +408,58 @@ async fn a_topics_settings_are_kept() {
 }
 
 #[tokio::test]
+async fn a_channels_settings_are_kept_and_shown_with_its_dead_letters() {
+    let server = start(Config::default()).await;
+    let path = "/channel/config?topic=t&channel=c";
+    assert_eq!(ask(&server, &format!("GET {path}")).await.text(), r#"{"message":"TOPIC_NOT_FOUND"}"#);
+    ask(&server, "POST /topic/create?topic=t").await;
+    assert_eq!(ask(&server, &format!("GET {path}")).await.text(), r#"{"message":"CHANNEL_NOT_FOUND"}"#);
+    ask(&server, "POST /channel/create?topic=t&channel=c").await;
+    let unlimited = r#"{"max_attempts":0,"dead_letter_topic":null,"redelivery_delay":1000}"#;
+    assert_eq!(ask(&server, &format!("GET {path}")).await.text(), unlimited);
+    let put = async |body: &str| send(&server, &format!("PUT {path}"), body.as_bytes()).await;
+    for bad in [
+        "",
+        "[]",
+        r#"{"max_attempts":1}"#,
+        r#"{"dead_letter_topic":"dead"}"#,
+        r#"{"max_attempts":1,"dead_letter_topic":"t"}"#,
+        r#"{"max_attempts":1,"dead_letter_topic":"not a name"}"#,
+        r#"{"max_attempts":65536,"dead_letter_topic":"dead"}"#,
+        r#"{"color":1}"#,
+    ] {
+        let reply = put(bad).await;
+        assert_eq!((reply.status, &reply.json()["message"]), (400, &"INVALID_CONFIG".into()), "{bad}");
+        assert!(reply.json()["detail"].as_str().is_some_and(|detail| !detail.is_empty()), "{reply:?}");
+    }
+    assert_eq!(ask(&server, &format!("GET {path}")).await.text(), unlimited, "nothing is changed");
+    let limited = r#"{"max_attempts":1,"dead_letter_topic":"dead","redelivery_delay":0}"#;
+    assert_eq!(put(limited).await.text(), limited);
+    assert_eq!(put(r#"{"redelivery_delay":7}"#).await.json()["max_attempts"], 1);
+
+    send(&server, "POST /pub?topic=t", b"bad").await;
+    let mut consumer = server.peer().await;
+    consumer.send(b"SUB t c\nRDY 1\n").await;
+    consumer.expect("OK").await;
+    let id = consumer.frame().await.unwrap().id();
+    consumer.send(format!("REQ {id} 0\n").as_bytes()).await;
+    let stats = async || ask(&server, "GET /stats?format=json").await.json();
+    until("the dead letter", async || stats().await["topics"][1]["channels"][0]["dead_letter_count"] == 1)
+        .await;
+    assert_eq!(stats().await["topics"][0]["topic_name"], "dead");
+    assert_eq!(stats().await["topics"][0]["depth"], 1);
+    let text = ask(&server, "GET /stats").await;
+    assert!(text.text().contains("dead letters: 1"), "{text:?}");
+    let metrics = ask(&server, "GET /metrics").await;
+    assert!(
+        metrics.text().contains("mq_channel_dead_letters_total{topic=\"t\",channel=\"c\"} 1\n"),
+        "{metrics:?}"
+    );
+    let none = r#"{"max_attempts":0,"dead_letter_topic":null}"#;
+    assert_eq!(put(none).await.json()["dead_letter_topic"], serde_json::Value::Null);
+}
+
+#[tokio::test]
 async fn requests_follow_each_other_on_a_connection() {
     let server = start(Config::default()).await;
     let mut socket = tokio::net::TcpStream::connect(server.http.as_ref().unwrap()).await.unwrap();

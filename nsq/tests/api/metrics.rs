@@ -162,6 +162,26 @@ async fn metrics_tell_what_happened() {
 }
 
 #[tokio::test]
+async fn a_broker_that_drains_is_well_and_says_that_it_drains() {
+    let server = start(Config::default()).await;
+    for draining in [false, true] {
+        let families = scrape(&server).await;
+        assert_eq!(value(&families, "mq_healthy", "", &[]), 1.0);
+        assert_eq!(value(&families, "mq_draining", "", &[]), f64::from(u8::from(draining)));
+        assert_eq!(ask(&server, "GET /ping").await.text(), "OK");
+        let text = ask(&server, "GET /stats").await.text().to_owned();
+        let lines =
+            if draining { "\nHealth: OK\nDraining: publishes are refused\n" } else { "\nHealth: OK\n\n" };
+        assert!(text.contains(lines), "{text}");
+        for path in ["GET /stats?format=json", "GET /info"] {
+            let answer: serde_json::Value = serde_json::from_str(ask(&server, path).await.text()).unwrap();
+            assert_eq!(answer.get("draining"), draining.then_some(&true.into()), "{path}");
+        }
+        server.broker.drain();
+    }
+}
+
+#[tokio::test]
 async fn a_fleet_can_have_its_channels_added_up() {
     let server = start(Config { metrics_per_channel: false, ..Config::default() }).await;
     for channel in ["a", "b"] {
@@ -176,7 +196,7 @@ async fn a_fleet_can_have_its_channels_added_up() {
 }
 
 #[tokio::test]
-async fn the_dashboard_uses_what_there_is() {
+async fn the_dashboard_and_the_alerts_use_what_there_is() {
     let server = start(Config::default()).await;
     let families = scrape(&server).await;
     let mut names = BTreeSet::new();
@@ -196,6 +216,12 @@ async fn the_dashboard_uses_what_there_is() {
     assert!(used.len() > 15, "{used:?}");
     let unknown: Vec<_> = used.difference(&names).collect();
     assert!(unknown.is_empty(), "docs/grafana.json uses metrics that do not exist: {unknown:?}");
+    let mut used = BTreeSet::new();
+    let rules = include_str!("../../../docs/prometheus-rules.yml");
+    collect(&serde_json::json!({ "expr": rules }), &mut used);
+    assert!(used.len() > 15, "{used:?}");
+    let unknown: Vec<_> = used.difference(&names).collect();
+    assert!(unknown.is_empty(), "docs/prometheus-rules.yml uses metrics that do not exist: {unknown:?}");
 }
 
 /// The names in every expression and query.

@@ -2,15 +2,17 @@
 
 use std::path::PathBuf;
 
+use mq_core::{Broker, Options, TopicName, testkit};
 use mq_nsq::server::{Config, TlsRequired};
 use rustls::pki_types::ServerName;
+use tempfile::TempDir;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use crate::auth_server::AuthServer;
 use crate::common::stack::Certificates;
-use crate::common::{Running, start_with};
-use crate::{Reply, ask, ask_with, request, start};
+use crate::common::{Running, options, serve, start_with};
+use crate::{Reply, ask, ask_with, request, start, until};
 
 /// Every endpoint that is no publish, and one path that is none.
 const PATHS: [&str; 8] = [
@@ -80,7 +82,7 @@ async fn auth_servers_say_what_a_secret_may_do() {
         assert_eq!(bearer(&server, line, "hush").await, status, "{line}");
     }
     for name in ["read", "other"] {
-        server.broker.topic(&mq_core::TopicName::parse(name).unwrap()).unwrap();
+        server.broker.topic(&TopicName::parse(name).unwrap()).unwrap();
     }
     for (line, status) in [
         ("POST /channel/create?topic=read&channel=c", 200),
@@ -90,6 +92,13 @@ async fn auth_servers_say_what_a_secret_may_do() {
         ("GET /topic/config?topic=other", 403),
     ] {
         assert_eq!(bearer(&server, line, "hush").await, status, "{line}");
+    }
+    // Dead letters are published: only to where it may publish.
+    let header = "Authorization: Bearer hush\r\n";
+    for (dead, status) in [("other", 403), ("mine", 400), ("read", 403)] {
+        let body = format!("{{\"max_attempts\":1,\"dead_letter_topic\":\"{dead}\"}}");
+        let line = "PUT /channel/config?topic=mine&channel=c";
+        assert_eq!(ask_with(&server, line, header, body.as_bytes()).await.status, status, "to {dead}");
     }
     // Of what it has no part in, it sees nothing.
     let header = "Authorization: Bearer hush\r\n";
@@ -150,11 +159,8 @@ async fn what_is_wrong_with_an_address_is_named() {
     let taken = start(Config::default()).await;
     let folder = tempfile::tempdir().unwrap();
     let bind = async |config: Config| {
-        let broker = mq_core::Broker::open(mq_core::Options {
-            data_path: folder.path().join("data"),
-            ..mq_core::Options::default()
-        })
-        .unwrap();
+        let broker =
+            Broker::open(Options { data_path: folder.path().join("data"), ..Options::default() }).unwrap();
         let config = Config { tcp_address: "127.0.0.1:0".to_owned(), ..config };
         let error = mq_nsq::server::Server::bind(config, broker.clone()).await.err().unwrap();
         broker.close().unwrap();
@@ -182,6 +188,8 @@ enum Right {
     Channel,
     /// The right to read the topic's messages without consuming them.
     Peek,
+    /// The right to drop and requeue single messages.
+    Messages,
     /// The right to manage the broker, which no auth server gives.
     Broker,
 }
@@ -204,6 +212,10 @@ const RIGHTS: &[(&str, Right)] = &[
     ("POST /channel/create", Right::Channel),
     ("POST /channel/pause", Right::Channel),
     ("POST /channel/unpause", Right::Channel),
+    ("GET /channel/config", Right::Sight),
+    ("PUT /channel/config", Right::Channel),
+    ("POST /message/drop", Right::Messages),
+    ("POST /message/requeue", Right::Messages),
     ("POST /channel/empty", Right::Channel),
     ("POST /channel/delete", Right::Channel),
     ("POST /topic/empty", Right::Topic),
@@ -251,7 +263,8 @@ async fn every_route_asks_for_its_right() {
             "" => String::new(),
             secret => format!("Authorization: Bearer {secret}\r\n"),
         };
-        let body: &[u8] = if line.starts_with("PUT /topic/config") { b"{}" } else { b"body" };
+        let is_config = line.starts_with("PUT /topic/config") || line.starts_with("PUT /channel/config");
+        let body: &[u8] = if is_config { b"{}" } else { b"body" };
         ask_with(&server, line, &headers, body).await.status
     };
     for topic in ["mine", "other"] {
@@ -271,7 +284,7 @@ async fn every_route_asks_for_its_right() {
             Right::Known => (401, 200, 200),
             Right::Topic | Right::Sight | Right::Channel => (401, 403, 200),
             // The grant has no such permission.
-            Right::Peek | Right::Broker => (401, 403, 403),
+            Right::Peek | Right::Messages | Right::Broker => (401, 403, 403),
         };
         assert_eq!(answer(ask(&other, "").await), stranger, "{route} without a secret");
         auth.answer("{}");
@@ -283,7 +296,7 @@ async fn every_route_asks_for_its_right() {
         assert_eq!(answer(ask(&other, "hush").await), another, "{route} with another's secret");
         assert_eq!(answer(ask(&mine, "hush").await), own, "{route} with a secret for it");
     }
-    let other = server.broker.find_topic(&mq_core::TopicName::parse("other").unwrap()).unwrap();
+    let other = server.broker.find_topic(&TopicName::parse("other").unwrap()).unwrap();
     assert_eq!(
         (other.is_paused(), other.depth(), other.channels().len()),
         (false, 0, 1),
@@ -292,6 +305,35 @@ async fn every_route_asks_for_its_right() {
     // The token of the file opens everything; what ends the broker comes last.
     assert_eq!(answer(ask("PUT /config/log_level", "master").await), 200);
     assert_eq!(ask("POST /drain?timeout=1", "master").await, 200);
+}
+
+#[tokio::test]
+async fn the_history_of_all_topics_leaves_out_those_of_others() {
+    let auth = AuthServer::start(
+        r#"{"ttl":3600,"authorizations":[{"topic":"^t$","channels":[".*"],"permissions":["subscribe"]}]}"#,
+    )
+    .await;
+    // Messages of both wait before the first reading, which a start makes at once.
+    let folder = TempDir::new().unwrap();
+    let broker = Broker::open(options(&folder)).unwrap();
+    for name in ["other", "t"] {
+        let topic = broker.topic(&TopicName::parse(name).unwrap()).unwrap();
+        let _ = testkit::publish(&broker, &topic, &["x"]).unwrap();
+    }
+    let config = Config {
+        auth_http_addresses: vec![auth.address.clone()],
+        http_address: Some("127.0.0.1:0".to_owned()),
+        ..Config::default()
+    };
+    let server = serve(broker, folder, config, false).await;
+    let mut topics = Vec::new();
+    until("the first reading", async || {
+        let history = ask_with(&server, "GET /history", "Authorization: Bearer hush\r\n", b"").await.json();
+        topics = history["series"].as_array().unwrap().iter().map(|one| one["topic"].clone()).collect();
+        !topics.is_empty()
+    })
+    .await;
+    assert_eq!(topics, ["t"]);
 }
 
 #[tokio::test]
@@ -327,6 +369,52 @@ async fn to_peek_is_a_right_of_its_own() {
     ] {
         assert_eq!(bearer(&server, line, "peek-alone").await, status, "{line}");
     }
+}
+
+#[tokio::test]
+async fn to_drop_and_requeue_single_messages_is_a_right_of_its_own() {
+    let grant = |permissions: &str| {
+        format!(
+            r#"{{"ttl":60,"authorizations":[{{"topic":"^t$","channels":[".*"],"permissions":[{permissions}]}}]}}"#
+        )
+    };
+    let auth = AuthServer::start(&grant(r#""publish","subscribe","peek""#)).await;
+    let config = Config { auth_http_addresses: vec![auth.address.clone()], ..Config::default() };
+    let server = start(config).await;
+    assert_eq!(bearer(&server, "POST /topic/create?topic=t", "all-but-manage").await, 200);
+    assert_eq!(bearer(&server, "POST /channel/create?topic=t&channel=c", "all-but-manage").await, 200);
+    assert_eq!(bearer(&server, "POST /mpub?topic=t", "all-but-manage").await, 200);
+    let header = "Authorization: Bearer all-but-manage\r\n";
+    let peeked = ask_with(&server, "GET /peek?topic=t&channel=c", header, b"").await.json();
+    let id = peeked["messages"][0]["id"].as_str().unwrap().to_owned();
+    for action in ["drop", "requeue"] {
+        let line = |rest: &str| format!("POST /message/{action}?topic=t&channel={rest}");
+        assert_eq!(bearer(&server, &line(&format!("c&id={id}")), "all-but-manage").await, 403, "{action}");
+        auth.answer(&grant(r#""manage""#));
+        for (rest, status) in [
+            ("c", 400),
+            ("c&id=", 400),
+            ("c&id=1", 400),
+            ("c&id=zzzzzzzzzzzzzzzz", 400),
+            ("c&id=0000000000000001", 404),
+            ("c&id=ffffffffffffffff", 404),
+            ("none&id=0000000000000001", 404),
+            ("a%20b&id=0000000000000001", 400),
+        ] {
+            assert_eq!(bearer(&server, &line(rest), "manage-alone").await, status, "{action} {rest}");
+        }
+        auth.answer(&grant(r#""subscribe""#));
+    }
+    let header = "Authorization: Bearer manage-alone\r\n";
+    let ask = async |action: &str| {
+        let line = format!("POST /message/{action}?topic=t&channel=c&id={id}");
+        ask_with(&server, &line, header, b"").await
+    };
+    let waits = serde_json::json!({"id": id, "was": "waiting", "attempts": 0});
+    assert_eq!(ask("requeue").await.json(), waits);
+    assert_eq!(ask("drop").await.json(), waits);
+    let gone = ask("drop").await;
+    assert_eq!((gone.status, &gone.json()["message"]), (404, &serde_json::json!("MESSAGE_NOT_FOUND")));
 }
 
 #[tokio::test]

@@ -42,6 +42,42 @@ async fn no_secret_is_logged() {
 }
 
 #[tokio::test]
+async fn a_refused_client_has_a_warning_with_its_address_and_name() {
+    let (log, _guard) = Log::start(LevelFilter::WARN);
+    let auth = AuthServer::start(&answer("^mine$", r#"[".*"]"#, r#"["publish"]"#)).await;
+    let server = start(config(&[&auth])).await;
+    let named = async |name: &str| {
+        let mut peer = server.peer().await;
+        let identify = format!(r#"{{"client_id":"{name}","hostname":"here"}}"#);
+        peer.send(&with_body("IDENTIFY", identify.as_bytes())).await;
+        peer.expect("OK").await;
+        peer.send(&with_body("AUTH", b"hush-hush")).await;
+        peer
+    };
+    let mut peer = named("loud").await;
+    peer.expect(SUCCESS).await;
+    peer.send(&with_body("PUB others", b"x")).await;
+    peer.expect("error E_UNAUTHORIZED AUTH failed for PUB on \\\"others\\\" \\\"\\\"").await;
+    auth.answer_raw("HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n");
+    for name in ["first", "second"] {
+        named(name).await.expect("error E_AUTH_FAILED AUTH failed").await;
+    }
+    server.stop().await;
+    let log = log.text();
+    for words in [
+        ["AUTH failed for PUB on \"others\"", "client_id=\"loud\""],
+        ["AUTH failed: http://", "client_id=\"first\""],
+        ["status 403", "client_id=\"second\""],
+    ] {
+        let line = log.lines().find(|line| words.iter().all(|word| line.contains(word)));
+        let line = line.unwrap_or_else(|| panic!("no line with {words:?}:\n{log}"));
+        assert!(line.contains("WARN") && line.contains("peer=\"127.0.0.1:"), "{line}");
+        assert!(line.contains("hostname=\"here\""), "{line}");
+    }
+    assert!(!log.contains("hush-hush"), "{log}");
+}
+
+#[tokio::test]
 async fn every_event_of_a_connection_has_a_line() {
     let (log, _guard) = Log::start(LevelFilter::DEBUG);
     let certificates = Certificates::new();

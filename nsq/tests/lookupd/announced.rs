@@ -5,7 +5,7 @@ use std::time::Duration;
 use mq_core::{Broker, Options};
 use mq_nsq::announcer::{Announcer, AnnouncerConfig};
 use mq_nsq::server::{Config, Server as BrokerServer};
-use mq_nsq::wire::lookup::{Identity, Peer as Identify, put_answer};
+use mq_nsq::wire::lookup::{BrokerIdentity, Identity, put_answer};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -35,12 +35,12 @@ impl Served {
         };
         let server = BrokerServer::bind(config, broker.clone()).await.unwrap();
         let (tcp, http) = (server.local_addr().to_string(), server.http_addr().unwrap().to_string());
-        let identity = Identify {
+        let identity = BrokerIdentity {
             version: "1".into(),
             tcp_port: 4150,
             http_port: 4151,
             broadcast_address: "a".into(),
-            ..Identify::default()
+            ..BrokerIdentity::default()
         };
         let peers = vec![lookup.parse().unwrap()];
         let announcer = Announcer::new(broker, AnnouncerConfig { peers, identity, ..Default::default() });

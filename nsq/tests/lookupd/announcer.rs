@@ -7,7 +7,7 @@ use mq_core::testkit::nobody;
 use mq_core::{Attributes, Broker, ChannelName, Options, Topic, TopicName};
 use mq_nsq::announcer::{Announcer, AnnouncerConfig};
 use mq_nsq::lookupd::LookupConfig;
-use mq_nsq::wire::lookup::{Identity, Peer as Identify, put_answer};
+use mq_nsq::wire::lookup::{BrokerIdentity, Identity, put_answer};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -30,13 +30,13 @@ struct Announced {
 fn config(name: &str, peers: &[&str]) -> AnnouncerConfig {
     AnnouncerConfig {
         peers: peers.iter().map(|peer| peer.parse().unwrap()).collect(),
-        identity: Identify {
+        identity: BrokerIdentity {
             version: "1".into(),
             tcp_port: 4150,
             http_port: 4151,
             hostname: name.into(),
             broadcast_address: name.into(),
-            ..Identify::default()
+            ..BrokerIdentity::default()
         },
         ..AnnouncerConfig::default()
     }
@@ -175,7 +175,7 @@ async fn lookup_servers_come_and_go_while_it_runs() {
 }
 
 #[tokio::test]
-async fn a_restarted_server_is_told_again_at_once() {
+async fn a_restarted_server_is_told_again() {
     let server = Server::start().await;
     let (tcp, http) = (server.tcp.clone(), server.http.clone());
     let a = Announced::start(config("a", &[&tcp]));
@@ -186,10 +186,8 @@ async fn a_restarted_server_is_told_again_at_once() {
     assert!(a.announcer.status()[0].error.is_some());
     let _ = a.broker.delete_topic(&TopicName::parse("t").unwrap()).unwrap();
     a.channel("u", "d");
-    let back = Instant::now();
     let server = Server::start_at(&tcp, &http, LookupConfig::default()).await;
     has_hosts(&server.http, "u", "a").await;
-    assert!(back.elapsed() < Duration::from_secs(6), "{:?}", back.elapsed());
     assert_eq!(hosts(&server.http, "t").await, "-");
 }
 
@@ -229,25 +227,27 @@ impl Stuck {
 }
 
 #[tokio::test]
-async fn a_stuck_server_delays_no_other_and_no_message_for_long() {
+async fn a_stuck_server_delays_no_other_and_no_message_for_ever() {
     let (silent, stuck, server) =
         (Stuck::start(false).await, Stuck::start(true).await, Server::start().await);
-    let a = Announced::start(config("a", &[&silent.tcp, &stuck.tcp, &server.tcp]));
+    let peers = [silent.tcp.as_str(), &stuck.tcp, &server.tcp];
+    let hour = Duration::from_secs(3600);
+    let patient = AnnouncerConfig { hold: hour, request_timeout: hour, ..config("a", &peers) };
+    let a = Announced::start(patient);
     let count = || a.announcer.status().iter().filter(|status| status.is_registered).count();
     eventually("two of three", || count() == 2).await;
     assert_eq!(request(&server.http, "POST", "/channel/create?topic=t&channel=c").await.status, 200);
-    let start = Instant::now();
     a.publish("t");
-    let published = start.elapsed();
     a.channel("t", "own");
     has_hosts(&server.http, "t", "a").await;
-    let announced = start.elapsed();
     assert_eq!(a.topic("t").depth(), 1, "it waits for its channels");
-    eventually("both channels", || a.depths("t") == [("c".to_owned(), 1), ("own".to_owned(), 1)]).await;
-    let passed = start.elapsed();
-    assert!(published < Duration::from_millis(500), "{published:?}");
-    assert!(announced < Duration::from_millis(1_500), "{announced:?}");
-    assert!(passed < Duration::from_millis(2_000 + 500), "{passed:?}");
+    assert!(is_held(&a));
+
+    let b = Announced::start(config("b", &peers));
+    let count = || b.announcer.status().iter().filter(|status| status.is_registered).count();
+    eventually("two of three", || count() == 2).await;
+    b.publish("t");
+    eventually("the channel", || b.depths("t").contains(&("c".to_owned(), 1))).await;
 }
 
 #[tokio::test]

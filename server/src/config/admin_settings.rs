@@ -1,15 +1,20 @@
 //! The settings of `mq admin`, and what nsqadmin's are.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::time::Duration;
 
 use clap::{ArgMatches, Command};
+use mq_admin::Graphite;
+use mq_nsq::server::OptionValue;
 
-use crate::config::settings::{Effect, InvokedAs, Schema, Setting, settings};
+use crate::config::redacted::without_password;
+use crate::config::settings::{Effect, Schema, Setting, settings};
 use crate::config::sources::Sources;
 use crate::config::value::list::{HostName, HttpAddress, List, Network, UserName};
 use crate::config::value::{Address, LogFormat, LogLevel, MaybePath, Value};
 use crate::config::{Idle, augment_with, file};
+use crate::invoked_as::InvokedAs;
 use crate::log::LogOptions;
 
 settings! {
@@ -30,7 +35,7 @@ settings! {
     /// File with the token that the servers named here are shown; no other server is shown it
     auth_token_file: MaybePath = "";
     /// Names in a request's Host by which clients on this machine may reach the page without a token, beside
-    /// IP addresses, localhost and the host's name
+    /// IP addresses, localhost and the host's name; with --auth-token-file all clients
     http_allowed_hosts: List<HostName> = "";
     /// Calls the servers named here over TLS
     http_client_tls: bool = "false";
@@ -50,12 +55,20 @@ settings! {
     admin_user / "admin_users": List<UserName> = "";
     /// Header in which a proxy names the user
     acl_http_header: String = "X-Forwarded-User";
-    /// Proxies whose header is believed, as ranges of addresses; nsqadmin believes everybody
+    /// Proxies whose header is believed, and their X-Forwarded-For, as ranges of addresses; nsqadmin believes
+    /// everybody
     acl_http_proxies: List<Network> = "127.0.0.0/8,::1/128";
     /// Range of addresses that may ask /config; empty = all
     allow_config_from_cidr: List<Network> = "127.0.0.1/8";
     /// URL that each change is posted to, http:// only
     notification_http_endpoint: String = "";
+    /// http:// URL of graphite, which is asked by nsqadmin's API and, with --proxy-graphite, by /render; our
+    /// charts come from the history that each broker keeps itself
+    graphite_url: String = "";
+    /// Asks graphite for browsers, at /render
+    proxy_graphite: bool = "false";
+    /// Interval of the brokers' statistics in graphite
+    statsd_interval: Duration = "60s";
     /// Least severe log lines to write: trace, debug, info, warn, error
     log_level: LogLevel = "info";
     /// Prefix of each line of a text log
@@ -63,18 +76,12 @@ settings! {
     /// Form of log lines on stderr: text, or one JSON object a line (json)
     log_format: LogFormat = "text";
     ---
-    /// nsqadmin: URL of graphite
-    graphite_url: String = "" => Effect::None("charts come from the history that each broker keeps itself");
-    /// nsqadmin: asks graphite for the browser
-    proxy_graphite: bool = "false" => Effect::None("charts come from the history that each broker keeps itself");
     /// nsqadmin: prefix of statsd's names
     statsd_prefix: String = "nsq.%s" => Effect::None("charts come from the history that each broker keeps itself");
     /// nsqadmin: form of a counter's name
     statsd_counter_format: String = "stats.counters.%s.count" => Effect::None("charts come from the history that each broker keeps itself");
     /// nsqadmin: form of a gauge's name
     statsd_gauge_format: String = "stats.gauges.%s" => Effect::None("charts come from the history that each broker keeps itself");
-    /// nsqadmin: interval of the brokers' statistics
-    statsd_interval: Duration = "60s" => Effect::None("charts come from the history that each broker keeps itself");
     /// nsqadmin: folder of the page's files
     dev_static_dir: String = "" => Effect::None("the page is part of the program");
     /// nsqadmin: no effect there either
@@ -89,9 +96,19 @@ pub fn augment(command: Command, invoked_as: InvokedAs) -> Command {
     augment_with(command, &ADMIN, invoked_as)
 }
 
+/// The settings in force.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) config: Config,
+    /// Settings that were given though they have no effect.
+    pub(crate) idle: Vec<Idle>,
+    /// Each as `/config` shows it, by its name in the file, without passwords.
+    pub(crate) shown: BTreeMap<&'static str, OptionValue>,
+}
+
 impl Config {
-    /// The settings in force, and those that were given though they have no effect.
-    pub(crate) fn load(flags: &ArgMatches, invoked_as: InvokedAs) -> Result<(Self, Vec<Idle>), String> {
+    /// The settings in force.
+    pub(crate) fn load(flags: &ArgMatches, invoked_as: InvokedAs) -> Result<Loaded, String> {
         let env = |name: &str| std::env::var_os(name);
         Self::resolve(flags, &env, invoked_as)
     }
@@ -100,7 +117,7 @@ impl Config {
         flags: &ArgMatches,
         env: &dyn Fn(&str) -> Option<OsString>,
         invoked_as: InvokedAs,
-    ) -> Result<(Self, Vec<Idle>), String> {
+    ) -> Result<Loaded, String> {
         let file = file(flags, env, &ADMIN)?;
         let sources = Sources { schema: &ADMIN, flags, env, file: file.as_ref(), invoked_as };
         let config = Self::from_sources(&sources)?;
@@ -111,7 +128,14 @@ impl Config {
                 idle.push(Idle { key: setting.key, effect: setting.effect });
             }
         }
-        Ok((config, idle))
+        let shown = SETTINGS.iter().map(|setting| {
+            let text = sources.text(setting).unwrap_or_else(|| setting.default(invoked_as).to_owned());
+            let text = without_password(&text);
+            // What has no effect may have no value.
+            (setting.file_key, (setting.show)(&text).unwrap_or(OptionValue::Text(text)))
+        });
+        let shown = shown.collect();
+        Ok(Loaded { config, idle, shown })
     }
 
     fn check(&self, invoked_as: InvokedAs) -> Result<(), String> {
@@ -131,7 +155,21 @@ impl Config {
         if !endpoint.is_empty() && !endpoint.starts_with("http://") {
             return Err(format!("--notification-http-endpoint {endpoint}: it must be an http:// URL"));
         }
+        let graphite = &self.graphite_url;
+        if !graphite.is_empty() && self.graphite().is_none() {
+            return Err(
+                "--graphite-url must be an http:// URL such as http://graphite.example:8080".to_owned()
+            );
+        }
+        if self.proxy_graphite && graphite.is_empty() {
+            return Err("--proxy-graphite needs --graphite-url".to_owned());
+        }
         Ok(())
+    }
+
+    /// The graphite that may be asked.
+    pub(crate) fn graphite(&self) -> Option<Graphite> {
+        Graphite::new(&self.graphite_url, self.proxy_graphite, self.statsd_interval)
     }
 
     /// Options of the log.
@@ -145,7 +183,7 @@ mod tests {
     use super::*;
     use crate::config::document;
 
-    fn resolve(flags: &[&str], invoked_as: InvokedAs) -> Result<(Config, Vec<Idle>), String> {
+    fn resolve(flags: &[&str], invoked_as: InvokedAs) -> Result<Loaded, String> {
         let command = augment(Command::new("admin").args_override_self(true), invoked_as);
         let matches =
             command.try_get_matches_from(["admin"].iter().chain(flags)).map_err(|error| error.to_string())?;
@@ -155,11 +193,15 @@ mod tests {
     #[test]
     fn defaults_are_nsqadmins_but_for_the_address() {
         let nodes = "--nsqd-http-address=127.0.0.1:4151";
-        let (config, idle) = resolve(&[nodes], InvokedAs::Mq).unwrap();
+        let Loaded { config, idle, .. } = resolve(&[nodes], InvokedAs::Mq).unwrap();
         assert_eq!(config.http_address, Address::Tcp("127.0.0.1:4171".to_owned()));
         assert_eq!(config.acl_http_header, "X-Forwarded-User");
         assert!(idle.is_empty());
-        let (config, idle) = resolve(&[nodes, "--proxy-graphite=true"], InvokedAs::Nsqadmin).unwrap();
+        let graphite = ["--graphite-url=http://reader:hush@graphite:80", "--proxy-graphite=true"];
+        let flags = [&[nodes, "--dev-static-dir=/x"], &graphite[..]].concat();
+        let Loaded { config, idle, shown } = resolve(&flags, InvokedAs::Nsqadmin).unwrap();
+        assert_eq!(shown["graphite_url"], OptionValue::Text("http://***@graphite:80".to_owned()));
+        assert_eq!(shown["statsd_interval"], OptionValue::Json("60000000000".to_owned()));
         assert_eq!(config.http_address, Address::Tcp("0.0.0.0:4171".to_owned()));
         assert_eq!(config.log_prefix, "[nsqadmin] ");
         assert_eq!(idle.len(), 1);
@@ -180,6 +222,8 @@ mod tests {
                 InvokedAs::Mq,
                 "http://",
             ),
+            (&["--nsqd-http-address=a:1", "--graphite-url=https://x"], InvokedAs::Mq, "http://"),
+            (&["--nsqd-http-address=a:1", "--proxy-graphite"], InvokedAs::Mq, "--graphite-url"),
         ] {
             let error = resolve(flags, invoked_as).unwrap_err();
             assert!(error.contains(want), "{error}");

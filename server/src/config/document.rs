@@ -1,7 +1,8 @@
 //! Holds docs/configuration.md against the settings.
 
-use crate::config::settings::{Effect, InvokedAs, Schema};
+use crate::config::settings::{Effect, Schema};
 use crate::config::value::flag;
+use crate::invoked_as::InvokedAs;
 
 /// Checks that the document lists the settings of `schema` as they are. `drop_in`: whose defaults stand
 /// beside ours.

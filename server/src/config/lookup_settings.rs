@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use clap::{ArgMatches, Command};
 
-use crate::config::settings::{Effect, InvokedAs, Schema, Setting, settings};
+use crate::config::settings::{Effect, Schema, Setting, settings};
 use crate::config::sources::Sources;
 use crate::config::value::list::{HostName, List};
 use crate::config::value::word::{CertificatePolicy, TlsVersion};
 use crate::config::value::{Address, LogFormat, LogLevel, MaybeAddress, MaybePath, Value};
 use crate::config::{Idle, augment_with, check_certificate, file};
+use crate::invoked_as::InvokedAs;
 use crate::log::LogOptions;
 
 settings! {

@@ -4,7 +4,8 @@
 //! - `settings`: the list of `mq serve`'s; `lookup_settings`: of `mq lookup`'s; `admin_settings`: of
 //!   `mq admin`'s
 //! - [`value`]: the types of settings and how each is written; [`units`]: sizes and durations
-//! - `sources`: command line, environment, file, default; `file`: the TOML file
+//! - `sources`: command line, environment, file, default; `file`: the TOML file; `redacted`: values
+//!   without secrets
 //! - `document`: holds docs/configuration.md against the lists
 
 pub(crate) mod admin_settings;
@@ -12,6 +13,7 @@ pub(crate) mod admin_settings;
 mod document;
 mod file;
 pub(crate) mod lookup_settings;
+mod redacted;
 pub(crate) mod settings;
 mod sources;
 pub mod units;
@@ -29,11 +31,11 @@ pub use self::admin_settings::augment as augment_admin;
 use self::file::ConfigFile;
 pub use self::lookup_settings::augment as augment_lookup;
 pub(crate) use self::settings::Config;
-pub use self::settings::InvokedAs;
 use self::settings::{Effect, SERVE, SETTINGS, Schema};
 use self::sources::Sources;
 use self::value::word::CertificatePolicy;
 use self::value::{Address, MaybePath, Size, WireSize, flag};
+pub use crate::invoked_as::InvokedAs;
 use crate::log::LogOptions;
 
 /// Least memory a broker works with.

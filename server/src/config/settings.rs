@@ -11,6 +11,7 @@ use crate::config::value::word::{AuthMethod, CertificatePolicy, TlsRequired, Tls
 use crate::config::value::{
     Address, LogFormat, LogLevel, MaybeAddress, MaybePath, NodeId, Size, Value, WireSize,
 };
+use crate::invoked_as::InvokedAs;
 
 /// One setting as far as its type does not matter.
 pub(crate) struct Setting {
@@ -35,23 +36,10 @@ pub(crate) struct Setting {
 pub(crate) enum Effect {
     /// The effect that its help describes.
     Full,
-    /// Nothing, for good: the text says what applies instead.
+    /// No effect, for good: the text says what applies instead.
     None(&'static str),
-    /// Nothing yet.
+    /// No effect yet.
     Later,
-}
-
-/// The name the program was started under.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum InvokedAs {
-    /// The program itself.
-    Mq,
-    /// A drop-in for nsqd: its flags without a subcommand, its defaults.
-    Nsqd,
-    /// A drop-in for nsqlookupd.
-    Nsqlookupd,
-    /// A drop-in for nsqadmin.
-    Nsqadmin,
 }
 
 /// The settings of one command.

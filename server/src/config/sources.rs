@@ -6,8 +6,10 @@ use std::fmt::Display;
 use clap::ArgMatches;
 
 use crate::config::file::ConfigFile;
-use crate::config::settings::{InvokedAs, Schema, Setting};
+use crate::config::redacted::without_password;
+use crate::config::settings::{Schema, Setting};
 use crate::config::value::{Value, flag};
+use crate::invoked_as::InvokedAs;
 
 /// Sources of a setting, strongest first.
 pub(crate) struct Sources<'a> {
@@ -92,27 +94,4 @@ fn parse<T: Value>(text: &str, place: impl Display) -> Result<T, String> {
 
 fn refusal(place: impl Display, form: &str) -> String {
     format!("{place} is not valid: it must be {form}")
-}
-
-/// `text` with stars for what stands before an `@` in a URL: messages go to logs.
-pub(crate) fn without_password(text: &str) -> String {
-    let parts = text.split(',').map(|part| match part.split_once("://") {
-        Some((scheme, rest)) => match rest.rsplit_once('@') {
-            Some((_, host)) => format!("{scheme}://***@{host}"),
-            None => part.to_owned(),
-        },
-        None => part.to_owned(),
-    });
-    parts.collect::<Vec<_>>().join(",")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn passwords_in_urls_are_not_shown() {
-        assert_eq!(without_password("http://u:p@a:1/x,b:2"), "http://***@a:1/x,b:2");
-        assert_eq!(without_password("60x"), "60x");
-    }
 }

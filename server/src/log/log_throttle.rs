@@ -15,7 +15,7 @@ const WINDOW: Duration = Duration::from_secs(1);
 /// Target of the log's own lines, which are never suppressed.
 pub(super) const REPORT: &str = "mq_server::log";
 
-/// Lets pass what [`Repeats`] lets pass.
+/// A filter of log lines that suppresses those that [`Repeats`] counts as repeated.
 pub(crate) struct RepeatLimit(pub(crate) Arc<Repeats>);
 
 impl<S> Filter<S> for RepeatLimit {

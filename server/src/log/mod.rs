@@ -21,11 +21,17 @@ use tracing_subscriber::{Layer, Registry, fmt, reload};
 use self::detached_writer::DetachedWriter;
 use self::log_throttle::{REPORT, RepeatLimit, Repeats};
 use self::nsqd_format::NsqdFormat;
-use crate::config::InvokedAs;
 use crate::config::value::{LogFormat, LogLevel};
+use crate::invoked_as::InvokedAs;
 
 /// Longest wait at the end of a process for the last lines to be written.
 const LAST_LINES: Duration = Duration::from_secs(1);
+
+/// Target of the line about what ends a process.
+const FATAL: &str = "mq_server::fatal";
+
+/// The log of this process, once a server has begun one.
+static LOG: OnceLock<Log> = OnceLock::new();
 
 /// Options of the log.
 #[derive(Clone, Debug)]
@@ -42,12 +48,13 @@ pub(crate) struct Log {
     level: reload::Handle<LevelFilter, Registry>,
     repeats: Arc<Repeats>,
     writer: DetachedWriter,
+    /// Whether its lines are plain text, for people.
+    is_plain: bool,
 }
 
 impl LogOptions {
     /// Installs the process's log. There is one in a process: of later calls only the level counts.
     pub(crate) fn install(self, invoked_as: InvokedAs) -> Log {
-        static LOG: OnceLock<Log> = OnceLock::new();
         let level = self.level;
         let log = LOG.get_or_init(|| self.start(invoked_as));
         log.set_level(level);
@@ -75,7 +82,8 @@ impl LogOptions {
         let limited = lines.with_filter(RepeatLimit(Arc::clone(&repeats)));
         // An error here means that the program around this one has a log already, which is what is wanted.
         let _ = tracing_subscriber::registry().with(filter).with(limited).try_init();
-        Log { level, repeats, writer }
+        let is_plain = matches!((self.format, invoked_as), (LogFormat::Text, InvokedAs::Mq));
+        Log { level, repeats, writer, is_plain }
     }
 }
 
@@ -94,6 +102,17 @@ impl Log {
     /// Waits until the lines so far are written, for a second at most.
     pub(crate) fn flush(&self) {
         self.writer.flush(LAST_LINES);
+    }
+}
+
+/// Writes what has ended the server called `name`: as a line of its log, where programs may read that.
+pub fn complain_of_end(name: &str, why: &str) {
+    match LOG.get() {
+        Some(log) if !log.is_plain => {
+            tracing::error!(target: FATAL, "{why}");
+            log.flush();
+        }
+        _ => complain(&format!("{name}: {why}\n")),
     }
 }
 

@@ -8,6 +8,8 @@ use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::registry::LookupSpan;
 
+use super::FATAL;
+
 /// `2026/01/31 12:00:00.000000 INFO: text`, the time in UTC. The prefix is the writer's.
 pub(crate) struct NsqdFormat;
 
@@ -30,6 +32,7 @@ where
             Level::TRACE | Level::DEBUG => "DEBUG",
             Level::INFO => "INFO",
             Level::WARN => "WARNING",
+            Level::ERROR if event.metadata().target() == FATAL => "FATAL",
             Level::ERROR => "ERROR",
         };
         write!(writer, "{time} {level}: ")?;

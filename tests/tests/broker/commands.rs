@@ -109,7 +109,7 @@ fn messages_come_from_arguments_and_a_file_too() {
     std::fs::write(&file, "two\nlines").unwrap();
     let with = |more: &[&str], input: &[u8]| {
         let args = ["pub", "--topic", "t", "--tcp-address", broker.address()];
-        mq_with_input(&[&args[..], &["--http-address", broker.http_address()], more].concat(), input)
+        mq_with_input(&[&args[..], more].concat(), input)
     };
     with(&["one", "--two--"], b"").failed();
     with(&["one", "1 1"], b"").ok();
@@ -143,6 +143,36 @@ fn messages_come_from_arguments_and_a_file_too() {
 }
 
 #[tokio::test]
+async fn settings_of_topics_and_channels_are_shown_and_changed() {
+    let broker = Broker::start();
+    create_channel(&broker, "t", "c").await;
+    let settings =
+        |more: &[&str]| mq(&[&["settings", "t", "--http-address", broker.http_address()], more].concat());
+    let text = |more: &[&str]| String::from_utf8(settings(more).ok()).unwrap();
+    let shown = text(&["max_age=72h", "durability=sync", "dedup_window=none"]);
+    assert!(shown.contains("durability     sync\n") && shown.contains("max_age        259200s\n"), "{shown}");
+    assert_eq!(text(&[]), shown, "without a change all are shown");
+    let channel = ["--channel", "c", "max_attempts=1", "dead_letter_topic=dead", "redelivery_delay=2s"];
+    let expected = "max_attempts       1\ndead_letter_topic  dead\nredelivery_delay   2s\n";
+    assert_eq!(text(&channel), expected);
+    let json: serde_json::Value = serde_json::from_str(&text(&["--channel", "c", "--json"])).unwrap();
+    assert_eq!((&json["max_attempts"], &json["redelivery_delay"]), (&1.into(), &2000.into()));
+    for (more, hint) in [
+        (&["max_attempts=1"][..], "name it with --channel"),
+        (&["--channel", "c", "max_attempts=0"], "set both, or neither"),
+        (&["--channel", "nope", "max_attempts=0"], "CHANNEL_NOT_FOUND"),
+        (&["max_age=soon"], "250ms"),
+        (&["colour"], "NAME=VALUE"),
+    ] {
+        let complaint = settings(more);
+        assert!(!complaint.status.success());
+        assert!(complaint.stderr.contains(hint), "{more:?}: {}", complaint.stderr);
+    }
+    let unlimited = text(&["--channel", "c", "max_attempts=0", "dead_letter_topic=none"]);
+    assert!(unlimited.contains("dead_letter_topic  none\n"), "{unlimited}");
+}
+
+#[tokio::test]
 async fn what_a_closed_pipe_leaves_comes_back() {
     let broker = Broker::start();
     create_channel(&broker, "t", "c").await;
@@ -172,7 +202,7 @@ async fn what_a_closed_pipe_leaves_comes_back() {
 fn a_line_the_broker_refuses_is_a_failure() {
     let broker = Broker::start_with(&["--max-msg-size", "100"]);
     let error = publish(&broker, "t", &[b'x'; 200]).failed();
-    assert!(error.contains("E_BAD_MESSAGE") && error.contains("0 of 1 message read"), "{error}");
+    assert!(error.contains("--max-msg-size, 100 B: 0 of 1 message read"), "{error}");
 }
 
 #[test]

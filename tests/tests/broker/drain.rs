@@ -30,6 +30,24 @@ async fn a_drain_with_messages_left_says_how_many_and_returns_when_the_process_h
 }
 
 #[tokio::test]
+async fn a_drain_of_a_broker_that_a_signal_stops_says_what_is_left_and_fails() {
+    for (signal, says) in [(15, "1 message is left in its data folder"), (9, "did not stop cleanly")] {
+        let mut broker = Broker::start();
+        create_channel(&broker, "t", "c").await;
+        let mut publisher = connect(&broker).await;
+        publisher.publish(&topic("t"), b"x").await.unwrap();
+        publisher.flush().await.unwrap();
+        let drain = start(&["drain", "--timeout", "1h", "--http-address", broker.http_address()]);
+        until("the drain", || broker.stderr().contains("draining").then_some(()));
+        broker.signal(signal);
+        let output = drain.wait_with_output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(1) && said.contains(says), "{signal}: {said}");
+        assert!(broker.has_ended(), "{signal}: {said}");
+    }
+}
+
+#[tokio::test]
 async fn a_drain_shows_how_far_it_is_and_succeeds_when_nothing_is_left() {
     let mut broker = Broker::start();
     create_channel(&broker, "t", "c").await;

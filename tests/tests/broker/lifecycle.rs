@@ -225,7 +225,7 @@ fn under_nsqds_name_it_takes_nsqds_flags() {
     let version = std::process::Command::new(&link).arg("-version").output().unwrap();
     let shown = String::from_utf8(version.stdout).unwrap();
     assert!(version.status.success(), "{shown}");
-    assert!(shown.starts_with("nsqd v1.3.0 (built w/") && shown.ends_with(")\n"), "{shown}");
+    assert!(shown.starts_with("nsqd v1.3.0 (built w/libmq ") && shown.ends_with(")\n"), "{shown}");
     let wrong = std::process::Command::new(&link).arg("-sync-every=often").output().unwrap();
     let complaint = String::from_utf8(wrong.stderr).unwrap();
     assert!(complaint.starts_with("nsqd: --sync-every often"), "{complaint}");
@@ -274,6 +274,82 @@ fn under_nsqs_names_it_says_where_it_listens_as_they_do() {
         signal(process.id(), 15);
         assert!(process.wait().unwrap().success());
     }
+}
+
+#[test]
+fn an_error_that_ends_a_start_has_the_form_of_the_log() {
+    let broker = Broker::start();
+    let path = broker.data_path();
+    let folder = tempfile::tempdir().unwrap();
+    let link = folder.path().join("nsqd");
+    std::os::unix::fs::symlink(binary(), &link).unwrap();
+    let ended = |program: &std::path::Path, flags: &[&str]| {
+        let mut command = std::process::Command::new(program);
+        command.args(flags).args(["--tcp-address=127.0.0.1:0", "--data-path"]).arg(&path);
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        String::from_utf8(output.stderr).unwrap().lines().last().unwrap().to_owned()
+    };
+    let json = ended(binary(), &["serve", "--log-format=json"]);
+    let line: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(line["level"], "ERROR", "{json}");
+    assert!(line["message"].as_str().unwrap().starts_with("--data-path "), "{json}");
+    let nsqd = ended(&link, &[]);
+    assert!(nsqd.starts_with("[nsqd] 20") && nsqd.contains(" FATAL: --data-path "), "{nsqd}");
+    let plain = ended(binary(), &["serve"]);
+    assert!(plain.starts_with("mq serve: --data-path "), "{plain}");
+}
+
+#[test]
+fn a_start_on_a_folder_without_a_file_of_it_says_what_to_do() {
+    let mut broker = Broker::start();
+    broker.stop();
+    let path = broker.data_path();
+    for entry in std::fs::read_dir(&path).unwrap() {
+        let file = entry.unwrap().path();
+        if file.extension().is_some_and(|kind| kind == "checkpoint") {
+            std::fs::remove_file(file).unwrap();
+        }
+    }
+    let complaint =
+        mq(&["serve", "--tcp-address=127.0.0.1:0", "--data-path", path.to_str().unwrap()]).failed();
+    assert!(complaint.contains("`mq inspect`") && complaint.contains("`mq repair`"), "{complaint}");
+}
+
+#[test]
+fn under_nsqds_name_a_start_warns_of_no_flag_that_was_not_set() {
+    let folder = tempfile::tempdir().unwrap();
+    let link = folder.path().join("nsqd");
+    std::os::unix::fs::symlink(binary(), &link).unwrap();
+    let certificate = crate::signals::write_certificate(folder.path());
+    let log = |more: &[&str]| {
+        let auth =
+            ["-auth-http-address=127.0.0.1:1", "-tcp-address=127.0.0.1:0", "-http-address=127.0.0.1:0"];
+        let mut process = std::process::Command::new(&link)
+            .args(&certificate)
+            .args(auth)
+            .args(more)
+            .args(["-https-address=127.0.0.1:0", "-data-path"])
+            .arg(folder.path())
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = std::io::BufReader::new(process.stderr.take().unwrap()).lines();
+        let mut text = String::new();
+        while !text.contains("TCP: listening") {
+            text += &lines.next().unwrap().unwrap();
+        }
+        signal(process.id(), 15);
+        assert!(process.wait().unwrap().success());
+        text
+    };
+    let text = log(&[]);
+    assert!(!text.contains("TLS 1.0"), "{text}");
+    // What differs from nsqd and nobody set.
+    assert!(text.contains("--auth-http-address: requests over HTTP"), "{text}");
+    let text = log(&["-tls-min-version=tls1.0"]);
+    assert!(text.contains("--tls-min-version tls1.0: TLS 1.0 and 1.1 are not served"), "{text}");
 }
 
 #[test]

@@ -1,5 +1,5 @@
 //! The real binary, its commands and its crashes.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod admin;
 mod bench;
@@ -8,11 +8,14 @@ mod clients;
 mod commands;
 mod crash;
 mod drain;
+mod failover;
 mod grpc;
+mod grpcurl;
 mod hostile;
 mod lifecycle;
 mod lookup;
 mod memory_attacks;
+mod nsqadmin;
 mod order;
 mod peers;
 mod reach;

@@ -1,5 +1,5 @@
-//! Attacks on memory, all at once: half-sent publishes, answers and messages that nobody reads, streams
-//! without end. The process stays within its limit, and a client that behaves is served.
+//! Attacks on memory, all at once: half-sent publishes and heads, answers and messages that nobody reads,
+//! streams without end. The process stays within its limit, and a client that behaves is served.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -7,14 +7,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use mq_grpc::v1::admin_service_client::AdminServiceClient;
 use mq_grpc::v1::publish_service_client::PublishServiceClient;
 use mq_grpc::v1::subscribe_request::Request as Body;
 use mq_grpc::v1::subscribe_service_client::SubscribeServiceClient;
 use mq_grpc::v1::{
-    OutgoingMessage, PublishRequest, PublishStreamRequest, SubscribeCredit, SubscribeOpen, SubscribeRequest,
+    OutgoingMessage, PeekRequest, PublishRequest, PublishStreamRequest, SubscribeCredit, SubscribeOpen,
+    SubscribeRequest,
 };
 use mq_nsq::client::Connection;
-use mq_tests::{Broker, until};
+use mq_tests::{Broker, Cgroup, until};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -31,9 +33,15 @@ const LIMIT: u64 = 64 * MIB;
 /// Anonymous memory that the process may have: its limit, the largest message, and 128 MiB.
 const BOUND: u64 = LIMIT + MIB + 128 * MIB;
 
+/// Memory of the cgroup that the process lives in, where one can be made: buffers of sockets count there too.
+const CGROUP: u64 = 512 * MIB;
+
 const HALF_SENT: usize = 8_000;
 /// Bytes that come of each publish of a megabyte.
 const HALF_BYTES: usize = 85 * KIB;
+/// Heads of HTTP requests that do not end, and bytes that come of each.
+const HALF_HEADS: usize = 3_000;
+const HEAD_BYTES: usize = 60 * KIB;
 const UNREAD_STATS: usize = 200;
 /// Topics and channels that make up an answer of some megabytes.
 const STATS_TOPICS: usize = 400;
@@ -113,9 +121,10 @@ fn fill_stats(broker: &Broker) {
 /// Sends as much of `bytes` as the socket takes at once.
 fn send_some(address: &str, bytes: &[u8]) -> Option<TcpStream> {
     let mut socket = TcpStream::connect(address).ok()?;
-    socket.set_write_timeout(Some(Duration::from_millis(20))).unwrap();
+    socket.set_nonblocking(true).unwrap();
     // It is not read any more, or closed: both are what the broker may do.
     let _ = socket.write_all(bytes);
+    socket.set_nonblocking(false).unwrap();
     Some(socket)
 }
 
@@ -123,6 +132,11 @@ fn half_sent(broker: &Broker) -> Vec<TcpStream> {
     let head = format!("  V2PUB half\n{}", "\0\x10\0\0");
     let bytes = [head.as_bytes(), &vec![b'x'; HALF_BYTES]].concat();
     (0..HALF_SENT).filter_map(|_| send_some(broker.address(), &bytes)).collect()
+}
+
+fn half_sent_heads(broker: &Broker) -> Vec<TcpStream> {
+    let bytes = format!("GET /ping HTTP/1.1\r\nHost: localhost\r\nX: {}", "x".repeat(HEAD_BYTES));
+    (0..HALF_HEADS).filter_map(|_| send_some(broker.http_address(), bytes.as_bytes())).collect()
 }
 
 fn unread_stats(broker: &Broker) -> Vec<TcpStream> {
@@ -244,12 +258,16 @@ async fn others_are_served(broker: &Broker) {
 #[tokio::test(flavor = "multi_thread")]
 async fn all_attacks_at_once_stay_within_the_limit_while_others_are_served() {
     let files = getrlimit(Resource::Nofile);
-    if files.maximum.is_some_and(|maximum| maximum < (HALF_SENT + 2_000) as u64) {
+    if files.maximum.is_some_and(|maximum| maximum < (HALF_SENT + HALF_HEADS + 2_000) as u64) {
         println!("skipped: not enough open files, {files:?}");
         return;
     }
     setrlimit(Resource::Nofile, Rlimit { current: files.maximum, ..files }).unwrap();
     let mut broker = Broker::start_with(&["--memory-limit", "64MiB"]);
+    let cgroup = Cgroup::around(broker.pid(), CGROUP);
+    if let Err(reason) = &cgroup {
+        println!("not in a memory cgroup: {reason}");
+    }
     fill_stats(&broker);
     for n in 0..DEAF {
         for protocol in ["n", "g"] {
@@ -271,6 +289,8 @@ async fn all_attacks_at_once_stay_within_the_limit_while_others_are_served() {
     let _streams = many_streams(&broker, &answered).await;
     let _stats = unread_stats(&broker);
     after("unread answers");
+    let _heads = half_sent_heads(&broker);
+    after("half-sent heads");
     let _half_sent = half_sent(&broker);
     after("half-sent publishes");
     others_are_served(&broker).await;
@@ -280,6 +300,70 @@ async fn all_attacks_at_once_stay_within_the_limit_while_others_are_served() {
     after("all");
     let peak = watch.peak_mib();
     assert!(peak <= BOUND / MIB, "{peak} MiB of anonymous memory, at most {} are allowed", BOUND / MIB);
-    drop((_deaf, _streams, _stats, _half_sent));
+    drop((_deaf, _streams, _stats, _heads, _half_sent));
+    broker.stop();
+    if let Ok(cgroup) = cgroup {
+        println!("peak of the cgroup: {:?} MiB", cgroup.peak().map(|peak| peak / MIB));
+    }
+}
+
+/// Bytes of a message that is peeked at by many at once.
+const LARGE: usize = 32 << 20;
+/// Peeks by each protocol. Each that nobody reads has its two seconds before it gives way to the next.
+const PEEKS: usize = 3;
+const CANCELLED: usize = 40;
+
+/// Has the broker make up answers with the large message by all protocols, which nobody reads.
+async fn unread_peeks(broker: &Broker) -> (Vec<TcpStream>, JoinSet<()>) {
+    let request = b"GET /peek?topic=large HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let command = b"  V2PEEK large 0 1\n";
+    let mut sockets: Vec<_> = (0..PEEKS).filter_map(|_| send_some(broker.http_address(), request)).collect();
+    sockets.extend((0..PEEKS).filter_map(|_| send_some(broker.address(), command)));
+    let mut calls = JoinSet::new();
+    for _ in 0..PEEKS {
+        let mut client = AdminServiceClient::new(grpc(broker).connect().await.unwrap());
+        calls.spawn(async move {
+            let request = PeekRequest { topic: "large".to_owned(), ..PeekRequest::default() };
+            // Too large for this client: what it has got by then is all it takes.
+            let _ = client.peek(request).await;
+        });
+    }
+    (sockets, calls)
+}
+
+/// Peeks that are given up as soon as they have begun: the broker does their work all the same.
+async fn cancelled_peeks(broker: &Broker) {
+    let client = AdminServiceClient::new(grpc(broker).connect().await.unwrap());
+    for _ in 0..CANCELLED {
+        let request = PeekRequest { topic: "large".to_owned(), ..PeekRequest::default() };
+        let _ = timeout(Duration::from_millis(5), client.clone().peek(request)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn peeks_at_a_large_message_take_memory_for_few_of_it_not_for_all() {
+    let limits = ["--memory-limit=64MiB", "--max-msg-size=32MiB", "--max-body-size=64MiB"];
+    let mut broker = Broker::start_with(&limits);
+    let mut publisher = connect(&broker).await;
+    publisher.publish(&topic("large"), &vec![b'x'; LARGE]).await.unwrap();
+    publisher.flush().await.unwrap();
+    let watch = Watch::start(broker.pid());
+    cancelled_peeks(&broker).await;
+    println!("cancelled: peak {} MiB", watch.peak_mib());
+    let (sockets, mut calls) = unread_peeks(&broker).await;
+    while calls.join_next().await.is_some() {}
+    // Others take the place of those that do not read: in the end one that reads has its answer.
+    let mut reader = send_some(broker.address(), b"  V2PEEK large 0 1\n").unwrap();
+    let mut answer = Vec::new();
+    let mut piece = vec![0; 1 << 20];
+    while answer.len() < LARGE {
+        let read = reader.read(&mut piece).unwrap();
+        assert!(read > 0, "the connection ended after {} bytes", answer.len());
+        answer.extend_from_slice(&piece[..read]);
+    }
+    let (peak, most) = (watch.peak_mib(), (LIMIT + LARGE as u64 + 128 * MIB) / MIB);
+    println!("peak {peak} MiB");
+    assert!(peak <= most, "{peak} MiB of anonymous memory, at most {most} are allowed");
+    drop(sockets);
     broker.stop();
 }

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::clients::{connect, next, subscribe, topic};
 
 /// The program, if it is there.
-fn peer(name: &str) -> Option<PathBuf> {
+pub(crate) fn peer(name: &str) -> Option<PathBuf> {
     let found =
         std::env::var_os("MQ_PEERS").map(|folder| PathBuf::from(folder).join(name)).filter(|p| p.is_file());
     if found.is_none() {

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::path::Path;
 
-use mq_tests::{Broker, Finished, mq, mq_with_input};
+use mq_tests::{Broker, Finished, mq, mq_with_input, signal, start, until};
 use tempfile::TempDir;
 
 /// Files of a broker and its clients, by the names they have in the folder.
@@ -61,6 +61,24 @@ fn auth_server() -> String {
     address
 }
 
+/// What `mq archive` writes of a topic, once it has so many lines.
+fn archived(topic: &str, flags: &[&str], lines: usize) -> String {
+    let folder = TempDir::new().unwrap();
+    let out = folder.path().to_str().unwrap();
+    let fixed = ["archive", "--topic", topic, "--output-dir", out, "--sync-interval", "50ms"];
+    let mut archive = start(&[&fixed[..], flags].concat());
+    let text = until("the archive", || {
+        assert!(archive.try_wait().unwrap().is_none(), "it ended");
+        let file = std::fs::read_dir(folder.path()).unwrap().next()?.unwrap().path();
+        let text = std::fs::read_to_string(file).unwrap();
+        (text.lines().count() == lines).then_some(text)
+    });
+    signal(archive.id(), 15);
+    let output = archive.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    text
+}
+
 #[test]
 fn a_broker_with_tls_client_certificates_and_auth_is_reached_by_every_command() {
     let files = Files::new();
@@ -87,14 +105,39 @@ fn a_broker_with_tls_client_certificates_and_auth_is_reached_by_every_command() 
     let url = format!("https://{https}");
     let http = ["--http-address", url.as_str()];
     run(&[&["pub", "--topic", "t"][..], &tcp].concat(), b"1\n2\n", &flags).ok();
-    let both = [&["pub", "--topic", "t", "--header", "a=b", "3"][..], &tcp, &http].concat();
-    run(&both, b"", &flags).ok();
+    let with_header = [&["pub", "--topic", "t", "--header", "a=b", "3"][..], &tcp].concat();
+    run(&with_header, b"", &flags).ok();
     let tail = [&["tail", "--topic", "t", "--channel", "c", "-n", "1"][..], &tcp].concat();
     assert_eq!(run(&tail, b"", &flags).ok(), b"1\n");
     let stat = [&["stat", "--once", "--json"][..], &http].concat();
     assert!(String::from_utf8(run(&stat, b"", &flags).ok()).unwrap().contains("\"depth\":2"));
     let list = [&["topics"][..], &http].concat();
     assert!(String::from_utf8(run(&list, b"", &flags).ok()).unwrap().contains("t  depth 0"));
+    for args in [&["status"][..], &["top", "--once"]] {
+        run(&[args, &http].concat(), b"", &flags).ok();
+    }
+    run(&[&["ping"][..], &tcp, &http].concat(), b"", &flags).ok();
+    // It may have something to say of what it reached.
+    let found = run(&[&["doctor"][..], &tcp, &http].concat(), b"", &flags);
+    let found = String::from_utf8(found.stdout).unwrap();
+    assert!(found.contains("speaks NSQ's protocol") && found.contains("is healthy"), "{found}");
+    assert!(found.contains("its certificate is accepted here, and valid until 4096-01-01"), "{found}");
+    assert!(found.contains("its clock is that of this machine"), "over TLS too: {found}");
+    let of_fleet = ["doctor", "--nsqd-http-address", url.as_str()];
+    let found = String::from_utf8(run(&of_fleet, b"", &flags).stdout).unwrap();
+    assert!(found.contains(&format!("broker {https} answers")), "{found}");
+    let untrusted: Vec<_> = flags.iter().filter(|flag| !flag.starts_with("--tls-ca")).copied().collect();
+    let found = run(&[&["doctor"][..], &tcp, &http].concat(), b"", &untrusted);
+    let found = String::from_utf8(found.stdout).unwrap();
+    assert!(found.contains("nobody whom this machine trusts has signed its certificate"), "{found}");
+    let named: Vec<_> = flags.iter().copied().chain(["--tls-server-name=other.example"]).collect();
+    let found = run(&[&["doctor"][..], &tcp, &http].concat(), b"", &named);
+    let found = String::from_utf8(found.stdout).unwrap();
+    assert!(found.contains("its certificate has another name"), "{found}");
+    run(&[&["peek", "--topic", "t"][..], &http].concat(), b"", &flags).ok();
+    run(&[&["bench", "publish", "-n", "1", "--topic", "b"][..], &tcp].concat(), b"", &flags).ok();
+    run(&[&["pub", "--topic", "u"][..], &tcp].concat(), b"4\n5\n", &flags).ok();
+    assert_eq!(archived("u", &[&tcp[..], &flags].concat(), 2), "4\n5\n");
     // Without what the broker asks for, each says what is missing.
     let without =
         |out: &str| -> Vec<&str> { flags.iter().filter(|flag| !flag.starts_with(out)).copied().collect() };
@@ -128,6 +171,16 @@ fn a_broker_on_unix_sockets_is_reached() {
     assert_eq!(mq(&["tail", "--topic", "t", "--tcp-address", &tcp, "-n", "1"]).ok(), b"hello\n");
     assert_eq!(mq(&["topics", "--http-address", &http]).ok(), b"t  depth 1\n");
     assert!(Path::new(&tcp).exists());
+    let status = String::from_utf8(mq(&["status", "--http-address", &http]).ok()).unwrap();
+    assert!(status.contains("tcp on a unix socket"), "{status}");
+    for command in ["ping", "doctor"] {
+        mq(&[command, "--tcp-address", &tcp, "--http-address", &http]).ok();
+    }
+    mq(&["top", "--once", "--http-address", &http]).ok();
+    mq(&["peek", "--topic", "t", "--http-address", &http]).ok();
+    assert_eq!(archived("t", &["--tcp-address", &tcp], 1), "hello\n");
+    // By the name of the archive's channel: another would get what is published from now on.
+    assert_eq!(archived("t", &["--url", &format!("mq+unix:{tcp}"), "--channel", "b"], 0), "");
 }
 
 #[test]
@@ -136,13 +189,17 @@ fn an_error_says_what_would_be_right() {
     let empty = TempDir::new().unwrap();
     let file = empty.path().join("file");
     std::fs::write(&file, "").unwrap();
+    let https = format!("https://{}", broker.http_address());
     let (etc, file) = (empty.path().to_str().unwrap(), file.to_str().unwrap());
     for (args, words) in [
         (&["pub", "--topic", "t", "--tcp-address", "localhost"][..], &["host:port"][..]),
-        (&["tail", "--topic", "t", "--tcp-address", broker.http_address()], &["HTTP port"]),
+        (&["tail", "--topic", "t", "--tcp-address", broker.http_address()], &["HTTP or gRPC port"]),
         (&["tail", "--topic", "t", "--tcp-address", broker.grpc_address()], &["gRPC port"]),
         (&["topics", "--http-address", "localhost"], &["host:port"]),
-        (&["topics", "--http-address", broker.address()], &["HTTP API"]),
+        (&["topics", "--http-address", &https], &["nobody speaks TLS"]),
+        (&["tail", "--topic", "t", "--tcp-address", &https], &["host:port"]),
+        (&["serve", "--tcp-address", &https], &["host:port"]),
+        (&["topics", "--http-address", broker.address()], &["its HTTP port is another"]),
         (&["serve", "--tcp-address=127.0.0.1:0", "--data-path", file], &["is a file", "folder"]),
         (&["serve", "--memory-limit=1"], &["--memory-limit"]),
         (&["serve", "--max-disk-bytes=1MiB"], &["--max-disk-bytes", "512"]),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -32,11 +32,15 @@ fn json(finished: Finished, code: i32) -> Value {
     serde_json::from_str(&ended(finished, code)).unwrap()
 }
 
-/// All files but the lock, in which each process leaves its id.
+/// All files but the lock, in which each process leaves its id. A broker that runs may remove one meanwhile.
 fn content(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let files = files.filter(|path| path.file_name().unwrap() != "lock");
-    files.map(|path| (path.clone(), fs::read(path).unwrap())).collect()
+    let read = |path: PathBuf| match fs::read(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        bytes => Some((path, bytes.unwrap())),
+    };
+    files.filter_map(read).collect()
 }
 
 /// A broker that took messages 0 to 999 in one topic with one channel, and finished the first hundred;

@@ -312,7 +312,7 @@ async fn sighup_reads_the_log_level_again_and_kills_nobody() {
 
 /// Writes a certificate of the name "localhost" and its key, new each time, and gives the flags that name
 /// them.
-fn write_certificate(folder: &Path) -> [String; 2] {
+pub(crate) fn write_certificate(folder: &Path) -> [String; 2] {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let (cert, key) = (folder.join("cert.pem"), folder.join("key.pem"));
     std::fs::write(&cert, made.cert.pem()).unwrap();

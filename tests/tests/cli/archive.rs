@@ -121,6 +121,38 @@ fn a_file_that_cannot_be_written_ends_it_and_finishes_nothing() {
 }
 
 #[test]
+fn folders_and_names_that_cannot_do_are_refused_before_the_first_message() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    fs::write(path("file"), "in the way").unwrap();
+    let (out, blocked, work) = (path("out"), path("file/out"), path("work"));
+    let elsewhere = tempfile::tempdir_in("/dev/shm").unwrap();
+    let elsewhere = elsewhere.path().to_str().unwrap();
+    for (flags, words) in [
+        (&["--output-dir", &blocked][..], "must be a folder that this user can write to"),
+        (&["--output-dir", &out, "--work-dir", &blocked], "--work-dir"),
+        (&["--output-dir", &out, "--work-dir", elsewhere], "on another file system"),
+        (&["--output-dir", &out, "--filename-format", "<TOPIC>.<NOPE>.log"], "<NOPE>, which is not known"),
+        (&["--output-dir", &out, "--host-identifier", "<HOST>"], "<HOST>, which is not known"),
+    ] {
+        // No broker is there: nothing waits for one.
+        let args = ["archive", "--topic", "t", "--url", "mq://127.0.0.1:1"];
+        let complaint = mq(&[&args[..], flags].concat()).failed();
+        assert!(complaint.contains(words), "{complaint}");
+    }
+    // The checks leave nothing behind.
+    let broker = Broker::start();
+    let running = archive(&broker, Path::new(&out), &["<TOPIC><REV>", "--work-dir", &work]);
+    publish(&broker, "t", "one");
+    // The folder comes with the command, and the checks' own file goes.
+    let is_the_topics = |entry: fs::DirEntry| entry.file_name().to_string_lossy().starts_with('t');
+    until("the file", || fs::read_dir(&work).ok()?.flatten().any(is_the_topics).then_some(()));
+    assert!(files(Path::new(&out)).is_empty());
+    assert_eq!(running.stop(), Some(0));
+    assert_eq!(files(Path::new(&out)).len(), 1);
+}
+
+#[test]
 fn a_work_folder_survives_a_hang_up_and_json_has_all_there_is() {
     let (broker, folder) = (Broker::start(), tempfile::tempdir().unwrap());
     let (out, work) = (folder.path().join("out"), folder.path().join("work"));
@@ -146,4 +178,26 @@ fn a_work_folder_survives_a_hang_up_and_json_has_all_there_is() {
 fn a_pattern_without_lookup_servers_is_refused() {
     let complaint = mq(&["archive", "--topic-pattern", "x"]).failed();
     assert!(complaint.contains("lookup"), "{complaint}");
+}
+
+#[test]
+fn a_new_channel_begins_at_the_place_that_is_given() {
+    let (broker, folder) = (Broker::start(), tempfile::tempdir().unwrap());
+    mq(&["topics", "create", "t", "--channel", "keep", "--http-address", broker.http_address()]).ok();
+    publish(&broker, "t", "one\ntwo\nthree\n");
+    let tcp = ["--tcp-address", broker.address()];
+    let tail = ["tail", "--topic", "t", "--start", "earliest", "--json", "-n", "2"];
+    let shown = String::from_utf8(mq(&[&tail[..], &tcp].concat()).ok()).unwrap();
+    let second: serde_json::Value = serde_json::from_str(shown.lines().nth(1).unwrap()).unwrap();
+    let offset = second["offset"].to_string();
+    for (place, name, lines) in
+        [(offset.as_str(), "offset", "two\nthree\n"), ("1970-01-01T00:00:00Z", "time", "one\ntwo\nthree\n")]
+    {
+        let flags = ["<TOPIC>", "--start", place, "--channel", name, "--sync-interval", "10ms"];
+        let own = folder.path().join(name);
+        fs::create_dir(&own).unwrap();
+        let running = archive(&broker, &own, &flags);
+        until("the file", || (files(&own) == [("t".to_owned(), lines.to_owned())]).then_some(()));
+        assert_eq!(running.stop(), Some(0));
+    }
 }

@@ -1,5 +1,6 @@
 //! `nsq_to_http`, `nsq_to_nsq` and `mq forward`.
 
+use std::io::{BufRead, BufReader};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use mq_tests::{Broker, mq, until};
@@ -97,6 +98,61 @@ fn a_message_that_always_fails_is_given_up_only_if_asked() {
     until_finished(&broker, "t", "forward", 2);
     assert_eq!(web.requests().iter().filter(|request| request.body == "bad").count(), 3);
     assert_eq!(running.stop(), Some(0));
+}
+
+#[test]
+fn a_message_that_is_given_up_goes_to_the_topic_for_such_with_its_headers() {
+    let web = Web::start(|request| if request.body == "bad" { 500 } else { 200 });
+    let broker = Broker::start();
+    let tcp = ["--tcp-address", broker.address()];
+    mq(&[&["pub", "--topic", "t", "--header", "trace=1", "bad"][..], &tcp].concat()).ok();
+    let to = format!("http://{}/", web.address);
+    let flags =
+        ["--requeue-delay", "1ms", "--max-backoff", "0", "--max-attempts", "2", "--give-up-topic", "lost"];
+    let running = forward(&broker, &to, &flags);
+    until_finished(&broker, "t", "forward", 1);
+    let peek = ["peek", "--topic", "lost", "--json", "--http-address", broker.http_address()];
+    let lost: serde_json::Value = serde_json::from_slice(&mq(&peek).ok()).unwrap();
+    assert_eq!((&lost["body"], &lost["headers"][0]["name"]), (&"bad".into(), &"trace".into()));
+    assert_eq!(running.stop(), Some(0));
+    for (flags, word) in [
+        (&["--give-up-topic", "lost"][..], "--max-attempts"),
+        (&["--give-up-topic", "t", "--max-attempts", "1"], "for ever"),
+    ] {
+        let args = ["forward", "--topic", "t", "--url", "mq://127.0.0.1:1", "--to", &to];
+        let complaint = mq(&[&args[..], flags].concat()).failed();
+        assert!(complaint.contains(word), "{complaint}");
+    }
+}
+
+#[test]
+fn tools_without_a_broker_say_that_they_go_on_trying_and_a_new_channel_where_it_begins() {
+    let folder = tempfile::tempdir().unwrap();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let url = format!("mq://{port}");
+    let out = folder.path().to_str().unwrap();
+    let both = [
+        &["forward", "--topic", "t", "--url", &url, "--to", "http://127.0.0.1:1/"][..],
+        &["archive", "--topic", "t", "--url", &url, "--output-dir", out],
+    ];
+    let started: Vec<_> = both
+        .iter()
+        .map(|args| {
+            let mut child = mq_tests::start(args);
+            let stderr = BufReader::new(child.stderr.take().unwrap());
+            let mut said = stderr.lines().map_while(Result::ok);
+            let first = said.next().unwrap();
+            assert!(first.contains("is a broker running there? It is tried again"), "{first}");
+            assert!(!first.contains("os error"), "{first}");
+            (Running(child), said)
+        })
+        .collect();
+    let _broker = Broker::start_at([&port, "127.0.0.1:0", "127.0.0.1:0"], &[]);
+    for (running, mut said) in started {
+        assert!(said.any(|line| line.contains(&format!("connected to {port}"))), "until it ends");
+        assert!(said.any(|line| line.contains("the channel is new, and begins with")), "until it ends");
+        assert_eq!(running.stop(), Some(0));
+    }
 }
 
 #[test]

@@ -204,3 +204,37 @@ fn serve(socket: TcpStream, noted: &Mutex<Vec<Request>>, status: &dyn Fn(&Reques
         write!(writer, "HTTP/1.1 {status} X\r\nContent-Length: 2\r\n\r\nok").ok()?;
     }
 }
+
+/// The address of an HTTP API whose answer to a path, without its query, `answer` gives; 404 if it gives
+/// none.
+pub(crate) fn api(answer: impl Fn(&str) -> Option<String> + Send + Sync + 'static) -> String {
+    dated_api(None, answer)
+}
+
+/// The same, whose clock says `date`.
+pub(crate) fn dated_api(
+    date: Option<&'static str>,
+    answer: impl Fn(&str) -> Option<String> + Send + Sync + 'static,
+) -> String {
+    let date = date.map(|date| format!("\r\nDate: {date}")).unwrap_or_default();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        for mut socket in listener.incoming().map_while(Result::ok) {
+            let mut reader = BufReader::new(socket.try_clone().unwrap());
+            let mut lines = (&mut reader).lines().map_while(Result::ok).take_while(|line| !line.is_empty());
+            let first = lines.next().unwrap_or_default();
+            lines.for_each(drop);
+            let target = first.split(' ').nth(1).unwrap_or_default();
+            let (status, body) = match answer(target.split('?').next().unwrap_or_default()) {
+                Some(body) => (200, body),
+                None => (404, "{\"message\":\"NOT_FOUND\"}".to_owned()),
+            };
+            let head =
+                format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\nConnection: close{date}", body.len());
+            // One that has gone does not wait for it.
+            let _ = write!(socket, "{head}\r\n\r\n{body}");
+        }
+    });
+    address
+}

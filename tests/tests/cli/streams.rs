@@ -1,6 +1,6 @@
 //! `to_nsq`, `nsq_tail`, `nsq_stat`; `mq pub --url` and `mq tail --url`.
 
-use mq_tests::{Broker, mq, mq_with_input, until};
+use mq_tests::{Broker, mq, mq_with_input, mq_with_url, until};
 use serde_json::Value;
 
 use crate::steps::{publish, tools, unfinished};
@@ -148,4 +148,103 @@ fn a_url_without_a_broker_is_an_error_that_counts() {
     assert!(complaint.contains("0 of 1 message read was acknowledged"), "{complaint}");
     let complaint = mq(&["tail", "--topic", "t", "--url", "nonsense"]).failed();
     assert!(complaint.contains("mq://nonsense:4150"), "{complaint}");
+}
+
+#[test]
+fn mq_url_names_the_brokers_unless_a_flag_names_one() {
+    let [named, other] = [Broker::start(), Broker::start()];
+    let url = format!("mq://{}", named.address());
+    let run = |args: &[&str], more: &[&str]| mq_with_url(&[args, &["--topic", "t"], more].concat(), &url);
+    let (at, by_url) = (["--tcp-address", other.address()], format!("mq://{}", other.address()));
+    run(&["pub"], &["by variable"]).ok();
+    run(&["pub"], &["--tcp-address", other.address(), "by address"]).ok();
+    assert_eq!(run(&["tail", "-n", "1"], &[]).ok(), b"by variable\n");
+    assert_eq!(run(&["tail", "-n", "1"], &at).ok(), b"by address\n");
+    assert_eq!(run(&["tail", "-n", "1"], &["--url", &by_url]).ok(), b"by address\n");
+    let complaint = run(&["tail", "-n", "1", "--url", &by_url], &at).failed();
+    assert!(complaint.contains("--url and --tcp-address exclude each other"), "{complaint}");
+}
+
+#[test]
+fn a_tail_of_a_url_takes_nothing_and_shows_headers() {
+    let broker = Broker::start();
+    let folder = tempfile::tempdir().unwrap();
+    for url in [format!("mq://{}", broker.address()), format!("mq:{}", folder.path().display())] {
+        mq(&["pub", "--topic", "t", "--url", &url, "--header", "trace=7", "kept"]).ok();
+        for channel in [&[][..], &[], &["--channel", "c"]] {
+            let args = ["tail", "--topic", "t", "-n", "1", "--json", "--url", &url];
+            let line: Value = serde_json::from_slice(&mq(&[&args, channel].concat()).ok()).unwrap();
+            assert_eq!((line["topic"].as_str(), line["body"].as_str()), (Some("t"), Some("kept")));
+            if !channel.is_empty() {
+                assert_eq!(line["headers"], serde_json::json!([{"name": "trace", "value": "7"}]));
+                assert_eq!(line["attempts"], 1, "it was not delivered before");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_refused_publish_names_the_unit_and_the_flag_of_the_limit() {
+    let broker = Broker::start();
+    let complaint =
+        mq(&["pub", "--topic", "t", "--delay", "5h", "x", "--tcp-address", broker.address()]).failed();
+    assert!(
+        complaint.contains("a delay of 5h is longer than the broker's --max-req-timeout, 1h"),
+        "{complaint}"
+    );
+}
+
+/// A time as RFC 3339 has it.
+fn rfc3339(nanoseconds: u64) -> String {
+    let (seconds, rest) = (nanoseconds / 1_000_000_000, nanoseconds % 1_000_000_000);
+    let when = format!("@{seconds}.{rest:09}");
+    let date = std::process::Command::new("date").args(["-u", "-d", &when, "+%FT%T.%NZ"]).output().unwrap();
+    text(&date.stdout).trim().to_owned()
+}
+
+#[test]
+fn a_start_is_a_word_an_offset_or_a_time_with_a_channel_and_without() {
+    let broker = Broker::start();
+    let tcp = ["--tcp-address", broker.address()];
+    // The topic that has a channel keeps all for that; the other has what waits.
+    mq(&["topics", "create", "kept", "--channel", "keep", "--http-address", broker.http_address()]).ok();
+    for topic in ["kept", "waiting"] {
+        for body in ["1", "2", "3", "4"] {
+            mq(&[&["pub", "--topic", topic, body][..], &tcp].concat()).ok();
+        }
+        let tail = |flags: &[&str]| text(&mq(&[&["tail", "--topic", topic][..], flags, &tcp].concat()).ok());
+        let all = tail(&["--start", "earliest", "--json", "-n", "4"]);
+        let all: Vec<Value> = all.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let bodies: Vec<_> = all.iter().map(|line| line["body"].as_str().unwrap()).collect();
+        assert_eq!(bodies, ["1", "2", "3", "4"]);
+        let offset = all[2]["offset"].as_u64().unwrap().to_string();
+        let time = rfc3339(all[2]["timestamp"].as_u64().unwrap());
+        for (place, n, rest) in [
+            (offset.as_str(), "2", "3\n4\n"),
+            (time.as_str(), "2", "3\n4\n"),
+            ("0", "4", "1\n2\n3\n4\n"),
+            ("1970-01-01T00:00:00Z", "4", "1\n2\n3\n4\n"),
+        ] {
+            assert_eq!(tail(&["--start", place, "-n", n]), rest, "{topic} from {place}");
+            if topic == "kept" {
+                let channel = format!("c{}", place.replace([':', '-'], "_"));
+                assert_eq!(tail(&["--start", place, "-n", n, "--channel", &channel]), rest, "{place}");
+            }
+        }
+        let mut latest = mq_tests::start(
+            &[&["tail", "--topic", topic, "--start", "latest", "-n", "1"][..], &tcp].concat(),
+        );
+        let stdout = latest.stdout.take().unwrap();
+        // It ends only once what it printed is read.
+        let reading = std::thread::spawn(move || std::io::read_to_string(stdout).unwrap());
+        // It says nothing when it is ready, so there is something new again and again.
+        until("it to show what is new", || {
+            mq(&[&["pub", "--topic", topic, "new"][..], &tcp].concat()).ok();
+            reading.is_finished().then_some(())
+        });
+        assert_eq!(reading.join().unwrap(), "new\n", "{topic}");
+        assert!(latest.wait().unwrap().success());
+    }
+    let complaint = mq(&["tail", "--topic", "t", "--start", "soon"]).failed();
+    assert!(complaint.contains("an offset as mq tail --json shows it, or a time such as"), "{complaint}");
 }

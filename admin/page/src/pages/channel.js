@@ -7,10 +7,11 @@ import {Ask} from '../dialog.js'
 import {count, counted} from '../format.js'
 import {History} from '../history.js'
 import * as numbers from '../numbers.js'
-import {Figures, Findings, Head, Part, State, Tag} from '../parts.js'
+import {Figures, Findings, Head, Part, readAt, State, Tag} from '../parts.js'
 import {usePoll} from '../poll.js'
 import {go, link} from '../route.js'
 import {useMayAct, useMe} from '../session.js'
+import {Configure, Settings} from '../settings.js'
 import {SortedTable} from '../table.js'
 
 export function Channel({topic, channel, parameters}) {
@@ -36,9 +37,16 @@ function Body({data, parameters}) {
       : html`<p class="calm">${calm}</p>`
   }
     <${Figures} label="Figures of the channel" figures=${numbers.summary(data, 'of this channel')} />
-    <${History} of=${{topic, channel}} span=${parameters.span} said=${data.warnings} />
-    <${Part} title="Clients" note=${counted(data.clients_total, 'client')}><${Consumers} clients=${clients} total=${data.clients_total} /></${Part}>
-    <${Part} title="Nodes"><${SortedTable} caption="Nodes" columns=${NODES} rows=${data.nodes} keyOf=${({node}) => node} none="No node has this channel." /></${Part}>`
+    <${History} of=${{topic, channel}} span=${parameters.span} page=${data} />
+    <${Part} title="Clients" note=${[counted(data.clients_total, 'client'), readAt(data.clients_at, data.at)].filter(Boolean).join(', ')}><${Consumers} clients=${clients} total=${data.clients_total} /></${Part}>
+    <${Part} title="Nodes"><${SortedTable} caption="Nodes" columns=${NODES} rows=${data.nodes} keyOf=${({node}) => node} none="No node has this channel." /></${Part}>
+    <${Settings} data=${data} more=${[['Dead letters', deadLetters(data)]]} />`
+}
+
+/** Messages that were moved to the dead letter topic, where there are some or may be. */
+function deadLetters({dead_letters: moved, nodes}) {
+  const isLimited = nodes.some(({settings}) => settings?.max_attempts > 0)
+  return moved > 0 || isLimited ? `${counted(moved, 'message')} since the start` : null
 }
 
 const NODES = [
@@ -78,10 +86,12 @@ function Acts({data, again}) {
     ${
       mayAct &&
       html`<button type="button" onClick=${pause}>${paused ? 'Unpause' : 'Pause'}</button>
+      ${data.nodes.some(({settings}) => settings) && html`<button type="button" onClick=${() => setOpen('configure')}>Settings…</button>`}
       <button type="button" class="risk" onClick=${() => setOpen('empty')}>Empty…</button>
       <button type="button" class="risk" onClick=${() => setOpen('delete')}>Delete…</button>`
     }
-    ${open && html`<${Destroy} data=${data} isDelete=${open === 'delete'} again=${again} onClose=${() => setOpen(null)} />`}`
+    ${open === 'configure' && html`<${Configure} data=${data} again=${again} onClose=${() => setOpen(null)} />`}
+    ${(open === 'empty' || open === 'delete') && html`<${Destroy} data=${data} isDelete=${open === 'delete'} again=${again} onClose=${() => setOpen(null)} />`}`
 }
 
 /** Asks before the channel is emptied or deleted. */

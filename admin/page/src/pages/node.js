@@ -3,14 +3,15 @@ import {useState} from 'preact/hooks'
 import {html} from '../html.js'
 import {act} from '../actions.js'
 import {Ask} from '../dialog.js'
-import {counted, duration, moment, since} from '../format.js'
+import {bytes, counted, duration, moment, since} from '../format.js'
 import {History} from '../history.js'
+import {listQuery} from '../list.js'
 import * as numbers from '../numbers.js'
 import {Figures, Findings, Head, Pairs, Part, State} from '../parts.js'
 import {usePoll} from '../poll.js'
 import {link} from '../route.js'
 import {useMayAct} from '../session.js'
-import {listQuery, TopicList} from '../topic_list.js'
+import {TopicList} from '../topic_list.js'
 import {Disk, NodeTags, Version} from './nodes.js'
 
 export function Node({node, parameters}) {
@@ -33,7 +34,7 @@ function Body({data, parameters}) {
   if (!row.reachable) return html`${trouble}${all}`
   return html`${trouble}
     ${row.depth != null && html`<${Figures} label="Figures of the node" figures=${numbers.summary(row)} />`}
-    <${History} of=${{node: row.node}} span=${parameters.span} said=${data.warnings} />
+    <${History} of=${{node: row.node}} span=${parameters.span} page=${data} />
     ${all}
     <${Part} title="Topics"><${TopicList} data=${data} parameters=${parameters} caption=${`Topics of ${row.node}`} none="It has no topics." /></${Part}>`
 }
@@ -54,9 +55,35 @@ const about = (row) => [
   ['Clients', known(row.clients, counted(row.clients, 'client'))],
   ['Memory', known(row.memory_bytes, html`<${numbers.Meter} used=${row.memory_bytes} limit=${row.memory_limit_bytes} />`)],
   ['Disk', known(row.disk_bytes, html`<${Disk} row=${row} />`)],
-  ['fsync, mean', known(row.fsync_mean_seconds, duration(row.fsync_mean_seconds))],
+  ['Log', known(row.live_bytes, logText(row))],
+  ['fsync, mean', known(row.fsync_mean_seconds, fsyncText(row))],
+  ['Cleaner', known(row.cleaned_files, `${counted(row.cleaned_files, 'file')} removed, ${bytes(row.cleaned_bytes)} copied, since the start`)],
+  ['Certificate', known(row.certificate_expires_at, `expires ${moment(row.certificate_expires_at)}`)],
+  ['Settings', known(row.settings, html`<${Settings} settings=${row.settings} />`)],
   ['Lookup servers', row.lookups?.join(', ')],
 ]
+
+/** What of its log is needed, and by how much it grows. */
+function logText({live_bytes: live, disk_growth: growth, disk_full_seconds: full}) {
+  const parts = [`${bytes(live)} of messages that are pending`]
+  if (growth != null) parts.push(growth > 0 ? `grows by ${bytes(growth)}/s` : 'does not grow')
+  if (full != null) parts.push(`full in ${duration(full)} at that`)
+  return parts.join(', ')
+}
+
+function fsyncText({fsync_mean_seconds: mean, sync_failures: failed, write_failures: unwritten, unsynced_bytes: unsynced}) {
+  const parts = [duration(mean)]
+  if (failed > 0) parts.push(`${counted(failed, 'failure')}`)
+  if (unwritten > 0) parts.push(`${counted(unwritten, 'failed write')}`)
+  if (unsynced > 0) parts.push(`${bytes(unsynced)} not synced yet`)
+  return parts.join(', ')
+}
+
+/** The settings that are compared between nodes. */
+const Settings = ({settings}) =>
+  html`<span class="mono small">${Object.entries(settings)
+    .map(([name, value]) => `${name}: ${value || '–'}`)
+    .join(', ')}</span>`
 
 function Drain({row, again, onClose}) {
   const [seconds, setSeconds] = useState('')

@@ -1,27 +1,31 @@
 // Brokers and lookup servers, with what is wrong with them.
 import {html} from '../html.js'
-import {bytes, counted, duration, moment, since, UNKNOWN} from '../format.js'
+import {bytes, count, counted, duration, moment, since, UNKNOWN} from '../format.js'
+import {List, listQuery} from '../list.js'
 import {LookupTable} from '../lookup_table.js'
 import * as numbers from '../numbers.js'
 import {Findings, Head, Part, State, Tag} from '../parts.js'
 import {usePoll} from '../poll.js'
 import {link} from '../route.js'
-import {SortedTable} from '../table.js'
 
-export function Nodes() {
-  const poll = usePoll('data/nodes')
+export function Nodes({parameters}) {
+  const poll = usePoll('data/nodes', listQuery(parameters))
   const {data} = poll
   return html`<${Head} title="Nodes" poll=${poll} />
     <${State} poll=${poll} />
     ${
       data &&
-      html`${data.findings.length > 0 && html`<${Part} title="Trouble"><${Findings} findings=${data.findings} /></${Part}>`}
-      <${Part} title="Brokers" note=${counted(data.nodes.length, 'broker')}>
-        <${SortedTable} caption="Brokers" columns=${COLUMNS} rows=${data.nodes.map(known)} keyOf=${({node}) => node} none="No broker is known." />
+      html`${data.findings.length > 0 && html`<${Part} title="Trouble" note=${cut(data)}><${Findings} findings=${data.findings} /></${Part}>`}
+      <${Part} title="Brokers">
+        <${List} data=${data} rows=${data.nodes.map(known)} parameters=${parameters} noun="broker" columns=${COLUMNS} caption="Brokers"
+          keyOf=${({node}) => node} none="No broker is known." />
       </${Part}>
       <${Part} title="Lookup servers"><${LookupTable} lookups=${data.lookups} /></${Part}>`
     }`
 }
+
+const cut = ({findings, findings_total: total}) =>
+  total > findings.length ? `the worst ${findings.length} of ${count(total)}` : null
 
 /** What is known of a node: its figures only while it answers. */
 const known = (row) => (row.reachable ? row : {node: row.node, reachable: false, error: row.error})
@@ -30,39 +34,35 @@ const COLUMNS = [
   {
     head: 'Node',
     name: true,
-    sort: 'node',
-    value: ({node}) => node,
+    sort: 'name',
     cell: (row) => html`<a href=${link(['nodes', row.node])}>${row.node}</a> <${NodeTags} row=${row} />
       ${row.hostname && !row.node.startsWith(row.hostname) && html`<span class="sub">${row.hostname}</span>`}`,
   },
-  {head: 'Program', sort: 'version', value: ({version}) => version ?? '', cell: (row) => html`<${Version} row=${row} />`},
+  {head: 'Program', sort: 'version', cell: (row) => html`<${Version} row=${row} />`},
   {
     head: 'Up for',
     n: true,
     sort: 'started_at',
-    value: ({started_at: at}) => (at == null ? null : -at),
     cell: ({started_at: at}) => html`<span title=${at == null ? undefined : `since ${moment(at)}`}>${since(at)}</span>`,
   },
   numbers.stored,
   numbers.published,
   numbers.finished,
   numbers.inFlight,
-  {head: 'Topics', n: true, sort: 'topics', value: ({topics}) => topics, cell: ({topics}) => topics ?? UNKNOWN},
+  {head: 'Topics', n: true, sort: 'topics', cell: ({topics}) => topics ?? UNKNOWN},
   numbers.clients,
   {
     head: 'Memory',
     n: true,
     sort: 'memory',
-    value: (row) => row.memory_bytes,
     cell: (row) => html`<${numbers.Meter} used=${row.memory_bytes} limit=${row.memory_limit_bytes} />`,
   },
-  {head: 'Disk', n: true, sort: 'disk', value: (row) => row.disk_bytes, cell: (row) => html`<${Disk} row=${row} />`},
+  {head: 'Disk', n: true, sort: 'disk', cell: (row) => html`<${Disk} row=${row} />`},
   {
     head: 'fsync',
     title: 'Mean since the start',
     n: true,
     sort: 'fsync',
-    value: (row) => row.fsync_mean_seconds,
     cell: (row) => duration(row.fsync_mean_seconds),
   },
 ]

@@ -27,7 +27,7 @@ export function Overview({parameters}) {
       data &&
       html`<${Trouble} data=${data} />
       <${Figures} label="Totals" figures=${[...numbers.summary(data.totals), ...sizes(data.totals)]} />
-      <${History} span=${parameters.span} said=${data.warnings} />
+      <${History} span=${parameters.span} page=${data} />
       <${Part} title="Busiest topics" end=${html`<a href=${link(['topics'])}>All topics</a>`}>
         <${Table} caption="Busiest topics" columns=${BUSIEST} rows=${data.busiest} keyOf=${({topic}) => topic} none="No topics yet." />
       </${Part}>
@@ -44,7 +44,7 @@ function Trouble({data}) {
     <p class="hidden" role="status">${total === 0 ? 'No trouble' : counted(total, 'trouble', 'troubles')}</p>
     ${
       findings.length === 0
-        ? html`<p class="calm">Nothing is wrong: no topic or channel is falling behind, and every node answers.</p>`
+        ? html`<p class="calm">${data.reading ? 'Nothing is wrong with the nodes that have answered so far.' : 'Nothing is wrong: no topic or channel is falling behind, and every node answers.'}</p>`
         : html`<${Findings} findings=${findings} />`
     }
   </${Part}>`

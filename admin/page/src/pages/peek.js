@@ -1,12 +1,14 @@
 // Messages of a topic or of one of its channels on one node, oldest first, without taking them.
 import {useEffect} from 'preact/hooks'
 import {html} from '../html.js'
+import {MessageActs} from '../message_acts.js'
 import {bodyText, has, Marked, VIEWS} from '../body.js'
 import {bytes, count, counted, moment} from '../format.js'
 import {Choice, Head, State, Tag} from '../parts.js'
 import {usePoll} from '../poll.js'
 import {adjust, link} from '../route.js'
 import {Search} from '../search.js'
+import {useMayAct} from '../session.js'
 
 const LIMITS = ['20', '50', '100']
 
@@ -30,6 +32,7 @@ function Messages({topic, node, nodes, channels, parameters}) {
   const {channel = '', from = '', limit = '20', view = 'text', find = ''} = parameters
   const poll = usePoll('data/peek', {topic, channel, node, from, limit}, null)
   const {data} = poll
+  const mayAct = useMayAct()
   const shown = data?.messages.filter((message) => has(message, find, view)) ?? []
   useEffect(() => scrollTo(0, 0), [from])
   return html`<form class="row" onSubmit=${(event) => event.preventDefault()}>
@@ -44,8 +47,12 @@ function Messages({topic, node, nodes, channels, parameters}) {
     ${
       data &&
       html`<div class="row"><p class="soft" aria-live="polite">${found(data.messages.length, shown.length, find)}</p>
+        ${mayAct && channel === '' && data.messages.length > 0 && html`<p class="soft small">Choose a channel to deliver a message again or to drop it.</p>`}
         <${Steps} data=${data} from=${from} again=${poll.again} /></div>
-      <div class="list">${shown.map((message) => html`<${Message} key=${message.id} message=${message} view=${view} find=${find} />`)}</div>
+      <div class="list">${shown.map(
+        (message) => html`<${Message} key=${message.id} message=${message} view=${view} find=${find}
+        acts=${mayAct && channel !== '' && html`<${MessageActs} of=${{topic, channel, node}} message=${message} again=${poll.again} />`} />`,
+      )}</div>
       ${shown.length > 5 && html`<div class="row"><${Steps} data=${data} from=${from} again=${poll.again} /></div>`}`
     }`
 }
@@ -68,17 +75,17 @@ function Steps({data, from, again}) {
     <button type="button" disabled=${!data.next || data.messages.length === 0} onClick=${() => adjust({from: data.next})}>Next</button>`
 }
 
-function Message({message, view, find}) {
+function Message({message, view, find, acts}) {
   const {id, time, attempts, size, truncated, headers, state} = message
   const body = bodyText(message, view)
   return html`<article class="message" aria-label=${`Message ${id}`}>
     <header><b class="mono"><${Marked} text=${id} words=${find} /></b><span>${moment(time)}</span><span>${bytes(size)}</span>
       ${state && html`<${Tag} kind=${state === 'waiting' ? '' : 'good'}>${state.replaceAll('_', ' ')}</${Tag}>`}
       ${attempts > 0 && html`<span>${counted(attempts, 'attempt')}</span>`}${truncated && html`<${Tag} kind="warn">cut: only the beginning</${Tag}>`}
-      ${body.view !== view && html`<${Tag}>${body.view === 'hex' ? 'no text: hex' : 'no JSON: text'}</${Tag}>`}</header>
+      ${body.view !== view && html`<${Tag}>${body.view === 'hex' ? 'no text: hex' : 'no JSON: text'}</${Tag}>`}${acts}</header>
     ${
       headers?.length > 0 &&
-      html`<dl class="pairs">${headers.map(({name, value}) => [
+      html`<h3 class="caption">Headers</h3><dl class="pairs" aria-label="Headers">${headers.map(({name, value}) => [
         html`<dt><${Marked} text=${name} words=${find} /></dt>`,
         html`<dd class="mono"><${Marked} text=${value} words=${find} /></dd>`,
       ])}</dl>`

@@ -35,7 +35,7 @@ function Body({data, parameters, again}) {
       ['In no channel', count(data.own_depth), 'messages before any channel'],
       ['Bytes', bytes(data.bytes), 'published since the start'],
     ]} />
-    <${History} of=${{topic}} span=${parameters.span} said=${data.warnings} />
+    <${History} of=${{topic}} span=${parameters.span} page=${data} />
     <${Channels} data=${data} again=${again} />
     <${Nodes} data=${data} again=${again} />
     <${Settings} data=${data} />

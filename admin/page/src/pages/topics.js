@@ -2,10 +2,11 @@
 import {useState} from 'preact/hooks'
 import {html} from '../html.js'
 import {CreateTopic} from '../create.js'
+import {listQuery} from '../list.js'
 import {Head, State} from '../parts.js'
 import {usePoll} from '../poll.js'
 import {useMayAct} from '../session.js'
-import {listQuery, TopicList} from '../topic_list.js'
+import {TopicList} from '../topic_list.js'
 
 export function Topics({parameters}) {
   const poll = usePoll('data/topics', listQuery(parameters))

@@ -6,6 +6,8 @@ const HEARTBEAT_MS = [1000, 60_000]
 const LOOKUP_POLL_MS = [10, 300_000]
 const MESSAGE_TIMEOUT_MS = [1000, 900_000]
 const RECONNECT_MAX_MS = 15_000
+/** Beginning of the address of a lookup server that is asked over TLS. */
+const HTTPS = 'https://'
 
 const isString = (value) => typeof value === 'string' || value instanceof String
 const isNumber = (value) => typeof value === 'number' || value instanceof Number
@@ -138,13 +140,18 @@ class ConnectionConfig {
     if (this.snappy) settings.compression = 'snappy'
     // Level 0 is the default, as for nsqd.
     if (this.deflate) settings.compression = this.deflateLevel >= 1 ? `deflate-${Math.floor(this.deflateLevel)}` : 'deflate'
-    if (this.tls) {
+    if (this.usesTls()) {
       settings.tlsInsecure = !this.tlsVerification
       if (this.ca !== null) settings.tlsRootCaFile = pem(this.ca)
       if (this.cert !== null) settings.tlsCertFile = pem(this.cert)
       if (this.key !== null) settings.tlsKeyFile = pem(this.key)
     }
     return settings
+  }
+
+  /** Whether any connection is over TLS. */
+  usesTls() {
+    return this.tls
   }
 
   /** The URL of brokers at these addresses. */
@@ -161,9 +168,11 @@ class ReaderConfig extends ConnectionConfig {
       throw new Error('Need to provide either nsqdTCPAddresses or lookupdHTTPAddresses')
     }
     // What can't be asked is refused here.
-    if (this.lookupHosts().length > 0 && this.tls) {
-      throw new Error('libmq/nsq has no tls with lookupdHTTPAddresses yet: name the brokers in nsqdTCPAddresses')
-    }
+    this.lookupServers()
+  }
+
+  usesTls() {
+    return this.tls || this.lookupServers().some((server) => server.startsWith(HTTPS))
   }
 
   settings() {
@@ -176,21 +185,22 @@ class ReaderConfig extends ConnectionConfig {
 
   /** The options of `subscribe`. */
   subscription() {
-    const options = {maxInFlight: Math.floor(this.maxInFlight)}
-    if (this.messageTimeout !== null) options.msgTimeout = within(this.messageTimeout, MESSAGE_TIMEOUT_MS)
+    const msgTimeout = this.messageTimeout === null ? null : within(this.messageTimeout, MESSAGE_TIMEOUT_MS)
+    const options = {maxInFlight: Math.floor(this.maxInFlight), msgTimeout}
     if (this.sampleRate !== null) options.sampleRate = Math.floor(this.sampleRate)
     return options
   }
 
-  /** Addresses of the lookup servers. */
-  lookupHosts() {
-    return this.lookupdHTTPAddresses.map(lookupHost)
+  /** Lookup servers as a URL of `connect` has them. */
+  lookupServers() {
+    return this.lookupdHTTPAddresses.map(lookupServer)
   }
 
   /** The URL of what the reader begins with, and the brokers that it connects to besides. */
   places() {
     if (this.lookupdHTTPAddresses.length === 0) return {url: this.url(this.nsqdTCPAddresses), others: []}
-    return {url: `mq+lookup://${this.lookupHosts().join(',')}`, others: this.nsqdTCPAddresses}
+    const scheme = this.tls ? 'mqs+lookup' : 'mq+lookup'
+    return {url: `${scheme}://${this.lookupServers().join(',')}`, others: this.nsqdTCPAddresses}
   }
 }
 
@@ -202,14 +212,14 @@ function pem(bytes) {
   return text.slice(start)
 }
 
-/** host:port of a lookup server that may be given as a URL. */
-function lookupHost(address) {
+/** host:port of a lookup server that may be given as a URL, with `https://` before it where it is asked so. */
+function lookupServer(address) {
   if (!address.includes('://')) return String(address)
   const {protocol, hostname, port, pathname, search} = new URL(address)
-  if (protocol !== 'http:' || !['/', '/lookup'].includes(pathname) || search !== '') {
-    throw new Error(`lookupdHTTPAddresses: libmq/nsq asks lookup servers as http://host:port/lookup, not ${address}`)
+  if (!['/', '/lookup'].includes(pathname) || search !== '') {
+    throw new Error(`lookupdHTTPAddresses: libmq/nsq asks lookup servers as http(s)://host:port/lookup, not ${address}`)
   }
-  return `${hostname}:${port === '' ? 80 : port}`
+  return protocol === 'https:' ? `${HTTPS}${hostname}:${port || 443}` : `${hostname}:${port || 80}`
 }
 
 module.exports = {ConnectionConfig, ReaderConfig, joinHostPort, splitHostPort, isString}

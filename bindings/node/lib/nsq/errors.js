@@ -14,7 +14,7 @@ function errorOf({broker, code, message}) {
   if (why === ENDED) return null
   const [, number] = /\(os error (\d+)\)/.exec(why) ?? []
   if (number !== undefined) {
-    const [name, [address, port]] = [util.getSystemErrorName(-number), splitHostPort(broker)]
+    const [name, [address, port]] = [util.getSystemErrorName(-number), splitHostPort(broker.replace(/^https:\/\//, ''))]
     const error = new Error(`connect ${name} ${broker}`)
     return Object.assign(error, {errno: -number, code: name, syscall: 'connect', address, port: Number(port)})
   }

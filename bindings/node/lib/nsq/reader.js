@@ -216,7 +216,7 @@ class Reader extends EventEmitter {
   #failed(session, failure) {
     const error = errorOf(failure)
     if (error === null) return
-    const isLookup = !failure.messageId && this.config.lookupHosts().includes(failure.broker)
+    const isLookup = !failure.messageId && this.config.lookupServers().includes(failure.broker)
     if (isLookup) {
       tell(this, this.#warned, error, 'lookupd_error')
       return

@@ -167,7 +167,8 @@ function isFull(value) {
 
 /** What goes out: strings and bytes as they are, anything else as JSON. */
 function bytesOf(msg) {
-  if (isString(msg)) return String(msg)
+  // What is no text goes out as nsqjs sends it: with U+FFFD in its place.
+  if (isString(msg)) return check.isWellFormed(String(msg)) ? String(msg) : Buffer.from(String(msg))
   return ArrayBuffer.isView(msg) ? msg : JSON.stringify(msg)
 }
 

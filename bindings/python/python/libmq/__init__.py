@@ -41,13 +41,18 @@ from ._errors import (
 from ._libmq import Batch, Client, Message, Pending, Receipt, Subscription
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from ._failure import Failure
+    from ._settings import ChannelSettings
     from ._stats import ChannelStats, Stats, TopicStats
+    from ._types import Settings
     from ._worker import run
 
 __all__ = [
     "Batch",
     "BufferFull",
+    "ChannelSettings",
     "ChannelStats",
     "Client",
     "Closed",
@@ -75,6 +80,7 @@ __version__ = _libmq.__version__
 
 #: Modules that are loaded when one of their names is used first.
 _LATER = {
+    "ChannelSettings": "_settings",
     "ChannelStats": "_stats",
     "Failure": "_failure",
     "Stats": "_stats",
@@ -93,7 +99,7 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def connect(url: str | os.PathLike[str], **settings: Any) -> Client:
+def connect(url: str | os.PathLike[str], **settings: Unpack[Settings]) -> Client:
     """Connects to brokers, or opens one in this process.
 
     ============================= ==================================================================
@@ -109,7 +115,7 @@ def connect(url: str | os.PathLike[str], **settings: Any) -> Client:
     Settings, which the URL can have as parameters too (``mq://broker:4150?publish_timeout=5s``):
     max_buffered_bytes, publish_timeout, max_reconnect_delay, lookup_poll_interval, client_id,
     auth_secret, extension, retry, compression, heartbeat_interval, user_agent, tls_root_ca_file, tls_cert_file, tls_key_file,
-    tls_insecure, durability, test_clock.
+    tls_server_name, tls_insecure, durability, test_clock.
 
     A client that is open when the program ends is closed then, within 5 seconds.
 
@@ -120,7 +126,7 @@ def connect(url: str | os.PathLike[str], **settings: Any) -> Client:
     libmq.Invalid: "localhost:4150" may be a broker or a folder: did you mean mq://localhost:4150 or the folder ./localhost:4150?
     """
     if not isinstance(url, str):
-        url = f"mq:{os.fspath(url)}"
+        url = f"mq:{os.fsdecode(url)}"
     client = _libmq.connect(url, **settings)
     from . import _exit
 

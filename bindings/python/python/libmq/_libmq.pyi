@@ -1,10 +1,13 @@
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any, final, overload
 
+from typing_extensions import Unpack
+
 from ._failure import Failure
+from ._settings import ChannelSettings
 from ._stats import Stats
-from ._types import Bytes, Headers, Seconds
+from ._types import Bodies, Bytes, Headers, Seconds, Settings
 
 __all__ = [
     "Batch",
@@ -23,7 +26,7 @@ __all__ = [
 
 __version__: str
 
-def connect(url: str, **settings: Any) -> Client: ...
+def connect(url: str, **settings: Unpack[Settings]) -> Client: ...
 def main(argv: Sequence[str]) -> int: ...
 
 @final
@@ -38,21 +41,23 @@ class Client:
         headers: Headers | None = None,
         id: Bytes | None = None,
         delay: Seconds | None = None,
+        timeout: Seconds | None = None,
     ) -> Receipt: ...
     @overload
     def publish(
         self,
         topic: str,
-        body: Iterable[Bytes],
+        body: Bodies,
         *,
         headers: Headers | None = None,
         id: Sequence[Bytes] | None = None,
         delay: Seconds | None = None,
+        timeout: Seconds | None = None,
     ) -> list[Receipt]: ...
     def send(
         self,
         topic: str,
-        body: Bytes | Iterable[Bytes],
+        body: Bytes | Bodies,
         *,
         headers: Headers | None = None,
         id: Bytes | Sequence[Bytes] | None = None,
@@ -80,13 +85,15 @@ class Client:
     def empty_channel(self, topic: str, channel: str) -> None: ...
     def pause_channel(self, topic: str, channel: str) -> None: ...
     def unpause_channel(self, topic: str, channel: str) -> None: ...
+    def channel_settings(self, topic: str, channel: str) -> ChannelSettings: ...
+    def set_channel_settings(self, topic: str, channel: str, settings: ChannelSettings) -> None: ...
     def stats(self) -> Stats: ...
     def serve(self, *flags: str) -> dict[str, str]: ...
     def advance(self, by: Seconds) -> None: ...
     def _publish_operation(
         self,
         topic: str,
-        body: Bytes | Iterable[Bytes],
+        body: Bytes | Bodies,
         *,
         headers: Headers | None = None,
         id: Bytes | Sequence[Bytes] | None = None,
@@ -124,7 +131,10 @@ class Subscription:
     @property
     def is_new(self) -> bool | None: ...
     def failures(self) -> list[Failure]: ...
+    def flush(self, timeout: Seconds | None = None) -> bool: ...
     def close(self, timeout: Seconds | None = None) -> bool: ...
+    @property
+    def _is_closed_here(self) -> bool: ...
     def _next_operation(self) -> Operation: ...
     def _batch_operation(self, max: int) -> Operation: ...
     def _next_now(self) -> Message | None: ...
@@ -194,4 +204,5 @@ class Wakeups:
 @final
 class Operation:
     def poll(self, wakeups: Wakeups, key: int) -> Any: ...
+    def end(self) -> None: ...
     def cancel(self) -> None: ...

@@ -32,6 +32,8 @@ class ChannelStats:
     requeued: int
     #: Timeouts of messages in flight.
     timed_out: int
+    #: Messages moved to the dead letter topic.
+    dead_lettered: int
     #: Subscribers.
     subscribers: int
     #: Whether delivery is stopped.

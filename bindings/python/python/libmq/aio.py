@@ -21,22 +21,27 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
-from collections.abc import AsyncIterator, Callable, Generator, Iterable
-from datetime import datetime, timedelta
+from collections.abc import AsyncIterator, Callable, Generator
+from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from . import _libmq
 from . import connect as _connect
-from ._errors import Closed, Invalid
+from ._arguments import seconds as _checked_seconds
+from ._errors import Closed
 from ._failure import Failure
 from ._libmq import Batch, Message, Pending, Receipt
+from ._settings import ChannelSettings
 from ._stats import Stats
+from ._worker import run_in_loop as run
 
-__all__ = ["Client", "Subscription", "connect"]
+__all__ = ["Client", "Subscription", "connect", "run"]
 
 if TYPE_CHECKING:
-    from ._types import Bytes, Headers, Seconds
+    from typing_extensions import Unpack
+
+    from ._types import Bodies, Bytes, Headers, Seconds, Settings
 
 _T = TypeVar("_T")
 
@@ -54,9 +59,14 @@ class _Loop:
         self._keys = itertools.count()
         self._is_watched = False
 
-    async def run(self, operation: _libmq.Operation, timeout: float | None = None) -> Any:
-        """Waits for an operation; None if it has no outcome within the timeout, in seconds. An outcome is taken
-        in the step in which this returns, so that cancelling loses nothing."""
+    async def run(
+        self,
+        operation: _libmq.Operation,
+        timeout: float | None = None,
+        late: Callable[[], None] | None = None,
+    ) -> Any:
+        """Waits for an operation; None if it has no outcome within the timeout, in seconds, nor once ``late`` was
+        called then. An outcome is taken in the step in which this returns, so that cancelling loses nothing."""
         if asyncio.get_running_loop() is not self.loop:
             raise RuntimeError("this client belongs to another event loop")
         key = next(self._keys)
@@ -66,6 +76,8 @@ class _Loop:
         def end() -> None:
             nonlocal is_over
             is_over = True
+            if late is not None:
+                late()
             self._go_on(key)
 
         timer = None if timeout is None else self.loop.call_later(timeout, end)
@@ -109,17 +121,14 @@ def _seconds(timeout: Seconds | None) -> float | None:
     """A timeout as seconds; None is for ever."""
     if timeout is None:
         return None
-    seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else float(timeout)
-    if not seconds >= 0:
-        raise Invalid(f"a duration is {seconds} s: at least 0")
     # asyncio's timers hold no more.
-    return min(seconds, 1e6)
+    return min(_checked_seconds("timeout", timeout), 1e6)
 
 
 class _Connecting:
     """What connect() returns: a client once it is awaited, or entered."""
 
-    def __init__(self, url: str | os.PathLike[str], settings: dict[str, Any]) -> None:
+    def __init__(self, url: str | os.PathLike[str], settings: Settings) -> None:
         self._url = url
         self._settings = settings
         self._client: Client | None = None
@@ -144,7 +153,7 @@ class _Connecting:
             await self._client.close()
 
 
-def connect(url: str | os.PathLike[str], **settings: Any) -> _Connecting:
+def connect(url: str | os.PathLike[str], **settings: Unpack[Settings]) -> _Connecting:
     """As libmq.connect(), to be awaited, or for ``async with``.
 
     >>> import asyncio
@@ -185,37 +194,52 @@ class Client:
         headers: Headers | None = None,
         id: Bytes | None = None,
         delay: Seconds | None = None,
+        timeout: Seconds | None = None,
     ) -> Receipt: ...
 
     @overload
     async def publish(
         self,
         topic: str,
-        body: Iterable[Bytes],
+        body: Bodies,
         *,
         headers: Headers | None = None,
         id: list[Bytes] | None = None,
         delay: Seconds | None = None,
+        timeout: Seconds | None = None,
     ) -> list[Receipt]: ...
 
     async def publish(
         self,
         topic: str,
-        body: Bytes | Iterable[Bytes],
+        body: Bytes | Bodies,
         *,
         headers: Headers | None = None,
         id: Bytes | list[Bytes] | None = None,
         delay: Seconds | None = None,
+        timeout: Seconds | None = None,
     ) -> Receipt | list[Receipt]:
-        """As libmq.Client.publish(), without a timeout: see asyncio.timeout(). Waits while the client's buffer
-        is full."""
+        """As libmq.Client.publish(), for ever without a timeout. Waits while the client's buffer is full.
+
+        At the end of its timeout it raises what happened to the message, which asyncio.timeout() can't say:
+        Timeout if it was not sent, and never is then; Unknown if it was, and was not answered.
+
+        >>> import asyncio
+        >>> import libmq.aio
+        >>> async def main():
+        ...     async with libmq.aio.connect("mq:memory") as client:
+        ...         return (await client.publish("orders", "one pizza", timeout=0.5)).duplicate
+        >>> asyncio.run(main())
+        False
+        """
         operation = self._client._publish_operation(topic, body, headers=headers, id=id, delay=delay)
-        return cast("Receipt | list[Receipt]", await self._loop.run(operation))
+        receipts = await self._loop.run(operation, _seconds(timeout), operation.end)
+        return cast("Receipt | list[Receipt]", receipts)
 
     def send(
         self,
         topic: str,
-        body: Bytes | Iterable[Bytes],
+        body: Bytes | Bodies,
         *,
         headers: Headers | None = None,
         id: Bytes | list[Bytes] | None = None,
@@ -316,6 +340,14 @@ class Client:
         """As libmq.Client.unpause_channel()."""
         await self._loop.in_thread(self._client.unpause_channel, topic, channel)
 
+    async def channel_settings(self, topic: str, channel: str) -> ChannelSettings:
+        """As libmq.Client.channel_settings()."""
+        return await self._loop.in_thread(self._client.channel_settings, topic, channel)
+
+    async def set_channel_settings(self, topic: str, channel: str, settings: ChannelSettings) -> None:
+        """As libmq.Client.set_channel_settings()."""
+        await self._loop.in_thread(self._client.set_channel_settings, topic, channel, settings)
+
     async def __aenter__(self) -> Client:
         return self
 
@@ -407,6 +439,8 @@ class Subscription:
             try:
                 yield await self.next_batch(max)
             except Closed:
+                if not self._subscription._is_closed_here:
+                    raise
                 return
 
     @property
@@ -421,6 +455,22 @@ class Subscription:
     def failures(self) -> list[Failure]:
         """As libmq.Subscription.failures()."""
         return self._subscription.failures()
+
+    async def flush(self, timeout: Seconds | None = None) -> bool:
+        """As libmq.Subscription.flush().
+
+        >>> import asyncio
+        >>> import libmq.aio
+        >>> async def main():
+        ...     async with libmq.aio.connect("mq:memory") as client:
+        ...         billing = client.subscribe("orders", "billing")
+        ...         await client.publish("orders", "one pizza")
+        ...         (await billing.next()).finish()
+        ...         return await billing.flush(timeout=5)
+        >>> asyncio.run(main())
+        True
+        """
+        return await self._loop.in_thread(self._subscription.flush, _seconds(timeout))
 
     async def close(self, timeout: Seconds | None = None) -> bool:
         """As libmq.Subscription.close()."""
@@ -437,6 +487,9 @@ class Subscription:
         try:
             message = await self.next()
         except Closed:
+            # A channel that was deleted is no end that the program asked for.
+            if not self._subscription._is_closed_here:
+                raise
             raise StopAsyncIteration from None
         assert message is not None, "without a timeout it waits for one"
         return message

@@ -13,10 +13,10 @@ use crate::message::{Offset, Pos};
 /// The message that a subscriber may take next. Nothing is taken yet: the caller first reads the message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pick {
-    /// The message at this offset, below the cursor: [`State::take_again`].
-    Again(Offset),
-    /// The first message at or after the position: [`State::take_fresh`].
-    Fresh(Pos),
+    /// The message at this offset, below the cursor: [`State::take_redelivery`].
+    Redelivery(Offset),
+    /// The first message at or after the position: [`State::take_first_delivery`].
+    FirstDelivery(Pos),
     /// No credit, paused, or nothing there.
     Nothing,
 }
@@ -41,10 +41,10 @@ impl<W: Clone> State<W> {
         if self.taker(id).is_none() {
             return Pick::Nothing;
         }
-        let fresh_waits = self.fresh_waiting(end) > 0;
-        match self.ready.front(self.next.rank, fresh_waits) {
-            Some(offset) => Pick::Again(offset),
-            None if fresh_waits => Pick::Fresh(self.next),
+        let new_waits = self.new_waiting(end) > 0;
+        match self.ready.front(self.next.rank, new_waits) {
+            Some(offset) => Pick::Redelivery(offset),
+            None if new_waits => Pick::FirstDelivery(self.next),
             None => Pick::Nothing,
         }
     }
@@ -54,8 +54,8 @@ impl<W: Clone> State<W> {
         self.taker(id).map_or(0, |slot| self.subscribers.share(slot, self.available(end)))
     }
 
-    /// Takes what [`Pick::Again`] named. `not_before` is the time its publisher asked for, if it did.
-    pub(crate) fn take_again(
+    /// Takes what [`Pick::Redelivery`] named. `not_before` is the time its publisher asked for, if it did.
+    pub(crate) fn take_redelivery(
         &mut self,
         id: SubId,
         offset: Offset,
@@ -71,15 +71,15 @@ impl<W: Clone> State<W> {
         }
         let attempts = attempts.saturating_add(1);
         let timeout_ms = self.subscribers.timeout_ms(slot);
-        self.in_flight.push_again(offset, attempts, slot, now, timeout_ms);
+        self.in_flight.push_redelivery(offset, attempts, slot, now, timeout_ms);
         self.subscribers.delivered(slot);
         Taken::Deliver(attempts)
     }
 
-    /// Takes the first message at or after [`Pick::Fresh`]'s position, found at `offset`, and moves the
-    /// cursor past it. A reader may go on to the message after it while the next picks are `Fresh` too;
+    /// Takes the first message at or after [`Pick::FirstDelivery`]'s position, found at `offset`, and moves
+    /// the cursor past it. A reader may go on to the message after it while the next picks are of that kind;
     /// where the cursor has jumped ahead of the reader, the answer is `Stale`.
-    pub(crate) fn take_fresh(
+    pub(crate) fn take_first_delivery(
         &mut self,
         id: SubId,
         offset: Offset,
@@ -94,14 +94,15 @@ impl<W: Clone> State<W> {
         if let Some(taken) = self.withhold(slot, offset, not_before, now) {
             return taken;
         }
-        self.ready.fresh_delivered();
-        self.in_flight.push_fresh(offset, slot, now, self.subscribers.timeout_ms(slot));
+        self.ready.first_delivered();
+        self.in_flight.push_first_delivery(offset, slot, now, self.subscribers.timeout_ms(slot));
         self.subscribers.delivered(slot);
         Taken::Deliver(1)
     }
 
     /// Puts the message that a pick named aside, since it is too large for the subscriber: for its message
-    /// timeout, as if it had been delivered, but without counting an attempt.
+    /// timeout, as if it had been delivered. Counts as an attempt only where attempts are limited: there it
+    /// becomes a dead letter in the end.
     pub(crate) fn put_aside(&mut self, id: SubId, offset: Offset, now: Mono) {
         let Some(slot) = self.taker(id) else { return };
         let attempts = if offset < self.next.offset {
@@ -111,12 +112,16 @@ impl<W: Clone> State<W> {
             self.pass(offset);
             0
         };
-        let due = now.saturating_add(Mono::from(self.subscribers.timeout_ms(slot)) * 1_000_000);
+        self.oversized_count += 1;
+        let attempts = attempts.saturating_add(u16::from(self.dead_letters.are_kept()));
+        if self.bury(offset, attempts) {
+            return;
+        }
+        let due = now.plus(u64::from(self.subscribers.timeout_ms(slot)) * 1_000_000);
         self.deferred.push(Due { due, offset, attempts });
         if attempts > 0 {
             self.delta.requeue(Unfinished { offset, attempts, due });
         }
-        self.oversized_count += 1;
     }
 
     /// Counts the message at `at`, published for later, as deferred at once, without any subscriber, if the
@@ -154,7 +159,7 @@ impl<W: Clone> State<W> {
     }
 
     /// Moves the cursor past the message at `offset`.
-    fn pass(&mut self, offset: Offset) {
+    pub(super) fn pass(&mut self, offset: Offset) {
         self.next = Pos { offset: offset.plus(1), rank: self.next.rank + 1 };
         self.leap();
     }

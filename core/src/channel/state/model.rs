@@ -10,14 +10,16 @@ pub(super) const TOUCH_MAX: u64 = 50 * MS;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Life {
-    Fresh,
+    New,
     InFlight { sub: usize, attempts: u16, delivered: Mono, deadline: Mono },
     Returned { attempts: u16 },
     Ready { attempts: u16 },
     Deferred { attempts: u16, due: Mono },
+    Dead { attempts: u16 },
     Finished,
 }
 
+#[derive(Clone, Copy)]
 pub(super) struct Message {
     pub(super) offset: Offset,
     pub(super) not_before: Option<Mono>,
@@ -28,7 +30,7 @@ pub(super) struct Sub {
     pub(super) id: SubId,
     pub(super) here: bool,
     pub(super) credit: u32,
-    pub(super) timeout: Mono,
+    pub(super) timeout: u64,
     pub(super) samples: bool,
     pub(super) resting: bool,
     pub(super) woken: bool,
@@ -45,8 +47,14 @@ pub(super) struct World {
     pub(super) subs: Vec<Sub>,
     /// Ranks in [`Life::Ready`], in order, each with the rank that the cursor must reach first.
     pub(super) ready: Vec<(usize, usize)>,
-    pub(super) fresh_turn: bool,
+    pub(super) first_delivery_turn: bool,
     pub(super) paused: bool,
+    pub(super) settings: ChannelSettings,
+    /// Dead letters that somebody moves, all of them, and those that were not taken out meanwhile.
+    pub(super) moving: Option<(Vec<DeadLetter>, Vec<Offset>)>,
+    /// No dead letter is moved before.
+    pub(super) try_at: Mono,
+    pub(super) moved: u64,
     pub(super) requeues: u64,
     pub(super) timeouts: u64,
     /// The cursor that a recovery knows from the deltas so far.
@@ -66,11 +74,15 @@ impl World {
             messages: Vec::new(),
             pump: 0,
             pump_stands: false,
-            now: 1_000 * MS,
+            now: Mono(1_000 * MS),
             subs: Vec::new(),
             ready: Vec::new(),
-            fresh_turn: false,
+            first_delivery_turn: false,
             paused: false,
+            settings: ChannelSettings::default(),
+            moving: None,
+            try_at: Mono(0),
+            moved: 0,
             requeues: 0,
             timeouts: 0,
             known_next: Offset(START),
@@ -93,11 +105,11 @@ impl World {
     }
 
     pub(super) fn cursor(&self) -> usize {
-        self.messages.iter().position(|m| m.life == Life::Fresh).unwrap_or(self.messages.len())
+        self.messages.iter().position(|m| m.life == Life::New).unwrap_or(self.messages.len())
     }
 
-    fn fresh(&self) -> usize {
-        self.messages[..self.pump].iter().filter(|m| m.life == Life::Fresh).count()
+    fn new_messages(&self) -> usize {
+        self.messages[..self.pump].iter().filter(|m| m.life == Life::New).count()
     }
 
     fn returned(&self) -> Option<usize> {
@@ -105,7 +117,7 @@ impl World {
     }
 
     fn depth(&self) -> usize {
-        self.fresh()
+        self.new_messages()
             + self.ready.len()
             + self.messages.iter().filter(|m| matches!(m.life, Life::Returned { .. })).count()
     }
@@ -129,7 +141,7 @@ impl World {
         if new_block {
             offset = (offset | 0xffff) + 1;
         }
-        self.messages.push(Message { offset: Offset(offset), not_before, life: Life::Fresh });
+        self.messages.push(Message { offset: Offset(offset), not_before, life: Life::New });
         if !self.pump_stands {
             self.pump = self.messages.len();
         }
@@ -141,12 +153,12 @@ impl World {
         }
         let again = self.returned().or_else(|| {
             let &(rank, after) = self.ready.first()?;
-            let waits = self.fresh() > 0 && (self.fresh_turn || self.cursor() < after);
+            let waits = self.new_messages() > 0 && (self.first_delivery_turn || self.cursor() < after);
             (!waits).then_some(rank)
         });
         match again {
-            Some(rank) => Pick::Again(self.messages[rank].offset),
-            None if self.fresh() > 0 => Pick::Fresh(self.state.next()),
+            Some(rank) => Pick::Redelivery(self.messages[rank].offset),
+            None if self.new_messages() > 0 => Pick::FirstDelivery(self.state.next()),
             None => Pick::Nothing,
         }
     }
@@ -159,29 +171,29 @@ impl World {
             Pick::Nothing => {
                 if !self.subs[sub].here || self.paused || self.spare(sub) == 0 {
                     let last = Offset(u64::MAX >> 10);
-                    assert_eq!(self.state.take_fresh(id, last, None, now), Taken::Stale);
+                    assert_eq!(self.state.take_first_delivery(id, last, None, now), Taken::Stale);
                 }
                 return false;
             }
-            Pick::Again(offset) => {
+            Pick::Redelivery(offset) => {
                 let rank = self.messages.iter().position(|m| m.offset == offset).unwrap();
                 let attempts = match self.messages[rank].life {
                     Life::Ready { attempts } => {
-                        self.fresh_turn = true;
+                        self.first_delivery_turn = true;
                         self.ready.remove(0);
                         attempts
                     }
                     Life::Returned { attempts } => attempts,
                     other => panic!("{other:?} delivered again"),
                 };
-                (rank, attempts, self.state.take_again(id, offset, self.messages[rank].not_before, now))
+                (rank, attempts, self.state.take_redelivery(id, offset, self.messages[rank].not_before, now))
             }
-            Pick::Fresh(from) => {
+            Pick::FirstDelivery(from) => {
                 let rank = self.cursor();
                 let Message { offset, not_before, .. } = self.messages[rank];
                 assert!(from.offset <= offset && from.rank == rank as u64);
-                let taken = self.state.take_fresh(id, offset, not_before, now);
-                self.fresh_turn &= !taken.is_delivery();
+                let taken = self.state.take_first_delivery(id, offset, not_before, now);
+                self.first_delivery_turn &= !taken.is_delivery();
                 (rank, 0, taken)
             }
         };
@@ -189,7 +201,7 @@ impl World {
         self.messages[rank].life = match taken {
             Taken::Deliver(count) => {
                 assert_eq!((count, later), (attempts + 1, None));
-                let deadline = now + self.subs[sub].timeout;
+                let deadline = now.plus(self.subs[sub].timeout);
                 Life::InFlight { sub, attempts: count, delivered: now, deadline }
             }
             Taken::Deferred => Life::Deferred { attempts, due: later.unwrap() },
@@ -256,6 +268,24 @@ impl World {
         }
     }
 
+    /// Whether a message that comes back from so many deliveries is a dead letter.
+    pub(super) fn is_dead(&self, attempts: u16) -> bool {
+        self.settings.max_attempts > 0 && attempts >= self.settings.max_attempts
+    }
+
+    pub(super) fn dead(&self) -> usize {
+        self.messages.iter().filter(|m| matches!(m.life, Life::Dead { .. })).count()
+    }
+
+    /// A message was requeued or timed out.
+    pub(super) fn comes_back(&mut self, rank: usize, attempts: u16) {
+        if self.is_dead(attempts) {
+            self.messages[rank].life = Life::Dead { attempts };
+        } else {
+            self.ready(rank, attempts);
+        }
+    }
+
     pub(super) fn ready(&mut self, rank: usize, attempts: u16) {
         self.messages[rank].life = Life::Ready { attempts };
         self.ready.push((rank, self.pump));
@@ -277,12 +307,13 @@ impl World {
             match self.messages[rank].life {
                 Life::InFlight { attempts, deadline, .. } if deadline <= self.now => {
                     self.timeouts += 1;
-                    self.ready(rank, attempts);
+                    self.comes_back(rank, attempts);
                 }
                 _ => {}
             }
         }
-        assert!(self.state.expire(self.now, self.end()) > self.now, "something due was left");
+        let next = self.state.expire(self.now, self.end());
+        assert!(next > self.now || next == self.try_at && self.dead() > 0, "something due was left");
     }
 
     pub(super) fn unsubscribe(&mut self, sub: usize, departure: Departure) {
@@ -293,11 +324,68 @@ impl World {
         (self.subs[sub].here, self.subs[sub].woken, self.subs[sub].resting) = (false, false, false);
         for rank in self.held_by(sub) {
             if let Life::InFlight { attempts, .. } = self.messages[rank].life {
-                let wait = (1_000 * MS * u64::from(attempts)).min(self.subs[sub].timeout);
+                let delay = nanos(self.settings.redelivery_delay);
+                let wait = (delay * u64::from(attempts)).min(self.subs[sub].timeout);
                 self.messages[rank].life = match (departure, attempts) {
+                    _ if self.is_dead(attempts) => Life::Dead { attempts },
+                    _ if wait == 0 => Life::Returned { attempts },
                     (Departure::Orderly, _) | (_, 1) => Life::Returned { attempts },
-                    _ => Life::Deferred { attempts, due: self.now + wait },
+                    _ => Life::Deferred { attempts, due: self.now.plus(wait) },
                 };
+            }
+        }
+    }
+
+    /// Puts settings in force.
+    pub(super) fn configure(&mut self, settings: ChannelSettings) {
+        self.state.configure(&settings);
+        self.settings = settings;
+        self.try_at = Mono(0);
+        for rank in 0..self.messages.len() {
+            let Message { offset, life, .. } = self.messages[rank];
+            let is_moved = self.moving.iter().any(|(_, still)| still.contains(&offset));
+            if let Life::Dead { attempts } = life
+                && !is_moved
+            {
+                self.messages[rank].life = self.restored(attempts);
+            }
+        }
+    }
+
+    /// Begins to move dead letters, at most `max`.
+    pub(super) fn begin_move(&mut self, max: usize) {
+        let begun = self.state.begin_move(max, self.now);
+        let may = self.moving.is_none() && self.try_at <= self.now;
+        assert_eq!(begun.len(), if may { self.dead().min(max) } else { 0 });
+        for letter in &begun {
+            let message = self.messages.iter().find(|m| m.offset == letter.offset).unwrap();
+            assert_eq!(message.life, Life::Dead { attempts: letter.attempts });
+        }
+        if !begun.is_empty() {
+            let offsets = begun.iter().map(|letter| letter.offset).collect();
+            self.moving = Some((begun, offsets));
+        }
+    }
+
+    /// Ends the move: the first `stored` of them were, the others could not be.
+    pub(super) fn end_move(&mut self, stored: usize) {
+        let Some((moving, still)) = self.moving.take() else { return };
+        let stored = &moving[..stored.min(moving.len())];
+        let offsets: Vec<_> = stored.iter().map(|letter| letter.offset).collect();
+        self.state.end_move(&offsets, self.now);
+        self.try_at = Mono(0);
+        for rank in 0..self.messages.len() {
+            let Message { offset, life, .. } = self.messages[rank];
+            let Life::Dead { attempts } = life else { continue };
+            if !still.contains(&offset) {
+                continue;
+            }
+            if offsets.contains(&offset) {
+                self.messages[rank].life = Life::Finished;
+                self.moved += 1;
+            } else {
+                self.try_at = self.now.plus(10_000 * MS);
+                self.messages[rank].life = self.restored(attempts);
             }
         }
     }
@@ -329,7 +417,9 @@ impl World {
             assert_eq!(finished, message.life == Life::Finished, "{:?}", message.offset);
             let known = self.known_requeued.get(&message.offset).copied();
             match message.life {
-                Life::Ready { attempts } | Life::Returned { attempts } if attempts > 0 => {
+                Life::Ready { attempts } | Life::Returned { attempts } | Life::Dead { attempts }
+                    if attempts > 0 =>
+                {
                     let (known, due) = known.unwrap();
                     assert!(known == attempts && due <= self.now);
                 }
@@ -350,16 +440,19 @@ impl World {
         let mut unfinished = self.state.unfinished();
         unfinished.sort_unstable_by_key(|message| message.offset);
         let gaps: Vec<_> = self.state.gaps().collect();
-        self.state = State::restore(self.state.next(), 7, unfinished);
+        self.state = State::restore(self.state.next(), 7, &self.settings, unfinished);
         for (from, to) in gaps {
             self.state.add_gap(from, to);
         }
         self.starts_anew();
-        for message in &mut self.messages {
-            if let Life::InFlight { attempts, .. } | Life::Ready { attempts } = message.life {
-                message.life = Life::Returned { attempts };
-                self.known_requeued.insert(message.offset, (attempts, 0));
-            }
+        for rank in 0..self.messages.len() {
+            let attempts = match self.messages[rank].life {
+                Life::InFlight { attempts, .. } | Life::Ready { attempts } => attempts,
+                Life::Returned { attempts } | Life::Dead { attempts } => attempts,
+                Life::New | Life::Deferred { .. } | Life::Finished => continue,
+            };
+            self.messages[rank].life = self.restored(attempts);
+            self.known_requeued.insert(self.messages[rank].offset, (attempts, Mono(0)));
         }
     }
 
@@ -370,7 +463,7 @@ impl World {
         let mut rank = 0;
         for message in &mut self.messages {
             if message.offset >= self.known_next {
-                message.life = Life::Fresh;
+                message.life = Life::New;
                 continue;
             }
             rank += 1;
@@ -382,10 +475,15 @@ impl World {
             }
             let (attempts, due) = self.known_requeued.get(&message.offset).copied().unwrap_or_default();
             unfinished.push(Unfinished { offset: message.offset, attempts, due });
-            message.life =
-                if due == 0 { Life::Returned { attempts } } else { Life::Deferred { attempts, due } };
+            let is_dead = self.settings.max_attempts > 0 && attempts >= self.settings.max_attempts;
+            message.life = match due {
+                Mono(0) if is_dead => Life::Dead { attempts },
+                Mono(0) => Life::Returned { attempts },
+                due => Life::Deferred { attempts, due },
+            };
         }
-        self.state = State::restore(Pos { offset: self.known_next, rank }, 7, unfinished);
+        let next = Pos { offset: self.known_next, rank };
+        self.state = State::restore(next, 7, &self.settings, unfinished);
         for &(from, to) in &self.dropped {
             self.state.add_gap(from, to);
             for message in &mut self.messages[from.rank.max(rank) as usize..to.rank.max(rank) as usize] {
@@ -395,11 +493,23 @@ impl World {
         self.starts_anew();
     }
 
+    fn restored(&self, attempts: u16) -> Life {
+        if self.is_dead(attempts) { Life::Dead { attempts } } else { Life::Returned { attempts } }
+    }
+
     fn starts_anew(&mut self) {
+        (self.moving, self.try_at, self.moved) = (None, Mono(0), 0);
         self.state.pause(self.paused);
         self.subs.clear();
         self.ready.clear();
-        (self.fresh_turn, self.requeues, self.timeouts) = (false, 0, 0);
+        (self.first_delivery_turn, self.requeues, self.timeouts) = (false, 0, 0);
+    }
+
+    /// Notes that a message is no dead letter any more, whoever moves it.
+    pub(super) fn taken_out(&mut self) {
+        let Some((_, still)) = &mut self.moving else { return };
+        let is_dead = |m: &Message| matches!(m.life, Life::Dead { .. });
+        still.retain(|offset| self.messages.iter().any(|m| m.offset == *offset && is_dead(m)));
     }
 
     pub(super) fn check(&mut self) {
@@ -407,13 +517,20 @@ impl World {
         let (mut unfinished, mut wake_at, mut in_flight, mut deferred) = (Vec::new(), Mono::MAX, 0, 0);
         for message in &self.messages {
             let (attempts, due) = match message.life {
-                Life::Fresh | Life::Finished => continue,
+                Life::New | Life::Finished => continue,
                 Life::InFlight { attempts, deadline, .. } => {
                     wake_at = wake_at.min(deadline);
                     in_flight += 1;
-                    (attempts, 0)
+                    (attempts, Mono(0))
                 }
-                Life::Returned { attempts } | Life::Ready { attempts } => (attempts, 0),
+                Life::Returned { attempts } | Life::Ready { attempts } => (attempts, Mono(0)),
+                Life::Dead { attempts } => {
+                    if self.moving.is_none() {
+                        wake_at = wake_at.min(self.try_at);
+                    }
+                    deferred += 1;
+                    (attempts, Mono(0))
+                }
                 Life::Deferred { attempts, due } => {
                     wake_at = wake_at.min(due);
                     deferred += 1;
@@ -429,6 +546,7 @@ impl World {
         assert!(state.wake_at() <= wake_at, "a deadline would be missed");
         assert_eq!(state.wake_at() == Mono::MAX, wake_at == Mono::MAX);
         assert_eq!((state.requeue_count(), state.timeout_count()), (self.requeues, self.timeouts));
+        assert_eq!(state.dead_letter_count(), self.moved);
         let floor = unfinished.first().map_or(state.next().offset, |message| message.offset);
         assert_eq!((state.floor(), state.oldest()), (floor, floor));
         assert_eq!(self.state.next().rank, self.cursor() as u64);

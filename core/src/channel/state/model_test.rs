@@ -4,7 +4,11 @@
 //! more than their credit or what another holds (I4), only the holder's acknowledgement counts (I5),
 //! `wake_at` is never late, a wake-up is never lost, and the deltas taken so far give a recovery the truth.
 
+use std::time::Duration;
+
 use proptest::prelude::*;
+
+use crate::channel::PendingMessage;
 
 use super::model::*;
 use super::*;
@@ -72,6 +76,24 @@ enum Op {
     Jump {
         by: usize,
     },
+    /// An administrator's drop of one message, also of one that was never delivered.
+    DropOne {
+        rank: usize,
+    },
+    RequeueOne {
+        rank: usize,
+    },
+    /// An administrator limits attempts, or lifts the limit.
+    Configure {
+        max_attempts: u16,
+        redelivery_delay_ms: u64,
+    },
+    BeginMove {
+        max: usize,
+    },
+    EndMove {
+        stored: usize,
+    },
     TakeDelta,
     Restart,
     Crash,
@@ -102,6 +124,12 @@ fn op() -> impl Strategy<Value = Op> {
         1 => Just(Op::EmptyTopic),
         1 => prop::bool::weighted(0.3).prop_map(|all| if all { Op::Empty } else { Op::Expire }),
         1 => (0..6usize).prop_map(|by| Op::Jump { by }),
+        2 => (0..200usize).prop_map(|rank| Op::DropOne { rank }),
+        2 => (0..200usize).prop_map(|rank| Op::RequeueOne { rank }),
+        1 => (0..4u16, 0..40u64)
+            .prop_map(|(max_attempts, redelivery_delay_ms)| Op::Configure { max_attempts, redelivery_delay_ms }),
+        3 => (1..6usize).prop_map(|max| Op::BeginMove { max }),
+        3 => (0..6usize).prop_map(|stored| Op::EndMove { stored }),
         2 => Just(Op::TakeDelta),
         1 => Just(Op::Restart),
         1 => Just(Op::Crash),
@@ -118,7 +146,7 @@ impl World {
                 }
             }
             Op::PublishLater { delay_ms } => {
-                let (rank, due) = (self.messages.len(), self.now + delay_ms * MS);
+                let (rank, due) = (self.messages.len(), self.now.plus(delay_ms * MS));
                 let absorbs = !self.pump_stands && self.cursor() == rank;
                 self.publish(false, Some(due));
                 if !self.pump_stands {
@@ -166,7 +194,7 @@ impl World {
             Op::FinishAny { sub, rank } if sub < subs && rank < self.messages.len() => {
                 self.finish(subs - 1 - sub, rank);
             }
-            Op::Advance { ns } => self.now += ns,
+            Op::Advance { ns } => self.now = self.now.plus(ns),
             Op::Expire => self.expire(),
             Op::Pause(paused) => {
                 self.paused = paused;
@@ -190,23 +218,77 @@ impl World {
             Op::Empty => {
                 self.state.empty(self.end());
                 self.empty_below(self.pump);
-                self.fresh_turn = false;
+                self.first_delivery_turn = false;
             }
             Op::Jump { by } => {
                 let to = (self.cursor() + by).min(self.pump);
-                let skips = |m: &&mut Message| m.life == Life::Fresh;
+                let skips = |m: &&mut Message| m.life == Life::New;
                 let pos = self.pos(to);
                 let skipped = self.messages[..to].iter_mut().filter(skips).map(|m| m.life = Life::Finished);
                 assert_eq!(skipped.count() as u64, self.state.jump(pos));
             }
+            Op::DropOne { rank } if rank < self.pump => self.drop_one(rank),
+            Op::RequeueOne { rank } if rank < self.pump => self.requeue_one(rank),
+            Op::Configure { max_attempts, redelivery_delay_ms } => self.configure(ChannelSettings {
+                max_attempts,
+                redelivery_delay: Duration::from_millis(redelivery_delay_ms),
+                ..ChannelSettings::default()
+            }),
+            Op::BeginMove { max } => self.begin_move(max),
+            Op::EndMove { stored } => self.end_move(stored),
             Op::TakeDelta => self.take_delta(),
             Op::Restart => self.restart(),
             Op::Crash => self.crash(),
             _ => {}
         }
+        self.taken_out();
         let woken = self.state.notify(self.end());
         self.woke(woken);
         self.check();
+    }
+
+    fn drop_one(&mut self, rank: usize) {
+        if self.messages[rank].life == Life::New {
+            for before in self.cursor()..=rank {
+                if self.messages[before].life == Life::New {
+                    self.state.pass_to_ready(self.messages[before].offset);
+                    self.messages[before].life = Life::Returned { attempts: 0 };
+                }
+            }
+        }
+        let was = self.state.drop_one(self.messages[rank].offset, self.now);
+        self.expect_pending(rank, was);
+        self.messages[rank].life = Life::Finished;
+        self.ready.retain(|&(ready, _)| ready != rank);
+    }
+
+    fn requeue_one(&mut self, rank: usize) {
+        let (offset, now, end) = (self.messages[rank].offset, self.now, self.end());
+        let was = self.state.requeue_one(offset, now, end);
+        match self.messages[rank].life {
+            Life::New => assert_eq!(was, None),
+            Life::InFlight { attempts, .. } | Life::Deferred { attempts, .. } | Life::Dead { attempts } => {
+                self.expect_pending(rank, was);
+                self.requeues += u64::from(was.unwrap().in_flight);
+                self.ready(rank, attempts);
+            }
+            Life::Ready { .. } | Life::Returned { .. } | Life::Finished => self.expect_pending(rank, was),
+        }
+    }
+
+    fn expect_pending(&self, rank: usize, was: Option<PendingMessage>) {
+        let was = was.map(|one| (one.attempts, one.in_flight, one.due));
+        let expected = match self.messages[rank].life {
+            Life::InFlight { attempts, .. } => Some((attempts, true, None)),
+            Life::Ready { attempts } | Life::Returned { attempts } | Life::Dead { attempts } => {
+                Some((attempts, false, None))
+            }
+            Life::Deferred { attempts, due } => {
+                Some((attempts, false, Some(Duration::from_nanos(due.since(self.now)))))
+            }
+            Life::New | Life::Finished => None,
+        };
+        assert_eq!(was, expected);
     }
 
     fn acknowledge(&mut self, rank: usize, op: Op) {
@@ -216,10 +298,10 @@ impl World {
             Op::Requeue { delay_ms, .. } => {
                 self.state.requeue(id, offset, delay_ms * MS, now, self.end()).unwrap();
                 self.requeues += 1;
-                if delay_ms == 0 {
-                    self.ready(rank, attempts);
+                if delay_ms == 0 || self.is_dead(attempts) {
+                    self.comes_back(rank, attempts);
                 } else {
-                    self.messages[rank].life = Life::Deferred { attempts, due: now + delay_ms * MS };
+                    self.messages[rank].life = Life::Deferred { attempts, due: now.plus(delay_ms * MS) };
                 }
             }
             Op::Release { .. } => {
@@ -229,8 +311,8 @@ impl World {
             Op::Touch { .. } => {
                 self.state.touch(id, offset, now, TOUCH_MAX).unwrap();
                 // Whole milliseconds after the delivery.
-                let asked = (now - delivered).next_multiple_of(MS) + self.subs[sub].timeout;
-                let deadline = delivered + asked.min(TOUCH_MAX);
+                let asked = now.since(delivered).next_multiple_of(MS) + self.subs[sub].timeout;
+                let deadline = delivered.plus(asked.min(TOUCH_MAX));
                 self.messages[rank].life = Life::InFlight { sub, attempts, delivered, deadline };
             }
             _ => self.finish(sub, rank),
@@ -252,7 +334,8 @@ proptest! {
         world.take_delta();
     }
 
-    /// I2: one consumer that never requeues sees publish order, across reconnects, crashes and deltas lost in them.
+    /// I2: one consumer that never requeues sees publish order, across reconnects, crashes and deltas lost in
+    /// them.
     #[test]
     fn one_consumer_sees_publish_order(steps in prop::collection::vec((0..8u8, 1..9usize), 1..120)) {
         let mut state = State::new(Pos::default(), 1);
@@ -267,8 +350,8 @@ proptest! {
                     for _ in 0..count {
                         let end = Pos { offset: Offset(published), rank: published };
                         let (offset, taken) = match state.pick(id, end) {
-                            Pick::Again(offset) => (offset, state.take_again(id, offset, None, 0)),
-                            Pick::Fresh(from) => (from.offset, state.take_fresh(id, from.offset, None, 0)),
+                            Pick::Redelivery(offset) => (offset, state.take_redelivery(id, offset, None, Mono(0))),
+                            Pick::FirstDelivery(from) => (from.offset, state.take_first_delivery(id, from.offset, None, Mono(0))),
                             Pick::Nothing => break,
                         };
                         prop_assert!(taken.is_delivery());
@@ -289,14 +372,14 @@ proptest! {
                         unfinished.sort_unstable_by_key(|message| message.offset);
                         unfinished.reverse();
                         let next = state.next();
-                        state = State::restore(next, 1, unfinished.into_iter().map(|m| Unfinished { attempts: 0, ..m }));
+                        state = State::restore(next, 1, &ChannelSettings::default(), unfinished.into_iter().map(|m| Unfinished { attempts: 0, ..m }));
                     } else {
-                        state.unsubscribe(id, Departure::Abrupt, 0);
+                        state.unsubscribe(id, Departure::Abrupt, Mono(0));
                         // What came back twice backs off; its time passes before the consumer is here again.
                         let mut unfinished = state.unfinished();
                         unfinished.sort_unstable_by_key(|message| message.offset);
                         let next = state.next();
-                        state = State::restore(next, 1, unfinished.into_iter().map(|m| Unfinished { due: 0, ..m }));
+                        state = State::restore(next, 1, &ChannelSettings::default(), unfinished.into_iter().map(|m| Unfinished { due: Mono(0), ..m }));
                     }
                     id = state.subscribe(60_000 * MS, 0, ());
                     state.set_credit(id, 20);

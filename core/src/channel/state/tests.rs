@@ -20,12 +20,13 @@ fn joins(state: &mut State<&'static str>, name: &'static str, credit: u32) -> Su
 }
 
 /// Takes up to `count` messages and gives their offsets and attempts.
-fn takes(state: &mut State<&'static str>, id: SubId, count: usize, end: u64, now: Mono) -> Vec<(u64, u16)> {
+fn takes(state: &mut State<&'static str>, id: SubId, count: usize, end: u64, now: u64) -> Vec<(u64, u16)> {
+    let now = Mono(now);
     let mut got = Vec::new();
     while got.len() < count {
         let (offset, taken) = match state.pick(id, at(end)) {
-            Pick::Again(offset) => (offset, state.take_again(id, offset, None, now)),
-            Pick::Fresh(from) => (from.offset, state.take_fresh(id, from.offset, None, now)),
+            Pick::Redelivery(offset) => (offset, state.take_redelivery(id, offset, None, now)),
+            Pick::FirstDelivery(from) => (from.offset, state.take_first_delivery(id, from.offset, None, now)),
             Pick::Nothing => break,
         };
         if let Taken::Deliver(attempts) = taken {
@@ -41,7 +42,7 @@ fn a_requeued_message_follows_all_that_waited_then_takes_turns_with_what_came_si
     let id = joins(&mut state, "a", 100);
     takes(&mut state, id, 3, 5, 0);
     for offset in 0..3 {
-        state.requeue(id, Offset(offset), 0, 0, at(5)).unwrap();
+        state.requeue(id, Offset(offset), 0, Mono(0), at(5)).unwrap();
     }
     let got: Vec<u64> = takes(&mut state, id, 100, 8, 0).iter().map(|taken| taken.0).collect();
     assert_eq!(got, [3, 4, 0, 5, 1, 6, 2, 7]);
@@ -51,41 +52,41 @@ fn a_requeued_message_follows_all_that_waited_then_takes_turns_with_what_came_si
 fn a_message_that_timed_out_or_came_due_follows_all_that_waited() {
     let mut state = channel();
     let id = joins(&mut state, "a", 100);
-    assert!(state.absorb(at(0), MINUTE));
+    assert!(state.absorb(at(0), Mono(MINUTE)));
     takes(&mut state, id, 1, 2, 0);
-    state.expire(MINUTE, at(4));
+    state.expire(Mono(MINUTE), at(4));
     assert_eq!(takes(&mut state, id, 100, 4, MINUTE), [(2, 1), (3, 1), (0, 1), (1, 2)]);
 }
 
 #[test]
-fn a_fresh_message_that_is_not_delivered_takes_no_turn() {
+fn a_new_message_that_is_not_delivered_takes_no_turn() {
     let mut state = channel();
     let id = joins(&mut state, "a", 100);
     takes(&mut state, id, 2, 2, 0);
     for offset in 0..2 {
-        state.requeue(id, Offset(offset), 0, 0, at(2)).unwrap();
+        state.requeue(id, Offset(offset), 0, Mono(0), at(2)).unwrap();
     }
     assert_eq!(takes(&mut state, id, 1, 4, 0), [(0, 2)]);
     // Message 2 is for later, so 3 still comes before the next redelivery.
-    assert_eq!(state.pick(id, at(4)), Pick::Fresh(at(2)));
-    assert_eq!(state.take_fresh(id, Offset(2), Some(MINUTE), 0), Taken::Deferred);
+    assert_eq!(state.pick(id, at(4)), Pick::FirstDelivery(at(2)));
+    assert_eq!(state.take_first_delivery(id, Offset(2), Some(Mono(MINUTE)), Mono(0)), Taken::Deferred);
     assert_eq!(takes(&mut state, id, 2, 4, 0), [(3, 1), (1, 2)]);
 }
 
 #[test]
 fn upcoming_redeliveries_are_named_in_the_order_they_are_taken() {
-    let returned = [9, 3, 7].map(|offset| Unfinished { offset: Offset(offset), attempts: 0, due: 0 });
-    let mut state = State::restore(at(10), 1, returned);
+    let returned = [9, 3, 7].map(|offset| Unfinished { offset: Offset(offset), attempts: 0, due: Mono(0) });
+    let mut state = State::restore(at(10), 1, &ChannelSettings::default(), returned);
     assert_eq!(state.upcoming(2), [Offset(3), Offset(7)]);
     let id = joins(&mut state, "a", 100);
     assert_eq!(takes(&mut state, id, 1, 10, 0), [(3, 1)]);
     // What is returned later may go before what was looked at already.
-    state.unsubscribe(id, Departure::Abrupt, 0);
+    state.unsubscribe(id, Departure::Abrupt, Mono(0));
     let id = joins(&mut state, "a", 100);
     assert_eq!(state.upcoming(9), [Offset(3), Offset(7), Offset(9)]);
     assert_eq!(takes(&mut state, id, 2, 10, 0), [(3, 2), (7, 1)]);
-    state.requeue(id, Offset(7), 0, 0, at(10)).unwrap();
-    state.requeue(id, Offset(3), 0, 0, at(10)).unwrap();
+    state.requeue(id, Offset(7), 0, Mono(0), at(10)).unwrap();
+    state.requeue(id, Offset(3), 0, Mono(0), at(10)).unwrap();
     assert_eq!(state.upcoming(9), [Offset(9), Offset(7), Offset(3)]);
     assert_eq!(takes(&mut state, id, 9, 10, 0), [(9, 1), (7, 2), (3, 3)]);
     assert_eq!(state.upcoming(9), []);
@@ -97,13 +98,13 @@ fn i5_a_late_finish_and_a_strangers_change_nothing() {
     let (a, b) = (joins(&mut state, "a", 1), joins(&mut state, "b", 1));
     assert_eq!(takes(&mut state, a, 1, 1, 0), [(0, 1)]);
     assert_eq!(state.finish(b, Offset(0)), Err(AckError::NotOwner));
-    assert_eq!(state.expire(MINUTE - 1, at(0)), MINUTE);
-    assert_eq!(state.expire(MINUTE, at(0)), Mono::MAX);
+    assert_eq!(state.expire(Mono(MINUTE - 1), at(0)), Mono(MINUTE));
+    assert_eq!(state.expire(Mono(MINUTE), at(0)), Mono::MAX);
     assert_eq!(state.finish(a, Offset(0)), Err(AckError::NotInFlight));
     assert_eq!(takes(&mut state, b, 1, 1, MINUTE), [(0, 2)]);
     assert_eq!(state.finish(a, Offset(0)), Err(AckError::NotOwner));
-    assert_eq!(state.touch(a, Offset(0), MINUTE, MINUTE), Err(AckError::NotOwner));
-    assert_eq!(state.requeue(a, Offset(0), 0, MINUTE, at(1)), Err(AckError::NotOwner));
+    assert_eq!(state.touch(a, Offset(0), Mono(MINUTE), MINUTE), Err(AckError::NotOwner));
+    assert_eq!(state.requeue(a, Offset(0), 0, Mono(MINUTE), at(1)), Err(AckError::NotOwner));
     assert_eq!(state.finish(b, Offset(0)), Ok(()));
     assert_eq!((state.in_flight(), state.depth(at(1)), state.timeout_count()), (0, 0, 1));
 }
@@ -112,12 +113,12 @@ fn i5_a_late_finish_and_a_strangers_change_nothing() {
 fn i5_a_stale_subscriber_id_acts_on_nobody() {
     let mut state = channel();
     let gone = joins(&mut state, "gone", 5);
-    state.unsubscribe(gone, Departure::Abrupt, 0);
+    state.unsubscribe(gone, Departure::Abrupt, Mono(0));
     let heir = joins(&mut state, "heir", 5);
     assert_eq!(takes(&mut state, heir, 1, 9, 0), [(0, 1)]);
     assert_eq!(state.finish(gone, Offset(0)), Err(AckError::NotInFlight));
     state.set_credit(gone, 0);
-    state.unsubscribe(gone, Departure::Abrupt, 0);
+    state.unsubscribe(gone, Departure::Abrupt, Mono(0));
     assert_eq!(state.pick(gone, at(9)), Pick::Nothing);
     assert_eq!(state.subscriber_stats(heir).map(|stats| (stats.credit, stats.in_flight)), Some((5, 1)));
 }
@@ -129,12 +130,12 @@ fn a_poison_message_does_not_race_through_all_consumers() {
     for attempts in 1..=4u16 {
         let id = joins(&mut state, "victim", 1);
         assert_eq!(takes(&mut state, id, 1, 1, now), [(0, attempts)]);
-        state.unsubscribe(id, Departure::Abrupt, now);
+        state.unsubscribe(id, Departure::Abrupt, Mono(now));
         if attempts > 1 {
             let wait = u64::from(attempts) * 1_000 * MS;
-            assert_eq!(state.expire(now, at(0)), now + wait);
+            assert_eq!(state.expire(Mono(now), at(0)), Mono(now + wait));
             now += wait;
-            state.expire(now, at(0));
+            state.expire(Mono(now), at(0));
         }
     }
 }
@@ -145,7 +146,7 @@ fn after_an_orderly_departure_a_message_delivered_before_comes_again_at_once() {
     for attempts in 1..=4u16 {
         let id = joins(&mut state, "worker", 1);
         assert_eq!(takes(&mut state, id, 1, 1, 0), [(0, attempts)]);
-        state.unsubscribe(id, Departure::Orderly, 0);
+        state.unsubscribe(id, Departure::Orderly, Mono(0));
         assert_eq!((state.deferred(), state.depth(at(1))), (0, 1));
     }
 }
@@ -155,7 +156,7 @@ fn a_released_message_comes_first_and_its_delivery_does_not_count() {
     let mut state = channel();
     let id = joins(&mut state, "a", 3);
     assert_eq!(takes(&mut state, id, 3, 3, 0), [(0, 1), (1, 1), (2, 1)]);
-    state.requeue(id, Offset(0), 0, 0, at(3)).unwrap();
+    state.requeue(id, Offset(0), 0, Mono(0), at(3)).unwrap();
     state.release(id, Offset(2)).unwrap();
     state.release(id, Offset(1)).unwrap();
     assert_eq!(state.release(id, Offset(1)), Err(AckError::NotInFlight));
@@ -171,25 +172,50 @@ fn touch_is_capped_and_its_deadline_is_found() {
     let mut state = channel();
     let id = joins(&mut state, "a", 1);
     takes(&mut state, id, 1, 1, 0);
-    state.touch(id, Offset(0), MINUTE / 2, 2 * MINUTE).unwrap();
+    state.touch(id, Offset(0), Mono(MINUTE / 2), 2 * MINUTE).unwrap();
     // The bound is reached, nothing is due, the scan finds the new deadline.
-    assert_eq!(state.expire(MINUTE, at(0)), MINUTE * 3 / 2);
-    state.touch(id, Offset(0), MINUTE, MINUTE + MS).unwrap();
-    assert_eq!(state.wake_at(), MINUTE + MS);
-    assert_eq!(state.expire(MINUTE + MS, at(0)), Mono::MAX);
+    assert_eq!(state.expire(Mono(MINUTE), at(0)), Mono(MINUTE * 3 / 2));
+    state.touch(id, Offset(0), Mono(MINUTE), MINUTE + MS).unwrap();
+    assert_eq!(state.wake_at(), Mono(MINUTE + MS));
+    assert_eq!(state.expire(Mono(MINUTE + MS), at(0)), Mono::MAX);
     assert_eq!(state.depth(at(1)), 1);
 }
 
 #[test]
 fn i1_a_deferral_found_after_a_crash_is_kept() {
-    let unfinished = [Unfinished { offset: Offset(0), attempts: 0, due: 0 }];
-    let mut state = State::restore(at(1), 1, unfinished);
+    let unfinished = [Unfinished { offset: Offset(0), attempts: 0, due: Mono(0) }];
+    let mut state = State::restore(at(1), 1, &ChannelSettings::default(), unfinished);
     let id = joins(&mut state, "a", 1);
-    assert_eq!(state.pick(id, at(1)), Pick::Again(Offset(0)));
-    assert_eq!(state.take_again(id, Offset(0), Some(MINUTE), 0), Taken::Deferred);
-    assert_eq!((state.deferred(), state.expire(0, at(0))), (1, MINUTE));
-    state.expire(MINUTE, at(0));
+    assert_eq!(state.pick(id, at(1)), Pick::Redelivery(Offset(0)));
+    assert_eq!(state.take_redelivery(id, Offset(0), Some(Mono(MINUTE)), Mono(0)), Taken::Deferred);
+    assert_eq!((state.deferred(), state.expire(Mono(0), at(0))), (1, Mono(MINUTE)));
+    state.expire(Mono(MINUTE), at(0));
     assert_eq!(takes(&mut state, id, 1, 1, MINUTE), [(0, 1)]);
+}
+
+#[test]
+fn a_message_too_large_for_its_subscriber_is_a_dead_letter_after_so_many_tries() {
+    let mut state = channel();
+    let id = joins(&mut state, "a", 10);
+    state.configure(&ChannelSettings { max_attempts: 2, ..ChannelSettings::default() });
+    state.put_aside(id, Offset(0), Mono(0));
+    assert_eq!((state.oversized_count(), state.wake_at()), (1, Mono(MINUTE)));
+    state.expire(Mono(MINUTE), at(1));
+    state.put_aside(id, Offset(0), Mono(MINUTE));
+    assert_eq!(state.begin_move(9, Mono(MINUTE)), [DeadLetter { offset: Offset(0), attempts: 2 }]);
+    state.end_move(&[Offset(0)], Mono(MINUTE));
+    assert_eq!((state.dead_letter_count(), state.floor()), (1, Offset(1)));
+}
+
+#[test]
+fn a_message_given_back_unseen_is_no_dead_letter() {
+    let mut state = channel();
+    let id = joins(&mut state, "a", 10);
+    state.configure(&ChannelSettings { max_attempts: 1, ..ChannelSettings::default() });
+    takes(&mut state, id, 1, 1, 0);
+    state.release(id, Offset(0)).unwrap();
+    assert_eq!(state.begin_move(9, Mono(0)), []);
+    assert_eq!(takes(&mut state, id, 1, 1, 0), [(0, 1)]);
 }
 
 #[test]
@@ -254,7 +280,7 @@ fn one_is_woken_then_the_next_and_a_leaver_passes_it_on() {
     // It can't: its output is full.
     assert_eq!(state.rest(a, at(4)), Some("b"));
     // "b" is closed before it comes.
-    state.unsubscribe(b, Departure::Abrupt, 0);
+    state.unsubscribe(b, Departure::Abrupt, Mono(0));
     assert_eq!(state.notify(at(4)), Some("c"));
     // "c" loses its credit before it comes, and "a" is back.
     state.set_credit(c, 0);
@@ -266,7 +292,7 @@ fn one_is_woken_then_the_next_and_a_leaver_passes_it_on() {
     state.set_credit(a, 2);
     assert_eq!(state.park(a, at(4)), None);
     // A timeout gives credit and a message: that wakes it without any call of its own.
-    state.expire(MINUTE, at(0));
+    state.expire(Mono(MINUTE), at(0));
     assert_eq!(state.notify(at(4)), Some("a"));
 }
 
@@ -275,13 +301,13 @@ fn i4_nothing_is_taken_with_a_pick_that_has_become_stale() {
     let mut state = channel();
     let id = joins(&mut state, "a", 5);
     state.empty(at(3));
-    assert_eq!(state.take_fresh(id, Offset(2), None, 0), Taken::Stale);
-    assert_eq!(state.take_again(id, Offset(2), None, 0), Taken::Stale);
+    assert_eq!(state.take_first_delivery(id, Offset(2), None, Mono(0)), Taken::Stale);
+    assert_eq!(state.take_redelivery(id, Offset(2), None, Mono(0)), Taken::Stale);
     state.pause(true);
-    assert_eq!(state.take_fresh(id, Offset(3), None, 0), Taken::Stale);
+    assert_eq!(state.take_first_delivery(id, Offset(3), None, Mono(0)), Taken::Stale);
     state.pause(false);
     state.set_credit(id, 0);
-    assert_eq!(state.take_fresh(id, Offset(3), None, 0), Taken::Stale);
+    assert_eq!(state.take_first_delivery(id, Offset(3), None, Mono(0)), Taken::Stale);
     assert_eq!((state.in_flight(), state.depth(at(4))), (0, 1));
 }
 
@@ -291,19 +317,19 @@ fn i6_a_million_in_flight_then_deferred_take_32_bytes_each() {
     let mut state = channel();
     let id = joins(&mut state, "a", u32::MAX);
     for offset in 0..COUNT {
-        state.take_fresh(id, Offset(offset), None, 0);
+        state.take_first_delivery(id, Offset(offset), None, Mono(0));
     }
     assert!(state.bytes() <= 32 * COUNT as usize);
     let mut delta = Delta::default();
     for offset in (0..COUNT).rev() {
-        state.requeue(id, Offset(offset), MINUTE, 0, at(COUNT)).unwrap();
+        state.requeue(id, Offset(offset), MINUTE, Mono(0), at(COUNT)).unwrap();
         if offset % 1_000 == 0 {
             state.take_delta(&mut delta);
         }
     }
     state.tidy();
     assert!(state.bytes() <= 32 * COUNT as usize, "{}", state.bytes());
-    state.expire(MINUTE, at(0));
+    state.expire(Mono(MINUTE), at(0));
     assert_eq!((state.depth(at(COUNT)), state.deferred(), state.floor()), (COUNT, 0, Offset(0)));
     state.tidy();
     assert!(state.bytes() <= 32 * COUNT as usize, "{}", state.bytes());

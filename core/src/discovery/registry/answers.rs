@@ -154,7 +154,7 @@ impl Registry {
     }
 
     fn is_active(&self, connection: &Connection, now: Mono) -> bool {
-        now.saturating_sub(connection.last_update) <= self.settings.inactive_after
+        now.since(connection.last_update) <= self.settings.inactive_after
     }
 
     /// The newest connection of the same broker, if that is another one and active.

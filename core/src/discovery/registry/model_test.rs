@@ -9,9 +9,9 @@ use super::*;
 const TOPICS: [&str; 3] = ["t", "u", "v#ephemeral"];
 const CHANNELS: [&str; 3] = ["c", "d", "e#ephemeral"];
 const HOSTS: [&str; 3] = ["a", "b", "::1"];
-const INACTIVE: Mono = 30;
-const TOMBSTONE: Mono = 20;
-const IDLE: Mono = 50;
+const INACTIVE: u64 = 30;
+const TOMBSTONE: u64 = 20;
+const IDLE: u64 = 50;
 
 #[derive(Clone, Debug)]
 enum Op {
@@ -24,7 +24,7 @@ enum Op {
     DeleteTopic(usize),
     DeleteChannel(usize, usize),
     Tombstone(usize, usize),
-    Wait(Mono),
+    Wait(u64),
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -71,7 +71,7 @@ impl Model {
     }
 
     fn since(&self, topic: usize, host: usize, now: Mono) -> Option<Mono> {
-        self.tombstones.get(&(topic, host)).copied().filter(|at| now < at + TOMBSTONE)
+        self.tombstones.get(&(topic, host)).copied().filter(|at| now < at.plus(TOMBSTONE))
     }
 
     fn drop_topic(&mut self, topic: usize) {
@@ -99,7 +99,7 @@ impl Model {
             if !has_topic && p.connected_at <= at {
                 self.tombstones.remove(&(topic, host));
             } else {
-                until = Some(at + TOMBSTONE);
+                until = Some(at.plus(TOMBSTONE));
             }
         }
         match until {
@@ -183,7 +183,7 @@ impl Model {
     }
 
     fn expire(&mut self, now: Mono) {
-        let due = |idle: &Option<Mono>| idle.is_some_and(|since| now >= since + IDLE);
+        let due = |idle: &Option<Mono>| idle.is_some_and(|since| now >= since.plus(IDLE));
         let topics: Vec<usize> =
             self.keys.iter().filter(|(k, idle)| k.1.is_none() && due(idle)).map(|(k, _)| k.0).collect();
         topics.into_iter().for_each(|t| self.drop_topic(t));
@@ -200,7 +200,7 @@ impl Model {
     }
 
     fn is_active(p: &Known, now: Mono) -> bool {
-        now - p.last_update <= INACTIVE
+        now.since(p.last_update) <= INACTIVE
     }
 
     /// The newest connection of the same host, if active and not `id` itself.
@@ -242,7 +242,7 @@ fn compare_names(registry: &Registry, model: &Model, view: View, now: Mono) {
             let hosts: Vec<_> = found.producers.iter().map(|p| p.broadcast_address.as_str()).collect();
             (channels, hosts)
         });
-        assert_eq!(got, model.lookup(n, view, now), "lookup of {name} at {now}, {view:?}");
+        assert_eq!(got, model.lookup(n, view, now), "lookup of {name} at {now:?}, {view:?}");
         let channels = registry.channels(&topic(n), view, now);
         assert_eq!(channels, found.unwrap_or_default().channels);
     }
@@ -287,7 +287,7 @@ proptest! {
             ..Settings::default()
         });
         let mut model = Model::default();
-        let (mut now, mut next) = (0, 0);
+        let (mut now, mut next) = (Mono(0), 0);
         (0..TOPICS.len()).for_each(|n| registry.watch(&topic(n)));
         for op in ops {
             let before = lookups(&registry, now);
@@ -356,7 +356,7 @@ proptest! {
                     }
                 }
                 Op::Wait(time) => {
-                    now += time;
+                    now = now.plus(time);
                     registry.expire(now);
                     model.expire(now);
                 }
@@ -366,7 +366,7 @@ proptest! {
             let changed = registry.take_changed();
             for (n, (before, after)) in before.iter().zip(lookups(&registry, now)).enumerate() {
                 let told = changed.contains(&topic(n)) || due[n].is_some_and(|at| at <= now);
-                prop_assert!(told || *before == after, "{} changes at {}", TOPICS[n], now);
+                prop_assert!(told || *before == after, "{} changes at {}", TOPICS[n], now.0);
             }
         }
     }

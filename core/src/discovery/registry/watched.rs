@@ -45,8 +45,7 @@ impl Registry {
         let entry = self.topics.get(topic)?;
         let connections = entry.producers.iter().filter_map(|id| self.producers.get(id));
         let times = connections.flat_map(|connection| {
-            let silent =
-                connection.last_update.saturating_add(self.settings.inactive_after).saturating_add(1);
+            let silent = connection.last_update.plus(self.settings.inactive_after).plus(1);
             let shown = self.tombstones.since(topic, &connection.node, now).map(|at| self.tombstones.end(at));
             [Some(silent), shown]
         });

@@ -1,21 +1,23 @@
 //! The cleaner: removes files in which nothing is pending, and fills one new file from many that are mostly
 //! dead.
 //!
-//! It acts on a picture of what is pending whose finishes are fsync'd: what is dead only in memory counts as
-//! alive. What is dead stays dead, so the picture can be old but never wrong.
+//! It acts on a snapshot of what is pending whose finishes are fsync'd: what is dead only in memory counts as
+//! alive. What is dead stays dead, so the snapshot can be old but never wrong.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::error::Result;
 use crate::message::Offset;
+use crate::store::clean::pending::{Pending, runs};
 use crate::store::disk::Disk;
 use crate::store::format::file::{FILE_HEADER_BYTES, FileKind, log_name};
 use crate::store::format::frame::{self, Header, Kind};
 use crate::store::format::frame_file::{Filled, FrameFile};
-use crate::store::log::{Frame, Log};
+use crate::store::format::log_pos::LogPos;
+use crate::store::log::Log;
+use crate::store::memory::frame::Frame;
 use crate::store::read::catalog::{Catalog, FileFacts, TopicPart};
 use crate::store::read::reader;
-use crate::topic::cache::{Pending, runs};
 
 /// Files to be removed, and files to be copied.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -31,7 +33,7 @@ pub(crate) struct Plan {
 pub(crate) fn plan(
     files: &[FileFacts],
     pending: &HashMap<u32, Pending>,
-    checkpoint: u64,
+    checkpoint: LogPos,
     file_bytes: u64,
     short: bool,
 ) -> Plan {
@@ -164,7 +166,7 @@ fn copy_span(
     first: Offset,
     last: Offset,
     pending: &Pending,
-    synced_to: u64,
+    synced_to: LogPos,
 ) -> Result<()> {
     let mut from = first;
     while from <= last && pending.count(from, last) > 0 {
@@ -181,7 +183,7 @@ fn copy_span(
     Ok(())
 }
 
-fn put(out: &mut FrameFile<'_>, topic: u32, frame: &Frame, synced_to: u64) -> Result<()> {
+fn put(out: &mut FrameFile<'_>, topic: u32, frame: &Frame, synced_to: LogPos) -> Result<()> {
     let header = Header {
         kind: Kind::Data,
         payload_len: frame.payload.len() as u32,
@@ -220,7 +222,7 @@ mod tests {
             no,
             kind: FileKind::Log,
             bytes,
-            end,
+            end: LogPos(end),
             sealed: true,
             topics: vec![TopicPart { topic: 1, bytes, spans: vec![(Offset(first), Offset(last))] }],
         }
@@ -234,7 +236,7 @@ mod tests {
     #[test]
     fn a_file_with_nothing_pending_is_removed_once_its_state_is_in_a_checkpoint() {
         let files = [facts(1, 100, 100, 0, 9), facts(2, 200, 100, 10, 19), facts(3, 300, 100, 20, 29)];
-        let plan = plan(&files, &pending(20, &[]), 150, 100, false);
+        let plan = plan(&files, &pending(20, &[]), LogPos(150), 100, false);
         assert_eq!(plan, Plan { remove: vec![1], copy: vec![] });
     }
 
@@ -242,7 +244,7 @@ mod tests {
     fn a_file_that_ends_at_the_checkpoint_stays() {
         let files = [facts(1, 100, 100, 0, 9), facts(2, 200, 100, 10, 19)];
         for short in [false, true] {
-            let plan = plan(&files, &pending(1000, &[]), 200, 100, short);
+            let plan = plan(&files, &pending(1000, &[]), LogPos(200), 100, short);
             assert_eq!(plan, Plan { remove: vec![1], copy: vec![] }, "the log is whole up to the checkpoint");
         }
     }
@@ -252,9 +254,9 @@ mod tests {
         let file = |no| facts(no, no * 100, 100, no * 10, no * 10 + 9);
         let stuck: Vec<u64> = (1..9).map(|no| no * 10).collect();
         let few: Vec<_> = (1..3).map(file).collect();
-        assert_eq!(plan(&few, &pending(1000, &stuck), 10_000, 100, false), Plan::default());
+        assert_eq!(plan(&few, &pending(1000, &stuck), LogPos(10_000), 100, false), Plan::default());
         let many: Vec<_> = (1..9).map(file).collect();
-        let plan = plan(&many, &pending(1000, &stuck), 10_000, 100, false);
+        let plan = plan(&many, &pending(1000, &stuck), LogPos(10_000), 100, false);
         assert_eq!(plan, Plan { remove: vec![], copy: (1..9).collect() });
     }
 }

@@ -49,15 +49,15 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    /// Before the first event.
+    /// The disk before the first event.
     base: Model,
-    /// After the last: what the process sees.
+    /// The disk after the last event: what the process sees.
     now: Model,
     events: Vec<Event>,
     capacity: Option<u64>,
     /// Space reserved by `allocate`, kept apart as it is no content: images start without.
     reserved: BTreeMap<Inode, u64>,
-    /// Changes of names so far.
+    /// Creations, renames and removals so far.
     version: u64,
     /// See [`CrashDisk::move_away`].
     is_away: bool,

@@ -17,7 +17,7 @@ pub(crate) struct MemoryDisk {
 #[derive(Default)]
 struct Names {
     files: HashMap<String, Arc<Contents>>,
-    /// Changes of names so far.
+    /// Creations, renames and removals so far.
     changes: u64,
     last_id: u64,
 }

@@ -11,6 +11,7 @@ use crate::store::disk::{Disk, OpenMode};
 use crate::store::format::event::{Event, put_u32, put_u64};
 use crate::store::format::file::{FORMAT_VERSION, checkpoint_name};
 use crate::store::format::frame::{u32_at, u64_at};
+use crate::store::format::log_pos::LogPos;
 use crate::store::format::own;
 
 const MAGIC: &[u8; 8] = b"libmqckp";
@@ -24,13 +25,13 @@ const HEADER_BYTES: usize = 36;
 pub(crate) fn store(
     disk: &dyn Disk,
     take_no: impl FnMut() -> u64,
-    position: u64,
+    position: LogPos,
     events: &[u8],
 ) -> Result<u64> {
     let mut header = MAGIC.to_vec();
     put_u32(&mut header, FORMAT_VERSION);
     put_u32(&mut header, crc32c::crc32c(events));
-    put_u64(&mut header, position);
+    put_u64(&mut header, position.0);
     put_u64(&mut header, events.len() as u64);
     let crc = crc32c::crc32c(&header);
     put_u32(&mut header, crc);
@@ -57,7 +58,7 @@ pub(crate) fn is_begun_by(head: &[u8], len: u64) -> bool {
 ///
 /// # Errors
 /// `Damaged`, `Version`, `Io`.
-pub(crate) fn load(disk: &dyn Disk, no: u64) -> Result<(u64, Vec<Event>)> {
+pub(crate) fn load(disk: &dyn Disk, no: u64) -> Result<(LogPos, Vec<Event>)> {
     let name = checkpoint_name(no);
     let read = || {
         let file = disk.open(&name, OpenMode::Read)?;
@@ -70,7 +71,7 @@ pub(crate) fn load(disk: &dyn Disk, no: u64) -> Result<(u64, Vec<Event>)> {
     decode(&bytes).map_err(|e| Error::new(e.kind(), format!("checkpoint {name}: {e}")))
 }
 
-fn decode(bytes: &[u8]) -> Result<(u64, Vec<Event>)> {
+fn decode(bytes: &[u8]) -> Result<(LogPos, Vec<Event>)> {
     let damaged = || Error::new(ErrorKind::Damaged, "damaged; `mq repair` salvages the messages");
     let header = bytes.get(..HEADER_BYTES).ok_or_else(damaged)?;
     if !header.starts_with(MAGIC) || crc32c::crc32c(&header[..32]) != u32_at(header, 32) {
@@ -88,5 +89,5 @@ fn decode(bytes: &[u8]) -> Result<(u64, Vec<Event>)> {
         return Err(damaged());
     }
     let events = Event::decode_all(events).ok_or_else(damaged)?;
-    Ok((u64_at(header, 16), events))
+    Ok((LogPos(u64_at(header, 16)), events))
 }

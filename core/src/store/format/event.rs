@@ -9,41 +9,10 @@
 use std::time::Duration;
 
 use crate::clock::Wall;
-use crate::config::{Dedup, Limits, Overflow};
+use crate::config::{ChannelSettings, Dedup, Durability, Limits, Overflow};
 use crate::message::Offset;
+use crate::name::TopicName;
 use crate::store::format::ids::{IdHash, StoredId};
-
-/// Promise that the answer to a publish makes. The numbers are part of the file format.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Durability {
-    /// Held in memory; spilled to disk when memory is short and on a clean stop. A crash loses it.
-    Memory = 0,
-    /// Written to the operating system; fsync'd every second. Survives `kill -9`.
-    #[default]
-    Flush = 1,
-    /// Fsync'd, together with all that waited. Survives power loss.
-    Sync = 2,
-}
-
-impl Durability {
-    /// All levels, the weakest first.
-    pub const ALL: [Self; 3] = [Self::Memory, Self::Flush, Self::Sync];
-
-    /// The level's name, as settings have it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Memory => "memory",
-            Self::Flush => "flush",
-            Self::Sync => "sync",
-        }
-    }
-
-    /// The level of that name.
-    pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|level| level.name() == name)
-    }
-}
 
 /// One change of state.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -140,6 +109,13 @@ pub enum Event {
         topic: u32,
         /// Settings of its own.
         dedup: Dedup,
+    },
+    /// A channel's settings, in force from here on.
+    ChannelSettings {
+        /// The channel's number.
+        channel: u32,
+        /// The settings.
+        settings: ChannelSettings,
     },
     /// Messages of a topic that were stored with an id.
     Ids {
@@ -241,11 +217,12 @@ impl Event {
                 out.push(12);
                 put_u32(out, *topic);
                 put_u32(out, ids.len() as u32);
-                for StoredId { hash, offset, time } in ids {
-                    hash.0.iter().for_each(|half| put_u64(out, *half));
-                    put_u64(out, offset.0);
-                    put_u64(out, *time);
-                }
+                ids.iter().for_each(|id| put_id(out, id));
+            }
+            Self::ChannelSettings { channel, settings } => {
+                out.push(13);
+                put_u32(out, *channel);
+                put_settings(out, settings);
             }
         }
     }
@@ -317,6 +294,7 @@ impl Event {
                 }
                 Self::Ids { topic, ids }
             }
+            13 => Self::ChannelSettings { channel: get_u32(bytes)?, settings: get_settings(bytes)? },
             _ => return None,
         };
         Some(event)
@@ -330,6 +308,29 @@ impl Event {
         }
         Some(events)
     }
+}
+
+fn put_id(out: &mut Vec<u8>, StoredId { hash, offset, time }: &StoredId) {
+    hash.0.iter().for_each(|half| put_u64(out, *half));
+    put_u64(out, offset.0);
+    put_u64(out, *time);
+}
+
+fn put_settings(out: &mut Vec<u8>, settings: &ChannelSettings) {
+    let ChannelSettings { max_attempts, dead_letter_topic, redelivery_delay } = settings;
+    out.extend_from_slice(&max_attempts.to_le_bytes());
+    put_u64(out, u64::try_from(redelivery_delay.as_nanos()).unwrap_or(u64::MAX));
+    put_name(out, dead_letter_topic.as_ref().map_or("", TopicName::as_str));
+}
+
+fn get_settings(bytes: &mut &[u8]) -> Option<ChannelSettings> {
+    let max_attempts = get_u16(bytes)?;
+    let redelivery_delay = Duration::from_nanos(get_u64(bytes)?);
+    let dead_letter_topic = match get_name(bytes)?.as_str() {
+        "" => None,
+        name => Some(TopicName::parse(name).ok()?),
+    };
+    Some(ChannelSettings { max_attempts, dead_letter_topic, redelivery_delay })
 }
 
 /// A setting that a topic does not have.
@@ -353,7 +354,7 @@ fn get_unfinished(bytes: &mut &[u8]) -> Option<Vec<Unfinished>> {
     let mut list = Vec::with_capacity(count);
     for _ in 0..count {
         let offset = Offset(get_u64(bytes)?);
-        let attempts = u16::from_le_bytes(*bytes.split_off(..2)?.first_chunk()?);
+        let attempts = get_u16(bytes)?;
         list.push(Unfinished { offset, attempts, due: get_u64(bytes)? });
     }
     Some(list)
@@ -375,6 +376,10 @@ fn put_name(out: &mut Vec<u8>, name: &str) {
 
 pub(super) fn get_u8(bytes: &mut &[u8]) -> Option<u8> {
     bytes.split_off_first().copied()
+}
+
+fn get_u16(bytes: &mut &[u8]) -> Option<u16> {
+    Some(u16::from_le_bytes(*bytes.split_off(..2)?.first_chunk()?))
 }
 
 pub(super) fn get_u32(bytes: &mut &[u8]) -> Option<u32> {
@@ -428,6 +433,15 @@ mod tests {
                     max_bytes: 6,
                     max_age: Duration::from_nanos(7),
                     overflow: Overflow::DropOldest,
+                },
+            },
+            Event::ChannelSettings { channel: 1, settings: ChannelSettings::default() },
+            Event::ChannelSettings {
+                channel: 1,
+                settings: ChannelSettings {
+                    max_attempts: 300,
+                    dead_letter_topic: Some(TopicName::parse("dead").unwrap()),
+                    redelivery_delay: Duration::from_nanos(8),
                 },
             },
             Event::Dedup { topic: 4, dedup: Dedup { window: None, max_ids: Some(7) } },

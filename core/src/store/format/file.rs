@@ -14,11 +14,12 @@
 //! ```
 
 use crate::store::format::frame::{u32_at, u64_at};
+use crate::store::format::log_pos::LogPos;
 
 /// Bytes before the first frame.
 pub(crate) const FILE_HEADER_BYTES: u64 = 64;
 /// Version of every file of the folder. A file of another version is refused by name.
-pub(crate) const FORMAT_VERSION: u32 = 3;
+pub(crate) const FORMAT_VERSION: u32 = 4;
 
 const MAGIC: &[u8; 8] = b"libmqlog";
 /// Far above any position, and far enough below what a `u64` holds to count on from.
@@ -42,7 +43,7 @@ pub(crate) struct FileHeader {
     /// Its number, never used again.
     pub(crate) no: u64,
     /// Position of its first frame.
-    pub(crate) base: u64,
+    pub(crate) base: LogPos,
     /// Salt of its frames' CRCs.
     pub(crate) salt: u64,
 }
@@ -58,13 +59,13 @@ pub(crate) enum BadHeader {
 
 impl FileHeader {
     /// Byte of the file at which the frame at `position` begins.
-    pub(crate) fn at(&self, position: u64) -> u64 {
-        FILE_HEADER_BYTES + (position - self.base)
+    pub(crate) fn at(&self, position: LogPos) -> u64 {
+        FILE_HEADER_BYTES + (position.0 - self.base.0)
     }
 
     /// The position of the frame that stands at `at` in the file.
-    pub(crate) fn position(&self, at: u64) -> u64 {
-        self.base + (at - FILE_HEADER_BYTES)
+    pub(crate) fn position(&self, at: u64) -> LogPos {
+        self.base.plus(at - FILE_HEADER_BYTES)
     }
 
     /// The header's bytes.
@@ -74,7 +75,7 @@ impl FileHeader {
         out[8..12].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
         out[12..16].copy_from_slice(&(self.kind as u32).to_le_bytes());
         out[16..24].copy_from_slice(&self.no.to_le_bytes());
-        out[24..32].copy_from_slice(&self.base.to_le_bytes());
+        out[24..32].copy_from_slice(&self.base.0.to_le_bytes());
         out[32..40].copy_from_slice(&self.salt.to_le_bytes());
         let crc = crc32c::crc32c(&out[..60]);
         out[60..64].copy_from_slice(&crc.to_le_bytes());
@@ -99,7 +100,7 @@ impl FileHeader {
         if u64_at(bytes, 24) > POSITION_MAX {
             return Err(BadHeader::Damaged);
         }
-        Ok(Self { kind, no: u64_at(bytes, 16), base: u64_at(bytes, 24), salt: u64_at(bytes, 32) })
+        Ok(Self { kind, no: u64_at(bytes, 16), base: LogPos(u64_at(bytes, 24)), salt: u64_at(bytes, 32) })
     }
 }
 
@@ -121,7 +122,7 @@ impl FileHeader {
     pub(crate) fn decode_unchecked(bytes: &[u8]) -> Option<Self> {
         let bytes = bytes.get(..40)?;
         let kind = if u32_at(bytes, 12) == FileKind::Clean as u32 { FileKind::Clean } else { FileKind::Log };
-        Some(Self { kind, no: u64_at(bytes, 16), base: u64_at(bytes, 24), salt: u64_at(bytes, 32) })
+        Some(Self { kind, no: u64_at(bytes, 16), base: LogPos(u64_at(bytes, 24)), salt: u64_at(bytes, 32) })
     }
 }
 
@@ -141,7 +142,7 @@ mod tests {
 
     #[test]
     fn a_header_comes_back_and_any_flipped_bit_is_seen() {
-        let header = FileHeader { kind: FileKind::Clean, no: 3, base: 4, salt: 5 };
+        let header = FileHeader { kind: FileKind::Clean, no: 3, base: LogPos(4), salt: 5 };
         let bytes = header.encode();
         assert_eq!(FileHeader::decode(&bytes), Ok(header));
         for bit in 0..bytes.len() * 8 {

@@ -24,6 +24,7 @@
 use crate::clock::Wall;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Attributes, OFFSET_BITS, Offset};
+use crate::store::format::log_pos::LogPos;
 
 /// Bytes of a frame's header.
 pub const HEADER_BYTES: usize = 48;
@@ -63,12 +64,12 @@ pub struct Header {
     /// Whether any record may have a publisher's id (data).
     pub has_ids: bool,
     /// Position known fsync'd when the frame was written.
-    pub synced_to: u64,
+    pub synced_to: LogPos,
 }
 
 impl Header {
     /// The header's bytes for a frame at `position` of a file with `salt`.
-    pub fn encode(&self, salt: u64, position: u64) -> [u8; HEADER_BYTES] {
+    pub fn encode(&self, salt: u64, position: LogPos) -> [u8; HEADER_BYTES] {
         let mut out = [0; HEADER_BYTES];
         out[4] = match self.kind {
             Kind::Data => 1,
@@ -82,14 +83,14 @@ impl Header {
         out[20..24].copy_from_slice(&self.payload_crc.to_le_bytes());
         out[24..32].copy_from_slice(&self.first.0.to_le_bytes());
         out[32..40].copy_from_slice(&self.time.to_le_bytes());
-        out[40..48].copy_from_slice(&self.synced_to.to_le_bytes());
+        out[40..48].copy_from_slice(&self.synced_to.0.to_le_bytes());
         let crc = header_crc(&out, salt, position);
         out[0..4].copy_from_slice(&crc.to_le_bytes());
         out
     }
 
     /// Reads a header. `None` unless the bytes were written as a header at `position` of a file with `salt`.
-    pub fn decode(bytes: &[u8], salt: u64, position: u64) -> Option<Self> {
+    pub fn decode(bytes: &[u8], salt: u64, position: LogPos) -> Option<Self> {
         let bytes = bytes.get(..HEADER_BYTES)?;
         let kind = match bytes[4] {
             1 => Kind::Data,
@@ -114,7 +115,7 @@ impl Header {
             first: Offset(first),
             time: u64_at(bytes, 32),
             has_ids: bytes[5] & 1 != 0,
-            synced_to: u64_at(bytes, 40),
+            synced_to: LogPos(u64_at(bytes, 40)),
         })
     }
 
@@ -150,10 +151,10 @@ impl Header {
     }
 }
 
-fn header_crc(bytes: &[u8], salt: u64, position: u64) -> u32 {
+fn header_crc(bytes: &[u8], salt: u64, position: LogPos) -> u32 {
     let mut place = [0; 16];
     place[..8].copy_from_slice(&salt.to_le_bytes());
-    place[8..].copy_from_slice(&position.to_le_bytes());
+    place[8..].copy_from_slice(&position.0.to_le_bytes());
     crc32c::crc32c_append(crc32c::crc32c(&place), &bytes[4..HEADER_BYTES])
 }
 
@@ -323,7 +324,7 @@ mod tests {
             first: Offset(3 << 16),
             time: 99,
             has_ids: attributes.dedup_id.is_some(),
-            synced_to: 5,
+            synced_to: LogPos(5),
         };
         (header, payload)
     }
@@ -332,7 +333,7 @@ mod tests {
     fn a_frame_comes_back_as_it_was_written() {
         let attributes = Attributes { not_before: Some(1), dedup_id: Some(b"id"), headers: Some(b"h") };
         let (header, payload) = data_frame(&[b"one", b"", b"three"], &attributes);
-        assert_eq!(Header::decode(&header.encode(1, 2), 1, 2), Some(header));
+        assert_eq!(Header::decode(&header.encode(1, LogPos(2)), 1, LogPos(2)), Some(header));
         assert!(header.payload_is_whole(&payload));
         let first = Record::parse(&payload).unwrap();
         assert_eq!((first.body, first.attributes()), (&b"one"[..], attributes));
@@ -344,10 +345,10 @@ mod tests {
     #[test]
     fn a_header_elsewhere_is_no_header() {
         let (header, _) = data_frame(&[b"x"], &Attributes::NONE);
-        let bytes = header.encode(1, 2);
-        assert_eq!(Header::decode(&bytes, 1, 3), None);
-        assert_eq!(Header::decode(&bytes, 2, 2), None);
-        assert_eq!(Header::decode(&bytes[..47], 1, 2), None);
+        let bytes = header.encode(1, LogPos(2));
+        assert_eq!(Header::decode(&bytes, 1, LogPos(3)), None);
+        assert_eq!(Header::decode(&bytes, 2, LogPos(2)), None);
+        assert_eq!(Header::decode(&bytes[..47], 1, LogPos(2)), None);
     }
 
     proptest! {
@@ -356,19 +357,19 @@ mod tests {
         fn a_flipped_bit_is_seen(bodies in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..40), 1..6), pick in any::<prop::sample::Index>()) {
             let bodies: Vec<&[u8]> = bodies.iter().map(Vec::as_slice).collect();
             let (header, payload) = data_frame(&bodies, &Attributes::NONE);
-            let mut frame = header.encode(11, 22).to_vec();
+            let mut frame = header.encode(11, LogPos(22)).to_vec();
             frame.extend_from_slice(&payload);
             let bit = pick.index(frame.len() * 8);
             frame[bit / 8] ^= 1 << (bit % 8);
-            let whole = Header::decode(&frame, 11, 22).is_some_and(|h| h.payload_is_whole(&frame[HEADER_BYTES..]));
+            let whole = Header::decode(&frame, 11, LogPos(22)).is_some_and(|h| h.payload_is_whole(&frame[HEADER_BYTES..]));
             prop_assert!(!whole);
         }
 
         /// I7, I8: any bytes are refused or read, never a panic.
         #[test]
         fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = Header::decode(&bytes, 0, 0);
-            let header = Header { kind: Kind::Data, payload_len: bytes.len() as u32, count: 1, topic: 0, payload_crc: 0, first: Offset(0), time: 0, has_ids: false, synced_to: 0 };
+            let _ = Header::decode(&bytes, 0, LogPos(0));
+            let header = Header { kind: Kind::Data, payload_len: bytes.len() as u32, count: 1, topic: 0, payload_crc: 0, first: Offset(0), time: 0, has_ids: false, synced_to: LogPos(0) };
             let _ = header.payload_is_whole(&bytes);
             if let Some(record) = Record::parse(&bytes) {
                 let _ = record.attributes();

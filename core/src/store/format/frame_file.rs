@@ -10,6 +10,7 @@ use crate::store::disk::{Disk, File};
 use crate::store::format::file::{FileHeader, FileKind, log_name};
 use crate::store::format::file_index::{self, Table, TopicRuns};
 use crate::store::format::frame::{Header, Kind};
+use crate::store::format::log_pos::LogPos;
 use crate::store::format::own;
 
 /// Bytes that are written at a time.
@@ -46,7 +47,7 @@ impl<'a> FrameFile<'a> {
         Self::like(
             disk,
             take_no,
-            FileHeader { kind: FileKind::Clean, no: 0, base: 0, salt: fastrand::u64(..) },
+            FileHeader { kind: FileKind::Clean, no: 0, base: LogPos(0), salt: fastrand::u64(..) },
         )
     }
 

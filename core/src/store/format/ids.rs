@@ -63,7 +63,7 @@ impl Ids {
         let known = self.topics.entry(topic).or_default();
         for id in ids {
             if known.len() as u64 >= 2 * IDS_MAX {
-                settle(known);
+                keep_latest(known);
             }
             known.push(id);
         }
@@ -78,12 +78,13 @@ impl Ids {
     /// offsets.
     pub(crate) fn of(&self, topic: u32) -> Vec<StoredId> {
         let mut ids = self.topics.get(&topic).cloned().unwrap_or_default();
-        settle(&mut ids);
+        keep_latest(&mut ids);
         ids
     }
 }
 
-fn settle(ids: &mut Vec<StoredId>) {
+/// Keeps each id once, as of its last message, and the latest [`IDS_MAX`] of them, in order of their offsets.
+fn keep_latest(ids: &mut Vec<StoredId>) {
     ids.sort_unstable_by(|a, b| (a.hash, b.offset).cmp(&(b.hash, a.offset)));
     ids.dedup_by_key(|id| id.hash);
     ids.sort_unstable_by_key(|id| id.offset);

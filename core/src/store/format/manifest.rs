@@ -11,6 +11,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::store::disk::{Disk, OpenMode};
 use crate::store::format::event::{get_count, get_u32, get_u64, put_u32, put_u64};
 use crate::store::format::file::{FORMAT_VERSION, FileKind};
+use crate::store::format::log_pos::LogPos;
 use crate::store::format::own::{self, MANIFEST_NEW_NAME};
 
 /// Its name.
@@ -25,7 +26,7 @@ pub(crate) struct Manifest {
     /// Number for the next file of any kind.
     pub(crate) next_no: u64,
     /// The checkpoint in force, if any, and the log position replay starts from.
-    pub(crate) checkpoint: Option<(u64, u64)>,
+    pub(crate) checkpoint: Option<(u64, LogPos)>,
     /// The files that count, log files in the order of their positions.
     pub(crate) files: Vec<(u64, FileKind)>,
 }
@@ -75,7 +76,7 @@ impl Manifest {
         put_u64(&mut out, self.next_no);
         let (no, position) = self.checkpoint.unwrap_or_default();
         put_u64(&mut out, no);
-        put_u64(&mut out, position);
+        put_u64(&mut out, position.0);
         put_u32(&mut out, self.files.len() as u32);
         for (no, kind) in &self.files {
             put_u64(&mut out, *no);
@@ -104,7 +105,7 @@ impl Manifest {
         let mut read = || {
             let clean_stop = get_u32(&mut rest)? != 0;
             let next_no = get_u64(&mut rest)?;
-            let (no, position) = (get_u64(&mut rest)?, get_u64(&mut rest)?);
+            let (no, position) = (get_u64(&mut rest)?, LogPos(get_u64(&mut rest)?));
             let mut files = Vec::new();
             for _ in 0..get_count(&mut rest, 12)? {
                 let no = get_u64(&mut rest)?;
@@ -135,7 +136,7 @@ mod tests {
         let manifest = Manifest {
             clean_stop: true,
             next_no: 9,
-            checkpoint: Some((4, 1000)),
+            checkpoint: Some((4, LogPos(1000))),
             files: vec![(1, FileKind::Log), (3, FileKind::Clean)],
         };
         let bytes = manifest.encode();

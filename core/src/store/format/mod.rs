@@ -4,7 +4,8 @@
 //!   messages
 //! - `file`: names and headers of files; `file_index`: the index that ends a full one; `frame_file`: fills a
 //!   file with frames of others
-//! - `manifest`: which files count; `checkpoint`: the whole state at one position
+//! - `log_pos`: positions in the log; `manifest`: which files count; `checkpoint`: the whole state at one
+//!   position
 //! - `own`: the store's files among others in the folder
 //! - `range_set`: sets of offsets
 
@@ -15,6 +16,7 @@ pub(crate) mod file_index;
 pub mod frame;
 pub(crate) mod frame_file;
 pub(crate) mod ids;
+pub(crate) mod log_pos;
 pub(crate) mod manifest;
 pub(crate) mod own;
 pub(crate) mod range_set;

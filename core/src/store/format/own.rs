@@ -17,9 +17,9 @@ use crate::store::format::manifest::{self, MANIFEST_NAME};
 pub(crate) const MANIFEST_NEW_NAME: &str = "manifest.new";
 /// A file that only takes space. Nothing in it counts.
 pub(crate) const RESERVE_NAME: &str = "reserve";
-/// A file that is there from a failed fsync until all in doubt was written anew. It is of use after a kill:
-/// what was in doubt reads well from the system's cache, and a later fsync of it would succeed and do
-/// nothing. After a power loss nothing in doubt can be read, so this need not survive one.
+/// A file that is there from a failed fsync until all suspect files were written anew. It is of use after a
+/// kill: a suspect file reads well from the system's cache, and a later fsync of it would succeed and do
+/// nothing. After a power loss nothing suspect can be read, so this need not survive one.
 pub(crate) const DOUBT_NAME: &str = "doubt";
 /// Ending of a file that a repair replaced.
 pub(crate) const SET_ASIDE: &str = ".damaged";
@@ -267,6 +267,7 @@ mod tests {
     use super::*;
     use crate::store::disk::crash_disk::CrashDisk;
     use crate::store::format::file::{FileHeader, FileKind};
+    use crate::store::format::log_pos::LogPos;
     use crate::store::format::manifest::Manifest;
 
     #[test]
@@ -312,7 +313,7 @@ mod tests {
     #[test]
     fn contents_tell_whose_a_file_is() {
         let disk = CrashDisk::new();
-        let header = FileHeader { kind: FileKind::Log, no: 7, base: 9, salt: 11 }.encode();
+        let header = FileHeader { kind: FileKind::Log, no: 7, base: LogPos(9), salt: 11 }.encode();
         let mut bad_magic = header;
         bad_magic[0] ^= 1;
         let mut late = vec![0; READ_BYTES + 1];

@@ -10,11 +10,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use crate::store::format::log_pos::LogPos;
 use crate::sync::Mutex;
 use bytes::Bytes;
 
 use crate::clock::Wall;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, Result};
 use crate::message::Offset;
 use crate::parker::Parker;
 use crate::stats::Counters;
@@ -22,127 +23,14 @@ use crate::store::disk::{Disk, File};
 use crate::store::format::file::FileHeader;
 use crate::store::format::frame::{Header, Kind};
 use crate::store::format::manifest::Manifest;
+use crate::store::log::files::{Files, Writer};
+use crate::store::log::health::{Health, Task};
+use crate::store::log::queue::{Assign, CommitListener, Entry, Item, QueuedFrame, Unsynced, mark};
 use crate::store::log::reserve::Reserve;
-use crate::store::log::trouble::Trouble;
-use crate::store::log::writer::{Files, Writer};
-use crate::store::memory::marks::Marks;
+use crate::store::log::ticket::{Epoch, Outcome, Ticket};
+use crate::store::memory::frame::Frame;
 use crate::store::read::catalog::Catalog;
-
-/// Something that waits for the broker: called when what it waits for may have happened.
-/// [`Parker`](crate::Parker) is the one of a caller that blocks.
-///
-/// Calls must be cheap and never block. They come from any thread and may be spurious.
-pub trait Wake: Send + Sync {
-    /// Lets the waiting one look again.
-    fn wake(&self);
-}
-
-/// Takes the frames of one topic as they are written, or fail to be.
-pub(crate) trait Landing: Send + Sync {
-    /// `frames` were written, or fsync'd where they waited for that, in order. The call empties the list.
-    fn written(&self, frames: &mut Vec<Landed>);
-    /// `frames` were not written and never will be. The call empties the list.
-    fn failed(&self, frames: &mut Vec<Landed>);
-}
-
-/// A data frame on its way through the log.
-pub(crate) struct Landed {
-    pub(crate) frame: Frame,
-    /// The chunk whose memory the frame uses.
-    pub(crate) chunk: u64,
-    /// Whether it was published at level `memory` and is only now written, as all or part of a frame in
-    /// memory.
-    pub(crate) spilled: bool,
-    /// Whether it lands only once it is fsync'd.
-    pub(crate) synced: bool,
-}
-
-/// The messages of a data frame in memory.
-#[derive(Clone, Debug)]
-pub(crate) struct Frame {
-    pub(crate) first: Offset,
-    pub(crate) count: u32,
-    pub(crate) time: Wall,
-    /// Whether any message may have a not-before time.
-    pub(crate) deferred: bool,
-    /// Whether any message may have a publisher's id.
-    pub(crate) has_ids: bool,
-    /// Its records.
-    pub(crate) payload: Bytes,
-    /// Positions of some of them.
-    pub(crate) marks: Marks,
-}
-
-impl Frame {
-    pub(crate) fn last(&self) -> Offset {
-        self.first.plus(u64::from(self.count) - 1)
-    }
-
-    /// A record at or before that of `offset`, as near as the marks get: its place in the payload, and its
-    /// offset.
-    pub(crate) fn near(&self, offset: Offset) -> (usize, Offset) {
-        let (index, at) = self.marks.before(offset.0 - self.first.0);
-        (at, self.first.plus(index))
-    }
-}
-
-/// A change on its way to the log. It is done once the change is stored as its topic's durability level wants
-/// it: [`Ticket::wait`] blocks until then, [`Broker::outcome`](crate::Broker::outcome) looks.
-///
-/// ```
-/// # use mq_core::{Broker, Options, Outcome};
-/// # fn main() -> mq_core::Result<()> {
-/// # let folder = tempfile::tempdir().unwrap();
-/// # let broker = Broker::open(Options { data_path: folder.path().into(), ..Options::default() })?;
-/// let orders = broker.topic(&"orders".parse()?)?;
-/// let ticket = orders.pause()?;
-/// ticket.wait(&broker)?;
-/// assert!(matches!(broker.outcome(ticket), Outcome::Done));
-/// # broker.close()
-/// # }
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use = "nothing is stored before the ticket is done"]
-pub struct Ticket {
-    /// Number of failures to write before the frame was queued: positions are handed out again after a
-    /// failure.
-    epoch: u64,
-    /// The position after the frame; 0 if it was acknowledged at once.
-    position: u64,
-    /// Whether it is acknowledged only once it is fsync'd.
-    synced: bool,
-}
-
-impl Ticket {
-    /// Done from the start.
-    pub(crate) const DONE: Self = Self { epoch: 0, position: 0, synced: false };
-
-    /// Whether it was done from the start: nothing has to be written.
-    pub fn is_done(self) -> bool {
-        self.position == 0
-    }
-
-    /// Whether it was given in `epoch`.
-    pub(crate) fn is_of(self, epoch: u64) -> bool {
-        self.epoch == epoch
-    }
-
-    /// Whether it waits for an fsync.
-    pub(crate) fn is_synced(self) -> bool {
-        self.synced
-    }
-}
-
-/// The outcome of a frame.
-#[derive(Debug)]
-pub enum Outcome {
-    /// Not decided yet.
-    Pending,
-    /// The topic's level is met.
-    Done,
-    /// It was not stored and never will be.
-    Failed(Error),
-}
+use crate::wake::Wake;
 
 /// Unwritten bytes above which sessions stop reading.
 const UNWRITTEN_BYTES_MAX: u64 = 16 << 20;
@@ -156,11 +44,15 @@ const CUTS_MAX: usize = 4096;
 /// `syncing` and `writer` only while it holds no topic:
 /// 1. `syncing`, held over a whole fsync; then `writer`, held over a round of writes
 /// 2. `preparing`, then `manifest`, then `left_over`
-/// 3. the broker's `maintenance`, then its registry
-/// 4. a topic, then its channels, then `Blocks`; frames are landed in their topics under 1
+/// 3. the broker's `threads`, those of `IoPool`, `Timers::serving`, `maintenance`: none under another; then
+///    `changing` of a channel, then the registry
+/// 4. a topic, then one of its channels, then `Blocks`; frames are committed to their topics under 1
 /// 5. `assign`, then `cuts`
-/// 6. `files`, `unsynced`, `room`, the reserve's then the trouble's, and those of `Catalog`, `Pool`, `Timers`
-///    and `Dirty`
+/// 6. `files`, `unsynced`, `room`, the reserve's then the health's, `RecordIndexes` then `Pool`, and those of
+///    `Catalog`, the heap of `Timers`, the queue of `IoPool`, `Dirty`, `Watch` and `Announcement`
+///
+/// A `Wake` is called under those of 1 and `Timers::serving` at most, never under a topic, a channel or the
+/// queue: it may take locks of its own, and waits for nothing.
 pub(crate) struct Log {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) catalog: Arc<Catalog>,
@@ -181,20 +73,20 @@ pub(crate) struct Log {
     pub(super) written: AtomicU64,
     /// Position up to which everything is fsync'd.
     pub(super) synced: AtomicU64,
-    /// Frames that are written and wait for an fsync to land, in the order of their positions.
+    /// Frames that are written and wait for an fsync, in the order of their positions.
     pub(super) unsynced: Mutex<VecDeque<Unsynced>>,
-    /// Bytes queued and not landed.
+    /// Bytes queued and not committed.
     pub(super) unwritten: AtomicU64,
-    /// Wakers of those who wait for something to be written, or given up, by their address: who asks again is
-    /// found at once, however many wait. The writer takes this lock after each write.
+    /// Wakers of those who wait for something to be written, or memory to be freed, by their address: who
+    /// asks again is found at once, however many wait. The writer takes this lock after each write.
     room: Mutex<BTreeMap<usize, Arc<dyn Wake>>>,
     pub(super) epoch: AtomicU64,
     /// Positions at which the log was cut at each failure, with the epoch it ended.
-    cuts: Mutex<VecDeque<(u64, u64, ErrorKind)>>,
+    cuts: Mutex<VecDeque<(Epoch, LogPos, ErrorKind)>>,
     /// Faults that keep the log from its work.
-    pub(super) trouble: Trouble,
-    /// Whether the folder has a file that says so, see [`DOUBT_NAME`](super::healing::DOUBT_NAME).
-    pub(super) doubt_told: AtomicBool,
+    pub(super) health: Health,
+    /// Whether the folder has a file that says so, see [`DOUBT_NAME`](super::rewrite::DOUBT_NAME).
+    pub(super) has_doubt_file: AtomicBool,
     /// [`Disk::version`] when all files were last found by their names.
     pub(super) names_seen: AtomicU64,
     /// See [`Log::set_replaces_checkpoint`].
@@ -205,53 +97,11 @@ pub(crate) struct Log {
     pub(super) slow: AtomicBool,
     /// Whether there is such a thread.
     pub(super) has_thread: AtomicBool,
-    /// Rung when the log's thread has something to do.
-    pub(crate) bell: Arc<Parker>,
-    /// Rung when something waits for an fsync.
-    pub(crate) sync_bell: Parker,
+    /// The log's own thread, unparked when it has something to do.
+    pub(crate) log_thread: Arc<Parker>,
+    /// The thread that fsyncs, unparked when something waits for it.
+    pub(crate) sync_thread: Parker,
     pub(crate) counters: Counters,
-}
-
-/// Numbers to be handed out next.
-pub(super) struct Assign {
-    /// Position after the last queued frame.
-    pub(super) end: u64,
-    /// Base of the file that frame went to.
-    pub(super) base: u64,
-    pub(super) queue: VecDeque<Item>,
-    /// Position after the last queued frame that is no mark.
-    pub(super) data_end: u64,
-    /// Greatest `synced_to` that a queued frame carries.
-    pub(super) marked: u64,
-}
-
-/// One thing for the writer to do.
-pub(super) enum Item {
-    /// Go on in a new file.
-    Roll { base: u64 },
-    /// Write a frame.
-    Frame(Entry),
-}
-
-pub(super) struct Entry {
-    pub(super) header: Header,
-    pub(super) payload: Bytes,
-    /// Position of the frame.
-    pub(super) position: u64,
-    /// Whether it is acknowledged only once it is fsync'd.
-    pub(super) synced: bool,
-    pub(super) landing: Option<(Arc<dyn Landing>, Landed)>,
-    pub(super) wake: Option<Arc<dyn Wake>>,
-}
-
-/// A written frame that waits for an fsync.
-pub(super) struct Unsynced {
-    /// Position after the frame.
-    pub(super) end: u64,
-    /// Its bytes.
-    pub(super) len: u64,
-    pub(super) landing: Option<(Arc<dyn Landing>, Landed)>,
-    pub(super) wake: Option<Arc<dyn Wake>>,
 }
 
 /// Positions of the log when it is opened.
@@ -261,7 +111,7 @@ pub(crate) struct Opened {
     /// Files before the writer's that have no index yet.
     pub(crate) full: Vec<(FileHeader, Arc<dyn File>)>,
     /// Position after the last frame; all below is fsync'd.
-    pub(crate) end: u64,
+    pub(crate) end: LogPos,
 }
 
 impl Log {
@@ -270,7 +120,7 @@ impl Log {
         catalog: Arc<Catalog>,
         file_bytes: u64,
         opened: Opened,
-        bell: Arc<Parker>,
+        log_thread: Arc<Parker>,
     ) -> Arc<Self> {
         let Opened { manifest, writer, full, end } = opened;
         let base = writer.header.base;
@@ -281,43 +131,49 @@ impl Log {
             file_bytes,
             manifest: Mutex::new(manifest),
             left_over: Mutex::default(),
-            assign: Mutex::new(Assign { end, base, queue: VecDeque::new(), data_end: end, marked: 0 }),
+            assign: Mutex::new(Assign {
+                end,
+                base,
+                queue: VecDeque::new(),
+                data_end: end,
+                marked: LogPos(0),
+            }),
             writer: Mutex::new(writer),
             files: Mutex::new(files),
             preparing: Mutex::new(()),
             syncing: Mutex::new(()),
-            written: AtomicU64::new(end),
-            synced: AtomicU64::new(end),
+            written: AtomicU64::new(end.0),
+            synced: AtomicU64::new(end.0),
             unsynced: Mutex::default(),
             unwritten: AtomicU64::new(0),
             room: Mutex::default(),
             epoch: AtomicU64::new(1),
             cuts: Mutex::default(),
-            trouble: Trouble::default(),
-            doubt_told: AtomicBool::new(false),
+            health: Health::default(),
+            has_doubt_file: AtomicBool::new(false),
             names_seen: AtomicU64::new(u64::MAX),
             replaces_checkpoint: AtomicBool::new(false),
             reserve: Reserve::new(file_bytes),
             slow: AtomicBool::new(false),
             has_thread: AtomicBool::new(false),
-            bell,
-            sync_bell: Parker::default(),
+            log_thread,
+            sync_thread: Parker::default(),
             counters: Counters::default(),
         })
     }
 
-    /// Queues a data frame of `topic`. `landing` hears when it is written. `None`, and nothing queued, if
+    /// Queues a data frame of `topic`. `listener` hears when it is written. `None`, and nothing queued, if
     /// `epoch` is given and is over: a write has failed since.
     pub(crate) fn enqueue(
         &self,
         topic: u32,
         payload_crc: u32,
-        landed: Landed,
-        landing: Arc<dyn Landing>,
+        queued: QueuedFrame,
+        listener: Arc<dyn CommitListener>,
         wake: Option<Arc<dyn Wake>>,
-        epoch: Option<u64>,
+        epoch: Option<Epoch>,
     ) -> Option<Ticket> {
-        let Frame { first, count, time, has_ids, ref payload, .. } = landed.frame;
+        let Frame { first, count, time, has_ids, ref payload, .. } = queued.frame;
         let header = Header {
             kind: Kind::Data,
             payload_len: payload.len() as u32,
@@ -327,13 +183,13 @@ impl Log {
             first,
             time,
             has_ids,
-            synced_to: 0,
+            synced_to: LogPos(0),
         };
-        let synced = landed.synced;
-        self.push(header, payload.clone(), synced, Some((landing, landed)), wake, epoch)
+        let synced = queued.synced;
+        self.push(header, payload.clone(), synced, Some((listener, queued)), wake, epoch)
     }
 
-    /// Queues a state frame with `count` encoded events. A state frame is never given up: should writing
+    /// Queues a state frame with `count` encoded events. A state frame is never dropped: should writing
     /// fail, its ticket fails, and the frame is queued again.
     pub(crate) fn enqueue_state(
         &self,
@@ -352,7 +208,7 @@ impl Log {
             first: Offset(0),
             time,
             has_ids: false,
-            synced_to: 0,
+            synced_to: LogPos(0),
         };
         self.push(header, events.into(), synced, None, wake, None).unwrap_or(Ticket::DONE)
     }
@@ -382,7 +238,7 @@ impl Log {
         time: Wall,
         synced: bool,
         wake: Option<&Arc<dyn Wake>>,
-        epoch: u64,
+        epoch: Epoch,
     ) -> Option<Ticket> {
         self.push(mark(time), Bytes::new(), synced, None, wake.cloned(), Some(epoch))
     }
@@ -392,9 +248,9 @@ impl Log {
         header: Header,
         payload: Bytes,
         synced: bool,
-        landing: Option<(Arc<dyn Landing>, Landed)>,
+        data: Option<(Arc<dyn CommitListener>, QueuedFrame)>,
         wake: Option<Arc<dyn Wake>>,
-        epoch: Option<u64>,
+        epoch: Option<Epoch>,
     ) -> Option<Ticket> {
         let mut assign = self.assign.lock();
         let epoch_now = self.epoch();
@@ -402,13 +258,13 @@ impl Log {
             return None;
         }
         let was_clean = assign.data_end <= self.synced();
-        let entry = Entry { header, payload, position: 0, synced, landing, wake };
+        let entry = Entry { header, payload, position: LogPos(0), synced, data, wake };
         self.place(&mut assign, entry);
         let ticket = Ticket { epoch: epoch_now, position: assign.end, synced };
         drop(assign);
         if was_clean {
-            self.bell.unpark();
-            self.sync_bell.unpark();
+            self.log_thread.unpark();
+            self.sync_thread.unpark();
         }
         Some(ticket)
     }
@@ -416,14 +272,14 @@ impl Log {
     /// Queues a frame at the log's end, in a next file where it does not fit.
     pub(super) fn place(&self, assign: &mut Assign, mut entry: Entry) {
         let len = entry.header.frame_len();
-        if assign.end > assign.base && assign.end - assign.base + len > self.file_bytes {
+        if assign.end > assign.base && assign.end.since(assign.base) + len > self.file_bytes {
             assign.base = assign.end;
             assign.queue.push_back(Item::Roll { base: assign.end });
         }
         entry.header.synced_to = self.synced();
         assign.marked = assign.marked.max(entry.header.synced_to);
         entry.position = assign.end;
-        assign.end += len;
+        assign.end = assign.end.plus(len);
         if entry.header.kind != Kind::Mark {
             assign.data_end = assign.end;
         }
@@ -436,7 +292,7 @@ impl Log {
         // Before the epoch: what is reached in a later one is another frame.
         let reached = if ticket.synced { self.synced() } else { self.written() };
         let decided = || if reached >= ticket.position { Outcome::Done } else { Outcome::Pending };
-        if ticket.position == 0 {
+        if ticket.position == LogPos(0) {
             return Outcome::Done;
         }
         if ticket.epoch == self.epoch() {
@@ -455,7 +311,7 @@ impl Log {
     }
 
     /// Ends the epoch: everything above `position` failed with an error of `kind`.
-    pub(super) fn cut(&self, position: u64, kind: ErrorKind) {
+    pub(super) fn cut(&self, position: LogPos, kind: ErrorKind) {
         let mut cuts = self.cuts.lock();
         cuts.push_back((self.epoch(), position, kind));
         if cuts.len() > CUTS_MAX {
@@ -465,17 +321,17 @@ impl Log {
     }
 
     /// Position up to which everything is written.
-    pub(crate) fn written(&self) -> u64 {
-        self.written.load(Ordering::Acquire)
+    pub(crate) fn written(&self) -> LogPos {
+        LogPos(self.written.load(Ordering::Acquire))
     }
 
     /// Position up to which everything is fsync'd.
-    pub(crate) fn synced(&self) -> u64 {
-        self.synced.load(Ordering::Acquire)
+    pub(crate) fn synced(&self) -> LogPos {
+        LogPos(self.synced.load(Ordering::Acquire))
     }
 
     /// Position after the last queued frame.
-    pub(crate) fn end(&self) -> u64 {
+    pub(crate) fn end(&self) -> LogPos {
         self.assign.lock().end
     }
 
@@ -487,13 +343,13 @@ impl Log {
     /// Whether the log's end is fsync'd and no frame says so yet.
     pub(crate) fn wants_mark(&self) -> bool {
         let assign = self.assign.lock();
-        assign.data_end <= self.synced() && assign.marked < assign.data_end && !self.is_troubled()
+        assign.data_end <= self.synced() && assign.marked < assign.data_end && !self.is_failing()
     }
 
     /// Whether an fsync that began now would acknowledge something.
     pub(crate) fn has_unsynced(&self) -> bool {
-        // A writer lists what it has written before it says up to where: until then an fsync would land
-        // nothing.
+        // A writer lists what it has written before it says up to where: until then an fsync would
+        // commit nothing.
         self.unsynced.lock().front().is_some_and(|next| next.end <= self.written())
     }
 
@@ -502,19 +358,19 @@ impl Log {
         !self.files.lock().full.is_empty()
     }
 
-    /// Number of failures to write so far, and one.
-    pub(crate) fn epoch(&self) -> u64 {
-        self.epoch.load(Ordering::Acquire)
+    /// The epoch that lasts.
+    pub(crate) fn epoch(&self) -> Epoch {
+        Epoch(self.epoch.load(Ordering::Acquire))
     }
 
-    /// Notes that a thread listens to the bell, or no longer does.
+    /// Notes that there is a log thread, or no longer.
     pub(crate) fn set_thread(&self, has_thread: bool) {
         self.has_thread.store(has_thread, Ordering::Relaxed);
     }
 
     /// Log position of the checkpoint in force.
-    pub(crate) fn checkpoint_position(&self) -> u64 {
-        self.manifest.lock().checkpoint.map_or(0, |(_, position)| position)
+    pub(crate) fn checkpoint_position(&self) -> LogPos {
+        self.manifest.lock().checkpoint.map_or(LogPos(0), |(_, position)| position)
     }
 
     /// A number for a new file. It is not used again by this process, named or not.
@@ -524,16 +380,29 @@ impl Log {
         manifest.next_no - 1
     }
 
-    /// Has `wake` called after the next write, or when memory was given up.
+    /// Has `wake` called after the next write, or when memory was freed.
     pub(crate) fn wait_for_room(&self, wake: &Arc<dyn Wake>) {
         let address = Arc::as_ptr(wake).addr();
         self.room.lock().entry(address).or_insert_with(|| Arc::clone(wake));
     }
 
     /// Wakes who waits for room.
-    pub(crate) fn tell_room(&self) {
+    pub(crate) fn wake_waiting(&self) {
         let waiting = std::mem::take(&mut *self.room.lock());
         waiting.values().for_each(|wake| wake.wake());
+    }
+
+    /// Drops what could not be written or fsync'd, at the end of the broker, and wakes who waits for it. It
+    /// holds topics, and they hold the log.
+    pub(crate) fn drop_queued(&self) {
+        let queued = std::mem::take(&mut self.assign.lock().queue);
+        let unsynced = std::mem::take(&mut *self.unsynced.lock());
+        let of_queued = queued.into_iter().filter_map(|item| match item {
+            Item::Frame(entry) => entry.wake,
+            Item::Roll { .. } => None,
+        });
+        let of_unsynced = unsynced.into_iter().filter_map(|entry| entry.wake);
+        of_queued.chain(of_unsynced).for_each(|wake| wake.wake());
     }
 
     /// Whether so much is unwritten that sessions should stop reading.
@@ -550,19 +419,48 @@ impl Log {
     pub(crate) fn has_queued(&self) -> bool {
         !self.assign.lock().queue.is_empty()
     }
-}
 
-/// A frame that holds nothing.
-fn mark(time: Wall) -> Header {
-    Header {
-        kind: Kind::Mark,
-        payload_len: 0,
-        count: 0,
-        topic: 0,
-        payload_crc: 0,
-        first: Offset(0),
-        time,
-        has_ids: false,
-        synced_to: 0,
+    /// Notes how a task ended that is not the log's own.
+    pub(crate) fn report<T>(&self, task: Task, result: &Result<T>) {
+        self.health.report(task, result);
+    }
+
+    /// Whether anything fails.
+    pub(crate) fn is_failing(&self) -> bool {
+        self.health.is_failing()
+    }
+
+    /// Whether the disk was full and the reserve is not back.
+    pub(crate) fn is_full(&self) -> bool {
+        self.health.is_full()
+    }
+
+    /// Checks that a publish could be acknowledged.
+    ///
+    /// # Errors
+    /// `Full` while the disk is full, `Io` while a file is suspect or the folder is not in its place.
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.health.refuses() { self.health.check() } else { Ok(()) }
+    }
+
+    /// Whether the log can be written and fsync'd.
+    ///
+    /// # Errors
+    /// Why it can't.
+    pub(crate) fn health(&self) -> Result<()> {
+        self.health.check()
+    }
+
+    /// Takes the reserve, unless it is there. With it, publishes are accepted again.
+    ///
+    /// # Errors
+    /// `Full`, `Io`: there is no room for it.
+    pub(crate) fn take_reserve(&self) -> Result<()> {
+        self.reserve.take(&*self.disk, &self.health)
+    }
+
+    /// Releases the reserve: the disk is full. `false` if it was released already.
+    pub(super) fn release_reserve(&self) -> bool {
+        self.reserve.release(&*self.disk, &self.health)
     }
 }

@@ -10,6 +10,7 @@ use crate::store::disk::File;
 use crate::store::format::file::{checkpoint_name, log_name};
 use crate::store::format::manifest::MANIFEST_NAME;
 use crate::store::log::Log;
+use crate::store::log::health::away;
 
 /// Files that the manifest names and the folder lacks.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -36,7 +37,7 @@ impl Log {
     pub(super) fn check_names(&self, no: u64, current: &Arc<dyn File>) -> Result<()> {
         self.check_folder()?;
         if !self.is_named(&log_name(no), current)? {
-            self.distrust(no);
+            self.mark_suspect(no);
             return Err(removed(&log_name(no)));
         }
         let version = self.disk.version().map_err(looking)?;
@@ -44,7 +45,7 @@ impl Log {
             return Ok(());
         }
         let missing = self.missing()?;
-        missing.logs.iter().for_each(|no| self.distrust(*no));
+        missing.logs.iter().for_each(|no| self.mark_suspect(*no));
         if let Some(no) = missing.logs.first() {
             return Err(removed(&log_name(*no)));
         }
@@ -66,7 +67,7 @@ impl Log {
     /// `Io`.
     pub(crate) fn check_folder(&self) -> Result<()> {
         let is_in_place = self.disk.is_in_place().map_err(looking)?;
-        self.trouble.set_away(!is_in_place);
+        self.health.set_away(!is_in_place);
         if is_in_place { Ok(()) } else { Err(away()) }
     }
 
@@ -116,12 +117,6 @@ impl Log {
             Err(error) => Err(looking(error)),
         }
     }
-}
-
-/// The error while the folder is not in its place.
-pub(super) fn away() -> Error {
-    let text = "the data folder was moved, removed, or covered by another; publishes are taken again once the same folder is back in its place";
-    Error::new(ErrorKind::Io, text)
 }
 
 fn removed(name: &str) -> Error {

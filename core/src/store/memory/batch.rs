@@ -8,7 +8,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::message::Attributes;
 use crate::store::format::frame::{self, PAYLOAD_BYTES_MAX, Record};
 use crate::store::format::ids::IdHash;
-use crate::store::memory::chunk::{Chunk, Pool, Ring};
+use crate::store::memory::chunk::{Chunk, Pool, Residency};
 use crate::store::memory::marks::{MARK_EVERY, Marks};
 
 /// Messages on their way into one frame: encoded as they are added, outside of any lock.
@@ -32,8 +32,8 @@ use crate::store::memory::marks::{MARK_EVERY, Marks};
 /// ```
 pub struct Batch {
     pool: Arc<Pool>,
-    ring: Ring,
-    /// Its tail's filled part is this batch.
+    residency: Residency,
+    /// The chunk that the batch is encoded into: at the end of the chunk's filled part.
     chunk: Option<Chunk>,
     count: u32,
     /// CRC-32C over the records' CRCs so far.
@@ -67,10 +67,10 @@ impl Payload {
 }
 
 impl Batch {
-    pub(super) fn new(pool: Arc<Pool>, ring: Ring) -> Self {
+    pub(super) fn new(pool: Arc<Pool>, residency: Residency) -> Self {
         Self {
             pool,
-            ring,
+            residency,
             chunk: None,
             count: 0,
             chain: 0,
@@ -148,10 +148,10 @@ impl Batch {
                 format!("a batch takes at most {PAYLOAD_BYTES_MAX} bytes, this one would take {total}"),
             ));
         }
-        let mut roomy = self.pool.open(self.ring, total, (2 * self.bytes()).min(PAYLOAD_BYTES_MAX));
+        let mut roomy = self.pool.open(self.residency, total, (2 * self.bytes()).min(PAYLOAD_BYTES_MAX));
         if let Some(old) = self.chunk.take() {
             roomy.tail.extend_from_slice(&old.tail);
-            self.pool.seal(self.ring, old);
+            self.pool.seal(self.residency, old);
         }
         self.chunk = Some(roomy);
         Ok(())
@@ -171,7 +171,7 @@ impl Batch {
         if let Some(mut chunk) = self.chunk.take() {
             out.bytes = chunk.tail.split().freeze();
             out.chunk = chunk.id;
-            self.pool.put_back(self.ring, chunk, Some(topic));
+            self.pool.put_back(self.residency, chunk, Some(topic));
         }
         out
     }
@@ -181,7 +181,7 @@ impl Drop for Batch {
     fn drop(&mut self) {
         if let Some(mut chunk) = self.chunk.take() {
             chunk.tail.clear();
-            self.pool.put_back(self.ring, chunk, None);
+            self.pool.put_back(self.residency, chunk, None);
         }
     }
 }

@@ -12,8 +12,8 @@ use crate::sync::Mutex;
 use bytes::BytesMut;
 
 use crate::store::memory::batch::Batch;
-use crate::store::memory::free::{Free, class};
-use crate::store::memory::fresh;
+use crate::store::memory::free_list::{FreeList, class};
+use crate::store::memory::prefault;
 
 /// A frame larger than this part of a chunk gets a chunk of its own, so that no chunk wastes more.
 const SHARE_OF_CHUNK: usize = 4;
@@ -26,28 +26,29 @@ const BUSY_MAX: usize = 16;
 /// has them too, and memory that is used again costs less than more of it.
 const WRITTEN_BYTES_MAX: u64 = 256 << 20;
 
-/// Frames that a chunk holds. Chunks of written frames are given up first: dropping them costs nothing.
+/// Frames that a chunk holds, by where else they are. Chunks of logged frames are evicted first: dropping
+/// them costs nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ring {
-    /// Frames of topics whose level writes each frame.
-    Written = 0,
-    /// Frames of topics at level `memory`.
-    Held = 1,
+pub(crate) enum Residency {
+    /// Also in the log: frames of topics whose level writes each frame.
+    Logged = 0,
+    /// Nowhere else: frames of topics at level `memory`.
+    MemoryOnly = 1,
 }
 
 /// In the order of their numbers.
-const RINGS: [Ring; 2] = [Ring::Written, Ring::Held];
+const RESIDENCIES: [Residency; 2] = [Residency::Logged, Residency::MemoryOnly];
 
 /// The pool.
 pub(crate) struct Pool {
     /// Bytes that may be held; a publish that finds more is refused.
     limit: u64,
-    /// Bytes from which on frames are given up, and sessions stop reading while that takes its time.
+    /// Bytes from which on frames are evicted, and sessions stop reading while that takes its time.
     soft_limit: u64,
-    /// Bytes of written frames' chunks from which on the oldest are given up.
+    /// Bytes of written frames' chunks from which on the oldest are evicted.
     written_limit: u64,
     chunk_bytes: usize,
-    /// Bytes of written frames' chunks that take no more frames and were not given up.
+    /// Bytes of written frames' chunks that take no more frames and were not evicted.
     written: AtomicU64,
     /// Bytes of all chunks that exist, and of what else is counted.
     used: AtomicU64,
@@ -57,14 +58,14 @@ pub(crate) struct Pool {
     ids: AtomicU64,
     /// The part of it that topics remember of where single records stand.
     indexes: AtomicU64,
-    /// Highest id of a chunk of written frames that was to be given up.
+    /// Highest id of a chunk of written frames that was to be evicted.
     evicted_to: AtomicU64,
     state: Mutex<PoolState>,
 }
 
 #[derive(Default)]
 struct PoolState {
-    free: Free,
+    free: FreeList,
     open: [Vec<Chunk>; 2],
     /// Chunks that take no more frames, oldest first.
     sealed: [VecDeque<Chunk>; 2],
@@ -80,14 +81,14 @@ pub(super) struct Chunk {
     bytes: usize,
     /// Numbers of the topics with frames here, repeated when they take turns.
     topics: Vec<u32>,
-    /// Whether the topics were already asked to give up their frames.
+    /// Whether the topics were already asked to evict their frames.
     evicted: bool,
     /// Highest chunk id there was when it was sealed: frames in chunks of higher ids are younger than all in
     /// it.
     sealed_at: u64,
 }
 
-/// Chunks whose frames are to be given up.
+/// Chunks whose frames are to be evicted.
 pub(crate) struct Victims {
     pub(crate) chunks: Vec<u64>,
     /// Numbers of the topics with frames there; may repeat.
@@ -119,7 +120,7 @@ impl Pool {
         self.used.load(Ordering::Relaxed)
     }
 
-    /// Whether another chunk would pass the limit from which on frames are given up.
+    /// Whether another chunk would pass the limit from which on frames are evicted.
     pub(crate) fn is_full(&self) -> bool {
         let used = self.used();
         let chunk = self.chunk_bytes as u64;
@@ -156,23 +157,23 @@ impl Pool {
         self.used.fetch_sub(released, Ordering::Relaxed);
     }
 
-    /// An empty batch for frames of `ring`.
-    pub(crate) fn batch(self: &Arc<Self>, ring: Ring) -> Batch {
-        Batch::new(self.clone(), ring)
+    /// An empty batch for frames of `residency`.
+    pub(crate) fn batch(self: &Arc<Self>, residency: Residency) -> Batch {
+        Batch::new(self.clone(), residency)
     }
 
     /// A chunk with room for a frame of `bytes`; if it gets one of its own, then with room for `growth` too.
-    pub(super) fn open(&self, ring: Ring, bytes: usize, growth: usize) -> Chunk {
+    pub(super) fn open(&self, residency: Residency, bytes: usize, growth: usize) -> Chunk {
         if bytes > self.chunk_bytes / SHARE_OF_CHUNK {
             return self.take(class(bytes.max(growth)));
         }
         loop {
-            let open = self.state.lock().open[ring as usize].pop();
+            let open = self.state.lock().open[residency as usize].pop();
             let chunk = open.unwrap_or_else(|| self.take(self.chunk_bytes));
             if chunk.tail.capacity() >= bytes {
                 return chunk;
             }
-            self.seal(ring, chunk);
+            self.seal(residency, chunk);
         }
     }
 
@@ -189,35 +190,35 @@ impl Pool {
         drop(state);
         let tail = tail.unwrap_or_else(|| {
             self.used.fetch_add(bytes as u64, Ordering::Relaxed);
-            fresh::buffer(bytes)
+            prefault::buffer(bytes)
         });
         Chunk { id, tail, bytes, topics: Vec::new(), evicted: false, sealed_at: 0 }
     }
 
     /// Takes back a chunk whose tail is free. `topic` is the number of the topic it has a frame of since.
-    pub(super) fn put_back(&self, ring: Ring, mut chunk: Chunk, topic: Option<u32>) {
+    pub(super) fn put_back(&self, residency: Residency, mut chunk: Chunk, topic: Option<u32>) {
         if let Some(topic) = topic.filter(|topic| chunk.topics.last() != Some(topic)) {
             chunk.topics.push(topic);
         }
         if chunk.bytes == self.chunk_bytes {
-            self.state.lock().open[ring as usize].push(chunk);
+            self.state.lock().open[residency as usize].push(chunk);
         } else {
-            self.seal(ring, chunk);
+            self.seal(residency, chunk);
         }
     }
 
     /// Takes back a chunk that gets no more frames.
-    pub(super) fn seal(&self, ring: Ring, mut chunk: Chunk) {
+    pub(super) fn seal(&self, residency: Residency, mut chunk: Chunk) {
         chunk.tail.clear();
         let mut state = self.state.lock();
         chunk.sealed_at = state.last_id;
-        self.count(ring, &chunk, AtomicU64::fetch_add);
-        state.sealed[ring as usize].push_back(chunk);
+        self.count(residency, &chunk, AtomicU64::fetch_add);
+        state.sealed[residency as usize].push_back(chunk);
     }
 
     /// Counts a sealed chunk among those of written frames, or no longer.
-    fn count(&self, ring: Ring, chunk: &Chunk, change: impl Fn(&AtomicU64, u64, Ordering) -> u64) {
-        if ring == Ring::Written && !chunk.evicted {
+    fn count(&self, residency: Residency, chunk: &Chunk, change: impl Fn(&AtomicU64, u64, Ordering) -> u64) {
+        if residency == Residency::Logged && !chunk.evicted {
             change(&self.written, chunk.bytes as u64, Ordering::Relaxed);
         }
     }
@@ -230,7 +231,7 @@ impl Pool {
     /// Takes back chunks whose frames are all gone, passing over `busy_max` others in a row.
     fn reclaim_locked(&self, state: &mut PoolState, busy_max: usize) {
         let PoolState { free, sealed, .. } = state;
-        for (ring, sealed) in RINGS.into_iter().zip(sealed) {
+        for (residency, sealed) in RESIDENCIES.into_iter().zip(sealed) {
             let (mut at, mut busy) = (0, 0);
             while busy < busy_max
                 && let Some(chunk) = sealed.get_mut(at)
@@ -241,7 +242,7 @@ impl Pool {
                 }
                 busy = 0;
                 let Some(mut chunk) = sealed.remove(at) else { break };
-                self.count(ring, &chunk, AtomicU64::fetch_sub);
+                self.count(residency, &chunk, AtomicU64::fetch_sub);
                 if self.used() <= self.soft_limit {
                     free.put(chunk.bytes, std::mem::take(&mut chunk.tail));
                 } else {
@@ -260,31 +261,31 @@ impl Pool {
         self.used.fetch_sub(released, Ordering::Relaxed);
     }
 
-    /// The oldest up to `max` chunks of `ring` that were not named before: the caller makes the topics give
-    /// up their frames there. `None` if there are none.
-    pub(crate) fn victims(&self, ring: Ring, max: usize) -> Option<Victims> {
+    /// The oldest up to `max` chunks of `residency` that were not named before: the caller makes the topics
+    /// evict their frames there. `None` if there are none.
+    pub(crate) fn victims(&self, residency: Residency, max: usize) -> Option<Victims> {
         let mut state = self.state.lock();
         let mut victims = Victims { chunks: Vec::new(), topics: Vec::new(), until: 0 };
-        for chunk in state.sealed[ring as usize].iter_mut().filter(|c| !c.evicted).take(max) {
-            self.count(ring, chunk, AtomicU64::fetch_sub);
+        for chunk in state.sealed[residency as usize].iter_mut().filter(|c| !c.evicted).take(max) {
+            self.count(residency, chunk, AtomicU64::fetch_sub);
             chunk.evicted = true;
             victims.chunks.push(chunk.id);
             victims.topics.append(&mut chunk.topics);
             victims.until = victims.until.max(chunk.sealed_at);
-            if ring == Ring::Written {
+            if residency == Residency::Logged {
                 self.evicted_to.fetch_max(chunk.id, Ordering::Relaxed);
             }
         }
         (!victims.chunks.is_empty()).then_some(victims)
     }
 
-    /// Names a chunk among the victims again: `topic` could not give up its frames there.
+    /// Names a chunk among the victims again: `topic` could not evict its frames there.
     pub(crate) fn name_again(&self, id: u64, topic: u32) {
         let mut state = self.state.lock();
-        for (ring, sealed) in RINGS.into_iter().zip(&mut state.sealed) {
+        for (residency, sealed) in RESIDENCIES.into_iter().zip(&mut state.sealed) {
             let Some(chunk) = sealed.iter_mut().find(|c| c.id == id) else { continue };
             if std::mem::take(&mut chunk.evicted) {
-                self.count(ring, chunk, AtomicU64::fetch_add);
+                self.count(residency, chunk, AtomicU64::fetch_add);
             }
             if chunk.topics.last() != Some(&topic) {
                 chunk.topics.push(topic);
@@ -293,7 +294,7 @@ impl Pool {
     }
 
     /// Whether a frame in that chunk, written just now, is not to be kept in memory: its chunk was to be
-    /// given up while it was on its way (or, which costs only a read, an older one is still open).
+    /// evicted while it was on its way (or, which costs only a read, an older one is still open).
     pub(crate) fn was_evicted(&self, chunk: u64) -> bool {
         chunk <= self.evicted_to.load(Ordering::Relaxed)
     }
@@ -368,7 +369,7 @@ mod tests {
     use crate::store::memory::batch::Payload;
 
     fn payload(pool: &Arc<Pool>, topic: u32, bodies: &[&[u8]]) -> Payload {
-        let mut batch = pool.batch(Ring::Held);
+        let mut batch = pool.batch(Residency::MemoryOnly);
         for body in bodies {
             batch.push(&Attributes::NONE, body).unwrap();
         }
@@ -430,7 +431,7 @@ mod tests {
         let pool = Pool::new(64 << 10, 1 << 10);
         let frames: Vec<_> = (0..200)
             .map(|i| {
-                let mut batch = pool.batch(Ring::Written);
+                let mut batch = pool.batch(Residency::Logged);
                 batch.push(&Attributes::NONE, &[7; 100]).unwrap();
                 batch.finish(i)
             })
@@ -438,13 +439,13 @@ mod tests {
         assert!(pool.is_full_of_written());
         let mut evicted = Vec::new();
         while pool.is_full_of_written() {
-            evicted.extend(pool.victims(Ring::Written, 1).unwrap().chunks);
+            evicted.extend(pool.victims(Residency::Logged, 1).unwrap().chunks);
         }
         assert_eq!(evicted.len(), 200_usize.div_ceil(9) - 1 - 16);
         pool.name_again(evicted[0], 0);
         assert!(pool.is_full_of_written());
         pool.name_again(evicted[0], 1);
-        assert_eq!(pool.victims(Ring::Written, 1).unwrap().chunks, evicted[..1]);
+        assert_eq!(pool.victims(Residency::Logged, 1).unwrap().chunks, evicted[..1]);
         assert!(!pool.is_full_of_written());
         drop(frames);
         pool.release_idle();
@@ -455,8 +456,8 @@ mod tests {
     fn victims_are_the_oldest_and_name_their_topics() {
         let pool = Pool::new(1 << 20, 1 << 10);
         let _frames: Vec<_> = (0..12).map(|i| payload(&pool, i, &[&[7; 200]])).collect();
-        assert_eq!(pool.victims(Ring::Held, 1).unwrap().topics, [0, 1, 2, 3]);
-        assert_eq!(pool.victims(Ring::Held, 1).unwrap().topics, [4, 5, 6, 7]);
-        assert!(pool.victims(Ring::Written, 9).is_none());
+        assert_eq!(pool.victims(Residency::MemoryOnly, 1).unwrap().topics, [0, 1, 2, 3]);
+        assert_eq!(pool.victims(Residency::MemoryOnly, 1).unwrap().topics, [4, 5, 6, 7]);
+        assert!(pool.victims(Residency::Logged, 9).is_none());
     }
 }

@@ -39,13 +39,13 @@ mod tests {
     use super::*;
     use crate::message::Attributes;
     use crate::store::format::frame::Record;
-    use crate::store::memory::chunk::{Pool, Ring};
+    use crate::store::memory::chunk::{Pool, Residency};
 
     #[test]
     fn any_record_of_a_batch_is_at_most_63_records_after_a_mark() {
         let pool = Pool::new(1 << 20, 4 << 10);
         for count in [1_u64, 64, 65, 1_000] {
-            let mut batch = pool.batch(Ring::Held);
+            let mut batch = pool.batch(Residency::MemoryOnly);
             let mut positions = Vec::new();
             for n in 0..count {
                 positions.push(batch.bytes());

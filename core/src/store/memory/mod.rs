@@ -1,10 +1,13 @@
 //! Memory for frames.
 //!
-//! - `batch`: messages being encoded; `marks`: positions of some of them in a large batch
-//! - `chunk`: chunks under one budget; `free`: chunks to be used again; `fresh`: new ones, from the system
+//! - `batch`: messages being encoded; `frame`: encoded ones; `marks`: positions of some records in a large
+//!   frame
+//! - `chunk`: chunks under one budget; `free_list`: chunks to be used again; `prefault`: new ones, from the
+//!   system
 
 pub(crate) mod batch;
 pub(crate) mod chunk;
-mod free;
-mod fresh;
+pub(crate) mod frame;
+mod free_list;
 pub(crate) mod marks;
+mod prefault;

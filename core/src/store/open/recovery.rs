@@ -16,20 +16,21 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::store::disk::{Disk, OpenMode};
 use crate::store::format::checkpoint;
 use crate::store::format::file::{FileHeader, FileKind, log_name};
+use crate::store::format::log_pos::LogPos;
 use crate::store::format::manifest::{MANIFEST_NAME, Manifest};
 use crate::store::format::own::{self, Foreign, Name, RESERVE_NAME};
 use crate::store::format::range_set::RangeSet;
 use crate::store::log::Opened;
-use crate::store::log::healing::{forget_doubt, is_in_doubt, tell_doubt};
+use crate::store::log::Writer;
 use crate::store::log::reserve::remove_reserve;
-use crate::store::log::writer::Writer;
-use crate::store::open::missing;
+use crate::store::log::rewrite::{create_doubt_file, has_doubt_file, remove_doubt_file};
+use crate::store::open::holes;
 use crate::store::open::replay::Replay;
 use crate::store::open::scan::{LogFile, damaged_headers, held_nothing};
-use crate::store::read::ahead::Lost;
 use crate::store::read::catalog::Catalog;
+use crate::store::read::prefetch::EarlySyncError;
 
-/// Bytes to be replayed from which on files are read ahead.
+/// Bytes to be replayed from which on files are prefetched.
 const AHEAD_BYTES_MIN: u64 = 4 << 20;
 
 /// Bytes written at a time of what is not known fsync'd.
@@ -62,14 +63,14 @@ pub(crate) struct Damage {
 struct OpenedFile {
     header: FileHeader,
     log: LogFile,
-    lost: Lost,
+    sync_error: EarlySyncError,
 }
 
 impl OpenedFile {
     /// Whether nothing of it is to be replayed. Below the checkpoint, at `from`, all was fsync'd, and so was
     /// the index of a file that was full by then. One that ends where the checkpoint was taken may have
     /// got its index later.
-    fn is_below(&self, from: u64) -> bool {
+    fn is_below(&self, from: LogPos) -> bool {
         self.log.index.as_ref().is_some_and(|(footer, _)| self.header.position(footer.frames_end) < from)
     }
 }
@@ -82,7 +83,7 @@ pub(crate) fn recover(disk: &Arc<dyn Disk>) -> Result<Recovered> {
     recover_with(disk, AHEAD_BYTES_MIN)
 }
 
-fn recover_with(disk: &Arc<dyn Disk>, ahead_bytes_min: u64) -> Result<Recovered> {
+fn recover_with(disk: &Arc<dyn Disk>, prefetch_bytes_min: u64) -> Result<Recovered> {
     let catalog = Arc::new(Catalog::default());
     warn_of_foreign(&**disk)?;
     refuse_foreign_manifest(&**disk)?;
@@ -99,10 +100,10 @@ fn recover_with(disk: &Arc<dyn Disk>, ahead_bytes_min: u64) -> Result<Recovered>
         catalog: catalog.clone(),
         replay: Replay::default(),
         damage: Damage::default(),
-        from: 0,
-        synced_to: 0,
-        ahead_bytes_min,
-        in_doubt: is_in_doubt(&**disk).map_err(looking)?,
+        from: LogPos(0),
+        synced_to: LogPos(0),
+        prefetch_bytes_min,
+        is_suspect: has_doubt_file(&**disk).map_err(looking)?,
     };
     if let Some((no, position)) = manifest.checkpoint {
         checkpoint::load(&**disk, no)?.1.into_iter().for_each(|event| recovery.replay.apply(event));
@@ -110,24 +111,24 @@ fn recover_with(disk: &Arc<dyn Disk>, ahead_bytes_min: u64) -> Result<Recovered>
     }
     let clean_stop = manifest.clean_stop;
     let opened = recovery.open_files(manifest)?;
-    let Recovery { mut replay, mut damage, in_doubt, .. } = recovery;
-    if in_doubt {
-        forget_doubt(&**disk);
+    let Recovery { mut replay, mut damage, is_suspect, .. } = recovery;
+    if is_suspect {
+        remove_doubt_file(&**disk);
     }
     find_missing(&replay, &catalog, &mut damage);
-    missing::settle_holes(&mut replay, &catalog);
+    holes::keep_between_messages(&mut replay, &catalog);
     Ok(Recovered { replay, catalog, opened, clean_stop, damage })
 }
 
 /// A folder's first file and manifest.
 fn fresh(disk: &Arc<dyn Disk>, catalog: Arc<Catalog>) -> Result<Recovered> {
     let mut manifest = Manifest { next_no: 1, ..Manifest::default() };
-    let writer = first_file(&**disk, &mut manifest, 0)?;
+    let writer = first_file(&**disk, &mut manifest, LogPos(0))?;
     catalog.open_file(writer.header, writer.file.clone());
     Ok(Recovered {
         replay: Replay::default(),
         catalog,
-        opened: Opened { manifest, writer, full: Vec::new(), end: 0 },
+        opened: Opened { manifest, writer, full: Vec::new(), end: LogPos(0) },
         clean_stop: true,
         damage: Damage::default(),
     })
@@ -171,7 +172,7 @@ fn refuse_orphans(disk: &dyn Disk) -> Result<()> {
 }
 
 /// Creates and names a file for the log to go on in from `base`.
-fn first_file(disk: &dyn Disk, manifest: &mut Manifest, base: u64) -> Result<Writer> {
+fn first_file(disk: &dyn Disk, manifest: &mut Manifest, base: LogPos) -> Result<Writer> {
     let (no, file) = own::create_numbered(disk, log_name, || {
         manifest.next_no += 1;
         manifest.next_no - 1
@@ -203,12 +204,12 @@ struct Recovery {
     replay: Replay,
     damage: Damage,
     /// Position below which state frames and ids are in the checkpoint.
-    from: u64,
+    from: LogPos,
     /// Greatest position known fsync'd.
-    synced_to: u64,
-    ahead_bytes_min: u64,
+    synced_to: LogPos,
+    prefetch_bytes_min: u64,
     /// Whether an fsync had failed, and what it was for was not written anew.
-    in_doubt: bool,
+    is_suspect: bool,
 }
 
 impl Recovery {
@@ -227,7 +228,7 @@ impl Recovery {
                     if log.is_header_damaged {
                         self.damaged_header(no);
                     }
-                    written.push(OpenedFile { header, log, lost: Lost::default() });
+                    written.push(OpenedFile { header, log, sync_error: EarlySyncError::default() });
                 }
             }
         }
@@ -244,11 +245,11 @@ impl Recovery {
             }
         }
         let (end, drop_from) = thread::scope(|scope| {
-            let ahead = self.read_ahead(scope, &written);
-            self.walk(&written, ahead)
+            let prefetched = self.prefetch(scope, &written);
+            self.walk(&written, prefetched)
         })?;
         // The log was whole up to the checkpoint's position when that was named.
-        let log_end = end.unwrap_or(0);
+        let log_end = end.unwrap_or_default();
         if log_end < self.from {
             let place = format!("the log from position {log_end} to {} is missing", self.from);
             self.damage.places.push(place);
@@ -284,7 +285,7 @@ impl Recovery {
         manifest: &mut Manifest,
         written: Vec<OpenedFile>,
         dropped: Vec<u64>,
-        end: Option<u64>,
+        end: Option<LogPos>,
     ) -> Result<Opened> {
         let end = end.unwrap_or(self.from).max(self.from);
         manifest.clean_stop = false;
@@ -332,10 +333,10 @@ impl Recovery {
 
     /// Makes what was accepted of a file durable. Where an fsync had failed, what is not known fsync'd is
     /// written again first: the system calls its pages clean that never reached the medium.
-    fn make_durable(&self, OpenedFile { header, log, lost }: &OpenedFile) -> Result<()> {
+    fn make_durable(&self, OpenedFile { header, log, sync_error }: &OpenedFile) -> Result<()> {
         let file = &log.file;
         let rewrite = || {
-            if !self.in_doubt {
+            if !self.is_suspect {
                 return Ok(());
             }
             let end = self.catalog.stored(header.no).map_or(0, |stored| stored.frames_end);
@@ -354,7 +355,11 @@ impl Recovery {
         };
         rewrite()
             .and_then(|()| {
-                lost.lock().take().map_or_else(|| file.sync(), Err).inspect_err(|_| tell_doubt(&*self.disk))
+                sync_error
+                    .lock()
+                    .take()
+                    .map_or_else(|| file.sync(), Err)
+                    .inspect_err(|_| create_doubt_file(&*self.disk))
             })
             .map_err(|e| Error::io(format!("could not fsync {}", log_name(header.no)), e))
     }
@@ -363,7 +368,7 @@ impl Recovery {
 /// Finds messages that must be there and are not.
 fn find_missing(replay: &Replay, catalog: &Catalog, damage: &mut Damage) {
     for (&number, topic) in &replay.topics {
-        for (first, last) in missing::missing(replay, number, &catalog.spans(number)) {
+        for (first, last) in holes::missing(replay, number, &catalog.spans(number)) {
             damage.topics.entry(number).or_default().insert(first, last);
             damage.places.push(format!(
                 "messages {:#x} to {:#x} of topic {} stand in no file",

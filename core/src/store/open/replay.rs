@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::clock::Wall;
-use crate::config::{Dedup, Limits};
+use crate::config::{ChannelSettings, Dedup, Durability, Limits};
 use crate::message::Offset;
-use crate::store::format::event::{Durability, Event, Unfinished};
+use crate::store::format::event::{Event, Unfinished};
 use crate::store::format::ids::{Ids, StoredId};
 use crate::store::format::range_set::RangeSet;
 
@@ -55,6 +55,7 @@ pub(crate) struct ChannelState {
     pub(crate) topic: u32,
     pub(crate) name: String,
     pub(crate) paused: bool,
+    pub(crate) settings: ChannelSettings,
     pub(crate) finished: RangeSet,
     /// Attempts and due time of messages that were handed out before, or wait.
     pub(crate) requeued: HashMap<Offset, (u16, Wall)>,
@@ -110,13 +111,14 @@ impl Replay {
                     if start.0 > 0 {
                         finished.insert(Offset(0), Offset(start.0 - 1));
                     }
-                    ChannelState { topic, name, paused, finished, requeued: HashMap::new() }
+                    ChannelState::new(topic, name, finished)
                 });
                 state.paused = paused;
             }
             Event::ChannelDeleted { channel } => {
                 self.channels.remove(&channel);
             }
+            Event::ChannelSettings { channel, settings } => self.set(channel, settings),
             Event::Cursor { channel, next, unfinished } => {
                 let Some(state) = self.channels.get_mut(&channel) else { return };
                 if next.0 > 0 {
@@ -152,6 +154,12 @@ impl Replay {
 }
 
 impl Replay {
+    fn set(&mut self, channel: u32, settings: ChannelSettings) {
+        if let Some(state) = self.channels.get_mut(&channel) {
+            state.settings = settings;
+        }
+    }
+
     /// The events that record this state, for a checkpoint.
     pub(crate) fn events(&self) -> Vec<Event> {
         let Self { topics, channels, ids, next_topic, next_channel, next_block } = self;
@@ -167,9 +175,10 @@ impl Replay {
             events.extend(ids_events(topic, &ids.of(topic)));
         }
         for (&channel, state) in channels {
-            let ChannelState { topic, name, paused, finished, requeued } = state;
+            let ChannelState { topic, name, paused, settings, finished, requeued } = state;
             let (topic, paused) = (*topic, *paused);
             events.push(Event::Channel { channel, topic, name: name.clone(), paused, start: Offset(0) });
+            events.push(Event::ChannelSettings { channel, settings: settings.clone() });
             events.push(Event::Finished { channel, ranges: finished.iter().collect() });
             let mut messages: Vec<Unfinished> = requeued
                 .iter()
@@ -187,6 +196,11 @@ impl Replay {
 }
 
 impl ChannelState {
+    fn new(topic: u32, name: String, finished: RangeSet) -> Self {
+        let settings = ChannelSettings::default();
+        Self { topic, name, paused: false, settings, finished, requeued: HashMap::new() }
+    }
+
     fn finish(&mut self, first: Offset, last: Offset) {
         self.finished.insert(first, last);
         let few = last.0.saturating_sub(first.0) < self.requeued.len() as u64;

@@ -14,8 +14,9 @@ use crate::store::format::file::{
 };
 use crate::store::format::file_index::{self, Footer, Table};
 use crate::store::format::frame::{HEADER_BYTES, Header};
+use crate::store::format::log_pos::LogPos;
 use crate::store::format::manifest::Manifest;
-use crate::store::read::ahead::Frames;
+use crate::store::read::prefetch::Frames;
 use crate::store::read::reader::{Scanned, Scanner};
 
 /// A log file, opened.
@@ -77,8 +78,8 @@ impl LogFile {
 
     /// The place of a file among those that are read in order: log files by their positions, then clean
     /// files.
-    pub(crate) fn order(&self) -> (u32, u64, u64) {
-        (self.kind as u32, self.header.map_or(u64::MAX, |header| header.base), self.no)
+    pub(crate) fn order(&self) -> (u32, LogPos, u64) {
+        (self.kind as u32, self.header.map_or(LogPos::MAX, |header| header.base), self.no)
     }
 }
 
@@ -91,13 +92,13 @@ fn proven(
     len: u64,
 ) -> Result<Option<FileHeader>> {
     let Some(raw) = FileHeader::decode_unchecked(bytes) else { return Ok(None) };
-    let clean = FileHeader { kind: FileKind::Clean, no, base: 0, ..raw };
+    let clean = FileHeader { kind: FileKind::Clean, no, base: LogPos(0), ..raw };
     let log = FileHeader { kind: FileKind::Log, no, ..raw };
     let mut tries = vec![log, clean];
     tries.retain(|header| kind.is_none_or(|kind| kind == header.kind));
     for header in tries {
         // Positions are counted from the base: they must not run out within the file.
-        if header.base.checked_add(len).is_none() {
+        if header.base.0.checked_add(len).is_none() {
             continue;
         }
         let mut scan = Scanner::new(file, header, FILE_HEADER_BYTES, len);
@@ -110,16 +111,16 @@ fn proven(
     Ok(None)
 }
 
-/// Those of the `unreadable` log files, which have no header to read them by, are damage: all but one that
-/// stands after the `newest` readable one, whose first write a crash cut short. `order` has the numbers of
+/// Damage in `unreadable` log files, which have no header to read them by: all are damaged but one that stands
+/// after the `newest` readable one, whose first write a crash cut short. `order` has the numbers of
 /// the files in the order of their positions; without a manifest, their own order must do. `end` is where the
 /// readable log ends.
 pub(crate) fn damaged_headers(
     unreadable: &[u64],
     readable: &[u64],
     order: Option<&[u64]>,
-    end: u64,
-    synced_to: u64,
+    end: LogPos,
+    synced_to: LogPos,
 ) -> Vec<u64> {
     // A file written anew has a higher number in an old place.
     let places: Option<BTreeMap<u64, u64>> =
@@ -145,14 +146,14 @@ pub(crate) struct Part {
     /// Byte up to which frames are looked for.
     pub(crate) until: u64,
     pub(crate) has_index: bool,
-    /// Frames that other threads have read ahead.
-    pub(crate) ahead: Frames,
+    /// Frames that other threads have prefetched.
+    pub(crate) prefetched: Frames,
 }
 
 /// Frames and damage in the files, in order.
 pub(crate) enum Found {
     /// The next file does not begin where the log ended. `is_tail`: nothing from there on was known fsync'd.
-    Gap { from: u64, to: u64, is_tail: bool },
+    Gap { from: LogPos, to: LogPos, is_tail: bool },
     /// A file begins. [`LogScan::skip`] passes over its frames.
     File,
     /// A whole frame at this byte of the file; [`LogScan::payload`] has the rest.
@@ -176,13 +177,13 @@ pub(crate) struct LogScan {
     /// Byte of the file where the next frame is looked for.
     at: u64,
     /// Log position below which files need not follow each other.
-    from: u64,
+    from: LogPos,
     /// Position at which the next log file must begin, if it is known.
-    expected: Option<u64>,
-    synced_to: u64,
+    expected: Option<LogPos>,
+    synced_to: LogPos,
     /// Whether `synced_to` is known of all frames.
     has_looked_ahead: bool,
-    /// The payload of a frame that was read ahead.
+    /// The payload of a frame that was prefetched.
     payload: Vec<u8>,
 }
 
@@ -197,7 +198,7 @@ enum Stage {
 impl LogScan {
     /// Begins with `parts`. The log is whole up to `from`, and known fsync'd up to `synced_to`; `expected` is
     /// where the first file after `from` must begin, if that is known.
-    pub(crate) fn new(parts: Vec<Part>, from: u64, expected: Option<u64>, synced_to: u64) -> Self {
+    pub(crate) fn new(parts: Vec<Part>, from: LogPos, expected: Option<LogPos>, synced_to: LogPos) -> Self {
         Self {
             parts,
             part: 0,
@@ -223,7 +224,7 @@ impl LogScan {
     }
 
     /// Greatest position known fsync'd, as far as it is read.
-    pub(crate) fn synced_to(&self) -> u64 {
+    pub(crate) fn synced_to(&self) -> LogPos {
         self.synced_to
     }
 
@@ -253,7 +254,7 @@ impl LogScan {
             self.scanner = None;
             return Ok(Found::File);
         }
-        if let Some((at, frame)) = part.ahead.next() {
+        if let Some((at, frame)) = part.prefetched.next() {
             return Ok(self.frame(at, frame));
         }
         let until = part.until;
@@ -329,7 +330,7 @@ impl LogScan {
         Found::FileEnd { at }
     }
 
-    fn is_next_base(&self, position: u64) -> bool {
+    fn is_next_base(&self, position: LogPos) -> bool {
         let next = self.parts.get(self.part + 1).map(|part| part.header);
         next.is_some_and(|next| next.kind == FileKind::Log && next.base == position)
     }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::store::format::log_pos::LogPos;
 use crate::sync::Mutex;
 
 use crate::error::{Error, Result};
@@ -103,7 +104,7 @@ pub(crate) struct FileFacts {
     /// Bytes of its frames.
     pub(crate) bytes: u64,
     /// Position after its last frame; 0 for a clean file.
-    pub(crate) end: u64,
+    pub(crate) end: LogPos,
     pub(crate) sealed: bool,
     pub(crate) topics: Vec<TopicPart>,
 }
@@ -301,7 +302,7 @@ impl Catalog {
             };
             let end = match entry.header.kind {
                 FileKind::Log => entry.header.position(entry.frames_end),
-                FileKind::Clean => 0,
+                FileKind::Clean => LogPos(0),
             };
             FileFacts {
                 no,
@@ -328,7 +329,7 @@ impl Catalog {
         (self.bytes(), self.inner.lock().files.len())
     }
 
-    /// By topic, the first offset of each of its dense ranges and the bytes of its frames, in order.
+    /// The dense ranges of each topic, in order: their first offsets, and the bytes of their frames.
     pub(crate) fn volumes(&self) -> HashMap<u32, BTreeMap<Offset, u64>> {
         let mut volumes: HashMap<u32, BTreeMap<Offset, u64>> = HashMap::new();
         for TopicPart { topic, bytes, spans } in self.files().into_iter().flat_map(|file| file.topics) {

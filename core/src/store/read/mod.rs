@@ -3,10 +3,10 @@
 //! - `catalog`: which file holds what
 //! - `reader`: frames by offset, and all frames of a file in turn
 //! - `records`: single messages, wherever they stand; `record_index`: where that is
-//! - `ahead`: files read and checked by several threads while a folder is opened
+//! - `prefetch`: files read and checked by several threads while a folder is opened
 
-pub(crate) mod ahead;
 pub(crate) mod catalog;
+pub(crate) mod prefetch;
 pub(crate) mod reader;
 pub(crate) mod record_index;
 pub(crate) mod records;

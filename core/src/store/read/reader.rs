@@ -10,7 +10,7 @@ use crate::message::Offset;
 use crate::store::disk::File;
 use crate::store::format::file::FileHeader;
 use crate::store::format::frame::{HEADER_BYTES, Header, Kind, PAYLOAD_BYTES_MAX, Record};
-use crate::store::log::Frame;
+use crate::store::memory::frame::Frame;
 use crate::store::memory::marks::Marks;
 use crate::store::read::catalog::Catalog;
 use crate::store::read::record_index::RecordIndexes;

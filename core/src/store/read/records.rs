@@ -12,7 +12,7 @@ use crate::message::Offset;
 use crate::store::format::file::FileHeader;
 use crate::store::format::file_index::Run;
 use crate::store::format::frame::{HEADER_BYTES, Header, Record};
-use crate::store::log::Frame;
+use crate::store::memory::frame::Frame;
 use crate::store::memory::marks::Marks;
 use crate::store::read::catalog::{Catalog, Site, SiteFile};
 use crate::store::read::reader::{damaged, fetch};

@@ -74,6 +74,21 @@ pub enum What {
     },
 }
 
+impl What {
+    /// Whether messages may have stood in it of which nothing else shows that they were there.
+    pub(crate) fn hides_messages(&self) -> bool {
+        match self {
+            Self::Manifest | Self::Gone | Self::Log { .. } | Self::Bytes { .. } => true,
+            Self::Header { is_proven, .. } => !is_proven,
+            Self::Checkpoint
+            | Self::Index
+            | Self::Messages { .. }
+            | Self::Entries { .. }
+            | Self::Missing { .. } => false,
+        }
+    }
+}
+
 impl Damage {
     pub(crate) fn at(file: String, at: u64, what: What) -> Self {
         Self { file: Some(file), at: Some(at), what }
@@ -108,7 +123,7 @@ impl fmt::Display for Damage {
         }
         match &self.what {
             What::Manifest => f.write_str("damaged, so which files count is not known"),
-            What::Checkpoint => f.write_str("damaged, with the topics, channels and cursors it tells of"),
+            What::Checkpoint => f.write_str("damaged, with the topics, channels and cursors in it"),
             What::Gone => f.write_str("not there"),
             What::Header { is_proven: true, .. } => {
                 f.write_str("the header; the frames can be read without it")
@@ -116,7 +131,9 @@ impl fmt::Display for Damage {
             What::Header { bytes, is_proven: false } => {
                 write!(f, "no readable header, so none of its {bytes} bytes can be read")
             }
-            What::Index => f.write_str("the index does not tell what the file holds; the messages are there"),
+            What::Index => {
+                f.write_str("the index does not match what the file holds; the messages are there")
+            }
             What::Log { from, to } => write!(f, "the log from position {from} to {to} is in no file"),
             What::Messages { topic, first, last, sound } => write!(
                 f,
@@ -129,7 +146,7 @@ impl fmt::Display for Damage {
             What::Entries { count, is_live: false } => {
                 write!(f, "{count} entries about topics and channels, which nothing needs any more")
             }
-            What::Bytes { bytes } => write!(f, "{bytes} bytes, what they were can't be told"),
+            What::Bytes { bytes } => write!(f, "{bytes} bytes of unknown contents"),
             What::Missing { name, first, last, .. } => {
                 write!(f, "messages {first:#x} to {last:#x} of topic {name} stand in no file")
             }

@@ -11,10 +11,11 @@ use crate::store::format::event::Event;
 use crate::store::format::file::{FileHeader, FileKind, checkpoint_name, log_name};
 use crate::store::format::file_index::{self, TopicRuns};
 use crate::store::format::frame::Header;
+use crate::store::format::log_pos::LogPos;
 use crate::store::format::manifest::Manifest;
 use crate::store::format::own::{self, Name};
 use crate::store::open::scan::{LogFile, Part, held_nothing};
-use crate::store::read::ahead::Frames;
+use crate::store::read::prefetch::Frames;
 use crate::store::repair::damage::{Damage, What};
 use crate::store::repair::salvage::Sound;
 
@@ -22,7 +23,7 @@ use crate::store::repair::salvage::Sound;
 pub(crate) struct Opened {
     pub(crate) manifest: Option<Manifest>,
     pub(crate) damage: Vec<Damage>,
-    pub(crate) checkpoint: Option<(u64, u64, Vec<Event>)>,
+    pub(crate) checkpoint: Option<(u64, LogPos, Vec<Event>)>,
     pub(crate) files: Vec<Surveyed>,
     /// Whether a piece of the log is not there.
     pub(crate) is_log_gone: bool,
@@ -146,7 +147,11 @@ fn open_named(
     let readable: Vec<u64> = readable.map(|file| file.no).collect();
     gone.retain(|(no, kind)| {
         let is_log = *kind == Some(FileKind::Log);
-        !(is_log && manifest.as_ref().is_some_and(|manifest| held_nothing(*no, manifest, &readable)))
+        // A log that came as far as its checkpoint stood in some file.
+        let may_be_empty = manifest.as_ref().and_then(|m| m.checkpoint).is_none_or(|(_, at)| at == LogPos(0));
+        let may_hold_nothing = is_log && (may_be_empty || !readable.is_empty());
+        !(may_hold_nothing
+            && manifest.as_ref().is_some_and(|manifest| held_nothing(*no, manifest, &readable)))
     });
     let is_log_gone = gone.iter().any(|(_, kind)| *kind == Some(FileKind::Log));
     let lost = |(no, _)| Damage { file: Some(log_name(no)), at: None, what: What::Gone };
@@ -155,7 +160,7 @@ fn open_named(
         damage.push(Damage { file: Some("manifest".into()), at: None, what: What::Gone });
         is_whole = false;
     }
-    files.sort_by_key(|f: &Surveyed| (f.kind as u32, f.header.map_or(u64::MAX, |h| h.base), f.no));
+    files.sort_by_key(|f: &Surveyed| (f.kind as u32, f.header.map_or(LogPos::MAX, |h| h.base), f.no));
     Ok((Opened { manifest, damage, checkpoint, files, is_log_gone }, is_whole))
 }
 
@@ -202,7 +207,7 @@ impl Surveyed {
             file: file.clone(),
             until: *until,
             has_index: *has_index,
-            ahead: Frames::default(),
+            prefetched: Frames::default(),
         })
     }
 

@@ -78,12 +78,12 @@ pub struct TopicReport {
     /// Bytes of the others.
     pub dead_bytes: u64,
     /// Channels by name.
-    pub channels: Vec<ChannelReport>,
+    pub channels: Vec<InspectedChannel>,
 }
 
 /// One channel.
 #[derive(Clone, Debug)]
-pub struct ChannelReport {
+pub struct InspectedChannel {
     /// Its number.
     pub number: u32,
     /// Its name.
@@ -151,9 +151,9 @@ fn report(survey: &Survey) -> Report {
     Report {
         format: FORMAT_VERSION,
         clean_stop: survey.manifest.as_ref().is_none_or(|manifest| manifest.clean_stop),
-        checkpoint: survey.checkpoint,
-        log_end: survey.end,
-        synced_to: survey.synced_to,
+        checkpoint: survey.checkpoint.map(|(no, position)| (no, position.0)),
+        log_end: survey.end.0,
+        synced_to: survey.synced_to.0,
         files,
         topics,
         damage: survey.damage.clone(),
@@ -184,11 +184,11 @@ fn topic(
 ) -> TopicReport {
     let count = |spans: &[(Offset, Offset)]| spans.iter().map(|(first, last)| last.0 - first.0 + 1).sum();
     let pump = pump(state, channels);
-    let mut channels: Vec<ChannelReport> = channels
+    let mut channels: Vec<InspectedChannel> = channels
         .iter()
         .map(|&(number, channel)| {
             let depth = below(spans, pump).flat_map(|(first, last)| channel.finished.missing(first, last));
-            ChannelReport {
+            InspectedChannel {
                 number,
                 name: channel.name.clone(),
                 paused: channel.paused,

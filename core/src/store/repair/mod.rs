@@ -1,6 +1,7 @@
 //! Damaged folders: what is wrong with one, and putting it in order.
 //!
-//! - `folder`, `survey`: open and read everything there is, and change nothing
+//! - `folder`, `survey`: open and read everything there is, and change nothing; `seen`: numbers that were
+//!   in use
 //! - [`damage`]: what they find; `salvage`: what is sound of damaged frames
 //! - [`inspect`]: the report on a folder
 //! - [`repair()`]: the repair
@@ -8,9 +9,9 @@
 pub mod damage;
 mod folder;
 pub mod inspect;
-#[expect(clippy::module_inception, reason = "the noun is the module's")]
 mod repair;
 mod salvage;
+mod seen;
 pub(crate) mod survey;
 
 pub use repair::{Loss, Repair, repair, repair_on};

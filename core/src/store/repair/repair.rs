@@ -9,21 +9,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use crate::config::{Dedup, Limits};
+use crate::config::{Dedup, Durability, Limits};
 use crate::error::{Error, Result};
 use crate::message::Offset;
 use crate::name::{ChannelName, TopicName};
 use crate::store::disk::Disk;
 use crate::store::disk::real_disk::RealDisk;
 use crate::store::format::checkpoint;
-use crate::store::format::event::Durability;
 use crate::store::format::file::{FILE_HEADER_BYTES, FileHeader, FileKind, checkpoint_name, log_name};
 use crate::store::format::frame::{self, Header, Kind, Record};
 use crate::store::format::frame_file::FrameFile;
+use crate::store::format::log_pos::LogPos;
 use crate::store::format::manifest::Manifest;
 use crate::store::format::own::{self, Name, SET_ASIDE};
 use crate::store::format::range_set::RangeSet;
-use crate::store::open::missing;
+use crate::store::open::holes;
 use crate::store::open::replay::TopicState;
 use crate::store::read::reader::{Scanned, Scanner};
 use crate::store::repair::damage::{Damage, Tail};
@@ -46,6 +46,9 @@ pub struct Repair {
     pub tail: Option<Tail>,
     /// Messages that are gone, by topic name.
     pub losses: Vec<Loss>,
+    /// Whether `losses` is a lower bound: of what stood in a missing or unreadable part of the log it has
+    /// only what its neighbours and the checkpoint show.
+    pub is_lower_bound: bool,
     /// Topics whose creation is gone: their messages are kept under a name made of their number.
     pub renamed: Vec<(u32, String)>,
     /// Channels whose creation is gone, by number. A subscriber makes them anew.
@@ -71,9 +74,9 @@ pub struct Loss {
     pub topic: u32,
     /// Its name.
     pub name: String,
-    /// First and last offset of each range.
+    /// First and last offset of each range they stood in.
     pub ranges: Vec<(u64, u64)>,
-    /// Most messages that may be lost.
+    /// Number of messages in them that some channel waited for.
     pub messages: u64,
 }
 
@@ -118,14 +121,15 @@ impl Plan {
             tail: survey.tail.clone(),
             is_state_lost: survey.state_lost,
             lost_entries: survey.lost_entries,
+            is_lower_bound: survey.damage.iter().any(|damage| damage.what.hides_messages()),
             ..Repair::default()
         };
         let mut plan = Self { survey, repair };
         if is_needed {
-            plan.settle_topics();
-            plan.settle_channels();
-            plan.settle_counters();
-            plan.settle_losses();
+            plan.name_topics();
+            plan.name_channels();
+            plan.raise_counters();
+            plan.record_losses();
             let replaced = plan.survey.files.iter().filter(|file| !file.is_sound);
             plan.repair.replaced = replaced.map(|file| log_name(file.no)).collect();
         }
@@ -137,7 +141,7 @@ impl Plan {
 
     /// Gives those topics a name whose creation is gone, and drops those that a later one of their name shows
     /// deleted.
-    fn settle_topics(&mut self) {
+    fn name_topics(&mut self) {
         let Survey { replay, seen, state_lost, present, .. } = &mut self.survey;
         // Without a loss of state, what is not known was deleted.
         let may_live = |number: u32| {
@@ -185,7 +189,7 @@ impl Plan {
         }
     }
 
-    fn settle_channels(&mut self) {
+    fn name_channels(&mut self) {
         let Survey { replay, seen, state_lost, .. } = &mut self.survey;
         let mut names: BTreeMap<(u32, String), u32> = BTreeMap::new();
         for (&number, channel) in &mut replay.channels {
@@ -212,7 +216,7 @@ impl Plan {
     }
 
     /// Passes over every number and block that was used, or may have been.
-    fn settle_counters(&mut self) {
+    fn raise_counters(&mut self) {
         let Survey { replay, seen, state_lost, .. } = &mut self.survey;
         let spare = if *state_lost { NUMBERS_LOST } else { 0 };
         let after = |seen: Option<&u32>| seen.map_or(1, |number| number.saturating_add(1));
@@ -221,33 +225,37 @@ impl Plan {
         replay.next_block = replay.next_block.max(seen.block + 1) + if *state_lost { BLOCKS_LOST } else { 0 };
     }
 
-    /// Makes a hole of what is gone of each topic.
-    fn settle_losses(&mut self) {
+    /// Records the missing offsets of each topic as holes.
+    fn record_losses(&mut self) {
         let numbers: Vec<u32> = self.survey.replay.topics.keys().copied().collect();
         for number in numbers {
             let Survey { replay, present, lost, .. } = &self.survey;
             let spans = self.survey.spans(number);
             let mut gone = RangeSet::default();
             let mut add = |(first, last): (Offset, Offset)| gone.insert(first, last);
-            missing::missing(replay, number, &spans).into_iter().for_each(&mut add);
+            holes::missing(replay, number, &spans).into_iter().for_each(&mut add);
+            if self.repair.is_lower_bound {
+                holes::missing_at_end(replay, number, &spans).into_iter().for_each(&mut add);
+            }
             let none = RangeSet::default();
             let whole = present.get(&number).unwrap_or(&none);
             let damaged = lost.get(&number).into_iter().flat_map(RangeSet::iter);
             let damaged = damaged.flat_map(|(first, last)| whole.missing(first, last));
             damaged
-                .filter(|(first, last)| missing::is_awaited(replay, number, *first, *last))
+                .filter(|(first, last)| holes::is_awaited(replay, number, *first, *last))
                 .for_each(&mut add);
+            let awaited = |(first, last)| holes::awaited(replay, number, first, last);
+            let messages = gone.iter().map(awaited).sum();
             let Some(topic) = self.survey.replay.topics.get_mut(&number) else { continue };
             let ranges: Vec<_> = gone.iter().map(|(first, last)| (first.0, last.0)).collect();
             gone.iter().for_each(|(first, last)| topic.holes.insert(first, last));
             // The checkpoint has the level in force only: what was lost as the level allowed must be known
             // as such.
             topic.levels = vec![(Offset(0), topic.level())];
-            let allowed = missing::missing(&self.survey.replay, number, &spans);
+            let allowed = holes::missing(&self.survey.replay, number, &spans);
             let Some(topic) = self.survey.replay.topics.get_mut(&number) else { continue };
             allowed.into_iter().for_each(|(first, last)| topic.holes.insert(first, last));
             if !ranges.is_empty() {
-                let messages = ranges.iter().map(|(first, last)| last - first + 1).sum();
                 self.repair.losses.push(Loss { topic: number, name: topic.name.clone(), ranges, messages });
             }
         }
@@ -316,7 +324,7 @@ impl Plan {
                 Some(out) => out,
                 none => none.insert(FrameFile::clean(disk, &mut *take_no)?),
             };
-            out.put(&Header { synced_to: 0, ..frame }, payload)
+            out.put(&Header { synced_to: LogPos(0), ..frame }, payload)
         };
         let mut scan = Scanner::new(&file.file, header, FILE_HEADER_BYTES, file.until);
         loop {
@@ -371,7 +379,7 @@ fn row_frame(frame: &Header, payload: &[u8], row: &Sound) -> (Header, Vec<u8>) {
 
 /// Writes a log file that goes on at `position`, with a mark in it: the log is never shorter than its
 /// checkpoint says. Returns its number.
-fn begin_log(disk: &dyn Disk, take_no: impl FnMut() -> u64, position: u64) -> Result<u64> {
+fn begin_log(disk: &dyn Disk, take_no: impl FnMut() -> u64, position: LogPos) -> Result<u64> {
     let (no, file) = own::create_numbered(disk, log_name, take_no)?;
     let header = FileHeader { kind: FileKind::Log, no, base: position, salt: fastrand::u64(..) };
     let mark = Header {

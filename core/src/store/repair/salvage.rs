@@ -147,6 +147,7 @@ mod tests {
     use super::*;
     use crate::message::{Attributes, Offset};
     use crate::store::format::frame::Kind;
+    use crate::store::format::log_pos::LogPos;
     use bytes::BytesMut;
     use proptest::prelude::*;
 
@@ -164,7 +165,7 @@ mod tests {
             first: Offset(0),
             time: 0,
             has_ids: false,
-            synced_to: 0,
+            synced_to: LogPos(0),
         };
         (header, payload.to_vec())
     }
@@ -267,7 +268,7 @@ mod tests {
     }
 
     proptest! {
-        /// I8: whatever is damaged, what is found has the body its offset had; a single place costs one record.
+        /// I8: whatever is damaged, what is found has the body its offset had; one place costs one record.
         #[test]
         fn what_is_found_is_right(
             bodies in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..60), 1..12),

@@ -5,24 +5,26 @@
 //! by too. But nothing stops where the log was cut, and files that the checkpoint and the indexes make
 //! needless at a start are read too.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::error::Result;
-use crate::message::{Offset, SEQ_BITS};
+use crate::message::Offset;
 use crate::store::disk::Disk;
 use crate::store::format::event::Event;
 use crate::store::format::file::{FileHeader, FileKind, log_name};
 use crate::store::format::frame::{Header, Kind};
 use crate::store::format::ids;
+use crate::store::format::log_pos::LogPos;
 use crate::store::format::manifest::Manifest;
 use crate::store::format::range_set::RangeSet;
-use crate::store::open::missing;
+use crate::store::open::holes;
 use crate::store::open::replay::Replay;
 use crate::store::open::scan::{Found, LogScan, damaged_headers};
 use crate::store::read::reader::Scanner;
 use crate::store::repair::damage::{Damage, Tail, What};
 use crate::store::repair::folder::{self, Surveyed};
 use crate::store::repair::salvage;
+use crate::store::repair::seen::Seen;
 
 /// Called with the bytes read and the bytes of all.
 pub type Progress<'a> = &'a mut dyn FnMut(u64, u64);
@@ -32,7 +34,7 @@ pub(crate) struct Survey {
     /// The manifest as it is on disk; `None` where it is missing or damaged.
     pub(crate) manifest: Option<Manifest>,
     /// Number and log position of the checkpoint, if it is whole.
-    pub(crate) checkpoint: Option<(u64, u64)>,
+    pub(crate) checkpoint: Option<(u64, LogPos)>,
     pub(crate) replay: Replay,
     /// Log files in the order of their positions, then clean files. Those nothing was written to are left
     /// out.
@@ -47,30 +49,15 @@ pub(crate) struct Survey {
     /// Place at which a crash cut the log, if it did.
     pub(crate) tail: Option<Tail>,
     /// Position after the last frame.
-    pub(crate) end: u64,
+    pub(crate) end: LogPos,
     /// Greatest position known fsync'd.
-    pub(crate) synced_to: u64,
+    pub(crate) synced_to: LogPos,
     /// Entries that the state lacks, as far as they can be counted.
     pub(crate) lost_entries: u64,
     /// Whether the state may lack anything.
     pub(crate) state_lost: bool,
     /// Numbers that were mentioned anywhere, so that none is used again.
     pub(crate) seen: Seen,
-}
-
-/// Numbers that frames and entries mention.
-#[derive(Default)]
-pub(crate) struct Seen {
-    pub(crate) topics: BTreeSet<u32>,
-    pub(crate) topics_gone: BTreeSet<u32>,
-    pub(crate) channels: BTreeSet<u32>,
-    /// Channels whose creation was read.
-    pub(crate) channels_known: BTreeSet<u32>,
-    /// Next numbers at the time of the checkpoint, if that is whole: what it lacks of those below was
-    /// deleted.
-    pub(crate) counted: Option<(u32, u32)>,
-    /// Greatest block of any offset.
-    pub(crate) block: u64,
 }
 
 /// A place that is not as it was written.
@@ -100,15 +87,15 @@ impl Survey {
             lost: BTreeMap::new(),
             damage: opened.damage,
             tail: None,
-            end: 0,
-            synced_to: 0,
+            end: LogPos(0),
+            synced_to: LogPos(0),
             lost_entries: 0,
             state_lost: false,
             seen: Seen::default(),
         };
         // A checkpoint is named only when all it speaks of is fsync'd.
         survey.synced_to =
-            survey.manifest.as_ref().and_then(|m| m.checkpoint).map_or(0, |(_, position)| position);
+            survey.manifest.as_ref().and_then(|m| m.checkpoint).map_or(LogPos(0), |(_, position)| position);
         match opened.checkpoint {
             Some((no, position, events)) => {
                 events.into_iter().for_each(|event| survey.apply(event));
@@ -131,8 +118,8 @@ impl Survey {
     }
 
     /// The log position from which state frames count.
-    fn from(&self) -> u64 {
-        self.checkpoint.map_or(0, |(_, position)| position)
+    fn from(&self) -> LogPos {
+        self.checkpoint.map_or(LogPos(0), |(_, position)| position)
     }
 
     /// The dense ranges of a topic's whole messages.
@@ -151,13 +138,13 @@ impl Survey {
         let mut counts = Counts { done: 0, total, frames: 0, messages: 0, progress };
         let expected = match self.checkpoint {
             Some((_, position)) => Some(position),
-            None => (!self.state_lost).then_some(0),
+            None => (!self.state_lost).then_some(LogPos(0)),
         };
         let readable: Vec<usize> = (0..files.len()).filter(|&i| files[i].header.is_some()).collect();
         let parts = readable.iter().filter_map(|&i| files[i].part()).collect();
         let mut scan = LogScan::new(parts, self.from(), expected, self.synced_to);
         let (mut damaged, mut tail, mut kept) = (Vec::new(), None, Vec::new());
-        let (mut log_end, mut checked_end, mut has_bad) = (0, 0, false);
+        let (mut log_end, mut checked_end, mut has_bad) = (LogPos(0), LogPos(0), false);
         loop {
             let found = scan.next()?;
             self.synced_to = scan.synced_to();
@@ -223,7 +210,7 @@ impl Survey {
                 }
             }
         }
-        self.note_end_before_checkpoint(checked_end);
+        self.note_missing_ends(&files, checked_end);
         self.end = self.end.max(self.synced_to);
         self.judge_headers(&files, &kept, log_end, &counts, &mut tail);
         self.tail = tail.map(|begun| counts.ended(begun));
@@ -236,18 +223,37 @@ impl Survey {
         Ok(())
     }
 
+    fn note_missing_ends(&mut self, files: &[Surveyed], checked_end: LogPos) {
+        self.note_end_before_checkpoint(checked_end);
+        self.note_missing_beginning(files);
+    }
+
     /// Notes a gap if the log ends at `checked_end`, before the checkpoint's position: it was whole up to
     /// there when the checkpoint was named.
-    fn note_end_before_checkpoint(&mut self, checked_end: u64) {
+    fn note_end_before_checkpoint(&mut self, checked_end: LogPos) {
         let from = self.from();
-        let is_named = |what: &What| matches!(what, What::Log { from, .. } if *from == checked_end);
+        let is_named = |what: &What| matches!(what, What::Log { from, .. } if *from == checked_end.0);
         if checked_end < from && !self.damage.iter().any(|damage| is_named(&damage.what)) {
             self.note_gap(checked_end, from);
         }
     }
 
-    fn note_gap(&mut self, from: u64, to: u64) {
-        self.damage.push(Damage { file: None, at: None, what: What::Log { from, to } });
+    /// Notes a gap if the very first file of the log is missing: its successors show how long it was. Of a
+    /// log whose beginning was cleaned away, nothing shows where it must begin.
+    fn note_missing_beginning(&mut self, files: &[Surveyed]) {
+        let mut logs = files.iter().filter(|file| file.kind == FileKind::Log);
+        let begin = logs.find_map(|file| file.header).map(|header| header.base);
+        let first = log_name(1);
+        let is_gone = |damage: &Damage| damage.what == What::Gone && damage.file.as_ref() == Some(&first);
+        if let Some(begin) = begin.filter(|begin| *begin > LogPos(0))
+            && self.damage.iter().any(is_gone)
+        {
+            self.note_gap(LogPos(0), begin);
+        }
+    }
+
+    fn note_gap(&mut self, from: LogPos, to: LogPos) {
+        self.damage.push(Damage { file: None, at: None, what: What::Log { from: from.0, to: to.0 } });
         self.state_lost = true;
     }
 
@@ -257,7 +263,7 @@ impl Survey {
         &mut self,
         files: &[Surveyed],
         kept: &[u64],
-        log_end: u64,
+        log_end: LogPos,
         counts: &Counts<'_>,
         tail: &mut Option<Tail>,
     ) {
@@ -366,48 +372,10 @@ impl Survey {
             let cut = self.cut.get(&topic).unwrap_or(&none);
             let kept = self.spans(topic).into_iter().flat_map(|(first, last)| cut.missing(first, last));
             let spans: Vec<_> = kept.collect();
-            for (first, last) in missing::missing(&self.replay, topic, &spans) {
+            for (first, last) in holes::missing(&self.replay, topic, &spans) {
                 let what = What::Missing { topic, name: state.name.clone(), first: first.0, last: last.0 };
                 self.damage.push(Damage { file: None, at: None, what });
             }
-        }
-    }
-}
-
-impl Seen {
-    fn offset(&mut self, offset: Offset) {
-        self.block = self.block.max(offset.0 >> SEQ_BITS);
-    }
-
-    fn note(&mut self, event: &Event) {
-        match event {
-            Event::Topic { topic, pump, end, .. } => {
-                self.topics.insert(*topic);
-                self.offset(*pump);
-                self.offset(*end);
-            }
-            Event::TopicDeleted { topic } => {
-                self.topics_gone.insert(*topic);
-            }
-            Event::Channel { channel, topic, .. } => {
-                self.topics.insert(*topic);
-                self.channels.insert(*channel);
-                self.channels_known.insert(*channel);
-            }
-            Event::ChannelDeleted { channel } => {
-                self.channels.insert(*channel);
-                self.channels_known.insert(*channel);
-            }
-            Event::Cursor { channel, .. }
-            | Event::Finished { channel, .. }
-            | Event::Requeued { channel, .. } => {
-                self.channels.insert(*channel);
-            }
-            Event::Counters { .. }
-            | Event::Hole { .. }
-            | Event::Limits { .. }
-            | Event::Dedup { .. }
-            | Event::Ids { .. } => {}
         }
     }
 }

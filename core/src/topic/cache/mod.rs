@@ -9,5 +9,4 @@ mod spill;
 mod volume;
 
 pub(crate) use ring::{CachedFrame, Extents, RingFrames};
-pub(crate) use spill::{Collected, Pending, runs};
 pub(crate) use volume::Volume;

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::message::{Offset, Pos};
-use crate::store::log::Frame;
 use crate::store::memory::chunk::{Pool, Victims};
+use crate::store::memory::frame::Frame;
 
 /// A frame in memory.
 pub(crate) struct CachedFrame {
@@ -20,7 +20,7 @@ pub(crate) struct CachedFrame {
 
 /// The frames in memory. There may be gaps between them: what is on disk only, or finished.
 pub(crate) struct RingFrames {
-    held: VecDeque<CachedFrame>,
+    cached: VecDeque<CachedFrame>,
     /// Messages in them.
     messages: u64,
     /// Counts what the list itself takes; the frames are in its chunks.
@@ -37,72 +37,72 @@ impl CachedFrame {
 
 impl RingFrames {
     pub(crate) fn new(pool: Arc<Pool>) -> Self {
-        Self { held: VecDeque::new(), messages: 0, pool }
+        Self { cached: VecDeque::new(), messages: 0, pool }
     }
 
-    pub(crate) fn push(&mut self, held: CachedFrame) {
-        debug_assert!(self.held.back().is_none_or(|h| h.frame.last() < held.frame.first));
-        self.messages += u64::from(held.frame.count);
-        self.pool.charge(held.list_bytes());
-        self.held.push_back(held);
+    pub(crate) fn push(&mut self, cached: CachedFrame) {
+        debug_assert!(self.cached.back().is_none_or(|h| h.frame.last() < cached.frame.first));
+        self.messages += u64::from(cached.frame.count);
+        self.pool.charge(cached.list_bytes());
+        self.cached.push_back(cached);
     }
 
     fn pop(&mut self) -> Option<CachedFrame> {
-        let held = self.held.pop_front()?;
-        self.messages -= u64::from(held.frame.count);
-        self.pool.discharge(held.list_bytes());
-        Some(held)
+        let cached = self.cached.pop_front()?;
+        self.messages -= u64::from(cached.frame.count);
+        self.pool.discharge(cached.list_bytes());
+        Some(cached)
     }
 
     /// The frame that holds `offset`.
     pub(crate) fn find(&self, offset: Offset) -> Option<&Frame> {
-        let frame = &self.held.get(self.position(offset))?.frame;
+        let frame = &self.cached.get(self.position(offset))?.frame;
         (frame.first <= offset).then_some(frame)
     }
 
     /// The first frame at or after `offset`.
     pub(crate) fn after(&self, offset: Offset) -> Option<&Frame> {
-        self.held.get(self.position(offset)).map(|h| &h.frame)
+        self.cached.get(self.position(offset)).map(|h| &h.frame)
     }
 
     /// Index of the first frame that does not end before `offset`.
     fn position(&self, offset: Offset) -> usize {
-        self.held.partition_point(|h| h.frame.last() < offset)
+        self.cached.partition_point(|h| h.frame.last() < offset)
     }
 
     /// Drops the frames that end before `low`.
     pub(crate) fn trim(&mut self, low: Offset) {
-        while self.held.front().is_some_and(|h| h.frame.last() < low && h.spilling == 0) {
+        while self.cached.front().is_some_and(|h| h.frame.last() < low && h.spilling == 0) {
             self.pop();
         }
-        if self.held.is_empty() && self.held.capacity() > 64 {
-            self.held = VecDeque::new();
+        if self.cached.is_empty() && self.cached.capacity() > 64 {
+            self.cached = VecDeque::new();
         }
     }
 
     /// Last offset of the first frame.
     pub(crate) fn first_last(&self) -> Option<Offset> {
-        self.held.front().map(|h| h.frame.last())
+        self.cached.front().map(|h| h.frame.last())
     }
 
     /// The first offset there is.
     pub(crate) fn first(&self) -> Option<Offset> {
-        self.held.front().map(|h| h.frame.first)
+        self.cached.front().map(|h| h.frame.first)
     }
 
     pub(crate) fn frames(&self) -> impl Iterator<Item = &Frame> {
-        self.held.iter().map(|h| &h.frame)
+        self.cached.iter().map(|h| &h.frame)
     }
 
     /// First and last offsets of the frames that are only in memory and not on their way to the log.
     pub(crate) fn only_in_memory(&self) -> impl Iterator<Item = (Offset, Offset)> + '_ {
-        let held = self.held.iter().filter(|h| !h.on_disk && h.spilling == 0);
-        held.map(|h| (h.frame.first, h.frame.last()))
+        let cached = self.cached.iter().filter(|h| !h.on_disk && h.spilling == 0);
+        cached.map(|h| (h.frame.first, h.frame.last()))
     }
 
     /// The frames that no log file holds, those on their way there included.
     pub(crate) fn not_on_disk(&self) -> impl Iterator<Item = &Frame> {
-        self.held.iter().filter(|h| !h.on_disk).map(|h| &h.frame)
+        self.cached.iter().filter(|h| !h.on_disk).map(|h| &h.frame)
     }
 
     pub(crate) fn messages(&self) -> u64 {
@@ -110,7 +110,7 @@ impl RingFrames {
     }
 
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut CachedFrame> {
-        self.held.iter_mut()
+        self.cached.iter_mut()
     }
 
     /// Drops the frames in the victims' chunks for which `droppable` is true. Returns the first offset of the
@@ -122,45 +122,45 @@ impl RingFrames {
     ) -> Option<Offset> {
         let mut until = None;
         let mut kept = Vec::new();
-        while self.held.front().is_some_and(|h| h.chunk <= victims.until) {
-            let Some(held) = self.pop() else { break };
-            let in_victims = victims.chunks.contains(&held.chunk);
-            if in_victims && droppable(&held) {
+        while self.cached.front().is_some_and(|h| h.chunk <= victims.until) {
+            let Some(cached) = self.pop() else { break };
+            let in_victims = victims.chunks.contains(&cached.chunk);
+            if in_victims && droppable(&cached) {
                 continue;
             }
-            if in_victims && held.spilling == 0 {
-                until = Some(held.frame.first);
+            if in_victims && cached.spilling == 0 {
+                until = Some(cached.frame.first);
             }
-            kept.push(held);
+            kept.push(cached);
         }
         self.pool.charge(kept.iter().map(CachedFrame::list_bytes).sum());
-        for held in kept.into_iter().rev() {
-            self.messages += u64::from(held.frame.count);
-            self.held.push_front(held);
+        for cached in kept.into_iter().rev() {
+            self.messages += u64::from(cached.frame.count);
+            self.cached.push_front(cached);
         }
         until
     }
 
     /// Drops the frames at the front that are on disk.
     pub(crate) fn drop_on_disk(&mut self) {
-        while self.held.front().is_some_and(|h| h.on_disk) {
+        while self.cached.front().is_some_and(|h| h.on_disk) {
             self.pop();
         }
     }
 
     pub(crate) fn clear(&mut self) {
         while self.pop().is_some() {}
-        self.held = VecDeque::new();
+        self.cached = VecDeque::new();
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.held.is_empty()
+        self.cached.is_empty()
     }
 
     /// The frame in memory that holds `offset`, to change.
     pub(crate) fn find_mut(&mut self, offset: Offset) -> Option<&mut CachedFrame> {
         let at = self.position(offset);
-        self.held.get_mut(at).filter(|h| h.frame.first <= offset)
+        self.cached.get_mut(at).filter(|h| h.frame.first <= offset)
     }
 }
 

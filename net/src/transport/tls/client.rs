@@ -9,6 +9,7 @@ use rustls::sign::SingleCertAndKey;
 use rustls::{ClientConfig, ClientConnection, Error, RootCertStore};
 use tokio_rustls::{TlsConnector, TlsStream};
 
+use super::super::metered::Metered;
 use super::verify::AnyServer;
 use super::{TlsError, TlsVersion, certified_key, provider, roots};
 use crate::transport::{Transport, is_path};
@@ -87,7 +88,7 @@ impl ClientTls {
             return Err(io::ErrorKind::Unsupported.into());
         };
         let connector = TlsConnector::from(Arc::clone(&self.config));
-        let stream = connector.connect(name, socket).await?;
+        let stream = connector.connect(name, Metered::new(socket, None)).await?;
         Ok(Transport::Tls(Box::new(TlsStream::Client(stream))))
     }
 }

@@ -51,7 +51,7 @@ pub enum ClientAuthPolicy {
 /// Clients that have to use TLS.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TlsRequired {
-    /// Nobody.
+    /// No client has to use TLS.
     #[default]
     False,
     /// `tcp-https`: on TCP everybody; plain HTTP stays open.
@@ -67,7 +67,7 @@ pub enum TlsVersion {
     Tls10,
     /// `tls1.1`: as 1.2.
     Tls11,
-    /// `tls1.2`. nsqd's default, 1.0, comes to the same, but for a warning.
+    /// `tls1.2`. nsqd's default, 1.0, comes to the same.
     #[default]
     Tls12,
     /// `tls1.3`.
@@ -76,7 +76,7 @@ pub enum TlsVersion {
 
 impl TlsVersion {
     /// Whether versions that it lets pass are not served.
-    pub(super) fn is_outdated(self) -> bool {
+    pub fn is_outdated(self) -> bool {
         matches!(self, Self::Tls10 | Self::Tls11)
     }
 

@@ -12,11 +12,10 @@ use hyper::Request;
 use mq_net::access::{self, Asker, AuthServers, Denied, Granting};
 use mq_net::http::exchange;
 use mq_net::transport::tls::http_connector;
-use parking_lot::Mutex;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use super::endpoint::{AuthMethod, Endpoint};
@@ -33,20 +32,16 @@ pub(in crate::server) const SECRET_BYTES_MAX: usize = 16 * 1024;
 /// Questions under way at a time. Others wait: each has a socket and up to an answer's memory.
 const QUERIES_MAX: usize = 256;
 
-/// Shortest pause between two warnings: when an auth server is down, every client comes back at once.
-const WARNING_PAUSE: Duration = Duration::from_secs(1);
-
 /// The auth servers of a broker.
 pub(in crate::server) struct AuthClient {
     endpoints: Vec<Endpoint>,
     method: AuthMethod,
     connect_timeout: Duration,
     request_timeout: Duration,
-    /// There if some server is asked over TLS.
+    /// TLS, for servers that are asked over it; `None` if there is no such server.
     tls: Option<TlsConnector>,
     patterns: Arc<Patterns>,
     queries: Semaphore,
-    warned: Mutex<Option<Instant>>,
 }
 
 /// Reason for a missing answer, for the log alone: clients do not get it. Never holds a secret.
@@ -86,7 +81,6 @@ impl AuthClient {
             tls,
             patterns: Arc::default(),
             queries: Semaphore::new(QUERIES_MAX),
-            warned: Mutex::default(),
         })))
     }
 
@@ -109,17 +103,6 @@ impl AuthClient {
             }
         }
         Err(Failure(failures))
-    }
-
-    /// Whether a failure is worth a warning: the last was some time ago.
-    pub(in crate::server) fn may_warn(&self) -> bool {
-        let now = Instant::now();
-        let mut warned = self.warned.lock();
-        let due = warned.is_none_or(|at| now.duration_since(at) >= WARNING_PAUSE);
-        if due {
-            *warned = Some(now);
-        }
-        due
     }
 
     async fn ask(&self, endpoint: &Endpoint, asker: &Asker) -> Result<Grant, String> {
@@ -155,9 +138,7 @@ impl AuthServers for AuthClient {
     fn grant(&self, asker: Asker) -> Granting<'_> {
         Box::pin(async move {
             let grant = self.query(&asker).await.map_err(|failure| {
-                if self.may_warn() {
-                    tracing::warn!(remote_ip = asker.remote_ip, %failure, "AUTH failed");
-                }
+                tracing::warn!(remote_ip = asker.remote_ip, %failure, "AUTH failed");
                 Denied::Unauthorized
             })?;
             match grant.authorized.permission_count {

@@ -64,6 +64,8 @@ struct Authorization {
     publish: bool,
     /// libmq's own: to read messages without consuming them, over HTTP.
     peek: bool,
+    /// libmq's own: to drop and requeue single messages, over HTTP.
+    manage: bool,
     topic: Pattern,
     channels: Vec<Pattern>,
 }
@@ -133,6 +135,14 @@ impl access::Permissions for Permissions {
         self.0.iter().any(|authorization| authorization.peek && authorization.topic.matches(topic))
     }
 
+    fn may_manage(&self, topic: &str, channel: &str) -> bool {
+        self.0.iter().any(|authorization| {
+            authorization.manage
+                && authorization.topic.matches(topic)
+                && authorization.channels.iter().any(|pattern| pattern.matches(channel))
+        })
+    }
+
     fn mention(&self, topic: &str) -> bool {
         self.0.iter().any(|authorization| authorization.topic.matches(topic))
     }
@@ -146,12 +156,13 @@ impl Authorization {
             Value::Null => &empty,
             _ => return Err(Invalid::of("an authorization is no object")),
         };
-        let (mut subscribe, mut publish, mut peek) = (false, false, false);
+        let (mut subscribe, mut publish, mut peek, mut manage) = (false, false, false, false);
         for permission in list(value, "permissions")? {
             match permission {
                 Value::String(name) if name == "subscribe" => subscribe = true,
                 Value::String(name) if name == "publish" => publish = true,
                 Value::String(name) if name == "peek" => peek = true,
+                Value::String(name) if name == "manage" => manage = true,
                 Value::String(name) => return Err(Invalid(format!("unknown permission {}", shown(name)))),
                 _ => return Err(Invalid::of("a permission is no string")),
             }
@@ -172,7 +183,7 @@ impl Authorization {
                 _ => Err(Invalid::of("a channel is no string")),
             })
             .collect::<Result<_, _>>()?;
-        Ok(Self { subscribe, publish, peek, topic, channels })
+        Ok(Self { subscribe, publish, peek, manage, topic, channels })
     }
 }
 

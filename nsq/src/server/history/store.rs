@@ -192,7 +192,7 @@ impl Round<'_> {
         }
     }
 
-    /// Ends the round with the reading of the node.
+    /// Ends the round, with the broker's own reading.
     pub(in crate::server) fn end(self, node: Reading) {
         self.history.end(node);
     }

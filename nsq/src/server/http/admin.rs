@@ -88,7 +88,7 @@ pub(super) async fn drain(api: Arc<Endpoints>, request: Request) -> Result<Answe
     Ok(Answer::empty())
 }
 
-/// What `GET /drain` answers.
+/// Answer of `GET /drain`.
 #[derive(Serialize)]
 pub(super) struct DrainStatus {
     /// `none`: the broker was not asked to drain; `draining`; `ended`: it stops now.
@@ -154,7 +154,7 @@ async fn ticket_or_gone(broker: &Broker, changed: CoreResult<Ticket>, gone: &str
     }
 }
 
-/// Answers when it is known what became of the ticket.
+/// Answers a change: empty once the ticket is done, the error if it failed.
 pub(super) async fn settled(broker: &Broker, ticket: Ticket) -> Result<Answer, Answer> {
     match LogWait::new(broker).follow(ticket).await {
         Ok(()) => Ok(Answer::empty()),
@@ -162,7 +162,7 @@ pub(super) async fn settled(broker: &Broker, ticket: Ticket) -> Result<Answer, A
     }
 }
 
-/// Does what may wait for a disk where that holds up nobody.
+/// Runs work that may wait for a disk on a thread of the blocking pool.
 pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> CoreResult<T> + Send + 'static,
 ) -> CoreResult<T> {

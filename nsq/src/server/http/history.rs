@@ -28,10 +28,13 @@ pub(super) async fn history(api: Arc<Endpoints>, request: Request) -> Result<Ans
     if topic.as_deref().is_some_and(|topic| !caller.sees(topic)) {
         return Err(Answer::error(StatusCode::FORBIDDEN, "FORBIDDEN"));
     }
-    let _turn = request.turn().await;
+    let turn = request.turn().await;
     let history = Arc::clone(&api.history);
     // Written where the lock's holder delays nobody but the next to ask.
+    let made_in = turn.clone();
     let written = tokio::task::spawn_blocking(move || {
+        // Given up with the work: who asked may be gone before it is done.
+        let _turn = turn;
         let history = history.lock();
         let Some(span) = span else {
             let wanted = |name: &str| caller.sees(name) && topic.as_deref().is_none_or(|topic| topic == name);
@@ -41,5 +44,6 @@ pub(super) async fn history(api: Arc<Endpoints>, request: Request) -> Result<Ans
         let curve = Curve::new(&history, place, span);
         Answer::json(&curve.unwrap_or_else(|| Curve::empty(&history, span)))
     });
-    written.await.map_err(|_| Answer::error(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL_ERROR"))
+    let failed = |_| Answer::error(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL_ERROR");
+    written.await.map(|answer| answer.made_in(made_in)).map_err(failed)
 }

@@ -2,12 +2,14 @@
 //!
 //! - [`Endpoints`]: the table of all of it
 //! - `status`: what is asked most; `history`: how it was; `peek`: messages, read without consuming them;
-//!   `publish`, `admin`, `topic_config`: what changes something; `options`:
-//!   /config
+//!   `message`: one of them, dropped or requeued
+//! - `publish`, `admin`, `topic_config`, `channel_config`: what changes something; `options`: /config
 //! - `names`: topics and channels in a query; `refused`: errors of the core as answers
 
 mod admin;
+mod channel_config;
 mod history;
+mod message;
 mod names;
 #[cfg(test)]
 mod openapi_test;
@@ -18,8 +20,6 @@ mod refused;
 mod status;
 mod topic_config;
 
-pub use options::{OptionError, OptionSource, OptionValue, Options};
-
 use std::future::Future;
 use std::sync::{Arc, OnceLock};
 
@@ -27,9 +27,11 @@ use mq_core::Broker;
 use parking_lot::Mutex;
 
 use self::admin::{ChannelAction, TopicAction};
+use self::message::MessageAction;
 use super::history::History;
+use super::options::Options;
 use super::session::Shared;
-use super::stats::{Gather, Publishing};
+use super::stats::{Publishing, StatsCollector};
 use crate::wire::Limits;
 use mq_net::access::{Access, Caller};
 use mq_net::http::{Answer, Api, Handling, HostNames, Method, Parameter, Request, Route, Site, StatusCode};
@@ -39,7 +41,7 @@ pub(super) struct Endpoints {
     pub(super) broker: Broker,
     pub(super) shared: Arc<Shared>,
     pub(super) limits: Limits,
-    pub(super) gather: Gather,
+    pub(super) collector: StatsCollector,
     pub(super) publishing: Arc<Publishing>,
     pub(super) history: Arc<Mutex<History>>,
     /// The pages beside the API, once there are any.
@@ -64,9 +66,12 @@ pub(super) struct Ports {
 const TOPIC: Parameter = Parameter::required("topic", "Name of the topic");
 const CHANNEL: Parameter = Parameter::required("channel", "Name of the channel");
 
+const ID: Parameter = Parameter::required("id", "The message's id, 16 hexadecimal digits");
+
 const BAD: StatusCode = StatusCode::BAD_REQUEST;
 const FORBIDDEN: StatusCode = StatusCode::FORBIDDEN;
 const MISSING: StatusCode = StatusCode::NOT_FOUND;
+const CONFLICT: StatusCode = StatusCode::CONFLICT;
 const LARGE: StatusCode = StatusCode::PAYLOAD_TOO_LARGE;
 const BROKEN: StatusCode = StatusCode::INTERNAL_SERVER_ERROR;
 const BUSY: StatusCode = StatusCode::SERVICE_UNAVAILABLE;
@@ -208,6 +213,25 @@ impl Api for Endpoints {
             CHANGE,
             by!(admin::change_channel, ChannelAction::Unpause),
         ),
+        get("/channel/config", &[TOPIC, CHANNEL], &[BAD, FORBIDDEN, MISSING], by!(channel_config::get)),
+        put(
+            "/channel/config",
+            &[TOPIC, CHANNEL],
+            &[BAD, FORBIDDEN, MISSING, LARGE, BROKEN, BUSY],
+            by!(channel_config::put),
+        ),
+        post(
+            "/message/drop",
+            &[TOPIC, CHANNEL, ID],
+            &[BAD, FORBIDDEN, MISSING, CONFLICT, BROKEN, BUSY],
+            by!(message::change_message, MessageAction::Drop),
+        ),
+        post(
+            "/message/requeue",
+            &[TOPIC, CHANNEL, ID],
+            CHANGE,
+            by!(message::change_message, MessageAction::Requeue),
+        ),
         get("/config/{option}", &[], &[BAD], by!(options::get)),
         put("/config/{option}", &[], &[BAD, FORBIDDEN, LARGE, BROKEN], by!(options::put)),
         get("/drain", &[], &[BAD, FORBIDDEN], by!(admin::drain_status)),
@@ -275,7 +299,7 @@ async fn absent(_: Arc<Endpoints>, request: Request) -> Result<Answer, Answer> {
     Err(Answer::error_with(ABSENT, "NOT_IMPLEMENTED", detail))
 }
 
-/// An answer either way.
+/// A handler's future whose error is an answer, too.
 fn either(answer: impl Future<Output = Result<Answer, Answer>> + Send + 'static) -> Handling {
     Box::pin(async { answer.await.unwrap_or_else(|error| error) })
 }
@@ -283,7 +307,7 @@ fn either(answer: impl Future<Output = Result<Answer, Answer>> + Send + 'static)
 /// Parts of [`Endpoints`].
 pub(super) struct Parts {
     pub(super) shared: Arc<Shared>,
-    pub(super) gather: Gather,
+    pub(super) collector: StatsCollector,
     pub(super) ports: Ports,
     pub(super) access: Arc<Access>,
     pub(super) tls_required: bool,
@@ -291,7 +315,7 @@ pub(super) struct Parts {
 
 impl Endpoints {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { shared, gather, ports, access, tls_required } = parts;
+        let Parts { shared, collector, ports, access, tls_required } = parts;
         let config = &shared.config;
         let own = [&config.hostname, &config.broadcast_address];
         let hosts = own.into_iter().chain(&config.http_allowed_hosts).map(String::as_str);
@@ -305,7 +329,7 @@ impl Endpoints {
             options: shared.config.options.clone(),
             access,
             shared,
-            gather,
+            collector,
             ports,
             tls_required,
         }

@@ -112,8 +112,9 @@ fn every_field_is_described_and_nothing_else() {
             full["topics"][0]["e2e_processing_latency"]["percentiles"][0].clone(),
             full["topics"][0]["e2e_processing_latency"]["percentiles"][0].clone(),
         ),
-        ("Info", answer(super::status::sample_info()), answer(super::status::sample_info())),
+        ("Info", answer(super::status::sample_info(true)), answer(super::status::sample_info(false))),
         ("TopicConfig", super::topic_config::sample(), super::topic_config::sample()),
+        ("ChannelConfig", super::channel_config::sample(), super::channel_config::sample()),
         ("HistoryOverview", history::samples::overview(), history::samples::overview()),
         (
             "HistorySeries",
@@ -132,6 +133,7 @@ fn every_field_is_described_and_nothing_else() {
             super::peek::sample(None)["messages"][0]["headers"][0].clone(),
             super::peek::sample(None)["messages"][0]["headers"][0].clone(),
         ),
+        ("MessageChanged", super::message::sample(), super::message::sample()),
         ("Drain", answer(super::admin::sample_drain()), answer(super::admin::sample_drain())),
         ("Error", explained, refused),
         ("TlsRequired", answer(super::tls_required(1)), answer(super::tls_required(1))),

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use base64::Engine;
+use base64::display::Base64Display;
 use base64::engine::general_purpose::STANDARD;
-use mq_core::{ChannelName, Delivery, Headers, Held, MessageId, Offset};
-use serde::Serialize;
+use mq_core::{ChannelName, Delivery, Headers, MessageId, Offset, PendingMessage};
+use serde::{Serialize, Serializer};
 
 use super::Endpoints;
 use super::admin::blocking;
@@ -20,34 +20,59 @@ const MESSAGES_MAX: usize = 1000;
 /// Bytes of bodies in an answer, but for a single message.
 const BYTES_MAX: usize = 1024 * 1024;
 
-/// Messages, oldest first.
-#[derive(Debug, Serialize)]
-struct Peeked {
-    messages: Vec<PeekedMessage>,
-    /// The id to go on from.
-    next: String,
-}
+/// The object `{"messages": [...], "next": "..."}`, messages oldest first and `next` the id to go on from,
+/// while it is written: a message's body is copied once.
+struct Peeked(Vec<u8>);
 
 #[derive(Debug, Serialize)]
-struct PeekedMessage {
+struct PeekedMessage<'a> {
     id: String,
     /// Time of its publish, in nanoseconds since 1970.
     timestamp: u64,
     /// Deliveries of it, where they are known.
     attempts: u16,
-    /// In base64.
-    body: String,
-    headers: Vec<PeekedHeader>,
+    body: Base64<'a>,
+    headers: Vec<PeekedHeader<'a>>,
     /// The place of the message in its channel: `waiting`, `in_flight` or `deferred`.
     #[serde(skip_serializing_if = "Option::is_none")]
     state: Option<&'static str>,
 }
 
 #[derive(Debug, Serialize)]
-struct PeekedHeader {
-    name: String,
-    /// In base64.
-    value: String,
+struct PeekedHeader<'a> {
+    name: &'a str,
+    value: Base64<'a>,
+}
+
+/// Bytes, in base64.
+#[derive(Debug)]
+struct Base64<'a>(&'a [u8]);
+
+impl Serialize for Base64<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&Base64Display::new(self.0, &STANDARD))
+    }
+}
+
+impl Default for Peeked {
+    fn default() -> Self {
+        Self(br#"{"messages":["#.to_vec())
+    }
+}
+
+impl Peeked {
+    fn add(&mut self, message: &PeekedMessage<'_>) {
+        if self.0.last() != Some(&b'[') {
+            self.0.push(b',');
+        }
+        // A vector takes all that is written to it, and these fields have a form in JSON.
+        let _ = serde_json::to_writer(&mut self.0, message);
+    }
+
+    fn finish(mut self, next: Offset) -> Vec<u8> {
+        self.0.extend_from_slice(format!(r#"],"next":"{}"}}"#, hex(MessageId(next.0))).as_bytes());
+        self.0
+    }
 }
 
 /// GET /peek
@@ -69,19 +94,22 @@ pub(super) async fn peek(api: Arc<Endpoints>, request: Request) -> Result<Answer
         peer = request.peer().address,
         "messages peeked at"
     );
-    let _turn = request.turn().await;
+    let turn = request.sole_turn().await;
+    let made_in = turn.clone();
     let read = blocking(move || {
-        let mut messages = Vec::new();
+        // Given up with the work: who asked may be gone before it is done.
+        let _turn = turn;
+        let mut answer = Peeked::default();
         let from = from.map_or(Offset(0), |id| MessageId(id).offset());
         let next = match channel {
-            Some(channel) => channel.peek(from, max, BYTES_MAX, &mut |message, held| {
-                messages.push(PeekedMessage { state: Some(state(&held)), ..peeked(&message) });
+            Some(channel) => channel.peek(from, max, BYTES_MAX, &mut |message, pending| {
+                answer.add(&PeekedMessage { state: Some(state(&pending)), ..peeked(&message) });
             })?,
-            None => topic.peek(Some(from), max, BYTES_MAX, &mut |message| messages.push(peeked(&message)))?,
+            None => topic.peek(Some(from), max, BYTES_MAX, &mut |message| answer.add(&peeked(&message)))?,
         };
-        Ok(Peeked { messages, next: hex(MessageId(next.0)) })
+        Ok(answer.finish(next))
     });
-    Ok(Answer::json(&read.await.map_err(|error| refused(&error))?))
+    Ok(Answer::raw_json(read.await.map_err(|error| refused(&error))?).made_in(made_in))
 }
 
 /// An id as clients see it.
@@ -89,22 +117,22 @@ fn hex(id: MessageId) -> String {
     String::from_utf8_lossy(&id.to_hex()).into_owned()
 }
 
-fn state(held: &Held) -> &'static str {
-    match (held.due, held.in_flight) {
+/// The place of a message in its channel.
+pub(super) fn state(pending: &PendingMessage) -> &'static str {
+    match (pending.due, pending.in_flight) {
         (Some(_), _) => "deferred",
         (None, true) => "in_flight",
         (None, false) => "waiting",
     }
 }
 
-fn peeked(message: &Delivery<'_>) -> PeekedMessage {
-    let header =
-        |(name, value): (&str, &[u8])| PeekedHeader { name: name.to_owned(), value: STANDARD.encode(value) };
+fn peeked<'a>(message: &Delivery<'a>) -> PeekedMessage<'a> {
+    let header = |(name, value)| PeekedHeader { name, value: Base64(value) };
     PeekedMessage {
         id: hex(message.id),
         timestamp: message.time,
         attempts: message.attempts,
-        body: STANDARD.encode(message.body),
+        body: Base64(message.body),
         headers: Headers::new(message.attributes.headers).map(header).collect(),
         state: None,
     }
@@ -136,14 +164,16 @@ fn max(query: &Query) -> Result<usize, Answer> {
 /// A sample for the test of the API's description.
 #[cfg(test)]
 pub(super) fn sample(state: Option<&'static str>) -> serde_json::Value {
-    let header = PeekedHeader { name: "h".to_owned(), value: String::new() };
+    let header = PeekedHeader { name: "h", value: Base64(b"") };
     let message = PeekedMessage {
         id: String::new(),
         timestamp: 1,
         attempts: 1,
-        body: String::new(),
+        body: Base64(b""),
         headers: vec![header],
         state,
     };
-    serde_json::to_value(Peeked { messages: vec![message], next: String::new() }).unwrap()
+    let mut answer = Peeked::default();
+    answer.add(&message);
+    serde_json::from_slice(&answer.finish(Offset(0))).unwrap()
 }

@@ -11,10 +11,11 @@ use crate::server::config::Config;
 use crate::server::metrics;
 use crate::server::stats::Selection;
 use mq_net::http::{Answer, Query, Request, StatusCode};
+use mq_net::transport::tls::TlsConfig;
 
 /// GET /ping
 pub(super) async fn ping(api: Arc<Endpoints>, _: Request) -> Result<Answer, Answer> {
-    let health = api.gather.health();
+    let health = api.collector.health();
     let status = if health == "OK" { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR };
     Ok(Answer::text(health).plain().status(status))
 }
@@ -34,12 +35,16 @@ struct Info<'a> {
     max_deflate_level: u8,
     topology_zone: &'a str,
     topology_region: &'a str,
+    /// Not one of nsqd's fields, and absent unless the broker empties itself.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    draining: bool,
 }
 
 /// GET /info
 pub(super) async fn info(api: Arc<Endpoints>, _: Request) -> Result<Answer, Answer> {
-    let start_time = api.gather.started.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    Ok(Answer::json(&Info::of(&api.shared.config, api.ports, start_time)))
+    let start_time = api.collector.started.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let draining = api.broker.is_draining();
+    Ok(Answer::json(&Info { draining, ..Info::of(&api.shared.config, api.ports, start_time) }))
 }
 
 impl<'a> Info<'a> {
@@ -57,14 +62,15 @@ impl<'a> Info<'a> {
             max_deflate_level: config.max_deflate_level,
             topology_zone: &config.topology_zone,
             topology_region: &config.topology_region,
+            draining: false,
         }
     }
 }
 
 /// A sample for the test of the API's description.
 #[cfg(test)]
-pub(super) fn sample_info() -> Answer {
-    Answer::json(&Info::of(&Config::default(), Ports::default(), 0))
+pub(super) fn sample_info(draining: bool) -> Answer {
+    Answer::json(&Info { draining, ..Info::of(&Config::default(), Ports::default(), 0) })
 }
 
 /// GET /stats
@@ -77,14 +83,15 @@ pub(super) async fn stats(api: Arc<Endpoints>, request: Request) -> Result<Answe
         memory: wanted(&query, "include_mem"),
     };
     let caller = api.caller(&request);
-    let _turn = request.turn().await;
-    let stats = api.gather.stats(selection, |topic| caller.sees(topic));
+    let turn = request.turn().await;
+    let stats = api.collector.stats(selection, |topic| caller.sees(topic));
     if query.get("format") == Some("json") {
-        return Ok(Answer::json(&stats));
+        return Ok(Answer::json(&stats).made_in(turn));
     }
     let now = SystemTime::now();
-    let uptime = now.duration_since(api.gather.started).unwrap_or_default();
-    Ok(Answer::text(stats.text(uptime, now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs())))
+    let uptime = now.duration_since(api.collector.started).unwrap_or_default();
+    Ok(Answer::text(stats.text(uptime, now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()))
+        .made_in(turn))
 }
 
 /// Returns whether a part of the answer is wanted: it is unless the query refuses it.
@@ -97,19 +104,24 @@ pub(super) async fn metrics(api: Arc<Endpoints>, request: Request) -> Result<Ans
     let query = request.query()?;
     let caller = api.caller(&request);
     let with_topics = wanted(&query, "topics");
-    let _turn = request.turn().await;
+    let turn = request.turn().await;
     let (broker, per_channel) = (api.broker.clone(), api.shared.config.metrics_per_channel);
-    let gather = api.gather.clone();
+    let collector = api.collector.clone();
     let publishing = Arc::clone(&api.publishing);
+    let certificate_expires = api.shared.tls.as_ref().and_then(TlsConfig::expires);
     // From the first request on there are times to report.
     broker.measure_latency(None);
     publishing.start();
+    let made_in = turn.clone();
     let written = tokio::task::spawn_blocking(move || {
-        let source = metrics::Source { gather: &gather, publishing: publishing.histogram(), per_channel };
+        // Given up with the work: who asked may be gone before it is done.
+        let _turn = turn;
+        let publishing = publishing.histogram();
+        let source = metrics::Source { collector: &collector, publishing, per_channel, certificate_expires };
         metrics::write(&source, |topic| with_topics && caller.sees(topic))
     });
     match written.await {
-        Ok(Ok(text)) => Ok(Answer::text(text).plain().content_type(metrics::CONTENT_TYPE)),
+        Ok(Ok(text)) => Ok(Answer::text(text).plain().content_type(metrics::CONTENT_TYPE).made_in(made_in)),
         _ => Err(Answer::error(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL_ERROR")),
     }
 }

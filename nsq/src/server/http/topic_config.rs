@@ -13,7 +13,7 @@ use super::refused::refused;
 use mq_net::http::{Answer, Request, StatusCode};
 
 /// Largest body of a change: settings are few and short.
-const BODY_BYTES_MAX: u64 = 64 * 1024;
+pub(super) const BODY_BYTES_MAX: u64 = 64 * 1024;
 
 /// All settings of a topic. Limits of 0 are none.
 #[derive(Debug, Serialize)]
@@ -100,7 +100,7 @@ fn show(topic: &Topic) -> Answer {
     Answer::json(&TopicConfig::new(topic.durability(), topic.limits(), topic.dedup_in_force()))
 }
 
-fn invalid(detail: &str) -> Answer {
+pub(super) fn invalid(detail: &str) -> Answer {
     Answer::error_with(StatusCode::BAD_REQUEST, "INVALID_CONFIG", detail)
 }
 
@@ -138,7 +138,7 @@ fn level(name: &str) -> Result<Durability, Answer> {
     Durability::parse(name).ok_or_else(|| invalid(&format!("durability {name:?} is none of {names}")))
 }
 
-fn not_set(error: &Error) -> Answer {
+pub(super) fn not_set(error: &Error) -> Answer {
     match error.kind() {
         ErrorKind::InvalidArgument => invalid(&error.to_string()),
         _ => refused(error),

@@ -32,7 +32,9 @@ macro_rules! families {
 /// Families of the broker as a whole.
 pub(super) const BROKER: &[Family<Snapshot>] = families! {
     Gauge "mq_start_time_seconds" "When the server started, in seconds since 1970" |s| s.start_time as f64;
-    Gauge "mq_healthy" "1 if everything that is asked of the broker can be done, else 0" |s| u8::from(s.healthy).into();
+    Gauge "mq_healthy" "1 if the log can be written and no topic is stopped for damage, else 0" |s| u8::from(s.healthy).into();
+    Gauge "mq_draining" "1 while the broker empties itself to stop, and so refuses publishes, else 0; it is healthy meanwhile" |s| u8::from(s.draining).into();
+    Gauge "mq_tls_certificate_expiry_seconds" "When the certificate of TLS expires, or one between it and a root, in seconds since 1970; 0 without TLS" |s| s.certificate_expires.unwrap_or_default() as f64;
     Gauge "mq_connections" "Connections of NSQ's TCP protocol" |s| s.connections as f64;
     Gauge "mq_topics" "Topics" |s| s.broker.topics as f64;
     Gauge "mq_damaged_topics" "Topics that are stopped for damage" |s| s.broker.damaged_topics as f64;
@@ -84,5 +86,7 @@ pub(super) const CHANNEL: &[Family<ChannelEntry>] = families! {
     Counter "mq_channel_finished_messages" "Messages finished" |c| c.finished as f64;
     Counter "mq_channel_requeued_messages" "How often messages were requeued" |c| c.requeue_count as f64;
     Counter "mq_channel_timed_out_messages" "How often messages timed out" |c| c.timeout_count as f64;
+    Counter "mq_channel_oversized_messages" "How often messages were put aside because a consumer could not receive them" |c| c.oversized_count as f64;
+    Counter "mq_channel_dead_letters" "Messages moved to the dead letter topic" |c| c.dead_letter_count as f64;
     Counter "mq_channel_skipped_messages" "Messages dropped because too many waited: of ephemeral channels, and at a topic's limits" |c| c.skipped as f64;
 };

@@ -15,29 +15,32 @@ use prometheus_client::registry::{Registry, Unit};
 
 use self::families::{BROKER, CHANNEL, Family, Kind, TOPIC};
 use super::listener::PROTOCOL;
-use super::stats::{ChannelEntry, Gather, Selection, TopicEntry};
+use super::stats::{ChannelEntry, Selection, StatsCollector, TopicEntry};
 
 /// Content type of the text that [`write`] writes.
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Sources of the metrics.
 pub(super) struct Source<'a> {
-    pub(super) gather: &'a Gather,
+    pub(super) collector: &'a StatsCollector,
     /// Latency of publishes.
     pub(super) publishing: Histogram,
     /// Whether each channel has metrics of its own. If not, those of a topic's channels are added up.
     pub(super) per_channel: bool,
+    /// The time at which the certificate of TLS expires, in seconds since 1970.
+    pub(super) certificate_expires: Option<u64>,
 }
 
 /// All numbers of one moment, of the topics that are `visible`.
 pub(super) fn write(source: &Source<'_>, visible: impl Fn(&str) -> bool) -> Result<String, fmt::Error> {
-    let stats = source.gather.stats(Selection::default(), visible);
+    let stats = source.collector.stats(Selection::default(), visible);
     let mut registry = Registry::default();
     registry.register_collector(Box::new(Snapshot {
         start_time: stats.start_time,
         healthy: stats.health == "OK",
-        connections: source.gather.clients.count(PROTOCOL) as u64,
-        broker: source.gather.broker.stats(),
+        draining: stats.draining,
+        connections: source.collector.clients.count(PROTOCOL) as u64,
+        broker: source.collector.broker.stats(),
         publishing: source.publishing,
         topics: stats
             .topics
@@ -46,6 +49,7 @@ pub(super) fn write(source: &Source<'_>, visible: impl Fn(&str) -> bool) -> Resu
             .map(|topic| per(topic, source.per_channel))
             .collect(),
         per_channel: source.per_channel,
+        certificate_expires: source.certificate_expires,
     }));
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &registry)?;
@@ -57,11 +61,13 @@ pub(super) fn write(source: &Source<'_>, visible: impl Fn(&str) -> bool) -> Resu
 struct Snapshot {
     start_time: u64,
     healthy: bool,
+    draining: bool,
     connections: u64,
     broker: BrokerStats,
     publishing: Histogram,
     topics: Vec<Arc<TopicEntry>>,
     per_channel: bool,
+    certificate_expires: Option<u64>,
 }
 
 /// The topic with its channels, or with their sum.
@@ -85,6 +91,8 @@ fn add(mut sum: ChannelEntry, channel: ChannelEntry) -> ChannelEntry {
         (&mut sum.requeue_count, channel.requeue_count),
         (&mut sum.timeout_count, channel.timeout_count),
         (&mut sum.client_count, channel.client_count),
+        (&mut sum.oversized_count, channel.oversized_count),
+        (&mut sum.dead_letter_count, channel.dead_letter_count),
         (&mut sum.finished, channel.finished),
         (&mut sum.skipped, channel.skipped),
         (&mut sum.memory, channel.memory),

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-/// There is no garbage collector here: what is about one is 0.
+/// Memory of the process, in nsqd's fields. Those of a garbage collector are 0: there is none here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub(in crate::server) struct Memory {
     pub(in crate::server) heap_objects: u64,

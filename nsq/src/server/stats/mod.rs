@@ -1,10 +1,10 @@
 //! A server's numbers, as nsqd's `/stats` shows them.
 //!
-//! - [`Stats`]: all of them at one moment, field for field; `gather`: from the broker and its clients
+//! - [`Stats`]: all of them at one moment, field for field; `collector`: from the broker and its clients
 //! - `text`: for people; `time`: times as Go writes them; `memory`: the process's
 //! - `publishing`: how long publishes took
 
-mod gather;
+mod collector;
 mod memory;
 mod model;
 mod publishing;
@@ -13,7 +13,7 @@ pub(super) mod samples;
 mod text;
 mod time;
 
-pub(super) use gather::{Gather, Selection};
+pub(super) use collector::{Selection, StatsCollector};
 pub(super) use memory::Memory;
 pub(super) use model::{ChannelEntry, LatencyEntry, Stats, TopicEntry};
 pub(super) use publishing::{Measured, Publishing};

@@ -12,6 +12,10 @@ pub(in crate::server) struct Stats {
     pub(in crate::server) version: String,
     /// `OK`, or `NOK - ` and what is wrong.
     pub(in crate::server) health: String,
+    /// Whether the broker empties itself, to stop: it refuses publishes. Not one of nsqd's fields, and absent
+    /// unless it does.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(in crate::server) draining: bool,
     /// Seconds since 1970.
     pub(in crate::server) start_time: u64,
     /// `None` if a topic was asked for that does not exist.
@@ -63,6 +67,13 @@ pub(in crate::server) struct ChannelEntry {
     pub(in crate::server) clients: Option<Vec<ClientEntry>>,
     pub(in crate::server) paused: bool,
     pub(in crate::server) e2e_processing_latency: LatencyEntry,
+    /// Number of times that a message was put aside because it was larger than its consumer could take. Not
+    /// one of nsqd's fields, and absent while it is 0: only consumers over gRPC have such a limit.
+    #[serde(skip_serializing_if = "is_none")]
+    pub(in crate::server) oversized_count: u64,
+    /// Messages moved to the dead letter topic. Not one of nsqd's fields, and absent while it is 0.
+    #[serde(skip_serializing_if = "is_none")]
+    pub(in crate::server) dead_letter_count: u64,
     /// Only metrics show this figure and those below.
     #[serde(skip)]
     pub(in crate::server) finished: u64,
@@ -74,6 +85,11 @@ pub(in crate::server) struct ChannelEntry {
     pub(in crate::server) memory: u64,
     #[serde(skip)]
     pub(in crate::server) latency: Histogram,
+}
+
+/// Whether there is nothing to show. By reference, as serde asks.
+fn is_none(count: &u64) -> bool {
+    *count == 0
 }
 
 #[derive(Clone, Debug, Serialize)]

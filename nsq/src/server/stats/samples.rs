@@ -39,6 +39,8 @@ fn stats(client: ClientEntry, latency: LatencyEntry, memory: Option<Memory>, ful
         clients: full.then(|| vec![client.clone()]),
         paused: false,
         e2e_processing_latency: latency.clone(),
+        oversized_count: u64::from(full),
+        dead_letter_count: u64::from(full),
         finished: 0,
         skipped: 0,
         bytes: 0,
@@ -64,6 +66,7 @@ fn stats(client: ClientEntry, latency: LatencyEntry, memory: Option<Memory>, ful
     let stats = Stats {
         version: "1".to_owned(),
         health: "OK".to_owned(),
+        draining: full,
         start_time: 0,
         topics: Some(vec![topic]),
         memory,

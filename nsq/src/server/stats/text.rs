@@ -21,6 +21,9 @@ impl Stats {
         writeln!(out, "start_time {}", rfc3339(self.start_time))?;
         writeln!(out, "uptime {}", duration(uptime))?;
         writeln!(out, "\nHealth: {}", self.health)?;
+        if self.draining {
+            writeln!(out, "Draining: publishes are refused")?;
+        }
         if let Some(memory) = &self.memory {
             writeln!(out, "\nMemory:")?;
             for (name, value) in [
@@ -70,6 +73,12 @@ impl Stats {
                     channel.message_count,
                     channel.e2e_processing_latency,
                 )?;
+                if channel.oversized_count > 0 {
+                    writeln!(out, "        too large for a consumer: {} times", channel.oversized_count)?;
+                }
+                if channel.dead_letter_count > 0 {
+                    writeln!(out, "        dead letters: {}", channel.dead_letter_count)?;
+                }
                 for client in channel.clients.iter().flatten() {
                     write!(out, "        ")?;
                     client.write_text(out, now)?;

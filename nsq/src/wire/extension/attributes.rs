@@ -28,12 +28,17 @@ impl<'a> Attributes<'a> {
     /// Decodes a list of attributes, without the length before it.
     ///
     /// # Errors
-    /// If a length does not fit, a value is not what its kind has, or a kind must be known and is not.
+    /// If a length does not fit, a value is not what its kind has, a kind must be known and is not, or one is
+    /// there twice.
     pub fn decode(mut bytes: &'a [u8]) -> Result<Self, Malformed> {
         let mut attributes = Self::default();
+        let mut seen = [false; HEADERS as usize + 1];
         while let Some((kind, rest)) = bytes.split_first() {
             bytes = rest;
             let value = sized::<4>(&mut bytes)?;
+            if seen.get_mut(usize::from(*kind)).is_some_and(|seen| std::mem::replace(seen, true)) {
+                return Err(Malformed::Twice(*kind));
+            }
             match *kind {
                 DELAY => {
                     let ms = value.try_into().map_err(|_| Malformed::Value(DELAY))?;
@@ -143,7 +148,9 @@ mod tests {
 
     #[test]
     fn unknown_kinds_are_refused_below_128_and_passed_over_above() {
-        assert_eq!(Attributes::decode(&[4, 0, 0, 0, 0]), Err(Malformed::Attribute(4)));
+        for kind in [0, 4] {
+            assert_eq!(Attributes::decode(&[kind, 0, 0, 0, 0]), Err(Malformed::Attribute(kind)));
+        }
         assert_eq!(Attributes::decode(&[127, 0, 0, 0, 1, 9]), Err(Malformed::Attribute(127)));
         let known = Attributes::decode(&[128, 0, 0, 0, 1, 9, 2, 0, 0, 0, 1, b'x']).unwrap();
         assert_eq!(known.id, Some(&b"x"[..]));
@@ -158,6 +165,19 @@ mod tests {
         assert_eq!(Attributes::decode(&[2, 0, 0, 0, 2, b'x']), Err(Malformed::Length));
         assert_eq!(Attributes::decode(&[3, 0, 0, 0, 2, 1, b'n']), Err(Malformed::Headers));
         assert_eq!(Attributes::decode(&[3, 0, 0, 0, 4, 1, 0xff, 0, 0]), Err(Malformed::Headers));
+    }
+
+    #[test]
+    fn an_attribute_that_is_there_twice_is_refused_and_an_optional_one_is_not() {
+        let delay = [1, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 9];
+        let (id, headers) = ([2, 0, 0, 0, 1, b'x'], [3, 0, 0, 0, 4, 1, b'n', 0, 0]);
+        let all = [&delay[..], &id, &headers].concat();
+        assert!(Attributes::decode(&all).is_ok());
+        for again in [&delay[..], &id, &headers] {
+            assert_eq!(Attributes::decode(&[&all, again].concat()), Err(Malformed::Twice(again[0])));
+        }
+        let optional = [200, 0, 0, 0, 0];
+        assert!(Attributes::decode(&[&all[..], &optional, &optional].concat()).is_ok());
     }
 
     proptest! {

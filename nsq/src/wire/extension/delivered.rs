@@ -12,7 +12,7 @@ pub const DELIVERED_HEADER_BYTES: usize = TOKEN_BYTES + 8 + 8 + 2 + 4;
 /// A delivery, borrowed from the buffer it was read to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Delivered<'a> {
-    /// What an acknowledgement names; its first 8 bytes are the message's id.
+    /// Token that an acknowledgement names; its first 8 bytes are the message's id.
     pub token: &'a [u8; TOKEN_BYTES],
     /// The message's place in its topic.
     pub offset: u64,

@@ -71,6 +71,14 @@ pub fn put_record<'h>(
     out.extend_from_slice(body);
 }
 
+/// Appends a record that has no attributes.
+pub fn put_plain_record(out: &mut Vec<u8>, body: &[u8]) {
+    out.reserve(8 + body.len());
+    put_length(out, body.len());
+    put_length(out, 0);
+    out.extend_from_slice(body);
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -82,6 +90,9 @@ mod tests {
     fn a_record_is_drawn_to_the_byte() {
         let mut out = Vec::new();
         put_record(&mut out, Duration::ZERO, None, std::iter::empty(), b"hi");
+        assert_eq!(out, b"\0\0\0\x02\0\0\0\0hi");
+        out.clear();
+        put_plain_record(&mut out, b"hi");
         assert_eq!(out, b"\0\0\0\x02\0\0\0\0hi");
         out.clear();
         let headers = [("k", &b"vw"[..])];

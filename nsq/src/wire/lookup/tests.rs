@@ -67,9 +67,9 @@ fn a_cut_command_says_where() {
 fn a_peer_has_an_address_ports_and_a_version() {
     let json =
         r#"{"VERSION":"1","tcp_port":4150,"http_port":4151,"hostname":null,"broadcast_address":"b","x":[1]}"#;
-    let peer = Peer::parse(json.as_bytes()).unwrap();
+    let peer = BrokerIdentity::parse(json.as_bytes()).unwrap();
     assert_eq!((peer.tcp_port, peer.http_port, &*peer.broadcast_address), (4150, 4151, "b"));
-    assert_eq!(Peer::parse(peer.to_json().as_bytes()).unwrap(), peer);
+    assert_eq!(BrokerIdentity::parse(peer.to_json().as_bytes()).unwrap(), peer);
     for (from, to, why) in [
         ("4150", "0", "missing fields"),
         ("\"b\"", "\"\"", "missing fields"),
@@ -82,7 +82,7 @@ fn a_peer_has_an_address_ports_and_a_version() {
         (json, "null", "missing fields"),
         (json, "", "failed to decode JSON body"),
     ] {
-        let error = Peer::parse(json.replacen(from, to, 1).as_bytes()).unwrap_err();
+        let error = BrokerIdentity::parse(json.replacen(from, to, 1).as_bytes()).unwrap_err();
         assert_eq!(error.to_string(), format!("E_BAD_BODY IDENTIFY {why}"));
     }
 }
@@ -163,7 +163,7 @@ proptest! {
         if let Ok(Some((data, consumed))) = answer(&bytes) {
             prop_assert_eq!(data.len() + 4, consumed);
         }
-        let _ = Peer::parse(&bytes);
+        let _ = BrokerIdentity::parse(&bytes);
         let _ = Identity::parse(&bytes);
     }
 }

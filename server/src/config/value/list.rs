@@ -3,7 +3,7 @@
 use mq_admin::Cidr;
 use mq_nsq::server::OptionValue;
 
-use crate::config::sources::without_password;
+use crate::config::redacted::without_password;
 use crate::config::value::{Address, Value};
 
 /// A list of settings' values: each flag and each part between commas is one.

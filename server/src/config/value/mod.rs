@@ -55,10 +55,13 @@ impl std::fmt::Display for Address {
 }
 
 impl Value for Address {
-    const FORM: &'static str =
-        "host:port such as 127.0.0.1:4150, or the path of a unix socket with a / in it";
+    const FORM: &'static str = "host:port, or the path of a unix socket with a / in it";
 
     fn parse(text: &str) -> Option<Self> {
+        // Somebody means a port, and no file has such a name.
+        if text.contains("://") {
+            return None;
+        }
         // A path has a slash: a host without its port must not quietly become a socket file of that name.
         if text.contains('/') || text.ends_with(".sock") {
             return Some(Self::Unix(text.into()));
@@ -348,7 +351,9 @@ mod tests {
         for unix in ["/run/mq.sock", "./mq", "mq.sock"] {
             assert_eq!(Address::parse(unix), Some(Address::Unix(unix.into())), "{unix}");
         }
-        for bad in ["", "127.0.0.1", "4150", "host:", "host:65536", "host:+1", "::1:4150"] {
+        for bad in
+            ["", "127.0.0.1", "4150", "host:", "host:65536", "host:+1", "::1:4150", "http://h:1", "tcp://h:1"]
+        {
             assert_eq!(Address::parse(bad), None, "{bad}");
         }
     }

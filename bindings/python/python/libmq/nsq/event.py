@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from . import loop
+
 FINISH = "finish"
 REQUEUE = "requeue"
 TOUCH = "touch"
@@ -40,4 +42,4 @@ class EventedMixin:
     def trigger(self, name: str, *args: Any, **kwargs: Any) -> None:
         """Calls the listeners of ``name``."""
         for callback in list(self._listeners.get(name, [])):
-            callback(*args, **kwargs)
+            loop.finish_later(callback(*args, **kwargs))

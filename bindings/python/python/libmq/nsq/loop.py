@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
+import logging
 import signal
 import sys
 import warnings
 import weakref
 from typing import Any, Protocol
+
+
+logger = logging.getLogger("nsq")
 
 
 class _Closes(Protocol):
@@ -16,6 +21,8 @@ class _Closes(Protocol):
 
 #: Readers and writers that run() closes at its end.
 _open: weakref.WeakSet[Any] = weakref.WeakSet()
+#: What callbacks returned that is to be awaited. A loop alone doesn't keep its tasks.
+_later: set[asyncio.Future[None]] = set()
 #: The loop of a program that has none yet.
 _own: asyncio.AbstractEventLoop | None = None
 
@@ -49,6 +56,21 @@ def opened(one: _Closes) -> None:
     _open.add(one)
 
 
+def finish_later(result: Any) -> None:
+    """Has the loop await what a callback returned, if that is how it runs."""
+    if inspect.isawaitable(result):
+
+        async def finish() -> None:
+            try:
+                await result
+            except Exception:
+                logger.exception("a callback failed")
+
+        task = current().create_task(finish())
+        _later.add(task)
+        task.add_done_callback(_later.discard)
+
+
 def run() -> None:
     """Runs readers and writers until SIGTERM or SIGINT; then what is in flight is given back, and what was
     published goes out.
@@ -67,23 +89,30 @@ def run() -> None:
     b'one pizza'
     """
     loop = current()
-
-    def stop() -> None:
-        if not stopping.done():
-            stopping.set_result(None)
-
-    stopping = loop.create_future()
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     for number in before:
-        loop.add_signal_handler(number, stop)
-
-    async def serve() -> None:
-        await stopping
-        await asyncio.gather(*(one._drain() for one in list(_open)))
-
+        loop.add_signal_handler(number, loop.stop)
     try:
-        loop.run_until_complete(serve())
+        try:
+            # Until a signal, or until the program stops the loop, as programs for Tornado do.
+            loop.run_forever()
+        finally:
+            _drain_all(loop)
     finally:
         for number, handler in before.items():
             loop.remove_signal_handler(number)
             signal.signal(number, handler)
+
+
+def _drain_all(loop: asyncio.AbstractEventLoop) -> None:
+    """Drains readers and writers, however often the program stops the loop meanwhile."""
+
+    async def drain() -> None:
+        for outcome in await asyncio.gather(*(one._drain() for one in list(_open)), return_exceptions=True):
+            if isinstance(outcome, BaseException):
+                logger.error("a reader or writer was not drained: %s", outcome)
+
+    drained = loop.create_task(drain())
+    drained.add_done_callback(lambda _: loop.stop())
+    while not drained.done():
+        loop.run_forever()

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .._types import Settings
 
 #: Options of pynsq's connections, with their defaults.
 DEFAULTS: dict[str, Any] = {
@@ -50,10 +53,10 @@ class Options:
     def __getitem__(self, name: str) -> Any:
         return self.values[name]
 
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> Settings:
         """As libmq.connect() takes them. Buffers are the library's own, and need no settings."""
         value = self.values
-        settings: dict[str, Any] = {"heartbeat_interval": min(value["heartbeat_interval"], 60)}
+        settings: Settings = {"heartbeat_interval": min(value["heartbeat_interval"], 60)}
         if value["snappy"]:
             settings["compression"] = "snappy"
         if value["deflate"]:
@@ -69,13 +72,12 @@ class Options:
             tls: dict[str, Any] = value["tls_options"] or {}
             if tls.get("cert_reqs", ssl.CERT_REQUIRED) == ssl.CERT_NONE:
                 settings["tls_insecure"] = True
-            for name, setting in (
-                ("ca_certs", "tls_root_ca_file"),
-                ("certfile", "tls_cert_file"),
-                ("keyfile", "tls_key_file"),
-            ):
-                if tls.get(name):
-                    settings[setting] = tls[name]
+            if tls.get("ca_certs"):
+                settings["tls_root_ca_file"] = tls["ca_certs"]
+            if tls.get("certfile"):
+                settings["tls_cert_file"] = tls["certfile"]
+            if tls.get("keyfile"):
+                settings["tls_key_file"] = tls["keyfile"]
         return settings
 
     def scheme(self) -> str:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Generator, Iterable
 from typing import Any
 
 from .. import _libmq, connect
 from .._errors import Closed, Error
+from .._worker import check_result
 from ..aio import _Loop
 from . import event, loop
 from .backoff_timer import BackoffTimer
@@ -30,7 +31,8 @@ class Reader:
     """Calls a handler with every message of a channel: a function that returns True (finished) or False
     (requeued), or a coroutine function. It begins by itself once the loop runs.
 
-    To be subclassed: process_message, giving_up, heartbeat, validate_message, preprocess_message, disabled.
+    To be subclassed: process_message, giving_up, heartbeat, validate_message, preprocess_message, disabled; each may
+    be a coroutine function.
 
     >>> import os, signal
     >>> import libmq, libmq.nsq as nsq
@@ -115,22 +117,24 @@ class Reader:
         assert self.message_handler is not None
         return self.message_handler(message)
 
-    def giving_up(self, message: Message) -> None:
+    def giving_up(self, message: Message) -> Awaitable[None] | None:
         """Called with a message that was tried max_tries times, before it is finished."""
         logger.warning("[%s] giving up on message %s after %d tries", self.name, message.id, message.attempts)
+        return None
 
-    def validate_message(self, message: Message) -> bool:
+    def validate_message(self, message: Message) -> bool | Awaitable[bool]:
         """Whether a message is to be handled; it is finished else."""
         return True
 
-    def preprocess_message(self, message: Message) -> Message:
+    def preprocess_message(self, message: Message) -> Message | Awaitable[Message]:
         """Changes a message before validate_message() sees it."""
         return message
 
-    def heartbeat(self, conn: Any) -> None:
+    def heartbeat(self, conn: Any) -> Awaitable[None] | None:
         """Called at each interval of the heartbeats, which the library answers by itself. ``conn`` is the address."""
+        return None
 
-    def disabled(self) -> bool:
+    def disabled(self) -> bool | Awaitable[bool]:
         """Whether no message is to come; asked every 15 seconds."""
         return False
 
@@ -185,7 +189,8 @@ class Reader:
         self._spawn(self._heartbeats())
 
     def _connect(self, url: str) -> None:
-        settings = {**self._options.settings(), "lookup_poll_interval": min(self._lookupd_poll_interval, 300)}
+        settings = self._options.settings()
+        settings["lookup_poll_interval"] = min(self._lookupd_poll_interval, 300)
         client = connect(url, **settings)
         subscription = client.subscribe(
             self.topic,
@@ -219,7 +224,10 @@ class Reader:
         assert self._operations is not None
         given = 0
         while not self._closed:
-            if self.disabled():
+            disabled = self.disabled()
+            if inspect.isawaitable(disabled):
+                disabled = await disabled
+            if disabled:
                 subscription.set_max_in_flight(0)
                 await asyncio.sleep(_DISABLED_EVERY)
                 self._allow()
@@ -264,31 +272,56 @@ class Reader:
         message.on(event.FINISH, finished)
         message.on(event.REQUEUE, requeued)
         message.on(event.TOUCH, touched)
+        steps = self._steps(message)
+        result: Any = None
         try:
-            if 0 < self.max_tries < message.attempts:
-                self.giving_up(message)
-                return message.finish()
-            if not self.validate_message(self.preprocess_message(message)):
-                return message.finish()
-            result = self.process_message(message)
-        except Exception:
-            logger.exception("[%s] message %s failed", self.name, message.id)
-            if not message.has_responded():
-                message.requeue()
-            return
-        if inspect.isawaitable(result):
-            message.enable_async()
-            self._spawn(self._await(message, result))
-        elif not message.is_async():
-            self._answer(message, result)
+            while True:
+                result = steps.send(result)
+                if inspect.isawaitable(result):
+                    # The rest in a task; the next message meanwhile.
+                    self._spawn(self._go_on_with(message, steps, result))
+                    return
+        except StopIteration as end:
+            if not message.is_async():
+                self._answer(message, end.value)
+        except BaseException as error:
+            self._failed(message)
+            if not isinstance(error, Exception):
+                raise
 
-    async def _await(self, message: Message, result: Awaitable[Any]) -> None:
+    def _steps(self, message: Message) -> Generator[Any, Any, Any]:
+        """Calls what the program may override, one after the other, and gives what each returns: whoever runs the
+        steps awaits it, if it can be. Returns whether the message is done."""
+        if 0 < self.max_tries < message.attempts:
+            yield self.giving_up(message)
+            return True
+        processed = yield self.preprocess_message(message)
+        if not (yield self.validate_message(processed)):
+            return True
+        result = yield self.process_message(message)
+        check_result("the message_handler", result)
+        return result
+
+    async def _go_on_with(self, message: Message, steps: Generator[Any, Any, Any], awaitable: Awaitable[Any]) -> None:
+        """Awaits what a step returned, and goes on with the others."""
+        result: Any = awaitable
+        is_coroutine = True
         try:
-            answer = await result
+            while True:
+                is_coroutine = inspect.isawaitable(result)
+                while inspect.isawaitable(result):
+                    result = await result
+                result = steps.send(result)
+        except StopIteration as end:
+            if is_coroutine or not message.is_async():
+                self._answer(message, bool(end.value))
         except Exception:
-            logger.exception("[%s] message %s failed", self.name, message.id)
-            answer = False
-        self._answer(message, bool(answer))
+            self._failed(message)
+
+    def _failed(self, message: Message) -> None:
+        logger.exception("[%s] message %s failed", self.name, message.id)
+        if not message.has_responded():
+            message.requeue()
 
     def _answer(self, message: Message, result: Any) -> None:
         if message.has_responded():
@@ -329,7 +362,9 @@ class Reader:
         while not self._closed:
             await asyncio.sleep(self._options["heartbeat_interval"])
             for address in self.nsqd_tcp_addresses or self.lookupd_http_addresses:
-                self.heartbeat(address)
+                beaten = self.heartbeat(address)
+                if inspect.isawaitable(beaten):
+                    await beaten
 
     async def _drain(self) -> None:
         """Takes no more, and gives back what nobody has."""

@@ -117,7 +117,7 @@ class Writer:
                 future.set_result(data)
         if callback is not None:
             try:
-                callback(self, data)
+                loop.finish_later(callback(self, data))
             except Exception:
                 logger.exception("the callback of a publish failed")
 

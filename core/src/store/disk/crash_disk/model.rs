@@ -125,8 +125,8 @@ enum Trust {
     /// May survive a power loss, whole or torn.
     Unsynced,
     /// The same, and no later sync changes that: one has failed on it.
-    Doubtful,
-    /// Synced, and kept apart only because what lies under it is doubtful.
+    Suspect,
+    /// Synced, and kept apart only because what lies under it is suspect.
     Synced,
 }
 
@@ -191,7 +191,7 @@ impl Model {
                 self.contents(*inode).change(Change::Truncate { len: *len })
             }
             Event::Sync { inode, .. } => self.contents(*inode).sync(),
-            Event::SyncFailed { inode, .. } => self.contents(*inode).distrust(),
+            Event::SyncFailed { inode, .. } => self.contents(*inode).mark_suspect(),
             Event::Rename { from, to } => {
                 if let Some(inode) = self.inode(from) {
                     self.rename(inode, Some(to));
@@ -261,18 +261,18 @@ impl Contents {
     }
 
     fn sync(&mut self) {
-        // Nothing may be folded over what is doubtful: in some image the doubtful is lost and the synced is
+        // Nothing may be folded over what is suspect: in some image that part is lost and the synced is
         // not.
-        let doubtful = self.changes.iter().position(|(_, trust)| *trust == Trust::Doubtful);
+        let suspect = self.changes.iter().position(|(_, trust)| *trust == Trust::Suspect);
         let durable = Arc::make_mut(&mut self.durable);
-        for (change, _) in self.changes.drain(..doubtful.unwrap_or(self.changes.len())) {
+        for (change, _) in self.changes.drain(..suspect.unwrap_or(self.changes.len())) {
             change.apply(durable);
         }
         self.mark(Trust::Synced);
     }
 
-    fn distrust(&mut self) {
-        self.mark(Trust::Doubtful);
+    fn mark_suspect(&mut self) {
+        self.mark(Trust::Suspect);
     }
 
     fn mark(&mut self, as_now: Trust) {

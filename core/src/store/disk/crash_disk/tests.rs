@@ -230,7 +230,7 @@ fn what_a_power_loss_left_is_durable() {
 }
 
 #[test]
-fn a_failed_sync_leaves_doubt_that_no_later_one_takes_away() {
+fn a_failed_sync_leaves_pages_suspect_whatever_a_later_one_says() {
     let (disk, file) = disk_with(b"old.");
     write(&*file, 0, b"new").unwrap();
     disk.fail_at(disk.calls(), Fault::SyncFails);

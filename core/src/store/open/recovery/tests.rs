@@ -14,10 +14,11 @@ use crate::store::disk::crash_disk::{Crash, CrashDisk, Fault, Op};
 use crate::store::format::file::FILE_HEADER_BYTES;
 use crate::store::format::frame::{Header, Kind};
 use crate::store::format::frame_file::FrameFile;
-use crate::store::log::Wake;
+use crate::store::format::log_pos::LogPos;
 use crate::store::repair::inspect;
 use crate::store::repair::survey::Survey;
 use crate::testkit::nobody;
+use crate::wake::Wake;
 use crate::{Broker, SubscribeOptions};
 
 /// A folder of many files: two topics, one with ids, a checkpoint in the midst, finishes, fsyncs now and
@@ -67,10 +68,10 @@ fn history(seed: u64) -> CrashDisk {
 }
 
 /// The recovered state, in words, and the folder after.
-fn recovered(disk: &CrashDisk, ahead_bytes_min: u64) -> (Vec<String>, BTreeMap<String, Vec<u8>>) {
+fn recovered(disk: &CrashDisk, prefetch_bytes_min: u64) -> (Vec<String>, BTreeMap<String, Vec<u8>>) {
     let copy = disk.image(disk.events(), Crash::Kill);
     fastrand::seed(1);
-    let opened = recover_with(&(Arc::new(copy.clone()) as Arc<dyn Disk>), ahead_bytes_min);
+    let opened = recover_with(&(Arc::new(copy.clone()) as Arc<dyn Disk>), prefetch_bytes_min);
     let words = opened.map_or_else(
         |error| vec![error.to_string()],
         |Recovered { mut replay, catalog, opened, clean_stop, damage }| {
@@ -90,7 +91,7 @@ fn recovered(disk: &CrashDisk, ahead_bytes_min: u64) -> (Vec<String>, BTreeMap<S
 }
 
 #[test]
-fn files_read_ahead_give_what_files_read_in_turn_do() {
+fn prefetched_files_give_what_files_read_in_turn_do() {
     let mut random = fastrand::Rng::with_seed(7);
     let mut damaged = 0;
     for seed in 0..40 {
@@ -104,9 +105,9 @@ fn files_read_ahead_give_what_files_read_in_turn_do() {
                 }
                 disk.flip_bit(name, random.u64(..8 * bytes.len() as u64));
             }
-            let (in_turn, ahead) = (recovered(&disk, u64::MAX), recovered(&disk, 0));
-            assert_eq!(in_turn.0, ahead.0, "seed {seed}, {flips} flips");
-            assert!(in_turn.1 == ahead.1, "seed {seed}, {flips} flips");
+            let (in_turn, prefetched) = (recovered(&disk, u64::MAX), recovered(&disk, 0));
+            assert_eq!(in_turn.0, prefetched.0, "seed {seed}, {flips} flips");
+            assert!(in_turn.1 == prefetched.1, "seed {seed}, {flips} flips");
             damaged += usize::from(in_turn.0.iter().any(|words| words.contains("at byte")));
         }
     }
@@ -115,7 +116,7 @@ fn files_read_ahead_give_what_files_read_in_turn_do() {
 
 /// The system reports a failed fsync once, whoever asks first.
 #[test]
-fn an_fsync_that_fails_while_files_are_read_ahead_is_told() {
+fn an_fsync_that_fails_while_files_are_prefetched_is_reported() {
     for seed in 0..10 {
         let disk = folder(seed);
         let failed = AtomicBool::new(false);
@@ -126,8 +127,8 @@ fn an_fsync_that_fails_while_files_are_read_ahead_is_told() {
         let shared: Arc<dyn Disk> = Arc::new(disk.clone());
         let Err(error) = recover_with(&shared, 0) else { panic!("opened") };
         assert!(error.to_string().contains("could not fsync"), "{error}");
-        assert!(is_in_doubt(&disk).unwrap());
-        assert!(recover_with(&shared, 0).is_ok(), "what is in doubt was written again");
+        assert!(has_doubt_file(&disk).unwrap());
+        assert!(recover_with(&shared, 0).is_ok(), "what was suspect is written again");
     }
 }
 
@@ -183,7 +184,7 @@ fn is_passed_over(survey: &Survey, damage: &inspect::Damage) -> bool {
         return false;
     };
     let Some(header) = file.header.filter(|_| !file.is_header_damaged) else { return false };
-    let from = survey.checkpoint.map_or(0, |(_, position)| position);
+    let from = survey.checkpoint.map_or(LogPos(0), |(_, position)| position);
     file.until < file.len && (file.kind == FileKind::Clean || header.position(file.until) < from)
 }
 
@@ -239,7 +240,7 @@ fn agree(disk: &CrashDisk, when: &str) -> bool {
     if tail.is_some_and(|tail| tail.frames > 0) {
         return false;
     }
-    missing::settle_holes(&mut survey.replay, &catalog);
+    holes::keep_between_messages(&mut survey.replay, &catalog);
     let spans = |spans: Vec<(crate::message::Offset, crate::message::Offset)>| {
         let mut set = RangeSet::default();
         spans.into_iter().for_each(|(first, last)| set.insert(first, last));
@@ -303,7 +304,7 @@ fn a_clean_file_that_ends_within_a_frame_is_damage_and_opens() {
         first: crate::message::Offset(7),
         time: 0,
         has_ids: false,
-        synced_to: 0,
+        synced_to: LogPos(0),
     };
     out.put(&header, &[0; 40]).unwrap();
     out.finish(true).unwrap();

@@ -9,32 +9,33 @@ use crate::store::format::event::Event;
 use crate::store::format::file::{FileHeader, FileKind, log_name};
 use crate::store::format::frame::{Header, Kind};
 use crate::store::format::ids;
+use crate::store::format::log_pos::LogPos;
 use crate::store::open::scan::{Found, LogFile, LogScan, Part};
-use crate::store::read::ahead::{self, Frames, Reading};
+use crate::store::read::prefetch::{self, Frames, Reading};
 
 impl Recovery {
     /// Starts to read what is to be replayed, if it is much, and to fsync it: of each file its frames.
-    pub(super) fn read_ahead<'scope>(
+    pub(super) fn prefetch<'scope>(
         &self,
         scope: &'scope Scope<'scope, '_>,
         written: &[OpenedFile],
     ) -> Vec<Frames> {
         let is_read = |opened: &&OpenedFile| !opened.is_below(self.from);
         let bytes: u64 = written.iter().filter(is_read).map(|opened| opened.log.frames_end()).sum();
-        // What is in doubt is to be written again before it is fsync'd.
-        if bytes < self.ahead_bytes_min || self.in_doubt {
+        // What is suspect is to be written again before it is fsync'd.
+        if bytes < self.prefetch_bytes_min || self.is_suspect {
             return Vec::new();
         }
         let reading = |opened: &OpenedFile| Reading {
             file: opened.log.file.clone(),
             header: opened.header,
             until: opened.log.frames_end(),
-            lost: opened.lost.clone(),
+            sync_error: opened.sync_error.clone(),
         };
-        let mut ahead =
-            ahead::start(scope, written.iter().filter(is_read).map(reading).collect()).into_iter();
+        let mut prefetched =
+            prefetch::start(scope, written.iter().filter(is_read).map(reading).collect()).into_iter();
         let frames =
-            |opened| if is_read(&opened) { ahead.next().unwrap_or_default() } else { Frames::default() };
+            |opened| if is_read(&opened) { prefetched.next().unwrap_or_default() } else { Frames::default() };
         written.iter().map(frames).collect()
     }
 
@@ -43,10 +44,11 @@ impl Recovery {
     pub(super) fn walk(
         &mut self,
         written: &[OpenedFile],
-        ahead: Vec<Frames>,
-    ) -> Result<(Option<u64>, usize)> {
-        let mut ahead = ahead.into_iter();
-        let part = |opened: &OpenedFile| part(&opened.log, opened.header, ahead.next().unwrap_or_default());
+        prefetched: Vec<Frames>,
+    ) -> Result<(Option<LogPos>, usize)> {
+        let mut prefetched = prefetched.into_iter();
+        let part =
+            |opened: &OpenedFile| part(&opened.log, opened.header, prefetched.next().unwrap_or_default());
         let parts = written.iter().map(part).collect();
         let mut scan = LogScan::new(parts, self.from, Some(self.from), self.synced_to);
         let mut end = None;
@@ -100,7 +102,7 @@ impl Recovery {
             return Ok(());
         }
         self.catalog.open_file(header, log.file.clone());
-        let mut scan = LogScan::new(vec![part(&log, header, Frames::default())], 0, None, 0);
+        let mut scan = LogScan::new(vec![part(&log, header, Frames::default())], LogPos(0), None, LogPos(0));
         loop {
             match scan.next()? {
                 Found::End => break,
@@ -173,13 +175,13 @@ impl Recovery {
             }
             _ => {
                 self.damage.all_topics = true;
-                self.damage.places.push(format!("{name} at byte {at}: what stood there can't be told"));
+                self.damage.places.push(format!("{name} at byte {at}: what stood there is unknown"));
             }
         }
     }
 }
 
-fn part(log: &LogFile, header: FileHeader, ahead: Frames) -> Part {
+fn part(log: &LogFile, header: FileHeader, prefetched: Frames) -> Part {
     let (file, until, has_index) = (Arc::clone(&log.file), log.frames_end(), log.index.is_some());
-    Part { header, file, until, has_index, ahead }
+    Part { header, file, until, has_index, prefetched }
 }

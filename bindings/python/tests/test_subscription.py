@@ -1,0 +1,195 @@
+"""Ends of subscriptions, confirmed answers, and arguments that errors name."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import libmq
+import libmq.aio
+import pytest
+from conftest import Broker
+
+PATIENCE = 30
+
+WAITS: dict[str, Callable[[libmq.Subscription], Any]] = {
+    "for": lambda subscription: list(subscription),
+    "batches": lambda subscription: list(subscription.batches()),
+    "next": lambda subscription: subscription.next(timeout=PATIENCE),
+    "next_batch": lambda subscription: subscription.next_batch(timeout=PATIENCE),
+}
+
+
+@pytest.mark.parametrize("deleted", ["channel", "topic"])
+@pytest.mark.parametrize("wait", WAITS)
+def test_a_wait_on_a_deleted_channel_raises(wait: str, deleted: str) -> None:
+    with libmq.connect("mq:memory") as client:
+        subscription = client.subscribe("t", "c")
+        if deleted == "channel":
+            client.delete_channel("t", "c")
+        else:
+            client.delete_topic("t")
+        with pytest.raises(libmq.Closed, match="t/c has ended: its channel or topic was deleted"):
+            WAITS[wait](subscription)
+
+
+@pytest.mark.parametrize("wait", ["for", "batches"])
+def test_a_loop_over_what_the_program_closed_ends(wait: str) -> None:
+    client = libmq.connect("mq:memory")
+    closed, other = client.subscribe("t", "c"), client.subscribe("t", "d")
+    assert closed.close(timeout=PATIENCE)
+    assert WAITS[wait](closed) == []
+    client.close(timeout=PATIENCE)
+    assert WAITS[wait](other) == []
+    with pytest.raises(libmq.Closed, match="the subscription to t/c is closed"):
+        closed.next(timeout=0)
+    with pytest.raises(libmq.Closed, match="t/d has ended: its client is closed"):
+        other.next(timeout=0)
+
+
+def test_a_loop_in_asyncio_over_a_deleted_channel_raises() -> None:
+    async def main() -> None:
+        async with libmq.aio.connect("mq:memory") as client:
+            subscription = client.subscribe("t", "c")
+            await client.delete_channel("t", "c")
+            with pytest.raises(libmq.Closed):
+                async for message in subscription:
+                    raise AssertionError(f"{message} of a deleted channel")
+            with pytest.raises(libmq.Closed):
+                async for batch in subscription.batches():
+                    raise AssertionError(f"{batch} of a deleted channel")
+            closed = client.subscribe("t", "c")
+            await closed.close()
+            async for batch in closed.batches():
+                raise AssertionError(f"{batch} of a closed subscription")
+
+    asyncio.run(asyncio.wait_for(main(), PATIENCE))
+
+
+def test_answers_are_confirmed_by_the_broker(client: libmq.Client, is_nsqd: bool) -> None:
+    with client.subscribe("t", "c") as subscription:
+        client.publish("t", ["a", "b"])
+        for _ in range(2):
+            message = subscription.next(timeout=PATIENCE)
+            assert message is not None
+            message.finish()
+        if is_nsqd:
+            with pytest.raises(libmq.Unsupported):
+                subscription.flush(timeout=PATIENCE)
+        else:
+            assert subscription.flush(timeout=timedelta(seconds=PATIENCE))
+            assert subscription.failures() == []
+
+
+def test_a_broker_out_of_reach_is_a_failure_of_the_connection() -> None:
+    # Nothing listens on port 1.
+    with libmq.connect("mq://127.0.0.1:1") as client, client.subscribe("t", "c") as subscription:
+        failures: list[libmq.Failure] = []
+        while not failures:
+            assert subscription.next(timeout=0.01) is None
+            failures = subscription.failures()
+        error = failures[0].error
+        assert isinstance(error, libmq.Unreachable) and isinstance(error, ConnectionError) and error.retry
+        assert (failures[0].broker, failures[0].message, error.broker) == ("127.0.0.1:1", None, "127.0.0.1:1")
+
+
+def test_a_flush_has_all_of_its_time(broker: Broker) -> None:
+    with libmq.connect(broker.url) as client, client.subscribe("t", "c") as subscription:
+        client.publish("t", "a")
+        message = subscription.next(timeout=PATIENCE)
+        assert message is not None
+        broker.process.send_signal(signal.SIGSTOP)
+        try:
+            message.finish()
+            began = time.monotonic()
+            assert not subscription.flush(timeout=0.3)
+            assert time.monotonic() - began >= 0.3
+        finally:
+            broker.process.send_signal(signal.SIGCONT)
+        assert subscription.flush(timeout=PATIENCE)
+
+
+def test_answers_are_confirmed_in_a_loop_too(url: str, is_nsqd: bool) -> None:
+    async def main() -> None:
+        async with libmq.aio.connect(url) as client, client.subscribe("t", "c") as subscription:
+            await client.publish("t", "a")
+            message = await subscription.next()
+            assert message is not None
+            message.finish()
+            if is_nsqd:
+                with pytest.raises(libmq.Unsupported):
+                    await subscription.flush()
+            else:
+                assert await subscription.flush(timeout=PATIENCE)
+
+    asyncio.run(asyncio.wait_for(main(), PATIENCE))
+
+
+def test_a_start_that_is_none_is_refused_in_words() -> None:
+    with libmq.connect("mq:memory") as client:
+        with pytest.raises(OverflowError, match="start is -5"):
+            client.subscribe("t", "c", start=-5)
+        with pytest.raises(libmq.Invalid, match="without a time zone"):
+            client.subscribe("t", "c", start=datetime(2026, 1, 1))
+        with pytest.raises(TypeError, match="start is a word"):
+            client.subscribe("t", "c", start=1.5)  # type: ignore[arg-type]
+        with client.subscribe("t", "c", start=datetime.now(timezone.utc)) as subscription:
+            assert repr(subscription) == "<libmq.Subscription t/c>"
+
+
+#: Calls, and the error that names their argument.
+WRONG: list[tuple[Callable[[Any], Any], type[Exception], str]] = [
+    (lambda c: c.publish("t", "x", headers={1: "a"}), TypeError, "a header's name is str, not int"),
+    (lambda c: c.publish("t", "x", headers=["abc"]), TypeError, "pairs of a name and a value"),
+    (lambda c: c.publish("t", "x", headers=5), TypeError, "headers are a dict"),
+    (lambda c: c.publish("t", "x", delay=-1), ValueError, "delay is -1 s"),
+    (lambda c: c.publish("t", "x", delay="1"), TypeError, "delay is seconds or a timedelta, not str"),
+    (lambda c: c.publish(5, "x"), TypeError, "topic"),
+    (lambda c: c.flush(timeout="1"), TypeError, "timeout is seconds"),
+    (lambda c: c.close(timeout=-1), ValueError, "timeout is -1 s"),
+    (lambda c: c.subscribe("t", "c", max_in_flight=-1), OverflowError, "max_in_flight is -1"),
+    (lambda c: c.subscribe("t", "c", max_in_flight="1"), TypeError, "max_in_flight is a whole number, not str"),
+    (lambda c: c.subscribe("t", "c", sample_rate=300), OverflowError, "sample_rate is 300"),
+    (lambda c: c.subscribe("t", "c", msg_timeout=-1), ValueError, "msg_timeout is -1 s"),
+    (lambda c: c.subscribe("t", "c").next(timeout="1"), TypeError, "timeout is seconds"),
+    (lambda c: c.subscribe("t", "c").next_batch(max=-1), OverflowError, "max is -1"),
+    (lambda c: c.subscribe("t", "c").batches(max="1"), TypeError, "max is a whole number"),
+    (lambda c: c.subscribe("t", "c").set_max_in_flight(2**40), OverflowError, "max is 1099511627776"),
+    (lambda _: libmq.connect("mq:memory", publish_timeout=-1), ValueError, "publish_timeout is -1 s"),
+]
+
+
+@pytest.mark.parametrize(("call", "error", "words"), WRONG)
+def test_an_argument_that_is_wrong_is_named(
+    call: Callable[[Any], Any], error: type[Exception], words: str
+) -> None:
+    with libmq.connect("mq:memory") as client, pytest.raises(error, match=words):
+        call(client)
+
+
+@pytest.mark.parametrize(("timeout", "error"), [("0.2", TypeError), ("x", TypeError), (-1, ValueError)])
+def test_a_timeout_in_a_loop_is_checked_as_without_one(timeout: Any, error: type[Exception]) -> None:
+    async def main() -> None:
+        async with libmq.aio.connect("mq:memory") as client:
+            subscription = client.subscribe("t", "c")
+            with pytest.raises(error, match="timeout is"):
+                await subscription.next(timeout=timeout)
+            with pytest.raises(error, match="timeout is"):
+                await subscription.next_batch(timeout=timeout)
+            with pytest.raises(error, match="timeout is"):
+                await subscription.flush(timeout=timeout)
+            with pytest.raises(error, match="timeout is"):
+                await subscription.close(timeout=timeout)
+
+    asyncio.run(main())
+
+
+def test_a_folder_may_be_bytes(tmp_path: Any) -> None:
+    folder = tmp_path / "data"
+    with libmq.connect(bytes(folder)) as client:  # type: ignore[arg-type]
+        client.publish("t", "a")
+    assert folder.is_dir()
