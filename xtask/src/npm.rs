@@ -106,7 +106,8 @@ fn binary_package(
 
 /// Runs the tests of the packed packages in a project that has nothing else, with the binary `mq`.
 pub(crate) fn test(mq: &Path) -> Result<Done, String> {
-    let packages = pack("release")?;
+    // The profile of all tests: what is below the addon is built.
+    let packages = pack("dev")?;
     let tools = tools::node_modules("bindings/node/test", "bindings")?;
     let project = target().join("npm").join("project");
     make(&project)?;
