@@ -24,6 +24,10 @@ use crate::scratch::Scratch;
 use crate::subscription::{self, Source, SubscribeOptions, Subscription};
 use crate::url::{self, Place};
 
+/// Longest time for which [`Client::subscribe`] waits for brokers that do not answer: enough for a handshake
+/// with TLS and AUTH around the world.
+pub const OPENING_MAX: Duration = Duration::from_secs(5);
+
 /// Connects to brokers, or opens one in this process. Brokers over the network are only connected to when
 /// there is something to publish, or a subscription.
 ///
@@ -488,13 +492,31 @@ impl Client {
         }
     }
 
-    /// Subscribes to a channel, and creates it and its topic where they are missing. Brokers over the network
-    /// are subscribed to in the background: see [`Subscription::failures`].
+    /// Subscribes to a channel, and creates it and its topic where they are missing. What is published after
+    /// it returns comes to the channel: it waits for the first attempt to subscribe at each broker, at most
+    /// 5 s. A broker that was not reached is tried again in the background, and
+    /// [`Subscription::failures`] says why.
     ///
     /// # Errors
     /// `Invalid` for names and options that are not valid; of a broker in this process, what keeps the
     /// channel from being created.
     pub fn subscribe(&self, topic: &str, channel: &str, options: SubscribeOptions) -> Result<Subscription> {
+        let subscription = self.subscribe_in_background(topic, channel, options)?;
+        subscription.opened(OPENING_MAX)?;
+        Ok(subscription)
+    }
+
+    /// The same without waiting for brokers over the network: [`Subscription::opened_async`] does. Until then
+    /// a channel that is new misses what is published.
+    ///
+    /// # Errors
+    /// As [`Client::subscribe`].
+    pub fn subscribe_in_background(
+        &self,
+        topic: &str,
+        channel: &str,
+        options: SubscribeOptions,
+    ) -> Result<Subscription> {
         let topic = topic.parse().map_err(Error::invalid)?;
         let channel = channel.parse().map_err(Error::invalid)?;
         options.validate()?;

@@ -19,7 +19,7 @@ pub(crate) enum Event {
     Delivered(ConnectionId),
     /// A message was answered, or is not in flight any more.
     Answered(ConnectionId),
-    /// It is time to let those without credit have some.
+    /// An interval is over: those without credit have some, or those that use theirs have more.
     Rotate,
     /// A connection comes last where there are more than messages.
     Yielded(ConnectionId),
@@ -36,6 +36,10 @@ pub(crate) struct SetCredit {
 
 /// The credit of a subscription. Of all connections together, the larger of credit and messages in flight
 /// never exceeds `max_in_flight`: credit that one loses goes to another only once its messages are answered.
+/// (Messages on their way when credit is lowered come all the same; the inbox keeps them back.)
+///
+/// Credit follows the load: what a connection has not used for an interval goes to those that use all of
+/// theirs, and comes back as soon as it uses up what it has left.
 #[derive(Debug)]
 pub(crate) struct Distributor {
     max_in_flight: u32,
@@ -50,11 +54,21 @@ struct Share {
     in_flight: u32,
     /// 0: it is retired.
     max: u32,
+    /// Most messages in flight since [`Event::Rotate`].
+    peak: u32,
+    /// Credit that suffices, as the last interval showed. `None`: nobody knows, or it used up what it had.
+    enough: Option<u32>,
 }
 
 impl Share {
     fn held(&self) -> u32 {
         self.credit.max(self.in_flight)
+    }
+
+    /// Ends an interval: twice what it used suffices.
+    fn measure(&mut self) {
+        self.enough = Some(self.peak.saturating_mul(2).max(1));
+        self.peak = self.in_flight;
     }
 }
 
@@ -66,7 +80,8 @@ impl Distributor {
     pub(crate) fn handle(&mut self, event: Event) -> Vec<SetCredit> {
         match event {
             Event::Opened { connection, max } => {
-                self.connections.insert(connection, Share { credit: 0, in_flight: 0, max });
+                self.connections
+                    .insert(connection, Share { credit: 0, in_flight: 0, max, peak: 0, enough: None });
                 self.order.push_back(connection);
             }
             Event::Retired(connection) => {
@@ -79,10 +94,12 @@ impl Distributor {
                 self.order.retain(|id| *id != connection);
             }
             Event::Delivered(connection) => {
-                if let Some(share) = self.connections.get_mut(&connection) {
-                    share.in_flight += 1;
+                let Some(share) = self.connections.get_mut(&connection) else { return Vec::new() };
+                share.in_flight += 1;
+                share.peak = share.peak.max(share.in_flight);
+                if share.in_flight < share.credit || share.enough.take().is_none() {
+                    return Vec::new();
                 }
-                return Vec::new();
             }
             Event::Answered(connection) => {
                 let Some(share) = self.connections.get_mut(&connection) else { return Vec::new() };
@@ -94,6 +111,7 @@ impl Distributor {
             }
             Event::SetMax(max_in_flight) => self.max_in_flight = max_in_flight,
             Event::Rotate if self.is_short() => self.order.rotate_left(1),
+            Event::Rotate => self.connections.values_mut().for_each(Share::measure),
             Event::Yielded(connection) if self.is_short() => {
                 let before = self.order.len();
                 self.order.retain(|id| *id != connection);
@@ -101,7 +119,7 @@ impl Distributor {
                     self.order.push_back(connection);
                 }
             }
-            Event::Rotate | Event::Yielded(_) => return Vec::new(),
+            Event::Yielded(_) => return Vec::new(),
         }
         self.distribute()
     }
@@ -119,6 +137,10 @@ impl Distributor {
         self.connections.len() > self.max_in_flight as usize
     }
 
+    pub(crate) fn max_in_flight(&self) -> u32 {
+        self.max_in_flight
+    }
+
     /// Messages in flight over all connections.
     pub(crate) fn in_flight(&self) -> u32 {
         self.connections.values().map(|share| share.in_flight).sum()
@@ -129,16 +151,26 @@ impl Distributor {
         self.connections.get(&connection).is_some_and(|share| share.max == 0 && share.in_flight == 0)
     }
 
-    /// The share that each connection should have.
+    /// The share that each connection should have: an equal one, and what others can do without.
     fn targets(&self) -> Vec<(ConnectionId, u32)> {
-        let count = self.connections.values().filter(|share| share.max > 0).count();
-        let count = u32::try_from(count).unwrap_or(u32::MAX).max(1);
-        let (each, mut more) = (self.max_in_flight / count, self.max_in_flight % count);
+        let open = || self.connections.values().filter(|share| share.max > 0);
+        let count = |shares: usize| u32::try_from(shares).unwrap_or(u32::MAX);
+        let equal = self.max_in_flight / count(open().count()).max(1);
+        let less = |share: &Share| share.enough.filter(|enough| *enough < equal);
+        let others = count(open().filter(|share| less(share).is_none()).count());
+        // Where nobody wants more, all have an equal share.
+        let less = |share: &Share| if others > 0 { less(share) } else { None };
+        let among = if others > 0 { others } else { count(open().count()).max(1) };
+        let rest = self.max_in_flight - open().filter_map(less).sum::<u32>();
+        let (each, mut more) = (rest / among, rest % among);
         let order = self.order.iter().filter_map(|id| Some((id, self.connections.get(id)?)));
         let target = order.map(|(id, share)| {
-            let extra = u32::from(more > 0 && share.max > 0);
-            more -= extra;
-            (*id, (each + extra).min(share.max))
+            let target = less(share).unwrap_or_else(|| {
+                let extra = u32::from(more > 0 && share.max > 0);
+                more -= extra;
+                each + extra
+            });
+            (*id, target.min(share.max))
         });
         target.collect()
     }
@@ -287,6 +319,32 @@ mod tests {
             }
             prop_assert_eq!(had.len(), connections);
         }
+    }
+
+    /// The credit of all connections.
+    fn credit(world: &World) -> Vec<u32> {
+        world.brokers.values().map(|(credit, _)| *credit).collect()
+    }
+
+    #[test]
+    fn credit_that_is_not_used_goes_to_a_connection_that_uses_all_of_its_own_and_back() {
+        let mut world = World::new(90);
+        (0..3).for_each(|_| world.open());
+        assert_eq!(credit(&world), [30, 30, 30]);
+        world.handle(Event::Rotate);
+        assert_eq!(credit(&world), [30, 30, 30], "nobody wants more");
+        (0..30).for_each(|_| world.step(2, 0));
+        (0..5).for_each(|_| world.step(2, 1));
+        world.handle(Event::Rotate);
+        assert_eq!(credit(&world), [79, 10, 1]);
+        // Its first message shows that one does not suffice.
+        world.step(2, 2);
+        assert_eq!(credit(&world), [40, 10, 40]);
+        (0..10).for_each(|_| world.step(2, 0));
+        (0..5).for_each(|_| world.step(2, 1));
+        assert_eq!(credit(&world), [30, 20, 30], "as much as is not in flight elsewhere");
+        (0..20).for_each(|_| world.answer(1));
+        assert_eq!(credit(&world), [30, 30, 30]);
     }
 
     #[test]

@@ -60,7 +60,7 @@ mod subscription;
 mod turns;
 mod url;
 
-pub use client::{Client, connect, connect_with};
+pub use client::{Client, OPENING_MAX, connect, connect_with};
 pub use config::{Compression, Config, PublishTo, Retry};
 pub use delivery::{Batch, Delivery, Message, Messages};
 pub use error::{Error, Result};

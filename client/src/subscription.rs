@@ -191,6 +191,8 @@ pub(crate) trait Source: Send + Sync {
     fn is_over(&self) -> bool;
     fn msg_timeout(&self) -> Duration;
     fn is_new(&self) -> Option<bool>;
+    /// Whether the first attempt to subscribe is over at every broker there is so far.
+    fn is_open(&self) -> bool;
     /// Waits until the answers so far are in the brokers' logs, or `deadline`. Returns whether that was
     /// enough.
     fn confirm(&self, deadline: Option<Instant>) -> Result<bool>;
@@ -377,6 +379,40 @@ impl Subscription {
     /// `fork`.
     pub fn is_new(&self) -> Option<bool> {
         self.source().ok()?.is_new()
+    }
+
+    /// Waits up to `timeout` until the first attempt to subscribe is over at every broker that is known by
+    /// now, which [`Client::subscribe`](crate::Client::subscribe) has done. Returns whether that was enough.
+    /// From then on the channel gets what is published at each broker that was reached; of the others
+    /// [`Subscription::failures`] says why.
+    ///
+    /// # Errors
+    /// `Forked`.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # let client = libmq::connect("mq:memory")?;
+    /// let billing = client.subscribe_in_background("orders", "billing", Default::default())?;
+    /// assert!(billing.opened(Duration::from_secs(1))?);
+    /// # Ok::<(), libmq::Error>(())
+    /// ```
+    pub fn opened(&self, timeout: Duration) -> Result<bool> {
+        let source = self.source()?;
+        let is_open = || source.is_open().then_some(());
+        Ok(source.signal().block_until(deadline(timeout), is_open).is_some())
+    }
+
+    /// The same as a future, without a bound.
+    ///
+    /// # Errors
+    /// `Forked`.
+    ///
+    /// # Cancel safety
+    /// Dropping the future changes nothing.
+    pub async fn opened_async(&self) -> Result<()> {
+        let source = self.source()?;
+        source.signal().until(|| source.is_open().then_some(())).await;
+        Ok(())
     }
 
     /// The failures since they were asked for last, the newest 1,000: answers that came too late or were lost

@@ -53,6 +53,21 @@ fn what_is_published_in_every_way_is_consumed_in_order() {
 }
 
 #[test]
+fn what_is_published_right_after_subscribe_comes_to_a_channel_that_is_new() {
+    for world in worlds() {
+        // The first channel gets what waited before it; the connection that publishes is there.
+        drop(subscribe(&world));
+        world.client.publish("t", "before").unwrap();
+        for number in 0..10 {
+            let channel = format!("new{number}");
+            let subscription = world.client.subscribe("t", &channel, SubscribeOptions::default()).unwrap();
+            world.client.publish("t", channel.as_str()).unwrap();
+            assert_eq!(next(&subscription), (channel, 1), "{}", world.name);
+        }
+    }
+}
+
+#[test]
 fn a_requeued_message_comes_again_and_a_second_answer_does_nothing() {
     for world in worlds() {
         let subscription = subscribe(&world);

@@ -68,6 +68,40 @@ fn a_broker_restarted_under_publisher_and_consumer_loses_nothing_acknowledged() 
 }
 
 #[test]
+fn a_subscription_is_open_once_every_broker_has_answered_or_could_not_be_reached() {
+    let server = Running::start();
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let subscribe = |addresses: &[String]| {
+        let client = connect(&format!("mq://{}", addresses.join(",")));
+        client.subscribe_in_background("t", "c", SubscribeOptions::default()).unwrap()
+    };
+    let there = server.url().trim_start_matches("mq://").to_owned();
+    let opened = subscribe(&[there.clone(), nobody()]);
+    assert_eq!(opened.opened(PATIENCE), Ok(true));
+    block_on(opened.opened_async()).unwrap();
+    assert_eq!(opened.failures().len(), 1, "of the one that is not there");
+
+    let waiting = subscribe(&[there, silent.local_addr().unwrap().to_string()]);
+    assert_eq!(waiting.opened(Duration::from_millis(50)), Ok(false), "one says nothing");
+    drop(silent);
+    assert_eq!(waiting.opened(PATIENCE), Ok(true), "its end is an answer");
+    assert!(waiting.close(PATIENCE));
+    assert_eq!(waiting.opened(Duration::ZERO), Ok(true), "nobody waits for what is closed");
+}
+
+#[test]
+fn a_subscription_by_lookup_is_open_once_the_servers_were_asked() {
+    let lookup = Lookup::start();
+    let client = connect(&format!("mq+lookup://{}", lookup.http));
+    let subscription = client.subscribe_in_background("t", "c", SubscribeOptions::default()).unwrap();
+    assert_eq!(subscription.opened(PATIENCE), Ok(true), "they name no broker");
+    let nobody = connect(&format!("mq+lookup://{}", nobody()));
+    let subscription = nobody.subscribe_in_background("t", "c", SubscribeOptions::default()).unwrap();
+    assert_eq!(subscription.opened(PATIENCE), Ok(true), "the server is not there");
+    assert_eq!(subscription.failures().len(), 1);
+}
+
+#[test]
 fn a_refusal_belongs_to_its_publish() {
     let server = Running::start();
     let client = connect(&server.url());

@@ -156,7 +156,9 @@ impl Client {
         flushed.unwrap_or_else(|| self.inner.flush(Duration::ZERO)).or_raise(py)
     }
 
-    /// Subscribes to a channel, and creates it and its topic where they are missing.
+    /// Subscribes to a channel, and creates it and its topic where they are missing. What is published after
+    /// it returns comes to the channel: it waits for the first attempt at each broker, at most 5 s. A broker
+    /// that was not reached is tried again in the background.
     ///
     /// `max_in_flight`: most messages that are here without an answer. `msg_timeout`: longest time that one
     /// may be, before it is delivered again. `sample_rate`: percent of the messages that come, 0 for all.
@@ -187,6 +189,24 @@ impl Client {
         sample_rate: Option<&Bound<'_, PyAny>>,
         start: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Subscription> {
+        let subscription =
+            self._subscribe(py, topic, channel, max_in_flight, msg_timeout, sample_rate, start)?;
+        subscription.wait_opened(py)?;
+        Ok(subscription)
+    }
+
+    /// As subscribe(), without waiting for brokers: libmq.aio.
+    #[expect(clippy::too_many_arguments, reason = "those of subscribe()")]
+    fn _subscribe(
+        &self,
+        py: Python<'_>,
+        topic: &str,
+        channel: &str,
+        max_in_flight: Option<&Bound<'_, PyAny>>,
+        msg_timeout: Option<&Bound<'_, PyAny>>,
+        sample_rate: Option<&Bound<'_, PyAny>>,
+        start: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Subscription> {
         let mut options = SubscribeOptions {
             max_in_flight: max_in_flight.map_or(Ok(200), |max| whole("max_in_flight", max))?,
             sample_rate: sample_rate.map_or(Ok(0), |rate| whole("sample_rate", rate))?,
@@ -198,10 +218,10 @@ impl Client {
         if let Some(start) = start {
             options.start = self::start(start)?;
         }
-        let subscribed = py.detach(|| self.inner.subscribe(topic, channel, options));
+        let begun = py.detach(|| self.inner.subscribe_in_background(topic, channel, options));
         self.log.emit(py);
         let (log, is_closed) = (Arc::clone(&self.log), Arc::clone(&self.is_closed));
-        Ok(Subscription::new(subscribed.or_raise(py)?, topic, channel, log, is_closed))
+        Ok(Subscription::new(begun.or_raise(py)?, topic, channel, log, is_closed))
     }
 
     /// Closes the client: waits for the outcome of every publish, ends its subscriptions, and stops a broker
@@ -491,7 +511,7 @@ impl Client {
     /// A flush for an event loop: libmq.aio.
     fn _flush_operation(&self) -> Operation {
         let client = self.inner.clone();
-        Operation::new(&self.log, async move { client.flush_async().await.map(|()| Outcome::Flushed) })
+        Operation::new(&self.log, async move { client.flush_async().await.map(|()| Outcome::Done) })
     }
 
     fn __enter__(slf: Py<Self>) -> Py<Self> {

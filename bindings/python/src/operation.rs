@@ -117,7 +117,7 @@ pub(crate) enum Outcome {
     Receipts(libmq::Stored, bool),
     Message(libmq::Message),
     Batch(libmq::Batch),
-    Flushed,
+    Done,
 }
 
 type Running = Pin<Box<dyn Future<Output = Result<Outcome>> + Send>>;
@@ -182,7 +182,7 @@ impl Operation {
             Outcome::Receipts(stored, are_many) => receipts(py, &stored, are_many)?,
             Outcome::Message(message) => Bound::new(py, Message::new(message))?.into_any(),
             Outcome::Batch(batch) => Bound::new(py, Batch::new(batch))?.into_any(),
-            Outcome::Flushed => PyInt::new(py, 0).into_any(),
+            Outcome::Done => PyInt::new(py, 0).into_any(),
         }))
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use libmq::Error;
+use libmq::{Error, OPENING_MAX};
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple, PyType};
 
@@ -65,6 +65,20 @@ impl Subscription {
             is_closed: AtomicBool::new(false),
             is_client_closed,
         }
+    }
+
+    /// Waits for the first attempt at each broker, as `libmq::Client::subscribe` does.
+    pub(crate) fn wait_opened(&self, py: Python<'_>) -> PyResult<()> {
+        // In this process, and most often where it is asked again, there is nothing to wait for.
+        if self.inner.opened(Duration::ZERO).or_raise(py)? {
+            return Ok(());
+        }
+        // Brokers that do not answer by then are tried on in the background.
+        let _ = in_turns(py, OPENING_MAX, &self.log, |turn| match self.inner.opened(turn) {
+            Ok(false) => None,
+            other => Some(other),
+        })?;
+        Ok(())
     }
 
     /// The end of an iteration: silent if it is the program's wish, and an error if the channel is gone.
@@ -253,6 +267,16 @@ impl Subscription {
         let closed = in_turns(py, timeout, &self.log, |turn| self.inner.close(turn).then_some(()))?;
         Ok(closed.is_some())
     }
+
+    /// The wait for the first attempt at each broker, for an event loop: libmq.aio.
+    fn _opened_operation(&self) -> Operation {
+        let subscription = self.inner.clone();
+        Operation::new(&self.log, async move { subscription.opened_async().await.map(|()| Outcome::Done) })
+    }
+
+    /// Most seconds of that wait.
+    #[classattr]
+    const _OPENING_MAX: f64 = OPENING_MAX.as_secs() as f64;
 
     /// The next message for an event loop: libmq.aio.
     fn _next_operation(&self) -> Operation {

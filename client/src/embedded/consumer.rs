@@ -242,6 +242,10 @@ impl Source for EmbeddedSource {
         Some(self.is_new)
     }
 
+    fn is_open(&self) -> bool {
+        true
+    }
+
     fn confirm(&self, deadline: Option<Instant>) -> Result<bool> {
         let (channel, wake) = match &*self.core.lock() {
             Some(core) => (Arc::clone(core.subscription.channel()), self.signal.clone() as Arc<dyn Wake>),

@@ -1,6 +1,6 @@
 //! The connections of a subscription: one to each broker, made again when it fails.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,19 +8,19 @@ use mq_core::sync::Mutex;
 use mq_core::{ChannelName, MessageId, TopicName};
 use mq_nsq::client::{Connection, Error as WireError, Message};
 use tokio::runtime::Handle;
-use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::unbounded_channel;
 use tokio::time::sleep;
 
 use super::answers::{Answers, Command, Confirmation, Run, lost};
+use super::inbox::{Fetched, Inbox, Link, Timeouts};
 use super::roster::{Filter, Roster};
 use super::{Backoff, Brokers, discovery, jittered};
-use crate::credit::{ConnectionId, Distributor, Event, SetCredit};
+use crate::credit::{ConnectionId, Event};
 use crate::delivery::{Answer, Delivery, DeliveryKey};
 use crate::error::{Error, Result};
 use crate::events::ConnectionEvent;
 use crate::signal::Signal;
 use crate::subscription::{Failure, Failures, MSG_TIMEOUT, Source, Start, SubscribeOptions};
-use crate::turns::Turns;
 use crate::url::Place;
 
 /// A subscription over connections to brokers.
@@ -33,85 +33,6 @@ pub(crate) struct RemoteSource {
     inbox: Mutex<Inbox>,
     signal: Signal,
     failures: Failures,
-}
-
-/// A message that nobody has taken yet.
-struct Fetched {
-    delivery: Delivery,
-    /// It is delivered again then.
-    deadline: Instant,
-}
-
-/// The inbox's end of a connection.
-struct Link {
-    commands: UnboundedSender<Command>,
-    /// Whether its broker can confirm answers.
-    confirms: bool,
-    broker: Arc<str>,
-}
-
-struct Inbox {
-    /// Messages that nobody has taken yet.
-    fetched: VecDeque<Fetched>,
-    distributor: Distributor,
-    /// Turns, if the settings bound them.
-    turns: Option<Turns>,
-    links: BTreeMap<ConnectionId, Link>,
-    last_connection: ConnectionId,
-    /// The brokers there are.
-    roster: Roster,
-    /// The brokers that a task connects to.
-    running: BTreeSet<String>,
-    /// Whether a broker created the channel; `None` before one has said.
-    is_new: Option<bool>,
-    /// The broker that can't do what the options want, and why.
-    refusal: Option<Error>,
-    closed: bool,
-}
-
-impl Inbox {
-    fn handle(&mut self, event: Event) {
-        if let Some(turns) = &mut self.turns {
-            turns.follow(event, Instant::now());
-        }
-        for SetCredit { connection, credit } in self.distributor.handle(event) {
-            if let Some(turns) = &mut self.turns {
-                turns.credit(connection, credit, Instant::now());
-            }
-            // One that ended meanwhile needs no credit.
-            let _ = self.command(connection, Command::Credit(credit));
-        }
-    }
-
-    /// Lets connections without credit have some.
-    fn rotate(&mut self) {
-        let Some(turns) = &self.turns else { return self.handle(Event::Rotate) };
-        for connection in turns.over(Instant::now()) {
-            self.handle(Event::Yielded(connection));
-        }
-    }
-
-    /// A message of the connection is not in flight any more.
-    fn answered(&mut self, connection: ConnectionId) {
-        self.handle(Event::Answered(connection));
-        self.close_retired(connection);
-    }
-
-    /// Closes a connection that gets no more messages, once all it brought are answered.
-    fn close_retired(&self, connection: ConnectionId) {
-        if self.distributor.is_drained(connection) {
-            // One that ended meanwhile is closed already.
-            let _ = self.command(connection, Command::Close);
-        }
-    }
-
-    /// Gives a connection something to do, or the command back if there is no such connection any more.
-    fn command(&self, connection: ConnectionId, command: Command) -> Result<(), Command> {
-        match self.links.get(&connection) {
-            Some(link) => link.commands.send(command).map_err(|unsent| unsent.0),
-            None => Err(command),
-        }
-    }
 }
 
 /// Begins to connect to the brokers, and to look for them.
@@ -127,18 +48,7 @@ pub(super) fn start(
         Place::Lookup { servers, .. } => (&[][..], &servers[..]),
         Place::Folder(_) | Place::Memory => Default::default(),
     };
-    let inbox = Inbox {
-        fetched: VecDeque::new(),
-        distributor: Distributor::new(options.max_in_flight),
-        turns: brokers.tuning.turns.map(Turns::new),
-        links: BTreeMap::new(),
-        last_connection: 0,
-        roster: Roster::new(given, lookups),
-        running: BTreeSet::new(),
-        is_new: None,
-        refusal: None,
-        closed: false,
-    };
+    let inbox = Inbox::new(options.max_in_flight, brokers.tuning.turns, Roster::new(given, lookups));
     let (signal, failures) = (Signal::default(), Failures::default());
     let source = Arc::new(RemoteSource {
         brokers,
@@ -152,6 +62,7 @@ pub(super) fn start(
     });
     source.connect(|_| ());
     runtime.spawn(Arc::clone(&source).rotate());
+    runtime.spawn(Arc::clone(&source).keep());
     runtime.spawn(Arc::clone(&source).discover());
     source
 }
@@ -161,10 +72,10 @@ impl RemoteSource {
     fn connect<T>(self: &Arc<Self>, change: impl FnOnce(&mut Roster) -> T) -> T {
         let mut inbox = self.inbox.lock();
         let result = change(&mut inbox.roster);
-        let new = inbox.roster.addresses().filter(|address| !inbox.running.contains(*address));
+        let new = inbox.roster.addresses().filter(|address| !inbox.running.contains_key(*address));
         for address in new.cloned().collect::<Vec<_>>() {
             if !inbox.closed {
-                inbox.running.insert(address.clone());
+                inbox.running.insert(address.clone(), false);
                 self.runtime.spawn(Arc::clone(self).consume(address));
             }
         }
@@ -231,6 +142,17 @@ impl RemoteSource {
         }
     }
 
+    /// Keeps what nobody takes from timing out.
+    async fn keep(self: Arc<Self>) {
+        loop {
+            let every = self.inbox.lock().keep_interval();
+            tokio::select! {
+                () = self.closed() => return,
+                () = sleep(every) => self.inbox.lock().keep(Instant::now()),
+            }
+        }
+    }
+
     /// Asks the lookup servers again and again.
     async fn discover(self: Arc<Self>) {
         let (tuning, tls) = (&self.brokers.tuning, self.brokers.lookup_tls.as_ref());
@@ -255,6 +177,8 @@ impl RemoteSource {
                 self.connect(|roster| roster.find(addresses));
             }
             found.failures.into_iter().for_each(|failure| self.failures.push(failure));
+            self.inbox.lock().has_discovered = true;
+            self.signal.notify();
             let changed = || (self.inbox.lock().roster.version() != version).then_some(());
             tokio::select! {
                 () = self.closed() => return,
@@ -283,6 +207,10 @@ impl RemoteSource {
                 () = self.closed() => continue,
                 connected = self.subscribe(&address) => connected,
             };
+            if let Some(tried) = self.inbox.lock().running.get_mut(&address) {
+                *tried = true;
+            }
+            self.signal.notify();
             let ended = match connected {
                 Ok(connection) => {
                     (is_down, was_ready) = (false, true);
@@ -341,23 +269,17 @@ impl RemoteSource {
             0 => u32::MAX,
             max => max,
         };
-        let id = {
-            let mut inbox = self.inbox.lock();
-            inbox.last_connection += 1;
-            let id = inbox.last_connection;
-            let confirms = connection.is_extended();
-            let link = Link { commands: sender.clone(), confirms, broker: Arc::clone(broker) };
-            inbox.links.insert(id, link);
-            inbox.handle(Event::Opened { connection: id, max });
-            if inbox.closed {
-                let _ = sender.send(Command::Close);
-            }
-            id
-        };
+        let [granted, longest] = connection.message_timeouts();
+        let untouched = self.options.msg_timeout_or(granted);
+        // A broker that does not say extends no timeout.
+        let timeouts = Timeouts { untouched, longest: longest.max(untouched) };
+        let confirms = connection.is_extended();
+        let link = Link { commands: sender, confirms, broker: Arc::clone(broker), timeouts };
+        let id = self.inbox.lock().open(link, max);
         self.failures.events.push(super::connected(&connection, broker));
         let (mut messages, mut answers) = (0, Answers::default());
         let ended = loop {
-            messages += self.deliver(id, &mut connection, broker);
+            messages += self.deliver((id, timeouts), &mut connection, broker);
             while let Some(late) = connection.take_late() {
                 self.refused(&late, broker);
             }
@@ -375,13 +297,7 @@ impl RemoteSource {
                 },
             }
         };
-        {
-            let mut inbox = self.inbox.lock();
-            inbox.links.remove(&id);
-            inbox.handle(Event::Ended(id));
-            // They are delivered again.
-            inbox.fetched.retain(|fetched| fetched.delivery.key.connection != id);
-        }
+        self.inbox.lock().end(id);
         answers.end(broker);
         while let Ok(command) = commands.try_recv() {
             self.lose(command, broker);
@@ -426,9 +342,14 @@ impl RemoteSource {
     }
 
     /// Passes on the messages that came. Returns how many.
-    fn deliver(&self, connection: ConnectionId, from: &mut Connection, broker: &Arc<str>) -> u64 {
-        let [granted, _] = from.message_timeouts();
-        let deadline = Instant::now() + self.options.msg_timeout_or(granted);
+    fn deliver(
+        &self,
+        (connection, timeouts): (ConnectionId, Timeouts),
+        from: &mut Connection,
+        broker: &Arc<str>,
+    ) -> u64 {
+        let now = Instant::now();
+        let (deadline, latest) = (now + timeouts.untouched, now + timeouts.longest);
         // Decoded before the lock: whoever takes messages does not wait meanwhile.
         let messages = std::iter::from_fn(|| from.take_message()).map(|message| {
             let Message { id, timestamp, attempts, body, token, offset, headers } = message;
@@ -441,21 +362,14 @@ impl RemoteSource {
                 offset,
                 broker: Arc::clone(broker),
             };
-            Fetched { delivery, deadline }
+            Fetched { delivery, deadline, latest }
         });
-        let mut fetched: VecDeque<_> = messages.collect();
+        let fetched: VecDeque<_> = messages.collect();
         let count = fetched.len();
         if count == 0 {
             return 0;
         }
-        let mut inbox = self.inbox.lock();
-        (0..count).for_each(|_| inbox.handle(Event::Delivered(connection)));
-        if inbox.fetched.is_empty() {
-            inbox.fetched = fetched;
-        } else {
-            inbox.fetched.append(&mut fetched);
-        }
-        drop(inbox);
+        self.inbox.lock().put(connection, fetched);
         self.signal.notify();
         count as u64
     }
@@ -467,17 +381,7 @@ impl Source for RemoteSource {
         if inbox.closed {
             return Some(Err(Error::Closed));
         }
-        let (now, mut count) = (Instant::now(), 0);
-        while count < max
-            && let Some(Fetched { delivery, deadline }) = inbox.fetched.pop_front()
-        {
-            if now < deadline {
-                count += 1;
-                sink(delivery);
-            } else {
-                inbox.answered(delivery.key.connection);
-            }
-        }
+        let count = inbox.take(max, Instant::now(), sink);
         match (count, &inbox.refusal) {
             (0, Some(refusal)) => Some(Err(refusal.clone())),
             (0, None) => None,
@@ -515,7 +419,12 @@ impl Source for RemoteSource {
                 Err(command) => lost.push((command, Arc::clone(&first.broker))),
             }
         }
+        let is_waited_for = !inbox.fetched.is_empty();
         drop(inbox);
+        // What the maximum kept back may be taken now.
+        if is_waited_for {
+            self.signal.notify();
+        }
         for (command, broker) in lost {
             self.lose(command, &broker);
         }
@@ -527,20 +436,7 @@ impl Source for RemoteSource {
 
     fn close(&self) {
         let mut inbox = self.inbox.lock();
-        if !std::mem::replace(&mut inbox.closed, true) {
-            let fetched = std::mem::take(&mut inbox.fetched);
-            for (id, link) in &inbox.links {
-                // nsqd keeps what a connection that ends had until it times out; `mq` gives it out again, and
-                // does not count that it was here.
-                if !link.confirms {
-                    let keys = fetched.iter().map(|fetched| fetched.delivery.key);
-                    let keys: Vec<_> = keys.filter(|key| key.connection == *id).collect();
-                    let _ = link.commands.send(Command::Answers(keys, Answer::Requeue(Duration::ZERO)));
-                }
-                // One that ended meanwhile is closed already.
-                let _ = link.commands.send(Command::Close);
-            }
-        }
+        inbox.close();
         drop(inbox);
         self.signal.notify();
     }
@@ -557,6 +453,10 @@ impl Source for RemoteSource {
 
     fn is_new(&self) -> Option<bool> {
         self.inbox.lock().is_new
+    }
+
+    fn is_open(&self) -> bool {
+        self.inbox.lock().is_open()
     }
 
     fn confirm(&self, deadline: Option<Instant>) -> Result<bool> {
@@ -582,6 +482,7 @@ impl Source for RemoteSource {
 
     fn set_max_in_flight(&self, max: u32) {
         self.inbox.lock().handle(Event::SetMax(max));
+        self.signal.notify();
     }
 
     fn add_broker(self: Arc<Self>, address: String) -> Result<()> {

@@ -1,10 +1,11 @@
 //! Brokers over the network. `producer` sends what is published, `consumer` keeps the connections of
-//! subscriptions to those of its `roster`, `answers` passes on what becomes of messages, `discovery` asks
+//! subscriptions to those of its `roster`, `inbox` has what they bring, `answers` passes on what becomes of messages, `discovery` asks
 //! lookup servers, `tuning` has the settings of go-nsq's surface.
 
 mod answers;
 mod consumer;
 mod discovery;
+mod inbox;
 mod peeker;
 mod producer;
 mod roster;

@@ -273,15 +273,9 @@ class Client:
         sample_rate: int = 0,
         start: str | int | datetime | None = None,
     ) -> Subscription:
-        """As libmq.Client.subscribe()."""
-        subscription = self._client.subscribe(
-            topic,
-            channel,
-            max_in_flight=max_in_flight,
-            msg_timeout=msg_timeout,
-            sample_rate=sample_rate,
-            start=start,
-        )
+        """As libmq.Client.subscribe(). ``async with`` waits for the first attempt at each broker, at most 5 s:
+        what is published from then on comes to the channel."""
+        subscription = self._client._subscribe(topic, channel, max_in_flight, msg_timeout, sample_rate, start)
         return Subscription(subscription, self._loop)
 
     async def close(self, timeout: Seconds | None = None) -> None:
@@ -495,6 +489,7 @@ class Subscription:
         return message
 
     async def __aenter__(self) -> Subscription:
+        await self._loop.run(self._subscription._opened_operation(), self._subscription._OPENING_MAX)
         return self
 
     async def __aexit__(
