@@ -220,7 +220,9 @@ impl Client {
     /// # Errors
     /// `Unsupported` of any other broker; `Closed`, `Forked`.
     pub fn advance(&self, by: Duration) -> Result<()> {
-        self.embedded("advance")?.advance(by)
+        let embedded = self.embedded("advance")?;
+        self.open()?.give_back();
+        embedded.advance(by)
     }
 
     /// Serves a broker in this process to others, until the client is closed: over NSQ's TCP protocol, HTTP

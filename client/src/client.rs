@@ -115,6 +115,14 @@ pub(crate) struct Inner {
     is_closed: AtomicBool,
 }
 
+impl Inner {
+    /// Gives back what the subscriptions hold and nobody has taken.
+    pub(crate) fn give_back(&self) {
+        let open: Vec<_> = self.subscriptions.lock().iter().filter_map(Weak::upgrade).collect();
+        open.iter().for_each(|source| source.give_back());
+    }
+}
+
 pub(crate) enum Backend {
     #[cfg(feature = "embedded")]
     Embedded(Embedded),

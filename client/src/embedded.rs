@@ -4,6 +4,11 @@ mod admin;
 mod consumer;
 #[cfg(feature = "serve")]
 mod serve;
+/// Nanoseconds of a duration; 584 years at most.
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
 #[cfg(test)]
 mod stalled_disk;
 
@@ -200,7 +205,7 @@ impl Embedded {
             let what = "advance: only \"mq:memory?test_clock=true\" has a clock that the program moves";
             return Err(Error::Unsupported { what: what.to_owned(), broker: self.name().to_owned() });
         };
-        clock.advance(u64::try_from(by.as_nanos()).unwrap_or(u64::MAX));
+        clock.advance(nanos(by));
         self.place.broker.run_timers();
         Ok(())
     }

@@ -185,6 +185,9 @@ pub(crate) trait Source: Send + Sync {
     fn rest(&self);
     fn answer(&self, deliveries: &mut dyn Iterator<Item = &Delivery>, answer: Answer);
     fn failures(&self) -> &Failures;
+    /// Gives back what nobody has taken, before the program turns the clock; a broker over the network has
+    /// its own.
+    fn give_back(&self) {}
     /// Takes no more, and gives back what has no answer.
     fn close(&self);
     /// Whether closing is over.

@@ -333,6 +333,28 @@ fn closing_gives_back_what_has_no_answer() {
 }
 
 #[test]
+fn messages_that_wait_in_the_client_for_three_timeouts_come_once() {
+    const TIMEOUT: Duration = Duration::from_secs(4);
+    let worlds = worlds();
+    let subscribed = worlds.iter().map(|world| {
+        let options = SubscribeOptions { msg_timeout: TIMEOUT, ..SubscribeOptions::default() };
+        let subscription = world.client.subscribe("t", "c", options).unwrap();
+        world.client.publish_many("t", (0..5).map(|n| n.to_string())).unwrap();
+        assert_eq!(next(&subscription), ("0".to_owned(), 1), "{}", world.name);
+        subscription
+    });
+    let subscribed: Vec<_> = subscribed.collect();
+    // A program that does something else.
+    std::thread::sleep(3 * TIMEOUT);
+    for (world, subscription) in worlds.iter().zip(&subscribed) {
+        for number in 1..5 {
+            assert_eq!(next(subscription), (number.to_string(), 1), "{}", world.name);
+        }
+        assert!(subscription.next(Duration::ZERO).unwrap().is_none(), "{}", world.name);
+    }
+}
+
+#[test]
 fn no_more_messages_than_max_in_flight_are_here_at_once() {
     for world in worlds() {
         let options = SubscribeOptions { max_in_flight: 3, ..SubscribeOptions::default() };

@@ -44,6 +44,21 @@ fn what_was_sent_is_there_after_the_client_is_gone() {
 }
 
 #[test]
+fn a_clock_that_is_turned_past_the_timeout_counts_no_attempt_of_what_nobody_took() {
+    let client = libmq::connect("mq:memory?test_clock=true").unwrap();
+    let subscription = client.subscribe("t", "c", SubscribeOptions::default()).unwrap();
+    client.publish_many("t", ["taken", "waits", "waits too"]).unwrap();
+    let taken = subscription.next(PATIENCE).unwrap().unwrap();
+    client.advance(Duration::from_secs(61)).unwrap();
+    let messages = (0..3).map(|_| subscription.next(PATIENCE).unwrap().unwrap());
+    let mut again: Vec<_> = messages.map(|message| (message.body().clone(), message.attempts())).collect();
+    again.sort();
+    let expected = [("taken", 2), ("waits", 1), ("waits too", 1)];
+    assert_eq!(again, expected.map(|(body, attempts)| (body.into(), attempts)));
+    assert!(!taken.is_answered());
+}
+
+#[test]
 fn a_test_clock_moves_delays_and_timeouts_and_nothing_else_does() {
     let client = libmq::connect("mq:memory?test_clock=true").unwrap();
     let hour = Duration::from_secs(3600);

@@ -1,7 +1,7 @@
 //! A subscription to a broker in this process.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -9,7 +9,7 @@ use mq_core::clock::Mono;
 use mq_core::sync::Mutex;
 use mq_core::{ChannelName, Departure, Pulled, TopicName, Wake};
 
-use super::{BrokerPlace, failed};
+use super::{BrokerPlace, failed, nanos};
 use crate::delivery::{Answer, Delivery, DeliveryKey};
 use crate::error::{Error, Result};
 use crate::signal::Signal;
@@ -38,9 +38,12 @@ pub(super) fn start(
     let (mut subscription, opened) = subscribed.map_err(failed)?;
     opened.ticket.wait(&place.broker).map_err(failed)?;
     subscription.acks().set_credit(options.max_in_flight);
-    let core = Mutex::new(Some(Core { subscription, fetched: VecDeque::new() }));
+    let core = Mutex::new(Some(Core { subscription, fetched: VecDeque::new(), is_kept: false }));
     let (failures, is_new) = (Failures::default(), opened.is_new);
-    Ok(Arc::new(EmbeddedSource { core, signal, failures, options, is_new, place }))
+    Ok(Arc::new_cyclic(|this| {
+        let this = Weak::clone(this);
+        EmbeddedSource { this, core, signal, failures, options, is_new, place }
+    }))
 }
 
 #[derive(Default)]
@@ -53,6 +56,7 @@ impl Wake for Notifier {
 }
 
 struct EmbeddedSource {
+    this: Weak<Self>,
     /// `None` once it is closed.
     core: Mutex<Option<Core>>,
     signal: Arc<Notifier>,
@@ -66,6 +70,8 @@ struct Core {
     subscription: mq_core::Subscription,
     /// Messages in flight here that nobody has taken yet.
     fetched: VecDeque<Fetched>,
+    /// Whether a task looks after them.
+    is_kept: bool,
 }
 
 struct Fetched {
@@ -88,6 +94,16 @@ impl Core {
             }
         }
         count
+    }
+
+    /// Gives back what is fetched and has to be answered by `until`: it is delivered again, and nobody has
+    /// seen it.
+    fn give_back(&mut self, until: Mono) {
+        let mut acks = self.subscription.acks();
+        while let Some(fetched) = self.fetched.pop_front_if(|fetched| fetched.deadline <= until) {
+            // One that timed out is with its channel already.
+            let _ = acks.release(fetched.delivery.key.id);
+        }
     }
 
     /// Fetches what the broker has for this subscriber.
@@ -144,6 +160,22 @@ impl Bodies {
 }
 
 impl EmbeddedSource {
+    /// Gives back what nobody takes before it times out, as long as something waits.
+    async fn keep(this: Weak<Self>, msg_timeout: Duration) {
+        let (every, half) = (msg_timeout / 4, nanos(msg_timeout / 2));
+        loop {
+            tokio::time::sleep(every).await;
+            let Some(source) = this.upgrade() else { return };
+            let mut core = source.core.lock();
+            let Some(core) = &mut *core else { return };
+            core.give_back(source.place.clock.mono().plus(half));
+            if core.fetched.is_empty() {
+                core.is_kept = false;
+                return;
+            }
+        }
+    }
+
     fn fail(&self, delivery: &Delivery, error: Error) {
         let (broker, message) = (Arc::clone(&delivery.broker), Some(delivery.key.id));
         self.failures.push(Failure { broker, message, error });
@@ -159,8 +191,7 @@ impl Source for EmbeddedSource {
             if core.give(max, now, sink) > 0 {
                 return Some(Ok(()));
             }
-            let timeout = u64::try_from(self.options.msg_timeout.as_nanos()).unwrap_or(u64::MAX);
-            match core.fetch(&self.place, now.plus(timeout)) {
+            match core.fetch(&self.place, now.plus(nanos(self.options.msg_timeout))) {
                 _ if !core.fetched.is_empty() => {}
                 Pulled::Wait => return None,
                 // The turn passed over messages that are deferred.
@@ -182,6 +213,11 @@ impl Source for EmbeddedSource {
         if let Some(core) = &mut *self.core.lock() {
             // While nobody waits here, what comes is for other subscribers.
             core.subscription.rest();
+            let is_kept = core.fetched.is_empty() || std::mem::replace(&mut core.is_kept, true);
+            // Without threads for it what waits times out and is delivered again.
+            if !is_kept && let Ok(runtime) = crate::remote::runtime() {
+                runtime.spawn(Self::keep(Weak::clone(&self.this), self.options.msg_timeout));
+            }
         }
         // Another thread may wait here.
         self.signal.0.notify();
@@ -220,14 +256,17 @@ impl Source for EmbeddedSource {
     }
 
     fn close(&self) {
-        if let Some(Core { mut subscription, fetched }) = self.core.lock().take() {
-            let mut acks = subscription.acks();
-            // One that timed out is with the channel already.
-            fetched.into_iter().for_each(|fetched| drop(acks.release(fetched.delivery.key.id)));
-            drop(acks);
-            subscription.leave(Departure::Orderly);
+        if let Some(mut core) = self.core.lock().take() {
+            core.give_back(Mono::MAX);
+            core.subscription.leave(Departure::Orderly);
         }
         self.signal.0.notify();
+    }
+
+    fn give_back(&self) {
+        if let Some(core) = &mut *self.core.lock() {
+            core.give_back(Mono::MAX);
+        }
     }
 
     fn is_over(&self) -> bool {
