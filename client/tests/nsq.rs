@@ -105,8 +105,16 @@ fn what_takes_three_timeouts_is_delivered_once_and_what_waits_behind_it_too() {
     let server = Running::start();
     producer(&server).multi_publish("t", ["slow", "a", "b", "c"]).unwrap();
     let (handler, messages) = reporter();
-    let consumer =
-        Consumer::new("t", "c", &Config { msg_timeout: Duration::from_secs(1), ..config() }).unwrap();
+    let consumer = Consumer::new(
+        "t",
+        "c",
+        &Config {
+            msg_timeout: Duration::from_secs(1),
+            heartbeat_interval: Duration::from_secs(1),
+            ..config()
+        },
+    )
+    .unwrap();
     // One thread: the others wait in the client all the while.
     let slow = move |message: &Message| {
         if body(message) == "slow" {

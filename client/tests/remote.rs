@@ -102,35 +102,6 @@ fn a_subscription_by_lookup_is_open_once_the_servers_were_asked() {
 }
 
 #[test]
-fn a_refusal_belongs_to_its_publish() {
-    let server = Running::start();
-    let client = connect(&server.url());
-    let too_large = vec![b'x'; (1 << 20) + 1];
-    let mut pending = Vec::new();
-    for number in 0..100 {
-        let sent = match number {
-            50 => client.send("t", too_large.clone()),
-            _ => client.send("t", format!("{number:02}")),
-        };
-        pending.push(sent.unwrap());
-    }
-    assert_eq!(client.flush(PATIENCE), Ok(0));
-    for (number, pending) in pending.iter().enumerate() {
-        let want = if number == 50 { PublishState::Refused } else { PublishState::Stored };
-        assert_eq!(pending.state(), want, "{number}: {:?}", pending.wait(Duration::ZERO));
-    }
-    let error = pending[50].wait(Duration::ZERO).unwrap_err();
-    assert!(
-        matches!(&error, Error::Refused { why, retry: false, .. } if why.contains("at most")),
-        "{error:?}"
-    );
-    let subscription = client.subscribe("t", "c", SubscribeOptions::default()).unwrap();
-    for number in (0..100).filter(|number| *number != 50) {
-        assert_eq!(next(&subscription), (format!("{number:02}"), 1));
-    }
-}
-
-#[test]
 fn single_messages_go_out_together_and_each_has_its_outcome() {
     let server = Running::start();
     let client = connect(&server.url());
@@ -367,20 +338,6 @@ fn a_message_with_an_id_whose_answer_was_lost_is_sent_again_and_stored_once() {
     let subscription = client.subscribe("t", "c", SubscribeOptions::default()).unwrap();
     assert_eq!(bodies(&subscription, 2), ["1", "2"]);
     assert!(subscription.next(Duration::from_millis(20)).unwrap().is_none());
-}
-
-#[test]
-fn a_message_without_an_id_whose_answer_was_lost_is_unknown_unless_it_may_be_stored_twice() {
-    let server = Running::start();
-    let proxy = Proxy::start(&server.address, b"PUBLISH", Fault::LosesTheAnswer);
-    let client = connect(&format!("mq://{}", proxy.address));
-    let error = client.publish("t", "once").unwrap_err();
-    assert!(matches!(&error, Error::Unknown { broker, .. } if *broker == proxy.address), "{error:?}");
-    let proxy = Proxy::start(&server.address, b"PUBLISH", Fault::LosesTheAnswer);
-    let client = connect(&format!("mq://{}?retry=at_least_once", proxy.address));
-    client.publish("t", "twice").unwrap();
-    let subscription = client.subscribe("t", "c", SubscribeOptions::default()).unwrap();
-    assert_eq!(bodies(&subscription, 3), ["once", "twice", "twice"]);
 }
 
 #[test]

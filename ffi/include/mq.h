@@ -591,8 +591,9 @@ int mq_pending_fd(const mq_pending *pending);
 // Frees the handle of messages on their way, which go on. NULL is nothing.
 void mq_pending_free(mq_pending *pending);
 
-// Subscribes to a channel, and creates it and its topic where they are missing. options may be NULL. Brokers
-// over the network are subscribed to in the background: see mq_subscription_failures.
+// Subscribes to a channel, and creates it and its topic where they are missing. options may be NULL. What is
+// published after it returns comes to the channel: it waits for the first attempt at each broker, at most
+// 5 s. A broker that was not reached is tried again in the background: see mq_subscription_failures.
 mq_status mq_subscribe(mq_client *client,
                        const char *topic,
                        const char *channel,

@@ -116,8 +116,8 @@ impl mq_subscribe_options {
 }
 
 /// Subscribes to a channel, and creates it and its topic where they are missing. options may be NULL. What is
-/// published after it returns comes to the channel: it waits for the first attempt at each broker, at most 5 s.
-/// A broker that was not reached is tried again in the background: see mq_subscription_failures.
+/// published after it returns comes to the channel: it waits for the first attempt at each broker, at most
+/// 5 s. A broker that was not reached is tried again in the background: see mq_subscription_failures.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mq_subscribe(
     client: *mut mq_client,

@@ -231,8 +231,8 @@ impl Inbox {
         }
         let fetched = std::mem::take(&mut self.fetched);
         for (id, link) in &self.links {
-            // nsqd keeps what a connection that ends had until it times out; `mq` gives it out again, and does
-            // not count that it was here.
+            // nsqd keeps what a connection that ends had until it times out; `mq` gives it out again, and
+            // does not count that it was here.
             if !link.confirms {
                 let keys = fetched.iter().map(|fetched| fetched.delivery.key);
                 let keys: Vec<_> = keys.filter(|key| key.connection == *id).collect();

@@ -1,6 +1,6 @@
 //! Brokers over the network. `producer` sends what is published, `consumer` keeps the connections of
-//! subscriptions to those of its `roster`, `inbox` has what they bring, `answers` passes on what becomes of messages, `discovery` asks
-//! lookup servers, `tuning` has the settings of go-nsq's surface.
+//! subscriptions to those of its `roster`, `inbox` has what they bring, `answers` passes on what becomes of
+//! messages, `discovery` asks lookup servers, `tuning` has the settings of go-nsq's surface.
 
 mod answers;
 mod consumer;

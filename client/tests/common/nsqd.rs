@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 /// A running nsqd.
 pub(crate) struct Nsqd {
-    address: String,
+    pub(crate) address: String,
     process: Child,
     _folder: TempDir,
 }

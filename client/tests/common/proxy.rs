@@ -3,17 +3,21 @@
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Behaviour of the proxy when a client sends the word that it looks for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
     /// Answers as one that knows only NSQ's commands, and closes.
     Refuses,
+    /// The same from the second time on.
+    RefusesLater,
     /// Passes it on, and closes before the answer comes through; the first time only.
     LosesTheAnswer,
     /// Keeps it to itself, and stays connected; the first time only.
     Swallows,
+    /// Reads nothing any more and says nothing, and stays connected; the first time only.
+    Stops,
 }
 
 /// A proxy on a port of its own, for as long as the test runs.
@@ -41,11 +45,28 @@ impl Proxy {
     }
 }
 
+/// Keeps the thread and its connections for as long as the test runs.
+fn park() -> ! {
+    loop {
+        std::thread::park();
+    }
+}
+
 fn pass(client: TcpStream, server: TcpStream, word: &[u8], fault: Fault, seen: &AtomicUsize) {
     let (mut from_server, mut to_client) = (server.try_clone().unwrap(), client.try_clone().unwrap());
     let (mut from_client, mut to_server) = (client, server);
+    let is_stopped = Arc::new(AtomicBool::new(false));
+    let stopped = Arc::clone(&is_stopped);
     std::thread::spawn(move || {
-        let _ = std::io::copy(&mut from_server, &mut to_client);
+        let mut buf = vec![0; 64 << 10];
+        while let Ok(count @ 1..) = from_server.read(&mut buf) {
+            if stopped.load(Ordering::Acquire) {
+                park();
+            }
+            if to_client.write_all(&buf[..count]).is_err() {
+                break;
+            }
+        }
         let _ = to_client.shutdown(Shutdown::Both);
     });
     let mut buf = vec![0; 1 << 20];
@@ -54,7 +75,13 @@ fn pass(client: TcpStream, server: TcpStream, word: &[u8], fault: Fault, seen: &
         let has_word = sent.windows(word.len()).any(|some| some == word);
         let is_first = has_word && seen.fetch_add(1, Ordering::AcqRel) == 0;
         match fault {
-            Fault::Refuses if has_word => {
+            Fault::Stops if is_first => {
+                is_stopped.store(true, Ordering::Release);
+                park();
+            }
+            Fault::Refuses | Fault::RefusesLater
+                if has_word && !(is_first && fault == Fault::RefusesLater) =>
+            {
                 let text = b"E_INVALID invalid command";
                 let size = u32::try_from(text.len() + 4).unwrap().to_be_bytes();
                 let frame = [&size[..], &[0, 0, 0, 1], text].concat();
