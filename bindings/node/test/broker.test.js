@@ -41,6 +41,22 @@ test('messages go over the network and back', async (t) => {
   await assert.rejects(plain.publish('t', 'x', {id: 'one'}), {code: 'UNSUPPORTED', retry: false})
 })
 
+test('what is published right after subscribe comes to a channel that is new', async (t) => {
+  const broker = await startBroker(t)
+  const client = await clientOf(t, broker)
+  // The first channel gets what waited before it; the connection that publishes is there.
+  await client.subscribe('t', 'first').close()
+  await client.publish('t', 'before')
+  for (let number = 0; number < 10; number++) {
+    const subscription = client.subscribe('t', `new${number}`)
+    await client.publish('t', String(number))
+    const {value: message} = await subscription.next()
+    assert.equal(message.text(), String(number))
+    message.finish()
+    await subscription.close()
+  }
+})
+
 test('what a worker over the network cannot do ends in the dead letter topic', async (t) => {
   const broker = await connect('mq:memory')
   t.after(() => broker.close())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
@@ -83,6 +84,53 @@ def test_answers_are_confirmed_by_the_broker(client: libmq.Client, is_nsqd: bool
         else:
             assert subscription.flush(timeout=timedelta(seconds=PATIENCE))
             assert subscription.failures() == []
+
+
+def test_what_is_published_right_after_subscribing_comes_to_a_channel_that_is_new(client: libmq.Client) -> None:
+    # The first channel gets what waited before it; the connection that publishes is there.
+    client.subscribe("t", "first").close()
+    client.publish("t", "before")
+    for number in range(10):
+        with client.subscribe("t", f"new{number}") as subscription:
+            client.publish("t", str(number))
+            message = subscription.next(timeout=PATIENCE)
+            assert message is not None and message.text == str(number)
+            message.finish()
+
+
+def test_in_a_loop_it_comes_to_a_subscription_that_is_entered(url: str) -> None:
+    async def main() -> None:
+        async with libmq.aio.connect(url) as client:
+            async with client.subscribe("t", "first"):
+                await client.publish("t", "before")
+            for number in range(10):
+                async with client.subscribe("t", f"new{number}") as subscription:
+                    await client.publish("t", str(number))
+                    message = await subscription.next(timeout=PATIENCE)
+                    assert message is not None and message.text == str(number)
+                    message.finish()
+
+    asyncio.run(main())
+
+
+def test_a_signal_ends_the_wait_for_a_broker_that_says_nothing() -> None:
+    class Seen(Exception):
+        pass
+
+    def handle(*_: Any) -> None:
+        raise Seen
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        client = libmq.connect(f"mq://127.0.0.1:{silent.getsockname()[1]}")
+        before = signal.signal(signal.SIGALRM, handle)
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        try:
+            began = time.monotonic()
+            with pytest.raises(Seen):
+                client.subscribe("t", "c")
+            assert time.monotonic() - began < 4
+        finally:
+            signal.signal(signal.SIGALRM, before)
 
 
 def test_a_broker_out_of_reach_is_a_failure_of_the_connection() -> None:
