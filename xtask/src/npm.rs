@@ -24,6 +24,7 @@ pub(crate) struct Npm {
 impl Npm {
     /// Packs the main package and that of this platform.
     pub(crate) fn run(self) -> Result<(), String> {
+        run(cargo().args(["build", "--locked", "--package", "mq-node", "--profile", &self.profile]))?;
         for package in pack(&self.profile)? {
             println!("{}", package.display());
         }
@@ -36,7 +37,7 @@ pub(crate) fn is_there() -> bool {
     succeeds(program("npm").arg("--version"))
 }
 
-/// Packs both packages into `target/npm`, and returns their files.
+/// Packs both packages into `target/npm`, with the addon that was built in a profile, and returns their files.
 fn pack(profile: &str) -> Result<[PathBuf; 2], String> {
     let source = root().join(SOURCE);
     let platform = output(Command::new("node").current_dir(&source).args([
@@ -49,7 +50,6 @@ fn pack(profile: &str) -> Result<[PathBuf; 2], String> {
     if platform.is_empty() {
         return Err(format!("no binary can be built for {os} on {cpu}"));
     }
-    run(cargo().args(["build", "--locked", "--package", "mq-node", "--profile", profile]))?;
     let folder = target().join("npm");
     if folder.exists() {
         fs::remove_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
@@ -104,9 +104,9 @@ fn binary_package(
     packed(&package, folder)
 }
 
-/// Runs the tests of the packed packages in a project that has nothing else, with the binary `mq`.
+/// Runs the tests of the packed packages in a project that has nothing else, with the addon and the binary
+/// `mq` as they were built for the tests.
 pub(crate) fn test(mq: &Path) -> Result<Done, String> {
-    // The profile of all tests: what is below the addon is built.
     let packages = pack("dev")?;
     let tools = tools::node_modules("bindings/node/test", "bindings")?;
     let project = target().join("npm").join("project");

@@ -208,7 +208,8 @@ fn npm() -> Result<Done, String> {
     if !npm::is_there() {
         return Ok(Done::Skipped("no node with npm on the path".into()));
     }
-    npm::test(&mq()?)
+    build(&["--lib"])?;
+    npm::test(&target().join("debug").join("mq"))
 }
 
 /// Runs the tests of the page in Chromium, with and without a broker behind it.

@@ -149,7 +149,7 @@ pub(crate) fn test() -> Result<Done, String> {
     let _ = fs::remove_dir_all(&wheels);
     let mut build = program(&python);
     build.args(["-m", "pip", "wheel", "--quiet", "--disable-pip-version-check", "--no-deps", "--wheel-dir"]);
-    // The profile of all tests: what is below the extension is built.
+    // The profile of all tests, which is the quicker one to build.
     build.env("MATURIN_PEP517_ARGS", "--profile dev");
     run(build.arg(&wheels).arg(root().join(PACKAGE)))?;
     install(&python, &wheels)?;
