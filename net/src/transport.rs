@@ -253,11 +253,21 @@ impl Transport {
     /// # Errors
     /// If nobody answers there.
     pub async fn connect(address: &str) -> io::Result<Self> {
+        Self::connect_from(None, address).await
+    }
+
+    /// The same from an address of this machine, which a unix socket has not.
+    ///
+    /// # Errors
+    /// If nobody answers there, or `local` is no address of this machine or of another family.
+    pub async fn connect_from(local: Option<SocketAddr>, address: &str) -> io::Result<Self> {
         if is_path(address) {
             return Ok(Self::Plain(Socket::Unix(UnixStream::connect(address).await?)));
         }
-        let stream = match address.strip_prefix(':') {
-            Some(port) => TcpStream::connect(format!("127.0.0.1:{port}")).await?,
+        let of_this_machine = address.strip_prefix(':').map(|port| format!("127.0.0.1:{port}"));
+        let address = of_this_machine.as_deref().unwrap_or(address);
+        let stream = match local {
+            Some(local) => connect_bound(local, address).await?,
             None => TcpStream::connect(address).await?,
         };
         Ok(Self::Plain(Socket::tcp(stream)?))
@@ -424,6 +434,23 @@ impl AsyncWrite for Socket {
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
+}
+
+/// Connects from `local` to the first address of `address` that answers.
+async fn connect_bound(local: SocketAddr, address: &str) -> io::Result<TcpStream> {
+    let mut failed = io::Error::other(format!("{address} has no address of the family of {local}"));
+    for remote in lookup_host(address).await? {
+        if remote.is_ipv4() != local.is_ipv4() {
+            continue;
+        }
+        let socket = if local.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        socket.bind(local)?;
+        match socket.connect(remote).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => failed = error,
+        }
+    }
+    Err(failed)
 }
 
 #[cfg(test)]

@@ -3,12 +3,15 @@
 
 mod common;
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use common::{PATIENCE, start, start_with};
 use mq_core::{ChannelName, TopicName};
 use mq_nsq::client::{Connection, Error, Identify};
 use mq_nsq::server::Config;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
 fn topic() -> TopicName {
@@ -159,5 +162,110 @@ async fn heartbeats_are_answered_while_something_is_awaited() {
     assert!(ended.is_err(), "{}", ended.unwrap());
     client.publish(&topic(), b"x").await.unwrap();
     client.flush().await.unwrap();
+    server.stop().await;
+}
+
+/// Takes a connection of a client and its IDENTIFY, answers `OK`, and gives what it said.
+async fn identified(listener: &TcpListener) -> (TcpStream, SocketAddr, serde_json::Value) {
+    let (mut stream, peer) = listener.accept().await.unwrap();
+    let mut hello = vec![0; "  V2IDENTIFY\n".len()];
+    stream.read_exact(&mut hello).await.unwrap();
+    let length = stream.read_u32().await.unwrap() as usize;
+    let mut said = vec![0; length];
+    stream.read_exact(&mut said).await.unwrap();
+    stream.write_all(b"\0\0\0\x06\0\0\0\0OK").await.unwrap();
+    (stream, peer, serde_json::from_slice(&said).unwrap())
+}
+
+#[tokio::test]
+async fn a_client_connects_from_the_address_and_says_what_it_is_set_to() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let identify = Identify {
+        local_address: Some("127.0.0.2:0".parse().unwrap()),
+        topology_region: "eu".to_owned(),
+        topology_zone: "eu-1".to_owned(),
+        output_buffer_size: Some(0),
+        output_buffer_timeout: Some(Duration::ZERO),
+        ..Identify::default()
+    };
+    let (client, server) = tokio::join!(Connection::connect(&address, identify), identified(&listener));
+    client.unwrap();
+    let (_, peer, said) = server;
+    assert_eq!(peer.ip().to_string(), "127.0.0.2");
+    for (key, value) in [("topology_region", "eu"), ("topology_zone", "eu-1")] {
+        assert_eq!(said[key], value);
+    }
+    assert_eq!((&said["output_buffer_size"], &said["output_buffer_timeout"]), (&(-1).into(), &(-1).into()));
+
+    let (client, server) =
+        tokio::join!(Connection::connect(&address, Identify::default()), identified(&listener));
+    client.unwrap();
+    let unsaid = ["topology_region", "topology_zone", "output_buffer_size", "output_buffer_timeout"];
+    assert!(unsaid.iter().all(|key| server.2[key].is_null()), "{}", server.2);
+    let other_family = Identify { local_address: Some("[::1]:0".parse().unwrap()), ..Identify::default() };
+    let error = Connection::connect(&address, other_family).await.unwrap_err().to_string();
+    assert!(error.contains("family of [::1]:0"), "{error}");
+}
+
+#[tokio::test]
+async fn a_server_that_says_nothing_or_reads_nothing_is_left_in_time() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let short = Some(Duration::from_millis(100));
+    let silent = Identify { read_timeout: short, ..Identify::default() };
+    let (client, _server) = tokio::join!(Connection::connect(&address, silent), identified(&listener));
+    let ended = timeout(PATIENCE, client.unwrap().drive()).await.unwrap();
+    assert!(matches!(ended, Error::Timeout), "{ended}");
+
+    let stuck = Identify { write_timeout: short, ..Identify::default() };
+    let (client, _server) = tokio::join!(Connection::connect(&address, stuck), identified(&listener));
+    let mut client = client.unwrap();
+    // More than sockets hold.
+    for _ in 0..64 {
+        client.put_batch(&topic(), &[vec![b'x'; 1 << 20]]).unwrap();
+    }
+    let ended = timeout(PATIENCE, client.drive()).await.unwrap();
+    assert!(matches!(ended, Error::Timeout), "{ended}");
+}
+
+#[tokio::test]
+async fn a_slow_server_that_reads_on_is_waited_for_longer_than_the_write_timeout() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let identify = Identify { write_timeout: Some(Duration::from_secs(1)), ..Identify::default() };
+    let (client, server) = tokio::join!(Connection::connect(&address, identify), identified(&listener));
+    let (mut client, mut stream) = (client.unwrap(), server.0);
+    for _ in 0..64 {
+        client.put_batch(&topic(), &[vec![b'x'; 1 << 20]]).unwrap();
+    }
+    let reading = async {
+        let mut buf = vec![0; 4 << 20];
+        // Three times the limit, a part of it each time.
+        for _ in 0..15 {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            assert_ne!(stream.read(&mut buf).await.unwrap(), 0);
+        }
+    };
+    tokio::select! {
+        ended = client.drive() => panic!("{ended}"),
+        () = reading => {}
+    }
+}
+
+#[tokio::test]
+async fn a_message_longer_than_the_client_takes_ends_its_connection() {
+    let server = start().await;
+    let mut client = connect(&server.address).await;
+    client.publish_batch(&topic(), &[vec![b'x'; 974], vec![b'x'; 975]]).await.unwrap();
+    client.flush().await.unwrap();
+    let identify = Identify { frame_bytes_max: Some(1_004), ..Identify::default() };
+    let mut consumer = Connection::connect(&server.address, identify).await.unwrap();
+    consumer.subscribe(&topic(), &channel(), 1).await.unwrap();
+    let message = consumer.next().await.unwrap().unwrap();
+    assert_eq!(message.body.len(), 974, "26 bytes of header and 4 of its type are more");
+    consumer.finish(message.id);
+    let error = consumer.next().await.unwrap_err().to_string();
+    assert!(error.contains("1005 bytes: this client takes 1004"), "{error}");
     server.stop().await;
 }

@@ -1,11 +1,12 @@
 //! Settings of consumers and producers, as go-nsq has them, and their ranges.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mq_nsq::client::{Secret, TlsVersion, shown};
+use mq_nsq::client::{Identify, Secret, TlsVersion, shown};
 
 use super::strategy::{BackoffStrategy, ExponentialStrategy};
 use crate::config::{Compression, Config, in_range};
@@ -20,8 +21,7 @@ const FIVE_MINUTES: Duration = Duration::from_secs(5 * 60);
 const MSG_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Settings of a [`Consumer`](super::Consumer) and a [`Producer`](super::Producer): go-nsq's, by the same
-/// names and with the same defaults where nothing else is said. [`NsqConfig::set`] sets them by name, and
-/// says of those that are missing what is there instead.
+/// names and with the same defaults where nothing else is said. [`NsqConfig::set`] sets them by name.
 ///
 /// ```
 /// use std::time::Duration;
@@ -32,7 +32,8 @@ const MSG_TIMEOUT: Duration = Duration::from_secs(60);
 /// assert_eq!(config.msg_timeout, Duration::from_secs(90));
 /// config.validate()?;
 ///
-/// let error = config.set("read_timeout", "5s").unwrap_err().to_string();
+/// config.set("read_timeout", "5s")?;
+/// let error = config.validate().unwrap_err().to_string();
 /// assert!(error.contains("heartbeat_interval"));
 /// # Ok::<(), libmq::Error>(())
 /// ```
@@ -41,6 +42,16 @@ pub struct NsqConfig {
     /// Longest time until a new connection is made and its broker has answered to IDENTIFY, TLS and AUTH.
     /// Default 10 s, as it includes more than go-nsq's; 1 ms to 10 s.
     pub dial_timeout: Duration,
+    /// Longest time in which nothing comes over a connection: then it is made again. Default 60 s; 100 ms to 5
+    /// minutes, and no less than `heartbeat_interval`.
+    pub read_timeout: Duration,
+    /// Longest time in which a broker takes nothing of what is to be written: then its connection is made
+    /// again. Default 30 s, as go-nsq's 1 s ends connections to brokers that wait for a disk; 100 ms to 5
+    /// minutes.
+    pub write_timeout: Duration,
+    /// The address of this machine from which brokers are connected to, with port 0. Default: the system
+    /// chooses one.
+    pub local_addr: Option<SocketAddr>,
     /// Interval between questions to the lookup servers; the longest delay before a broker is connected to
     /// again is the same, but 15 s at most. Default 60 s; 10 ms to 5 minutes.
     pub lookupd_poll_interval: Duration,
@@ -76,8 +87,11 @@ pub struct NsqConfig {
     pub hostname: String,
     /// The program's name and version in the brokers' statistics. Default: those of this crate.
     pub user_agent: String,
-    /// Interval of the brokers' heartbeats: a connection on which nothing comes for twice as long is made
-    /// again. Default 30 s; 1 s to 60 s.
+    /// The region in which the program is, for brokers that prefer consumers nearby. Default: none.
+    pub topology_region: String,
+    /// The zone of that region.
+    pub topology_zone: String,
+    /// Interval of the brokers' heartbeats. Default 30 s; 1 s to 60 s.
     pub heartbeat_interval: Duration,
     /// Percent of the messages that come; the others count as delivered. Default 0: all; at most 99.
     pub sample_rate: u8,
@@ -100,12 +114,20 @@ pub struct NsqConfig {
     pub deflate_level: u8,
     /// Compresses with snappy, where the broker has it. Default `false`.
     pub snappy: bool,
+    /// Bytes that a broker gathers for a connection before it writes; 0: none. Default 16 KiB. `mq` chooses
+    /// them itself.
+    pub output_buffer_size: u32,
+    /// Longest time for which it does; 0: it waits for no more. Default 250 ms.
+    pub output_buffer_timeout: Duration,
     /// Most messages that are here without an answer, over all brokers; 0: none comes. Default 1; at most
     /// 1,000,000.
     pub max_in_flight: u32,
     /// Longest time that a message is with a consumer that does not touch it. Default 0: 60 s, as in nsqd;
     /// else 1 s to 15 minutes.
     pub msg_timeout: Duration,
+    /// Most bytes of a frame from a broker, of which a message has 30 besides its body: more ends the
+    /// connection, and the message is delivered again. Default 0: no limit of this kind.
+    pub max_msg_size: u32,
     /// A secret that brokers ask for. Never printed.
     pub auth_secret: Option<String>,
     /// Longest time that [`Consumer::stop`](super::Consumer::stop) gives to messages in flight. Default 30
@@ -121,6 +143,9 @@ impl Default for NsqConfig {
         let hostname = hostname();
         Self {
             dial_timeout: seconds(10),
+            read_timeout: seconds(60),
+            write_timeout: seconds(30),
+            local_addr: None,
             lookupd_poll_interval: seconds(60),
             lookupd_poll_jitter: 0.3,
             lookupd_poll_timeout: seconds(60),
@@ -137,6 +162,8 @@ impl Default for NsqConfig {
             client_id: hostname.split('.').next().unwrap_or_default().to_owned(),
             hostname,
             user_agent: String::new(),
+            topology_region: String::new(),
+            topology_zone: String::new(),
             heartbeat_interval: seconds(30),
             sample_rate: 0,
             tls_v1: false,
@@ -148,8 +175,11 @@ impl Default for NsqConfig {
             deflate: false,
             deflate_level: 6,
             snappy: false,
+            output_buffer_size: 16 << 10,
+            output_buffer_timeout: Duration::from_millis(250),
             max_in_flight: 1,
             msg_timeout: Duration::ZERO,
+            max_msg_size: 0,
             auth_secret: None,
             stop_timeout: seconds(30),
             publish_timeout: seconds(30),
@@ -161,6 +191,9 @@ impl fmt::Debug for NsqConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Config")
             .field("dial_timeout", &self.dial_timeout)
+            .field("read_timeout", &self.read_timeout)
+            .field("write_timeout", &self.write_timeout)
+            .field("local_addr", &self.local_addr)
             .field("lookupd_poll_interval", &self.lookupd_poll_interval)
             .field("lookupd_poll_jitter", &self.lookupd_poll_jitter)
             .field("lookupd_poll_timeout", &self.lookupd_poll_timeout)
@@ -177,6 +210,8 @@ impl fmt::Debug for NsqConfig {
             .field("client_id", &self.client_id)
             .field("hostname", &self.hostname)
             .field("user_agent", &self.user_agent)
+            .field("topology_region", &self.topology_region)
+            .field("topology_zone", &self.topology_zone)
             .field("heartbeat_interval", &self.heartbeat_interval)
             .field("sample_rate", &self.sample_rate)
             .field("tls_v1", &self.tls_v1)
@@ -188,8 +223,11 @@ impl fmt::Debug for NsqConfig {
             .field("deflate", &self.deflate)
             .field("deflate_level", &self.deflate_level)
             .field("snappy", &self.snappy)
+            .field("output_buffer_size", &self.output_buffer_size)
+            .field("output_buffer_timeout", &self.output_buffer_timeout)
             .field("max_in_flight", &self.max_in_flight)
             .field("msg_timeout", &self.msg_timeout)
+            .field("max_msg_size", &self.max_msg_size)
             .field("auth_secret", &self.auth_secret.as_ref().map(|_| "..."))
             .field("stop_timeout", &self.stop_timeout)
             .field("publish_timeout", &self.publish_timeout)
@@ -206,6 +244,8 @@ impl NsqConfig {
     pub fn validate(&self) -> Result<()> {
         let (ms, second) = (Duration::from_millis(1), Duration::from_secs(1));
         in_range("dial_timeout", &self.dial_timeout, &ms, &(10 * second))?;
+        in_range("read_timeout", &self.read_timeout, &(100 * ms), &FIVE_MINUTES)?;
+        in_range("write_timeout", &self.write_timeout, &(100 * ms), &FIVE_MINUTES)?;
         in_range("lookupd_poll_interval", &self.lookupd_poll_interval, &(10 * ms), &FIVE_MINUTES)?;
         in_range("lookupd_poll_jitter", &self.lookupd_poll_jitter, &0.0, &1.0)?;
         in_range("lookupd_poll_timeout", &self.lookupd_poll_timeout, &ms, &FIVE_MINUTES)?;
@@ -223,6 +263,13 @@ impl NsqConfig {
         in_range("low_rdy_timeout", &self.low_rdy_timeout, &second, &FIVE_MINUTES)?;
         in_range("rdy_redistribute_interval", &self.rdy_redistribute_interval, &ms, &(5 * second))?;
         in_range("heartbeat_interval", &self.heartbeat_interval, &second, &(60 * second))?;
+        if self.heartbeat_interval > self.read_timeout {
+            return Err(Error::Invalid(format!(
+                "heartbeat_interval is {:?} and read_timeout {:?}: it must be no less, or connections end between two \
+                 heartbeats",
+                self.heartbeat_interval, self.read_timeout
+            )));
+        }
         in_range("sample_rate", &self.sample_rate, &0, &99)?;
         in_range("deflate_level", &self.deflate_level, &1, &9)?;
         in_range("max_in_flight", &self.max_in_flight, &0, &1_000_000)?;
@@ -268,11 +315,26 @@ impl NsqConfig {
         }
     }
 
+    fn identify(&self) -> Identify {
+        Identify {
+            hostname: self.hostname.clone(),
+            topology_region: self.topology_region.clone(),
+            topology_zone: self.topology_zone.clone(),
+            output_buffer_size: Some(self.output_buffer_size),
+            output_buffer_timeout: Some(self.output_buffer_timeout),
+            local_address: self.local_addr,
+            read_timeout: Some(self.read_timeout),
+            write_timeout: Some(self.write_timeout),
+            frame_bytes_max: Some(self.max_msg_size).filter(|max| *max > 0),
+            ..Identify::default()
+        }
+    }
+
     pub(super) fn tuning(&self) -> Tuning {
         let token = self.auth_secret.as_ref().filter(|_| !self.skip_lookupd_authorization);
         Tuning {
             dial_timeout: self.dial_timeout,
-            hostname: self.hostname.clone(),
+            identify: self.identify(),
             lookup_timeout: self.lookupd_poll_timeout,
             lookup_jitter: self.lookupd_poll_jitter,
             lookup_token: token.map(|token| Secret::new(token.as_bytes().into())),
@@ -318,7 +380,10 @@ mod tests {
         let both = NsqConfig { deflate: true, snappy: true, ..NsqConfig::default() };
         let plain = NsqConfig { tls_insecure_skip_verify: true, ..NsqConfig::default() };
         let no_key = NsqConfig { tls_v1: true, tls_cert: Some("a".into()), ..NsqConfig::default() };
-        for (config, word) in [(both, "snappy"), (plain, "tls_v1"), (no_key, "tls_key")] {
+        let deaf = NsqConfig { read_timeout: Duration::from_secs(29), ..NsqConfig::default() };
+        for (config, word) in
+            [(both, "snappy"), (plain, "tls_v1"), (no_key, "tls_key"), (deaf, "heartbeat_interval")]
+        {
             let error = config.validate().unwrap_err().to_string();
             assert!(error.contains(word), "{error}");
         }

@@ -7,31 +7,12 @@ use super::config::NsqConfig;
 use super::strategy::{ExponentialStrategy, FullJitterStrategy};
 use crate::error::{Error, Result};
 
-/// Settings of go-nsq that nothing here acts on, and what is there instead.
-const MISSING: [(&str, &str); 9] = [
-    ("read_timeout", SILENCE),
-    (
-        "write_timeout",
-        "a publish waits for publish_timeout, and a broker that is lost is noticed by heartbeats",
-    ),
-    ("local_addr", "the system chooses it"),
-    (
-        "tls_config",
-        "there are tls_root_ca_file, tls_cert, tls_key, tls_insecure_skip_verify and tls_min_version",
-    ),
-    ("topology_region", TOPOLOGY),
-    ("topology_zone", TOPOLOGY),
-    ("output_buffer_size", BUFFER),
-    ("output_buffer_timeout", BUFFER),
-    (
-        "max_msg_size",
-        "the brokers have a limit for messages, and what is in flight is bounded by max_in_flight",
-    ),
-];
-const SILENCE: &str =
-    "a connection on which nothing comes for twice heartbeat_interval is made again: set heartbeat_interval";
-const TOPOLOGY: &str = "choose brokers with set_discovery_filter";
-const BUFFER: &str = "the brokers choose how they gather messages";
+/// Why there is no setting of go-nsq's that is an object of Go.
+const TLS_CONFIG: &str = "tls_config is no setting here: there are tls_root_ca_file, tls_cert, tls_key, \
+                          tls_insecure_skip_verify and tls_min_version";
+
+/// Go-nsq's word for no buffer.
+const OFF: &str = "-1";
 
 impl NsqConfig {
     /// Sets the setting called `key`, in which `-` is `_`. Durations are as in Go, `1m30s`, or a number of
@@ -40,13 +21,10 @@ impl NsqConfig {
     /// [`NsqConfig::validate`].
     ///
     /// # Errors
-    /// `Invalid` for a key that is none, or a value of another form; for a key of go-nsq's that nothing here
-    /// acts on, with what is there instead.
+    /// `Invalid` for a key that is none, or a value of another form; for `tls_config`, with what is there
+    /// instead.
     pub fn set(&mut self, key: &str, value: &str) -> Result<()> {
         let key = key.replace('-', "_");
-        if let Some((_, why)) = MISSING.iter().find(|(missing, _)| *missing == key) {
-            return Err(Error::Invalid(format!("{key} is no setting here: {why}")));
-        }
         let is_set = self.set_duration(&key, value)?
             || self.set_number(&key, value)?
             || self.set_switch(&key, value)?;
@@ -56,6 +34,13 @@ impl NsqConfig {
         match key.as_str() {
             "client_id" => self.client_id = value.to_owned(),
             "hostname" => self.hostname = value.to_owned(),
+            "topology_region" => self.topology_region = value.to_owned(),
+            "topology_zone" => self.topology_zone = value.to_owned(),
+            "local_addr" => {
+                let address = value.parse().map_err(|_| bad(&key, value, "an address such as 10.0.0.1:0"))?;
+                self.local_addr = Some(address);
+            }
+            "tls_config" => return Err(Error::Invalid(TLS_CONFIG.to_owned())),
             "user_agent" => self.user_agent = value.to_owned(),
             "auth_secret" => self.auth_secret = Some(value.to_owned()).filter(|secret| !secret.is_empty()),
             "tls_root_ca_file" => self.tls_root_ca_file = Some(value.into()),
@@ -84,8 +69,15 @@ impl NsqConfig {
         if key == "heartbeat_interval" && value.trim().starts_with('-') {
             return Err(bad(key, value, "1s to 60s: without heartbeats a lost broker would not be noticed"));
         }
+        if key == "output_buffer_timeout" && value == OFF {
+            self.output_buffer_timeout = Duration::ZERO;
+            return Ok(true);
+        }
         let field = match key {
             "dial_timeout" => &mut self.dial_timeout,
+            "read_timeout" => &mut self.read_timeout,
+            "write_timeout" => &mut self.write_timeout,
+            "output_buffer_timeout" => &mut self.output_buffer_timeout,
             "lookupd_poll_interval" => &mut self.lookupd_poll_interval,
             "lookupd_poll_timeout" => &mut self.lookupd_poll_timeout,
             "max_requeue_delay" => &mut self.max_requeue_delay,
@@ -116,6 +108,14 @@ impl NsqConfig {
             "max_attempts" => self.max_attempts = value.parse().map_err(wrong("0 to 65535"))?,
             "sample_rate" => self.sample_rate = value.parse().map_err(wrong("0 to 99"))?,
             "deflate_level" => self.deflate_level = value.parse().map_err(wrong("1 to 9"))?,
+            "output_buffer_size" if value == OFF => self.output_buffer_size = 0,
+            "output_buffer_size" => {
+                self.output_buffer_size =
+                    value.parse().map_err(wrong("a number of bytes, or -1 for none"))?;
+            }
+            "max_msg_size" => {
+                self.max_msg_size = value.parse().map_err(wrong("a number of bytes, 0 for any"))?
+            }
             "max_in_flight" => self.max_in_flight = value.parse().map_err(wrong("0 to 1000000"))?,
             _ => return Ok(false),
         }
@@ -182,6 +182,16 @@ mod tests {
         let mut config = NsqConfig::default();
         for (key, value, printed) in [
             ("dial-timeout", "1s", "dial_timeout: 1s"),
+            ("read_timeout", "5m", "read_timeout: 300s"),
+            ("write_timeout", "100ms", "write_timeout: 100ms"),
+            ("local_addr", "127.0.0.1:0", "local_addr: Some(127.0.0.1:0)"),
+            ("topology-region", "eu", "topology_region: \"eu\""),
+            ("topology_zone", "eu-1", "topology_zone: \"eu-1\""),
+            ("output_buffer_size", "1024", "output_buffer_size: 1024"),
+            ("output_buffer_size", "-1", "output_buffer_size: 0"),
+            ("output_buffer_timeout", "1s", "output_buffer_timeout: 1s"),
+            ("output_buffer_timeout", "-1", "output_buffer_timeout: 0ns"),
+            ("max_msg_size", "4096", "max_msg_size: 4096"),
             ("lookupd_poll_interval", "1m30s", "lookupd_poll_interval: 90s"),
             ("lookupd-poll_jitter", "0.5", "lookupd_poll_jitter: 0.5"),
             ("lookupd_poll_timeout", "1500", "lookupd_poll_timeout: 1.5s"),
@@ -246,10 +256,14 @@ mod tests {
             ("backoff_strategy", "linear"),
             ("tls_min_version", "ssl3.0"),
             ("tls_v1", "yes"),
-        ]
-        .into_iter()
-        .chain(MISSING.map(|(key, _)| (key, "1s")))
-        {
+            ("tls_config", "{}"),
+            ("read_timeout", "99ms"),
+            ("read_timeout", "6m"),
+            ("write_timeout", "99ms"),
+            ("local_addr", "localhost"),
+            ("output_buffer_size", "-2"),
+            ("max_msg_size", "-1"),
+        ] {
             let mut config = NsqConfig::default();
             let error = config.set(key, value).and_then(|()| config.validate()).unwrap_err().to_string();
             assert!(error.starts_with(key), "{key}={value}: {error}");

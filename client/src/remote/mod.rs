@@ -185,7 +185,6 @@ impl Brokers {
         let (tls, lookup_tls) = (loaded.clone().filter(|_| is_tls), loaded.filter(|_| asks_over_tls));
         let identify = Identify {
             client_id: config.client_id.clone(),
-            hostname: tuning.hostname.clone(),
             user_agent: match &config.user_agent {
                 user_agent if user_agent.is_empty() => {
                     concat!("libmq/", env!("CARGO_PKG_VERSION")).to_owned()
@@ -201,7 +200,7 @@ impl Brokers {
             tls,
             extension: config.extension,
             auth_secret: config.auth_secret.as_ref().map(|secret| Secret::new(secret.as_bytes().into())),
-            ..Identify::default()
+            ..tuning.identify.clone()
         };
         Ok(Self {
             place,

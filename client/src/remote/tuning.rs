@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mq_nsq::client::{Secret, TlsVersion};
+use mq_nsq::client::{Identify, Secret, TlsVersion};
 
 use crate::turns::TurnLimits;
 
@@ -11,7 +11,8 @@ use crate::turns::TurnLimits;
 pub(crate) struct Tuning {
     /// Longest time until a broker has taken a new connection.
     pub(crate) dial_timeout: Duration,
-    pub(crate) hostname: String,
+    /// What connections say of this program beyond what its settings say.
+    pub(crate) identify: Identify,
     pub(crate) lookup_timeout: Duration,
     /// The share of its interval by which a question to the lookup servers is late at most, at random.
     pub(crate) lookup_jitter: f64,
@@ -28,7 +29,7 @@ impl Default for Tuning {
     fn default() -> Self {
         Self {
             dial_timeout: Duration::from_secs(10),
-            hostname: String::new(),
+            identify: Identify::default(),
             lookup_timeout: Duration::from_secs(10),
             lookup_jitter: 0.3,
             lookup_token: None,

@@ -2,13 +2,13 @@
 //! of its futures is awaited, and every one of them may be dropped at any time without a loss.
 
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use mq_core::{ChannelName, DeliveryToken, MessageId, Start, TopicName};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::timeout;
+use tokio::time::{Sleep, sleep, timeout};
 
 use super::Identify;
 use super::error::Error;
@@ -49,6 +49,10 @@ pub struct Connection {
     server: Reply,
     /// Longest time in which nothing comes.
     silence: Duration,
+    /// Longest time in which the server takes nothing of what is to be written.
+    write_timeout: Option<Duration>,
+    /// The end of that time, while something can't be written: made then, and not for each write.
+    stuck: Option<Pin<Box<Sleep>>>,
     is_extended: bool,
     subscribed: bool,
 }
@@ -61,11 +65,14 @@ impl Connection {
     /// TLS, if the server has none, or is not trusted.
     pub async fn connect(address: &str, identify: Identify) -> Result<Self, Error> {
         let silence = identify.heartbeat_interval.map_or(SILENCE, |interval| (2 * interval).max(SILENCE / 4));
+        let silence = identify.read_timeout.unwrap_or(silence);
+        let (write_timeout, frame_bytes_max) = (identify.write_timeout, identify.frame_bytes_max);
         let opening = timeout(CONNECT_TIMEOUT, handshake::open(address, identify));
         let Opened { transport, input, server, is_extended } =
             opening.await.map_err(|_| Error::Timeout)??;
-        let (inbox, outbox) = (Inbox::new(input, is_extended), Outbox::new());
-        Ok(Self { transport, inbox, outbox, server, silence, is_extended, subscribed: false })
+        let inbox = Inbox::new(input, is_extended, frame_bytes_max);
+        let (outbox, stuck, subscribed) = (Outbox::new(), None, false);
+        Ok(Self { transport, inbox, outbox, server, silence, write_timeout, stuck, is_extended, subscribed })
     }
 
     /// The server's version; empty if it did not say.
@@ -447,10 +454,7 @@ impl Connection {
         // Frames that came with IDENTIFY's answer.
         let mut came = self.inbox.take_frames(&mut self.outbox)?;
         loop {
-            // To be woken when there is room is all that matters here.
-            if let Poll::Ready(Err(error)) = self.outbox.poll_write(&mut self.transport, cx) {
-                return Poll::Ready(Err(error.into()));
-            }
+            self.write_some(cx)?;
             if came {
                 return Poll::Ready(Ok(()));
             }
@@ -462,5 +466,20 @@ impl Connection {
                 Poll::Ready(_) => came = self.inbox.take_frames(&mut self.outbox)?,
             }
         }
+    }
+
+    /// Writes what the server takes; this is polled again when it takes more.
+    fn write_some(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {
+        let before = self.outbox.unsent();
+        let written = self.outbox.poll_write(&mut self.transport, cx);
+        let (Poll::Pending, Some(longest)) = (written?, self.write_timeout) else {
+            self.stuck = None;
+            return Ok(());
+        };
+        if self.outbox.unsent() < before {
+            self.stuck = None;
+        }
+        let stuck = self.stuck.get_or_insert_with(|| Box::pin(sleep(longest)));
+        if stuck.as_mut().poll(cx).is_ready() { Err(Error::Timeout) } else { Ok(()) }
     }
 }

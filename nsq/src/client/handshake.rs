@@ -23,7 +23,7 @@ pub(super) struct Opened {
 
 /// Connects to `host:port` or the path of a unix socket, and says what `identify` says.
 pub(super) async fn open(address: &str, identify: Identify) -> Result<Opened, Error> {
-    let mut transport = Transport::connect(address).await?;
+    let mut transport = Transport::connect_from(identify.local_address, address).await?;
     let mut json = serde_json::json!({
         "client_id": identify.client_id,
         "hostname": identify.hostname,
@@ -39,6 +39,20 @@ pub(super) async fn open(address: &str, identify: Identify) -> Result<Opened, Er
     });
     if !identify.user_agent.is_empty() {
         json["user_agent"] = identify.user_agent.into();
+    }
+    // -1 is the server's word for none.
+    if let Some(size) = identify.output_buffer_size {
+        json["output_buffer_size"] = if size == 0 { (-1).into() } else { size.into() };
+    }
+    if let Some(timeout) = identify.output_buffer_timeout {
+        json["output_buffer_timeout"] = if timeout.is_zero() { (-1).into() } else { ms(timeout).into() };
+    }
+    for (key, value) in
+        [("topology_region", identify.topology_region), ("topology_zone", identify.topology_zone)]
+    {
+        if !value.is_empty() {
+            json[key] = value.into();
+        }
     }
     if identify.extension {
         json["libmq"] = serde_json::json!([MESSAGES]);

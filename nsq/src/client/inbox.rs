@@ -19,6 +19,8 @@ const LATE_MAX: usize = 1000;
 pub(super) struct Inbox {
     /// Bytes of frames that are not whole.
     pub(super) input: BytesMut,
+    /// Most bytes of a frame, its header apart from its length included.
+    frame_bytes_max: Option<u32>,
     is_extended: bool,
     pub(super) messages: VecDeque<Message>,
     /// Answers to publishes with the extension.
@@ -37,9 +39,10 @@ pub(super) struct Inbox {
 
 impl Inbox {
     /// An inbox of which `input` is read already.
-    pub(super) fn new(input: BytesMut, is_extended: bool) -> Self {
+    pub(super) fn new(input: BytesMut, is_extended: bool, frame_bytes_max: Option<u32>) -> Self {
         Self {
             input,
+            frame_bytes_max,
             is_extended,
             messages: VecDeque::new(),
             results: VecDeque::new(),
@@ -54,7 +57,9 @@ impl Inbox {
     /// Takes in every whole frame, and answers heartbeats by `outbox`. Returns whether there was one.
     pub(super) fn take_frames(&mut self, outbox: &mut Outbox) -> Result<bool, Error> {
         let mut end = 0;
-        while let Ok(length) = frame::length(&self.input[end..])? {
+        loop {
+            self.check_size(end)?;
+            let Ok(length) = frame::length(&self.input[end..])? else { break };
             end += length;
         }
         // One piece of memory for all of them: each message shares it.
@@ -72,6 +77,17 @@ impl Inbox {
             at += length;
         }
         Ok(end > 0)
+    }
+
+    /// Refuses the frame at `at` where it is longer than this client takes.
+    fn check_size(&self, at: usize) -> Result<(), Error> {
+        let size = self.input[at..].first_chunk().map_or(0, |size| u32::from_be_bytes(*size));
+        match self.frame_bytes_max {
+            Some(max) if size > max => {
+                Err(Error::Protocol(format!("a frame of {size} bytes: this client takes {max} at most")))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn take_published(&mut self, outbox: &mut Outbox, results: Results) -> Result<(), Error> {

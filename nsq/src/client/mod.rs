@@ -22,6 +22,7 @@ pub use message::{Message, Peeked, Results};
 pub use mq_net::secret::Secret;
 pub use mq_net::transport::tls::{ClientTls, ClientTlsOptions, TlsVersion, shown};
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// A client's description of itself and its wishes. The server chooses what is `None` or 0.
@@ -51,4 +52,20 @@ pub struct Identify {
     pub extension: bool,
     /// Secret to AUTH with, if the server requires that.
     pub auth_secret: Option<Secret<Box<[u8]>>>,
+    /// Where this program is, for servers that prefer consumers nearby; empty: not said.
+    pub topology_region: String,
+    /// As `topology_region`, for a part of it.
+    pub topology_zone: String,
+    /// Bytes that the server gathers for this client before it writes; 0: it gathers none.
+    pub output_buffer_size: Option<u32>,
+    /// Longest time for which it does; 0: it does not wait for more.
+    pub output_buffer_timeout: Option<Duration>,
+    /// Address of this machine from which to connect.
+    pub local_address: Option<SocketAddr>,
+    /// Longest time in which nothing comes. `None`: twice the interval of heartbeats, 15 s at least.
+    pub read_timeout: Option<Duration>,
+    /// Longest time in which the server takes nothing of what is to be written. `None`: any.
+    pub write_timeout: Option<Duration>,
+    /// Most bytes of a frame from the server. `None`: what a frame can have.
+    pub frame_bytes_max: Option<u32>,
 }
