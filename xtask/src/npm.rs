@@ -37,7 +37,8 @@ pub(crate) fn is_there() -> bool {
     succeeds(program("npm").arg("--version"))
 }
 
-/// Packs both packages into `target/npm`, with the addon that was built in a profile, and returns their files.
+/// Packs both packages into `target/npm`, with the addon that was built in a profile, and returns their
+/// files.
 fn pack(profile: &str) -> Result<[PathBuf; 2], String> {
     let source = root().join(SOURCE);
     let platform = output(Command::new("node").current_dir(&source).args([

@@ -42,8 +42,8 @@ pub struct NsqConfig {
     /// Longest time until a new connection is made and its broker has answered to IDENTIFY, TLS and AUTH.
     /// Default 10 s, as it includes more than go-nsq's; 1 ms to 10 s.
     pub dial_timeout: Duration,
-    /// Longest time in which nothing comes over a connection: then it is made again. Default 60 s; 100 ms to 5
-    /// minutes, and no less than `heartbeat_interval`.
+    /// Longest time in which nothing comes over a connection: then it is made again. Default 60 s; 100 ms to
+    /// 5 minutes, and no less than `heartbeat_interval`.
     pub read_timeout: Duration,
     /// Longest time in which a broker takes nothing of what is to be written: then its connection is made
     /// again. Default 30 s, as go-nsq's 1 s ends connections to brokers that wait for a disk; 100 ms to 5
