@@ -52,6 +52,8 @@ pub(crate) struct DeliveryKey {
 pub(crate) enum Answer {
     Finish,
     Requeue(Duration),
+    /// Nobody looked at it.
+    Release,
     Touch,
 }
 
@@ -153,6 +155,12 @@ impl Message {
         self.answer(Answer::Requeue(delay));
     }
 
+    /// Returns the message to the channel as one that nobody looked at: it is delivered again at once, before
+    /// others, and this delivery does not count as an attempt. For nsqd it is a requeue without a delay.
+    pub fn release(&self) {
+        self.answer(Answer::Release);
+    }
+
     /// Starts the message's timeout anew. Does nothing once the message is answered.
     pub fn touch(&self) {
         if let (Ok(source), false) = (self.source.get(), self.is_answered()) {
@@ -160,7 +168,7 @@ impl Message {
         }
     }
 
-    /// Whether it was finished or requeued here.
+    /// Whether it was finished, requeued or released here.
     pub fn is_answered(&self) -> bool {
         self.is_answered.load(Ordering::Acquire)
     }
@@ -245,7 +253,8 @@ impl Batch {
         self.deliveries.get(at)
     }
 
-    /// Whether the message at this place was finished or requeued here. Not for a place past the end.
+    /// Whether the message at this place was finished, requeued or released here. Not for a place past the
+    /// end.
     pub fn is_answered(&self, at: usize) -> bool {
         self.answered.get(at).is_some_and(|is_answered| is_answered.load(Ordering::Acquire))
     }
@@ -263,6 +272,12 @@ impl Batch {
     /// Returns those of these messages that have no answer yet, to be delivered again after `delay`.
     pub fn requeue(&self, range: impl RangeBounds<usize>, delay: Duration) {
         self.answer(range, Answer::Requeue(delay));
+    }
+
+    /// Returns those of these messages that have no answer yet as ones that nobody looked at: see
+    /// [`Message::release`].
+    pub fn release(&self, range: impl RangeBounds<usize>) {
+        self.answer(range, Answer::Release);
     }
 
     /// Starts the timeout anew of those of these messages that have no answer yet.
@@ -286,7 +301,9 @@ impl Batch {
         let some = self.deliveries.iter().zip(&self.answered).skip(from).take(count);
         let unanswered = some.filter(|(_, is_answered)| match answer {
             Answer::Touch => !is_answered.load(Ordering::Acquire),
-            Answer::Finish | Answer::Requeue(_) => !is_answered.swap(true, Ordering::AcqRel),
+            Answer::Finish | Answer::Requeue(_) | Answer::Release => {
+                !is_answered.swap(true, Ordering::AcqRel)
+            }
         });
         let mut deliveries = unanswered.map(|(delivery, _)| delivery).peekable();
         if deliveries.peek().is_some() {

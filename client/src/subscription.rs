@@ -46,6 +46,10 @@ pub struct SubscribeOptions {
     /// The first message of a channel that is created; see [`Subscription::is_new`]. nsqd knows only the
     /// default.
     pub start: Start,
+    /// Most bytes of body and headers that a message may have to come here. A larger one is put aside for
+    /// `msg_timeout`, and then goes to another subscriber of the channel that takes it; where the channel has
+    /// dead letters it is one in the end. Default 0: any. nsqd knows only the default.
+    pub max_message_bytes: u32,
 }
 
 /// The first message of a channel that a subscription creates. A channel that exists stays where it is.
@@ -97,7 +101,13 @@ impl From<Start> for mq_core::Start {
 
 impl Default for SubscribeOptions {
     fn default() -> Self {
-        Self { max_in_flight: 200, msg_timeout: MSG_TIMEOUT, sample_rate: 0, start: Start::default() }
+        Self {
+            max_in_flight: 200,
+            msg_timeout: MSG_TIMEOUT,
+            sample_rate: 0,
+            start: Start::default(),
+            max_message_bytes: 0,
+        }
     }
 }
 
@@ -109,6 +119,11 @@ impl SubscribeOptions {
             in_range("msg_timeout", &self.msg_timeout, &min, &max)?;
         }
         in_range("sample_rate", &self.sample_rate, &0, &99)
+    }
+
+    /// Most bytes of a message, if there is such a limit.
+    pub(crate) fn message_bytes_max(&self) -> Option<u32> {
+        Some(self.max_message_bytes).filter(|max| *max > 0)
     }
 
     /// The timeout of messages: that which is set, else that which their broker granted.

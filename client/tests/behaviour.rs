@@ -90,6 +90,54 @@ fn a_requeued_message_comes_again_and_a_second_answer_does_nothing() {
 }
 
 #[test]
+fn a_released_message_comes_again_at_once_and_counts_no_attempt() {
+    for world in worlds() {
+        let subscription = subscribe(&world);
+        world.client.publish_many("t", ["one", "two"]).unwrap();
+        let message = subscription.next(PATIENCE).unwrap().unwrap();
+        message.release();
+        assert!(message.is_answered());
+        message.finish();
+        let mut batch = subscription.next_batch(2, PATIENCE).unwrap();
+        while batch.len() < 2 {
+            // What came before the other was given back.
+            batch.release(..);
+            batch = subscription.next_batch(2, PATIENCE).unwrap();
+        }
+        batch.release(0..1);
+        assert!(batch.is_answered(0) && !batch.is_answered(1));
+        let first = subscription.next(PATIENCE).unwrap().unwrap();
+        assert_eq!(first.id(), batch[0].id());
+        if !world.is_plain {
+            assert_eq!(first.attempts(), 1, "{}", world.name);
+        }
+        first.finish();
+        batch.finish(..);
+        assert!(subscription.close(PATIENCE));
+        assert_eq!(subscription.failures(), [], "{}", world.name);
+    }
+}
+
+#[test]
+fn messages_larger_than_a_subscription_takes_are_left_to_others() {
+    for world in worlds() {
+        // It is put aside for that time.
+        let msg_timeout = Duration::from_secs(1);
+        let options = SubscribeOptions { max_message_bytes: 10, msg_timeout, ..SubscribeOptions::default() };
+        let small = world.client.subscribe("t", "c", options).unwrap();
+        if world.is_plain {
+            let error = small.next(PATIENCE).unwrap_err();
+            assert!(matches!(error, Error::Unsupported { .. }), "{}: {error:?}", world.name);
+            continue;
+        }
+        world.client.publish_many("t", ["more than ten", "small"]).unwrap();
+        assert_eq!(next(&small), ("small".to_owned(), 1), "{}", world.name);
+        assert!(small.close(PATIENCE));
+        assert_eq!(next(&subscribe(&world)), ("more than ten".to_owned(), 1), "{}", world.name);
+    }
+}
+
+#[test]
 fn a_batch_is_answered_in_ranges_and_the_rest_comes_again() {
     for world in worlds() {
         let subscription = subscribe(&world);

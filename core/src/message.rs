@@ -114,7 +114,8 @@ impl fmt::Display for MessageId {
 }
 
 /// One delivery of a message: at one subscriber, in one attempt. No other delivery has the same, before or
-/// after a restart; so an acknowledgement that names it can't be taken for one of a later delivery.
+/// after a restart; so an acknowledgement that names it can't be taken for one of a later delivery. (What a
+/// subscriber releases and gets again is the same attempt, and has the same.)
 ///
 /// ```
 /// # use mq_core::{DeliveryToken, MessageId};

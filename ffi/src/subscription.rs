@@ -273,7 +273,13 @@ mod tests {
         for (number, start) in (0..).zip(starts) {
             given.start = number;
             let msg_timeout = Duration::from_millis(1234);
-            let wanted = SubscribeOptions { max_in_flight: 50, msg_timeout, sample_rate: 5, start };
+            let wanted = SubscribeOptions {
+                max_in_flight: 50,
+                msg_timeout,
+                sample_rate: 5,
+                start,
+                ..SubscribeOptions::default()
+            };
             assert_eq!(given.read().unwrap(), (wanted, 7));
         }
     }

@@ -95,9 +95,15 @@ async fn who_does_not_ask_is_offered_nothing_and_knows_no_command() {
         peer.expect("error E_INVALID UPGRADE does not name what IDENTIFY was answered with").await;
         peer.expect_end().await;
     }
-    for command in
-        ["PUBLISH t all", "SUBSCRIBE t c earliest", "FINISH 1", "REQUEUE 1 0", "EXTEND 1", "CONFIRM"]
-    {
+    for command in [
+        "PUBLISH t all",
+        "SUBSCRIBE t c earliest",
+        "FINISH 1",
+        "REQUEUE 1 0",
+        "EXTEND 1",
+        "RELEASE 1",
+        "CONFIRM",
+    ] {
         let mut peer = server.peer().await;
         offered(&mut peer).await;
         peer.send(format!("{command}\n").as_bytes()).await;
@@ -269,6 +275,57 @@ async fn deliveries_carry_what_was_published_and_are_acknowledged_by_token() {
 }
 
 #[tokio::test]
+async fn a_released_delivery_comes_again_at_once_and_counts_no_attempt() {
+    let server = start().await;
+    let mut peer = extended(&server).await;
+    peer.send(&publish("t", "all", &[plain(b"a"), plain(b"b"), plain(b"c")])).await;
+    peer.frame().await.unwrap();
+    peer.send(b"SUBSCRIBE t c earliest\nRDY 2\n").await;
+    peer.expect(r#"{\"created\":true}"#).await;
+    let [a, b] = [delivery(&mut peer).await, delivery(&mut peer).await];
+    peer.send(&acknowledge("RELEASE 2", &[&a, &b])).await;
+    for (raw, body) in [delivery(&mut peer).await, delivery(&mut peer).await].iter().zip([b"a", b"b"]) {
+        let got = Delivered::decode(&raw.data).unwrap();
+        assert_eq!((got.body, got.attempts), (&body[..], 1));
+    }
+    peer.send(&acknowledge("FINISH 1", &[&a])).await;
+    assert_eq!(Delivered::decode(&delivery(&mut peer).await.data).unwrap().body, b"c");
+    peer.send(&acknowledge("RELEASE 1", &[&a])).await;
+    let id: String = a.data[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+    peer.expect(&format!("error E_REQ_FAILED REQ {id} failed ID not in flight")).await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_message_larger_than_a_subscriber_takes_is_left_to_others() {
+    let server = start().await;
+    let mut peer = extended(&server).await;
+    // A header takes its lengths too.
+    let with_header = record(Duration::ZERO, None, &[("k", b"v")], b"12345");
+    peer.send(&publish("t", "all", &[plain(b"12345678901"), with_header, plain(b"1234567890")])).await;
+    peer.frame().await.unwrap();
+    let mut other = extended(&server).await;
+    identify(&mut peer, r#"{"feature_negotiation":true,"msg_timeout":1000}"#).await;
+    peer.send(b"SUBSCRIBE t c earliest 10\nRDY 3\n").await;
+    peer.expect(r#"{\"created\":true}"#).await;
+    let got = delivery(&mut peer).await;
+    assert_eq!(Delivered::decode(&got.data).unwrap().body, b"12345");
+    let got = delivery(&mut peer).await;
+    assert_eq!(Delivered::decode(&got.data).unwrap().body, b"1234567890");
+    other.send(b"SUBSCRIBE t c earliest\nRDY 3\n").await;
+    other.expect(r#"{\"created\":false}"#).await;
+    let got = delivery(&mut other).await;
+    let got = Delivered::decode(&got.data).unwrap();
+    assert_eq!((got.body, got.attempts), (&b"12345678901"[..], 1));
+    for word in ["-1", "4294967296", "many"] {
+        let mut peer = extended(&server).await;
+        peer.send(format!("SUBSCRIBE t c earliest {word}\n").as_bytes()).await;
+        peer.expect(&format!("error E_INVALID SUBSCRIBE could not parse max message bytes {word}")).await;
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_start_is_for_the_channel_that_it_creates() {
     let server = start().await;
     let mut peer = extended(&server).await;
@@ -320,6 +377,7 @@ async fn tokens_are_one_to_512_and_of_a_subscription() {
     for (line, error) in [
         ("FINISH 0", "FINISH takes 1 to 512 deliveries"),
         ("EXTEND 513", "EXTEND takes 1 to 512 deliveries"),
+        ("RELEASE 513", "RELEASE takes 1 to 512 deliveries"),
         ("REQUEUE x 1", "REQUEUE takes 1 to 512 deliveries"),
         ("FINISH 18446744073709551617", "FINISH takes 1 to 512 deliveries"),
     ] {
@@ -356,7 +414,7 @@ async fn our_own_client_has_all_of_it() {
     };
     assert_eq!((first, connection.acknowledged()), (same, 2));
 
-    assert!(connection.subscribe_at(&topic, &channel, Start::Earliest, 1).await.unwrap());
+    assert!(connection.subscribe_at(&topic, &channel, Start::Earliest, None, 1).await.unwrap());
     let message = connection.next().await.unwrap().unwrap();
     assert_eq!((message.offset, &message.body[..]), (Some(first), &b"one"[..]));
     assert_eq!(message.headers, [("k".to_owned(), bytes::Bytes::from_static(b"v"))]);

@@ -396,7 +396,13 @@ impl NativeClient {
             _ => Start::Waiting,
         };
         let msg_timeout = milliseconds(msg_timeout_ms);
-        let options = SubscribeOptions { max_in_flight, msg_timeout, sample_rate, start };
+        let options = SubscribeOptions {
+            max_in_flight,
+            msg_timeout,
+            sample_rate,
+            start,
+            ..SubscribeOptions::default()
+        };
         self.client.gate.borrow_mut().begin_opening();
         let opened = blocking(move || client.subscribe(&topic, &channel, options));
         let handle = Rc::clone(&self.client);

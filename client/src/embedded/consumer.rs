@@ -38,6 +38,9 @@ pub(super) fn start(
     let (mut subscription, opened) = subscribed.map_err(failed)?;
     opened.ticket.wait(&place.broker).map_err(failed)?;
     subscription.acks().set_credit(options.max_in_flight);
+    if let Some(bytes) = options.message_bytes_max() {
+        subscription.set_message_bytes_max(bytes as usize);
+    }
     let core = Mutex::new(Some(Core { subscription, fetched: VecDeque::new(), is_kept: false }));
     let (failures, is_new) = (Failures::default(), opened.is_new);
     Ok(Arc::new_cyclic(|this| {
@@ -233,6 +236,7 @@ impl Source for EmbeddedSource {
             let answered = id.and_then(|id| match answer {
                 Answer::Finish => acks.finish(id),
                 Answer::Requeue(delay) => acks.requeue(id, delay),
+                Answer::Release => acks.release(id),
                 Answer::Touch => acks.touch(id),
             });
             if let Err(error) = answered {

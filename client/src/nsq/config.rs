@@ -12,7 +12,7 @@ use super::strategy::{BackoffStrategy, ExponentialStrategy};
 use crate::config::{Compression, Config, in_range};
 use crate::error::{Error, Result};
 use crate::remote::Tuning;
-use crate::subscription::{Start, SubscribeOptions};
+use crate::subscription::SubscribeOptions;
 use crate::turns::TurnLimits;
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
@@ -349,7 +349,7 @@ impl NsqConfig {
             max_in_flight: self.max_in_flight,
             msg_timeout: if self.msg_timeout.is_zero() { MSG_TIMEOUT } else { self.msg_timeout },
             sample_rate: self.sample_rate,
-            start: Start::default(),
+            ..SubscribeOptions::default()
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mq_core::sync::Mutex;
 use mq_core::{DeliveryToken, MessageId};
@@ -120,6 +120,7 @@ impl Answers {
         match self.answer.take() {
             Some(Answer::Finish) => connection.finish_deliveries(&self.tokens),
             Some(Answer::Requeue(delay)) => connection.requeue_deliveries(&self.tokens, delay),
+            Some(Answer::Release) => connection.release_deliveries(&self.tokens),
             Some(Answer::Touch) => connection.extend_deliveries(&self.tokens),
             None => {}
         }
@@ -157,6 +158,8 @@ fn answer_by_id(connection: &mut Connection, id: MessageId, answer: Answer) {
     match answer {
         Answer::Finish => connection.finish(id),
         Answer::Requeue(delay) => connection.requeue(id, delay),
+        // V2 has no word for it.
+        Answer::Release => connection.requeue(id, Duration::ZERO),
         Answer::Touch => connection.touch(id),
     }
 }

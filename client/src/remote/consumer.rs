@@ -244,21 +244,26 @@ impl RemoteSource {
         let mut connection = self.brokers.dial(address, Some(&self.options)).await?;
         let (topic, channel, start) = (&self.topic, &self.channel, self.options.start);
         if connection.is_extended() {
-            let is_new = connection.subscribe_at(topic, channel, start.into(), 0).await?;
+            let bytes_max = self.options.message_bytes_max();
+            let is_new = connection.subscribe_at(topic, channel, start.into(), bytes_max, 0).await?;
             let mut inbox = self.inbox.lock();
             inbox.is_new = Some(is_new || inbox.is_new == Some(true));
             inbox.refusal = None;
-        } else if start == Start::default() {
-            connection.subscribe(topic, channel, 0).await?;
-        } else {
-            let what = "to choose where a channel begins".to_owned();
-            let refusal = Error::Unsupported { what, broker: address.to_owned() };
-            let error = WireError::Input(refusal.to_string());
-            self.inbox.lock().refusal = Some(refusal);
-            self.signal.notify();
-            return Err(error);
+            return Ok(connection);
         }
-        Ok(connection)
+        let missing = match (start == Start::default(), self.options.message_bytes_max()) {
+            (false, _) => "to choose where a channel begins",
+            (true, Some(_)) => "to leave large messages to others",
+            (true, None) => {
+                connection.subscribe(topic, channel, 0).await?;
+                return Ok(connection);
+            }
+        };
+        let refusal = Error::Unsupported { what: missing.to_owned(), broker: address.to_owned() };
+        let error = WireError::Input(refusal.to_string());
+        self.inbox.lock().refusal = Some(refusal);
+        self.signal.notify();
+        Err(error)
     }
 
     /// Passes messages and answers on until the connection ends. Returns why, unless it was closed from here,

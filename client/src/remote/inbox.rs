@@ -197,7 +197,7 @@ impl Inbox {
         }
         for (connection, keys) in given_back {
             let count = keys.len();
-            let _ = self.command(connection, Command::Answers(keys, Answer::Requeue(Duration::ZERO)));
+            let _ = self.command(connection, Command::Answers(keys, Answer::Release));
             (0..count).for_each(|_| self.answered(connection));
         }
     }
@@ -236,7 +236,7 @@ impl Inbox {
             if !link.confirms {
                 let keys = fetched.iter().map(|fetched| fetched.delivery.key);
                 let keys: Vec<_> = keys.filter(|key| key.connection == *id).collect();
-                let _ = link.commands.send(Command::Answers(keys, Answer::Requeue(Duration::ZERO)));
+                let _ = link.commands.send(Command::Answers(keys, Answer::Release));
             }
             // One that ended meanwhile is closed already.
             let _ = link.commands.send(Command::Close);
@@ -335,7 +335,7 @@ mod tests {
         assert_eq!(world.keep(60), [(waiting.clone(), Answer::Touch)]);
         assert_eq!(world.keep(90), [(waiting.clone(), Answer::Touch)]);
         assert_eq!(world.keep(119), [], "until 150");
-        assert_eq!(world.keep(120), [(waiting, Answer::Requeue(Duration::ZERO))]);
+        assert_eq!(world.keep(120), [(waiting, Answer::Release)]);
         assert_eq!(world.take(5, 120), []);
         assert_eq!(world.inbox.distributor.in_flight(), 1);
         assert_eq!(world.inbox.keep_interval(), Duration::from_secs(15));

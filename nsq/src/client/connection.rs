@@ -253,7 +253,8 @@ impl Connection {
     }
 
     /// Subscribes with the extension: messages have offset, headers and token, and a channel that this
-    /// creates begins at `start`. Returns whether it was created. Else as [`Connection::subscribe`].
+    /// creates begins at `start`. With `bytes_max`, messages of more bytes of body and headers are left to
+    /// others. Returns whether it was created. Else as [`Connection::subscribe`].
     ///
     /// # Errors
     /// As [`Connection::subscribe`]. Only for connections that [are extended](Connection::is_extended).
@@ -262,10 +263,12 @@ impl Connection {
         topic: &TopicName,
         channel: &ChannelName,
         start: Start,
+        bytes_max: Option<u32>,
         rdy: u32,
     ) -> Result<bool, Error> {
         let start = StartText(start);
-        self.outbox.put(format!("SUBSCRIBE {topic} {channel} {start}\nRDY {rdy}\n").as_bytes());
+        let bytes_max = bytes_max.map_or(String::new(), |bytes| format!(" {bytes}"));
+        self.outbox.put(format!("SUBSCRIBE {topic} {channel} {start}{bytes_max}\nRDY {rdy}\n").as_bytes());
         self.outbox.expect(Expected::Subscribed);
         while self.outbox.expects(Expected::Subscribed) {
             self.progress().await?;
@@ -356,6 +359,11 @@ impl Connection {
     /// Gives deliveries back, to be delivered again after `delay`. Goes out with what is awaited next.
     pub fn requeue_deliveries(&mut self, tokens: &[DeliveryToken], delay: Duration) {
         self.outbox.put_tokens("REQUEUE", tokens, &format!(" {}", delay.as_millis()));
+    }
+
+    /// Gives deliveries back that nobody looked at: they do not count. Goes out with what is awaited next.
+    pub fn release_deliveries(&mut self, tokens: &[DeliveryToken]) {
+        self.outbox.put_tokens("RELEASE", tokens, "");
     }
 
     /// Asks for the whole message timeout of deliveries again. Goes out with what is awaited next.

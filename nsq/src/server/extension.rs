@@ -57,7 +57,9 @@ impl Session {
             Command::PublishRecords(topic, together, records) => {
                 return self.publish_records(topic, together, records, burst);
             }
-            Command::SubscribeAt(topic, channel, start) => self.subscribe_at(topic, channel, start),
+            Command::SubscribeAt(topic, channel, start, bytes_max) => {
+                self.subscribe_at(topic, channel, start, bytes_max);
+            }
             Command::Upgrade(nonce, features) => self.upgrade_to(nonce, features),
             Command::Confirm => self.confirm(),
             _ => {}
@@ -183,10 +185,13 @@ impl Session {
         batch.push(&Attributes { not_before, dedup_id, headers }, body)
     }
 
-    fn subscribe_at(&mut self, topic: Name<'_>, channel: Name<'_>, start: Start) {
+    fn subscribe_at(&mut self, topic: Name<'_>, channel: Name<'_>, start: Start, bytes_max: Option<u32>) {
         let answer = |created| if created { CREATED } else { FOUND };
         self.extension.delivers = true;
         self.subscribe("SUBSCRIBE", topic, channel, start, answer);
+        if let (Some(subscription), Some(bytes)) = (&mut self.subscription, bytes_max) {
+            subscription.set_message_bytes_max(bytes as usize);
+        }
     }
 
     /// Answers once all acknowledgements so far are in the log.
@@ -208,6 +213,7 @@ pub(super) enum Acknowledge {
     Finish,
     Requeue(Duration),
     Extend,
+    Release,
 }
 
 impl Acknowledge {
@@ -225,7 +231,7 @@ impl Acknowledge {
                 Err(error) => {
                     let (code, word) = match self {
                         Self::Finish => (Code::FinFailed, "FIN"),
-                        Self::Requeue(_) => (Code::ReqFailed, "REQ"),
+                        Self::Requeue(_) | Self::Release => (Code::ReqFailed, "REQ"),
                         Self::Extend => (Code::TouchFailed, "TOUCH"),
                     };
                     refused(WireError::refused_id(code, word, &MessageId::to_hex(token.id), error.kind()));
@@ -241,6 +247,7 @@ impl Acknowledge {
             Self::Finish => acks.finish(id),
             Self::Requeue(delay) => acks.requeue(id, delay),
             Self::Extend => acks.touch(id),
+            Self::Release => acks.release(id),
         }
     }
 }

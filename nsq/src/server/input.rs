@@ -325,7 +325,7 @@ impl Session {
             Next::Command(Command::Subscribe(topic, channel)) => {
                 ("SUB", Permission::Subscribe, topic, channel.as_str())
             }
-            Next::Command(Command::SubscribeAt(topic, channel, _)) => {
+            Next::Command(Command::SubscribeAt(topic, channel, ..)) => {
                 ("SUBSCRIBE", Permission::Subscribe, topic, channel.as_str())
             }
             Next::Command(Command::PublishRecords(topic, _, records)) => {

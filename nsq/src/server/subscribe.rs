@@ -144,6 +144,14 @@ impl Session {
                     });
                     None
                 }
+                Next::Command(Command::ReleaseDeliveries(tokens)) => {
+                    done += tokens.len();
+                    let _ = Acknowledge::Release.all(tokens, &mut acks, |error| {
+                        refused += 1;
+                        self.replies.error(error);
+                    });
+                    None
+                }
                 _ => break,
             };
             if let Some(error) = failed {

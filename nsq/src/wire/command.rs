@@ -123,14 +123,17 @@ pub enum Command<'a> {
     Upgrade(&'a [u8], &'a [u8]),
     /// PUBLISH.
     PublishRecords(Name<'a>, Together, Records<'a>),
-    /// SUBSCRIBE.
-    SubscribeAt(Name<'a>, Name<'a>, Start),
+    /// SUBSCRIBE: topic, channel, where a new channel begins, and the most bytes of body and headers that a
+    /// message may have to be delivered.
+    SubscribeAt(Name<'a>, Name<'a>, Start, Option<u32>),
     /// FINISH.
     FinishDeliveries(Tokens<'a>),
     /// REQUEUE; the delay is cut to its limit.
     RequeueDeliveries(Tokens<'a>, Duration),
     /// EXTEND.
     ExtendDeliveries(Tokens<'a>),
+    /// RELEASE.
+    ReleaseDeliveries(Tokens<'a>),
     /// CONFIRM.
     Confirm,
 }
@@ -147,6 +150,7 @@ impl Command<'_> {
                 | Self::FinishDeliveries(_)
                 | Self::RequeueDeliveries(..)
                 | Self::ExtendDeliveries(_)
+                | Self::ReleaseDeliveries(_)
         )
     }
 }

@@ -15,11 +15,12 @@
 //! attributes  = u32 length, attribute*
 //! attribute   = u8 kind, u32 length, value
 //!
-//! subscribe   = "SUBSCRIBE " topic " " channel " " start "\n"                          -> {"created":true}
+//! subscribe   = "SUBSCRIBE " topic " " channel " " start [ " " max message bytes ] "\n"  -> {"created":true}
 //! start       = "waiting" | "earliest" | "latest" | "offset:" digits | "time:" digits (ns since 1970)
 //! finish      = "FINISH " n "\n" n * token                                 an error for each that failed
 //! requeue     = "REQUEUE " n " " milliseconds "\n" n * token
 //! extend      = "EXTEND " n "\n" n * token                                             as TOUCH
+//! release     = "RELEASE " n "\n" n * token                     as "REQ 0", and the delivery does not count
 //! confirm     = "CONFIRM\n"                       -> OK, once the acknowledgements before it are in the log
 //!
 //! frame       = u32 size, u32 type, data                   type: 3 delivery, 4 results; others as in V2
@@ -65,7 +66,7 @@ pub const MESSAGES: &str = "messages";
 /// Most messages of a PUBLISH of "each": every one of them may have a reason of its own in the answer.
 pub const EACH_MAX: u32 = 1024;
 
-/// Most deliveries that one FINISH, REQUEUE or EXTEND names.
+/// Most deliveries that one FINISH, REQUEUE, EXTEND or RELEASE names.
 pub const TOKENS_MAX: u64 = 512;
 
 /// Bytes of a token.

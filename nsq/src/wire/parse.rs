@@ -169,6 +169,10 @@ impl Parser {
                 let (tokens, done) = tokens(context, "EXTEND", &mut words, body)?;
                 (Command::ExtendDeliveries(tokens), done)
             }
+            b"RELEASE" if context.extended => {
+                let (tokens, done) = tokens(context, "RELEASE", &mut words, body)?;
+                (Command::ReleaseDeliveries(tokens), done)
+            }
             b"CONFIRM" if context.extended => {
                 in_state(context.state != State::Init, "CONFIRM")?;
                 (Command::Confirm, done)
@@ -387,10 +391,16 @@ fn subscribe<'a>(context: &Context<'_>, words: &mut Words<'a>) -> Result<Command
 fn subscribe_at<'a>(context: &Context<'_>, words: &mut Words<'a>) -> Result<Command<'a>, Stop<'a>> {
     let (topic, channel) = subscribed(context, "SUBSCRIBE", words)?;
     let start = words.next().unwrap_or_default();
-    match parse_start(start) {
-        Some(start) => Ok(Command::SubscribeAt(topic, channel, start)),
-        None => Err(WireError::echo(Code::Invalid, "SUBSCRIBE could not parse start ", start).into()),
-    }
+    let Some(start) = parse_start(start) else {
+        return Err(WireError::echo(Code::Invalid, "SUBSCRIBE could not parse start ", start).into());
+    };
+    let bytes_max = match words.next() {
+        None => None,
+        Some(word) => Some(number(word).and_then(|bytes| u32::try_from(bytes).ok()).ok_or_else(|| {
+            WireError::echo(Code::Invalid, "SUBSCRIBE could not parse max message bytes ", word)
+        })?),
+    };
+    Ok(Command::SubscribeAt(topic, channel, start, bytes_max))
 }
 
 /// Topic and channel of a subscription.

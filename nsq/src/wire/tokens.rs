@@ -2,7 +2,7 @@
 
 use mq_core::DeliveryToken;
 
-/// Tokens of a FINISH, REQUEUE or EXTEND. Borrowed from the buffer they were read to.
+/// Tokens of a FINISH, REQUEUE, EXTEND or RELEASE. Borrowed from the buffer they were read to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tokens<'a>(&'a [[u8; DeliveryToken::BYTES]]);
 
