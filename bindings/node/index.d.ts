@@ -138,6 +138,11 @@ export interface SubscribeOptions {
   sampleRate?: number
   /** The first message of a channel that this creates. One that exists stays where it is. Default `waiting`. */
   start?: Start
+  /**
+   * Most bytes of body and headers that a message may have to come here: a larger one is put aside for `msgTimeout`, and
+   * then goes to another subscriber of the channel that takes it. Default 0: any. nsqd knows only the default.
+   */
+  maxMessageBytes?: number
   /** Ends the subscription; a loop over it throws an {@link AbortError}. */
   signal?: AbortSignal
 }
@@ -505,12 +510,17 @@ export class Message {
   readonly headers: { readonly [name: string]: string | undefined }
   /** Its headers in the order in which they were published. */
   readonly rawHeaders: [name: string, value: Buffer][]
-  /** Whether it was finished or requeued from here. */
+  /** Whether it was finished, requeued or released from here. */
   readonly isAnswered: boolean
   /** Finishes the message: the channel is done with it. */
   finish(): void
   /** Returns the message to the channel, to be delivered again after a delay. */
   requeue(options?: RequeueOptions): void
+  /**
+   * Returns the message to the channel as one that nobody looked at: it is delivered again at once, before others, and
+   * this delivery does not count as an attempt. For nsqd it is a requeue without a delay.
+   */
+  release(): void
   /** Starts the message's timeout anew. */
   touch(): void
 }
@@ -535,6 +545,8 @@ export class Batch implements Iterable<Message> {
   finish(): void
   /** Returns all that have no answer to the channel. */
   requeue(options?: RequeueOptions): void
+  /** Returns all that have no answer as ones that nobody looked at: see {@link Message.release}. */
+  release(): void
   /** Starts the timeouts of all that have no answer anew. */
   touch(): void
 }

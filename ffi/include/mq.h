@@ -418,6 +418,10 @@ typedef struct {
   // Percentage of the messages that are delivered here, 1 to 99; a broker of NSQ's drops the others of its
   // channel. Default: all.
   uint32_t sample_rate;
+  // Most bytes of body and headers that a message may have to come here: a larger one is put aside for
+  // msg_timeout_ms, and then goes to another subscriber of the channel that takes it. Default: any. nsqd
+  // knows only the default.
+  uint32_t max_message_bytes;
 } mq_subscribe_options;
 
 // A message of a batch. Its pointers are valid as long as the batch.
@@ -657,6 +661,13 @@ mq_status mq_batch_requeue(mq_batch *batch,
                            size_t from,
                            size_t to,
                            uint64_t delay_ms);
+
+// Returns the messages from `from` up to, not including, `to` to the channel as ones that nobody looked
+// at: they are delivered again at once, before others, and this delivery does not count as an attempt. For
+// nsqd it is a requeue without a delay. Messages answered before are left out.
+mq_status mq_batch_release(mq_batch *batch,
+                           size_t from,
+                           size_t to);
 
 // Starts the timeout of the messages from `from` up to, not including, `to` anew. Messages answered before
 // are left out.

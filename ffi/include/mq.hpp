@@ -154,6 +154,9 @@ class batch {
   void requeue(std::size_t from, std::size_t to, timeout delay) {
     check(mq_batch_requeue(get(), from, to, delay.count() < 0 ? 0 : static_cast<uint64_t>(delay.count())));
   }
+  // mq_batch_release: release() gives the handle away, as everywhere.
+  void give_back() { give_back(0, size()); }
+  void give_back(std::size_t from, std::size_t to) { check(mq_batch_release(get(), from, to)); }
   void touch() { touch(0, size()); }
   void touch(std::size_t from, std::size_t to) { check(mq_batch_touch(get(), from, to)); }
 

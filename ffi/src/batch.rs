@@ -133,6 +133,19 @@ pub unsafe extern "C" fn mq_batch_requeue(
     })
 }
 
+/// Returns the messages from `from` up to, not including, `to` to the channel as ones that nobody looked
+/// at: they are delivered again at once, before others, and this delivery does not count as an attempt. For
+/// nsqd it is a requeue without a delay. Messages answered before are left out.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mq_batch_release(batch: *mut mq_batch, from: usize, to: usize) -> mq_status {
+    guard(|| {
+        // SAFETY: the header's conventions.
+        let batch = unsafe { handle(batch, "batch") }?;
+        batch.inner.release(batch.range(from, to)?);
+        Ok(())
+    })
+}
+
 /// Starts the timeout of the messages from `from` up to, not including, `to` anew. Messages answered before
 /// are left out.
 #[unsafe(no_mangle)]

@@ -102,6 +102,7 @@ impl mq_subscribe_options {
         if self.msg_timeout_ms != 0 {
             options.msg_timeout = Duration::from_millis(self.msg_timeout_ms);
         }
+        options.max_message_bytes = self.max_message_bytes;
         let max_batch = if self.max_batch == 0 { options.max_in_flight } else { self.max_batch };
         options.start = match self.start {
             0 => Start::Waiting,
@@ -269,6 +270,7 @@ mod tests {
         given.max_in_flight = 50;
         assert_eq!(given.read().unwrap().1, 50);
         (given.max_batch, given.msg_timeout_ms, given.sample_rate, given.start_at) = (7, 1234, 5, 99);
+        given.max_message_bytes = 4096;
         let starts = [Start::Waiting, Start::Earliest, Start::Latest, Start::Offset(99), Start::Time(99)];
         for (number, start) in (0..).zip(starts) {
             given.start = number;
@@ -278,7 +280,7 @@ mod tests {
                 msg_timeout,
                 sample_rate: 5,
                 start,
-                ..SubscribeOptions::default()
+                max_message_bytes: 4096,
             };
             assert_eq!(given.read().unwrap(), (wanted, 7));
         }

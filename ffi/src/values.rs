@@ -290,6 +290,10 @@ pub struct mq_subscribe_options {
     /// Percentage of the messages that are delivered here, 1 to 99; a broker of NSQ's drops the others of its
     /// channel. Default: all.
     pub sample_rate: u32,
+    /// Most bytes of body and headers that a message may have to come here: a larger one is put aside for
+    /// msg_timeout_ms, and then goes to another subscriber of the channel that takes it. Default: any. nsqd
+    /// knows only the default.
+    pub max_message_bytes: u32,
 }
 
 // SAFETY: numbers, pointers and an optional function, for which zero is none.

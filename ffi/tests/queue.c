@@ -36,8 +36,15 @@ static void publish_and_consume(void) {
   // The second comes again, with its headers; the others are done.
   OK(mq_batch_touch(batch, 0, 3));
   OK(mq_batch_finish(batch, 0, 1));
-  OK(mq_batch_requeue(batch, 1, 2, 0));
+  OK(mq_batch_release(batch, 2, 3));
   OK(mq_batch_finish(batch, 2, 3));
+  mq_batch *released;
+  OK(mq_subscription_next(subscription, PATIENCE_MS, &released));
+  OK(mq_batch_message(released, 0, messages));
+  CHECK(mq_batch_len(released) == 1 && messages[0].attempts == 1 && messages[0].body.len == 6);
+  OK(mq_batch_finish(released, 0, 1));
+  mq_batch_free(released);
+  OK(mq_batch_requeue(batch, 1, 2, 0));
   mq_batch_free(batch);
   OK(mq_subscription_next(subscription, PATIENCE_MS, &batch));
   CHECK(mq_batch_len(batch) == 1);

@@ -333,9 +333,9 @@ class Client {
 
   /** Subscribes to a channel. */
   subscribe(topic, channel, options) {
-    const known = ['maxInFlight', 'msgTimeout', 'sampleRate', 'start', 'signal']
+    const known = ['maxInFlight', 'msgTimeout', 'sampleRate', 'start', 'maxMessageBytes', 'signal']
     const given = check.options(options, 'the options of subscribe', known)
-    const {maxInFlight = 200, msgTimeout = 60_000, sampleRate = 0, start = 'waiting', signal} = given
+    const {maxInFlight = 200, msgTimeout = 60_000, sampleRate = 0, start = 'waiting', maxMessageBytes = 0, signal} = given
     check.string(topic, 'the topic')
     check.string(channel, 'the channel')
     check.count(maxInFlight, 'maxInFlight', 1, 1_000_000)
@@ -343,11 +343,12 @@ class Client {
       throw check.invalid("msgTimeout is 0: at least 1000, or null for the brokers' own")
     }
     check.count(sampleRate, 'sampleRate', 0, 99)
+    check.count(maxMessageBytes, 'maxMessageBytes', 0, 2 ** 32 - 1)
     check.signal(signal)
     const [kind, at] = startOf(start)
     if (this.#isClosed) throw new MqError('CLOSED', 'the client is closed')
     this.#flush()
-    const settings_ = {maxInFlight, msgTimeoutMs: msgTimeout ?? 0, sampleRate, start: kind, startAt: at}
+    const settings_ = {maxInFlight, msgTimeoutMs: msgTimeout ?? 0, sampleRate, start: kind, startAt: at, maxMessageBytes}
     const open = () => this.#native.subscribe(topic, channel, settings_)
     const subscription = new Subscription(open, (ended) => this.#subscriptions.delete(ended), {topic, channel, maxInFlight, signal})
     if (!subscription.isClosed) this.#subscriptions.add(subscription)

@@ -46,6 +46,12 @@ class Pack {
     this.native.requeue(at, at + 1, delay)
   }
 
+  release(at) {
+    if (this.answered[at] !== 0) return
+    this.answered[at] = 1
+    this.native.release(at, at + 1)
+  }
+
   touch(at) {
     if (this.answered[at] === 0) this.native.touch(at, at + 1)
   }
@@ -160,6 +166,10 @@ class Message {
     this.#pack.requeue(this.#at, options === undefined ? 0 : delayOf(options))
   }
 
+  release() {
+    this.#pack.release(this.#at)
+  }
+
   touch() {
     this.#pack.touch(this.#at)
   }
@@ -200,6 +210,10 @@ class Batch {
   requeue(options) {
     const delay = delayOf(options)
     for (let at = this.#start; at < this.#pack.length; at++) this.#pack.requeue(at, delay)
+  }
+
+  release() {
+    for (let at = this.#start; at < this.#pack.length; at++) this.#pack.release(at)
   }
 
   touch() {

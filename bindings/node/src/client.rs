@@ -251,6 +251,8 @@ pub struct SubscriptionSettings {
     pub start: String,
     /// Its number, where it has one.
     pub start_at: BigInt,
+    /// Most bytes of a message; 0 is any.
+    pub max_message_bytes: u32,
 }
 
 /// A client, as `lib/client.js` holds it.
@@ -386,7 +388,14 @@ impl NativeClient {
             return self.failed(problem);
         }
         let Some(client) = self.client.client() else { return self.failed(libmq::Error::Closed.into()) };
-        let SubscriptionSettings { max_in_flight, msg_timeout_ms, sample_rate, start, start_at } = settings;
+        let SubscriptionSettings {
+            max_in_flight,
+            msg_timeout_ms,
+            sample_rate,
+            start,
+            start_at,
+            max_message_bytes,
+        } = settings;
         let (_, start_at, _) = start_at.get_u64();
         let start = match start.as_str() {
             "earliest" => Start::Earliest,
@@ -396,13 +405,7 @@ impl NativeClient {
             _ => Start::Waiting,
         };
         let msg_timeout = milliseconds(msg_timeout_ms);
-        let options = SubscribeOptions {
-            max_in_flight,
-            msg_timeout,
-            sample_rate,
-            start,
-            ..SubscribeOptions::default()
-        };
+        let options = SubscribeOptions { max_in_flight, msg_timeout, sample_rate, start, max_message_bytes };
         self.client.gate.borrow_mut().begin_opening();
         let opened = blocking(move || client.subscribe(&topic, &channel, options));
         let handle = Rc::clone(&self.client);

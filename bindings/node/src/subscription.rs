@@ -201,6 +201,12 @@ impl NativeBatch {
         self.batch.requeue(start as usize..end as usize, delay);
     }
 
+    /// Returns them as ones that nobody looked at.
+    #[napi]
+    pub fn release(&self, start: u32, end: u32) {
+        self.batch.release(start as usize..end as usize);
+    }
+
     /// Starts their timeouts anew.
     #[napi]
     pub fn touch(&self, start: u32, end: u32) {

@@ -57,6 +57,29 @@ test('what is published right after subscribe comes to a channel that is new', a
   }
 })
 
+test('a released message counts no attempt, and one that is too large is left to others', async (t) => {
+  const broker = await startBroker(t)
+  const client = await clientOf(t, broker)
+  const small = client.subscribe('t', 'c', {maxMessageBytes: 10, msgTimeout: 1000})
+  await client.publish('t', ['more than ten', 'small'])
+  const {value: message} = await small.next()
+  assert.equal(message.text(), 'small')
+  message.release()
+  assert.equal(message.isAnswered, true)
+  const {value: again} = await small.next()
+  assert.deepEqual([again.text(), again.attempts], ['small', 1])
+  again.finish()
+  await small.close()
+  const large = client.subscribe('t', 'c')
+  const {value: batch} = await large.batches().next()
+  assert.deepEqual([batch.at(0).text(), batch.at(0).attempts], ['more than ten', 1])
+  batch.release()
+  const {value: last} = await large.next()
+  assert.equal(last.attempts, 1)
+  last.finish()
+  assert.throws(() => client.subscribe('t', 'c', {maxMessageBytes: -1}), /maxMessageBytes/)
+})
+
 test('what a worker over the network cannot do ends in the dead letter topic', async (t) => {
   const broker = await connect('mq:memory')
   t.after(() => broker.close())

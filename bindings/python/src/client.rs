@@ -163,7 +163,9 @@ impl Client {
     /// `max_in_flight`: most messages that are here without an answer. `msg_timeout`: longest time that one
     /// may be, before it is delivered again. `sample_rate`: percent of the messages that come, 0 for all.
     /// `start`, where a channel that is created begins: "waiting" (what waits in the topic), "earliest",
-    /// "latest", an offset, or a datetime with its time zone.
+    /// "latest", an offset, or a datetime with its time zone. `max_message_bytes`: most bytes of body and
+    /// headers of a message that comes; a larger one is put aside for `msg_timeout`, and then goes to another
+    /// subscriber of the channel that takes it.
     ///
     /// >>> import libmq
     /// >>> with libmq.connect("mq:memory") as client:
@@ -176,8 +178,11 @@ impl Client {
     /// one pizza
     #[expect(clippy::too_many_arguments, reason = "Python has names for them")]
     #[pyo3(
-        signature = (topic, channel, *, max_in_flight=None, msg_timeout=None, sample_rate=None, start=None),
-        text_signature = "(self, topic, channel, *, max_in_flight=200, msg_timeout=None, sample_rate=0, start=None)"
+        signature = (
+            topic, channel, *, max_in_flight=None, msg_timeout=None, sample_rate=None, start=None,
+            max_message_bytes=None
+        ),
+        text_signature = "(self, topic, channel, *, max_in_flight=200, msg_timeout=None, sample_rate=0, start=None, max_message_bytes=0)"
     )]
     fn subscribe(
         &self,
@@ -188,9 +193,18 @@ impl Client {
         msg_timeout: Option<&Bound<'_, PyAny>>,
         sample_rate: Option<&Bound<'_, PyAny>>,
         start: Option<&Bound<'_, PyAny>>,
+        max_message_bytes: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Subscription> {
-        let subscription =
-            self._subscribe(py, topic, channel, max_in_flight, msg_timeout, sample_rate, start)?;
+        let subscription = self._subscribe(
+            py,
+            topic,
+            channel,
+            max_in_flight,
+            msg_timeout,
+            sample_rate,
+            start,
+            max_message_bytes,
+        )?;
         subscription.wait_opened(py)?;
         Ok(subscription)
     }
@@ -206,10 +220,12 @@ impl Client {
         msg_timeout: Option<&Bound<'_, PyAny>>,
         sample_rate: Option<&Bound<'_, PyAny>>,
         start: Option<&Bound<'_, PyAny>>,
+        max_message_bytes: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Subscription> {
         let mut options = SubscribeOptions {
             max_in_flight: max_in_flight.map_or(Ok(200), |max| whole("max_in_flight", max))?,
             sample_rate: sample_rate.map_or(Ok(0), |rate| whole("sample_rate", rate))?,
+            max_message_bytes: max_message_bytes.map_or(Ok(0), |max| whole("max_message_bytes", max))?,
             ..SubscribeOptions::default()
         };
         if let Some(msg_timeout) = msg_timeout {

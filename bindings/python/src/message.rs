@@ -189,6 +189,23 @@ impl Message {
         Ok(())
     }
 
+    /// Returns the message to the channel as one that nobody looked at: it is delivered again at once, before
+    /// others, and this delivery does not count as an attempt. For nsqd it is a requeue without a delay.
+    ///
+    /// >>> import libmq
+    /// >>> with libmq.connect("mq:memory") as client:
+    /// ...     billing = client.subscribe("orders", "billing")
+    /// ...     receipt = client.publish("orders", "one pizza")
+    /// ...     billing.next(timeout=1).release()
+    /// ...     billing.next(timeout=1).attempts
+    /// 1
+    fn release(&self) {
+        match &self.inner {
+            Inner::Alone(message) => message.release(),
+            Inner::InBatch(batch, at) => batch.release(*at..=*at),
+        }
+    }
+
     /// Starts the message's timeout anew.
     ///
     /// >>> import libmq
@@ -294,6 +311,20 @@ impl Batch {
     fn requeue(&self, delay: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
         self.inner.requeue(.., delay_or_none(delay)?);
         Ok(())
+    }
+
+    /// Returns those of its messages that have no answer yet as ones that nobody looked at: see
+    /// Message.release().
+    ///
+    /// >>> import libmq
+    /// >>> with libmq.connect("mq:memory") as client:
+    /// ...     billing = client.subscribe("orders", "billing")
+    /// ...     receipts = client.publish("orders", ["one pizza", "two pizzas"])
+    /// ...     billing.next_batch(timeout=1).release()
+    /// ...     billing.next(timeout=1).attempts
+    /// 1
+    fn release(&self) {
+        self.inner.release(..);
     }
 
     /// Starts the timeout anew of those of its messages that have no answer yet.

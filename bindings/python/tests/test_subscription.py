@@ -113,6 +113,22 @@ def test_in_a_loop_it_comes_to_a_subscription_that_is_entered(url: str) -> None:
     asyncio.run(main())
 
 
+def test_a_message_that_is_too_large_is_left_to_another_subscriber(client: libmq.Client, is_nsqd: bool) -> None:
+    small = client.subscribe("t", "c", max_message_bytes=10, msg_timeout=1)
+    if is_nsqd:
+        with pytest.raises(libmq.Unsupported, match="large messages"):
+            small.next(timeout=PATIENCE)
+        return
+    client.publish("t", ["more than ten", "small"])
+    message = small.next(timeout=PATIENCE)
+    assert message is not None and message.text == "small"
+    message.finish()
+    assert small.close(timeout=PATIENCE)
+    message = client.subscribe("t", "c").next(timeout=PATIENCE)
+    assert message is not None and (message.text, message.attempts) == ("more than ten", 1)
+    message.finish()
+
+
 def test_a_signal_ends_the_wait_for_a_broker_that_says_nothing() -> None:
     class Seen(Exception):
         pass

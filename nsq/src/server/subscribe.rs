@@ -1,8 +1,10 @@
 //! SUB and what follows it: RDY, FIN, REQ, TOUCH, CLS.
 
+use std::time::Duration;
+
 use mq_core::{
-    ChannelName, Departure, ErrorKind, MessageId, Result, Start, SubscribeOptions, Subscription, Ticket,
-    TopicName,
+    Acks, ChannelName, Departure, ErrorKind, MessageId, Result, Start, SubscribeOptions, Subscription,
+    Ticket, TopicName,
 };
 use mq_net::clients::{ClientState, Subscribed};
 
@@ -14,6 +16,7 @@ use crate::wire::command::Command;
 use crate::wire::error::{Code, WireError};
 use crate::wire::frame::CLOSE_WAIT;
 use crate::wire::name::Name;
+use crate::wire::tokens::Tokens;
 
 /// Acknowledgements under one lock of the channel, which its other subscribers wait for.
 const RUN_ACKS: usize = 512;
@@ -85,6 +88,41 @@ impl Session {
         });
     }
 
+    /// Gives deliveries one answer, and counts those that are over. Returns how many there were.
+    fn answer_all(
+        &mut self,
+        answer: Acknowledge,
+        tokens: Tokens<'_>,
+        acks: &mut Acks<'_>,
+        refused: &mut u32,
+    ) -> u64 {
+        answer.all(tokens, acks, |error| {
+            *refused += 1;
+            self.replies.error(error);
+        })
+    }
+
+    /// Logs acknowledgements that were refused, and the first delay of the connection that was cut.
+    fn log_acknowledged(&mut self, refused: u32, cut: Option<Duration>) {
+        if refused > 0 {
+            tracing::debug!(
+                client = self.client.id,
+                refused,
+                "acknowledgements of messages that are not in flight"
+            );
+        }
+        if let Some(delay) = cut.filter(|_| !self.said_cut) {
+            self.said_cut = true;
+            tracing::warn!(
+                client = self.client.id,
+                peer = self.client.remote_address,
+                ?delay,
+                max_req_timeout = ?self.shared.limits.max_req_timeout,
+                "requeues for longer than --max-req-timeout are cut to it; said once for a connection"
+            );
+        }
+    }
+
     /// Executes an acknowledgement and those that follow under one lock of the channel.
     pub(super) fn acknowledge_run<'a>(&mut self, mut next: Next<'a>, burst: &mut Burst<'a>) -> Next<'a> {
         // Taken out, since parsing needs the session. There is one in each state that lets these commands
@@ -121,35 +159,28 @@ impl Session {
                 }
                 Next::Command(Command::FinishDeliveries(tokens)) => {
                     done += tokens.len();
-                    finished += Acknowledge::Finish.all(tokens, &mut acks, |error| {
-                        refused += 1;
-                        self.replies.error(error);
-                    });
+                    finished += self.answer_all(Acknowledge::Finish, tokens, &mut acks, &mut refused);
                     None
                 }
                 Next::Command(Command::RequeueDeliveries(tokens, delay)) => {
                     done += tokens.len();
                     cut = cut.or((delay > longest).then_some(delay));
-                    requeued += Acknowledge::Requeue(delay.min(longest)).all(tokens, &mut acks, |error| {
-                        refused += 1;
-                        self.replies.error(error);
-                    });
+                    requeued += self.answer_all(
+                        Acknowledge::Requeue(delay.min(longest)),
+                        tokens,
+                        &mut acks,
+                        &mut refused,
+                    );
                     None
                 }
                 Next::Command(Command::ExtendDeliveries(tokens)) => {
                     done += tokens.len();
-                    let _ = Acknowledge::Extend.all(tokens, &mut acks, |error| {
-                        refused += 1;
-                        self.replies.error(error);
-                    });
+                    self.answer_all(Acknowledge::Extend, tokens, &mut acks, &mut refused);
                     None
                 }
                 Next::Command(Command::ReleaseDeliveries(tokens)) => {
                     done += tokens.len();
-                    let _ = Acknowledge::Release.all(tokens, &mut acks, |error| {
-                        refused += 1;
-                        self.replies.error(error);
-                    });
+                    self.answer_all(Acknowledge::Release, tokens, &mut acks, &mut refused);
                     None
                 }
                 _ => break,
@@ -161,23 +192,7 @@ impl Session {
             next = self.next(burst);
         }
         drop(acks);
-        if refused > 0 {
-            tracing::debug!(
-                client = self.client.id,
-                refused,
-                "acknowledgements of messages that are not in flight"
-            );
-        }
-        if let Some(delay) = cut.filter(|_| !self.said_cut) {
-            self.said_cut = true;
-            tracing::warn!(
-                client = self.client.id,
-                peer = self.client.remote_address,
-                ?delay,
-                max_req_timeout = ?longest,
-                "requeues for longer than --max-req-timeout are cut to it; said once for a connection"
-            );
-        }
+        self.log_acknowledged(refused, cut);
         if !self.is_draining() {
             self.subscription = Some(subscription);
         }

@@ -12,7 +12,7 @@
 >>> asyncio.run(main())
 'one pizza'
 
-finish(), requeue() and touch() of messages are plain calls here too. Cancelling a wait takes no message with it;
+finish(), requeue(), release() and touch() of messages are plain calls here too. Cancelling a wait takes no message with it;
 cancelling a publish withdraws what was not sent. Each client belongs to the event loop that it was made in.
 """
 
@@ -272,10 +272,13 @@ class Client:
         msg_timeout: Seconds | None = None,
         sample_rate: int = 0,
         start: str | int | datetime | None = None,
+        max_message_bytes: int = 0,
     ) -> Subscription:
         """As libmq.Client.subscribe(). ``async with`` waits for the first attempt at each broker, at most 5 s:
         what is published from then on comes to the channel."""
-        subscription = self._client._subscribe(topic, channel, max_in_flight, msg_timeout, sample_rate, start)
+        subscription = self._client._subscribe(
+            topic, channel, max_in_flight, msg_timeout, sample_rate, start, max_message_bytes
+        )
         return Subscription(subscription, self._loop)
 
     async def close(self, timeout: Seconds | None = None) -> None:
