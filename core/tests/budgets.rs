@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+use mq_core::clock::Wall;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -282,7 +283,7 @@ fn the_data_folder_stays_within_its_budget() {
 #[test]
 fn a_budget_too_small_to_clean_in_is_refused_by_name() {
     let options = Options { max_disk_bytes: 7 * SIZES.file_bytes, ..Options::default() };
-    let clock = Arc::new(ManualClock::new(1));
+    let clock = Arc::new(ManualClock::new(Wall(1)));
     let error = Broker::open_on(Arc::new(CrashDisk::new()), clock, SIZES, options).err().unwrap();
     assert!(
         error.kind() == ErrorKind::InvalidArgument && error.to_string().contains("max disk bytes"),

@@ -46,7 +46,7 @@ impl Directory {
     /// An empty one.
     pub fn new(settings: Settings) -> Self {
         let clock = SystemClock::new();
-        let start = clock.wall().saturating_sub(clock.mono().0);
+        let start = clock.wall().before(clock.mono().0);
         let state = State { registry: Registry::new(settings), watchers: HashMap::new() };
         Self { state: Mutex::new(state), clock, start, next: AtomicU64::new(1) }
     }
@@ -216,6 +216,6 @@ impl Directory {
 
     /// The wall time of something that happened at `at`.
     pub fn wall(&self, at: Mono) -> Wall {
-        self.start.saturating_add(at.0)
+        self.start.plus(at.0)
     }
 }

@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use crate::clock::Wall;
 use crate::config::{Dedup, Durability, Limits};
 use crate::error::{Error, Result};
 use crate::message::Offset;
@@ -389,7 +390,7 @@ fn begin_log(disk: &dyn Disk, take_no: impl FnMut() -> u64, position: LogPos) ->
         topic: 0,
         payload_crc: 0,
         first: Offset(0),
-        time: 0,
+        time: Wall(0),
         has_ids: false,
         synced_to: position,
     };

@@ -37,7 +37,7 @@ impl Driver {
         self.next_message += 1;
         batch.push(&Attributes::NONE, &body(self.next_message)).unwrap();
         let published = topic.publish(batch, &nobody()).unwrap();
-        let place = (published.offsets().next().unwrap().0, self.clock.wall());
+        let place = (published.offsets().next().unwrap().0, self.clock.wall().0);
         self.places.insert(self.next_message, place);
         self.broker.commit();
         self.done(published.ticket);

@@ -1,6 +1,7 @@
 //! Messages and publishing.
 
 use super::*;
+use mq_core::clock::Wall;
 
 /// A message to publish.
 #[derive(Debug)]
@@ -13,7 +14,7 @@ struct Message {
 
 impl Message {
     fn attributes(&self) -> Attributes<'_> {
-        let not_before = Some(self.not_before).filter(|at| *at > 0);
+        let not_before = Some(Wall(self.not_before)).filter(|at| *at > Wall(0));
         Attributes { not_before, dedup_id: self.id.as_deref(), ..Attributes::NONE }
     }
 }
@@ -94,7 +95,7 @@ impl Driver {
         let is_done = matches!(outcome, Ok(Outcome::Done));
         if let Ok(Outcome::Done | Outcome::Pending) = outcome {
             let ticket = result.as_ref().unwrap().ticket;
-            let time = self.clock.wall();
+            let time = self.clock.wall().0;
             for (message, place) in fresh.iter().filter(|(m, _)| m.id.is_some()) {
                 let (offset, not_before) = (place.unwrap().0, message.not_before);
                 let sent = Sent { offset, not_before, time };
@@ -148,7 +149,7 @@ impl Driver {
         self.next_message += 1;
         let later = self.random.u8(0..12) == 0;
         let delay = self.random.u64(1..20) * 1_000_000_000;
-        let not_before = if later { self.clock.wall() + delay } else { 0 };
+        let not_before = if later { self.clock.wall().plus(delay).0 } else { 0 };
         let id = self.random.bool().then(|| id(self.next_message));
         Message { number: self.next_message, not_before, id, is_again: false }
     }
