@@ -177,7 +177,7 @@ fn bytes_are_limited() {
                 assert!(got.last().unwrap().starts_with("299"));
             }
         }
-        // After a restart what is on disk counts, by what the files' indexes tell.
+        // After a restart what is on disk counts, as the files' indexes count it.
         (0..60).for_each(|_| publish(&world, &["y".repeat(988)]).unwrap());
         drop(sub);
         world.maintain(Step::State).unwrap();

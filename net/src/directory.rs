@@ -39,7 +39,7 @@ struct State {
 struct Watchers {
     /// Never 0.
     count: usize,
-    tell: Arc<Sender<()>>,
+    sender: Arc<Sender<()>>,
 }
 
 impl Directory {
@@ -163,7 +163,7 @@ impl Directory {
             Watchers::default()
         });
         watchers.count += 1;
-        Watch::new(Arc::clone(self), topic, watchers.tell.subscribe())
+        Watch::new(Arc::clone(self), topic, watchers.sender.subscribe())
     }
 
     /// A watcher of a topic goes.
@@ -196,7 +196,7 @@ impl Directory {
         let mut state = self.state.lock();
         let done = act(&mut state.registry, self.clock.mono());
         let changed = state.registry.take_changed();
-        let watched = |topic: &TopicName| Some(Arc::clone(&state.watchers.get(topic)?.tell));
+        let watched = |topic: &TopicName| Some(Arc::clone(&state.watchers.get(topic)?.sender));
         let senders: Vec<_> = changed.iter().filter_map(watched).collect();
         drop(state);
         senders.iter().for_each(|sender| sender.send_replace(()));

@@ -356,7 +356,7 @@ impl Cut<'_> {
             {
                 assert_eq!(id.offset(), *offset, "{place} has another offset now");
             }
-            // Nobody who waits for it is told that it is there when it is not.
+            // No waiter is answered that it is there when it is not.
             for (channel, numbers) in channels {
                 let waits = |topic: &Topic| {
                     let channel = topic.channels.get(channel);

@@ -45,7 +45,7 @@ impl Driver {
         self.done(topic.update(|s| s.limits = ANY).unwrap());
         let model = self.model.topics.get_mut(&name).unwrap();
         model.publish(self.next_message, Entry::new(0));
-        // Which ones, the channels' numbers tell; here it counts that no newer one is missing.
+        // The channels' numbers say which ones; here it counts that no newer one is missing.
         for (channel, known) in &mut model.channels {
             let found = topic.find_channel(&ChannelName::parse(channel).unwrap()).unwrap();
             let stats = found.stats();

@@ -46,7 +46,7 @@ impl Driver {
         let result = topic.publish(batch, &nobody());
         self.broker.commit();
         let outcome = result.as_ref().map(|published| self.broker.outcome(published.ticket));
-        // What is sent again is told to be where it was, unless that was refused.
+        // What is sent again is reported where it was, unless that was refused.
         let places: Vec<_> = result.iter().flat_map(|published| published.offsets()).collect();
         let (mut fresh, mut earlier) = (Vec::new(), Vec::new());
         let model = self.model.topics.get_mut(&name).unwrap();
@@ -72,7 +72,7 @@ impl Driver {
             if is_duplicate {
                 earlier.push(message.number);
             } else {
-                // A refusal may not have been told yet.
+                // A refusal may not have been reported yet.
                 let refused = self.known.get(&message.number).is_some_and(|before| {
                     before.ticket.is_some_and(|t| matches!(self.broker.outcome(t), Outcome::Failed(_)))
                 });
