@@ -294,7 +294,7 @@ fn a_start_and_an_inspection_agree_on_what_a_crash_left() {
 #[test]
 fn a_clean_file_that_ends_within_a_frame_is_damage_and_opens() {
     let disk = folder(3);
-    let mut out = FrameFile::clean(&disk, || 999).unwrap();
+    let mut out = FrameFile::clean(&disk, || FileNo(999)).unwrap();
     let header = Header {
         kind: Kind::Data,
         payload_len: 40,
@@ -309,10 +309,10 @@ fn a_clean_file_that_ends_within_a_frame_is_damage_and_opens() {
     out.put(&header, &[0; 40]).unwrap();
     out.finish(true).unwrap();
     let mut manifest = Manifest::load(&disk).unwrap().unwrap();
-    manifest.files.push((999, FileKind::Clean));
+    manifest.files.push((FileNo(999), FileKind::Clean));
     manifest.store(&disk).unwrap();
-    let bytes = disk.bytes(&log_name(999));
-    disk.set_bytes(&log_name(999), &bytes[..140]);
+    let bytes = disk.bytes(&log_name(FileNo(999)));
+    disk.set_bytes(&log_name(FileNo(999)), &bytes[..140]);
     let opened = recover(&(Arc::new(disk) as Arc<dyn Disk>)).unwrap();
     assert!(opened.damage.places.iter().any(|place| place.contains("00000999.log")), "{:?}", opened.damage);
 }
