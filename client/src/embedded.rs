@@ -311,7 +311,7 @@ impl BrokerPlace {
                 body: Bytes::copy_from_slice(delivery.body),
                 headers: headers.map(copied).collect(),
                 attempts: delivery.attempts,
-                timestamp: delivery.time,
+                timestamp: delivery.time.0,
                 offset: Some(delivery.id.offset().0),
                 broker: Arc::clone(&self.name),
             });

@@ -15,6 +15,7 @@ use crate::events::{ConnectionEvent, Events};
 use crate::fork::OwnProcess;
 use crate::publish::deadline;
 use crate::signal::Signal;
+use mq_core::clock::Wall;
 
 /// Failures kept for [`Subscription::failures`]: the newest.
 const FAILURES_MAX: usize = 1000;
@@ -94,7 +95,7 @@ impl From<Start> for mq_core::Start {
             Start::Latest => Self::Latest,
             Start::Waiting => Self::Now,
             Start::Offset(offset) => Self::Offset(Offset(offset)),
-            Start::Time(time) => Self::Time(time),
+            Start::Time(time) => Self::Time(Wall(time)),
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::store::format::event::Event;
 use crate::store::log::Log;
 
 /// 2025-01-01T00:00:00Z in nanoseconds since 1970.
-const EPOCH: Wall = 1_735_689_600_000_000_000;
+const EPOCH: Wall = Wall(1_735_689_600_000_000_000);
 /// Blocks per second by which the counter follows the wall clock, so that a wiped folder does not repeat
 /// offsets.
 const PER_SECOND: u64 = 256;
@@ -60,7 +60,7 @@ pub(crate) struct Blocks {
 impl Blocks {
     /// Goes on above `next`, all below which may have been handed out.
     pub(crate) fn new(next: u64, now: Wall, step: u64) -> Self {
-        let by_clock = now.saturating_sub(EPOCH) / (1_000_000_000 / PER_SECOND);
+        let by_clock = now.since(EPOCH) / (1_000_000_000 / PER_SECOND);
         let next = next.max(by_clock).max(1);
         Self { next, reserved: next, asked: None, step }
     }

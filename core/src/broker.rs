@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::sync::Mutex;
 
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{Clock, SystemClock, Wall};
 use crate::config::{Durability, Options, StoreSizes};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::TopicName;
@@ -204,7 +204,7 @@ impl Broker {
     }
 
     /// Nanoseconds since 1970, by the broker's clock.
-    pub fn wall(&self) -> u64 {
+    pub fn wall(&self) -> Wall {
         self.handle.shared.clock.wall()
     }
 

@@ -36,7 +36,33 @@ impl Mono {
 }
 
 /// Nanoseconds since 1970-01-01 UTC, as the machine believes; may jump. For timestamps and stored deferrals.
-pub type Wall = u64;
+///
+/// A type of its own, as [`Mono`] is: a time of one clock means nothing on the other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Wall(pub u64);
+
+impl Wall {
+    /// Later than any time.
+    pub const MAX: Self = Self(u64::MAX);
+
+    /// The time `ns` nanoseconds later.
+    #[must_use]
+    pub const fn plus(self, ns: u64) -> Self {
+        Self(self.0.saturating_add(ns))
+    }
+
+    /// The time `ns` nanoseconds earlier, or 1970.
+    #[must_use]
+    pub const fn before(self, ns: u64) -> Self {
+        Self(self.0.saturating_sub(ns))
+    }
+
+    /// Nanoseconds since `earlier`; 0 if that is later.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
 
 /// Nanoseconds of `duration`.
 pub(crate) fn nanos(duration: Duration) -> u64 {
@@ -46,13 +72,13 @@ pub(crate) fn nanos(duration: Duration) -> u64 {
 /// A source of time.
 ///
 /// ```
-/// use mq_core::{Clock, ManualClock, SystemClock};
+/// use mq_core::{Clock, ManualClock, SystemClock, clock::Wall};
 ///
-/// fn age(clock: &dyn Clock, published: u64) -> u64 {
-///     clock.wall().saturating_sub(published)
+/// fn age_ns(clock: &dyn Clock, published: Wall) -> u64 {
+///     clock.wall().since(published)
 /// }
-/// assert_eq!(age(&ManualClock::new(1_000), 400), 600);
-/// assert!(age(&SystemClock::new(), 0) > 0);
+/// assert_eq!(age_ns(&ManualClock::new(Wall(1_000)), Wall(400)), 600);
+/// assert!(age_ns(&SystemClock::new(), Wall(0)) > 0);
 /// ```
 pub trait Clock: Send + Sync {
     /// The monotonic time.
@@ -96,7 +122,7 @@ impl Clock for SystemClock {
 
     fn wall(&self) -> Wall {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        nanos(since)
+        Wall(nanos(since))
     }
 
     fn park(&self, parker: &Arc<Parker>, until: Mono) {
@@ -110,11 +136,12 @@ impl Clock for SystemClock {
 /// A clock that stands still until it is moved, for tests and simulation.
 ///
 /// ```
-/// use mq_core::{Clock, ManualClock, clock::Mono};
+/// use mq_core::{Clock, ManualClock};
+/// use mq_core::clock::{Mono, Wall};
 ///
-/// let clock = ManualClock::new(1_700_000_000_000_000_000);
+/// let clock = ManualClock::new(Wall(1_700_000_000_000_000_000));
 /// clock.advance(5);
-/// assert_eq!((clock.mono(), clock.wall()), (Mono(5), 1_700_000_000_000_000_005));
+/// assert_eq!((clock.mono(), clock.wall()), (Mono(5), Wall(1_700_000_000_000_000_005)));
 /// ```
 pub struct ManualClock {
     mono: AtomicU64,
@@ -126,7 +153,7 @@ pub struct ManualClock {
 impl ManualClock {
     /// A clock at monotonic 0 and wall time `wall`.
     pub fn new(wall: Wall) -> Self {
-        Self { mono: AtomicU64::new(0), wall: AtomicU64::new(wall), parked: Mutex::default() }
+        Self { mono: AtomicU64::new(0), wall: AtomicU64::new(wall.0), parked: Mutex::default() }
     }
 
     /// Moves both scales on by `ns`, and wakes the threads that sleep by this clock.
@@ -143,7 +170,7 @@ impl ManualClock {
 
     /// Steps the wall clock, as an administrator or NTP may; the monotonic scale is untouched.
     pub fn step_wall(&self, wall: Wall) {
-        self.wall.store(wall, Ordering::SeqCst);
+        self.wall.store(wall.0, Ordering::SeqCst);
     }
 }
 
@@ -153,7 +180,7 @@ impl Clock for ManualClock {
     }
 
     fn wall(&self) -> Wall {
-        self.wall.load(Ordering::SeqCst)
+        Wall(self.wall.load(Ordering::SeqCst))
     }
 
     fn park(&self, parker: &Arc<Parker>, until: Mono) {

@@ -323,18 +323,18 @@ mod tests {
     fn samples_are_few_and_found_again() {
         let mut samples = Samples::default();
         for n in 0..100 {
-            samples.choose(Offset(n), n + 5, Mono(0));
+            samples.choose(Offset(n), Wall(n + 5), Mono(0));
         }
-        assert_eq!(samples.take(Offset(3)), Some(8));
+        assert_eq!(samples.take(Offset(3)), Some(Wall(8)));
         assert_eq!(
             (samples.take(Offset(3)), samples.take(Offset(3 + 64)), samples.take(Offset(99))),
             (None, None, None)
         );
-        samples.choose(Offset(200), 1, Mono(0));
-        samples.choose(Offset(201), 1, Mono(0));
-        assert_eq!((samples.take(Offset(200)), samples.take(Offset(201))), (Some(1), None));
-        samples.choose(Offset(202), 2, Mono(0));
-        samples.choose(Offset(203), 2, Mono(FORGET_AFTER));
-        assert_eq!(samples.take(Offset(203)), Some(2), "the others are taken for gone");
+        samples.choose(Offset(200), Wall(1), Mono(0));
+        samples.choose(Offset(201), Wall(1), Mono(0));
+        assert_eq!((samples.take(Offset(200)), samples.take(Offset(201))), (Some(Wall(1)), None));
+        samples.choose(Offset(202), Wall(2), Mono(0));
+        samples.choose(Offset(203), Wall(2), Mono(FORGET_AFTER));
+        assert_eq!(samples.take(Offset(203)), Some(Wall(2)), "the others are taken for gone");
     }
 }

@@ -27,7 +27,7 @@ pub use crate::store::format::{event, frame, log_pos::LogPos};
 /// One second of a clock.
 pub const SECOND: u64 = 1_000_000_000;
 /// Wall time at which a test's clock begins.
-pub const WALL: Wall = 1_800_000_000 * SECOND;
+pub const WALL: Wall = Wall(1_800_000_000 * SECOND);
 /// Sizes that make a few messages fill files and chunks.
 pub const SIZES: StoreSizes =
     StoreSizes { file_bytes: 8 << 10, chunk_bytes: 4 << 10, read_bytes: 4 << 10, blocks: 64 };

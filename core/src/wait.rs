@@ -120,6 +120,6 @@ impl Broker {
     /// no delay.
     pub fn wall_after(&self, delay: Duration) -> Option<Wall> {
         let delay = u64::try_from(delay.as_nanos()).unwrap_or(u64::MAX);
-        (delay > 0).then(|| self.wall().saturating_add(delay))
+        (delay > 0).then(|| self.wall().plus(delay))
     }
 }

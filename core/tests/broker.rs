@@ -113,7 +113,7 @@ fn a_deferred_message_waits_for_its_time_through_a_kill() {
     let mut a = world.subscribe("t", "a", 100);
     let topic = world.topic("t");
     let mut batch = topic.batch();
-    let not_before = Some(world.wall() + 5 * SECOND);
+    let not_before = Some(world.wall().plus(5 * SECOND));
     batch.push(&Attributes { not_before, ..Attributes::NONE }, b"later").unwrap();
     topic.publish(batch, None).unwrap().wait(&world).unwrap();
     assert!(pull(&mut a).is_empty());

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+use mq_core::clock::Wall;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -176,7 +177,7 @@ fn bytes_are_limited() {
                 assert!(got.last().unwrap().starts_with("299"));
             }
         }
-        // After a restart what is on disk counts, by what the files' indexes tell.
+        // After a restart what is on disk counts, as the files' indexes count it.
         (0..60).for_each(|_| publish(&world, &["y".repeat(988)]).unwrap());
         drop(sub);
         world.maintain(Step::State).unwrap();
@@ -282,7 +283,7 @@ fn the_data_folder_stays_within_its_budget() {
 #[test]
 fn a_budget_too_small_to_clean_in_is_refused_by_name() {
     let options = Options { max_disk_bytes: 7 * SIZES.file_bytes, ..Options::default() };
-    let clock = Arc::new(ManualClock::new(1));
+    let clock = Arc::new(ManualClock::new(Wall(1)));
     let error = Broker::open_on(Arc::new(CrashDisk::new()), clock, SIZES, options).err().unwrap();
     assert!(
         error.kind() == ErrorKind::InvalidArgument && error.to_string().contains("max disk bytes"),

@@ -27,11 +27,11 @@ fn limit(world: &World, max_attempts: u16) {
         settings.max_attempts = max_attempts;
         settings.dead_letter_topic = Some(topic_name("dead"));
     });
-    settle(world, ticket.unwrap());
+    complete(world, ticket.unwrap());
 }
 
 /// Has the log take a change in, whatever level it wants.
-fn settle(world: &World, ticket: Ticket) {
+fn complete(world: &World, ticket: Ticket) {
     world.commit();
     world.steps(&[Step::Sync]);
     assert!(is_done(&world.broker, ticket));
@@ -140,7 +140,7 @@ fn dead_letters_wait_while_their_topic_is_full_and_go_when_there_is_room() {
     let world = world(Durability::Flush, 1);
     let full =
         |settings: &mut TopicSettings| settings.limits = Limits { max_messages: 1, ..Limits::default() };
-    settle(&world, world.topic("dead").update(full).unwrap());
+    complete(&world, world.topic("dead").update(full).unwrap());
     world.publish("dead", &["one that waits already"]);
     world.publish("t", &["bad"]);
     refuse(&world, "c");
@@ -178,7 +178,7 @@ fn a_disk_that_fails_loses_no_dead_letter() {
 fn settings_and_waiting_dead_letters_survive_stops_and_kills() {
     let mut world = world(Durability::Flush, 3);
     let delay = Duration::from_secs(7);
-    settle(&world, world.channel("t", "c").update(|settings| settings.redelivery_delay = delay).unwrap());
+    complete(&world, world.channel("t", "c").update(|settings| settings.redelivery_delay = delay).unwrap());
     let expected = ChannelSettings {
         max_attempts: 3,
         dead_letter_topic: Some(topic_name("dead")),
@@ -194,7 +194,7 @@ fn settings_and_waiting_dead_letters_survive_stops_and_kills() {
     world.publish("t", &["bad"]);
     refuse(&world, "c");
     refuse(&world, "c");
-    settle(&world, world.topic("dead").delete_channel(&channel_name("x")).unwrap());
+    complete(&world, world.topic("dead").delete_channel(&channel_name("x")).unwrap());
     let mut subscription = world.subscribe("t", "c", 1);
     assert_eq!(pull(&mut subscription)[0].attempts, 3);
     // It stops with the message in flight for the last time.
@@ -248,7 +248,7 @@ fn a_limit_that_is_lifted_delivers_what_waited_as_a_dead_letter() {
     let got = pull(&mut subscription);
     subscription.acks().requeue(got[0].id, Duration::ZERO).unwrap();
     let none = ChannelSettings::default();
-    settle(&world, world.channel("t", "c").update(|settings| *settings = none).unwrap());
+    complete(&world, world.channel("t", "c").update(|settings| *settings = none).unwrap());
     assert_eq!(pull(&mut subscription)[0].attempts, 2);
     assert_eq!(dead_letters(&world), []);
 }
@@ -267,7 +267,7 @@ fn an_emptied_or_dropped_dead_letter_is_not_moved() {
     let world = world(Durability::Flush, 1);
     let full =
         |settings: &mut TopicSettings| settings.limits = Limits { max_messages: 1, ..Limits::default() };
-    settle(&world, world.topic("dead").update(full).unwrap());
+    complete(&world, world.topic("dead").update(full).unwrap());
     world.publish("dead", &["first"]);
     world.publish("t", &["a", "b", "c"]);
     let got = refuse(&world, "c");
@@ -275,7 +275,7 @@ fn an_emptied_or_dropped_dead_letter_is_not_moved() {
     world.channel("t", "c").drop_message(got[0].id).unwrap();
     world.channel("t", "c").requeue_message(got[1].id).unwrap();
     assert_eq!((stats(&world).deferred, stats(&world).depth), (1, 1));
-    settle(&world, world.channel("t", "c").empty().unwrap());
+    complete(&world, world.channel("t", "c").empty().unwrap());
     assert_eq!((stats(&world).deferred, stats(&world).depth), (0, 0));
     dead_letters(&world);
     world.clock.advance(20 * SECOND);
@@ -292,7 +292,7 @@ fn a_channel_has_the_settings_of_its_creation_from_the_first_message_on() {
     };
     let create = |world: &World| {
         let opened = world.topic("t").create_channel(&channel_name("c"), Start::Now, settings, None).unwrap();
-        settle(world, opened.ticket);
+        complete(world, opened.ticket);
         (opened.is_new, opened.channel.settings().max_attempts)
     };
     assert_eq!(create(&world), (true, 1));
@@ -338,7 +338,7 @@ fn settings_that_would_lose_or_circle_are_refused_and_change_nothing() {
 #[test]
 fn a_new_dead_letter_topic_keeps_messages_as_well_as_the_channels_own() {
     let world = World::with(mq_core::testkit::SIZES, Options { durability: Durability::Memory, ..options() });
-    settle(&world, world.topic("t").update(|s| s.durability = Durability::Sync).unwrap());
+    complete(&world, world.topic("t").update(|s| s.durability = Durability::Sync).unwrap());
     limit(&world, 5);
     assert_eq!(world.topic("dead").durability(), Durability::Sync);
 }
@@ -347,7 +347,7 @@ fn a_new_dead_letter_topic_keeps_messages_as_well_as_the_channels_own() {
 fn the_wait_after_a_lost_consumer_is_the_channels() {
     let world = World::new(Durability::Flush);
     let delay = Duration::from_secs(3);
-    settle(&world, world.channel("t", "c").update(|s| s.redelivery_delay = delay).unwrap());
+    complete(&world, world.channel("t", "c").update(|s| s.redelivery_delay = delay).unwrap());
     world.publish("t", &["bad"]);
     // Once for each delivery so far, but not after the first.
     for wait in [0, 0, 6, 9] {

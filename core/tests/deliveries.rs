@@ -267,7 +267,7 @@ fn one_message_is_requeued_from_whoever_holds_it_and_one_published_for_later_kee
     assert_eq!(channel.requeue_message(ids[0]).unwrap_err().kind(), ErrorKind::NotFound);
     let topic = world.topic("t");
     let mut batch = topic.batch();
-    let not_before = Some(world.clock.wall() + 600 * SECOND);
+    let not_before = Some(world.clock.wall().plus(600 * SECOND));
     batch.push(&Attributes { not_before, ..Attributes::NONE }, b"later").unwrap();
     let _ = topic.publish(batch, None).unwrap();
     world.broker.commit();

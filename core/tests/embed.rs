@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+use mq_core::clock::Wall;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -259,8 +260,8 @@ fn a_busy_consumer_leaves_what_comes_to_others() {
 fn a_delay_is_a_time_of_the_brokers_clock() {
     let world = World::new(Durability::Flush);
     assert_eq!(world.wall_after(Duration::ZERO), None);
-    assert_eq!(world.wall_after(Duration::from_secs(2)), Some(world.wall() + 2 * SECOND));
-    assert_eq!(world.wall_after(Duration::MAX), Some(u64::MAX));
+    assert_eq!(world.wall_after(Duration::from_secs(2)), Some(world.wall().plus(2 * SECOND)));
+    assert_eq!(world.wall_after(Duration::MAX), Some(Wall::MAX));
 }
 
 #[test]

@@ -124,7 +124,7 @@ fn produce(broker: &Broker, random: &mut fastrand::Rng, count: &AtomicU64) {
     let to = random.choice(TOPICS).unwrap();
     let number = count.fetch_add(1, Ordering::Relaxed);
     let body = format!("{to} {number} {}", "x".repeat(random.usize(..200)));
-    let deferred = Attributes { not_before: Some(broker.wall() + 5_000_000), ..Attributes::NONE };
+    let deferred = Attributes { not_before: Some(broker.wall().plus(5_000_000)), ..Attributes::NONE };
     let attributes = if random.u8(..8) == 0 { deferred } else { Attributes::NONE };
     late(publish(broker, &topic(broker, to), &attributes, body.as_bytes()));
 }
@@ -418,16 +418,16 @@ fn a_clock_that_is_set_back_takes_no_message_time_back() {
                 let _ = publish(&broker, &t, &Attributes::NONE, body.as_bytes()).unwrap();
                 sent.push(body);
                 clock.advance(SECOND);
-                clock.step_wall(clock.wall() - HOUR);
+                clock.step_wall(clock.wall().before(HOUR));
             }
             // Not before a wall time means that: it comes late by what the clock was set back.
             let mut later = subscribe(&topic(&broker, "later"), "c").unwrap();
-            let not_before = Some(clock.wall() + 10 * SECOND);
+            let not_before = Some(clock.wall().plus(10 * SECOND));
             let attributes = Attributes { not_before, ..Attributes::NONE };
             let _ = publish(&broker, &topic(&broker, "later"), &attributes, start.to_string().as_bytes())
                 .unwrap();
             broker.maintain(Step::Sync).unwrap();
-            clock.step_wall(clock.wall() - HOUR);
+            clock.step_wall(clock.wall().before(HOUR));
             clock.advance(HOUR + 9 * SECOND);
             broker.maintain(Step::Timers).unwrap();
             assert_eq!(pull(&mut later).len(), 0, "{level:?}: too early");
@@ -437,7 +437,7 @@ fn a_clock_that_is_set_back_takes_no_message_time_back() {
             assert_eq!(bodies(&got), [start.to_string()], "{level:?}");
             // A requeue's delay is counted on the scale that can't be set.
             later.acks().requeue(got[0].id, Duration::from_secs(10)).unwrap();
-            clock.step_wall(clock.wall() - HOUR);
+            clock.step_wall(clock.wall().before(HOUR));
             clock.advance(9 * SECOND);
             broker.maintain(Step::Timers).unwrap();
             assert_eq!(pull(&mut later).len(), 0, "{level:?}: too early");
@@ -456,7 +456,7 @@ fn a_clock_that_is_set_back_takes_no_message_time_back() {
                 }
                 Durability::Flush | Durability::Sync => disk.image(disk.events(), Crash::Kill),
             };
-            clock.step_wall(clock.wall() - HOUR);
+            clock.step_wall(clock.wall().before(HOUR));
             broker = open(&disk, &clock, level);
         }
         assert_eq!(delayed, 4);
@@ -478,10 +478,10 @@ fn a_delayed_message_comes_after_a_start_on_a_clock_that_was_set_back() {
     let broker = open(&disk, &clock, Durability::Flush);
     let t = topic(&broker, "t");
     subscribe(&t, "c").unwrap();
-    let attributes = Attributes { not_before: Some(WALL + 10 * SECOND), ..Attributes::NONE };
+    let attributes = Attributes { not_before: Some(WALL.plus(10 * SECOND)), ..Attributes::NONE };
     let _ = publish(&broker, &t, &attributes, b"late").unwrap();
     let disk = disk.image(disk.events(), Crash::Kill);
-    clock.step_wall(WALL - 20 * SECOND);
+    clock.step_wall(WALL.before(20 * SECOND));
     let broker = open(&disk, &clock, Durability::Flush);
     let mut sub = subscribe(&topic(&broker, "t"), "c").unwrap();
     assert_eq!(pull(&mut sub).len(), 0);

@@ -56,7 +56,7 @@ impl Counted {
         for numbers in numbers.chunks(batch) {
             let mut batch = topic.batch();
             for &n in numbers {
-                let not_before = Some(self.clock.wall() + delay(n)).filter(|_| delay(n) > 0);
+                let not_before = Some(self.clock.wall().plus(delay(n))).filter(|_| delay(n) > 0);
                 batch.push(&Attributes { not_before, ..Attributes::NONE }, &body(n)).unwrap();
             }
             let _ = topic.publish(batch, None).unwrap();

@@ -78,10 +78,10 @@ fn a_channel_begins_where_it_is_told() {
         channel(&world, "latest", Start::Latest);
         channel(&world, "offset", Start::Offset(offsets[30]));
         channel(&world, "later", Start::Offset(Offset(offsets[59].0 + 7)));
-        channel(&world, "time", Start::Time(WALL + 41 * SECOND));
-        channel(&world, "between", Start::Time(WALL + 41 * SECOND + 1));
+        channel(&world, "time", Start::Time(WALL.plus(41 * SECOND)));
+        channel(&world, "between", Start::Time(WALL.plus(41 * SECOND + 1)));
         channel(&world, "past", Start::Time(WALL));
-        channel(&world, "future", Start::Time(WALL + 4000 * SECOND));
+        channel(&world, "future", Start::Time(WALL.plus(4000 * SECOND)));
         // One that exists stays where it is.
         channel(&world, "now", Start::Earliest);
         publish_all(&world, 60..62);

@@ -1,5 +1,6 @@
 //! A data folder with known bodies, for properties of damaged folders.
 
+use mq_core::clock::Wall;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ const FOREVER: SubscribeOptions =
 /// Opens the folder with log files of `file_bytes`.
 pub(crate) fn open(disk: &CrashDisk, file_bytes: u64) -> mq_core::Result<Broker> {
     let sizes = StoreSizes { file_bytes, chunk_bytes: 1 << 10, read_bytes: 1 << 10, blocks: 4 };
-    let clock = Arc::new(ManualClock::new(1_800_000_000_000_000_000));
+    let clock = Arc::new(ManualClock::new(Wall(1_800_000_000_000_000_000)));
     Broker::open_on(
         Arc::new(disk.clone()),
         clock,

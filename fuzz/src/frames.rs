@@ -5,6 +5,7 @@ use mq_core::testkit::event::Event;
 use mq_core::testkit::frame::{HEADER_BYTES, Header, Kind, Record};
 
 use crate::data_folder;
+use mq_core::clock::Wall;
 
 /// Any bytes as a frame, its payload and state entries: read or refused, never a panic.
 pub fn frames(bytes: &[u8]) {
@@ -20,7 +21,7 @@ pub fn frames(bytes: &[u8]) {
             topic: 1,
             payload_crc: 0,
             first: mq_core::Offset(0),
-            time: 0,
+            time: Wall(0),
             has_ids: false,
             synced_to: LogPos(0),
         };

@@ -28,7 +28,7 @@ pub(crate) fn put(batch: &mut BytesMut, delivery: &Delivery<'_>) {
     batch.put_u8(0x19);
     batch.put_u64_le(delivery.id.offset().0);
     batch.put_u8(0x21);
-    batch.put_u64_le(delivery.time);
+    batch.put_u64_le(delivery.time.0);
     if attempts > 0 {
         batch.put_u8(0x28);
         encode_varint(attempts, batch);

@@ -162,7 +162,7 @@ fn routes(
     let mut names = Vec::new();
     if let Some(broker) = broker.clone() {
         let core = Arc::new(Core {
-            started: broker.wall(),
+            started: broker.wall().0,
             leases: Leases::default(),
             broker,
             config: config.clone(),

@@ -39,14 +39,14 @@ struct State {
 struct Watchers {
     /// Never 0.
     count: usize,
-    tell: Arc<Sender<()>>,
+    sender: Arc<Sender<()>>,
 }
 
 impl Directory {
     /// An empty one.
     pub fn new(settings: Settings) -> Self {
         let clock = SystemClock::new();
-        let start = clock.wall().saturating_sub(clock.mono().0);
+        let start = clock.wall().before(clock.mono().0);
         let state = State { registry: Registry::new(settings), watchers: HashMap::new() };
         Self { state: Mutex::new(state), clock, start, next: AtomicU64::new(1) }
     }
@@ -163,7 +163,7 @@ impl Directory {
             Watchers::default()
         });
         watchers.count += 1;
-        Watch::new(Arc::clone(self), topic, watchers.tell.subscribe())
+        Watch::new(Arc::clone(self), topic, watchers.sender.subscribe())
     }
 
     /// A watcher of a topic goes.
@@ -196,7 +196,7 @@ impl Directory {
         let mut state = self.state.lock();
         let done = act(&mut state.registry, self.clock.mono());
         let changed = state.registry.take_changed();
-        let watched = |topic: &TopicName| Some(Arc::clone(&state.watchers.get(topic)?.tell));
+        let watched = |topic: &TopicName| Some(Arc::clone(&state.watchers.get(topic)?.sender));
         let senders: Vec<_> = changed.iter().filter_map(watched).collect();
         drop(state);
         senders.iter().for_each(|sender| sender.send_replace(()));
@@ -216,6 +216,6 @@ impl Directory {
 
     /// The wall time of something that happened at `at`.
     pub fn wall(&self, at: Mono) -> Wall {
-        self.start.saturating_add(at.0)
+        self.start.plus(at.0)
     }
 }

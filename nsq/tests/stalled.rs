@@ -27,7 +27,7 @@ async fn stalled(durability: Durability, unix: bool) -> (World, Running) {
 }
 
 /// Lets the server do what it can do for now: its tasks share the test's thread.
-async fn settle() {
+async fn run_server() {
     for _ in 0..10_000 {
         yield_now().await;
     }
@@ -65,7 +65,7 @@ async fn no_more_than_some_thousand_publishes_of_a_connection_wait_for_the_disk(
     let (world, server) = stalled(Durability::Sync, false).await;
     let mut producer = server.peer().await;
     producer.send(&with_body("PUB t", b"x").repeat(PUBLISHES)).await;
-    settle().await;
+    run_server().await;
     let client = only_client(&server);
     let waiting = client.published();
     assert!((4096..UNANSWERED).contains(&waiting), "{waiting} wait");
@@ -88,7 +88,7 @@ async fn publishers_are_not_read_while_memory_is_congested() {
         tokio::select! {
             biased;
             n = producer.socket.write(&publishes[sent..]) => sent += n.unwrap(),
-            () = settle() => break,
+            () = run_server() => break,
         }
     }
     assert!(world.memory_used() <= options().memory_limit, "{} bytes", world.memory_used());
@@ -104,13 +104,13 @@ async fn what_was_published_just_before_a_reset_is_written() {
     let (world, server) = stalled(Durability::Flush, true).await;
     let mut peer = std::os::unix::net::UnixStream::connect(&server.address).unwrap();
     peer.write_all(&[b"  V2", &with_body("IDENTIFY", b"{}")[..]].concat()).unwrap();
-    settle().await;
+    run_server().await;
     // As much as one read takes: the next one meets the reset, which the unread answer to IDENTIFY makes.
     let publish = with_body("PUB t", &[b'x'; 128 * 1024 - 10]);
     assert_eq!(publish.len(), 128 * 1024);
     peer.write_all(&publish).unwrap();
     drop(peer);
-    settle().await;
+    run_server().await;
     assert_eq!(server.clients.list().len(), 0);
     let killed = world.after(Crash::Kill);
     assert_eq!(killed.topic("t").depth(), 1);

@@ -6,7 +6,7 @@
 //! - `pages`: the admin page beside a server's API and on its own port; [`admin`]: the page as a process
 //! - `discovery`: registration at lookup servers; [`lookup`]: a lookup server; `host`: this machine's name
 //! - `new_folder`: a data folder that held nothing; `nsqd_metadata`: one that was nsqd's
-//! - [`Guest`]: listeners on a broker that a program has open
+//! - [`ServedBroker`]: listeners on a broker that a program has open
 //! - `drain`: emptying a broker before it stops; [`Ended`]: what is left of a server at its end
 //! - [`log`]: lines on stderr; `signals`: what stops a process, and what must not
 
@@ -17,7 +17,6 @@ mod drain;
 mod ended;
 mod features;
 mod grpc;
-mod guest;
 mod host;
 mod invoked_as;
 pub mod log;
@@ -28,11 +27,12 @@ mod options;
 mod pages;
 mod reload;
 pub mod serve;
+mod served_broker;
 mod signals;
 pub mod startup_banner;
 
 pub use ended::Ended;
-pub use guest::Guest;
+pub use served_broker::ServedBroker;
 pub use startup_banner::Addresses;
 
 /// The version of this program, whatever the name it was started under.

@@ -61,15 +61,15 @@ mod tests {
 
     #[test]
     fn what_is_no_ok_is_told() {
-        let tell = |bytes: &[u8]| answer(bytes).unwrap_err();
-        let complaint = tell(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 10\r\n\r\nMSG_EMPTY\n");
+        let complaint_of = |bytes: &[u8]| answer(bytes).unwrap_err();
+        let complaint = complaint_of(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 10\r\n\r\nMSG_EMPTY\n");
         assert_eq!(complaint, "HTTP 400 Bad Request: MSG_EMPTY");
-        assert!(tell(b"HTTP/1.1 200 OK\r\n\r\n").contains("no Content-Length"));
+        assert!(complaint_of(b"HTTP/1.1 200 OK\r\n\r\n").contains("no Content-Length"));
         assert!(
-            tell(b"HTTP/1.1 200 OK\r\nContent-Length: 65537\r\n\r\n")
+            complaint_of(b"HTTP/1.1 200 OK\r\nContent-Length: 65537\r\n\r\n")
                 .contains("no Content-Length up to 65536")
         );
-        assert!(tell(b"\0\0\0\x06\0\0\0\0OK\r\n\r\n").contains("no answer of an HTTP server"));
-        assert!(tell(&[b'x'; HEAD_BYTES_MAX]).contains("no answer of an HTTP server"));
+        assert!(complaint_of(b"\0\0\0\x06\0\0\0\0OK\r\n\r\n").contains("no answer of an HTTP server"));
+        assert!(complaint_of(&[b'x'; HEAD_BYTES_MAX]).contains("no answer of an HTTP server"));
     }
 }

@@ -20,7 +20,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 const HEARTBEATS_EVERY: Duration = Duration::from_secs(5);
 
 /// Time for the server to come to rest.
-const SETTLED: Duration = Duration::from_secs(3);
+const REST: Duration = Duration::from_secs(3);
 
 /// Flags of `mq bench topics`.
 #[derive(clap::Args)]
@@ -167,7 +167,7 @@ fn idle(
         }
         Ok(())
     };
-    wait(SETTLED.min(time))?;
+    wait(REST.min(time))?;
     let before = process.and_then(Process::fine_cpu_s);
     let mut phase = measure("idle", process, count, || wait(time))?;
     phase.operations_per_second = 0.0;

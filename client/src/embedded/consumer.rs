@@ -122,7 +122,7 @@ impl Core {
                 body: Bytes::new(),
                 headers: headers.map(copied).collect(),
                 attempts: delivery.attempts,
-                timestamp: delivery.time,
+                timestamp: delivery.time.0,
                 offset: Some(delivery.id.offset().0),
                 broker: Arc::clone(&place.name),
             };

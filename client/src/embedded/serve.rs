@@ -3,7 +3,7 @@
 use std::sync::mpsc::sync_channel;
 
 use mq_core::sync::Mutex;
-use mq_server::{Addresses, Guest};
+use mq_server::{Addresses, ServedBroker};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -45,13 +45,13 @@ impl Embedded {
         let runtime = runtime()?;
         // On the runtime's threads: the caller may be in another one.
         runtime.spawn(async move {
-            let _ = sender.send(Guest::bind(broker, &flags).await);
+            let _ = sender.send(ServedBroker::bind(broker, &flags).await);
         });
         let bound = receiver.recv().map_err(|_| Error::Closed)?;
-        let guest = bound.map_err(Error::Invalid)?;
-        let addresses = guest.addresses();
+        let served = bound.map_err(Error::Invalid)?;
+        let addresses = served.addresses();
         let (stop, stopped) = oneshot::channel::<()>();
-        let task = runtime.spawn(guest.run(async {
+        let task = runtime.spawn(served.run(async {
             // Dropped is stopped too.
             let _ = stopped.await;
         }));

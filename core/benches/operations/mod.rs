@@ -1,5 +1,6 @@
 //! The measured operations: each in one thread, on a real folder, with a clock that stands still.
 
+use mq_core::clock::Wall;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,7 +46,7 @@ fn open(folder: &TempDir, durability: Durability) -> Broker {
 
 fn open_at(folder: &TempDir, durability: Durability) -> (Broker, Arc<ManualClock>) {
     let disk = Arc::new(RealDisk::open(folder.path()).unwrap());
-    let clock = Arc::new(ManualClock::new(1_800_000_000_000_000_000));
+    let clock = Arc::new(ManualClock::new(Wall(1_800_000_000_000_000_000)));
     let options = Options { durability, ..Options::default() };
     (Broker::open_on(disk, clock.clone(), StoreSizes::default(), options).unwrap(), clock)
 }
@@ -67,7 +68,7 @@ fn deliver_later(folder: &TempDir, name: &str, count: u64) {
     for first in (0..count).step_by(per_batch as usize) {
         let mut batch = topic.batch();
         for _ in first..(first + per_batch).min(count) {
-            let not_before = (name == "deferred").then(|| broker.wall() + DELAY.as_nanos() as u64 / 2);
+            let not_before = (name == "deferred").then(|| broker.wall().plus(DELAY.as_nanos() as u64 / 2));
             batch.push(&Attributes { not_before, ..Attributes::NONE }, b"ten bytes.").unwrap();
         }
         let _ = topic.publish(batch, None).unwrap();
@@ -133,7 +134,7 @@ pub(crate) fn operation(name: &str) -> Box<dyn FnMut(u64)> {
                 topic: 1,
                 payload_crc: 1,
                 first: Offset(1),
-                time: 1,
+                time: Wall(1),
                 has_ids: false,
                 synced_to: LogPos(0),
             };

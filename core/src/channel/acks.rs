@@ -96,7 +96,7 @@ impl<'a> Acks<'a> {
         self.with(id, |inner, sub, offset, now| {
             inner.state.finish(sub, offset)?;
             if let Some(published) = inner.samples.take(offset) {
-                let took = shared.clock.wall().saturating_sub(published);
+                let took = shared.clock.wall().since(published);
                 inner.latency.get_or_insert_default().add(took, now, &shared.measuring);
             }
             Ok(())

@@ -131,7 +131,7 @@ impl Channel {
         arrived: Pos,
     ) -> Arc<Self> {
         let (mono, wall) = (setup.shared.clock.mono(), setup.shared.clock.wall());
-        let due = |at: Wall| if at == 0 { Mono(0) } else { due_at(at, wall, mono).max(Mono(1)) };
+        let due = |at: Wall| if at == Wall(0) { Mono(0) } else { due_at(at, wall, mono).max(Mono(1)) };
         let unfinished = unfinished.into_iter().map(|u| Unfinished {
             offset: u.offset,
             attempts: u.attempts,
@@ -466,5 +466,5 @@ impl Channel {
 
 /// The monotonic time of the wall time `at`.
 pub(super) fn due_at(at: Wall, wall: Wall, mono: Mono) -> Mono {
-    mono.plus(at.saturating_sub(wall))
+    mono.plus(at.since(wall))
 }

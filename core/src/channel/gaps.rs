@@ -39,7 +39,7 @@ impl Gaps {
     /// The position at which a cursor that came to `next` goes on; forgets the gaps behind it. `None` if it
     /// stays.
     pub(super) fn jump(&mut self, next: Pos) -> Option<Pos> {
-        let mut landing = None;
+        let mut target = None;
         let mut rank = next.rank;
         while let Some(&(from, to)) = self.0.front()
             && from.rank <= rank
@@ -47,10 +47,10 @@ impl Gaps {
             self.0.pop_front();
             if to.rank > rank {
                 rank = to.rank;
-                landing = Some(to);
+                target = Some(to);
             }
         }
-        landing
+        target
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (Pos, Pos)> + '_ {

@@ -137,8 +137,8 @@ impl Channel {
 /// The form that the log keeps: due by the wall clock, which outlives the process.
 fn stored(message: &Unfinished, wall: Wall, mono: Mono) -> event::Unfinished {
     let due = match message.due {
-        Mono(0) => 0,
-        due => wall.saturating_add(due.since(mono)).max(1),
+        Mono(0) => Wall(0),
+        due => wall.plus(due.since(mono)).max(Wall(1)),
     };
     event::Unfinished { offset: message.offset, attempts: message.attempts, due }
 }

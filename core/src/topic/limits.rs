@@ -27,7 +27,7 @@ impl Limits {
     /// Messages published by then are too old; `None` if none is.
     fn cutoff(&self, now: Wall) -> Option<Wall> {
         let age = u64::try_from(self.max_age.as_nanos()).unwrap_or(u64::MAX);
-        if age == 0 { None } else { now.checked_sub(age) }
+        if age == 0 { None } else { now.0.checked_sub(age).map(Wall) }
     }
 }
 

@@ -132,7 +132,7 @@ impl Topic {
         let window = u64::try_from(window.as_nanos()).unwrap_or(u64::MAX);
         let max_ids = state.dedup.max_ids.or(max_ids).unwrap_or_default();
         InForce {
-            until: (window > 0).then(|| now.saturating_sub(window)),
+            until: (window > 0).then(|| now.before(window)),
             max_ids: usize::try_from(max_ids).unwrap_or(usize::MAX),
         }
     }

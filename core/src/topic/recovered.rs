@@ -51,7 +51,7 @@ impl Topic {
             let bytes = bytes.get(first).copied().unwrap_or_default();
             let parts = if aged { AGED_PARTS } else { 1 };
             note_parts(&mut volume, at, *last, bytes, parts, |offset| {
-                if aged { shared.time_of(no, offset) } else { 0 }
+                if aged { shared.time_of(no, offset) } else { Wall(0) }
             });
             end = Pos { offset: last.plus(1), rank: end.rank + (last.0 - first.0 + 1) };
         }
@@ -61,7 +61,7 @@ impl Topic {
         let next = if clean_stop { end.offset } else { Offset(0) };
         let block_end = Offset(next.0.next_multiple_of(1 << crate::message::SEQ_BITS));
         // I10, should the clock have been set back since.
-        let time = spans.last().map_or(0, |(_, last)| shared.time_of(no, *last));
+        let time = spans.last().map_or(Wall(0), |(_, last)| shared.time_of(no, *last));
         let flows = !channels.is_empty() && !stored.paused;
         let pump = if flows { end } else { extents.seek(stored.pump, end) };
         let state = TopicState {

@@ -86,7 +86,7 @@ impl TopicState {
             is_held: false,
             deleted: false,
             damage: None,
-            time: 0,
+            time: Wall(0),
             next: Offset(0),
             block_end: Offset(0),
             epoch: shared.log.epoch(),

@@ -13,6 +13,7 @@ use mq_core::{
 
 use crate::model::{Channel, Messages, Status, Topic};
 use crate::workload::{Run, SIZES, State, body, id, nobody, number};
+use mq_core::clock::Wall;
 
 /// Reopens every image of `run` and returns how many there were.
 pub(crate) fn every_cut(seed: u64, run: &Run) -> u64 {
@@ -94,7 +95,7 @@ const FOREVER: SubscribeOptions = SubscribeOptions { msg_timeout: Duration::from
 
 /// Pulls all there is.
 fn drain(sub: &mut Subscription, got: &mut Vec<Got>) {
-    let mut take = |m: &Delivery<'_>| got.push(Got { id: m.id, number: number(m.body), time: m.time });
+    let mut take = |m: &Delivery<'_>| got.push(Got { id: m.id, number: number(m.body), time: m.time.0 });
     while sub.pull(1 << 20, &mut take) == Pulled::More {}
 }
 
@@ -105,7 +106,7 @@ impl Cut<'_> {
 
     fn check(&self, image: &CrashDisk) {
         let wall = self.states().map(|s| s.wall).max().unwrap();
-        let clock = Arc::new(ManualClock::new(wall));
+        let clock = Arc::new(ManualClock::new(Wall(wall)));
         let broker =
             Broker::open_on(Arc::new(image.clone()), clock.clone(), SIZES, self.run.options.clone()).unwrap();
         assert_eq!(broker.damage(), [] as [String; 0], "a crash is no damage");
@@ -355,7 +356,7 @@ impl Cut<'_> {
             {
                 assert_eq!(id.offset(), *offset, "{place} has another offset now");
             }
-            // Nobody who waits for it is told that it is there when it is not.
+            // No waiter is answered that it is there when it is not.
             for (channel, numbers) in channels {
                 let waits = |topic: &Topic| {
                     let channel = topic.channels.get(channel);

@@ -17,6 +17,7 @@ use mq_core::{
 
 pub(crate) use self::publish::{body, id, number};
 use crate::model::{Channel, Entry, Messages, Model, Sent, Status, Topic};
+use mq_core::clock::Wall;
 
 pub(crate) const SIZES: StoreSizes =
     StoreSizes { file_bytes: 4 << 10, chunk_bytes: 1 << 10, read_bytes: 1 << 10, blocks: 4 };
@@ -99,7 +100,7 @@ struct Known {
 /// Runs the workload of `seed`.
 pub(crate) fn run(seed: u64) -> Run {
     let disk = CrashDisk::new();
-    let clock = Arc::new(ManualClock::new(START));
+    let clock = Arc::new(ManualClock::new(Wall(START)));
     let broker = Broker::open_on(Arc::new(disk.clone()), clock.clone(), SIZES, options()).unwrap();
     let mut driver = Driver {
         random: fastrand::Rng::with_seed(seed),
@@ -134,7 +135,7 @@ impl Driver {
     fn state(&self, action: String) -> State {
         State {
             events: self.disk.events(),
-            wall: self.clock.wall(),
+            wall: self.clock.wall().0,
             model: Arc::new(self.model.clone()),
             action,
             faulty: self.faulty,

@@ -1,5 +1,6 @@
 //! A data folder after random traffic, and what a broker on it has to deliver.
 
+use mq_core::clock::Wall;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,7 +36,7 @@ const DAY: u64 = 86_400_000_000_000;
 
 /// Opens the folder so many days after its beginning.
 pub(crate) fn open_at(disk: &CrashDisk, days: u64) -> mq_core::Result<Open> {
-    let clock = Arc::new(ManualClock::new(1_800_000_000_000_000_000 + days * DAY));
+    let clock = Arc::new(ManualClock::new(Wall(1_800_000_000_000_000_000 + days * DAY)));
     let options = Options { memory_limit: 4 << 20, ..Options::default() };
     let broker = Broker::open_on(Arc::new(disk.clone()), clock.clone(), SIZES, options)?;
     Ok(Open { broker, clock })

@@ -112,8 +112,8 @@ fn check(folder: &Folder, damaged: &CrashDisk, disk: &CrashDisk, repair: &Repair
 }
 
 fn check_delivered(folder: &Folder, sound: &records::Sound, drained: &Drained, repair: &Repair) {
-    // What a topic without a name has for a channel; `None` if some such topic has only others, which were
-    // told more.
+    // What a topic without a name has for a channel; `None` if some such topic has only others, which had
+    // more recorded.
     let in_recovered = |channel: &str| -> Option<Vec<u64>> {
         let mut out = Vec::new();
         for topic in drained.topics.iter().filter(|topic| topic.starts_with("recovered-")) {
@@ -162,7 +162,7 @@ fn all_that_is_whole_is_delivered_after_a_repair() {
             let disk = durable(&folder.disk);
             let done = damage(&disk, &mut random);
             let damaged = durable(&disk);
-            let told = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
                 let planned = repaired(&disk, false);
                 assert_eq!(disk.dump(), damaged.dump(), "a dry run changes nothing");
                 let repair = repaired(&disk, true);
@@ -173,7 +173,7 @@ fn all_that_is_whole_is_delivered_after_a_repair() {
                 check(&folder, &damaged, &disk, &repair);
                 repair
             }));
-            match told {
+            match outcome {
                 Ok(repair) => {
                     needed += u64::from(repair.is_needed);
                     kept += repair.kept_messages;

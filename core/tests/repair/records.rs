@@ -37,7 +37,7 @@ fn frames(bytes: &[u8]) -> Vec<Frame> {
     }
 }
 
-/// Which records of a frame are whole and can be told apart from others: `(number, is whole, has its head)`
+/// Which records of a frame are whole and can be distinguished from others: `(number, is whole, has its head)`
 /// of each. Where a record's head is damaged, what lies between it and another damaged one can't be.
 fn placed(records: &[(u64, bool, bool)], has_end: bool) -> BTreeSet<u64> {
     let all_heads = has_end && records.iter().all(|(_, _, has_head)| *has_head);
@@ -55,7 +55,7 @@ pub(crate) fn sound(before: &CrashDisk, after: &CrashDisk) -> Sound {
     for (name, bytes) in before.dump().into_iter().filter(|(name, _)| name.ends_with(".log")) {
         let Some(now) = after.get(&name) else { continue };
         let same = |from: usize, len: usize| now.get(from..from + len) == bytes.get(from..from + len);
-        // Base and salt, by which frames are told.
+        // Base and salt, which distinguish frames.
         if bytes.len() < 64 || !same(24, 16) {
             continue;
         }

@@ -290,7 +290,7 @@ impl AdminService for AdminHandler {
             // Given up with the work: the call may be cancelled before it is done.
             let _turn = turn;
             match channel {
-                Some(channel) => peek::channel(&channel, from_offset, max, now),
+                Some(channel) => peek::channel(&channel, from_offset, max, now.0),
                 None => peek::topic(&topic, from_offset, max),
             }
         })

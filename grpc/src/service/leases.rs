@@ -171,7 +171,7 @@ fn received(delivery: &Delivery<'_>) -> ReceivedMessage {
         body: delivery.body.to_vec().into(),
         id: delivery.id.0,
         offset: delivery.id.offset().0,
-        timestamp_ns: delivery.time,
+        timestamp_ns: delivery.time.0,
         attempts: delivery.attempts.into(),
         headers: Headers::new(delivery.attributes.headers).map(header).collect(),
         token: delivery.token.map(|token| token.to_bytes().to_vec()).unwrap_or_default().into(),

@@ -58,7 +58,7 @@ fn peeked(message: &Delivery<'_>) -> ReceivedMessage {
         body: message.body.to_vec().into(),
         id: message.id.0,
         offset: message.id.offset().0,
-        timestamp_ns: message.time,
+        timestamp_ns: message.time.0,
         attempts: message.attempts.into(),
         headers: mq_core::Headers::new(message.attributes.headers).map(header).collect(),
         ..ReceivedMessage::default()

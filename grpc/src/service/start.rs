@@ -6,6 +6,7 @@ use super::Core;
 use crate::status::Refusal;
 use crate::v1::start_position::Position;
 use crate::v1::{StartEdge, StartPosition};
+use mq_core::clock::Wall;
 
 /// 2001-09-09: what lies before was meant as seconds, milliseconds or microseconds.
 const TIME_NS_MIN: u64 = 1_000_000_000_000_000_000;
@@ -18,7 +19,7 @@ pub(super) fn start(core: &Core, position: Option<&StartPosition>, prefix: &str)
         None => Start::Now,
         Some(Position::Offset(offset)) => Start::Offset(Offset(offset)),
         Some(Position::TimeNs(time)) => {
-            let latest = core.broker.wall().saturating_add(AHEAD_NS_MAX);
+            let latest = core.broker.wall().plus(AHEAD_NS_MAX).0;
             if !(TIME_NS_MIN..=latest).contains(&time) {
                 let text = format!(
                     "{time} is not a time between {TIME_NS_MIN} (2001) and {latest} (a day from now): it is counted in \
@@ -26,7 +27,7 @@ pub(super) fn start(core: &Core, position: Option<&StartPosition>, prefix: &str)
                 );
                 return Err(Refusal::invalid(format!("{prefix}start.time_ns"), text));
             }
-            Start::Time(time)
+            Start::Time(Wall(time))
         }
         Some(Position::Edge(edge)) => match StartEdge::try_from(edge) {
             Ok(StartEdge::Unspecified | StartEdge::Backlog) => Start::Now,

@@ -110,7 +110,7 @@ fn of_topic(topic: &Topic) -> TopicStats {
         paused: stats.paused,
         durability: durability(stats.durability).into(),
         dedup_ids: stats.dedup_ids,
-        oldest_message_ns: stats.oldest.unwrap_or_default(),
+        oldest_message_ns: stats.oldest.unwrap_or_default().0,
         damage: stats.damage.as_ref().map(|damage| damage.text.clone()).unwrap_or_default(),
         channels: stats.channels.iter().map(of_channel).collect(),
     }
@@ -132,7 +132,7 @@ fn of_channel(report: &ChannelReport) -> ChannelStats {
         bytes: stats.bytes,
         subscribers: stats.subscribers,
         paused: stats.paused,
-        oldest_message_ns: stats.oldest.unwrap_or_default(),
+        oldest_message_ns: stats.oldest.unwrap_or_default().0,
         oversized: stats.oversized,
         dead_lettered: stats.dead_lettered,
     }

@@ -65,9 +65,9 @@ impl Names {
     }
 
     /// Changes that announce all names to a server without any of this broker, after deletions of names that
-    /// only `told` has: the server may remember that from before.
-    pub(super) fn announcement(&self, told: &Self) -> Vec<Change> {
-        let changes = self.changes_since(told);
+    /// only `announced` has: the server may remember that from before.
+    pub(super) fn announcement(&self, announced: &Self) -> Vec<Change> {
+        let changes = self.changes_since(announced);
         let mut all: Vec<_> =
             changes.into_iter().filter(|change| matches!(change, Change::Unregister(..))).collect();
         self.0.iter().for_each(|topic| whole(topic, &mut all));
@@ -145,9 +145,9 @@ pub(super) mod tests {
 
     #[test]
     fn a_new_server_is_told_all_and_what_went_meanwhile() {
-        let told = names("s1:x t2:a,b u3:c");
+        let announced = names("s1:x t2:a,b u3:c");
         let now = names("t2:b u4:");
-        assert_eq!(words(&now.announcement(&told)), ["-s", "-t:a", "-u", "+t:b", "+u"]);
+        assert_eq!(words(&now.announcement(&announced)), ["-s", "-t:a", "-u", "+t:b", "+u"]);
     }
 
     fn some() -> impl Strategy<Value = Names> {
@@ -167,7 +167,7 @@ pub(super) mod tests {
     /// Names of a broker that a server has.
     type Known = BTreeSet<(TopicName, Option<ChannelName>)>;
 
-    fn tell(known: &mut Known, changes: &[Change]) {
+    fn apply(known: &mut Known, changes: &[Change]) {
         for change in changes {
             match change {
                 Change::Register(topic, channel) => {
@@ -182,7 +182,7 @@ pub(super) mod tests {
 
     fn known(names: &Names) -> Known {
         let mut known = Known::new();
-        tell(&mut known, &names.announcement(&Names::default()));
+        apply(&mut known, &names.announcement(&Names::default()));
         known
     }
 
@@ -190,9 +190,9 @@ pub(super) mod tests {
         #[test]
         fn who_is_told_the_changes_knows_the_names(old in some(), new in some()) {
             let mut server = known(&old);
-            tell(&mut server, &new.changes_since(&old));
+            apply(&mut server, &new.changes_since(&old));
             prop_assert_eq!(&server, &known(&new));
-            tell(&mut server, &new.announcement(&old));
+            apply(&mut server, &new.announcement(&old));
             prop_assert_eq!(server, known(&new));
         }
     }

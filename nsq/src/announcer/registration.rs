@@ -45,7 +45,7 @@ pub(super) struct Registration {
     /// Failures since it last knew everything.
     failures: u32,
     /// Names sent to the server, on this connection or the last one.
-    told: Arc<Names>,
+    announced: Arc<Names>,
     /// The latest names of which it has answered everything, on this connection.
     confirmed: Arc<Names>,
     /// Deletions it did not confirm on the last connection: it may remember what is gone.
@@ -71,7 +71,7 @@ struct Up {
     sent: u64,
     answered: u64,
     /// Names, and how many changes are answered once the server knows them; rising.
-    telling: VecDeque<(u64, Arc<Names>)>,
+    announcing: VecDeque<(u64, Arc<Names>)>,
     last_sent: Instant,
 }
 
@@ -100,7 +100,7 @@ impl Registration {
             identity,
             link: Link::Down { retry_at: now },
             failures: 0,
-            told: Arc::default(),
+            announced: Arc::default(),
             confirmed: Arc::default(),
             owed: Vec::new(),
         }
@@ -117,7 +117,7 @@ impl Registration {
             unanswered: VecDeque::from([(now, Sent::Identify)]),
             sent: 0,
             answered: 0,
-            telling: VecDeque::new(),
+            announcing: VecDeque::new(),
             last_sent: now,
         }));
         self.confirmed = Arc::default();
@@ -180,9 +180,9 @@ impl Registration {
                 };
                 up.server = Some(server);
                 up.queue = std::mem::take(&mut self.owed).into();
-                up.queue.extend(names.announcement(&self.told));
-                up.tell(names);
-                self.told = names.clone();
+                up.queue.extend(names.announcement(&self.announced));
+                up.announce(names);
+                self.announced = names.clone();
             } else if data != lookup::OK {
                 complaint = Some(format!("{command}: {}", data.escape_ascii()));
             }
@@ -218,11 +218,11 @@ impl Registration {
         }
         if up.server.is_some() {
             while up.unanswered.len() < WINDOW {
-                if up.queue.is_empty() && !Arc::ptr_eq(&self.told, names) {
-                    up.queue = names.changes_since(&self.told).into();
-                    up.tell(names);
+                if up.queue.is_empty() && !Arc::ptr_eq(&self.announced, names) {
+                    up.queue = names.changes_since(&self.announced).into();
+                    up.announce(names);
                     up.confirm(&mut self.confirmed);
-                    self.told = names.clone();
+                    self.announced = names.clone();
                 }
                 let Some(change) = up.queue.pop_front() else { break };
                 match &change {
@@ -253,14 +253,14 @@ impl Registration {
 
 impl Up {
     /// Notes that the queue brings the server to `names`.
-    fn tell(&mut self, names: &Arc<Names>) {
-        self.telling.push_back((self.sent + self.queue.len() as u64, names.clone()));
+    fn announce(&mut self, names: &Arc<Names>) {
+        self.announcing.push_back((self.sent + self.queue.len() as u64, names.clone()));
     }
 
-    /// Takes note of the names that the server has answered everything of.
+    /// Records the latest names of which the server has answered every change.
     fn confirm(&mut self, confirmed: &mut Arc<Names>) {
-        while self.telling.front().is_some_and(|(count, _)| *count <= self.answered) {
-            if let Some((_, names)) = self.telling.pop_front() {
+        while self.announcing.front().is_some_and(|(count, _)| *count <= self.answered) {
+            if let Some((_, names)) = self.announcing.pop_front() {
                 *confirmed = names;
             }
         }

@@ -25,7 +25,7 @@ pub use mq_net::transport::tls::{ClientTls, ClientTlsOptions, TlsVersion, shown}
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// A client's description of itself and its wishes. The server chooses what is `None` or 0.
+/// A client's description of itself, and the settings it asks for. The server chooses what is `None` or 0.
 #[derive(Clone, Debug, Default)]
 pub struct Identify {
     /// Shown in the server's stats.

@@ -44,7 +44,7 @@ impl Session {
                 buffers::reserve(out, header + delivery.body.len());
                 match delivery.token.filter(|_| delivers) {
                     Some(token) => put_delivery(out, delivery, token),
-                    None => put_message(out, delivery.id, delivery.time, delivery.attempts, delivery.body),
+                    None => put_message(out, delivery.id, delivery.time.0, delivery.attempts, delivery.body),
                 }
                 count += 1;
             };

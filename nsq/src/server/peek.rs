@@ -41,7 +41,13 @@ pub(super) fn peek(
                     return;
                 }
                 messages.extend_from_slice(&u32::try_from(bytes).unwrap_or(u32::MAX).to_be_bytes());
-                put_message_data(&mut messages, delivery.id, delivery.time, delivery.attempts, delivery.body);
+                put_message_data(
+                    &mut messages,
+                    delivery.id,
+                    delivery.time.0,
+                    delivery.attempts,
+                    delivery.body,
+                );
                 count += 1;
             };
             let end = topic

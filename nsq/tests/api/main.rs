@@ -43,10 +43,10 @@ impl Reply {
         let head = String::from_utf8(bytes[..at].to_vec()).unwrap().to_lowercase();
         let mut lines = head.split("\r\n");
         let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
-        let told = |line: &&str| {
+        let is_compared = |line: &&str| {
             !["date", "content-length", "connection"].contains(&line.split(':').next().unwrap())
         };
-        let headers = lines.filter(told).map(str::to_owned).collect();
+        let headers = lines.filter(is_compared).map(str::to_owned).collect();
         Self { status, headers, body: bytes.split_off(at + 4) }
     }
 

@@ -114,11 +114,11 @@ async fn post(http: &str, target: &str, body: &str) -> String {
     answer
 }
 
-/// A lookup server that says who it is, passes on what it is told, and answers that when the test says so.
+/// A lookup server that says who it is, passes on each command, and answers it when the test says so.
 async fn reluctant() -> (String, mpsc::UnboundedReceiver<String>, mpsc::UnboundedSender<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let (told, lines) = mpsc::unbounded_channel();
+    let (commands, lines) = mpsc::unbounded_channel();
     let (go, mut may_answer) = mpsc::unbounded_channel::<()>();
     let identity =
         Identity { broadcast_address: "127.0.0.1".into(), http_port: 1, tcp_port: 1, ..Identity::default() };
@@ -134,7 +134,7 @@ async fn reluctant() -> (String, mpsc::UnboundedReceiver<String>, mpsc::Unbounde
         stream.write_all(&answer).await.unwrap();
         let mut line = String::new();
         while stream.read_line(&mut line).await.unwrap_or(0) > 0 {
-            let _ = told.send(std::mem::take(&mut line));
+            let _ = commands.send(std::mem::take(&mut line));
             if may_answer.recv().await.is_none() {
                 // It answers nothing from here on, and stays connected.
                 std::future::pending::<()>().await;
@@ -147,15 +147,15 @@ async fn reluctant() -> (String, mpsc::UnboundedReceiver<String>, mpsc::Unbounde
 
 #[tokio::test]
 async fn a_publish_to_a_new_topic_waits_for_the_lookup_servers_answer_and_others_do_not() {
-    let (lookup, mut told, go) = reluctant().await;
+    let (lookup, mut commands, go) = reluctant().await;
     let broker = Served::start(&lookup, PATIENCE).await;
     let (mut first, mut other) = (broker.client().await, broker.client().await);
     first.write_all(&publish("old", false)).await.unwrap();
-    assert_eq!(told.recv().await.unwrap(), "REGISTER old\n");
+    assert_eq!(commands.recv().await.unwrap(), "REGISTER old\n");
     go.send(()).unwrap();
     ok(&mut first).await;
     first.write_all(&[publish("new", false), publish("old", true)].concat()).await.unwrap();
-    assert_eq!(told.recv().await.unwrap(), "REGISTER new\n");
+    assert_eq!(commands.recv().await.unwrap(), "REGISTER new\n");
     for _ in 0..20 {
         other.write_all(&publish("old", false)).await.unwrap();
         ok(&mut other).await;
@@ -169,7 +169,7 @@ async fn a_publish_to_a_new_topic_waits_for_the_lookup_servers_answer_and_others
 
 #[tokio::test]
 async fn a_lookup_server_that_does_not_answer_keeps_nobody_for_longer_than_the_wait() {
-    let (lookup, mut told, go) = reluctant().await;
+    let (lookup, mut commands, go) = reluctant().await;
     let broker = Served::start(&lookup, Duration::from_millis(1)).await;
     drop(go);
     let mut client = broker.client().await;
@@ -177,5 +177,5 @@ async fn a_lookup_server_that_does_not_answer_keeps_nobody_for_longer_than_the_w
         client.write_all(&publish(topic, false)).await.unwrap();
         ok(&mut client).await;
     }
-    assert_eq!(told.recv().await.unwrap(), "REGISTER a\n");
+    assert_eq!(commands.recv().await.unwrap(), "REGISTER a\n");
 }

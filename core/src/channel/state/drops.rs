@@ -72,9 +72,9 @@ impl<W: Clone> State<W> {
 
     /// Moves the cursor over the gap it stands at.
     pub(super) fn leap(&mut self) {
-        if let Some(landing) = self.gaps.jump(self.next) {
-            self.finish_range(self.next.offset, landing.offset);
-            self.next = landing;
+        if let Some(target) = self.gaps.jump(self.next) {
+            self.finish_range(self.next.offset, target.offset);
+            self.next = target;
         }
     }
 

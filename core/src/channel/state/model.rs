@@ -539,9 +539,9 @@ impl World {
             };
             unfinished.push(Unfinished { offset: message.offset, attempts, due });
         }
-        let mut told = state.unfinished();
-        told.sort_unstable_by_key(|message| message.offset);
-        assert_eq!(told, unfinished);
+        let mut listed = state.unfinished();
+        listed.sort_unstable_by_key(|message| message.offset);
+        assert_eq!(listed, unfinished);
         assert_eq!((state.in_flight(), state.deferred()), (in_flight, deferred));
         assert!(state.wake_at() <= wake_at, "a deadline would be missed");
         assert_eq!(state.wake_at() == Mono::MAX, wake_at == Mono::MAX);

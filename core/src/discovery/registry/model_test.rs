@@ -365,8 +365,8 @@ proptest! {
             // Nobody misses a change.
             let changed = registry.take_changed();
             for (n, (before, after)) in before.iter().zip(lookups(&registry, now)).enumerate() {
-                let told = changed.contains(&topic(n)) || due[n].is_some_and(|at| at <= now);
-                prop_assert!(told || *before == after, "{} changes at {}", TOPICS[n], now.0);
+                let is_reported = changed.contains(&topic(n)) || due[n].is_some_and(|at| at <= now);
+                prop_assert!(is_reported || *before == after, "{} changes at {}", TOPICS[n], now.0);
             }
         }
     }

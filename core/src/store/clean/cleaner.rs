@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::message::Offset;
 use crate::store::clean::pending::{Pending, runs};
 use crate::store::disk::Disk;
-use crate::store::format::file::{FILE_HEADER_BYTES, FileKind, log_name};
+use crate::store::format::file::{FILE_HEADER_BYTES, FileKind, FileNo, log_name};
 use crate::store::format::frame::{self, Header, Kind};
 use crate::store::format::frame_file::{Filled, FrameFile};
 use crate::store::format::log_pos::LogPos;
@@ -23,9 +23,9 @@ use crate::store::read::reader;
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Plan {
     /// Files to remove: nothing in them is pending.
-    pub(crate) remove: Vec<u64>,
+    pub(crate) remove: Vec<FileNo>,
     /// Files to copy what is pending from, then remove.
-    pub(crate) copy: Vec<u64>,
+    pub(crate) copy: Vec<FileNo>,
 }
 
 /// Decides. `checkpoint` is the log position below which state frames are dead. Where the disk is `short`,
@@ -100,7 +100,7 @@ pub(crate) fn run(
     catalog: &Catalog,
     disk: &dyn Disk,
 ) -> Result<()> {
-    let old: Vec<u64> = plan.remove.iter().chain(&plan.copy).copied().collect();
+    let old: Vec<FileNo> = plan.remove.iter().chain(&plan.copy).copied().collect();
     if old.is_empty() {
         return Ok(());
     }
@@ -133,7 +133,7 @@ fn copy(
     catalog: &Catalog,
     disk: &dyn Disk,
 ) -> Result<Option<Filled>> {
-    let sources: BTreeSet<u64> = plan.copy.iter().copied().collect();
+    let sources: BTreeSet<FileNo> = plan.copy.iter().copied().collect();
     let mut spans: BTreeMap<u32, Vec<(Offset, Offset)>> = BTreeMap::new();
     for file in catalog.files().into_iter().filter(|f| sources.contains(&f.no)) {
         for part in file.topics {
@@ -219,7 +219,7 @@ mod tests {
 
     fn facts(no: u64, end: u64, bytes: u64, first: u64, last: u64) -> FileFacts {
         FileFacts {
-            no,
+            no: FileNo(no),
             kind: FileKind::Log,
             bytes,
             end: LogPos(end),
@@ -237,7 +237,7 @@ mod tests {
     fn a_file_with_nothing_pending_is_removed_once_its_state_is_in_a_checkpoint() {
         let files = [facts(1, 100, 100, 0, 9), facts(2, 200, 100, 10, 19), facts(3, 300, 100, 20, 29)];
         let plan = plan(&files, &pending(20, &[]), LogPos(150), 100, false);
-        assert_eq!(plan, Plan { remove: vec![1], copy: vec![] });
+        assert_eq!(plan, Plan { remove: vec![FileNo(1)], copy: vec![] });
     }
 
     #[test]
@@ -245,7 +245,11 @@ mod tests {
         let files = [facts(1, 100, 100, 0, 9), facts(2, 200, 100, 10, 19)];
         for short in [false, true] {
             let plan = plan(&files, &pending(1000, &[]), LogPos(200), 100, short);
-            assert_eq!(plan, Plan { remove: vec![1], copy: vec![] }, "the log is whole up to the checkpoint");
+            assert_eq!(
+                plan,
+                Plan { remove: vec![FileNo(1)], copy: vec![] },
+                "the log is whole up to the checkpoint"
+            );
         }
     }
 
@@ -257,6 +261,6 @@ mod tests {
         assert_eq!(plan(&few, &pending(1000, &stuck), LogPos(10_000), 100, false), Plan::default());
         let many: Vec<_> = (1..9).map(file).collect();
         let plan = plan(&many, &pending(1000, &stuck), LogPos(10_000), 100, false);
-        assert_eq!(plan, Plan { remove: vec![], copy: (1..9).collect() });
+        assert_eq!(plan, Plan { remove: vec![], copy: (1..9).map(FileNo).collect() });
     }
 }

@@ -80,6 +80,7 @@ pub(crate) fn runs(frame: &Frame, pending: &Pending) -> Vec<Frame> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Wall;
     use crate::message::Attributes;
     use crate::store::format::frame;
     use bytes::BytesMut;
@@ -93,7 +94,7 @@ mod tests {
         let frame = Frame {
             first: Offset(10),
             count: 5,
-            time: 1,
+            time: Wall(1),
             deferred: false,
             has_ids: false,
             payload: payload.freeze(),

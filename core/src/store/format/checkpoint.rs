@@ -9,7 +9,7 @@
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::disk::{Disk, OpenMode};
 use crate::store::format::event::{Event, put_u32, put_u64};
-use crate::store::format::file::{FORMAT_VERSION, checkpoint_name};
+use crate::store::format::file::{FORMAT_VERSION, FileNo, checkpoint_name};
 use crate::store::format::frame::{u32_at, u64_at};
 use crate::store::format::log_pos::LogPos;
 use crate::store::format::own;
@@ -24,10 +24,10 @@ const HEADER_BYTES: usize = 36;
 /// `Full`, `Io`.
 pub(crate) fn store(
     disk: &dyn Disk,
-    take_no: impl FnMut() -> u64,
+    take_no: impl FnMut() -> FileNo,
     position: LogPos,
     events: &[u8],
-) -> Result<u64> {
+) -> Result<FileNo> {
     let mut header = MAGIC.to_vec();
     put_u32(&mut header, FORMAT_VERSION);
     put_u32(&mut header, crc32c::crc32c(events));
@@ -58,7 +58,7 @@ pub(crate) fn is_begun_by(head: &[u8], len: u64) -> bool {
 ///
 /// # Errors
 /// `Damaged`, `Version`, `Io`.
-pub(crate) fn load(disk: &dyn Disk, no: u64) -> Result<(LogPos, Vec<Event>)> {
+pub(crate) fn load(disk: &dyn Disk, no: FileNo) -> Result<(LogPos, Vec<Event>)> {
     let name = checkpoint_name(no);
     let read = || {
         let file = disk.open(&name, OpenMode::Read)?;

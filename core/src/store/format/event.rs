@@ -290,7 +290,7 @@ impl Event {
                 let mut ids = Vec::with_capacity(count);
                 for _ in 0..count {
                     let hash = IdHash([get_u64(bytes)?, get_u64(bytes)?]);
-                    ids.push(StoredId { hash, offset: Offset(get_u64(bytes)?), time: get_u64(bytes)? });
+                    ids.push(StoredId { hash, offset: Offset(get_u64(bytes)?), time: Wall(get_u64(bytes)?) });
                 }
                 Self::Ids { topic, ids }
             }
@@ -313,7 +313,7 @@ impl Event {
 fn put_id(out: &mut Vec<u8>, StoredId { hash, offset, time }: &StoredId) {
     hash.0.iter().for_each(|half| put_u64(out, *half));
     put_u64(out, offset.0);
-    put_u64(out, *time);
+    put_u64(out, time.0);
 }
 
 fn put_settings(out: &mut Vec<u8>, settings: &ChannelSettings) {
@@ -345,7 +345,7 @@ fn put_unfinished(out: &mut Vec<u8>, list: &[Unfinished]) {
     for message in list {
         put_u64(out, message.offset.0);
         out.extend_from_slice(&message.attempts.to_le_bytes());
-        put_u64(out, message.due);
+        put_u64(out, message.due.0);
     }
 }
 
@@ -355,7 +355,7 @@ fn get_unfinished(bytes: &mut &[u8]) -> Option<Vec<Unfinished>> {
     for _ in 0..count {
         let offset = Offset(get_u64(bytes)?);
         let attempts = get_u16(bytes)?;
-        list.push(Unfinished { offset, attempts, due: get_u64(bytes)? });
+        list.push(Unfinished { offset, attempts, due: Wall(get_u64(bytes)?) });
     }
     Some(list)
 }
@@ -408,7 +408,7 @@ mod tests {
 
     #[test]
     fn events_come_back_as_they_were_written() {
-        let some = vec![Unfinished { offset: Offset(9), attempts: 3, due: 77 }];
+        let some = vec![Unfinished { offset: Offset(9), attempts: 3, due: Wall(77) }];
         let events = vec![
             Event::Counters { topic: 1, channel: 2, block: 3 },
             Event::Topic {
@@ -446,7 +446,10 @@ mod tests {
             },
             Event::Dedup { topic: 4, dedup: Dedup { window: None, max_ids: Some(7) } },
             Event::Dedup { topic: 4, dedup: Dedup { window: Some(Duration::ZERO), max_ids: None } },
-            Event::Ids { topic: 4, ids: vec![StoredId { hash: IdHash([1, 2]), offset: Offset(3), time: 4 }] },
+            Event::Ids {
+                topic: 4,
+                ids: vec![StoredId { hash: IdHash([1, 2]), offset: Offset(3), time: Wall(4) }],
+            },
         ];
         let mut bytes = Vec::new();
         events.iter().for_each(|e| e.encode(&mut bytes));

@@ -13,6 +13,8 @@
 //! 60 u32   CRC-32C of bytes 0..60
 //! ```
 
+use std::fmt;
+
 use crate::store::format::frame::{u32_at, u64_at};
 use crate::store::format::log_pos::LogPos;
 
@@ -35,13 +37,30 @@ pub(crate) enum FileKind {
     Clean = 2,
 }
 
+/// The number of a log file or checkpoint: it makes the file's name, and is never used again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct FileNo(pub(crate) u64);
+
+impl FileNo {
+    /// The number after it.
+    pub(crate) fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+impl fmt::Display for FileNo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 /// The fixed facts of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FileHeader {
     /// Purpose of the file.
     pub(crate) kind: FileKind,
-    /// Its number, never used again.
-    pub(crate) no: u64,
+    /// Its number.
+    pub(crate) no: FileNo,
     /// Position of its first frame.
     pub(crate) base: LogPos,
     /// Salt of its frames' CRCs.
@@ -74,7 +93,7 @@ impl FileHeader {
         out[0..8].copy_from_slice(MAGIC);
         out[8..12].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
         out[12..16].copy_from_slice(&(self.kind as u32).to_le_bytes());
-        out[16..24].copy_from_slice(&self.no.to_le_bytes());
+        out[16..24].copy_from_slice(&self.no.0.to_le_bytes());
         out[24..32].copy_from_slice(&self.base.0.to_le_bytes());
         out[32..40].copy_from_slice(&self.salt.to_le_bytes());
         let crc = crc32c::crc32c(&out[..60]);
@@ -100,15 +119,20 @@ impl FileHeader {
         if u64_at(bytes, 24) > POSITION_MAX {
             return Err(BadHeader::Damaged);
         }
-        Ok(Self { kind, no: u64_at(bytes, 16), base: LogPos(u64_at(bytes, 24)), salt: u64_at(bytes, 32) })
+        Ok(Self {
+            kind,
+            no: FileNo(u64_at(bytes, 16)),
+            base: LogPos(u64_at(bytes, 24)),
+            salt: u64_at(bytes, 32),
+        })
     }
 }
 
 /// Whether a file of number `no` begins with these bytes. Where the magic is damaged, kind, number and the
 /// zeros before the checksum prove it.
-pub(crate) fn is_begun_by(head: &[u8], no: u64) -> bool {
+pub(crate) fn is_begun_by(head: &[u8], no: FileNo) -> bool {
     let is_proven = |head: &[u8]| {
-        u64_at(head, 16) == no
+        u64_at(head, 16) == no.0
             && matches!(u32_at(head, 12), 1 | 2)
             && head[40..60].iter().all(|byte| *byte == 0)
     };
@@ -122,17 +146,22 @@ impl FileHeader {
     pub(crate) fn decode_unchecked(bytes: &[u8]) -> Option<Self> {
         let bytes = bytes.get(..40)?;
         let kind = if u32_at(bytes, 12) == FileKind::Clean as u32 { FileKind::Clean } else { FileKind::Log };
-        Some(Self { kind, no: u64_at(bytes, 16), base: LogPos(u64_at(bytes, 24)), salt: u64_at(bytes, 32) })
+        Some(Self {
+            kind,
+            no: FileNo(u64_at(bytes, 16)),
+            base: LogPos(u64_at(bytes, 24)),
+            salt: u64_at(bytes, 32),
+        })
     }
 }
 
 /// The name of log file `no`.
-pub(crate) fn log_name(no: u64) -> String {
+pub(crate) fn log_name(no: FileNo) -> String {
     format!("{no:08}.log")
 }
 
 /// The name of checkpoint `no`.
-pub(crate) fn checkpoint_name(no: u64) -> String {
+pub(crate) fn checkpoint_name(no: FileNo) -> String {
     format!("{no:08}.checkpoint")
 }
 
@@ -142,7 +171,7 @@ mod tests {
 
     #[test]
     fn a_header_comes_back_and_any_flipped_bit_is_seen() {
-        let header = FileHeader { kind: FileKind::Clean, no: 3, base: LogPos(4), salt: 5 };
+        let header = FileHeader { kind: FileKind::Clean, no: FileNo(3), base: LogPos(4), salt: 5 };
         let bytes = header.encode();
         assert_eq!(FileHeader::decode(&bytes), Ok(header));
         for bit in 0..bytes.len() * 8 {

@@ -82,7 +82,7 @@ impl Header {
         out[16..20].copy_from_slice(&self.topic.to_le_bytes());
         out[20..24].copy_from_slice(&self.payload_crc.to_le_bytes());
         out[24..32].copy_from_slice(&self.first.0.to_le_bytes());
-        out[32..40].copy_from_slice(&self.time.to_le_bytes());
+        out[32..40].copy_from_slice(&self.time.0.to_le_bytes());
         out[40..48].copy_from_slice(&self.synced_to.0.to_le_bytes());
         let crc = header_crc(&out, salt, position);
         out[0..4].copy_from_slice(&crc.to_le_bytes());
@@ -113,7 +113,7 @@ impl Header {
             topic: u32_at(bytes, 16),
             payload_crc: u32_at(bytes, 20),
             first: Offset(first),
-            time: u64_at(bytes, 32),
+            time: Wall(u64_at(bytes, 32)),
             has_ids: bytes[5] & 1 != 0,
             synced_to: LogPos(u64_at(bytes, 40)),
         })
@@ -195,7 +195,7 @@ impl<'a> Record<'a> {
             let len = usize::from(u16::from_le_bytes([*low, *high]));
             let Some((value, after)) = after.split_at_checked(len) else { break };
             match (*tag, value.len()) {
-                (TAG_NOT_BEFORE, 8) => out.not_before = Some(u64_at(value, 0)),
+                (TAG_NOT_BEFORE, 8) => out.not_before = Some(Wall(u64_at(value, 0))),
                 (TAG_DEDUP_ID, _) => out.dedup_id = Some(value),
                 (TAG_HEADERS, _) => out.headers = Some(value),
                 _ => {}
@@ -269,7 +269,7 @@ fn put_attributes(out: &mut bytes::BytesMut, attributes: &Attributes<'_>) {
         out.extend_from_slice(value);
     };
     if let Some(at) = attributes.not_before {
-        put(TAG_NOT_BEFORE, &at.to_le_bytes());
+        put(TAG_NOT_BEFORE, &at.0.to_le_bytes());
     }
     if let Some(id) = attributes.dedup_id {
         put(TAG_DEDUP_ID, id);
@@ -322,7 +322,7 @@ mod tests {
             topic: 7,
             payload_crc: records_crc(&payload),
             first: Offset(3 << 16),
-            time: 99,
+            time: Wall(99),
             has_ids: attributes.dedup_id.is_some(),
             synced_to: LogPos(5),
         };
@@ -331,7 +331,7 @@ mod tests {
 
     #[test]
     fn a_frame_comes_back_as_it_was_written() {
-        let attributes = Attributes { not_before: Some(1), dedup_id: Some(b"id"), headers: Some(b"h") };
+        let attributes = Attributes { not_before: Some(Wall(1)), dedup_id: Some(b"id"), headers: Some(b"h") };
         let (header, payload) = data_frame(&[b"one", b"", b"three"], &attributes);
         assert_eq!(Header::decode(&header.encode(1, LogPos(2)), 1, LogPos(2)), Some(header));
         assert!(header.payload_is_whole(&payload));
@@ -369,7 +369,7 @@ mod tests {
         #[test]
         fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = Header::decode(&bytes, 0, LogPos(0));
-            let header = Header { kind: Kind::Data, payload_len: bytes.len() as u32, count: 1, topic: 0, payload_crc: 0, first: Offset(0), time: 0, has_ids: false, synced_to: LogPos(0) };
+            let header = Header { kind: Kind::Data, payload_len: bytes.len() as u32, count: 1, topic: 0, payload_crc: 0, first: Offset(0), time: Wall(0), has_ids: false, synced_to: LogPos(0) };
             let _ = header.payload_is_whole(&bytes);
             if let Some(record) = Record::parse(&bytes) {
                 let _ = record.attributes();

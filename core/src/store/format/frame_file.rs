@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::store::disk::{Disk, File};
-use crate::store::format::file::{FileHeader, FileKind, log_name};
+use crate::store::format::file::{FileHeader, FileKind, FileNo, log_name};
 use crate::store::format::file_index::{self, Table, TopicRuns};
 use crate::store::format::frame::{Header, Kind};
 use crate::store::format::log_pos::LogPos;
@@ -43,11 +43,11 @@ impl<'a> FrameFile<'a> {
     ///
     /// # Errors
     /// `Full`, `Io`.
-    pub(crate) fn clean(disk: &'a dyn Disk, take_no: impl FnMut() -> u64) -> Result<Self> {
+    pub(crate) fn clean(disk: &'a dyn Disk, take_no: impl FnMut() -> FileNo) -> Result<Self> {
         Self::like(
             disk,
             take_no,
-            FileHeader { kind: FileKind::Clean, no: 0, base: LogPos(0), salt: fastrand::u64(..) },
+            FileHeader { kind: FileKind::Clean, no: FileNo(0), base: LogPos(0), salt: fastrand::u64(..) },
         )
     }
 
@@ -55,7 +55,11 @@ impl<'a> FrameFile<'a> {
     ///
     /// # Errors
     /// `Full`, `Io`.
-    pub(crate) fn like(disk: &'a dyn Disk, take_no: impl FnMut() -> u64, header: FileHeader) -> Result<Self> {
+    pub(crate) fn like(
+        disk: &'a dyn Disk,
+        take_no: impl FnMut() -> FileNo,
+        header: FileHeader,
+    ) -> Result<Self> {
         let (no, file) = own::create_numbered(disk, log_name, take_no)?;
         let header = FileHeader { no, ..header };
         let (buffer, topics) = (Vec::new(), BTreeMap::new());

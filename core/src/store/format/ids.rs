@@ -107,7 +107,8 @@ mod tests {
 
     #[test]
     fn each_id_counts_as_of_its_last_message() {
-        let id = |id: u8, offset| StoredId { hash: IdHash::of(&[id]), offset: Offset(offset), time: offset };
+        let id =
+            |id: u8, offset| StoredId { hash: IdHash::of(&[id]), offset: Offset(offset), time: Wall(offset) };
         let mut ids = Ids::default();
         ids.note(1, [id(2, 20), id(1, 10), id(2, 30), id(3, 5)]);
         ids.note(2, [id(1, 1)]);

@@ -10,7 +10,7 @@
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::disk::{Disk, OpenMode};
 use crate::store::format::event::{get_count, get_u32, get_u64, put_u32, put_u64};
-use crate::store::format::file::{FORMAT_VERSION, FileKind};
+use crate::store::format::file::{FORMAT_VERSION, FileKind, FileNo};
 use crate::store::format::log_pos::LogPos;
 use crate::store::format::own::{self, MANIFEST_NEW_NAME};
 
@@ -24,11 +24,11 @@ pub(crate) struct Manifest {
     /// Whether the broker was stopped cleanly: everything is in the checkpoint and the files.
     pub(crate) clean_stop: bool,
     /// Number for the next file of any kind.
-    pub(crate) next_no: u64,
+    pub(crate) next_no: FileNo,
     /// The checkpoint in force, if any, and the log position replay starts from.
-    pub(crate) checkpoint: Option<(u64, LogPos)>,
+    pub(crate) checkpoint: Option<(FileNo, LogPos)>,
     /// The files that count, log files in the order of their positions.
-    pub(crate) files: Vec<(u64, FileKind)>,
+    pub(crate) files: Vec<(FileNo, FileKind)>,
 }
 
 impl Manifest {
@@ -73,13 +73,13 @@ impl Manifest {
         let mut out = MAGIC.to_vec();
         put_u32(&mut out, FORMAT_VERSION);
         put_u32(&mut out, u32::from(self.clean_stop));
-        put_u64(&mut out, self.next_no);
+        put_u64(&mut out, self.next_no.0);
         let (no, position) = self.checkpoint.unwrap_or_default();
-        put_u64(&mut out, no);
+        put_u64(&mut out, no.0);
         put_u64(&mut out, position.0);
         put_u32(&mut out, self.files.len() as u32);
         for (no, kind) in &self.files {
-            put_u64(&mut out, *no);
+            put_u64(&mut out, no.0);
             put_u32(&mut out, *kind as u32);
         }
         let crc = crc32c::crc32c(&out);
@@ -104,11 +104,11 @@ impl Manifest {
         }
         let mut read = || {
             let clean_stop = get_u32(&mut rest)? != 0;
-            let next_no = get_u64(&mut rest)?;
-            let (no, position) = (get_u64(&mut rest)?, LogPos(get_u64(&mut rest)?));
+            let next_no = FileNo(get_u64(&mut rest)?);
+            let (no, position) = (FileNo(get_u64(&mut rest)?), LogPos(get_u64(&mut rest)?));
             let mut files = Vec::new();
             for _ in 0..get_count(&mut rest, 12)? {
-                let no = get_u64(&mut rest)?;
+                let no = FileNo(get_u64(&mut rest)?);
                 let kind = match get_u32(&mut rest)? {
                     1 => FileKind::Log,
                     2 => FileKind::Clean,
@@ -116,7 +116,7 @@ impl Manifest {
                 };
                 files.push((no, kind));
             }
-            Some(Self { clean_stop, next_no, checkpoint: (no != 0).then_some((no, position)), files })
+            Some(Self { clean_stop, next_no, checkpoint: (no != FileNo(0)).then_some((no, position)), files })
         };
         read().ok_or_else(damaged)
     }
@@ -135,9 +135,9 @@ mod tests {
     fn a_manifest_comes_back_and_any_flipped_bit_is_seen() {
         let manifest = Manifest {
             clean_stop: true,
-            next_no: 9,
-            checkpoint: Some((4, LogPos(1000))),
-            files: vec![(1, FileKind::Log), (3, FileKind::Clean)],
+            next_no: FileNo(9),
+            checkpoint: Some((FileNo(4), LogPos(1000))),
+            files: vec![(FileNo(1), FileKind::Log), (FileNo(3), FileKind::Clean)],
         };
         let bytes = manifest.encode();
         assert_eq!(Manifest::decode(&bytes).unwrap(), manifest);

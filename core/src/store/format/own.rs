@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::store::disk::{Disk, File, OpenMode};
 use crate::store::format::checkpoint;
-use crate::store::format::file::{self, checkpoint_name, log_name};
+use crate::store::format::file::{self, FileNo, checkpoint_name, log_name};
 use crate::store::format::manifest::{self, MANIFEST_NAME};
 
 /// A manifest before it takes the old one's place.
@@ -26,7 +26,7 @@ pub(crate) const SET_ASIDE: &str = ".damaged";
 
 /// File numbers stay below this: far more than any broker makes, and far enough below what a `u64` holds to
 /// count on.
-const NUMBER_MAX: u64 = 1 << 48;
+const NUMBER_MAX: FileNo = FileNo(1 << 48);
 /// Names tried before giving up: foreign files under so many of the store's names are no accident.
 const TRIES: u32 = 10_000;
 /// Bytes that a disk writes whole or not at all.
@@ -38,9 +38,9 @@ const READ_BYTES: usize = 64 << 10;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Name {
     /// A log file, with its number.
-    Log(u64),
+    Log(FileNo),
     /// A checkpoint, with its number.
-    Checkpoint(u64),
+    Checkpoint(FileNo),
     /// The manifest.
     Manifest,
     /// [`MANIFEST_NEW_NAME`], or what was taken in its place.
@@ -94,8 +94,8 @@ impl Name {
     }
 }
 
-fn number(name: &str, of: fn(u64) -> String, ending: &str) -> Option<u64> {
-    let no = name.strip_suffix(ending)?.parse().ok().filter(|no| *no < NUMBER_MAX)?;
+fn number(name: &str, of: fn(FileNo) -> String, ending: &str) -> Option<FileNo> {
+    let no = name.strip_suffix(ending)?.parse().ok().map(FileNo).filter(|no| *no < NUMBER_MAX)?;
     (of(no) == name).then_some(no)
 }
 
@@ -152,9 +152,9 @@ pub(crate) fn is_manifest_foreign(disk: &dyn Disk) -> io::Result<bool> {
 /// Creates a log file or checkpoint under the next number whose name is free.
 pub(crate) fn create_numbered(
     disk: &dyn Disk,
-    name: fn(u64) -> String,
-    mut take_no: impl FnMut() -> u64,
-) -> Result<(u64, Arc<dyn File>)> {
+    name: fn(FileNo) -> String,
+    mut take_no: impl FnMut() -> FileNo,
+) -> Result<(FileNo, Arc<dyn File>)> {
     let mut tries = 0;
     loop {
         let no = take_no();
@@ -273,9 +273,9 @@ mod tests {
     #[test]
     fn only_exact_names_are_the_stores() {
         let own = [
-            ("00000001.log", Name::Log(1)),
-            ("123456789.log", Name::Log(123_456_789)),
-            ("00000002.checkpoint", Name::Checkpoint(2)),
+            ("00000001.log", Name::Log(FileNo(1))),
+            ("123456789.log", Name::Log(FileNo(123_456_789))),
+            ("00000002.checkpoint", Name::Checkpoint(FileNo(2))),
             ("manifest", Name::Manifest),
             ("manifest.new", Name::ManifestNew),
             ("manifest.new.3", Name::ManifestNew),
@@ -313,7 +313,7 @@ mod tests {
     #[test]
     fn contents_tell_whose_a_file_is() {
         let disk = CrashDisk::new();
-        let header = FileHeader { kind: FileKind::Log, no: 7, base: LogPos(9), salt: 11 }.encode();
+        let header = FileHeader { kind: FileKind::Log, no: FileNo(7), base: LogPos(9), salt: 11 }.encode();
         let mut bad_magic = header;
         bad_magic[0] ^= 1;
         let mut late = vec![0; READ_BYTES + 1];
@@ -354,9 +354,9 @@ mod tests {
         let mut no = 0;
         let mut take_no = || {
             no += 1;
-            no
+            FileNo(no)
         };
-        assert_eq!(create_numbered(&disk, log_name, &mut take_no).unwrap().0, 3);
+        assert_eq!(create_numbered(&disk, log_name, &mut take_no).unwrap().0, FileNo(3));
         disk.set_bytes("reserve", *b"mine");
         disk.set_bytes("reserve.1", *b"\0\0");
         assert_eq!(create(&disk, RESERVE_NAME).unwrap().0, "reserve.1");

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::store::disk::File;
-use crate::store::format::file::FileHeader;
+use crate::store::format::file::{FileHeader, FileNo};
 use crate::store::format::frame::HEADER_BYTES;
 use crate::store::format::log_pos::LogPos;
 use crate::store::log::completions::Completions;
@@ -27,7 +27,7 @@ pub(crate) struct Writer {
 /// Files that may hold unsynced frames.
 pub(super) struct Files {
     /// The file being written, and its number.
-    pub(super) current: (u64, Arc<dyn File>),
+    pub(super) current: (FileNo, Arc<dyn File>),
     /// Files that were followed by another and have no index yet.
     pub(super) full: Vec<(FileHeader, Arc<dyn File>)>,
     /// A file created ahead of its need.
@@ -39,7 +39,7 @@ pub(super) struct Files {
 /// The file that will be written next.
 #[derive(Clone)]
 pub(super) struct Spare {
-    pub(super) no: u64,
+    pub(super) no: FileNo,
     pub(super) file: Arc<dyn File>,
     /// Whether the manifest names it for sure. If storing the manifest failed, the one on disk may or may
     /// not.
@@ -78,7 +78,7 @@ impl Files {
     }
 
     /// The next file, if it is file `no`.
-    pub(super) fn spare(&self, no: u64) -> Option<Arc<dyn File>> {
+    pub(super) fn spare(&self, no: FileNo) -> Option<Arc<dyn File>> {
         self.spare.as_ref().filter(|spare| spare.no == no).map(|spare| spare.file.clone())
     }
 }

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::Mutex;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::store::format::file::FileNo;
 
 /// Something the log does again and again, and that can fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,7 +38,7 @@ struct State {
     /// The folder is not where it was opened.
     is_away: bool,
     /// Numbers of files whose contents on disk can't be known.
-    suspects: BTreeSet<u64>,
+    suspects: BTreeSet<FileNo>,
 }
 
 impl Health {
@@ -101,22 +102,22 @@ impl Health {
     }
 
     /// The file's contents on disk can't be known. It is not written any more.
-    pub(super) fn mark_suspect(&self, no: u64) {
+    pub(super) fn mark_suspect(&self, no: FileNo) {
         self.change(|state| _ = state.suspects.insert(no));
     }
 
     /// The file was written anew.
-    pub(super) fn clear_suspect(&self, no: u64) {
+    pub(super) fn clear_suspect(&self, no: FileNo) {
         self.change(|state| _ = state.suspects.remove(&no));
     }
 
     /// A suspect file, if there is one.
-    pub(super) fn suspect(&self) -> Option<u64> {
+    pub(super) fn suspect(&self) -> Option<FileNo> {
         self.state.lock().suspects.first().copied()
     }
 
     /// Whether the file is suspect.
-    pub(super) fn is_suspect(&self, no: u64) -> bool {
+    pub(super) fn is_suspect(&self, no: FileNo) -> bool {
         self.is_failing() && self.state.lock().suspects.contains(&no)
     }
 

@@ -20,7 +20,7 @@ use crate::message::Offset;
 use crate::parker::Parker;
 use crate::stats::Counters;
 use crate::store::disk::{Disk, File};
-use crate::store::format::file::FileHeader;
+use crate::store::format::file::{FileHeader, FileNo};
 use crate::store::format::frame::{Header, Kind};
 use crate::store::format::manifest::Manifest;
 use crate::store::log::files::{Files, Writer};
@@ -374,10 +374,11 @@ impl Log {
     }
 
     /// A number for a new file. It is not used again by this process, named or not.
-    pub(crate) fn take_file_no(&self) -> u64 {
+    pub(crate) fn take_file_no(&self) -> FileNo {
         let mut manifest = self.manifest.lock();
-        manifest.next_no += 1;
-        manifest.next_no - 1
+        let no = manifest.next_no;
+        manifest.next_no = no.next();
+        no
     }
 
     /// Has `wake` called after the next write, or when memory was freed.

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::disk::File;
-use crate::store::format::file::{checkpoint_name, log_name};
+use crate::store::format::file::{FileNo, checkpoint_name, log_name};
 use crate::store::format::manifest::MANIFEST_NAME;
 use crate::store::log::Log;
 use crate::store::log::health::away;
@@ -16,9 +16,9 @@ use crate::store::log::health::away;
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Missing {
     /// Log files that are open, and not found by their names.
-    pub(crate) logs: Vec<u64>,
+    pub(crate) logs: Vec<FileNo>,
     /// The next log file, which holds nothing yet.
-    pub(crate) spare: Option<u64>,
+    pub(crate) spare: Option<FileNo>,
     pub(crate) checkpoint: bool,
     pub(crate) manifest: bool,
 }
@@ -34,7 +34,7 @@ impl Log {
     ///
     /// # Errors
     /// `Io`: what is missing. Log files are written again by the next fsync.
-    pub(super) fn check_names(&self, no: u64, current: &Arc<dyn File>) -> Result<()> {
+    pub(super) fn check_names(&self, no: FileNo, current: &Arc<dyn File>) -> Result<()> {
         self.check_folder()?;
         if !self.is_named(&log_name(no), current)? {
             self.mark_suspect(no);

@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::store::disk::File;
-use crate::store::format::file::{FileKind, log_name};
+use crate::store::format::file::{FileKind, FileNo, log_name};
 use crate::store::format::manifest::Manifest;
 use crate::store::format::own;
 use crate::store::log::Log;
@@ -41,7 +41,7 @@ impl Log {
     }
 
     /// Gives up the next file, whose name is gone: another is made.
-    pub(crate) fn forget_spare(&self, no: u64) -> Result<()> {
+    pub(crate) fn forget_spare(&self, no: FileNo) -> Result<()> {
         let _one = self.preparing.lock();
         if self.files.lock().spare.take_if(|spare| spare.no == no).is_none() {
             return Ok(());

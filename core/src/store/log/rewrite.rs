@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::disk::Disk;
-use crate::store::format::file::{FILE_HEADER_BYTES, log_name};
+use crate::store::format::file::{FILE_HEADER_BYTES, FileNo, log_name};
 use crate::store::format::frame_file::{Filled, FrameFile};
 use crate::store::format::own::{self, Contents, DOUBT_NAME, Name};
 use crate::store::log::Log;
@@ -62,12 +62,12 @@ impl Log {
     }
 
     /// Has the file written anew at the next [`Log::sync`]: its name is gone.
-    pub(crate) fn mark_suspect(&self, no: u64) {
+    pub(crate) fn mark_suspect(&self, no: FileNo) {
         self.health.mark_suspect(no);
         self.sync_thread.unpark();
     }
 
-    fn rewrite(&self, no: u64) -> Result<()> {
+    fn rewrite(&self, no: FileNo) -> Result<()> {
         // Held over the copy if it is the file being written: nothing is written to a suspect file.
         let mut writer = Some(self.writer.lock()).filter(|writer| writer.header.no == no);
         let Some(old) = self.catalog.stored(no) else { return Ok(()) };
@@ -109,7 +109,7 @@ impl Log {
         }
     }
 
-    fn rename_in_manifest(&self, from: u64, to: u64) -> Result<()> {
+    fn rename_in_manifest(&self, from: FileNo, to: FileNo) -> Result<()> {
         let renamed = self.change_manifest(|manifest| {
             for (no, _) in manifest.files.iter_mut().filter(|(no, _)| *no == from) {
                 *no = to;

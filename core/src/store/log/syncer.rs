@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::disk::File;
-use crate::store::format::file::FileHeader;
+use crate::store::format::file::{FileHeader, FileNo};
 use crate::store::format::file_index;
 use crate::store::format::log_pos::LogPos;
 use crate::store::log::Log;
@@ -65,7 +65,7 @@ impl Log {
         Ok(())
     }
 
-    fn fsync(&self, no: u64, file: &Arc<dyn File>) -> Result<()> {
+    fn fsync(&self, no: FileNo, file: &Arc<dyn File>) -> Result<()> {
         let begun = Instant::now();
         let result = file.sync();
         self.counters.synced(begun.elapsed(), result.is_err());

@@ -15,7 +15,7 @@ use std::thread;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::disk::{Disk, OpenMode};
 use crate::store::format::checkpoint;
-use crate::store::format::file::{FileHeader, FileKind, log_name};
+use crate::store::format::file::{FileHeader, FileKind, FileNo, log_name};
 use crate::store::format::log_pos::LogPos;
 use crate::store::format::manifest::{MANIFEST_NAME, Manifest};
 use crate::store::format::own::{self, Foreign, Name, RESERVE_NAME};
@@ -54,7 +54,7 @@ pub(crate) struct Damage {
     /// Messages that are damaged or missing, where they are known.
     pub(crate) topics: BTreeMap<u32, RangeSet>,
     /// Files that hold damaged bytes. They stay as they are: what is whole in them is for `mq repair`.
-    files: BTreeSet<u64>,
+    files: BTreeSet<FileNo>,
     /// The topics of some damaged bytes are not known: all stop.
     pub(crate) all_topics: bool,
 }
@@ -122,7 +122,7 @@ fn recover_with(disk: &Arc<dyn Disk>, prefetch_bytes_min: u64) -> Result<Recover
 
 /// A folder's first file and manifest.
 fn fresh(disk: &Arc<dyn Disk>, catalog: Arc<Catalog>) -> Result<Recovered> {
-    let mut manifest = Manifest { next_no: 1, ..Manifest::default() };
+    let mut manifest = Manifest { next_no: FileNo(1), ..Manifest::default() };
     let writer = first_file(&**disk, &mut manifest, LogPos(0))?;
     catalog.open_file(writer.header, writer.file.clone());
     Ok(Recovered {
@@ -174,8 +174,9 @@ fn refuse_orphans(disk: &dyn Disk) -> Result<()> {
 /// Creates and names a file for the log to go on in from `base`.
 fn first_file(disk: &dyn Disk, manifest: &mut Manifest, base: LogPos) -> Result<Writer> {
     let (no, file) = own::create_numbered(disk, log_name, || {
-        manifest.next_no += 1;
-        manifest.next_no - 1
+        let no = manifest.next_no;
+        manifest.next_no = no.next();
+        no
     })?;
     manifest.files.push((no, FileKind::Log));
     manifest.store(disk)?;
@@ -185,7 +186,7 @@ fn first_file(disk: &dyn Disk, manifest: &mut Manifest, base: LogPos) -> Result<
 
 /// Removes the store's files that the manifest does not name.
 fn remove_unnamed(disk: &dyn Disk, manifest: &Manifest) -> Result<()> {
-    let named: BTreeSet<u64> = manifest.files.iter().map(|(no, _)| *no).collect();
+    let named: BTreeSet<FileNo> = manifest.files.iter().map(|(no, _)| *no).collect();
     let is_unnamed = |name| match name {
         Name::Log(no) => !named.contains(&no),
         Name::Checkpoint(no) => manifest.checkpoint.is_none_or(|(named, _)| named != no),
@@ -233,7 +234,7 @@ impl Recovery {
             }
         }
         written.sort_by_key(|opened| opened.log.order());
-        let readable: Vec<u64> = written.iter().map(|opened| opened.header.no).collect();
+        let readable: Vec<FileNo> = written.iter().map(|opened| opened.header.no).collect();
         let mut dropped = Vec::new();
         for (no, kind) in gone {
             if kind == FileKind::Log && held_nothing(no, &manifest, &readable) {
@@ -256,11 +257,11 @@ impl Recovery {
             self.damage.all_topics = true;
         }
         dropped.extend(written.drain(drop_from..).map(|opened| opened.header.no));
-        let (order, readable): (Vec<u64>, Vec<u64>) = (
+        let (order, readable): (Vec<FileNo>, Vec<FileNo>) = (
             manifest.files.iter().map(|(no, _)| *no).collect(),
             written.iter().map(|opened| opened.header.no).collect(),
         );
-        let with_bytes: Vec<u64> = unreadable.iter().filter(|log| log.len > 0).map(|log| log.no).collect();
+        let with_bytes: Vec<FileNo> = unreadable.iter().filter(|log| log.len > 0).map(|log| log.no).collect();
         let log_end = end.unwrap_or(self.from);
         let damaged = damaged_headers(&with_bytes, &readable, Some(&order), log_end, self.synced_to);
         for log in unreadable {
@@ -284,7 +285,7 @@ impl Recovery {
         &self,
         manifest: &mut Manifest,
         written: Vec<OpenedFile>,
-        dropped: Vec<u64>,
+        dropped: Vec<FileNo>,
         end: Option<LogPos>,
     ) -> Result<Opened> {
         let end = end.unwrap_or(self.from).max(self.from);

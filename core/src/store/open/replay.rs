@@ -253,7 +253,7 @@ mod tests {
             Event::Channel { channel: 1, topic: 1, name: "c".into(), paused: false, start: Offset(5) },
             Event::Requeued {
                 channel: 1,
-                messages: vec![Unfinished { offset: Offset(7), attempts: 2, due: 9 }],
+                messages: vec![Unfinished { offset: Offset(7), attempts: 2, due: Wall(9) }],
             },
             Event::Finished { channel: 1, ranges: vec![(Offset(5), Offset(6)), (Offset(8), Offset(9))] },
         ];
@@ -266,7 +266,7 @@ mod tests {
             state.finished.missing(Offset(0), Offset(12)),
             [(Offset(7), Offset(7)), (Offset(10), Offset(12))]
         );
-        assert_eq!(state.requeued[&Offset(7)], (2, 9));
+        assert_eq!(state.requeued[&Offset(7)], (2, Wall(9)));
         assert_eq!((replay.next_topic, replay.next_channel), (2, 2));
     }
 
@@ -288,7 +288,7 @@ mod tests {
             Event::Finished { channel: 2, ranges: vec![(Offset(8), Offset(9))] },
             Event::Requeued {
                 channel: 2,
-                messages: vec![Unfinished { offset: Offset(11), attempts: 2, due: 9 }],
+                messages: vec![Unfinished { offset: Offset(11), attempts: 2, due: Wall(9) }],
             },
             Event::Hole { topic: 4, first: Offset(14), last: Offset(15) },
             Event::Dedup { topic: 4, dedup: Dedup { window: None, max_ids: Some(3) } },
@@ -297,7 +297,7 @@ mod tests {
                 ids: vec![StoredId {
                     hash: crate::store::format::ids::IdHash([1, 2]),
                     offset: Offset(3),
-                    time: 4,
+                    time: Wall(4),
                 }],
             },
         ] {
@@ -319,7 +319,7 @@ mod tests {
             paused: false,
             start: Offset(0),
         });
-        let unfinished = vec![Unfinished { offset: Offset(3), attempts: 1, due: 0 }];
+        let unfinished = vec![Unfinished { offset: Offset(3), attempts: 1, due: Wall(0) }];
         replay.apply(Event::Cursor { channel: 1, next: Offset(10), unfinished });
         replay.apply(Event::Hole { topic: 1, first: Offset(12), last: Offset(13) });
         let state = channel(&replay);

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::disk::{Disk, File, OpenMode};
 use crate::store::format::file::{
-    BadHeader, FILE_HEADER_BYTES, FORMAT_VERSION, FileHeader, FileKind, log_name,
+    BadHeader, FILE_HEADER_BYTES, FORMAT_VERSION, FileHeader, FileKind, FileNo, log_name,
 };
 use crate::store::format::file_index::{self, Footer, Table};
 use crate::store::format::frame::{HEADER_BYTES, Header};
@@ -21,7 +21,7 @@ use crate::store::read::reader::{Scanned, Scanner};
 
 /// A log file, opened.
 pub(crate) struct LogFile {
-    pub(crate) no: u64,
+    pub(crate) no: FileNo,
     /// The file's kind, as the manifest says, or the header.
     pub(crate) kind: FileKind,
     /// `None` if there is nothing to read the frames by.
@@ -42,7 +42,7 @@ impl LogFile {
     /// `Version`, `Io`.
     pub(crate) fn open(
         disk: &dyn Disk,
-        no: u64,
+        no: FileNo,
         kind: Option<FileKind>,
         mode: OpenMode,
     ) -> Result<Option<Self>> {
@@ -79,14 +79,14 @@ impl LogFile {
     /// The place of a file among those that are read in order: log files by their positions, then clean
     /// files.
     pub(crate) fn order(&self) -> (u32, LogPos, u64) {
-        (self.kind as u32, self.header.map_or(LogPos::MAX, |header| header.base), self.no)
+        (self.kind as u32, self.header.map_or(LogPos::MAX, |header| header.base), self.no.0)
     }
 }
 
 /// The contents of a damaged header, if a frame proves them right.
 fn proven(
     bytes: &[u8],
-    no: u64,
+    no: FileNo,
     kind: Option<FileKind>,
     file: &Arc<dyn File>,
     len: u64,
@@ -116,26 +116,26 @@ fn proven(
 /// the files in the order of their positions; without a manifest, their own order must do. `end` is where the
 /// readable log ends.
 pub(crate) fn damaged_headers(
-    unreadable: &[u64],
-    readable: &[u64],
-    order: Option<&[u64]>,
+    unreadable: &[FileNo],
+    readable: &[FileNo],
+    order: Option<&[FileNo]>,
     end: LogPos,
     synced_to: LogPos,
-) -> Vec<u64> {
+) -> Vec<FileNo> {
     // A file written anew has a higher number in an old place.
-    let places: Option<BTreeMap<u64, u64>> =
+    let places: Option<BTreeMap<FileNo, u64>> =
         order.map(|order| (0..).zip(order).map(|(at, no)| (*no, at)).collect());
-    let place = |no: &u64| places.as_ref().map_or(Some(*no), |places| places.get(no).copied());
+    let place = |no: &FileNo| places.as_ref().map_or(Some(no.0), |places| places.get(no).copied());
     let newest = readable.iter().map(place).max().flatten();
-    let is_damage = |no: &&u64| place(no) < newest || end < synced_to;
+    let is_damage = |no: &&FileNo| place(no) < newest || end < synced_to;
     unreadable.iter().filter(is_damage).copied().collect()
 }
 
 /// Whether log file `no`, which is not there, held nothing: after a clean stop, one that stands after all
 /// others was made ahead of its need. Had it held anything, the log would end before its checkpoint, which is
 /// damage.
-pub(crate) fn held_nothing(no: u64, manifest: &Manifest, readable: &[u64]) -> bool {
-    let place = |no: &u64| manifest.files.iter().position(|(other, _)| other == no);
+pub(crate) fn held_nothing(no: FileNo, manifest: &Manifest, readable: &[FileNo]) -> bool {
+    let place = |no: &FileNo| manifest.files.iter().position(|(other, _)| other == no);
     manifest.clean_stop && place(&no) > readable.iter().map(place).max().flatten()
 }
 

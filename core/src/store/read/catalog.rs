@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::message::Offset;
 use crate::store::disk::File;
 use crate::store::format::event::Event;
-use crate::store::format::file::{FileHeader, FileKind};
+use crate::store::format::file::{FileHeader, FileKind, FileNo};
 use crate::store::format::file_index::{Run, Table, TableEntry, TopicRuns};
 
 /// The catalog. Its lock is innermost but for the log's: nothing is done under it but look and note.
@@ -25,7 +25,7 @@ pub(crate) struct Catalog {
 
 #[derive(Default)]
 struct Inner {
-    files: BTreeMap<u64, FileEntry>,
+    files: BTreeMap<FileNo, FileEntry>,
     /// Dense ranges of offsets by their first, of each topic. Ranges of a topic never overlap.
     topics: HashMap<u32, BTreeMap<Offset, Span>>,
     /// Ranges known to be gone between messages of a topic.
@@ -35,7 +35,7 @@ struct Inner {
 #[derive(Clone, Copy)]
 struct Span {
     last: Offset,
-    file: u64,
+    file: FileNo,
 }
 
 struct FileEntry {
@@ -75,7 +75,7 @@ pub(crate) enum Runs {
 /// The file that holds a message, by its number.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Site {
-    pub(crate) file: u64,
+    pub(crate) file: FileNo,
     /// The message's run; `None` if it is in the file's index.
     pub(crate) run: Option<Run>,
 }
@@ -99,7 +99,7 @@ pub(crate) struct Stored {
 /// Facts of a file that the cleaner plans by.
 #[derive(Clone, Debug)]
 pub(crate) struct FileFacts {
-    pub(crate) no: u64,
+    pub(crate) no: FileNo,
     pub(crate) kind: FileKind,
     /// Bytes of its frames.
     pub(crate) bytes: u64,
@@ -137,7 +137,7 @@ impl Catalog {
     /// and where the file's frames end now.
     pub(crate) fn wrote(
         &self,
-        no: u64,
+        no: FileNo,
         frames_end: u64,
         frames: impl Iterator<Item = (u64, u64, u32, Offset, Offset)>,
     ) {
@@ -170,7 +170,7 @@ impl Catalog {
     }
 
     /// The runs of an open file, to make its index of.
-    pub(crate) fn open_runs(&self, no: u64) -> Option<(BTreeMap<u32, TopicRuns>, u64)> {
+    pub(crate) fn open_runs(&self, no: FileNo) -> Option<(BTreeMap<u32, TopicRuns>, u64)> {
         let inner = self.inner.lock();
         let entry = inner.files.get(&no)?;
         match &entry.places {
@@ -180,14 +180,14 @@ impl Catalog {
     }
 
     /// Marks file `no` sealed: from here on its runs are read from its index.
-    pub(crate) fn seal(&self, no: u64, table: Table) {
+    pub(crate) fn seal(&self, no: FileNo, table: Table) {
         if let Some(entry) = self.inner.lock().files.get_mut(&no) {
             entry.places = Places::Sealed(table);
         }
     }
 
     /// The catalog's entry of file `no`.
-    pub(crate) fn stored(&self, no: u64) -> Option<Stored> {
+    pub(crate) fn stored(&self, no: FileNo) -> Option<Stored> {
         let inner = self.inner.lock();
         let FileEntry { file, header, frames_end, places } = inner.files.get(&no)?;
         let is_sealed = matches!(places, Places::Sealed(_));
@@ -195,7 +195,7 @@ impl Catalog {
     }
 
     /// Whether there is a file `no`.
-    pub(crate) fn has(&self, no: u64) -> bool {
+    pub(crate) fn has(&self, no: FileNo) -> bool {
         self.inner.lock().files.contains_key(&no)
     }
 
@@ -204,7 +204,7 @@ impl Catalog {
         &self,
         topic: u32,
         offsets: &[Offset],
-    ) -> (Vec<Option<Site>>, HashMap<u64, SiteFile>) {
+    ) -> (Vec<Option<Site>>, HashMap<FileNo, SiteFile>) {
         let inner = self.inner.lock();
         let mut files = HashMap::new();
         let mut site = |offset: Offset| {
@@ -233,7 +233,7 @@ impl Catalog {
     }
 
     /// File `no` was copied to one that differs in its number alone.
-    pub(crate) fn renumber(&self, no: u64, header: FileHeader, file: Arc<dyn File>) {
+    pub(crate) fn renumber(&self, no: FileNo, header: FileHeader, file: Arc<dyn File>) {
         let mut inner = self.inner.lock();
         let Some(entry) = inner.files.remove(&no) else { return };
         for span in inner.topics.values_mut().flat_map(BTreeMap::values_mut).filter(|span| span.file == no) {
@@ -243,7 +243,7 @@ impl Catalog {
     }
 
     /// Puts `new` (sealed) in the place of `old` files, whose offsets that `new` lacks are gone.
-    pub(crate) fn replace(&self, old: &[u64], new: Option<(FileHeader, Arc<dyn File>, u64, Table)>) {
+    pub(crate) fn replace(&self, old: &[FileNo], new: Option<(FileHeader, Arc<dyn File>, u64, Table)>) {
         let mut inner = self.inner.lock();
         for no in old {
             self.bytes.fetch_sub(inner.drop_file(*no), Ordering::Relaxed);
@@ -288,7 +288,7 @@ impl Catalog {
     /// Facts of all files, by number.
     pub(crate) fn files(&self) -> Vec<FileFacts> {
         let inner = self.inner.lock();
-        let mut by_file: HashMap<u64, BTreeMap<u32, Vec<(Offset, Offset)>>> = HashMap::new();
+        let mut by_file: HashMap<FileNo, BTreeMap<u32, Vec<(Offset, Offset)>>> = HashMap::new();
         for (&topic, spans) in &inner.topics {
             for (&first, span) in spans {
                 by_file.entry(span.file).or_default().entry(topic).or_default().push((first, span.last));
@@ -350,7 +350,7 @@ const RUNS_AT_ONCE: usize = 64;
 impl Inner {
     /// Notes that file `no` holds `first` to `last`. What another file holds already stays there: a run whose
     /// spill was cut short by an error is written again.
-    fn note(&mut self, topic: u32, first: Offset, last: Offset, no: u64) {
+    fn note(&mut self, topic: u32, first: Offset, last: Offset, no: FileNo) {
         let spans = self.topics.entry(topic).or_default();
         let is_free = spans.range(first..=last).next().is_none();
         if let Some((_, before)) = spans.range_mut(..=first).next_back()
@@ -385,7 +385,7 @@ impl Inner {
     }
 
     /// Forgets a file, and gives the bytes of its frames.
-    fn drop_file(&mut self, no: u64) -> u64 {
+    fn drop_file(&mut self, no: FileNo) -> u64 {
         let Some(entry) = self.files.remove(&no) else { return 0 };
         let bytes = entry.frames_end - entry.header.at(entry.header.base);
         let topics: Vec<u32> = match entry.places {

@@ -13,7 +13,7 @@ use crate::sync::Mutex;
 use crate::clock::Wall;
 use crate::error::Result;
 use crate::message::Offset;
-use crate::store::format::file::FileHeader;
+use crate::store::format::file::{FileHeader, FileNo};
 use crate::store::format::file_index::Run;
 use crate::store::format::frame::{HEADER_BYTES, Record};
 use crate::store::memory::chunk::Pool;
@@ -137,9 +137,9 @@ pub(crate) struct RecordIndexes {
 #[derive(Default)]
 struct Cache {
     /// Indexes by the number of the file and the run's place in it.
-    runs: HashMap<(u64, u64), Used<RunIndex>>,
+    runs: HashMap<(FileNo, u64), Used<RunIndex>>,
     /// The topic's runs in sealed files, by the number of the file.
-    files: HashMap<u64, Used<Vec<Run>>>,
+    files: HashMap<FileNo, Used<Vec<Run>>>,
     /// Counts uses.
     now: u64,
     bytes: usize,
@@ -155,7 +155,7 @@ struct Used<T> {
 impl<T> Used<T> {
     fn new(value: Arc<T>, bytes: usize, last: u64) -> Self {
         // A map is half full at worst.
-        let entry = 2 * (size_of::<Self>() + size_of::<(u64, u64)>());
+        let entry = 2 * (size_of::<Self>() + size_of::<(FileNo, u64)>());
         Self { value, bytes: bytes + entry, last }
     }
 
@@ -171,7 +171,7 @@ impl RecordIndexes {
     }
 
     /// The index of the run at `at` of file `file`.
-    pub(crate) fn run(&self, file: u64, at: u64) -> Option<Arc<RunIndex>> {
+    pub(crate) fn run(&self, file: FileNo, at: u64) -> Option<Arc<RunIndex>> {
         let mut cache = self.cache.lock();
         cache.now += 1;
         let now = cache.now;
@@ -179,7 +179,7 @@ impl RecordIndexes {
     }
 
     /// The topic's runs in a sealed file.
-    pub(crate) fn file(&self, file: u64) -> Option<Arc<Vec<Run>>> {
+    pub(crate) fn file(&self, file: FileNo) -> Option<Arc<Vec<Run>>> {
         let mut cache = self.cache.lock();
         cache.now += 1;
         let now = cache.now;
@@ -187,7 +187,7 @@ impl RecordIndexes {
     }
 
     /// Remembers the index of a run.
-    pub(crate) fn add_run(&self, file: u64, at: u64, mut index: RunIndex) -> Arc<RunIndex> {
+    pub(crate) fn add_run(&self, file: FileNo, at: u64, mut index: RunIndex) -> Arc<RunIndex> {
         index.shrink();
         let bytes = index.bytes();
         let value = Arc::new(index);
@@ -217,7 +217,7 @@ impl RecordIndexes {
     }
 
     /// Remembers the topic's runs in a sealed file.
-    pub(crate) fn add_file(&self, file: u64, runs: Vec<Run>) -> Arc<Vec<Run>> {
+    pub(crate) fn add_file(&self, file: FileNo, runs: Vec<Run>) -> Arc<Vec<Run>> {
         let bytes = runs.capacity() * size_of::<Run>();
         let value = Arc::new(runs);
         let mut cache = self.cache.lock();
@@ -243,11 +243,11 @@ impl RecordIndexes {
     }
 
     /// Forgets the indexes of files that are gone; all of them if nothing `may_come_again`. For a tick.
-    pub(crate) fn tidy(&self, may_come_again: bool, is_there: impl Fn(u64) -> bool) {
+    pub(crate) fn tidy(&self, may_come_again: bool, is_there: impl Fn(FileNo) -> bool) {
         let mut cache = self.cache.lock();
         let before = cache.bytes;
         let mut freed = 0;
-        let mut keeps = |file: u64, bytes: usize| {
+        let mut keeps = |file: FileNo, bytes: usize| {
             let keeps = may_come_again && is_there(file);
             freed += if keeps { 0 } else { bytes };
             keeps

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use crate::clock::Wall;
 use crate::error::Result;
 use crate::message::Offset;
-use crate::store::format::file::FileHeader;
+use crate::store::format::file::{FileHeader, FileNo};
 use crate::store::format::file_index::Run;
 use crate::store::format::frame::{HEADER_BYTES, Header, Record};
 use crate::store::memory::frame::Frame;
@@ -54,7 +54,7 @@ pub(crate) fn read(
     let (sites, files) = catalog.sites(topic, offsets);
     let mut reading = Reading { indexes, topic, nowait, files, out: Output::default() };
     let mut found = Found::default();
-    let mut parts: BTreeMap<(u64, u64), Part> = BTreeMap::new();
+    let mut parts: BTreeMap<(FileNo, u64), Part> = BTreeMap::new();
     let mut bytes = 0;
     for (offset, site) in offsets.iter().zip(sites) {
         let Some(site) = site else {
@@ -114,7 +114,7 @@ struct Reading<'a> {
     indexes: &'a RecordIndexes,
     topic: u32,
     nowait: bool,
-    files: HashMap<u64, SiteFile>,
+    files: HashMap<FileNo, SiteFile>,
     out: Output,
 }
 
@@ -148,7 +148,7 @@ impl Reading<'_> {
     }
 
     /// Reads what is wanted of one run. `false` if a disk would have to be waited for.
-    fn part(&mut self, file: u64, mut part: Part) -> Result<bool> {
+    fn part(&mut self, file: FileNo, mut part: Part) -> Result<bool> {
         let stored = &self.files[&file];
         let Run { at: run_at, len, .. } = part.run;
         let mut spots = part.spots();

@@ -8,7 +8,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::store::disk::{Disk, File, OpenMode};
 use crate::store::format::checkpoint;
 use crate::store::format::event::Event;
-use crate::store::format::file::{FileHeader, FileKind, checkpoint_name, log_name};
+use crate::store::format::file::{FileHeader, FileKind, FileNo, checkpoint_name, log_name};
 use crate::store::format::file_index::{self, TopicRuns};
 use crate::store::format::frame::Header;
 use crate::store::format::log_pos::LogPos;
@@ -23,7 +23,7 @@ use crate::store::repair::salvage::Sound;
 pub(crate) struct Opened {
     pub(crate) manifest: Option<Manifest>,
     pub(crate) damage: Vec<Damage>,
-    pub(crate) checkpoint: Option<(u64, LogPos, Vec<Event>)>,
+    pub(crate) checkpoint: Option<(FileNo, LogPos, Vec<Event>)>,
     pub(crate) files: Vec<Surveyed>,
     /// Whether a piece of the log is not there.
     pub(crate) is_log_gone: bool,
@@ -31,7 +31,7 @@ pub(crate) struct Opened {
 
 /// A log file that holds something.
 pub(crate) struct Surveyed {
-    pub(crate) no: u64,
+    pub(crate) no: FileNo,
     pub(crate) kind: FileKind,
     /// `None` if there is nothing to read the frames by.
     pub(crate) header: Option<FileHeader>,
@@ -97,8 +97,8 @@ fn open_named(
     mut damage: Vec<Damage>,
 ) -> Result<(Opened, bool)> {
     let mut is_whole = damage.is_empty();
-    let mut checkpoints: Vec<u64> = Vec::new();
-    let named: Vec<(u64, Option<FileKind>)> = match &manifest {
+    let mut checkpoints: Vec<FileNo> = Vec::new();
+    let named: Vec<(FileNo, Option<FileKind>)> = match &manifest {
         Some(manifest) => {
             checkpoints.extend(manifest.checkpoint.map(|(no, _)| no));
             manifest.files.iter().map(|(no, kind)| (*no, Some(*kind))).collect()
@@ -144,7 +144,7 @@ fn open_named(
     }
     is_whole &= gone.is_empty();
     let readable = files.iter().filter(|file| file.kind == FileKind::Log && file.header.is_some());
-    let readable: Vec<u64> = readable.map(|file| file.no).collect();
+    let readable: Vec<FileNo> = readable.map(|file| file.no).collect();
     gone.retain(|(no, kind)| {
         let is_log = *kind == Some(FileKind::Log);
         // A log that came as far as its checkpoint stood in some file.
@@ -171,7 +171,7 @@ fn is_gone(error: &Error) -> bool {
 }
 
 /// Opens a log file. `None` if it is not there, `Some(None)` if nothing was written to it.
-fn open_file(disk: &dyn Disk, no: u64, kind: Option<FileKind>) -> Result<Option<Option<Surveyed>>> {
+fn open_file(disk: &dyn Disk, no: FileNo, kind: Option<FileKind>) -> Result<Option<Option<Surveyed>>> {
     let Some(log) = LogFile::open(disk, no, kind, OpenMode::Read)? else { return Ok(None) };
     if log.header.is_none() && log.len == 0 && kind != Some(FileKind::Clean) {
         return Ok(Some(None));

@@ -151,7 +151,7 @@ fn report(survey: &Survey) -> Report {
     Report {
         format: FORMAT_VERSION,
         clean_stop: survey.manifest.as_ref().is_none_or(|manifest| manifest.clean_stop),
-        checkpoint: survey.checkpoint.map(|(no, position)| (no, position.0)),
+        checkpoint: survey.checkpoint.map(|(no, position)| (no.0, position.0)),
         log_end: survey.end.0,
         synced_to: survey.synced_to.0,
         files,

@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use crate::clock::Wall;
 use crate::config::{Dedup, Durability, Limits};
 use crate::error::{Error, Result};
 use crate::message::Offset;
@@ -16,7 +17,9 @@ use crate::name::{ChannelName, TopicName};
 use crate::store::disk::Disk;
 use crate::store::disk::real_disk::RealDisk;
 use crate::store::format::checkpoint;
-use crate::store::format::file::{FILE_HEADER_BYTES, FileHeader, FileKind, checkpoint_name, log_name};
+use crate::store::format::file::{
+    FILE_HEADER_BYTES, FileHeader, FileKind, FileNo, checkpoint_name, log_name,
+};
 use crate::store::format::frame::{self, Header, Kind, Record};
 use crate::store::format::frame_file::FrameFile;
 use crate::store::format::log_pos::LogPos;
@@ -266,10 +269,11 @@ impl Plan {
         let Survey { manifest, files, end, replay, .. } = &self.survey;
         let mut no = self.first_free(disk)?;
         let mut take_no = || {
-            no += 1;
-            no - 1
+            let taken = no;
+            no = taken.next();
+            taken
         };
-        let mut named: Vec<(u64, FileKind)> =
+        let mut named: Vec<(FileNo, FileKind)> =
             files.iter().filter(|file| file.is_sound).map(|file| (file.no, file.kind)).collect();
         let (mut aside, mut old) = (Vec::new(), Vec::new());
         for file in files.iter().filter(|file| !file.is_sound) {
@@ -294,7 +298,7 @@ impl Plan {
     }
 
     /// The first number no file has had, as far as the folder shows.
-    fn first_free(&self, disk: &dyn Disk) -> Result<u64> {
+    fn first_free(&self, disk: &dyn Disk) -> Result<FileNo> {
         let names = disk.list().map_err(|e| Error::io("could not list the data folder", e))?;
         let numbers = names.iter().filter_map(|name| {
             match Name::parse(name.split_once(SET_ASIDE).map_or(name, |(name, _)| name)) {
@@ -302,8 +306,8 @@ impl Plan {
                 _ => None,
             }
         });
-        let next_no = self.survey.manifest.as_ref().map_or(1, |manifest| manifest.next_no);
-        Ok(numbers.map(|no| no + 1).max().unwrap_or(1).max(next_no))
+        let next_no = self.survey.manifest.as_ref().map_or(FileNo(1), |manifest| manifest.next_no);
+        Ok(numbers.map(FileNo::next).max().unwrap_or(FileNo(1)).max(next_no))
     }
 
     /// Copies what is whole in `file` and belongs to a topic there is. Returns the new file's number, if
@@ -312,8 +316,8 @@ impl Plan {
         &self,
         disk: &dyn Disk,
         file: &Surveyed,
-        take_no: &mut impl FnMut() -> u64,
-    ) -> Result<Option<u64>> {
+        take_no: &mut impl FnMut() -> FileNo,
+    ) -> Result<Option<FileNo>> {
         let Some(header) = file.header else { return Ok(None) };
         let mut out = None;
         let mut put = |frame: Header, payload: &[u8]| {
@@ -379,7 +383,7 @@ fn row_frame(frame: &Header, payload: &[u8], row: &Sound) -> (Header, Vec<u8>) {
 
 /// Writes a log file that goes on at `position`, with a mark in it: the log is never shorter than its
 /// checkpoint says. Returns its number.
-fn begin_log(disk: &dyn Disk, take_no: impl FnMut() -> u64, position: LogPos) -> Result<u64> {
+fn begin_log(disk: &dyn Disk, take_no: impl FnMut() -> FileNo, position: LogPos) -> Result<FileNo> {
     let (no, file) = own::create_numbered(disk, log_name, take_no)?;
     let header = FileHeader { kind: FileKind::Log, no, base: position, salt: fastrand::u64(..) };
     let mark = Header {
@@ -389,7 +393,7 @@ fn begin_log(disk: &dyn Disk, take_no: impl FnMut() -> u64, position: LogPos) ->
         topic: 0,
         payload_crc: 0,
         first: Offset(0),
-        time: 0,
+        time: Wall(0),
         has_ids: false,
         synced_to: position,
     };

@@ -145,6 +145,7 @@ fn chain(crcs: impl Iterator<Item = u32>) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Wall;
     use crate::message::{Attributes, Offset};
     use crate::store::format::frame::Kind;
     use crate::store::format::log_pos::LogPos;
@@ -163,7 +164,7 @@ mod tests {
             topic: 1,
             payload_crc: frame::records_crc(&payload),
             first: Offset(0),
-            time: 0,
+            time: Wall(0),
             has_ids: false,
             synced_to: LogPos(0),
         };

@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::message::Offset;
 use crate::store::disk::Disk;
 use crate::store::format::event::Event;
-use crate::store::format::file::{FileHeader, FileKind, log_name};
+use crate::store::format::file::{FileHeader, FileKind, FileNo, log_name};
 use crate::store::format::frame::{Header, Kind};
 use crate::store::format::ids;
 use crate::store::format::log_pos::LogPos;
@@ -34,7 +34,7 @@ pub(crate) struct Survey {
     /// The manifest as it is on disk; `None` where it is missing or damaged.
     pub(crate) manifest: Option<Manifest>,
     /// Number and log position of the checkpoint, if it is whole.
-    pub(crate) checkpoint: Option<(u64, LogPos)>,
+    pub(crate) checkpoint: Option<(FileNo, LogPos)>,
     pub(crate) replay: Replay,
     /// Log files in the order of their positions, then clean files. Those nothing was written to are left
     /// out.
@@ -243,7 +243,7 @@ impl Survey {
     fn note_missing_beginning(&mut self, files: &[Surveyed]) {
         let mut logs = files.iter().filter(|file| file.kind == FileKind::Log);
         let begin = logs.find_map(|file| file.header).map(|header| header.base);
-        let first = log_name(1);
+        let first = log_name(FileNo(1));
         let is_gone = |damage: &Damage| damage.what == What::Gone && damage.file.as_ref() == Some(&first);
         if let Some(begin) = begin.filter(|begin| *begin > LogPos(0))
             && self.damage.iter().any(is_gone)
@@ -262,7 +262,7 @@ impl Survey {
     fn judge_headers(
         &mut self,
         files: &[Surveyed],
-        kept: &[u64],
+        kept: &[FileNo],
         log_end: LogPos,
         counts: &Counts<'_>,
         tail: &mut Option<Tail>,
@@ -273,8 +273,8 @@ impl Survey {
         let proven = files.iter().filter(|f| f.header.is_some() && f.is_header_damaged);
         self.damage.extend(proven.map(|file| header(file, true)));
         let unreadable = files.iter().filter(|f| f.kind == FileKind::Log && f.header.is_none());
-        let unreadable: Vec<u64> = unreadable.map(|f| f.no).collect();
-        let order: Option<Vec<u64>> =
+        let unreadable: Vec<FileNo> = unreadable.map(|f| f.no).collect();
+        let order: Option<Vec<FileNo>> =
             self.manifest.as_ref().map(|manifest| manifest.files.iter().map(|(no, _)| *no).collect());
         let damaged = damaged_headers(&unreadable, kept, order.as_deref(), log_end, self.synced_to);
         for file in files.iter().filter(|f| f.header.is_none()) {

@@ -24,9 +24,9 @@ struct Sample {
     last_time: Wall,
 }
 
-/// Samples are at least this many bytes apart, or [`STEP_TIME`].
+/// Samples are at least this many bytes apart, or [`STEP_NS`].
 const STEP_BYTES: u64 = 64 << 10;
-const STEP_TIME: Wall = 1_000_000_000;
+const STEP_NS: u64 = 1_000_000_000;
 /// The most samples of a topic: 128 KiB.
 const SAMPLES_MAX: usize = 4096;
 
@@ -35,8 +35,8 @@ impl Volume {
     pub(crate) fn note(&mut self, rank: u64, bytes: u64, time: Wall) {
         self.step = self.step.max(STEP_BYTES);
         let is_due = |last: &Sample| {
-            let later = time.saturating_sub(last.first_time);
-            self.total - last.bytes >= self.step || later >= STEP_TIME * (self.step / STEP_BYTES)
+            let later = time.since(last.first_time);
+            self.total - last.bytes >= self.step || later >= STEP_NS * (self.step / STEP_BYTES)
         };
         match self.samples.back_mut() {
             Some(last) if !is_due(last) => last.last_time = time,
@@ -126,7 +126,7 @@ mod tests {
     fn bytes_are_exact_at_samples_and_near_between_them() {
         let mut volume = Volume::default();
         for rank in 0..1000 {
-            volume.note(rank, 1000, rank);
+            volume.note(rank, 1000, Wall(rank));
         }
         assert_eq!(volume.bytes_from(0, 1000), 1_000_000);
         assert_eq!(volume.bytes_from(990, 1000), 10_000);
@@ -140,7 +140,7 @@ mod tests {
     fn many_messages_take_few_samples() {
         let mut volume = Volume::default();
         for rank in 0..100_000 {
-            volume.note(rank, 100_000, 0);
+            volume.note(rank, 100_000, Wall(0));
         }
         assert!(volume.samples.len() <= SAMPLES_MAX);
         let bytes = volume.bytes_from(50_000, 100_000);
@@ -149,18 +149,18 @@ mod tests {
 
     #[test]
     fn age_is_told_by_samples() {
-        let second = STEP_TIME;
+        let second = STEP_NS;
         let mut volume = Volume::default();
         for rank in 0..10 {
-            volume.note(rank, 1, rank * second);
+            volume.note(rank, 1, Wall(rank * second));
         }
-        assert_eq!(volume.rank_by(0, 10), 1);
-        assert_eq!(volume.rank_by(4 * second, 10), 5);
-        assert_eq!(volume.rank_by(9 * second, 10), 10);
-        assert_eq!(Volume::default().rank_by(0, 0), 0);
-        assert_eq!((volume.time_at(0), volume.time_at(7)), (Some(0), Some(7 * second)));
+        assert_eq!(volume.rank_by(Wall(0), 10), 1);
+        assert_eq!(volume.rank_by(Wall(4 * second), 10), 5);
+        assert_eq!(volume.rank_by(Wall(9 * second), 10), 10);
+        assert_eq!(Volume::default().rank_by(Wall(0), 0), 0);
+        assert_eq!((volume.time_at(0), volume.time_at(7)), (Some(Wall(0)), Some(Wall(7 * second))));
         assert_eq!(Volume::default().time_at(0), None);
         volume.thin_out();
-        assert_eq!(volume.rank_by(4 * second, 10), 4);
+        assert_eq!(volume.rank_by(Wall(4 * second), 10), 4);
     }
 }

@@ -69,7 +69,7 @@ impl DedupWindow {
         if self.entries.len() == self.entries.capacity() {
             self.entries.reserve_exact((self.entries.len() / 4).max(16));
         }
-        self.entries.push_back(StoredId { hash, offset: Offset(at.into()), time: 0 });
+        self.entries.push_back(StoredId { hash, offset: Offset(at.into()), time: Wall(0) });
         self.live += 1;
         self.staged += 1;
         let number = u64::from(self.first) + self.entries.len() as u64 - 1;
@@ -273,9 +273,9 @@ mod tests {
                             }
                         }
                         if stored {
-                            window.commit(Offset(offset), time);
+                            window.commit(Offset(offset), Wall(time));
                             for id in staged {
-                                list.push(StoredId { hash: hash(id), offset: Offset(offset), time });
+                                list.push(StoredId { hash: hash(id), offset: Offset(offset), time: Wall(time) });
                                 offset += 1;
                             }
                         } else {
@@ -284,8 +284,8 @@ mod tests {
                     }
                     Op::Expire(age) => {
                         let until = time.saturating_sub(age);
-                        window.expire(until);
-                        list.retain(|entry| entry.time > until);
+                        window.expire(Wall(until));
+                        list.retain(|entry| entry.time > Wall(until));
                     }
                     Op::Trim(max) => {
                         let dropped = list.len().saturating_sub(max);
@@ -317,11 +317,11 @@ mod tests {
         let mut window = DedupWindow::new(Vec::new());
         for n in 0..300_000u32 {
             window.stage(IdHash::of(&n.to_le_bytes()), 0);
-            window.commit(Offset(n.into()), n.into());
+            window.commit(Offset(n.into()), Wall(n.into()));
             assert!(window.bytes() <= 64 * window.len() + 1024, "{} for {}", window.bytes(), window.len());
         }
         assert_eq!(window.find(IdHash::of(&7u32.to_le_bytes())), Some(Known::Stored(Offset(7))));
-        window.expire(299_999);
+        window.expire(Wall(299_999));
         window.tidy();
         assert!(window.bytes() < 1024 && window.len() == 0);
     }

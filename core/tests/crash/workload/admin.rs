@@ -37,7 +37,7 @@ impl Driver {
         self.next_message += 1;
         batch.push(&Attributes::NONE, &body(self.next_message)).unwrap();
         let published = topic.publish(batch, &nobody()).unwrap();
-        let place = (published.offsets().next().unwrap().0, self.clock.wall());
+        let place = (published.offsets().next().unwrap().0, self.clock.wall().0);
         self.places.insert(self.next_message, place);
         self.broker.commit();
         self.done(published.ticket);
@@ -45,7 +45,7 @@ impl Driver {
         self.done(topic.update(|s| s.limits = ANY).unwrap());
         let model = self.model.topics.get_mut(&name).unwrap();
         model.publish(self.next_message, Entry::new(0));
-        // Which ones, the channels' numbers tell; here it counts that no newer one is missing.
+        // The channels' numbers say which ones; here it counts that no newer one is missing.
         for (channel, known) in &mut model.channels {
             let found = topic.find_channel(&ChannelName::parse(channel).unwrap()).unwrap();
             let stats = found.stats();

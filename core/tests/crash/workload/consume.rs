@@ -1,6 +1,7 @@
 //! Channels, subscribers and what they do with messages.
 
 use super::*;
+use mq_core::clock::Wall;
 
 impl Driver {
     pub(super) fn create_channel(&mut self) -> String {
@@ -19,7 +20,7 @@ impl Driver {
             }
             (2, Some(from)) => {
                 let is_kept = |n: u64| self.places.get(&n).is_some_and(|(_, time)| *time >= from.time);
-                (Start::Time(from.time), model.kept(is_kept))
+                (Start::Time(Wall(from.time)), model.kept(is_kept))
             }
             _ => (Start::Now, Messages::new()),
         };

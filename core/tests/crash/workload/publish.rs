@@ -1,6 +1,7 @@
 //! Messages and publishing.
 
 use super::*;
+use mq_core::clock::Wall;
 
 /// A message to publish.
 #[derive(Debug)]
@@ -13,7 +14,7 @@ struct Message {
 
 impl Message {
     fn attributes(&self) -> Attributes<'_> {
-        let not_before = Some(self.not_before).filter(|at| *at > 0);
+        let not_before = Some(Wall(self.not_before)).filter(|at| *at > Wall(0));
         Attributes { not_before, dedup_id: self.id.as_deref(), ..Attributes::NONE }
     }
 }
@@ -45,7 +46,7 @@ impl Driver {
         let result = topic.publish(batch, &nobody());
         self.broker.commit();
         let outcome = result.as_ref().map(|published| self.broker.outcome(published.ticket));
-        // What is sent again is told to be where it was, unless that was refused.
+        // What is sent again is reported where it was, unless that was refused.
         let places: Vec<_> = result.iter().flat_map(|published| published.offsets()).collect();
         let (mut fresh, mut earlier) = (Vec::new(), Vec::new());
         let model = self.model.topics.get_mut(&name).unwrap();
@@ -71,7 +72,7 @@ impl Driver {
             if is_duplicate {
                 earlier.push(message.number);
             } else {
-                // A refusal may not have been told yet.
+                // A refusal may not have been reported yet.
                 let refused = self.known.get(&message.number).is_some_and(|before| {
                     before.ticket.is_some_and(|t| matches!(self.broker.outcome(t), Outcome::Failed(_)))
                 });
@@ -94,7 +95,7 @@ impl Driver {
         let is_done = matches!(outcome, Ok(Outcome::Done));
         if let Ok(Outcome::Done | Outcome::Pending) = outcome {
             let ticket = result.as_ref().unwrap().ticket;
-            let time = self.clock.wall();
+            let time = self.clock.wall().0;
             for (message, place) in fresh.iter().filter(|(m, _)| m.id.is_some()) {
                 let (offset, not_before) = (place.unwrap().0, message.not_before);
                 let sent = Sent { offset, not_before, time };
@@ -148,7 +149,7 @@ impl Driver {
         self.next_message += 1;
         let later = self.random.u8(0..12) == 0;
         let delay = self.random.u64(1..20) * 1_000_000_000;
-        let not_before = if later { self.clock.wall() + delay } else { 0 };
+        let not_before = if later { self.clock.wall().plus(delay).0 } else { 0 };
         let id = self.random.bool().then(|| id(self.next_message));
         Message { number: self.next_message, not_before, id, is_again: false }
     }

@@ -97,7 +97,7 @@ fn names_are_confirmed_once_all_their_changes_are_answered() {
     assert!(Arc::ptr_eq(world.registration.confirmed(), &world.names));
     world.names = Arc::new(names("t1:b u2:"));
     world.step().unwrap();
-    assert!(Arc::ptr_eq(world.registration.confirmed(), &world.names), "there is nothing to tell");
+    assert!(Arc::ptr_eq(world.registration.confirmed(), &world.names), "there is nothing to announce");
     world.registration.lost(world.now, 0.0);
     world.wait();
     world.connect();
@@ -143,7 +143,7 @@ fn the_pause_doubles_until_the_server_knows_everything() {
     world.connect();
     world.answer(IDENTITY);
     assert_eq!(world.next_sent(), "REGISTER t\n");
-    assert_eq!(world.registration.lost(world.now, 1.0), BACKOFF_MAX, "it was not told all");
+    assert_eq!(world.registration.lost(world.now, 1.0), BACKOFF_MAX, "not all was announced");
     world.wait();
     world.connect();
     world.answer(IDENTITY);

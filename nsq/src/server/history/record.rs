@@ -10,6 +10,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::series::Reading;
 use super::store::History;
+use mq_core::clock::Wall;
 
 /// Interval between readings.
 const STEP: Duration = Duration::from_secs(10);
@@ -49,7 +50,7 @@ type Readings = (Reading, Vec<(String, Reading)>);
 
 fn readings(topic: &Topic) -> Readings {
     let stats = topic.stats();
-    let seconds = |wall: Option<u64>| wall.map_or(0, |wall| wall / 1_000_000_000);
+    let seconds = |wall: Option<Wall>| wall.map_or(0, |wall| wall.0 / 1_000_000_000);
     let mut all = Reading {
         depth: stats.depth,
         oldest: seconds(stats.oldest),

@@ -37,7 +37,7 @@ pub(super) async fn create_topic(api: Arc<Endpoints>, request: Request) -> Resul
     api.caller(&request).publish(&name)?;
     let broker = api.broker.clone();
     let topic = blocking(move || broker.topic(&name)).await.map_err(|error| refused(&error))?;
-    let answer = settled(&api.broker, topic.created()).await?;
+    let answer = once_stored(&api.broker, topic.created()).await?;
     LogWait::new(&api.broker).announced(&topic, api.shared.config.announce_wait).await;
     Ok(answer)
 }
@@ -146,7 +146,7 @@ pub(super) async fn change_channel(
 /// Answers when the change is in the log. What was deleted in between is `gone`.
 async fn ticket_or_gone(broker: &Broker, changed: CoreResult<Ticket>, gone: &str) -> Result<Answer, Answer> {
     match changed {
-        Ok(ticket) => settled(broker, ticket).await,
+        Ok(ticket) => once_stored(broker, ticket).await,
         Err(error) if matches!(error.kind(), ErrorKind::NotFound) => {
             Err(Answer::error(StatusCode::NOT_FOUND, gone))
         }
@@ -155,7 +155,7 @@ async fn ticket_or_gone(broker: &Broker, changed: CoreResult<Ticket>, gone: &str
 }
 
 /// Answers a change: empty once the ticket is done, the error if it failed.
-pub(super) async fn settled(broker: &Broker, ticket: Ticket) -> Result<Answer, Answer> {
+pub(super) async fn once_stored(broker: &Broker, ticket: Ticket) -> Result<Answer, Answer> {
     match LogWait::new(broker).follow(ticket).await {
         Ok(()) => Ok(Answer::empty()),
         Err(error) => Err(refused(&error)),

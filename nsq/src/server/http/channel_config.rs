@@ -7,7 +7,7 @@ use mq_core::{Channel, ChannelSettings, TopicName};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::Endpoints;
-use super::admin::{blocking, settled};
+use super::admin::{blocking, once_stored};
 use super::names::{existing_channel, topic_and_channel};
 use super::topic_config::{BODY_BYTES_MAX, invalid, not_set};
 use mq_net::http::{Answer, Request, StatusCode};
@@ -104,6 +104,6 @@ pub(super) async fn put(api: Arc<Endpoints>, request: Request) -> Result<Answer,
         })
     });
     let ticket = ticket.await.map_err(|error| not_set(&error))?;
-    settled(&api.broker, ticket).await?;
+    once_stored(&api.broker, ticket).await?;
     Ok(show(&channel))
 }

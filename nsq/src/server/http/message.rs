@@ -8,7 +8,7 @@ use mq_net::log_wait::LogWait;
 use serde::Serialize;
 
 use super::Endpoints;
-use super::admin::{blocking, settled};
+use super::admin::{blocking, once_stored};
 use super::names::{existing_channel, topic_and_channel};
 use super::peek::state;
 use super::refused::refused;
@@ -73,7 +73,7 @@ pub(super) async fn change_message(
         peer = request.peer().address,
         "message changed by an administrator"
     );
-    settled(&api.broker, ticket).await?;
+    once_stored(&api.broker, ticket).await?;
     Ok(Answer::json(&Changed { id, was: state(&was), attempts: was.attempts }))
 }
 

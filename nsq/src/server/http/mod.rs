@@ -129,7 +129,7 @@ impl Api for Endpoints {
                 Parameter::new("topic", "Only this topic"),
                 Parameter::new("channel", "Only channels of this name"),
                 Parameter::new("include_clients", "Whether to list clients"),
-                Parameter::new("include_mem", "Whether to tell the process's memory"),
+                Parameter::new("include_mem", "Whether to report the process's memory"),
             ],
             &[BAD],
             by!(status::stats),

@@ -130,7 +130,7 @@ fn peeked<'a>(message: &Delivery<'a>) -> PeekedMessage<'a> {
     let header = |(name, value)| PeekedHeader { name, value: Base64(value) };
     PeekedMessage {
         id: hex(message.id),
-        timestamp: message.time,
+        timestamp: message.time.0,
         attempts: message.attempts,
         body: Base64(message.body),
         headers: Headers::new(message.attributes.headers).map(header).collect(),

@@ -7,7 +7,7 @@ use mq_core::{Dedup, Durability, Error, ErrorKind, Limits, Overflow, Topic, Topi
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::Endpoints;
-use super::admin::{blocking, settled};
+use super::admin::{blocking, once_stored};
 use super::names::existing_topic;
 use super::refused::refused;
 use mq_net::http::{Answer, Request, StatusCode};
@@ -129,7 +129,7 @@ pub(super) async fn put(api: Arc<Endpoints>, request: Request) -> Result<Answer,
     })?;
     let (change, changed) = (change.checked()?, Arc::clone(&topic));
     let ticket = blocking(move || changed.update(change)).await;
-    settled(&api.broker, ticket.map_err(|error| not_set(&error))?).await?;
+    once_stored(&api.broker, ticket.map_err(|error| not_set(&error))?).await?;
     Ok(show(&topic))
 }
 

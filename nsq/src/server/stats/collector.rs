@@ -155,10 +155,10 @@ impl ClientEntry {
     fn of(client: &Client, topic: &str, visible: &dyn Fn(&str) -> bool) -> Self {
         let identity = client.identity();
         let authorized = client.authorized();
-        let told = |(name, _): &(TopicName, u64)| {
+        let is_shown = |(name, _): &(TopicName, u64)| {
             (topic.is_empty() || topic == name.as_str()) && visible(name.as_str())
         };
-        let counts = client.pub_counts().into_iter().filter(told);
+        let counts = client.pub_counts().into_iter().filter(is_shown);
         Self {
             client_id: identity.client_id,
             hostname: identity.hostname,

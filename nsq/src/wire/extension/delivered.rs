@@ -57,7 +57,7 @@ pub fn put_delivered(out: &mut Vec<u8>, delivery: &Delivery<'_>, token: Delivery
     let mut header = [0; DELIVERED_HEADER_BYTES];
     header[..16].copy_from_slice(&token.to_bytes());
     header[16..24].copy_from_slice(&delivery.id.offset().0.to_be_bytes());
-    header[24..32].copy_from_slice(&delivery.time.to_be_bytes());
+    header[24..32].copy_from_slice(&delivery.time.0.to_be_bytes());
     header[32..34].copy_from_slice(&delivery.attempts.to_be_bytes());
     match delivery.attributes.headers {
         None => out.extend_from_slice(&header),
@@ -72,6 +72,7 @@ pub fn put_delivered(out: &mut Vec<u8>, delivery: &Delivery<'_>, token: Delivery
 #[cfg(test)]
 mod tests {
     use super::*;
+    use mq_core::clock::Wall;
     use mq_core::{HeadersBuf, MessageId};
     use proptest::prelude::*;
 
@@ -89,7 +90,7 @@ mod tests {
             }
             let attributes = mq_core::Attributes { headers: headers.as_attribute(), ..mq_core::Attributes::NONE };
             let id = MessageId(id);
-            let delivery = Delivery { id, token: Some(token), time, attempts, attributes, body: &body };
+            let delivery = Delivery { id, token: Some(token), time: Wall(time), attempts, attributes, body: &body };
             let mut out = Vec::new();
             put_delivered(&mut out, &delivery, token);
             let got = Delivered::decode(&out).unwrap();

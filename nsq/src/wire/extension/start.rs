@@ -1,5 +1,6 @@
 //! The word of a SUBSCRIBE that says where a new channel begins.
 
+use mq_core::clock::Wall;
 use std::fmt;
 
 use mq_core::{Offset, Start};
@@ -15,7 +16,7 @@ impl fmt::Display for StartText {
             Start::Earliest => f.write_str("earliest"),
             Start::Latest => f.write_str("latest"),
             Start::Offset(offset) => write!(f, "offset:{}", offset.0),
-            Start::Time(time) => write!(f, "time:{time}"),
+            Start::Time(time) => write!(f, "time:{}", time.0),
         }
     }
 }
@@ -26,7 +27,7 @@ pub fn parse_start(word: &[u8]) -> Option<Start> {
     let number = |digits: &str| digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok())?;
     match word.split_once(':') {
         Some(("offset", digits)) => Some(Start::Offset(Offset(number(digits)?))),
-        Some(("time", digits)) => Some(Start::Time(number(digits)?)),
+        Some(("time", digits)) => Some(Start::Time(Wall(number(digits)?))),
         Some(_) => None,
         None => match word {
             "waiting" => Some(Start::Now),
@@ -48,7 +49,7 @@ mod tests {
             (Start::Earliest, "earliest"),
             (Start::Latest, "latest"),
             (Start::Offset(Offset(17)), "offset:17"),
-            (Start::Time(u64::MAX), "time:18446744073709551615"),
+            (Start::Time(Wall(u64::MAX)), "time:18446744073709551615"),
         ] {
             assert_eq!(StartText(start).to_string(), word);
             assert_eq!(parse_start(word.as_bytes()), Some(start));

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::channel::Pulled;
-use crate::clock::ManualClock;
+use crate::clock::{ManualClock, Wall};
 use crate::config::{Options, StoreSizes};
 use crate::maintenance::Step;
 use crate::message::{Attributes, Delivery};
@@ -32,7 +32,7 @@ fn folder(seed: u64) -> CrashDisk {
 fn history(seed: u64) -> CrashDisk {
     let mut random = fastrand::Rng::with_seed(seed);
     let disk = CrashDisk::new();
-    let clock = Arc::new(ManualClock::new(1_800_000_000_000_000_000));
+    let clock = Arc::new(ManualClock::new(Wall(1_800_000_000_000_000_000)));
     let sizes = StoreSizes { file_bytes: 8 << 10, chunk_bytes: 4 << 10, read_bytes: 4 << 10, blocks: 64 };
     let options = Options { memory_limit: 4 << 20, ..Options::default() };
     let broker = Broker::open_on(Arc::new(disk.clone()), clock, sizes, options).unwrap();
@@ -294,7 +294,7 @@ fn a_start_and_an_inspection_agree_on_what_a_crash_left() {
 #[test]
 fn a_clean_file_that_ends_within_a_frame_is_damage_and_opens() {
     let disk = folder(3);
-    let mut out = FrameFile::clean(&disk, || 999).unwrap();
+    let mut out = FrameFile::clean(&disk, || FileNo(999)).unwrap();
     let header = Header {
         kind: Kind::Data,
         payload_len: 40,
@@ -302,17 +302,17 @@ fn a_clean_file_that_ends_within_a_frame_is_damage_and_opens() {
         topic: 1,
         payload_crc: 0,
         first: crate::message::Offset(7),
-        time: 0,
+        time: Wall(0),
         has_ids: false,
         synced_to: LogPos(0),
     };
     out.put(&header, &[0; 40]).unwrap();
     out.finish(true).unwrap();
     let mut manifest = Manifest::load(&disk).unwrap().unwrap();
-    manifest.files.push((999, FileKind::Clean));
+    manifest.files.push((FileNo(999), FileKind::Clean));
     manifest.store(&disk).unwrap();
-    let bytes = disk.bytes(&log_name(999));
-    disk.set_bytes(&log_name(999), &bytes[..140]);
+    let bytes = disk.bytes(&log_name(FileNo(999)));
+    disk.set_bytes(&log_name(FileNo(999)), &bytes[..140]);
     let opened = recover(&(Arc::new(disk) as Arc<dyn Disk>)).unwrap();
     assert!(opened.damage.places.iter().any(|place| place.contains("00000999.log")), "{:?}", opened.damage);
 }

@@ -6,7 +6,7 @@ use std::thread::Scope;
 use super::{OpenedFile, Recovery};
 use crate::error::{Error, Result};
 use crate::store::format::event::Event;
-use crate::store::format::file::{FileHeader, FileKind, log_name};
+use crate::store::format::file::{FileHeader, FileKind, FileNo, log_name};
 use crate::store::format::frame::{Header, Kind};
 use crate::store::format::ids;
 use crate::store::format::log_pos::LogPos;
@@ -151,7 +151,7 @@ impl Recovery {
         Ok(())
     }
 
-    pub(super) fn damaged_header(&mut self, no: u64) {
+    pub(super) fn damaged_header(&mut self, no: FileNo) {
         self.damage.places.push(format!("{} has no readable header", log_name(no)));
         self.damage.files.insert(no);
         self.damage.all_topics = true;

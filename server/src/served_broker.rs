@@ -32,7 +32,7 @@ const NOT_HERE: [&str; 14] = [
 ];
 
 /// Listeners on a broker.
-pub struct Guest {
+pub struct ServedBroker {
     broker: Broker,
     server: Server,
     grpc: Option<mq_grpc::Server>,
@@ -41,9 +41,9 @@ pub struct Guest {
     drain: mq_nsq::server::Drain,
 }
 
-impl Guest {
+impl ServedBroker {
     /// Listens as `flags`, those of `mq serve`, say. Neither a file nor the environment is read. Nobody is
-    /// served before [`Guest::run`].
+    /// served before [`ServedBroker::run`].
     ///
     /// # Errors
     /// For a flag that is none, or that is about the broker itself; for an address that can't be listened on.
