@@ -105,6 +105,11 @@ impl BenchClients {
             let c = programs.c.as_ref().map(|c| best(c, "embedded", url)).transpose()?;
             println!("{words:<34}{rust:>9.3}{:>14}", c.map(|c| format!("{c:.3}")).unwrap_or_default());
         }
+        println!(
+            "{:<34}{:>9.3}",
+            "one publish, at memory",
+            best(&programs.rust, "publish-one", "mq:memory")?
+        );
         if let Some(c) = &programs.c {
             println!("{:<34}{:>9}{:>14.4}", "a poll that finds nothing", "", best(c, "poll", "mq:memory")?);
         }

@@ -41,6 +41,8 @@ enum Case {
     FinishBatches,
     /// Publishes batches of 100 on one thread and consumes them on another; prints time of the clock
     Embedded,
+    /// Publishes one message after the other, and waits for each; prints time of the clock
+    PublishOne,
 }
 
 fn main() -> Result<(), Error> {
@@ -53,6 +55,7 @@ fn main() -> Result<(), Error> {
         Case::Finish => finish(&client, load.messages)?,
         Case::FinishBatches => finish_batches(&client, load.messages)?,
         Case::Embedded => pipe_through(&client, load.messages)?,
+        Case::PublishOne => publish_one(&client, load.messages)?,
     };
     println!("{:.3}", used.as_secs_f64() * 1e6 / load.messages as f64);
     client.close(PATIENCE)?;
@@ -139,6 +142,15 @@ fn pipe_through(client: &Client, messages: usize) -> Result<Duration, Error> {
         take_batches(&subscription, messages)?;
         publisher.join().unwrap_or(Err(Error::Closed))
     })?;
+    Ok(began.elapsed())
+}
+
+fn publish_one(client: &Client, messages: usize) -> Result<Duration, Error> {
+    client.publish("t", &BODY[..])?;
+    let began = Instant::now();
+    for _ in 0..messages {
+        client.publish("t", &BODY[..])?;
+    }
     Ok(began.elapsed())
 }
 
