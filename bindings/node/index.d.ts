@@ -108,7 +108,7 @@ export interface ConnectOptions {
   durability?: 'memory' | 'flush' | 'sync'
   /**
    * Bytes of memory that a broker in this process fills with messages before it writes those at level `memory` to its
-   * folder too. Default 256 MiB.
+   * folder too; what `mq:memory` would write there is in memory beside it, at most 512 MiB. Default 256 MiB.
    */
   memoryLimit?: number
   /**
@@ -239,6 +239,23 @@ export class Client implements AsyncDisposable {
   /** Ends {@link pauseChannel}: delivery goes on. */
   unpauseChannel(topic: string, channel: string): Promise<void>
   /**
+   * The settings of a topic. Of a broker in this process.
+   *
+   * ```js
+   * const { maxMessages } = await client.topicSettings('orders')
+   * ```
+   */
+  topicSettings(topic: string): Promise<TopicSettings>
+  /**
+   * Changes the settings of a topic, all at once, for every publish from now on and over restarts. What is left out has
+   * its default, but for the level, which stays as it is.
+   *
+   * ```js
+   * await client.setTopicSettings('orders', { ...(await client.topicSettings('orders')), maxMessages: 1_000_000 })
+   * ```
+   */
+  setTopicSettings(topic: string, settings: Partial<TopicSettings>): Promise<void>
+  /**
    * The settings of a channel.
    *
    * ```js
@@ -296,6 +313,27 @@ export interface Addresses {
   http: string | undefined
   https: string | undefined
   grpc: string | undefined
+}
+
+/** Settings of a topic: what a receipt stands for, what may wait, and how long ids are remembered. */
+export interface TopicSettings {
+  /**
+   * What survives once a message is stored: `'memory'` a clean stop, `'flush'` a crash of the process, `'sync'` one of the
+   * machine. Default: that of `connect`.
+   */
+  durability: 'memory' | 'flush' | 'sync'
+  /** Messages that may wait in each channel. Default 0: any number. */
+  maxMessages: number
+  /** Bytes of messages that may wait in each channel. Default 0: any number. */
+  maxBytes: number
+  /** Greatest age of a message that waits: an older one is dropped. Default 0: any age. */
+  maxAge: number
+  /** At the limit of messages or bytes: `'refuse'` publishes, which is the default, or `'drop-oldest'` messages. */
+  overflow: 'refuse' | 'drop-oldest'
+  /** Time for which the id of a message is remembered, 7 days at most; 0 is not at all, `undefined` as the broker has it. */
+  dedupWindow: number | undefined
+  /** The most ids that are remembered; `undefined` is as the broker has it. */
+  dedupMaxIds: number | undefined
 }
 
 /** Settings of a channel: dead letters, and messages whose consumer was lost. */
@@ -468,7 +506,7 @@ export interface SubscriptionFailure {
 
 /** Settings of a requeue. */
 export interface RequeueOptions {
-  /** Default 0: at once. */
+  /** Default 0: at once. One beyond the bound of the broker, or a year, is cut to it. */
   delay?: number
 }
 

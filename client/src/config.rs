@@ -65,8 +65,8 @@ pub struct Config {
     /// `memory` for `mq:memory`.
     pub durability: Option<Durability>,
     /// Bytes of memory that an embedded broker fills with messages before it writes those at level `memory`
-    /// to its folder too; what `mq:memory` would write there is in memory beside it. Default 256 MiB; 4
-    /// MiB to 1 TiB.
+    /// to its folder too; what `mq:memory` would write there is in memory beside it, at most 512 MiB.
+    /// Default 256 MiB; 4 MiB to 1 TiB.
     pub memory_limit: u64,
     /// Whether the time of `mq:memory` stands still but for [`Client::advance`](crate::Client::advance).
     /// Default `false`.

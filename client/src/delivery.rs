@@ -10,7 +10,9 @@ use bytes::Bytes;
 use mq_core::{DeliveryToken, MessageId};
 
 use crate::credit::ConnectionId;
+use crate::error::Result;
 use crate::fork::OwnProcess;
+use crate::message::DELAY_MAX;
 use crate::subscription::Source;
 
 /// One delivery of a message: what came, without a say in what becomes of it.
@@ -55,6 +57,13 @@ pub(crate) enum Answer {
     /// Nobody looked at it.
     Release,
     Touch,
+}
+
+impl Answer {
+    /// A requeue, no later than any broker takes.
+    fn requeue(delay: Duration) -> Self {
+        Self::Requeue(delay.min(DELAY_MAX))
+    }
 }
 
 impl Delivery {
@@ -149,10 +158,10 @@ impl Message {
         self.answer(Answer::Finish);
     }
 
-    /// Returns the message to the channel, to be delivered again after `delay`. Brokers over the network take
-    /// whole milliseconds.
+    /// Returns the message to the channel, to be delivered again after `delay`, which is cut to a year, and by
+    /// brokers over the network to a bound of their own. They take whole milliseconds.
     pub fn requeue(&self, delay: Duration) {
-        self.answer(Answer::Requeue(delay));
+        self.answer(Answer::requeue(delay));
     }
 
     /// Returns the message to the channel as one that nobody looked at: it is delivered again at once, before
@@ -166,6 +175,15 @@ impl Message {
         if let (Ok(source), false) = (self.source.get(), self.is_answered()) {
             source.answer(&mut std::iter::once(&self.delivery), Answer::Touch);
         }
+    }
+
+    /// Fails in a child of `fork`, where answers do nothing.
+    ///
+    /// # Errors
+    /// `Forked`.
+    #[doc(hidden)] // For the packages of other languages.
+    pub fn check_process(&self) -> Result<()> {
+        self.source.get().map(drop)
     }
 
     /// Whether it was finished, requeued or released here.
@@ -253,6 +271,15 @@ impl Batch {
         self.deliveries.get(at)
     }
 
+    /// Fails in a child of `fork`, where answers do nothing.
+    ///
+    /// # Errors
+    /// `Forked`.
+    #[doc(hidden)] // For the packages of other languages.
+    pub fn check_process(&self) -> Result<()> {
+        self.source.get().map(drop)
+    }
+
     /// Whether the message at this place was finished, requeued or released here. Not for a place past the
     /// end.
     pub fn is_answered(&self, at: usize) -> bool {
@@ -269,9 +296,10 @@ impl Batch {
         self.answer(range, Answer::Finish);
     }
 
-    /// Returns those of these messages that have no answer yet, to be delivered again after `delay`.
+    /// Returns those of these messages that have no answer yet, to be delivered again after `delay`, which is
+    /// cut as that of [`Message::requeue`].
     pub fn requeue(&self, range: impl RangeBounds<usize>, delay: Duration) {
-        self.answer(range, Answer::Requeue(delay));
+        self.answer(range, Answer::requeue(delay));
     }
 
     /// Returns those of these messages that have no answer yet as ones that nobody looked at: see

@@ -40,6 +40,10 @@ use crate::subscription::{Source, SubscribeOptions};
 /// Longest time that dropping a client waits for what was sent.
 const DROP_MAX: Duration = Duration::from_secs(5);
 
+/// Most bytes of files of a broker without a folder, which are in memory too: the least that their bound can
+/// be.
+const MEMORY_FILES_MAX: u64 = 512 << 20;
+
 /// Bytes of messages that one look at a topic shows, as a broker over the network does.
 const PEEK_BYTES: usize = 1 << 20;
 
@@ -85,7 +89,10 @@ impl Embedded {
             None => Arc::new(system),
         };
         let opened = match &folder {
-            None => Broker::open_in_memory(options, Arc::clone(&clock)),
+            None => {
+                let options = Options { max_disk_bytes: MEMORY_FILES_MAX, ..options };
+                Broker::open_in_memory(options, Arc::clone(&clock))
+            }
             Some(folder) => Broker::open(Options { data_path: folder.clone(), ..options }),
         };
         let broker = opened.map_err(|error| match (error.kind(), folder) {

@@ -9,6 +9,9 @@ use crate::error::{Error, Result};
 /// Longest id in bytes.
 const ID_BYTES_MAX: usize = 255;
 
+/// Longest delay of a publish or requeue, a year: what is longer is a mistake of units.
+pub(crate) const DELAY_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
+
 /// A message to publish: its body, and what else is wanted of it. Bytes and strings become one by themselves.
 ///
 /// ```
@@ -37,8 +40,9 @@ impl NewMessage {
         Self { body: body.into(), ..Self::default() }
     }
 
-    /// The same, delivered no earlier than `delay` after the publish, in whole milliseconds, rounded up. nsqd
-    /// takes a delay only with a message that is published by itself.
+    /// The same, delivered no earlier than `delay` after the publish, in whole milliseconds, rounded up: a year
+    /// at most, and brokers over the network have a lower bound of their own. nsqd takes a delay only with a
+    /// message that is published by itself.
     pub fn delay(self, delay: Duration) -> Self {
         Self { delay, ..self }
     }
@@ -55,6 +59,18 @@ impl NewMessage {
     pub fn header(mut self, name: impl Into<String>, value: impl Into<Bytes>) -> Self {
         self.headers.push((name.into(), value.into()));
         self
+    }
+
+    /// Checks the delay.
+    ///
+    /// # Errors
+    /// `Invalid`.
+    pub(crate) fn check_delay(&self) -> Result<()> {
+        if self.delay <= DELAY_MAX {
+            return Ok(());
+        }
+        let text = format!("the delay of a message is {:?}: at most a year, {DELAY_MAX:?}", self.delay);
+        Err(Error::Invalid(text))
     }
 
     /// Checks the length of an id.

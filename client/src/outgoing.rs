@@ -84,6 +84,7 @@ impl OutgoingBatch {
     /// Appends a body with an id and with the other attributes of `like`.
     fn push(&mut self, body: &[u8], id: Option<&[u8]>, like: &NewMessage) -> Result<()> {
         check(body)?;
+        like.check_delay()?;
         // Not earlier than asked for.
         let delay_ms = u64::try_from(like.delay.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
         let delay = Duration::from_millis(delay_ms);

@@ -12,6 +12,9 @@ use std::time::Duration;
 use common::{PATIENCE, World, block_on, bodies, check, next, worlds};
 use libmq::{Error, NewMessage, PublishState, Start, SubscribeOptions, Subscription};
 
+/// The longest delay.
+const YEAR: Duration = Duration::from_secs(366 * 24 * 3600);
+
 fn subscribe(world: &World) -> Subscription {
     world.client.subscribe("t", "c", SubscribeOptions::default()).unwrap()
 }
@@ -134,6 +137,67 @@ fn messages_larger_than_a_subscription_takes_are_left_to_others() {
         assert_eq!(next(&small), ("small".to_owned(), 1), "{}", world.name);
         assert!(small.close(PATIENCE));
         assert_eq!(next(&subscribe(&world)), ("more than ten".to_owned(), 1), "{}", world.name);
+    }
+}
+
+#[test]
+fn a_requeue_with_a_delay_beyond_all_bounds_is_cut_and_no_failure() {
+    for world in worlds() {
+        let subscription = subscribe(&world);
+        world.client.publish_many("t", ["1", "2", "3"]).unwrap();
+        let first = subscription.next(PATIENCE).unwrap().unwrap();
+        first.requeue(Duration::MAX);
+        subscription.next(PATIENCE).unwrap().unwrap().requeue(YEAR);
+        let batch = subscription.next_batch(1, PATIENCE).unwrap();
+        batch.requeue(.., Duration::MAX);
+        // Behind the answers, so that they have been taken when it comes.
+        world.client.publish("t", "4").unwrap();
+        assert_eq!(next(&subscription), ("4".to_owned(), 1), "{}", world.name);
+        if !world.is_plain {
+            assert_eq!(subscription.flush(PATIENCE), Ok(true), "{}", world.name);
+        }
+        assert_eq!(subscription.failures(), [], "{}", world.name);
+        assert!(subscription.next(Duration::ZERO).unwrap().is_none(), "{}", world.name);
+    }
+}
+
+#[test]
+fn a_requeue_in_this_process_comes_again_after_a_year_at_most() {
+    let client = libmq::connect("mq:memory?test_clock=true").unwrap();
+    let subscription = client.subscribe("t", "c", SubscribeOptions::default()).unwrap();
+    client.publish("t", NewMessage::new("x").delay(YEAR)).unwrap();
+    client.advance(YEAR).unwrap();
+    subscription.next(PATIENCE).unwrap().unwrap().requeue(Duration::MAX);
+    client.advance(YEAR - Duration::from_secs(1)).unwrap();
+    assert!(subscription.next(Duration::ZERO).unwrap().is_none());
+    client.advance(Duration::from_secs(1)).unwrap();
+    assert_eq!(next(&subscription), ("x".to_owned(), 2));
+}
+
+#[test]
+fn a_broker_in_memory_refuses_what_is_beyond_its_bound_until_there_is_room_again() {
+    let client = libmq::connect("mq:memory?memory_limit=16777216").unwrap();
+    client.create_channel("t", "c").unwrap();
+    let body = vec![0; 1 << 20];
+    let mut published = 0;
+    let error = loop {
+        match client.publish("t", &body[..]) {
+            Ok(_) => published += 1,
+            Err(error) => break error,
+        }
+        assert!(published < 512, "it keeps 512 MiB and more");
+    };
+    assert!(matches!(&error, Error::Refused { .. }) && error.retry(), "{error:?}");
+    assert!(published >= 256, "{published} MiB, then {error}");
+    let subscription = client.subscribe("t", "c", SubscribeOptions::default()).unwrap();
+    for _ in 0..published {
+        subscription.next(PATIENCE).unwrap().unwrap().finish();
+    }
+    // The files of what is finished are removed a little later.
+    let began = std::time::Instant::now();
+    while let Err(error) = client.publish("t", &body[..]) {
+        assert!(error.retry() && began.elapsed() < PATIENCE, "{error:?}");
+        std::thread::park_timeout(Duration::from_millis(10));
     }
 }
 
@@ -513,6 +577,8 @@ fn what_is_not_valid_is_refused_before_anything_is_sent() {
             client.publish("t", "").unwrap_err(),
             client.send("t", "").unwrap_err(),
             client.publish_many("t", ["x", ""]).unwrap_err(),
+            client.publish("t", NewMessage::new("x").delay(YEAR + Duration::from_millis(1))).unwrap_err(),
+            client.publish("t", NewMessage::new("x").delay(Duration::MAX)).unwrap_err(),
             client.publish("t", NewMessage::new("x").id("")).unwrap_err(),
             client.publish("t", NewMessage::new("x").id("i".repeat(256))).unwrap_err(),
             client.send("t", NewMessage::new("x").header("", "v")).unwrap_err(),

@@ -86,6 +86,8 @@ fn a_child_can_harm_nothing_and_open_clients_of_its_own() {
             message.finish();
             message.touch();
             batch.finish(..);
+            let answers = [message.check_process(), batch.check_process()];
+            assert_eq!(answers, [Err(Error::Forked), Err(Error::Forked)]);
             assert_eq!(remote.publish("t", "x"), Err(Error::Forked));
             assert_eq!(pending.wait(PATIENCE), Err(Error::Forked));
             assert_eq!(pending.state(), PublishState::Unknown);
@@ -107,6 +109,7 @@ fn a_child_can_harm_nothing_and_open_clients_of_its_own() {
 
     // Here everything goes on, and nothing was answered.
     let (client, _, subscription, message, batch, _) = handles;
+    assert_eq!([message.check_process(), batch.check_process()], [Ok(()), Ok(())]);
     message.finish();
     assert_eq!((batch.len(), subscription.failures().len()), (2, 0));
     batch.finish(..);

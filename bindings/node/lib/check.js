@@ -96,4 +96,4 @@ function signal(value) {
   return value
 }
 
-module.exports = {options, isWellFormed, string, count, ms, bytes, headers, signal, invalid, shown}
+module.exports = {MS_MAX, options, isWellFormed, string, count, ms, bytes, headers, signal, invalid, shown}

@@ -438,6 +438,21 @@ class Client {
     await this.#call(() => this.#native.change(call, check.string(topic, 'the topic'), channel))
   }
 
+  /** The settings of a topic. */
+  async topicSettings(topic) {
+    check.string(topic, 'the topic')
+    const text = await this.#call(() => this.#native.topicSettings(topic))
+    const [durability, maxMessages, maxBytes, maxAge, overflow, dedupWindow, dedupMaxIds] = JSON.parse(text)
+    return {durability, maxMessages, maxBytes, maxAge, overflow, dedupWindow: dedupWindow ?? undefined, dedupMaxIds: dedupMaxIds ?? undefined}
+  }
+
+  /** Changes the settings of a topic, all at once. */
+  async setTopicSettings(topic, given) {
+    check.string(topic, 'the topic')
+    const values = settings.ofTopic(given)
+    await this.#call(() => this.#native.setTopicSettings(topic, values))
+  }
+
   /** The settings of a channel. */
   async channelSettings(topic, channel) {
     check.string(topic, 'the topic')

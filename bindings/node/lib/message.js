@@ -64,7 +64,8 @@ class Pack {
 
 function delayOf(options) {
   const {delay = 0} = check.options(options, 'the options of requeue', ['delay'])
-  return check.ms(delay, 'delay')
+  // What is longer than any broker takes is cut, as brokers do it.
+  return check.ms(typeof delay === 'number' ? Math.min(delay, check.MS_MAX) : delay, 'delay')
 }
 
 /** One delivery of a message. */

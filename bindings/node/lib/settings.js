@@ -1,5 +1,5 @@
 'use strict'
-// Settings of a client: those of the crate in JavaScript's names, durations in milliseconds.
+// Settings of a client and of topics: those of the crate in JavaScript's names, durations in milliseconds.
 
 const check = require('./check')
 
@@ -26,6 +26,9 @@ const SETTINGS = {
   memoryLimit: ['memory_limit', (value, what) => String(check.count(value, what, 0, Number.MAX_SAFE_INTEGER))]
 }
 const UNITS_MS = {ms: 1, s: 1000, m: 60_000, h: 3_600_000}
+
+/** Most ids that a topic can remember. */
+const DEDUP_IDS_MAX = 10_000_000
 
 function duration(value, what) {
   return `${Math.ceil(check.ms(value, what))}ms`
@@ -62,4 +65,19 @@ function own(url, options) {
   }
 }
 
-module.exports = {pairs, own}
+/** Settings of a topic as the addon takes them: what is left out has its default, or its level as it is. */
+function ofTopic(given) {
+  const known = ['durability', 'maxMessages', 'maxBytes', 'maxAge', 'overflow', 'dedupWindow', 'dedupMaxIds']
+  const {durability, maxMessages = 0, maxBytes = 0, maxAge = 0, overflow = 'refuse', dedupWindow, dedupMaxIds} =
+    check.options(given, "the topic's settings", known)
+  if (durability !== undefined) check.string(durability, 'durability')
+  check.count(maxMessages, 'maxMessages', 0, Number.MAX_SAFE_INTEGER)
+  check.count(maxBytes, 'maxBytes', 0, Number.MAX_SAFE_INTEGER)
+  check.ms(maxAge, 'maxAge')
+  check.string(overflow, 'overflow')
+  if (dedupWindow !== undefined) check.ms(dedupWindow, 'dedupWindow')
+  if (dedupMaxIds !== undefined) check.count(dedupMaxIds, 'dedupMaxIds', 1, DEDUP_IDS_MAX)
+  return {durability, maxMessages, maxBytes, maxAgeMs: maxAge, overflow, dedupWindowMs: dedupWindow, dedupMaxIds}
+}
+
+module.exports = {pairs, own, ofTopic}

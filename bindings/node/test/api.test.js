@@ -166,6 +166,26 @@ describe('messages', () => {
     assert.deepEqual(subscription.failures(), [])
   })
 
+  test('a delay of more than a year is refused to a publish and cut for a requeue', async () => {
+    const client = await connectForTest()
+    const subscription = client.subscribe('t', 'c')
+    const year = 366 * 86_400_000
+    for (const message of [{body: 'x', delay: year + 1}, {body: 'x', delay: Infinity}]) {
+      await assert.rejects(client.publish('t', message), {code: 'INVALID_ARGUMENT', message: /delay is/})
+    }
+    await client.publish('t', ['x', 'y'])
+    const [first, second] = await take(subscription, 2)
+    first.requeue({delay: year + 1})
+    second.requeue({delay: Infinity})
+    await subscription.flush()
+    await client.advance(year - 1)
+    assert.equal((await client.stats()).topics[0].channels[0].deferred, 2)
+    await client.advance(1)
+    for (const again of await take(subscription, 2)) assert.equal(again.attempts, 2)
+    assert.deepEqual(subscription.failures(), [])
+    await client.close()
+  })
+
   test('a body outlives its client, and is never transferred away from its neighbours', async (t) => {
     const client = await memory(t)
     const subscription = client.subscribe('t', 'c')
@@ -362,6 +382,53 @@ describe('topics and channels', () => {
     await assert.rejects(client.deleteTopic('t'), {code: 'REFUSED'})
     await assert.rejects(client.createTopic('bad name'), {code: 'INVALID_NAME'})
     await assert.rejects(client.createChannel('t'), {code: 'INVALID_ARGUMENT'})
+  })
+
+  test('settings of a topic are read and changed as one', async (t) => {
+    const client = await memory(t)
+    await client.createTopic('t')
+    const {durability, ...none} = await client.topicSettings('t')
+    assert.equal(durability, 'memory')
+    assert.deepEqual(none, {maxMessages: 0, maxBytes: 0, maxAge: 0, overflow: 'refuse', dedupWindow: undefined, dedupMaxIds: undefined})
+    const settings = {durability: 'memory', maxMessages: 10, maxBytes: 1000, maxAge: 250, overflow: 'drop-oldest', dedupWindow: 600_000, dedupMaxIds: 5}
+    await client.setTopicSettings('t', settings)
+    assert.deepEqual(await client.topicSettings('t'), settings)
+    const refused = [
+      [{durability: 'disk'}, 'INVALID_ARGUMENT', /durability is "disk": one of "memory", "flush", "sync"/],
+      [{durability: null}, 'INVALID_ARGUMENT', /durability is null/],
+      [{overflow: 'drop'}, 'INVALID_ARGUMENT', /overflow is "drop": one of "refuse", "drop-oldest"/],
+      [{maxMessages: -1}, 'INVALID_ARGUMENT', /maxMessages is -1/],
+      [{maxBytes: 1.5}, 'INVALID_ARGUMENT', /maxBytes is 1.5/],
+      [{maxAge: '1'}, 'INVALID_ARGUMENT', /maxAge is "1"/],
+      [{dedupWindow: 8 * 86_400_000}, 'INVALID_ARGUMENT', /7 days/],
+      [{dedupMaxIds: 0}, 'INVALID_ARGUMENT', /dedupMaxIds is 0/],
+      [{max_messages: 5}, 'INVALID_ARGUMENT', /max_messages/],
+      [null, 'INVALID_ARGUMENT', /settings are null/]
+    ]
+    for (const [wrong, code, message] of refused) await assert.rejects(client.setTopicSettings('t', wrong), {code, message})
+    assert.deepEqual(await client.topicSettings('t'), settings)
+    await client.setTopicSettings('t', {maxMessages: 1})
+    assert.deepEqual(await client.topicSettings('t'), {durability: 'memory', ...none, maxMessages: 1})
+    await assert.rejects(client.topicSettings('missing'), {code: 'REFUSED'})
+    await assert.rejects(client.setTopicSettings('missing', {}), {code: 'REFUSED'})
+    await assert.rejects(client.topicSettings('t t'), {code: 'INVALID_NAME'})
+    await assert.rejects(client.setTopicSettings('t t', {}), {code: 'INVALID_NAME'})
+    await assert.rejects(client.topicSettings(), {code: 'INVALID_ARGUMENT'})
+    await client.close()
+    await assert.rejects(client.topicSettings('t'), {code: 'CLOSED'})
+    await assert.rejects(client.setTopicSettings('t', {}), {code: 'CLOSED'})
+  })
+
+  test('a topic at its limit refuses or drops as its settings say', async (t) => {
+    const client = await memory(t)
+    await client.createChannel('t', 'c')
+    await client.setTopicSettings('t', {maxMessages: 1})
+    await client.publish('t', 'a')
+    await assert.rejects(client.publish('t', 'b'), {code: 'REFUSED', retry: true})
+    await client.setTopicSettings('t', {maxMessages: 1, overflow: 'drop-oldest', dedupWindow: 0})
+    for (const body of ['c', 'd']) assert.equal((await client.publish('t', {body, id: '1'})).duplicate, false)
+    const [message] = await take(client.subscribe('t', 'c'), 1)
+    assert.equal(message.text(), 'd')
   })
 
   test("a channel's settings are read and changed as one, and what it can't have changes nothing", async (t) => {

@@ -1,6 +1,6 @@
 // A strict program that uses all of the surface. It is compiled, not run.
 import { connect, run, MqError, AbortError, Batch, Client, Message, Subscription } from 'libmq'
-import type { ChannelSettings, ErrorCode, Receipt, RunSummary, Start, Stats } from 'libmq'
+import type { ChannelSettings, ErrorCode, Receipt, RunSummary, Start, Stats, TopicSettings } from 'libmq'
 import nsq, { Reader, Writer } from 'libmq/nsq'
 import type { ConnectionConfigOptions, ReaderConnectionConfigOptions } from 'libmq/nsq'
 import { connect as connectForTest, TestClient } from 'libmq/testing'
@@ -61,6 +61,10 @@ const settings: ChannelSettings = await client.channelSettings('t', 'c')
 settings.deadLetterTopic = undefined
 await client.setChannelSettings('t', 'c', { ...settings, maxAttempts: 5, deadLetterTopic: 't.dead' })
 await client.setChannelSettings('t', 'c', { redeliveryDelay: 0 })
+
+const topic: TopicSettings = await client.topicSettings('t')
+await client.setTopicSettings('t', { ...topic, overflow: 'drop-oldest', dedupWindow: undefined })
+await client.setTopicSettings('t', { maxAge: 60_000, durability: 'sync' })
 
 const summary: RunSummary = await run(
   async (message, { signal }) => {

@@ -391,6 +391,42 @@ impl Client {
         py.detach(|| self.inner.unpause_channel(topic, channel)).or_raise(py)
     }
 
+    /// The settings of a topic, as libmq.TopicSettings. Of a broker in this process.
+    ///
+    /// >>> import libmq
+    /// >>> with libmq.connect("mq:memory") as client:
+    /// ...     client.create_topic("orders")
+    /// ...     client.topic_settings("orders").max_messages
+    /// 0
+    fn topic_settings<'py>(&self, py: Python<'py>, topic: &str) -> PyResult<Bound<'py, PyAny>> {
+        let found = py.detach(|| self.inner.topic_settings(topic)).or_raise(py)?;
+        settings::give_topic(py, &found)
+    }
+
+    /// Changes the settings of a topic, all at once, for every publish from now on and over restarts. Of a
+    /// broker in this process.
+    ///
+    /// >>> import libmq
+    /// >>> with libmq.connect("mq:memory") as client:
+    /// ...     client.create_channel("orders", "billing")
+    /// ...     settings = client.topic_settings("orders")
+    /// ...     settings.max_messages = 1
+    /// ...     settings.overflow = "drop-oldest"
+    /// ...     client.set_topic_settings("orders", settings)
+    /// ...     receipts = [client.publish("orders", body) for body in ("one pizza", "two pizzas")]
+    /// ...     client.subscribe("orders", "billing").next(timeout=1).text
+    /// 'two pizzas'
+    fn set_topic_settings(&self, py: Python<'_>, topic: &str, settings: &Bound<'_, PyAny>) -> PyResult<()> {
+        let (mut settings, has_level) = settings::take_topic(settings)?;
+        py.detach(|| {
+            if !has_level {
+                settings.durability = self.inner.topic_settings(topic)?.durability;
+            }
+            self.inner.set_topic_settings(topic, settings)
+        })
+        .or_raise(py)
+    }
+
     /// The settings of a channel, as libmq.ChannelSettings. Of a broker in this process.
     ///
     /// >>> import libmq
@@ -405,7 +441,7 @@ impl Client {
         channel: &str,
     ) -> PyResult<Bound<'py, PyAny>> {
         let found = py.detach(|| self.inner.channel_settings(topic, channel)).or_raise(py)?;
-        settings::give(py, &found)
+        settings::give_channel(py, &found)
     }
 
     /// Changes the settings of a channel, all at once, for every message that comes back from now on and over
@@ -429,7 +465,7 @@ impl Client {
         channel: &str,
         settings: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        let settings = settings::take(settings)?;
+        let settings = settings::take_channel(settings)?;
         py.detach(|| self.inner.set_channel_settings(topic, channel, settings)).or_raise(py)
     }
 

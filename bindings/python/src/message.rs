@@ -12,6 +12,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 
+use crate::errors::Raise;
 use crate::values::delay_or_none;
 
 /// A message, in flight until it is finished or requeued, or its timeout is over. Answers are plain calls
@@ -55,11 +56,22 @@ impl Message {
         Self { inner: Inner::Alone(message) }
     }
 
-    fn requeue_after(&self, delay: Duration) {
+    /// Raises Forked in a child of fork, where an answer would do nothing.
+    fn check_process(&self, py: Python<'_>) -> PyResult<()> {
+        match &self.inner {
+            Inner::Alone(message) => message.check_process(),
+            Inner::InBatch(batch, _) => batch.check_process(),
+        }
+        .or_raise(py)
+    }
+
+    fn requeue_after(&self, py: Python<'_>, delay: Duration) -> PyResult<()> {
+        self.check_process(py)?;
         match &self.inner {
             Inner::Alone(message) => message.requeue(delay),
             Inner::InBatch(batch, at) => batch.requeue(*at..=*at, delay),
         }
+        Ok(())
     }
 }
 
@@ -167,14 +179,17 @@ impl Message {
     /// ...     message.finish()
     /// ...     message.is_answered
     /// True
-    fn finish(&self) {
+    fn finish(&self, py: Python<'_>) -> PyResult<()> {
+        self.check_process(py)?;
         match &self.inner {
             Inner::Alone(message) => message.finish(),
             Inner::InBatch(batch, at) => batch.finish(*at..=*at),
         }
+        Ok(())
     }
 
-    /// Returns the message to the channel, to be delivered again after `delay` seconds, or a timedelta.
+    /// Returns the message to the channel, to be delivered again after `delay` seconds, or a timedelta. A delay
+    /// beyond the broker's bound is cut to it.
     ///
     /// >>> import libmq
     /// >>> with libmq.connect("mq:memory") as client:
@@ -184,9 +199,8 @@ impl Message {
     /// ...     billing.next(timeout=1).attempts
     /// 2
     #[pyo3(signature = (delay=None))]
-    fn requeue(&self, delay: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
-        self.requeue_after(delay_or_none(delay)?);
-        Ok(())
+    fn requeue(&self, py: Python<'_>, delay: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        self.requeue_after(py, delay_or_none(delay)?)
     }
 
     /// Returns the message to the channel as one that nobody looked at: it is delivered again at once, before
@@ -214,11 +228,13 @@ impl Message {
     /// ...     receipt = client.publish("orders", "one pizza")
     /// ...     with billing.next(timeout=1) as message:
     /// ...         message.touch()
-    fn touch(&self) {
+    fn touch(&self, py: Python<'_>) -> PyResult<()> {
+        self.check_process(py)?;
         match &self.inner {
             Inner::Alone(message) => message.touch(),
             Inner::InBatch(batch, at) => batch.touch(*at..=*at),
         }
+        Ok(())
     }
 
     fn __enter__(slf: Py<Self>) -> Py<Self> {
@@ -226,12 +242,9 @@ impl Message {
     }
 
     #[pyo3(signature = (kind, *_exception))]
-    fn __exit__(&self, kind: &Bound<'_, PyAny>, _exception: &Bound<'_, PyTuple>) {
-        if kind.is_none() {
-            self.finish();
-        } else {
-            self.requeue_after(Duration::ZERO);
-        }
+    fn __exit__(&self, kind: &Bound<'_, PyAny>, _exception: &Bound<'_, PyTuple>) -> PyResult<()> {
+        let py = kind.py();
+        if kind.is_none() { self.finish(py) } else { self.requeue_after(py, Duration::ZERO) }
     }
 
     fn __repr__(&self) -> String {
@@ -292,8 +305,10 @@ impl Batch {
     /// ...     batch.finish()
     /// ...     billing.next(timeout=1).text
     /// 'one pizza'
-    fn finish(&self) {
+    fn finish(&self, py: Python<'_>) -> PyResult<()> {
+        self.inner.check_process().or_raise(py)?;
         self.inner.finish(..);
+        Ok(())
     }
 
     /// Returns those of its messages that have no answer yet to the channel, to be delivered again after
@@ -308,7 +323,8 @@ impl Batch {
     /// ...     billing.next(timeout=1).attempts
     /// 2
     #[pyo3(signature = (delay=None))]
-    fn requeue(&self, delay: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+    fn requeue(&self, py: Python<'_>, delay: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        self.inner.check_process().or_raise(py)?;
         self.inner.requeue(.., delay_or_none(delay)?);
         Ok(())
     }
@@ -336,8 +352,10 @@ impl Batch {
     /// ...     batch = billing.next_batch(timeout=1)
     /// ...     batch.touch()
     /// ...     batch.finish()
-    fn touch(&self) {
+    fn touch(&self, py: Python<'_>) -> PyResult<()> {
+        self.inner.check_process().or_raise(py)?;
         self.inner.touch(..);
+        Ok(())
     }
 
     fn __len__(&self) -> usize {

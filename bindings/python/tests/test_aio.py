@@ -213,6 +213,12 @@ def test_topics_and_channels_and_a_test_clock(run: Callable[[Main], None]) -> No
             assert (await client.channel_settings("t", "c")).dead_letter_topic == "t.dead"
             with pytest.raises(libmq.Invalid, match="dead_letter_topic"):
                 await client.set_channel_settings("t", "c", libmq.ChannelSettings(max_attempts=5))
+            topic = await client.topic_settings("t")
+            topic.max_messages = 5
+            await client.set_topic_settings("t", topic)
+            assert (await client.topic_settings("t")).max_messages == 5
+            with pytest.raises(libmq.Invalid, match="7 days"):
+                await client.set_topic_settings("t", libmq.TopicSettings(dedup_window=1e6))
             await client.unpause_channel("t", "c")
             subscription = client.subscribe("t", "c")
             assert await subscription.next(timeout=0) is None

@@ -223,6 +223,22 @@ def test_a_url_or_setting_that_is_none_is_named(url: str, settings: dict[str, An
     assert not raised.value.retry
 
 
+def test_a_delay_of_more_than_a_year_is_refused_to_a_publish_and_cut_for_a_requeue(client: libmq.Client) -> None:
+    for call in (client.publish, client.send):
+        for delay in (366 * 86_400 + 1, timedelta(days=367), float("inf")):
+            with pytest.raises(libmq.Invalid, match="at most a year"):
+                call("t", "x", delay=delay)
+    subscription = client.subscribe("t", "c")
+    client.publish("t", "a")
+    message = subscription.next(timeout=30)
+    assert message is not None
+    message.requeue(delay=float("inf"))
+    # Behind the answer, so that it has been taken when this comes.
+    client.publish("t", "b")
+    assert take(subscription, 1) == ["b"]
+    assert subscription.failures() == []
+
+
 def test_a_folder_is_open_once(tmp_path: Any) -> None:
     with libmq.connect(str(tmp_path)):
         with pytest.raises(libmq.Locked, match="by process") as raised:
@@ -270,6 +286,58 @@ def test_topics_and_channels_are_changed_and_counted() -> None:
         with pytest.raises(libmq.Refused, match="there is no topic t") as raised:
             client.pause_topic("t")
         assert (raised.value.broker, raised.value.retry) == ("mq:memory", False)
+
+
+def test_a_topics_settings_are_read_and_changed_as_one(tmp_path: Any) -> None:
+    now = libmq.TopicSettings("sync", 10, 1000, 0.25, "drop-oldest", 600.0, 5)
+    with libmq.connect(tmp_path) as client:
+        client.create_topic("t")
+        assert client.topic_settings("t") == libmq.TopicSettings("flush", 0, 0, 0.0, "refuse", None, None)
+        age, window = timedelta(milliseconds=250), timedelta(minutes=10)
+        settings = libmq.TopicSettings("sync", 10, 1000, age, "drop-oldest", window, 5)
+        client.set_topic_settings("t", settings)
+        assert client.topic_settings("t") == now
+        wrong: list[tuple[Any, type[Exception], str]] = [
+            (libmq.TopicSettings("disk"), libmq.Invalid, '"memory", "flush", "sync"'),  # type: ignore[arg-type]
+            (libmq.TopicSettings(b"sync"), TypeError, "durability is str, not bytes"),  # type: ignore[arg-type]
+            (libmq.TopicSettings(overflow=None), TypeError, "overflow is str, not NoneType"),  # type: ignore[arg-type]
+            (libmq.TopicSettings(overflow="drop"), libmq.Invalid, '"refuse", "drop-oldest"'),  # type: ignore[arg-type]
+            (libmq.TopicSettings(max_messages=-1), OverflowError, "max_messages is -1"),
+            (libmq.TopicSettings(max_bytes=1.5), TypeError, "max_bytes"),  # type: ignore[arg-type]
+            (libmq.TopicSettings(max_age=-1), libmq.Invalid, "max_age"),
+            (libmq.TopicSettings(dedup_window=8 * 86_400), libmq.Invalid, "7 days"),
+            (libmq.TopicSettings(dedup_window="1"), TypeError, "dedup_window"),  # type: ignore[arg-type]
+            (libmq.TopicSettings(dedup_max_ids=0), libmq.Invalid, "dedup max ids 0"),
+            (libmq.ChannelSettings(), TypeError, "libmq.TopicSettings, not ChannelSettings"),
+        ]
+        for settings, error, words in wrong:
+            with pytest.raises(error, match=words):
+                client.set_topic_settings("t", settings)
+        with pytest.raises(libmq.Refused, match="no topic missing"):
+            client.topic_settings("missing")
+        with pytest.raises(libmq.Refused, match="no topic missing"):
+            client.set_topic_settings("missing", libmq.TopicSettings())
+    with pytest.raises(libmq.Closed):
+        client.topic_settings("t")
+    with libmq.connect(tmp_path) as client:
+        assert client.topic_settings("t") == now
+        client.set_topic_settings("t", libmq.TopicSettings(dedup_window=0))
+        assert client.topic_settings("t") == libmq.TopicSettings("sync", dedup_window=0), "the level stays"
+        receipts = [client.publish("t", "x", id="1") for _ in range(2)]
+        assert not any(receipt.duplicate for receipt in receipts)
+
+
+def test_a_topic_at_its_limit_refuses_or_drops_as_its_settings_say() -> None:
+    with libmq.connect("mq:memory") as client:
+        client.create_channel("t", "c")
+        client.set_topic_settings("t", libmq.TopicSettings(max_messages=1))
+        client.publish("t", "a")
+        with pytest.raises(libmq.Refused) as refused:
+            client.publish("t", "b")
+        assert refused.value.retry
+        client.set_topic_settings("t", libmq.TopicSettings(max_messages=1, overflow="drop-oldest"))
+        client.publish("t", "c")
+        assert take(client.subscribe("t", "c"), 1) == ["c"]
 
 
 def test_a_channels_settings_are_read_and_changed_as_one() -> None:

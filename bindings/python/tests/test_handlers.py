@@ -229,9 +229,12 @@ def test_an_argument_of_a_worker_that_is_wrong_is_named(argument: str, value: An
         libmq.run(print, **given)
 
 
-def test_a_worker_in_a_loop_that_runs_is_refused_with_what_to_use() -> None:
-    async def handle(message: libmq.Message) -> None:
+@pytest.mark.parametrize("kind", ["plain", "async"])
+def test_a_worker_in_a_loop_that_runs_is_refused_with_what_to_use(kind: str) -> None:
+    async def settle(message: libmq.Message) -> None:
         del message
+
+    handle = settle if kind == "async" else print
 
     async def main() -> None:
         with pytest.raises(RuntimeError, match=r"await libmq\.aio\.run\(\)"):

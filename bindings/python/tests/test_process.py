@@ -70,9 +70,10 @@ def test_a_child_of_fork_harms_nothing(program: Program, tmp_path: Path) -> None
         """
 import libmq, os, pathlib, sys, time
 client = libmq.connect("./data")
-client.publish("t", ["a", "b"])
+client.publish("t", ["a", "b", "c"])
 subscription = client.subscribe("t", "c")
 message = subscription.next(timeout=30)
+batch = subscription.next_batch(1, timeout=30)
 def files():
     return {path.name: path.read_bytes() for path in pathlib.Path("data").iterdir()}
 # What is not in the log yet is written within 100 ms: only the child is to change anything below.
@@ -91,22 +92,31 @@ if pid == 0:
         lambda: next(iter(subscription)),
         client.close,
         subscription.close,
+        message.finish,
+        message.requeue,
+        message.touch,
+        lambda: message.__exit__(None),
+        lambda: message.__exit__(ValueError),
+        batch.finish,
+        batch.requeue,
+        batch.touch,
+        batch[0].finish,
     ):
         try:
             call()
         except libmq.Forked:
             continue
         sys.exit(7)
-    message.finish()
+    assert not message.is_answered
     with libmq.connect("mq:memory") as own:
         own.publish("t", "own")
         assert own.subscribe("t", "c").next(timeout=30).text == "own"
-    del client, subscription, message
+    del client, subscription, message, batch
     sys.exit(0)
 assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 assert files() == before, "the child changed the folder"
 message.finish()
-assert subscription.next(timeout=30).text == "b"
+assert subscription.next(timeout=30).text == "c"
 assert client.stats().topics[0].channels[0].finished == 1
 """
     )

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from ._failure import Failure
-    from ._settings import ChannelSettings
+    from ._settings import ChannelSettings, TopicSettings
     from ._stats import ChannelStats, Stats, TopicStats
     from ._types import Settings
     from ._worker import run
@@ -68,6 +68,7 @@ __all__ = [
     "Stats",
     "Subscription",
     "Timeout",
+    "TopicSettings",
     "TopicStats",
     "Unknown",
     "Unreachable",
@@ -84,6 +85,7 @@ _LATER = {
     "ChannelStats": "_stats",
     "Failure": "_failure",
     "Stats": "_stats",
+    "TopicSettings": "_settings",
     "TopicStats": "_stats",
     "run": "_worker",
 }
@@ -115,7 +117,7 @@ def connect(url: str | os.PathLike[str], **settings: Unpack[Settings]) -> Client
     Settings, which the URL can have as parameters too (``mq://broker:4150?publish_timeout=5s``):
     max_buffered_bytes, publish_timeout, max_reconnect_delay, lookup_poll_interval, client_id,
     auth_secret, extension, retry, compression, heartbeat_interval, user_agent, tls_root_ca_file, tls_cert_file, tls_key_file,
-    tls_server_name, tls_insecure, durability, test_clock.
+    tls_server_name, tls_insecure, publish_to, durability, memory_limit, test_clock.
 
     A client that is open when the program ends is closed then, within 5 seconds.
 

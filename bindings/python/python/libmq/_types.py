@@ -39,4 +39,6 @@ class Settings(TypedDict, total=False):
     tls_server_name: str
     tls_insecure: bool
     durability: Literal["memory", "flush", "sync"]
+    #: Bytes of messages that a broker in this process keeps in memory.
+    memory_limit: int
     test_clock: bool

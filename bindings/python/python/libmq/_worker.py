@@ -79,18 +79,16 @@ def run(
     >>> libmq.run(handle, topic="orders", channel="billing", url=folder, concurrency=4)
     one pizza
     """
+    if _is_in_loop():
+        # It would keep the loop from everything else, for a plain handler too.
+        raise RuntimeError("libmq.run() in an event loop that runs: await libmq.aio.run() there")
     worker = _Worker(
         handler, topic, channel, concurrency, max_attempts, backoff, max_backoff, give_up, drain_timeout, msg_timeout
     )
-    if not is_async(handler):
-        worker.run_threads(url, settings)
-        return
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
+    if is_async(handler):
         asyncio.run(worker.run_tasks(url, settings, has_signals=True))
-        return
-    raise RuntimeError("libmq.run() in an event loop that runs: await libmq.aio.run() there")
+    else:
+        worker.run_threads(url, settings)
 
 
 async def run_in_loop(
@@ -134,6 +132,15 @@ async def run_in_loop(
         handler, topic, channel, concurrency, max_attempts, backoff, max_backoff, give_up, drain_timeout, msg_timeout
     )
     await worker.run_tasks(url, settings, has_signals=False)
+
+
+def _is_in_loop() -> bool:
+    """Whether an event loop runs in this thread."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def is_async(handler: Callable[..., Any]) -> bool:

@@ -32,7 +32,7 @@ from ._arguments import seconds as _checked_seconds
 from ._errors import Closed
 from ._failure import Failure
 from ._libmq import Batch, Message, Pending, Receipt
-from ._settings import ChannelSettings
+from ._settings import ChannelSettings, TopicSettings
 from ._stats import Stats
 from ._worker import run_in_loop as run
 
@@ -336,6 +336,14 @@ class Client:
     async def unpause_channel(self, topic: str, channel: str) -> None:
         """As libmq.Client.unpause_channel()."""
         await self._loop.in_thread(self._client.unpause_channel, topic, channel)
+
+    async def topic_settings(self, topic: str) -> TopicSettings:
+        """As libmq.Client.topic_settings()."""
+        return await self._loop.in_thread(self._client.topic_settings, topic)
+
+    async def set_topic_settings(self, topic: str, settings: TopicSettings) -> None:
+        """As libmq.Client.set_topic_settings()."""
+        await self._loop.in_thread(self._client.set_topic_settings, topic, settings)
 
     async def channel_settings(self, topic: str, channel: str) -> ChannelSettings:
         """As libmq.Client.channel_settings()."""
