@@ -7,44 +7,49 @@ const grpc = require('@grpc/grpc-js')
 const {SubscribeService, parseArguments, connect, metadata, FIRST_PAUSE_MS, LONGEST_PAUSE_MS} = require('./connection')
 
 // Messages that we work on at the same time. Finishing one makes room for another, so credit is given once.
-const CREDIT = 16
+const CREDIT = '16'
 const RETRY_AFTER_MS = 500
-// The timeout of what is at work starts anew this often.
-const TOUCH_EVERY_MS = 10_000
+// What is at work is extended so many times within its timeout.
+const TOUCHES = 3
 
 /** Your work: what throws is delivered again later. A message may come more than once in any case. */
 async function handle(message) {
   if (message.body.equals(Buffer.from('fail-once')) && message.attempts === 1) {
     throw new Error('this one fails at its first attempt')
   }
+  if (message.body.toString().startsWith('slow')) await sleep(20)
   process.stdout.write(Buffer.concat([message.body, Buffer.from('\n')]))
 }
 
 class Worker {
-  constructor({topic, channel, count}) {
+  constructor({topic, channel, credit, count}) {
     // Our client takes messages of any size.
     this.open = {
       topic,
       channel,
       client_name: 'example worker (Node)',
-      credit: {messages: CREDIT},
+      credit: {messages: Number(credit)},
       max_message_bytes: 0
     }
     this.left = Number(count)
     this.stopping = false
-    this.working = new Set()
+    // The token of the newest delivery of each message that is at work.
+    this.working = new Map()
     this.pause = FIRST_PAUSE_MS
   }
 
   /** Works over one stream until it ends. */
   async run(client) {
     const stream = (this.stream = client.subscribe(metadata()))
-    this.working.clear()
     stream.write({open: this.open})
-    const touching = setInterval(() => this.update({touch: [...this.working]}), TOUCH_EVERY_MS)
+    let touching
     try {
       for await (const {opened, batch, failures} of stream) {
-        if (opened) this.pause = FIRST_PAUSE_MS
+        if (opened) {
+          this.pause = FIRST_PAUSE_MS
+          const touch = () => this.update({touch: [...this.working.values()]})
+          touching = setInterval(touch, Number(opened.msg_timeout_ms) / TOUCHES)
+        }
         for (const message of batch?.messages ?? []) this.begin(message)
         // Their timeout had passed: they are delivered again, here or elsewhere.
         if (failures) console.error(`${failures.failures.length} came too late`)
@@ -62,21 +67,22 @@ class Worker {
   /** Works on a message, unless we are on our way out: then nobody looks at it, and it counts as no attempt. */
   begin(message) {
     if (this.stopping) return this.update({release: [message.token]})
-    this.working.add(message.token)
-    this.work(message)
+    const isAtWork = this.working.has(message.id)
+    this.working.set(message.id, message.token)
+    if (!isAtWork) this.work(message)
   }
 
-  /** Handles a message and acknowledges it. */
+  /** Handles a message and acknowledges it: its newest delivery, since it may have come again meanwhile. */
   async work(message) {
     try {
       await handle(message)
-      this.update({finish: [message.token]})
+      this.update({finish: [this.working.get(message.id)]})
       if (this.left > 0 && --this.left === 0) this.stop()
     } catch (error) {
       console.error(`to be tried again: ${error.message}`)
-      this.update({requeue: [{tokens: [message.token], delay_ms: RETRY_AFTER_MS}]})
+      this.update({requeue: [{tokens: [this.working.get(message.id)], delay_ms: RETRY_AFTER_MS}]})
     }
-    this.working.delete(message.token)
+    this.working.delete(message.id)
     this.leave()
   }
 
@@ -94,7 +100,11 @@ class Worker {
 }
 
 async function main() {
-  const options = parseArguments({channel: {type: 'string'}, count: {type: 'string', default: '0'}})
+  const options = parseArguments({
+    channel: {type: 'string'},
+    credit: {type: 'string', default: CREDIT},
+    count: {type: 'string', default: '0'}
+  })
   const worker = new Worker(options)
   for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => worker.stop())
   const client = connect(SubscribeService, options)

@@ -12,14 +12,16 @@ from mq.v1 import subscribe_pb2, subscribe_pb2_grpc
 # Messages that we work on at the same time. Finishing one makes room for another, so credit is given once.
 CREDIT = 16
 RETRY_AFTER_MS = 500
-# The timeout of what is at work starts anew this often.
-TOUCH_EVERY_S = 10
+# What is at work is extended so many times within its timeout.
+TOUCHES = 3
 
 
 async def process(message):
     """Your work: what raises is delivered again later. A message may come more than once in any case."""
     if message.body == b"fail-once" and message.attempts == 1:
         raise RuntimeError("this one fails at its first attempt")
+    if message.body.startswith(b"slow"):
+        await asyncio.sleep(0.02)
     sys.stdout.buffer.write(message.body + b"\n")
 
 
@@ -28,12 +30,14 @@ class Worker:
         self.args, self.left = args, args.count
         self.stopping = asyncio.Event()
         self.pause = connection.FIRST_PAUSE_S
+        # The token of the newest delivery of each message that is at work, and the task that works on it.
+        self.tokens, self.tasks = {}, set()
 
     async def run(self, stub):
         """Works over one stream until it ends."""
         stream = stub.Subscribe(metadata=connection.metadata())
-        self.requests, self.tasks = asyncio.Queue(), {}
-        helpers = [asyncio.create_task(work) for work in (self.send(stream), self.touch(), self.leave())]
+        self.requests = asyncio.Queue()
+        helpers = [asyncio.create_task(work) for work in (self.send(stream), self.leave())]
         try:
             await self.requests.put(
                 subscribe_pb2.SubscribeRequest(
@@ -41,7 +45,7 @@ class Worker:
                         topic=self.args.topic,
                         channel=self.args.channel,
                         client_name="example worker (Python, asyncio)",
-                        credit=subscribe_pb2.SubscribeCredit(messages=CREDIT),
+                        credit=subscribe_pb2.SubscribeCredit(messages=self.args.credit),
                         # Our channel takes messages of any size.
                         max_message_bytes=0,
                     ),
@@ -51,6 +55,8 @@ class Worker:
                 kind = response.WhichOneof("response")
                 if kind == "opened":
                     self.pause = connection.FIRST_PAUSE_S
+                    every_s = response.opened.msg_timeout_ms / 1000 / TOUCHES
+                    helpers.append(asyncio.create_task(self.touch(every_s)))
                 elif kind == "batch":
                     for message in response.batch.messages:
                         self.begin(message)
@@ -71,25 +77,29 @@ class Worker:
         """Works on a message, unless we are on our way out: then nobody looks at it, and it counts as no attempt."""
         if self.stopping.is_set():
             self.update(release=[message.token])
-        else:
-            self.tasks[message.token] = asyncio.create_task(self.work(message))
+            return
+        is_at_work = message.id in self.tokens
+        self.tokens[message.id] = message.token
+        if not is_at_work:
+            task = asyncio.create_task(self.work(message))
+            self.tasks.add(task)
+            task.add_done_callback(self.tasks.discard)
 
     async def work(self, message):
-        """Processes a message and acknowledges it."""
+        """Processes a message and acknowledges it: its newest delivery, since it may have come again meanwhile."""
         try:
             await process(message)
             sys.stdout.flush()
         except Exception as error:
             print(f"to be tried again: {error}", file=sys.stderr)
-            again = subscribe_pb2.SubscribeRequeue(tokens=[message.token], delay_ms=RETRY_AFTER_MS)
-            self.update(requeue=[again])
+            tokens = [self.tokens.pop(message.id)]
+            self.update(requeue=[subscribe_pb2.SubscribeRequeue(tokens=tokens, delay_ms=RETRY_AFTER_MS)])
         else:
-            self.update(finish=[message.token])
+            self.update(finish=[self.tokens.pop(message.id)])
             if self.left:
                 self.left -= 1
                 if not self.left:
                     self.stopping.set()
-        del self.tasks[message.token]
 
     async def send(self, stream):
         """Sends requests, one after the other, until there are no more."""
@@ -97,24 +107,25 @@ class Worker:
             await stream.write(request)
         await stream.done_writing()
 
-    async def touch(self):
+    async def touch(self, every_s):
         """Extends what is at work."""
         while True:
-            await asyncio.sleep(TOUCH_EVERY_S)
-            self.update(touch=list(self.tasks))
+            await asyncio.sleep(every_s)
+            self.update(touch=list(self.tokens.values()))
 
     async def leave(self):
         """Takes no more, waits for what is at work, and closes our side."""
         await self.stopping.wait()
         self.update(credit=subscribe_pb2.SubscribeCredit(messages=0))
         while self.tasks:
-            await asyncio.wait(self.tasks.values())
+            await asyncio.wait(self.tasks)
         self.requests.put_nowait(None)
 
 
 async def main():
     parser = connection.arguments(__doc__)
     parser.add_argument("--channel", required=True)
+    parser.add_argument("--credit", type=int, default=CREDIT, help="messages at work at a time")
     parser.add_argument("--count", type=int, default=0, help="end after this many messages; 0: never")
     args = parser.parse_args()
     worker = Worker(args)

@@ -150,3 +150,21 @@ fn what_is_generated_is_what_is_described() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("proto/mq/v1");
     assert_eq!(std::fs::read_dir(folder).unwrap().count(), mq_grpc::PROTOS.len(), "PROTOS has every file");
 }
+
+#[test]
+fn each_file_names_its_package_in_every_language() {
+    for file in files() {
+        let options = file.options.clone().unwrap_or_default();
+        let packages = [
+            ("go_package", options.go_package(), "github.com/libmq/libmq/grpc/go/mqv1;mqv1"),
+            ("java_package", options.java_package(), "io.libmq.v1"),
+            ("csharp_namespace", options.csharp_namespace(), "Libmq.V1"),
+            ("ruby_package", options.ruby_package(), "Libmq::V1"),
+            ("php_namespace", options.php_namespace(), r"Libmq\V1"),
+        ];
+        for (option, package, wanted) in packages {
+            assert_eq!(package, wanted, "{option} of {}", file.name());
+        }
+        assert!(options.java_multiple_files(), "java_multiple_files of {}", file.name());
+    }
+}

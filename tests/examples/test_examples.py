@@ -1,5 +1,6 @@
 """The examples as their users run them, against the real binary and with each other."""
 
+import json
 import os
 import pathlib
 import shutil
@@ -7,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 
 import pytest
 
@@ -44,7 +46,19 @@ class Broker:
         self.process = subprocess.Popen([*command, *self.flags], stdout=subprocess.PIPE, text=True)
         lines = [self.process.stdout.readline() for _ in range(3)]
         assert lines[2].startswith("grpc "), f"the broker is not ready: {lines!r}"
-        self.address = lines[2].split()[1]
+        self.http, self.address = lines[1].split()[1], lines[2].split()[1]
+
+    def emptied(self):
+        """Waits until everything in the only channel is finished."""
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            with urllib.request.urlopen(f"http://{self.http}/stats?format=json") as answer:
+                [channel] = json.load(answer)["topics"][0]["channels"]
+            left = [channel[name] for name in ("depth", "in_flight_count", "deferred_count")]
+            if not any(left):
+                return
+            assert time.monotonic() < deadline, f"waiting, in flight and deferred are left: {left}"
+            time.sleep(0.01)
 
     def kill(self):
         """kill -9, and gone."""
@@ -241,3 +255,20 @@ def test_a_worker_with_more_messages_than_it_can_do_gives_the_rest_back_unseen(p
         assert other.ended() == 0, other.err.read_text()
         seen += other.lines()
     assert sorted(seen) == sorted(published)
+
+
+# The others give themselves credit, by what their handlers can do.
+TAKE_CREDIT = [language for language in ("rust", "python", "asyncio", "node") if language in LANGUAGES]
+
+
+@pytest.mark.parametrize("language", TAKE_CREDIT)
+def test_a_worker_with_more_in_flight_than_its_timeout_lets_it_do_works_on_each_message_once(programs, language):
+    programs.serve("--msg-timeout", "2s")
+    # 20 ms each, so that the last of 256 waits for 5 s where they are worked on one after the other.
+    published = [f"slow {n}" for n in range(400)]
+    assert programs.publish(language, published)[0] == 0
+    running = programs.work(language, "--credit", "256")
+    # What comes again comes behind all the others.
+    running.printed(published[-1])
+    programs.broker.emptied()
+    assert sorted(running.lines()) == sorted(published)

@@ -23,7 +23,8 @@ const BATCHES: usize = 2;
 /// Settings of a consumer.
 #[derive(Clone, Debug)]
 pub struct ConsumerOptions {
-    /// Messages in flight, of each broker.
+    /// Messages in flight, of each broker. They are in the program's memory, and touched until the program
+    /// has answered them.
     pub in_flight: u32,
     /// Bytes of bodies in flight, of each broker; 0 for any number.
     pub in_flight_bytes: u64,
@@ -104,7 +105,8 @@ impl Consumer {
         let _ = self.alive.recv().await;
     }
 
-    /// The next message. `None` when no broker is left to ask.
+    /// The next message, unless it is known to come again: its stream broke, or its timeout had passed when
+    /// it was touched. `None` when no broker is left to ask.
     ///
     /// # Errors
     /// `Refused` if a broker refuses for good, which ends its part.
@@ -142,8 +144,11 @@ impl Stream for Consumer {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         loop {
-            if let Some(delivery) = self.deliveries.pop_front() {
-                return Poll::Ready(Some(Ok(delivery)));
+            // Others come again, and are then handed out.
+            while let Some(delivery) = self.deliveries.pop_front() {
+                if delivery.is_in_flight() {
+                    return Poll::Ready(Some(Ok(delivery)));
+                }
             }
             match ready!(self.batches.poll_recv(cx)) {
                 None => return Poll::Ready(None),

@@ -6,12 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Streaming};
 
 use super::acks::Acks;
 use super::backoff::Backoff;
+use super::in_flight::{InFlight, Place};
 use super::target::refused;
 use super::{Error, Target};
 use crate::v1::subscribe_request::Request;
@@ -26,12 +27,16 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest time for the last acknowledgements of a consumer that is closed.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// A message, and the way back to where it came from. One that the program took and dropped without a word
-/// stays in flight until its timeout.
+/// Touches within a message's timeout.
+const TOUCHES: u32 = 3;
+
+/// A message, and the way back to where it came from. It stays in flight as long as this is kept, up to the
+/// longest the broker allows; once dropped without a word, until its timeout.
 #[derive(Debug)]
 pub struct Delivery {
     message: ReceivedMessage,
     acks: Arc<Acks>,
+    place: Place,
 }
 
 impl Delivery {
@@ -60,9 +65,20 @@ impl Delivery {
         self.acks.release(self.message.token.clone());
     }
 
-    /// It takes longer: its timeout starts anew.
+    /// It takes longer: its timeout starts anew. The consumer does the same three times within each timeout.
     pub fn touch(&self) {
         self.acks.touch(self.message.token.clone());
+    }
+
+    /// Whether it is in flight, as far as is known here. If not, it comes again.
+    pub(super) fn is_in_flight(&self) -> bool {
+        self.place.is_open()
+    }
+}
+
+impl Drop for Delivery {
+    fn drop(&mut self) {
+        self.place.close();
     }
 }
 
@@ -118,14 +134,28 @@ impl Feed {
         Ok((requests, opened.map_err(late)?.map_err(refused)?.into_inner()))
     }
 
-    /// Hands over what comes and sends back what is said of it, until the stream breaks.
+    /// Relays until the stream breaks. What waits by then comes again, and is not handed out.
     async fn serve(
         &self,
         requests: mpsc::Sender<SubscribeRequest>,
+        responses: Streaming<SubscribeResponse>,
+    ) -> Error {
+        let mut in_flight = InFlight::default();
+        let error = self.relay(requests, responses, &mut in_flight).await;
+        in_flight.lose_all();
+        error
+    }
+
+    /// Hands over what comes and sends back what is said of it.
+    async fn relay(
+        &self,
+        requests: mpsc::Sender<SubscribeRequest>,
         mut responses: Streaming<SubscribeResponse>,
+        in_flight: &mut InFlight,
     ) -> Error {
         let acks = Arc::new(Acks::default());
-        let mut waiting = None;
+        let mut waiting: Option<Vec<Delivery>> = None;
+        let mut touching = None;
         loop {
             tokio::select! {
                 biased;
@@ -133,19 +163,28 @@ impl Feed {
                 update = acks.take() => if requests.send(change(update)).await.is_err() {
                     return Error::Unreachable("the stream broke".to_owned());
                 },
+                () = tick(&mut touching) => in_flight.tokens().into_iter().for_each(|token| acks.touch(token)),
                 permit = self.deliveries.reserve(), if waiting.is_some() => match (permit, waiting.take()) {
                     (Ok(permit), Some(batch)) => permit.send(Ok(batch)),
                     (_, batch) => return self.linger(&acks, batch, requests, responses).await,
                 },
                 () = self.deliveries.closed() => return self.linger(&acks, waiting, requests, responses).await,
-                response = responses.message(), if waiting.is_none() => match response {
-                    Ok(Some(SubscribeResponse { response: Some(Body::Batch(batch)) })) => {
-                        let delivery = |message| Delivery { message, acks: Arc::clone(&acks) };
-                        waiting = Some(batch.messages.into_iter().map(delivery).collect());
+                response = responses.message() => match response.map(|one| one.map(|one| one.response)) {
+                    Ok(Some(Some(Body::Batch(batch)))) => {
+                        let places = in_flight.add(&batch.messages);
+                        let new = batch.messages.into_iter().zip(places);
+                        let delivery = |(message, place)| Delivery { message, acks: Arc::clone(&acks), place };
+                        waiting.get_or_insert_default().extend(new.map(delivery));
                     }
-                    Ok(Some(SubscribeResponse { response: Some(Body::Failures(failures)) })) => {
+                    Ok(Some(Some(Body::Opened(opened)))) => touching = Some(touches(opened.msg_timeout_ms)),
+                    Ok(Some(Some(Body::Failures(failures)))) => {
                         let refused = failures.failures.len();
                         tracing::debug!(refused, "acknowledgements of messages that are not in flight");
+                        in_flight.lose(&failures.failures);
+                        // What the program does not take must not grow with each time that it comes again.
+                        if let Some(waiting) = &mut waiting {
+                            waiting.retain(Delivery::is_in_flight);
+                        }
                     }
                     Ok(Some(_)) => {}
                     Ok(None) => return Error::Unreachable("the broker closed the stream".to_owned()),
@@ -182,4 +221,20 @@ impl Feed {
 
 fn change(update: SubscribeUpdate) -> SubscribeRequest {
     SubscribeRequest { request: Some(Request::Update(update)) }
+}
+
+/// The rhythm of touches.
+fn touches(msg_timeout_ms: u64) -> Interval {
+    let every = (Duration::from_millis(msg_timeout_ms) / TOUCHES).max(Duration::from_millis(1));
+    let mut touches = interval_at(Instant::now() + every, every);
+    touches.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    touches
+}
+
+/// Completes with the rhythm; without one never.
+async fn tick(rhythm: &mut Option<Interval>) {
+    match rhythm {
+        Some(rhythm) => drop(rhythm.tick().await),
+        None => std::future::pending().await,
+    }
 }

@@ -4,7 +4,7 @@
 //! - [`Target`]: how a broker or a discovery service is reached
 //! - [`Publisher`]: batches to a topic, each answered with its offsets
 //! - [`Consumer`]: a stream of [`Delivery`]s from all brokers that have a topic: `feed` is one of them,
-//!   `brokers` says which there are, `acks` what is on its way back
+//!   `brokers` says which there are, `in_flight` what has no answer, `acks` what is on its way back
 //! - [`Error`]; `backoff`: pauses between attempts
 
 mod acks;
@@ -13,6 +13,7 @@ mod brokers;
 mod consumer;
 mod error;
 mod feed;
+mod in_flight;
 mod publisher;
 mod target;
 

@@ -107,6 +107,36 @@ async fn a_closed_consumer_gives_back_unseen_what_the_program_has_not_taken() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_waits_or_is_at_work_stays_in_flight_past_its_timeout_and_what_is_dropped_does_not() {
+    const TIMEOUT: Duration = Duration::from_secs(2);
+    let stack = Stack::start().await;
+    let bodies: Vec<String> = (0..100).map(|number| number.to_string()).collect();
+    stack.publish("t", &bodies.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let brokers = Brokers::Fixed(vec![Target::new(&stack.grpc).unwrap()]);
+    let options = ConsumerOptions { msg_timeout: TIMEOUT, ..ConsumerOptions::default() };
+    let mut consumer = Consumer::new(brokers, "t", "c", options);
+    let at_work = soon("a message", consumer.next()).await.unwrap().unwrap();
+    let topic = stack.broker.topics().remove(0);
+    let stats = || topic.channels()[0].stats();
+    until("all to be in flight", || (stats().in_flight == 100).then_some(())).await;
+    let begun = std::time::Instant::now();
+    while begun.elapsed() < TIMEOUT + TIMEOUT / 2 {
+        // This is a program at work, not a condition waited for.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert_eq!((stats().in_flight, stats().timed_out), (100, 0));
+    }
+    for body in &bodies[1..] {
+        let delivery = soon("a message", consumer.next()).await.unwrap().unwrap();
+        assert_eq!((delivery.body(), delivery.message().attempts), (body.as_bytes(), 1));
+        delivery.finish();
+    }
+    // Dropped without a word, it is touched no more.
+    drop(at_work);
+    let again = soon("the message again", consumer.next()).await.unwrap().unwrap();
+    assert_eq!((again.body(), again.message().attempts, stats().timed_out), (&b"0"[..], 2, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_no_server_takes_is_given_up_in_time() {
     let options = PublisherOptions { timeout: Duration::from_millis(300), ..PublisherOptions::default() };
     // Nobody listens on port 1.

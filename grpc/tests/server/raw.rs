@@ -29,10 +29,14 @@ impl Raw {
 
     /// Begins a call of `method`, such as `PublishService/Publish`, with more `headers`.
     pub async fn call(&self, method: &str, headers: &[(&str, &str)]) -> Call {
+        let own = [("content-type", "application/grpc"), ("te", "trailers")];
+        self.post(method, &[&own, headers].concat()).await
+    }
+
+    /// Begins a request with these headers alone.
+    pub async fn post(&self, method: &str, headers: &[(&str, &str)]) -> Call {
         let mut client = self.client.clone().ready().await.unwrap();
-        let mut request = hyper::Request::post(format!("{}/mq.v1.{method}", self.url))
-            .header("content-type", "application/grpc")
-            .header("te", "trailers");
+        let mut request = hyper::Request::post(format!("{}/mq.v1.{method}", self.url));
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
@@ -79,6 +83,21 @@ impl Call {
             received.extend_from_slice(&data);
         }
         stream.send_reset(h2::Reason::CANCEL);
+    }
+
+    /// The whole response: its head and its body.
+    pub async fn response(self) -> (hyper::http::response::Parts, Vec<u8>) {
+        soon("a response", async {
+            let (head, mut body) = self.response.await.unwrap().into_parts();
+            let mut all = Vec::new();
+            while let Some(data) = body.data().await {
+                let data = data.unwrap();
+                let _ = body.flow_control().release_capacity(data.len());
+                all.extend_from_slice(&data);
+            }
+            (head, all)
+        })
+        .await
     }
 
     /// The code that the call ends with; nothing more is sent.

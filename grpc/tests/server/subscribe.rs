@@ -4,7 +4,6 @@ use bytes::Bytes;
 use mq_core::{ChannelName, TopicName};
 use mq_grpc::v1::start_position::Position;
 use mq_grpc::v1::subscribe_response::Response as Answer;
-use mq_grpc::v1::subscribe_service_client::SubscribeServiceClient;
 use mq_grpc::v1::{
     AckFailureReason, AckKind, StartEdge, StartPosition, SubscribeCredit, SubscribeOpen, SubscribeRequest,
     SubscribeRequeue, SubscribeUpdate,
@@ -229,33 +228,6 @@ async fn a_message_too_large_for_a_client_does_not_stop_those_behind_it() {
     assert!(line.ends_with(" 1"), "{line}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_start_for_a_channel_that_exists_is_answered_and_times_that_are_none_are_refused() {
-    let stack = Stack::start().await;
-    stack.publish("t", &["a"]).await;
-    let at = |position| Some(StartPosition { position: Some(position) });
-    for created in [true, false] {
-        let open = SubscribeOpen { start: at(Position::Edge(StartEdge::Latest.into())), ..open("t", "c") };
-        let (sender, receiver) = tokio::sync::mpsc::channel(1);
-        sender.send(opening(open, 1, 0)).await.unwrap();
-        let mut client = SubscribeServiceClient::new(stack.channel().await);
-        let stream = tokio_stream::wrappers::ReceiverStream::new(receiver);
-        let mut responses = client.subscribe(stream).await.unwrap().into_inner();
-        let first = soon("a response", responses.message()).await.unwrap().unwrap().response;
-        let Some(Answer::Opened(opened)) = first else { panic!("{first:?}") };
-        assert_eq!((opened.created, opened.max_credit_messages), (created, 2_500));
-        assert_eq!((opened.max_delay_ms, opened.msg_timeout_ms), (3_600_000, 60_000));
-    }
-    // What waited for a first channel is dropped by one that begins behind it.
-    assert_eq!(stats(&stack).depth, 0);
-    let seconds = 1_800_000_000;
-    for time in [seconds, seconds * 1_000, seconds * 1_000_000, u64::MAX] {
-        let open = SubscribeOpen { start: at(Position::TimeNs(time)), ..open("t", "timed") };
-        let refused = Subscriber::open(stack.channel().await, open, 1).await.err().expect("a refusal");
-        assert_eq!((refused.code(), &violated(&refused)[..]), (Code::InvalidArgument, "open.start.time_ns"));
-    }
-}
-
 /// The field that a call was refused for.
 fn violated(status: &tonic::Status) -> String {
     status.get_details_bad_request().expect("details").field_violations[0].field.clone()
@@ -308,35 +280,6 @@ async fn what_a_stream_held_returns_when_it_ends() {
     assert_eq!(message.attempts, 3);
     third.finish(std::slice::from_ref(&message.token)).await;
     until("the finish", || (stats(&stack).finished == 1).then_some(())).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_new_channel_starts_where_it_is_told() {
-    let stack = Stack::start().await;
-    // Keeps all.
-    let _keeper = Subscriber::open(stack.channel().await, open("t", "keeper"), 0).await.unwrap();
-    let offsets = stack.publish("t", &["a", "b", "c"]).await;
-    let at = |position| Some(StartPosition { position: Some(position) });
-    for (name, start, first) in [
-        ("earliest", at(Position::Edge(StartEdge::Earliest.into())), "a"),
-        ("offset", at(Position::Offset(offsets[1])), "b"),
-        ("time", at(Position::TimeNs(1_000_000_000_000_000_000)), "a"),
-    ] {
-        let open = SubscribeOpen { start, ..open("t", name) };
-        let mut subscriber = Subscriber::open(stack.channel().await, open, 1).await.unwrap();
-        assert_eq!(&subscriber.next().await.body[..], first.as_bytes(), "{name}");
-    }
-    // The topic has channels, so no message is one that no channel was given.
-    let mut late = Vec::new();
-    for edge in [StartEdge::Backlog, StartEdge::Latest] {
-        let start = at(Position::Edge(edge.into()));
-        let open = SubscribeOpen { start, ..open("t", edge.as_str_name()) };
-        late.push(Subscriber::open(stack.channel().await, open, 1).await.unwrap());
-    }
-    stack.publish("t", &["d"]).await;
-    for mut subscriber in late {
-        assert_eq!(&subscriber.next().await.body[..], b"d");
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

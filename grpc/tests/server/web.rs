@@ -1,5 +1,7 @@
-//! gRPC-Web: calls over HTTP/1, as browsers and proxies send them, and pages of other sites.
+//! gRPC-Web: calls over HTTP/1 and HTTP/2, as browsers and proxies send them, and pages of other sites.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::{Buf, Bytes};
 use mq_grpc::v1::{
     AcknowledgeRequest, ListTopicsRequest, PublishRequest, PublishResponse, PullRequest, PullResponse,
@@ -8,11 +10,16 @@ use prost::Message;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::raw::Raw;
 use crate::stack::{Stack, message, soon};
 
 const WEB: &str = "application/grpc-web+proto";
+const WEB_TEXT: &str = "application/grpc-web-text+proto";
 
-/// The answer to a request over HTTP/1.
+/// The ways in which a page may call: the version of HTTP, and the content type.
+const WAYS: [(u8, &str); 4] = [(1, WEB), (1, WEB_TEXT), (2, WEB), (2, WEB_TEXT)];
+
+/// The answer to a request. As text it is decoded.
 struct Answer {
     status: u16,
     head: String,
@@ -86,46 +93,83 @@ async fn ask(stack: &Stack, line: &str, headers: &[(&str, &str)], body: &[u8]) -
     Answer { status, head, body }
 }
 
-async fn call(stack: &Stack, method: &str, request: &impl Message) -> Answer {
-    let headers = [("Host", stack.grpc.as_str()), ("Content-Type", WEB)];
-    ask(stack, &format!("POST /mq.v1.{method}"), &headers, &frame(request)).await
+/// Sends one request over HTTP/2, on a connection of its own.
+async fn ask_http_2(stack: &Stack, method: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Answer {
+    let raw = Raw::connect(&stack.grpc).await;
+    let mut call = raw.post(method, headers).await;
+    call.send(body.into(), true).await;
+    let (head, body) = call.response().await;
+    let lines = head.headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()));
+    let text = lines.collect::<Vec<_>>().join("\r\n");
+    Answer { status: head.status.as_u16(), head: text, body: body.into() }
+}
+
+/// Calls a method in one of the ways.
+async fn call(stack: &Stack, (version, kind): (u8, &str), method: &str, request: &impl Message) -> Answer {
+    let is_text = kind == WEB_TEXT;
+    let mut body = frame(request);
+    if is_text {
+        body = STANDARD.encode(body).into_bytes();
+    }
+    let mut answer = match version {
+        1 => {
+            let headers = [("Host", stack.grpc.as_str()), ("Content-Type", kind), ("Accept", kind)];
+            ask(stack, &format!("POST /mq.v1.{method}"), &headers, &body).await
+        }
+        _ => ask_http_2(stack, method, &[("content-type", kind), ("accept", kind)], body).await,
+    };
+    assert!(answer.head.contains(kind), "{}", answer.head);
+    if is_text {
+        // Pieces are padded each for itself.
+        answer.body = answer.body.chunks(4).flat_map(|four| STANDARD.decode(four).unwrap()).collect();
+    }
+    answer
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn messages_are_published_pulled_and_finished_over_http_1() {
-    let stack = Stack::start().await;
-    let publish = PublishRequest { topic: "t".to_owned(), messages: vec![message("a")] };
-    let published: PublishResponse = call(&stack, "PublishService/Publish", &publish).await.decode();
-    assert_eq!(published.offsets.len(), 1);
-    let pull = PullRequest {
-        topic: "t".to_owned(),
-        channel: "c".to_owned(),
-        max_messages: 1,
-        ..PullRequest::default()
-    };
-    let pulled: PullResponse = call(&stack, "SubscribeService/Pull", &pull).await.decode();
-    assert_eq!(&pulled.messages[0].body[..], b"a");
-    let finish = AcknowledgeRequest {
-        topic: "t".to_owned(),
-        channel: "c".to_owned(),
-        finish: vec![pulled.messages[0].token.clone()],
-        ..AcknowledgeRequest::default()
-    };
-    let finished = call(&stack, "SubscribeService/Acknowledge", &finish).await;
-    assert!(finished.frames().1.contains("grpc-status:0"), "{}", finished.head);
-    let topic = stack.broker.find_topic(&mq_core::TopicName::parse("t").unwrap()).unwrap();
-    assert_eq!(topic.channels()[0].stats().finished, 1);
+async fn messages_are_published_pulled_and_finished_in_each_way() {
+    for way in WAYS {
+        let stack = Stack::start().await;
+        let publish = PublishRequest { topic: "t".to_owned(), messages: vec![message("a")] };
+        let published: PublishResponse = call(&stack, way, "PublishService/Publish", &publish).await.decode();
+        assert_eq!(published.offsets.len(), 1, "{way:?}");
+        let (topic, channel) = ("t".to_owned(), "c".to_owned());
+        let pull = PullRequest { topic, channel, max_messages: 1, ..PullRequest::default() };
+        let pulled: PullResponse = call(&stack, way, "SubscribeService/Pull", &pull).await.decode();
+        assert_eq!(&pulled.messages[0].body[..], b"a", "{way:?}");
+        let (topic, channel) = ("t".to_owned(), "c".to_owned());
+        let finish = vec![pulled.messages[0].token.clone()];
+        let finish = AcknowledgeRequest { topic, channel, finish, ..AcknowledgeRequest::default() };
+        let finished = call(&stack, way, "SubscribeService/Acknowledge", &finish).await;
+        assert!(finished.frames().1.contains("grpc-status:0"), "{way:?}: {}", finished.head);
+        let topic = stack.broker.find_topic(&mq_core::TopicName::parse("t").unwrap()).unwrap();
+        assert_eq!(topic.channels()[0].stats().finished, 1, "{way:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_failure_over_http_1_comes_with_its_details() {
+async fn a_failure_comes_with_its_details_in_each_way() {
     let stack = Stack::start().await;
     let request = PublishRequest { topic: "no name".to_owned(), messages: vec![message("a")] };
-    let answer = call(&stack, "PublishService/Publish", &request).await;
-    let all = format!("{} {}", answer.head, answer.frames().1);
-    assert_eq!(answer.status, 200);
-    let has_status = ["grpc-status:3", "grpc-status: 3"].iter().any(|status| all.contains(status));
-    assert!(has_status && all.contains("grpc-status-details-bin"), "{all}");
+    for way in WAYS {
+        let answer = call(&stack, way, "PublishService/Publish", &request).await;
+        let all = format!("{} {}", answer.head, answer.frames().1);
+        assert_eq!(answer.status, 200, "{way:?}");
+        let has_status = ["grpc-status:3", "grpc-status: 3"].iter().any(|status| all.contains(status));
+        assert!(has_status && all.contains("grpc-status-details-bin"), "{way:?}: {all}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn text_that_is_no_base64_is_refused() {
+    let stack = Stack::start().await;
+    let headers = [("Host", stack.grpc.as_str()), ("Content-Type", WEB_TEXT)];
+    let answer = ask(&stack, "POST /mq.v1.AdminService/ListTopics", &headers, b"!!!!").await;
+    let all = format!("{} {}", answer.head, String::from_utf8_lossy(&answer.body));
+    assert!(answer.status != 200 || !all.contains("grpc-status: 0"), "{all}");
+    // The server goes on.
+    let listed = call(&stack, (1, WEB_TEXT), "AdminService/ListTopics", &ListTopicsRequest::default()).await;
+    assert!(listed.frames().1.contains("grpc-status:0"), "{}", listed.head);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -151,6 +195,21 @@ async fn a_page_of_another_site_or_under_an_unknown_name_is_refused() {
         let answer = ask(&stack, "POST /mq.v1.AdminService/ListTopics", &all, &body).await;
         assert_eq!(answer.status, wanted, "{headers:?}: {}", answer.head);
         assert_eq!(answer.head.contains("grpc-status: 7"), wanted == 403, "{headers:?}: {}", answer.head);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_of_another_site_is_refused_over_http_2_too() {
+    let stack = Stack::start().await;
+    let same = format!("http://{}", stack.grpc);
+    for kind in [WEB, WEB_TEXT] {
+        for (origin, wanted) in [(same.as_str(), 200), ("http://elsewhere.example", 403)] {
+            let body = frame(&ListTopicsRequest::default());
+            let body = if kind == WEB { body } else { STANDARD.encode(body).into_bytes() };
+            let headers = [("content-type", kind), ("origin", origin)];
+            let answer = ask_http_2(&stack, "AdminService/ListTopics", &headers, body).await;
+            assert_eq!(answer.status, wanted, "{kind} {origin}: {}", answer.head);
+        }
     }
 }
 

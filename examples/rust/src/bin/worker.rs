@@ -21,15 +21,21 @@ struct Arguments {
     /// The channel
     #[arg(long)]
     channel: String,
+    /// Messages unfinished at a time
+    #[arg(long, default_value_t = 16)]
+    credit: u32,
     /// End after this many messages; 0: never
     #[arg(long, default_value_t = 0)]
     count: u64,
 }
 
 /// Your work: what fails is delivered again later. A message may come more than once in any case.
-fn process(message: &ReceivedMessage) -> Result<(), Box<dyn Error>> {
+async fn process(message: &ReceivedMessage) -> Result<(), Box<dyn Error>> {
     if &message.body[..] == b"fail-once" && message.attempts == 1 {
         return Err("this one fails at its first attempt".into());
+    }
+    if message.body.starts_with(b"slow") {
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let mut out = std::io::stdout().lock();
     out.write_all(&message.body)?;
@@ -48,13 +54,12 @@ fn stop() -> std::io::Result<impl Future<Output = ()>> {
     })
 }
 
-async fn run(Arguments { connection, channel, count }: Arguments) -> Result<(), Box<dyn Error>> {
+async fn run(Arguments { connection, channel, credit, count }: Arguments) -> Result<(), Box<dyn Error>> {
     let mut stop = std::pin::pin!(stop()?);
-    // Credit and reconnects are the consumer's affair. What waits here must not wait for longer than the
-    // message timeout.
+    // The consumer connects again by itself, and extends what waits or is at work.
     let options = ConsumerOptions {
         client_name: "example worker (Rust)".to_owned(),
-        in_flight: 16,
+        in_flight: credit,
         ..ConsumerOptions::default()
     };
     let brokers = Brokers::Fixed(vec![connection.target()?]);
@@ -68,7 +73,7 @@ async fn run(Arguments { connection, channel, count }: Arguments) -> Result<(), 
                 None => return Err("no broker is left".into()),
             },
         };
-        match process(delivery.message()) {
+        match process(delivery.message()).await {
             Ok(()) => {
                 finished += 1;
                 delivery.finish();
