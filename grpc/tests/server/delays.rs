@@ -190,7 +190,7 @@ async fn a_requeue_for_longer_than_the_limit_is_cut_to_it_over_nsqs_protocol() {
     for (extension, attempts) in [(false, 1), (true, 3)] {
         let mut connection = nsq(&stack, extension).await;
         match extension {
-            true => drop(connection.subscribe_at(&topic(), &channel, Start::Now, 1).await.unwrap()),
+            true => drop(connection.subscribe_at(&topic(), &channel, Start::Now, None, 1).await.unwrap()),
             false => connection.subscribe(&topic(), &channel, 1).await.unwrap(),
         }
         let first = soon("a message", connection.next()).await.unwrap().unwrap();
