@@ -207,12 +207,9 @@ impl RemoteSource {
                 () = self.closed() => continue,
                 connected = self.subscribe(&address) => connected,
             };
-            if let Some(tried) = self.inbox.lock().running.get_mut(&address) {
-                *tried = true;
-            }
-            self.signal.notify();
             let ended = match connected {
                 Ok(connection) => {
+                    self.tried(&address);
                     (is_down, was_ready) = (false, true);
                     let (ended, messages) = self.serve(connection, &broker).await;
                     if messages > 0 {
@@ -229,6 +226,8 @@ impl RemoteSource {
                 let error = Error::Unreachable { why: error.to_string(), broker: address.clone() };
                 self.failures.push(Failure { broker: Arc::clone(&broker), message: None, error });
             }
+            // Whoever waits for the first attempt finds its failure then.
+            self.tried(&address);
             if was_ready {
                 self.failures.events.push(ConnectionEvent::Closed { broker: Arc::clone(&broker) });
             }
@@ -236,6 +235,14 @@ impl RemoteSource {
                 () = self.closed() => {}
                 () = sleep(backoff.delay()) => {}
             }
+        }
+        self.signal.notify();
+    }
+
+    /// Notes that an attempt at a broker is over.
+    fn tried(&self, address: &str) {
+        if let Some(tried) = self.inbox.lock().running.get_mut(address) {
+            *tried = true;
         }
         self.signal.notify();
     }
