@@ -56,7 +56,7 @@ fn what_is_published_in_every_way_is_consumed_in_order() {
 }
 
 #[test]
-fn what_is_published_right_after_subscribe_comes_to_a_channel_that_is_new() {
+fn a_message_published_right_after_subscribe_comes_to_a_new_channel() {
     for world in worlds() {
         // The first channel gets what waited before it; the connection that publishes is there.
         drop(subscribe(&world));

@@ -160,7 +160,7 @@ fn a_broker_that_stops_reading_holds_no_more_than_the_buffer_and_is_left_for_ano
 }
 
 #[test]
-fn what_is_buffered_for_the_extension_is_refused_where_a_new_connection_has_none() {
+fn a_buffered_message_with_headers_is_refused_where_the_new_connection_has_no_extension() {
     let mut server = Running::start();
     let proxy = Proxy::start(&server.address, b"UPGRADE", Fault::RefusesLater);
     let config = Config { max_reconnect_delay: Duration::from_millis(50), ..Config::default() };

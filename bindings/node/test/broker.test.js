@@ -41,7 +41,7 @@ test('messages go over the network and back', async (t) => {
   await assert.rejects(plain.publish('t', 'x', {id: 'one'}), {code: 'UNSUPPORTED', retry: false})
 })
 
-test('what is published right after subscribe comes to a channel that is new', async (t) => {
+test('a message published right after subscribe comes to a new channel', async (t) => {
   const broker = await startBroker(t)
   const client = await clientOf(t, broker)
   // The first channel gets what waited before it; the connection that publishes is there.

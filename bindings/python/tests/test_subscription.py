@@ -86,7 +86,7 @@ def test_answers_are_confirmed_by_the_broker(client: libmq.Client, is_nsqd: bool
             assert subscription.failures() == []
 
 
-def test_what_is_published_right_after_subscribing_comes_to_a_channel_that_is_new(client: libmq.Client) -> None:
+def test_a_message_published_right_after_subscribing_comes_to_a_new_channel(client: libmq.Client) -> None:
     # The first channel gets what waited before it; the connection that publishes is there.
     client.subscribe("t", "first").close()
     client.publish("t", "before")
@@ -98,7 +98,7 @@ def test_what_is_published_right_after_subscribing_comes_to_a_channel_that_is_ne
             message.finish()
 
 
-def test_in_a_loop_it_comes_to_a_subscription_that_is_entered(url: str) -> None:
+def test_in_a_loop_it_comes_once_the_subscription_is_entered(url: str) -> None:
     async def main() -> None:
         async with libmq.aio.connect(url) as client:
             async with client.subscribe("t", "first"):
