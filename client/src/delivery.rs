@@ -158,8 +158,8 @@ impl Message {
         self.answer(Answer::Finish);
     }
 
-    /// Returns the message to the channel, to be delivered again after `delay`, which is cut to a year, and by
-    /// brokers over the network to a bound of their own. They take whole milliseconds.
+    /// Returns the message to the channel, to be delivered again after `delay`, which is cut to a year, and
+    /// by brokers over the network to a bound of their own. They take whole milliseconds.
     pub fn requeue(&self, delay: Duration) {
         self.answer(Answer::requeue(delay));
     }

@@ -40,9 +40,9 @@ impl NewMessage {
         Self { body: body.into(), ..Self::default() }
     }
 
-    /// The same, delivered no earlier than `delay` after the publish, in whole milliseconds, rounded up: a year
-    /// at most, and brokers over the network have a lower bound of their own. nsqd takes a delay only with a
-    /// message that is published by itself.
+    /// The same, delivered no earlier than `delay` after the publish, in whole milliseconds, rounded up: a
+    /// year at most, and brokers over the network have a lower bound of their own. nsqd takes a delay only
+    /// with a message that is published by itself.
     pub fn delay(self, delay: Duration) -> Self {
         Self { delay, ..self }
     }

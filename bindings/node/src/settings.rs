@@ -66,9 +66,10 @@ impl TopicValues {
 
 #[napi]
 impl NativeClient {
-    /// The settings of a topic. Returns the task's number; its value is JSON: the level, the most messages and
-    /// bytes, the greatest age in milliseconds, the action at a limit, the time for which ids are known in
-    /// milliseconds, and their number; `null` for these two where the broker's own are in force.
+    /// The settings of a topic. Returns the task's number; its value is JSON: the level, the most messages
+    /// and bytes, the greatest age in milliseconds, the action at a limit, the time for which ids are
+    /// remembered in milliseconds, and their number; `null` for these two where the broker's own are in
+    /// force.
     #[napi]
     pub fn topic_settings(&self, topic: String) -> u32 {
         if let Err(problem) = check_names(&topic, None) {

@@ -188,8 +188,8 @@ impl Message {
         Ok(())
     }
 
-    /// Returns the message to the channel, to be delivered again after `delay` seconds, or a timedelta. A delay
-    /// beyond the broker's bound is cut to it.
+    /// Returns the message to the channel, to be delivered again after `delay` seconds, or a timedelta. A
+    /// delay beyond the broker's bound is cut to it.
     ///
     /// >>> import libmq
     /// >>> with libmq.connect("mq:memory") as client:
