@@ -86,7 +86,7 @@ impl Blocks {
         self.next + count + SPARE <= self.reserved
     }
 
-    /// Whether so many can be drawn once the reservation on its way is fsync'd.
+    /// Whether `count` blocks can be drawn once the reservation on its way is fsync'd.
     fn has_asked(&self, count: u64) -> bool {
         self.asked.is_some_and(|(upto, _)| self.next + count + SPARE <= upto)
     }

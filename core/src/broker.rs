@@ -124,8 +124,8 @@ impl Broker {
         self.create_topic(name, |_| {}).map(|(topic, _)| topic)
     }
 
-    /// The same, with settings that a new topic has from its beginning: what `settings` makes of the
-    /// broker's. Also says whether the topic is new.
+    /// The topic of that name. A new one has settings of its own from its beginning: what `settings` makes of
+    /// the broker's. Also says whether the topic is new.
     ///
     /// # Errors
     /// As [`Broker::topic`]; `InvalidArgument` for settings that the topic can't have.

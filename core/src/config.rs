@@ -308,7 +308,7 @@ pub struct ChannelSettings {
 }
 
 impl Default for ChannelSettings {
-    /// No limit of attempts; a second.
+    /// Settings without a limit of attempts, and with a delay of a second.
     fn default() -> Self {
         Self { max_attempts: 0, dead_letter_topic: None, redelivery_delay: Duration::from_secs(1) }
     }

@@ -23,7 +23,7 @@ pub enum ErrorKind {
     InvalidArgument = 2,
     /// A message or batch is larger than a frame can be.
     TooBig = 3,
-    /// No such topic, channel or data folder.
+    /// A topic, channel or data folder that does not exist.
     NotFound = 4,
     /// A limit on topics, channels or consumers is reached.
     LimitReached = 5,

@@ -40,7 +40,7 @@ pub struct HeadersBuf {
 }
 
 impl HeadersBuf {
-    /// No headers.
+    /// An empty set of headers.
     pub fn new() -> Self {
         Self::default()
     }

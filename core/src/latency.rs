@@ -230,11 +230,11 @@ struct Sample {
     chosen_at: Mono,
 }
 
-/// Messages chosen at a time. Where there are so many, others are not chosen until some of these are
-/// finished: if they took their place, those that take long would be counted too seldom.
+/// Most messages chosen at a time. At this number others are not chosen until some of these are finished: if
+/// they took their place, messages that take long would be counted too seldom.
 const SAMPLES_MAX: usize = 32;
 
-/// One that was chosen this long ago is gone: emptied, say.
+/// Age at which a chosen message counts as gone, an hour: its channel was emptied, say.
 const FORGET_AFTER: u64 = 3600 * 1_000_000_000;
 
 impl Samples {

@@ -27,8 +27,8 @@ impl Ticket {
         }
     }
 
-    /// The same for at most `timeout`; `None` if nothing is decided by then: a disk that fails may work
-    /// again.
+    /// [`Ticket::wait`] for at most `timeout`; `None` if nothing is decided by then: a disk that fails may
+    /// work again.
     pub fn wait_for(self, broker: &Broker, timeout: Duration) -> Option<Result<()>> {
         broker.commit();
         let decided = || match broker.outcome(self) {
@@ -72,7 +72,7 @@ impl Published {
         self.ticket.wait(broker)
     }
 
-    /// The same for at most `timeout`: [`Ticket::wait_for`].
+    /// [`Published::wait`] for at most `timeout`, as [`Ticket::wait_for`].
     pub fn wait_for(&self, broker: &Broker, timeout: Duration) -> Option<Result<()>> {
         self.ticket.wait_for(broker, timeout)
     }

@@ -30,9 +30,9 @@ const REFUSALS_MAX: usize = 256;
 /// Fate of a connection beyond the limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Excess {
-    /// It waits in the system's queue until another connection has ended.
+    /// The connection waits in the system's queue until another has ended.
     Waits,
-    /// It gets these bytes and is closed.
+    /// The connection gets these bytes and is closed.
     Refused(Vec<u8>),
 }
 

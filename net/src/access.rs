@@ -153,7 +153,7 @@ struct Key {
 /// The reason a request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Denied {
-    /// It shows no secret, or one that is not known.
+    /// The request shows no secret, or one that is not known.
     Unauthorized,
     /// Its secret does not permit it.
     Forbidden,

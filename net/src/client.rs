@@ -73,11 +73,11 @@ pub struct Authorized {
 /// Stage of a client. The numbers are those that nsqd's statistics show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientState {
-    /// It has not subscribed.
+    /// Connected and not subscribed.
     Connected = 0,
-    /// It consumes a channel.
+    /// A consumer of a channel.
     Subscribed = 3,
-    /// It takes no more messages, and finishes those it has.
+    /// A consumer that takes no more messages, and finishes those it has.
     Closing = 4,
 }
 

@@ -37,7 +37,7 @@ struct State {
 /// Registrations of a topic.
 #[derive(Default)]
 struct Watchers {
-    /// Never 0.
+    /// Number of watchers, never 0.
     count: usize,
     sender: Arc<Sender<()>>,
 }

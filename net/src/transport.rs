@@ -229,13 +229,13 @@ impl Socket {
 /// A connection: a socket and what is stacked on it.
 #[derive(Debug)]
 pub enum Transport {
-    /// Nothing is stacked on the socket.
+    /// The socket itself, with no layer on it.
     Plain(Socket),
     /// TLS.
     Tls(Box<TlsStream<Metered>>),
     /// Compression.
     Compressed(Box<Compressed<Self>>),
-    /// Nothing: another layer is being put on, or that failed.
+    /// No stream: another layer is being put on, or that failed.
     Gone,
 }
 

@@ -48,7 +48,7 @@ const REAL_TIME: std::ops::RangeInclusive<i32> = 34..=64;
 /// State of a stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stop {
-    /// No stop was asked for.
+    /// Nobody has asked for a stop.
     No,
     /// Clients may end what they have begun, and everything is stored.
     Clean,

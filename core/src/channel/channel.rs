@@ -38,7 +38,7 @@ use crate::wake::Wake;
 /// # }
 /// ```
 pub struct Channel {
-    /// Never used again.
+    /// Its number, which no other channel ever gets.
     pub(crate) no: u32,
     name: ChannelName,
     pub(super) topic: Weak<Topic>,

@@ -9,7 +9,7 @@ pub(crate) struct Unfinished {
     pub(crate) offset: Offset,
     /// Deliveries so far.
     pub(crate) attempts: u16,
-    /// Not to be delivered before; 0 means at once.
+    /// Time before which it is not delivered; 0 means at once.
     pub(crate) due: Mono,
 }
 

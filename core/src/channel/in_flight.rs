@@ -35,7 +35,7 @@ pub(super) struct Released {
 pub(super) struct InFlight {
     first: FirstDeliveries,
     redelivered: BTreeMap<Offset, Redelivery>,
-    /// No deadline lies below. Meaningless while nothing is in flight.
+    /// A time below which no deadline lies. Meaningless while nothing is in flight.
     earliest: Mono,
 }
 
@@ -161,7 +161,7 @@ impl InFlight {
         Ok(())
     }
 
-    /// No message times out before; `Mono::MAX` if none is in flight.
+    /// A time before which no message times out; `Mono::MAX` if none is in flight.
     pub(super) fn wake_at(&self) -> Mono {
         if self.len() == 0 { Mono::MAX } else { self.earliest }
     }

@@ -70,8 +70,8 @@ impl Subscription {
         self.pull_up_to(room, usize::MAX, sink)
     }
 
-    /// The same, with at most `bodies` bytes of bodies. `None` if the next message has more: it was left
-    /// where it is, and this subscriber still has its turn: pull it, or rest.
+    /// [`Subscription::pull`] with at most `bodies` bytes of bodies. `None` if the next message has more:
+    /// that one was left where it is, and this subscriber still has its turn: pull it, or rest.
     pub fn pull_within(
         &mut self,
         room: usize,

@@ -75,8 +75,8 @@ pub(crate) struct State<W> {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Departure {
-    /// It said goodbye, or the broker ended it: no sign that a message is at fault. All that it held comes
-    /// again at once.
+    /// The subscriber said goodbye, or the broker ended it: no sign that a message is at fault. All that it
+    /// held comes again at once.
     Orderly,
     /// Its process may have ended by what it held. What was delivered before comes again after a second for
     /// each delivery, at most its message timeout: a message that kills its consumers can't race through
@@ -299,7 +299,7 @@ impl<W: Clone> State<W> {
         self.wake_at()
     }
 
-    /// Nothing times out or comes due before; `Mono::MAX` if nothing will.
+    /// A time before which nothing times out or comes due; `Mono::MAX` if nothing will.
     pub(crate) fn wake_at(&self) -> Mono {
         self.in_flight.wake_at().min(self.deferred.wake_at()).min(self.dead_letters.wake_at())
     }

@@ -31,7 +31,7 @@ const NONE: u32 = u32::MAX;
 /// all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stance {
-    /// No credit left. Joins the ring by itself once it has some.
+    /// A subscriber without credit. Joins the ring by itself once it has some.
     Full,
     /// In the ring, from which subscribers are woken.
     Waiting,
@@ -194,7 +194,7 @@ impl<W: Clone> Subscribers<W> {
         self.released(slot);
     }
 
-    /// Nothing is in flight any more.
+    /// Records that nothing of any subscriber is in flight any more.
     pub(super) fn released_all(&mut self) {
         for slot in 0..self.slots.len() as u32 {
             if self.slots[slot as usize].wake.is_some() {

@@ -248,7 +248,8 @@ impl Topic {
 }
 
 impl Beginning {
-    /// All that is kept from `from` on. Only that: the cleaner may be about to remove everything else.
+    /// The messages that are kept from `from` on, and only these: the cleaner may be about to remove
+    /// everything else.
     fn at(from: Offset, state: &TopicState) -> Self {
         let pending = state.pending();
         let from = from.min(state.end.offset);

@@ -49,7 +49,7 @@ impl Topic {
         self.state.lock().limits
     }
 
-    /// Makes sure that messages more of so many bytes are within the limits. Returns who is to be woken.
+    /// Checks that `messages` more, of `bytes` in all, are within the limits. Returns the wakers to call.
     ///
     /// # Errors
     /// `Full`, named.

@@ -81,7 +81,7 @@ pub struct ChannelReport {
     /// Time from publish to finish of some messages, since
     /// [`Broker::measure_latency`](crate::Broker::measure_latency).
     pub latency: Histogram,
-    /// The same of the last window, for quantiles.
+    /// Times of the last window, for quantiles.
     pub recent_latency: Quantiles,
 }
 

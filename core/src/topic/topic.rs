@@ -39,7 +39,7 @@ use crate::wake::Wake;
 /// # }
 /// ```
 pub struct Topic {
-    /// Never used again.
+    /// Its number, which no other topic ever gets.
     pub(crate) no: u32,
     pub(super) name: TopicName,
     pub(crate) shared: Arc<Shared>,

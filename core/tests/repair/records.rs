@@ -37,8 +37,8 @@ fn frames(bytes: &[u8]) -> Vec<Frame> {
     }
 }
 
-/// Which records of a frame are whole and can be distinguished from others: `(number, is whole, has its head)`
-/// of each. Where a record's head is damaged, what lies between it and another damaged one can't be.
+/// Which records of a frame are whole and can be distinguished from others: `(number, is whole, has its
+/// head)` of each. Where a record's head is damaged, what lies between it and another damaged one can't be.
 fn placed(records: &[(u64, bool, bool)], has_end: bool) -> BTreeSet<u64> {
     let all_heads = has_end && records.iter().all(|(_, _, has_head)| *has_head);
     let front = records.iter().take_while(|(_, is_whole, _)| *is_whole || all_heads);

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Context;
 
-use super::{Budget, Closed, Closing, FREE_BYTES};
+use super::owners::Closing;
+use super::{Budget, Closed, FREE_BYTES};
 use crate::signal::Signal;
 
 /// Part of the budget's limit that beginnings may have.

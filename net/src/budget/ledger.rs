@@ -250,7 +250,7 @@ mod tests {
         ]
     }
 
-    /// The same, written down as it is said: a list of holders with all that is known of each.
+    /// A naive ledger: a list of holders with all that is known of each.
     #[derive(Clone, Debug, Default)]
     struct Naive {
         now: u64,

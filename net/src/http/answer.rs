@@ -122,7 +122,7 @@ impl Answer {
         self
     }
 
-    /// The answer with the advice to try again after so many seconds.
+    /// The answer with the advice to try again after `seconds`.
     #[must_use]
     pub fn retry_after(self, seconds: u32) -> Self {
         self.with(RETRY_AFTER, seconds.into())

@@ -59,9 +59,9 @@ fn plain(name: &str) -> &str {
 /// The reason why a request is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ForeignPage {
-    /// It comes from a page of this origin, or another way from another site.
+    /// A request from a page of this origin, or another way from another site.
     Site(String),
-    /// It is for a host of this name.
+    /// A request to a host of this name.
     Host(String),
 }
 

@@ -110,7 +110,7 @@ where
         max: usize,
         mut meter: impl FnMut(usize) -> Result<(), String>,
     ) -> Result<(StatusCode, Vec<u8>), String> {
-        /// Bytes that are reserved at most because the other end says that so many come.
+        /// Most bytes that are reserved on the other end's word, 1 MiB.
         const RESERVED_MAX: u64 = 1024 * 1024;
         let request = request.map(|body| Full::new(body.into()));
         let Self { sender, connection } = self;

@@ -26,7 +26,7 @@ use crate::budget::{Closed, FREE_BYTES, Turn};
 use crate::transport::Transport;
 use crate::transport::tls::TlsPeer;
 
-/// Memory for all of a body is taken once the part of it that is there is one of so many.
+/// Part of a body that has to be there before memory for all of it is taken: one in four.
 const BELIEVED: usize = 4;
 
 /// The other end of a connection.
@@ -82,13 +82,13 @@ impl Deref for Body {
 /// The reason why a body can't be had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyError {
-    /// It is larger than it may be. It was not read, or not to its end.
+    /// The body is larger than it may be. It was not read, or not to its end.
     TooBig,
-    /// It is not chunked as it says it is.
+    /// The body is not chunked as its headers say.
     Malformed,
     /// The connection broke off, or was too slow.
     Lost,
-    /// Others needed the memory for it: it came slowly, and the budget is spent.
+    /// Others needed the memory for the body: it came slowly, and the budget is spent.
     Crowded,
 }
 
@@ -217,7 +217,7 @@ impl Request {
         turn
     }
 
-    /// The same for an answer with bodies of messages: nobody else makes up such a one beside it.
+    /// A turn for an answer with bodies of messages: nobody else makes up such a one beside it.
     pub async fn sole_turn(&self) -> Option<Turn> {
         self.memory.budget().sole_turn().await
     }

@@ -70,7 +70,7 @@ pub struct Parameter {
 }
 
 impl Parameter {
-    /// One that need not be given.
+    /// A parameter that need not be given.
     pub const fn new(name: &'static str, meaning: &'static str) -> Self {
         Self { name, meaning, required: false, is_header: false }
     }

@@ -72,7 +72,7 @@ impl HttpServer {
         &self.address
     }
 
-    /// Its listener: whoever holds it keeps the port after the server has ended.
+    /// The server's listener: its holder keeps the port after the server has ended.
     pub fn listener(&self) -> Arc<Listener> {
         Arc::clone(&self.listener)
     }

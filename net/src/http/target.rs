@@ -37,7 +37,7 @@ impl<S> EscapedTargets<S> {
         Self { inner, framing: Framing::default(), rest: Vec::new(), is_last: Arc::default(), beginning }
     }
 
-    /// Whether the connection has to end with the request at hand.
+    /// Whether the connection has to end with the current request.
     pub(super) fn is_last(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.is_last)
     }
@@ -104,11 +104,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for EscapedTargets<S> {
 #[derive(Default)]
 struct Framing {
     place: Place,
-    /// The beginning of the line at hand, of headers and chunks, without its end.
+    /// The beginning of the current line, of headers and chunks, without its end.
     line: Vec<u8>,
-    /// Bytes of the line at hand without its end.
+    /// Bytes of the current line without its end.
     line_bytes: usize,
-    /// Bytes of the head at hand, or of the trailer or size of a chunk, that have come.
+    /// Bytes that have come of the current head, or of the trailer or size of a chunk.
     head_bytes: usize,
     /// The length of the body, if a header gives it.
     length: Option<u64>,
@@ -123,11 +123,11 @@ enum Place {
     Request,
     /// A header's line.
     Header,
-    /// The body, of which so many bytes are left.
+    /// The body, with the number of bytes left.
     Body(u64),
     /// The line with a chunk's size.
     ChunkSize,
-    /// A chunk, of which so many bytes are left, and its line end.
+    /// A chunk, with the number of bytes left, and its line end.
     Chunk(u64),
     /// The lines behind the last chunk.
     Trailer,

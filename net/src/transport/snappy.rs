@@ -34,13 +34,13 @@ thread_local! {
 /// The fault of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SnappyError {
-    /// It does not begin with the identifier.
+    /// The stream does not begin with the identifier.
     #[error("not a snappy stream")]
     NoIdentifier,
-    /// It has a kind of chunk that may not be skipped.
+    /// The stream has a kind of chunk that may not be skipped.
     #[error("snappy chunk of the unknown kind {0:#04x}")]
     UnknownKind(u8),
-    /// It has a chunk of a length that its kind can't have.
+    /// The stream has a chunk of a length that its kind can't have.
     #[error("snappy chunk of {0} bytes")]
     BadLength(usize),
     /// A block can't be decompressed.
@@ -110,11 +110,11 @@ pub struct Decoder {
 
 #[derive(Clone, Copy, Debug)]
 enum State {
-    /// In a header, of which there are so many bytes.
+    /// In a header, with the number of its bytes that have come.
     Header([u8; HEADER_BYTES], usize),
     /// In the data of a chunk of this kind and length.
     Data(u8, usize),
-    /// In data of no interest, of which so many bytes are to come.
+    /// In data of no interest, with the number of bytes to come.
     Skip(usize),
 }
 

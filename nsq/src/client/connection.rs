@@ -140,7 +140,7 @@ impl Connection {
         self.published().await
     }
 
-    /// The same for what goes out with what is awaited next, however much is unanswered.
+    /// Queues a publish of a batch, which goes out with what is awaited next, however much is unanswered.
     ///
     /// # Errors
     /// `Input` for an empty body, or 4 GiB or more: nothing is sent then.

@@ -18,7 +18,7 @@ use mq_net::transport::Transport;
 /// The command of the next response: responses come in the order of the commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Expected {
-    /// A publish of so many messages in so many bytes.
+    /// A publish of `messages` in `bytes`.
     Published { messages: u64, bytes: usize },
     /// CONFIRM.
     Confirmed,

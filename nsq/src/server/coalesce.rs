@@ -16,7 +16,7 @@ pub(super) const COALESCE_TIME: Duration = Duration::from_millis(1);
 /// Deliveries that are looked at before messages are coalesced: what a wrong guess costs is spread over them.
 const DELIVERIES: u32 = 1024;
 
-/// They must have taken less than that: 3,400 a second.
+/// Longest time for that many deliveries: 3,400 a second.
 const DELIVERIES_WITHIN: Duration = Duration::from_millis(300);
 
 /// Messages of a delivery from which on coalescing saves nothing worth a delay.

@@ -5,7 +5,8 @@ use mq_net::budget::{Account, FREE_BYTES};
 
 use super::buffers;
 use super::output::DELIVERY_BYTES;
-use super::session::{End, Session};
+use super::phase::End;
+use super::session::Session;
 use crate::wire::error::{Code, WireError};
 use crate::wire::extension::DELIVERED_HEADER_BYTES;
 use crate::wire::frame::{FRAME_HEADER_BYTES, MESSAGE_HEADER_BYTES, put_delivery, put_message};

@@ -16,7 +16,8 @@ use super::auth::Permission;
 use super::authorize::Check;
 use super::buffers;
 use super::peek::peek;
-use super::session::{End, Phase, Session};
+use super::phase::{End, Phase};
+use super::session::Session;
 use crate::wire;
 use crate::wire::command::Command;
 use crate::wire::error::{Code, WireError};
@@ -32,7 +33,7 @@ const LINE_BYTES: usize = 256;
 /// a millisecond's work. Nothing is gained by more at once, and others wait for their turn meanwhile.
 const QUIET_BYTES: usize = 16 * 1024;
 
-/// Memory for all of a large command is taken once the part of it that is there is one of so many.
+/// Part of a large command that has to be there before memory for all of it is taken: one in four.
 const BELIEVED: usize = 4;
 
 /// Bytes read and not executed. Has a buffer only while there are any.
@@ -67,8 +68,8 @@ impl Input {
         self.stalled = false;
     }
 
-    /// Bytes that a large command misses, once so many are there that its length can be believed: they need
-    /// no other buffer in between.
+    /// Bytes that a large command misses, once enough are there for its length to be believed: they need no
+    /// other buffer in between.
     fn missing_much(&self) -> Option<usize> {
         let missing = self.need.saturating_sub(self.held.len());
         let is_believed = self.need <= BELIEVED * self.held.len();
@@ -106,7 +107,7 @@ pub(super) enum Next<'a> {
     /// The line of an MPUB to this topic, to be allowed before its body is looked at.
     Batch(Name<'a>),
     Error(WireError),
-    /// Nothing whole, or nothing that may be executed now.
+    /// The input holds nothing whole, or nothing that may be executed now.
     End,
 }
 

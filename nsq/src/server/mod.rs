@@ -2,7 +2,8 @@
 //!
 //! - [`Config`]: nsqd's limits; [`Options`]: those that HTTP shows and changes; [`Server`]: listens and
 //!   starts sessions
-//! - `session`: one connection's poll loop and timer; its parts are `input` (from the socket to commands),
+//! - `session`: one connection's poll loop; its parts are `phase` (and the reasons for its end), `deadlines`
+//!   (heartbeats, and what has taken too long), `input` (from the socket to commands),
 //!   `publish` and `subscribe` (commands to the broker), `replies` (in the order of the commands, when the
 //!   broker's log is where they wait for), `delivery` (messages to the output), `output`
 //! - `auth`: what auth servers permit; `authorize`: AUTH, and the checks of commands
@@ -19,6 +20,7 @@ mod authorize;
 mod buffers;
 mod coalesce;
 mod config;
+mod deadlines;
 mod delivery;
 mod drain;
 mod extension;
@@ -31,6 +33,7 @@ mod metrics;
 mod options;
 mod output;
 mod peek;
+mod phase;
 mod publish;
 mod replies;
 mod results;

@@ -15,7 +15,7 @@ pub enum OptionValue {
 /// Reason why an option can't be set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OptionError {
-    /// It does not exist, or can't change while the server runs.
+    /// The option does not exist, or can't change while the server runs.
     Option,
     /// The value is none of its.
     Value,

@@ -64,7 +64,7 @@ pub(super) type Refusal = (Code, &'static str);
 /// Outcome of an attempt to answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Emitted {
-    /// Nothing out of the ordinary.
+    /// Answers only, none of which asks for more.
     Fine,
     /// The subscription's OK is out: messages may follow.
     Subscribed,
@@ -138,7 +138,7 @@ impl Replies {
         self.queue.push_back(Reply::Error(error));
     }
 
-    /// Gives up the account of a response in the output: the connection counts it now.
+    /// Drops the account of a response in the output: the connection counts that response now.
     pub(super) fn counted(&mut self) {
         self.made = None;
     }
@@ -148,8 +148,8 @@ impl Replies {
         self.make(async move { Ok(Made { frame: blocking(work).await?, account: None }) });
     }
 
-    /// The same where the frame may be as large as a message: it is made when there is room for it in
-    /// `budget`, no other beside it.
+    /// [`Replies::later`] where the frame may be as large as a message: it is made when there is room for it
+    /// in `budget`, no other beside it.
     pub(super) fn later_and_large(&mut self, budget: Budget, work: impl Work) {
         self.make(async move {
             let turn = budget.sole_turn().await;

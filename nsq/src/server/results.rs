@@ -9,7 +9,7 @@ use crate::wire::extension::Run;
 pub(super) enum Part {
     /// Messages that are one frame of the log.
     Published(Published),
-    /// Not stored, now or ever.
+    /// The message was not stored, and never will be.
     Refused {
         /// Messages.
         count: u32,

@@ -17,7 +17,7 @@ use mq_net::budget::{Account, FREE_BYTES, StatePlace};
 use mq_net::clients::Client;
 use tokio::io::AsyncWriteExt;
 use tokio::task::{coop, yield_now};
-use tokio::time::{Instant, Sleep, sleep_until, timeout};
+use tokio::time::{Instant, Sleep, timeout};
 
 use super::auth::AuthClient;
 use super::authorize::Authorization;
@@ -26,13 +26,12 @@ use super::config::Config;
 use super::extension::Extension;
 use super::group_commit::{CommitTurn, CommitTurns};
 use super::input::Input;
-use super::output::{DELIVERY_BYTES, Output, UNSENT_BYTES_MAX};
+use super::output::{Output, UNSENT_BYTES_MAX};
+use super::phase::{End, Phase};
 use super::replies::{Emitted, Replies};
 use super::stats::Publishing;
-use super::upgrade::Upgrade;
 use crate::wire::error::{Code, WireError};
-use crate::wire::frame::{HEARTBEAT, put_response};
-use crate::wire::identify::{Bounds, HEARTBEAT_INTERVAL, Settings};
+use crate::wire::identify::{Bounds, Settings};
 use crate::wire::{Limits, State};
 use mq_net::linger::{LINGER, linger};
 use mq_net::transport::Transport;
@@ -61,44 +60,6 @@ pub(super) struct Shared {
     pub(super) auth: Option<Arc<AuthClient>>,
     pub(super) publishing: Arc<Publishing>,
     pub(super) turns: CommitTurns,
-}
-
-/// Whether the session takes in commands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Phase {
-    /// Waits for the magic.
-    Magic,
-    /// Takes in commands.
-    Open,
-    /// Takes in nothing until what was agreed on is switched on.
-    Upgrading(Upgrade),
-    /// Answers the commands that were read, until this time at the latest, then ends.
-    Draining(End, Instant),
-}
-
-/// Reason for the end of a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum End {
-    /// No end: the session goes on behind an upgrade.
-    Upgrade(Upgrade),
-    /// The client closed.
-    Eof,
-    /// The client got an error that ends the connection.
-    Fatal,
-    /// The client sent a line that has no end.
-    LineTooLong,
-    /// The channel is gone.
-    ChannelClosed,
-    /// The server stops.
-    Stopped,
-    /// The socket failed.
-    Lost,
-    /// The client sent nothing for two heartbeats.
-    Silent,
-    /// The client took nothing for a heartbeat.
-    Stuck,
-    /// Others need the memory that it held for long.
-    Closed,
 }
 
 /// One connection's state.
@@ -133,15 +94,15 @@ pub(super) struct Session {
     pub(super) topic: Option<TopicName>,
     /// Time at which the last command ended. Renews the deadline of the next.
     pub(super) last_command: Instant,
-    next_heartbeat: Instant,
+    pub(super) next_heartbeat: Instant,
     /// Due at the earliest deadline there was when it was set; never moved for a later one. `None`: no
     /// heartbeats.
-    timer: Option<Pin<Box<Sleep>>>,
+    pub(super) timer: Option<Pin<Box<Sleep>>>,
     /// Whether the timer was set since it was polled.
-    timer_moved: bool,
+    pub(super) timer_moved: bool,
     /// Time from which messages may go out: [`KEEP_BEHIND`] after SUB's answer, or once they were
     /// [`COALESCE_TIME`].
-    delivers_at: Option<Instant>,
+    pub(super) delivers_at: Option<Instant>,
     /// Whether messages are coalesced.
     coalescer: Coalescer,
     turn: CommitTurn,
@@ -248,31 +209,9 @@ impl Session {
             let mut progress = self.poll_authorization(cx);
             progress |= self.poll_announcement(cx);
             progress |= self.take_in_rest();
-            for _ in 0..READS_MAX {
-                let room = if self.may_read() { self.room() } else { 0 };
-                if room == 0 {
-                    break;
-                }
-                let was_large = self.input.is_large();
-                match self.poll_input(room, cx) {
-                    Poll::Ready(Ok(full)) => {
-                        progress = true;
-                        reads += 1;
-                        if !was_large && self.input.is_large() {
-                            self.expect_rest();
-                        }
-                        if !full {
-                            break;
-                        }
-                        // Commands without an answer gain nothing by more of them at once.
-                        if self.replies.is_empty() {
-                            reads = READS_MAX;
-                            break;
-                        }
-                    }
-                    Poll::Ready(Err(error)) => return Poll::Ready(self.lost(&error)),
-                    Poll::Pending => break,
-                }
+            match self.poll_reads(&mut reads, cx) {
+                Ok(has_read) => progress |= has_read,
+                Err(error) => return Poll::Ready(self.lost(&error)),
             }
             if self.replies.wants_write() && !self.turn.ended(&self.shared.turns, cx) {
                 return Poll::Pending;
@@ -317,6 +256,35 @@ impl Session {
                 }
             }
         }
+    }
+
+    /// Takes in what the socket has, at most [`READS_MAX`] reads, and counts them in `reads`. Returns whether
+    /// there was anything.
+    fn poll_reads(&mut self, reads: &mut usize, cx: &mut Context<'_>) -> io::Result<bool> {
+        let mut has_read = false;
+        for _ in 0..READS_MAX {
+            let room = if self.may_read() { self.room() } else { 0 };
+            if room == 0 {
+                break;
+            }
+            let was_large = self.input.is_large();
+            let Poll::Ready(read) = self.poll_input(room, cx) else { break };
+            let is_full = read?;
+            has_read = true;
+            *reads += 1;
+            if !was_large && self.input.is_large() {
+                self.expect_rest();
+            }
+            if !is_full {
+                break;
+            }
+            // Commands without an answer gain nothing by more of them at once.
+            if self.replies.is_empty() {
+                *reads = READS_MAX;
+                break;
+            }
+        }
+        Ok(has_read)
     }
 
     /// Whether there is room for what more commands would bring about.
@@ -388,13 +356,6 @@ impl Session {
         }
     }
 
-    /// Lets no message out before `at`.
-    fn deliver_at(&mut self, at: Instant) {
-        self.delivering = false;
-        self.delivers_at = Some(at);
-        self.set_timer(Some(at));
-    }
-
     /// Takes note of a delivery of `count` messages, all there were, to a client that could have taken
     /// `spare` more.
     pub(super) fn delivered(&mut self, count: u64, spare: u32) {
@@ -431,87 +392,5 @@ impl Session {
     fn lost(&self, error: &io::Error) -> End {
         tracing::debug!(client = self.client.id, %error, "connection lost");
         End::Lost
-    }
-
-    /// Starts heartbeats and deadlines by the settings.
-    pub(super) fn start_timer(&mut self, now: Instant) {
-        self.last_command = now;
-        let next = self.settings.heartbeat_interval.map(|interval| now + interval);
-        self.next_heartbeat = next.unwrap_or(now);
-        self.set_timer(next);
-    }
-
-    /// A large command began. Without heartbeats it has a deadline all the same: what is held of it is memory
-    /// that others wait for.
-    fn expect_rest(&mut self) {
-        if self.settings.heartbeat_interval.is_none() && self.phase == Phase::Open {
-            self.last_command = Instant::now();
-            if self.timer.is_none() {
-                self.set_timer(Some(self.last_command + 2 * HEARTBEAT_INTERVAL));
-            }
-        }
-    }
-
-    fn set_timer(&mut self, at: Option<Instant>) {
-        self.timer_moved = true;
-        match (at, &mut self.timer) {
-            (Some(at), Some(timer)) => timer.as_mut().reset(at),
-            (Some(at), timer @ None) => *timer = Some(Box::pin(sleep_until(at))),
-            (None, timer) => *timer = None,
-        }
-    }
-
-    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Option<End> {
-        while let Some(timer) = &mut self.timer {
-            if timer.as_mut().poll(cx).is_pending() {
-                break;
-            }
-            match self.check_deadlines(Instant::now()) {
-                Ok(next) => self.set_timer(next),
-                Err(end) => return Some(end),
-            }
-        }
-        self.timer_moved = false;
-        None
-    }
-
-    /// Sends a heartbeat that is due. Returns the next deadline.
-    fn check_deadlines(&mut self, now: Instant) -> Result<Option<Instant>, End> {
-        if let Phase::Draining(end, deadline) = self.phase {
-            return if now < deadline { Ok(Some(deadline)) } else { Err(end) };
-        }
-        if let Some(at) = self.delivers_at {
-            if now < at {
-                return Ok(Some(at));
-            }
-            self.delivers_at = None;
-            self.delivering = true;
-        }
-        if !self.may_read() {
-            // It may have sent what is not read: that is no silence.
-            self.last_command = now;
-        }
-        let Some(interval) = self.settings.heartbeat_interval else {
-            let silent_at = self.last_command + 2 * HEARTBEAT_INTERVAL;
-            return match self.input.is_large() {
-                true if now >= silent_at => Err(End::Silent),
-                large => Ok(large.then_some(silent_at)),
-            };
-        };
-        let silent_at = self.last_command + 2 * interval;
-        if now >= silent_at {
-            return Err(End::Silent);
-        }
-        let stuck_at = self.output.stuck_since().map(|since| since + interval);
-        if stuck_at.is_some_and(|at| now >= at) {
-            return Err(End::Stuck);
-        }
-        if now >= self.next_heartbeat {
-            self.next_heartbeat = now + interval;
-            if self.phase == Phase::Open && self.output.unsent() < DELIVERY_BYTES {
-                put_response(self.output.buf(), HEARTBEAT);
-            }
-        }
-        Ok(Some(self.next_heartbeat.min(silent_at).min(stuck_at.unwrap_or(silent_at))))
     }
 }

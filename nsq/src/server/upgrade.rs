@@ -14,7 +14,8 @@ use std::task::Poll;
 use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, timeout};
 
-use super::session::{End, Phase, Session};
+use super::phase::{End, Phase};
+use super::session::Session;
 use crate::wire::error::{Code, WireError};
 use crate::wire::frame::OK_FRAME;
 use crate::wire::identify::{Reply, Request, ms};

@@ -24,9 +24,9 @@ pub enum Code {
     BadMessage,
     /// IDENTIFY asked for what can't be.
     IdentifyFailed,
-    /// This server does not ask for authorization.
+    /// AUTH at a server that does not ask for authorization.
     AuthDisabled,
-    /// This server asks for authorization, and there was none.
+    /// A command before AUTH at a server that asks for authorization.
     AuthFirst,
     /// The auth server could not be asked, or gave no valid answer.
     AuthFailed,

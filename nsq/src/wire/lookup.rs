@@ -15,7 +15,7 @@ use mq_core::{ChannelName, TopicName};
 
 use super::error::{Code, WireError};
 use super::name::Name;
-pub use super::parse::Stage;
+pub use super::stop::Stage;
 
 /// First bytes of a client, sent once and not answered.
 pub const MAGIC: [u8; 4] = *b"  V1";
@@ -44,11 +44,11 @@ pub const PING: &[u8] = b"PING\n";
 pub enum Command<'a> {
     /// The client's description of itself: JSON, see [`BrokerIdentity`].
     Identify(&'a [u8]),
-    /// It has this topic, or this channel of it.
+    /// The broker has this topic, or this channel of it.
     Register(Name<'a>, Option<Name<'a>>),
     /// The producer has deleted this topic, or this channel of it.
     Unregister(Name<'a>, Option<Name<'a>>),
-    /// It is alive.
+    /// The broker is alive.
     Ping,
 }
 

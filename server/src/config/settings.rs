@@ -36,9 +36,9 @@ pub(crate) struct Setting {
 pub(crate) enum Effect {
     /// The effect that its help describes.
     Full,
-    /// No effect, for good: the text says what applies instead.
+    /// Ignored for good: the text says what applies instead.
     None(&'static str),
-    /// No effect yet.
+    /// Ignored so far.
     Later,
 }
 

@@ -112,7 +112,7 @@ impl DeadLetters {
         (self.moving.capacity() + self.waiting.capacity()) * size_of::<DeadLetter>()
     }
 
-    /// Whether so many deliveries make a message one.
+    /// Whether a message that was delivered `attempts` times is a dead letter.
     pub(super) fn is_made_by(&self, attempts: u16) -> bool {
         self.are_kept() && attempts >= self.max_attempts
     }

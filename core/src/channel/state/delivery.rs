@@ -17,7 +17,7 @@ pub(crate) enum Pick {
     Redelivery(Offset),
     /// The first message at or after the position: [`State::take_first_delivery`].
     FirstDelivery(Pos),
-    /// No credit, paused, or nothing there.
+    /// The subscriber has no credit, the channel is paused, or holds nothing to deliver.
     Nothing,
 }
 
@@ -26,7 +26,7 @@ pub(crate) enum Pick {
 pub(crate) enum Taken {
     /// In flight at the subscriber: deliver it, with this count of attempts.
     Deliver(u16),
-    /// It waits for its time; not delivered.
+    /// The message waits for its time, and was not delivered.
     Deferred,
     /// Left out by the subscriber's sample rate, and so finished; not delivered.
     Sampled,

@@ -24,7 +24,7 @@ pub(super) struct Connection {
 
 #[derive(Default)]
 pub(super) struct Topic {
-    /// Sorted. Includes every channel's.
+    /// Producers of the topic and of all its channels, sorted.
     pub(super) producers: Vec<ProducerId>,
     /// Sorted by name.
     pub(super) channels: Vec<Channel>,
@@ -32,14 +32,14 @@ pub(super) struct Topic {
     pub(super) idle_since: Option<Mono>,
     /// The last producer deleted it. Implies `idle_since`.
     pub(super) is_deleted: bool,
-    /// It was deleted, and brought back only by producers under a tombstone: until then it is as if it were
-    /// not there.
+    /// Time until which the topic is hidden: it was deleted, and brought back only by producers under a
+    /// tombstone.
     pub(super) hidden_until: Option<Mono>,
 }
 
 pub(super) struct Channel {
     pub(super) name: ChannelName,
-    /// Sorted.
+    /// Its producers, sorted.
     pub(super) producers: Vec<ProducerId>,
     /// There exactly while it has no producer.
     pub(super) idle_since: Option<Mono>,

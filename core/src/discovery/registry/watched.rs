@@ -10,7 +10,7 @@ use crate::name::TopicName;
 #[derive(Default)]
 pub(super) struct Watched {
     topics: HashSet<TopicName>,
-    /// Some of `topics`.
+    /// Those of `topics` that may have changed.
     changed: HashSet<TopicName>,
 }
 

@@ -28,8 +28,8 @@ pub(crate) struct Plan {
     pub(crate) copy: Vec<FileNo>,
 }
 
-/// Decides. `checkpoint` is the log position below which state frames are dead. Where the disk is `short`,
-/// what is dead is removed even if it is little.
+/// Decides which files to remove and which to copy. `checkpoint` is the log position below which state frames
+/// are dead. Where the disk is `short`, what is dead is removed even if it is little.
 pub(crate) fn plan(
     files: &[FileFacts],
     pending: &HashMap<u32, Pending>,

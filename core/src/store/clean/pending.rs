@@ -8,7 +8,7 @@ use crate::store::memory::marks::Marks;
 /// The pending messages of a topic: all from `from` on, and some below.
 pub(crate) struct Pending {
     pub(crate) from: Offset,
-    /// Sorted.
+    /// Pending messages below `from`, sorted.
     pub(crate) below: Vec<Offset>,
 }
 
@@ -20,7 +20,7 @@ pub(crate) struct Collected {
 }
 
 impl Collected {
-    /// The same in order.
+    /// The pending messages in order.
     pub(crate) fn sort(self) -> Pending {
         let Self { from, mut below } = self;
         below.retain(|offset| *offset < from);

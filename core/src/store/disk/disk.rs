@@ -52,7 +52,7 @@ pub trait Disk: Send + Sync {
     fn is_in_place(&self) -> io::Result<bool>;
     /// A number that is another one after any change of names in the folder, whoever made it.
     fn version(&self) -> io::Result<u64>;
-    /// Gives the folder up, so that others can open it. Nothing is changed through this disk afterwards.
+    /// Releases the folder, so that others can open it. Nothing is changed through this disk afterwards.
     fn release(&self) {}
 }
 
@@ -61,8 +61,8 @@ pub trait Disk: Send + Sync {
 pub trait File: Send + Sync {
     /// Reads up to `buf.len()` bytes at `at`; fewer only at the end of the file.
     fn read_at(&self, buf: &mut [u8], at: u64) -> io::Result<usize>;
-    /// The same if no disk need be waited for; `WouldBlock` if it must be, or where the system does not say.
-    /// After `WouldBlock` the contents of `buf` are unspecified.
+    /// [`File::read_at`] if no disk need be waited for; `WouldBlock` if it must be, or where the system does
+    /// not say. After `WouldBlock` the contents of `buf` are unspecified.
     fn read_at_nowait(&self, buf: &mut [u8], at: u64) -> io::Result<usize>;
     /// Writes all of `bufs` one after the other from `at`. After an error any prefix may have been written.
     /// The slices are used up: what they hold afterwards is unspecified.

@@ -133,7 +133,7 @@ pub struct Unfinished {
     pub offset: Offset,
     /// Deliveries so far.
     pub attempts: u16,
-    /// Not to be delivered before; 0 for at once.
+    /// Time before which it is not delivered; 0 for at once.
     pub due: Wall,
 }
 

@@ -28,7 +28,7 @@ pub(crate) const RUN_BYTES_MAX: u64 = 64 * 1024;
 const FOOTER_MAGIC: &[u8; 8] = b"mqindex1";
 const RUN_BYTES: usize = 20;
 
-/// Some neighbouring frames of one topic.
+/// A run of neighbouring frames of one topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Run {
     /// Byte of the file at which the first frame begins.

@@ -54,7 +54,7 @@ pub(crate) enum Name {
 /// The contents of a file that has one of the store's names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Contents {
-    /// They begin as the store's do.
+    /// The first bytes are those of the store's files.
     Own,
     /// Empty or all zeros: the store's, before anything was written, or as a power loss left it.
     Blank,
@@ -209,12 +209,12 @@ pub(crate) fn fill_bytes(file: &dyn File, bytes: &[u8]) -> io::Result<()> {
 pub(crate) struct Foreign {
     /// Files in which nsqd keeps its topics and messages.
     pub(crate) nsqd: Vec<String>,
-    /// All others.
+    /// Other files that are not the store's.
     pub(crate) others: Vec<String>,
 }
 
 impl Foreign {
-    /// Finds them. Folders, links and what is no plain file are not looked at.
+    /// Finds the files that are not the store's. Skips folders, links and all else that is no plain file.
     pub(crate) fn find(disk: &dyn Disk) -> io::Result<Self> {
         let mut found = Self::default();
         let mut names = disk.list()?;

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use crate::store::log::{CommitListener, QueuedFrame};
 use crate::wake::Wake;
 
-/// Frames of one outcome. Their listeners hear of it, neighbours of one listener together, and then whoever
-/// waits is woken.
+/// Frames of one outcome. Each listener gets its neighbouring frames in one call; then all waiters are woken.
 #[derive(Default)]
 pub(super) struct Completions {
     frames: Vec<(Arc<dyn CommitListener>, QueuedFrame)>,
@@ -52,7 +51,7 @@ impl Completions {
         }
     }
 
-    /// Wakes whoever waits for these frames.
+    /// Wakes the waiters for these frames.
     pub(super) fn wake(&mut self) {
         self.wakes.drain(..).for_each(|wake| wake.wake());
     }

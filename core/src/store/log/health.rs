@@ -33,9 +33,9 @@ pub(crate) struct Health {
 struct State {
     /// Failures of tasks when they were last tried.
     failed: Vec<(Task, ErrorKind, String)>,
-    /// The disk was full: publishes are refused until the reserve is back.
+    /// Whether the disk was full: publishes are refused until the reserve is back.
     is_full: bool,
-    /// The folder is not where it was opened.
+    /// Whether the folder is not where it was opened.
     is_away: bool,
     /// Numbers of files whose contents on disk can't be known.
     suspects: BTreeSet<FileNo>,
@@ -79,7 +79,7 @@ impl Health {
         });
     }
 
-    /// The disk is full, or no longer so.
+    /// Records whether the disk is full.
     pub(super) fn set_full(&self, is_full: bool) {
         self.change(|state| match (state.is_full, is_full) {
             (false, true) => {
@@ -94,19 +94,19 @@ impl Health {
         });
     }
 
-    /// The folder was moved away from its path, or is back.
+    /// Records whether the folder was moved away from its path.
     pub(super) fn set_away(&self, is_away: bool) {
         if self.state.lock().is_away != is_away {
             self.change(|state| state.is_away = is_away);
         }
     }
 
-    /// The file's contents on disk can't be known. It is not written any more.
+    /// Records that the file's contents on disk can't be known. The file is not written any more.
     pub(super) fn mark_suspect(&self, no: FileNo) {
         self.change(|state| _ = state.suspects.insert(no));
     }
 
-    /// The file was written anew.
+    /// Records that the file was written anew.
     pub(super) fn clear_suspect(&self, no: FileNo) {
         self.change(|state| _ = state.suspects.remove(&no));
     }

@@ -56,7 +56,7 @@ const CUTS_MAX: usize = 4096;
 pub(crate) struct Log {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) catalog: Arc<Catalog>,
-    /// Bytes of frames after which a file is followed by the next.
+    /// Bytes of frames after which a file is full, and the next begins.
     pub(super) file_bytes: u64,
     pub(super) manifest: Mutex<Manifest>,
     /// Names of files that no manifest to come will name.
@@ -65,9 +65,9 @@ pub(crate) struct Log {
     pub(super) writer: Mutex<Writer>,
     /// Files that may hold unsynced frames. Innermost.
     pub(super) files: Mutex<Files>,
-    /// Held by who makes the next file.
+    /// Held while the next file is made.
     pub(super) preparing: Mutex<()>,
-    /// Held by who fsyncs.
+    /// Held during an fsync.
     pub(super) syncing: Mutex<()>,
     /// Position up to which everything is written.
     pub(super) written: AtomicU64,
@@ -93,9 +93,9 @@ pub(crate) struct Log {
     pub(super) replaces_checkpoint: AtomicBool,
     /// Space for what must be written on a full disk.
     pub(super) reserve: Reserve,
-    /// The last write took long: the log's own thread writes.
+    /// Whether the last write took long: then the log's own thread writes.
     pub(super) slow: AtomicBool,
-    /// Whether there is such a thread.
+    /// Whether the log has a thread of its own.
     pub(super) has_thread: AtomicBool,
     /// The log's own thread, unparked when it has something to do.
     pub(crate) log_thread: Arc<Parker>,
@@ -162,8 +162,8 @@ impl Log {
         })
     }
 
-    /// Queues a data frame of `topic`. `listener` hears when it is written. `None`, and nothing queued, if
-    /// `epoch` is given and is over: a write has failed since.
+    /// Queues a data frame of `topic`. `listener` is called when it is written, or has failed. `None`, and
+    /// nothing queued, if `epoch` is given and is over: a write has failed since.
     pub(crate) fn enqueue(
         &self,
         topic: u32,
@@ -387,7 +387,7 @@ impl Log {
         self.room.lock().entry(address).or_insert_with(|| Arc::clone(wake));
     }
 
-    /// Wakes who waits for room.
+    /// Wakes all that wait for room.
     pub(crate) fn wake_waiting(&self) {
         let waiting = std::mem::take(&mut *self.room.lock());
         waiting.values().for_each(|wake| wake.wake());

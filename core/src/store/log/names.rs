@@ -1,5 +1,5 @@
-//! Whether what was written is found again by its names: the folder and its files can be moved, removed or
-//! replaced under a running broker, and its open files take everything all the same.
+//! Checks that what was written is found again by its names: the folder and its files can be moved, removed
+//! or replaced under a running broker, and its open files take everything all the same.
 
 use std::io;
 use std::sync::Arc;
@@ -71,7 +71,7 @@ impl Log {
         if is_in_place { Ok(()) } else { Err(away()) }
     }
 
-    /// Looks for what was removed or replaced behind the log's back.
+    /// Finds the files that others removed or replaced.
     ///
     /// # Errors
     /// `Io`.

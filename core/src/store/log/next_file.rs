@@ -40,7 +40,7 @@ impl Log {
         Ok(spare)
     }
 
-    /// Gives up the next file, whose name is gone: another is made.
+    /// Drops the next file, whose name is gone: another is made.
     pub(crate) fn forget_spare(&self, no: FileNo) -> Result<()> {
         let _one = self.preparing.lock();
         if self.files.lock().spare.take_if(|spare| spare.no == no).is_none() {

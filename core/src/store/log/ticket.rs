@@ -74,10 +74,10 @@ impl Ticket {
 /// ```
 #[derive(Debug)]
 pub enum Outcome {
-    /// Not decided yet.
+    /// Neither committed nor failed so far.
     Pending,
     /// The topic's level is met.
     Done,
-    /// It was not stored and never will be.
+    /// The frame was not stored and never will be.
     Failed(Error),
 }

@@ -111,8 +111,8 @@ fn proven(
     Ok(None)
 }
 
-/// Damage in `unreadable` log files, which have no header to read them by: all are damaged but one that stands
-/// after the `newest` readable one, whose first write a crash cut short. `order` has the numbers of
+/// Damage in `unreadable` log files, which have no header to read them by: all are damaged but one that
+/// stands after the `newest` readable one, whose first write a crash cut short. `order` has the numbers of
 /// the files in the order of their positions; without a manifest, their own order must do. `end` is where the
 /// readable log ends.
 pub(crate) fn damaged_headers(

@@ -395,7 +395,7 @@ impl Counts<'_> {
         Tail { file, at, frames: self.frames, messages: self.messages }
     }
 
-    /// The same, with what was read since.
+    /// The place of the cut, with the frames and messages that were read since.
     fn ended(&self, begun: Tail) -> Tail {
         let (frames, messages) = (self.frames - begun.frames, self.messages - begun.messages);
         Tail { frames, messages, ..begun }

@@ -19,7 +19,8 @@ pub(crate) struct DedupWindow {
     first: u32,
     /// Entries that are not gone.
     live: usize,
-    /// The last so many are not stored yet: their offsets count from the first message of their batch.
+    /// Number of last entries that are not stored yet: their offsets count from the first message of their
+    /// batch.
     staged: usize,
     /// Makes places in the index unknown to who chooses ids.
     seeds: [u64; 2],
@@ -30,7 +31,7 @@ pub(crate) struct DedupWindow {
 pub(crate) enum Known {
     /// The message at this offset has it.
     Stored(Offset),
-    /// It is staged: so many messages after the first of the batch.
+    /// The message is staged, at this index of its batch.
     Staged(u32),
 }
 
@@ -139,7 +140,7 @@ impl DedupWindow {
         self.live
     }
 
-    /// All that is known.
+    /// Ids of stored messages, oldest first.
     pub(crate) fn iter(&self) -> impl Iterator<Item = StoredId> + '_ {
         let stored = self.entries.len() - self.staged;
         self.entries.iter().take(stored).filter(|entry| entry.offset != GONE).copied()

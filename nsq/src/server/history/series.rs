@@ -59,7 +59,7 @@ impl Step {
         }
     }
 
-    /// This step and the `next` as one.
+    /// Joins the step and the `next` into one.
     pub(super) fn and(self, next: Self) -> Self {
         Self {
             depth: next.depth,

@@ -33,7 +33,7 @@ pub(in crate::server) struct History {
     /// The length of the coarse step that is not complete.
     partial: Duration,
     node: Series,
-    /// All others, by `topic` or `topic:channel`: no name has a colon.
+    /// Series of topics and channels, by `topic` or `topic:channel`: no name has a colon.
     series: BTreeMap<Box<str>, Series>,
     /// Topics and channels of the last round without a series, for want of room.
     missing: usize,

@@ -39,7 +39,7 @@ pub(in crate::server) struct TopicEntry {
     /// The damage that the topic is stopped for, if it is. Not one of nsqd's fields.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::server) damage: Option<String>,
-    /// Only metrics show this figure and those below.
+    /// A figure of metrics alone, as those below are.
     #[serde(skip)]
     pub(in crate::server) bytes: u64,
     #[serde(skip)]
@@ -74,7 +74,7 @@ pub(in crate::server) struct ChannelEntry {
     /// Messages moved to the dead letter topic. Not one of nsqd's fields, and absent while it is 0.
     #[serde(skip_serializing_if = "is_none")]
     pub(in crate::server) dead_letter_count: u64,
-    /// Only metrics show this figure and those below.
+    /// A figure of metrics alone, as those below are.
     #[serde(skip)]
     pub(in crate::server) finished: u64,
     #[serde(skip)]

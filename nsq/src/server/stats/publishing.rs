@@ -49,7 +49,7 @@ impl Measured {
         }
     }
 
-    /// They are answered now.
+    /// Reports the publishes that are answered now.
     pub(in crate::server) fn report(&mut self, publishing: &Publishing) {
         if self.answered.is_empty() {
             return;

@@ -19,7 +19,7 @@ pub enum Run<'a> {
         /// Whether they were stored before.
         duplicate: bool,
     },
-    /// Not stored.
+    /// The message was not stored.
     Refused {
         /// Messages.
         count: u32,

@@ -124,7 +124,7 @@ enum Change {
 enum Trust {
     /// May survive a power loss, whole or torn.
     Unsynced,
-    /// The same, and no later sync changes that: one has failed on it.
+    /// Unsynced, and no later sync changes that: one has failed on it.
     Suspect,
     /// Synced, and kept apart only because what lies under it is suspect.
     Synced,
