@@ -41,7 +41,7 @@ pub struct Batch {
     deferred: bool,
     /// Messages that have an id, by index.
     ids: Vec<(u32, IdHash)>,
-    /// Positions of every [`MARK_EVERY`](super::marks::MARK_EVERY)th record; see [`Marks`].
+    /// Positions of every [`MARK_EVERY`]th record; see [`Marks`].
     marks: Vec<u32>,
 }
 
