@@ -155,6 +155,8 @@ async fn settings_of_topics_and_channels_are_shown_and_changed() {
     let channel = ["--channel", "c", "max_attempts=1", "dead_letter_topic=dead", "redelivery_delay=2s"];
     let expected = "max_attempts       1\ndead_letter_topic  dead\nredelivery_delay   2s\n";
     assert_eq!(text(&channel), expected);
+    assert!(text(&["--channel", "c", "redelivery_delay=0s"]).ends_with("redelivery_delay   0s\n"));
+    assert_eq!(text(&channel), expected);
     let json: serde_json::Value = serde_json::from_str(&text(&["--channel", "c", "--json"])).unwrap();
     assert_eq!((&json["max_attempts"], &json["redelivery_delay"]), (&1.into(), &2000.into()));
     for (more, hint) in [

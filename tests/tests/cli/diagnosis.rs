@@ -64,6 +64,27 @@ fn a_ping_names_the_port_that_does_not_answer() {
 }
 
 #[test]
+fn one_port_that_is_named_is_asked_alone_and_the_other_is_said() {
+    let broker = Broker::start();
+    for (flag, address, port, other) in [
+        ("--tcp-address", broker.address(), "tcp", "http was not asked: --http-address"),
+        ("--http-address", broker.http_address(), "http", "tcp was not asked: --tcp-address"),
+    ] {
+        let ping = mq(&["ping", "--json", flag, address]);
+        assert!(ping.stderr.contains(other), "{}", ping.stderr);
+        let answers = lines(ping.ok());
+        assert_eq!((answers.len(), &answers[0]["port"]), (1, &port.into()));
+        let doctor = mq(&["doctor", "--json", flag, address]);
+        assert_eq!(doctor.status.code(), Some(0), "{}", text(doctor.stdout));
+        let findings = lines(doctor.stdout);
+        let is_note = |finding: &Value| {
+            finding["grade"] == "note" && finding["what"].as_str().unwrap().starts_with(other)
+        };
+        assert!(findings.iter().any(is_note), "{findings:?}");
+    }
+}
+
+#[test]
 fn a_status_sums_up_a_broker() {
     let broker = Broker::start();
     publish(&broker, "t", "one\ntwo\n");
