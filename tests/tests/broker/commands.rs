@@ -121,6 +121,8 @@ fn messages_come_from_arguments_and_a_file_too() {
         with(&["--id", "a", "--header", "trace=1", "once"], b"").ok();
     }
     with(&["later", "--delay", "1h"], b"").ok();
+    // The longest that may be sent: a topic of its own.
+    mq(&["pub", "--topic", "longest", "--tcp-address", broker.address(), "--max-msg-size", "3", "abc"]).ok();
     let listed = mq(&["topics", "create", "t", "--channel", "c", "--http-address", broker.http_address()]);
     listed.ok();
     let listed = mq(&["topics", "--http-address", broker.http_address()]).ok();
