@@ -139,15 +139,12 @@ async fn look(admin: &Arc<Admin>, view: &str, request: Request) -> Result<Answer
         "topics" => views::topics(&snapshot, &query, reading),
         "nodes" => views::nodes(&snapshot, &query, reading),
         // The numbers of one topic or channel would be wrong: they lack the other nodes'.
-        _ if reading.is_some() => {
-            let part = json!({"at": snapshot.at, "warnings": snapshot.warnings, "reading": reading});
-            Ok(Answer::json(&part).status(StatusCode::ACCEPTED))
-        }
+        _ if reading.is_some() => Ok(views::later(&snapshot, reading)),
         "topic" => views::topic(&snapshot, call, named("topic")?).await,
         "channel" => views::channel(&snapshot, call, named("topic")?, named("channel")?).await,
         "node" => views::node(&snapshot, &query, named("node")?),
         "lookup" => Ok(views::lookup(&snapshot, &fleet::inactive(&snapshot, call).await)),
-        "history" => views::history(&snapshot, call, &query).await,
+        "history" => views::history(&admin.fleet, viewer.key(admin), snapshot, call, &query).await,
         _ => {
             let answer = views::peek(&snapshot, call, &query).await;
             let outcome = answer.as_ref().map_or_else(Answer::code, Answer::code);

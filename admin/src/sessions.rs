@@ -150,6 +150,20 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn beyond_the_bound_the_oldest_session_ends() {
+        let sessions = Sessions::default();
+        let cookie = Named { name: "c".to_owned(), base: "/".to_owned(), is_secure: false };
+        let mut ids = Vec::new();
+        for _ in 0..=SESSIONS_MAX {
+            let set = sessions.open(Secret::new(Arc::from(&b"token"[..])), &cookie).unwrap();
+            ids.push(set.strip_prefix("c=").and_then(|rest| rest.split(';').next()).unwrap().to_owned());
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        assert!(sessions.token_of(&ids[0]).is_none());
+        assert!(ids[1..].iter().all(|id| sessions.token_of(id).is_some()));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn after_ten_wrong_tokens_an_address_waits_a_minute() {
         let sessions = Sessions::default();
         for _ in 0..10 {

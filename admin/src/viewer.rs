@@ -75,7 +75,8 @@ impl Viewer {
         admin.fleet.prepare(&self.call, self.key(admin));
     }
 
-    fn key(&self, admin: &Admin) -> Key {
+    /// The viewers who see the same.
+    pub(crate) fn key(&self, admin: &Admin) -> Key {
         // Where one token is for all, all see the same; else an auth server may look at the address too.
         let asks = admin.settings.access.as_ref().is_some_and(|access| !access.is_open());
         match &admin.settings.credentials {

@@ -21,6 +21,7 @@ use mq_net::transport::Transport;
 use mq_nsq::client::{Admin, AdminError, Connection};
 use tokio::time::timeout;
 
+use crate::brokers::asked::Asked;
 use crate::fleet::FleetFlags;
 use crate::stats::Info;
 use crate::stdout::stdout;
@@ -114,16 +115,23 @@ async fn examine(options: &Doctor) -> Result<Seen, String> {
     Ok(seen)
 }
 
-/// Looks at one broker through both of its ports.
+/// Looks at one broker through the ports that the flags name.
 async fn one(
     options: &Doctor,
     http: &HttpFlags,
     server: &Server,
     seen: &mut Seen,
 ) -> Result<Option<Info>, String> {
-    let tcp = tcp(options).await?;
-    seen.has_answer |= tcp.grade == Grade::Ok;
-    seen.add([tcp]);
+    let asked = Asked::of(&options.broker, &options.http);
+    if asked.tcp {
+        let tcp = tcp(options).await?;
+        seen.has_answer |= tcp.grade == Grade::Ok;
+        seen.add([tcp]);
+    }
+    seen.add(asked.left_out().map(Finding::note));
+    if !asked.http {
+        return Ok(None);
+    }
     let info = match server.info().await {
         Ok(info) => info,
         Err(error) => {
@@ -135,7 +143,9 @@ async fn one(
     };
     seen.has_answer = true;
     seen.add([Finding::ok(format!("http {} answers", http.address()))]);
-    seen.add(checks::is_one_broker(options.broker.address(), http.address(), &info));
+    if asked.tcp {
+        seen.add(checks::is_one_broker(options.broker.address(), http.address(), &info));
+    }
     if let Some(given) = &options.data_path {
         let path = server.admin.get("/config/data_path", &[]).await.unwrap_or_default();
         seen.add(checks::folder(given, &String::from_utf8_lossy(&path)));

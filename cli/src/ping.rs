@@ -9,11 +9,12 @@ use mq_server::config::units;
 use serde::Serialize;
 use tokio::time::timeout;
 
+use crate::brokers::asked::Asked;
 use crate::stdout::stdout;
 use crate::{Outcome, runtime};
 
 /// Exit statuses, for the help.
-pub(crate) const EXIT_CODES: &str = "Exit status: 0 if every port answered, 1 if one did not.";
+pub(crate) const EXIT_CODES: &str = "Exit status: 0 if every port that was asked answered, 1 if one did not.";
 
 /// Flags of `mq ping`.
 #[derive(clap::Args)]
@@ -40,11 +41,32 @@ struct Answer {
     detail: String,
 }
 
-/// Asks both ports.
+/// Asks the ports that the flags name, or both where they name none.
 pub(crate) fn run(options: Ping) -> Outcome {
-    runtime()?.block_on(async {
-        let (identify, http) = (options.broker.identify()?, options.http.with(&options.broker));
-        let admin = http.admin()?.with_timeout(options.timeout);
+    let asked = Asked::of(&options.broker, &options.http);
+    let answers = runtime()?.block_on(ask(&options, asked))?;
+    let mut out = stdout();
+    for answer in &answers {
+        // Who reads it may have seen enough.
+        let _ = match options.json {
+            true => serde_json::to_writer(&mut out, answer).map_err(Into::into).and_then(|()| writeln!(out)),
+            false if answer.ok => {
+                writeln!(out, "{} {} {:.1} ms {}", answer.port, answer.address, answer.ms, answer.detail)
+            }
+            false => writeln!(out, "{} {}", answer.port, answer.detail),
+        };
+    }
+    if let Some(left_out) = asked.left_out() {
+        // A closed stderr changes nothing about the answers.
+        let _ = writeln!(std::io::stderr(), "mq ping: {left_out}");
+    }
+    Ok(u8::from(answers.iter().any(|answer| !answer.ok)))
+}
+
+async fn ask(options: &Ping, asked: Asked) -> Result<Vec<Answer>, String> {
+    let mut answers = Vec::new();
+    if asked.tcp {
+        let identify = options.broker.identify()?;
         let connect = async {
             let connection = Connection::connect(options.broker.address(), identify).await;
             let connection = connection.map_err(|error| options.broker.explain(&error))?;
@@ -53,27 +75,18 @@ pub(crate) fn run(options: Ping) -> Outcome {
             let _ = connection.close().await;
             Ok(format!("version {version}"))
         };
-        let tcp = measured("tcp", options.broker.address(), options.timeout, connect).await;
-        let ask = async {
+        answers.push(measured("tcp", options.broker.address(), options.timeout, connect).await);
+    }
+    if asked.http {
+        let http = options.http.with(&options.broker);
+        let admin = http.admin()?.with_timeout(options.timeout);
+        let health = async {
             let health = admin.get("/ping", &[]).await.map_err(|error| http.explain(&error))?;
             Ok(String::from_utf8_lossy(&health).into_owned())
         };
-        let http = measured("http", http.address(), options.timeout, ask).await;
-        let mut out = stdout();
-        for answer in [&tcp, &http] {
-            // Who reads it may have seen enough.
-            let _ = match options.json {
-                true => {
-                    serde_json::to_writer(&mut out, answer).map_err(Into::into).and_then(|()| writeln!(out))
-                }
-                false if answer.ok => {
-                    writeln!(out, "{} {} {:.1} ms {}", answer.port, answer.address, answer.ms, answer.detail)
-                }
-                false => writeln!(out, "{} {}", answer.port, answer.detail),
-            };
-        }
-        Ok(u8::from(!tcp.ok || !http.ok))
-    })
+        answers.push(measured("http", http.address(), options.timeout, health).await);
+    }
+    Ok(answers)
 }
 
 async fn measured(

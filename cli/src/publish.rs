@@ -1,13 +1,14 @@
 //! `mq pub`: messages from the command line, a file, or stdin's lines.
 //!
-//! - `line_batches`: from an input to lines; `progress`: the line on stderr; `sender`: to brokers; `to_nsq`:
-//!   NSQ's tool, and `rate` for it
+//! - `line_batches`: from an input to lines; `progress`: the line on stderr; `sender`: to brokers; `waiting`:
+//!   what it waits for, in words; `to_nsq`: NSQ's tool, and `rate` for it
 
 mod line_batches;
 mod progress;
 mod rate;
 mod sender;
 mod to_nsq;
+mod waiting;
 
 use std::io::Read;
 use std::path::PathBuf;
@@ -41,7 +42,8 @@ pub(crate) struct Pub {
     /// Topic to publish to; made if there is none
     #[arg(long, value_name = "TOPIC", value_parser = |text: &str| TopicName::parse(text))]
     topic: TopicName,
-    /// Messages to publish; without any, and without --file, each line of stdin is one
+    /// Messages to publish; without any, and without --file, each line of stdin is one, and an
+    /// empty line none
     #[arg(value_name = "MESSAGE", conflicts_with = "file")]
     messages: Vec<String>,
     /// File to publish whole as one message; - is stdin
@@ -158,9 +160,10 @@ async fn publish(options: &Pub, whole: Option<Vec<Bytes>>) -> Outcome {
             return Ok(status);
         }
     }
-    let mut sender = Sender::new(vec![client]);
+    let mut sender = Sender::new(vec![client.clone()]);
     let sent = tokio::select! {
         sent = send_all(options, whole, &mut sender, &mut progress) => sent,
+        failed = waiting::report(&client) => Err(options.broker.explain(&failed)),
         (signal, _) = interrupt.next() => Err(format!("interrupted by {signal}")),
     };
     // Also after a failure: what is under way may still be acknowledged, and the summary shall be true.
@@ -201,8 +204,9 @@ async fn send_all(
             }
         };
         let Some(batch) = batch else { break };
-        let LineBatch { lines, too_long } = batch?;
+        let LineBatch { lines, too_long, empty } = batch?;
         progress.left_out(&too_long, options.max_msg_size);
+        progress.lines_empty += empty;
         progress.read(&lines);
         for body in lines {
             sender.send(options.topic.as_str(), options.message(body)).await.map_err(explained)?;
@@ -234,7 +238,7 @@ type Batches = mpsc::Receiver<Result<LineBatch, String>>;
 fn one_batch(messages: Vec<Bytes>) -> Batches {
     let (sender, receiver) = mpsc::channel(1);
     // There is room for it.
-    let _ = sender.try_send(Ok(LineBatch { lines: messages, too_long: Vec::new() }));
+    let _ = sender.try_send(Ok(LineBatch { lines: messages, ..LineBatch::default() }));
     receiver
 }
 

@@ -158,9 +158,10 @@ fn print(
     for (name, form) in known {
         let value = match (settings.get(*name), form) {
             (None | Some(Value::Null), _) => "none".to_owned(),
-            (Some(Value::Number(ms)), Form::Duration) => {
-                format!("{:?}", Duration::from_millis(ms.as_u64().unwrap_or_default()))
-            }
+            (Some(Value::Number(ms)), Form::Duration) => match ms.as_u64().unwrap_or_default() {
+                0 => "0s".to_owned(),
+                ms => format!("{:?}", Duration::from_millis(ms)),
+            },
             (Some(Value::String(word)), _) => printable(word),
             (Some(other), _) => other.to_string(),
         };

@@ -46,7 +46,8 @@ pub(crate) struct Tail {
     #[arg(short = 'n', long = "max", value_name = "COUNT")]
     max: Option<u64>,
     /// Each message as a JSON object: topic, id, offset, timestamp in nanoseconds, attempts, broker,
-    /// headers, and body or, if that is not UTF-8, body_hex
+    /// headers, and body or, if that is not UTF-8, body_hex. Without --channel there are no headers while the
+    /// topic has no channel: `mq peek --json` shows them
     #[arg(long)]
     json: bool,
     #[command(flatten)]

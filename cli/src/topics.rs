@@ -22,6 +22,9 @@ pub(crate) struct Topics {
     /// Topic to do it to; `list` takes none
     #[arg(value_name = "TOPIC", value_parser = |text: &str| TopicName::parse(text))]
     topic: Option<TopicName>,
+    /// A channel, where nothing belongs: said with the flag that names one
+    #[arg(value_name = "WORD", hide = true)]
+    misplaced: Option<String>,
     /// Channel of the topic to do it to, rather than the topic
     #[arg(long, value_name = "CHANNEL", value_parser = |text: &str| ChannelName::parse(text))]
     channel: Option<ChannelName>,
@@ -87,6 +90,12 @@ struct ChannelLine<'a> {
 }
 
 pub(crate) fn run(options: Topics) -> Outcome {
+    if let (Some(topic), Some(word)) = (&options.topic, &options.misplaced) {
+        let (action, word) = (options.action.word(), printable(word));
+        return Err(format!(
+            "{word} is one word too many; a channel goes behind --channel: mq topics {action} {topic} --channel {word}"
+        ));
+    }
     runtime()?.block_on(act(&options))?;
     Ok(0)
 }

@@ -3,8 +3,9 @@
 //! - [`Fleet`]: keeps the last [`Snapshot`] for all viewers of the same rights; [`Sources`]: where it begins
 //! - `gather`: reads it, and asks `trouble` for its findings; `clients`: of channels
 //! - `infos`: what a broker says of itself until it is started anew
-//! - `trend`: disks over the last minutes; `options`: settings that ought to be the same on all brokers
+//! - [`Charts`]: of all topics; `trend`: disks over the last minutes; `options`: settings that ought to be the same on all brokers
 
+mod charts;
 mod clients;
 mod gather;
 mod infos;
@@ -22,6 +23,7 @@ use tokio::time::{Instant, timeout};
 
 use self::trend::Trends;
 
+pub(crate) use charts::{Charts, Wanted};
 pub(crate) use clients::{clients_of, clients_on, inactive};
 pub(crate) use gather::{all, seconds_now};
 
@@ -64,6 +66,7 @@ pub(crate) struct Fleet {
     sources: RwLock<Arc<Sources>>,
     options: options::Known,
     infos: infos::Known,
+    pub(crate) charts: Charts,
     trends: Mutex<Trends>,
     kept: Mutex<HashMap<Key, Arc<Kept>>>,
 }
@@ -133,6 +136,7 @@ impl Fleet {
             sources: RwLock::new(Arc::new(sources)),
             options: options::Known::default(),
             infos: infos::Known::default(),
+            charts: Charts::default(),
             trends: Mutex::default(),
             kept: Mutex::default(),
         }

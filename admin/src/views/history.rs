@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use mq_net::http::{Answer, Query};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::{invalid, missing};
-use crate::fleet::{all, seconds_now};
+use super::{invalid, later, missing};
+use crate::fleet::{Fleet, Key, Reading, Wanted, all, seconds_now};
 use crate::snapshot::Snapshot;
 use crate::upstream::answers::Curve;
 use crate::upstream::{Call, Failure, Upstream};
@@ -15,7 +16,14 @@ use crate::upstream::{Call, Failure, Upstream};
 /// The curves of an answer.
 const CURVES: [&str; 6] = ["depth", "in_flight", "published", "finished", "requeued", "timed_out"];
 
-pub(crate) async fn history(snapshot: &Snapshot, call: &Call, query: &Query) -> Result<Answer, Answer> {
+/// The curves of a topic, a channel, or all topics of a node or of all of them.
+pub(crate) async fn history(
+    fleet: &Fleet,
+    viewer: Key,
+    snapshot: Arc<Snapshot>,
+    call: &Call,
+    query: &Query,
+) -> Result<Answer, Answer> {
     let (span, step) = match query.get_some("span") {
         None | Some("10m") => ("10m", 10),
         Some("1d") => ("1d", 60),
@@ -23,13 +31,35 @@ pub(crate) async fn history(snapshot: &Snapshot, call: &Call, query: &Query) -> 
     };
     let place: Place =
         (query.get_some("topic").map(str::to_owned), query.get_some("channel").map(str::to_owned));
-    let only = query.get_some("node");
-    if only.is_some_and(|id| snapshot.node(id).is_none()) {
+    let only = query.get_some("node").map(str::to_owned);
+    if only.as_deref().is_some_and(|id| snapshot.node(id).is_none()) {
         return Err(missing("NODE_NOT_FOUND"));
     }
+    let is_of_all = place == (None, None);
+    let read = drawn(Arc::clone(&snapshot), call.clone(), (span, step), only.clone(), place);
+    if !is_of_all {
+        return Ok(Answer::json(&read.await));
+    }
+    let is_hasty = query.get("partial") == Some("1");
+    let wanted = Wanted { viewer, span, node: only };
+    let chart = fleet.charts.get(wanted, Duration::from_secs(step), is_hasty, || read).await;
+    Ok(match chart {
+        Some(chart) => Answer::json(&*chart),
+        None => later(&snapshot, Some(Reading { done: 0, of: Some(snapshot.nodes.len()) })),
+    })
+}
+
+/// The curves as they are now; `only` of that node.
+async fn drawn(
+    snapshot: Arc<Snapshot>,
+    call: Call,
+    (span, step): (&'static str, u64),
+    only: Option<String>,
+    place: Place,
+) -> Value {
     let wanted = snapshot.nodes.iter().filter(|node| {
         let has = |topic: &String| node.topics.contains_key(topic);
-        only.is_none_or(|id| id == node.id()) && place.0.as_ref().is_none_or(has)
+        only.as_ref().is_none_or(|id| id == node.id()) && place.0.as_ref().is_none_or(has)
     });
     let mut warnings = snapshot.warnings.clone();
     let mut dropped = 0;
@@ -42,7 +72,7 @@ pub(crate) async fn history(snapshot: &Snapshot, call: &Call, query: &Query) -> 
             warnings.push(format!("node {} keeps no history", node.id()));
         }
     }
-    let (curves, failed) = read(upstreams, call, span, place).await;
+    let (curves, failed) = read(upstreams, &call, span, place).await;
     warnings.extend(failed);
     let (times, sums) = sum(&curves, step);
     let note = (dropped > 0).then(|| {
@@ -54,7 +84,7 @@ pub(crate) async fn history(snapshot: &Snapshot, call: &Call, query: &Query) -> 
     for (name, values) in CURVES.iter().zip(sums) {
         answer[*name] = json!(values);
     }
-    Ok(Answer::json(&answer))
+    answer
 }
 
 /// A topic and a channel.

@@ -22,6 +22,10 @@ pub(crate) use topic::topic;
 pub(crate) use topics::topics;
 
 use mq_net::http::{Answer, Parameter, StatusCode};
+use serde_json::json;
+
+use crate::fleet::Reading;
+use crate::snapshot::Snapshot;
 
 /// Parameters that any view has.
 pub(crate) const PARAMETERS: &[Parameter] = &[
@@ -38,6 +42,12 @@ pub(crate) const PARAMETERS: &[Parameter] = &[
     Parameter::new("limit", ""),
     Parameter::new("partial", ""),
 ];
+
+/// The answer while what it takes is being read.
+pub(crate) fn later(snapshot: &Snapshot, reading: Option<Reading>) -> Answer {
+    let part = json!({"at": snapshot.at, "warnings": snapshot.warnings, "reading": reading});
+    Answer::json(&part).status(StatusCode::ACCEPTED)
+}
 
 /// The answer where something is not there.
 pub(crate) fn missing(code: &str) -> Answer {

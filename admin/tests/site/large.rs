@@ -22,13 +22,15 @@ struct Many {
     nodes: Vec<String>,
     open: watch::Sender<bool>,
     asked: Arc<AtomicUsize>,
+    /// Requests for curves.
+    charts: Arc<AtomicUsize>,
     connections: Arc<AtomicUsize>,
 }
 
 impl Many {
     async fn start() -> Self {
         let (open, is_open) = watch::channel(true);
-        let (asked, connections) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let [asked, charts, connections]: [Arc<AtomicUsize>; 3] = Default::default();
         let mut nodes = Vec::new();
         for node in 0..NODES {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -38,10 +40,11 @@ impl Many {
                 Arc::new(stats(node).to_string()),
                 is_open.clone(),
                 Arc::clone(&asked),
+                Arc::clone(&charts),
                 Arc::clone(&connections),
             ));
         }
-        Self { nodes, open, asked, connections }
+        Self { nodes, open, asked, charts, connections }
     }
 }
 
@@ -67,12 +70,14 @@ async fn serve(
     stats: Arc<String>,
     open: watch::Receiver<bool>,
     asked: Arc<AtomicUsize>,
+    charts: Arc<AtomicUsize>,
     connections: Arc<AtomicUsize>,
 ) {
     loop {
         let (stream, _) = listener.accept().await.unwrap();
         connections.fetch_add(1, Ordering::Relaxed);
-        let (stats, mut open, asked) = (Arc::clone(&stats), open.clone(), Arc::clone(&asked));
+        let (stats, mut open) = (Arc::clone(&stats), open.clone());
+        let (asked, charts) = (Arc::clone(&asked), Arc::clone(&charts));
         tokio::spawn(async move {
             let mut stream = BufReader::new(stream);
             loop {
@@ -84,6 +89,7 @@ async fn serve(
                     rest.clear();
                 }
                 asked.fetch_add(1, Ordering::Relaxed);
+                charts.fetch_add(usize::from(line.contains("/history?span=")), Ordering::Relaxed);
                 let body = match line.split([' ', '?']).nth(1).unwrap_or_default() {
                     "/stats" => stats.as_str(),
                     "/info" => r#"{"version":"1.3.0","hostname":"h","start_time":1}"#,
@@ -199,4 +205,33 @@ async fn the_first_visitor_sees_the_nodes_read_so_far_and_that_they_are_a_part()
     }
     let topic = call(&at, "GET", "/data/topic?topic=topic-00777&partial=1", &[], "").await;
     assert_eq!((topic.status, &topic.json()["nodes_total"]), (200, &json!(EACH)));
+}
+
+#[tokio::test]
+async fn a_chart_of_all_topics_is_read_once_in_a_step_and_nobody_waits_for_the_next() {
+    let many = Many::start().await;
+    let named: Vec<&str> = many.nodes.iter().map(String::as_str).collect();
+    let at = page(Settings { request_timeout: PATIENCE, ..fleet(&[], &named) }).await;
+    get(&at, "/data/topics").await;
+    let charts = || many.charts.load(Ordering::Relaxed);
+    many.open.send(false).unwrap();
+    let reply = call(&at, "GET", "/data/history?partial=1", &[], "").await;
+    assert_eq!((reply.status, &reply.json()["reading"]["of"]), (202, &json!(NODES)), "it is not there yet");
+    many.open.send(true).unwrap();
+    let began = get(&at, "/data/history").await;
+    assert_eq!(charts(), NODES, "who is asked already is not asked again");
+    assert_eq!(get(&at, "/data/history?partial=1").await, began);
+    assert_eq!(charts(), NODES, "no broker has recorded another step");
+    let port = &many.nodes[7];
+    get(&at, &format!("/data/history?node={port}")).await;
+    assert_eq!(charts(), NODES + 1, "a chart of one node is another");
+    many.open.send(false).unwrap();
+    pass(Duration::from_secs(11)).await;
+    let known = tokio::time::timeout(PATIENCE, get(&at, "/data/history?partial=1")).await.unwrap();
+    assert_eq!(known["at"], began["at"], "what is known, while the next is read");
+    many.open.send(true).unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    while get(&at, "/data/history?partial=1").await["at"] == began["at"] {
+        assert!(Instant::now() < deadline, "the next step is never there");
+    }
 }

@@ -38,6 +38,10 @@ impl Finding {
         Self { grade: Grade::Ok, what: what.into(), todo: None, topic: None, channel: None, node: None }
     }
 
+    pub(super) fn note(what: impl Into<String>) -> Self {
+        Self { grade: Grade::Note, ..Self::ok(what) }
+    }
+
     pub(super) fn warn(what: impl Into<String>, todo: impl Into<String>) -> Self {
         Self { grade: Grade::Warn, todo: Some(todo.into()), ..Self::ok(what) }
     }

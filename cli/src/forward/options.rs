@@ -89,8 +89,8 @@ pub(crate) struct Forward {
     /// Leave headers out, as for brokers that know none; without it a web server gets them as Mq-Header-NAME
     #[arg(long)]
     drop_headers: bool,
-    /// Deliveries after which a message that fails is given up: it is finished, and gone unless
-    /// --give-up-topic keeps it; 0: never
+    /// Deliveries of one message at most: one that fails as often is given up with the last failure, that is
+    /// finished, and gone unless --give-up-topic keeps it; 0: any number
     #[arg(long, value_name = "COUNT", default_value_t = 0)]
     max_attempts: u16,
     /// Topic that messages are published to when they are given up, at the brokers they come from
@@ -208,6 +208,7 @@ impl Forward {
             has_headers: !self.drop_headers,
             retry: Retry {
                 max_attempts: self.max_attempts,
+                ends_with_last_failure: true,
                 delay: self.requeue_delay,
                 delay_max: Duration::from_secs(15 * 60),
                 backoff_unit: Duration::from_secs(1),
@@ -410,6 +411,7 @@ fn of_nsq(tool: &str, source: Source, destinations: Vec<Destination>) -> Job {
         has_headers: false,
         retry: Retry {
             max_attempts,
+            ends_with_last_failure: false,
             delay: requeue_delay,
             delay_max: requeue_delay_max,
             backoff_unit,

@@ -65,17 +65,27 @@ pub(super) async fn run(
                 match message {
                     Ok(message) => match admit(&shared, &topic, &message) {
                         Admitted::Send(body) => {
-                            let (shared, to_topic) = (Arc::clone(&shared), Arc::clone(&to_topic));
-                            under_way.spawn(async move { Some(forward(&shared, &to_topic, message, body).await) });
+                            let (shared, topic, to_topic) = (Arc::clone(&shared), topic.clone(), Arc::clone(&to_topic));
+                            under_way.spawn(async move {
+                                let is_delivered = forward(&shared, &to_topic, &message, body).await;
+                                if !is_delivered {
+                                    fail(&shared, &topic, message).await;
+                                }
+                                Some(is_delivered)
+                            });
                         }
                         Admitted::Done => message.finish(),
                         Admitted::GivenUp => {
                             let (shared, topic) = (Arc::clone(&shared), topic.clone());
-                            under_way.spawn(async move { give_up(&shared, &topic, message).await });
+                            let attempts = message.attempts().saturating_sub(1);
+                            under_way.spawn(async move { give_up(&shared, &topic, message, attempts).await });
                         }
                         Admitted::Failed => {
-                            requeue(&shared, &message);
-                            under_way.spawn(std::future::ready(Some(false)));
+                            let (shared, topic) = (Arc::clone(&shared), topic.clone());
+                            under_way.spawn(async move {
+                                fail(&shared, &topic, message).await;
+                                Some(false)
+                            });
                         }
                     },
                     Err(Error::Closed) => break,
@@ -125,11 +135,20 @@ fn admit(shared: &Shared, topic: &str, message: &Message) -> Admitted {
     }
 }
 
-/// Publishes a message that failed too often to the topic for such, and finishes it. Returns `Some(false)` if
-/// that failed: it comes again.
-async fn give_up(shared: &Shared, topic: &str, message: Message) -> Option<bool> {
+/// Answers a message that was not delivered: it comes again, or this was the last of its attempts.
+async fn fail(shared: &Shared, topic: &str, message: Message) {
+    let (retry, attempts) = (&shared.job.retry, message.attempts());
+    match retry.ends_with_last_failure && retry.max_attempts > 0 && attempts >= retry.max_attempts {
+        true => drop(give_up(shared, topic, message, attempts).await),
+        false => requeue(shared, &message),
+    }
+}
+
+/// Publishes a message that failed `attempts` times to the topic for such, and finishes it. Returns
+/// `Some(false)` if that failed: it comes again.
+async fn give_up(shared: &Shared, topic: &str, message: Message, attempts: u16) -> Option<bool> {
     let job = &shared.job;
-    let (id, attempts) = (message.id().to_hex(), message.attempts().saturating_sub(1));
+    let id = message.id().to_hex();
     let id = String::from_utf8_lossy(&id).into_owned();
     let what = format!("{topic}: giving up message {id} after {attempts} attempts");
     let Some(to) = &job.give_up_topic else {
@@ -156,8 +175,8 @@ async fn give_up(shared: &Shared, topic: &str, message: Message) -> Option<bool>
     }
 }
 
-/// Delivers and answers a message. Returns whether it was delivered.
-async fn forward(shared: &Shared, topic: &str, message: Message, body: Bytes) -> bool {
+/// Delivers a message, and finishes it if that succeeded. Returns whether it did.
+async fn forward(shared: &Shared, topic: &str, message: &Message, body: Bytes) -> bool {
     let chosen = shared.pool.lock().choose(Instant::now(), fastrand::f64);
     for at in chosen {
         let Some(destination) = shared.job.destinations.get(at) else { continue };
@@ -169,7 +188,6 @@ async fn forward(shared: &Shared, topic: &str, message: Message, body: Bytes) ->
         if let Err(error) = delivered {
             let error = plain(&error);
             shared.job.log.error(format_args!("{}: {error}", destination.name()));
-            requeue(shared, &message);
             return false;
         }
         let lines = shared.timing.lock().note(at, took);

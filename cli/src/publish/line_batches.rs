@@ -29,6 +29,8 @@ pub(crate) struct LineBatch {
     pub(crate) lines: Vec<Bytes>,
     /// Numbers, from 1, of the lines that are longer than allowed, and left out.
     pub(crate) too_long: Vec<u64>,
+    /// Empty lines, which are left out: a message has at least one byte.
+    pub(crate) empty: u64,
 }
 
 impl<R: Read> LineBatches<R> {
@@ -90,8 +92,9 @@ impl<R: Read> LineBatches<R> {
                 self.is_skipping = false;
             } else {
                 self.lines_read += 1;
-                if !body.is_empty() {
-                    batch.lines.push(whole.slice(start..start + body.len()));
+                match body.is_empty() {
+                    true => batch.empty += 1,
+                    false => batch.lines.push(whole.slice(start..start + body.len())),
                 }
             }
             start += line.len();
@@ -146,10 +149,17 @@ mod tests {
     }
 
     #[test]
-    fn empty_lines_are_skipped_and_the_last_needs_no_newline() {
-        assert_eq!(lines(&[b"\n\na\n\n", b"\n", b"b"], 10), [vec!["a"], vec!["b"]]);
-        assert!(lines(&[], 10).is_empty());
-        assert!(lines(&[b"\n\n"], 10).is_empty());
+    fn empty_lines_are_skipped_and_counted_and_the_last_needs_no_newline() {
+        let of = |pieces: &[&'static [u8]]| {
+            let batches = batches(pieces, 10).into_iter();
+            batches.map(|batch| (batch.lines, batch.empty)).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            of(&[b"\n\na\n\n", b"\n", b"b"]),
+            [(vec!["a".into()], 3), (Vec::new(), 1), (vec!["b".into()], 0)]
+        );
+        assert_eq!(of(&[]), []);
+        assert_eq!(of(&[b"\n\n"]), [(Vec::new(), 2)]);
     }
 
     #[test]

@@ -25,6 +25,8 @@ pub(super) struct Progress {
     bytes_read: u64,
     /// Lines that were too long.
     pub(super) lines_left_out: u64,
+    /// Lines without a byte, which are no messages.
+    pub(super) lines_empty: u64,
 }
 
 impl Progress {
@@ -37,6 +39,7 @@ impl Progress {
             messages_read: 0,
             bytes_read: 0,
             lines_left_out: 0,
+            lines_empty: 0,
         }
     }
 
@@ -72,6 +75,10 @@ impl Progress {
     pub(super) fn finish(&mut self, acknowledged: u64) {
         let (start, end) = if self.shown.is_some() { ("\r", "\x1b[K") } else { ("", "") };
         let _ = writeln!(std::io::stderr(), "{start}{}{end}", self.line(acknowledged));
+        if self.lines_empty > 0 {
+            let skipped = count(self.lines_empty, "empty line was", "empty lines were");
+            let _ = writeln!(std::io::stderr(), "mq pub: {skipped} skipped: a message has at least one byte");
+        }
     }
 
     fn line(&self, acknowledged: u64) -> String {

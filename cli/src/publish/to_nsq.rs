@@ -67,7 +67,8 @@ async fn publish(options: &ToNsq, delimiter: u8, sender: &mut Sender) -> Result<
     let mut rate = (options.rate > 0).then(|| Rate::new(options.rate, Instant::now()));
     let mut batches = read_stdin(delimiter, PIECE_MAX);
     while let Some(batch) = batches.recv().await {
-        let LineBatch { lines, too_long } = batch?;
+        // Empty pieces are passed over in silence, as by NSQ's own.
+        let LineBatch { lines, too_long, empty: _ } = batch?;
         for body in lines {
             while let Some(Err(wait)) = rate.as_mut().map(|rate| rate.take(Instant::now())) {
                 sleep(wait).await;

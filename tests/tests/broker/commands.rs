@@ -121,6 +121,8 @@ fn messages_come_from_arguments_and_a_file_too() {
         with(&["--id", "a", "--header", "trace=1", "once"], b"").ok();
     }
     with(&["later", "--delay", "1h"], b"").ok();
+    // The longest that may be sent: a topic of its own.
+    mq(&["pub", "--topic", "longest", "--tcp-address", broker.address(), "--max-msg-size", "3", "abc"]).ok();
     let listed = mq(&["topics", "create", "t", "--channel", "c", "--http-address", broker.http_address()]);
     listed.ok();
     let listed = mq(&["topics", "--http-address", broker.http_address()]).ok();
@@ -154,6 +156,8 @@ async fn settings_of_topics_and_channels_are_shown_and_changed() {
     assert_eq!(text(&[]), shown, "without a change all are shown");
     let channel = ["--channel", "c", "max_attempts=1", "dead_letter_topic=dead", "redelivery_delay=2s"];
     let expected = "max_attempts       1\ndead_letter_topic  dead\nredelivery_delay   2s\n";
+    assert_eq!(text(&channel), expected);
+    assert!(text(&["--channel", "c", "redelivery_delay=0s"]).ends_with("redelivery_delay   0s\n"));
     assert_eq!(text(&channel), expected);
     let json: serde_json::Value = serde_json::from_str(&text(&["--channel", "c", "--json"])).unwrap();
     assert_eq!((&json["max_attempts"], &json["redelivery_delay"]), (&1.into(), &2000.into()));

@@ -1,11 +1,13 @@
 //! `mq ping`, `status`, `doctor`, `peek`, `top`, `version`, `completions`, `man`.
 
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use mq_tests::{Broker, binary, mq};
 use serde_json::Value;
 
-use crate::steps::{api, dated_api, publish};
+use crate::steps::{api, dated_api, publish, token_api};
 
 fn text(bytes: Vec<u8>) -> String {
     String::from_utf8(bytes).unwrap()
@@ -61,6 +63,27 @@ fn a_ping_names_the_port_that_does_not_answer() {
     assert_eq!(half.status.code(), Some(1));
     let shown = text(half.stdout);
     assert!(shown.starts_with("tcp ") && shown.contains("http 127.0.0.1:1: "), "{shown}");
+}
+
+#[test]
+fn one_port_that_is_named_is_asked_alone_and_the_other_is_said() {
+    let broker = Broker::start();
+    for (flag, address, port, other) in [
+        ("--tcp-address", broker.address(), "tcp", "http was not asked: --http-address"),
+        ("--http-address", broker.http_address(), "http", "tcp was not asked: --tcp-address"),
+    ] {
+        let ping = mq(&["ping", "--json", flag, address]);
+        assert!(ping.stderr.contains(other), "{}", ping.stderr);
+        let answers = lines(ping.ok());
+        assert_eq!((answers.len(), &answers[0]["port"]), (1, &port.into()));
+        let doctor = mq(&["doctor", "--json", flag, address]);
+        assert_eq!(doctor.status.code(), Some(0), "{}", text(doctor.stdout));
+        let findings = lines(doctor.stdout);
+        let is_note = |finding: &Value| {
+            finding["grade"] == "note" && finding["what"].as_str().unwrap().starts_with(other)
+        };
+        assert!(findings.iter().any(is_note), "{findings:?}");
+    }
 }
 
 #[test]
@@ -239,6 +262,65 @@ fn a_fleet_is_summed_by_topic_and_a_broker_that_is_gone_is_said() {
     let part = mq(&["stat", "--once", "--nsqd-http-address", a, "--nsqd-http-address", "127.0.0.1:1"]);
     let shown = part.failed();
     assert!(shown.contains("left out: 127.0.0.1:1: Connection refused"), "{shown}");
+}
+
+/// A broker that counts the requests without and with a token.
+fn counting(counts: &Arc<[AtomicU32; 2]>) -> String {
+    let counts = Arc::clone(counts);
+    token_api(None, move |path, has_token| {
+        counts[usize::from(has_token)].fetch_add(1, Ordering::Relaxed);
+        match path {
+            "/stats" => Some(r#"{"version":"1.3.0","health":"OK","topics":[]}"#.to_owned()),
+            "/info" => Some(r#"{"version":"1.3.0","tcp_port":4150}"#.to_owned()),
+            "/ping" => Some("OK".to_owned()),
+            _ => None,
+        }
+    })
+}
+
+#[test]
+fn a_token_goes_to_brokers_that_flags_name_and_to_none_that_a_lookup_server_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let token = folder.path().join("token");
+    std::fs::write(&token, "secret\n").unwrap();
+    let (of_named, of_learned) = (Arc::default(), Arc::default());
+    let (named, learned) = (counting(&of_named), counting(&of_learned));
+    let (_, port) = learned.rsplit_once(':').unwrap();
+    let nodes =
+        format!(r#"{{"producers":[{{"broadcast_address":"127.0.0.1","tcp_port":1,"http_port":{port}}}]}}"#);
+    let lookup = api(move |path| match path {
+        "/nodes" => Some(nodes.clone()),
+        "/topics" => Some(r#"{"topics":[]}"#.to_owned()),
+        "/info" => Some(r#"{"version":"1.3.0"}"#.to_owned()),
+        _ => None,
+    });
+    let fleet = ["--nsqd-http-address", &named, "--lookupd-http-address", &lookup];
+    let token = ["--auth-token-file", token.to_str().unwrap()];
+    for command in [&["stat", "--once"][..], &["top", "--once"], &["doctor"]] {
+        mq(&[command, &fleet, &token].concat());
+        let taken = |counts: &[AtomicU32; 2]| counts.each_ref().map(|count| count.swap(0, Ordering::Relaxed));
+        assert!(taken(&of_named)[1] > 0, "{command:?}: the named one is shown it");
+        let [without, with] = taken(&of_learned);
+        assert!(without > 0 && with == 0, "{command:?}: {with} requests with it, {without} without");
+    }
+}
+
+#[test]
+fn a_broker_that_refuses_or_is_not_well_is_an_answer_with_its_own_status() {
+    let folder = tempfile::tempdir().unwrap();
+    let tokens = folder.path().join("tokens");
+    std::fs::write(&tokens, "secret\n").unwrap();
+    let closed = Broker::start_with(&["--http-auth-token-file", tokens.to_str().unwrap()]);
+    let refused = mq(&["doctor", "--http-address", closed.http_address()]);
+    assert_eq!(refused.status.code(), Some(1), "somebody has answered: {}", text(refused.stdout));
+    let sick = api(|path| match path {
+        "/stats" => Some(r#"{"version":"1.3.0","health":"NOK - full","topics":[]}"#.to_owned()),
+        "/info" => Some(r#"{"version":"1.3.0","tcp_port":4150}"#.to_owned()),
+        _ => None,
+    });
+    let status = mq(&["status", "--http-address", &sick]);
+    assert_eq!(status.status.code(), Some(1));
+    assert!(text(status.stdout).contains("NOK - full"));
 }
 
 fn peek(broker: &Broker, args: &[&str]) -> String {

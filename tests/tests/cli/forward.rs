@@ -96,8 +96,33 @@ fn a_message_that_always_fails_is_given_up_only_if_asked() {
     let flags = ["--requeue-delay", "1ms", "--max-backoff", "0", "--max-attempts", "3"];
     let running = forward(&broker, &to, &flags);
     until_finished(&broker, "t", "forward", 2);
+    assert_eq!(number(&broker, "t", "forward", "requeue_count"), 2, "the last failure ends it");
     assert_eq!(web.requests().iter().filter(|request| request.body == "bad").count(), 3);
     assert_eq!(running.stop(), Some(0));
+}
+
+#[test]
+fn a_message_with_one_attempt_is_given_up_at_once_and_under_nsqs_name_once_it_comes_again() {
+    let web = Web::start(|_| 500);
+    let to = format!("http://{}/", web.address);
+    let broker = Broker::start();
+    publish(&broker, "t", "bad\n");
+    // Nothing waits for as long as a redelivery would take.
+    let running = forward(&broker, &to, &["--requeue-delay", "10m", "--max-attempts", "1"]);
+    until_finished(&broker, "t", "forward", 1);
+    assert_eq!((number(&broker, "t", "forward", "requeue_count"), web.requests().len()), (0, 1));
+    assert_eq!(running.stop(), Some(0));
+    for tool in tools("nsq_to_http") {
+        let broker = Broker::start();
+        publish(&broker, "t", "bad\n");
+        let flags = ["-topic", "t", "-nsqd-tcp-address", broker.address(), "-post", &to];
+        let options = ["max_attempts,1", "default_requeue_delay,10ms", "max_backoff_duration,0"];
+        let options: Vec<_> = options.iter().flat_map(|option| ["-consumer-opt", option]).collect();
+        let running = tool.start(&[&flags[..], &options].concat());
+        until_finished(&broker, "t", "nsq_to_http", 1);
+        assert_eq!(number(&broker, "t", "nsq_to_http", "requeue_count"), 1);
+        assert_eq!(running.stop(), Some(0));
+    }
 }
 
 #[test]

@@ -216,6 +216,14 @@ pub(crate) fn dated_api(
     date: Option<&'static str>,
     answer: impl Fn(&str) -> Option<String> + Send + Sync + 'static,
 ) -> String {
+    token_api(date, move |path, _| answer(path))
+}
+
+/// The same, where `answer` is also given whether the request shows a token.
+pub(crate) fn token_api(
+    date: Option<&'static str>,
+    answer: impl Fn(&str, bool) -> Option<String> + Send + Sync + 'static,
+) -> String {
     let date = date.map(|date| format!("\r\nDate: {date}")).unwrap_or_default();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -224,9 +232,10 @@ pub(crate) fn dated_api(
             let mut reader = BufReader::new(socket.try_clone().unwrap());
             let mut lines = (&mut reader).lines().map_while(Result::ok).take_while(|line| !line.is_empty());
             let first = lines.next().unwrap_or_default();
-            lines.for_each(drop);
+            let headers: Vec<_> = lines.map(|line| line.to_ascii_lowercase()).collect();
+            let has_token = headers.iter().any(|line| line.starts_with("authorization:"));
             let target = first.split(' ').nth(1).unwrap_or_default();
-            let (status, body) = match answer(target.split('?').next().unwrap_or_default()) {
+            let (status, body) = match answer(target.split('?').next().unwrap_or_default(), has_token) {
                 Some(body) => (200, body),
                 None => (404, "{\"message\":\"NOT_FOUND\"}".to_owned()),
             };

@@ -1,5 +1,7 @@
 //! `to_nsq`, `nsq_tail`, `nsq_stat`; `mq pub --url` and `mq tail --url`.
 
+use std::io::{BufRead, BufReader};
+
 use mq_tests::{Broker, mq, mq_with_input, mq_with_url, until};
 use serde_json::Value;
 
@@ -247,4 +249,47 @@ fn a_start_is_a_word_an_offset_or_a_time_with_a_channel_and_without() {
     }
     let complaint = mq(&["tail", "--topic", "t", "--start", "soon"]).failed();
     assert!(complaint.contains("an offset as mq tail --json shows it, or a time such as"), "{complaint}");
+}
+
+#[test]
+fn empty_lines_are_counted_by_pub_and_passed_over_in_silence_under_nsqs_name() {
+    let broker = Broker::start();
+    let published =
+        mq_with_input(&["pub", "--topic", "t", "--tcp-address", broker.address()], b"one\n\ntwo\n\n\n");
+    assert!(published.stderr.contains("mq pub: 3 empty lines were skipped"), "{}", published.stderr);
+    published.ok();
+    let whole = mq_with_input(&["pub", "--topic", "t", "--tcp-address", broker.address()], b"three\n");
+    assert!(!whole.stderr.contains("skipped"), "{}", whole.stderr);
+    for tool in tools("to_nsq") {
+        let out = tool.run(&["-topic", "t", "-nsqd-tcp-address", broker.address()], b"\n\nfour\n");
+        assert!(!text(&out.stderr).contains("skipped"), "{}", text(&out.stderr));
+    }
+    let args = ["tail", "--topic", "t", "-n", "4", "--channel", "c", "--tcp-address", broker.address()];
+    assert_eq!(text(&mq(&args).ok()), "one\ntwo\nthree\nfour\n");
+}
+
+#[test]
+fn a_pub_that_waits_for_a_broker_says_so_once_and_when_it_goes_on() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let mut child = mq_tests::start(&["pub", "--topic", "t", "--url", &format!("mq://{port}"), "one"]);
+    let mut said = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+    let first = said.next().unwrap();
+    assert!(first.contains(&port) && first.contains("refused: waiting for a broker"), "{first}");
+    assert!(!first.contains("os error"), "{first}");
+    let broker = Broker::start_at([&port, "127.0.0.1:0", "127.0.0.1:0"], &[]);
+    assert_eq!(said.next().unwrap(), format!("mq pub: connected to {port}: it goes on"));
+    assert!(said.next().unwrap().starts_with("1 message acknowledged"), "and nothing between");
+    assert!(until("mq pub to end", || child.try_wait().unwrap()).success());
+    let args = ["tail", "--topic", "t", "-n", "1", "--channel", "c", "--tcp-address", broker.address()];
+    assert_eq!(text(&mq(&args).ok()), "one\n");
+}
+
+#[test]
+fn a_channel_without_its_flag_is_answered_with_the_command_that_would_be_right() {
+    for action in ["create", "pause", "delete"] {
+        let complaint = mq(&["topics", action, "t", "c"]).failed();
+        assert!(complaint.contains(&format!("mq topics {action} t --channel c")), "{complaint}");
+    }
+    let help = text(&mq(&["help", "topics"]).ok());
+    assert!(!help.contains("WORD"), "{help}");
 }
