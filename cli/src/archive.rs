@@ -84,7 +84,7 @@ async fn archive(job: Job) -> Outcome {
     let mut known = BTreeSet::new();
     let mut begin = |topic: &str, running: &mut JoinSet<Result<(), String>>| -> Result<(), String> {
         if known.insert(topic.to_owned()) {
-            let subscription = job.client.subscribe(topic, &job.channel, job.options);
+            let subscription = job.client.subscribe_in_background(topic, &job.channel, job.options);
             let subscription = subscription.map_err(|error| format!("{topic}: {error}"))?;
             let worker = topic::Topic::new(&job, topic, subscription, Arc::clone(&settings))?;
             running.spawn(worker.run(listen.clone()));

@@ -105,7 +105,8 @@ async fn forward(job: Job) -> Outcome {
     let shared = Arc::new(Shared { job, pool, timing });
     let mut running = JoinSet::new();
     for topic in &shared.job.topics {
-        let subscription = shared.job.client.subscribe(topic, &shared.job.channel, shared.job.options);
+        let subscription =
+            shared.job.client.subscribe_in_background(topic, &shared.job.channel, shared.job.options);
         let subscription = subscription.map_err(|error| format!("{topic}: {error}"))?;
         running.spawn(topic::run(Arc::clone(&shared), topic.clone(), subscription, stopped.clone()));
     }

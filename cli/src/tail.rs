@@ -158,7 +158,8 @@ async fn subscribe(
     let failed = |error: Error| options.failed(&error);
     let max_in_flight = printer.credit(CREDIT).max(1);
     let settings = SubscribeOptions { max_in_flight, start, ..SubscribeOptions::default() };
-    let subscription = client.subscribe(options.topic.as_str(), channel, settings).map_err(failed)?;
+    let subscription =
+        client.subscribe_in_background(options.topic.as_str(), channel, settings).map_err(failed)?;
     // A broker in this process is there at once, and those of a URL may come later.
     if !options.broker.is_url() {
         let events = subscription.events_async().await.map_err(failed)?;

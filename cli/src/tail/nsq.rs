@@ -51,7 +51,7 @@ pub(crate) fn run_nsq(options: NsqTail) -> Outcome {
         let interrupt = Interrupt::catch()?;
         let mut followed = Vec::new();
         for topic in &options.topic {
-            let subscription = client.subscribe(topic, &channel, subscribe);
+            let subscription = client.subscribe_in_background(topic, &channel, subscribe);
             followed.push(Followed::new(topic, subscription.map_err(|error| format!("{topic}: {error}"))?));
         }
         let follow = Follow::new("nsq_tail", form, options.max_in_flight, Printer::start(max));
