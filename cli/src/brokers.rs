@@ -1,8 +1,8 @@
 //! Brokers of the commands on the crate `libmq`.
 //!
-//! - [`Brokers`]: `--url` of the commands; [`asked`]: ports of one broker; [`place`]: the same beside the address of one broker; [`start`]:
-//!   `--start`; [`nsq_flags`]: the flags of NSQ's tools; [`options`]: what `--consumer-opt` and
-//!   `--producer-opt` set
+//! - [`Brokers`]: `--url` of the commands; [`asked`]: ports of one broker; [`place`]: the same beside the
+//!   address of one broker; [`start`]: `--start`; [`nsq_flags`]: the flags of NSQ's tools; [`options`]: what
+//!   `--consumer-opt` and `--producer-opt` set
 
 pub(crate) mod asked;
 pub(crate) mod nsq_flags;

@@ -65,7 +65,8 @@ struct Job {
 struct Retry {
     /// Deliveries after which a message is given up; 0: never.
     max_attempts: u16,
-    /// Whether the failure of the last delivery gives it up, rather than its coming once more, as with go-nsq.
+    /// Whether the failure of the last delivery gives it up, rather than its coming once more, as with
+    /// go-nsq.
     ends_with_last_failure: bool,
     /// Delay of a requeue, times the attempts.
     delay: Duration,

@@ -117,6 +117,7 @@ pub(crate) struct Inner {
 
 impl Inner {
     /// Gives back what the subscriptions hold and nobody has taken.
+    #[cfg(feature = "embedded")]
     pub(crate) fn give_back(&self) {
         let open: Vec<_> = self.subscriptions.lock().iter().filter_map(Weak::upgrade).collect();
         open.iter().for_each(|source| source.give_back());

@@ -203,6 +203,7 @@ pub(crate) trait Source: Send + Sync {
     fn failures(&self) -> &Failures;
     /// Gives back what nobody has taken, before the program turns the clock; a broker over the network has
     /// its own.
+    #[cfg(feature = "embedded")]
     fn give_back(&self) {}
     /// Takes no more, and gives back what has no answer.
     fn close(&self);

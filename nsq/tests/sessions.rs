@@ -170,6 +170,9 @@ async fn a_subscriber_that_does_not_read_holds_little_and_loses_its_messages_to_
 async fn a_producer_that_does_not_read_is_not_read() {
     let server = start().await;
     let mut producer = server.peer().await;
+    // None between the answers, however long this takes.
+    producer.send(&with_body("IDENTIFY", br#"{"heartbeat_interval":-1}"#)).await;
+    producer.expect("OK").await;
     let run: Vec<u8> = (0..1000).flat_map(|_| with_body("PUB t", b"x")).collect();
     let mut runs = 0;
     let cut = 'sending: loop {

@@ -42,8 +42,9 @@ impl Chart {
 pub(crate) struct Charts(Mutex<HashMap<Wanted, Arc<Chart>>>);
 
 impl Charts {
-    /// The chart, by `read` where none younger than a `step` is known. With `is_hasty` it is `None` if no chart
-    /// is known and none is read in [`PATIENCE`]: the reading goes on, and the next who asks gets it.
+    /// The chart, by `read` where none younger than a `step` is known. With `is_hasty` it is `None` if no
+    /// chart is known and none is read in [`PATIENCE`]: the reading goes on, and the next who asks gets
+    /// it.
     pub(crate) async fn get<F>(
         &self,
         wanted: Wanted,

@@ -3,7 +3,8 @@
 //! - [`Fleet`]: keeps the last [`Snapshot`] for all viewers of the same rights; [`Sources`]: where it begins
 //! - `gather`: reads it, and asks `trouble` for its findings; `clients`: of channels
 //! - `infos`: what a broker says of itself until it is started anew
-//! - [`Charts`]: of all topics; `trend`: disks over the last minutes; `options`: settings that ought to be the same on all brokers
+//! - [`Charts`]: of all topics; `trend`: disks over the last minutes; `options`: settings that ought to be
+//!   the same on all brokers
 
 mod charts;
 mod clients;

@@ -2,8 +2,8 @@
 
 use mq_bench::broker_flags::{HttpAddressFlag, TcpFlags};
 
-/// The ports that are asked: what the flags name, and both of the broker on this machine if they name none. The
-/// other port of a broker whose one port is named may be that of a stranger.
+/// The ports that are asked: what the flags name, and both of the broker on this machine if they name none.
+/// The other port of a broker whose one port is named may be that of a stranger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Asked {
     pub(crate) tcp: bool,

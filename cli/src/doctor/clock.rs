@@ -58,6 +58,7 @@ mod tests {
             judge(broker, Timestamp::from_second(broker.as_second() + seconds).unwrap()).unwrap()
         };
         assert_eq!((at(3).grade, at(-3).grade), (Grade::Ok, Grade::Ok));
+        assert_eq!((at(4).grade, at(-4).grade), (Grade::Warn, Grade::Warn));
         assert!(at(9).what.contains("9 s behind") && at(-9).what.contains("9 s ahead"));
         assert_eq!(date("HTTP/1.1 200 OK\r\n\r\n"), None);
     }

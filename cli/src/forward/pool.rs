@@ -205,6 +205,21 @@ mod tests {
     }
 
     #[test]
+    fn a_host_that_goes_on_failing_is_tried_every_15_minutes() {
+        let mut now = Instant::now();
+        let mut pool = Pool::new(Mode::Hostpool, 2, now);
+        pool.mark(0, false, SECOND, now);
+        let mut delays = Vec::new();
+        while delays.len() < 8 {
+            let (due, delay) = pool.hosts[0].out.unwrap();
+            delays.push(delay.as_secs());
+            now = due;
+            assert!(pool.take(0, now) && !pool.take(0, now), "once");
+        }
+        assert_eq!(delays, [30, 60, 120, 240, 480, 900, 900, 900]);
+    }
+
+    #[test]
     fn if_all_hosts_are_out_all_are_in_again() {
         let start = Instant::now();
         let mut pool = Pool::new(Mode::Hostpool, 2, start);

@@ -12,8 +12,8 @@ use tokio::time::{Instant, sleep_until};
 /// Time without any broker after which that is said: a broker that restarts takes less.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Says once, where no broker is reached for a while, why, and once when one is. Ends only if the client is of
-/// no more use.
+/// Says once, where no broker is reached for a while, why, and once when one is. Ends only if the client is
+/// of no more use.
 pub(super) async fn report(client: &Client) -> Error {
     let mut waiting = Waiting::default();
     loop {

@@ -72,8 +72,8 @@ impl Account {
         }
     }
 
-    /// Whether the connection may hold more than [`FREE_BYTES`], or more than it does. If not, it is woken to
-    /// ask again.
+    /// Whether the connection may hold more than [`FREE_BYTES`](super::FREE_BYTES), or more than it does. If
+    /// not, it is woken to ask again.
     pub fn may_grow(&mut self) -> bool {
         if !self.budget.is_spent() {
             return true;
