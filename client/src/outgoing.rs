@@ -330,13 +330,6 @@ mod tests {
     }
 
     #[test]
-    fn a_delay_beyond_all_times_stays_one() {
-        let batch = Outgoing::encode([NewMessage::new("x").delay(Duration::MAX)]).unwrap();
-        assert_eq!(batch.delay(), Duration::from_millis(u64::MAX));
-        assert_eq!(batch.records().next().unwrap().attributes.unwrap().delay, batch.delay());
-    }
-
-    #[test]
     fn a_body_in_any_form_is_the_same_message() {
         fn encoded(message: impl IntoMessage) -> Vec<u8> {
             let batch = Outgoing::encode([message]).unwrap();

@@ -269,3 +269,26 @@ async fn a_message_longer_than_the_client_takes_ends_its_connection() {
     assert!(error.contains("1005 bytes: this client takes 1004"), "{error}");
     server.stop().await;
 }
+
+#[tokio::test]
+async fn the_last_words_of_a_server_that_hangs_up_on_what_it_does_not_read_are_heard() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let (client, server) =
+        tokio::join!(Connection::connect(&address, Identify::default()), identified(&listener));
+    let (mut client, mut stream) = (client.unwrap(), server.0);
+    client.put_batch(&topic(), &["fine"]).unwrap();
+    for _ in 0..64 {
+        client.put_batch(&topic(), &[vec![b'x'; 1 << 20]]).unwrap();
+    }
+    client.nudge().await.unwrap();
+    let error = b"E_BAD_MESSAGE too large";
+    let size = u32::try_from(error.len() + 4).unwrap().to_be_bytes();
+    let words = [b"\0\0\0\x06\0\0\0\0OK", &size[..], b"\0\0\0\x01", error].concat();
+    stream.write_all(&words).await.unwrap();
+    // With bytes that were not read this is a reset.
+    drop(stream);
+    let ended = timeout(PATIENCE, client.drive()).await.unwrap();
+    assert!(matches!(&ended, Error::Server { code, .. } if code == "E_BAD_MESSAGE"), "{ended}");
+    assert_eq!(client.acknowledged(), 1);
+}

@@ -53,6 +53,9 @@ pub struct Connection {
     write_timeout: Option<Duration>,
     /// The end of that time, while something can't be written: made then, and not for each write.
     stuck: Option<Pin<Box<Sleep>>>,
+    /// Why nothing can be written any more. A server that hangs up has said before what there was to say:
+    /// that is read first, to the connection's end.
+    broken: Option<Error>,
     is_extended: bool,
     subscribed: bool,
 }
@@ -71,8 +74,19 @@ impl Connection {
         let Opened { transport, input, server, is_extended } =
             opening.await.map_err(|_| Error::Timeout)??;
         let inbox = Inbox::new(input, is_extended, frame_bytes_max);
-        let (outbox, stuck, subscribed) = (Outbox::new(), None, false);
-        Ok(Self { transport, inbox, outbox, server, silence, write_timeout, stuck, is_extended, subscribed })
+        let (outbox, stuck, broken, subscribed) = (Outbox::new(), None, None, false);
+        Ok(Self {
+            transport,
+            inbox,
+            outbox,
+            server,
+            silence,
+            write_timeout,
+            stuck,
+            broken,
+            is_extended,
+            subscribed,
+        })
     }
 
     /// The server's version; empty if it did not say.
@@ -462,17 +476,28 @@ impl Connection {
         // Frames that came with IDENTIFY's answer.
         let mut came = self.inbox.take_frames(&mut self.outbox)?;
         loop {
-            self.write_some(cx)?;
+            if self.broken.is_none() {
+                match self.write_some(cx) {
+                    Ok(()) => {}
+                    Err(Error::Timeout) => return Poll::Ready(Err(Error::Timeout)),
+                    Err(error) => self.broken = Some(error),
+                }
+            }
             if came {
                 return Poll::Ready(Ok(()));
             }
             self.inbox.input.reserve(READ_BYTES);
             let read = pin!(self.transport.read_buf(&mut self.inbox.input)).poll(cx);
-            match read? {
+            let ended = match read {
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(0) => return Poll::Ready(Err(Error::Closed)),
-                Poll::Ready(_) => came = self.inbox.take_frames(&mut self.outbox)?,
-            }
+                Poll::Ready(Ok(1..)) => {
+                    came = self.inbox.take_frames(&mut self.outbox)?;
+                    continue;
+                }
+                Poll::Ready(Ok(0)) => Error::Closed,
+                Poll::Ready(Err(error)) => error.into(),
+            };
+            return Poll::Ready(Err(self.broken.take().unwrap_or(ended)));
         }
     }
 
