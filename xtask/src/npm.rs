@@ -122,6 +122,8 @@ pub(crate) fn test(mq: &Path) -> Result<Done, String> {
     let mut node = Command::new("node");
     node.arg("--test").args(files.iter().map(|name| format!("test/{name}"))).current_dir(&project);
     node.env("MQ_BIN", mq).env("MQ_ROOT", root()).env("MQ_NODE_TOOLS", tools);
+    // A checkout that is installed is built in the profile of all tests.
+    node.env("LIBMQ_PROFILE", "dev");
     let peers = tools::nsq();
     if let Ok(peers) = &peers {
         node.env("MQ_PEERS", peers);

@@ -1,5 +1,5 @@
 // Builds the addon from a checkout, where no binary is there yet. `npm install` runs it; by hand it builds anew:
-// `node scripts/build.mjs [--profile NAME]`.
+// `node scripts/build.mjs [--profile NAME]`. Without it `LIBMQ_PROFILE` names cargo's profile, which is `release` else.
 
 import { spawnSync } from 'node:child_process'
 import { copyFileSync, existsSync, renameSync } from 'node:fs'
@@ -42,7 +42,7 @@ if (!isCheckout) {
   process.exit(0)
 }
 const at = process.argv.indexOf('--profile')
-const profile = at > 0 ? process.argv[at + 1] : 'release'
+const profile = at > 0 ? process.argv[at + 1] : process.env.LIBMQ_PROFILE || 'release'
 const { target_directory: target } = JSON.parse(cargo('metadata', '--format-version=1', '--no-deps'))
 cargo('build', '--locked', '--package', 'mq-node', '--profile', profile)
 const library = process.platform === 'darwin' ? 'libmq_node.dylib' : 'libmq_node.so'
