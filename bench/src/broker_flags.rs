@@ -94,7 +94,7 @@ fn address(text: &str) -> Result<String, String> {
 /// The address of an HTTP API in a flag.
 ///
 /// # Errors
-/// What the right form is.
+/// Text of another form, with the right one.
 pub fn http_address(text: &str) -> Result<HttpAddress, String> {
     let (https, rest, port) = match text.split_once("://") {
         Some(("https", rest)) => (true, rest, Some(443)),

@@ -123,7 +123,7 @@ fn tagged() -> Option<(String, Vec<String>)> {
 }
 
 #[test]
-fn nothing_that_was_promised_is_changed() {
+fn the_protos_keep_every_promise() {
     let (whose, promised) = tagged().unwrap_or_else(|| ("promises.txt".to_owned(), recorded()));
     let broken = broken(promised, &compile(&protos()));
     let lines = broken.join("\n");
@@ -131,7 +131,7 @@ fn nothing_that_was_promised_is_changed() {
 }
 
 #[test]
-fn what_is_added_is_recorded() {
+fn every_addition_to_the_protos_is_recorded() {
     let recorded = recorded();
     let added: Vec<_> =
         promises(&compile(&protos())).into_iter().filter(|promise| !recorded.contains(promise)).collect();

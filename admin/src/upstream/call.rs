@@ -74,7 +74,7 @@ pub(crate) struct Call {
     pub(crate) room: Room,
 }
 
-/// What the calls of all viewers have together.
+/// The room that the calls of all viewers share.
 #[derive(Clone, Debug)]
 pub(crate) struct Room {
     /// KiB that answers may still take while they are read.

@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_reached_for_a_while_is_said_once_and_that_it_goes_on() {
+    fn a_broker_out_of_reach_is_named_once_and_so_is_its_return() {
         let (mut waiting, start) = (Waiting::default(), Instant::now());
         assert_eq!(waiting.due(), None);
         assert_eq!(waiting.note(vec![failed("a:1")], start), None);
