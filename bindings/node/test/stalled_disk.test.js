@@ -27,15 +27,31 @@ function busy() {
   return (Number(ran) + Number(delayed)) / 1e6
 }
 
+/** How long each other thread of this process has waited for a processor, ms: this one waits as long for a lock of its. */
+function delays() {
+  const delayed = new Map()
+  for (const thread of fs.readdirSync('/proc/self/task')) {
+    if (thread === String(process.pid)) continue
+    try {
+      delayed.set(thread, Number(fs.readFileSync('/proc/self/task/' + thread + '/schedstat', 'latin1').split(' ')[1]) / 1e6)
+    } catch {
+      // It has ended.
+    }
+  }
+  return delayed
+}
+
 let [longest, isOver] = [0, false]
 async function measure() {
-  let [last, lastBusy] = [performance.now(), busy()]
+  let [last, lastBusy, lastDelays] = [performance.now(), busy(), delays()]
   while (!isOver) {
     await sleep(1)
-    const [now, nowBusy] = [performance.now(), busy()]
-    longest = Math.max(longest, now - last - (nowBusy - lastBusy))
+    const [now, nowBusy, nowDelays] = [performance.now(), busy(), delays()]
+    const delayed = [...nowDelays].map(([thread, delay]) => delay - (lastDelays.get(thread) ?? 0))
+    longest = Math.max(longest, now - last - (nowBusy - lastBusy) - Math.max(...delayed))
     last = now
     lastBusy = nowBusy
+    lastDelays = nowDelays
   }
 }
 
