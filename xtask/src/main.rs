@@ -1,12 +1,9 @@
 //! Project chores: `cargo xtask test` sets up what the tests need and runs everything; `cargo xtask soak`
-//! runs what takes hours; `cargo xtask prose` counts words; `cargo xtask bench` compares `mq` with nsqd,
-//! `cargo xtask bench-clients` and `cargo xtask bench-node` its clients with NSQ's;
-//! `cargo xtask npm` and `cargo xtask wheel` pack the packages for Node and Python; `cargo xtask generate`
-//! and `cargo xtask header` write the generated code that is committed.
+//! runs what takes hours; `cargo xtask prose` counts words; `cargo xtask bench` compares `mq` and its
+//! clients with NSQ's; `cargo xtask npm` and `cargo xtask wheel` pack the packages for Node and Python;
+//! `cargo xtask generate` and `cargo xtask header` write the generated code that is committed.
 
 mod bench;
-mod bench_clients;
-mod bench_node;
 mod c;
 mod c_examples;
 mod circles;
@@ -45,12 +42,8 @@ enum Task {
     Soak(soak::Soak),
     /// Counts how comments keep to docs/style.md, by crate
     Prose(prose::Prose),
-    /// Measures mq beside nsqd and writes docs/benchmarks.md
+    /// Measures mq and its clients beside NSQ's
     Bench(bench::Bench),
-    /// Measures what a message costs clients: the crate libmq beside go-nsq
-    BenchClients(bench_clients::BenchClients),
-    /// Measures what a message costs programs in Node: the package libmq beside nsqjs
-    BenchNode(bench_node::BenchNode),
     /// Packs the npm package libmq: its main package, and the one of this platform
     Npm(npm::Npm),
     /// Builds the Python package
@@ -72,8 +65,6 @@ fn main() -> ExitCode {
         Task::Soak(task) => task.run(),
         Task::Prose(task) => task.run(),
         Task::Bench(task) => task.run(),
-        Task::BenchClients(task) => task.run(),
-        Task::BenchNode(task) => task.run(),
         Task::Npm(task) => task.run(),
         Task::Wheel(args) => wheel::wheel(&args),
         Task::Generate(task) => task.run(),

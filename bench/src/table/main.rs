@@ -1,5 +1,5 @@
-//! `bench-table`, which `cargo xtask bench` builds and runs: `mq` at each level, a server that keeps nothing,
-//! and nsqd where there is one, under the same loads by turns; writes `docs/benchmarks.md`.
+//! `bench-table`, which `cargo xtask bench broker` builds and runs: `mq` at each level, a server that keeps
+//! nothing, and nsqd where there is one, under the same loads by turns; writes `docs/benchmarks.md`.
 //!
 //! - [`rows`]: the workloads, carried out by [`workloads`]; [`trial`]: one on one [`server`]; [`results`] of
 //!   all
@@ -26,9 +26,9 @@ use self::rows::{ROWS, Row};
 use self::server::{Kind, Programs, Server, empty};
 use self::trial::{Figures, Trial};
 
-/// The programs and folders that `cargo xtask bench` gives, and the arguments that it passes on.
+/// The programs and folders that `cargo xtask bench broker` gives, and the arguments that it passes on.
 #[derive(Parser)]
-#[command(name = "cargo xtask bench", about = "Measures mq beside nsqd and writes docs/benchmarks.md")]
+#[command(name = "cargo xtask bench broker", about = "Measures mq beside nsqd and writes docs/benchmarks.md")]
 struct Table {
     #[arg(long, hide = true)]
     mq: PathBuf,
@@ -157,7 +157,7 @@ impl Table {
         for (name, svg) in plots_of(results) {
             put(plots.join(name), svg)?;
         }
-        let mut command = format!("cargo xtask bench --rounds {rounds}");
+        let mut command = format!("cargo xtask bench broker --rounds {rounds}");
         if self.quick {
             command.push_str(" --quick");
         }

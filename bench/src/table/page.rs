@@ -18,7 +18,7 @@ pub(super) fn write(
     quick: bool,
 ) -> String {
     let mut out = String::from(
-        "# Benchmarks\n\nWritten by `cargo xtask bench`; nothing here is typed by hand. nsqd and `mq` ran the same table by turns on the\n\
+        "# Benchmarks\n\nWritten by `cargo xtask bench broker`; nothing here is typed by hand. nsqd and `mq` ran the same table by turns on the\n\
          same machine, under the same load from the same program, which shares the machine with them. *null* is a server\n\
          that parses, acknowledges and keeps nothing, with a thread for each connection: the floor of a workload.\n\
          *memory*, *flush* (the default) and *sync* are levels of durability. Figures are medians of all rounds, and in\n\

@@ -5,7 +5,7 @@
 //   node bindings/node/bench/compare.js --mq target/dist/mq --nsqjs path/to/node_modules/nsqjs [--messages 1000000]
 //
 // Each figure is of a process of its own (user and system time of the whole process, all its threads, from the first
-// message to the last), the best of --rounds. The broker's time is not in it. `cargo xtask bench-node` runs it.
+// message to the last), the best of --rounds. The broker's time is not in it. `cargo xtask bench node` runs it.
 
 const {spawn, spawnSync} = require('node:child_process')
 const fs = require('node:fs')

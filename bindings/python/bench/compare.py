@@ -1,6 +1,6 @@
 """CPU time of the client for each message, beside pynsq, in one run and on one broker.
 
-    cargo xtask bench-clients
+    cargo xtask bench clients
 
 Each figure is of a process of its own (user and system time of the whole process, all its threads, from the first
 message to the last), the best of --rounds. The broker's time is not in it. What has no peer follows: a broker in this process,

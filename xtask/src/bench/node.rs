@@ -1,4 +1,4 @@
-//! `cargo xtask bench-node`: the CPU time that a message costs a program in Node, the package libmq beside
+//! `cargo xtask bench node`: the CPU time that a message costs a program in Node, the package libmq beside
 //! nsqjs.
 
 use std::process::Command;
@@ -8,18 +8,24 @@ use clap::Args;
 use crate::run::{cargo, program, root, run, target};
 use crate::tools;
 
-/// Arguments of `cargo xtask bench-node`.
+/// Arguments of `cargo xtask bench node`.
 #[derive(Args)]
-pub(crate) struct BenchNode {
+pub(crate) struct Node {
     /// Messages of a load
-    #[arg(long, default_value_t = 1_000_000)]
+    #[arg(long, default_value_t = Self::default().messages)]
     messages: u64,
     /// Runs of each load; the best counts
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = Self::default().rounds)]
     rounds: u32,
 }
 
-impl BenchNode {
+impl Default for Node {
+    fn default() -> Self {
+        Self { messages: 1_000_000, rounds: 3 }
+    }
+}
+
+impl Node {
     pub(crate) fn run(self) -> Result<(), String> {
         run(cargo().args(["build", "--profile", "dist", "--locked", "-p", "mq-cli", "--bins"]))?;
         let package = root().join("bindings").join("node");

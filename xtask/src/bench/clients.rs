@@ -1,4 +1,4 @@
-//! `cargo xtask bench-clients`: the CPU time that a message costs a client, the crate libmq and its library
+//! `cargo xtask bench clients`: the CPU time that a message costs a client, the crate libmq and its library
 //! for C beside go-nsq, each load on a broker of its own; a broker in the process; and the Python package
 //! beside pynsq.
 
@@ -14,23 +14,39 @@ use crate::{tools, wheel};
 /// Messages published before what consumes them is measured: in batches, by the crate.
 const FILL: &str = "send-batches";
 
-/// Arguments of `cargo xtask bench-clients`.
+/// Arguments of `cargo xtask bench clients`.
 #[derive(Args)]
-pub(crate) struct BenchClients {
+pub(crate) struct Clients {
     /// Messages of a load
-    #[arg(long, default_value_t = 500_000)]
+    #[arg(long, default_value_t = Self::default().messages)]
     messages: u64,
     /// Runs of each load; the best counts
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = Self::default().rounds)]
     rounds: u32,
 }
 
-/// A load, by the name that both programs have for it, and what of go-nsq's it is held against.
-const LOADS: [(&str, &str, &str); 4] = [
-    ("send", "send", "publishes, one after the other"),
-    ("send-batches", "send-batches", "publishes in batches of 100"),
-    ("finish", "finish", "consumes, a finish each"),
-    ("finish-batches", "finish", "consumes in batches of 100"),
+impl Default for Clients {
+    fn default() -> Self {
+        Self { messages: 500_000, rounds: 3 }
+    }
+}
+
+/// A load.
+struct Load {
+    /// Names it to the crate's program and to C's.
+    name: &'static str,
+    /// Names what of go-nsq's it is held against.
+    peer: &'static str,
+    words: &'static str,
+    /// The bar: go-nsq's cost is at least so many times that of libmq.
+    bar: u32,
+}
+
+const LOADS: [Load; 4] = [
+    Load { name: "send", peer: "send", words: "publishes, one after the other", bar: 10 },
+    Load { name: "send-batches", peer: "send-batches", words: "publishes in batches of 100", bar: 3 },
+    Load { name: "finish", peer: "finish", words: "consumes, a finish each", bar: 10 },
+    Load { name: "finish-batches", peer: "finish", words: "consumes in batches of 100", bar: 3 },
 ];
 
 /// The programs.
@@ -43,7 +59,7 @@ struct Programs {
     go: Option<PathBuf>,
 }
 
-impl BenchClients {
+impl Clients {
     pub(crate) fn run(self) -> Result<(), String> {
         let mut build = cargo();
         build.args(["build", "--profile", "dist", "--locked", "-p", "mq-cli", "-p", "mq-bench", "--bins"]);
@@ -57,31 +73,40 @@ impl BenchClients {
             "microseconds of CPU time a message costs the client, {} of 100 bytes, best of {}",
             self.messages, self.rounds
         );
-        println!("{:<34}{:>9}{:>14}{:>9}{:>9}{:>9}", "", "libmq", "as to nsqd", "C", "go-nsq", "ratio");
-        for (name, peer, words) in LOADS {
-            let of = |program: &Path, options: &str| {
-                self.best(
-                    &programs,
-                    |url| (program.to_owned(), vec![name.into(), url.to_owned() + options]),
-                    name,
-                )
-            };
-            let shown = |cost: f64| format!("{cost:.3}");
-            let extended = of(&programs.rust, "")?;
-            let plain = of(&programs.rust, "?extension=false")?;
-            let c = programs.c.as_ref().map(|c| of(c, "")).transpose()?;
-            let address = |url: &str| url.trim_start_matches("mq://").to_owned();
-            let go = programs
-                .go
-                .as_ref()
-                .map(|go| self.best(&programs, |url| (go.clone(), vec![peer.into(), address(url)]), name));
-            let go = go.transpose()?;
-            let ratio = go.map(|go| format!("1/{:.1}", go / extended)).unwrap_or_default();
-            let [c, go] = [c, go].map(|cost| cost.map(shown).unwrap_or_default());
-            println!("{words:<34}{extended:>9.3}{plain:>14.3}{c:>9}{go:>9}{ratio:>9}");
+        println!(
+            "{:<34}{:>9}{:>14}{:>9}{:>9}{:>9}{:>9}{:>7}",
+            "", "libmq", "as to nsqd", "C", "go-nsq", "libmq", "C", "bar"
+        );
+        for load in LOADS {
+            println!("{}", self.line(&programs, &load)?);
         }
         self.embedded(&programs)?;
         wheel::bench(self.messages, self.rounds)
+    }
+
+    /// A load's figures: the cost to each client, and libmq's and C's as parts of go-nsq's.
+    fn line(&self, programs: &Programs, load: &Load) -> Result<String, String> {
+        let Load { name, peer, words, bar } = *load;
+        let of = |program: &Path, options: &str| {
+            let arguments = |url: &str| (program.to_owned(), vec![name.into(), url.to_owned() + options]);
+            self.best(programs, arguments, name)
+        };
+        let extended = of(&programs.rust, "")?;
+        let plain = of(&programs.rust, "?extension=false")?;
+        let c = programs.c.as_ref().map(|c| of(c, "")).transpose()?;
+        let go = programs.go.as_ref().map(|go| {
+            let address = |url: &str| url.trim_start_matches("mq://").to_owned();
+            self.best(programs, |url| (go.clone(), vec![peer.into(), address(url)]), name)
+        });
+        let go = go.transpose()?;
+        let part = |cost: Option<f64>| match (cost, go) {
+            (Some(cost), Some(go)) => format!("1/{:.1}", go / cost),
+            _ => String::new(),
+        };
+        let [own, own_c] = [part(Some(extended)), part(c)];
+        let [c, go] = [c, go].map(|cost| cost.map(|cost| format!("{cost:.3}")).unwrap_or_default());
+        let bar = format!("1/{bar}");
+        Ok(format!("{words:<34}{extended:>9.3}{plain:>14.3}{c:>9}{go:>9}{own:>9}{own_c:>9}{bar:>7}"))
     }
 
     /// Publishing and consuming on a broker in the process, a thread each, in Rust and in C.
@@ -126,7 +151,7 @@ impl BenchClients {
     ) -> Result<f64, String> {
         let mut best = f64::INFINITY;
         for _ in 0..self.rounds {
-            let broker = Broker::start(&programs.mq)?;
+            let broker = Server::start(&programs.mq)?;
             if name.starts_with("finish") {
                 measure(&programs.rust, &[FILL.to_owned(), broker.url.clone()], self.messages)?;
             }
@@ -162,13 +187,13 @@ fn measure(path: &Path, arguments: &[String], messages: u64) -> Result<f64, Stri
 }
 
 /// A broker on an empty folder, killed when it is dropped.
-struct Broker {
+struct Server {
     process: Child,
     url: String,
     folder: PathBuf,
 }
 
-impl Broker {
+impl Server {
     fn start(mq: &Path) -> Result<Self, String> {
         let folder = target().join("bench").join("clients");
         let _ = std::fs::remove_dir_all(&folder);
@@ -193,7 +218,7 @@ impl Broker {
     }
 }
 
-impl Drop for Broker {
+impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();

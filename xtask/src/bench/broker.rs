@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: builds `bench-table` and what it compares, and runs it.
+//! `cargo xtask bench broker`: builds `bench-table` and what it compares, and runs it.
 
 use std::path::PathBuf;
 
@@ -7,10 +7,10 @@ use clap::Args;
 use crate::run::{cargo, program, run, target};
 use crate::tools;
 
-/// Arguments of `cargo xtask bench`.
-#[derive(Args)]
+/// Arguments of `cargo xtask bench broker`.
+#[derive(Args, Default)]
 #[command(disable_help_flag = true)]
-pub(crate) struct Bench {
+pub(crate) struct Broker {
     /// Arguments of the table; `--help` lists them
     #[arg(value_name = "ARGUMENT", trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<String>,
@@ -21,7 +21,7 @@ fn found(name: &str, program: Result<PathBuf, String>) -> Option<PathBuf> {
     program.inspect_err(|error| println!("without {name}: {error}")).ok()
 }
 
-impl Bench {
+impl Broker {
     pub(crate) fn run(self) -> Result<(), String> {
         let mut build = cargo();
         build.args([
