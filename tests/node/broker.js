@@ -8,6 +8,7 @@ const http = require('node:http')
 const os = require('node:os')
 const path = require('node:path')
 const readline = require('node:readline')
+const {setImmediate} = require('node:timers/promises')
 
 class Broker {
   constructor(flags) {
@@ -48,6 +49,18 @@ class Broker {
   async kill() {
     this.process.kill('SIGKILL')
     await this.ended
+  }
+
+  /** Makes it stand still, until `thaw`. A signal alone lets its threads run on for a moment: this waits until none does. */
+  async freeze() {
+    this.process.kill('SIGSTOP')
+    const tasks = `/proc/${this.process.pid}/task`
+    const stands = (task) => / T \d/.test(fs.readFileSync(path.join(tasks, task, 'stat'), 'latin1').split(')').pop())
+    while (!fs.readdirSync(tasks).every(stands)) await setImmediate()
+  }
+
+  thaw() {
+    this.process.kill('SIGCONT')
   }
 
   /** SIGTERM must be a clean stop. */

@@ -200,9 +200,9 @@ test('of a publish that was sent and not answered nobody knows', async (t) => {
   const broker = await startBroker(t)
   const client = await clientOf(t, broker, {publishTimeout: 1000})
   await client.publish('t', 'first')
-  broker.process.kill('SIGSTOP')
+  await broker.freeze()
   const outcomes = await Promise.allSettled([client.publish('t', 'alone'), client.publish('t', ['a', 'list'])])
-  broker.process.kill('SIGCONT')
+  broker.thaw()
   // The list waited for the one before it.
   assert.deepEqual(outcomes.map(({reason}) => [reason?.code, reason?.retry]), [['UNKNOWN_OUTCOME', false], ['TIMEOUT', true]])
 })

@@ -166,14 +166,11 @@ def test_a_flush_has_all_of_its_time(broker: Broker) -> None:
         client.publish("t", "a")
         message = subscription.next(timeout=PATIENCE)
         assert message is not None
-        broker.process.send_signal(signal.SIGSTOP)
-        try:
+        with broker.frozen():
             message.finish()
             began = time.monotonic()
             assert not subscription.flush(timeout=0.3)
             assert time.monotonic() - began >= 0.3
-        finally:
-            broker.process.send_signal(signal.SIGCONT)
         assert subscription.flush(timeout=PATIENCE)
 
 
