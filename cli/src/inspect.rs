@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use mq_core::TopicNo;
 use mq_core::repair::inspect::{Damage, Report, Tail, What, inspect};
 use serde_json::{Value, json};
 
@@ -108,7 +109,7 @@ fn text(report: &Report, folder: &Path) -> String {
     let mut topics =
         Table::new(&["TOPIC, CHANNEL", "DEPTH", "REQUEUED", "LEVEL", "STATE", "ON DISK", "LIVE", "DEAD"]);
     let state = |paused| if paused { "paused" } else { "" }.to_owned();
-    let is_damaged = |number: u32| {
+    let is_damaged = |number: TopicNo| {
         report.damage.iter().any(|place| match &place.what {
             What::Messages { topic, .. } | What::Missing { topic, .. } => *topic == number,
             _ => false,
@@ -191,12 +192,12 @@ fn as_json(report: &Report) -> Value {
     let topics = report.topics.iter().map(|topic| {
         let channels = topic.channels.iter().map(|channel| {
             json!({
-                "number": channel.number, "name": channel.name, "paused": channel.paused,
+                "number": channel.number.0, "name": channel.name, "paused": channel.paused,
                 "depth": channel.depth, "requeued": channel.requeued,
             })
         });
         json!({
-            "number": topic.number, "name": topic.name, "level": level(topic.level), "paused": topic.paused,
+            "number": topic.number.0, "name": topic.name, "level": level(topic.level), "paused": topic.paused,
             "depth": topic.depth, "messages": topic.messages, "live_bytes": topic.live_bytes,
             "dead_bytes": topic.dead_bytes, "channels": channels.collect::<Vec<_>>(),
         })
@@ -221,10 +222,10 @@ pub(crate) fn damage_json(damage: &Damage) -> Value {
     });
     let more = match &damage.what {
         What::Messages { topic, first, last, sound } => {
-            json!({ "topic": topic, "first": first, "last": last, "sound": sound })
+            json!({ "topic": topic.0, "first": first, "last": last, "sound": sound })
         }
         What::Missing { topic, name, first, last } => {
-            json!({ "topic": topic, "name": name, "first": first, "last": last })
+            json!({ "topic": topic.0, "name": name, "first": first, "last": last })
         }
         What::Log { from, to } => json!({ "from": from, "to": to }),
         What::Header { bytes, is_proven } => json!({ "bytes": bytes, "readable": is_proven }),

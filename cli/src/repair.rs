@@ -71,10 +71,12 @@ fn text(repair: &Repair, folder: &Path) -> String {
     for number in &repair.lost_channels {
         lines.push(format!("channel number {number}: its creation is gone; a subscriber makes it anew"));
     }
-    for (number, name) in &repair.superseded {
+    let topics = repair.superseded_topics.iter().map(|(number, name)| ("topic", number.0, name));
+    let channels = repair.superseded_channels.iter().map(|(number, name)| ("channel", number.0, name));
+    for (kind, number, name) in topics.chain(channels) {
         let name = printable(name);
         lines.push(format!(
-            "number {number}, {name}: left out, as a later one of that name shows it was deleted"
+            "{kind} number {number}, {name}: left out, as a later one of that name shows it was deleted"
         ));
     }
     if repair.is_state_lost {
@@ -110,12 +112,13 @@ fn as_json(repair: &Repair) -> Value {
     let losses = repair.losses.iter().map(|loss| {
         let ranges = loss.ranges.iter().map(|(first, last)| json!({ "first": first, "last": last }));
         json!({
-            "topic": loss.topic, "name": loss.name, "messages": loss.messages, "ranges": ranges.collect::<Vec<_>>(),
+            "topic": loss.topic.0, "name": loss.name, "messages": loss.messages, "ranges": ranges.collect::<Vec<_>>(),
         })
     });
-    let named = |list: &[(u32, String)]| -> Vec<Value> {
-        list.iter().map(|(number, name)| json!({ "number": number, "name": name })).collect()
-    };
+    let named = |number: u32, name: &str| json!({ "number": number, "name": name });
+    let renamed = repair.renamed.iter().map(|(number, name)| named(number.0, name));
+    let topics = repair.superseded_topics.iter().map(|(number, name)| named(number.0, name));
+    let channels = repair.superseded_channels.iter().map(|(number, name)| named(number.0, name));
     json!({
         "needed": repair.is_needed,
         "written": repair.is_written,
@@ -124,9 +127,9 @@ fn as_json(repair: &Repair) -> Value {
         "kept_messages": repair.kept_messages,
         "losses": losses.collect::<Vec<_>>(),
         "losses_are_lower_bound": repair.is_lower_bound,
-        "renamed_topics": named(&repair.renamed),
-        "lost_channels": repair.lost_channels,
-        "left_out": named(&repair.superseded),
+        "renamed_topics": renamed.collect::<Vec<_>>(),
+        "lost_channels": repair.lost_channels.iter().map(|number| number.0).collect::<Vec<_>>(),
+        "left_out": topics.chain(channels).collect::<Vec<_>>(),
         "state_lost": repair.is_state_lost,
         "lost_entries": repair.lost_entries,
         "replaced_files": repair.replaced,

@@ -1,6 +1,7 @@
 //! Blocks of offsets, from one persistent counter: what was handed out is never handed out again.
 
 use crate::store::format::log_pos::LogPos;
+use crate::store::format::numbers::{ChannelNo, TopicNo};
 use crate::sync::Mutex;
 
 use crate::clock::Wall;
@@ -109,7 +110,7 @@ impl Blocks {
     fn ask(&mut self, count: u64, log: &Log, now: Wall) {
         let upto = self.ceiling().max(self.next) + count + SPARE + self.step;
         let mut bytes = Vec::new();
-        Event::Counters { topic: 0, channel: 0, block: upto }.encode(&mut bytes);
+        Event::Counters { topic: TopicNo::NONE, channel: ChannelNo::NONE, block: upto }.encode(&mut bytes);
         let _ = log.enqueue_state(bytes, 1, now, None, false);
         self.asked = Some((upto, log.end()));
     }

@@ -88,6 +88,7 @@ pub use message::{Attributes, Delivery, DeliveryToken, MessageId, Offset};
 pub use name::{ChannelName, TopicName};
 pub use parker::Parker;
 pub use stats::BrokerStats;
+pub use store::format::numbers::{ChannelNo, TopicNo};
 pub use store::log::{Outcome, Ticket};
 pub use store::memory::batch::Batch;
 pub use store::repair;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use crate::store::format::log_pos::LogPos;
+use crate::store::format::numbers::TopicNo;
 use crate::sync::Mutex;
 
 use crate::blocks::Blocks;
@@ -70,7 +71,7 @@ pub(crate) struct Shared {
 #[derive(Default)]
 pub(crate) struct Registry {
     pub(crate) by_name: HashMap<TopicName, Arc<Topic>>,
-    pub(crate) by_no: HashMap<u32, Arc<Topic>>,
+    pub(crate) by_no: HashMap<TopicNo, Arc<Topic>>,
 }
 
 /// Progress of the maintenance.
@@ -154,9 +155,9 @@ impl Shared {
     }
 
     /// The pending messages of each topic that has any in the files: few of many may.
-    pub(crate) fn pending(&self, files: &[FileFacts]) -> HashMap<u32, Pending> {
+    pub(crate) fn pending(&self, files: &[FileFacts]) -> HashMap<TopicNo, Pending> {
         let parts = files.iter().flat_map(|file| &file.topics);
-        let numbers: BTreeSet<u32> = parts.map(|part| part.topic).collect();
+        let numbers: BTreeSet<TopicNo> = parts.map(|part| part.topic).collect();
         let registry = self.registry.lock();
         let topics: Vec<_> = numbers.iter().filter_map(|no| registry.by_no.get(no)).cloned().collect();
         drop(registry);
@@ -178,8 +179,8 @@ impl Shared {
         self.registry.lock().by_no.values().cloned().collect()
     }
 
-    pub(crate) fn next_topic_no(&self) -> u32 {
-        self.next_topic.load(Ordering::Relaxed)
+    pub(crate) fn next_topic_no(&self) -> TopicNo {
+        TopicNo(self.next_topic.load(Ordering::Relaxed))
     }
 
     /// Most messages that may wait for an ephemeral channel of a topic: few enough that they take at most
@@ -238,7 +239,7 @@ impl Shared {
         if registry.by_name.len() >= max {
             return Err(Error::new(ErrorKind::LimitReached, format!("there are {max} topics, the limit")));
         }
-        let no = self.next_topic.fetch_add(1, Ordering::Relaxed);
+        let no = TopicNo(self.next_topic.fetch_add(1, Ordering::Relaxed));
         let topic = Topic::new(no, name.clone(), self.options.durability, self);
         topic.begin(settings)?;
         registry.insert(topic.clone());

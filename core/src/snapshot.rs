@@ -9,6 +9,7 @@ use crate::store::format::checkpoint;
 use crate::store::format::event::Event;
 use crate::store::format::file::checkpoint_name;
 use crate::store::format::log_pos::LogPos;
+use crate::store::format::numbers::ChannelNo;
 use crate::store::log::Epoch;
 use crate::store::open::replay::ids_events;
 use crate::topic::Topic;
@@ -43,7 +44,7 @@ impl Snapshot {
         let mut bytes = Vec::new();
         Event::Counters {
             topic: shared.next_topic_no(),
-            channel: shared.next_channel.load(Ordering::Relaxed),
+            channel: ChannelNo(shared.next_channel.load(Ordering::Relaxed)),
             block: shared.blocks.lock().ceiling(),
         }
         .encode(&mut bytes);

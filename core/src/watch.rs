@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::store::format::numbers::TopicNo;
 use crate::sync::Mutex;
 
 use crate::name::{ChannelName, TopicName};
@@ -54,7 +55,7 @@ impl Watch {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicNames {
     /// Another one when the topic was deleted and created again.
-    pub no: u32,
+    pub no: TopicNo,
     /// Its name.
     pub name: TopicName,
     /// Its channels, sorted.

@@ -18,7 +18,7 @@ pub fn frames(bytes: &[u8]) {
             kind,
             payload_len: bytes.len() as u32,
             count: 1,
-            topic: 1,
+            topic: mq_core::TopicNo(1),
             payload_crc: 0,
             first: mq_core::Offset(0),
             time: Wall(0),

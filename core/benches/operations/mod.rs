@@ -1,15 +1,15 @@
 //! The measured operations: each in one thread, on a real folder, with a clock that stands still.
 
-use mq_core::clock::Wall;
 use std::sync::Arc;
 use std::time::Duration;
 
+use mq_core::clock::Wall;
 use mq_core::testkit::frame::{Header, Kind, Record, put_record};
 use mq_core::testkit::nobody;
 use mq_core::testkit::{LogPos, RealDisk};
 use mq_core::{
     Attributes, Broker, ChannelName, Durability, ManualClock, MessageId, Offset, Options, Pulled, Step,
-    StoreSizes, SubscribeOptions, TopicName,
+    StoreSizes, SubscribeOptions, TopicName, TopicNo,
 };
 use tempfile::TempDir;
 
@@ -131,7 +131,7 @@ pub(crate) fn operation(name: &str) -> Box<dyn FnMut(u64)> {
                 kind: Kind::Data,
                 payload_len: 212,
                 count: 1,
-                topic: 1,
+                topic: TopicNo(1),
                 payload_crc: 1,
                 first: Offset(1),
                 time: Wall(1),

@@ -7,6 +7,7 @@ use crate::config::Durability;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::Offset;
 use crate::store::format::event::Event;
+use crate::store::format::numbers::TopicNo;
 use crate::store::log::Ticket;
 use crate::topic::Topic;
 
@@ -47,12 +48,12 @@ impl Channel {
     }
 
     /// The event that records the channel as it is; `start` counts only where it is new.
-    pub(super) fn event(&self, topic: u32, paused: bool) -> Event {
+    pub(super) fn event(&self, topic: TopicNo, paused: bool) -> Event {
         Event::Channel { channel: self.no, topic, name: self.name().to_string(), paused, start: Offset(0) }
     }
 
     /// Records the channel in the log once more.
-    pub(crate) fn log_self(&self, topic: u32, level: Durability) -> Ticket {
+    pub(crate) fn log_self(&self, topic: TopicNo, level: Durability) -> Ticket {
         let event = self.event(topic, self.is_paused());
         let ticket = self.shared.log_events(&[event], level, None);
         self.set_created(ticket);

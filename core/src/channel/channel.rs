@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
+use crate::store::format::numbers::ChannelNo;
 use crate::sync::{Mutex, MutexGuard};
 
 use crate::channel::read_ahead::ReadAhead;
@@ -39,7 +40,7 @@ use crate::wake::Wake;
 /// ```
 pub struct Channel {
     /// Its number, which no other channel ever gets.
-    pub(crate) no: u32,
+    pub(crate) no: ChannelNo,
     name: ChannelName,
     pub(super) topic: Weak<Topic>,
     pub(super) shared: Arc<Shared>,
@@ -54,7 +55,7 @@ pub struct Channel {
 
 /// The parts that every new channel needs.
 pub(crate) struct ChannelSetup {
-    pub(crate) no: u32,
+    pub(crate) no: ChannelNo,
     pub(crate) name: ChannelName,
     pub(crate) topic: Weak<Topic>,
     pub(crate) shared: Arc<Shared>,

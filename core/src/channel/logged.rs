@@ -8,6 +8,7 @@ use crate::config::Durability;
 use crate::error::Result;
 use crate::message::Offset;
 use crate::store::format::event::{self, Event};
+use crate::store::format::numbers::TopicNo;
 use crate::store::log::Ticket;
 use crate::wake::Wake;
 
@@ -47,7 +48,7 @@ impl Channel {
     }
 
     /// The events that record the whole cursor, for a checkpoint.
-    pub(crate) fn snapshot(&self, topic: u32) -> Vec<Event> {
+    pub(crate) fn snapshot(&self, topic: TopicNo) -> Vec<Event> {
         let (mono, wall) = (self.shared.clock.mono(), self.shared.clock.wall());
         let inner = self.inner.lock();
         let unfinished = inner.state.unfinished();

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::channel::channel::{Inner, due_at};
 use crate::channel::{Load, Pick, Subscription, Taken, Wanted};
+use crate::clock::Mono;
 use crate::message::{Attributes, Delivery, DeliveryToken, MessageId, Offset};
 use crate::store::format::frame::Record;
 use crate::store::memory::frame::Frame;
@@ -179,8 +180,7 @@ impl Subscription {
     ) -> Option<(Offset, bool)> {
         let shared = &self.channel.shared;
         let now = shared.clock.mono();
-        let end = inner.end;
-        let share = inner.state.share(self.id, end) as usize;
+        let share = inner.state.share(self.id, inner.end) as usize;
         let (mut used, mut bodies_left) = (0, bodies);
         // Place of the reader in the last of `frames`, and the offset there.
         let (mut at, mut offset_at) = (0, Offset(u64::MAX));
@@ -188,24 +188,7 @@ impl Subscription {
             if self.taken.len() >= share {
                 break;
             }
-            let (offset, is_redelivery) = match inner.state.pick(self.id, end) {
-                Pick::Nothing => break,
-                Pick::Redelivery(offset) => (offset, true),
-                // The next of the same frame. After its last there may be a gap.
-                Pick::FirstDelivery(pos)
-                    if pos.offset == offset_at
-                        && self.frames.last().is_some_and(|f| offset_at <= f.last()) =>
-                {
-                    (pos.offset, false)
-                }
-                Pick::FirstDelivery(pos) => {
-                    let pos = topic.extents.seek(pos.offset, topic.end);
-                    if pos.rank >= end.rank {
-                        break;
-                    }
-                    (pos.offset, false)
-                }
-            };
+            let Some((offset, is_redelivery)) = self.choose(topic, inner, offset_at) else { break };
             let here = self.frames.last().is_some_and(|f| f.first <= offset && offset <= f.last());
             if !here {
                 let Some(frame) = find(topic, inner, offset, is_redelivery) else {
@@ -234,14 +217,7 @@ impl Subscription {
                 self.held_back = is_first;
                 break;
             }
-            let not_before = if record.is_plain() { None } else { record.attributes().not_before };
-            let due = not_before.map(|at| due_at(at, shared.clock.wall(), now));
-            let taken = if is_redelivery {
-                inner.state.take_redelivery(self.id, offset, due, now)
-            } else {
-                inner.state.take_first_delivery(self.id, offset, due, now)
-            };
-            if let Taken::Deliver(attempts) = taken {
+            if let Some(attempts) = self.take_one(inner, offset, is_redelivery, &record, now) {
                 used += cost;
                 bodies_left -= record.body.len();
                 let frame = self.frames.len() as u32 - 1;
@@ -254,6 +230,47 @@ impl Subscription {
             }
         }
         None
+    }
+
+    /// The message to take next, and whether it was delivered before. `next` is the offset after the last one
+    /// taken.
+    #[inline]
+    fn choose(&self, topic: &TopicState, inner: &mut Inner, next: Offset) -> Option<(Offset, bool)> {
+        let end = inner.end;
+        match inner.state.pick(self.id, end) {
+            Pick::Nothing => None,
+            Pick::Redelivery(offset) => Some((offset, true)),
+            // The next of the same frame. After its last there may be a gap.
+            Pick::FirstDelivery(pos)
+                if pos.offset == next && self.frames.last().is_some_and(|f| next <= f.last()) =>
+            {
+                Some((next, false))
+            }
+            Pick::FirstDelivery(pos) => {
+                let pos = topic.extents.seek(pos.offset, topic.end);
+                (pos.rank < end.rank).then_some((pos.offset, false))
+            }
+        }
+    }
+
+    /// Takes a message. Returns its attempts if it is delivered now.
+    #[inline]
+    fn take_one(
+        &self,
+        inner: &mut Inner,
+        offset: Offset,
+        is_redelivery: bool,
+        record: &Record<'_>,
+        now: Mono,
+    ) -> Option<u16> {
+        let not_before = if record.is_plain() { None } else { record.attributes().not_before };
+        let due = not_before.map(|at| due_at(at, self.channel.shared.clock.wall(), now));
+        let taken = if is_redelivery {
+            inner.state.take_redelivery(self.id, offset, due, now)
+        } else {
+            inner.state.take_first_delivery(self.id, offset, due, now)
+        };
+        if let Taken::Deliver(attempts) = taken { Some(attempts) } else { None }
     }
 
     /// Passes the taken messages to `sink`, without a lock.

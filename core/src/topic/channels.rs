@@ -5,11 +5,12 @@ use std::sync::atomic::Ordering;
 
 use crate::channel::{Channel, ChannelSetup};
 use crate::clock::Wall;
-use crate::config::ChannelSettings;
+use crate::config::{ChannelSettings, Durability};
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Offset, Pos};
 use crate::name::ChannelName;
 use crate::store::format::event::Event;
+use crate::store::format::numbers::{ChannelNo, TopicNo};
 use crate::store::log::{Outcome, Ticket};
 use crate::store::read::reader;
 use crate::topic::{Topic, TopicState};
@@ -148,16 +149,7 @@ impl Topic {
         };
         let mut state = self.state.lock();
         if let Some(channel) = state.channels.iter().find(|c| c.name() == name) {
-            let mut created = channel.created();
-            if let Outcome::Failed(_) = self.shared.log.outcome(created) {
-                // The log learns of it all the same, before this, which gives those who ask again a ticket
-                // that is not decided.
-                created = channel.log_self(self.no, state.level);
-            }
-            let ticket = match wake {
-                Some(wake) => self.shared.log.follow(created, self.shared.clock.wall(), wake),
-                None => created,
-            };
+            let ticket = self.created_before(channel, state.level, wake);
             return Ok(OpenedChannel { channel: channel.clone(), ticket, is_new: false });
         }
         self.check(&state)?;
@@ -168,7 +160,7 @@ impl Topic {
                 format!("topic {} has {max} channels, the limit", self.name),
             ));
         }
-        let no = self.shared.next_channel.fetch_add(1, Ordering::Relaxed);
+        let no = ChannelNo(self.shared.next_channel.fetch_add(1, Ordering::Relaxed));
         let setup =
             ChannelSetup { no, name: name.clone(), topic: self.me.clone(), shared: self.shared.clone() };
         let beginning = match from {
@@ -191,6 +183,20 @@ impl Topic {
         wakes.iter().for_each(|w| w.wake());
         self.shared.watch.changed();
         Ok(OpenedChannel { channel, ticket, is_new: true })
+    }
+
+    /// The ticket of a channel's creation, for one who asks for it again.
+    fn created_before(&self, channel: &Channel, level: Durability, wake: Option<&Arc<dyn Wake>>) -> Ticket {
+        let mut created = channel.created();
+        if let Outcome::Failed(_) = self.shared.log.outcome(created) {
+            // The log learns of it all the same, before this, which gives those who ask again a ticket that
+            // is not decided.
+            created = channel.log_self(self.no, level);
+        }
+        match wake {
+            Some(wake) => self.shared.log.follow(created, self.shared.clock.wall(), wake),
+            None => created,
+        }
     }
 
     /// The channel of that name, if there is one.
@@ -262,7 +268,7 @@ impl Beginning {
     }
 
     /// The events that record the channel. Recording them twice changes nothing.
-    fn events(&self, no: u32, topic: u32, name: &ChannelName) -> Vec<Event> {
+    fn events(&self, no: ChannelNo, topic: TopicNo, name: &ChannelName) -> Vec<Event> {
         let Self { next, below, gaps } = self;
         let (name, start) = (name.to_string(), below.first().copied().unwrap_or(next.offset));
         let mut events = vec![Event::Channel { channel: no, topic, name, paused: false, start }];

@@ -11,6 +11,7 @@ use crate::name::{ChannelName, TopicName};
 use crate::shared::Shared;
 use crate::store::format::event::Unfinished;
 use crate::store::format::ids::StoredId;
+use crate::store::format::numbers::{ChannelNo, TopicNo};
 use crate::store::open::replay::{ChannelState, TopicState as StoredTopic};
 use crate::store::read::reader;
 use crate::topic::cache::{Extents, Volume};
@@ -32,29 +33,18 @@ impl Topic {
     /// # Errors
     /// `InvalidName` if a stored name breaks the rule, which only damage can cause.
     pub(crate) fn recovered(
-        no: u32,
+        no: TopicNo,
         stored: &StoredTopic,
-        channels: &[(u32, &ChannelState)],
+        channels: &[(ChannelNo, &ChannelState)],
         clean_stop: bool,
         damage: Option<TopicDamage>,
         OnDisk { bytes, ids, damaged }: OnDisk,
         shared: &Arc<Shared>,
     ) -> Result<Arc<Self>> {
         let spans = shared.catalog.spans(no);
-        let mut extents = Extents::default();
-        let mut end = Pos::default();
-        let mut volume = Volume::default();
-        for (first, last) in &spans {
-            let at = Pos { offset: *first, rank: end.rank };
-            extents.note(at);
-            let aged = !stored.limits.max_age.is_zero();
-            let bytes = bytes.get(first).copied().unwrap_or_default();
-            let parts = if aged { AGED_PARTS } else { 1 };
-            note_parts(&mut volume, at, *last, bytes, parts, |offset| {
-                if aged { shared.time_of(no, offset) } else { Wall(0) }
-            });
-            end = Pos { offset: last.plus(1), rank: end.rank + (last.0 - first.0 + 1) };
-        }
+        let aged = !stored.limits.max_age.is_zero();
+        let time_of = |offset| if aged { shared.time_of(no, offset) } else { Wall(0) };
+        let Stored { extents, volume, mut end } = Stored::of(&spans, &bytes, aged, time_of);
         // What was handed out below and stands nowhere is gone: cursors that have read all stand after it.
         end.offset = end.offset.max(stored.end);
         // Offsets are handed out on from the last block only if nothing in it can have been lost.
@@ -84,17 +74,7 @@ impl Topic {
         let mut state = topic.state.lock();
         topic.remember(&mut state, ids);
         for (channel_no, stored) in channels {
-            let setup = ChannelSetup {
-                no: *channel_no,
-                name: ChannelName::parse(&stored.name)?,
-                topic: topic.me.clone(),
-                shared: shared.clone(),
-            };
-            let (next, unfinished) = cursor(stored, &spans, &state.extents, end);
-            let settings = stored.settings.clone();
-            let channel = Channel::restored(setup, next, unfinished, stored.paused, settings, pump);
-            // A repair that finds some of them whole finds them unfinished, too.
-            channel.set_lost(unfinished_of(stored, &damaged, next.offset));
+            let channel = topic.recovered_channel(*channel_no, stored, &spans, &state, &damaged)?;
             state.channels.push(channel);
         }
         for channel in &state.channels {
@@ -102,6 +82,59 @@ impl Topic {
         }
         drop(state);
         Ok(topic)
+    }
+
+    /// A channel of it as it was stored.
+    fn recovered_channel(
+        &self,
+        no: ChannelNo,
+        stored: &ChannelState,
+        spans: &[(Offset, Offset)],
+        state: &TopicState,
+        damaged: &[(Offset, Offset)],
+    ) -> Result<Arc<Channel>> {
+        let setup = ChannelSetup {
+            no,
+            name: ChannelName::parse(&stored.name)?,
+            topic: self.me.clone(),
+            shared: self.shared.clone(),
+        };
+        let (next, unfinished) = cursor(stored, spans, &state.extents, state.end);
+        let settings = stored.settings.clone();
+        let channel = Channel::restored(setup, next, unfinished, stored.paused, settings, state.pump);
+        // A repair that finds some of them whole finds them unfinished, too.
+        channel.set_lost(unfinished_of(stored, damaged, next.offset));
+        Ok(channel)
+    }
+}
+
+/// What stands on disk of a topic.
+struct Stored {
+    extents: Extents,
+    volume: Volume,
+    /// Place after the last message.
+    end: Pos,
+}
+
+impl Stored {
+    /// The messages of `spans`, with the bytes of each; if they are `aged`, in parts with the times of their
+    /// first.
+    fn of(
+        spans: &[(Offset, Offset)],
+        bytes: &BTreeMap<Offset, u64>,
+        aged: bool,
+        time_of: impl Fn(Offset) -> Wall,
+    ) -> Self {
+        let (mut extents, mut volume, mut end) = (Extents::default(), Volume::default(), Pos::default());
+        for (first, last) in spans {
+            let at = Pos { offset: *first, rank: end.rank };
+            extents.note(at);
+            let bytes = bytes.get(first).copied().unwrap_or_default();
+            let parts = if aged { AGED_PARTS } else { 1 };
+            note_parts(&mut volume, at, *last, bytes, parts, &time_of);
+            end = Pos { offset: last.plus(1), rank: end.rank + (last.0 - first.0 + 1) };
+        }
+        Self { extents, volume, end }
     }
 }
 
@@ -133,7 +166,7 @@ fn note_parts(
 impl Shared {
     /// The publish time of a message on disk. A message that can't be read counts as young: it is not dropped
     /// for its age.
-    fn time_of(&self, topic: u32, offset: Offset) -> Wall {
+    fn time_of(&self, topic: TopicNo, offset: Offset) -> Wall {
         let frames = reader::read(&self.catalog, None, topic, offset, 1, false).ok().flatten();
         frames.iter().flatten().map(|frame| frame.time).next().unwrap_or_else(|| self.clock.wall())
     }

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
+use crate::store::format::numbers::TopicNo;
 use crate::sync::Mutex;
 
 use crate::config::Durability;
@@ -40,7 +41,7 @@ use crate::wake::Wake;
 /// ```
 pub struct Topic {
     /// Its number, which no other topic ever gets.
-    pub(crate) no: u32,
+    pub(crate) no: TopicNo,
     pub(super) name: TopicName,
     pub(crate) shared: Arc<Shared>,
     pub(super) me: Weak<Topic>,
@@ -55,13 +56,18 @@ pub struct Topic {
 
 impl Topic {
     /// A new topic.
-    pub(crate) fn new(no: u32, name: TopicName, level: Durability, shared: &Arc<Shared>) -> Arc<Self> {
+    pub(crate) fn new(no: TopicNo, name: TopicName, level: Durability, shared: &Arc<Shared>) -> Arc<Self> {
         let level = if name.is_ephemeral() { Durability::Memory } else { level };
         let state = TopicState { is_held: shared.watch.holds(), ..TopicState::new(level, shared) };
         Self::with_state(no, name, shared, state)
     }
 
-    pub(super) fn with_state(no: u32, name: TopicName, shared: &Arc<Shared>, state: TopicState) -> Arc<Self> {
+    pub(super) fn with_state(
+        no: TopicNo,
+        name: TopicName,
+        shared: &Arc<Shared>,
+        state: TopicState,
+    ) -> Arc<Self> {
         let announcement = Announcement::new(state.is_held);
         Arc::new_cyclic(|me| Self {
             no,
@@ -81,7 +87,7 @@ impl Topic {
     }
 
     /// The topic's number. Another topic of the same name, after a deletion, has another number.
-    pub fn no(&self) -> u32 {
+    pub fn no(&self) -> TopicNo {
         self.no
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mq_core::TopicName;
+use mq_core::{TopicName, TopicNo};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{Notify, watch};
@@ -53,7 +53,7 @@ impl LinkStates {
     }
 
     /// Whether every server that the broker is registered at knows the topic.
-    pub(super) fn all_know(&self, topic: &TopicName, no: u32) -> bool {
+    pub(super) fn all_know(&self, topic: &TopicName, no: TopicNo) -> bool {
         let states = self.by_address.lock();
         let mut registered = states.values().filter(|state| state.server.is_some());
         registered.all(|state| state.confirmed.has(topic, no))

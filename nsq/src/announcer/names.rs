@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use mq_core::{ChannelName, TopicName, TopicNames};
+use mq_core::{ChannelName, TopicName, TopicNames, TopicNo};
 
 /// Topics and channels, sorted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,16 +22,16 @@ impl Names {
     }
 
     /// Whether the topic of that number is among them.
-    pub(super) fn has(&self, topic: &TopicName, no: u32) -> bool {
+    pub(super) fn has(&self, topic: &TopicName, no: TopicNo) -> bool {
         self.topic(topic, no).is_some()
     }
 
     /// The channels of the topic of that number.
-    pub(super) fn channels(&self, topic: &TopicName, no: u32) -> &[ChannelName] {
+    pub(super) fn channels(&self, topic: &TopicName, no: TopicNo) -> &[ChannelName] {
         self.topic(topic, no).map_or(&[], |known| &known.channels)
     }
 
-    fn topic(&self, topic: &TopicName, no: u32) -> Option<&TopicNames> {
+    fn topic(&self, topic: &TopicName, no: TopicNo) -> Option<&TopicNames> {
         let at = self.0.binary_search_by(|known| known.name.cmp(topic)).ok()?;
         Some(&self.0[at]).filter(|known| known.no == no)
     }
@@ -106,7 +106,7 @@ pub(super) mod tests {
             let (name, no) = topic.split_at(1);
             let channels = channels.split(',').filter(|c| !c.is_empty());
             TopicNames {
-                no: no.parse().unwrap(),
+                no: TopicNo(no.parse().unwrap()),
                 name: TopicName::parse(name).unwrap(),
                 channels: channels.map(|c| ChannelName::parse(c).unwrap()).collect(),
                 is_held: false,
@@ -154,7 +154,7 @@ pub(super) mod tests {
         let topic = (0..3_u32, prop::collection::btree_set("[ab]", 0..3));
         prop::collection::btree_map("[tuv]", topic, 0..4).prop_map(|topics| {
             let topic = |(name, (no, channels)): (String, (u32, BTreeSet<String>))| TopicNames {
-                no,
+                no: TopicNo(no),
                 name: TopicName::parse(&name).unwrap(),
                 channels: channels.iter().map(|c| ChannelName::parse(c).unwrap()).collect(),
                 is_held: false,

@@ -7,7 +7,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mq_core::{Broker, Topic, Wake};
+use mq_core::{Broker, Topic, TopicNo, Wake};
 use tokio::sync::{Notify, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -215,12 +215,12 @@ struct Task<'a> {
     names: watch::Sender<Arc<Names>>,
     links: JoinSet<()>,
     by_address: BTreeMap<String, AbortHandle>,
-    imports: JoinSet<u32>,
+    imports: JoinSet<TopicNo>,
     /// Numbers of topics that wait for their channels.
-    importing: BTreeSet<u32>,
+    importing: BTreeSet<TopicNo>,
     import: Arc<ChannelImport>,
     /// Topics that some server does not know yet, by number. Publishers may wait for them.
-    announcing: BTreeMap<u32, Arc<Topic>>,
+    announcing: BTreeMap<TopicNo, Arc<Topic>>,
 }
 
 impl<'a> Task<'a> {

@@ -14,6 +14,7 @@ use crate::store::format::file::{FILE_HEADER_BYTES, FileKind, FileNo, log_name};
 use crate::store::format::frame::{self, Header, Kind};
 use crate::store::format::frame_file::{Filled, FrameFile};
 use crate::store::format::log_pos::LogPos;
+use crate::store::format::numbers::TopicNo;
 use crate::store::log::Log;
 use crate::store::memory::frame::Frame;
 use crate::store::read::catalog::{Catalog, FileFacts, TopicPart};
@@ -32,7 +33,7 @@ pub(crate) struct Plan {
 /// are dead. Where the disk is `short`, what is dead is removed even if it is little.
 pub(crate) fn plan(
     files: &[FileFacts],
-    pending: &HashMap<u32, Pending>,
+    pending: &HashMap<TopicNo, Pending>,
     checkpoint: LogPos,
     file_bytes: u64,
     short: bool,
@@ -79,7 +80,7 @@ pub(crate) fn plan(
 }
 
 /// Bytes of a file's frames that are pending, to the nearest message of average size.
-pub(crate) fn live_bytes(file: &FileFacts, pending: &HashMap<u32, Pending>) -> u64 {
+pub(crate) fn live_bytes(file: &FileFacts, pending: &HashMap<TopicNo, Pending>) -> u64 {
     let topics = file.topics.iter().filter_map(|TopicPart { topic, bytes, spans }| {
         let pending = pending.get(topic)?;
         let count: u64 = spans.iter().map(|(first, last)| last.0 - first.0 + 1).sum();
@@ -95,7 +96,7 @@ pub(crate) fn live_bytes(file: &FileFacts, pending: &HashMap<u32, Pending>) -> u
 /// `Full`, `Io`, `Damaged` (a file to copy from can't be read); the files are then as they were.
 pub(crate) fn run(
     plan: &Plan,
-    pending: &HashMap<u32, Pending>,
+    pending: &HashMap<TopicNo, Pending>,
     log: &Log,
     catalog: &Catalog,
     disk: &dyn Disk,
@@ -128,13 +129,13 @@ pub(crate) fn run(
 /// Copies what is pending in the plan's files into a new file, fsync'd but not yet named.
 fn copy(
     plan: &Plan,
-    pending: &HashMap<u32, Pending>,
+    pending: &HashMap<TopicNo, Pending>,
     log: &Log,
     catalog: &Catalog,
     disk: &dyn Disk,
 ) -> Result<Option<Filled>> {
     let sources: BTreeSet<FileNo> = plan.copy.iter().copied().collect();
-    let mut spans: BTreeMap<u32, Vec<(Offset, Offset)>> = BTreeMap::new();
+    let mut spans: BTreeMap<TopicNo, Vec<(Offset, Offset)>> = BTreeMap::new();
     for file in catalog.files().into_iter().filter(|f| sources.contains(&f.no)) {
         for part in file.topics {
             spans.entry(part.topic).or_default().extend(part.spans);
@@ -162,7 +163,7 @@ const READ_BYTES: u64 = 1 << 20;
 fn copy_span(
     out: &mut FrameFile<'_>,
     catalog: &Catalog,
-    topic: u32,
+    topic: TopicNo,
     first: Offset,
     last: Offset,
     pending: &Pending,
@@ -183,7 +184,7 @@ fn copy_span(
     Ok(())
 }
 
-fn put(out: &mut FrameFile<'_>, topic: u32, frame: &Frame, synced_to: LogPos) -> Result<()> {
+fn put(out: &mut FrameFile<'_>, topic: TopicNo, frame: &Frame, synced_to: LogPos) -> Result<()> {
     let header = Header {
         kind: Kind::Data,
         payload_len: frame.payload.len() as u32,
@@ -224,13 +225,13 @@ mod tests {
             bytes,
             end: LogPos(end),
             sealed: true,
-            topics: vec![TopicPart { topic: 1, bytes, spans: vec![(Offset(first), Offset(last))] }],
+            topics: vec![TopicPart { topic: TopicNo(1), bytes, spans: vec![(Offset(first), Offset(last))] }],
         }
     }
 
-    fn pending(from: u64, below: &[u64]) -> HashMap<u32, Pending> {
+    fn pending(from: u64, below: &[u64]) -> HashMap<TopicNo, Pending> {
         let below = below.iter().map(|o| Offset(*o)).collect();
-        HashMap::from([(1, Pending { from: Offset(from), below })])
+        HashMap::from([(TopicNo(1), Pending { from: Offset(from), below })])
     }
 
     #[test]

@@ -8,7 +8,8 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::disk::{Disk, OpenMode};
-use crate::store::format::event::{Event, put_u32, put_u64};
+use crate::store::format::event::Event;
+use crate::store::format::fields::Field;
 use crate::store::format::file::{FORMAT_VERSION, FileNo, checkpoint_name};
 use crate::store::format::frame::{u32_at, u64_at};
 use crate::store::format::log_pos::LogPos;
@@ -29,12 +30,12 @@ pub(crate) fn store(
     events: &[u8],
 ) -> Result<FileNo> {
     let mut header = MAGIC.to_vec();
-    put_u32(&mut header, FORMAT_VERSION);
-    put_u32(&mut header, crc32c::crc32c(events));
-    put_u64(&mut header, position.0);
-    put_u64(&mut header, events.len() as u64);
+    FORMAT_VERSION.put(&mut header);
+    crc32c::crc32c(events).put(&mut header);
+    position.0.put(&mut header);
+    (events.len() as u64).put(&mut header);
     let crc = crc32c::crc32c(&header);
-    put_u32(&mut header, crc);
+    crc.put(&mut header);
     let (no, file) = own::create_numbered(disk, checkpoint_name, take_no)?;
     own::fill(&*file, &header, events).map_err(|e| {
         let name = checkpoint_name(no);

@@ -17,8 +17,9 @@ use std::sync::Arc;
 
 use crate::message::Offset;
 use crate::store::disk::File;
-use crate::store::format::event::{get_count, get_u32, get_u64, put_u32, put_u64};
+use crate::store::format::fields::{Field, get_count};
 use crate::store::format::file::FILE_HEADER_BYTES;
+use crate::store::format::numbers::TopicNo;
 
 /// Bytes of the footer.
 pub(crate) const FOOTER_BYTES: u64 = 32;
@@ -101,18 +102,18 @@ impl TableEntry {
         }
         let (mut rest, mut runs) = (bytes, Vec::with_capacity(self.runs as usize));
         while !rest.is_empty() {
-            let (at, len) = (get_u64(&mut rest)?, u64::from(get_u32(&mut rest)?));
-            runs.push(Run { at, len, first: Offset(get_u64(&mut rest)?) });
+            let (at, len) = (u64::get(&mut rest)?, u64::from(u32::get(&mut rest)?));
+            runs.push(Run { at, len, first: Offset(u64::get(&mut rest)?) });
         }
         Some(runs)
     }
 }
 
 /// The tables of a file, by topic number.
-pub(crate) type Table = BTreeMap<u32, TableEntry>;
+pub(crate) type Table = BTreeMap<TopicNo, TableEntry>;
 
 /// Encodes the index of a file whose frames end at `frames_end`; returns its bytes and its table.
-pub(crate) fn encode(topics: &BTreeMap<u32, TopicRuns>, frames_end: u64) -> (Vec<u8>, Table) {
+pub(crate) fn encode(topics: &BTreeMap<TopicNo, TopicRuns>, frames_end: u64) -> (Vec<u8>, Table) {
     let table_len: usize = 4 + topics.values().map(|t| 32 + t.spans.len() * 16).sum::<usize>();
     let mut runs = Vec::new();
     let mut table = Table::new();
@@ -120,9 +121,9 @@ pub(crate) fn encode(topics: &BTreeMap<u32, TopicRuns>, frames_end: u64) -> (Vec
         let from = runs.len();
         // Frames over 4 GiB do not exist (PAYLOAD_BYTES_MAX), and longer runs are never made.
         for run in &part.runs {
-            put_u64(&mut runs, run.at);
-            put_u32(&mut runs, run.len as u32);
-            put_u64(&mut runs, run.first.0);
+            run.at.put(&mut runs);
+            (run.len as u32).put(&mut runs);
+            run.first.0.put(&mut runs);
         }
         let entry = TableEntry {
             spans: part.spans.clone(),
@@ -134,27 +135,27 @@ pub(crate) fn encode(topics: &BTreeMap<u32, TopicRuns>, frames_end: u64) -> (Vec
         table.insert(topic, entry);
     }
     let mut out = Vec::with_capacity(table_len + runs.len() + FOOTER_BYTES as usize);
-    put_u32(&mut out, table.len() as u32);
+    (table.len() as u32).put(&mut out);
     for (&topic, entry) in &table {
-        put_u32(&mut out, topic);
-        put_u32(&mut out, entry.spans.len() as u32);
-        put_u32(&mut out, entry.runs);
-        put_u32(&mut out, entry.runs_crc);
-        put_u64(&mut out, entry.runs_at);
-        put_u64(&mut out, entry.bytes);
+        topic.put(&mut out);
+        (entry.spans.len() as u32).put(&mut out);
+        entry.runs.put(&mut out);
+        entry.runs_crc.put(&mut out);
+        entry.runs_at.put(&mut out);
+        entry.bytes.put(&mut out);
         for (first, last) in &entry.spans {
-            put_u64(&mut out, first.0);
-            put_u64(&mut out, last.0);
+            first.0.put(&mut out);
+            last.0.put(&mut out);
         }
     }
     let table_crc = crc32c::crc32c(&out);
     out.extend_from_slice(&runs);
     let footer_at = out.len();
-    put_u64(&mut out, frames_end);
-    put_u64(&mut out, table_len as u64);
-    put_u32(&mut out, table_crc);
+    frames_end.put(&mut out);
+    (table_len as u64).put(&mut out);
+    table_crc.put(&mut out);
     let footer_crc = crc32c::crc32c(&out[footer_at..]);
-    put_u32(&mut out, footer_crc);
+    footer_crc.put(&mut out);
     out.extend_from_slice(FOOTER_MAGIC);
     (out, table)
 }
@@ -177,11 +178,11 @@ impl Footer {
         }
         let mut rest = bytes;
         let footer = Self {
-            frames_end: get_u64(&mut rest)?,
-            table_len: get_u64(&mut rest)?,
-            table_crc: get_u32(&mut rest)?,
+            frames_end: u64::get(&mut rest)?,
+            table_len: u64::get(&mut rest)?,
+            table_crc: u32::get(&mut rest)?,
         };
-        let whole = crc32c::crc32c(&bytes[..20]) == get_u32(&mut rest)?;
+        let whole = crc32c::crc32c(&bytes[..20]) == u32::get(&mut rest)?;
         let fits = footer.frames_end.checked_add(footer.table_len)?.checked_add(FOOTER_BYTES)? <= file_len;
         (whole && fits).then_some(footer)
     }
@@ -194,16 +195,16 @@ impl Footer {
         let mut rest = bytes;
         let mut table = Table::new();
         for _ in 0..get_count(&mut rest, 32)? {
-            let topic = get_u32(&mut rest)?;
-            let spans_count = get_u32(&mut rest)? as usize;
-            let (runs, runs_crc) = (get_u32(&mut rest)?, get_u32(&mut rest)?);
-            let (runs_at, bytes) = (get_u64(&mut rest)?, get_u64(&mut rest)?);
+            let topic = TopicNo::get(&mut rest)?;
+            let spans_count = u32::get(&mut rest)? as usize;
+            let (runs, runs_crc) = (u32::get(&mut rest)?, u32::get(&mut rest)?);
+            let (runs_at, bytes) = (u64::get(&mut rest)?, u64::get(&mut rest)?);
             if spans_count.checked_mul(16)? > rest.len() {
                 return None;
             }
             let mut spans = Vec::with_capacity(spans_count);
             for _ in 0..spans_count {
-                spans.push((Offset(get_u64(&mut rest)?), Offset(get_u64(&mut rest)?)));
+                spans.push((Offset(u64::get(&mut rest)?), Offset(u64::get(&mut rest)?)));
             }
             table.insert(topic, TableEntry { spans, runs_at, runs, runs_crc, bytes });
         }
@@ -235,22 +236,22 @@ mod tests {
 
     #[test]
     fn an_index_comes_back_as_it_was_written() {
-        let mut topics = BTreeMap::<u32, TopicRuns>::new();
-        topics.entry(1).or_default().add(64, 100, Offset(0), Offset(9));
-        topics.entry(1).or_default().add(164, 100, Offset(10), Offset(19));
-        topics.entry(2).or_default().add(264, 50, Offset(5), Offset(5));
-        topics.entry(1).or_default().add(314, 10, Offset(30), Offset(30));
+        let mut topics = BTreeMap::<TopicNo, TopicRuns>::new();
+        topics.entry(TopicNo(1)).or_default().add(64, 100, Offset(0), Offset(9));
+        topics.entry(TopicNo(1)).or_default().add(164, 100, Offset(10), Offset(19));
+        topics.entry(TopicNo(2)).or_default().add(264, 50, Offset(5), Offset(5));
+        topics.entry(TopicNo(1)).or_default().add(314, 10, Offset(30), Offset(30));
         let (bytes, table) = encode(&topics, 324);
         let file_len = 324 + bytes.len() as u64;
         let footer = Footer::decode(&bytes[bytes.len() - 32..], file_len).unwrap();
         assert_eq!(footer.frames_end, 324);
         let read = footer.decode_table(&bytes[..footer.table_len as usize]).unwrap();
         assert_eq!(read, table);
-        assert_eq!(read[&1].spans, [(Offset(0), Offset(19)), (Offset(30), Offset(30))]);
-        let entry = &read[&1];
+        assert_eq!(read[&TopicNo(1)].spans, [(Offset(0), Offset(19)), (Offset(30), Offset(30))]);
+        let entry = &read[&TopicNo(1)];
         let from = (entry.runs_at - 324) as usize;
         let runs = entry.decode_runs(&bytes[from..from + entry.runs_len()]).unwrap();
-        assert_eq!(runs, topics[&1].runs);
+        assert_eq!(runs, topics[&TopicNo(1)].runs);
         assert_eq!(runs.len(), 2);
     }
 

@@ -25,6 +25,7 @@ use crate::clock::Wall;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Attributes, OFFSET_BITS, Offset};
 use crate::store::format::log_pos::LogPos;
+use crate::store::format::numbers::TopicNo;
 
 /// Bytes of a frame's header.
 pub const HEADER_BYTES: usize = 48;
@@ -54,7 +55,7 @@ pub struct Header {
     /// Records or entries in the payload.
     pub count: u32,
     /// The topic's number; 0 unless `Data`.
-    pub topic: u32,
+    pub topic: TopicNo,
     /// See the module's drawing.
     pub payload_crc: u32,
     /// Offset of the first record; 0 unless `Data`.
@@ -79,7 +80,7 @@ impl Header {
         out[5] = u8::from(self.has_ids);
         out[8..12].copy_from_slice(&self.payload_len.to_le_bytes());
         out[12..16].copy_from_slice(&self.count.to_le_bytes());
-        out[16..20].copy_from_slice(&self.topic.to_le_bytes());
+        out[16..20].copy_from_slice(&self.topic.0.to_le_bytes());
         out[20..24].copy_from_slice(&self.payload_crc.to_le_bytes());
         out[24..32].copy_from_slice(&self.first.0.to_le_bytes());
         out[32..40].copy_from_slice(&self.time.0.to_le_bytes());
@@ -110,7 +111,7 @@ impl Header {
             kind,
             payload_len: u32_at(bytes, 8),
             count,
-            topic: u32_at(bytes, 16),
+            topic: TopicNo(u32_at(bytes, 16)),
             payload_crc: u32_at(bytes, 20),
             first: Offset(first),
             time: Wall(u64_at(bytes, 32)),
@@ -319,7 +320,7 @@ mod tests {
             kind: Kind::Data,
             payload_len: payload.len() as u32,
             count: bodies.len() as u32,
-            topic: 7,
+            topic: TopicNo(7),
             payload_crc: records_crc(&payload),
             first: Offset(3 << 16),
             time: Wall(99),
@@ -369,7 +370,7 @@ mod tests {
         #[test]
         fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = Header::decode(&bytes, 0, LogPos(0));
-            let header = Header { kind: Kind::Data, payload_len: bytes.len() as u32, count: 1, topic: 0, payload_crc: 0, first: Offset(0), time: Wall(0), has_ids: false, synced_to: LogPos(0) };
+            let header = Header { kind: Kind::Data, payload_len: bytes.len() as u32, count: 1, topic: TopicNo(0), payload_crc: 0, first: Offset(0), time: Wall(0), has_ids: false, synced_to: LogPos(0) };
             let _ = header.payload_is_whole(&bytes);
             if let Some(record) = Record::parse(&bytes) {
                 let _ = record.attributes();

@@ -11,6 +11,7 @@ use crate::store::format::file::{FileHeader, FileKind, FileNo, log_name};
 use crate::store::format::file_index::{self, Table, TopicRuns};
 use crate::store::format::frame::{Header, Kind};
 use crate::store::format::log_pos::LogPos;
+use crate::store::format::numbers::TopicNo;
 use crate::store::format::own;
 
 /// Bytes that are written at a time.
@@ -24,7 +25,7 @@ pub(crate) struct FrameFile<'a> {
     /// Byte of the file that the buffer goes to.
     at: u64,
     buffer: Vec<u8>,
-    topics: BTreeMap<u32, TopicRuns>,
+    topics: BTreeMap<TopicNo, TopicRuns>,
     is_finished: bool,
 }
 

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use crate::clock::Wall;
 use crate::message::Offset;
 use crate::store::format::frame::Record;
+use crate::store::format::numbers::TopicNo;
 
 /// The most ids a window holds, by its setting. Bounds what is kept of a log on the way to a window.
 pub(crate) const IDS_MAX: u64 = 10_000_000;
@@ -54,12 +55,12 @@ pub(crate) fn in_records(records: &[u8], first: Offset, time: Wall) -> impl Iter
 /// Ids of each topic, by its number, in any order and any number of times.
 #[derive(Debug, Default)]
 pub(crate) struct Ids {
-    topics: BTreeMap<u32, Vec<StoredId>>,
+    topics: BTreeMap<TopicNo, Vec<StoredId>>,
 }
 
 impl Ids {
     /// Notes ids of `topic`.
-    pub(crate) fn note(&mut self, topic: u32, ids: impl IntoIterator<Item = StoredId>) {
+    pub(crate) fn note(&mut self, topic: TopicNo, ids: impl IntoIterator<Item = StoredId>) {
         let known = self.topics.entry(topic).or_default();
         for id in ids {
             if known.len() as u64 >= 2 * IDS_MAX {
@@ -70,13 +71,13 @@ impl Ids {
     }
 
     /// Forgets a topic's.
-    pub(crate) fn forget(&mut self, topic: u32) {
+    pub(crate) fn forget(&mut self, topic: TopicNo) {
         self.topics.remove(&topic);
     }
 
     /// The ids of a topic: each once, as of the last message that was stored with it, in the order of their
     /// offsets.
-    pub(crate) fn of(&self, topic: u32) -> Vec<StoredId> {
+    pub(crate) fn of(&self, topic: TopicNo) -> Vec<StoredId> {
         let mut ids = self.topics.get(&topic).cloned().unwrap_or_default();
         keep_latest(&mut ids);
         ids
@@ -110,11 +111,11 @@ mod tests {
         let id =
             |id: u8, offset| StoredId { hash: IdHash::of(&[id]), offset: Offset(offset), time: Wall(offset) };
         let mut ids = Ids::default();
-        ids.note(1, [id(2, 20), id(1, 10), id(2, 30), id(3, 5)]);
-        ids.note(2, [id(1, 1)]);
-        ids.note(1, [id(1, 10)]);
-        assert_eq!(ids.of(1), [id(3, 5), id(1, 10), id(2, 30)]);
-        ids.forget(1);
-        assert_eq!((ids.of(1).len(), ids.of(2).len()), (0, 1));
+        ids.note(TopicNo(1), [id(2, 20), id(1, 10), id(2, 30), id(3, 5)]);
+        ids.note(TopicNo(2), [id(1, 1)]);
+        ids.note(TopicNo(1), [id(1, 10)]);
+        assert_eq!(ids.of(TopicNo(1)), [id(3, 5), id(1, 10), id(2, 30)]);
+        ids.forget(TopicNo(1));
+        assert_eq!((ids.of(TopicNo(1)).len(), ids.of(TopicNo(2)).len()), (0, 1));
     }
 }

@@ -9,7 +9,7 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::disk::{Disk, OpenMode};
-use crate::store::format::event::{get_count, get_u32, get_u64, put_u32, put_u64};
+use crate::store::format::fields::{Field, get_count};
 use crate::store::format::file::{FORMAT_VERSION, FileKind, FileNo};
 use crate::store::format::log_pos::LogPos;
 use crate::store::format::own::{self, MANIFEST_NEW_NAME};
@@ -71,19 +71,19 @@ impl Manifest {
 
     fn encode(&self) -> Vec<u8> {
         let mut out = MAGIC.to_vec();
-        put_u32(&mut out, FORMAT_VERSION);
-        put_u32(&mut out, u32::from(self.clean_stop));
-        put_u64(&mut out, self.next_no.0);
+        FORMAT_VERSION.put(&mut out);
+        u32::from(self.clean_stop).put(&mut out);
+        self.next_no.0.put(&mut out);
         let (no, position) = self.checkpoint.unwrap_or_default();
-        put_u64(&mut out, no.0);
-        put_u64(&mut out, position.0);
-        put_u32(&mut out, self.files.len() as u32);
+        no.0.put(&mut out);
+        position.0.put(&mut out);
+        (self.files.len() as u32).put(&mut out);
         for (no, kind) in &self.files {
-            put_u64(&mut out, no.0);
-            put_u32(&mut out, *kind as u32);
+            no.0.put(&mut out);
+            (*kind as u32).put(&mut out);
         }
         let crc = crc32c::crc32c(&out);
-        put_u32(&mut out, crc);
+        crc.put(&mut out);
         out
     }
 
@@ -95,7 +95,7 @@ impl Manifest {
             return Err(damaged());
         }
         let mut rest = &body[MAGIC.len()..];
-        let version = get_u32(&mut rest).ok_or_else(damaged)?;
+        let version = u32::get(&mut rest).ok_or_else(damaged)?;
         if version != FORMAT_VERSION {
             return Err(Error::new(
                 ErrorKind::Version,
@@ -103,13 +103,13 @@ impl Manifest {
             ));
         }
         let mut read = || {
-            let clean_stop = get_u32(&mut rest)? != 0;
-            let next_no = FileNo(get_u64(&mut rest)?);
-            let (no, position) = (FileNo(get_u64(&mut rest)?), LogPos(get_u64(&mut rest)?));
+            let clean_stop = u32::get(&mut rest)? != 0;
+            let next_no = FileNo(u64::get(&mut rest)?);
+            let (no, position) = (FileNo(u64::get(&mut rest)?), LogPos(u64::get(&mut rest)?));
             let mut files = Vec::new();
             for _ in 0..get_count(&mut rest, 12)? {
-                let no = FileNo(get_u64(&mut rest)?);
-                let kind = match get_u32(&mut rest)? {
+                let no = FileNo(u64::get(&mut rest)?);
+                let kind = match u32::get(&mut rest)? {
                     1 => FileKind::Log,
                     2 => FileKind::Clean,
                     _ => return None,

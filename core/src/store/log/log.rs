@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::store::format::log_pos::LogPos;
+use crate::store::format::numbers::TopicNo;
 use crate::sync::Mutex;
 use bytes::Bytes;
 
@@ -166,7 +167,7 @@ impl Log {
     /// nothing queued, if `epoch` is given and is over: a write has failed since.
     pub(crate) fn enqueue(
         &self,
-        topic: u32,
+        topic: TopicNo,
         payload_crc: u32,
         queued: QueuedFrame,
         listener: Arc<dyn CommitListener>,
@@ -203,7 +204,7 @@ impl Log {
             kind: Kind::State,
             payload_len: events.len() as u32,
             count,
-            topic: 0,
+            topic: TopicNo::NONE,
             payload_crc: crc32c::crc32c(&events),
             first: Offset(0),
             time,

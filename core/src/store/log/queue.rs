@@ -9,6 +9,7 @@ use crate::clock::Wall;
 use crate::message::Offset;
 use crate::store::format::frame::{Header, Kind};
 use crate::store::format::log_pos::LogPos;
+use crate::store::format::numbers::TopicNo;
 use crate::store::memory::frame::Frame;
 use crate::wake::Wake;
 
@@ -87,7 +88,7 @@ pub(super) fn mark(time: Wall) -> Header {
         kind: Kind::Mark,
         payload_len: 0,
         count: 0,
-        topic: 0,
+        topic: TopicNo::NONE,
         payload_crc: 0,
         first: Offset(0),
         time,

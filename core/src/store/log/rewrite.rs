@@ -10,6 +10,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::store::disk::Disk;
 use crate::store::format::file::{FILE_HEADER_BYTES, FileNo, log_name};
 use crate::store::format::frame_file::{Filled, FrameFile};
+use crate::store::format::numbers::TopicNo;
 use crate::store::format::own::{self, Contents, DOUBT_NAME, Name};
 use crate::store::log::Log;
 use crate::store::read::catalog::Stored;
@@ -93,8 +94,9 @@ impl Log {
     /// Copies a file's frames to a new file, with the index if it has one, and fsyncs.
     fn copy(&self, old: &Stored) -> Result<Filled> {
         let no = old.header.no;
-        let lost = |at: u64, topic: u32| {
-            let what = if topic == 0 { String::new() } else { format!(", of topic number {topic},") };
+        let lost = |at: u64, topic: TopicNo| {
+            let what =
+                if topic == TopicNo::NONE { String::new() } else { format!(", of topic number {topic},") };
             Error::new(ErrorKind::Damaged, format!("log file {no} can't be read back{what} at byte {at}"))
         };
         let mut out = FrameFile::like(&*self.disk, || self.take_file_no(), old.header)?;
@@ -104,7 +106,7 @@ impl Log {
                 Scanned::End => return out.finish(old.is_sealed),
                 Scanned::Frame(at, frame) => out.put(&frame, scan.payload(at, &frame)?)?,
                 Scanned::BadPayload(at, frame) => return Err(lost(at, frame.topic)),
-                Scanned::Bad(at) => return Err(lost(at, 0)),
+                Scanned::Bad(at) => return Err(lost(at, TopicNo::NONE)),
             }
         }
     }

@@ -8,6 +8,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::message::Attributes;
 use crate::store::format::frame::{self, PAYLOAD_BYTES_MAX, Record};
 use crate::store::format::ids::IdHash;
+use crate::store::format::numbers::TopicNo;
 use crate::store::memory::chunk::{Chunk, Pool, Residency};
 use crate::store::memory::marks::{MARK_EVERY, Marks};
 
@@ -158,7 +159,7 @@ impl Batch {
     }
 
     /// Ends the batch for the topic with number `topic`.
-    pub(crate) fn finish(mut self, topic: u32) -> Payload {
+    pub(crate) fn finish(mut self, topic: TopicNo) -> Payload {
         let mut out = Payload {
             bytes: Bytes::new(),
             count: self.count,

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::store::format::numbers::TopicNo;
 use crate::sync::Mutex;
 use bytes::BytesMut;
 
@@ -80,7 +81,7 @@ pub(super) struct Chunk {
     /// All of it; a [`class`].
     bytes: usize,
     /// Numbers of the topics with frames here, repeated when they take turns.
-    topics: Vec<u32>,
+    topics: Vec<TopicNo>,
     /// Whether the topics were already asked to evict their frames.
     evicted: bool,
     /// Highest chunk id there was when it was sealed: frames in chunks of higher ids are younger than all in
@@ -92,7 +93,7 @@ pub(super) struct Chunk {
 pub(crate) struct Victims {
     pub(crate) chunks: Vec<u64>,
     /// Numbers of the topics with frames there; may repeat.
-    pub(crate) topics: Vec<u32>,
+    pub(crate) topics: Vec<TopicNo>,
     /// No frame in a chunk of a higher id is older than any in the victims.
     pub(crate) until: u64,
 }
@@ -196,7 +197,7 @@ impl Pool {
     }
 
     /// Takes back a chunk whose tail is free. `topic` is the number of the topic it has a frame of since.
-    pub(super) fn put_back(&self, residency: Residency, mut chunk: Chunk, topic: Option<u32>) {
+    pub(super) fn put_back(&self, residency: Residency, mut chunk: Chunk, topic: Option<TopicNo>) {
         if let Some(topic) = topic.filter(|topic| chunk.topics.last() != Some(topic)) {
             chunk.topics.push(topic);
         }
@@ -280,7 +281,7 @@ impl Pool {
     }
 
     /// Names a chunk among the victims again: `topic` could not evict its frames there.
-    pub(crate) fn name_again(&self, id: u64, topic: u32) {
+    pub(crate) fn name_again(&self, id: u64, topic: TopicNo) {
         let mut state = self.state.lock();
         for (residency, sealed) in RESIDENCIES.into_iter().zip(&mut state.sealed) {
             let Some(chunk) = sealed.iter_mut().find(|c| c.id == id) else { continue };
@@ -368,7 +369,7 @@ mod tests {
     use crate::store::format::frame;
     use crate::store::memory::batch::Payload;
 
-    fn payload(pool: &Arc<Pool>, topic: u32, bodies: &[&[u8]]) -> Payload {
+    fn payload(pool: &Arc<Pool>, topic: TopicNo, bodies: &[&[u8]]) -> Payload {
         let mut batch = pool.batch(Residency::MemoryOnly);
         for body in bodies {
             batch.push(&Attributes::NONE, body).unwrap();
@@ -379,12 +380,12 @@ mod tests {
     #[test]
     fn a_chunk_is_used_again_once_its_frames_are_gone() {
         let pool = Pool::new(1 << 20, 1 << 10);
-        let frames: Vec<_> = (0..40).map(|i| payload(&pool, i, &[&[7; 100]])).collect();
+        let frames: Vec<_> = (0..40).map(|i| payload(&pool, TopicNo(i), &[&[7; 100]])).collect();
         let full = pool.used();
         assert!(full >= 5 << 10, "{full}");
         drop(frames);
         pool.reclaim();
-        let again: Vec<_> = (0..40).map(|i| payload(&pool, i, &[&[8; 100]])).collect();
+        let again: Vec<_> = (0..40).map(|i| payload(&pool, TopicNo(i), &[&[8; 100]])).collect();
         assert_eq!(pool.used(), full);
         assert!(again.iter().all(|p| p.bytes.len() == 112));
         drop(again);
@@ -398,7 +399,7 @@ mod tests {
     fn free_chunks_make_way_for_what_else_is_counted() {
         let pool = Pool::new(1 << 20, 4 << 10);
         let frames: Vec<_> =
-            (0..200).map(|i| payload(&pool, i, &[&[7; 1000], &[7; 1000], &[7; 1000]])).collect();
+            (0..200).map(|i| payload(&pool, TopicNo(i), &[&[7; 1000], &[7; 1000], &[7; 1000]])).collect();
         drop(frames);
         pool.reclaim();
         pool.release_idle();
@@ -417,7 +418,7 @@ mod tests {
     fn a_large_batch_gets_a_chunk_of_its_own_size_that_is_used_again() {
         let pool = Pool::new(1 << 20, 1 << 10);
         for bytes in [5_000, 5_020, 4_990] {
-            let large = payload(&pool, 1, &[&vec![1; bytes], &[2; 10]]);
+            let large = payload(&pool, TopicNo(1), &[&vec![1; bytes], &[2; 10]]);
             assert_eq!((large.count, large.crc), (2, frame::records_crc(&large.bytes)));
             assert!((5_000..7_000).contains(&pool.used()), "{}", pool.used());
         }
@@ -433,7 +434,7 @@ mod tests {
             .map(|i| {
                 let mut batch = pool.batch(Residency::Logged);
                 batch.push(&Attributes::NONE, &[7; 100]).unwrap();
-                batch.finish(i)
+                batch.finish(TopicNo(i))
             })
             .collect();
         assert!(pool.is_full_of_written());
@@ -442,9 +443,9 @@ mod tests {
             evicted.extend(pool.victims(Residency::Logged, 1).unwrap().chunks);
         }
         assert_eq!(evicted.len(), 200_usize.div_ceil(9) - 1 - 16);
-        pool.name_again(evicted[0], 0);
+        pool.name_again(evicted[0], TopicNo(0));
         assert!(pool.is_full_of_written());
-        pool.name_again(evicted[0], 1);
+        pool.name_again(evicted[0], TopicNo(1));
         assert_eq!(pool.victims(Residency::Logged, 1).unwrap().chunks, evicted[..1]);
         assert!(!pool.is_full_of_written());
         drop(frames);
@@ -455,9 +456,9 @@ mod tests {
     #[test]
     fn victims_are_the_oldest_and_name_their_topics() {
         let pool = Pool::new(1 << 20, 1 << 10);
-        let _frames: Vec<_> = (0..12).map(|i| payload(&pool, i, &[&[7; 200]])).collect();
-        assert_eq!(pool.victims(Residency::MemoryOnly, 1).unwrap().topics, [0, 1, 2, 3]);
-        assert_eq!(pool.victims(Residency::MemoryOnly, 1).unwrap().topics, [4, 5, 6, 7]);
+        let _frames: Vec<_> = (0..12).map(|i| payload(&pool, TopicNo(i), &[&[7; 200]])).collect();
+        assert_eq!(pool.victims(Residency::MemoryOnly, 1).unwrap().topics, [0, 1, 2, 3].map(TopicNo));
+        assert_eq!(pool.victims(Residency::MemoryOnly, 1).unwrap().topics, [4, 5, 6, 7].map(TopicNo));
         assert!(pool.victims(Residency::Logged, 9).is_none());
     }
 }

@@ -39,6 +39,7 @@ mod tests {
     use super::*;
     use crate::message::Attributes;
     use crate::store::format::frame::Record;
+    use crate::store::format::numbers::TopicNo;
     use crate::store::memory::chunk::{Pool, Residency};
 
     #[test]
@@ -51,7 +52,7 @@ mod tests {
                 positions.push(batch.bytes());
                 batch.push(&Attributes::NONE, &vec![1; (n * 7 % 50) as usize]).unwrap();
             }
-            let payload = batch.finish(1);
+            let payload = batch.finish(TopicNo(1));
             for index in 0..count {
                 let (marked, at) = payload.marks.before(index);
                 assert!(marked <= index && index - marked < u64::from(MARK_EVERY), "{index} from {marked}");

@@ -2,6 +2,7 @@
 
 use crate::config::Durability;
 use crate::message::{Offset, SEQ_BITS};
+use crate::store::format::numbers::TopicNo;
 use crate::store::format::range_set::RangeSet;
 use crate::store::open::replay::Replay;
 use crate::store::read::catalog::Catalog;
@@ -9,7 +10,7 @@ use crate::store::read::catalog::Catalog;
 /// Messages between those of topic `number` that stand on disk (`spans`), in the same block, and is
 /// waited for: some channel has not finished it. What was published at level `memory`, or is known to be
 /// gone, is no one's loss.
-pub(crate) fn missing(replay: &Replay, number: u32, spans: &[(Offset, Offset)]) -> Vec<(Offset, Offset)> {
+pub(crate) fn missing(replay: &Replay, number: TopicNo, spans: &[(Offset, Offset)]) -> Vec<(Offset, Offset)> {
     let Some(topic) = replay.topics.get(&number) else { return Vec::new() };
     gaps(spans)
         .filter(|(first, _)| topic.level_at(*first) != Durability::Memory)
@@ -22,7 +23,7 @@ pub(crate) fn missing(replay: &Replay, number: u32, spans: &[(Offset, Offset)]) 
 /// waited for. The end is that of the checkpoint at least, and all before a checkpoint was on the disk.
 pub(crate) fn missing_at_end(
     replay: &Replay,
-    number: u32,
+    number: TopicNo,
     spans: &[(Offset, Offset)],
 ) -> Vec<(Offset, Offset)> {
     let Some(topic) = replay.topics.get(&number) else { return Vec::new() };
@@ -36,7 +37,7 @@ pub(crate) fn missing_at_end(
 }
 
 /// Whether some channel of topic `number`, or the next one, waits for a message within `first..=last`.
-pub(crate) fn is_awaited(replay: &Replay, number: u32, first: Offset, last: Offset) -> bool {
+pub(crate) fn is_awaited(replay: &Replay, number: TopicNo, first: Offset, last: Offset) -> bool {
     let mut channels = replay.channels.values().filter(|c| c.topic == number).peekable();
     match channels.peek() {
         None => replay.topics.get(&number).is_some_and(|topic| last >= topic.pump),
@@ -45,7 +46,7 @@ pub(crate) fn is_awaited(replay: &Replay, number: u32, first: Offset, last: Offs
 }
 
 /// Number of messages within `first..=last` that some channel of topic `number`, or the next one, waits for.
-pub(crate) fn awaited(replay: &Replay, number: u32, first: Offset, last: Offset) -> u64 {
+pub(crate) fn awaited(replay: &Replay, number: TopicNo, first: Offset, last: Offset) -> u64 {
     let mut channels = replay.channels.values().filter(|c| c.topic == number).peekable();
     let mut out = RangeSet::default();
     if channels.peek().is_none() {

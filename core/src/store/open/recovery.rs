@@ -18,6 +18,7 @@ use crate::store::format::checkpoint;
 use crate::store::format::file::{FileHeader, FileKind, FileNo, log_name};
 use crate::store::format::log_pos::LogPos;
 use crate::store::format::manifest::{MANIFEST_NAME, Manifest};
+use crate::store::format::numbers::TopicNo;
 use crate::store::format::own::{self, Foreign, Name, RESERVE_NAME};
 use crate::store::format::range_set::RangeSet;
 use crate::store::log::Opened;
@@ -52,7 +53,7 @@ pub(crate) struct Damage {
     /// One line for each place.
     pub(crate) places: Vec<String>,
     /// Messages that are damaged or missing, where they are known.
-    pub(crate) topics: BTreeMap<u32, RangeSet>,
+    pub(crate) topics: BTreeMap<TopicNo, RangeSet>,
     /// Files that hold damaged bytes. They stay as they are: what is whole in them is for `mq repair`.
     files: BTreeSet<FileNo>,
     /// The topics of some damaged bytes are not known: all stop.

@@ -7,18 +7,19 @@ use crate::config::{ChannelSettings, Dedup, Durability, Limits};
 use crate::message::Offset;
 use crate::store::format::event::{Event, Unfinished};
 use crate::store::format::ids::{Ids, StoredId};
+use crate::store::format::numbers::{ChannelNo, TopicNo};
 use crate::store::format::range_set::RangeSet;
 
 /// Topics, channels and counters as the log has them.
 #[derive(Debug, Default)]
 pub(crate) struct Replay {
-    pub(crate) topics: BTreeMap<u32, TopicState>,
-    pub(crate) channels: BTreeMap<u32, ChannelState>,
+    pub(crate) topics: BTreeMap<TopicNo, TopicState>,
+    pub(crate) channels: BTreeMap<ChannelNo, ChannelState>,
     /// Ids of messages of the topics, and of others.
     pub(crate) ids: Ids,
     /// Next numbers to hand out.
-    pub(crate) next_topic: u32,
-    pub(crate) next_channel: u32,
+    pub(crate) next_topic: TopicNo,
+    pub(crate) next_channel: ChannelNo,
     /// Blocks below are reserved: none of them may be handed out again.
     pub(crate) next_block: u64,
 }
@@ -38,6 +39,19 @@ pub(crate) struct TopicState {
 }
 
 impl TopicState {
+    pub(crate) fn new(name: String, paused: bool, pump: Offset, end: Offset, level: Durability) -> Self {
+        Self {
+            name,
+            paused,
+            pump,
+            end,
+            levels: vec![(Offset(0), level)],
+            limits: Limits::default(),
+            dedup: Dedup::default(),
+            holes: RangeSet::default(),
+        }
+    }
+
     /// The level in force now.
     pub(crate) fn level(&self) -> Durability {
         self.levels.last().map_or(Durability::Flush, |(_, level)| *level)
@@ -52,7 +66,7 @@ impl TopicState {
 
 #[derive(Debug)]
 pub(crate) struct ChannelState {
-    pub(crate) topic: u32,
+    pub(crate) topic: TopicNo,
     pub(crate) name: String,
     pub(crate) paused: bool,
     pub(crate) settings: ChannelSettings,
@@ -71,33 +85,17 @@ impl Replay {
                 self.next_block = self.next_block.max(block);
             }
             Event::Topic { topic, name, level, paused, pump, end } => {
-                self.next_topic = self.next_topic.max(topic.saturating_add(1));
-                let state = self.topics.entry(topic).or_insert_with(|| TopicState {
-                    name,
-                    paused,
-                    pump,
-                    end,
-                    levels: vec![(Offset(0), level)],
-                    limits: Limits::default(),
-                    dedup: Dedup::default(),
-                    holes: RangeSet::default(),
-                });
+                self.next_topic = self.next_topic.max(topic.next());
+                let new = || TopicState::new(name, paused, pump, end, level);
+                let state = self.topics.entry(topic).or_insert_with(new);
                 if state.level() != level {
                     state.levels.push((end, level));
                 }
                 (state.paused, state.pump) = (paused, pump);
                 state.end = state.end.max(end);
             }
-            Event::Limits { topic, limits } => {
-                if let Some(state) = self.topics.get_mut(&topic) {
-                    state.limits = limits;
-                }
-            }
-            Event::Dedup { topic, dedup } => {
-                if let Some(state) = self.topics.get_mut(&topic) {
-                    state.dedup = dedup;
-                }
-            }
+            Event::Limits { topic, limits } => self.of_topic(topic, |state| state.limits = limits),
+            Event::Dedup { topic, dedup } => self.of_topic(topic, |state| state.dedup = dedup),
             Event::Ids { topic, ids } => self.ids.note(topic, ids),
             Event::TopicDeleted { topic } => {
                 self.ids.forget(topic);
@@ -105,59 +103,42 @@ impl Replay {
                 self.channels.retain(|_, c| c.topic != topic);
             }
             Event::Channel { channel, topic, name, paused, start } => {
-                self.next_channel = self.next_channel.max(channel.saturating_add(1));
-                let state = self.channels.entry(channel).or_insert_with(|| {
-                    let mut finished = RangeSet::default();
-                    if start.0 > 0 {
-                        finished.insert(Offset(0), Offset(start.0 - 1));
-                    }
-                    ChannelState::new(topic, name, finished)
-                });
-                state.paused = paused;
+                self.next_channel = self.next_channel.max(channel.next());
+                let new = || ChannelState::new(topic, name, below(start));
+                self.channels.entry(channel).or_insert_with(new).paused = paused;
             }
             Event::ChannelDeleted { channel } => {
                 self.channels.remove(&channel);
             }
-            Event::ChannelSettings { channel, settings } => self.set(channel, settings),
+            Event::ChannelSettings { channel, settings } => {
+                self.of_channel(channel, |state| state.settings = settings);
+            }
             Event::Cursor { channel, next, unfinished } => {
-                let Some(state) = self.channels.get_mut(&channel) else { return };
-                if next.0 > 0 {
-                    state.finished.insert(Offset(0), Offset(next.0 - 1));
-                }
-                for message in &unfinished {
-                    state.finished.remove(message.offset);
-                }
-                state.requeued.clear();
-                state.requeue(&unfinished);
+                self.of_channel(channel, |state| state.set_cursor(next, &unfinished));
             }
-            Event::Finished { channel, ranges } => {
-                let Some(state) = self.channels.get_mut(&channel) else { return };
-                for (first, last) in ranges {
-                    state.finish(first, last);
-                }
-            }
+            Event::Finished { channel, ranges } => self.of_channel(channel, |state| {
+                ranges.into_iter().for_each(|(first, last)| state.finish(first, last));
+            }),
             Event::Requeued { channel, messages } => {
-                if let Some(state) = self.channels.get_mut(&channel) {
-                    state.requeue(&messages);
-                }
+                self.of_channel(channel, |state| state.requeue(&messages));
             }
             Event::Hole { topic, first, last } => {
-                if let Some(state) = self.topics.get_mut(&topic) {
-                    state.holes.insert(first, last);
-                }
+                self.of_topic(topic, |state| state.holes.insert(first, last));
                 for state in self.channels.values_mut().filter(|c| c.topic == topic) {
                     state.finish(first, last);
                 }
             }
         }
     }
-}
 
-impl Replay {
-    fn set(&mut self, channel: u32, settings: ChannelSettings) {
-        if let Some(state) = self.channels.get_mut(&channel) {
-            state.settings = settings;
-        }
+    /// Changes a topic, if there is one of that number.
+    fn of_topic(&mut self, topic: TopicNo, change: impl FnOnce(&mut TopicState)) {
+        self.topics.get_mut(&topic).map(change);
+    }
+
+    /// Changes a channel, if there is one of that number.
+    fn of_channel(&mut self, channel: ChannelNo, change: impl FnOnce(&mut ChannelState)) {
+        self.channels.get_mut(&channel).map(change);
     }
 
     /// The events that record this state, for a checkpoint.
@@ -196,9 +177,21 @@ impl Replay {
 }
 
 impl ChannelState {
-    fn new(topic: u32, name: String, finished: RangeSet) -> Self {
+    fn new(topic: TopicNo, name: String, finished: RangeSet) -> Self {
         let settings = ChannelSettings::default();
         Self { topic, name, paused: false, settings, finished, requeued: HashMap::new() }
+    }
+
+    /// Takes in a whole cursor.
+    fn set_cursor(&mut self, next: Offset, unfinished: &[Unfinished]) {
+        if next.0 > 0 {
+            self.finished.insert(Offset(0), Offset(next.0 - 1));
+        }
+        for message in unfinished {
+            self.finished.remove(message.offset);
+        }
+        self.requeued.clear();
+        self.requeue(unfinished);
     }
 
     fn finish(&mut self, first: Offset, last: Offset) {
@@ -223,11 +216,20 @@ impl ChannelState {
     }
 }
 
+/// All offsets below one.
+fn below(end: Offset) -> RangeSet {
+    let mut all = RangeSet::default();
+    if end.0 > 0 {
+        all.insert(Offset(0), Offset(end.0 - 1));
+    }
+    all
+}
+
 /// Ids in one entry at most.
 const IDS_AT_ONCE: usize = 4096;
 
 /// The events that record ids of `topic`.
-pub(crate) fn ids_events(topic: u32, ids: &[StoredId]) -> impl Iterator<Item = Event> + '_ {
+pub(crate) fn ids_events(topic: TopicNo, ids: &[StoredId]) -> impl Iterator<Item = Event> + '_ {
     ids.chunks(IDS_AT_ONCE).map(move |ids| Event::Ids { topic, ids: ids.to_vec() })
 }
 
@@ -236,26 +238,35 @@ mod tests {
     use super::*;
 
     fn channel(replay: &Replay) -> &ChannelState {
-        &replay.channels[&1]
+        &replay.channels[&ChannelNo(1)]
     }
 
     #[test]
     fn replaying_twice_changes_nothing() {
         let events = [
             Event::Topic {
-                topic: 1,
+                topic: TopicNo(1),
                 name: "t".into(),
                 level: Durability::Flush,
                 paused: false,
                 pump: Offset(0),
                 end: Offset(0),
             },
-            Event::Channel { channel: 1, topic: 1, name: "c".into(), paused: false, start: Offset(5) },
+            Event::Channel {
+                channel: ChannelNo(1),
+                topic: TopicNo(1),
+                name: "c".into(),
+                paused: false,
+                start: Offset(5),
+            },
             Event::Requeued {
-                channel: 1,
+                channel: ChannelNo(1),
                 messages: vec![Unfinished { offset: Offset(7), attempts: 2, due: Wall(9) }],
             },
-            Event::Finished { channel: 1, ranges: vec![(Offset(5), Offset(6)), (Offset(8), Offset(9))] },
+            Event::Finished {
+                channel: ChannelNo(1),
+                ranges: vec![(Offset(5), Offset(6)), (Offset(8), Offset(9))],
+            },
         ];
         let mut replay = Replay::default();
         for event in events.iter().chain(&events) {
@@ -267,13 +278,13 @@ mod tests {
             [(Offset(7), Offset(7)), (Offset(10), Offset(12))]
         );
         assert_eq!(state.requeued[&Offset(7)], (2, Wall(9)));
-        assert_eq!((replay.next_topic, replay.next_channel), (2, 2));
+        assert_eq!((replay.next_topic, replay.next_channel), (TopicNo(2), ChannelNo(2)));
     }
 
     #[test]
     fn a_state_told_by_its_events_comes_back() {
         let topic = |end| Event::Topic {
-            topic: 4,
+            topic: TopicNo(4),
             name: "t".into(),
             level: Durability::Memory,
             paused: true,
@@ -282,18 +293,24 @@ mod tests {
         };
         let mut replay = Replay::default();
         for event in [
-            Event::Counters { topic: 9, channel: 8, block: 7 },
+            Event::Counters { topic: TopicNo(9), channel: ChannelNo(8), block: 7 },
             topic(20),
-            Event::Channel { channel: 2, topic: 4, name: "c".into(), paused: true, start: Offset(5) },
-            Event::Finished { channel: 2, ranges: vec![(Offset(8), Offset(9))] },
+            Event::Channel {
+                channel: ChannelNo(2),
+                topic: TopicNo(4),
+                name: "c".into(),
+                paused: true,
+                start: Offset(5),
+            },
+            Event::Finished { channel: ChannelNo(2), ranges: vec![(Offset(8), Offset(9))] },
             Event::Requeued {
-                channel: 2,
+                channel: ChannelNo(2),
                 messages: vec![Unfinished { offset: Offset(11), attempts: 2, due: Wall(9) }],
             },
-            Event::Hole { topic: 4, first: Offset(14), last: Offset(15) },
-            Event::Dedup { topic: 4, dedup: Dedup { window: None, max_ids: Some(3) } },
+            Event::Hole { topic: TopicNo(4), first: Offset(14), last: Offset(15) },
+            Event::Dedup { topic: TopicNo(4), dedup: Dedup { window: None, max_ids: Some(3) } },
             Event::Ids {
-                topic: 4,
+                topic: TopicNo(4),
                 ids: vec![StoredId {
                     hash: crate::store::format::ids::IdHash([1, 2]),
                     offset: Offset(3),
@@ -306,28 +323,28 @@ mod tests {
         let mut again = Replay::default();
         replay.events().into_iter().for_each(|event| again.apply(event));
         assert_eq!(format!("{replay:?}"), format!("{again:?}"));
-        assert_eq!(again.topics[&4].holes.iter().collect::<Vec<_>>(), [(Offset(14), Offset(15))]);
+        assert_eq!(again.topics[&TopicNo(4)].holes.iter().collect::<Vec<_>>(), [(Offset(14), Offset(15))]);
     }
 
     #[test]
     fn a_cursor_replaces_what_was_known_below_its_position() {
         let mut replay = Replay::default();
         replay.apply(Event::Channel {
-            channel: 1,
-            topic: 1,
+            channel: ChannelNo(1),
+            topic: TopicNo(1),
             name: "c".into(),
             paused: false,
             start: Offset(0),
         });
         let unfinished = vec![Unfinished { offset: Offset(3), attempts: 1, due: Wall(0) }];
-        replay.apply(Event::Cursor { channel: 1, next: Offset(10), unfinished });
-        replay.apply(Event::Hole { topic: 1, first: Offset(12), last: Offset(13) });
+        replay.apply(Event::Cursor { channel: ChannelNo(1), next: Offset(10), unfinished });
+        replay.apply(Event::Hole { topic: TopicNo(1), first: Offset(12), last: Offset(13) });
         let state = channel(&replay);
         assert_eq!(
             state.finished.missing(Offset(0), Offset(14)),
             [(Offset(3), Offset(3)), (Offset(10), Offset(11)), (Offset(14), Offset(14))]
         );
-        replay.apply(Event::Finished { channel: 1, ranges: vec![(Offset(3), Offset(3))] });
+        replay.apply(Event::Finished { channel: ChannelNo(1), ranges: vec![(Offset(3), Offset(3))] });
         assert!(channel(&replay).requeued.is_empty());
     }
 }

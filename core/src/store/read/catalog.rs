@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::store::format::log_pos::LogPos;
+use crate::store::format::numbers::TopicNo;
 use crate::sync::Mutex;
 
 use crate::error::{Error, Result};
@@ -27,9 +28,9 @@ pub(crate) struct Catalog {
 struct Inner {
     files: BTreeMap<FileNo, FileEntry>,
     /// Dense ranges of offsets by their first, of each topic. Ranges of a topic never overlap.
-    topics: HashMap<u32, BTreeMap<Offset, Span>>,
+    topics: HashMap<TopicNo, BTreeMap<Offset, Span>>,
     /// Ranges known to be gone between messages of a topic.
-    holes: HashMap<u32, Vec<(Offset, Offset)>>,
+    holes: HashMap<TopicNo, Vec<(Offset, Offset)>>,
 }
 
 #[derive(Clone, Copy)]
@@ -48,7 +49,7 @@ struct FileEntry {
 
 enum Places {
     /// The file is being written: all its runs.
-    Open(BTreeMap<u32, TopicRuns>),
+    Open(BTreeMap<TopicNo, TopicRuns>),
     /// The file is sealed: its table.
     Sealed(Table),
 }
@@ -112,7 +113,7 @@ pub(crate) struct FileFacts {
 /// The part of a file that belongs to a topic.
 #[derive(Clone, Debug)]
 pub(crate) struct TopicPart {
-    pub(crate) topic: u32,
+    pub(crate) topic: TopicNo,
     /// Bytes of the frames.
     pub(crate) bytes: u64,
     /// Dense ranges that are read from this file.
@@ -139,7 +140,7 @@ impl Catalog {
         &self,
         no: FileNo,
         frames_end: u64,
-        frames: impl Iterator<Item = (u64, u64, u32, Offset, Offset)>,
+        frames: impl Iterator<Item = (u64, u64, TopicNo, Offset, Offset)>,
     ) {
         let mut inner = self.inner.lock();
         let inner = &mut *inner;
@@ -158,19 +159,19 @@ impl Catalog {
     }
 
     /// Notes what is known to be gone of `topic`, for good.
-    pub(crate) fn set_holes(&self, topic: u32, holes: Vec<(Offset, Offset)>) {
+    pub(crate) fn set_holes(&self, topic: TopicNo, holes: Vec<(Offset, Offset)>) {
         self.inner.lock().holes.insert(topic, holes);
     }
 
     /// Events that a checkpoint must record of `topic` after its channels: messages nobody is to look for.
-    pub(crate) fn holes(&self, topic: u32) -> Vec<Event> {
+    pub(crate) fn holes(&self, topic: TopicNo) -> Vec<Event> {
         let inner = self.inner.lock();
         let holes = inner.holes.get(&topic).into_iter().flatten();
         holes.map(|&(first, last)| Event::Hole { topic, first, last }).collect()
     }
 
     /// The runs of an open file, to make its index of.
-    pub(crate) fn open_runs(&self, no: FileNo) -> Option<(BTreeMap<u32, TopicRuns>, u64)> {
+    pub(crate) fn open_runs(&self, no: FileNo) -> Option<(BTreeMap<TopicNo, TopicRuns>, u64)> {
         let inner = self.inner.lock();
         let entry = inner.files.get(&no)?;
         match &entry.places {
@@ -202,7 +203,7 @@ impl Catalog {
     /// The place of each of these messages of `topic`, `None` for one that stands in no file; and the files.
     pub(crate) fn sites(
         &self,
-        topic: u32,
+        topic: TopicNo,
         offsets: &[Offset],
     ) -> (Vec<Option<Site>>, HashMap<FileNo, SiteFile>) {
         let inner = self.inner.lock();
@@ -255,7 +256,7 @@ impl Catalog {
     }
 
     /// The place of the first message of `topic` at or after `from`. `None` if there is none.
-    pub(crate) fn place(&self, topic: u32, from: Offset) -> Option<Place> {
+    pub(crate) fn place(&self, topic: TopicNo, from: Offset) -> Option<Place> {
         let inner = self.inner.lock();
         let spans = inner.topics.get(&topic)?;
         let before = spans.range(..=from).next_back().filter(|(_, span)| span.last >= from);
@@ -280,7 +281,7 @@ impl Catalog {
     }
 
     /// The dense ranges of `topic` on disk, in order.
-    pub(crate) fn spans(&self, topic: u32) -> Vec<(Offset, Offset)> {
+    pub(crate) fn spans(&self, topic: TopicNo) -> Vec<(Offset, Offset)> {
         let inner = self.inner.lock();
         inner.topics.get(&topic).into_iter().flatten().map(|(first, span)| (*first, span.last)).collect()
     }
@@ -288,7 +289,7 @@ impl Catalog {
     /// Facts of all files, by number.
     pub(crate) fn files(&self) -> Vec<FileFacts> {
         let inner = self.inner.lock();
-        let mut by_file: HashMap<FileNo, BTreeMap<u32, Vec<(Offset, Offset)>>> = HashMap::new();
+        let mut by_file: HashMap<FileNo, BTreeMap<TopicNo, Vec<(Offset, Offset)>>> = HashMap::new();
         for (&topic, spans) in &inner.topics {
             for (&first, span) in spans {
                 by_file.entry(span.file).or_default().entry(topic).or_default().push((first, span.last));
@@ -296,7 +297,7 @@ impl Catalog {
         }
         let facts = inner.files.iter().map(|(&no, entry)| {
             let topics = by_file.remove(&no).unwrap_or_default();
-            let bytes_of = |topic: u32| match &entry.places {
+            let bytes_of = |topic: TopicNo| match &entry.places {
                 Places::Open(all) => all.get(&topic).map_or(0, |t| t.bytes),
                 Places::Sealed(table) => table.get(&topic).map_or(0, |t| t.bytes),
             };
@@ -330,8 +331,8 @@ impl Catalog {
     }
 
     /// The dense ranges of each topic, in order: their first offsets, and the bytes of their frames.
-    pub(crate) fn volumes(&self) -> HashMap<u32, BTreeMap<Offset, u64>> {
-        let mut volumes: HashMap<u32, BTreeMap<Offset, u64>> = HashMap::new();
+    pub(crate) fn volumes(&self) -> HashMap<TopicNo, BTreeMap<Offset, u64>> {
+        let mut volumes: HashMap<TopicNo, BTreeMap<Offset, u64>> = HashMap::new();
         for TopicPart { topic, bytes, spans } in self.files().into_iter().flat_map(|file| file.topics) {
             let count = |(first, last): &(Offset, Offset)| last.0 - first.0 + 1;
             let all: u64 = spans.iter().map(count).sum();
@@ -350,7 +351,7 @@ const RUNS_AT_ONCE: usize = 64;
 impl Inner {
     /// Notes that file `no` holds `first` to `last`. What another file holds already stays there: a run whose
     /// spill was cut short by an error is written again.
-    fn note(&mut self, topic: u32, first: Offset, last: Offset, no: FileNo) {
+    fn note(&mut self, topic: TopicNo, first: Offset, last: Offset, no: FileNo) {
         let spans = self.topics.entry(topic).or_default();
         let is_free = spans.range(first..=last).next().is_none();
         if let Some((_, before)) = spans.range_mut(..=first).next_back()
@@ -388,7 +389,7 @@ impl Inner {
     fn drop_file(&mut self, no: FileNo) -> u64 {
         let Some(entry) = self.files.remove(&no) else { return 0 };
         let bytes = entry.frames_end - entry.header.at(entry.header.base);
-        let topics: Vec<u32> = match entry.places {
+        let topics: Vec<TopicNo> = match entry.places {
             Places::Open(runs) => runs.into_keys().collect(),
             Places::Sealed(table) => table.into_keys().collect(),
         };

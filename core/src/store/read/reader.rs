@@ -10,6 +10,7 @@ use crate::message::Offset;
 use crate::store::disk::File;
 use crate::store::format::file::FileHeader;
 use crate::store::format::frame::{HEADER_BYTES, Header, Kind, PAYLOAD_BYTES_MAX, Record};
+use crate::store::format::numbers::TopicNo;
 use crate::store::memory::frame::Frame;
 use crate::store::memory::marks::Marks;
 use crate::store::read::catalog::Catalog;
@@ -31,7 +32,7 @@ pub(crate) type Frames = Vec<Frame>;
 pub(crate) fn read(
     catalog: &Catalog,
     indexes: Option<&RecordIndexes>,
-    topic: u32,
+    topic: TopicNo,
     from: Offset,
     bytes_max: u64,
     nowait: bool,
@@ -119,7 +120,7 @@ pub(crate) fn fetch(
 /// `Damaged` if no whole data frame of the topic stands there.
 pub(crate) fn whole_frame<'a>(
     header: &FileHeader,
-    topic: u32,
+    topic: TopicNo,
     bytes: &'a [u8],
     at: u64,
 ) -> Result<(Header, &'a [u8])> {
@@ -133,7 +134,7 @@ pub(crate) fn whole_frame<'a>(
 }
 
 /// The frames of a run that stands at `at`.
-fn parse_run(header: &FileHeader, topic: u32, run: Bytes, at: u64, out: &mut Frames) -> Result<()> {
+fn parse_run(header: &FileHeader, topic: TopicNo, run: Bytes, at: u64, out: &mut Frames) -> Result<()> {
     let mut done = 0;
     while done < run.len() {
         let (frame, payload) = whole_frame(header, topic, &run[done..], at + done as u64)?;

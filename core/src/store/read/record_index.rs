@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::store::format::numbers::TopicNo;
 use crate::sync::Mutex;
 
 use crate::clock::Wall;
@@ -64,7 +65,13 @@ impl RunIndex {
     ///
     /// # Errors
     /// `Damaged` if anything but whole frames of `topic` stands there.
-    pub(crate) fn extend(&mut self, header: &FileHeader, topic: u32, run_at: u64, part: &[u8]) -> Result<()> {
+    pub(crate) fn extend(
+        &mut self,
+        header: &FileHeader,
+        topic: TopicNo,
+        run_at: u64,
+        part: &[u8],
+    ) -> Result<()> {
         let mut done = 0;
         while done < part.len() {
             let at = self.covered + done as u64;
@@ -206,7 +213,7 @@ impl RecordIndexes {
     ///
     /// # Errors
     /// `Damaged` if anything but whole frames of `topic` stands there.
-    pub(crate) fn index(&self, header: &FileHeader, topic: u32, run: &Run, bytes: &[u8]) -> Result<()> {
+    pub(crate) fn index(&self, header: &FileHeader, topic: TopicNo, run: &Run, bytes: &[u8]) -> Result<()> {
         if self.run(header.no, run.at).is_some_and(|index| index.covered() >= run.len) {
             return Ok(());
         }

@@ -12,6 +12,7 @@ use crate::message::Offset;
 use crate::store::format::file::{FileHeader, FileNo};
 use crate::store::format::file_index::Run;
 use crate::store::format::frame::{HEADER_BYTES, Header, Record};
+use crate::store::format::numbers::TopicNo;
 use crate::store::memory::frame::Frame;
 use crate::store::memory::marks::Marks;
 use crate::store::read::catalog::{Catalog, Site, SiteFile};
@@ -46,7 +47,7 @@ struct Part {
 pub(crate) fn read(
     catalog: &Catalog,
     indexes: &RecordIndexes,
-    topic: u32,
+    topic: TopicNo,
     offsets: &[Offset],
     bytes_max: u64,
     nowait: bool,
@@ -112,7 +113,7 @@ impl Part {
 
 struct Reading<'a> {
     indexes: &'a RecordIndexes,
-    topic: u32,
+    topic: TopicNo,
     nowait: bool,
     files: HashMap<FileNo, SiteFile>,
     out: Output,
@@ -218,7 +219,14 @@ struct Output {
 
 impl Output {
     /// Takes in one record, checked: `bytes` are those of `spot` in the run at `run_at`.
-    fn add(&mut self, header: &FileHeader, topic: u32, run_at: u64, spot: &Spot, bytes: &[u8]) -> Result<()> {
+    fn add(
+        &mut self,
+        header: &FileHeader,
+        topic: TopicNo,
+        run_at: u64,
+        spot: &Spot,
+        bytes: &[u8],
+    ) -> Result<()> {
         let whole = match spot.time {
             Some(time) => Record::parse(bytes)
                 .filter(|record| record.len == bytes.len() && record.is_whole(bytes))

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::store::format::numbers::TopicNo;
+
 /// A damaged place of a data folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Damage {
@@ -41,7 +43,7 @@ pub enum What {
     /// A frame with messages.
     Messages {
         /// The topic's number.
-        topic: u32,
+        topic: TopicNo,
         /// First offset of the frame.
         first: u64,
         /// Last offset of the frame.
@@ -64,7 +66,7 @@ pub enum What {
     /// Messages that are waited for stand in no file.
     Missing {
         /// The topic's number.
-        topic: u32,
+        topic: TopicNo,
         /// Its name.
         name: String,
         /// First offset.

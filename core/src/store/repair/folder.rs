@@ -13,17 +13,21 @@ use crate::store::format::file_index::{self, TopicRuns};
 use crate::store::format::frame::Header;
 use crate::store::format::log_pos::LogPos;
 use crate::store::format::manifest::Manifest;
+use crate::store::format::numbers::TopicNo;
 use crate::store::format::own::{self, Name};
 use crate::store::open::scan::{LogFile, Part, held_nothing};
 use crate::store::read::prefetch::Frames;
 use crate::store::repair::damage::{Damage, What};
 use crate::store::repair::salvage::Sound;
 
+/// A checkpoint: its number, its position and its entries.
+type Checkpoint = (FileNo, LogPos, Vec<Event>);
+
 /// A folder's files, all open: what a running broker removes meanwhile stays readable.
 pub(crate) struct Opened {
     pub(crate) manifest: Option<Manifest>,
     pub(crate) damage: Vec<Damage>,
-    pub(crate) checkpoint: Option<(FileNo, LogPos, Vec<Event>)>,
+    pub(crate) checkpoint: Option<Checkpoint>,
     pub(crate) files: Vec<Surveyed>,
     /// Whether a piece of the log is not there.
     pub(crate) is_log_gone: bool,
@@ -46,7 +50,7 @@ pub(crate) struct Surveyed {
     /// Whether every byte is as it was written, and nothing else stands there.
     pub(crate) is_sound: bool,
     pub(crate) is_sealed: bool,
-    pub(crate) topics: BTreeMap<u32, TopicRuns>,
+    pub(crate) topics: BTreeMap<TopicNo, TopicRuns>,
     /// Sound parts of damaged frames: the place of each, its header, its rows.
     pub(crate) salvaged: BTreeMap<u64, (Header, Vec<Sound>)>,
 }
@@ -97,42 +101,14 @@ fn open_named(
     mut damage: Vec<Damage>,
 ) -> Result<(Opened, bool)> {
     let mut is_whole = damage.is_empty();
-    let mut checkpoints: Vec<FileNo> = Vec::new();
-    let named: Vec<(FileNo, Option<FileKind>)> = match &manifest {
+    let (named, checkpoints) = match &manifest {
         Some(manifest) => {
-            checkpoints.extend(manifest.checkpoint.map(|(no, _)| no));
-            manifest.files.iter().map(|(no, kind)| (*no, Some(*kind))).collect()
+            let logs = manifest.files.iter().map(|(no, kind)| (*no, Some(*kind)));
+            (logs.collect(), manifest.checkpoint.iter().map(|(no, _)| *no).collect())
         }
-        None => {
-            let is_numbered = |name| matches!(name, Name::Log(_) | Name::Checkpoint(_));
-            let found = own::own(disk, is_numbered)
-                .map_err(|e| Error::io("could not look through the data folder", e))?;
-            let mut logs = Vec::new();
-            for (name, _) in found {
-                match Name::parse(&name) {
-                    Some(Name::Log(no)) => logs.push((no, None)),
-                    Some(Name::Checkpoint(no)) => checkpoints.push(no),
-                    _ => {}
-                }
-            }
-            logs
-        }
+        None => found(disk)?,
     };
-    checkpoints.sort_unstable();
-    let mut checkpoint = None;
-    for no in checkpoints.into_iter().rev() {
-        match checkpoint::load(disk, no) {
-            Ok((position, events)) if checkpoint.is_none() => checkpoint = Some((no, position, events)),
-            Ok(_) => {}
-            Err(e) if e.kind() == ErrorKind::Version => return Err(e),
-            Err(e) if e.kind() == ErrorKind::Damaged || is_gone(&e) => {
-                is_whole &= !is_gone(&e);
-                let what = if is_gone(&e) { What::Gone } else { What::Checkpoint };
-                damage.push(Damage { file: Some(checkpoint_name(no)), at: None, what });
-            }
-            Err(e) => return Err(e),
-        }
-    }
+    let checkpoint = newest(disk, checkpoints, &mut damage, &mut is_whole)?;
     let (mut files, mut gone): (Vec<Surveyed>, _) = (Vec::new(), Vec::new());
     let mut numbers = named;
     numbers.sort_unstable_by_key(|(no, _)| std::cmp::Reverse(*no));
@@ -162,6 +138,48 @@ fn open_named(
     }
     files.sort_by_key(|f: &Surveyed| (f.kind as u32, f.header.map_or(LogPos::MAX, |h| h.base), f.no));
     Ok((Opened { manifest, damage, checkpoint, files, is_log_gone }, is_whole))
+}
+
+/// Log files and checkpoints of the folder, for want of a manifest. The kinds of files are not known.
+fn found(disk: &dyn Disk) -> Result<(Vec<(FileNo, Option<FileKind>)>, Vec<FileNo>)> {
+    let is_numbered = |name| matches!(name, Name::Log(_) | Name::Checkpoint(_));
+    let found =
+        own::own(disk, is_numbered).map_err(|e| Error::io("could not look through the data folder", e))?;
+    let (mut logs, mut checkpoints) = (Vec::new(), Vec::new());
+    for (name, _) in found {
+        match Name::parse(&name) {
+            Some(Name::Log(no)) => logs.push((no, None)),
+            Some(Name::Checkpoint(no)) => checkpoints.push(no),
+            _ => {}
+        }
+    }
+    Ok((logs, checkpoints))
+}
+
+/// The newest checkpoint that is whole. Notes the others that are not, and in `is_whole` whether all are
+/// there.
+fn newest(
+    disk: &dyn Disk,
+    mut numbers: Vec<FileNo>,
+    damage: &mut Vec<Damage>,
+    is_whole: &mut bool,
+) -> Result<Option<Checkpoint>> {
+    numbers.sort_unstable();
+    let mut newest = None;
+    for no in numbers.into_iter().rev() {
+        match checkpoint::load(disk, no) {
+            Ok((position, events)) if newest.is_none() => newest = Some((no, position, events)),
+            Ok(_) => {}
+            Err(e) if e.kind() == ErrorKind::Version => return Err(e),
+            Err(e) if e.kind() == ErrorKind::Damaged || is_gone(&e) => {
+                *is_whole &= !is_gone(&e);
+                let what = if is_gone(&e) { What::Gone } else { What::Checkpoint };
+                damage.push(Damage { file: Some(checkpoint_name(no)), at: None, what });
+            }
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(newest)
 }
 
 fn is_gone(error: &Error) -> bool {

@@ -9,11 +9,12 @@ use crate::message::Offset;
 use crate::store::disk::Disk;
 use crate::store::disk::real_disk::RealDisk;
 use crate::store::format::file::{FORMAT_VERSION, FileKind, log_name};
+use crate::store::format::numbers::{ChannelNo, TopicNo};
 use crate::store::format::range_set::RangeSet;
 use crate::store::open::replay::{ChannelState, TopicState};
 pub use crate::store::repair::damage::{Damage, Tail, What};
 use crate::store::repair::folder::Surveyed;
-pub use crate::store::repair::survey::Progress;
+pub use crate::store::repair::pass::Progress;
 use crate::store::repair::survey::Survey;
 
 /// Contents of a data folder.
@@ -62,7 +63,7 @@ pub struct FileReport {
 #[derive(Clone, Debug)]
 pub struct TopicReport {
     /// Its number.
-    pub number: u32,
+    pub number: TopicNo,
     /// Its name.
     pub name: String,
     /// Its level.
@@ -85,7 +86,7 @@ pub struct TopicReport {
 #[derive(Clone, Debug)]
 pub struct InspectedChannel {
     /// Its number.
-    pub number: u32,
+    pub number: ChannelNo,
     /// Its name.
     pub name: String,
     /// Whether it is paused.
@@ -114,7 +115,7 @@ pub fn inspect_on(disk: &dyn Disk, progress: Progress<'_>) -> Result<Report> {
 }
 
 fn report(survey: &Survey) -> Report {
-    let mut channels: HashMap<u32, Channels<'_>> = HashMap::new();
+    let mut channels: HashMap<TopicNo, Channels<'_>> = HashMap::new();
     for (&number, channel) in &survey.replay.channels {
         channels.entry(channel.topic).or_default().push((number, channel));
     }
@@ -174,10 +175,10 @@ fn file(surveyed: &Surveyed) -> FileReport {
 }
 
 /// The channels of one topic, by their numbers.
-type Channels<'a> = Vec<(u32, &'a ChannelState)>;
+type Channels<'a> = Vec<(ChannelNo, &'a ChannelState)>;
 
 fn topic(
-    number: u32,
+    number: TopicNo,
     state: &TopicState,
     channels: &Channels<'_>,
     spans: &[(Offset, Offset)],

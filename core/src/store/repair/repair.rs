@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use crate::clock::Wall;
-use crate::config::{Dedup, Durability, Limits};
+use crate::config::Durability;
 use crate::error::{Error, Result};
 use crate::message::Offset;
 use crate::name::{ChannelName, TopicName};
@@ -24,6 +24,7 @@ use crate::store::format::frame::{self, Header, Kind, Record};
 use crate::store::format::frame_file::FrameFile;
 use crate::store::format::log_pos::LogPos;
 use crate::store::format::manifest::Manifest;
+use crate::store::format::numbers::{ChannelNo, TopicNo};
 use crate::store::format::own::{self, Name, SET_ASIDE};
 use crate::store::format::range_set::RangeSet;
 use crate::store::open::holes;
@@ -31,8 +32,8 @@ use crate::store::open::replay::TopicState;
 use crate::store::read::reader::{Scanned, Scanner};
 use crate::store::repair::damage::{Damage, Tail};
 use crate::store::repair::folder::Surveyed;
+use crate::store::repair::pass::Progress;
 use crate::store::repair::salvage::Sound;
-use crate::store::repair::survey::Progress;
 use crate::store::repair::survey::Survey;
 
 /// Findings of a repair, and what it does, or has done.
@@ -53,12 +54,13 @@ pub struct Repair {
     /// only what its neighbours and the checkpoint show.
     pub is_lower_bound: bool,
     /// Topics whose creation is gone: their messages are kept under a name made of their number.
-    pub renamed: Vec<(u32, String)>,
+    pub renamed: Vec<(TopicNo, String)>,
     /// Channels whose creation is gone, by number. A subscriber makes them anew.
-    pub lost_channels: Vec<u32>,
-    /// Topics and channels left out because a later one of their name shows that they were deleted, by
-    /// number and name.
-    pub superseded: Vec<(u32, String)>,
+    pub lost_channels: Vec<ChannelNo>,
+    /// Topics left out because a later one of their name shows that they were deleted, by number and name.
+    pub superseded_topics: Vec<(TopicNo, String)>,
+    /// Channels left out for the same reason.
+    pub superseded_channels: Vec<(ChannelNo, String)>,
     /// Entries that are gone, as far as they can be counted.
     pub lost_entries: u64,
     /// Whether entries are gone: what was finished may be delivered again, and what was paused, emptied or
@@ -74,7 +76,7 @@ pub struct Repair {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Loss {
     /// The topic's number.
-    pub topic: u32,
+    pub topic: TopicNo,
     /// Its name.
     pub name: String,
     /// First and last offset of each range they stood in.
@@ -147,25 +149,25 @@ impl Plan {
     fn name_topics(&mut self) {
         let Survey { replay, seen, state_lost, present, .. } = &mut self.survey;
         // Without a loss of state, what is not known was deleted.
-        let may_live = |number: u32| {
+        let may_live = |number: TopicNo| {
             let was_counted = seen.counted.is_some_and(|(topic, _)| number < topic);
             *state_lost && !was_counted && !seen.topics_gone.contains(&number)
         };
         let unknown =
             seen.topics.iter().filter(|number| !replay.topics.contains_key(number) && may_live(**number));
-        let unknown: Vec<u32> = unknown.copied().collect();
-        let mut names: BTreeMap<String, u32> = BTreeMap::new();
+        let unknown: Vec<TopicNo> = unknown.copied().collect();
+        let mut names: BTreeMap<String, TopicNo> = BTreeMap::new();
         for (&number, topic) in &replay.topics {
             if let Some(older) = names.insert(topic.name.clone(), number) {
-                self.repair.superseded.push((older, topic.name.clone()));
+                self.repair.superseded_topics.push((older, topic.name.clone()));
             }
         }
-        for (older, _) in &self.repair.superseded {
+        for (older, _) in &self.repair.superseded_topics {
             replay.topics.remove(older);
             replay.channels.retain(|_, channel| channel.topic != *older);
         }
         let misnamed = replay.topics.iter().filter(|(_, topic)| TopicName::parse(&topic.name).is_err());
-        let misnamed: Vec<u32> = misnamed.map(|(number, _)| *number).collect();
+        let misnamed: Vec<TopicNo> = misnamed.map(|(number, _)| *number).collect();
         for number in unknown.into_iter().chain(misnamed) {
             let mut name = format!("recovered-{number}");
             while names.contains_key(&name) {
@@ -173,16 +175,8 @@ impl Plan {
             }
             names.insert(name.clone(), number);
             self.repair.renamed.push((number, name.clone()));
-            let topic = replay.topics.entry(number).or_insert_with(|| TopicState {
-                name: String::new(),
-                paused: false,
-                pump: Offset(0),
-                end: Offset(0),
-                levels: vec![(Offset(0), Durability::default())],
-                limits: Limits::default(),
-                dedup: Dedup::default(),
-                holes: RangeSet::default(),
-            });
+            let new = || TopicState::new(String::new(), false, Offset(0), Offset(0), Durability::default());
+            let topic = replay.topics.entry(number).or_insert_with(new);
             topic.name = name;
         }
         for (number, topic) in &mut replay.topics {
@@ -194,24 +188,25 @@ impl Plan {
 
     fn name_channels(&mut self) {
         let Survey { replay, seen, state_lost, .. } = &mut self.survey;
-        let mut names: BTreeMap<(u32, String), u32> = BTreeMap::new();
+        let mut names: BTreeMap<(TopicNo, String), ChannelNo> = BTreeMap::new();
         for (&number, channel) in &mut replay.channels {
             if ChannelName::parse(&channel.name).is_err() {
                 channel.name = format!("recovered-{number}");
             }
             if let Some(older) = names.insert((channel.topic, channel.name.clone()), number) {
-                self.repair.superseded.push((older, channel.name.clone()));
+                self.repair.superseded_channels.push((older, channel.name.clone()));
             }
         }
         let topics = &replay.topics;
-        let older: BTreeSet<u32> = self.repair.superseded.iter().map(|(number, _)| *number).collect();
-        let names_of_topics: BTreeSet<u32> = topics.keys().copied().collect();
+        let older: BTreeSet<ChannelNo> =
+            self.repair.superseded_channels.iter().map(|(number, _)| *number).collect();
+        let names_of_topics: BTreeSet<TopicNo> = topics.keys().copied().collect();
         replay.channels.retain(|number, channel| {
             names_of_topics.contains(&channel.topic)
                 && (!older.contains(number)
                     || names.get(&(channel.topic, channel.name.clone())) == Some(number))
         });
-        let may_live = |number: &u32| {
+        let may_live = |number: &ChannelNo| {
             let was_counted = seen.counted.is_some_and(|(_, channel)| *number < channel);
             *state_lost && !was_counted && !seen.channels_known.contains(number)
         };
@@ -222,15 +217,16 @@ impl Plan {
     fn raise_counters(&mut self) {
         let Survey { replay, seen, state_lost, .. } = &mut self.survey;
         let spare = if *state_lost { NUMBERS_LOST } else { 0 };
-        let after = |seen: Option<&u32>| seen.map_or(1, |number| number.saturating_add(1));
-        replay.next_topic = replay.next_topic.max(after(seen.topics.last())).saturating_add(spare);
-        replay.next_channel = replay.next_channel.max(after(seen.channels.last())).saturating_add(spare);
+        let last_topic = seen.topics.last().copied().unwrap_or_default();
+        let last_channel = seen.channels.last().copied().unwrap_or_default();
+        replay.next_topic = replay.next_topic.max(last_topic.next()).plus(spare);
+        replay.next_channel = replay.next_channel.max(last_channel.next()).plus(spare);
         replay.next_block = replay.next_block.max(seen.block + 1) + if *state_lost { BLOCKS_LOST } else { 0 };
     }
 
     /// Records the missing offsets of each topic as holes.
     fn record_losses(&mut self) {
-        let numbers: Vec<u32> = self.survey.replay.topics.keys().copied().collect();
+        let numbers: Vec<TopicNo> = self.survey.replay.topics.keys().copied().collect();
         for number in numbers {
             let Survey { replay, present, lost, .. } = &self.survey;
             let spans = self.survey.spans(number);
@@ -390,7 +386,7 @@ fn begin_log(disk: &dyn Disk, take_no: impl FnMut() -> FileNo, position: LogPos)
         kind: Kind::Mark,
         payload_len: 0,
         count: 0,
-        topic: 0,
+        topic: TopicNo::NONE,
         payload_crc: 0,
         first: Offset(0),
         time: Wall(0),

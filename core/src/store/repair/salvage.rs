@@ -149,6 +149,7 @@ mod tests {
     use crate::message::{Attributes, Offset};
     use crate::store::format::frame::Kind;
     use crate::store::format::log_pos::LogPos;
+    use crate::store::format::numbers::TopicNo;
     use bytes::BytesMut;
     use proptest::prelude::*;
 
@@ -161,7 +162,7 @@ mod tests {
             kind: Kind::Data,
             payload_len: payload.len() as u32,
             count: bodies.len() as u32,
-            topic: 1,
+            topic: TopicNo(1),
             payload_crc: frame::records_crc(&payload),
             first: Offset(0),
             time: Wall(0),

@@ -4,18 +4,19 @@ use std::collections::BTreeSet;
 
 use crate::message::{Offset, SEQ_BITS};
 use crate::store::format::event::Event;
+use crate::store::format::numbers::{ChannelNo, TopicNo};
 
 /// Numbers that frames and entries mention.
 #[derive(Default)]
 pub(crate) struct Seen {
-    pub(crate) topics: BTreeSet<u32>,
-    pub(crate) topics_gone: BTreeSet<u32>,
-    pub(crate) channels: BTreeSet<u32>,
+    pub(crate) topics: BTreeSet<TopicNo>,
+    pub(crate) topics_gone: BTreeSet<TopicNo>,
+    pub(crate) channels: BTreeSet<ChannelNo>,
     /// Channels whose creation was read.
-    pub(crate) channels_known: BTreeSet<u32>,
+    pub(crate) channels_known: BTreeSet<ChannelNo>,
     /// Next numbers at the time of the checkpoint, if that is whole: what it lacks of those below was
     /// deleted.
-    pub(crate) counted: Option<(u32, u32)>,
+    pub(crate) counted: Option<(TopicNo, ChannelNo)>,
     /// Greatest block of any offset.
     pub(crate) block: u64,
 }

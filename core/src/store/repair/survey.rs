@@ -16,6 +16,7 @@ use crate::store::format::frame::{Header, Kind};
 use crate::store::format::ids;
 use crate::store::format::log_pos::LogPos;
 use crate::store::format::manifest::Manifest;
+use crate::store::format::numbers::{ChannelNo, TopicNo};
 use crate::store::format::range_set::RangeSet;
 use crate::store::open::holes;
 use crate::store::open::replay::Replay;
@@ -23,11 +24,9 @@ use crate::store::open::scan::{Found, LogScan, damaged_headers};
 use crate::store::read::reader::Scanner;
 use crate::store::repair::damage::{Damage, Tail, What};
 use crate::store::repair::folder::{self, Surveyed};
+use crate::store::repair::pass::{Bad, Counts, Pass, Progress};
 use crate::store::repair::salvage;
 use crate::store::repair::seen::Seen;
-
-/// Called with the bytes read and the bytes of all.
-pub type Progress<'a> = &'a mut dyn FnMut(u64, u64);
 
 /// Contents of a data folder.
 pub(crate) struct Survey {
@@ -40,11 +39,11 @@ pub(crate) struct Survey {
     /// out.
     pub(crate) files: Vec<Surveyed>,
     /// The messages of each topic that are whole.
-    pub(crate) present: BTreeMap<u32, RangeSet>,
+    pub(crate) present: BTreeMap<TopicNo, RangeSet>,
     /// Messages of them after the place where a crash cut the log.
-    cut: BTreeMap<u32, RangeSet>,
+    cut: BTreeMap<TopicNo, RangeSet>,
     /// Messages that damaged frames held.
-    pub(crate) lost: BTreeMap<u32, RangeSet>,
+    pub(crate) lost: BTreeMap<TopicNo, RangeSet>,
     pub(crate) damage: Vec<Damage>,
     /// Place at which a crash cut the log, if it did.
     pub(crate) tail: Option<Tail>,
@@ -58,16 +57,6 @@ pub(crate) struct Survey {
     pub(crate) state_lost: bool,
     /// Numbers that were mentioned anywhere, so that none is used again.
     pub(crate) seen: Seen,
-}
-
-/// A place that is not as it was written.
-struct Bad {
-    /// Index of the file.
-    file: usize,
-    at: u64,
-    /// Byte of the next whole header, or the end.
-    until: u64,
-    frame: Option<Header>,
 }
 
 impl Survey {
@@ -106,7 +95,7 @@ impl Survey {
             None => {
                 let has_none = survey.manifest.as_ref().is_some_and(|m| m.checkpoint.is_none());
                 survey.state_lost = !has_none && !opened.files.is_empty();
-                survey.seen.counted = has_none.then_some((0, 0));
+                survey.seen.counted = has_none.then_some((TopicNo::NONE, ChannelNo::NONE));
             }
         }
         survey.state_lost |= opened.is_log_gone;
@@ -123,7 +112,7 @@ impl Survey {
     }
 
     /// The dense ranges of a topic's whole messages.
-    pub(crate) fn spans(&self, topic: u32) -> Vec<(Offset, Offset)> {
+    pub(crate) fn spans(&self, topic: TopicNo) -> Vec<(Offset, Offset)> {
         self.present.get(&topic).into_iter().flat_map(RangeSet::iter).collect()
     }
 
@@ -134,8 +123,6 @@ impl Survey {
 
     fn read_files(&mut self, progress: Progress<'_>) -> Result<()> {
         let mut files = std::mem::take(&mut self.files);
-        let total = files.iter().filter(|f| f.header.is_some()).map(|f| f.until).sum();
-        let mut counts = Counts { done: 0, total, frames: 0, messages: 0, progress };
         let expected = match self.checkpoint {
             Some((_, position)) => Some(position),
             None => (!self.state_lost).then_some(LogPos(0)),
@@ -143,83 +130,77 @@ impl Survey {
         let readable: Vec<usize> = (0..files.len()).filter(|&i| files[i].header.is_some()).collect();
         let parts = readable.iter().filter_map(|&i| files[i].part()).collect();
         let mut scan = LogScan::new(parts, self.from(), expected, self.synced_to);
-        let (mut damaged, mut tail, mut kept) = (Vec::new(), None, Vec::new());
-        let (mut log_end, mut checked_end, mut has_bad) = (LogPos(0), LogPos(0), false);
+        let total = readable.iter().map(|&i| files[i].until).sum();
+        let mut pass = Pass::new(Counts::new(total, progress));
         loop {
             let found = scan.next()?;
             self.synced_to = scan.synced_to();
-            counts.reached(scan.at());
+            pass.counts.reached(scan.at());
             let Some(&i) = readable.get(scan.part()) else { break };
             let file = &mut files[i];
             let Some(header) = file.header else { break };
             match found {
                 Found::End => break,
-                Found::File => {
-                    has_bad = false;
-                    if tail.is_none() && file.kind == FileKind::Log {
-                        kept.push(file.no);
-                    }
-                }
+                Found::File => pass.begin(file),
                 // Without a manifest, a file that was written anew may stand beside the old one.
                 Found::Gap { from, to, .. } if to < from && self.manifest.is_none() => {}
-                Found::Gap { from, is_tail: true, .. } => {
-                    tail.get_or_insert(counts.tail(format!("log position {from}"), 0));
-                }
+                Found::Gap { from, is_tail: true, .. } => pass.cut(format!("log position {from}"), 0),
                 Found::Gap { from, to, .. } => self.note_gap(from, to),
                 Found::Frame { at, frame } => {
                     let is_read = frame.kind == Kind::State || frame.has_ids;
                     let payload = if is_read { scan.payload(at, &frame)? } else { &[] };
-                    if tail.is_some() && file.kind == FileKind::Log && frame.kind == Kind::Data {
+                    if pass.tail.is_some() && file.kind == FileKind::Log && frame.kind == Kind::Data {
                         self.cut.entry(frame.topic).or_default().insert(frame.first, frame.last());
                     }
                     if !self.take_frame(&header, file, at, &frame, payload) {
-                        let until = at + frame.frame_len();
-                        damaged.push(Bad { file: i, at, until, frame: Some(frame) });
-                        has_bad = true;
+                        pass.bad(Bad { file: i, at, until: at + frame.frame_len(), frame: Some(frame) });
                     }
-                    counts.frame(&frame);
+                    pass.counts.frame(&frame);
                 }
-                Found::Bad { at, until, frame, is_tail } => {
-                    has_bad = true;
-                    if !is_tail {
-                        damaged.push(Bad { file: i, at, until, frame });
-                    } else if tail.is_none() {
-                        tail = Some(counts.tail(log_name(file.no), at));
-                        log_end = header.position(at);
-                    }
-                }
-                Found::FileEnd { at } => {
-                    // Where the frames end before the file, an index whose writing was cut short follows.
-                    if has_bad || at < file.until {
-                        file.is_sound = false;
-                    } else if file.is_sealed && !file.has_index()? {
-                        file.is_sound = false;
-                        self.damage.push(Damage::at(log_name(file.no), file.until, What::Index));
-                    }
-                    counts.finish(file.until);
-                    if file.kind == FileKind::Log {
-                        let end = header.position(at);
-                        if tail.is_none() {
-                            log_end = end;
-                        }
-                        if header.base <= self.from() {
-                            checked_end = end;
-                        }
-                        self.end = self.end.max(end);
-                    }
-                }
+                Found::Bad { at, is_tail: true, .. } => pass.cut_in(file, &header, at),
+                Found::Bad { at, until, frame, .. } => pass.bad(Bad { file: i, at, until, frame }),
+                Found::FileEnd { at } => self.end_file(&mut pass, file, &header, at)?,
             }
         }
-        self.note_missing_ends(&files, checked_end);
+        self.note_missing_ends(&files, pass.checked_end);
         self.end = self.end.max(self.synced_to);
-        self.judge_headers(&files, &kept, log_end, &counts, &mut tail);
-        self.tail = tail.map(|begun| counts.ended(begun));
+        self.judge_headers(&files, &mut pass);
+        self.tail = pass.tail.map(|begun| pass.counts.ended(begun));
         // What is salvaged after the cut may lack what stood in it.
         self.state_lost |= self.tail.as_ref().is_some_and(|tail| tail.frames > 0);
-        for place in damaged {
+        for place in pass.damaged {
             self.take_damage(&mut files[place.file], &place)?;
         }
         self.files = files;
+        Ok(())
+    }
+
+    /// Takes in the end of a file, whose frames end at `at`.
+    fn end_file(
+        &mut self,
+        pass: &mut Pass<'_>,
+        file: &mut Surveyed,
+        header: &FileHeader,
+        at: u64,
+    ) -> Result<()> {
+        // Where the frames end before the file, an index whose writing was cut short follows.
+        if pass.has_bad || at < file.until {
+            file.is_sound = false;
+        } else if file.is_sealed && !file.has_index()? {
+            file.is_sound = false;
+            self.damage.push(Damage::at(log_name(file.no), file.until, What::Index));
+        }
+        pass.counts.finish(file.until);
+        if file.kind == FileKind::Log {
+            let end = header.position(at);
+            if pass.tail.is_none() {
+                pass.log_end = end;
+            }
+            if header.base <= self.from() {
+                pass.checked_end = end;
+            }
+            self.end = self.end.max(end);
+        }
         Ok(())
     }
 
@@ -259,14 +240,7 @@ impl Survey {
 
     /// Distinguishes damaged headers from that of a file whose first write a crash cut short. `kept` are the
     /// log files that do not stand after the place where the log was cut.
-    fn judge_headers(
-        &mut self,
-        files: &[Surveyed],
-        kept: &[FileNo],
-        log_end: LogPos,
-        counts: &Counts<'_>,
-        tail: &mut Option<Tail>,
-    ) {
+    fn judge_headers(&mut self, files: &[Surveyed], pass: &mut Pass<'_>) {
         let header = |file: &Surveyed, is_proven| {
             Damage::at(log_name(file.no), 0, What::Header { bytes: file.len, is_proven })
         };
@@ -276,13 +250,14 @@ impl Survey {
         let unreadable: Vec<FileNo> = unreadable.map(|f| f.no).collect();
         let order: Option<Vec<FileNo>> =
             self.manifest.as_ref().map(|manifest| manifest.files.iter().map(|(no, _)| *no).collect());
-        let damaged = damaged_headers(&unreadable, kept, order.as_deref(), log_end, self.synced_to);
+        let damaged =
+            damaged_headers(&unreadable, &pass.kept, order.as_deref(), pass.log_end, self.synced_to);
         for file in files.iter().filter(|f| f.header.is_none()) {
             if file.kind == FileKind::Clean || damaged.contains(&file.no) {
                 self.damage.push(header(file, false));
                 self.state_lost |= file.kind == FileKind::Log;
             } else {
-                tail.get_or_insert(counts.tail(log_name(file.no), 0));
+                pass.cut(log_name(file.no), 0);
             }
         }
     }
@@ -377,41 +352,5 @@ impl Survey {
                 self.damage.push(Damage { file: None, at: None, what });
             }
         }
-    }
-}
-
-/// Progress of reading.
-struct Counts<'a> {
-    done: u64,
-    total: u64,
-    frames: u64,
-    messages: u64,
-    progress: Progress<'a>,
-}
-
-impl Counts<'_> {
-    /// Place at which a crash cut the log, with what was read before.
-    fn tail(&self, file: String, at: u64) -> Tail {
-        Tail { file, at, frames: self.frames, messages: self.messages }
-    }
-
-    /// The place of the cut, with the frames and messages that were read since.
-    fn ended(&self, begun: Tail) -> Tail {
-        let (frames, messages) = (self.frames - begun.frames, self.messages - begun.messages);
-        Tail { frames, messages, ..begun }
-    }
-
-    fn frame(&mut self, frame: &Header) {
-        self.frames += 1;
-        self.messages += if frame.kind == Kind::Data { u64::from(frame.count) } else { 0 };
-    }
-
-    fn reached(&mut self, at: u64) {
-        (self.progress)(self.done + at, self.total);
-    }
-
-    fn finish(&mut self, bytes: u64) {
-        self.done += bytes;
-        (self.progress)(self.done, self.total);
     }
 }

@@ -1,3 +1,5 @@
+use mq_core::TopicNo;
+
 use super::*;
 use crate::announcer::names::tests::names;
 
@@ -81,7 +83,7 @@ fn names_are_confirmed_once_all_their_changes_are_answered() {
     let first = world.names.clone();
     world.next_sent();
     world.answer(b"OK");
-    assert!(!world.registration.confirmed().has(&first.0[0].name, 1));
+    assert!(!world.registration.confirmed().has(&first.0[0].name, TopicNo(1)));
     // A refusal is an answer too: nothing more will come.
     world.answer(b"E_INVALID x");
     assert!(Arc::ptr_eq(world.registration.confirmed(), &first));
@@ -101,7 +103,10 @@ fn names_are_confirmed_once_all_their_changes_are_answered() {
     world.registration.lost(world.now, 0.0);
     world.wait();
     world.connect();
-    assert!(!world.registration.confirmed().has(&second.0[1].name, 2), "it may have forgotten everything");
+    assert!(
+        !world.registration.confirmed().has(&second.0[1].name, TopicNo(2)),
+        "it may have forgotten everything"
+    );
 }
 
 #[test]

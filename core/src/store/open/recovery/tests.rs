@@ -78,7 +78,7 @@ fn recovered(disk: &CrashDisk, prefetch_bytes_min: u64) -> (Vec<String>, BTreeMa
             let requeued =
                 replay.channels.values_mut().map(|channel| BTreeMap::from_iter(channel.requeued.drain()));
             let requeued: Vec<_> = requeued.collect();
-            let spans: Vec<_> = (0..replay.next_topic).map(|no| catalog.spans(no)).collect();
+            let spans: Vec<_> = (0..replay.next_topic.0).map(|no| catalog.spans(TopicNo(no))).collect();
             vec![
                 format!("{replay:?}"),
                 format!("{requeued:?} {spans:?}"),
@@ -219,7 +219,7 @@ fn agree(disk: &CrashDisk, when: &str) -> bool {
         survey.tail,
         survey.synced_to,
         survey.checkpoint,
-        survey.spans(2)
+        survey.spans(TopicNo(2))
     );
     if !seen.is_empty() || passes_over_messages {
         return true;
@@ -246,7 +246,7 @@ fn agree(disk: &CrashDisk, when: &str) -> bool {
         spans.into_iter().for_each(|(first, last)| set.insert(first, last));
         set
     };
-    for topic in 0..replay.next_topic {
+    for topic in (0..replay.next_topic.0).map(TopicNo) {
         assert_eq!(spans(catalog.spans(topic)), spans(survey.spans(topic)), "{when}: topic {topic}");
     }
     let words = |replay: &mut Replay| {
@@ -299,7 +299,7 @@ fn a_clean_file_that_ends_within_a_frame_is_damage_and_opens() {
         kind: Kind::Data,
         payload_len: 40,
         count: 1,
-        topic: 1,
+        topic: TopicNo(1),
         payload_crc: 0,
         first: crate::message::Offset(7),
         time: Wall(0),
