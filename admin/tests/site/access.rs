@@ -7,6 +7,7 @@ use mq_net::access::{Access, HttpTokens};
 use mq_net::budget::Budget;
 use mq_net::http::{HostNames, LocalApi, LocalHttp, Peer, send};
 use mq_net::secret::Secret;
+use mq_nsq::server::Config;
 use parking_lot::Mutex;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -221,6 +222,54 @@ async fn a_token_goes_to_no_address_that_a_lookup_server_reports() {
     assert!(heard.contains("GET /stats?") && !heard.contains("hush-hush"), "{heard}");
     assert!(!heard.contains("/secret"), "no redirect is followed: {heard}");
     assert!(heard_named.contains("Bearer hush-hush"), "{heard_named}");
+}
+
+/// An auth server that grants everything to the secret `all`, and to others the topic of that name.
+async fn auth_server() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                request.push(stream.read_u8().await.unwrap());
+            }
+            let request = String::from_utf8(request).unwrap();
+            let secret = request.split("secret=").nth(1).unwrap().split(['&', ' ']).next().unwrap();
+            let topic = if secret == "all" { ".*" } else { secret };
+            let grant = json!({"topic": topic, "channels": [".*"], "permissions": ["subscribe", "publish"]});
+            let body = json!({"ttl": 3600, "identity": secret, "authorizations": [grant]}).to_string();
+            let head =
+                format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len());
+            let _ = stream.write_all((head + &body).as_bytes()).await;
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn viewers_with_different_tokens_share_no_picture_of_the_fleet() {
+    let rules = Config { auth_http_addresses: vec![auth_server().await], ..Config::default() };
+    let node = Node::start_as(rules).await;
+    let ask = async |token: &str, method: &str, path: &str| {
+        let bearer = format!("Bearer {token}");
+        call(&node.http, method, path, &[("Authorization", &bearer)], "").await
+    };
+    for topic in ["red", "blue"] {
+        let created = ask("all", "POST", &format!("/topic/create?topic={topic}")).await;
+        assert_eq!(created.status, 200, "{created:?}");
+    }
+    // Twice: the second time each has a picture already.
+    for _ in 0..2 {
+        for (token, seen) in [("all", vec!["blue", "red"]), ("red", vec!["red"]), ("blue", vec!["blue"])] {
+            let page = ask(token, "GET", "/admin/data/topics").await.json();
+            let rows = page["topics"].as_array().unwrap_or_else(|| panic!("{page}"));
+            let mut names: Vec<_> = rows.iter().map(|row| row["topic"].as_str().unwrap()).collect();
+            names.sort_unstable();
+            assert_eq!(names, seen, "{token}");
+        }
+    }
 }
 
 #[tokio::test]

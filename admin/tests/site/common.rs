@@ -33,6 +33,11 @@ impl Node {
     }
 
     pub(crate) async fn start_with(tokens: Option<PathBuf>) -> Self {
+        Self::start_as(Config { http_auth_token_file: tokens, ..Config::default() }).await
+    }
+
+    /// With other rules of who may do what.
+    pub(crate) async fn start_as(rules: Config) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let options = Options { data_path: folder.path().join("data"), ..Options::default() };
         let broker = Broker::open(options).unwrap();
@@ -40,8 +45,7 @@ impl Node {
             tcp_address: "127.0.0.1:0".to_owned(),
             http_address: Some("127.0.0.1:0".to_owned()),
             broadcast_address: "127.0.0.1".to_owned(),
-            http_auth_token_file: tokens,
-            ..Config::default()
+            ..rules
         };
         let server = Server::bind(config, broker).await.unwrap();
         let http = server.http_addr().unwrap().to_string();
