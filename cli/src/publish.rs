@@ -168,7 +168,7 @@ async fn publish(options: &Pub, whole: Option<Vec<Bytes>>) -> Outcome {
     };
     // Also after a failure: what is under way may still be acknowledged, and the summary shall be true.
     if sent.is_err() {
-        sender.settle(LAST_ANSWERS).await;
+        sender.wait_answers(LAST_ANSWERS).await;
     }
     finish(&mut progress, sent, sender.acknowledged())
 }
@@ -198,8 +198,8 @@ async fn send_all(
     loop {
         let batch = tokio::select! {
             batch = batches.recv() => batch,
-            settled = sender.settle_oldest(), if sender.is_busy() => {
-                settled.map_err(explained)?;
+            answered = sender.oldest_answer(), if sender.is_busy() => {
+                answered.map_err(explained)?;
                 continue;
             }
         };

@@ -22,7 +22,7 @@ fn block_on<F: Future>(future: F) -> F::Output {
 }
 
 /// The next events as words, until there are so many.
-fn told<F>(count: usize, mut more: impl FnMut() -> F) -> Vec<String>
+fn seen<F>(count: usize, mut more: impl FnMut() -> F) -> Vec<String>
 where
     F: Future<Output = libmq::Result<Vec<ConnectionEvent>>>,
 {
@@ -41,7 +41,7 @@ where
 }
 
 fn of_subscription(subscription: &Subscription, count: usize) -> Vec<String> {
-    told(count, || subscription.events_async())
+    seen(count, || subscription.events_async())
 }
 
 #[test]
@@ -56,15 +56,15 @@ fn a_broker_that_goes_and_comes_back_is_told_in_order() {
     let again = at(&["connected"]);
     assert_eq!(of_subscription(&subscription, 1), first);
     // Connected without anything to publish.
-    assert_eq!(told(1, || client.events_async()), first);
+    assert_eq!(seen(1, || client.events_async()), first);
     server.stop();
     assert_eq!(of_subscription(&subscription, 2)[..2], rest);
-    assert_eq!(told(2, || client.events_async())[..2], rest);
+    assert_eq!(seen(2, || client.events_async())[..2], rest);
     server.resume();
     // Attempts in between may have failed.
     assert_eq!(of_subscription(&subscription, 1).last(), again.last());
     let events = loop {
-        let events = told(1, || client.events_async());
+        let events = seen(1, || client.events_async());
         if events.last() == again.last() {
             break events;
         }

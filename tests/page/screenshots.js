@@ -1,6 +1,6 @@
 'use strict'
-// The pictures of docs/images: `node screenshots.js ADDRESS FOLDER TOPIC CHANNEL NODE`, of a page that needs no login.
-// CHANNEL is `topic/channel`.
+// The pictures of docs/images: `node screenshots.js ADDRESS FOLDER TOPIC CHANNEL NODE`, of a page that needs no login,
+// and `node screenshots.js ADDRESS FOLDER`, of one that does. CHANNEL is `topic/channel`.
 
 const path = require('node:path')
 const {open, sees, visit} = require('./browser.js')
@@ -9,7 +9,7 @@ const [address, folder, topic, channel, node] = process.argv.slice(2)
 
 /** Name of the picture, the place, its heading, words that are there once the data is, the scheme, and whether the
  * picture has all of the page, also what is below the window. */
-const PICTURES = [
+const PICTURES = topic === undefined ? [['login', '#/', 'Log in', 'asks for a token']] : [
   ['overview', '#/', 'Overview', 'Busiest topics'],
   ['overview-dark', '#/', 'Overview', 'Busiest topics', 'dark'],
   ['topics', '#/topics', 'Topics', 'topics'],

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::gather::all;
+use super::reading::all;
 use crate::finding::{Finding, Kind, Severity};
 use crate::snapshot::Snapshot;
 use crate::trouble::{ChannelFacts, ClientFacts};

@@ -1,16 +1,16 @@
 //! The fleet: which servers there are, and what they say.
 //!
 //! - [`Fleet`]: keeps the last [`Snapshot`] for all viewers of the same rights; [`Sources`]: where it begins
-//! - `gather`: reads it, and asks `trouble` for its findings; `clients`: of channels
+//! - `reading`: reads it, and asks `trouble` for its findings; `clients`: of channels
 //! - `infos`: what a broker says of itself until it is started anew
 //! - [`Charts`]: of all topics; `trend`: disks over the last minutes; `options`: settings that ought to be
 //!   the same on all brokers
 
 mod charts;
 mod clients;
-mod gather;
 mod infos;
 mod options;
+mod reading;
 mod trend;
 
 use std::collections::HashMap;
@@ -26,7 +26,7 @@ use self::trend::Trends;
 
 pub(crate) use charts::{Charts, Wanted};
 pub(crate) use clients::{clients_of, clients_on, inactive};
-pub(crate) use gather::{all, seconds_now};
+pub(crate) use reading::{all, seconds_now};
 
 use crate::snapshot::{Node, Snapshot};
 use crate::upstream::answers::Info;
@@ -97,7 +97,7 @@ struct Kept {
     /// Held by who reads the next.
     reading: tokio::sync::Mutex<()>,
     /// The part that is read so far of the first snapshot.
-    progress: gather::Progress,
+    progress: reading::Progress,
     part: Last<(Arc<Snapshot>, Reading)>,
 }
 
@@ -216,7 +216,7 @@ impl Fleet {
             return fresh;
         }
         let began = Instant::now();
-        let mut snapshot = gather::read(self, call, &kept.progress).await;
+        let mut snapshot = reading::read(self, call, &kept.progress).await;
         let findings = std::mem::take(&mut snapshot.findings);
         let findings = clients::explained(&snapshot, findings, call).await;
         snapshot.set_findings(findings);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::gather::all;
+use super::reading::all;
 use crate::snapshot::{Node, Values};
 use crate::upstream::{Call, Upstream};
 

@@ -104,7 +104,7 @@ impl Numbers {
         self.growth = series.growth;
         self.behind_since = series.behind_since;
         self.oldest_seconds = series.oldest.map(|oldest| (now - oldest as f64).max(0.0).round());
-        self.settled()
+        self.with_drain_seconds()
     }
 
     /// The same of a broker that started then, in seconds since 1970; 0 is not known.
@@ -114,8 +114,8 @@ impl Numbers {
         self
     }
 
-    /// Computes what follows from the rest.
-    fn settled(mut self) -> Self {
+    /// With the time until it is empty, which follows from the rest.
+    fn with_drain_seconds(mut self) -> Self {
         self.drain_seconds = match self.growth {
             Some(growth) if growth < 0.0 && self.depth > 0 => Some((self.depth as f64 / -growth).round()),
             _ => None,
@@ -149,7 +149,7 @@ impl Numbers {
             is_behind_longer: a.is_behind_longer || b.is_behind_longer,
             clients: a.clients + b.clients,
         });
-        sum.settled()
+        sum.with_drain_seconds()
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::words::{counted, time};
 use crate::finding::{Finding, Kind, Severity};
 use crate::snapshot::{Lookup, Node, Snapshot};
+use crate::upstream::Failure;
 
 /// Seconds after its start during which a broker counts as just started.
 const JUST_STARTED: f64 = 600.0;
@@ -50,80 +51,21 @@ pub(crate) fn newest_version<'n>(nodes: &'n [Arc<Node>], program: &str) -> Optio
 }
 
 fn of_node(node: &Node, now: f64, newest: Option<&str>) -> Vec<Finding> {
+    if let Some(error) = &node.error {
+        return vec![unreachable(node, error)];
+    }
     let id = node.id();
     let mut findings = Vec::new();
     let mut add = |severity, kind, text: String, help: &'static str| {
         findings.push(Finding::new(severity, kind, text, help).at_node(id));
     };
-    if let Some(error) = &node.error {
-        if error.is_unauthorized() {
-            let help = if node.upstream.is_configured {
-                "give this page a token that the broker knows"
-            } else {
-                "name the broker with --nsqd-http-address: a token goes to no address that a lookup server reports"
-            };
-            add(Severity::Warning, Kind::Unauthorized, format!("{id} wants a token"), help);
-        } else {
-            let known =
-                node.registered.first().map(|(lookup, _)| format!(", though it is registered at {lookup}"));
-            let text = format!("{id} can't be reached{}: {error}", known.unwrap_or_default());
-            add(
-                Severity::Critical,
-                Kind::Unreachable,
-                text,
-                "see whether it runs, and whether its broadcast address and HTTP port are right",
-            );
-        }
-        return findings;
-    }
     if node.health != "OK" && !node.health.is_empty() {
         let text = format!("{id} is not well: {}", node.health.trim_start_matches("NOK - "));
         add(Severity::Critical, Kind::Unhealthy, text, "see its log");
     }
-    if let Some((used, limit)) =
-        node.disk().filter(|(used, limit)| *limit > 0.0 && *used > limit * DISK_FULL_SHARE)
-    {
-        let text = format!("{id} has used {:.0} % of its disk budget", used / limit * 100.0);
-        add(
-            Severity::Critical,
-            Kind::DiskFull,
-            text,
-            "have messages consumed, raise --max-disk-bytes, or give topics limits",
-        );
-    }
-    let free = node.metric("mq_disk_free_bytes");
-    if let Some(left) = node.disk_full_seconds().filter(|left| *left < DISK_FILLS) {
-        let text = format!("{id} has its disk full in about {}, as it grows now", time(left));
-        let severity = if left < DISK_FILLS_SOON { Severity::Critical } else { Severity::Warning };
-        let help =
-            "have messages consumed, make room, or give topics limits: publishes are refused once it is full";
-        add(severity, Kind::DiskFills, text, help);
-    }
-    if let Some(expires) = node.metric("mq_tls_certificate_expiry_seconds").filter(|at| *at > 0.0) {
-        let left = expires - now;
-        let help = "put a new one where --tls-cert names it, and send the broker SIGHUP";
-        if left <= 0.0 {
-            let text = format!("{id} shows a certificate that expired {} ago", time(-left));
-            add(Severity::Critical, Kind::CertificateExpires, text, help);
-        } else if left < CERTIFICATE_EXPIRES {
-            let severity =
-                if left < CERTIFICATE_EXPIRES_SOON { Severity::Critical } else { Severity::Warning };
-            let text = format!("{id} has a certificate that expires in {}", time(left));
-            add(severity, Kind::CertificateExpires, text, help);
-        }
-    }
     if let Some(failures) = node.metric("mq_log_sync_failures_total").filter(|failures| *failures > 0.0) {
         let text = format!("{id} has had {} that failed since it started", counted(failures as u64, "fsync"));
         add(Severity::Warning, Kind::SyncFails, text, "look for the reason in its log, and at the disk");
-    }
-    if let Some(free) = free.filter(|free| *free < DISK_FREE_MIN) {
-        let text = format!("{id} has {:.0} MiB left on its disk", free / 1024.0 / 1024.0);
-        add(
-            Severity::Critical,
-            Kind::DiskFull,
-            text,
-            "make room on the disk, or have messages consumed: publishes are refused once it is full",
-        );
     }
     if newest.is_some_and(|newest| numbers(node.version()) < numbers(newest)) {
         let text = format!("{id} runs version {}, others run {}", node.version(), newest.unwrap_or_default());
@@ -134,7 +76,74 @@ fn of_node(node: &Node, now: f64, newest: Option<&str>) -> Vec<Finding> {
         let text = format!("{id} started {} ago", time(up.max(0.0)));
         add(Severity::Notice, Kind::Restarted, text, "its counters and its history began then");
     }
+    findings.extend(of_disk(node));
+    findings.extend(of_certificate(node, now));
     findings
+}
+
+/// The finding of a node that gave no answer, or none without a token.
+fn unreachable(node: &Node, error: &Failure) -> Finding {
+    let id = node.id();
+    let (severity, kind, text, help) = if error.is_unauthorized() {
+        let help = if node.upstream.is_configured {
+            "give this page a token that the broker knows"
+        } else {
+            "name the broker with --nsqd-http-address: a token goes to no address that a lookup server reports"
+        };
+        (Severity::Warning, Kind::Unauthorized, format!("{id} wants a token"), help)
+    } else {
+        let known =
+            node.registered.first().map(|(lookup, _)| format!(", though it is registered at {lookup}"));
+        let text = format!("{id} can't be reached{}: {error}", known.unwrap_or_default());
+        let help = "see whether it runs, and whether its broadcast address and HTTP port are right";
+        (Severity::Critical, Kind::Unreachable, text, help)
+    };
+    Finding::new(severity, kind, text, help).at_node(id)
+}
+
+/// Findings about room: on the disk, and within the broker's budget of it.
+fn of_disk(node: &Node) -> Vec<Finding> {
+    let id = node.id();
+    let mut findings = Vec::new();
+    let mut add = |severity, kind, text: String, help: &'static str| {
+        findings.push(Finding::new(severity, kind, text, help).at_node(id));
+    };
+    let is_full = |(used, limit): &(f64, f64)| *limit > 0.0 && *used > limit * DISK_FULL_SHARE;
+    if let Some((used, limit)) = node.disk().filter(is_full) {
+        let text = format!("{id} has used {:.0} % of its disk budget", used / limit * 100.0);
+        let help = "have messages consumed, raise --max-disk-bytes, or give topics limits";
+        add(Severity::Critical, Kind::DiskFull, text, help);
+    }
+    if let Some(left) = node.disk_full_seconds().filter(|left| *left < DISK_FILLS) {
+        let text = format!("{id} has its disk full in about {}, as it grows now", time(left));
+        let severity = if left < DISK_FILLS_SOON { Severity::Critical } else { Severity::Warning };
+        let help =
+            "have messages consumed, make room, or give topics limits: publishes are refused once it is full";
+        add(severity, Kind::DiskFills, text, help);
+    }
+    if let Some(free) = node.metric("mq_disk_free_bytes").filter(|free| *free < DISK_FREE_MIN) {
+        let text = format!("{id} has {:.0} MiB left on its disk", free / 1024.0 / 1024.0);
+        let help = "make room on the disk, or have messages consumed: publishes are refused once it is full";
+        add(Severity::Critical, Kind::DiskFull, text, help);
+    }
+    findings
+}
+
+/// The finding of a certificate that has expired, or soon will have.
+fn of_certificate(node: &Node, now: f64) -> Option<Finding> {
+    let id = node.id();
+    let expires = node.metric("mq_tls_certificate_expiry_seconds").filter(|at| *at > 0.0)?;
+    let left = expires - now;
+    let (severity, text) = if left <= 0.0 {
+        (Severity::Critical, format!("{id} shows a certificate that expired {} ago", time(-left)))
+    } else if left < CERTIFICATE_EXPIRES {
+        let severity = if left < CERTIFICATE_EXPIRES_SOON { Severity::Critical } else { Severity::Warning };
+        (severity, format!("{id} has a certificate that expires in {}", time(left)))
+    } else {
+        return None;
+    };
+    let help = "put a new one where --tls-cert names it, and send the broker SIGHUP";
+    Some(Finding::new(severity, Kind::CertificateExpires, text, help).at_node(id))
 }
 
 /// Brokers whose settings differ from what most of the same program have.

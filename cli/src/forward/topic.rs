@@ -63,31 +63,7 @@ pub(super) async fn run(
             Ok(events) = subscription.events_async() => watch.note(events, Instant::now()),
             message = subscription.next_async(), if !is_stopping && under_way.len() < job.concurrency => {
                 match message {
-                    Ok(message) => match admit(&shared, &topic, &message) {
-                        Admitted::Send(body) => {
-                            let (shared, topic, to_topic) = (Arc::clone(&shared), topic.clone(), Arc::clone(&to_topic));
-                            under_way.spawn(async move {
-                                let is_delivered = forward(&shared, &to_topic, &message, body).await;
-                                if !is_delivered {
-                                    fail(&shared, &topic, message).await;
-                                }
-                                Some(is_delivered)
-                            });
-                        }
-                        Admitted::Done => message.finish(),
-                        Admitted::GivenUp => {
-                            let (shared, topic) = (Arc::clone(&shared), topic.clone());
-                            let attempts = message.attempts().saturating_sub(1);
-                            under_way.spawn(async move { give_up(&shared, &topic, message, attempts).await });
-                        }
-                        Admitted::Failed => {
-                            let (shared, topic) = (Arc::clone(&shared), topic.clone());
-                            under_way.spawn(async move {
-                                fail(&shared, &topic, message).await;
-                                Some(false)
-                            });
-                        }
-                    },
+                    Ok(message) => begin(&shared, &topic, &to_topic, message, &mut under_way),
                     Err(Error::Closed) => break,
                     Err(error) => return Err(format!("{topic}: {error}")),
                 }
@@ -100,6 +76,42 @@ pub(super) async fn run(
     match closed {
         Ok(true) => Ok(()),
         _ => Err(format!("{topic}: no answer within {CLOSE:?} at the end: messages may come again")),
+    }
+}
+
+/// Begins with a message. `under_way` says of each that ends whether it was delivered, and nothing of one
+/// that was given up.
+fn begin(
+    shared: &Arc<Shared>,
+    topic: &str,
+    to_topic: &Arc<str>,
+    message: Message,
+    under_way: &mut JoinSet<Option<bool>>,
+) {
+    let owned = || (Arc::clone(shared), topic.to_owned());
+    match admit(shared, topic, &message) {
+        Admitted::Send(body) => {
+            let ((own, topic), to_topic) = (owned(), Arc::clone(to_topic));
+            under_way.spawn(async move {
+                let is_delivered = forward(&own, &to_topic, &message, body).await;
+                if !is_delivered {
+                    fail(&own, &topic, message).await;
+                }
+                Some(is_delivered)
+            });
+        }
+        Admitted::Done => message.finish(),
+        Admitted::GivenUp => {
+            let ((own, topic), attempts) = (owned(), message.attempts().saturating_sub(1));
+            under_way.spawn(async move { give_up(&own, &topic, message, attempts).await });
+        }
+        Admitted::Failed => {
+            let (own, topic) = owned();
+            under_way.spawn(async move {
+                fail(&own, &topic, message).await;
+                Some(false)
+            });
+        }
     }
 }
 

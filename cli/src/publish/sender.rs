@@ -33,7 +33,7 @@ impl Sender {
     /// The first failure of a message.
     pub(super) async fn send(&mut self, topic: &str, message: NewMessage) -> Result<(), Error> {
         while self.under_way.len() >= UNDER_WAY_MAX {
-            self.settle_oldest().await?;
+            self.oldest_answer().await?;
         }
         let mut publishes = Vec::with_capacity(self.clients.len());
         for at in 0..self.clients.len() {
@@ -41,7 +41,7 @@ impl Sender {
                 match self.clients[at].send(topic, message.clone()) {
                     Ok(pending) => break pending,
                     // Those before it make room.
-                    Err(Error::BufferFull) if !self.under_way.is_empty() => self.settle_oldest().await?,
+                    Err(Error::BufferFull) if !self.under_way.is_empty() => self.oldest_answer().await?,
                     Err(error) => return Err(error),
                 }
             };
@@ -57,13 +57,13 @@ impl Sender {
     /// The first failure of a message.
     pub(super) async fn finish(&mut self) -> Result<(), Error> {
         while !self.under_way.is_empty() {
-            self.settle_oldest().await?;
+            self.oldest_answer().await?;
         }
         Ok(())
     }
 
     /// Counts what is acknowledged within `time`, whatever failed.
-    pub(super) async fn settle(&mut self, time: Duration) {
+    pub(super) async fn wait_answers(&mut self, time: Duration) {
         let deadline = Instant::now() + time;
         while let Some(publishes) = self.under_way.pop_front() {
             let mut is_acknowledged = true;
@@ -80,7 +80,7 @@ impl Sender {
     }
 
     /// Waits for the outcome of the oldest message on the way. Cancel safe.
-    pub(super) async fn settle_oldest(&mut self) -> Result<(), Error> {
+    pub(super) async fn oldest_answer(&mut self) -> Result<(), Error> {
         let Some(publishes) = self.under_way.front() else { return Ok(()) };
         for (pending, client) in publishes.iter().zip(&self.clients) {
             let longest = client.publish_timeout()?;

@@ -58,7 +58,7 @@ pub(crate) fn run_nsq(options: ToNsq) -> Outcome {
             sent = publish(&options, delimiter, &mut sender) => return sent.map(|()| 0),
             _ = interrupt.next() => {}
         }
-        sender.settle(LAST_ANSWERS).await;
+        sender.wait_answers(LAST_ANSWERS).await;
         Ok(0)
     })
 }

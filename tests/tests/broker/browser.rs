@@ -62,7 +62,7 @@ fn browse(profile: &TempDir, url: &str, more: &[&str]) -> Option<Child> {
 fn serve(page: String) -> (String, mpsc::Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    let (done, told) = mpsc::channel();
+    let (done, heard) = mpsc::channel();
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             // A browser opens connections that it never uses.
@@ -70,7 +70,7 @@ fn serve(page: String) -> (String, mpsc::Receiver<String>) {
             std::thread::spawn(move || answer(stream.unwrap(), &page, &done));
         }
     });
-    (address, told)
+    (address, heard)
 }
 
 fn answer(mut stream: TcpStream, page: &str, done: &mpsc::Sender<String>) {
@@ -104,13 +104,13 @@ fn a_page_can_neither_use_nor_read_the_broker_and_its_user_can() {
         String::from_utf8(mq(&all).ok()).unwrap()
     };
     topics(&["create", "t"]);
-    let (site, told) = serve(PAGE.replace("BROKER", broker.http_address()));
+    let (site, heard) = serve(PAGE.replace("BROKER", broker.http_address()));
     let profile = TempDir::new().unwrap();
     let Some(mut browser) = browse(&profile, &format!("http://{site}/"), &["--remote-debugging-port=0"])
     else {
         return;
     };
-    let results = told.recv_timeout(PATIENCE);
+    let results = heard.recv_timeout(PATIENCE);
     let _ = browser.kill();
     let _ = browser.wait();
     let results = results.expect("the page comes to its end");
