@@ -291,7 +291,7 @@ impl Broker {
     }
 
     /// Stops the broker: refuses publishes, spills what is pending in memory, and leaves everything fsync'd.
-    /// What was in flight is delivered again after the next start, for which the folder is free. A second
+    /// Messages in flight are delivered again after the next start, for which the folder is free. A second
     /// call does nothing.
     ///
     /// # Errors

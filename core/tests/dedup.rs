@@ -172,7 +172,7 @@ fn ids_stay_within_their_share_of_memory() {
     assert!(world.memory_used() + (1 << 19) < before);
 }
 
-/// Who sends again what is not stored yet is answered when it is.
+/// A publisher that sends again what is not stored yet is answered when it is.
 #[test]
 fn an_answer_waits_for_the_original() {
     let world = world(Durability::Sync);
@@ -196,7 +196,7 @@ fn an_answer_waits_for_the_original() {
     assert_eq!(consume(&world, "c"), ["a", "b"]);
 }
 
-/// What was refused can be sent again, and is stored then.
+/// A message that was refused can be sent again, and is stored then.
 #[test]
 fn a_refused_message_is_not_remembered() {
     let world = world(Durability::Flush);
@@ -257,7 +257,7 @@ fn duplicates_do_not_count_against_limits() {
     assert!(!places(&world, &["c"])[0].1);
 }
 
-/// Where the checkpoint is gone, a repair finds the ids in the messages that are there.
+/// A repair without a checkpoint finds the ids in the messages that are there.
 #[test]
 fn a_repair_keeps_ids() {
     for is_checkpoint_lost in [false, true] {

@@ -19,7 +19,7 @@ fn advance(world: &World, seconds: u64) {
     world.steps(&[Step::Timers]);
 }
 
-/// What is delivered now: bodies, attempts and tokens.
+/// The messages delivered now: bodies, attempts and tokens.
 fn pull(sub: &mut Subscription) -> Vec<(String, u16, DeliveryToken)> {
     let mut got = Vec::new();
     let mut sink = |m: &mq_core::Delivery<'_>| {

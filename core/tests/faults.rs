@@ -39,7 +39,7 @@ fn drain(sub: &mut Subscription) -> Vec<String> {
     texts(&testkit::drain(sub)).into_iter().map(str::to_owned).collect()
 }
 
-/// What a machine that loses power right now has when it starts again.
+/// The disk of a machine that loses power right now, as it is when it starts again.
 fn after_power_loss(disk: &CrashDisk) -> Vec<String> {
     after_power_loss_of(disk, 0)
 }

@@ -84,7 +84,7 @@ fn cpu_time() -> Duration {
 const TOPICS: [&str; 3] = ["a", "b", "c"];
 const CHANNELS: [&str; 3] = ["x", "y", "z#ephemeral"];
 
-/// What may be answered to those who are late, and nothing else.
+/// Asserts that a call which comes late is answered as it may be, and by nothing else.
 fn late<T>(result: Result<T, Error>) -> Option<T> {
     match result {
         Ok(value) => Some(value),
@@ -207,7 +207,7 @@ fn race(broker: &Broker, seen: &Seen, behind: &(dyn Fn(&mut fastrand::Rng) + Syn
     (0..tickets.len()).map(|n| n.to_string()).collect()
 }
 
-/// What a broker that was raced on has after its next start.
+/// The messages that a broker which was raced on has after its next start.
 fn check_after(broker: &Broker, kept: &[String], seen: &Seen) {
     assert_eq!(broker.damage(), [] as [String; 0]);
     let mut sub = subscribe(&topic(broker, "kept"), "c").unwrap();

@@ -1,4 +1,4 @@
-//! What a channel keeps over a restart, however the restart learns of it.
+//! Restarts: the state that a channel keeps, however the restart learns of it.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 

@@ -1,4 +1,4 @@
-//! Where a new channel begins, and reading without consuming.
+//! The beginnings of new channels, and reading without consuming.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
@@ -151,7 +151,7 @@ fn a_first_channel_at_the_latest_drops_what_waits_and_a_paused_topic_keeps_it_fo
     }
 }
 
-/// What was emptied while the topic stood still is not brought back by a channel that begins before it.
+/// Messages emptied while the topic stood still are not brought back by a channel that begins before them.
 #[test]
 fn what_was_emptied_stays_so() {
     let world = world(Durability::Flush);

@@ -139,7 +139,7 @@ fn a_view_of_a_subscriber_outlives_it() {
     assert_eq!(view.in_flight(), 0);
 }
 
-/// What a stop that can't wait says is lost.
+/// A stop that can't wait says what is lost.
 #[test]
 fn only_in_memory_are_the_pending_messages_that_a_kill_would_lose() {
     let world = World::new(Durability::Memory);

@@ -108,7 +108,7 @@ impl Topic {
     }
 }
 
-/// What stands on disk of a topic.
+/// The part of a topic that stands on disk.
 struct Stored {
     extents: Extents,
     volume: Volume,

@@ -155,7 +155,7 @@ impl Cut<'_> {
         self.check_fresh_ids(&broker, &used);
     }
 
-    /// What the model knows must be there is.
+    /// Checks that all is there of which the model knows that it must be.
     fn check_topics(&self, state: &State, broker: &Broker) {
         if self.states().any(|state| state.faulty) {
             // What was created while nothing could be written is written later.
@@ -180,14 +180,14 @@ impl Cut<'_> {
         }
     }
 
-    /// What is there may be.
+    /// Checks that all that is there may be.
     fn check_exists(&self, name: &str) {
         let known = self.states().any(|s| s.model.topics.contains_key(name));
         let deleted = self.states().any(|s| s.model.deleted_topics.get(name).is_some_and(|synced| !synced));
         assert!(known || (self.power && deleted), "topic {name} should not be there");
     }
 
-    /// What administrators set is as they set it.
+    /// Checks that settings are as administrators made them.
     fn check_settings(&self, found: &mq_core::Topic) {
         let name = found.name().as_str();
         let known: Vec<_> = self.states().filter_map(|s| s.model.topics.get(name)).collect();
@@ -263,8 +263,8 @@ impl Cut<'_> {
         }
     }
 
-    /// What was not acknowledged, and what was refused: the latter only if it may not be known yet that it
-    /// was.
+    /// Messages that were not acknowledged, and those refused: the latter only if it may not be known yet
+    /// that it was.
     fn uncertain(&self, name: &str, topic: &Topic) -> Messages {
         let before = self.states[0].and_then(|s| s.model.topics.get(name));
         // What was written of a refused frame may be whole, where it could not be cut off the file either.
@@ -274,7 +274,7 @@ impl Cut<'_> {
         topic.unanswered.iter().chain(refused).map(|(n, e)| (*n, *e)).collect()
     }
 
-    /// What must come out of a channel, and what may.
+    /// The messages that must come out of a channel, and those that may.
     fn expected(
         &self,
         topic_name: &str,
@@ -318,7 +318,7 @@ impl Cut<'_> {
         Some((due, allowed))
     }
 
-    /// What is sent again after the crash is stored if it was not, and only then.
+    /// Checks that a message sent again after the crash is stored if it was not, and only then.
     fn check_sent_again(&self, broker: &Broker, name: &str, channels: &[(String, HashSet<u64>)]) {
         let known: Vec<&Topic> = self.states().filter_map(|s| s.model.topics.get(name)).collect();
         let Some(last) = known.last() else { return };

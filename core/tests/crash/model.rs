@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mq_core::{Durability, Offset};
 
-/// What a channel's message may do after a crash.
+/// The fates that a channel's message may have after a crash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Status {
     /// Published at level `memory`: may be lost by a crash.
@@ -82,9 +82,9 @@ pub(crate) struct Channel {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Topic {
     pub(crate) channels: BTreeMap<String, Channel>,
-    /// What lies at or above the pump position.
+    /// Messages at or above the pump position.
     pub(crate) waiting: Messages,
-    /// What did until the last fsync, and does not any more.
+    /// Messages that lay there until the last fsync, and do not any more.
     pub(crate) waited: Messages,
     /// Published, and not acknowledged yet: may come.
     pub(crate) unanswered: Messages,
@@ -116,7 +116,7 @@ pub(crate) struct Sent {
 }
 
 impl Topic {
-    /// What a channel has that begins now, at the first message for which `from` is true.
+    /// Messages of a channel that begins now, at the first message for which `from` is true.
     pub(crate) fn kept(&self, from: impl Fn(u64) -> bool) -> Messages {
         let mut kept = Messages::new();
         for (number, entry) in self.channels.values().flat_map(|channel| &channel.messages) {
@@ -148,7 +148,7 @@ impl Topic {
         self.waiting.insert(number, Entry { synced: true, ..entry });
     }
 
-    /// What waited for an fsync was acknowledged, and with it is durable all that came before.
+    /// Notes an fsync: what waited for it was acknowledged, and all that came before is durable too.
     pub(crate) fn acknowledged(&mut self) {
         self.created_synced = true;
         self.channels.values_mut().for_each(|channel| channel.created_synced = true);
@@ -172,7 +172,7 @@ impl Topic {
         channels.chain(self.waiting.values_mut())
     }
 
-    /// What was held in memory is on disk now.
+    /// Notes that what was held in memory is on disk now.
     pub(crate) fn spilled(&mut self) {
         for entry in self.all() {
             if entry.status == Status::Held {

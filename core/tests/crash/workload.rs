@@ -27,7 +27,7 @@ const ANY: Limits =
 const ACTIONS: usize = 150;
 const TOPICS_MAX: usize = 4;
 
-/// What a run leaves to be checked.
+/// The state that a run leaves to be checked.
 pub(crate) struct Run {
     pub(crate) disk: CrashDisk,
     /// The model after each action, with the number of disk events and the wall time by then.
@@ -73,7 +73,7 @@ struct Driver {
     by_id: BTreeMap<MessageId, u64>,
     /// Publishes that wait for an fsync.
     unanswered: Vec<Unanswered>,
-    /// Where all messages stand, and when they were published.
+    /// Places of all messages, and the times of their publishes.
     places: HashMap<u64, (Offset, u64)>,
     /// Messages with ids that are stored, or on their way.
     known: HashMap<u64, Known>,
@@ -86,7 +86,7 @@ struct Unanswered {
     topic: String,
     /// Numbers and not-before times.
     messages: Vec<(u64, u64)>,
-    /// What was sent again with them.
+    /// The messages sent again with them.
     earlier: Vec<u64>,
 }
 

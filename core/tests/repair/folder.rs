@@ -66,13 +66,13 @@ pub(crate) fn number(bytes: &[u8]) -> u64 {
 /// A folder, killed in the middle of its life.
 pub(crate) struct Folder {
     pub(crate) disk: CrashDisk,
-    /// What is to be delivered.
+    /// The messages to be delivered.
     pub(crate) due: Drained,
     /// The ids of all messages that were ever seen.
     pub(crate) ids: BTreeMap<u64, MessageId>,
 }
 
-/// What came out of a broker, in order.
+/// The messages that came out of a broker, in order.
 #[derive(Default)]
 pub(crate) struct Drained {
     pub(crate) topics: BTreeSet<String>,

@@ -373,7 +373,7 @@ fn a_folder_without_any_of_its_log_files_has_lost_what_its_checkpoint_speaks_of(
     assert_eq!((broker.damage().len(), broker.topics().len()), (0, 2));
 }
 
-/// What a broker finds damaged stays as it is, however long the broker runs on.
+/// A damaged file stays as it is, however long the broker that found it runs on.
 #[test]
 fn a_broker_leaves_damaged_files_to_the_repair() {
     let mut salvaged = 0;

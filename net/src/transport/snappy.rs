@@ -129,7 +129,7 @@ impl Decoder {
     /// much of each was. With the output full there may be more, even without input.
     ///
     /// # Errors
-    /// What is wrong with the stream. Nothing can be read after it.
+    /// The fault of the stream. Nothing can be read after it.
     pub fn decode(&mut self, input: &[u8], output: &mut [u8]) -> Result<(usize, usize), SnappyError> {
         let (mut used, mut written) = (0, 0);
         loop {

@@ -31,7 +31,7 @@ pub(super) struct Upgrade {
 
 impl Session {
     /// The answer to IDENTIFY, and the upgrade that follows it. Layers that are on are not switched on again.
-    /// Where there is no memory for one more deflate, the answer says that there is none.
+    /// The answer says that there is no deflate where memory lacks for one more.
     pub(super) fn negotiate(&mut self, request: &Request) -> Result<(Reply, Option<Upgrade>), WireError> {
         let shared = Arc::clone(&self.shared);
         let config = &shared.config;

@@ -100,7 +100,7 @@ async fn listed(http: &str, target: &str, field: &str) -> String {
     names.join(" ")
 }
 
-/// What is answered about names that their last broker deleted.
+/// The answers about names that their last broker deleted.
 async fn check_deleted(tcp: &str, http: &str) {
     let mut broker = Broker::connect(tcp, IDENTIFY).await;
     for channel in ["c", "d", "e#ephemeral"] {

@@ -4,7 +4,7 @@
 //! without a folder; and the recording one of the tests, which keeps what would have survived a crash and
 //! injects faults.
 //!
-//! What the store may assume of any disk after a power loss, and no more:
+//! The store assumes no more than this of any disk after a power loss:
 //! - Bytes written before a successful [`File::sync`] are there if the file's name is; names are as of the
 //!   last successful [`Disk::sync_dir`]. Syncing a file does not make its name durable.
 //! - Of what came later, any 512-byte sectors, lengths and names may have survived, in any order. A name

@@ -1,4 +1,4 @@
-//! What one pass over all files finds, from file to file.
+//! Findings of one pass over all files, carried from file to file.
 
 use crate::store::format::file::{FileHeader, FileKind, FileNo, log_name};
 use crate::store::format::frame::{Header, Kind};

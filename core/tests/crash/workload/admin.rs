@@ -1,4 +1,4 @@
-//! What administrators do to topics and channels.
+//! Changes that administrators make to topics and channels.
 
 use super::*;
 

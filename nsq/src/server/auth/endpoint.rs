@@ -47,7 +47,7 @@ impl Endpoint {
     /// `host:port` is asked at `/auth`; a URL as it is.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The fault.
     pub(super) fn parse(address: &str) -> Result<Self, String> {
         let url = if address.contains("://") {
             address.to_owned()

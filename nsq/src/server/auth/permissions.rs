@@ -74,7 +74,7 @@ impl Grant {
     /// Checks and compiles an answer.
     ///
     /// # Errors
-    /// What is wrong with it, in a few words.
+    /// The fault, in a few words.
     pub(super) fn parse(json: &[u8], patterns: &Patterns) -> Result<Self, Invalid> {
         // Go replaces what is not UTF-8 instead of refusing it.
         let answer = match serde_json::from_str(&String::from_utf8_lossy(json)) {
