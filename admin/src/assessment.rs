@@ -1,4 +1,4 @@
-//! What the page says is wrong, for programs that print it.
+//! The page's findings, for programs that print them.
 
 use mq_net::http::Peer;
 

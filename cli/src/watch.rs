@@ -14,7 +14,7 @@ pub(crate) const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Interval at which a broker that is still not there is named again.
 const REMIND_EVERY: Duration = Duration::from_secs(60);
 
-/// What a command has said about the connections of one subscription.
+/// The record of what a command has said about the connections of one subscription.
 pub(crate) struct Watch {
     log: Log,
     /// Topic and channel, for people.

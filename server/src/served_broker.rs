@@ -46,7 +46,8 @@ impl ServedBroker {
     /// served before [`ServedBroker::run`].
     ///
     /// # Errors
-    /// For a flag that is none, or that is about the broker itself; for an address that can't be listened on.
+    /// Fails for a flag that is none, or that is about the broker itself; for an address that can't be
+    /// listened on.
     pub async fn bind(broker: Broker, flags: &[String]) -> Result<Self, String> {
         let command =
             Command::new("serve").no_binary_name(true).args_override_self(true).disable_help_flag(true);

@@ -150,7 +150,7 @@ impl Broker {
     /// Whether its process has ended, or executes nothing any more but its exit. Its sockets are closed a
     /// moment before its status is there.
     pub fn has_ended(&mut self) -> bool {
-        /// Of the process's flags: it is exiting (`PF_EXITING`, see proc_pid_stat(5) and the kernel's
+        /// One of the process's flags: it is exiting (`PF_EXITING`, see proc_pid_stat(5) and the kernel's
         /// sched.h).
         const EXITING: u64 = 4;
         if self.process.try_wait().expect("a status").is_some() {

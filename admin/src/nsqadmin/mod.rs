@@ -1,6 +1,6 @@
 //! nsqadmin's JSON API, field for field, and the paths of its pages.
 //!
-//! What goes wrong there is right here: a topic without a broker has numbers of 0, an unknown channel is
+//! Its known faults are mended here: a topic without a broker has numbers of 0, an unknown channel is
 //! answered 404, the least of percentiles is the least.
 //!
 //! - `answers`: the objects; `config`: options; `graphite`: what is asked of it

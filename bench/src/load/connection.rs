@@ -156,7 +156,7 @@ impl Connection {
     /// Takes the answers that have come: how many publications they are for.
     ///
     /// # Errors
-    /// What the server complains of.
+    /// The server's complaint.
     pub(crate) fn answers(&mut self) -> Result<u64, String> {
         if self.http {
             return self.frames.http_answers();

@@ -140,7 +140,7 @@ fn wait_for_answers(connection: &mut Connection) -> Result<u64, String> {
     }
 }
 
-/// What became of a message that was delivered.
+/// The outcome of a delivery.
 enum Verdict {
     Finish,
     Requeue(u64),

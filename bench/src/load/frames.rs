@@ -57,7 +57,7 @@ impl Frames {
     /// Takes all whole answers to requests over HTTP: how many.
     ///
     /// # Errors
-    /// What the server complains of, or what is no answer.
+    /// The server's complaint, or an answer that is none.
     pub(crate) fn http_answers(&mut self) -> Result<u64, String> {
         let mut answers = 0;
         while let Some(bytes) = http::answer(self.buf.get(self.start..self.end).unwrap_or_default())? {

@@ -17,7 +17,7 @@ pub(crate) fn head(headers: &str, topic: &str, batch: usize, length: usize) -> S
 /// The length of the whole answer that `bytes` begin with; `None` if more of it is to come.
 ///
 /// # Errors
-/// What the server complains of, or if it is no answer.
+/// The server's complaint, or an answer that is none.
 pub(crate) fn answer(bytes: &[u8]) -> Result<Option<usize>, String> {
     let Some(at) = bytes.windows(4).take(HEAD_BYTES_MAX).position(|four| four == b"\r\n\r\n") else {
         return if bytes.len() < HEAD_BYTES_MAX { Ok(None) } else { Err(no_answer(bytes)) };

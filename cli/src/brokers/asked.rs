@@ -15,7 +15,7 @@ impl Asked {
         Self { tcp: tcp.is_given() || !http.is_given(), http: http.is_given() || !tcp.is_given() }
     }
 
-    /// What was not asked, and the flag that has it asked.
+    /// Each port that was not asked, and the flag that has it asked.
     pub(crate) fn left_out(self) -> Option<&'static str> {
         match self {
             Self { http: false, .. } => Some("http was not asked: --http-address names it"),

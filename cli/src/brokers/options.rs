@@ -85,7 +85,7 @@ impl Consumer {
     /// Sets `name,value`. Returns the name if it is one of go-nsq's that does nothing here.
     ///
     /// # Errors
-    /// For a name that go-nsq does not have either, and a value of another form.
+    /// Fails for a name that go-nsq does not have either, and for a value of another form.
     pub(crate) fn set<'a>(&mut self, option: &'a str) -> Result<Option<&'a str>, String> {
         let (given, value) = option.split_once(',').unwrap_or((option, "true"));
         let name = given.replace('-', "_");

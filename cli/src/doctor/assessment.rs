@@ -1,4 +1,4 @@
-//! What the admin page says is wrong, with the commands that help.
+//! The admin page's findings, with the commands that help.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,7 +43,7 @@ pub(super) async fn assess(
     .await)
 }
 
-/// What is wrong, worst first, and that nothing is.
+/// The findings as text, worst first; a line that says so where there is none.
 pub(super) fn findings(assessed: &Assessment) -> Vec<Finding> {
     // Lookup servers are asked by the doctor itself.
     let troubles = || assessed.findings.iter().filter(|trouble| trouble.kind != Kind::LookupUnreachable);

@@ -1,4 +1,4 @@
-//! What publishing waits for, on stderr.
+//! Words on stderr that say which broker a publish waits for.
 
 use std::collections::BTreeSet;
 use std::io::{IsTerminal, Write};

@@ -9,7 +9,7 @@ use std::sync::mpsc;
 use mq_tests::{Broker, PATIENCE, mq};
 use tempfile::TempDir;
 
-/// What the page tries, one after the other, and what became of it.
+/// The calls that the page tries, one after the other, and the outcome of each.
 const PAGE: &str = r#"<!doctype html><title>page</title><iframe name="sink"></iframe><script>
 const results = [];
 async function attempt(name, path, options) {

@@ -61,7 +61,7 @@ fn auth_server() -> String {
     address
 }
 
-/// What `mq archive` writes of a topic, once it has so many lines.
+/// The lines that `mq archive` writes of a topic, once there are so many.
 fn archived(topic: &str, flags: &[&str], lines: usize) -> String {
     let folder = TempDir::new().unwrap();
     let out = folder.path().to_str().unwrap();

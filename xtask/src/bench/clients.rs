@@ -177,7 +177,7 @@ fn c_load(built: &Path) -> Result<PathBuf, String> {
     Ok(program_)
 }
 
-/// What a program prints.
+/// The figure that a program prints.
 fn measure(path: &Path, arguments: &[String], messages: u64) -> Result<f64, String> {
     let shown = path.display();
     let mut load = program(path);
