@@ -43,7 +43,7 @@ pub(super) async fn assess(
     .await)
 }
 
-/// The findings as text, worst first; a line that says so where there is none.
+/// The findings, worst first; one that says so where nothing is wrong.
 pub(super) fn findings(assessed: &Assessment) -> Vec<Finding> {
     // Lookup servers are asked by the doctor itself.
     let troubles = || assessed.findings.iter().filter(|trouble| trouble.kind != Kind::LookupUnreachable);
