@@ -67,7 +67,11 @@ impl Stack {
     }
 
     pub async fn start_with(config: Config, nsq: server::Config) -> Self {
-        let folder = TempDir::new().unwrap();
+        Self::start_in(TempDir::new().unwrap(), config, nsq).await
+    }
+
+    /// A broker over what another left in `data` of the folder.
+    pub async fn start_in(folder: TempDir, config: Config, nsq: server::Config) -> Self {
         let options = Options { data_path: folder.path().join("data"), ..Options::default() };
         let broker = Broker::open(options).unwrap();
         let nsq = server::Config { tcp_address: "127.0.0.1:0".to_owned(), ..nsq };

@@ -59,6 +59,39 @@ public class PublisherTest {
         }
     }
 
+    /** A batch has one message, so whoever publishes or takes an answer in sends what another has left. */
+    @Test(timeout = 120_000)
+    public void messagesOfAThreadAreStoredInTheirOrder() throws Exception {
+        final int threads = 16, rounds = 400, each = 4;
+        try (Server broker = Server.broker(folder);
+                MqClient client = MqClient.of(broker.address());
+                Publisher publisher = client.publisher(new PublisherOptions().maxBatch(1, 1 << 20))) {
+            ExecutorService pool = Executors.newFixedThreadPool(threads);
+            List<Future<Void>> all = new ArrayList<>();
+            for (int n = 0; n < threads; n++) {
+                all.add(pool.submit(() -> {
+                    long before = -1;
+                    for (int round = 0; round < rounds; round++) {
+                        List<CompletableFuture<Receipt>> results = new ArrayList<>();
+                        for (int m = 0; m < each; m++) {
+                            results.add(publisher.send("t", Message.of("x")));
+                        }
+                        for (CompletableFuture<Receipt> result : results) {
+                            long offset = result.get().offset();
+                            assertTrue(offset + " comes after " + before, offset > before);
+                            before = offset;
+                        }
+                    }
+                    return null;
+                }));
+            }
+            for (Future<Void> one : all) {
+                one.get();
+            }
+            pool.shutdown();
+        }
+    }
+
     @Test(timeout = 120_000)
     public void killsOfTheBrokerLoseNothingAndStoreNothingTwice() throws Exception {
         final int messages = 10_000, kills = 4;

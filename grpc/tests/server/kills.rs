@@ -1,4 +1,5 @@
-//! Acknowledgements that are confirmed are in the log: a copy of the folder is what a kill would leave.
+//! A kill, of which a copy of the folder is what it would leave: acknowledgements that were confirmed survive
+//! it, and tokens of before it are of no use.
 
 use std::fs;
 use std::path::Path;
@@ -6,20 +7,28 @@ use std::path::Path;
 use mq_core::{Broker, ChannelName, Options, TopicName};
 use mq_grpc::v1::subscribe_response::Response as Answer;
 use mq_grpc::v1::subscribe_service_client::SubscribeServiceClient;
-use mq_grpc::v1::{AcknowledgeRequest, PullRequest, SubscribeUpdate};
+use mq_grpc::v1::{AckFailureReason, AcknowledgeRequest, PullRequest, SubscribeUpdate};
 use tempfile::TempDir;
 
-use crate::stack::{Stack, Subscriber, open};
+use crate::stack::{Stack, Subscriber, open, until};
 
 /// Messages that are acknowledged one by one. The broker writes acknowledgements every 100 ms by itself: one
 /// that is confirmed too early may be in the log all the same, but not all of them.
 const MESSAGES: usize = 10;
 
+/// What a kill would leave now.
+fn killed(stack: &Stack) -> TempDir {
+    let copy = TempDir::new().unwrap();
+    let data = copy.path().join("data");
+    fs::create_dir(&data).unwrap();
+    copy_folder(&stack.data_path(), &data);
+    copy
+}
+
 /// Messages that a broker killed now would deliver again.
 fn left_after_a_kill(stack: &Stack) -> u64 {
-    let copy = TempDir::new().unwrap();
-    copy_folder(&stack.data_path(), copy.path());
-    let options = Options { data_path: copy.path().to_owned(), ..Options::default() };
+    let copy = killed(stack);
+    let options = Options { data_path: copy.path().join("data"), ..Options::default() };
     let broker = Broker::open(options).unwrap();
     let topic = broker.find_topic(&TopicName::parse("t").unwrap()).unwrap();
     let depth = topic.find_channel(&ChannelName::parse("c").unwrap()).unwrap().stats().depth;
@@ -82,4 +91,24 @@ async fn what_acknowledge_answers_survives_a_kill() {
         assert!(failures.is_empty(), "{failures:?}");
         assert_eq!(left_after_a_kill(&stack), (MESSAGES - number) as u64, "after {number}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_of_before_a_kill_finishes_no_delivery_of_after_it() {
+    let before = Stack::start().await;
+    before.publish("t", &["x"]).await;
+    let mut subscriber = Subscriber::open(before.channel().await, open("t", "c"), 1).await.unwrap();
+    let first = subscriber.next().await;
+    let after = Stack::start_in(killed(&before), Default::default(), Default::default()).await;
+    let mut subscriber = Subscriber::open(after.channel().await, open("t", "c"), 1).await.unwrap();
+    let second = subscriber.next().await;
+    assert_eq!((second.id, second.attempts), (first.id, first.attempts), "nothing else tells them apart");
+    subscriber.finish(&[first.token]).await;
+    let Some(Answer::Failures(failed)) = subscriber.response().await.unwrap() else { panic!("no failures") };
+    assert_eq!(failed.failures[0].reason(), AckFailureReason::NotInFlight);
+    let topic = after.broker.find_topic(&TopicName::parse("t").unwrap()).unwrap();
+    let finished = || topic.channels()[0].stats().finished;
+    assert_eq!(finished(), 0);
+    subscriber.finish(&[second.token]).await;
+    until("the finish", || (finished() == 1).then_some(())).await;
 }
