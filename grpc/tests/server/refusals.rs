@@ -166,7 +166,7 @@ async fn administration_names_what_is_above_a_limit() {
     check(&admin.list_subscribers(subscribers).await.unwrap_err(), "page_size", "1000, the largest page");
     for interval_ms in [99, 3_600_001] {
         let watch = WatchStatsRequest { interval_ms, ..Default::default() };
-        check(&admin.watch_stats(watch).await.err().expect("a refusal"), "interval_ms", "100 to 3600000");
+        check(&admin.watch_stats(watch).await.expect_err("a refusal"), "interval_ms", "100 to 3600000");
     }
     let peek = PeekRequest { topic: topic(), max_messages: 1_001, ..Default::default() };
     check(&admin.peek(peek).await.unwrap_err(), "max_messages", "1000");
