@@ -206,6 +206,92 @@ async fn an_update_mask_changes_what_it_names_and_resets_what_has_no_value() {
     assert_eq!((refused.code(), &violated(&refused)[..]), (Code::InvalidArgument, "update_mask.paths[1]"));
 }
 
+/// Each setting of a topic, at a value that no topic begins with.
+fn each_setting() -> [(&'static str, TopicSettings); 7] {
+    let none = TopicSettings::default;
+    [
+        ("durability", TopicSettings { durability: Some(Durability::Memory.into()), ..none() }),
+        ("max_messages", TopicSettings { max_messages: Some(11), ..none() }),
+        ("max_bytes", TopicSettings { max_bytes: Some(12), ..none() }),
+        ("max_age_ms", TopicSettings { max_age_ms: Some(13_000), ..none() }),
+        ("overflow", TopicSettings { overflow: Some(Overflow::DropOldest.into()), ..none() }),
+        ("dedup_window_ms", TopicSettings { dedup_window_ms: Some(14_000), ..none() }),
+        ("dedup_max_ids", TopicSettings { dedup_max_ids: Some(15), ..none() }),
+    ]
+}
+
+/// `settings`, with those that `other` has in their place.
+fn merged(settings: TopicSettings, other: TopicSettings) -> TopicSettings {
+    TopicSettings {
+        durability: other.durability.or(settings.durability),
+        max_messages: other.max_messages.or(settings.max_messages),
+        max_bytes: other.max_bytes.or(settings.max_bytes),
+        max_age_ms: other.max_age_ms.or(settings.max_age_ms),
+        overflow: other.overflow.or(settings.overflow),
+        dedup_window_ms: other.dedup_window_ms.or(settings.dedup_window_ms),
+        dedup_max_ids: other.dedup_max_ids.or(settings.dedup_max_ids),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_setting_of_a_topic_changes_alone_by_its_value_and_by_its_name() {
+    let stack = Stack::start().await;
+    let mut admin = AdminServiceClient::new(stack.channel().await);
+    let all = each_setting().into_iter().fold(TopicSettings::default(), |all, (_, one)| merged(all, one));
+    for (at, (name, value)) in each_setting().into_iter().enumerate() {
+        let topic = format!("t{at}");
+        let create = CreateTopicRequest { topic: topic.clone(), settings: None };
+        let begins = admin.create_topic(create).await.unwrap().into_inner().settings.unwrap();
+        let update = |settings, paths: Option<Vec<String>>| UpdateTopicSettingsRequest {
+            topic: topic.clone(),
+            settings: Some(settings),
+            update_mask: paths.map(|paths| prost_types::FieldMask { paths }),
+        };
+        let mut change = async |request| {
+            admin.update_topic_settings(request).await.unwrap().into_inner().settings.unwrap()
+        };
+        assert_eq!(change(update(value, None)).await, merged(begins, value), "{name} by its value");
+        // Named without a value it is as before; named with all values it alone has its own.
+        let named = || Some(vec![name.to_owned()]);
+        assert_eq!(change(update(TopicSettings::default(), named())).await, begins, "{name} without a value");
+        assert_eq!(change(update(all, named())).await, merged(begins, value), "{name} by its name");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_setting_of_a_channel_changes_alone_by_its_name() {
+    let stack = Stack::start().await;
+    stack.publish("t", &["a"]).await;
+    let mut admin = AdminServiceClient::new(stack.channel().await);
+    let settings = |max_attempts, dead: &str, delay| ChannelSettings {
+        max_attempts: Some(max_attempts),
+        dead_letter_topic: Some(dead.to_owned()),
+        redelivery_delay_ms: Some(delay),
+    };
+    let before = settings(5, "dead", 2_000);
+    let create = CreateChannelRequest {
+        topic: topic(),
+        channel: "c".to_owned(),
+        start: None,
+        settings: Some(before.clone()),
+    };
+    assert_eq!(admin.create_channel(create).await.unwrap().into_inner().settings, Some(before));
+    for (name, after) in [
+        ("max_attempts", settings(7, "dead", 2_000)),
+        ("dead_letter_topic", settings(7, "other", 2_000)),
+        ("redelivery_delay_ms", settings(7, "other", 3_000)),
+    ] {
+        let request = UpdateChannelSettingsRequest {
+            topic: topic(),
+            channel: "c".to_owned(),
+            settings: Some(settings(7, "other", 3_000)),
+            update_mask: Some(prost_types::FieldMask { paths: vec![name.to_owned()] }),
+        };
+        let changed = admin.update_channel_settings(request).await.unwrap().into_inner().settings;
+        assert_eq!(changed, Some(after), "{name}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn lists_come_in_pages_and_by_prefix() {
     let stack = Stack::start().await;

@@ -95,16 +95,37 @@ async fn what_registers_badly_is_refused() {
     };
     assert_eq!(refused(RegisterRequest::default()).await, Code::FailedPrecondition);
     assert_eq!(refused(broker(BrokerInfo::default())).await, Code::InvalidArgument);
-    let stream = tokio_stream::iter([
-        broker(info("127.0.0.1:1")),
-        change(vec![registration("no good", "")], Vec::new()),
-    ]);
-    let mut answers = client(&address).await.register(stream).await.unwrap().into_inner();
-    soon("an answer", answers.message()).await.unwrap().expect("an answer");
-    let status = soon("an answer", answers.message()).await.unwrap_err();
-    assert_eq!(status.code(), Code::InvalidArgument);
-    let violations = status.get_details_bad_request().expect("details").field_violations;
-    assert_eq!(violations[0].field, "change.add[0].topic");
+    let violated = |status: &tonic::Status| {
+        assert_eq!(status.code(), Code::InvalidArgument, "{status}");
+        status.get_details_bad_request().expect("details").field_violations[0].field.clone()
+    };
+    let one = || info("127.0.0.1:1");
+    for (info, field) in [
+        (BrokerInfo { address: String::new(), ..one() }, "broker.address"),
+        (BrokerInfo { grpc_port: 0, tcp_port: 0, ..one() }, "broker.grpc_port"),
+        (BrokerInfo { grpc_port: 65_536, ..one() }, "broker.grpc_port"),
+        (BrokerInfo { tcp_port: 65_536, ..one() }, "broker.tcp_port"),
+        (BrokerInfo { http_port: 65_536, ..one() }, "broker.http_port"),
+    ] {
+        let stream = tokio_stream::iter([broker(info)]);
+        assert_eq!(violated(&client(&address).await.register(stream).await.unwrap_err()), field);
+    }
+    let good = || registration("t", "c");
+    for (bad, field) in [
+        (change(vec![good(), registration("no good", "")], Vec::new()), "change.add[1].topic"),
+        (change(vec![registration("t", "no good")], Vec::new()), "change.add[0].channel"),
+        (change(Vec::new(), vec![registration("no good", "")]), "change.remove[0].topic"),
+        (change(Vec::new(), vec![good(), registration("t", "no good")]), "change.remove[1].channel"),
+    ] {
+        let stream = tokio_stream::iter([broker(one()), bad]);
+        let mut answers = client(&address).await.register(stream).await.unwrap().into_inner();
+        soon("an answer", answers.message()).await.unwrap().expect("an answer");
+        assert_eq!(violated(&soon("an answer", answers.message()).await.unwrap_err()), field);
+    }
+    let lookup = LookupRequest { topic: "no good".to_owned() };
+    assert_eq!(violated(&client(&address).await.lookup(lookup).await.unwrap_err()), "topic");
+    let watch = WatchRequest { topic: "no good".to_owned() };
+    assert_eq!(violated(&client(&address).await.watch(watch).await.unwrap_err()), "topic");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -130,6 +130,20 @@ async fn a_lease_that_is_over_comes_again_and_a_touched_one_lasts() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_touch_begins_a_lease_as_long_as_it_says() {
+    let stack = Stack::start().await;
+    stack.publish("t", &["a"]).await;
+    let mut client = client(&stack).await;
+    let pulled = client.pull(PullRequest { lease_ms: 600_000, ..pull(1) }).await.unwrap().into_inner();
+    assert_eq!(pulled.lease_ms, 600_000);
+    let touch = vec![pulled.messages[0].token.clone()];
+    let touch = AcknowledgeRequest { touch, lease_ms: 100, ..acknowledge() };
+    assert!(client.acknowledge(touch).await.unwrap().into_inner().failures.is_empty());
+    let again = client.pull(PullRequest { wait_ms: 20_000, ..pull(1) }).await.unwrap().into_inner();
+    assert_eq!(bodies(&again), ["a"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_token_of_a_stream_is_none_of_a_lease() {
     let stack = Stack::start().await;
     stack.publish("t", &["a", "b"]).await;

@@ -11,9 +11,9 @@ use mq_grpc::v1::subscribe_request::Request as Body;
 use mq_grpc::v1::subscribe_response::Response as Answer;
 use mq_grpc::v1::subscribe_service_client::SubscribeServiceClient;
 use mq_grpc::v1::{
-    Failure, OutgoingMessage, PublishRequest, PublishResult, PublishStreamResponse, ReceivedMessage,
-    SubscribeCredit, SubscribeOpen, SubscribeRequest, SubscribeResponse, SubscribeUpdate, publish_result,
-    publish_stream_response,
+    Failure, MessageBatch, OutgoingMessage, PublishRequest, PublishResult, PublishStreamResponse,
+    ReceivedMessage, SubscribeCredit, SubscribeOpen, SubscribeRequest, SubscribeResponse, SubscribeUpdate,
+    publish_result, publish_stream_response,
 };
 use mq_grpc::{Config, Parts, Server};
 use mq_net::http::HostNames;
@@ -58,7 +58,7 @@ pub struct Stack {
     pub clients: mq_net::clients::Clients,
     stop: watch::Sender<bool>,
     task: Option<JoinHandle<()>>,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Stack {
@@ -67,7 +67,11 @@ impl Stack {
     }
 
     pub async fn start_with(config: Config, nsq: server::Config) -> Self {
-        let folder = TempDir::new().unwrap();
+        Self::start_in(TempDir::new().unwrap(), config, nsq).await
+    }
+
+    /// A broker over what another left in `data` of the folder.
+    pub async fn start_in(folder: TempDir, config: Config, nsq: server::Config) -> Self {
         let options = Options { data_path: folder.path().join("data"), ..Options::default() };
         let broker = Broker::open(options).unwrap();
         let nsq = server::Config { tcp_address: "127.0.0.1:0".to_owned(), ..nsq };
@@ -95,7 +99,12 @@ impl Stack {
         let task = tokio::spawn(async {
             tokio::join!(nsq, server);
         });
-        Self { broker, tcp, grpc, http, clients, stop, task: Some(task), _folder: folder }
+        Self { broker, tcp, grpc, http, clients, stop, task: Some(task), folder }
+    }
+
+    /// The broker's folder.
+    pub fn data_path(&self) -> std::path::PathBuf {
+        self.folder.path().join("data")
     }
 
     /// A connection of its own.
@@ -208,6 +217,11 @@ impl Subscriber {
         Ok(response.map(|response| response.response.expect("one of them")))
     }
 
+    /// Keeps messages for [`Self::next`].
+    pub fn keep(&mut self, batch: MessageBatch) {
+        self.messages.extend(batch.messages);
+    }
+
     /// The next message.
     pub async fn next(&mut self) -> ReceivedMessage {
         loop {
@@ -215,7 +229,7 @@ impl Subscriber {
                 return message;
             }
             match self.response().await.unwrap() {
-                Some(Answer::Batch(batch)) => self.messages.extend(batch.messages),
+                Some(Answer::Batch(batch)) => self.keep(batch),
                 other => panic!("no message: {other:?}"),
             }
         }

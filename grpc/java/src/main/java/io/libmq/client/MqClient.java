@@ -14,7 +14,11 @@ import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
+import java.util.concurrent.Executor;
+import java.util.concurrent.LinkedBlockingQueue;
 import java.util.concurrent.ScheduledThreadPoolExecutor;
+import java.util.concurrent.ThreadFactory;
+import java.util.concurrent.ThreadPoolExecutor;
 import java.util.concurrent.TimeUnit;
 
 /**
@@ -27,6 +31,8 @@ public final class MqClient implements AutoCloseable {
     private static final long KEEPALIVE_S = 20;
     /** Longest time for opening a stream, connecting included. */
     static final long OPEN_TIMEOUT_MS = 10_000;
+    /** A thread that has had nothing to do for so long ends. */
+    private static final long IDLE_S = 10;
 
     private final List<String> brokers;
     private final List<String> discovery;
@@ -35,6 +41,8 @@ public final class MqClient implements AutoCloseable {
     private final Map<String, ManagedChannel> channels = new HashMap<>();
     /** Runs what waits for a time, and what several threads want done once. */
     private final ScheduledThreadPoolExecutor tasks;
+    /** Runs what depends on the results of publishes. */
+    private final ThreadPoolExecutor dependents;
     /** Publishers and consumers that are not closed. */
     private final Set<Runnable> open = new LinkedHashSet<>();
 
@@ -47,15 +55,22 @@ public final class MqClient implements AutoCloseable {
         if (!builder.token.isEmpty()) {
             shown.put(Metadata.Key.of("authorization", Metadata.ASCII_STRING_MARSHALLER), "Bearer " + builder.token);
         }
-        tasks = new ScheduledThreadPoolExecutor(1, task -> {
-            Thread thread = new Thread(task, "libmq-client");
-            thread.setDaemon(true);
-            return thread;
-        });
+        tasks = new ScheduledThreadPoolExecutor(1, threads("libmq-client"));
+        dependents = new ThreadPoolExecutor(
+                1, 1, IDLE_S, TimeUnit.SECONDS, new LinkedBlockingQueue<>(), threads("libmq-results"));
+        dependents.allowCoreThreadTimeOut(true);
         tasks.setRemoveOnCancelPolicy(true);
         // Tasks that wait for a time have no use once the client closes.
         tasks.setExecuteExistingDelayedTasksAfterShutdownPolicy(false);
         tasks.setContinueExistingPeriodicTasksAfterShutdownPolicy(false);
+    }
+
+    private static ThreadFactory threads(String name) {
+        return task -> {
+            Thread thread = new Thread(task, name);
+            thread.setDaemon(true);
+            return thread;
+        };
     }
 
     /** Settings of a client. */
@@ -169,8 +184,13 @@ public final class MqClient implements AutoCloseable {
     }
 
     /** The same connection, which tries to connect at once: its own pauses are much longer than ours. */
-    synchronized Channel fresh(String address) {
-        managed(address).resetConnectBackoff();
+    Channel fresh(String address) {
+        ManagedChannel connection;
+        synchronized (this) {
+            connection = managed(address);
+        }
+        // The lock is not held: this may call back what waits for the connection.
+        connection.resetConnectBackoff();
         return channel(address);
     }
 
@@ -184,6 +204,10 @@ public final class MqClient implements AutoCloseable {
 
     ScheduledThreadPoolExecutor tasks() {
         return tasks;
+    }
+
+    Executor dependents() {
+        return dependents;
     }
 
     /** Adds what is to be called when the client closes. */
@@ -210,6 +234,7 @@ public final class MqClient implements AutoCloseable {
         }
         left.forEach(Runnable::run);
         tasks.shutdown();
+        dependents.shutdown();
         connections.forEach(ManagedChannel::shutdownNow);
     }
 }

@@ -6,6 +6,7 @@ import java.util.ArrayDeque;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.locks.LockSupport;
 
 /** A message without a result. */
 final class Pending {
@@ -17,7 +18,10 @@ final class Pending {
     final long deadline;
     /** Number of the flush that waits for it. */
     final long round;
-    final CompletableFuture<Receipt> future = new CompletableFuture<>();
+    /** The thread that waits for the result; null: the future has it. */
+    final Thread waiter;
+
+    final CompletableFuture<Receipt> future;
     /** Whether it is part of a batch. */
     boolean isBatched;
     /** The time when it was first sent; 0 if it was not, or is not stored for certain. */
@@ -26,9 +30,12 @@ final class Pending {
     boolean isSettled;
     private Receipt receipt;
     private MqException error;
+    private volatile boolean isComplete;
 
-    Pending(OutgoingMessage message, int bytes, long deadline, long round) {
+    Pending(OutgoingMessage message, Thread waiter, int bytes, long deadline, long round) {
         this.message = message;
+        this.waiter = waiter;
+        future = waiter == null ? new CompletableFuture<>() : null;
         this.bytes = bytes;
         this.deadline = deadline;
         this.round = round;
@@ -42,11 +49,28 @@ final class Pending {
 
     /** Passes the result on; the lock is not held. */
     void complete() {
-        if (error == null) {
+        if (waiter != null) {
+            isComplete = true;
+            LockSupport.unpark(waiter);
+        } else if (error == null) {
             future.complete(receipt);
         } else {
             future.completeExceptionally(error);
         }
+    }
+
+    /** Waits for the result, on the thread that waits for it. */
+    Receipt await() throws InterruptedException {
+        while (!isComplete) {
+            LockSupport.park(this);
+            if (Thread.interrupted()) {
+                throw new InterruptedException();
+            }
+        }
+        if (error != null) {
+            throw error;
+        }
+        return receipt;
     }
 
     /** Messages of one topic that wait to become batches. */

@@ -10,15 +10,12 @@ import io.libmq.v1.PublishStreamRequest;
 import io.libmq.v1.PublishStreamResponse;
 import java.time.Duration;
 import java.util.ArrayDeque;
-import java.util.ArrayList;
-import java.util.List;
-import java.util.TreeMap;
 import java.util.UUID;
 import java.util.concurrent.CompletableFuture;
-import java.util.concurrent.ExecutionException;
 import java.util.concurrent.RejectedExecutionException;
 import java.util.concurrent.ScheduledFuture;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicLong;
 import java.util.concurrent.locks.Condition;
 import java.util.concurrent.locks.ReentrantLock;
 
@@ -29,6 +26,7 @@ import java.util.concurrent.locks.ReentrantLock;
  */
 public final class Publisher implements AutoCloseable {
     private static final long EXPIRY_MS = 100;
+    private static final String EMPTY = "a message has at least one byte";
 
     private final MqClient client;
     private final PublisherOptions options;
@@ -42,19 +40,22 @@ public final class Publisher implements AutoCloseable {
 
     private final Outbox outbox;
     private final Pauses pauses = new Pauses();
-    private List<Pending> settled = new ArrayList<>();
+    private final Results results;
     private final ArrayDeque<Object> waiters = new ArrayDeque<>();
-    /** Messages whose result was not passed on, by the flush that waits for them. */
-    private final TreeMap<Long, Integer> rounds = new TreeMap<>();
+    /** Ids made so far. */
+    private final AtomicLong ids = new AtomicLong();
 
-    private long round, flushing, messages, pendingBytes;
+    private long round, flushing, pendingBytes;
     private int pending, broker;
     /** Nothing more is taken in; and nothing more is sent. */
     private boolean closed, ended;
     /** The stream, or null; then whether one is to be opened later. */
     private Link link;
 
-    private boolean isPausing, isPumping;
+    private boolean isPausing;
+    /** Whether a thread is sending, see {@link #pump}. */
+    private boolean isPumping;
+
     private long pumpAt;
     private ScheduledFuture<?> expiry;
     /** The reason for which there is no stream. */
@@ -66,6 +67,7 @@ public final class Publisher implements AutoCloseable {
         this.client = client;
         this.options = options;
         outbox = new Outbox(options, this::settle);
+        results = new Results(client.dependents());
         client.register(end);
     }
 
@@ -73,61 +75,85 @@ public final class Publisher implements AutoCloseable {
      * Publishes a message and waits until it is stored. Where the thread is interrupted it may be stored too.
      */
     public Receipt publish(String topic, Message message) throws InterruptedException {
-        try {
-            return send(topic, message).get();
-        } catch (ExecutionException error) {
-            throw (MqException) error.getCause();
+        OutgoingMessage outgoing = outgoing(message);
+        if (outgoing == null) {
+            throw MqException.invalid("body", EMPTY);
         }
+        Pending taken = take(topic, outgoing, Thread.currentThread());
+        if (taken == null) {
+            throw MqException.closed();
+        }
+        return taken.await();
     }
 
     /**
      * Takes a message in, and waits for room if too much is without a result. The future ends with an {@link
-     * MqException} if the message is not stored; what depends on it runs on a thread of gRPC's, and must not
-     * block.
+     * MqException} if the message is not stored; what depends on it runs on a thread of the client's, and must
+     * not block: others wait behind it.
      */
     public CompletableFuture<Receipt> send(String topic, Message message) throws InterruptedException {
+        OutgoingMessage outgoing = outgoing(message);
+        if (outgoing == null) {
+            return CompletableFuture.failedFuture(MqException.invalid("body", EMPTY));
+        }
+        Pending taken = take(topic, outgoing, null);
+        return taken == null ? CompletableFuture.failedFuture(MqException.closed()) : taken.future;
+    }
+
+    /** The message with an id; null if it has no body. */
+    private OutgoingMessage outgoing(Message message) {
         OutgoingMessage outgoing = message.outgoing();
         if (outgoing.getBody().isEmpty()) {
-            return CompletableFuture.failedFuture(MqException.invalid("body", "a message has at least one byte"));
+            return null;
         }
+        if (!outgoing.getDedupId().isEmpty() || options.withoutIds) {
+            return outgoing;
+        }
+        return outgoing.toBuilder().setDedupId(name + Long.toString(ids.getAndIncrement(), 36)).build();
+    }
+
+    /** Takes a message in, and waits for room; null if the publisher is closed. */
+    private Pending take(String topic, OutgoingMessage outgoing, Thread waiter) throws InterruptedException {
         int bytes = Message.bytes(outgoing);
+        Pending taken;
+        boolean isDue;
         lock.lockInterruptibly();
         try {
             await(bytes + Pending.OVERHEAD);
             if (closed) {
-                return CompletableFuture.failedFuture(MqException.closed());
+                return null;
             }
-            if (outgoing.getDedupId().isEmpty() && !options.withoutIds) {
-                outgoing = outgoing.toBuilder().setDedupId(name + Long.toString(messages++, 36)).build();
-            }
-            long now = System.nanoTime();
-            Pending taken = new Pending(outgoing, bytes, now + options.timeoutNs, round);
-            pending++;
-            pendingBytes += bytes + Pending.OVERHEAD;
-            rounds.merge(round, 1, Integer::sum);
             if (expiry == null) {
                 expiry = client.tasks().scheduleWithFixedDelay(this::expire, EXPIRY_MS, EXPIRY_MS, TimeUnit.MILLISECONDS);
             }
+            long now = System.nanoTime();
+            taken = new Pending(outgoing, waiter, bytes, now + options.timeoutNs, round);
+            pending++;
+            pendingBytes += bytes + Pending.OVERHEAD;
+            results.expect(taken);
             // Nothing looks at a queue while nothing is pending, not even at one with messages that are
             // settled.
-            if (outbox.add(topic, taken, now) || pending == 1) {
-                pumpSoon();
-            }
-            return taken.future;
+            isDue = outbox.add(topic, taken, now) || pending == 1;
         } catch (RejectedExecutionException error) {
-            return CompletableFuture.failedFuture(MqException.closed());
+            return null;
         } finally {
             unlock();
         }
+        if (isDue) {
+            pump();
+        }
+        return taken;
     }
 
     /** Waits for room, first come first served. */
     private void await(int size) throws InterruptedException {
+        if (waiters.isEmpty() && hasRoom(size)) {
+            return;
+        }
         Object self = new Object();
         waiters.add(self);
         try {
-            while (!closed
-                    && (waiters.peek() != self || pendingBytes > 0 && pendingBytes + size > options.maxPendingBytes)) {
+            while (!closed && (waiters.peek() != self || !hasRoom(size))) {
                 changed.await();
             }
         } finally {
@@ -138,18 +164,24 @@ public final class Publisher implements AutoCloseable {
         }
     }
 
+    private boolean hasRoom(int size) {
+        return pendingBytes == 0 || pendingBytes + size <= options.maxPendingBytes;
+    }
+
     /** Waits until everything that was taken in before has a result. Returns whether that came in time. */
     public boolean flush(Duration patience) throws InterruptedException {
         lock.lockInterruptibly();
+        long last = round++;
+        flushing++;
+        unlock();
+        pump();
+        lock.lock();
         try {
-            flushing++;
-            long last = round++;
-            pumpSoon();
             long left = patience.toNanos();
-            while (!rounds.isEmpty() && rounds.firstKey() <= last && left > 0) {
+            while (!results.isOver(last) && left > 0) {
                 left = changed.awaitNanos(left);
             }
-            return rounds.isEmpty() || rounds.firstKey() > last;
+            return results.isOver(last);
         } finally {
             flushing--;
             unlock();
@@ -210,84 +242,78 @@ public final class Publisher implements AutoCloseable {
         if (!waiters.isEmpty()) {
             changed.signalAll();
         }
-        settled.add(message);
+        results.add(message);
     }
 
     /** Gives the lock up, and then passes results on. */
     private void unlock() {
-        List<Pending> done = List.of();
-        if (lock.getHoldCount() == 1 && !settled.isEmpty()) {
-            done = settled;
-            settled = new ArrayList<>();
-        }
+        Results.Passing passing = lock.getHoldCount() == 1 ? results.take() : null;
         lock.unlock();
-        if (done.isEmpty()) {
+        if (passing == null) {
             return;
         }
-        done.forEach(Pending::complete);
-        // Flushes return behind what depends on a result.
-        lock.lock();
-        for (Pending message : done) {
-            rounds.merge(message.round, -1, (left, less) -> left + less == 0 ? null : left + less);
-        }
-        changed.signalAll();
-        lock.unlock();
+        passing.run(() -> {
+            lock.lock();
+            passing.end();
+            changed.signalAll();
+            lock.unlock();
+        });
     }
 
-    /** Has another thread send what there is to send: what comes meanwhile goes along. */
-    private void pumpSoon() {
-        if (!isPumping && !ended) {
-            isPumping = true;
-            client.tasks().execute(this::pump);
-        }
-    }
-
-    /** Runs on the client's thread only, so batches are sent in order. */
+    /**
+     * Sends what there is to send. One thread does at a time, so batches are sent in order; what others find
+     * meanwhile goes along. The lock is not held.
+     */
     private void pump() {
-        for (; ; ) {
+        for (boolean isFirst = true; ; isFirst = false) {
             Link to;
             PublishStreamRequest request;
+            boolean opens;
             lock.lock();
             try {
-                isPumping = false;
+                if (isFirst && isPumping) {
+                    return;
+                }
                 request = next();
                 to = link;
-            } catch (MqException error) {
-                // The client is closed.
-                outbox.giveUp(message -> true, error);
+                opens = to != null && !to.isBegun;
+                if (opens) {
+                    to.isBegun = true;
+                }
+                isPumping = opens || request != null;
+            } catch (RejectedExecutionException closed) {
+                // The client is closed, and ends the publisher.
+                isPumping = false;
                 return;
             } finally {
                 unlock();
             }
-            if (request == null) {
+            if (opens) {
+                to.open();
+            } else if (request == null) {
                 return;
-            }
-            try {
-                // The lock is not held: publishers need it.
-                to.requests.onNext(request);
-            } catch (IllegalStateException ended) {
-                // The stream was ended meanwhile, and what was sent over it is decided on.
-                return;
+            } else {
+                to.send(request);
             }
         }
     }
 
     /**
-     * The next batch to be sent; null if there is none. Opens a stream where that is needed. The lock is
-     * held.
+     * The next batch to be sent; null if there is none. Where a stream is needed it is to be opened. The lock
+     * is held.
      */
     private PublishStreamRequest next() {
         if (link == null && pending > 0 && !isPausing && !ended) {
             link = new Link(client.brokers().get(broker));
-            link.open();
         }
         if (link == null || !link.isOpened) {
             return null;
         }
         if (outbox.leaving != null) {
             if (outbox.sent() == 0) {
-                link.end();
-                lost(link, Status.UNAVAILABLE.withDescription(outbox.leaving.getMessage()));
+                Link left = link;
+                lost(left, Status.UNAVAILABLE.withDescription(outbox.leaving.getMessage()));
+                left.end();
             }
             return null;
         }
@@ -359,8 +385,8 @@ public final class Publisher implements AutoCloseable {
             if (wasSent && link != null) {
                 // A broker that does not answer for so long may never.
                 Link silent = link;
-                silent.end();
                 lost(silent, Status.UNAVAILABLE.withDescription("did not answer in time"));
+                silent.end();
             }
             if (pending == 0 && expiry != null) {
                 expiry.cancel(false);
@@ -381,35 +407,62 @@ public final class Publisher implements AutoCloseable {
         }
     }
 
-    /** One stream. */
+    /**
+     * One stream. Its answers are taken in on the connection's thread, which also sends what came meanwhile:
+     * each further thread would cost as much as a message.
+     */
     private final class Link implements ClientResponseObserver<PublishStreamRequest, PublishStreamResponse> {
         private final String broker;
-        private ClientCallStreamObserver<PublishStreamRequest> requests;
-        private boolean isOpened;
+        private volatile ClientCallStreamObserver<PublishStreamRequest> requests;
+        /** Whether a thread opens it, or did; whether the broker has; and whether it has an end. */
+        private boolean isBegun, isOpened, isEnded;
 
         Link(String broker) {
             this.broker = broker;
         }
 
+        /** Opens it. The lock is not held: others are needed for it. */
         void open() {
-            PublishServiceGrpc.newStub(client.fresh(broker)).publishStream(this);
-            client.tasks().schedule(this::giveUpOpening, MqClient.OPEN_TIMEOUT_MS, TimeUnit.MILLISECONDS);
+            try {
+                PublishServiceGrpc.newStub(client.fresh(broker)).withExecutor(Runnable::run).publishStream(this);
+                client.tasks().schedule(this::giveUpOpening, MqClient.OPEN_TIMEOUT_MS, TimeUnit.MILLISECONDS);
+            } catch (MqException | RejectedExecutionException closed) {
+                finish(MqException.closed());
+            } catch (IllegalArgumentException wrong) {
+                // The address is none.
+                gone(Status.UNAVAILABLE.withDescription(wrong.getMessage()));
+            }
+            lock.lock();
+            if (isEnded) {
+                end();
+            }
+            unlock();
+        }
+
+        /** Sends a batch. The lock is not held: publishers need it. */
+        void send(PublishStreamRequest request) {
+            try {
+                requests.onNext(request);
+            } catch (IllegalStateException ended) {
+                // The stream was ended meanwhile, and what was sent over it is decided on.
+            }
         }
 
         private void giveUpOpening() {
             lock.lock();
             try {
                 if (!isOpened) {
-                    end();
                     lost(this, Status.UNAVAILABLE.withDescription("no stream was opened in time"));
+                    end();
                 }
             } finally {
                 unlock();
             }
         }
 
-        /** Ends it without waiting. */
+        /** Ends it without waiting. The lock is held. */
         void end() {
+            isEnded = true;
             if (requests != null) {
                 requests.cancel("the publisher ends the stream", null);
             }
@@ -437,12 +490,10 @@ public final class Publisher implements AutoCloseable {
                     long now = System.nanoTime();
                     response.getResults().getResultsList().forEach(result -> outbox.answered(result, now));
                 }
-                pumpSoon();
-            } catch (RejectedExecutionException error) {
-                // The client is closed.
             } finally {
                 unlock();
             }
+            pump();
         }
 
         @Override

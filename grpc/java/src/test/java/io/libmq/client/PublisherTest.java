@@ -11,6 +11,7 @@ import java.util.HashSet;
 import java.util.List;
 import java.util.Set;
 import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
@@ -55,6 +56,39 @@ public class PublisherTest {
             }
             pool.shutdown();
             assertEquals(threads * each, broker.topic(client).getDepth());
+        }
+    }
+
+    /** A batch has one message, so whoever publishes or takes an answer in sends what another has left. */
+    @Test(timeout = 120_000)
+    public void messagesOfAThreadAreStoredInTheirOrder() throws Exception {
+        final int threads = 16, rounds = 400, each = 4;
+        try (Server broker = Server.broker(folder);
+                MqClient client = MqClient.of(broker.address());
+                Publisher publisher = client.publisher(new PublisherOptions().maxBatch(1, 1 << 20))) {
+            ExecutorService pool = Executors.newFixedThreadPool(threads);
+            List<Future<Void>> all = new ArrayList<>();
+            for (int n = 0; n < threads; n++) {
+                all.add(pool.submit(() -> {
+                    long before = -1;
+                    for (int round = 0; round < rounds; round++) {
+                        List<CompletableFuture<Receipt>> results = new ArrayList<>();
+                        for (int m = 0; m < each; m++) {
+                            results.add(publisher.send("t", Message.of("x")));
+                        }
+                        for (CompletableFuture<Receipt> result : results) {
+                            long offset = result.get().offset();
+                            assertTrue(offset + " comes after " + before, offset > before);
+                            before = offset;
+                        }
+                    }
+                    return null;
+                }));
+            }
+            for (Future<Void> one : all) {
+                one.get();
+            }
+            pool.shutdown();
         }
     }
 
@@ -151,6 +185,61 @@ public class PublisherTest {
                 assertTrue(publisher.flush(PATIENCE));
                 assertEquals(n, passed.get());
             }
+        }
+    }
+
+    @Test(timeout = 120_000)
+    public void whatDependsOnAResultAndBlocksHoldsUpNoPublishThatWaits() throws Exception {
+        try (Server broker = Server.broker(folder);
+                MqClient client = MqClient.of(broker.address());
+                Publisher publisher = client.publisher()) {
+            CountDownLatch begun = new CountDownLatch(1), end = new CountDownLatch(1);
+            CompletableFuture<Void> blocked = publisher.send("t", Message.of("x")).thenRun(() -> {
+                begun.countDown();
+                await(end);
+            });
+            await(begun);
+            for (int n = 0; n < 100; n++) {
+                publisher.publish("t", Message.of("x"));
+            }
+            assertFalse("a flush waits for it", publisher.flush(Duration.ofMillis(50)));
+            end.countDown();
+            blocked.get();
+            assertTrue(publisher.flush(PATIENCE));
+        }
+    }
+
+    private static void await(CountDownLatch latch) {
+        try {
+            assertTrue(latch.await(Server.PATIENCE_S, TimeUnit.SECONDS));
+        } catch (InterruptedException error) {
+            throw new AssertionError(error);
+        }
+    }
+
+    @Test(timeout = 120_000)
+    public void anInterruptEndsTheWaitAndNotTheMessage() throws Exception {
+        try (Server broker = Server.broker(folder);
+                MqClient client = MqClient.of(broker.address());
+                Publisher publisher = client.publisher(new PublisherOptions().timeout(PATIENCE))) {
+            broker.kill();
+            Thread.currentThread().interrupt();
+            assertThrows(InterruptedException.class, () -> publisher.publish("t", Message.of("not taken in")));
+            Thread self = Thread.currentThread();
+            Thread other = new Thread(() -> {
+                try {
+                    Server.eventually("it waits", () -> publisher.pending() == 1);
+                    self.interrupt();
+                } catch (InterruptedException error) {
+                    throw new AssertionError(error);
+                }
+            });
+            other.start();
+            assertThrows(InterruptedException.class, () -> publisher.publish("t", Message.of("taken in")));
+            other.join();
+            broker.run();
+            assertTrue(publisher.flush(PATIENCE));
+            assertEquals(1, broker.topic(client).getDepth());
         }
     }
 
