@@ -2032,7 +2032,7 @@ type Subscriber struct {
 	Address string `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
 	// Its protocol: `gRPC`, or NSQ's `V2`.
 	Protocol string `protobuf:"bytes,3,opt,name=protocol,proto3" json:"protocol,omitempty"`
-	// Its program, as it told; empty if it told nothing.
+	// Its program, as it says; empty if it says nothing.
 	UserAgent string `protobuf:"bytes,4,opt,name=user_agent,json=userAgent,proto3" json:"user_agent,omitempty"`
 	// When it connected; 0 if that is not known.
 	ConnectedNs uint64 `protobuf:"fixed64,5,opt,name=connected_ns,json=connectedNs,proto3" json:"connected_ns,omitempty"`

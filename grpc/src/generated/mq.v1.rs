@@ -1822,7 +1822,7 @@ pub struct Subscriber {
     /// Its protocol: `gRPC`, or NSQ's `V2`.
     #[prost(string, tag = "3")]
     pub protocol: ::prost::alloc::string::String,
-    /// Its program, as it told; empty if it told nothing.
+    /// Its program, as it says; empty if it says nothing.
     #[prost(string, tag = "4")]
     pub user_agent: ::prost::alloc::string::String,
     /// When it connected; 0 if that is not known.
