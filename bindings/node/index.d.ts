@@ -143,6 +143,11 @@ export interface SubscribeOptions {
    * then goes to another subscriber of the channel that takes it. Default 0: any. nsqd knows only the default.
    */
   maxMessageBytes?: number
+  /**
+   * Most bytes of bodies that are in flight here, over all brokers: each has an equal share, and sends a single message that
+   * is larger when nothing else of it is in flight. Default 0: any. nsqd knows only the default.
+   */
+  maxInFlightBytes?: number
   /** Ends the subscription; a loop over it throws an {@link AbortError}. */
   signal?: AbortSignal
 }
@@ -506,7 +511,7 @@ export interface SubscriptionFailure {
 
 /** Settings of a requeue. */
 export interface RequeueOptions {
-  /** Default 0: at once. One beyond the bound of the broker, or a year, is cut to it. */
+  /** Default 0: at once. One beyond the bound of the broker, or a year, is a failure: the message stays in flight. */
   delay?: number
 }
 

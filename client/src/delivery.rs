@@ -12,7 +12,6 @@ use mq_core::{DeliveryToken, MessageId};
 use crate::credit::ConnectionId;
 use crate::error::Result;
 use crate::fork::OwnProcess;
-use crate::message::DELAY_MAX;
 use crate::subscription::Source;
 
 /// One delivery of a message: what came, without a say in what becomes of it.
@@ -54,16 +53,11 @@ pub(crate) struct DeliveryKey {
 pub(crate) enum Answer {
     Finish,
     Requeue(Duration),
+    /// A requeue whose delay is cut to what its broker takes.
+    Return(Duration),
     /// Nobody looked at it.
     Release,
     Touch,
-}
-
-impl Answer {
-    /// A requeue, no later than any broker takes.
-    fn requeue(delay: Duration) -> Self {
-        Self::Requeue(delay.min(DELAY_MAX))
-    }
 }
 
 impl Delivery {
@@ -158,10 +152,17 @@ impl Message {
         self.answer(Answer::Finish);
     }
 
-    /// Returns the message to the channel, to be delivered again after `delay`, which is cut to a year, and
-    /// by brokers over the network to a bound of their own. They take whole milliseconds.
+    /// Returns the message to the channel, to be delivered again after `delay`: a year at most, and brokers
+    /// over the network, which take whole milliseconds, have a lower bound of their own. A longer one is
+    /// among the [failures](crate::Subscription::failures), and the message stays in flight until its timeout
+    /// is over; nsqd cuts it.
     pub fn requeue(&self, delay: Duration) {
-        self.answer(Answer::requeue(delay));
+        self.answer(Answer::Requeue(delay));
+    }
+
+    /// The same with a delay that is cut to what its broker takes, as NSQ's clients have it.
+    pub(crate) fn requeue_within_bound(&self, delay: Duration) {
+        self.answer(Answer::Return(delay));
     }
 
     /// Returns the message to the channel as one that nobody looked at: it is delivered again at once, before
@@ -211,7 +212,7 @@ impl Deref for Message {
 impl Drop for Message {
     fn drop(&mut self) {
         if let Ok(source) = self.source.get() {
-            self.answer(Answer::Requeue(self.delivery.delay_unanswered(source.msg_timeout())));
+            self.answer(Answer::Return(self.delivery.delay_unanswered(source.msg_timeout())));
         }
     }
 }
@@ -297,9 +298,9 @@ impl Batch {
     }
 
     /// Returns those of these messages that have no answer yet, to be delivered again after `delay`, which is
-    /// cut as that of [`Message::requeue`].
+    /// bounded as that of [`Message::requeue`].
     pub fn requeue(&self, range: impl RangeBounds<usize>, delay: Duration) {
-        self.answer(range, Answer::requeue(delay));
+        self.answer(range, Answer::Requeue(delay));
     }
 
     /// Returns those of these messages that have no answer yet as ones that nobody looked at: see
@@ -329,7 +330,7 @@ impl Batch {
         let some = self.deliveries.iter().zip(&self.answered).skip(from).take(count);
         let unanswered = some.filter(|(_, is_answered)| match answer {
             Answer::Touch => !is_answered.load(Ordering::Acquire),
-            Answer::Finish | Answer::Requeue(_) | Answer::Release => {
+            Answer::Finish | Answer::Requeue(_) | Answer::Return(_) | Answer::Release => {
                 !is_answered.swap(true, Ordering::AcqRel)
             }
         });
@@ -357,7 +358,7 @@ impl Drop for Batch {
         let mut from = 0;
         for run in self.deliveries.chunk_by(|a, b| a.attempts == b.attempts) {
             let delay = run[0].delay_unanswered(timeout);
-            self.requeue(from..from + run.len(), delay);
+            self.answer(from..from + run.len(), Answer::Return(delay));
             from += run.len();
         }
     }

@@ -30,11 +30,12 @@
 //! - [`nsq`]: go-nsq's surface, consumers that call handlers
 //! - `log`: lines for other languages; `fork`: handles in a child; `url`: what a URL means; `signal`: how
 //!   threads and futures wait; `scratch`: memory that a thread publishes from; `credit`: messages in flight
-//!   over connections, and `turns` where these are more than messages; `embedded`: a broker in this process;
-//!   `remote`: brokers over the network
+//!   over connections, `turns` where these are more than messages, and `byte_shares` where their bytes are
+//!   bounded; `embedded`: a broker in this process; `remote`: brokers over the network
 
 #[cfg(feature = "embedded")]
 mod admin;
+mod byte_shares;
 mod client;
 mod config;
 mod credit;

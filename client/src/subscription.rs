@@ -20,6 +20,9 @@ use mq_core::clock::Wall;
 /// Failures kept for [`Subscription::failures`]: the newest.
 const FAILURES_MAX: usize = 1000;
 
+/// Messages that a batch has room for from its first on: brokers in this process give as many at once.
+const TOGETHER: usize = 64;
+
 /// Timeout of messages where nobody sets another.
 pub(crate) const MSG_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -51,6 +54,10 @@ pub struct SubscribeOptions {
     /// `msg_timeout`, and then goes to another subscriber of the channel that takes it; where the channel has
     /// dead letters it is one in the end. Default 0: any. nsqd knows only the default.
     pub max_message_bytes: u32,
+    /// Most bytes of bodies that are in flight here, over all brokers. Each of these has an equal share, and
+    /// sends a single message that is larger when nothing else of it is in flight. Default 0: any. nsqd
+    /// knows only the default.
+    pub max_in_flight_bytes: u64,
 }
 
 /// The first message of a channel that a subscription creates. A channel that exists stays where it is.
@@ -108,6 +115,7 @@ impl Default for SubscribeOptions {
             sample_rate: 0,
             start: Start::default(),
             max_message_bytes: 0,
+            max_in_flight_bytes: 0,
         }
     }
 }
@@ -120,6 +128,17 @@ impl SubscribeOptions {
             in_range("msg_timeout", &self.msg_timeout, &min, &max)?;
         }
         in_range("sample_rate", &self.sample_rate, &0, &99)
+    }
+
+    /// The first of its settings that NSQ's wire can't say, in words.
+    pub(crate) fn beyond_nsq(&self) -> Option<&'static str> {
+        if self.start != Start::default() {
+            Some("to choose where a channel begins")
+        } else if self.max_message_bytes > 0 {
+            Some("to leave large messages to others")
+        } else {
+            (self.max_in_flight_bytes > 0).then_some("to bound the bytes in flight")
+        }
     }
 
     /// Most bytes of a message, if there is such a limit.
@@ -293,7 +312,12 @@ impl Subscription {
 
     fn take_batch(&self, source: &dyn Source, max: usize) -> Option<Result<Batch>> {
         let mut deliveries = Vec::new();
-        let taken = source.take(max, &mut |delivery| deliveries.push(delivery))?;
+        let taken = source.take(max, &mut |delivery| {
+            if deliveries.is_empty() {
+                deliveries.reserve(max.min(TOGETHER));
+            }
+            deliveries.push(delivery);
+        })?;
         Some(taken.map(|()| Batch::new(deliveries, self.handle.0.clone())))
     }
 
@@ -301,8 +325,8 @@ impl Subscription {
     ///
     /// # Errors
     /// `Closed` if the subscription is closed, or its channel deleted; `Refused` if the broker in this
-    /// process can deliver nothing; `Unsupported` if a broker does not know
-    /// [`SubscribeOptions::start`]; `Forked`.
+    /// process can deliver nothing; `Unsupported` if a broker does not know what the options want;
+    /// `Forked`.
     pub fn next(&self, timeout: Duration) -> Result<Option<Message>> {
         let source = self.source()?;
         let _waiting = Waiting(source);
@@ -435,8 +459,9 @@ impl Subscription {
         Ok(())
     }
 
-    /// The failures since they were asked for last, the newest 1,000: answers that came too late or were lost
-    /// with their connection, and servers that can't be reached. None in a child of `fork`.
+    /// The failures since they were asked for last, the newest 1,000: answers that came too late, were lost
+    /// with their connection or asked for too long a delay, and servers that can't be reached. None in a
+    /// child of `fork`.
     pub fn failures(&self) -> Vec<Failure> {
         self.source().map_or_else(|_| Vec::new(), |source| source.failures().take())
     }

@@ -422,6 +422,10 @@ typedef struct {
   // msg_timeout_ms, and then goes to another subscriber of the channel that takes it. Default: any. nsqd
   // knows only the default.
   uint32_t max_message_bytes;
+  // Most bytes of bodies that are in flight here, over all brokers. Each of these has an equal share, and
+  // sends a single message that is larger when nothing else of it is in flight. Default: any. nsqd knows
+  // only the default.
+  uint64_t max_in_flight_bytes;
 } mq_subscribe_options;
 
 // A message of a batch. Its pointers are valid as long as the batch.
@@ -678,8 +682,8 @@ mq_status mq_batch_touch(mq_batch *batch,
 // Frees a batch: its messages without an answer go back to their channel. NULL is nothing.
 void mq_batch_free(mq_batch *batch);
 
-// Takes the failures since they were taken last, the newest 1,000: answers that came too late or were lost
-// with their connection, and servers that can't be reached.
+// Takes the failures since they were taken last, the newest 1,000: answers that came too late, were lost
+// with their connection or asked for too long a delay, and servers that can't be reached.
 mq_status mq_subscription_failures(mq_subscription *subscription,
                                    mq_failures **failures);
 

@@ -31,6 +31,8 @@ extern "C" {
 
 // Longest URL of a reader's nsqlookupds.
 #define MQ_NSQ_URL_BYTES 4096
+// Longest delay of a requeue in milliseconds, nsqd's default.
+#define MQ_NSQ_REQUEUE_MAX_MS_ 3600000ULL
 
 struct mq_nsq_reader;
 struct mq_nsq_conn;
@@ -525,7 +527,9 @@ static inline int mq_nsq_answer_command_(struct mq_nsq_conn *conn, const char *v
   if (strcmp(verb, "FIN") == 0) {
     mq_batch_finish(batch, place, place + 1);
   } else if (is_last) {
-    mq_batch_requeue(batch, place, place + 1, strtoull(delay, NULL, 10));
+    // nsqd cuts it to an hour, where `mq` refuses.
+    unsigned long long delay_ms = strtoull(delay, NULL, 10);
+    mq_batch_requeue(batch, place, place + 1, delay_ms < MQ_NSQ_REQUEUE_MAX_MS_ ? delay_ms : MQ_NSQ_REQUEUE_MAX_MS_);
   } else {
     mq_batch_touch(batch, place, place + 1);
   }

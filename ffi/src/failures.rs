@@ -20,8 +20,8 @@ impl Handle for mq_failures {
     }
 }
 
-/// Takes the failures since they were taken last, the newest 1,000: answers that came too late or were lost
-/// with their connection, and servers that can't be reached.
+/// Takes the failures since they were taken last, the newest 1,000: answers that came too late, were lost
+/// with their connection or asked for too long a delay, and servers that can't be reached.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn mq_subscription_failures(
     subscription: *mut mq_subscription,

@@ -103,6 +103,7 @@ impl mq_subscribe_options {
             options.msg_timeout = Duration::from_millis(self.msg_timeout_ms);
         }
         options.max_message_bytes = self.max_message_bytes;
+        options.max_in_flight_bytes = self.max_in_flight_bytes;
         let max_batch = if self.max_batch == 0 { options.max_in_flight } else { self.max_batch };
         options.start = match self.start {
             0 => Start::Waiting,
@@ -270,7 +271,7 @@ mod tests {
         given.max_in_flight = 50;
         assert_eq!(given.read().unwrap().1, 50);
         (given.max_batch, given.msg_timeout_ms, given.sample_rate, given.start_at) = (7, 1234, 5, 99);
-        given.max_message_bytes = 4096;
+        (given.max_message_bytes, given.max_in_flight_bytes) = (4096, 1 << 40);
         let starts = [Start::Waiting, Start::Earliest, Start::Latest, Start::Offset(99), Start::Time(99)];
         for (number, start) in (0..).zip(starts) {
             given.start = number;
@@ -281,6 +282,7 @@ mod tests {
                 sample_rate: 5,
                 start,
                 max_message_bytes: 4096,
+                max_in_flight_bytes: 1 << 40,
             };
             assert_eq!(given.read().unwrap(), (wanted, 7));
         }

@@ -294,6 +294,10 @@ pub struct mq_subscribe_options {
     /// msg_timeout_ms, and then goes to another subscriber of the channel that takes it. Default: any. nsqd
     /// knows only the default.
     pub max_message_bytes: u32,
+    /// Most bytes of bodies that are in flight here, over all brokers. Each of these has an equal share, and
+    /// sends a single message that is larger when nothing else of it is in flight. Default: any. nsqd knows
+    /// only the default.
+    pub max_in_flight_bytes: u64,
 }
 
 // SAFETY: numbers, pointers and an optional function, for which zero is none.

@@ -32,7 +32,8 @@ ASSERT(sizeof(mq_channel_settings) == 88 && offsetof(mq_channel_settings, max_at
 ASSERT(offsetof(mq_channel_settings, dead_letter_topic) == 18 && sizeof(((mq_channel_settings *)0)->dead_letter_topic) == MQ_NAME_SIZE);
 ASSERT(offsetof(mq_publish_options, id) == 8 && offsetof(mq_publish_options, ids) == 48);
 ASSERT(sizeof(mq_publish_options) == 64 && offsetof(mq_publish_options, timeout_ms) == 56);
-ASSERT(sizeof(mq_subscribe_options) == 64 && offsetof(mq_subscribe_options, max_message_bytes) == 60);
+ASSERT(sizeof(mq_subscribe_options) == 72 && offsetof(mq_subscribe_options, max_message_bytes) == 60);
+ASSERT(offsetof(mq_subscribe_options, max_in_flight_bytes) == 64);
 ASSERT(offsetof(mq_subscribe_options, start_at) == 32 && offsetof(mq_subscribe_options, user_data) == 48);
 #endif
 

@@ -4,6 +4,7 @@
 //! programs in `fuzz_targets/` hand them to the fuzzer. They panic where a property does not hold.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a property fails by panicking")]
 
+mod answers;
 mod auth_answer;
 mod commands;
 mod data_folder;
@@ -15,6 +16,7 @@ mod lookup;
 mod repair;
 mod snappy;
 
+pub use answers::answers;
 pub use auth_answer::auth_answer;
 pub use commands::commands;
 pub use deflate::deflate;
@@ -29,7 +31,8 @@ pub use snappy::snappy;
 pub type Target = fn(&[u8]);
 
 /// All fuzz targets by name.
-pub const TARGETS: [(&str, Target); 9] = [
+pub const TARGETS: [(&str, Target); 10] = [
+    ("answers", answers),
     ("auth_answer", auth_answer),
     ("commands", commands),
     ("deflate", deflate),

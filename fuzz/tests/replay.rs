@@ -86,4 +86,4 @@ macro_rules! replays {
     };
 }
 
-replays!(auth_answer commands deflate folder frames identify lookup repair snappy);
+replays!(answers auth_answer commands deflate folder frames identify lookup repair snappy);

@@ -333,9 +333,10 @@ class Client {
 
   /** Subscribes to a channel. */
   subscribe(topic, channel, options) {
-    const known = ['maxInFlight', 'msgTimeout', 'sampleRate', 'start', 'maxMessageBytes', 'signal']
+    const known = ['maxInFlight', 'msgTimeout', 'sampleRate', 'start', 'maxMessageBytes', 'maxInFlightBytes', 'signal']
     const given = check.options(options, 'the options of subscribe', known)
-    const {maxInFlight = 200, msgTimeout = 60_000, sampleRate = 0, start = 'waiting', maxMessageBytes = 0, signal} = given
+    const {maxInFlight = 200, msgTimeout = 60_000, sampleRate = 0, start = 'waiting', signal} = given
+    const {maxMessageBytes = 0, maxInFlightBytes = 0} = given
     check.string(topic, 'the topic')
     check.string(channel, 'the channel')
     check.count(maxInFlight, 'maxInFlight', 1, 1_000_000)
@@ -344,11 +345,13 @@ class Client {
     }
     check.count(sampleRate, 'sampleRate', 0, 99)
     check.count(maxMessageBytes, 'maxMessageBytes', 0, 2 ** 32 - 1)
+    check.count(maxInFlightBytes, 'maxInFlightBytes', 0, Number.MAX_SAFE_INTEGER)
     check.signal(signal)
     const [kind, at] = startOf(start)
     if (this.#isClosed) throw new MqError('CLOSED', 'the client is closed')
     this.#flush()
-    const settings_ = {maxInFlight, msgTimeoutMs: msgTimeout ?? 0, sampleRate, start: kind, startAt: at, maxMessageBytes}
+    const bounds = {maxInFlight, maxMessageBytes, maxInFlightBytes}
+    const settings_ = {...bounds, msgTimeoutMs: msgTimeout ?? 0, sampleRate, start: kind, startAt: at}
     const open = () => this.#native.subscribe(topic, channel, settings_)
     const subscription = new Subscription(open, (ended) => this.#subscriptions.delete(ended), {topic, channel, maxInFlight, signal})
     if (!subscription.isClosed) this.#subscriptions.add(subscription)

@@ -253,6 +253,8 @@ pub struct SubscriptionSettings {
     pub start_at: BigInt,
     /// Most bytes of a message; 0 is any.
     pub max_message_bytes: u32,
+    /// Most bytes of bodies in flight; 0 is any.
+    pub max_in_flight_bytes: f64,
 }
 
 /// A client, as `lib/client.js` holds it.
@@ -395,6 +397,7 @@ impl NativeClient {
             start,
             start_at,
             max_message_bytes,
+            max_in_flight_bytes,
         } = settings;
         let (_, start_at, _) = start_at.get_u64();
         let start = match start.as_str() {
@@ -405,7 +408,15 @@ impl NativeClient {
             _ => Start::Waiting,
         };
         let msg_timeout = milliseconds(msg_timeout_ms);
-        let options = SubscribeOptions { max_in_flight, msg_timeout, sample_rate, start, max_message_bytes };
+        let options = SubscribeOptions {
+            max_in_flight,
+            msg_timeout,
+            sample_rate,
+            start,
+            max_message_bytes,
+            // A whole number from 0 on, which the caller has checked.
+            max_in_flight_bytes: max_in_flight_bytes as u64,
+        };
         self.client.gate.borrow_mut().begin_opening();
         let opened = blocking(move || client.subscribe(&topic, &channel, options));
         let handle = Rc::clone(&self.client);

@@ -80,6 +80,28 @@ test('a released message counts no attempt, and one that is too large is left to
   assert.throws(() => client.subscribe('t', 'c', {maxMessageBytes: -1}), /maxMessageBytes/)
 })
 
+test('bytes in flight are bounded but for a message that is alone', async (t) => {
+  const broker = await startBroker(t)
+  for (const client of [await clientOf(t, broker), await connect('mq:memory')]) {
+    t.after(() => client.close())
+    const subscription = client.subscribe('t', 'c', {maxInFlightBytes: 10})
+    await client.publish('t', ['1234', '5678', 'larger than ten'])
+    const {value: one} = await subscription.next()
+    const {value: two} = await subscription.next()
+    let isThere = false
+    const next = subscription.next().finally(() => (isThere = true))
+    one.finish()
+    // The broker has taken the answer then, and would have sent what it lets pass.
+    await subscription.flush()
+    assert.equal(isThere, false)
+    two.finish()
+    const {value: alone} = await next
+    assert.equal(alone.text(), 'larger than ten')
+    alone.finish()
+    assert.throws(() => client.subscribe('t', 'c', {maxInFlightBytes: 1.5}), /maxInFlightBytes/)
+  }
+})
+
 test('what a worker over the network cannot do ends in the dead letter topic', async (t) => {
   const broker = await connect('mq:memory')
   t.after(() => broker.close())

@@ -165,7 +165,9 @@ impl Client {
     /// `start`, where a channel that is created begins: "waiting" (what waits in the topic), "earliest",
     /// "latest", an offset, or a datetime with its time zone. `max_message_bytes`: most bytes of body and
     /// headers of a message that comes; a larger one is put aside for `msg_timeout`, and then goes to another
-    /// subscriber of the channel that takes it.
+    /// subscriber of the channel that takes it. `max_in_flight_bytes`: most bytes of bodies that are in
+    /// flight here, over all brokers: each has an equal share, and sends a single message that is larger when
+    /// nothing else of it is in flight.
     ///
     /// >>> import libmq
     /// >>> with libmq.connect("mq:memory") as client:
@@ -180,9 +182,9 @@ impl Client {
     #[pyo3(
         signature = (
             topic, channel, *, max_in_flight=None, msg_timeout=None, sample_rate=None, start=None,
-            max_message_bytes=None
+            max_message_bytes=None, max_in_flight_bytes=None
         ),
-        text_signature = "(self, topic, channel, *, max_in_flight=200, msg_timeout=None, sample_rate=0, start=None, max_message_bytes=0)"
+        text_signature = "(self, topic, channel, *, max_in_flight=200, msg_timeout=None, sample_rate=0, start=None, max_message_bytes=0, max_in_flight_bytes=0)"
     )]
     fn subscribe(
         &self,
@@ -194,6 +196,7 @@ impl Client {
         sample_rate: Option<&Bound<'_, PyAny>>,
         start: Option<&Bound<'_, PyAny>>,
         max_message_bytes: Option<&Bound<'_, PyAny>>,
+        max_in_flight_bytes: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Subscription> {
         let subscription = self._subscribe(
             py,
@@ -204,6 +207,7 @@ impl Client {
             sample_rate,
             start,
             max_message_bytes,
+            max_in_flight_bytes,
         )?;
         subscription.wait_opened(py)?;
         Ok(subscription)
@@ -221,11 +225,14 @@ impl Client {
         sample_rate: Option<&Bound<'_, PyAny>>,
         start: Option<&Bound<'_, PyAny>>,
         max_message_bytes: Option<&Bound<'_, PyAny>>,
+        max_in_flight_bytes: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Subscription> {
         let mut options = SubscribeOptions {
             max_in_flight: max_in_flight.map_or(Ok(200), |max| whole("max_in_flight", max))?,
             sample_rate: sample_rate.map_or(Ok(0), |rate| whole("sample_rate", rate))?,
             max_message_bytes: max_message_bytes.map_or(Ok(0), |max| whole("max_message_bytes", max))?,
+            max_in_flight_bytes: max_in_flight_bytes
+                .map_or(Ok(0), |max| whole("max_in_flight_bytes", max))?,
             ..SubscribeOptions::default()
         };
         if let Some(msg_timeout) = msg_timeout {

@@ -129,6 +129,25 @@ def test_a_message_that_is_too_large_is_left_to_another_subscriber(client: libmq
     message.finish()
 
 
+def test_bytes_in_flight_are_bounded_but_for_a_message_that_is_alone(client: libmq.Client, is_nsqd: bool) -> None:
+    bounded = client.subscribe("t", "c", max_in_flight_bytes=10)
+    if is_nsqd:
+        with pytest.raises(libmq.Unsupported, match="bytes in flight"):
+            bounded.next(timeout=PATIENCE)
+        return
+    client.publish("t", ["1234", "5678", "larger than ten"])
+    one, two = bounded.next(timeout=PATIENCE), bounded.next(timeout=PATIENCE)
+    assert one is not None and two is not None
+    one.finish()
+    assert bounded.next(timeout=0.05) is None
+    two.finish()
+    alone = bounded.next(timeout=PATIENCE)
+    assert alone is not None and alone.text == "larger than ten"
+    alone.finish()
+    with pytest.raises(OverflowError, match="max_in_flight_bytes"):
+        client.subscribe("t", "c", max_in_flight_bytes=-1)
+
+
 def test_a_signal_ends_the_wait_for_a_broker_that_says_nothing() -> None:
     class Seen(Exception):
         pass

@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use mq_core::clock::Mono;
 use mq_core::sync::Mutex;
-use mq_core::{ChannelName, Departure, Pulled, TopicName, Wake};
+use mq_core::{ChannelName, Departure, ErrorKind, Pulled, TopicName, Wake};
 
 use super::{BrokerPlace, failed, nanos};
 use crate::delivery::{Answer, Delivery, DeliveryKey};
 use crate::error::{Error, Result};
+use crate::message::DELAY_MAX;
 use crate::signal::Signal;
 use crate::subscription::{Failure, Failures, MSG_TIMEOUT, Source, SubscribeOptions};
 
@@ -37,11 +38,19 @@ pub(super) fn start(
     let subscribed = place.broker.subscribe_at(topic, channel, options.start.into(), core, &wake);
     let (mut subscription, opened) = subscribed.map_err(failed)?;
     opened.ticket.wait(&place.broker).map_err(failed)?;
-    subscription.acks().set_credit(options.max_in_flight);
+    let mut acks = subscription.acks();
+    acks.set_credit(options.max_in_flight);
+    acks.set_byte_credit(options.max_in_flight_bytes);
+    drop(acks);
     if let Some(bytes) = options.message_bytes_max() {
         subscription.set_message_bytes_max(bytes as usize);
     }
-    let core = Mutex::new(Some(Core { subscription, fetched: VecDeque::new(), is_kept: false }));
+    let core = Mutex::new(Some(Core {
+        subscription,
+        fetched: VecDeque::new(),
+        is_kept: false,
+        bodies: Bodies::default(),
+    }));
     let (failures, is_new) = (Failures::default(), opened.is_new);
     Ok(Arc::new_cyclic(|this| {
         let this = Weak::clone(this);
@@ -75,6 +84,7 @@ struct Core {
     fetched: VecDeque<Fetched>,
     /// Whether a task looks after them.
     is_kept: bool,
+    bodies: Bodies,
 }
 
 struct Fetched {
@@ -111,8 +121,7 @@ impl Core {
 
     /// Fetches what the broker has for this subscriber.
     fn fetch(&mut self, place: &BrokerPlace, deadline: Mono) -> Pulled {
-        let mut bodies = Bodies::default();
-        let (subscription, fetched) = (&mut self.subscription, &mut self.fetched);
+        let Self { subscription, fetched, bodies, .. } = self;
         let pulled = subscription.pull(FETCH_BYTES, &mut |delivery| {
             let headers = mq_core::Headers::new(delivery.attributes.headers);
             let copied = |(name, value): (&str, &[u8])| (name.to_owned(), Bytes::copy_from_slice(value));
@@ -138,6 +147,8 @@ impl Core {
 struct Bodies {
     bytes: Vec<u8>,
     lengths: Vec<usize>,
+    /// Bytes of the last piece of memory: the next is as large at once.
+    last: usize,
 }
 
 impl Bodies {
@@ -146,12 +157,22 @@ impl Bodies {
         if self.bytes.len() + body.len() > SHARED_BYTES {
             self.share(fetched);
         }
+        if self.bytes.capacity() == 0 {
+            self.bytes.reserve_exact(self.last.max(body.len()));
+        }
         self.bytes.extend_from_slice(body);
         self.lengths.push(body.len());
     }
 
     /// Gives the newest messages their bodies.
     fn share(&mut self, fetched: &mut VecDeque<Fetched>) {
+        if self.lengths.is_empty() {
+            return;
+        }
+        self.last = self.bytes.len().min(SHARED_BYTES);
+        if self.last < self.bytes.capacity() / 2 {
+            self.bytes.shrink_to_fit();
+        }
         let bytes = Bytes::from(std::mem::take(&mut self.bytes));
         let first = fetched.len() - self.lengths.len();
         let mut at = 0;
@@ -160,6 +181,16 @@ impl Bodies {
             at += length;
         }
     }
+}
+
+/// Refuses a delay that no broker takes.
+fn check_delay(delay: Duration) -> mq_core::Result<()> {
+    if delay <= DELAY_MAX {
+        return Ok(());
+    }
+    let (ms, max) = (delay.as_millis(), DELAY_MAX.as_millis());
+    let why = format!("a delay of {ms} ms, at most {max} ms are allowed, a year");
+    Err(mq_core::Error::new(ErrorKind::InvalidArgument, why))
 }
 
 impl EmbeddedSource {
@@ -235,12 +266,14 @@ impl Source for EmbeddedSource {
             let id = key.token.map_or(Ok(key.id), |token| acks.delivered(token));
             let answered = id.and_then(|id| match answer {
                 Answer::Finish => acks.finish(id),
-                Answer::Requeue(delay) => acks.requeue(id, delay),
+                Answer::Requeue(delay) => check_delay(delay).and_then(|()| acks.requeue(id, delay)),
+                Answer::Return(delay) => acks.requeue(id, delay.min(DELAY_MAX)),
                 Answer::Release => acks.release(id),
                 Answer::Touch => acks.touch(id),
             });
             if let Err(error) = answered {
-                self.fail(delivery, failed(&error, &self.place.name));
+                let (why, broker) = (error.to_string(), self.place.name.to_string());
+                self.fail(delivery, Error::Refused { why, broker, retry: false });
             }
         }
         drop(acks);

@@ -341,6 +341,7 @@ impl NsqConfig {
             rotation: self.rdy_redistribute_interval,
             turns: Some(TurnLimits { idle: self.low_rdy_idle_timeout, longest: self.low_rdy_timeout }),
             tls_min_version: self.tls_min_version,
+            ..Tuning::default()
         }
     }
 

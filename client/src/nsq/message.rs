@@ -124,7 +124,7 @@ impl NsqMessage {
     }
 
     /// Returns the message to its channel, and lets the consumer back off. It comes again after `delay`, a
-    /// [`Duration`] of at most an hour; `None`:
+    /// [`Duration`] that is cut to an hour, and to the broker's own bound; `None`:
     /// [`default_requeue_delay`](super::Config::default_requeue_delay) for each attempt.
     pub fn requeue(&self, delay: impl Into<Option<Duration>>) {
         self.requeue_as(Outcome::Failure, delay.into());
@@ -137,7 +137,7 @@ impl NsqMessage {
 
     fn requeue_as(&self, outcome: Outcome, delay: Option<Duration>) {
         let delay = self.0.place.engine.requeue_delay(self.attempts(), delay);
-        self.0.respond(outcome, |message| message.requeue(delay));
+        self.0.respond(outcome, |message| message.requeue_within_bound(delay));
     }
 
     /// Starts the message's timeout anew. The consumer does it by itself while the message is held here;

@@ -26,7 +26,7 @@ pub(crate) struct Publication {
 pub(crate) struct Resend {
     /// The one broker that it may be sent to.
     pub(crate) broker: Arc<str>,
-    /// Until then the broker remembers the ids.
+    /// Until then the broker remembers the ids: it may have stored them when they were first sent.
     pub(crate) until: Instant,
 }
 

@@ -11,6 +11,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::delivery::{Answer, Delivery, DeliveryKey};
 use crate::error::{Error, Result};
+use crate::message::DELAY_MAX;
 use crate::signal::Signal;
 
 /// Commands taken at once, before messages get their turn.
@@ -24,6 +25,7 @@ pub(super) enum Command {
     /// Settles it once the answers before it are in the broker's log.
     Confirm(Arc<Confirmation>),
     Credit(u32),
+    ByteCredit(u64),
     Close,
 }
 
@@ -32,11 +34,13 @@ pub(super) struct Run {
     first: DeliveryKey,
     /// All of them, where they are more than one: nothing is allocated for one.
     keys: Vec<DeliveryKey>,
+    /// Bytes of their bodies.
+    pub(super) bytes: u64,
 }
 
 impl Run {
     pub(super) fn new(first: &Delivery) -> Self {
-        Self { first: first.key, keys: Vec::new() }
+        Self { first: first.key, keys: Vec::new(), bytes: first.body.len() as u64 }
     }
 
     pub(super) fn push(&mut self, delivery: &Delivery) {
@@ -44,6 +48,7 @@ impl Run {
             self.keys.push(self.first);
         }
         self.keys.push(delivery.key);
+        self.bytes += delivery.body.len() as u64;
     }
 
     pub(super) fn len(&self) -> usize {
@@ -93,6 +98,10 @@ impl Answers {
                     self.write(connection);
                     connection.ready(credit);
                 }
+                Some(Command::ByteCredit(bytes)) => {
+                    self.write(connection);
+                    connection.set_byte_credit(bytes);
+                }
                 Some(Command::Close) | None => {
                     self.write(connection);
                     return ControlFlow::Break(());
@@ -120,6 +129,10 @@ impl Answers {
         match self.answer.take() {
             Some(Answer::Finish) => connection.finish_deliveries(&self.tokens),
             Some(Answer::Requeue(delay)) => connection.requeue_deliveries(&self.tokens, delay),
+            Some(Answer::Return(delay)) => {
+                let max = connection.requeue_delay_max().unwrap_or(Duration::MAX);
+                connection.requeue_deliveries(&self.tokens, delay.min(max));
+            }
             Some(Answer::Release) => connection.release_deliveries(&self.tokens),
             Some(Answer::Touch) => connection.extend_deliveries(&self.tokens),
             None => {}
@@ -157,7 +170,8 @@ pub(super) fn lost(broker: &Arc<str>) -> Error {
 fn answer_by_id(connection: &mut Connection, id: MessageId, answer: Answer) {
     match answer {
         Answer::Finish => connection.finish(id),
-        Answer::Requeue(delay) => connection.requeue(id, delay),
+        // It is cut further; without this it would wrap around in the end.
+        Answer::Requeue(delay) | Answer::Return(delay) => connection.requeue(id, delay.min(DELAY_MAX)),
         // V2 has no word for it.
         Answer::Release => connection.requeue(id, Duration::ZERO),
         Answer::Touch => connection.touch(id),

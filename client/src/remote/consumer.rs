@@ -20,7 +20,7 @@ use crate::delivery::{Answer, Delivery, DeliveryKey};
 use crate::error::{Error, Result};
 use crate::events::ConnectionEvent;
 use crate::signal::Signal;
-use crate::subscription::{Failure, Failures, MSG_TIMEOUT, Source, Start, SubscribeOptions};
+use crate::subscription::{Failure, Failures, MSG_TIMEOUT, Source, SubscribeOptions};
 use crate::url::Place;
 
 /// A subscription over connections to brokers.
@@ -48,7 +48,8 @@ pub(super) fn start(
         Place::Lookup { servers, .. } => (&[][..], &servers[..]),
         Place::Folder(_) | Place::Memory => Default::default(),
     };
-    let inbox = Inbox::new(options.max_in_flight, brokers.tuning.turns, Roster::new(given, lookups));
+    let mut inbox = Inbox::new(options.max_in_flight, brokers.tuning.turns, Roster::new(given, lookups));
+    inbox.bound_bytes(options.max_in_flight_bytes);
     let (signal, failures) = (Signal::default(), Failures::default());
     let source = Arc::new(RemoteSource {
         brokers,
@@ -258,13 +259,9 @@ impl RemoteSource {
             inbox.refusal = None;
             return Ok(connection);
         }
-        let missing = match (start == Start::default(), self.options.message_bytes_max()) {
-            (false, _) => "to choose where a channel begins",
-            (true, Some(_)) => "to leave large messages to others",
-            (true, None) => {
-                connection.subscribe(topic, channel, 0).await?;
-                return Ok(connection);
-            }
+        let Some(missing) = self.options.beyond_nsq() else {
+            connection.subscribe(topic, channel, 0).await?;
+            return Ok(connection);
         };
         let refusal = Error::Unsupported { what: missing.to_owned(), broker: address.to_owned() };
         let error = WireError::Input(refusal.to_string());
@@ -296,6 +293,9 @@ impl RemoteSource {
                 self.refused(&late, broker);
             }
             answers.confirm(&mut connection, broker);
+            if let count @ 1.. = connection.take_byte_credits() {
+                self.inbox.lock().confirm_bytes(id, count);
+            }
             tokio::select! {
                 // Answers first: they make room for messages.
                 biased;
@@ -332,7 +332,7 @@ impl RemoteSource {
                 keys.into_iter().for_each(|key| self.report(key.id, answer, broker));
             }
             Command::Confirm(confirmation) => confirmation.settle(Err(lost(broker))),
-            Command::Credit(_) | Command::Close => {}
+            Command::Credit(_) | Command::ByteCredit(_) | Command::Close => {}
         }
     }
 
@@ -360,10 +360,15 @@ impl RemoteSource {
         from: &mut Connection,
         broker: &Arc<str>,
     ) -> u64 {
+        let count = from.messages();
+        if count == 0 {
+            return 0;
+        }
         let now = Instant::now();
         let (deadline, latest) = (now + timeouts.untouched, now + timeouts.longest);
         // Decoded before the lock: whoever takes messages does not wait meanwhile.
-        let messages = std::iter::from_fn(|| from.take_message()).map(|message| {
+        let mut fetched = VecDeque::with_capacity(count);
+        while let Some(message) = from.take_message() {
             let Message { id, timestamp, attempts, body, token, offset, headers } = message;
             let delivery = Delivery {
                 key: DeliveryKey { id, token, connection },
@@ -374,12 +379,7 @@ impl RemoteSource {
                 offset,
                 broker: Arc::clone(broker),
             };
-            Fetched { delivery, deadline, latest }
-        });
-        let fetched: VecDeque<_> = messages.collect();
-        let count = fetched.len();
-        if count == 0 {
-            return 0;
+            fetched.push_back(Fetched { delivery, deadline, latest });
         }
         self.inbox.lock().put(connection, fetched);
         self.signal.notify();
@@ -422,11 +422,9 @@ impl Source for RemoteSource {
                 run.push(another);
                 next = deliveries.next();
             }
-            let count = run.len();
+            let (count, bytes) = (run.len(), run.bytes);
             match inbox.command(connection, run.command(answer)) {
-                Ok(()) if answer != Answer::Touch => {
-                    (0..count).for_each(|_| inbox.answered(connection));
-                }
+                Ok(()) if answer != Answer::Touch => inbox.answered(connection, count, bytes),
                 Ok(()) => {}
                 Err(command) => lost.push((command, Arc::clone(&first.broker))),
             }

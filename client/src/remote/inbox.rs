@@ -9,6 +9,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::answers::Command;
 use super::roster::Roster;
+use crate::byte_shares::{ByteShares, SetBytes};
 use crate::credit::{ConnectionId, Distributor, Event, SetCredit};
 use crate::delivery::{Answer, Delivery, DeliveryKey};
 use crate::error::{Error, Result};
@@ -51,6 +52,8 @@ pub(super) struct Inbox {
     pub(super) distributor: Distributor,
     /// Turns, if the settings bound them.
     turns: Option<Turns>,
+    /// There where bytes in flight are bounded.
+    bytes: Option<ByteShares>,
     pub(super) links: BTreeMap<ConnectionId, Link>,
     last_connection: ConnectionId,
     /// The brokers there are.
@@ -72,6 +75,7 @@ impl Inbox {
             fetched: VecDeque::new(),
             distributor: Distributor::new(max_in_flight),
             turns: turns.map(Turns::new),
+            bytes: None,
             links: BTreeMap::new(),
             last_connection: 0,
             roster,
@@ -80,6 +84,26 @@ impl Inbox {
             is_new: None,
             refusal: None,
             closed: false,
+        }
+    }
+
+    /// Bounds the bytes of bodies in flight over all connections, before there is any; 0: any number.
+    pub(super) fn bound_bytes(&mut self, max: u64) {
+        self.bytes = (max > 0).then(|| ByteShares::new(max));
+    }
+
+    /// A connection's broker goes by the next `count` shares of bytes that it was sent.
+    pub(super) fn confirm_bytes(&mut self, connection: ConnectionId, count: usize) {
+        for _ in 0..count {
+            self.share_bytes(|bytes| bytes.confirmed(connection));
+        }
+    }
+
+    fn share_bytes(&mut self, change: impl FnOnce(&mut ByteShares) -> Vec<SetBytes>) {
+        let Some(bytes) = &mut self.bytes else { return };
+        for SetBytes { connection, bytes } in change(bytes) {
+            // One that ended meanwhile needs no share.
+            let _ = self.command(connection, Command::ByteCredit(bytes));
         }
     }
 
@@ -107,6 +131,8 @@ impl Inbox {
         if let Some(turns) = &mut self.turns {
             turns.follow(event, Instant::now());
         }
+        // Before there is credit in messages.
+        self.share_bytes(|bytes| bytes.follow(event));
         for SetCredit { connection, credit } in self.distributor.handle(event) {
             if let Some(turns) = &mut self.turns {
                 turns.credit(connection, credit, Instant::now());
@@ -133,6 +159,10 @@ impl Inbox {
     /// Adds messages that a connection brought.
     pub(super) fn put(&mut self, connection: ConnectionId, mut messages: VecDeque<Fetched>) {
         (0..messages.len()).for_each(|_| self.handle(Event::Delivered(connection)));
+        if let Some(bytes) = &mut self.bytes {
+            let bodies = messages.iter().map(|fetched| fetched.delivery.body.len() as u64);
+            bytes.delivered(connection, bodies.sum());
+        }
         if self.fetched.is_empty() {
             self.fetched = messages;
         } else {
@@ -157,7 +187,7 @@ impl Inbox {
                 sink(delivery);
             } else {
                 // It is with its channel already.
-                self.answered(delivery.key.connection);
+                self.answered(delivery.key.connection, 1, delivery.body.len() as u64);
             }
         }
         count
@@ -174,7 +204,7 @@ impl Inbox {
     /// gives back those that no touch would keep.
     pub(super) fn keep(&mut self, now: Instant) {
         let mut touched: BTreeMap<ConnectionId, Vec<DeliveryKey>> = BTreeMap::new();
-        let mut given_back = touched.clone();
+        let mut given_back: BTreeMap<ConnectionId, (Vec<DeliveryKey>, u64)> = BTreeMap::new();
         let links = &self.links;
         self.fetched.retain_mut(|Fetched { delivery, deadline, latest }| {
             let key = delivery.key;
@@ -187,24 +217,30 @@ impl Inbox {
             if is_kept {
                 *deadline = (now + timeout).min(*latest);
             }
-            let keys = if is_kept { &mut touched } else { &mut given_back };
-            keys.entry(key.connection).or_default().push(key);
+            if is_kept {
+                touched.entry(key.connection).or_default().push(key);
+            } else {
+                let (keys, bytes) = given_back.entry(key.connection).or_default();
+                keys.push(key);
+                *bytes += delivery.body.len() as u64;
+            }
             is_kept
         });
         for (connection, keys) in touched {
             // One that ended meanwhile has nothing to touch.
             let _ = self.command(connection, Command::Answers(keys, Answer::Touch));
         }
-        for (connection, keys) in given_back {
+        for (connection, (keys, bytes)) in given_back {
             let count = keys.len();
             let _ = self.command(connection, Command::Answers(keys, Answer::Release));
-            (0..count).for_each(|_| self.answered(connection));
+            self.answered(connection, count, bytes);
         }
     }
 
-    /// A message of the connection is not in flight any more.
-    pub(super) fn answered(&mut self, connection: ConnectionId) {
-        self.handle(Event::Answered(connection));
+    /// Messages of the connection, with so many bytes of bodies, are not in flight any more.
+    pub(super) fn answered(&mut self, connection: ConnectionId, count: usize, bytes: u64) {
+        (0..count).for_each(|_| self.handle(Event::Answered(connection)));
+        self.share_bytes(|shares| shares.answered(connection, bytes));
         self.close_retired(connection);
     }
 
@@ -359,7 +395,7 @@ mod tests {
         world.put(1);
         assert_eq!(world.take(5, 1), [id(1), id(2)]);
         assert_eq!(world.take(5, 1), []);
-        world.inbox.answered(1);
+        world.inbox.answered(1, 1, 0);
         assert_eq!(world.take(5, 1), [id(3)]);
         // Those of a connection that ended count no more.
         world.inbox.end(1);

@@ -8,6 +8,8 @@ mod discovery;
 mod inbox;
 mod peeker;
 mod producer;
+#[cfg(test)]
+mod resend_test;
 mod roster;
 mod tuning;
 

@@ -74,7 +74,7 @@ pub(super) async fn run(brokers: Arc<Brokers>, queue: Arc<Queue>) {
             queue.fail(&Error::Closed);
             return;
         }
-        queue.expire(Instant::now());
+        queue.expire((brokers.tuning.now)());
         tokio::select! {
             () = tokio::time::sleep(backoff.delay()) => {}
             () = queue.signal.until(|| queue.is_closed().then_some(())) => {}
@@ -93,7 +93,7 @@ struct Ended {
 /// Sends what is queued over a connection until it ends. `None`: the queue is closed, and all has its
 /// outcome.
 async fn serve(brokers: &Brokers, queue: &Queue, address: &str, connection: Connection) -> Option<Ended> {
-    let mut link = Link::new(connection, address, brokers.retry, &queue.buffer);
+    let mut link = Link::new(connection, address, brokers, &queue.buffer);
     brokers.events.push(super::connected(&link.connection, &link.broker));
     let ended = link.serve(queue).await;
     queue.look_soon(false);
@@ -213,12 +213,12 @@ fn spawn_resend(
         let mut backoff = Backoff::new(brokers.max_delay);
         loop {
             tokio::time::sleep(backoff.delay()).await;
-            queue.expire(Instant::now());
+            queue.expire((brokers.tuning.now)());
             if queue.is_empty() {
                 return;
             }
             let Ok(connection) = brokers.dial(&address, None).await else { continue };
-            let mut link = Link::new(connection, &address, brokers.retry, &queue.buffer);
+            let mut link = Link::new(connection, &address, &brokers, &queue.buffer);
             let Err(error) = link.serve(&queue).await else { return };
             queue.put_back(link.end(error).1);
         }
@@ -257,22 +257,32 @@ struct Link {
     broker: Arc<str>,
     buffer: Arc<Buffer>,
     retry: Retry,
+    now: fn() -> Instant,
     unanswered: VecDeque<Publication>,
-    /// Publications of each command that has no answer, at least 1 each: in all as many as `unanswered`.
-    commands: VecDeque<usize>,
+    /// The commands that have no answer: their publications are all of `unanswered`.
+    commands: VecDeque<Sent>,
     /// Messages whose outcome was passed on; only without the extension.
     settled: u64,
     /// Whether the broker answered any publish, be it with a refusal.
     has_outcomes: bool,
 }
 
+/// A command without an answer.
+struct Sent {
+    /// Its publications, at least 1.
+    count: usize,
+    /// The broker stored its messages then or later, if it did.
+    at: Instant,
+}
+
 impl Link {
-    fn new(connection: Connection, address: &str, retry: Retry, buffer: &Arc<Buffer>) -> Self {
+    fn new(connection: Connection, address: &str, brokers: &Brokers, buffer: &Arc<Buffer>) -> Self {
         Self {
             connection,
             broker: address.into(),
             buffer: Arc::clone(buffer),
-            retry,
+            retry: brokers.retry,
+            now: brokers.tuning.now,
             unanswered: VecDeque::new(),
             commands: VecDeque::new(),
             settled: 0,
@@ -349,7 +359,7 @@ impl Link {
             self.unanswered.push_back(publication);
         }
         let together = self.unanswered.range(first..);
-        self.commands.push_back(together.len());
+        self.commands.push_back(Sent { count: together.len(), at: (self.now)() });
         let Publication { topic, messages, slot, .. } = &self.unanswered[first];
         let sent = if self.connection.is_extended() {
             // Those that share a command share nothing else.
@@ -380,7 +390,7 @@ impl Link {
 
     /// Whether a publication can be sent to this broker; else it has its outcome.
     fn takes(&self, publication: &Publication) -> bool {
-        if publication.is_forgotten(&self.buffer, Instant::now) {
+        if publication.is_forgotten(&self.buffer, self.now) {
             return false;
         }
         let beyond = publication.messages.beyond_nsq().filter(|_| !self.connection.is_extended());
@@ -413,9 +423,9 @@ impl Link {
             stored.push(messages, None, false);
             freed += publication.slot.decide(Ok(stored));
             count += 1;
-            if let Some(left) = self.commands.front_mut() {
-                *left -= 1;
-                if *left == 0 {
+            if let Some(sent) = self.commands.front_mut() {
+                sent.count -= 1;
+                if sent.count == 0 {
                     self.commands.pop_front();
                 }
             }
@@ -432,7 +442,7 @@ impl Link {
 
     /// Passes on the results of the oldest command.
     fn settle_results(&mut self, results: &Results) {
-        let count = self.commands.pop_front().unwrap_or(0);
+        let count = self.commands.pop_front().map_or(0, |sent| sent.count);
         let count = count.min(self.unanswered.len());
         let (mut runs, mut freed) = (results.runs(), Freed::default());
         // The run that the next message is in, and the messages of it that others have.
@@ -470,16 +480,18 @@ impl Link {
         self.settle();
         let why = error.to_string();
         let is_unread = self.refuse(&error).is_continue();
-        let until = Instant::now() + self.connection.dedup_window();
+        let window = self.connection.dedup_window();
+        let sent = self.commands.drain(..).flat_map(|sent| std::iter::repeat_n(sent.at, sent.count));
         let mut left = VecDeque::new();
-        for mut publication in self.unanswered.drain(..) {
+        for (mut publication, at) in self.unanswered.drain(..).zip(sent) {
             if publication.resend.is_some() {
                 left.push_back(publication);
             } else if is_unread {
                 publication.slot.restart();
                 left.push_back(publication);
             } else if self.connection.is_extended() && publication.messages.has_ids() {
-                publication.resend = Some(Box::new(Resend { broker: Arc::clone(&self.broker), until }));
+                let (broker, until) = (Arc::clone(&self.broker), at + window);
+                publication.resend = Some(Box::new(Resend { broker, until }));
                 left.push_back(publication);
             } else if self.retry == Retry::AtLeastOnce {
                 publication.slot.restart();
@@ -496,7 +508,7 @@ impl Link {
     /// broker read no further. Where more than one were refused together, each is sent again by itself.
     fn refuse(&mut self, error: &WireError) -> ControlFlow<()> {
         let WireError::Server { code, .. } = error else { return ControlFlow::Break(()) };
-        let Some(count) = self.commands.pop_front() else { return ControlFlow::Break(()) };
+        let Some(Sent { count, .. }) = self.commands.pop_front() else { return ControlFlow::Break(()) };
         self.has_outcomes = true;
         // A failure to store may be found while more is read.
         let is_late = code.ends_with("PUB_FAILED");

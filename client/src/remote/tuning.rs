@@ -1,6 +1,6 @@
 //! Settings of connections that go-nsq's surface has, and other clients leave as they are.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mq_nsq::client::{Identify, Secret, TlsVersion};
 
@@ -23,6 +23,8 @@ pub(crate) struct Tuning {
     /// Bounds of a connection's turn then. `None`: one connection's is over at each interval.
     pub(crate) turns: Option<TurnLimits>,
     pub(crate) tls_min_version: TlsVersion,
+    /// The clock by which ids are remembered; a test has one of its own.
+    pub(crate) now: fn() -> Instant,
 }
 
 impl Default for Tuning {
@@ -36,6 +38,7 @@ impl Default for Tuning {
             rotation: Duration::from_secs(5),
             turns: None,
             tls_min_version: TlsVersion::default(),
+            now: Instant::now,
         }
     }
 }

@@ -31,6 +31,8 @@ pub(crate) struct Running {
     runtime: Runtime,
     tls: Option<TlsOptions>,
     auth_server: Option<String>,
+    /// Longest delay of a requeue.
+    max_req_timeout: Duration,
     run: Option<(Broker, oneshot::Sender<()>, JoinHandle<()>)>,
 }
 
@@ -54,6 +56,15 @@ impl Running {
         Self::start_with(false, false, Some(auth_server()))
     }
 
+    /// One that takes requeues with so short delays only.
+    pub(crate) fn start_hasty(max_req_timeout: Duration) -> Self {
+        let mut running = Self::start();
+        running.stop();
+        running.max_req_timeout = max_req_timeout;
+        running.resume();
+        running
+    }
+
     fn start_with(is_unix: bool, has_tls: bool, auth_server: Option<String>) -> Self {
         let (runtime, folder) = (Runtime::new().unwrap(), TempDir::new().unwrap());
         let address = match is_unix {
@@ -67,7 +78,8 @@ impl Running {
             std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
             TlsOptions { cert, key, required: TlsRequired::True, ..TlsOptions::default() }
         });
-        let mut running = Self { address, folder, runtime, tls, auth_server, run: None };
+        let max_req_timeout = ServerConfig::default().max_req_timeout;
+        let mut running = Self { address, folder, runtime, tls, auth_server, max_req_timeout, run: None };
         running.resume();
         running
     }
@@ -77,7 +89,14 @@ impl Running {
         let broker = Broker::open(options).unwrap();
         let (tcp_address, tls) = (self.address.clone(), self.tls.clone());
         let auth_http_addresses = self.auth_server.iter().cloned().collect();
-        let config = ServerConfig { tcp_address, tls, auth_http_addresses, ..ServerConfig::default() };
+        let max_req_timeout = self.max_req_timeout;
+        let config = ServerConfig {
+            tcp_address,
+            tls,
+            auth_http_addresses,
+            max_req_timeout,
+            ..ServerConfig::default()
+        };
         let server = self.runtime.block_on(Server::bind(config, broker.clone())).unwrap();
         self.address = server.local_addr().to_string();
         let (stop, stopped) = oneshot::channel();

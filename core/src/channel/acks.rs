@@ -59,6 +59,15 @@ impl<'a> Acks<'a> {
         }
     }
 
+    /// Bounds the bytes of bodies that may be in flight here at once; 0, the default, for any number. One
+    /// message that is larger is delivered when nothing else is in flight. What is in flight while there is
+    /// no bound is not counted later.
+    pub fn set_byte_credit(&mut self, bytes: u64) {
+        if let Some(inner) = &mut self.inner {
+            inner.state.set_byte_credit(self.subscription.id, bytes);
+        }
+    }
+
     /// The message of a delivery, if it is the one in flight here now.
     ///
     /// # Errors

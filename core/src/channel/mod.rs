@@ -6,7 +6,8 @@
 //!     delivered as often as may be
 //!   - `in_flight`, `ready`, `deferred`: the messages below the cursor that are not finished
 //!   - `gaps`: ranges ahead that the cursor skips; `lowest`: the lowest offset of a set
-//!   - `subscribers`: credit, fairness, wake-ups
+//!   - `subscribers`: credit, fairness, wake-ups; `byte_credit`: bytes in flight where a subscriber bounds
+//!     them
 //!   - `delta`: changes that are not in the log yet
 //! - [`Channel`]: the state behind its lock, for the topic and the timers; `admin`, `settings`: changes by
 //!   administrators, `single`: of one message; `dead_letters`: moving them to their topic; `logged`: the
@@ -17,6 +18,7 @@
 
 mod acks;
 mod admin;
+mod byte_credit;
 mod channel;
 mod dead_letters;
 mod deferred;

@@ -101,7 +101,7 @@ impl Subscription {
 
     /// Takes messages under the locks, noting where their bodies are.
     fn turn(&mut self, room: usize, bodies: usize) -> Turn {
-        self.held_back = false;
+        (self.held_back, self.is_starved) = (false, false);
         self.frames.clear();
         self.taken.clear();
         let channel = self.channel.clone();
@@ -140,8 +140,11 @@ impl Subscription {
         }
         drop(topic);
         self.choose_sample(&mut inner);
-        let next = inner.state.park(self.id, end);
-        self.spare = inner.state.spare(self.id);
+        let next = match self.is_starved {
+            true => inner.state.starve(self.id, end),
+            false => inner.state.park(self.id, end),
+        };
+        self.spare = if self.is_starved { 0 } else { inner.state.spare(self.id) };
         channel.note(&mut inner);
         drop(inner);
         let pulled = match next {
@@ -181,7 +184,9 @@ impl Subscription {
         let shared = &self.channel.shared;
         let now = shared.clock.mono();
         let share = inner.state.share(self.id, inner.end) as usize;
-        let (mut used, mut bodies_left) = (0, bodies);
+        let mut used = 0;
+        let byte_room = inner.state.byte_room(self.id);
+        let mut bodies_left = byte_room.map_or(bodies, |room| room.of_next().min(bodies));
         // Place of the reader in the last of `frames`, and the offset there.
         let (mut at, mut offset_at) = (0, Offset(u64::MAX));
         for _ in 0..LOOKED_AT_MAX {
@@ -211,15 +216,17 @@ impl Subscription {
                 offset_at = offset.plus(1);
                 continue;
             }
-            let cost = record.body.len() + OVERHEAD_BYTES;
-            let is_first = self.taken.is_empty();
-            if record.body.len() > bodies_left || (!is_first && used + cost > room) {
-                self.held_back = is_first;
+            let (len, is_first) = (record.body.len(), self.taken.is_empty());
+            if len > bodies_left || (!is_first && used + len + OVERHEAD_BYTES > room) {
+                self.held_back = is_first && len > bodies;
+                self.is_starved = is_first && !self.held_back;
                 break;
             }
             if let Some(attempts) = self.take_one(inner, offset, is_redelivery, &record, now) {
-                used += cost;
-                bodies_left -= record.body.len();
+                used += len + OVERHEAD_BYTES;
+                bodies_left -= len;
+                let left = byte_room.and_then(|_| inner.state.count_bytes(self.id, offset, len));
+                bodies_left = left.map_or(bodies_left, |left| left.of_next().min(bodies_left));
                 let frame = self.frames.len() as u32 - 1;
                 self.taken.push(TakenMessage { frame, at: at as u32, attempts, offset });
             }

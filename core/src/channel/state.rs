@@ -25,6 +25,7 @@ pub(crate) use dead_letters::DeadLetter;
 use dead_letters::DeadLetters;
 pub(crate) use delivery::{Pick, Taken};
 
+use super::byte_credit::ByteRoom;
 use super::deferred::{Deferred, Due};
 use super::delta::{Delta, Unfinished};
 use super::gaps::Gaps;
@@ -175,6 +176,25 @@ impl<W: Clone> State<W> {
         }
     }
 
+    /// Bounds the bytes of bodies in flight at the subscriber: see [`Subscribers::set_byte_credit`].
+    pub(crate) fn set_byte_credit(&mut self, id: SubId, limit: u64) {
+        if let Some(slot) = self.subscribers.slot(id) {
+            self.subscribers.set_byte_credit(slot, limit);
+        }
+    }
+
+    /// Room for more bodies at the subscriber; `None` where their bytes are not bounded.
+    pub(crate) fn byte_room(&self, id: SubId) -> Option<ByteRoom> {
+        self.subscribers.slot(id).and_then(|slot| self.subscribers.byte_room(slot))
+    }
+
+    /// Counts the body of a message that the subscriber took. Returns the room for more; `None` where there is
+    /// no bound.
+    pub(crate) fn count_bytes(&mut self, id: SubId, offset: Offset, bytes: usize) -> Option<ByteRoom> {
+        let slot = self.subscribers.slot(id)?;
+        self.subscribers.count_bytes(slot, offset, bytes)
+    }
+
     /// Sets the time for which messages that are delivered or touched from now on may be in flight at the
     /// subscriber.
     pub(crate) fn set_msg_timeout(&mut self, id: SubId, msg_timeout_ns: u64) {
@@ -206,6 +226,15 @@ impl<W: Clone> State<W> {
         self.notify(end)
     }
 
+    /// Ends a subscriber's turn because its bytes in flight keep the next message back. It isn't woken until
+    /// one of its messages is no longer in flight. Gives who is to be woken in its place.
+    pub(crate) fn starve(&mut self, id: SubId, end: Pos) -> Option<W> {
+        if let Some(slot) = self.subscribers.slot(id) {
+            self.subscribers.starve(slot);
+        }
+        self.notify(end)
+    }
+
     /// The subscriber to wake, if messages wait that the subscribers woken before are not going to take.
     pub(crate) fn notify(&mut self, end: Pos) -> Option<W> {
         let available = self.available(end);
@@ -218,7 +247,7 @@ impl<W: Clone> State<W> {
     pub(crate) fn finish(&mut self, id: SubId, offset: Offset) -> Result<(), AckError> {
         let slot = self.subscribers.slot(id).ok_or(AckError::NotInFlight)?;
         self.in_flight.remove(offset, slot)?;
-        self.subscribers.finished(slot);
+        self.subscribers.finished(slot, offset);
         self.finish_count += 1;
         self.delta.finish(offset);
         Ok(())
@@ -235,7 +264,7 @@ impl<W: Clone> State<W> {
     ) -> Result<(), AckError> {
         let slot = self.subscribers.slot(id).ok_or(AckError::NotInFlight)?;
         let attempts = self.in_flight.remove(offset, slot)?;
-        self.subscribers.requeued(slot);
+        self.subscribers.requeued(slot, offset);
         self.requeue_count += 1;
         if self.bury(offset, attempts) {
             return Ok(());
@@ -256,7 +285,7 @@ impl<W: Clone> State<W> {
     pub(crate) fn release(&mut self, id: SubId, offset: Offset) -> Result<(), AckError> {
         let slot = self.subscribers.slot(id).ok_or(AckError::NotInFlight)?;
         let attempts = self.in_flight.remove(offset, slot)?.saturating_sub(1);
-        self.subscribers.released(slot);
+        self.subscribers.released(slot, offset);
         self.ready.push_returned(offset, attempts);
         self.delta.requeue(Unfinished { offset, attempts, due: Mono(0) });
         Ok(())
@@ -289,7 +318,7 @@ impl<W: Clone> State<W> {
         for message in self.in_flight.expire(now) {
             let (offset, attempts) = (message.offset, message.attempts);
             self.timeout_count += 1;
-            self.subscribers.released(message.owner);
+            self.subscribers.released(message.owner, offset);
             if self.bury(offset, attempts) {
                 continue;
             }
@@ -448,7 +477,7 @@ impl<W: Clone> State<W> {
 
     /// Bytes held for messages (I6): at most 32 for each one in flight, ready or deferred (redeliveries in
     /// flight up to twice that), what the log has yet to learn, and what a burst needed before the last
-    /// [`tidy`](State::tidy).
+    /// [`tidy`](State::tidy). The sizes that a byte credit keeps are not among them.
     pub(crate) fn bytes(&self) -> usize {
         self.in_flight.bytes()
             + self.ready.bytes()

@@ -1,5 +1,8 @@
 //! The subscribers of a channel: credit, fair turns, and who is woken when.
 
+use crate::channel::byte_credit::{ByteCredit, ByteRoom};
+use crate::message::Offset;
+
 /// A subscriber of one channel. Names its slot's tenancy: once unsubscribed it acts on nobody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SubId {
@@ -39,6 +42,9 @@ enum Stance {
     Woken,
     /// Can't take anything now, whatever its credit. Comes back by parking.
     Resting,
+    /// The next message is larger than its bytes that are left. Joins the ring by itself once one of its
+    /// messages is no longer in flight.
+    Starved,
 }
 
 struct Slot<W> {
@@ -49,18 +55,27 @@ struct Slot<W> {
     timeout_ms: u32,
     sample_rate: u8,
     stance: Stance,
-    /// Has credit left and isn't resting; counted in [`Subscribers::able`].
+    /// Has credit left and isn't resting or starved; counted in [`Subscribers::able`].
     able: bool,
     /// Messages that it may still take in the turn it was woken for; counted in [`Subscribers::woken_room`].
     room: u32,
     ring_before: u32,
     ring_after: u32,
     stats: SubscriberStats,
+    /// There where it bounds the bytes in flight.
+    bytes: Option<Box<ByteCredit>>,
 }
 
 impl<W> Slot<W> {
     fn spare(&self) -> u32 {
         self.stats.credit.saturating_sub(self.stats.in_flight)
+    }
+
+    /// Notes that its bound of bytes may let the next message pass.
+    fn has_more_bytes(&mut self) {
+        if self.stance == Stance::Starved {
+            self.stance = Stance::Full;
+        }
     }
 }
 
@@ -70,7 +85,7 @@ pub(super) struct Subscribers<W> {
     free: Vec<u32>,
     ring_front: u32,
     ring_back: u32,
-    /// Number of subscribers that have credit left and aren't resting.
+    /// Number of subscribers that have credit left and aren't resting or starved.
     able: u32,
     /// Messages that the subscribers woken so far are going to take.
     woken_room: u64,
@@ -104,6 +119,7 @@ impl<W: Clone> Subscribers<W> {
             ring_before: NONE,
             ring_after: NONE,
             stats: SubscriberStats::default(),
+            bytes: None,
         };
         if let Some(slot) = self.free.pop() {
             let generation = self.slots[slot as usize].generation.wrapping_add(1);
@@ -125,7 +141,7 @@ impl<W: Clone> Subscribers<W> {
         self.able -= u32::from(self.slots[index].able);
         self.woken_room -= u64::from(self.slots[index].room);
         let tenant = &mut self.slots[index];
-        (tenant.wake, tenant.able, tenant.room) = (None, false, 0);
+        (tenant.wake, tenant.able, tenant.room, tenant.bytes) = (None, false, 0, None);
         self.free.push(slot);
     }
 
@@ -167,6 +183,32 @@ impl<W: Clone> Subscribers<W> {
         self.update_ring(slot);
     }
 
+    /// Bounds the bytes of bodies in flight there; 0: any number. What is in flight while there is no bound
+    /// is not counted later.
+    pub(super) fn set_byte_credit(&mut self, slot: u32, limit: u64) {
+        let tenant = &mut self.slots[slot as usize];
+        match &mut tenant.bytes {
+            _ if limit == 0 => tenant.bytes = None,
+            Some(bytes) => bytes.set(limit),
+            none => *none = Some(Box::new(ByteCredit::new(limit))),
+        }
+        tenant.has_more_bytes();
+        self.update_ring(slot);
+    }
+
+    /// Room for more bodies; `None` where their bytes are not bounded.
+    pub(super) fn byte_room(&self, slot: u32) -> Option<ByteRoom> {
+        self.slots[slot as usize].bytes.as_ref().map(|bytes| bytes.room())
+    }
+
+    /// Counts the body of a message that was delivered. Returns the room for more; `None` where there is no
+    /// bound.
+    pub(super) fn count_bytes(&mut self, slot: u32, offset: Offset, bytes: usize) -> Option<ByteRoom> {
+        let credit = self.slots[slot as usize].bytes.as_mut()?;
+        credit.add(offset, bytes);
+        Some(credit.room())
+    }
+
     pub(super) fn delivered(&mut self, slot: u32) {
         let tenant = &mut self.slots[slot as usize];
         tenant.stats.in_flight += 1;
@@ -178,27 +220,36 @@ impl<W: Clone> Subscribers<W> {
     }
 
     /// One of its messages is no longer in flight: timed out, or as below.
-    pub(super) fn released(&mut self, slot: u32) {
-        let stats = &mut self.slots[slot as usize].stats;
-        stats.in_flight = stats.in_flight.saturating_sub(1);
+    pub(super) fn released(&mut self, slot: u32, offset: Offset) {
+        let tenant = &mut self.slots[slot as usize];
+        tenant.stats.in_flight = tenant.stats.in_flight.saturating_sub(1);
+        if let Some(bytes) = &mut tenant.bytes {
+            bytes.remove(offset);
+            tenant.has_more_bytes();
+        }
         self.update_ring(slot);
     }
 
-    pub(super) fn finished(&mut self, slot: u32) {
+    pub(super) fn finished(&mut self, slot: u32, offset: Offset) {
         self.slots[slot as usize].stats.finish_count += 1;
-        self.released(slot);
+        self.released(slot, offset);
     }
 
-    pub(super) fn requeued(&mut self, slot: u32) {
+    pub(super) fn requeued(&mut self, slot: u32, offset: Offset) {
         self.slots[slot as usize].stats.requeue_count += 1;
-        self.released(slot);
+        self.released(slot, offset);
     }
 
     /// Records that nothing of any subscriber is in flight any more.
     pub(super) fn released_all(&mut self) {
         for slot in 0..self.slots.len() as u32 {
-            if self.slots[slot as usize].wake.is_some() {
-                self.slots[slot as usize].stats.in_flight = 0;
+            let tenant = &mut self.slots[slot as usize];
+            if tenant.wake.is_some() {
+                tenant.stats.in_flight = 0;
+                if let Some(bytes) = &mut tenant.bytes {
+                    bytes.clear();
+                    tenant.has_more_bytes();
+                }
                 self.update_ring(slot);
             }
         }
@@ -212,6 +263,11 @@ impl<W: Clone> Subscribers<W> {
     /// Ends the subscriber's turn: it takes nothing until it parks again.
     pub(super) fn rest(&mut self, slot: u32) {
         self.end_turn(slot, Stance::Resting);
+    }
+
+    /// Ends the turn of a subscriber whose bytes in flight keep the next message back.
+    pub(super) fn starve(&mut self, slot: u32) {
+        self.end_turn(slot, Stance::Starved);
     }
 
     /// Wakes the first in the ring if those woken before are not going to take all of `available`.
@@ -244,7 +300,7 @@ impl<W: Clone> Subscribers<W> {
     fn update_ring(&mut self, slot: u32) {
         let tenant = &mut self.slots[slot as usize];
         let spare = tenant.spare();
-        let able = spare > 0 && tenant.stance != Stance::Resting;
+        let able = spare > 0 && !matches!(tenant.stance, Stance::Resting | Stance::Starved);
         if able != tenant.able {
             tenant.able = able;
             self.able = if able { self.able + 1 } else { self.able - 1 };
@@ -259,7 +315,7 @@ impl<W: Clone> Subscribers<W> {
                 self.leave_ring(slot);
                 self.slots[slot as usize].stance = Stance::Full;
             }
-            Stance::Full | Stance::Waiting | Stance::Woken | Stance::Resting => {}
+            Stance::Full | Stance::Waiting | Stance::Woken | Stance::Resting | Stance::Starved => {}
         }
     }
 

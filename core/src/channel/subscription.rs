@@ -82,6 +82,8 @@ pub struct Subscription {
     pub(super) taken: Vec<TakenMessage>,
     /// Whether a turn ended before a message whose body was too large for what it may take.
     pub(super) held_back: bool,
+    /// Whether a turn ended before a message because of the bytes in flight here.
+    pub(super) is_starved: bool,
     /// Credit left over after the last turn.
     pub(super) spare: u32,
     /// Random but for its lowest 16 bits, which are 0: see [`DeliveryToken`].
@@ -101,6 +103,7 @@ impl Subscription {
             frames: Vec::new(),
             taken: Vec::new(),
             held_back: false,
+            is_starved: false,
             spare: 0,
             mark: fastrand::u64(..) & !u64::from(u16::MAX),
             message_bytes_max: usize::MAX,

@@ -17,8 +17,6 @@ pub(super) struct AckBatch<'a> {
     pub(super) max_delay: Duration,
     /// Acknowledgements that changed nothing.
     pub(super) failures: &'a mut Vec<AckFailure>,
-    /// Called for each message that is no longer in flight.
-    pub(super) left: &'a mut dyn FnMut(MessageId),
     pub(super) finished: u64,
     pub(super) requeued: u64,
 }
@@ -64,12 +62,7 @@ impl AckBatch<'_> {
                     continue;
                 };
                 match acks.delivered(delivery).and_then(|id| act(&mut acks, id)) {
-                    Ok(()) => {
-                        done += 1;
-                        if kind != AckKind::Touch {
-                            (self.left)(delivery.id);
-                        }
-                    }
+                    Ok(()) => done += 1,
                     Err(_) => self.failures.push(failure(token, kind, AckFailureReason::NotInFlight)),
                 }
             }
@@ -95,9 +88,8 @@ mod tests {
 
     use super::*;
 
-    /// A message that leaves no longer takes byte credit; a touched one still does.
     #[test]
-    fn a_message_that_is_answered_has_left_and_one_that_is_touched_has_not() {
+    fn a_message_that_is_answered_is_in_flight_no_more_and_one_that_is_touched_is() {
         let folder = tempfile::tempdir().unwrap();
         let options = Options { data_path: folder.path().join("data"), ..Options::default() };
         let broker = Broker::open(options).unwrap();
@@ -115,12 +107,11 @@ mod tests {
         while subscription.pull(1 << 20, &mut |m| delivered.push((m.id, m.token.unwrap()))) == Pulled::More {}
         assert_eq!(delivered.len(), 4);
         let token = |n: usize| vec![Bytes::copy_from_slice(&delivered[n].1.to_bytes())];
-        let (mut failures, mut left) = (Vec::new(), Vec::new());
+        let mut failures = Vec::new();
         let mut batch = AckBatch {
             subscription: &mut subscription,
             max_delay: Duration::from_secs(3600),
             failures: &mut failures,
-            left: &mut |id| left.push(id),
             finished: 0,
             requeued: 0,
         };
@@ -130,7 +121,10 @@ mod tests {
         batch.touch(&token(3));
         assert_eq!((batch.finished, batch.requeued), (1, 1));
         assert_eq!(failures, []);
-        assert_eq!(left, [0, 1, 2].map(|n: usize| delivered[n].0));
+        assert_eq!(
+            delivered.iter().map(|(id, _)| subscription.holds(*id)).collect::<Vec<_>>(),
+            [false, false, false, true]
+        );
         drop(subscription);
         broker.close().unwrap();
     }

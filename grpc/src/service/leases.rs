@@ -377,7 +377,6 @@ pub(super) async fn acknowledge(
                 subscription: &mut state.subscription,
                 max_delay: core.config.max_delay,
                 failures: &mut failures,
-                left: &mut |_| {},
                 finished: 0,
                 requeued: 0,
             };

@@ -3,15 +3,13 @@
 //! - [`Core`]: what all services share; `stream_end`: when streams end
 //! - `publish`, `publish_stream`: messages in; `publish_batch`: checks and encodes them, for both
 //! - `subscribe`: opening a subscription; `session`: one while it lasts; `response_queue`: its responses on
-//!   their way out; `byte_credit`: bytes in flight; `acks`: acknowledgements by token; `confirm`: those that
-//!   are in the log
+//!   their way out; `acks`: acknowledgements by token; `confirm`: those that are in the log
 //! - `leases`: messages given out without a stream; `start`: where a new channel starts; `pages`: long lists
 //!   in parts
 //! - `admin`, `settings`, `peek`, `stats`, `subscribers`: administering; `discovery`: who has which topic
 
 mod acks;
 mod admin;
-mod byte_credit;
 mod channel_settings;
 mod confirm;
 mod discovery;

@@ -2,11 +2,10 @@
 //! encodes them into responses. There is one waker for all that it may wait for: whatever changes wakes the
 //! session, which then checks everything again.
 
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::BytesMut;
 use mq_core::{Delivery, Departure, Pulled, Subscription, Wake};
@@ -14,13 +13,11 @@ use mq_net::budget::FREE_BYTES;
 use mq_net::clients::Listed;
 use mq_net::signal::Signal;
 use tokio::task::coop;
-use tokio::time::{Instant, Sleep, sleep};
 use tokio_stream::Stream;
 use tonic::{Code, Status, Streaming};
 
 use super::Core;
 use super::acks::AckBatch;
-use super::byte_credit::ByteCredit;
 use super::confirm::Confirm;
 use super::response_queue::{Capacity, ResponseSender};
 use super::stream_end::StreamEnd;
@@ -45,9 +42,6 @@ const BUFFER_BYTES: usize = FRAME_BYTES + 8 * 1024;
 /// Requests read before messages are sent: a client that sends without pause still gets its messages.
 const READS_MAX: usize = 64;
 
-/// Interval at which timeouts are looked for, for a subscriber without byte credit.
-const PRUNE_INTERVAL: Duration = Duration::from_millis(500);
-
 /// Reasons for which a session ends.
 enum End {
     /// The client closed its side.
@@ -70,7 +64,6 @@ pub(super) struct SubscribeSession {
     signal: Arc<Signal>,
     wake: Arc<dyn Wake>,
     stream_end: StreamEnd,
-    bytes: ByteCredit,
     /// Failed acknowledgements that are not sent yet.
     failures: Vec<AckFailure>,
     confirm: Confirm,
@@ -78,10 +71,6 @@ pub(super) struct SubscribeSession {
     confirmed: Option<u64>,
     /// Whether the subscription gave up its turn, and has not pulled since.
     resting: bool,
-    /// Whether the bytes in flight keep messages back.
-    starved: bool,
-    /// Timer for the next search for timed-out messages; `None` unless `starved`.
-    prune: Option<Pin<Box<Sleep>>>,
 }
 
 impl SubscribeSession {
@@ -104,13 +93,10 @@ impl SubscribeSession {
             wake: Arc::clone(&signal) as Arc<dyn Wake>,
             signal,
             stream_end,
-            bytes: ByteCredit::default(),
             failures: Vec::new(),
             confirm: Confirm::default(),
             confirmed: None,
             resting: false,
-            starved: false,
-            prune: None,
         }
     }
 
@@ -187,7 +173,6 @@ impl SubscribeSession {
                     Err(refusal) => return Poll::Ready(End::Ours(refusal.into())),
                 },
             }
-            progress |= self.prune(cx);
             if !progress {
                 if self.signal.rest() {
                     return Poll::Pending;
@@ -250,44 +235,32 @@ impl SubscribeSession {
         let mut limit = if self.core.config.budget.is_spent() { FREE_BYTES } else { FRAME_BYTES };
         let end = loop {
             let room = limit.saturating_sub(frame.len());
-            let left = self.bytes.left();
-            self.starved = left == Some(0);
-            if room == 0 || self.starved {
+            if room == 0 {
                 self.rest();
                 break None;
             }
             self.resting = false;
-            let unused = self.bytes.is_unused();
-            let bytes = &mut self.bytes;
             let mut sink = |delivery: &Delivery<'_>| {
                 if frame.capacity() == 0 {
                     frame.reserve(BUFFER_BYTES);
                 }
-                bytes.add(delivery.id, delivery.body.len());
                 delivery::put(&mut frame, delivery);
                 count += 1;
             };
-            let left = left.map(|left| usize::try_from(left).unwrap_or(usize::MAX));
-            let within = if limit == FREE_BYTES { Some(room.min(left.unwrap_or(room))) } else { left };
-            let pulled = match within.map(|left| self.subscription.pull_within(room, left, &mut sink)) {
-                None => self.subscription.pull(room, &mut sink),
-                Some(Some(pulled)) => pulled,
+            let pulled = match limit {
+                FRAME_BYTES => self.subscription.pull(room, &mut sink),
                 // One that is larger waits for memory, or for its turn to do without.
-                Some(None) if limit == FREE_BYTES => {
-                    if frame.is_empty() && self.may_grow() {
+                _ => match self.subscription.pull_within(room, room, &mut sink) {
+                    Some(pulled) => pulled,
+                    None if frame.is_empty() && self.may_grow() => {
                         limit = FRAME_BYTES;
                         continue;
                     }
-                    self.rest();
-                    break None;
-                }
-                // Larger than all that may be in flight: alone.
-                Some(None) if unused => self.subscription.pull(1, &mut sink),
-                Some(None) => {
-                    self.starved = true;
-                    self.rest();
-                    break None;
-                }
+                    None => {
+                        self.rest();
+                        break None;
+                    }
+                },
             };
             match pulled {
                 Pulled::More => {}
@@ -332,23 +305,6 @@ impl SubscribeSession {
         Refusal::new(Code::NotFound, "CHANNEL_DELETED", text)
     }
 
-    /// Removes timed-out messages from the bytes in flight, at intervals and only where these keep messages
-    /// back. Returns whether it has.
-    fn prune(&mut self, cx: &mut Context<'_>) -> bool {
-        if !self.starved {
-            self.prune = None;
-            return false;
-        }
-        let timer = self.prune.get_or_insert_with(|| Box::pin(sleep(PRUNE_INTERVAL)));
-        let mut looked = false;
-        while timer.as_mut().poll(cx).is_ready() {
-            self.bytes.retain(|id| self.subscription.holds(id));
-            timer.as_mut().reset(Instant::now() + PRUNE_INTERVAL);
-            looked = true;
-        }
-        looked
-    }
-
     /// Applies an update, in the order of its fields.
     ///
     /// # Errors
@@ -358,12 +314,10 @@ impl SubscribeSession {
         if let Some(credit) = credit {
             self.set_credit(credit, "update.")?;
         }
-        let bytes = &mut self.bytes;
         let mut batch = AckBatch {
             subscription: &mut self.subscription,
             max_delay: self.core.config.max_delay,
             failures: &mut self.failures,
-            left: &mut |id| bytes.remove(id),
             finished: 0,
             requeued: 0,
         };
@@ -396,7 +350,7 @@ impl SubscribeSession {
             self.listed.client().set_ready(messages);
         }
         if let Some(bytes) = bytes {
-            self.bytes.set(bytes);
+            self.subscription.acks().set_byte_credit(bytes);
         }
         Ok(())
     }

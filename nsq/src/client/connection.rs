@@ -117,6 +117,12 @@ impl Connection {
         Duration::from_millis(offer.map_or(0, |offer| offer.dedup_window))
     }
 
+    /// Longest delay of a requeue that the server takes, where it says so.
+    pub fn requeue_delay_max(&self) -> Option<Duration> {
+        let offer = self.server.libmq.as_ref().filter(|offer| self.is_extended && offer.max_req_timeout > 0);
+        offer.map(|offer| Duration::from_millis(offer.max_req_timeout))
+    }
+
     /// Publishes `messages` messages with all that the extension has: all or none of them, or each by itself.
     /// `records` are they, encoded by [`put_record`](crate::wire::extension::put_record). Goes out with what
     /// is awaited next; their outcome comes by [`Connection::take_results`], in the order of the calls. A
@@ -344,6 +350,11 @@ impl Connection {
         self.inbox.messages.pop_front()
     }
 
+    /// The number of messages that are here.
+    pub fn messages(&self) -> usize {
+        self.inbox.messages.len()
+    }
+
     /// An acknowledgement that the server refused, oldest first: the newest 1,000 since the last call are
     /// kept. They end nothing.
     pub fn take_late(&mut self) -> Option<Error> {
@@ -387,7 +398,21 @@ impl Connection {
 
     /// Sets how many messages may be in flight. Goes out with what is awaited next.
     pub fn ready(&mut self, n: u32) {
-        self.outbox.put(format!("RDY {n}\n").as_bytes());
+        self.outbox.put_line(format_args!("RDY {n}\n"));
+    }
+
+    /// Sets how many bytes of bodies may be in flight; 0: any number. A single message that is larger comes
+    /// when nothing else is in flight. Goes out with what is awaited next; only for connections that
+    /// [are extended](Connection::is_extended).
+    pub fn set_byte_credit(&mut self, bytes: u64) {
+        self.outbox.put_line(format_args!("CREDIT {bytes}\n"));
+        self.outbox.expect(Expected::ByteCredit);
+    }
+
+    /// Calls of [`Connection::set_byte_credit`], oldest first, that the server has gone by since it was asked
+    /// last: what comes from now on does.
+    pub fn take_byte_credits(&mut self) -> usize {
+        std::mem::take(&mut self.inbox.byte_credits)
     }
 
     /// Reads up to `max` messages (at most 1000) of a topic and moves nothing. Only `mq` knows how. `from`:

@@ -29,6 +29,8 @@ pub(super) struct Inbox {
     pub(super) acknowledged: u64,
     /// Whether SUBSCRIBE created its channel, once it was answered.
     pub(super) created: Option<bool>,
+    /// Answers to CREDIT that were not taken.
+    pub(super) byte_credits: usize,
     /// The answer to the last CONFIRM.
     pub(super) confirmed: Option<Result<(), Error>>,
     /// The answer to the last PEEK.
@@ -48,6 +50,7 @@ impl Inbox {
             results: VecDeque::new(),
             acknowledged: 0,
             created: None,
+            byte_credits: 0,
             confirmed: None,
             peeked: None,
             late: VecDeque::new(),
@@ -124,8 +127,11 @@ impl Inbox {
                 self.created = Some(created.created);
             }
             Some(Expected::Closed) if data == CLOSE_WAIT => {}
+            Some(Expected::ByteCredit) if data == OK => self.byte_credits += 1,
             Some(Expected::Confirmed) if data == OK => self.confirmed = Some(Ok(())),
-            Some(Expected::Peeked) => self.peeked = Some(Peeked::decode(&frames.slice(range))),
+            Some(Expected::Peeked) => {
+                self.peeked = Some(Peeked::decode(&frames.slice(range), self.is_extended));
+            }
             _ => return Err(Error::unexpected(&format!("the response {}", data.escape_ascii()))),
         }
         Ok(())
@@ -138,7 +144,7 @@ impl Inbox {
         };
         match code.as_str() {
             "E_FIN_FAILED" | "E_REQ_FAILED" | "E_TOUCH_FAILED" => {
-                tracing::warn!(%error, "an acknowledgement came too late");
+                tracing::warn!(%error, "an acknowledgement was refused");
                 if self.late.len() == LATE_MAX {
                     self.late.pop_front();
                 }

@@ -101,8 +101,8 @@ struct Head<'a> {
 }
 
 impl Peeked {
-    /// Decodes an answer to PEEK.
-    pub(super) fn decode(data: &Bytes) -> Result<Self, Error> {
+    /// Decodes an answer to PEEK, which is of deliveries where the extension is on.
+    pub(super) fn decode(data: &Bytes, is_extended: bool) -> Result<Self, Error> {
         let broken = |what: &str| Error::Protocol(format!("an answer to PEEK has {what}"));
         let end = data.iter().position(|&b| b == b'\n').ok_or_else(|| broken("no head"))?;
         let head: Head<'_> =
@@ -114,7 +114,10 @@ impl Peeked {
             let end = length.and_then(|length| length.checked_add(4)).filter(|&end| end <= rest.len());
             let end = end.ok_or_else(|| broken("less than it says"))?;
             let message = rest.split_to(end);
-            messages.push(Message::decode(&message, &message[4..])?);
+            messages.push(match is_extended {
+                true => Message { token: None, ..Message::decode_delivery(&message, &message[4..])? },
+                false => Message::decode(&message, &message[4..])?,
+            });
         }
         Ok(Self { channels: head.channels, next: Some(id_of(head.next.as_bytes())?), messages })
     }
@@ -145,9 +148,9 @@ mod tests {
             headers: Vec::new(),
         };
         let want = Peeked { channels: 2, next: Some(MessageId(255)), messages: vec![message] };
-        assert_eq!(Peeked::decode(&Bytes::from(data.clone())).unwrap(), want);
+        assert_eq!(Peeked::decode(&Bytes::from(data.clone()), false).unwrap(), want);
         for end in 0..data.len() {
-            assert!(Peeked::decode(&Bytes::copy_from_slice(&data[..end])).is_err());
+            assert!(Peeked::decode(&Bytes::copy_from_slice(&data[..end]), false).is_err());
         }
     }
 
@@ -155,8 +158,10 @@ mod tests {
         #[test]
         fn any_bytes_are_an_answer_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
             let head = br#"{"channels":2,"next":"00000000000000ff","count":18446744073709551615}"#;
-            let _ = Peeked::decode(&Bytes::from(bytes.clone()));
-            let _ = Peeked::decode(&Bytes::from([&head[..], b"\n", &bytes].concat()));
+            for is_extended in [false, true] {
+                let _ = Peeked::decode(&Bytes::from(bytes.clone()), is_extended);
+                let _ = Peeked::decode(&Bytes::from([&head[..], b"\n", &bytes].concat()), is_extended);
+            }
         }
     }
 }

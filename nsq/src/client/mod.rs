@@ -2,12 +2,14 @@
 //!
 //! - [`Admin`]: asks the HTTP API
 //! - [`Connection`]: publishes, subscribes, peeks; `handshake`: how it begins; `outbox`: commands; `inbox`:
-//!   what comes
+//!   what comes; `decoded`: the same for the fuzzer
 //! - [`Identify`]: what it says of itself; [`ClientTls`]: what it trusts; [`Message`], [`Peeked`] and
 //!   [`Results`]: what it gets; [`Error`]
 
 mod admin;
 mod connection;
+#[cfg(feature = "fuzz-doors")]
+mod decoded;
 mod error;
 mod handshake;
 mod inbox;
@@ -16,6 +18,8 @@ mod outbox;
 
 pub use admin::{Admin, AdminError};
 pub use connection::Connection;
+#[cfg(feature = "fuzz-doors")]
+pub use decoded::decoded;
 pub use error::Error;
 pub use message::{Message, Peeked, Results};
 

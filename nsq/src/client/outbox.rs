@@ -22,6 +22,8 @@ pub(super) enum Expected {
     Published { messages: u64, bytes: usize },
     /// CONFIRM.
     Confirmed,
+    /// CREDIT.
+    ByteCredit,
     /// SUB.
     Subscribed,
     /// CLS.
@@ -59,6 +61,12 @@ impl Outbox {
     /// Appends a command that has no answer, or whose answer is noted with [`Outbox::expect`].
     pub(super) fn put(&mut self, bytes: &[u8]) {
         self.buf.extend_from_slice(bytes);
+    }
+
+    /// Appends a line. Nothing is allocated for it.
+    pub(super) fn put_line(&mut self, line: std::fmt::Arguments<'_>) {
+        // Memory takes what is written.
+        let _ = io::Write::write_fmt(&mut self.buf, line);
     }
 
     /// Appends a line, the length of what `put` appends, and that. Returns how many bytes it is; `Err` with
@@ -150,7 +158,7 @@ impl Outbox {
     /// Appends commands about deliveries, each of them about as many as one may name.
     pub(super) fn put_tokens(&mut self, command: &str, tokens: &[DeliveryToken], rest: &str) {
         for some in tokens.chunks(TOKENS_MAX as usize) {
-            self.put(format!("{command} {}{rest}\n", some.len()).as_bytes());
+            self.put_line(format_args!("{command} {}{rest}\n", some.len()));
             some.iter().for_each(|token| self.put(&token.to_bytes()));
         }
     }

@@ -38,15 +38,25 @@ const FOUND: &[u8] = br#"{"created":false}"#;
 
 impl Extension {
     /// The offer to a client that asks for features.
-    pub(super) fn offer(&mut self, request: &Request, dedup_window: Duration) -> Option<Offer> {
+    pub(super) fn offer(
+        &mut self,
+        request: &Request,
+        dedup_window: Duration,
+        max_req_timeout: Duration,
+    ) -> Option<Offer> {
         if !request.libmq.iter().any(|feature| feature == MESSAGES) {
             return None;
         }
         if self.nonce.is_empty() {
             self.nonce = format!("{:016x}", fastrand::u64(..));
         }
-        let dedup_window = u64::try_from(dedup_window.as_millis()).unwrap_or(u64::MAX);
-        Some(Offer { features: vec![MESSAGES.to_owned()], nonce: self.nonce.clone(), dedup_window })
+        let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        Some(Offer {
+            features: vec![MESSAGES.to_owned()],
+            nonce: self.nonce.clone(),
+            dedup_window: ms(dedup_window),
+            max_req_timeout: ms(max_req_timeout),
+        })
     }
 }
 
@@ -170,8 +180,7 @@ impl Session {
             Err(why) => return refused(ErrorKind::InvalidArgument, why.to_string()),
         };
         if attributes.delay > limits.max_req_timeout {
-            let (ms, max) = (attributes.delay.as_millis(), limits.max_req_timeout.as_millis());
-            let why = format!("a delay of {ms} ms, at most {max} ms are allowed (--max-req-timeout)");
+            let why = delay_too_long(attributes.delay, limits.max_req_timeout);
             return refused(ErrorKind::InvalidArgument, why);
         }
         let mut headers = HeadersBuf::new();
@@ -205,6 +214,25 @@ impl Session {
             written.map(|()| OK_FRAME.to_vec()).map_err(failed)
         });
     }
+}
+
+/// The refusal of a delay, whatever it is of.
+fn delay_too_long(delay: Duration, max: Duration) -> String {
+    let (ms, max) = (delay.as_millis(), max.as_millis());
+    format!("a delay of {ms} ms, at most {max} ms are allowed (--max-req-timeout)")
+}
+
+/// The refusals of a REQUEUE for longer than `max`, one for each delivery: they stay in flight.
+pub(super) fn refused_delay(
+    tokens: Tokens<'_>,
+    delay: Duration,
+    max: Duration,
+) -> impl Iterator<Item = WireError> {
+    let why = delay_too_long(delay, max);
+    tokens.iter().map(move |token| {
+        let id = MessageId::to_hex(token.id);
+        WireError::new(Code::ReqFailed, [b"REQ ", &id[..], b" failed ", why.as_bytes()].concat())
+    })
 }
 
 /// An answer to deliveries.

@@ -450,7 +450,9 @@ impl Session {
             Ok(topic) => {
                 let broker = self.shared.broker.clone();
                 let budget = self.shared.config.budget.clone();
-                self.replies.later_and_large(budget, move || peek(&broker, &topic, from, max.into()));
+                let extended = self.extension.is_on;
+                let work = move || peek(&broker, &topic, from, max.into(), extended);
+                self.replies.later_and_large(budget, work);
             }
             Err(error) => self.fail(WireError::refused(Code::PeekFailed, "PEEK", &error)),
         }

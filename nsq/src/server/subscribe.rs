@@ -8,13 +8,13 @@ use mq_core::{
 };
 use mq_net::clients::{ClientState, Subscribed};
 
-use super::extension::Acknowledge;
+use super::extension::{Acknowledge, refused_delay};
 use super::input::{Burst, Next};
 use super::session::Session;
 use crate::wire::State;
 use crate::wire::command::Command;
 use crate::wire::error::{Code, WireError};
-use crate::wire::frame::CLOSE_WAIT;
+use crate::wire::frame::{CLOSE_WAIT, OK};
 use crate::wire::name::Name;
 use crate::wire::tokens::Tokens;
 
@@ -102,14 +102,20 @@ impl Session {
         })
     }
 
+    /// Refuses the delay of a REQUEUE for each of its deliveries. Returns how many there are.
+    fn refuse_delay(&mut self, tokens: Tokens<'_>, delay: Duration) -> u32 {
+        let mut refused = 0;
+        for error in refused_delay(tokens, delay, self.shared.limits.max_req_timeout) {
+            refused += 1;
+            self.replies.error(error);
+        }
+        refused
+    }
+
     /// Logs acknowledgements that were refused, and the first delay of the connection that was cut.
     fn log_acknowledged(&mut self, refused: u32, cut: Option<Duration>) {
         if refused > 0 {
-            tracing::debug!(
-                client = self.client.id,
-                refused,
-                "acknowledgements of messages that are not in flight"
-            );
+            tracing::debug!(client = self.client.id, refused, "acknowledgements refused");
         }
         if let Some(delay) = cut.filter(|_| !self.said_cut) {
             self.said_cut = true;
@@ -164,13 +170,17 @@ impl Session {
                 }
                 Next::Command(Command::RequeueDeliveries(tokens, delay)) => {
                     done += tokens.len();
-                    cut = cut.or((delay > longest).then_some(delay));
-                    requeued += self.answer_all(
-                        Acknowledge::Requeue(delay.min(longest)),
-                        tokens,
-                        &mut acks,
-                        &mut refused,
-                    );
+                    if delay > longest {
+                        refused += self.refuse_delay(tokens, delay);
+                    } else {
+                        let answer = Acknowledge::Requeue(delay);
+                        requeued += self.answer_all(answer, tokens, &mut acks, &mut refused);
+                    }
+                    None
+                }
+                Next::Command(Command::ByteCredit(bytes)) => {
+                    acks.set_byte_credit(bytes);
+                    self.replies.response(OK);
                     None
                 }
                 Next::Command(Command::ExtendDeliveries(tokens)) => {

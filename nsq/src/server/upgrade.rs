@@ -70,7 +70,11 @@ impl Session {
             auth_required: self.shared.auth.is_some(),
             topology_region: config.topology_region.clone(),
             topology_zone: config.topology_zone.clone(),
-            libmq: self.extension.offer(request, self.shared.broker.dedup_window()),
+            libmq: self.extension.offer(
+                request,
+                self.shared.broker.dedup_window(),
+                self.shared.limits.max_req_timeout,
+            ),
             ..Reply::default()
         };
         let upgrade = (tls || compression.is_some()).then_some(Upgrade { tls, compression });

@@ -124,6 +124,15 @@ pub(super) fn requeue_deliveries<'a>(
     Ok((Command::RequeueDeliveries(tokens, Duration::from_millis(ms)), done))
 }
 
+pub(super) fn byte_credit<'a>(context: &Context<'_>, words: &mut Words<'a>) -> Result<Command<'a>, Stop<'a>> {
+    in_state(context.state != State::Init, "CREDIT")?;
+    let word = words.next().unwrap_or_default();
+    match saturating_number(word) {
+        Some(bytes) => Ok(Command::ByteCredit(bytes)),
+        None => Err(WireError::echo(Code::Invalid, "CREDIT could not parse bytes ", word).into()),
+    }
+}
+
 /// The tokens of an acknowledgement, and where they end.
 pub(super) fn tokens<'a>(
     context: &Context<'_>,

@@ -14,6 +14,7 @@
 //! ```text
 //! {"channels":N,"next":"<16 hex digits>","count":n}\n   n times: u32 length, a message as in a message frame
 //! ```
+//! After an UPGRADE the messages are as in the frame of a delivery, with the tag 0: they are not in flight.
 //! `next` is what to pass as `from` to go on; a topic that does not exist has no channels and no messages.
 //! The answer holds about 1 MiB: it ends early rather than grow beyond, but holds at least one message where
 //! there is one.
@@ -72,7 +73,8 @@ pub struct Limits {
     pub max_msg_size: u32,
     /// Largest body of a command in bytes: 5 MiB. All bodies of an MPUB with their lengths count.
     pub max_body_size: u32,
-    /// Longest delay of a DPUB, an error beyond: 1 h. A session cuts that of a REQ to it.
+    /// Longest delay of a DPUB, an error beyond: 1 h. A session cuts that of a REQ to it, and refuses that of
+    /// a REQUEUE.
     pub max_req_timeout: Duration,
     /// Largest RDY: 2500.
     pub max_rdy_count: u32,
@@ -128,12 +130,14 @@ pub enum Command<'a> {
     SubscribeAt(Name<'a>, Name<'a>, Start, Option<u32>),
     /// FINISH.
     FinishDeliveries(Tokens<'a>),
-    /// REQUEUE; the delay is cut to its limit.
+    /// REQUEUE; the delay may be above its limit.
     RequeueDeliveries(Tokens<'a>, Duration),
     /// EXTEND.
     ExtendDeliveries(Tokens<'a>),
     /// RELEASE.
     ReleaseDeliveries(Tokens<'a>),
+    /// CREDIT: most bytes of bodies in flight; 0: any number. While closing it changes nothing.
+    ByteCredit(u64),
     /// CONFIRM.
     Confirm,
 }
@@ -151,6 +155,7 @@ impl Command<'_> {
                 | Self::RequeueDeliveries(..)
                 | Self::ExtendDeliveries(_)
                 | Self::ReleaseDeliveries(_)
+                | Self::ByteCredit(_)
         )
     }
 }

@@ -7,7 +7,8 @@
 //!
 //! ```text
 //! IDENTIFY      client {..., "libmq":["messages"]}
-//!               server {..., "libmq":{"features":["messages"],"nonce":"<hex>","dedup_window":120000}}
+//!               server {..., "libmq":{"features":["messages"],"nonce":"<hex>","dedup_window":120000,
+//!                                     "max_req_timeout":3600000}}
 //! upgrade     = "UPGRADE " nonce { " " feature } "\n"                                  -> OK
 //!
 //! publish     = "PUBLISH " topic " " ( "all" | "each" ) "\n" u32 length, record*       -> results
@@ -21,6 +22,7 @@
 //! requeue     = "REQUEUE " n " " milliseconds "\n" n * token
 //! extend      = "EXTEND " n "\n" n * token                                             as TOUCH
 //! release     = "RELEASE " n "\n" n * token                     as "REQ 0", and the delivery does not count
+//! credit      = "CREDIT " bytes "\n"                            -> OK, behind what came by the credit before
 //! confirm     = "CONFIRM\n"                       -> OK, once the acknowledgements before it are in the log
 //!
 //! frame       = u32 size, u32 type, data                   type: 3 delivery, 4 results; others as in V2
@@ -82,6 +84,8 @@ pub struct Offer {
     pub nonce: String,
     /// Milliseconds for which topics remember the ids of messages, unless they are set otherwise.
     pub dedup_window: u64,
+    /// Longest delay of a requeue in milliseconds; 0: not said.
+    pub max_req_timeout: u64,
 }
 
 impl Offer {

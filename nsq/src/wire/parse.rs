@@ -1,7 +1,7 @@
 //! The incremental parser of commands: the order of its checks is nsqd's.
 
 use super::arguments::{
-    acknowledged, in_state, peek, publish, publish_deferred, publish_records, ready, requeue,
+    acknowledged, byte_credit, in_state, peek, publish, publish_deferred, publish_records, ready, requeue,
     requeue_deliveries, subscribe, subscribe_at, tokens,
 };
 use super::body::{Body, usize_of};
@@ -139,6 +139,7 @@ impl Parser {
                 let (tokens, done) = tokens(context, "RELEASE", &mut words, body)?;
                 (Command::ReleaseDeliveries(tokens), done)
             }
+            b"CREDIT" if context.extended => (byte_credit(context, &mut words)?, done),
             b"CONFIRM" if context.extended => {
                 in_state(context.state != State::Init, "CONFIRM")?;
                 (Command::Confirm, done)

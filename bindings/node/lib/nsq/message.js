@@ -8,6 +8,9 @@ const FINISH = 0
 const REQUEUE = 1
 const TOUCH = 2
 
+/** The longest delay of a requeue that nsqd takes where it is not told otherwise. */
+const REQUEUE_MAX_MS = 3_600_000
+
 /** A message as a reader's listeners get it. Made of a delivery, or of the bytes that nsqd sends for one. */
 class Message extends EventEmitter {
   #delivery = null
@@ -116,7 +119,8 @@ class Message extends EventEmitter {
     this.#end()
     // First, so that a pause begins before the message can come again.
     if (backoff) this.#hooks?.failed(this)
-    this.#delivery?.requeue({delay: Math.max(delay ?? this.requeueDelay, 0)})
+    // nsqd cuts it, where `mq` refuses.
+    this.#delivery?.requeue({delay: Math.min(Math.max(delay ?? this.requeueDelay, 0), REQUEUE_MAX_MS)})
     this.respond(REQUEUE, () => `REQ ${this.id} ${delay ?? this.requeueDelay}\n`)
     if (backoff) this.emit(Message.BACKOFF)
   }

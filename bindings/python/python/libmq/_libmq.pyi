@@ -74,6 +74,7 @@ class Client:
         sample_rate: int = 0,
         start: str | int | datetime | None = None,
         max_message_bytes: int = 0,
+        max_in_flight_bytes: int = 0,
     ) -> Subscription: ...
     def _subscribe(
         self,
@@ -84,6 +85,7 @@ class Client:
         sample_rate: int,
         start: str | int | datetime | None,
         max_message_bytes: int,
+        max_in_flight_bytes: int,
     ) -> Subscription: ...
     def close(self, timeout: Seconds | None = None) -> None: ...
     def create_topic(self, topic: str) -> None: ...

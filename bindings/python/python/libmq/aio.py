@@ -273,11 +273,12 @@ class Client:
         sample_rate: int = 0,
         start: str | int | datetime | None = None,
         max_message_bytes: int = 0,
+        max_in_flight_bytes: int = 0,
     ) -> Subscription:
         """As libmq.Client.subscribe(). ``async with`` waits for the first attempt at each broker, at most 5 s:
         what is published from then on comes to the channel."""
         subscription = self._client._subscribe(
-            topic, channel, max_in_flight, msg_timeout, sample_rate, start, max_message_bytes
+            topic, channel, max_in_flight, msg_timeout, sample_rate, start, max_message_bytes, max_in_flight_bytes
         )
         return Subscription(subscription, self._loop)
 

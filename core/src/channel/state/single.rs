@@ -39,7 +39,7 @@ impl<W: Clone> State<W> {
     fn take_out(&mut self, offset: Offset, now: Mono) -> Option<PendingMessage> {
         if let Some(owner) = self.in_flight.owner(offset) {
             let attempts = self.in_flight.remove(offset, owner).ok()?;
-            self.subscribers.released(owner);
+            self.subscribers.released(owner, offset);
             return Some(PendingMessage { offset, attempts, in_flight: true, due: None });
         }
         if let Some(attempts) = self.ready.remove(offset) {
