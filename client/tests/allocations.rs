@@ -133,9 +133,12 @@ fn in_batches(client: &Client) -> f64 {
     })
 }
 
+/// Does some work, and returns how many allocations a message of it took.
+type Work = fn(&Client) -> f64;
+
 /// Checks the figures of each kind of work at a broker: no more than so many allocations a message.
 fn check(url: &str, bounds: [f64; 3]) {
-    let works: [(&str, fn(&Client) -> f64); 3] =
+    let works: [(&str, Work); 3] =
         [("sending", sending), ("taking one by one", one_by_one), ("taking in batches", in_batches)];
     let mut above = Vec::new();
     for ((name, work), bound) in works.into_iter().zip(bounds) {

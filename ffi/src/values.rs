@@ -380,6 +380,6 @@ const _: () = {
     assert!(size_of::<mq_receipt>() == 16 && size_of::<mq_message>() == 80);
     assert!(size_of::<mq_failure>() == 48 && size_of::<mq_config>() == 152);
     assert!(size_of::<mq_publish_options>() == 64);
-    assert!(size_of::<mq_subscribe_options>() == 64 && size_of::<mq_topic_settings>() == 56);
+    assert!(size_of::<mq_subscribe_options>() == 72 && size_of::<mq_topic_settings>() == 56);
     assert!(size_of::<mq_channel_settings>() == 88);
 };

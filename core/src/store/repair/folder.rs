@@ -23,6 +23,9 @@ use crate::store::repair::salvage::Sound;
 /// A checkpoint: its number, its position and its entries.
 type Checkpoint = (FileNo, LogPos, Vec<Event>);
 
+/// A log file by its number; `None` for a kind that nothing names.
+type NamedFile = (FileNo, Option<FileKind>);
+
 /// A folder's files, all open: what a running broker removes meanwhile stays readable.
 pub(crate) struct Opened {
     pub(crate) manifest: Option<Manifest>,
@@ -101,7 +104,7 @@ fn open_named(
     mut damage: Vec<Damage>,
 ) -> Result<(Opened, bool)> {
     let mut is_whole = damage.is_empty();
-    let (named, checkpoints) = match &manifest {
+    let (named, checkpoints): (Vec<NamedFile>, Vec<FileNo>) = match &manifest {
         Some(manifest) => {
             let logs = manifest.files.iter().map(|(no, kind)| (*no, Some(*kind)));
             (logs.collect(), manifest.checkpoint.iter().map(|(no, _)| *no).collect())
@@ -141,7 +144,7 @@ fn open_named(
 }
 
 /// Log files and checkpoints of the folder, for want of a manifest. The kinds of files are not known.
-fn found(disk: &dyn Disk) -> Result<(Vec<(FileNo, Option<FileKind>)>, Vec<FileNo>)> {
+fn found(disk: &dyn Disk) -> Result<(Vec<NamedFile>, Vec<FileNo>)> {
     let is_numbered = |name| matches!(name, Name::Log(_) | Name::Checkpoint(_));
     let found =
         own::own(disk, is_numbered).map_err(|e| Error::io("could not look through the data folder", e))?;
