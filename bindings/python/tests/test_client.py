@@ -407,9 +407,15 @@ def test_what_cannot_be_done_ends_in_the_dead_letter_topic(is_remote: bool) -> N
                 time.sleep(0)
             assert dead_letters_of(broker) == 1
             if is_remote:
-                with pytest.raises(libmq.Unsupported):
+                # They say what does it instead.
+                instead = r"`mq settings` does, or (GET|PUT) /(topic|channel)/config over HTTP"
+                with pytest.raises(libmq.Unsupported, match=instead):
+                    client.topic_settings("t")
+                with pytest.raises(libmq.Unsupported, match=instead):
+                    client.set_topic_settings("t", libmq.TopicSettings(durability="memory"))
+                with pytest.raises(libmq.Unsupported, match=instead):
                     client.channel_settings("t", "c")
-                with pytest.raises(libmq.Unsupported):
+                with pytest.raises(libmq.Unsupported, match=instead):
                     client.set_channel_settings("t", "c", libmq.ChannelSettings())
 
 
