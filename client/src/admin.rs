@@ -117,7 +117,8 @@ impl Client {
     /// See [above](#topics-and-channels).
     pub fn topic_settings(&self, topic: &str) -> Result<TopicSettings> {
         let topic = topic.parse().map_err(Error::invalid)?;
-        self.embedded("a topic's settings")?.topic_settings(&topic)
+        self.embedded("to show a topic's settings; `mq settings` does, or GET /topic/config over HTTP")?
+            .topic_settings(&topic)
     }
 
     /// Changes the settings of a topic, all at once, for every publish from now on and over restarts.
@@ -139,7 +140,8 @@ impl Client {
     /// [above](#topics-and-channels).
     pub fn set_topic_settings(&self, topic: &str, settings: TopicSettings) -> Result<()> {
         let topic = topic.parse().map_err(Error::invalid)?;
-        self.embedded("to change a topic's settings")?.set_topic_settings(&topic, settings)
+        self.embedded("to change a topic's settings; `mq settings` does, or PUT /topic/config over HTTP")?
+            .set_topic_settings(&topic, settings)
     }
 
     /// The settings of a channel: its limit of attempts, its dead letter topic.
@@ -149,7 +151,8 @@ impl Client {
     pub fn channel_settings(&self, topic: &str, channel: &str) -> Result<ChannelSettings> {
         let topic = topic.parse().map_err(Error::invalid)?;
         let channel = channel.parse().map_err(Error::invalid)?;
-        self.embedded("a channel's settings")?.channel_settings(&topic, &channel)
+        self.embedded("to show a channel's settings; `mq settings` does, or GET /channel/config over HTTP")?
+            .channel_settings(&topic, &channel)
     }
 
     /// Changes the settings of a channel, all at once, for every message that comes back from now on and over
@@ -179,18 +182,19 @@ impl Client {
     pub fn set_channel_settings(&self, topic: &str, channel: &str, settings: ChannelSettings) -> Result<()> {
         let topic = topic.parse().map_err(Error::invalid)?;
         let channel = channel.parse().map_err(Error::invalid)?;
-        self.embedded("to change a channel's settings")?.set_channel_settings(&topic, &channel, settings)
+        self.embedded("to change a channel's settings; `mq settings` does, or PUT /channel/config over HTTP")?
+            .set_channel_settings(&topic, &channel, settings)
     }
 
     fn change_topic(&self, topic: &str, change: Change) -> Result<()> {
         let topic = topic.parse().map_err(Error::invalid)?;
-        self.embedded("to change a topic")?.change_topic(&topic, change)
+        self.embedded("to change a topic; `mq topics` does")?.change_topic(&topic, change)
     }
 
     fn change_channel(&self, topic: &str, channel: &str, change: Change) -> Result<()> {
         let topic = topic.parse().map_err(Error::invalid)?;
         let channel = channel.parse().map_err(Error::invalid)?;
-        self.embedded("to change a channel")?.change_channel(&topic, &channel, change)
+        self.embedded("to change a channel; `mq topics` does")?.change_channel(&topic, &channel, change)
     }
 
     /// The numbers of all topics and channels, each topic's of one moment.
@@ -198,7 +202,7 @@ impl Client {
     /// # Errors
     /// See [above](#topics-and-channels).
     pub fn stats(&self) -> Result<Stats> {
-        Ok(self.embedded("statistics")?.stats())
+        Ok(self.embedded("statistics; `mq stat` shows them, or GET /stats over HTTP")?.stats())
     }
 
     /// Moves the time of a broker with a test clock on: deferred messages come due, messages in flight time

@@ -301,8 +301,20 @@ impl Client {
         topic: &str,
         messages: impl IntoIterator<Item = M>,
     ) -> Result<Pending> {
+        self.send_encoded_async(topic, Outgoing::encode(messages)).await
+    }
+
+    /// The same of messages that are encoded already.
+    ///
+    /// # Errors
+    /// As [`Client::send_many_async`].
+    ///
+    /// # Cancel safety
+    /// As [`Client::send_many_async`].
+    #[doc(hidden)] // For the packages of other languages.
+    pub async fn send_encoded_async(&self, topic: &str, messages: Result<Outgoing>) -> Result<Pending> {
         let inner = self.open()?;
-        let (topic, messages) = (self::topic(topic)?, Outgoing::encode(messages)?);
+        let (topic, messages) = (self::topic(topic)?, messages?);
         if messages.is_empty() {
             return Err(Error::Invalid("there is no message to send".to_owned()));
         }

@@ -281,6 +281,15 @@ impl Batch {
         self.source.get().map(drop)
     }
 
+    /// Drops bodies and headers: whoever has copied them needs the batch for its answers alone.
+    #[doc(hidden)] // For the packages of other languages.
+    pub fn forget_contents(&mut self) {
+        for delivery in &mut self.deliveries {
+            delivery.body = Bytes::new();
+            delivery.headers = Vec::new();
+        }
+    }
+
     /// Whether the message at this place was finished, requeued or released here. Not for a place past the
     /// end.
     pub fn is_answered(&self, at: usize) -> bool {

@@ -204,10 +204,14 @@ impl Shared {
         if used + bytes <= max {
             return Ok(());
         }
-        Err(Error::new(
-            ErrorKind::Full,
-            format!("the data folder holds {used} bytes, max-disk-bytes is {max}"),
-        ))
+        let text = if self.disk.is_in_memory() {
+            format!(
+                "the memory of this broker is full: beyond its memory limit it holds {used} bytes, of {max} at most; there is room once messages are finished"
+            )
+        } else {
+            format!("the data folder holds {used} bytes, max-disk-bytes is {max}")
+        };
+        Err(Error::new(ErrorKind::Full, text))
     }
 
     /// Whether any topic drops what is too old, so that time alone is reason to look.
@@ -345,4 +349,28 @@ impl Registry {
 fn disk_free(path: &Path) -> Option<u64> {
     let disk = rustix::fs::statvfs(path).ok()?;
     Some(disk.f_bavail.saturating_mul(disk.f_frsize))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::store::disk::crash_disk::CrashDisk;
+    use crate::store::disk::memory_disk::MemoryDisk;
+    use crate::testkit::SIZES;
+
+    #[test]
+    fn a_broker_without_a_folder_that_is_full_speaks_of_memory() {
+        let full = |disk: Arc<dyn Disk>| {
+            let options = Options { max_disk_bytes: 16 * SIZES.file_bytes, ..Options::default() };
+            let shared = Shared::open(disk, Arc::new(SystemClock::new()), SIZES, options).unwrap();
+            let error = shared.disk_room(1 << 30).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Full);
+            error.to_string()
+        };
+        let text = full(Arc::new(MemoryDisk::default()));
+        assert!(text.contains("of 131072 at most") && text.contains("memory"), "{text}");
+        assert!(!text.contains("disk") && !text.contains("folder"), "{text}");
+        assert!(full(Arc::new(CrashDisk::new())).contains("max-disk-bytes is 131072"));
+    }
 }

@@ -97,24 +97,25 @@ const packed = {bytes: Buffer.alloc(0), ends: new Uint32Array(0)}
 function pack(bodies) {
   if (bodies.length > PACKED_BYTES) return -1
   if (packed.ends.length < bodies.length) packed.ends = new Uint32Array(Math.min(Math.max(2 * packed.ends.length, bodies.length), PACKED_BYTES))
-  let used = 0
+  const ends = packed.ends
+  let [bytes, used] = [packed.bytes, 0]
   for (let at = 0; at < bodies.length; at++) {
     const body = bodies[at]
     const isText = typeof body === 'string'
     if (isText ? !check.isWellFormed(body) : !(body instanceof Uint8Array)) return -1
     const most = used + (isText ? UNIT_BYTES : 1) * body.length
-    if (most > packed.bytes.length) {
+    if (most > bytes.length) {
       if (most > PACKED_BYTES) return -1
-      const larger = Buffer.allocUnsafeSlow(Math.min(Math.max(2 * packed.bytes.length, most), PACKED_BYTES))
-      larger.set(packed.bytes.subarray(0, used))
-      packed.bytes = larger
+      const larger = Buffer.allocUnsafeSlow(Math.min(Math.max(2 * bytes.length, most), PACKED_BYTES))
+      larger.set(bytes.subarray(0, used))
+      packed.bytes = bytes = larger
     }
-    if (isText) used += packed.bytes.utf8Write(body, used)
+    if (isText) used += bytes.utf8Write(body, used)
     else {
-      packed.bytes.set(body, used)
+      bytes.set(body, used)
       used += body.length
     }
-    packed.ends[at] = used
+    ends[at] = used
   }
   return used
 }

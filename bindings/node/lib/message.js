@@ -7,6 +7,10 @@ const check = require('./check')
 const {MqError} = require('./error')
 const {wide, flushSoon} = require('./runtime')
 
+/** Views of memory, as `subarray` makes them, and quicker. Where a buffer says none, as in Bun, `Buffer` is it. */
+const View = Buffer[Symbol.species]
+/** What all iterators have. */
+const ITERATOR = Object.getPrototypeOf(Object.getPrototypeOf([][Symbol.iterator]()))
 /** Words of a message: `src/pack.rs` has their order. */
 const WORDS = 10
 const NONE = 0xffffffff
@@ -17,6 +21,7 @@ class Pack {
     // One message's bytes can't be transferred to another thread: they would take those of all others along.
     markAsUntransferable(bytes.buffer)
     this.words = words
+    this.memory = bytes.buffer
     this.bytes = Buffer.from(bytes.buffer)
     this.brokers = brokers
     this.native = native
@@ -72,20 +77,22 @@ function delayOf(options) {
 class Message {
   #pack
   #at
-  #word
   #body
 
   constructor(pack, at) {
     this.#pack = pack
     this.#at = at
-    this.#word = at * WORDS
+  }
+
+  get #word() {
+    return this.#at * WORDS
   }
 
   get body() {
     if (this.#body === undefined) {
-      const {words, bytes} = this.#pack
-      const start = words[this.#word]
-      this.#body = bytes.subarray(start, start + words[this.#word + 1])
+      const {words, memory} = this.#pack
+      const word = this.#at * WORDS
+      this.#body = new View(memory, words[word], words[word + 1])
     }
     return this.#body
   }
@@ -181,18 +188,44 @@ class Message {
   }
 }
 
-/** Messages that came together. */
+/** Messages from `at` to before `end`, one after the other. */
+class Messages {
+  #pack
+  #at
+  #end
+
+  constructor(pack, at, end) {
+    this.#pack = pack
+    this.#at = at
+    this.#end = end
+  }
+
+  next() {
+    return this.#at < this.#end ? {done: false, value: new Message(this.#pack, this.#at++)} : {done: true, value: undefined}
+  }
+
+  return(value) {
+    this.#at = this.#end
+    return {done: true, value}
+  }
+}
+
+Object.setPrototypeOf(Messages.prototype, ITERATOR)
+
+/** Messages that came together: of a pack those from `start` to before `end`. */
 class Batch {
   #pack
   #start
+  #end
 
-  constructor(pack, start) {
+  constructor(pack, start, end) {
     this.#pack = pack
     this.#start = start
+    this.#end = end
   }
 
   get length() {
-    return this.#pack.length - this.#start
+    return this.#end - this.#start
   }
 
   at(index) {
@@ -200,25 +233,25 @@ class Batch {
     return place >= 0 && place < this.length ? new Message(this.#pack, this.#start + place) : undefined
   }
 
-  *[Symbol.iterator]() {
-    for (let at = this.#start; at < this.#pack.length; at++) yield new Message(this.#pack, at)
+  [Symbol.iterator]() {
+    return new Messages(this.#pack, this.#start, this.#end)
   }
 
   finish() {
-    for (let at = this.#start; at < this.#pack.length; at++) this.#pack.finish(at)
+    for (let at = this.#start; at < this.#end; at++) this.#pack.finish(at)
   }
 
   requeue(options) {
     const delay = delayOf(options)
-    for (let at = this.#start; at < this.#pack.length; at++) this.#pack.requeue(at, delay)
+    for (let at = this.#start; at < this.#end; at++) this.#pack.requeue(at, delay)
   }
 
   release() {
-    for (let at = this.#start; at < this.#pack.length; at++) this.#pack.release(at)
+    for (let at = this.#start; at < this.#end; at++) this.#pack.release(at)
   }
 
   touch() {
-    for (let at = this.#start; at < this.#pack.length; at++) this.#pack.touch(at)
+    for (let at = this.#start; at < this.#end; at++) this.#pack.touch(at)
   }
 }
 

@@ -19,6 +19,16 @@ let holds = 0
 /** Takes all outcomes that are there. */
 function settle() {
   const [receipts, offsets, brokers, problems, failures, values] = native.drain()
+  if (receipts !== null) settlePublishes(receipts, offsets, brokers, problems)
+  if (failures !== null) {
+    for (let at = 0; at < failures.length; at += 4) {
+      take(failures[at], new Failure(failures[at + 1], failures[at + 2], failures[at + 3]))
+    }
+  }
+  if (values !== null) for (let at = 0; at < values.length; at += 2) take(values[at], values[at + 1])
+}
+
+function settlePublishes(receipts, offsets, brokers, problems) {
   for (let at = 0, place = 0; at < receipts.length; ) {
     const [number, count] = [receipts[at], receipts[at + 1]]
     at += 2
@@ -38,10 +48,6 @@ function settle() {
     }
     taker.take(list)
   }
-  for (let at = 0; at < failures.length; at += 4) {
-    take(failures[at], new Failure(failures[at + 1], failures[at + 2], failures[at + 3]))
-  }
-  for (let at = 0; at < values.length; at += 2) take(values[at], values[at + 1])
 }
 
 function take(number, outcome) {
@@ -109,16 +115,25 @@ function release() {
   if (--holds === 0) native.keepAlive(false)
 }
 
-/** Calls `flush` of `holder` soon: after all that runs in this turn of the event loop. */
+/**
+ * Calls `flush` of `holder` soon: at the end of this turn of the event loop, after whoever fetches more messages then, so
+ * that the answers to those go out with it. Each time that answers go out wakes two threads.
+ */
 function flushSoon(holder) {
-  if (unflushed.size === 0) process.nextTick(flushAll)
+  if (unflushed.size === 0) process.nextTick(flushLater)
   unflushed.add(holder)
 }
 
-/** Gives all answers that wait to be given. */
+function flushLater() {
+  setImmediate(flushAll)
+}
+
+/** Gives all answers that wait to be given. Returns whether there were any. */
 function flushAll() {
+  if (unflushed.size === 0) return false
   for (const holder of unflushed) holder.flush()
   unflushed.clear()
+  return true
 }
 
 // What is open ends in order, as far as that can be done without a turn of the event loop.

@@ -1,15 +1,20 @@
 'use strict'
 // A subscription: an iterable of messages, which come in batches from the addon.
 
-const {setImmediate: turn} = require('node:timers/promises')
-
 const check = require('./check')
 const {MqError, AbortError, Failure} = require('./error')
 const {Pack, Message, Batch} = require('./message')
 const {waiting, outcomeOf, Watch, hold, release, flushAll} = require('./runtime')
 
-/** Most messages in a batch by itself: the event loop turns between two batches. */
-const BATCH_MAX = 1000
+/** Most messages that are fetched at a time: the event loop turns between two fetches. */
+const FETCH_MAX = 1000
+/**
+ * Time in which a program should be through with what was fetched. One that takes longer gets fewer: those that wait
+ * in the client do not time out, and those that were fetched do.
+ */
+const FETCH_MS = 20
+/** How much more is fetched after a fetch that the program was through with in time. */
+const FETCH_GROWTH = 4
 const CLOSE_TIMEOUT_MS = 10_000
 const FLUSH_TIMEOUT_MS = 10_000
 /** Name of the call that tells what happens to the connections. */
@@ -34,6 +39,11 @@ class Subscription {
   #isHeld = true
   #pack = null
   #at = 0
+  /** Messages of the next fetch. */
+  #many = 1
+  /** Number of messages fetched last, and the time when they came. */
+  #fetched = 0
+  #fetchedAt = 0
   /** The promise of the batch that is on its way. */
   #fetching = null
   #signal
@@ -42,7 +52,7 @@ class Subscription {
   constructor(open, onEnd, {topic, channel, maxInFlight, signal}) {
     this.#topic = topic
     this.#channel = channel
-    this.#max = Math.min(maxInFlight, BATCH_MAX)
+    this.#max = Math.min(maxInFlight, FETCH_MAX)
     this.#onEnd = onEnd
     this.#signal = signal
     hold()
@@ -81,13 +91,9 @@ class Subscription {
 
   /** The next message. */
   next() {
-    const pack = this.#pack
-    if (pack !== null && this.#signal?.aborted !== true) {
-      const value = new Message(pack, this.#at)
-      if (++this.#at === pack.length) this.#pack = null
-      return Promise.resolve({done: false, value})
-    }
-    return this.#later(this.#max, false)
+    return this.#pack !== null && this.#signal?.aborted !== true
+      ? Promise.resolve({done: false, value: this.#takeMessage()})
+      : this.#later(1, false)
   }
 
   /** Ends the subscription: what is not answered goes back. */
@@ -105,7 +111,7 @@ class Subscription {
     const {max = this.#max} = check.options(options, 'the options of batches', ['max'])
     check.count(max, 'max', 1, 1_000_000)
     return {
-      next: () => this.#later(max, true),
+      next: () => this.#nextBatch(max),
       return: () => this.return(),
       [Symbol.asyncIterator]() {
         return this
@@ -113,18 +119,31 @@ class Subscription {
     }
   }
 
+  /** The next batch. */
+  #nextBatch(max) {
+    return this.#pack !== null && this.#signal?.aborted !== true
+      ? Promise.resolve({done: false, value: this.#takeBatch(max)})
+      : this.#later(max, true)
+  }
+
+  #takeBatch(max) {
+    const [pack, start] = [this.#pack, this.#at]
+    this.#at = Math.min(start + max, pack.length)
+    if (this.#at === pack.length) this.#pack = null
+    return new Batch(pack, start, this.#at)
+  }
+
+  #takeMessage() {
+    const value = new Message(this.#pack, this.#at)
+    if (++this.#at === this.#pack.length) this.#pack = null
+    return value
+  }
+
   /** A message or batch, once there is one. Its callers are all functions that hand the promise on. */
   async #later(max, asBatch) {
     for (;;) {
       if (this.#signal?.aborted) throw new AbortError(this.#signal.reason)
-      const pack = this.#pack
-      if (pack !== null) {
-        const at = this.#at
-        const value = asBatch ? new Batch(pack, at) : new Message(pack, at)
-        this.#at++
-        if (asBatch || this.#at === pack.length) this.#pack = null
-        return {done: false, value}
-      }
+      if (this.#pack !== null) return {done: false, value: asBatch ? this.#takeBatch(max) : this.#takeMessage()}
       // Those that wait at the same time share what comes.
       this.#fetching ??= this.#fetch(max)
       const failure = await this.#fetching
@@ -135,17 +154,22 @@ class Subscription {
     }
   }
 
-  /** Fetches a batch. Returns the Failure if there is none. */
+  /** Fetches messages, for one who takes up to `max` at a time. Returns the Failure if there are none. */
   async #fetch(max) {
     try {
-      const failure = await this.#opening
-      if (failure !== undefined) return failure
+      this.#adapt()
+      if (this.#native === null) {
+        const failure = await this.#opening
+        if (failure !== undefined) return failure
+      }
       if (this.#isClosed) return new Failure('CLOSED', 'the subscription is closed', false)
       // Timers and sockets have their turn, however many messages there are.
-      await turn()
+      await new Promise((resolve) => setImmediate(resolve))
       if (this.#isClosed) return new Failure('CLOSED', 'the subscription is closed', false)
-      flushAll()
-      let packed = this.#native.poll(max)
+      const many = Math.max(max, Math.min(this.#many, this.#max))
+      let packed = this.#native.poll(many)
+      // Answers wait for those to messages that are here already, and no longer.
+      if (packed === null && flushAll()) packed = this.#native.poll(many)
       if (packed === null) packed = await new Promise((take) => waiting.set(this.#native.number, {take}))
       if (packed instanceof Failure) {
         this.#end(false)
@@ -155,17 +179,27 @@ class Subscription {
       if (this.#isClosed) return new Failure('CLOSED', 'the subscription is closed', false)
       this.#pack = new Pack(packed)
       this.#at = 0
+      this.#fetched = this.#pack.length
+      this.#fetchedAt = performance.now()
       return undefined
     } finally {
       this.#fetching = null
     }
   }
 
+  /** Fetches more, or less, as the program was through with the last fetch in time or not. */
+  #adapt() {
+    if (this.#fetched === 0) return
+    const took = performance.now() - this.#fetchedAt
+    if (took <= FETCH_MS) this.#many = Math.min(FETCH_GROWTH * this.#many, FETCH_MAX)
+    else this.#many = Math.max(Math.floor((this.#fetched * FETCH_MS) / took), 1)
+  }
+
   /** Sets how many messages may be here without an answer. 0 pauses: nothing more is sent here. */
   setMaxInFlight(maxInFlight) {
     check.count(maxInFlight, 'maxInFlight', 0, 1_000_000)
     this.#maxInFlight = maxInFlight
-    this.#max = Math.min(Math.max(maxInFlight, 1), BATCH_MAX)
+    this.#max = Math.min(Math.max(maxInFlight, 1), FETCH_MAX)
     if (!this.#isClosed) this.#native?.setMaxInFlight(maxInFlight)
   }
 

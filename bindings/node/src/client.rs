@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
-use libmq::{Client, Config, NewMessage, Pending, Start, Stored, SubscribeOptions};
+use bytes::Bytes;
+use libmq::{Client, Config, IntoMessage, NewMessage, Outgoing, Pending, Start, Stored, SubscribeOptions};
 use mq_core::{ChannelName, TopicName};
 use napi::Env;
 use napi::bindgen_prelude::{BigInt, Unknown};
@@ -13,7 +14,7 @@ use napi_derive::napi;
 
 use crate::blocking::blocking;
 use crate::event;
-use crate::gate::{Bodies, Gate, Payload, Publish};
+use crate::gate::{Bodies, Gate, Payload, Publish, split};
 use crate::problem::Problem;
 use crate::runtime::{AtEnd, Environment, GroupResult, Outcome};
 use crate::subscription::SubscriptionHandle;
@@ -63,6 +64,7 @@ impl Room {
     /// unless what was given up before still takes it.
     async fn publish(&self, client: Client, topic: &str, payload: Payload) -> libmq::Result<Stored> {
         let pending = match payload {
+            Payload::Encoded(messages, _) => client.send_encoded_async(topic, Ok(messages)).await?,
             Payload::Bodies(bodies) => client.send_many_async(topic, bodies.iter()).await?,
             Payload::Messages(messages) => client.send_many_async(topic, messages).await?,
         };
@@ -313,8 +315,15 @@ impl NativeClient {
     }
 }
 
+/// Bodies that stand one after the other, encoded.
+fn encode(bytes: &[u8], ends: &[u32]) -> libmq::Result<Payload> {
+    let messages =
+        Outgoing::fill(ends.len(), |batch| split(bytes, ends).try_for_each(|body| body.append_to(batch)))?;
+    Ok(Payload::Encoded(messages, ends.len()))
+}
+
 /// Length of what the crate counts of a message.
-fn length(body: &[u8], id: Option<&[u8]>, headers: &[(String, bytes::Bytes)]) -> usize {
+fn length(body: &[u8], id: Option<&[u8]>, headers: &[(String, Bytes)]) -> usize {
     let headers = headers.iter().map(|(name, value)| name.len() + value.len());
     body.len() + id.map_or(0, <[u8]>::len) + headers.sum::<usize>()
 }
@@ -369,9 +378,20 @@ impl NativeClient {
         ends: Unknown<'_>,
         is_group: bool,
     ) -> napi::Result<u32> {
-        let bytes = value::bytes(&env, value::raw(&bodies))?;
-        let (total, ends) = (bytes.len(), value::numbers(&env, value::raw(&ends))?);
-        Ok(self.enqueue(topic, Payload::Bodies(Bodies::new(bytes, ends)), total, is_group))
+        let (bodies, ends) = (value::raw(&bodies), value::raw(&ends));
+        value::with_numbers(&env, ends, |ends| {
+            value::with_bytes(&env, bodies, |bytes| {
+                let payload = if is_group {
+                    Ok(Payload::Bodies(Bodies::new(Bytes::copy_from_slice(bytes), ends.to_vec())))
+                } else {
+                    encode(bytes, ends)
+                };
+                match payload {
+                    Ok(payload) => self.enqueue(topic, payload, bytes.len(), is_group),
+                    Err(error) => self.failed(error.into()),
+                }
+            })
+        })?
     }
 
     /// Gives up publishes: they have no outcome then. Returns of each why it was never sent, or `null` if it

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use libmq::{Receipt, Result};
 use napi::Env;
-use napi::bindgen_prelude::Unknown;
+use napi::bindgen_prelude::{Null, Unknown};
 
 use crate::client::NativeClient;
 use crate::event;
@@ -126,17 +126,23 @@ impl Drained {
     }
 
     pub(crate) fn into_value(self, env: &Env) -> napi::Result<Unknown<'static>> {
-        let brokers: Vec<String> = self.brokers.iter().map(ToString::to_string).collect();
         let parts = [
-            value::words(env, &self.receipts)?,
-            value::wide_words(env, &self.offsets)?,
-            value::value(env, brokers)?,
-            value::array(env, &self.problems)?,
-            value::array(env, &self.failures)?,
-            value::array(env, &self.values)?,
+            part(env, self.receipts.is_empty(), || value::words(env, &self.receipts))?,
+            part(env, self.receipts.is_empty(), || value::wide_words(env, &self.offsets))?,
+            part(env, self.receipts.is_empty(), || {
+                value::value(env, self.brokers.iter().map(ToString::to_string).collect::<Vec<_>>())
+            })?,
+            part(env, self.problems.is_empty(), || value::array(env, &self.problems))?,
+            part(env, self.failures.is_empty(), || value::array(env, &self.failures))?,
+            part(env, self.values.is_empty(), || value::array(env, &self.values))?,
         ];
         value::returned(env, value::array(env, &parts)?)
     }
+}
+
+/// A value, or `null` where there is nothing in it: most outcomes are of one kind.
+fn part(env: &Env, is_empty: bool, value: impl FnOnce() -> napi::Result<Raw>) -> napi::Result<Raw> {
+    if is_empty { value::value(env, Null) } else { value() }
 }
 
 /// A count as a word: no drain has 2^32 of anything.

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use libmq::NewMessage;
+use libmq::{NewMessage, Outgoing};
 
 /// Messages of a group: beyond it a failed group costs more than a larger one would save.
 const GROUP_MESSAGES_MAX: usize = 1000;
@@ -12,8 +12,10 @@ const GROUP_BYTES_MAX: usize = 256 << 10;
 
 /// Messages as JavaScript gave them.
 pub(crate) enum Payload {
-    /// Bodies alone.
+    /// Bodies alone, each of which may be published again by itself.
     Bodies(Bodies),
+    /// Bodies alone, and their number: all or none of them are stored, so they are encoded already.
+    Encoded(Outgoing, usize),
     Messages(Vec<NewMessage>),
 }
 
@@ -24,18 +26,23 @@ pub(crate) struct Bodies {
 }
 
 impl Bodies {
-    /// Ends that are out of order or beyond the bytes leave bodies empty, which nothing takes.
     pub(crate) fn new(bytes: Bytes, ends: Vec<u32>) -> Self {
         Self { bytes, ends }
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &[u8]> {
-        let mut start = 0;
-        self.ends.iter().map(move |&end| {
-            let end = (end as usize).clamp(start, self.bytes.len());
-            &self.bytes[std::mem::replace(&mut start, end)..end]
-        })
+        split(&self.bytes, &self.ends)
     }
+}
+
+/// Bodies that stand one after the other. Ends that are out of order or beyond the bytes leave some empty,
+/// which nothing takes.
+pub(crate) fn split<'a>(bytes: &'a [u8], ends: &'a [u32]) -> impl Iterator<Item = &'a [u8]> {
+    let mut start = 0;
+    ends.iter().map(move |&end| {
+        let end = (end as usize).clamp(start, bytes.len());
+        &bytes[std::mem::replace(&mut start, end)..end]
+    })
 }
 
 /// Messages that were published by one call, or one after the other.
@@ -51,6 +58,7 @@ impl Part {
     pub(crate) fn messages(&self) -> usize {
         match &self.payload {
             Payload::Bodies(bodies) => bodies.ends.len(),
+            Payload::Encoded(_, count) => *count,
             Payload::Messages(messages) => messages.len(),
         }
     }
@@ -78,7 +86,7 @@ impl Publish {
     pub(crate) fn bodies(&self) -> impl Iterator<Item = &[u8]> {
         self.parts.iter().flat_map(|part| match &part.payload {
             Payload::Bodies(bodies) => Some(bodies.iter()).into_iter().flatten(),
-            Payload::Messages(_) => None.into_iter().flatten(),
+            Payload::Encoded(..) | Payload::Messages(_) => None.into_iter().flatten(),
         })
     }
 

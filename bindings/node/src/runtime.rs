@@ -190,7 +190,8 @@ impl Runtime {
         self.environment.end();
     }
 
-    /// The outcomes that are there: `[receipts, offsets, brokers, problems, failures, values]`.
+    /// The outcomes that are there: `[receipts, offsets, brokers, problems, failures, values]`, each `null`
+    /// where there are none.
     ///
     /// `receipts` has for each publish its number and count, and for each receipt the broker's place in
     /// `brokers` above three bits: 1 for a duplicate, 2 for one that has an offset, which is in `offsets` at

@@ -1,5 +1,7 @@
 //! A subscription, and its messages until they are answered.
 
+use std::cell::{Cell, RefCell};
+use std::ops::Range;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
@@ -48,7 +50,7 @@ impl SubscriptionHandle {
     }
 
     /// Messages as JavaScript gets them: words, bytes, brokers, and the batch for the answers.
-    pub(crate) fn batch(env: &Env, batch: Batch) -> napi::Result<Raw> {
+    pub(crate) fn batch(env: &Env, mut batch: Batch) -> napi::Result<Raw> {
         let messages = batch.iter().as_slice();
         let fitting = fitting(messages);
         batch.requeue(fitting.., Duration::ZERO);
@@ -58,9 +60,12 @@ impl SubscriptionHandle {
             value::words(env, &packed.words)?,
             value::filled(env, packed.bytes, |bytes| fill(messages, bytes))?,
             value::value(env, packed.brokers)?,
-            value::value(env, NativeBatch { batch })?,
         ];
-        value::array(env, &parts)
+        // JavaScript has its own copy, and may keep the batch for long.
+        batch.forget_contents();
+        let [words, bytes, brokers] = parts;
+        let answers = value::value(env, NativeBatch::new(batch, fitting))?;
+        value::array(env, &[words, bytes, brokers, answers])
     }
 }
 
@@ -183,33 +188,59 @@ impl NativeSubscription {
 /// back when it is collected.
 #[napi]
 pub struct NativeBatch {
-    batch: Batch,
+    /// `None` once all of them are answered: the collector may take its time.
+    batch: RefCell<Option<Batch>>,
+    /// Messages without an answer.
+    left: Cell<usize>,
+}
+
+impl NativeBatch {
+    /// The answers to the first `count` messages, the only ones that JavaScript has.
+    fn new(batch: Batch, count: usize) -> Self {
+        Self { batch: RefCell::new(Some(batch)), left: Cell::new(count) }
+    }
+
+    /// Answers messages from `start` to before `end`, which have no answer yet.
+    fn answer(&self, start: u32, end: u32, answer: impl FnOnce(&Batch, Range<usize>)) {
+        let range = start as usize..end as usize;
+        let left = self.left.get().saturating_sub(range.len());
+        self.left.set(left);
+        let mut batch = self.batch.borrow_mut();
+        if let Some(batch) = &*batch {
+            answer(batch, range);
+        }
+        if left == 0 {
+            *batch = None;
+        }
+    }
 }
 
 #[napi]
 impl NativeBatch {
-    /// Finishes messages from `start` to before `end`.
+    /// Finishes messages from `start` to before `end`. As by the next two, each is answered once.
     #[napi]
     pub fn finish(&self, start: u32, end: u32) {
-        self.batch.finish(start as usize..end as usize);
+        self.answer(start, end, |batch, range| batch.finish(range));
     }
 
     /// Requeues them.
     #[napi]
     pub fn requeue(&self, start: u32, end: u32, delay_ms: f64) {
         let delay = Duration::try_from_secs_f64(delay_ms / 1000.0).unwrap_or_default();
-        self.batch.requeue(start as usize..end as usize, delay);
+        self.answer(start, end, |batch, range| batch.requeue(range, delay));
     }
 
     /// Returns them as ones that nobody looked at.
     #[napi]
     pub fn release(&self, start: u32, end: u32) {
-        self.batch.release(start as usize..end as usize);
+        self.answer(start, end, |batch, range| batch.release(range));
     }
 
     /// Starts their timeouts anew.
     #[napi]
     pub fn touch(&self, start: u32, end: u32) {
-        self.batch.touch(start as usize..end as usize);
+        if let Some(batch) = &*self.batch.borrow() {
+            batch.touch(start as usize..end as usize);
+        }
     }
 }

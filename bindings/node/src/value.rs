@@ -25,54 +25,51 @@ pub(crate) fn bytes(env: &Env, value: Raw) -> napi::Result<Bytes> {
     if kind(env, value)? == sys::ValueType::napi_string {
         return Ok(string(env, value)?.into());
     }
-    let (mut array_kind, mut length, mut data) = (0, 0, ptr::null_mut());
+    with_bytes(env, value, Bytes::copy_from_slice)
+}
+
+/// Calls `read` with the bytes of a `Uint8Array`, where they stand. `read` calls nothing of JavaScript's.
+pub(crate) fn with_bytes<T>(env: &Env, array: Raw, read: impl FnOnce(&[u8]) -> T) -> napi::Result<T> {
+    let (data, length) = elements_of(env, array, sys::TypedarrayType::uint8_array)
+        .ok_or_else(|| expected("a string or a Uint8Array"))?;
+    if length == 0 {
+        return Ok(read(&[]));
+    }
+    // SAFETY: `length` bytes stand at `data` as long as no JavaScript runs, which none does during `read`.
+    Ok(read(unsafe { std::slice::from_raw_parts(data.cast::<u8>(), length) }))
+}
+
+/// The same with the numbers of a `Uint32Array`.
+pub(crate) fn with_numbers<T>(env: &Env, array: Raw, read: impl FnOnce(&[u32]) -> T) -> napi::Result<T> {
+    let (data, length) = elements_of(env, array, sys::TypedarrayType::uint32_array)
+        .ok_or_else(|| expected("a Uint32Array"))?;
+    if length == 0 {
+        return Ok(read(&[]));
+    }
+    // SAFETY: as in `with_bytes`, aligned as JavaScript requires it of the array.
+    Ok(read(unsafe { std::slice::from_raw_parts(data.cast::<u32>(), length) }))
+}
+
+/// Place and number of the elements of a typed array, if it is one of this kind. The place of none is null.
+fn elements_of(
+    env: &Env,
+    array: Raw,
+    wanted: sys::napi_typedarray_type,
+) -> Option<(*mut std::ffi::c_void, usize)> {
+    let (mut kind, mut length, mut data) = (0, 0, ptr::null_mut());
     // SAFETY: as in `kind`; anything but a typed array is answered with an error.
     let status = unsafe {
         sys::napi_get_typedarray_info(
             env.raw(),
-            value,
-            &raw mut array_kind,
+            array,
+            &raw mut kind,
             &raw mut length,
             &raw mut data,
             ptr::null_mut(),
             ptr::null_mut(),
         )
     };
-    if status != sys::Status::napi_ok || array_kind != sys::TypedarrayType::uint8_array {
-        return Err(expected("a string or a Uint8Array"));
-    }
-    if length == 0 {
-        return Ok(Bytes::new());
-    }
-    // SAFETY: `length` elements of a byte stand at `data` as long as no JavaScript runs, which is longer than
-    // the copy takes.
-    Ok(Bytes::copy_from_slice(unsafe { std::slice::from_raw_parts(data.cast::<u8>(), length) }))
-}
-
-/// Numbers of a `Uint32Array`, copied.
-pub(crate) fn numbers(env: &Env, value: Raw) -> napi::Result<Vec<u32>> {
-    let (mut array_kind, mut length, mut data) = (0, 0, ptr::null_mut());
-    // SAFETY: as in `bytes`.
-    let status = unsafe {
-        sys::napi_get_typedarray_info(
-            env.raw(),
-            value,
-            &raw mut array_kind,
-            &raw mut length,
-            &raw mut data,
-            ptr::null_mut(),
-            ptr::null_mut(),
-        )
-    };
-    if status != sys::Status::napi_ok || array_kind != sys::TypedarrayType::uint32_array {
-        return Err(expected("a Uint32Array"));
-    }
-    if length == 0 {
-        return Ok(Vec::new());
-    }
-    // SAFETY: `length` elements stand at `data`, aligned as JavaScript requires it of the array, as long as
-    // no JavaScript runs.
-    Ok(unsafe { std::slice::from_raw_parts(data.cast::<u32>(), length) }.to_vec())
+    (status == sys::Status::napi_ok && kind == wanted).then_some((data, length))
 }
 
 fn string(env: &Env, value: Raw) -> napi::Result<Vec<u8>> {

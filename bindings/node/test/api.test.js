@@ -338,6 +338,50 @@ describe('subscriptions', () => {
     assert.equal((await third).value.text(), 'three')
   })
 
+  test('a program that is slow has no message time out before its turn', async (t) => {
+    const client = await memory(t)
+    const subscription = client.subscribe('t', 'c', {maxInFlight: 100, msgTimeout: 1000})
+    await client.publish('t', Array.from({length: 60}, (_, n) => String(n)))
+    const seen = []
+    for await (const message of subscription) {
+      seen.push(message.text())
+      // All of them together take longer than one may.
+      await new Promise((resolve) => setTimeout(resolve, 25))
+      message.finish()
+      if (seen.length === 60) break
+    }
+    assert.deepEqual(seen, Array.from({length: 60}, (_, n) => String(n)))
+    assert.equal((await client.stats()).topics[0].channels[0].timedOut, 0)
+  })
+
+  test('batches and messages come in turns, and a batch has no more than was asked for', async (t) => {
+    const client = await memory(t)
+    const subscription = client.subscribe('t', 'c', {maxInFlight: 10_000})
+    const wanted = Array.from({length: 5000}, (_, n) => String(n))
+    await client.publish('t', wanted)
+    const batches = subscription.batches({max: 7})
+    const seen = []
+    while (seen.length < wanted.length) {
+      const {value: message} = await subscription.next()
+      seen.push(message.text())
+      message.finish()
+      if (seen.length === wanted.length) break
+      const {value: batch} = await batches.next()
+      assert.ok(batch.length >= 1 && batch.length <= 7, `${batch.length} messages`)
+      assert.deepEqual([batch.at(0).text(), batch.at(-1).text()], [wanted[seen.length], wanted[seen.length + batch.length - 1]])
+      assert.deepEqual([batch.at(batch.length), batch.at(-1 - batch.length)], [undefined, undefined])
+      for (const one of batch) seen.push(one.text())
+      // One by one, with some that are answered already.
+      batch.at(-1).finish()
+      batch.finish()
+      assert.ok(Array.from(batch).every((one) => one.isAnswered))
+    }
+    assert.deepEqual(seen, wanted)
+    await subscription.flush()
+    const {depth, inFlight} = (await client.stats()).topics[0].channels[0]
+    assert.deepEqual([depth, inFlight], [0, 0])
+  })
+
   test('timers have their turn while messages keep coming', async (t) => {
     const client = await memory(t)
     const subscription = client.subscribe('t', 'c', {maxInFlight: 100})

@@ -1,10 +1,12 @@
 //! Arguments: bodies, headers, durations.
 
+use std::ptr;
 use std::time::Duration;
 
 use bytes::Bytes;
 use libmq::{Borrowed, Error, IntoMessage, NewMessage, Outgoing, OutgoingBatch};
 use pyo3::exceptions::{PyOverflowError, PyTypeError};
+use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyDict, PyList, PyMemoryView, PyString, PyTuple};
 
@@ -74,21 +76,24 @@ impl Bodies {
         if body.cast::<PyDict>().is_ok() {
             return Err(PyTypeError::new_err("a body is bytes or str, not dict: use json.dumps()"));
         }
+        if let Ok(list) = body.cast::<PyList>()
+            && extras.are_none()
+        {
+            let messages = Outgoing::fill(list.len(), |batch| append_bodies(batch, list))?;
+            return Ok(Self { messages, are_many: true });
+        }
         let ids = extras.id.map(ids).transpose()?;
         let (mut left, mut bodies) = (ids.iter().flatten(), 0);
-        let mut append = |batch: &mut OutgoingBatch, body: &Bound<'_, PyAny>| {
-            let id = left.next().map(|id| &id[..]);
-            bodies += 1;
-            let appended = with_bytes(body, |body| Borrowed { body, id, like: &like }.append_to(batch))?;
-            appended.ok_or_else(|| must_be_bytes("a body", body))?.or_raise(py)
-        };
-        let messages = if let Ok(list) = body.cast::<PyList>() {
-            Outgoing::fill(list.len(), |batch| list.iter().try_for_each(|body| append(batch, &body)))
-        } else if let Ok(mut items) = body.try_iter() {
-            Outgoing::fill(0, |batch| items.try_for_each(|body| append(batch, &body?)))
-        } else {
-            Err(must_be_bytes("a body", body))
-        }?;
+        let Ok(mut items) = body.try_iter() else { return Err(must_be_bytes("a body", body)) };
+        let expected = body.cast::<PyList>().map_or(0, |list| list.len());
+        let messages = Outgoing::fill(expected, |batch| {
+            items.try_for_each(|body| {
+                let (body, id) = (body?, left.next().map(|id| &id[..]));
+                bodies += 1;
+                let appended = with_bytes(&body, |body| Borrowed { body, id, like: &like }.append_to(batch))?;
+                appended.ok_or_else(|| must_be_bytes("a body", &body))?.or_raise(py)
+            })
+        })?;
         if let Some(ids) = &ids
             && ids.len() != bodies
         {
@@ -99,7 +104,43 @@ impl Bodies {
     }
 }
 
+/// Appends the bodies of a list, which are all that their messages have. Nothing is made for one that is
+/// bytes, not even a reference: of a list of many, that would be most of the work.
+#[allow(unsafe_code, reason = "references that are borrowed have no other interface")]
+fn append_bodies(batch: &mut OutgoingBatch, list: &Bound<'_, PyList>) -> PyResult<()> {
+    let py = list.py();
+    let mut at = 0_usize;
+    // Asked for each time, as a list is iterated: what is no bytes could run code of the program.
+    while at < list.len() {
+        // SAFETY: a place in the list, with the interpreter's lock held.
+        let body = unsafe { ffi::PyList_GetItem(list.as_ptr(), at.cast_signed()) };
+        at += 1;
+        let (mut data, mut length) = (ptr::null_mut(), 0);
+        // SAFETY: an element of the list, which keeps it alive as long as no code of the program runs; the
+        // places are those of a pointer and a length.
+        let is_bytes = unsafe {
+            ffi::PyBytes_CheckExact(body) != 0
+                && ffi::PyBytes_AsStringAndSize(body, &raw mut data, &raw mut length) == 0
+        };
+        if is_bytes {
+            // SAFETY: so many bytes stand there, never null, and never change; no code of the program runs.
+            let bytes = unsafe { std::slice::from_raw_parts(data.cast::<u8>(), length.unsigned_abs()) };
+            bytes.append_to(batch).or_raise(py)?;
+            continue;
+        }
+        // SAFETY: an element, as above, with a reference of its own from here on.
+        let body = unsafe { Bound::from_borrowed_ptr(py, body) };
+        let appended = with_bytes(&body, |bytes| bytes.append_to(batch))?;
+        appended.ok_or_else(|| must_be_bytes("a body", &body))?.or_raise(py)?;
+    }
+    Ok(())
+}
+
 impl Extras<'_, '_> {
+    fn are_none(&self) -> bool {
+        self.headers.is_none() && self.id.is_none() && self.delay.is_none()
+    }
+
     /// A message with the headers and the delay that all have.
     fn like(&self) -> PyResult<NewMessage> {
         let mut like = NewMessage::default();

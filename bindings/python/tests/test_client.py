@@ -146,6 +146,17 @@ def test_what_is_not_answered_comes_again(client: libmq.Client) -> None:
         assert sorted(take(subscription, 3)) == ["a", "b", "c"]
 
 
+def test_bodies_of_a_list_come_whole(client: libmq.Client) -> None:
+    class Own(bytes):
+        pass
+
+    bodies: list[bytes | bytearray | str] = [b"0", Own(b"1"), "zwölf", b"3" * 5000, bytearray(b"4"), b"5"]
+    client.publish("t", bodies)
+    client.send("t", bodies * 20)
+    with client.subscribe("t", "c", max_in_flight=1000) as subscription:
+        assert sorted(take(subscription, 21 * 6)) == sorted(["0", "1", "zwölf", "3" * 5000, "4", "5"] * 21)
+
+
 def test_headers_and_ids_are_kept_or_refused_by_name(client: libmq.Client, is_nsqd: bool) -> None:
     headers: dict[str, str | bytes] = {"colour": "red", "size": b"\xff"}
     if is_nsqd:
@@ -186,6 +197,8 @@ WRONG: list[tuple[Callable[[Any], Any], type[Exception], str]] = [
     (lambda client: client.publish("t", ""), ValueError, "empty"),
     (lambda client: client.publish("t", 5), TypeError, "not int"),
     (lambda client: client.publish("t", ["x", 5]), TypeError, "not int"),
+    (lambda client: client.publish("t", [b"x", 5]), TypeError, "not int"),
+    (lambda client: client.publish("t", [b"x", b""]), ValueError, "empty"),
     (lambda client: client.publish("t", {"a": 1}), TypeError, "json.dumps"),
     (lambda client: client.publish("t", "x", id=""), ValueError, "leave it out"),
     (lambda client: client.publish("t", "x", delay=-1), ValueError, "at least 0"),
@@ -407,9 +420,15 @@ def test_what_cannot_be_done_ends_in_the_dead_letter_topic(is_remote: bool) -> N
                 time.sleep(0)
             assert dead_letters_of(broker) == 1
             if is_remote:
-                with pytest.raises(libmq.Unsupported):
+                # They say what does it instead.
+                instead = r"`mq settings` does, or (GET|PUT) /(topic|channel)/config over HTTP"
+                with pytest.raises(libmq.Unsupported, match=instead):
+                    client.topic_settings("t")
+                with pytest.raises(libmq.Unsupported, match=instead):
+                    client.set_topic_settings("t", libmq.TopicSettings(durability="memory"))
+                with pytest.raises(libmq.Unsupported, match=instead):
                     client.channel_settings("t", "c")
-                with pytest.raises(libmq.Unsupported):
+                with pytest.raises(libmq.Unsupported, match=instead):
                     client.set_channel_settings("t", "c", libmq.ChannelSettings())
 
 

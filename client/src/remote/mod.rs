@@ -40,8 +40,9 @@ use peeker::Peeker;
 use producer::addresses;
 pub(crate) use tuning::Tuning;
 
-/// Threads of the one runtime of the process: they only move bytes.
-const THREADS: usize = 2;
+/// Threads of the one runtime of the process: they only move bytes. With a second one, each wake-up of a
+/// connection went through both: one of them ran it, and woke the other to watch the sockets.
+const THREADS: usize = 1;
 /// Time for which an address at which the extension was refused is spoken to without.
 const PLAIN: Duration = Duration::from_secs(10 * 60);
 /// Delay before the first new attempt to connect.

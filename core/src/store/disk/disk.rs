@@ -54,6 +54,10 @@ pub trait Disk: Send + Sync {
     fn version(&self) -> io::Result<u64>;
     /// Releases the folder, so that others can open it. Nothing is changed through this disk afterwards.
     fn release(&self) {}
+    /// Whether there is no folder: the files are in memory.
+    fn is_in_memory(&self) -> bool {
+        false
+    }
 }
 
 /// An open file. Callers never write the same bytes from two threads at once.

@@ -91,6 +91,10 @@ impl Disk for MemoryDisk {
     fn version(&self) -> io::Result<u64> {
         Ok(self.names.lock().changes)
     }
+
+    fn is_in_memory(&self) -> bool {
+        true
+    }
 }
 
 impl MemoryFile {
