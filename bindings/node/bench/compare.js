@@ -160,21 +160,22 @@ function load() {
   console.log((performance.now() - began).toFixed(2))
 }
 
-/** Name, what runs, and whether it consumes what is there. The first of each group is what the others stand beside. */
+/** Name, what runs, whether it consumes what is there, and the bar: the part of nsqjs's cost that it may have. The first of
+ * each group is what the others stand beside. */
 const CASES = [
   [
     ['nsqjs: publish, 1000 at once', (address) => nsqjsWriter(address, 1), false],
-    ['libmq: publish, 1000 at once', singles, false]
+    ['libmq: publish, 1000 at once', singles, false, 6]
   ],
   [
     ['nsqjs: publish, lists of 100', (address) => nsqjsWriter(address, BATCH), false],
-    ['libmq: publish, lists of 100', lists, false]
+    ['libmq: publish, lists of 100', lists, false, 10]
   ],
   [
     ['nsqjs: Reader, finish', (address) => reader(flags.nsqjs, address, 200), true],
     ['libmq/nsq: Reader, finish', (address) => reader(path.join(flags.package, 'nsq.js'), address, 200), true],
-    ['libmq: for await, finish', loop, true],
-    ['libmq: batches of 100, finish', batches, true]
+    ['libmq: for await, finish', loop, true, 8],
+    ['libmq: batches of 100, finish', batches, true, 10]
   ]
 ]
 
@@ -218,14 +219,16 @@ async function main() {
     return
   }
   for (const name of ['mq', 'nsqjs']) if (flags[name] === undefined) throw new Error(`--${name} is missing`)
-  console.log(`${''.padEnd(32)}  CPU us a message   of nsqjs's`)
+  console.log(`${''.padEnd(32)}  CPU us a message   of nsqjs's   bar`)
   for (const group of CASES) {
     let peer
     for (const one of group) {
       let best = Infinity
       for (let round = 0; round < Number(flags.rounds); round++) best = Math.min(best, await measure(one))
       peer ??= best
-      console.log(`${one[0].padEnd(32)}  ${best.toFixed(2).padStart(16)}   1/${(peer / best).toFixed(1)}`)
+      const [name, , , bar] = one
+      const part = `1/${(peer / best).toFixed(1)}`
+      console.log(`${name.padEnd(32)}  ${best.toFixed(2).padStart(16)}   ${part.padEnd(10)}   ${bar ? `1/${bar}` : ''}`.trimEnd())
     }
   }
   for (const [name, , units] of ALONE) {

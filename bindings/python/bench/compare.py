@@ -190,6 +190,15 @@ CASES: dict[str, tuple[Callable[[str, int], None], bool]] = {
     "libmq: batches of 100, finish": (libmq_batches, True),
 }
 
+# The part of pynsq's cost that each may have.
+BARS = {
+    "libmq: send, one at a time": 15,
+    "libmq: send, lists of 100": 10,
+    "libmq: for, finish": 15,
+    "libmq: async for, finish": 10,
+    "libmq: batches of 100, finish": 50,
+}
+
 
 def embedded() -> tuple[float, float]:
     """Messages a second of lists of BATCH to a broker in this process, and microseconds of one publish."""
@@ -255,12 +264,14 @@ def main() -> None:
         CASES[arguments.case][0](arguments.url, arguments.messages)
         return
     peer = 0.0
-    print(f"{'':32}  CPU us a message   of pynsq's")
+    print(f"{'':32}  CPU us a message   of pynsq's   bar")
     for name in CASES:
         best = min(measure(name, arguments.messages) for _ in range(arguments.rounds))
         if name.startswith("pynsq"):
             peer = best
-        print(f"{name:32}  {best:16.2f}   1/{peer / best:.1f}", flush=True)
+        part = f"1/{peer / best:.1f}"
+        bar = f"1/{BARS[name]}" if name in BARS else ""
+        print(f"{name:32}  {best:16.2f}   {part:10}   {bar}".rstrip(), flush=True)
     several = [embedded() for _ in range(arguments.rounds)]
     print(f"in this process, lists of {BATCH}: {max(rate for rate, _ in several) / 1e6:.2f} M messages a second")
     print(f"in this process, one publish: {min(one for _, one in several):.2f} us")
