@@ -1,10 +1,10 @@
 //! Every way in which a delay comes to a broker, at the limit (`--max-req-timeout`) and above it. Publishes
-//! above it are refused. Requeues are too, over gRPC; over NSQ's protocol, where a refused `REQ` would leave
-//! the message in flight and the consumer without an answer, they are cut to it, as by nsqd.
+//! and requeues above it are refused; a plain `REQ` of NSQ's protocol, which would leave the message in
+//! flight and the consumer without an answer, is cut to it, as by nsqd.
 
 use std::time::Duration;
 
-use mq_core::{ChannelName, ChannelStats, Start, TopicName};
+use mq_core::{ChannelName, ChannelStats, TopicName};
 use mq_grpc::Config;
 use mq_grpc::v1::publish_service_client::PublishServiceClient;
 use mq_grpc::v1::subscribe_response::Response as Answer;
@@ -187,22 +187,11 @@ async fn a_requeue_for_longer_than_the_limit_is_cut_to_it_over_nsqs_protocol() {
     let stack = start(Duration::from_millis(50)).await;
     let channel = ChannelName::parse("c").unwrap();
     stack.publish("t", &["x"]).await;
-    for (extension, attempts) in [(false, 1), (true, 3)] {
-        let mut connection = nsq(&stack, extension).await;
-        match extension {
-            true => drop(connection.subscribe_at(&topic(), &channel, Start::Now, None, 1).await.unwrap()),
-            false => connection.subscribe(&topic(), &channel, 1).await.unwrap(),
-        }
-        let first = soon("a message", connection.next()).await.unwrap().unwrap();
-        assert_eq!(first.attempts, attempts);
-        let hour = Duration::from_millis(LIMIT_MS);
-        match first.token {
-            Some(token) => connection.requeue_deliveries(&[token], hour),
-            None => connection.requeue(first.id, hour),
-        }
-        let again = soon("the message again", connection.next()).await.unwrap().unwrap();
-        assert_eq!(again.attempts, attempts + 1, "extension: {extension}");
-        connection.requeue(again.id, Duration::ZERO);
-        connection.close().await.unwrap();
-    }
+    let mut connection = nsq(&stack, false).await;
+    connection.subscribe(&topic(), &channel, 1).await.unwrap();
+    let first = soon("a message", connection.next()).await.unwrap().unwrap();
+    connection.requeue(first.id, Duration::from_millis(LIMIT_MS));
+    let again = soon("the message again", connection.next()).await.unwrap().unwrap();
+    assert_eq!(again.attempts, 2);
+    connection.close().await.unwrap();
 }
