@@ -69,8 +69,8 @@ class Pack {
 
 function delayOf(options) {
   const {delay = 0} = check.options(options, 'the options of requeue', ['delay'])
-  // What is longer than any broker takes is cut, as brokers do it.
-  return check.ms(typeof delay === 'number' ? Math.min(delay, check.MS_MAX) : delay, 'delay')
+  // One that is longer than any broker takes is for the broker to refuse: a failure, not an exception.
+  return typeof delay === 'number' && delay > check.MS_MAX ? delay : check.ms(delay, 'delay')
 }
 
 /** One delivery of a message. */

@@ -17,6 +17,9 @@ use crate::problem::Problem;
 use crate::runtime::{AtEnd, Environment, Outcome};
 use crate::value::{self, Raw};
 
+/// A delay that no broker takes, for one that is no `Duration`.
+const FOR_EVER: Duration = Duration::from_secs(1 << 40);
+
 /// A subscription of the crate. It is closed when it is dropped.
 pub(crate) struct SubscriptionHandle {
     environment: Rc<Environment>,
@@ -226,7 +229,7 @@ impl NativeBatch {
     /// Requeues them.
     #[napi]
     pub fn requeue(&self, start: u32, end: u32, delay_ms: f64) {
-        let delay = Duration::try_from_secs_f64(delay_ms / 1000.0).unwrap_or_default();
+        let delay = Duration::try_from_secs_f64(delay_ms / 1000.0).unwrap_or(FOR_EVER);
         self.answer(start, end, |batch, range| batch.requeue(range, delay));
     }
 

@@ -199,8 +199,8 @@ settings! {
     msg_timeout: Duration = "60s";
     /// Longest such time a consumer may ask for, and reach by TOUCH
     max_msg_timeout: Duration = "15m";
-    /// Longest delay of a requeue or a deferred publish; a longer requeue is cut to it, as by nsqd, a longer
-    /// publish refused
+    /// Longest delay of a requeue or a deferred publish; a longer REQ is cut to it, as by nsqd, all else is
+    /// refused
     max_req_timeout: Duration = "1h";
     /// Largest message
     max_msg_size: WireSize = "1048576";
