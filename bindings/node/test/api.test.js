@@ -182,7 +182,7 @@ describe('messages', () => {
     const {deferred, inFlight} = (await client.stats()).topics[0].channels[0]
     assert.deepEqual([deferred, inFlight], [1, 2])
     const failures = subscription.failures()
-    assert.deepEqual(failures.map(({message, error}) => [message, error.code]), [[second.id, 'REFUSED'], [third.id, 'REFUSED']])
+    assert.deepEqual(failures.map(({messageId, error}) => [messageId, error.code]), [[second.id, 'REFUSED'], [third.id, 'REFUSED']])
     for (const {error} of failures) assert.match(error.message, /at most .* are allowed, a year/)
   })
 
