@@ -85,6 +85,28 @@ fn one_refusal_among_a_hundred_publishes_leaves_the_others_stored_once_and_in_or
 }
 
 #[test]
+fn one_refusal_in_a_command_that_a_hundred_share_leaves_the_others_stored_once_and_in_order() {
+    for extension in [true, false] {
+        let server = Running::start_small(100);
+        let config = Config { extension, ..Config::default() };
+        let client = libmq::connect_with(&format!("mq://{}", server.address), config).unwrap();
+        // Sent before there is a connection, so that they wait together.
+        let body = |number| if number == 50 { "x".repeat(101) } else { format!("{number:02}") };
+        let sent: Vec<_> = (0..100).map(|number| client.send("t", body(number)).unwrap()).collect();
+        assert_eq!(client.flush(PATIENCE), Ok(0), "extension: {extension}");
+        for (number, pending) in sent.iter().enumerate() {
+            let want = if number == 50 { PublishState::Refused } else { PublishState::Stored };
+            let outcome = pending.wait(Duration::ZERO);
+            assert_eq!(pending.state(), want, "extension: {extension}: {number}: {outcome:?}");
+        }
+        let subscription = subscribe(&client);
+        for number in (0..100).filter(|number| *number != 50) {
+            assert_eq!(next(&subscription), (format!("{number:02}"), 1), "extension: {extension}");
+        }
+    }
+}
+
+#[test]
 fn a_publish_whose_answer_was_lost_is_unknown_unless_it_may_be_stored_twice() {
     for kind in kinds() {
         let lossy = || Proxy::start(&kind.address, kind.publish(), Fault::LosesTheAnswer);

@@ -259,7 +259,7 @@ struct Link {
     retry: Retry,
     now: fn() -> Instant,
     unanswered: VecDeque<Publication>,
-    /// The commands that have no answer: their publications are all of `unanswered`.
+    /// The commands that have no answer: in all they have as many publications as `unanswered`, in its order.
     commands: VecDeque<Sent>,
     /// Messages whose outcome was passed on; only without the extension.
     settled: u64,
@@ -508,7 +508,7 @@ impl Link {
     /// broker read no further. Where more than one were refused together, each is sent again by itself.
     fn refuse(&mut self, error: &WireError) -> ControlFlow<()> {
         let WireError::Server { code, .. } = error else { return ControlFlow::Break(()) };
-        let Some(Sent { count, .. }) = self.commands.pop_front() else { return ControlFlow::Break(()) };
+        let Some(&Sent { count, .. }) = self.commands.front() else { return ControlFlow::Break(()) };
         self.has_outcomes = true;
         // A failure to store may be found while more is read.
         let is_late = code.ends_with("PUB_FAILED");
@@ -517,6 +517,7 @@ impl Link {
         } else {
             let (why, broker) = (error.to_string(), self.broker.to_string());
             let refused = Error::Refused { why, broker, retry: is_late };
+            self.commands.pop_front();
             let some = self.unanswered.drain(..count);
             some.for_each(|publication| publication.slot.settle(&self.buffer, Err(refused.clone())));
         }

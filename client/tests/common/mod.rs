@@ -33,6 +33,8 @@ pub(crate) struct Running {
     auth_server: Option<String>,
     /// Longest delay of a requeue.
     max_req_timeout: Duration,
+    /// Most bytes of a message.
+    max_msg_size: u32,
     run: Option<(Broker, oneshot::Sender<()>, JoinHandle<()>)>,
 }
 
@@ -65,6 +67,15 @@ impl Running {
         running
     }
 
+    /// One that takes small messages only.
+    pub(crate) fn start_small(max_msg_size: u32) -> Self {
+        let mut running = Self::start();
+        running.stop();
+        running.max_msg_size = max_msg_size;
+        running.resume();
+        running
+    }
+
     fn start_with(is_unix: bool, has_tls: bool, auth_server: Option<String>) -> Self {
         let (runtime, folder) = (Runtime::new().unwrap(), TempDir::new().unwrap());
         let address = match is_unix {
@@ -78,8 +89,9 @@ impl Running {
             std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
             TlsOptions { cert, key, required: TlsRequired::True, ..TlsOptions::default() }
         });
-        let max_req_timeout = ServerConfig::default().max_req_timeout;
-        let mut running = Self { address, folder, runtime, tls, auth_server, max_req_timeout, run: None };
+        let ServerConfig { max_req_timeout, max_msg_size, .. } = ServerConfig::default();
+        let mut running =
+            Self { address, folder, runtime, tls, auth_server, max_req_timeout, max_msg_size, run: None };
         running.resume();
         running
     }
@@ -89,12 +101,13 @@ impl Running {
         let broker = Broker::open(options).unwrap();
         let (tcp_address, tls) = (self.address.clone(), self.tls.clone());
         let auth_http_addresses = self.auth_server.iter().cloned().collect();
-        let max_req_timeout = self.max_req_timeout;
+        let (max_req_timeout, max_msg_size) = (self.max_req_timeout, self.max_msg_size);
         let config = ServerConfig {
             tcp_address,
             tls,
             auth_http_addresses,
             max_req_timeout,
+            max_msg_size,
             ..ServerConfig::default()
         };
         let server = self.runtime.block_on(Server::bind(config, broker.clone())).unwrap();
